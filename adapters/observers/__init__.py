@@ -1,0 +1,1 @@
+"""Receivers of telemetry events; each module is one plug-in, found by its entry point."""

@@ -1,0 +1,163 @@
+"""Owns the Protocols between the engine and the outside. Each raises only what `poller.errors` has.
+
+A port has at most four methods; who needs less asks for the narrower one.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from poller.records import (
+    Checkpoint,
+    Cursor,
+    Epoch,
+    Invocation,
+    Lease,
+    MappingId,
+    MappingRow,
+    Message,
+    Monotonic,
+    Notice,
+    Outcome,
+    Page,
+    Position,
+    QueueFacts,
+    Shard,
+    ShardId,
+    Undone,
+    WorkerId,
+)
+
+
+class StreamSource(Protocol):
+    """One stream. Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+
+    async def shards(self) -> Sequence[Shard]:
+        """All shards that the source lists, every page of them."""
+        ...
+
+    async def cursor(self, shard: ShardId, position: Position) -> Cursor:
+        """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
+        ...
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        """The next records; raises CursorExpired, and PositionTrimmed when they are gone."""
+        ...
+
+
+class QueueSource(Protocol):
+    """One queue. Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+
+    async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
+        """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20) for the first."""
+        ...
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
+        """Deletes any number of messages; returns those that were not deleted."""
+        ...
+
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+        """Hides messages for `visibility_s` from now on (0: visible at once); returns those left unchanged."""
+        ...
+
+    async def describe(self) -> QueueFacts:
+        """The queue's own settings."""
+        ...
+
+
+class Invoker(Protocol):
+    """One function. Whatever goes wrong is an Outcome; nothing is raised but cancellation."""
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Calls the function and waits for its answer, `invocation.timeout_s` at most."""
+        ...
+
+
+class Destination(Protocol):
+    """One on-failure destination. Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+
+    async def send(self, notice: Notice) -> None:
+        """Returns when the destination has the notice for good; sending the same notice again is allowed."""
+        ...
+
+
+class MappingStore(Protocol):
+    """Mappings that the store knows. Raises ServiceUnavailable, ServiceThrottled, AccessDenied, ResourceMissing."""
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        ...
+
+    async def update(self, row: MappingRow) -> None:
+        """Replaces the row; raises ResourceMissing when there is none."""
+        ...
+
+    async def mappings(self) -> Sequence[MappingRow]:
+        """All rows."""
+        ...
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes the mapping and all its leases and checkpoints; no error when there is none."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Leases of shards. Raises as MappingStore does, and LeaseLost where it says so."""
+
+    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints."""
+        ...
+
+    async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
+        """Adds leases for shards that have none yet; leaves existing ones as they are."""
+        ...
+
+    async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
+        """Makes `owner` the owner at `lease.epoch` + 1; raises LeaseLost if the stored epoch is not `lease.epoch`."""
+        ...
+
+    async def release(self, mapping: MappingId, lease: Lease) -> None:
+        """Gives the lease up; raises LeaseLost if the stored owner or epoch differ."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """Checkpoints of leased shards. Raises as MappingStore does, and LeaseLost."""
+
+    async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Writes `checkpoint`; raises LeaseLost if owner or epoch differ from the stored ones.
+
+        A position below the stored one is refused with LeaseLost too: only a writer that is no longer alone can have one.
+        """
+        ...
+
+
+class Store(MappingStore, LeaseStore, CheckpointStore, Protocol):
+    """All that a store does; only the composition root asks for this much."""
+
+
+class Clock(Protocol):
+    """The two clocks. Waiting goes through the event loop, which a simulation advances together with these."""
+
+    def monotonic(self) -> Monotonic:
+        """Seconds that never go back."""
+        ...
+
+    def now(self) -> Epoch:
+        """Seconds since the epoch."""
+        ...
+
+
+class Pacer(Protocol):
+    """Keeps calls to one resource under a rate."""
+
+    async def pace(self, key: str) -> None:
+        """Returns when the next call on `key` may be sent."""
+        ...
+
+
+class Exposition(Protocol):
+    """An observer whose figures can be scraped."""
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The page's body and its content type."""
+        ...

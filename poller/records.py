@@ -1,0 +1,291 @@
+"""Owns the values that travel through the engine: ids, positions, records, messages, outcomes, notices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NewType, Self
+
+import msgspec
+
+MappingId = NewType("MappingId", str)
+"""UUID of an event source mapping, lower case, with dashes."""
+ShardId = NewType("ShardId", str)
+WorkerId = NewType("WorkerId", str)
+Cursor = NewType("Cursor", str)
+"""A source's own read token (AWS: shard iterator); valid for minutes, never stored."""
+Monotonic = NewType("Monotonic", float)
+"""Seconds of a clock that never goes back; for waits, windows and leases; never leaves the process."""
+Epoch = NewType("Epoch", float)
+"""Seconds since 1970-01-01 UTC; for arrival times and ages."""
+
+JsonObject = dict[str, Any]
+"""A parsed JSON object whose shape the engine passes through without looking at it."""
+
+_SEQUENCE_DIGITS = 64
+_SCALE_MS = 1000
+
+
+class Rank(IntEnum):
+    """Where a position stands against positions of the other kinds in the same shard."""
+
+    START = 0
+    AFTER = 1
+    END = 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a shard up to which everything is settled; positions of one shard are totally ordered.
+
+    `START` positions say where a shard that was never read begins: the trim horizon (`since_ms` is 0) or the
+    first record that arrived at `since_ms` or later. `AFTER` is the place behind one sequence number. `END` is behind
+    the last record of a closed shard.
+    """
+
+    rank: Rank
+    sequence: int = 0
+    since_ms: int = 0
+
+    @classmethod
+    def horizon(cls) -> Self:
+        """The oldest record that the source still has."""
+        return cls(Rank.START)
+
+    @classmethod
+    def at(cls, moment: Epoch) -> Self:
+        """The first record that arrived at `moment` or later."""
+        return cls(Rank.START, since_ms=max(1, int(moment * _SCALE_MS)))
+
+    @classmethod
+    def after(cls, sequence_number: str) -> Self:
+        """Behind the record with this sequence number (decimal digits)."""
+        return cls(Rank.AFTER, sequence=int(sequence_number))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Inverse of `encode`; raises ValueError on any other text."""
+        kind, _, number = text.partition(":")
+        match kind:
+            case "TRIM_HORIZON" if not number:
+                return cls.horizon()
+            case "AT_TIMESTAMP":
+                return cls(Rank.START, since_ms=int(number))
+            case "AFTER":
+                return cls(Rank.AFTER, sequence=int(number))
+            case "SHARD_END" if not number:
+                return cls(Rank.END)
+            case _:
+                raise ValueError(f"not a position: {text!r}")
+
+    def encode(self) -> str:
+        """The text that stores keep: TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence> or SHARD_END."""
+        match self.rank:
+            case Rank.START:
+                return f"AT_TIMESTAMP:{self.since_ms}" if self.since_ms else "TRIM_HORIZON"
+            case Rank.AFTER:
+                return f"AFTER:{self.sequence}"
+            case Rank.END:
+                return "SHARD_END"
+
+    def sort_key(self) -> str:
+        """Text that sorts as positions do, for stores that compare in the database."""
+        return f"{int(self.rank)}{self.sequence:0{_SEQUENCE_DIGITS}d}{self.since_ms:015d}"
+
+    @property
+    def since(self) -> Epoch | None:
+        """Epoch seconds of a position given by time, else None."""
+        return Epoch(self.since_ms / _SCALE_MS) if self.since_ms else None
+
+
+SHARD_END = Position(Rank.END)
+
+
+class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
+    """One Kinesis record; `data` is base64 text as the service sent it, `key` the partition key."""
+
+    sequence_number: str
+    key: str
+    arrived: Epoch
+    data: str
+
+
+class DynamoRecord(msgspec.Struct, frozen=True):
+    """One DynamoDB stream record; `key` is the canonical JSON text of the item's `Keys`.
+
+    `event` is the record in the form that functions see (spec 1.2) without `eventSourceARN`: eventID, eventName,
+    eventVersion, eventSource, awsRegion, dynamodb and, for TTL removals, userIdentity, in this order.
+    """
+
+    sequence_number: str
+    key: str
+    arrived: Epoch
+    event: JsonObject
+
+
+type Record = KinesisRecord | DynamoRecord
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One received SQS message; `message_attributes` and `attributes` are in the form that functions see (spec 1.3).
+
+    `received` is when the receive call was sent, so that `received` + visibility timeout is never too late.
+    """
+
+    message_id: str
+    receipt: str
+    body: str
+    attributes: dict[str, str]
+    message_attributes: JsonObject
+    md5_of_body: str
+    received: Monotonic
+    md5_of_message_attributes: str | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The message group of a FIFO queue, else None."""
+        return self.attributes.get("MessageGroupId")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard of a stream as the source lists it; `closed` when it will get no more records."""
+
+    shard_id: ShardId
+    parents: tuple[ShardId, ...] = ()
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one read returned: records in order, the next cursor (None: the shard has ended), and how far behind.
+
+    `behind_ms` is None where the source does not say.
+    """
+
+    records: Sequence[Record]
+    cursor: Cursor | None
+    behind_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """What a queue says of itself; `redrive_receives_max` is None without a redrive policy."""
+
+    visibility_timeout_s: int
+    fifo: bool
+    redrive_receives_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """One message of a batched queue call that did not go through.
+
+    `lapsed` when the receipt is no longer valid (the message is visible again or gone), so that trying again is useless.
+    """
+
+    receipt: str
+    reason: str
+    lapsed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of a function: the event as UTF-8 JSON, and how long the function may take."""
+
+    function_arn: str
+    request_id: str
+    payload: bytes
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The function returned; `payload` is its answer's bytes, empty when it answered nothing."""
+
+    payload: bytes
+    executed_version: str = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionError:
+    """The function ran and failed. Uses up a retry."""
+
+    error_type: str
+    message: str
+    executed_version: str = "$LATEST"
+    function_error: str = "Unhandled"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The function took longer than it may. Uses up a retry."""
+
+    timeout_s: float
+    executed_version: str = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The function has no room. Uses up no retry."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The function could not be called (no connection, not found, denied, service error). Uses up no retry."""
+
+    reason: str
+
+
+type Outcome = Succeeded | FunctionError | TimedOut | Throttled | Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One discarded batch on its way to an on-failure destination (spec 8).
+
+    `document` is the compact JSON body without `payload`; `payload` the event as it was sent to the function;
+    `timestamp` the body's timestamp text; `notice_id` a random UUID that stays the same when delivery is tried again.
+    """
+
+    notice_id: str
+    mapping: MappingId
+    shard: ShardId
+    document: bytes
+    payload: bytes
+    timestamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a store keeps of a shard: the safe position and a memo of the engine (JSON, opaque to stores)."""
+
+    position: Position
+    memo: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard's row in the store. `epoch` grows by one with each new owner and fences every later write."""
+
+    shard: ShardId
+    parents: tuple[ShardId, ...]
+    checkpoint: Checkpoint
+    owner: WorkerId | None = None
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRow:
+    """A mapping as the store keeps it.
+
+    `fixed` is when it was created, the moment that LATEST stands for. `seeded` once the shards that existed then
+    have their starting positions. `document` is the API's wire form for mappings made through the API, else empty.
+    """
+
+    mapping: MappingId
+    fixed: Epoch
+    seeded: bool = False
+    document: Mapping[str, Any] = field(default_factory=dict)
