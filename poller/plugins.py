@@ -103,9 +103,10 @@ class GivenPlugins:
     def plugin(self, kind: str, name: str) -> Plugin[Any, Any]:
         """The plug-in, or InvalidConfiguration that lists the known names."""
         try:
-            return self._plugins[kind, name]
+            found: Plugin[Any, Any] = self._plugins[kind, name]
         except KeyError:
             raise InvalidConfiguration([f"no plug-in {name!r} among {kind}"]) from None
+        return found
 
 
 def opened(

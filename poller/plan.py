@@ -1,0 +1,120 @@
+"""Owns what the runtime is asked to run: frozen plans, resolved from settings and mappings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from poller.records import Epoch, MappingId, Position, WorkerId
+from poller.rules.policies import Backoff, BatchPolicy, RetryPolicy, ScalingPolicy
+
+
+class SourceKind(StrEnum):
+    """Which plug-in reads a source; the service part of its ARN."""
+
+    KINESIS = "kinesis"
+    DYNAMODB = "dynamodb"
+    SQS = "sqs"
+
+
+class OnDestinationFailure(StrEnum):
+    """What happens to a batch whose notice cannot be delivered."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where shards begin that exist when the mapping is created: the horizon, a moment, or LATEST.
+
+    LATEST is the moment at which the mapping was created, which the store keeps.
+    """
+
+    latest: bool = False
+    since: Epoch | None = None
+
+    def position(self, created: Epoch) -> Position:
+        """The starting position of a mapping created at `created`."""
+        since = created if self.latest else self.since
+        return Position.horizon() if since is None else Position.at(since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingPlan:
+    """One event source mapping, ready to run.
+
+    `function` names an entry of the daemon's functions, `function_arn` is the ARN as mapped (with its qualifier),
+    `role_arn` fills `invokeIdentityArn`; `lanes` is ParallelizationFactor; `tumbling_window_s` is 0 when off.
+    """
+
+    mapping: MappingId
+    kind: SourceKind
+    source_arn: str
+    function: str
+    function_arn: str
+    role_arn: str = ""
+    enabled: bool = True
+    start: Start = Start()
+    batch: BatchPolicy = BatchPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    scaling: ScalingPolicy = ScalingPolicy()
+    lanes: int = 1
+    tumbling_window_s: int = 0
+    filters: tuple[str, ...] = ()
+    destination: str | None = None
+    on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
+    source_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def region(self) -> str:
+        """Region of the source."""
+        return self.source_arn.split(":")[3]
+
+    @property
+    def fifo(self) -> bool:
+        """Whether the source is a FIFO queue."""
+        return self.kind is SourceKind.SQS and self.source_arn.endswith(".fifo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionPlan:
+    """One function: which invoker calls it, with which settings, for how long, how often at once (None: no limit)."""
+
+    name: str
+    invoker: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float = 30.0
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """The daemon's own rhythm, all in seconds unless named otherwise."""
+
+    idle_poll_s: float = 1.0
+    """Between reads of a shard that had no records."""
+    discovery_s: float = 30.0
+    """Between listings of a stream's shards; at once when a shard ends."""
+    checkpoint_s: float = 1.0
+    """At most one checkpoint write per shard in this time; always at a handover and at shutdown."""
+    grace_s: float = 30.0
+    """For running invocations at shutdown, before they are cancelled."""
+    read_records_max: int = 10_000
+    """Records asked for in one read."""
+    look_ahead_records_max: int = 10_000
+    """Records held per shard beyond the first unsettled one when there are several lanes."""
+    port_backoff: Backoff = Backoff(base_s=0.5, cap_s=30.0)
+    """For failed calls to sources, destinations and the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonPlan:
+    """All that one daemon runs."""
+
+    worker: WorkerId
+    store: str
+    store_settings: Mapping[str, Any] = field(default_factory=dict)
+    functions: Mapping[str, FunctionPlan] = field(default_factory=dict)
+    mappings: tuple[MappingPlan, ...] = ()
+    tuning: Tuning = Tuning()

@@ -1,0 +1,46 @@
+"""Owns the small frozen values by which settings reach rules, and the limits with names."""
+
+from dataclasses import dataclass, field
+
+PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
+"""What a synchronous invocation may carry (spec 1); the whole event counts, after base64 and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a batch closes: by count, by seconds since its first record (0: at once), by bytes of the finished event."""
+
+    records_max: int = 100
+    window_s: float = 0.0
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off with full jitter: try n waits uniform(0, min(`cap_s`, `base_s` * 2**n)) seconds."""
+
+    base_s: float = 0.2
+    cap_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What happens to a failing batch. `retries_max` and `age_max_s` None: no limit."""
+
+    retries_max: int | None = None
+    age_max_s: float | None = None
+    bisect: bool = False
+    report_failures: bool = False
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """How many pollers a queue mapping may run. `concurrency_max` None: AWS's own ceiling.
+
+    `provisioned_min` and `provisioned_max` are set together, in provisioned mode only.
+    """
+
+    concurrency_max: int | None = None
+    provisioned_min: int | None = None
+    provisioned_max: int | None = None
