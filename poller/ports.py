@@ -3,8 +3,8 @@
 A port has at most four methods; who needs less asks for the narrower one.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from poller.records import (
     Checkpoint,
@@ -25,6 +25,7 @@ from poller.records import (
     ShardId,
     Undone,
     WorkerId,
+    WorkerRow,
 )
 
 
@@ -112,11 +113,18 @@ class LeaseStore(Protocol):
         ...
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
-        """Makes `owner` the owner at `lease.epoch` + 1; raises LeaseLost if the stored epoch is not `lease.epoch`."""
+        """Makes `owner` the owner at `lease.epoch` + 1; raises LeaseLost if the stored epoch is not `lease.epoch`.
+
+        Returns the lease as it is stored, with the last checkpoint. The same call again by the same owner, after its
+        answer was lost, finds its work done and returns it.
+        """
         ...
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
-        """Gives the lease up; raises LeaseLost if the stored owner or epoch differ."""
+        """Gives the lease up and keeps the checkpoint; raises LeaseLost if the stored owner or epoch differ.
+
+        The same call again, after its answer was lost, is no error as long as nobody else took the lease.
+        """
         ...
 
 
@@ -160,4 +168,20 @@ class Exposition(Protocol):
 
     def exposition(self) -> tuple[bytes, str]:
         """The page's body and its content type."""
+        ...
+
+
+class WorkerStore(Protocol):
+    """Heartbeats of workers. Raises as MappingStore does."""
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        """Writes the worker's row over the one before."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """The rows of all workers that have not retired, the dead among them."""
+        ...
+
+    async def retire(self, worker: WorkerId) -> None:
+        """Removes a worker's row, one's own or a dead one's; no error when there is none."""
         ...

@@ -289,3 +289,16 @@ class MappingRow:
     fixed: Epoch
     seeded: bool = False
     document: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """What a worker last wrote of itself.
+
+    `counter` grows with every beat: a reader whose own clock sees it stand still for the lease time takes the worker
+    for dead, so that no two machines' clocks are compared. `facts` is a small JSON object (load, version).
+    """
+
+    worker: WorkerId
+    counter: int
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""Owns the store that lives and dies with the process: for tests, simulations and trying things out."""
+
+import copy
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from adapters.stores import fencing
+from poller.errors import ResourceMissing
+from poller.plugins import Environment, Plugin
+from poller.records import Checkpoint, Lease, MappingId, MappingRow, ShardId, WorkerId, WorkerRow
+
+
+class MemoryStore:
+    """A Store and WorkerStore in dictionaries.
+
+    No method awaits, so each is atomic: one instance may serve several daemons on one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[MappingId, MappingRow] = {}
+        self._leases: dict[MappingId, dict[ShardId, Lease]] = {}
+        self._workers: dict[WorkerId, WorkerRow] = {}
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        return _own(self._rows.setdefault(row.mapping, _own(row)))
+
+    async def update(self, row: MappingRow) -> None:
+        """Replaces the row; raises ResourceMissing when there is none."""
+        if row.mapping not in self._rows:
+            raise ResourceMissing(f"mapping {row.mapping} is not in the store")
+        self._rows[row.mapping] = _own(row)
+
+    async def mappings(self) -> Sequence[MappingRow]:
+        """All rows, by id."""
+        return [_own(self._rows[mapping]) for mapping in sorted(self._rows)]
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes the mapping and all its leases and checkpoints; no error when there is none."""
+        self._rows.pop(mapping, None)
+        self._leases.pop(mapping, None)
+
+    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints, by shard id."""
+        rows = self._leases.get(mapping, {})
+        return [rows[shard] for shard in sorted(rows)]
+
+    async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
+        """Adds leases for shards that have none yet; leaves existing ones as they are."""
+        rows = self._leases.setdefault(mapping, {})
+        for lease in leases:
+            rows.setdefault(lease.shard, lease)
+
+    async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
+        """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
+        stored = self._stored(mapping, lease.shard)
+        if stored is None or stored.epoch != lease.epoch:
+            return fencing.taken_before(stored, lease, owner=owner)
+        return self._keep(mapping, replace(stored, owner=owner, epoch=lease.epoch + 1))
+
+    async def release(self, mapping: MappingId, lease: Lease) -> None:
+        """Clears the owner and keeps the checkpoint; raises LeaseLost."""
+        stored = self._stored(mapping, lease.shard)
+        if stored is None or not _held(stored, lease):
+            fencing.released_before(stored, lease)
+        else:
+            self._keep(mapping, replace(stored, owner=None))
+
+    async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
+        stored = self._stored(mapping, lease.shard)
+        if stored is None or not _held(stored, lease) or checkpoint.position < stored.checkpoint.position:
+            raise fencing.unsaved(stored, lease, checkpoint)
+        self._keep(mapping, replace(stored, checkpoint=checkpoint))
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        """Writes the worker's row over the one before."""
+        self._workers[worker] = WorkerRow(worker, counter, copy.deepcopy(dict(facts)))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """All workers' rows, by id."""
+        return [copy.deepcopy(self._workers[worker]) for worker in sorted(self._workers)]
+
+    async def retire(self, worker: WorkerId) -> None:
+        """Removes the worker's row; no error when there is none."""
+        self._workers.pop(worker, None)
+
+    def _stored(self, mapping: MappingId, shard: ShardId) -> Lease | None:
+        return self._leases.get(mapping, {}).get(shard)
+
+    def _keep(self, mapping: MappingId, lease: Lease) -> Lease:
+        self._leases[mapping][lease.shard] = lease
+        return lease
+
+
+def _held(stored: Lease, lease: Lease) -> bool:
+    return lease.owner is not None and (stored.owner, stored.epoch) == (lease.owner, lease.epoch)
+
+
+def _own(row: MappingRow) -> MappingRow:
+    """A copy that shares no mutable part, as from any store that keeps its rows elsewhere."""
+    return replace(row, document=copy.deepcopy(dict(row.document)))
+
+
+class MemorySettings(BaseModel):
+    """`url` is memory://, nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Literal["memory://"] = "memory://"
+
+
+@asynccontextmanager
+async def open_memory(settings: MemorySettings, env: Environment) -> AsyncGenerator[MemoryStore]:
+    """An empty store."""
+    yield MemoryStore()
+
+
+plugin = Plugin("memory", MemorySettings, open_memory)
