@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, NewType, Self
 
 import msgspec
@@ -240,6 +240,27 @@ class Unreachable:
 
 
 type Outcome = Succeeded | FunctionError | TimedOut | Throttled | Unreachable
+
+
+class Ended(StrEnum):
+    """How an invocation ended, as metrics and logs name it."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    REJECTED = "rejected"
+    """The function returned, but its failure report was malformed or named everything."""
+    FUNCTION_ERROR = "function_error"
+    TIMED_OUT = "timed_out"
+    THROTTLED = "throttled"
+    UNREACHABLE = "unreachable"
+    OVERSIZED = "oversized"
+
+
+class Condition(StrEnum):
+    """Why a batch was discarded, in AWS's words (spec 8.1)."""
+
+    RETRIES = "RetryAttemptsExhausted"
+    AGE = "RecordAgeExceeded"
 
 
 @dataclass(frozen=True, slots=True)

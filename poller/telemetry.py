@@ -7,28 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from poller.records import Condition as Condition
+from poller.records import Ended as Ended
 from poller.records import MappingId, Position, ShardId
-
-
-class Ended(StrEnum):
-    """How an invocation ended, as metrics and logs name it."""
-
-    SUCCESS = "success"
-    PARTIAL = "partial"
-    REJECTED = "rejected"
-    """The function returned, but its failure report was malformed or named everything."""
-    FUNCTION_ERROR = "function_error"
-    TIMED_OUT = "timed_out"
-    THROTTLED = "throttled"
-    UNREACHABLE = "unreachable"
-    OVERSIZED = "oversized"
-
-
-class Condition(StrEnum):
-    """Why a batch was discarded, in AWS's words (spec 8.1)."""
-
-    RETRIES = "RetryAttemptsExhausted"
-    AGE = "RecordAgeExceeded"
 
 
 class Loss(StrEnum):
