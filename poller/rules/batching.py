@@ -1,0 +1,93 @@
+"""Owns when a batch closes and what it holds (spec 4): by count, by window, by bytes of the finished event."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from poller.records import Monotonic, Record
+from poller.rules.events import event_bytes
+from poller.rules.policies import BatchPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record on its way through a lane: its index in the shard's watermark and its encoded form."""
+
+    index: int
+    record: Record
+    encoded: bytes
+
+
+class Buffer:
+    """Entries of one lane that wait for their batch, in order.
+
+    The window runs from the moment the lane first asks while something waits: that is the first record's arrival, or
+    the end of the invocation before, whichever is later.
+    """
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._entries: deque[Entry] = deque()
+        self._encoded_bytes = 0
+        self._opened: Monotonic | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of all waiting entries."""
+        return self._encoded_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch could close without waiting for its window."""
+        if len(self._entries) >= self._policy.records_max:
+            return True
+        return event_bytes(len(self._entries), self._encoded_bytes) >= self._policy.payload_bytes_max
+
+    @property
+    def deadline(self) -> Monotonic | None:
+        """When the open window runs out; None when none is open."""
+        return None if self._opened is None else Monotonic(self._opened + self._policy.window_s)
+
+    def add(self, entry: Entry) -> None:
+        """Takes the next entry."""
+        self._entries.append(entry)
+        self._encoded_bytes += len(entry.encoded)
+
+    def take(self, now: Monotonic, *, closing: bool = False) -> tuple[Entry, ...]:
+        """The batch if it closes now, else nothing. `closing`: nothing more will come, do not wait for the window."""
+        if not self._entries:
+            return ()
+        if self._opened is None:
+            self._opened = now
+        if not (closing or self.full or now >= self._opened + self._policy.window_s):
+            return ()
+        return self._cut()
+
+    def take_through(self, sequence: int) -> tuple[Entry, ...]:
+        """All entries up to and including this sequence number, whatever the policy says."""
+        taken: list[Entry] = []
+        while self._entries and int(self._entries[0].record.sequence_number) <= sequence:
+            taken.append(self._pop())
+        return tuple(taken)
+
+    def reaches(self, sequence: int) -> bool:
+        """Whether the last entry is at this sequence number or behind it."""
+        return bool(self._entries) and int(self._entries[-1].record.sequence_number) >= sequence
+
+    def _cut(self) -> tuple[Entry, ...]:
+        taken = [self._pop()]
+        encoded_bytes = len(taken[0].encoded)
+        while self._entries and len(taken) < self._policy.records_max:
+            encoded_bytes += len(self._entries[0].encoded)
+            if event_bytes(len(taken) + 1, encoded_bytes) > self._policy.payload_bytes_max:
+                break
+            taken.append(self._pop())
+        self._opened = None
+        return tuple(taken)
+
+    def _pop(self) -> Entry:
+        entry = self._entries.popleft()
+        self._encoded_bytes -= len(entry.encoded)
+        return entry

@@ -1,0 +1,227 @@
+"""Owns one shard's records between the source and its lanes: filtered, encoded, spread, tracked.
+
+Pure state: the shard's reader puts pages in, its lanes take batches out and settle them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from poller.records import SHARD_END, Checkpoint, Monotonic, Position, Record
+from poller.rules.attempts import NewId, Work, resume, start
+from poller.rules.batching import Buffer, Entry
+from poller.rules.events import RecordEncoder
+from poller.rules.lanes import lane_of
+from poller.rules.policies import BatchPolicy
+from poller.rules.watermark import SettledSpans, Span, Watermark
+
+LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
+"""Encoded bytes that one shard may hold while some lane is blocked."""
+MEMO_BYTES_MAX = 256 * 1024
+"""A longer memo is not written: a restart may then deliver settled records again, which at-least-once allows."""
+
+type Matches = Callable[[Record], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What became of a page: records taken in, records that no filter matched, records settled by an earlier run."""
+
+    taken: int
+    filtered: int
+    skipped: int
+
+
+class PartMemo(msgspec.Struct, frozen=True, array_like=True):
+    """One part of a lane's batch: its last sequence number and its failures so far."""
+
+    last: str
+    failures: int
+
+
+class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a checkpoint remembers beside its position: settled spans beyond it, and batches that were split or failed.
+
+    `lanes` maps a lane to the parts of its batch; it counts only while `lane_count` is the mapping's.
+    """
+
+    lane_count: int = 1
+    beyond: tuple[tuple[str, str], ...] = ()
+    lanes: dict[int, tuple[PartMemo, ...]] = {}
+    windows: dict[int, msgspec.Raw] = {}
+
+
+class ShardFlow:
+    """The state of one shard while it is read here."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        batch: BatchPolicy,
+        lanes: int,
+        look_ahead_records_max: int,
+        encoder: RecordEncoder,
+        matches: Matches | None,
+    ) -> None:
+        memo = _decode(checkpoint.memo)
+        same_lanes = memo.lane_count == lanes
+        self._watermark = Watermark(checkpoint.position)
+        self._settled_before = SettledSpans([(int(first), int(last)) for first, last in memo.beyond])
+        self._resumed = dict(memo.lanes) if same_lanes else {}
+        self._buffers = [Buffer(batch) for _ in range(lanes)]
+        self._work: list[Work | None] = [None] * lanes
+        self._look_ahead_records_max = look_ahead_records_max
+        self._encoder = encoder
+        self._matches = matches
+        self._read_to = checkpoint.position
+        self._ended = checkpoint.position == SHARD_END
+
+    @property
+    def position(self) -> Position:
+        """The safe position."""
+        return self._watermark.position
+
+    @property
+    def read_to(self) -> Position:
+        """Behind the last record that was read."""
+        return self._read_to
+
+    @property
+    def lanes(self) -> range:
+        """The lanes' indices."""
+        return range(len(self._buffers))
+
+    @property
+    def hungry(self) -> bool:
+        """Whether another page has room: some lane could use it, and not too much is held for the others."""
+        if self._ended:
+            return False
+        wanted = any(self._wants(lane) for lane in self.lanes)
+        if len(self._buffers) == 1:
+            return wanted
+        held = sum(buffer.encoded_bytes for buffer in self._buffers)
+        return wanted and self._watermark.span < self._look_ahead_records_max and held < LOOK_AHEAD_BYTES_MAX
+
+    @property
+    def done(self) -> bool:
+        """Whether the shard was read and settled to its end."""
+        return self._watermark.position == SHARD_END
+
+    def restart_at(self, position: Position) -> None:
+        """Reading goes on at another place because the source lost what was between; only forward."""
+        self._read_to = position
+
+    def accept(self, records: Sequence[Record]) -> Intake:
+        """Takes in a page's records, in order."""
+        taken = skipped = 0
+        settled: list[int] = []
+        for record in records:
+            index = self._watermark.track(record.sequence_number)
+            if self._settled_before and self._settled_before.covers(record.sequence_number):
+                settled.append(index)
+                skipped += 1
+            elif self._matches is not None and not self._matches(record):
+                settled.append(index)
+            else:
+                lane = lane_of(record.key, len(self._buffers))
+                self._buffers[lane].add(Entry(index, record, self._encoder.encode(record)))
+                taken += 1
+        if settled:
+            self._watermark.resolve(settled)
+        if records:
+            self._read_to = Position.after(records[-1].sequence_number)
+        return Intake(taken, len(records) - taken - skipped, skipped)
+
+    def end(self) -> None:
+        """The shard has no more records."""
+        self._ended = True
+        self._watermark.end()
+
+    def begin(self, lane: int, *, new_id: NewId, now: Monotonic) -> Work | None:
+        """The lane's next batch if one closes now. The lane must be idle."""
+        assert self._work[lane] is None, "a lane with two batches"
+        work = self._resume(lane, new_id=new_id, now=now) if lane in self._resumed else None
+        if work is None and lane not in self._resumed:
+            entries = self._buffers[lane].take(now, closing=self._ended)
+            work = start(entries, new_id=new_id, now=now) if entries else None
+        self._work[lane] = work
+        return work
+
+    def replace(self, lane: int, work: Work | None) -> None:
+        """The lane's batch moved on; None when all of it is settled."""
+        self._work[lane] = work
+
+    def resolve(self, entries: Sequence[Entry]) -> None:
+        """Settles entries of the lane's batch."""
+        self._watermark.resolve(entry.index for entry in entries)
+
+    def deadline(self, lane: int) -> Monotonic | None:
+        """When the lane's window runs out."""
+        return self._buffers[lane].deadline
+
+    def finished(self, lane: int) -> bool:
+        """Whether the lane has nothing left and will get nothing more."""
+        return self._ended and self._work[lane] is None and not self._buffers[lane]
+
+    def work(self, lane: int) -> Work | None:
+        """The lane's batch, for those who show it."""
+        return self._work[lane]
+
+    def checkpoint(self) -> Checkpoint:
+        """What the store should keep of this moment."""
+        if self.done:
+            return Checkpoint(SHARD_END)
+        beyond = self._watermark.beyond() if len(self._buffers) > 1 else ()
+        parts = {lane: memo for lane in self.lanes if (memo := self._part_memos(lane))}
+        if not beyond and not parts:
+            return Checkpoint(self.position)
+        memo = msgspec.json.encode(Memo(len(self._buffers), _texts(beyond), parts))
+        return Checkpoint(self.position, memo if len(memo) <= MEMO_BYTES_MAX else b"")
+
+    def _wants(self, lane: int) -> bool:
+        if lane in self._resumed and not self._buffers[lane].reaches(int(self._resumed[lane][-1].last)):
+            return True
+        return not self._buffers[lane].full
+
+    def _resume(self, lane: int, *, new_id: NewId, now: Monotonic) -> Work | None:
+        """Puts together again what an earlier run had at work, once all of it was read."""
+        memos = self._resumed[lane]
+        buffer = self._buffers[lane]
+        if not (buffer.reaches(int(memos[-1].last)) or self._ended or self._behind(memos[-1])):
+            return None
+        del self._resumed[lane]
+        parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
+        work = resume(parts, new_id=new_id, now=now)
+        if work is None:
+            entries = buffer.take(now, closing=self._ended)
+            work = start(entries, new_id=new_id, now=now) if entries else None
+        return work
+
+    def _behind(self, memo: PartMemo) -> bool:
+        """Whether reading has passed this record, which may be filtered or gone now."""
+        return self._read_to >= Position.after(memo.last)
+
+    def _part_memos(self, lane: int) -> tuple[PartMemo, ...]:
+        """Parts worth remembering: a batch that was split or has failed."""
+        if lane in self._resumed:
+            return self._resumed[lane]
+        work = self._work[lane]
+        if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
+            return ()
+        return tuple(PartMemo(part.entries[-1].record.sequence_number, part.failures) for part in work.parts)
+
+
+def _decode(memo: bytes) -> Memo:
+    """A memo that cannot be read is as good as none: it only saves deliveries."""
+    if not memo:
+        return Memo()
+    try:
+        return msgspec.json.decode(memo, type=Memo)
+    except msgspec.DecodeError:
+        return Memo()
+
+
+def _texts(spans: Sequence[Span]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(first), str(last)) for first, last in spans)

@@ -1,0 +1,102 @@
+"""Owns the safe position of a shard: the end of the contiguous settled prefix of what was read."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from poller.records import SHARD_END, Position
+
+type Span = tuple[int, int]
+"""First and last sequence number of records that follow each other in the shard and are all settled."""
+
+
+class Watermark:
+    """Tracks records in read order and says up to where everything is settled.
+
+    Each tracked record gets the next index; it is resolved once, by that index. `position` moves only forward.
+    """
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+        self._unsettled_from = 0
+        self._waiting: deque[str] = deque()
+        self._settled: set[int] = set()
+        self._ended = False
+
+    @property
+    def position(self) -> Position:
+        """The safe position; SHARD_END once the end was read and everything is settled."""
+        return self._position
+
+    @property
+    def span(self) -> int:
+        """Records from the first unsettled one to the last one that was read."""
+        return len(self._waiting)
+
+    @property
+    def tracked(self) -> int:
+        """How many records were tracked in all; the next one gets this index."""
+        return self._unsettled_from + len(self._waiting)
+
+    def track(self, sequence_number: str) -> int:
+        """Takes the next record that was read; returns its index."""
+        assert not self._ended, "a record behind the end of its shard"
+        self._waiting.append(sequence_number)
+        return self._unsettled_from + len(self._waiting) - 1
+
+    def resolve(self, indices: Iterable[int]) -> None:
+        """Settles records. Each must be tracked and not settled yet."""
+        for index in indices:
+            assert self._unsettled_from <= index < self.tracked, "settled twice, or never read"
+            assert index not in self._settled, "settled twice"
+            self._settled.add(index)
+        self._advance()
+
+    def end(self) -> None:
+        """The shard has no more records."""
+        self._ended = True
+        self._advance()
+
+    def beyond(self) -> tuple[Span, ...]:
+        """Settled records behind the safe position, as spans in order; what a restart need not deliver again."""
+        spans: list[Span] = []
+        first: str | None = None
+        last = ""
+        for offset, sequence in enumerate(self._waiting):
+            if self._unsettled_from + offset in self._settled:
+                first, last = first or sequence, sequence
+            elif first is not None:
+                spans.append((int(first), int(last)))
+                first = None
+        if first is not None:
+            spans.append((int(first), int(last)))
+        return tuple(spans)
+
+    def _advance(self) -> None:
+        last: str | None = None
+        while self._waiting and self._unsettled_from in self._settled:
+            self._settled.remove(self._unsettled_from)
+            last = self._waiting.popleft()
+            self._unsettled_from += 1
+        if last is not None:
+            moved = Position.after(last)
+            assert moved > self._position, "the source went backwards"
+            self._position = moved
+        if self._ended and not self._waiting:
+            self._position = SHARD_END
+
+
+class SettledSpans:
+    """Spans that an earlier run settled beyond its position; asked for each record that is read again, in order."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = deque(spans)
+
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    def covers(self, sequence_number: str) -> bool:
+        """Whether the record is settled already. Sequence numbers must come in ascending order."""
+        sequence = int(sequence_number)
+        while self._spans and self._spans[0][1] < sequence:
+            self._spans.popleft()
+        return bool(self._spans) and self._spans[0][0] <= sequence
