@@ -1,15 +1,15 @@
 """Owns when a batch closes and what it holds (spec 4): by count, by window, by bytes of the finished event."""
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from poller.records import Monotonic, Record
 from poller.rules.events import event_bytes
 from poller.rules.policies import BatchPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A record on its way through a lane: its index in the shard's watermark and its encoded form."""
 
     index: int
@@ -71,10 +71,6 @@ class Buffer:
         while self._entries and int(self._entries[0].record.sequence_number) <= sequence:
             taken.append(self._pop())
         return tuple(taken)
-
-    def reaches(self, sequence: int) -> bool:
-        """Whether the last entry is at this sequence number or behind it."""
-        return bool(self._entries) and int(self._entries[-1].record.sequence_number) >= sequence
 
     def _cut(self) -> tuple[Entry, ...]:
         taken = [self._pop()]

@@ -98,7 +98,9 @@ class ShardFlow:
         """Whether another page has room: some lane could use it, and not too much is held for the others."""
         if self._ended:
             return False
-        wanted = any(self._wants(lane) for lane in self.lanes)
+        if any(self._awaits(lane) for lane in self.lanes):
+            return True
+        wanted = not all(buffer.full for buffer in self._buffers)
         if len(self._buffers) == 1:
             return wanted
         held = sum(buffer.encoded_bytes for buffer in self._buffers)
@@ -174,34 +176,32 @@ class ShardFlow:
         if self.done:
             return Checkpoint(SHARD_END)
         beyond = self._watermark.beyond() if len(self._buffers) > 1 else ()
-        parts = {lane: memo for lane in self.lanes if (memo := self._part_memos(lane))}
+        parts = {lane: memos for lane in self.lanes if (memos := self._part_memos(lane))}
         if not beyond and not parts:
             return Checkpoint(self.position)
         memo = msgspec.json.encode(Memo(len(self._buffers), _texts(beyond), parts))
         return Checkpoint(self.position, memo if len(memo) <= MEMO_BYTES_MAX else b"")
 
-    def _wants(self, lane: int) -> bool:
-        if lane in self._resumed and not self._buffers[lane].reaches(int(self._resumed[lane][-1].last)):
-            return True
-        return not self._buffers[lane].full
+    def _awaits(self, lane: int) -> bool:
+        """Whether the lane's batch of an earlier run has not been read again yet; without it the lane cannot go on."""
+        return lane in self._resumed and not self._reread(lane)
+
+    def _reread(self, lane: int) -> bool:
+        """Whether reading has passed the batch's last record, which may be filtered or gone now."""
+        return self._ended or self._read_to >= Position.after(self._resumed[lane][-1].last)
 
     def _resume(self, lane: int, *, new_id: NewId, now: Monotonic) -> Work | None:
         """Puts together again what an earlier run had at work, once all of it was read."""
-        memos = self._resumed[lane]
-        buffer = self._buffers[lane]
-        if not (buffer.reaches(int(memos[-1].last)) or self._ended or self._behind(memos[-1])):
+        if not self._reread(lane):
             return None
-        del self._resumed[lane]
+        memos = self._resumed.pop(lane)
+        buffer = self._buffers[lane]
         parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
         work = resume(parts, new_id=new_id, now=now)
         if work is None:
             entries = buffer.take(now, closing=self._ended)
             work = start(entries, new_id=new_id, now=now) if entries else None
         return work
-
-    def _behind(self, memo: PartMemo) -> bool:
-        """Whether reading has passed this record, which may be filtered or gone now."""
-        return self._read_to >= Position.after(memo.last)
 
     def _part_memos(self, lane: int) -> tuple[PartMemo, ...]:
         """Parts worth remembering: a batch that was split or has failed."""

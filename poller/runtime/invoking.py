@@ -1,0 +1,85 @@
+"""Owns calls of functions: the slots that bound them and the guard around an invoker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from poller.plan import FunctionPlan
+from poller.ports import Invoker
+from poller.records import Invocation, Outcome, TimedOut
+from poller.telemetry import Capacity, Observer
+
+GUARD_S = 5.0
+"""How much longer than a function's limit an invoker may take before the engine gives it up."""
+
+
+class Slots:
+    """How many invocations of one function may run at once; waiters are served in order."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._semaphore = asyncio.Semaphore(limit) if limit is not None else None
+        self.in_flight = 0
+        self.waiting = 0
+
+    @property
+    def limit(self) -> int | None:
+        """The limit; None for none."""
+        return self._limit
+
+    @property
+    def free(self) -> int | None:
+        """Slots that nobody has; None when there is no limit."""
+        return None if self._limit is None else self._limit - self.in_flight
+
+    async def acquire(self) -> None:
+        """Takes a slot, waiting for one if need be."""
+        if self._semaphore is not None:
+            self.waiting += 1
+            try:
+                await self._semaphore.acquire()
+            finally:
+                self.waiting -= 1
+        self.in_flight += 1
+
+    def release(self) -> None:
+        """Gives a slot back."""
+        assert self.in_flight > 0, "a slot given back twice"
+        self.in_flight -= 1
+        if self._semaphore is not None:
+            self._semaphore.release()
+
+
+class Function:
+    """One function of this daemon: its plan, its invoker, its slots."""
+
+    def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
+        self.plan = plan
+        self.slots = Slots(plan.max_concurrency)
+        self._invoker = invoker
+        self._observer = observer
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Holds one of the function's slots."""
+        await self.slots.acquire()
+        try:
+            self._tell()
+            yield
+        finally:
+            self.slots.release()
+            self._tell()
+
+    async def call(self, invocation: Invocation) -> Outcome:
+        """Invokes within a slot that the caller holds; an invoker that never answers counts as timed out."""
+        assert self.slots.in_flight > 0, "a call without a slot"
+        try:
+            async with asyncio.timeout(invocation.timeout_s + GUARD_S):
+                return await self._invoker.invoke(invocation)
+        except TimeoutError:
+            return TimedOut(invocation.timeout_s)
+
+    def _tell(self) -> None:
+        self._observer.on(
+            Capacity(function=self.plan.name, in_flight=self.slots.in_flight, limit=self.slots.limit)
+        )
