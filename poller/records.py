@@ -237,6 +237,7 @@ class Unreachable:
     """The function could not be called (no connection, not found, denied, service error). Uses up no retry."""
 
     reason: str
+    retry_after_s: float | None = None
 
 
 type Outcome = Succeeded | FunctionError | TimedOut | Throttled | Unreachable
