@@ -1,0 +1,75 @@
+"""Owns the text and the exit status of `poller filter explain`; reads and prints nothing itself."""
+
+import json
+from typing import Final, cast
+
+import orjson
+
+from poller.rules.filtering import (
+    Explanation,
+    Failure,
+    InvalidPattern,
+    Source,
+    compile_pattern,
+    explain,
+    explain_record,
+)
+
+MATCHES: Final = 0
+DOES_NOT_MATCH: Final = 1
+INVALID: Final = 2
+
+_SOURCES: Final = ("kinesis", "dynamodb", "sqs")
+_SEEN_CHARS_MAX = 200
+
+
+def explain_command(pattern: str, event: str, source: str | None) -> tuple[int, str]:
+    """Exit status (0 matches, 1 does not, 2 pattern, event or source invalid) and the text to print.
+
+    Without `source` the event is what the pattern sees, payload already parsed; with it, the event is one record
+    as a function would get it.
+    """
+    if source is not None and source not in _SOURCES:
+        return INVALID, f"source: {source!r} is none of {', '.join(_SOURCES)}"
+    try:
+        compiled = compile_pattern(pattern)
+    except InvalidPattern as invalid:
+        return INVALID, f"pattern: {invalid}\nreason: {invalid.reason}"
+    try:
+        parsed = orjson.loads(event)
+    except orjson.JSONDecodeError as error:
+        return INVALID, f"event: not JSON: {error}"
+    if source is None:
+        return _report(explain(compiled, parsed))
+    if not isinstance(parsed, dict):
+        return INVALID, "event: a record is a JSON object"
+    try:
+        return _report(explain_record(compiled, cast("Source", source), parsed))
+    except ValueError as error:
+        return INVALID, f"event: {error}"
+
+
+def _report(explanation: Explanation) -> tuple[int, str]:
+    if explanation.matched:
+        return MATCHES, "matches"
+    alternatives = explanation.alternatives
+    lines = ["does not match"]
+    for number, failures in enumerate(alternatives, 1):
+        if len(alternatives) > 1:
+            lines.append(f"alternative {number} of {len(alternatives)}:")
+        lines += [line for failure in failures for line in _failure_lines(failure)]
+    return DOES_NOT_MATCH, "\n".join(lines)
+
+
+def _failure_lines(failure: Failure) -> list[str]:
+    lines = [f"  {failure.path or 'event'}: {failure.why}"]
+    if failure.condition:
+        lines.append(f"    condition: {failure.condition}")
+    if failure.seen:
+        values = ", ".join(json.dumps(value, ensure_ascii=False) for value in failure.seen)
+        lines.append(f"    values: {_shortened(values)}")
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SEEN_CHARS_MAX else text[:_SEEN_CHARS_MAX] + " …"

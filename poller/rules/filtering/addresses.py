@@ -1,0 +1,83 @@
+"""Owns how text becomes an IP address or a range of addresses, in the way of Event Ruler."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+
+from poller.rules.filtering.errors import InvalidPattern
+
+Address = bytes
+"""Network order; 4 bytes for IPv4, 16 for IPv6."""
+
+_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+_IPV6 = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
+_MASK = re.compile(r"[+-]?[0-9]{1,10}")
+_IPV4_CHARS_MAX = 15
+_OCTET_MAX = 255
+_MASK_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """All addresses of one family from `low` to `high`, both included."""
+
+    low: Address
+    high: Address
+
+    def __contains__(self, address: Address) -> bool:
+        return len(address) == len(self.low) and self.low <= address <= self.high
+
+
+def parse_address(text: str) -> Address | None:
+    """The address that `text` writes, or None; IPv4 written inside IPv6 (`::ffff:a00:5`) is IPv4."""
+    if _IPV4.fullmatch(text):
+        return _parse_ipv4(text)
+    if _IPV6.fullmatch(text):
+        return _parse_ipv6(text)
+    return None
+
+
+def parse_cidr(text: str) -> AddressRange:
+    """The whole block that the mask leaves free: `10.0.0.5/24` is 10.0.0.0 to 10.0.0.255.
+
+    Raises InvalidPattern for a malformed address or mask; the mask has to stay below 32 (IPv4) or 128 (IPv6).
+    """
+    parts = text.split("/")
+    if len(parts) != 2:
+        raise InvalidPattern("Malformed CIDR, one '/' required")
+    mask = _parse_mask(parts[1])
+    address = parse_address(parts[0])
+    if address is None:
+        raise InvalidPattern(f"Nonstandard IP address: {parts[0]}")
+    bits = 8 * len(address)
+    if mask >= bits:
+        raise InvalidPattern(f"IPv{4 if bits == 32 else 6} mask bits must be < {bits}")
+    free = (1 << (bits - mask)) - 1
+    low = int.from_bytes(address) & ~free
+    return AddressRange(low.to_bytes(len(address)), (low | free).to_bytes(len(address)))
+
+
+def _parse_mask(text: str) -> int:
+    if not _MASK.fullmatch(text) or abs(int(text)) > _MASK_MAX:
+        raise InvalidPattern("Malformed CIDR, mask bits must be an integer")
+    mask = int(text)
+    if mask < 0:
+        raise InvalidPattern("Malformed CIDR, mask bits must not be negative")
+    return mask
+
+
+def _parse_ipv4(text: str) -> Address | None:
+    if len(text) > _IPV4_CHARS_MAX:
+        return None
+    # Leading zeros are decimal here, where Python's own parser refuses them.
+    octets = [int(part) for part in text.split(".")]
+    return bytes(octets) if max(octets) <= _OCTET_MAX else None
+
+
+def _parse_ipv6(text: str) -> Address | None:
+    try:
+        address = IPv6Address(text)
+    except AddressValueError:
+        return None
+    mapped = address.ipv4_mapped
+    return address.packed if mapped is None else mapped.packed

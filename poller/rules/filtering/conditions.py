@@ -1,0 +1,303 @@
+"""Owns the conditions that a pattern may set on one value, and the predicate that they compile to.
+
+A value is a JSON scalar; arrays and objects are taken apart before they come here. The values in a pattern's
+array are alternatives: one of them is enough.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from poller.rules.filtering.addresses import AddressRange, parse_address
+
+Scalar = str | int | float | bool | None
+Test = Callable[[object], bool]
+"""Whether one scalar satisfies a field; total: any object is an answer, never an error."""
+TextTest = Callable[[str], bool]
+NumberTest = Callable[[float], bool]
+
+
+class TextKind(StrEnum):
+    """The operators that compare text; the words are the pattern language's."""
+
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    WILDCARD = "wildcard"
+    IGNORE_CASE = "equals-ignore-case"
+    PREFIX_IGNORE_CASE = "prefix equals-ignore-case"
+    SUFFIX_IGNORE_CASE = "suffix equals-ignore-case"
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Exactly this text, boolean or null."""
+
+    value: str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberIs:
+    """A number with this double value, however it is written."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class NumberBetween:
+    """A number in a range; a missing end is infinite, an open end does not belong to it."""
+
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InRange:
+    """Text that writes an IP address in a range (`cidr`, or a literal address in the pattern)."""
+
+    addresses: AddressRange
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text operator; `operand` is as the pattern writes it, escapes of a wildcard included."""
+
+    kind: TextKind
+    operand: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The key has a value that is neither an object nor an empty array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The key has no such value; decided by the structure, never by a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotLiterals:
+    """Any value except these texts."""
+
+    values: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NotNumbers:
+    """Any value except these numbers."""
+
+    values: frozenset[float]
+
+
+@dataclass(frozen=True, slots=True)
+class NotTexts:
+    """Any value for which none of the text operators holds."""
+
+    texts: tuple[Text, ...]
+
+
+Not = NotLiterals | NotNumbers | NotTexts
+Condition = (
+    Literal
+    | NumberIs
+    | NumberBetween
+    | InRange
+    | Text
+    | Exists
+    | Absent
+    | NotLiterals
+    | NotNumbers
+    | NotTexts
+)
+
+
+def compile_test(conditions: Sequence[Condition]) -> Test:
+    """One predicate that is true for a scalar for which any of the conditions holds."""
+    if any(isinstance(condition, Exists) for condition in conditions):
+        return _always
+    literals = _plain_literals(conditions)
+    if literals is not None:
+        return literals.__contains__
+    return _by_type(
+        text=_any_of([_text_test(condition) for condition in conditions]),
+        number=_any_of([_number_test(condition) for condition in conditions]),
+        true=any(_holds_for(condition, True) for condition in conditions),
+        false=any(_holds_for(condition, False) for condition in conditions),
+        null=any(_holds_for(condition, None) for condition in conditions),
+    )
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+def _plain_literals(conditions: Sequence[Condition]) -> frozenset[object] | None:
+    """The set that alone answers, when there is one; booleans equal 0 and 1 in Python and cannot be in it."""
+    values = [c.value for c in conditions if isinstance(c, Literal) and not isinstance(c.value, bool)]
+    return frozenset(values) if len(values) == len(conditions) else None
+
+
+def _by_type(*, text: TextTest, number: NumberTest, true: bool, false: bool, null: bool) -> Test:
+    def test(value: object) -> bool:
+        if isinstance(value, str):
+            return text(value)
+        if value is None:
+            return null
+        if value is True:
+            return true
+        if value is False:
+            return false
+        return isinstance(value, int | float) and number(double(value))
+
+    return test
+
+
+def double(value: float) -> float:
+    """The IEEE double nearest to a JSON number; infinite where a double cannot reach."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _holds_for(condition: Condition, constant: bool | None) -> bool:
+    """Whether a condition holds for true, false or null."""
+    if isinstance(condition, Literal):
+        return condition.value is constant
+    return isinstance(condition, Not)
+
+
+def _any_of[T](tests: Iterable[Callable[[T], bool] | None]) -> Callable[[T], bool]:
+    useful = tuple(test for test in tests if test is not None)
+    if len(useful) == 1:
+        return useful[0]
+    return lambda value: any(test(value) for test in useful)
+
+
+def _number_test(condition: Condition) -> NumberTest | None:
+    match condition:
+        case NumberIs(expected):
+            return lambda number: number == expected
+        case NumberBetween():
+            return _between(condition)
+        case NotNumbers(values):
+            return lambda number: number not in values
+        case NotLiterals() | NotTexts():
+            return lambda _: True
+        case _:
+            return None
+
+
+def _between(condition: NumberBetween) -> NumberTest:
+    low, high = condition.low, condition.high
+    match condition.low_open, condition.high_open:
+        case True, True:
+            return lambda number: low < number < high
+        case True, False:
+            return lambda number: low < number <= high
+        case False, True:
+            return lambda number: low <= number < high
+        case _:
+            return lambda number: low <= number <= high
+
+
+def _text_test(condition: Condition) -> TextTest | None:
+    match condition:
+        case Literal(str(expected)):
+            return lambda text: text == expected
+        case Text():
+            return compile_text(condition)
+        case InRange(addresses):
+            return lambda text: (address := parse_address(text)) is not None and address in addresses
+        case NotLiterals(values):
+            return lambda text: text not in values
+        case NotTexts(texts):
+            positive = _any_of([compile_text(text) for text in texts])
+            return lambda text: not positive(text)
+        case NotNumbers():
+            return lambda _: True
+        case _:
+            return None
+
+
+def compile_text(condition: Text) -> TextTest:
+    """The predicate of one text operator; its cost is linear in the value's length."""
+    operand = condition.operand
+    match condition.kind:
+        case TextKind.PREFIX:
+            return lambda text: text.startswith(operand)
+        case TextKind.SUFFIX:
+            return lambda text: text.endswith(operand)
+        case TextKind.WILDCARD:
+            return _wildcard(split_wildcard(operand))
+        case TextKind.IGNORE_CASE:
+            folded = _fold(operand)
+            return lambda text: folded.fullmatch(text) is not None
+        case TextKind.PREFIX_IGNORE_CASE:
+            folded = _fold(operand)
+            return lambda text: folded.match(text) is not None
+        case TextKind.SUFFIX_IGNORE_CASE:
+            return _suffix_ignoring_case(operand)
+
+
+def _fold(operand: str) -> re.Pattern[str]:
+    return re.compile("".join(_either_case(character) for character in operand), re.DOTALL)
+
+
+def _either_case(character: str) -> str:
+    """Event Ruler accepts a character's lower and its upper form (`ß`: also `SS`), and nothing between."""
+    forms = sorted({character.lower(), character.upper()})
+    return re.escape(forms[0]) if len(forms) == 1 else f"(?:{'|'.join(re.escape(form) for form in forms)})"
+
+
+def _suffix_ignoring_case(operand: str) -> TextTest:
+    folded = _fold(operand)
+    widths = range(
+        sum(min(len(c.lower()), len(c.upper())) for c in operand),
+        sum(max(len(c.lower()), len(c.upper())) for c in operand) + 1,
+    )
+
+    def test(text: str) -> bool:
+        return any(
+            width <= len(text) and folded.fullmatch(text, len(text) - width) is not None for width in widths
+        )
+
+    return test
+
+
+def split_wildcard(operand: str) -> tuple[str, ...]:
+    r"""The literal parts between the stars of a valid wildcard; `\*` and `\\` are a star and a backslash."""
+    parts, escaped = [""], False
+    for character in operand:
+        if escaped or character not in "*\\":
+            parts[-1] += character
+            escaped = False
+        elif character == "*":
+            parts.append("")
+        else:
+            escaped = True
+    return tuple(parts)
+
+
+def _wildcard(parts: tuple[str, ...]) -> TextTest:
+    if len(parts) == 1:
+        return lambda text: text == parts[0]
+    first, *middle, last = parts
+    shortest = len(first) + len(last)
+
+    def test(text: str) -> bool:
+        if len(text) < shortest or not text.startswith(first) or not text.endswith(last):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for part in middle:
+            # The leftmost place is always the best one: it leaves most of the text to the parts that follow.
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return test
