@@ -262,6 +262,8 @@ class Condition(StrEnum):
 
     RETRIES = "RetryAttemptsExhausted"
     AGE = "RecordAgeExceeded"
+    RETENTION = "RetentionExceeded"
+    """Our own word: the source no longer has the records. Destinations never see it (spec 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)

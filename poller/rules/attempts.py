@@ -106,10 +106,13 @@ def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now
 def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> Step:
     """What to do now: records that are too old go first, then the wait, then the call."""
     part = work.parts[0]
-    expired = _expired(part, policy, epoch)
-    if expired:
-        entries = part.entries[:expired]
-        return Discard(entries, Condition.AGE, max(1, part.failures), part.request_id, None)
+    for age_max_s, condition in (
+        (policy.retention_s, Condition.RETENTION),
+        (policy.age_max_s, Condition.AGE),
+    ):
+        if expired := _expired(part, age_max_s, epoch):
+            entries = part.entries[:expired]
+            return Discard(entries, condition, max(1, part.failures), part.request_id, None)
     if policy.retries_max is not None and part.failures > policy.retries_max:
         return Discard(part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
     return Wait(work.resume_at) if now < work.resume_at else Invoke(part)
@@ -117,9 +120,8 @@ def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> St
 
 def expires_at(work: Work, policy: RetryPolicy) -> Epoch | None:
     """When the first record at work gets too old; None when age does not count."""
-    if policy.age_max_s is None:
-        return None
-    return Epoch(work.parts[0].entries[0].record.arrived + policy.age_max_s)
+    ages = [age for age in (policy.age_max_s, policy.retention_s) if age is not None]
+    return Epoch(work.parts[0].entries[0].record.arrived + min(ages)) if ages else None
 
 
 def settle(
@@ -180,11 +182,11 @@ def _failed(
     return Work((again, *behind), Monotonic(now + delay)), [Retry(failures, delay, free=False)]
 
 
-def _expired(part: Part, policy: RetryPolicy, epoch: Epoch) -> int:
-    """How many records at the front are older than they may be."""
-    if policy.age_max_s is None:
+def _expired(part: Part, age_max_s: float | None, epoch: Epoch) -> int:
+    """How many records at the front are older than this."""
+    if age_max_s is None:
         return 0
-    oldest = epoch - policy.age_max_s
+    oldest = epoch - age_max_s
     for count, entry in enumerate(part.entries):
         if entry.record.arrived >= oldest:
             return count

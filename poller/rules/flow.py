@@ -26,11 +26,15 @@ type Matches = Callable[[Record], bool]
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What became of a page: records taken in, records that no filter matched, records settled by an earlier run."""
+    """What became of a page: records taken in, records that no filter matched, records that need no delivery.
+
+    `skipped` were settled by an earlier run, `repeated` had been read before: a source that goes back is not believed.
+    """
 
     taken: int
     filtered: int
     skipped: int
+    repeated: int
 
 
 class PartMemo(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +80,7 @@ class ShardFlow:
         self._encoder = encoder
         self._matches = matches
         self._read_to = checkpoint.position
+        self._newest = checkpoint.position
         self._ended = checkpoint.position == SHARD_END
 
     @property
@@ -117,9 +122,10 @@ class ShardFlow:
 
     def accept(self, records: Sequence[Record]) -> Intake:
         """Takes in a page's records, in order."""
+        fresh = self._fresh(records)
         taken = skipped = 0
         settled: list[int] = []
-        for record in records:
+        for record in fresh:
             index = self._watermark.track(record.sequence_number)
             if self._settled_before and self._settled_before.covers(record.sequence_number):
                 settled.append(index)
@@ -132,9 +138,9 @@ class ShardFlow:
                 taken += 1
         if settled:
             self._watermark.resolve(settled)
-        if records:
-            self._read_to = Position.after(records[-1].sequence_number)
-        return Intake(taken, len(records) - taken - skipped, skipped)
+        if fresh:
+            self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
+        return Intake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
 
     def end(self) -> None:
         """The shard has no more records."""
@@ -181,6 +187,12 @@ class ShardFlow:
             return Checkpoint(self.position)
         memo = msgspec.json.encode(Memo(len(self._buffers), _texts(beyond), parts))
         return Checkpoint(self.position, memo if len(memo) <= MEMO_BYTES_MAX else b"")
+
+    def _fresh(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records behind everything that was read before; nearly always all of them."""
+        if not records or Position.after(records[0].sequence_number) > self._newest:
+            return records
+        return [record for record in records if Position.after(record.sequence_number) > self._newest]
 
     def _awaits(self, lane: int) -> bool:
         """Whether the lane's batch of an earlier run has not been read again yet; without it the lane cannot go on."""

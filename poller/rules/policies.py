@@ -25,10 +25,14 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """What happens to a failing batch. `retries_max` and `age_max_s` None: no limit."""
+    """What happens to a failing batch. None in `retries_max`, `age_max_s` or `retention_s`: no limit.
+
+    `retention_s` is how long the source itself keeps records; a batch is not tried beyond that.
+    """
 
     retries_max: int | None = None
     age_max_s: float | None = None
+    retention_s: float | None = None
     bisect: bool = False
     report_failures: bool = False
     backoff: Backoff = field(default_factory=Backoff)

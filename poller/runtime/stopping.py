@@ -1,8 +1,8 @@
 """Owns how scopes are told to stop: reasons are ranked, only escalate, and reach every scope inside."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import IntEnum
 
 
@@ -88,3 +88,17 @@ async def wait_until(event: asyncio.Event, delay_s: float | None) -> bool:
     except TimeoutError:
         pass
     return event.is_set()
+
+
+@asynccontextmanager
+async def interrupted_by(stop: Stop) -> AsyncIterator[None]:
+    """Ends the block at its next wait when a stop is asked for. For waits that can be given up without loss only."""
+    loop = asyncio.get_running_loop()
+    scope = asyncio.timeout(None)
+    try:
+        async with scope:
+            with stop.listening(lambda: scope.reschedule(loop.time())):
+                yield
+    except TimeoutError:
+        if not scope.expired():
+            raise

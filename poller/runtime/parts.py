@@ -1,0 +1,50 @@
+"""Owns what a running mapping is made of: its plan, its open ports, and the daemon's clock, chance and observer."""
+
+from dataclasses import dataclass
+from random import Random
+from uuid import UUID
+
+from poller.plan import MappingPlan, Tuning
+from poller.ports import Clock, Destination, QueueSource, Store, StreamSource
+from poller.records import WorkerId
+from poller.rules.backoff import wait_s
+from poller.runtime.invoking import Function
+from poller.telemetry import Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What streams and queues have in common."""
+
+    plan: MappingPlan
+    worker: WorkerId
+    function: Function
+    store: Store
+    clock: Clock
+    rng: Random
+    observer: Observer
+    tuning: Tuning
+
+    def new_id(self) -> str:
+        """A random UUID; a request id or the id of a notice."""
+        return str(UUID(int=self.rng.getrandbits(128), version=4))
+
+    def port_wait_s(self, tries: int) -> float:
+        """Seconds to wait after `tries` failed calls of a port in a row."""
+        return wait_s(self.tuning.port_backoff, tries, self.rng)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamParts(Parts):
+    """A stream mapping's parts; `retention_s` is how long the source keeps records, None when it does not say."""
+
+    source: StreamSource
+    destination: Destination | None
+    retention_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueParts(Parts):
+    """A queue mapping's parts."""
+
+    source: QueueSource
