@@ -1,0 +1,21 @@
+"""Owns how a store's URL carries options: `scheme://place?option=value` means the same as the keys beside `url`."""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+
+def spread(values: Any) -> Any:
+    """Moves the query of `url` into the settings; raises ValueError for an option that is given twice.
+
+    Values that are no table with a text under `url` are left for the model to refuse.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("url"), str):
+        return values
+    parts = urlsplit(values["url"])
+    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    given = dict(values) | {"url": urlunsplit(parts._replace(query=""))}
+    for name, value in options:
+        if name in given:
+            raise ValueError(f"option {name!r} is given twice; keep one")
+        given[name] = value
+    return given
