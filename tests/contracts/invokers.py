@@ -1,0 +1,107 @@
+"""Owns what the invokers' contract suite needs of each kind: how to open one, and a function behind it."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from adapters.invokers import http, process, python
+from poller.clock import LoopClock
+from poller.plugins import Environment
+from poller.ports import Invoker
+from poller.records import Invocation
+from tests.adapters.functions import act_on_loop
+
+ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
+REQUEST_ID = "3e2f4c1a-0000-4000-8000-000000000001"
+TIMEOUT_S = 20.0
+"""Of calls that should not time out: a process may start slowly where many run."""
+
+
+def invocation(event: Any, *, timeout_s: float = TIMEOUT_S, arn: str = ARN) -> Invocation:
+    """A call with `event` as JSON."""
+    return Invocation(arn, REQUEST_ID, json.dumps(event).encode(), timeout_s)
+
+
+@asynccontextmanager
+async def environment(**given: Any) -> AsyncIterator[Environment]:
+    """What the daemon would hand to a plug-in."""
+    env = Environment(LoopClock(), **given)
+    try:
+        yield env
+    finally:
+        await env.shared.close()
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    """Serves `app` on loopback; yields its URL without a slash at the end."""
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield "http://{}:{}".format(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()
+
+
+async def emulated(request: web.Request) -> web.Response:
+    """Answers as a Lambda runtime interface emulator does: 200, whatever the function did."""
+    event = json.loads(await request.read())
+    if event["do"] == "throttle":
+        return web.Response(status=429, headers={"Retry-After": "7"})
+    try:
+        result = await act_on_loop(event, None)
+    except ValueError as error:
+        result = {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": []}
+    return web.Response(body=b"" if result is None else json.dumps(result).encode())
+
+
+@asynccontextmanager
+async def python_on_loop(**settings: Any) -> AsyncIterator[Invoker]:
+    """An asynchronous Python function."""
+    handler = "tests.adapters.functions:act_on_loop"
+    given = python.PythonSettings.model_validate({"function": "orders", "handler": handler, **settings})
+    async with environment() as env, python.open_python(given, env) as invoker:
+        yield invoker
+
+
+@asynccontextmanager
+async def python_in_threads(**settings: Any) -> AsyncIterator[Invoker]:
+    """A synchronous Python function."""
+    async with python_on_loop(handler="tests.adapters.functions:act", **settings) as invoker:
+        yield invoker
+
+
+@asynccontextmanager
+async def behind_url(**settings: Any) -> AsyncIterator[Invoker]:
+    """A function behind a server that answers like a runtime interface emulator."""
+    app = web.Application(client_max_size=2**24)
+    app.router.add_post("/2015-03-31/functions/function/invocations", emulated)
+    async with served(app) as url, environment() as env:
+        path = f"{url}/2015-03-31/functions/function/invocations"
+        given = http.HttpSettings.model_validate({"function": "orders", "url": path, **settings})
+        async with http.open_http(given, env) as invoker:
+            yield invoker
+
+
+@asynccontextmanager
+async def in_processes(**settings: Any) -> AsyncIterator[Invoker]:
+    """A function run by awslambdaric in processes."""
+    command = [sys.executable, "-m", "awslambdaric", "tests.adapters.functions.act"]
+    given = process.ProcessSettings.model_validate({"function": "orders", "command": command, **settings})
+    async with environment() as env, process.open_process(given, env) as invoker:
+        yield invoker
+
+
+async def cancelled_call(invoker: Invoker, call: Invocation) -> bool:
+    """Cancels a call shortly after it began; whether it ended as cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(invoker.invoke(call))
+        await asyncio.sleep(0.2)
+        task.cancel()
+    return task.cancelled()
