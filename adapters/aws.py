@@ -1,0 +1,312 @@
+"""Owns AWS clients, the shape of ARNs, and the one table that turns AWS's trouble into port errors.
+
+Credentials come by AWS's ordinary chain (variables, profile, web identity, container, instance metadata). The engine
+retries, so the clients do not.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from poller.errors import (
+    AccessDenied,
+    CursorExpired,
+    InvalidConfiguration,
+    PortError,
+    PositionTrimmed,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
+from poller.plugins import Environment
+
+CONNECT_S_MAX = 5.0
+READ_S_MAX = 30.0
+"""Longest silence within an answer; an SQS long poll is silent for 20 s."""
+CONNECTIONS_MAX = 200
+"""Open connections per client; 1,000 busy shards at 4.4 reads a second of 40 ms need 180."""
+KEEP_ALIVE_S = 50.0
+"""Idle connections are dropped before AWS's side drops them at about a minute."""
+CODE_CHARS_MAX = 80
+RAW_SERVICES = frozenset({"kinesis", "dynamodbstreams", "sqs"})
+"""Services whose answers keep blobs as base64 text and timestamps as numbers.
+
+Events want exactly this form. Decoding 10,000 records only to encode them again costs more than all the rest.
+"""
+_QUERY_PREFIX = "AWS.SimpleQueueService."
+
+
+async def client(
+    env: Environment,
+    service: str,
+    region: str | None,
+    *,
+    purpose: str = "",
+    connections_max: int = CONNECTIONS_MAX,
+    read_s_max: float = READ_S_MAX,
+) -> Any:
+    """The daemon's client of one service in one region (None: the settings', else the AWS variables').
+
+    Clients with another `purpose` have connections of their own. Answers of RAW_SERVICES have blobs as base64 text and
+    timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of.
+    """
+    raw = service in RAW_SERVICES
+    session = await env.shared.get(f"aws session raw={raw}", lambda: _session(raw=raw))
+    url, place = env.endpoint(service), region or env.region
+    return await env.shared.get(
+        f"aws client {service} {place} {url} {purpose}",
+        lambda: _client(session, service, place, url=url, options=_options(connections_max, read_s_max)),
+    )
+
+
+@asynccontextmanager
+async def _session(*, raw: bool) -> AsyncIterator[AioSession]:
+    session = get_session()
+    if raw:
+        # Role providers parse expiry times through their session's parsers, so they stay with an ordinary session.
+        session.register_component("credential_provider", get_session().get_component("credential_provider"))
+        parsers = session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=_as_sent, blob_parser=_as_sent)
+    yield session
+
+
+def _as_sent(value: object) -> object:
+    return value
+
+
+@asynccontextmanager
+async def _client(
+    session: AioSession, service: str, region: str | None, *, url: str | None, options: AioConfig
+) -> AsyncIterator[Any]:
+    try:
+        context = session.create_client(service, region_name=region, endpoint_url=url, config=options)
+        opened = await context.__aenter__()
+    except (boto.BotoCoreError, ValueError) as error:
+        problem = (
+            f"AWS client of {service}: region {region!r}, endpoint {url!r}: {type(error).__name__}: {error}"
+        )
+        remedy = "; set region and endpoint_url, or the AWS variables and profile"
+        raise InvalidConfiguration([problem + remedy]) from error
+    opened.meta.events.register("before-parse", _refuse_broken)
+    try:
+        yield opened
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+def _options(connections_max: int, read_s_max: float) -> AioConfig:
+    return AioConfig(
+        connector_args={"keepalive_timeout": KEEP_ALIVE_S},
+        connect_timeout=CONNECT_S_MAX,
+        read_timeout=read_s_max,
+        max_pool_connections=connections_max,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        tcp_keepalive=True,
+        user_agent_extra="esm-poller",
+        warm_up_loader_caches=True,
+    )
+
+
+class BrokenAnswer(Exception):
+    """A success whose body is not the JSON object that the service sends."""
+
+
+def _refuse_broken(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
+    """Refuses a cut answer, which botocore would take for a success without any content.
+
+    A receive that looks empty while its messages are in flight is the worst case. The check reads the text without
+    building objects, at some 4 GB a second.
+    """
+    if operation_model.service_model.resolved_protocol != "json" or operation_model.has_event_stream_output:
+        return
+    if operation_model.output_shape is None or response_dict["status_code"] >= 300:
+        return
+    try:
+        msgspec.json.decode(response_dict["body"], type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError as error:
+        raise BrokenAnswer(operation_model.name) from error
+
+
+THROTTLED = (
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
+    "KMSThrottlingException",
+    "KmsThrottled",
+    "LimitExceededException",
+    "OverLimit",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceeded",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "Throttled",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+)
+DENIED = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthFailure",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidSignatureException",
+    "InvalidToken",
+    "KMSAccessDenied",
+    "KMSAccessDeniedException",
+    "KMSDisabled",
+    "KMSDisabledException",
+    "KMSInvalidState",
+    "KMSInvalidStateException",
+    "KMSNotFound",
+    "KMSNotFoundException",
+    "KMSOptInRequired",
+    "KmsAccessDenied",
+    "KmsDisabled",
+    "KmsInvalidKeyUsage",
+    "KmsInvalidState",
+    "KmsNotFound",
+    "KmsOptInRequired",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnauthorizedOperation",
+    "UnrecognizedClientException",
+)
+MISSING = (
+    "InvalidAddress",
+    "NoSuchBucket",
+    "NonExistentQueue",
+    "NotFound",
+    "NotFoundException",
+    "QueueDoesNotExist",
+    "ResourceNotFoundException",
+)
+CODES: Mapping[str, type[PortError]] = MappingProxyType(
+    dict.fromkeys(THROTTLED, ServiceThrottled)
+    | dict.fromkeys(DENIED, AccessDenied)
+    | dict.fromkeys(MISSING, ResourceMissing)
+    | {"ExpiredIteratorException": CursorExpired, "TrimmedDataAccessException": PositionTrimmed}
+)
+"""What an error code means to the caller, whatever the service. Unknown codes go by the HTTP status."""
+STATUSES: Mapping[int, type[PortError]] = MappingProxyType(
+    {401: AccessDenied, 403: AccessDenied, 404: ResourceMissing, 429: ServiceThrottled}
+)
+_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.RefreshWithMFAUnsupportedError,
+)
+_BROKEN = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.IncompleteReadError,
+    boto.ChecksumError,
+    BrokenAnswer,
+    ResponseParserError,
+    # Corrupt bytes reach the caller bare.
+    UnicodeDecodeError,
+    aiohttp.ClientError,
+    OSError,
+)
+_EXPECTED = (boto.ClientError, *_CREDENTIALS, *_BROKEN)
+_NOTHING: Mapping[str, type[PortError]] = MappingProxyType({})
+
+
+@contextmanager
+def mapped(operation: str, special: Mapping[str, type[PortError]] = _NOTHING) -> Iterator[None]:
+    """Turns what a call raises into port errors; `operation` names it ("kinesis GetRecords").
+
+    `special` has codes that mean something else in this operation. Anything unexpected, a bug, passes.
+    """
+    try:
+        yield
+    except _EXPECTED as error:
+        raise translate(error, operation, special) from error
+
+
+def translate(
+    error: Exception, operation: str, special: Mapping[str, type[PortError]] = _NOTHING
+) -> PortError:
+    """The port error for what an AWS client raised; its reason has the code, never the service's text.
+
+    That text may repeat signed headers, receipts or payloads.
+    """
+    if isinstance(error, boto.ClientError):
+        code, status = code_of(error), _status(error)
+        kind = special.get(code) or CODES.get(code) or STATUSES.get(status, ServiceUnavailable)
+        return kind(f"{operation}: {code} (HTTP {status})")
+    if isinstance(error, _CREDENTIALS):
+        return AccessDenied(f"{operation}: {type(error).__name__}: give AWS credentials to this process")
+    return ServiceUnavailable(f"{operation}: {type(error).__name__}")
+
+
+def code_of(error: boto.ClientError) -> str:
+    """The error's code, without the prefix that SQS adds for old clients."""
+    return bare(str(error.response.get("Error", {}).get("Code", "Unknown")))
+
+
+def bare(code: str) -> str:
+    """A code without the prefix that SQS adds for old clients, cut."""
+    return code.removeprefix(_QUERY_PREFIX)[:CODE_CHARS_MAX]
+
+
+def _status(error: boto.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Arn:
+    """The parts of an ARN; `resource` is all behind the account."""
+
+    partition: str
+    service: str
+    region: str
+    account: str
+    resource: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Splits an ARN; raises ValueError on text with fewer than six parts."""
+        word, *parts = text.split(":", 5)
+        if word != "arn" or len(parts) != 5:
+            raise ValueError(f"{text!r} is not an ARN (arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE)")
+        return cls(*parts)
+
+
+def checked_arn(text: str, *, service: str, resource: str, form: str) -> str:
+    """`text` if it is an ARN of `service` whose resource matches the pattern `resource`.
+
+    Else raises ValueError with the value and `form`, what to write instead.
+    """
+    pattern = rf"arn:aws[a-z-]*:{service}:[a-z0-9-]+:\d{{12}}:{resource}"
+    if re.fullmatch(pattern, text) is None:
+        raise ValueError(f"{text!r} is not {form}")
+    return text

@@ -1,0 +1,211 @@
+"""Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Annotated, Any, Protocol
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.pacing import shared_pacer
+from adapters.sources.wire import begun, from_cursor, to_cursor, understood
+from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
+from poller.plugins import Environment, Plugin
+from poller.ports import Pacer
+from poller.records import (
+    Cursor,
+    DynamoRecord,
+    Epoch,
+    JsonObject,
+    Page,
+    Position,
+    Rank,
+    Shard,
+    ShardId,
+)
+
+PAGE_SHARDS = 100
+PAGES_MAX = 1_000
+READ_RECORDS_MAX = 1_000
+SKIPS_MAX = 20
+"""Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
+_SECOND_MS = 1_000
+_SEQUENCE_CHARS_MIN = 21
+"""AWS's shortest sequence number; emulators pad theirs with zeros to this length."""
+_MEMBERS = (
+    "Keys",
+    "NewImage",
+    "OldImage",
+    "SequenceNumber",
+    "SizeBytes",
+    "StreamViewType",
+)
+
+
+def _stream_arn(text: str) -> str:
+    form = "the ARN of a DynamoDB stream; write arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
+    resource = r"table/[A-Za-z0-9_.-]{3,255}/stream/[0-9TZ:.+-]{1,40}"
+    return checked_arn(text, service="dynamodb", resource=resource, form=form)
+
+
+class DynamoSettings(BaseModel):
+    """Which table stream to read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_stream_arn)]
+
+
+class DynamoStreamsApi(Protocol):
+    """The three operations, answered as AWS's JSON with binary values as base64 text and times as numbers."""
+
+    async def describe_stream(self, **parameters: Any) -> JsonObject:
+        """DescribeStream."""
+        ...
+
+    async def get_shard_iterator(self, **parameters: Any) -> JsonObject:
+        """GetShardIterator."""
+        ...
+
+    async def get_records(self, **parameters: Any) -> JsonObject:
+        """GetRecords."""
+        ...
+
+
+class DynamoStream:
+    """StreamSource over one table's stream.
+
+    The service has no start by time. Such a position reads from the horizon and passes over what was created before it,
+    to the whole second that AWS gives: a record of the same second is included.
+    """
+
+    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, *, arn: str) -> None:
+        self._api = api
+        self._pacer = pacer
+        self._arn = arn
+        self._region = Arn.of(arn).region
+
+    async def shards(self) -> Sequence[Shard]:
+        """All shards of the last 24 hours, open and closed."""
+        shards: list[Shard] = []
+        place: dict[str, str] = {}
+        for _ in range(PAGES_MAX):
+            described = await self._describe(place)
+            with understood("dynamodbstreams DescribeStream"):
+                shards += [_shard(each) for each in described["Shards"]]
+            last = described.get("LastEvaluatedShardId")
+            if not last:
+                return shards
+            place = {"ExclusiveStartShardId": last}
+        raise ServiceUnavailable(
+            f"dynamodbstreams DescribeStream: more than {PAGES_MAX * PAGE_SHARDS} shards"
+        )
+
+    async def _describe(self, place: Mapping[str, str]) -> JsonObject:
+        # AWS allows ten of these a second for the whole account.
+        await self._pacer.pace(f"dynamodbstreams DescribeStream {self._region}")
+        with mapped("dynamodbstreams DescribeStream"):
+            reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place)
+        with understood("dynamodbstreams DescribeStream"):
+            described: JsonObject = reply["StreamDescription"]
+            return described
+
+    async def cursor(self, shard: ShardId, position: Position) -> Cursor:
+        """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
+        await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
+        with mapped("dynamodbstreams GetShardIterator", _special(position)):
+            reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
+        with understood("dynamodbstreams GetShardIterator"):
+            return to_cursor(reply["ShardIterator"], position.since_ms // _SECOND_MS * _SECOND_MS)
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        """The next records, at most 1,000; `behind_ms` is None, the service does not say."""
+        page, skipped = await self._page(shard, cursor, records_max=records_max)
+        for _ in range(SKIPS_MAX):
+            if page.cursor is None or not skipped:
+                break
+            page, skipped = await self._page(shard, page.cursor, records_max=records_max)
+        return page
+
+    async def _page(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> tuple[Page, bool]:
+        """One read, and whether it had records of which all are from before the start."""
+        since_ms, iterator = from_cursor(cursor)
+        await self._pacer.pace(f"dynamodbstreams GetRecords {self._arn} {shard}")
+        limit = min(records_max, READ_RECORDS_MAX)
+        with mapped("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
+            reply = await self._api.get_records(ShardIterator=iterator, Limit=limit)
+        with understood("dynamodbstreams GetRecords"):
+            read = [_record(each, self._region) for each in reply["Records"]]
+        records = begun(read, since_ms) if since_ms else read
+        following = reply.get("NextShardIterator")
+        after = None if following is None else to_cursor(following, 0 if records else since_ms)
+        return Page(records, after), bool(read) and not records
+
+
+def _special(position: Position) -> Mapping[str, type[PositionTrimmed]]:
+    """A sequence number that the shard never had is refused as invalid: nothing behind it is there either."""
+    refused = {"ValidationException": PositionTrimmed} if position.rank is Rank.AFTER else {}
+    return MappingProxyType(refused)
+
+
+def _place(position: Position) -> dict[str, str]:
+    match position.rank:
+        case Rank.START:
+            return {"ShardIteratorType": "TRIM_HORIZON"}
+        case Rank.AFTER:
+            number = str(position.sequence).zfill(_SEQUENCE_CHARS_MIN)
+            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": number}
+        case Rank.END:
+            raise AssertionError("a shard that has ended has no cursor")
+
+
+def _shard(wire: JsonObject) -> Shard:
+    parent = wire.get("ParentShardId")
+    return Shard(
+        ShardId(wire["ShardId"]),
+        (ShardId(parent),) if parent else (),
+        closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
+    )
+
+
+def _record(wire: JsonObject, region: str) -> DynamoRecord:
+    change = wire["dynamodb"]
+    created = float(change["ApproximateCreationDateTime"])
+    return DynamoRecord(
+        sequence_number=change["SequenceNumber"],
+        key=orjson.dumps(change["Keys"], option=orjson.OPT_SORT_KEYS).decode(),
+        arrived=Epoch(created),
+        event=_event(wire, region, created),
+    )
+
+
+def _event(wire: JsonObject, region: str, created: float) -> JsonObject:
+    """The record as functions see it, keys in AWS's order (spec 1.2).
+
+    The order of `userIdentity` is not known; it stands last.
+    """
+    change = wire["dynamodb"]
+    event = {
+        "eventID": wire["eventID"],
+        "eventName": wire["eventName"],
+        "eventVersion": wire.get("eventVersion", "1.1"),
+        "eventSource": wire.get("eventSource", "aws:dynamodb"),
+        "awsRegion": wire.get("awsRegion", region),
+        # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+        "dynamodb": {"ApproximateCreationDateTime": float(int(created))}
+        | {member: change[member] for member in _MEMBERS if member in change},
+    }
+    if identity := wire.get("userIdentity"):
+        event["userIdentity"] = {"type": identity["Type"], "principalId": identity["PrincipalId"]}
+    return event
+
+
+@asynccontextmanager
+async def _open(settings: DynamoSettings, env: Environment) -> AsyncIterator[DynamoStream]:
+    api: DynamoStreamsApi = await client(env, "dynamodbstreams", Arn.of(settings.arn).region)
+    yield DynamoStream(api, await shared_pacer(env), arn=settings.arn)
+
+
+plugin = Plugin("dynamodb", DynamoSettings, _open)

@@ -1,0 +1,210 @@
+"""Owns the Kinesis source: ListShards, GetShardIterator, GetRecords."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Annotated, Any, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.pacing import shared_pacer
+from adapters.sources.wire import begun, from_cursor, to_cursor, understood
+from poller.errors import CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
+from poller.plugins import Environment, Plugin
+from poller.ports import Pacer
+from poller.records import (
+    Cursor,
+    Epoch,
+    JsonObject,
+    KinesisRecord,
+    Page,
+    Position,
+    Rank,
+    Shard,
+    ShardId,
+)
+
+PAGE_SHARDS = 1_000
+PAGES_MAX = 100
+LISTINGS_MAX = 3
+"""Listings begun until one goes through before its page token expires (after five minutes)."""
+READ_RECORDS_MAX = 10_000
+PROBES_MAX = 4
+"""Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
+SEQUENCE_CHARS_MIN = 30
+"""AWS's numbers have 56 digits. Services that imitate it pad shorter ones with zeros and compare them as text."""
+_TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
+_ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
+_SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
+_MOMENT_REFUSED = MappingProxyType({"InvalidArgumentException": ServiceUnavailable})
+
+
+def _stream_arn(text: str) -> str:
+    if "/consumer/" in text:
+        raise ValueError(
+            f"{text!r} is an enhanced fan-out consumer, which is not supported; give the ARN of its stream"
+        )
+    form = "the ARN of a Kinesis stream; write arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
+    return checked_arn(text, service="kinesis", resource=r"stream/[A-Za-z0-9_.-]{1,128}", form=form)
+
+
+class KinesisSettings(BaseModel):
+    """Which stream to read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_stream_arn)]
+
+
+class KinesisApi(Protocol):
+    """The three operations, answered as AWS's JSON with data as base64 text and times as numbers."""
+
+    async def list_shards(self, **parameters: Any) -> JsonObject:
+        """ListShards."""
+        ...
+
+    async def get_shard_iterator(self, **parameters: Any) -> JsonObject:
+        """GetShardIterator."""
+        ...
+
+    async def get_records(self, **parameters: Any) -> JsonObject:
+        """GetRecords."""
+        ...
+
+
+class KinesisStream:
+    """StreamSource over one Kinesis stream; calls on a shard are paced under AWS's five a second."""
+
+    def __init__(self, api: KinesisApi, pacer: Pacer, *, arn: str) -> None:
+        self._api = api
+        self._pacer = pacer
+        self._arn = arn
+
+    async def shards(self) -> Sequence[Shard]:
+        """All shards within retention, open and closed."""
+        for _ in range(LISTINGS_MAX):
+            try:
+                return await self._listing()
+            except CursorExpired:
+                continue
+        raise ServiceUnavailable(f"kinesis ListShards: the page token expired {LISTINGS_MAX} times")
+
+    async def _listing(self) -> list[Shard]:
+        shards: list[Shard] = []
+        parameters: dict[str, Any] = {"StreamARN": self._arn}
+        for _ in range(PAGES_MAX):
+            with mapped("kinesis ListShards", _TOKEN_EXPIRED):
+                reply = await self._api.list_shards(MaxResults=PAGE_SHARDS, **parameters)
+            with understood("kinesis ListShards"):
+                shards += [_shard(each) for each in reply["Shards"]]
+            if not reply.get("NextToken"):
+                return shards
+            # AWS refuses a stream's name or ARN beside a token.
+            parameters = {"NextToken": reply["NextToken"]}
+        raise ServiceUnavailable(f"kinesis ListShards: more than {PAGES_MAX * PAGE_SHARDS} shards")
+
+    async def cursor(self, shard: ShardId, position: Position) -> Cursor:
+        """A read token for the first record behind `position`.
+
+        Raises PositionTrimmed when the stream does not know the position's record any more, which Kinesis itself passes
+        over in silence. That a shard was idle for all the retention looks the same when a new record has come.
+        """
+        match position.rank:
+            case Rank.START:
+                return await self._from_start(shard, position)
+            case Rank.AFTER:
+                return await self._behind(shard, position.sequence)
+            case Rank.END:
+                raise AssertionError("a shard that has ended has no cursor")
+
+    async def _from_start(self, shard: ShardId, position: Position) -> Cursor:
+        if position.since is None:
+            return to_cursor(await self._iterator(shard, {"ShardIteratorType": "TRIM_HORIZON"}))
+        # A moment may lie in AWS's future when this host's clock is ahead; that heals by waiting.
+        place = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.since}
+        # botocore sends whole seconds, so the cursor carries the moment and reading drops the rest.
+        return to_cursor(await self._iterator(shard, place, _MOMENT_REFUSED), position.since_ms)
+
+    async def _behind(self, shard: ShardId, sequence: int) -> Cursor:
+        iterator: str | None = await self._at(shard, "AT_SEQUENCE_NUMBER", sequence)
+        for _ in range(PROBES_MAX):
+            assert iterator is not None
+            reply = await self._get_records(shard, iterator, 1)
+            found = _first_sequence(reply)
+            if found is not None and found > sequence:
+                raise PositionTrimmed(f"kinesis GetRecords: {shard}: the position's record is gone")
+            iterator = reply.get("NextShardIterator")
+            if found is not None and iterator is not None:
+                return to_cursor(iterator)
+            if found is not None or iterator is None or not reply.get("MillisBehindLatest"):
+                break
+        return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", sequence))
+
+    async def _at(self, shard: ShardId, kind: str, sequence: int) -> str:
+        place = {"ShardIteratorType": kind, "StartingSequenceNumber": str(sequence).zfill(SEQUENCE_CHARS_MIN)}
+        # A sequence number of another life of the stream is refused, so all that followed it is gone.
+        return await self._iterator(shard, place, _SEQUENCE_REFUSED)
+
+    async def _iterator(
+        self,
+        shard: ShardId,
+        place: Mapping[str, Any],
+        special: Mapping[str, type[PortError]] = MappingProxyType({}),
+    ) -> str:
+        await self._pacer.pace(f"kinesis GetShardIterator {self._arn} {shard}")
+        with mapped("kinesis GetShardIterator", special):
+            reply = await self._api.get_shard_iterator(StreamARN=self._arn, ShardId=shard, **place)
+        with understood("kinesis GetShardIterator"):
+            return str(reply["ShardIterator"])
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        """The next records, at most 10,000 or 10 MB; no records with `behind_ms` above 0 means: read on."""
+        since_ms, iterator = from_cursor(cursor)
+        reply = await self._get_records(shard, iterator, records_max)
+        with understood("kinesis GetRecords"):
+            read = [_record(each) for each in reply["Records"]]
+            behind_ms = reply.get("MillisBehindLatest")
+        records = begun(read, since_ms) if since_ms else read
+        following = reply.get("NextShardIterator")
+        waiting_ms = 0 if records else since_ms
+        return Page(records, None if following is None else to_cursor(following, waiting_ms), behind_ms)
+
+    async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> JsonObject:
+        await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")
+        limit = min(records_max, READ_RECORDS_MAX)
+        with mapped("kinesis GetRecords", _ITERATOR_REFUSED):
+            return await self._api.get_records(StreamARN=self._arn, ShardIterator=iterator, Limit=limit)
+
+
+def _shard(wire: JsonObject) -> Shard:
+    parents = (wire.get("ParentShardId"), wire.get("AdjacentParentShardId"))
+    return Shard(
+        ShardId(wire["ShardId"]),
+        tuple(ShardId(parent) for parent in parents if parent),
+        closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
+    )
+
+
+def _record(wire: JsonObject) -> KinesisRecord:
+    return KinesisRecord(
+        sequence_number=wire["SequenceNumber"],
+        key=wire["PartitionKey"],
+        arrived=Epoch(round(float(wire["ApproximateArrivalTimestamp"]), 3)),
+        data=wire["Data"],
+    )
+
+
+def _first_sequence(reply: JsonObject) -> int | None:
+    with understood("kinesis GetRecords"):
+        records = reply["Records"]
+        return int(records[0]["SequenceNumber"]) if records else None
+
+
+@asynccontextmanager
+async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
+    api: KinesisApi = await client(env, "kinesis", Arn.of(settings.arn).region)
+    yield KinesisStream(api, await shared_pacer(env), arn=settings.arn)
+
+
+plugin = Plugin("kinesis", KinesisSettings, _open)

@@ -1,0 +1,39 @@
+"""Owns what stream sources share: broken answers, and cursors that begin at a moment."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from poller.errors import ServiceUnavailable
+from poller.records import Cursor, Record
+
+_SCALE_MS = 1000
+
+
+@contextmanager
+def understood(operation: str) -> Iterator[None]:
+    """Turns an answer without the members it must have into ServiceUnavailable."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ServiceUnavailable(
+            f"{operation}: the answer is not as documented: {type(error).__name__}"
+        ) from error
+
+
+def to_cursor(iterator: str, since_ms: int = 0) -> Cursor:
+    """A cursor that reads from `iterator` on and leaves out records from before `since_ms` (0: none) at first."""
+    return Cursor(f"{since_ms};{iterator}")
+
+
+def from_cursor(cursor: Cursor) -> tuple[int, str]:
+    """`since_ms` and iterator of a cursor."""
+    since_ms, _, iterator = cursor.partition(";")
+    return int(since_ms), iterator
+
+
+def begun[R: Record](records: Sequence[R], since_ms: int) -> Sequence[R]:
+    """The records from the first one on that arrived at `since_ms` or later; later ones stay whatever their time."""
+    for index, record in enumerate(records):
+        if round(record.arrived * _SCALE_MS) >= since_ms:
+            return records[index:]
+    return ()
