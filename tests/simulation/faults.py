@@ -1,0 +1,166 @@
+"""Owns what goes wrong between a worker and the services: latency, faults drawn from one seed, crashes and pauses."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from poller.errors import ServiceThrottled, ServiceUnavailable
+from tests.simulation.functions import Period
+from tests.virtual import EPOCH_BASE
+
+
+class Port(StrEnum):
+    """Which service a call goes to."""
+
+    SOURCE = "source"
+    FUNCTION = "function"
+    DESTINATION = "destination"
+    STORE = "store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultPlan:
+    """What may go wrong until `heals_at` (epoch seconds). Chances are per call, between 0 and 1."""
+
+    latency_s: tuple[float, float] = (0.001, 0.03)
+    throttled: Mapping[Port, float] = field(default_factory=dict)
+    unavailable: Mapping[Port, float] = field(default_factory=dict)
+    lost_reply: Mapping[Port, float] = field(default_factory=dict)
+    outages: Mapping[Port, tuple[Period, ...]] = field(default_factory=dict)
+    expired_cursor: float = 0.0
+    empty_page: float = 0.0
+    heals_at: float = float("inf")
+
+
+class Marks(Counter[str]):
+    """What was seen at least once: a sweep that never saw something is too kind."""
+
+    def saw(self, name: str) -> None:
+        """Counts one sight."""
+        self[name] += 1
+
+
+class History:
+    """A readable account of a run; kept only when somebody wants to read it."""
+
+    def __init__(self, *, kept: bool) -> None:
+        self.lines: list[str] = []
+        self._kept = kept
+
+    def tell(self, who: str, what: Callable[[], str]) -> None:
+        """Adds one line; `what` is only called when the account is kept."""
+        if self._kept:
+            self.lines.append(f"{asyncio.get_running_loop().time():10.3f} {who:<10} {what()}")
+
+
+class Line:
+    """One incarnation of a worker's way to all services.
+
+    `crash` shuts it for good: what was sent has its effect, no reply comes back. `pause` holds requests and replies
+    until `resume`, as a stopped process would; the worker's timers go on, which only makes its waits shorter.
+    """
+
+    def __init__(self, name: str, plan: FaultPlan, *, rng: Random, marks: Marks, history: History) -> None:
+        self.name = name
+        self.marks = marks
+        self.history = history
+        self.crashed = False
+        self.paused_ever = False
+        self.faults = 0
+        self._plan = plan
+        self._rng = rng
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def crash(self) -> None:
+        """Nothing goes through any more."""
+        self.crashed = True
+        self._open.clear()
+
+    def pause(self) -> None:
+        """Holds everything until `resume`."""
+        self.paused_ever = True
+        self._open.clear()
+
+    def resume(self) -> None:
+        """Lets everything through again, unless the worker crashed."""
+        if not self.crashed:
+            self._open.set()
+
+    def chance(self, chance: float) -> bool:
+        """Whether something with this chance happens now; never once the world is healed."""
+        return chance > 0 and epoch() < self._plan.heals_at and self._rng.random() < chance
+
+    @property
+    def plan(self) -> FaultPlan:
+        """What may go wrong."""
+        return self._plan
+
+    async def ready(self) -> None:
+        """Returns when the worker may send or hear something."""
+        await self._open.wait()
+
+    async def call[T](
+        self, port: Port, what: str, effect: Callable[[], T], *, lost: Callable[[], None] | None = None
+    ) -> T:
+        """One call of a service: latency, maybe a fault before or a lost reply after the effect.
+
+        Raises ServiceThrottled and ServiceUnavailable, and what `effect` raises. `lost` is told of a lost reply.
+        """
+        await self.ready()
+        await asyncio.sleep(self._rng.uniform(*self._plan.latency_s))
+        await self.ready()
+        self._refuse(port, what)
+        result = self._performed(what, effect)
+        if self.chance(self._plan.lost_reply.get(port, 0.0)):
+            self._saw(f"{port}: lost reply", what)
+            if lost is not None:
+                lost()
+            await self._late()
+            raise ServiceUnavailable("connection reset before the reply")
+        if self.chance(0.2):
+            await self._late()
+        return result
+
+    def _performed[T](self, what: str, effect: Callable[[], T]) -> T:
+        try:
+            result = effect()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.history.tell(self.name, lambda: f"{what} -> {reason}")
+            raise
+        self.history.tell(self.name, lambda: f"{what} -> {_short(result)}")
+        return result
+
+    def _refuse(self, port: Port, what: str) -> None:
+        if any(each.holds(epoch()) for each in self._plan.outages.get(port, ())):
+            self._saw(f"{port}: outage", what)
+            raise ServiceUnavailable("the service is down")
+        if self.chance(self._plan.throttled.get(port, 0.0)):
+            self._saw(f"{port}: throttled", what)
+            raise ServiceThrottled("slow down")
+        if self.chance(self._plan.unavailable.get(port, 0.0)):
+            self._saw(f"{port}: unavailable", what)
+            raise ServiceUnavailable("internal error")
+
+    async def _late(self) -> None:
+        await asyncio.sleep(self._rng.uniform(*self._plan.latency_s))
+        await self.ready()
+
+    def _saw(self, mark: str, what: str) -> None:
+        self.faults += 1
+        self.marks.saw(mark)
+        self.history.tell(self.name, lambda: f"{what} -> {mark}")
+
+
+def epoch() -> float:
+    """Epoch seconds of the running virtual loop."""
+    return EPOCH_BASE + asyncio.get_running_loop().time()
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:160]}..."

@@ -1,0 +1,416 @@
+"""Owns the fake services' adapters: the engine's ports over one worker's line, told to the ledger at every effect."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, Protocol, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from adapters.stores.memory import MemoryStore
+from poller.errors import CursorExpired, LeaseLost, PositionTrimmed, ServiceUnavailable
+from poller.plugins import Environment, GivenPlugins, Plugin
+from poller.records import (
+    Checkpoint,
+    Cursor,
+    Invocation,
+    Lease,
+    MappingId,
+    MappingRow,
+    Message,
+    Notice,
+    Outcome,
+    Page,
+    Position,
+    QueueFacts,
+    Shard,
+    ShardId,
+    Undone,
+    Unreachable,
+    WorkerId,
+    WorkerRow,
+)
+from tests.simulation.faults import Line, Port, epoch
+from tests.simulation.functions import Call, Delivery, FakeFunction, read_delivery
+from tests.simulation.queues import Delete, Extend, FakeQueue, Receive
+from tests.simulation.streams import CALLS_PER_S, FakeStream, GetCursor, ListShards, Read
+
+LONG_POLL_LOOK_S = 1.0
+"""How often a waiting receive looks again for messages that arrived meanwhile."""
+
+
+class Witness(Protocol):
+    """Who is told of every effect, at the moment of the effect."""
+
+    def reads(self, line: Line, source_arn: str, shard: ShardId) -> None:
+        """A shard is read."""
+        ...
+
+    def receives(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
+        """Messages were handed out."""
+        ...
+
+    def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
+        """Messages were handed out and never arrived."""
+        ...
+
+    def deletes(self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
+        """A delete call was carried out."""
+        ...
+
+    def begins(self, line: Line, function: str, invocation: Invocation, delivery: Delivery) -> int:
+        """A function was called; returns the call's number."""
+        ...
+
+    def ends(self, number: int, outcome: Outcome | None) -> None:
+        """The worker has the outcome of a call; None when it will never hear of it."""
+        ...
+
+    def notified(self, line: Line, notice: Notice) -> None:
+        """The destination has a notice."""
+        ...
+
+    def creates(self, row: MappingRow) -> None:
+        """The store has a mapping's row."""
+        ...
+
+    def takes(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+        """A lease was taken; `lease` as stored."""
+        ...
+
+    def releases(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+        """A lease was given up."""
+        ...
+
+    def saves(self, line: Line, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
+        """A checkpoint was accepted."""
+        ...
+
+    def refused(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+        """The store told the worker that it lost the lease."""
+        ...
+
+
+class SimStream:
+    """StreamSource over a FakeStream, paced as the real adapter is."""
+
+    def __init__(self, stream: FakeStream, line: Line, witness: Witness, *, source_arn: str) -> None:
+        self._stream = stream
+        self._line = line
+        self._witness = witness
+        self._arn = source_arn
+        self._next_read: dict[ShardId, float] = {}
+
+    async def shards(self) -> Sequence[Shard]:
+        """All shards that the service lists."""
+        return await self._call("list", lambda: cast("Sequence[Shard]", self._apply(ListShards())))
+
+    async def cursor(self, shard: ShardId, position: Position) -> Cursor:
+        """A read token; raises PositionTrimmed."""
+
+        def effect() -> Cursor:
+            return cast("Cursor", self._apply(GetCursor(shard, position)))
+
+        return await self._call(f"cursor {shard} {position.encode()}", effect)
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        """The next records; raises CursorExpired and PositionTrimmed."""
+        await self._pace(shard)
+
+        def effect() -> Page:
+            self._witness.reads(self._line, self._arn, shard)
+            if self._line.chance(self._line.plan.expired_cursor):
+                raise CursorExpired("the service forgot it early")
+            empty = self._line.chance(self._line.plan.empty_page)
+            return cast("Page", self._apply(Read(shard, cursor, 0 if empty else records_max)))
+
+        return await self._call(f"read {shard}", effect)
+
+    def _apply(self, request: ListShards | GetCursor | Read) -> object:
+        try:
+            return self._stream.apply(epoch(), request)
+        except PositionTrimmed:
+            self._line.marks.saw("trimmed")
+            raise
+
+    async def _call[T](self, what: str, effect: Callable[[], T]) -> T:
+        try:
+            return await self._line.call(Port.SOURCE, what, effect)
+        except CursorExpired:
+            self._line.marks.saw("expired cursor")
+            raise
+
+    async def _pace(self, shard: ShardId) -> None:
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next_read.get(shard, 0.0))
+        self._next_read[shard] = turn + 1 / CALLS_PER_S
+        if turn > now:
+            await asyncio.sleep(turn - now)
+
+
+class SimQueue:
+    """QueueSource over a FakeQueue."""
+
+    def __init__(self, queue: FakeQueue, line: Line, witness: Witness, *, source_arn: str) -> None:
+        self._queue = queue
+        self._line = line
+        self._witness = witness
+        self._arn = source_arn
+
+    async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
+        """Up to `messages_max` messages, waiting up to `wait_s` for the first."""
+        ends_at = epoch() + wait_s
+        while True:
+            messages = await self._look(messages_max)
+            left_s = ends_at - epoch()
+            if messages or left_s <= 0:
+                return messages
+            await asyncio.sleep(min(left_s, LONG_POLL_LOOK_S))
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
+        """Deletes messages; returns those that were not deleted."""
+
+        def effect() -> Sequence[Undone]:
+            undone = cast("Sequence[Undone]", self._queue.apply(epoch(), Delete(tuple(receipts))))
+            self._witness.deletes(self._line, self._arn, receipts, undone)
+            return undone
+
+        return await self._line.call(Port.SOURCE, f"delete {' '.join(receipts)}", effect)
+
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+        """Hides messages for `visibility_s` from now on."""
+
+        def effect() -> Sequence[Undone]:
+            request = Extend(tuple(receipts), visibility_s)
+            return cast("Sequence[Undone]", self._queue.apply(epoch(), request))
+
+        return await self._line.call(Port.SOURCE, f"extend {' '.join(receipts)} {visibility_s}", effect)
+
+    async def describe(self) -> QueueFacts:
+        """The queue's own settings."""
+        return await self._line.call(Port.SOURCE, "describe", lambda: self._queue.facts)
+
+    async def _look(self, messages_max: int) -> Sequence[Message]:
+        handed: list[Message] = []
+
+        def effect() -> Sequence[Message]:
+            handed.extend(cast("Sequence[Message]", self._queue.apply(epoch(), Receive(messages_max))))
+            self._witness.receives(self._line, self._arn, handed)
+            return handed
+
+        def lost() -> None:
+            self._witness.reply_lost(self._line, self._arn, handed)
+
+        return await self._line.call(Port.SOURCE, f"receive {messages_max}", effect, lost=lost)
+
+
+class SimFunction:
+    """Invoker over a FakeFunction. A call that began goes on in the function whatever becomes of the worker."""
+
+    def __init__(self, name: str, function: FakeFunction, line: Line, witness: Witness) -> None:
+        self._name = name
+        self._function = function
+        self._line = line
+        self._witness = witness
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Calls the function and waits for its answer."""
+        delivery = read_delivery(invocation.payload)
+        names = " ".join(each.identifier[-12:] for each in delivery.records)
+        begun: list[int] = []
+
+        def begin() -> int:
+            begun.append(self._witness.begins(self._line, self._name, invocation, delivery))
+            return begun[0]
+
+        outcome: Outcome | None = None
+        try:
+            try:
+                await self._line.call(Port.FUNCTION, f"invoke {self._name} [{names}]", begin)
+                outcome = await self._answer(delivery, invocation.timeout_s)
+            except ServiceUnavailable as error:
+                outcome = Unreachable(error.reason)
+        finally:
+            if begun:
+                self._witness.ends(begun[0], outcome)
+        told = outcome
+        self._line.history.tell(self._line.name, lambda: f"answer of {self._name} [{names}]: {told}")
+        return outcome
+
+    async def _answer(self, delivery: Delivery, timeout_s: float) -> Outcome:
+        answer = self._function.apply(epoch(), Call(delivery, timeout_s))
+        await asyncio.sleep(answer.after_s)
+        await self._line.ready()
+        return answer.outcome
+
+
+class SimDestination:
+    """Destination that keeps notices; what it has, it has for good."""
+
+    def __init__(self, notices: list[Notice], line: Line, witness: Witness) -> None:
+        self._notices = notices
+        self._line = line
+        self._witness = witness
+
+    async def send(self, notice: Notice) -> None:
+        """Keeps the notice."""
+
+        def effect() -> None:
+            self._notices.append(notice)
+            self._witness.notified(self._line, notice)
+
+        await self._line.call(Port.DESTINATION, f"notice {notice.document.decode()}", effect)
+
+
+class SimStore:
+    """Store and WorkerStore over one MemoryStore that all workers share."""
+
+    def __init__(self, store: MemoryStore, line: Line, witness: Witness) -> None:
+        self._store = store
+        self._line = line
+        self._witness = witness
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        """Keeps `row` unless the mapping is known."""
+
+        def effect() -> MappingRow:
+            kept = at_once(self._store.create(row))
+            self._witness.creates(kept)
+            return kept
+
+        return await self._call(f"create {row.mapping}", effect)
+
+    async def update(self, row: MappingRow) -> None:
+        """Replaces the row."""
+        await self._call(f"update {row}", lambda: at_once(self._store.update(row)))
+
+    async def mappings(self) -> Sequence[MappingRow]:
+        """All rows."""
+        return await self._call("mappings", lambda: at_once(self._store.mappings()))
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes the mapping."""
+        await self._call(f"forget {mapping}", lambda: at_once(self._store.forget(mapping)))
+
+    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+        """All leases of one mapping."""
+        return await self._call("leases", lambda: at_once(self._store.leases(mapping)))
+
+    async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
+        """Adds leases for shards that have none yet."""
+        await self._call(f"seed {leases}", lambda: at_once(self._store.seed(mapping, leases)))
+
+    async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
+        """Makes `owner` the owner; raises LeaseLost."""
+
+        def effect() -> Lease:
+            taken = self._fenced(mapping, lease, self._store.take(mapping, lease, owner=owner))
+            self._witness.takes(self._line, mapping, taken)
+            return taken
+
+        return await self._call(f"take {lease.shard} {lease.epoch}", effect)
+
+    async def release(self, mapping: MappingId, lease: Lease) -> None:
+        """Gives the lease up; raises LeaseLost."""
+
+        def effect() -> None:
+            self._fenced(mapping, lease, self._store.release(mapping, lease))
+            self._witness.releases(self._line, mapping, lease)
+
+        await self._call(f"release {lease.shard} {lease.epoch}", effect)
+
+    async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Writes `checkpoint`; raises LeaseLost."""
+
+        def effect() -> None:
+            self._fenced(mapping, lease, self._store.save(mapping, lease, checkpoint))
+            self._witness.saves(self._line, mapping, lease, checkpoint)
+
+        memo = checkpoint.memo.decode()
+        await self._call(f"save {lease.shard} {lease.epoch} {checkpoint.position.encode()} {memo}", effect)
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        """Writes the worker's row."""
+        await self._call("beat", lambda: at_once(self._store.beat(worker, counter, facts=facts)))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """All workers' rows."""
+        return await self._call("workers", lambda: at_once(self._store.workers()))
+
+    async def retire(self, worker: WorkerId) -> None:
+        """Removes the worker's row."""
+        await self._call("retire", lambda: at_once(self._store.retire(worker)))
+
+    async def _call[T](self, what: str, effect: Callable[[], T]) -> T:
+        return await self._line.call(Port.STORE, what, effect)
+
+    def _fenced[T](self, mapping: MappingId, lease: Lease, write: Coroutine[Any, Any, T]) -> T:
+        try:
+            return at_once(write)
+        except LeaseLost:
+            self._witness.refused(self._line, mapping, lease)
+            raise
+
+
+def at_once[T](coroutine: Coroutine[Any, Any, T]) -> T:
+    """The value of a coroutine that never waits, such as the memory store's."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError("the memory store waited")
+
+
+class SimSettings(BaseModel):
+    """Whatever the daemon hands to a plug-in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    arn: str = ""
+    function: str = ""
+
+
+def registry(
+    *,
+    sources: Mapping[str, FakeStream | FakeQueue],
+    functions: Mapping[str, FakeFunction],
+    notices: list[Notice],
+    store: MemoryStore,
+    line: Line,
+    witness: Witness,
+) -> GivenPlugins:
+    """Everything that a daemon opens, over one worker's line; sources by ARN, functions by name."""
+
+    def source(settings: SimSettings) -> SimStream | SimQueue:
+        service = sources[settings.arn]
+        if isinstance(service, FakeStream):
+            return SimStream(service, line, witness, source_arn=settings.arn)
+        return SimQueue(service, line, witness, source_arn=settings.arn)
+
+    def function(settings: SimSettings) -> SimFunction:
+        return SimFunction(settings.function, functions[settings.function], line, witness)
+
+    makers: dict[tuple[str, str], Callable[[SimSettings], object]] = {
+        ("sources", "kinesis"): source,
+        ("sources", "dynamodb"): source,
+        ("sources", "sqs"): source,
+        ("invokers", "sim"): function,
+        ("destinations", "sqs"): lambda _: SimDestination(notices, line, witness),
+        ("stores", "sim"): lambda _: SimStore(store, line, witness),
+    }
+    return GivenPlugins({key: _plugin(key[1], maker) for key, maker in makers.items()})
+
+
+def _plugin(name: str, maker: Callable[[SimSettings], object]) -> Plugin[SimSettings, object]:
+    @asynccontextmanager
+    async def opening(settings: SimSettings, _: Environment) -> AsyncGenerator[object]:
+        yield maker(settings)
+
+    return Plugin(name, SimSettings, opening)
+
+
+def seeded(seed: int, *names: object) -> Random:
+    """A source of randomness of its own for each purpose, so that one more draw in one does not move the others."""
+    return Random("/".join(str(each) for each in (seed, *names)))

@@ -1,0 +1,157 @@
+"""Owns the promises of queue mappings, checked at every effect against what the queue really holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from poller.plan import MappingPlan
+from poller.records import Message, Outcome, Undone
+from tests.simulation.faults import Marks
+from tests.simulation.functions import Delivery
+from tests.simulation.ledger import Flight, Violation, done_by, names
+from tests.simulation.queues import FakeQueue, Letter
+
+
+@dataclass(slots=True)
+class Handed:
+    """One time that a message was handed out; `excused` when somebody else than the engine kept it from a function."""
+
+    worker: str
+    invoked: bool = False
+    excused: bool = False
+
+
+@dataclass(slots=True)
+class QueueChecks:
+    """The truth about one mapping of a queue, and its checkers; each raises Violation."""
+
+    plan: MappingPlan
+    queue: FakeQueue
+    marks: Marks
+    settled: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    flights: dict[int, Flight] = field(default_factory=dict)
+    _handed: dict[str, Handed] = field(default_factory=dict)
+
+    def located(self, delivery: Delivery) -> list[Letter]:
+        """The messages of an event."""
+        return [self.queue.letters[each.identifier] for each in delivery.records]
+
+    def domains(self, letters: Sequence[Letter]) -> frozenset[str]:
+        """The message groups of a FIFO queue."""
+        return frozenset(each.group for each in letters if each.group is not None)
+
+    def receives(self, worker: str, messages: Sequence[Message], *, healthy: bool) -> None:
+        """Messages were handed out; a message comes again only if it was tried, or if something else went wrong."""
+        for message in messages:
+            before = self._handed.get(message.message_id)
+            if before is not None and healthy and before.worker == worker:
+                self._not_wasted(message, before)
+            self._handed[message.message_id] = Handed(worker)
+
+    def excuse(self, messages: Sequence[Message]) -> None:
+        """These were handed out, but the worker never got them."""
+        for message in messages:
+            self._handed[message.message_id].excused = True
+
+    def begins(self, flight: Flight, letters: Sequence[Letter]) -> None:
+        """A batch is handed to the function."""
+        for letter in letters:
+            if self.plan.filters and not letter.content.keep:
+                raise Violation("filter", f"{letter.message_id} was delivered, no filter matches it")
+            self._handed[letter.message_id].invoked = True
+        self._one_per_group(flight, letters)
+        self._in_group_order(letters)
+        self._within_cap(flight)
+        self._mark_repeats(letters)
+        self.flights[flight.number] = flight
+
+    def ends(self, flight: Flight, outcome: Outcome | None) -> None:
+        """The worker has the outcome, or never will."""
+        del self.flights[flight.number]
+        if outcome is None:
+            return
+        reports = self.plan.retry.report_failures
+        done = done_by(outcome, flight.delivery, reports=reports, stream=False)
+        self.settled.update(done)
+        self.failed.update(each.identifier for each in flight.delivery.records if each.identifier not in done)
+
+    def deletes(self, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
+        """Messages were deleted: each was done, or no filter matched it."""
+        left = {each.receipt for each in undone}
+        if any(each.lapsed for each in undone):
+            self.marks.saw("lapsed receipt")
+        for receipt in receipts:
+            letter = self.queue.owner_of(receipt)
+            filtered = bool(self.plan.filters) and not letter.content.keep
+            if filtered:
+                self.marks.saw("filtered message deleted")
+            if receipt not in left and not filtered and letter.message_id not in self.settled:
+                raise Violation("delete", f"{letter.message_id} was deleted before it was done")
+
+    def unsettled(self) -> list[str]:
+        """Messages that are still in the queue."""
+        return [letter.message_id for letter in self.queue.letters.values() if letter.here]
+
+    def lost(self) -> list[str]:
+        """Messages that left the queue without having been done, filtered or moved to the dead-letter queue."""
+        return [
+            letter.message_id
+            for letter in self.queue.letters.values()
+            if letter.deleted
+            and letter.message_id not in self.settled
+            and not (self.plan.filters and not letter.content.keep)
+        ]
+
+    def _not_wasted(self, message: Message, before: Handed) -> None:
+        if before.invoked or before.excused:
+            return
+        group = message.group
+        if group is not None and any(self.queue.letters[each].group == group for each in self.failed):
+            return
+        raise Violation("receive", f"{message.message_id} came again and was never tried")
+
+    def _one_per_group(self, flight: Flight, letters: Sequence[Letter]) -> None:
+        for other in self.flights.values():
+            shared = other.domains & flight.domains
+            if shared and not self._overtaken(other):
+                raise Violation("one per group", f"{names(sorted(shared))} in flight twice")
+
+    def _overtaken(self, flight: Flight) -> bool:
+        """Whether the queue has handed a message of this flight out again: its visibility ran out."""
+        letters = self.located(flight.delivery)
+        handed = [each["receiptHandle"] for each in flight.delivery.event["Records"]]
+        return any(letter.receipt != receipt for letter, receipt in zip(letters, handed, strict=True))
+
+    def _in_group_order(self, letters: Sequence[Letter]) -> None:
+        inside: dict[str, list[Letter]] = {}
+        for letter in letters:
+            if letter.group is not None:
+                inside.setdefault(letter.group, []).append(letter)
+        for group, batch in inside.items():
+            order = [each.sequence for each in batch]
+            if order != sorted(order):
+                raise Violation("group order", f"an event has {names(order)} of {group}")
+            self._after_earlier(group, batch)
+
+    def _after_earlier(self, group: str, batch: Sequence[Letter]) -> None:
+        inside = {each.message_id for each in batch}
+        last = batch[-1].sequence
+        for letter in self.queue.letters.values():
+            earlier = letter.group == group and letter.sequence < last and letter.here
+            if earlier and letter.message_id not in inside | self.settled and self._due(letter):
+                raise Violation("group order", f"{batch[-1].message_id} before {letter.message_id}")
+
+    def _due(self, letter: Letter) -> bool:
+        return letter.content.keep or not self.plan.filters
+
+    def _within_cap(self, flight: Flight) -> None:
+        cap = self.plan.scaling.concurrency_max
+        busy = sum(1 for each in self.flights.values() if each.worker == flight.worker)
+        if cap is not None and busy >= cap:
+            raise Violation("cap", f"{busy + 1} batches of {self.plan.source_arn}, at most {cap}")
+
+    def _mark_repeats(self, letters: Sequence[Letter]) -> None:
+        if any(each.receives > 1 for each in letters):
+            self.marks.saw("message delivered again")
+        if len({each.group for each in letters}) > 1:
+            self.marks.saw("mixed groups")

@@ -1,0 +1,188 @@
+"""Owns the fake queue service, SQS standard and FIFO: pure state, asked by `apply(now, request)`."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from poller.records import Message, Monotonic, QueueFacts, Undone
+from tests.simulation.contents import Content
+from tests.virtual import EPOCH_BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Asks for up to `messages_max` visible messages, and hides them."""
+
+    messages_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Deletes the messages that these receipts stand for."""
+
+    receipts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Hides messages for `visibility_s` from now on."""
+
+    receipts: tuple[str, ...]
+    visibility_s: int
+
+
+@dataclass(slots=True)
+class Letter:
+    """One message in the queue; hidden until `visible_at`; `receipt` is the latest."""
+
+    message_id: str
+    content: Content
+    group: str | None
+    sent: float
+    sequence: int
+    receives: int = 0
+    visible_at: float = 0.0
+    receipt: str = ""
+    first_received: float = 0.0
+    deleted: bool = False
+    redriven: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it is still in this queue, seen or unseen."""
+        return not (self.deleted or self.redriven)
+
+
+class FakeQueue:
+    """A queue. Standard ones mix their order up and deliver a few messages twice, from `seed`.
+
+    FIFO ones deliver nothing of a group while an earlier message of it is hidden. `dead` are the messages that the
+    redrive policy took away. Time 0 of `now` is EPOCH_BASE.
+    """
+
+    def __init__(self, facts: QueueFacts, *, seed: int = 0, duplicates: float = 0.0) -> None:
+        self.facts = facts
+        self.letters: dict[str, Letter] = {}
+        self.dead: list[Letter] = []
+        self._rng = Random(seed)
+        self._duplicates = duplicates
+        self._receipts: dict[str, Letter] = {}
+        self._waiting: list[Letter] = []
+
+    def send(self, now: float, content: Content, *, group: str | None = None) -> Letter:
+        """Puts a message in."""
+        assert (group is not None) == self.facts.fifo
+        number = len(self.letters)
+        letter = Letter(f"message-{content.number:06d}", content, group, now, number, visible_at=now)
+        self.letters[letter.message_id] = letter
+        self._waiting.append(letter)
+        return letter
+
+    def apply(
+        self, now: float, request: Receive | Delete | Extend
+    ) -> tuple[Message, ...] | tuple[Undone, ...]:
+        """One call of the service, at epoch seconds `now`."""
+        match request:
+            case Receive(messages_max):
+                return self._receive(now, messages_max)
+            case Delete(receipts):
+                return tuple(undone for each in receipts if (undone := self._delete(now, each)))
+            case Extend(receipts, visibility_s):
+                return tuple(undone for each in receipts if (undone := self._extend(now, each, visibility_s)))
+
+    def owner_of(self, receipt: str) -> Letter:
+        """The message that a receipt, old or new, was given for."""
+        return self._receipts[receipt]
+
+    def next_visible(self, now: float) -> float | None:
+        """When the next hidden message shows again; None if none is hidden."""
+        return min((each.visible_at for each in self._waiting if each.visible_at > now), default=None)
+
+    def _receive(self, now: float, messages_max: int) -> tuple[Message, ...]:
+        assert 1 <= messages_max <= 10, f"messages_max is {messages_max}"
+        taken: list[Letter] = []
+        for letter in self._candidates(now):
+            if len(taken) == messages_max:
+                break
+            if not self._redrive(letter):
+                taken.append(letter)
+        return tuple(self._hand_out(now, letter) for letter in taken)
+
+    def _candidates(self, now: float) -> Sequence[Letter]:
+        self._waiting = [each for each in self._waiting if each.here]
+        if self.facts.fifo:
+            return self._unlocked(now)
+        visible = [each for each in self._waiting if each.visible_at <= now or self._duplicated(each)]
+        self._rng.shuffle(visible)
+        return visible
+
+    def _duplicated(self, letter: Letter) -> bool:
+        return letter.receives == 1 and self._rng.random() < self._duplicates
+
+    def _unlocked(self, now: float) -> list[Letter]:
+        locked: set[str | None] = set()
+        free = []
+        for letter in self._waiting:
+            if letter.visible_at > now:
+                locked.add(letter.group)
+            elif letter.group not in locked:
+                free.append(letter)
+        return free
+
+    def _redrive(self, letter: Letter) -> bool:
+        limit = self.facts.redrive_receives_max
+        if limit is None or letter.receives < limit:
+            return False
+        letter.redriven = True
+        self.dead.append(letter)
+        return True
+
+    def _hand_out(self, now: float, letter: Letter) -> Message:
+        letter.receives += 1
+        letter.receipt = f"{letter.message_id}#{letter.receives}"
+        letter.visible_at = now + self.facts.visibility_timeout_s
+        letter.first_received = letter.first_received or now
+        self._receipts[letter.receipt] = letter
+        body = letter.content.text()
+        md5 = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+        received = Monotonic(now - EPOCH_BASE)
+        return Message(letter.message_id, letter.receipt, body, _attributes(letter), {}, md5, received)
+
+    def _delete(self, now: float, receipt: str) -> Undone | None:
+        letter = self._receipts[receipt]
+        if letter.deleted:
+            return None
+        if not letter.here or self._lapsed(now, letter, receipt):
+            return Undone(receipt, "the receipt handle has expired", lapsed=True)
+        letter.deleted = True
+        return None
+
+    def _extend(self, now: float, receipt: str, visibility_s: int) -> Undone | None:
+        letter = self._receipts[receipt]
+        if not letter.here or letter.receipt != receipt or letter.visible_at <= now:
+            return Undone(receipt, "the message is not in flight", lapsed=True)
+        letter.visible_at = now + visibility_s
+        return None
+
+    def _lapsed(self, now: float, letter: Letter, receipt: str) -> bool:
+        """Standard queues delete by the latest receipt at any time, FIFO queues only while the message is hidden."""
+        return letter.receipt != receipt or (self.facts.fifo and letter.visible_at <= now)
+
+
+def _attributes(letter: Letter) -> dict[str, str]:
+    attributes = {
+        "ApproximateReceiveCount": str(letter.receives),
+        "SentTimestamp": _ms(letter.sent),
+        "SenderId": "AIDAEXAMPLE",
+        "ApproximateFirstReceiveTimestamp": _ms(letter.first_received),
+    }
+    if letter.group is not None:
+        attributes["SequenceNumber"] = str(18_849_496_460_467_696_128 + letter.sequence)
+        attributes["MessageGroupId"] = letter.group
+        attributes["MessageDeduplicationId"] = letter.message_id
+    return attributes
+
+
+def _ms(moment: float) -> str:
+    return str(int(moment * 1000))
