@@ -1,7 +1,8 @@
 """Owns what a running mapping is made of: its plan, its open ports, and the daemon's clock, chance and observer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
+from typing import Any
 from uuid import UUID
 
 from poller.plan import MappingPlan, Tuning
@@ -48,3 +49,8 @@ class QueueParts(Parts):
     """A queue mapping's parts."""
 
     source: QueueSource
+
+
+def common(parts: Parts) -> dict[str, Any]:
+    """The fields of `parts` by name, to make the parts of a stream or a queue from."""
+    return {field.name: getattr(parts, field.name) for field in fields(Parts)}
