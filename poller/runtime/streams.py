@@ -15,7 +15,7 @@ from poller.rules.lineage import Lineage, trace
 from poller.runtime.parts import StreamParts
 from poller.runtime.shard import ShardRun
 from poller.runtime.stopping import Reason, Stop, wait_until
-from poller.status import ShardStatus
+from poller.status import LaneStatus, ShardStatus
 from poller.telemetry import LeaseMoved, PortFailed
 
 
@@ -42,6 +42,7 @@ class StreamMapping:
         self._matches = matcher(parts)
         self.opened = False
         self.reason = ""
+        self.pollers: int | None = None
 
     async def run(self) -> None:
         """Runs the mapping's shards until the scope stops and they have drained."""
@@ -67,6 +68,10 @@ class StreamMapping:
             ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")
             for shard, parents in waiting.items()
         )
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """A stream's lanes stand under its shards."""
+        return ()
 
     async def _discover(self, scope: asyncio.TaskGroup) -> None:
         """One look at the source and the store, and what follows from it."""

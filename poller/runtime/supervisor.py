@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from poller.plan import MappingPlan
 from poller.rules.responses import cut
@@ -13,33 +13,24 @@ from poller.telemetry import MappingChanged, MappingState, Observer
 
 
 class Runner(Protocol):
-    """A mapping at work: streams and queues."""
+    """A mapping at work: a stream has shards, a queue has lanes and pollers."""
 
     opened: bool
+    """Whether source and store answered once, so that the mapping is ready."""
     reason: str
+    """Why it does not get on; empty when it does."""
+    pollers: int | None
 
     async def run(self) -> None:
         """Until the scope stops."""
         ...
 
-
-@runtime_checkable
-class Sharded(Protocol):
-    """A runner that has shards."""
-
     def shards(self) -> tuple[ShardStatus, ...]:
-        """What they are doing."""
+        """What the shards are doing."""
         ...
 
-
-@runtime_checkable
-class Laned(Protocol):
-    """A runner that has lanes without shards: a queue."""
-
-    pollers: int
-
     def lanes(self) -> tuple[LaneStatus, ...]:
-        """What they are doing."""
+        """What the lanes are doing."""
         ...
 
 
@@ -84,9 +75,9 @@ class Supervisor:
             source_arn=self.plan.source_arn,
             state=self._state,
             reason=self._reason or (runner.reason if runner is not None else ""),
-            shards=_shards(runner),
-            lanes=_lanes(runner),
-            pollers=runner.pollers if isinstance(runner, Laned) else None,
+            shards=runner.shards() if runner is not None else (),
+            lanes=runner.lanes() if runner is not None else (),
+            pollers=runner.pollers if runner is not None else None,
         )
 
     def problem(self) -> str:
@@ -122,11 +113,3 @@ def _innermost(bug: BaseException) -> BaseException:
     while isinstance(bug, BaseExceptionGroup):
         bug = bug.exceptions[0]
     return bug
-
-
-def _shards(runner: Runner | None) -> tuple[ShardStatus, ...]:
-    return runner.shards() if isinstance(runner, Sharded) else ()
-
-
-def _lanes(runner: Runner | None) -> tuple[LaneStatus, ...]:
-    return runner.lanes() if isinstance(runner, Laned) else ()
