@@ -110,6 +110,8 @@ def _options(connections_max: int, read_s_max: float) -> AioConfig:
         connect_timeout=CONNECT_S_MAX,
         read_timeout=read_s_max,
         max_pool_connections=connections_max,
+        # The service judges parameters; a stored sequence number that is too short is an answer, not a bug.
+        parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
         user_agent_extra="esm-poller",

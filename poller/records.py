@@ -38,13 +38,15 @@ class Position:
     """A place in a shard up to which everything is settled; positions of one shard are totally ordered.
 
     `START` positions say where a shard that was never read begins: the trim horizon (`since_ms` is 0) or the
-    first record that arrived at `since_ms` or later. `AFTER` is the place behind one sequence number. `END` is behind
-    the last record of a closed shard.
+    first record that arrived at `since_ms` or later. `AFTER` is the place behind one sequence number; `digits` is how long
+    the service wrote it, since some pad theirs with zeros and know no other form. `END` is behind the last record of a
+    closed shard.
     """
 
     rank: Rank
     sequence: int = 0
     since_ms: int = 0
+    digits: int = field(default=0, compare=False)
 
     @classmethod
     def horizon(cls) -> Self:
@@ -59,7 +61,7 @@ class Position:
     @classmethod
     def after(cls, sequence_number: str) -> Self:
         """Behind the record with this sequence number (decimal digits)."""
-        return cls(Rank.AFTER, sequence=int(sequence_number))
+        return cls(Rank.AFTER, sequence=int(sequence_number), digits=len(sequence_number))
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -71,7 +73,7 @@ class Position:
             case "AT_TIMESTAMP":
                 return cls(Rank.START, since_ms=int(number))
             case "AFTER":
-                return cls(Rank.AFTER, sequence=int(number))
+                return cls.after(number)
             case "SHARD_END" if not number:
                 return cls(Rank.END)
             case _:
@@ -83,13 +85,18 @@ class Position:
             case Rank.START:
                 return f"AT_TIMESTAMP:{self.since_ms}" if self.since_ms else "TRIM_HORIZON"
             case Rank.AFTER:
-                return f"AFTER:{self.sequence}"
+                return f"AFTER:{self.sequence_number}"
             case Rank.END:
                 return "SHARD_END"
 
     def sort_key(self) -> str:
         """Text that sorts as positions do, for stores that compare in the database."""
         return f"{int(self.rank)}{self.sequence:0{_SEQUENCE_DIGITS}d}{self.since_ms:015d}"
+
+    @property
+    def sequence_number(self) -> str:
+        """The sequence number as the service wrote it."""
+        return f"{self.sequence:0{self.digits}d}" if self.digits else str(self.sequence)
 
     @property
     def since(self) -> Epoch | None:

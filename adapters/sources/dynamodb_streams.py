@@ -32,8 +32,6 @@ READ_RECORDS_MAX = 1_000
 SKIPS_MAX = 20
 """Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
 _SECOND_MS = 1_000
-_SEQUENCE_CHARS_MIN = 21
-"""AWS's shortest sequence number; emulators pad theirs with zeros to this length."""
 _MEMBERS = (
     "Keys",
     "NewImage",
@@ -155,8 +153,7 @@ def _place(position: Position) -> dict[str, str]:
         case Rank.START:
             return {"ShardIteratorType": "TRIM_HORIZON"}
         case Rank.AFTER:
-            number = str(position.sequence).zfill(_SEQUENCE_CHARS_MIN)
-            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": number}
+            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": position.sequence_number}
         case Rank.END:
             raise AssertionError("a shard that has ended has no cursor")
 

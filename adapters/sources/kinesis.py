@@ -32,8 +32,6 @@ LISTINGS_MAX = 3
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
 """Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
-SEQUENCE_CHARS_MIN = 30
-"""AWS's numbers have 56 digits. Services that imitate it pad shorter ones with zeros and compare them as text."""
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
@@ -114,7 +112,7 @@ class KinesisStream:
             case Rank.START:
                 return await self._from_start(shard, position)
             case Rank.AFTER:
-                return await self._behind(shard, position.sequence)
+                return await self._behind(shard, position)
             case Rank.END:
                 raise AssertionError("a shard that has ended has no cursor")
 
@@ -126,23 +124,23 @@ class KinesisStream:
         # botocore sends whole seconds, so the cursor carries the moment and reading drops the rest.
         return to_cursor(await self._iterator(shard, place, _MOMENT_REFUSED), position.since_ms)
 
-    async def _behind(self, shard: ShardId, sequence: int) -> Cursor:
-        iterator: str | None = await self._at(shard, "AT_SEQUENCE_NUMBER", sequence)
+    async def _behind(self, shard: ShardId, position: Position) -> Cursor:
+        iterator: str | None = await self._at(shard, "AT_SEQUENCE_NUMBER", position)
         for _ in range(PROBES_MAX):
             assert iterator is not None
             reply = await self._get_records(shard, iterator, 1)
             found = _first_sequence(reply)
-            if found is not None and found > sequence:
+            if found is not None and found > position.sequence:
                 raise PositionTrimmed(f"kinesis GetRecords: {shard}: the position's record is gone")
             iterator = reply.get("NextShardIterator")
             if found is not None and iterator is not None:
                 return to_cursor(iterator)
             if found is not None or iterator is None or not reply.get("MillisBehindLatest"):
                 break
-        return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", sequence))
+        return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
-    async def _at(self, shard: ShardId, kind: str, sequence: int) -> str:
-        place = {"ShardIteratorType": kind, "StartingSequenceNumber": str(sequence).zfill(SEQUENCE_CHARS_MIN)}
+    async def _at(self, shard: ShardId, kind: str, position: Position) -> str:
+        place = {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence_number}
         # A sequence number of another life of the stream is refused, so all that followed it is gone.
         return await self._iterator(shard, place, _SEQUENCE_REFUSED)
 
