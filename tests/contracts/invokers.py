@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from adapters.invokers import http, process, python
+from adapters.invokers import http, lambda_api, process, python
 from poller.clock import LoopClock
 from poller.plugins import Environment
 from poller.ports import Invoker
@@ -95,6 +95,35 @@ async def in_processes(**settings: Any) -> AsyncIterator[Invoker]:
     command = [sys.executable, "-m", "awslambdaric", "tests.adapters.functions.act"]
     given = process.ProcessSettings.model_validate({"function": "orders", "command": command, **settings})
     async with environment() as env, process.open_process(given, env) as invoker:
+        yield invoker
+
+
+async def lambda_service(request: web.Request) -> web.Response:
+    """Answers as Lambda's Invoke does: failures of the function are a 200 with a header."""
+    event = json.loads(await request.read())
+    if event["do"] == "refuse":
+        headers = {"x-amzn-errortype": event["code"], "Retry-After": "7"}
+        return web.json_response({"message": "no"}, status=event["status"], headers=headers)
+    headers = {"X-Amz-Executed-Version": "$LATEST"}
+    try:
+        result = await act_on_loop(event, None)
+    except ValueError as error:
+        headers["X-Amz-Function-Error"] = "Unhandled"
+        result = {"errorMessage": str(error), "errorType": type(error).__name__}
+    return web.json_response(result, headers=headers)
+
+
+@asynccontextmanager
+async def on_lambda(**settings: Any) -> AsyncIterator[Invoker]:
+    """A function behind a server that answers like Lambda."""
+    app = web.Application(client_max_size=2**24)
+    app.router.add_post("/2015-03-31/functions/{function}/invocations", lambda_service)
+    given = lambda_api.LambdaSettings.model_validate({"function": "orders", **settings})
+    async with (
+        served(app) as url,
+        environment(endpoint_urls={"lambda": url}) as env,
+        lambda_api.open_lambda(given, env) as invoker,
+    ):
         yield invoker
 
 

@@ -16,13 +16,23 @@ from tests.contracts.invokers import (
     cancelled_call,
     in_processes,
     invocation,
+    on_lambda,
     python_in_threads,
     python_on_loop,
 )
 
 type Opener = Callable[..., AbstractAsyncContextManager[Invoker]]
 
-OPENERS: list[Opener] = [python_on_loop, python_in_threads, behind_url, in_processes]
+OPENERS: list[Opener] = [python_on_loop, python_in_threads, behind_url, on_lambda, in_processes]
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that no service checks, and no margin beyond a call's time."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "111122223333")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "unused")
+    monkeypatch.setattr("adapters.invokers.lambda_api.MARGIN_S", 0.0)
+
 
 every_invoker = pytest.mark.parametrize("opener", OPENERS, ids=lambda opener: opener.__name__)
 

@@ -1,0 +1,146 @@
+"""Owns the `lambda` invoker: functions that run on AWS Lambda, called with Invoke, type RequestResponse.
+
+What Lambda says of the function (`FunctionError`) is told from what it says of itself: throttles are Throttled, every
+other refusal or fault is Unreachable, and neither uses up a retry. Kinds go by error code and type, never by text.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ConfigDict, Field
+
+from adapters.aws import client, mapped
+from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, json_object, retry_after_s, too_large
+from poller.errors import InvalidConfiguration, PortError, ServiceThrottled
+from poller.plugins import Environment, Plugin
+from poller.records import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+
+MARGIN_S = 5.0
+"""Beyond the function's own time, for the way to Lambda and back."""
+SILENCE_S_MAX = 900.0 + 60.0
+"""A connection says nothing while the function runs, which may be Lambda's whole 15 minutes."""
+CONNECTIONS_MAX = 1000
+CHUNK_BYTES = 256 * 1024
+TIMED_OUT_TYPE = "Sandbox.Timedout"
+_ARN_PARTS_UNQUALIFIED = 7
+_NO_ROOM = (
+    "CodeArtifactUserPendingException",
+    "ENILimitReachedException",
+    "ENINotReadyException",
+    "ResourceNotReadyException",
+    "ServiceQuotaExceededException",
+    "SnapStartNotReadyException",
+    "SubnetIPAddressLimitReachedException",
+)
+NO_ROOM: Mapping[str, type[PortError]] = MappingProxyType(dict.fromkeys(_NO_ROOM, ServiceThrottled))
+"""Codes of Invoke that say "not now" beside the throttles that all services have."""
+
+
+class LambdaSettings(BaseModel):
+    """Settings of one function on Lambda; `region` None: the one in the function's ARN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    function: str
+    qualifier: str | None = Field(default=None, pattern=r"^(\$LATEST|[A-Za-z0-9_-]{1,128})$")
+    """Version or alias to call when the mapping's ARN names none."""
+    region: str | None = None
+
+
+class LambdaInvoker:
+    """Calls one function by ARN."""
+
+    def __init__(self, settings: LambdaSettings, env: Environment) -> None:
+        self._settings = settings
+        self._env = env
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Calls the function and waits for its answer, `invocation.timeout_s` and a margin at most."""
+        try:
+            async with asyncio.timeout(invocation.timeout_s + MARGIN_S):
+                return await self._invoke(invocation)
+        except TimeoutError:
+            return TimedOut(invocation.timeout_s)
+        except ServiceThrottled as error:
+            return Throttled(error.reason, retry_after_s(_hint(error), self._env.clock.now()))
+        except PortError as error:
+            return Unreachable(error.reason)
+        except InvalidConfiguration as error:
+            return Unreachable("; ".join(error.problems))
+
+    async def _invoke(self, invocation: Invocation) -> Outcome:
+        service = await self._client(invocation.function_arn)
+        with mapped("lambda Invoke", NO_ROOM):
+            answer = await service.invoke(
+                FunctionName=invocation.function_arn,
+                InvocationType="RequestResponse",
+                Payload=invocation.payload,
+                **self._qualifier(invocation.function_arn),
+            )
+            body = await read(answer["Payload"])
+        return outcome_of(answer, body, invocation.timeout_s)
+
+    async def _client(self, function_arn: str) -> Any:
+        return await client(
+            self._env,
+            "lambda",
+            self._settings.region or function_arn.split(":")[3],
+            purpose="invoke",
+            connections_max=CONNECTIONS_MAX,
+            read_s_max=SILENCE_S_MAX,
+        )
+
+    def _qualifier(self, function_arn: str) -> dict[str, str]:
+        qualified = len(function_arn.split(":")) > _ARN_PARTS_UNQUALIFIED
+        return (
+            {} if qualified or self._settings.qualifier is None else {"Qualifier": self._settings.qualifier}
+        )
+
+
+async def read(stream: Any) -> bytes | None:
+    """The whole body, or None when it has more than ANSWER_BYTES_MAX bytes."""
+    body = bytearray()
+    async with stream:
+        async for chunk in stream.iter_chunks(CHUNK_BYTES):
+            body += chunk
+            if len(body) > ANSWER_BYTES_MAX:
+                return None
+    return bytes(body)
+
+
+def outcome_of(answer: Mapping[str, Any], body: bytes | None, timeout_s: float) -> Outcome:
+    """What an answer of Invoke with status 200 means; `body` is None when it was too large."""
+    version = answer.get("ExecutedVersion") or "$LATEST"
+    function_error = answer.get("FunctionError")
+    if body is None:
+        return replace(too_large(ANSWER_BYTES_MAX), executed_version=version)
+    if not function_error:
+        return Succeeded(body, version)
+    document = json_object(body)
+    error_type = str(document.get("errorType") or function_error)
+    if error_type == TIMED_OUT_TYPE:
+        return TimedOut(timeout_s, version)
+    error = failed(error_type, str(document.get("errorMessage") or ""), executed_version=version)
+    return replace(error, function_error=str(function_error))
+
+
+def _hint(error: ServiceThrottled) -> str | None:
+    if not isinstance(error.__cause__, ClientError):
+        return None
+    headers = error.__cause__.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    found: str | None = headers.get("retry-after")
+    return found
+
+
+@asynccontextmanager
+async def open_lambda(settings: LambdaSettings, env: Environment) -> AsyncIterator[LambdaInvoker]:
+    """Yields the invoker; the AWS client is made with the first call, which names the region."""
+    yield LambdaInvoker(settings, env)
+
+
+plugin = Plugin("lambda", LambdaSettings, open_lambda)
