@@ -71,17 +71,18 @@ def listen_address(text: str) -> str:
 def store_name(url: str) -> str:
     """The store plug-in that a URL asks for: its scheme. Raises ValueError."""
     known = {*STORES, *(point.name for point in entry_points(group=GROUPS["stores"]))}
-    name, separator, rest = url.partition("://")
     examples = "sqlite:///var/lib/poller/state.db, memory:// or dynamodb://TABLE"
+    name, separator, rest = url.partition(":")
+    place = rest.removeprefix("//").partition("?")[0]
     if not separator or name not in known:
         raise ValueError(
             f"not the URL of a store; write {examples} (known schemes: {', '.join(sorted(known))})"
         )
-    if name == "sqlite" and not (rest.startswith("/") and rest.strip("/")):
-        raise ValueError("no file behind sqlite://; write sqlite:///var/lib/poller/state.db")
-    if name == "dynamodb" and not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", rest):
-        raise ValueError("no table name behind dynamodb://; write dynamodb://TABLE")
-    if name == "memory" and rest:
+    if name == "sqlite" and not place.strip("/"):
+        raise ValueError("no file behind sqlite:; write sqlite:///var/lib/poller/state.db")
+    if name == "dynamodb" and not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", place):
+        raise ValueError("no table name behind dynamodb:; write dynamodb://TABLE")
+    if name == "memory" and rest != "//":
         raise ValueError("memory:// takes nothing behind it; write memory://")
     return name
 

@@ -1,0 +1,268 @@
+"""Owns the command line: names, options and help of every command; each is imported when it is called."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from poller.settings import Settings
+
+DISTRIBUTION = "esm-poller"
+COMMANDS = "poller.commands"
+"""Entry point group of plug-in commands: a name and a function that typer can call."""
+FAILED = 2
+ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
+
+Config = Annotated[
+    Path,
+    typer.Option(
+        "--config", envvar="POLLER_CONFIG", help="The configuration file (YAML).", show_default=False
+    ),
+]
+Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of API, health and metrics.")]
+Store = Annotated[str | None, typer.Option("--store", help="URL of the store, as sqlite:///var/lib/p.db.")]
+Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="URL for all AWS services.")]
+Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
+Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+Format = Annotated[str | None, typer.Option("--log-format", help="json or console.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Url = Annotated[str, typer.Option("--url", envvar="POLLER_URL", help="Where a daemon listens.")]
+
+
+def run(
+    config: Config,
+    *,
+    listen: Listen = None,
+    store: Store = None,
+    region: Region = None,
+    endpoint_url: Endpoint = None,
+    worker: Worker = None,
+    log_level: Level = None,
+    log_format: Format = None,
+) -> None:
+    """Runs the daemon until SIGTERM or SIGINT.
+
+    The first signal drains: running invocations finish, checkpoints are saved, exit status 0. A second one cancels them,
+    exit status 1.
+
+    Example: poller run --config poller.yaml --listen 127.0.0.1:8080
+    """
+    from poller.commands.parts import LoadablePlugins
+    from poller.commands.run import run_daemon
+    from poller.runtime.daemon import Daemon
+
+    given = {
+        "listen": listen,
+        "store": store,
+        "region": region,
+        "endpoint_url": endpoint_url,
+        "worker": worker,
+    }
+    settings = _settings(config, given | {"log": {"level": log_level, "format": log_format}})
+    raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config)))
+
+
+def check(
+    config: Config,
+    *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also ask the sources, open the destinations, import the handlers.")
+    ] = False,
+    as_json: Json = False,
+    region: Region = None,
+    endpoint_url: Endpoint = None,
+    store: Store = None,
+) -> None:
+    """Checks the configuration and shows what would run; starts nothing.
+
+    Example: poller check --config poller.yaml --live
+    """
+    from poller.commands.check import check as check_settings
+    from poller.commands.parts import LoadablePlugins
+
+    settings = _settings(
+        config, {"region": region, "endpoint_url": endpoint_url, "store": store}, as_json=as_json
+    )
+    raise typer.Exit(
+        check_settings(settings, LoadablePlugins(), place=str(config), live=live, as_json=as_json)
+    )
+
+
+def status(
+    *,
+    url: Url = "http://127.0.0.1:8080",
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until interrupted.")] = False,
+    every_s: Annotated[
+        float, typer.Option("--every-s", min=0.5, max=3600, help="Seconds between pictures.")
+    ] = 2.0,
+) -> None:
+    """Shows a daemon's mappings and shards: position, lag, state, what blocks it, next try.
+
+    Example: poller status --url http://127.0.0.1:8080 --watch
+    """
+    import time
+
+    from poller.commands.status import show_status, watch_status
+
+    if not watch or as_json:
+        raise typer.Exit(show_status(url, as_json=as_json))
+    try:
+        raise typer.Exit(watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def explain(
+    *,
+    pattern: Annotated[
+        str, typer.Option("--pattern", help="The pattern's JSON text; @FILE reads it, @- from stdin.")
+    ],
+    event: Annotated[
+        str, typer.Option("--event", help="The event's JSON text; @FILE reads it, @- from stdin.")
+    ],
+    source: Annotated[
+        str | None, typer.Option("--source", help="kinesis, dynamodb or sqs: the event is one record of it.")
+    ] = None,
+) -> None:
+    """Says whether a filter pattern matches an event, and which condition fails if not.
+
+    Exit status 0: matches; 1: does not; 2: pattern or event is wrong.
+
+    Example: poller filter explain --pattern '{"body": {"n": [1]}}' --event @message.json --source sqs
+    """
+    from poller.filter_command import explain_command
+
+    exit_status, text = explain_command(_argument("--pattern", pattern), _argument("--event", event), source)
+    typer.echo(text, err=exit_status == FAILED)
+    raise typer.Exit(exit_status)
+
+
+def application(points: Iterable[EntryPoint]) -> typer.Typer:
+    """The whole command line; `points` are plug-in commands, of which none is imported before it is called."""
+    app = typer.Typer(
+        name="poller",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help=_ROOT_HELP,
+    )
+    app.callback()(_root)
+    for command in (run, check, status):
+        app.command()(command)
+    filters = typer.Typer(no_args_is_help=True, help="Work with filter patterns.")
+    filters.command(name="explain")(explain)
+    # The callback keeps `explain` a name to be given, although it is the only command.
+    filters.callback()(_nothing)
+    app.add_typer(filters, name="filter")
+    for point in sorted(points, key=lambda each: each.name):
+        app.command(
+            name=point.name,
+            help=f"A plug-in command; poller {point.name} --help says more.",
+            add_help_option=False,
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        )(_forwarded(point))
+    return app
+
+
+_ROOT_HELP = "Lambda's event source mappings, outside Lambda: Kinesis, DynamoDB Streams and SQS to functions."
+
+
+def main() -> None:
+    """Entry point of the `poller` script."""
+    application(entry_points(group=COMMANDS))()
+
+
+def _nothing() -> None:
+    return
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"poller {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="The version."),
+    ] = False,
+) -> None:
+    return
+
+
+def _settings(config: Path, given: Mapping[str, Any], *, as_json: bool = False) -> "Settings":
+    from poller.commands.parts import tell
+    from poller.errors import InvalidConfiguration
+    from poller.settings import load
+
+    try:
+        return load(config, _given(given))
+    except InvalidConfiguration as error:
+        if as_json:
+            import json
+
+            typer.echo(json.dumps({"ok": False, "problems": error.problems}, indent=2))
+        else:
+            tell(error.problems)
+        raise typer.Exit(FAILED) from None
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, without the others."""
+    nested = {name: _given(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    return {name: value for name, value in nested.items() if value not in (None, {})}
+
+
+def _argument(option: str, text: str) -> str:
+    """The text itself, or what the file behind an @ holds."""
+    if not text.startswith("@"):
+        return text
+    try:
+        if text == "@-":
+            content = sys.stdin.buffer.read(ARGUMENT_BYTES_MAX + 1)
+        else:
+            with Path(text[1:]).open("rb") as file:
+                content = file.read(ARGUMENT_BYTES_MAX + 1)
+        decoded = content.decode()
+    except (OSError, ValueError) as error:
+        typer.echo(f"poller: {option}: value {text!r}: cannot be read: {error}; name a UTF-8 file", err=True)
+        raise typer.Exit(FAILED) from None
+    if len(content) > ARGUMENT_BYTES_MAX:
+        typer.echo(
+            f"poller: {option}: value {text!r}: larger than {ARGUMENT_BYTES_MAX} bytes; cut it", err=True
+        )
+        raise typer.Exit(FAILED)
+    return decoded
+
+
+def _forwarded(point: EntryPoint) -> Callable[[typer.Context], None]:
+    """A command that loads the plug-in's function when it is called and hands it the arguments as they are."""
+
+    def forward(context: typer.Context) -> None:
+        try:
+            function = point.load()
+        except ImportError as error:
+            typer.echo(f"poller: {point.name}: {error}; {_remedy(point)}", err=True)
+            raise typer.Exit(FAILED) from None
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(name=point.name)(function)
+        app(args=context.args, prog_name=f"poller {point.name}")
+
+    return forward
+
+
+def _remedy(point: EntryPoint) -> str:
+    distribution = point.dist
+    if distribution is None:
+        return "install what it needs"
+    extras = distribution.metadata.get_all("Provides-Extra") or []
+    wanted = f"{distribution.name}[{point.name}]" if point.name in extras else distribution.name
+    return f"install it with: pip install '{wanted}'"

@@ -1,0 +1,4 @@
+"""What the commands of `poller` do; `poller.cli` declares their options and imports these when one is called.
+
+With `poller.cli` this is the composition root: only here are settings, plug-ins and the daemon put together.
+"""

@@ -1,0 +1,163 @@
+"""Owns `poller run`: opens observers and the control server, runs the daemon, turns signals into its two ways of stopping."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Protocol
+
+import uvloop
+
+from poller.commands.check import static_problems
+from poller.commands.parts import FAILED, environment, tell
+from poller.errors import InvalidConfiguration, PortError
+from poller.plan import DaemonPlan
+from poller.plugins import Environment, Registry, opened
+from poller.ports import Exposition
+from poller.settings import Settings, daemon_plan
+from poller.status import DaemonStatus, StatusView
+from poller.telemetry import Observer, Observers
+
+INTERRUPTED = 1
+"""Exit status after a second signal: running invocations were cancelled."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Engine(Protocol):
+    """The daemon as this command sees it."""
+
+    async def run(self) -> None:
+        """Returns when everything has drained after `stop`."""
+        ...
+
+    def stop(self) -> None:
+        """Takes nothing new, finishes, saves, and lets `run` return."""
+        ...
+
+    def status(self) -> DaemonStatus:
+        """A picture of this moment."""
+        ...
+
+
+class Control(Protocol):
+    """The control server."""
+
+    async def serve(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+        """Serves until cancelled; raises OSError when it cannot listen."""
+        ...
+
+
+class MakeEngine(Protocol):
+    """Builds the daemon; `poller.runtime.daemon.Daemon` is one."""
+
+    def __call__(
+        self,
+        plan: DaemonPlan,
+        *,
+        registry: Registry,
+        env: Environment,
+        observer: Observer,
+        rng: random.Random,
+    ) -> Engine:
+        """An engine that has not started anything."""
+        ...
+
+
+class Stopping:
+    """The first signal stops, each further one cancels."""
+
+    def __init__(self, stop: Callable[[], None], cancel: Callable[[], object]) -> None:
+        self._stop = stop
+        self._cancel = cancel
+        self._asked = False
+
+    def on_signal(self) -> None:
+        """Takes one SIGTERM or SIGINT."""
+        if self._asked:
+            self._cancel()
+        self._asked = True
+        self._stop()
+
+
+def run_daemon(settings: Settings, registry: Registry, make_engine: MakeEngine, *, place: str) -> int:
+    """Runs until a signal; returns the exit status. What is wrong is told on stderr, settings with their `place`."""
+    problems: list[str] = []
+    status = FAILED
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, registry, make_engine))
+        status = 0
+    except* InvalidConfiguration as group:
+        problems += [f"{place}: {problem}" for each in _leaves(group) for problem in each.problems]
+    except* PortError as group:
+        problems += [each.reason for each in _leaves(group)]
+    except* OSError as group:
+        problems += [str(each) for each in _leaves(group)]
+    except* asyncio.CancelledError:
+        status = INTERRUPTED
+    tell(problems)
+    return status
+
+
+async def serve(settings: Settings, registry: Registry, make_engine: MakeEngine) -> None:
+    """Opens everything, runs the daemon beside the control server, and returns when the daemon has drained."""
+    plan = daemon_plan(settings)
+    problems = static_problems(settings, plan, registry)
+    if problems:
+        raise InvalidConfiguration(problems)
+    async with AsyncExitStack() as stack:
+        env = environment(settings)
+        stack.push_async_callback(env.shared.close)
+        observers = [
+            await stack.enter_async_context(opened(registry, "observers", name, given, env))
+            for name, given in observer_settings(settings).items()
+        ]
+        control = await stack.enter_async_context(
+            opened(registry, "control", "http", control_settings(settings), env)
+        )
+        engine = make_engine(
+            plan, registry=registry, env=env, observer=Observers(tuple(observers)), rng=random.Random()
+        )
+        expositions = [each for each in observers if hasattr(each, "exposition")]
+        await _beside(engine, control, expositions)
+
+
+async def _beside(engine: Engine, control: Control, expositions: Sequence[Exposition]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with _signals(Stopping(engine.stop, task.cancel).on_signal):
+        async with asyncio.TaskGroup() as group:
+            server = group.create_task(control.serve(engine, expositions), name="control")
+            await engine.run()
+            server.cancel()
+
+
+def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The observers of a daemon and what each is told."""
+    return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
+
+
+def control_settings(settings: Settings) -> dict[str, Any]:
+    """What the control server is told."""
+    return {"listen": settings.listen, "api": settings.api.model_dump()}
+
+
+@contextmanager
+def _signals(on_signal: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for each in SIGNALS:
+        loop.add_signal_handler(each, on_signal)
+    try:
+        yield
+    finally:
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+
+
+def _leaves[E: BaseException](group: BaseExceptionGroup[E]) -> Iterator[E]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
