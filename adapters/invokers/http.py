@@ -45,9 +45,12 @@ class Style(StrEnum):
 def _usable_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is not a URL; write http://host:port/path or https://…")
+        shown = value.rpartition("@")[2]
+        raise ValueError(f"{shown!r} is not a URL; write http://host:port/path or https://…")
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL must not hold a user or password; put them into headers: {Authorization: …}")
+    if parts.port == 0:
+        raise ValueError("port 0 is nobody's; name the port that the server listens on")
     return value
 
 

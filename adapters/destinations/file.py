@@ -1,0 +1,108 @@
+"""Owns the file destination: documents with the whole event in them, one JSON line each, in a directory.
+
+A mapping has one file, named by its id. A notice is there for good when `send` returns: the line is written behind a
+complete line and flushed to the disk. Nothing is ever removed or rotated.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
+from poller.plugins import Environment, Plugin
+from poller.records import Notice
+from poller.rules.failures import with_payload
+
+_KINDS: Mapping[int | None, type[PortError]] = MappingProxyType(
+    {
+        errno.ENOENT: ResourceMissing,
+        errno.ENOTDIR: ResourceMissing,
+        errno.EACCES: AccessDenied,
+        errno.EPERM: AccessDenied,
+        errno.EROFS: AccessDenied,
+    }
+)
+_MODE = 0o600
+
+
+def _directory_url(text: str) -> str:
+    parts = urlsplit(text)
+    path = unquote(parts.path)
+    if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
+        raise ValueError(f"{text!r} names no directory; write file:///path/of/directory")
+    return text
+
+
+class FileSettings(BaseModel):
+    """`arn` is a URL here: file:///path/of/directory. The directory must exist when a notice is sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_directory_url)]
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return Path(unquote(urlsplit(self.arn).path))
+
+
+class FileDestination:
+    """Appends notices to files in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = asyncio.Lock()
+
+    async def send(self, notice: Notice) -> None:
+        """Appends the document; raises ServiceUnavailable (a full disk), AccessDenied, ResourceMissing."""
+        path = self._directory / f"{notice.mapping}.jsonl"
+        try:
+            async with self._lock:
+                await asyncio.to_thread(append, path, with_payload(notice))
+        except OSError as error:
+            kind = _KINDS.get(error.errno, ServiceUnavailable)
+            raise kind(f"file append to {path}: {error.strerror or type(error).__name__}") from error
+
+
+def append(path: Path, line: bytes) -> None:
+    """Writes `line` behind the last complete line of a file and flushes both the file and its name to the disk."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        _write_all(descriptor, b"\n" * torn + line + b"\n")
+        os.fsync(descriptor)
+    if size == 0:
+        _flush_directory(path.parent)
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def open_file(settings: FileSettings, env: Environment) -> AsyncIterator[FileDestination]:
+    """Yields the destination; the directory is not touched before there is something to write."""
+    del env
+    yield FileDestination(settings.directory)
+
+
+plugin = Plugin("file", FileSettings, open_file)

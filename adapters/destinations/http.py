@@ -1,0 +1,94 @@
+"""Owns the HTTP destination: documents with the whole event in them, POSTed to a URL. 2xx means taken for good.
+
+The header `Idempotency-Key` is the notice's id, which stays the same when a notice is sent again. Redirects are not followed.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
+from poller.plugins import Environment, Plugin
+from poller.records import Notice
+from poller.rules.failures import with_payload
+
+TOTAL_S_MAX = 30.0
+CONNECT_S_MAX = 5.0
+CONNECTIONS_MAX = 20
+STATUSES: Mapping[int, type[PortError]] = MappingProxyType(
+    {
+        401: AccessDenied,
+        403: AccessDenied,
+        404: ResourceMissing,
+        410: ResourceMissing,
+        429: ServiceThrottled,
+    }
+)
+"""What a status means to the caller; all that are not 2xx and not here are ServiceUnavailable."""
+
+
+def _usable_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = text.rpartition("@")[2]
+        raise ValueError(f"{shown!r} is not a URL; write http://host:port/path or https://…")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL must not hold a user or password; put a proxy that adds them in front")
+    if parts.port == 0:
+        raise ValueError("port 0 is nobody's; name the port that the server listens on")
+    return text
+
+
+class HttpSettings(BaseModel):
+    """`arn` is a URL here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_usable_url)]
+
+
+class HttpDestination:
+    """POSTs notices to one URL."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self._host = urlsplit(url).hostname
+
+    async def send(self, notice: Notice) -> None:
+        """Posts the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": notice.notice_id}
+        try:
+            async with self._session.post(
+                self._url, data=with_payload(notice), headers=headers, allow_redirects=False
+            ) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, OSError) as error:
+            raise ServiceUnavailable(f"http POST to {self._host}: {type(error).__name__}") from error
+        if not 200 <= status <= 299:
+            raise STATUSES.get(status, ServiceUnavailable)(f"http POST to {self._host}: status {status}")
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "poller"},
+        timeout=aiohttp.ClientTimeout(total=TOTAL_S_MAX, sock_connect=CONNECT_S_MAX),
+    ) as session:
+        yield session
+
+
+@asynccontextmanager
+async def open_http(settings: HttpSettings, env: Environment) -> AsyncIterator[HttpDestination]:
+    """Yields the destination; connects with the first notice."""
+    yield HttpDestination(await env.shared.get("destinations.http", _session), settings.arn)
+
+
+plugin = Plugin("http", HttpSettings, open_http)

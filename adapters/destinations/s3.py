@@ -1,0 +1,63 @@
+"""Owns the S3 destination: the document with the whole event in it, as one object (spec 8.2).
+
+The key holds the notice's id, so that a notice that is sent again replaces its own object.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from adapters.aws import Arn, client, mapped
+from poller.plugins import Environment, Plugin
+from poller.records import Notice
+from poller.rules.failures import object_key, with_payload
+
+CONTENT_TYPE = "application/octet-stream"
+_BUCKET = re.compile(r"arn:aws[a-z-]*:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def _bucket_arn(text: str) -> str:
+    if _BUCKET.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not the ARN of a bucket; write arn:aws:s3:::NAME, without a key")
+    return text
+
+
+class S3Settings(BaseModel):
+    """The ARN of a bucket."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_bucket_arn)]
+
+
+class S3Destination:
+    """Puts notices into one bucket."""
+
+    def __init__(self, service: Any, bucket: str) -> None:
+        self._service = service
+        self._bucket = bucket
+
+    async def send(self, notice: Notice) -> None:
+        """Puts the object; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+        with mapped("s3 PutObject"):
+            await self._service.put_object(
+                Bucket=self._bucket,
+                Key=object_key(notice),
+                Body=with_payload(notice),
+                ContentType=CONTENT_TYPE,
+            )
+
+
+@asynccontextmanager
+async def open_s3(settings: S3Settings, env: Environment) -> AsyncIterator[S3Destination]:
+    """Yields the destination; the bucket is not called before there is something to put.
+
+    A bucket's ARN has no region: the settings' is asked first, and S3 says which one is right.
+    """
+    yield S3Destination(await client(env, "s3", None), Arn.of(settings.arn).resource)
+
+
+plugin = Plugin("s3", S3Settings, open_s3)

@@ -1,0 +1,50 @@
+"""Owns the SNS destination: the document as the message of a standard topic (spec 8.1), without the records."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from adapters.aws import Arn, checked_arn, client, mapped
+from poller.plugins import Environment, Plugin
+from poller.records import Notice
+
+
+def _standard_topic(text: str) -> str:
+    if text.endswith(".fifo"):
+        raise ValueError(
+            f"{text!r} is a FIFO topic, which cannot be an on-failure destination; name a standard one"
+        )
+    form = "the ARN of a standard topic; write arn:aws:sns:REGION:ACCOUNT:NAME"
+    return checked_arn(text, service="sns", resource=r"[A-Za-z0-9_-]{1,256}", form=form)
+
+
+class SnsSettings(BaseModel):
+    """The ARN of a standard topic."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_standard_topic)]
+
+
+class SnsDestination:
+    """Publishes notices to one topic."""
+
+    def __init__(self, service: Any, topic_arn: str) -> None:
+        self._service = service
+        self._topic_arn = topic_arn
+
+    async def send(self, notice: Notice) -> None:
+        """Publishes the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+        with mapped("sns Publish"):
+            await self._service.publish(TopicArn=self._topic_arn, Message=notice.document.decode())
+
+
+@asynccontextmanager
+async def open_sns(settings: SnsSettings, env: Environment) -> AsyncIterator[SnsDestination]:
+    """Yields the destination; the topic is not called before there is something to publish."""
+    yield SnsDestination(await client(env, "sns", Arn.of(settings.arn).region), settings.arn)
+
+
+plugin = Plugin("sns", SnsSettings, open_sns)

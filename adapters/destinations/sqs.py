@@ -1,0 +1,57 @@
+"""Owns the SQS destination: the document as a message of a standard queue (spec 8.1), without the records.
+
+The document has about a kilobyte. A queue whose own size limit is lower refuses it: ServiceUnavailable with SQS's code.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from adapters.aws import Arn, checked_arn, client, mapped
+from poller.plugins import Environment, Plugin
+from poller.records import Notice
+
+
+def _standard_queue(text: str) -> str:
+    if text.endswith(".fifo"):
+        raise ValueError(
+            f"{text!r} is a FIFO queue, which cannot be an on-failure destination; name a standard one"
+        )
+    form = "the ARN of a standard queue; write arn:aws:sqs:REGION:ACCOUNT:NAME"
+    return checked_arn(text, service="sqs", resource=r"[A-Za-z0-9_-]{1,80}", form=form)
+
+
+class SqsSettings(BaseModel):
+    """The ARN of a standard queue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arn: Annotated[str, AfterValidator(_standard_queue)]
+
+
+class SqsDestination:
+    """Sends notices to one queue."""
+
+    def __init__(self, service: Any, queue_url: str) -> None:
+        self._service = service
+        self._queue_url = queue_url
+
+    async def send(self, notice: Notice) -> None:
+        """Sends the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+        with mapped("sqs SendMessage"):
+            await self._service.send_message(QueueUrl=self._queue_url, MessageBody=notice.document.decode())
+
+
+@asynccontextmanager
+async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsDestination]:
+    """Yields the destination; the queue is not called before there is something to send."""
+    arn = Arn.of(settings.arn)
+    service = await client(env, "sqs", arn.region)
+    # Made from the ARN, so that sending needs no permission but to send.
+    queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"
+    yield SqsDestination(service, queue_url)
+
+
+plugin = Plugin("sqs", SqsSettings, open_sqs)
