@@ -1,0 +1,67 @@
+"""Owns small builders of values for tests of rules."""
+
+from itertools import count
+
+from poller.records import DynamoRecord, Epoch, KinesisRecord, Message, Monotonic
+from poller.rules.attempts import NewId
+from poller.rules.batching import Entry
+
+BASE = 1_767_225_600.0
+
+
+def kinesis(number: int, *, key: str = "k", arrived: float = BASE, data: str = "aGVsbG8=") -> KinesisRecord:
+    """A Kinesis record whose sequence number is `number`."""
+    return KinesisRecord(str(number), key, Epoch(arrived), data)
+
+
+def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
+    """A DynamoDB stream record whose sequence number is `number`."""
+    event = {
+        "eventID": "5f0c9d2e7a1b4c3d8e6f0a1b2c3d4e5f",
+        "eventName": "INSERT",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "eu-west-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": arrived,
+            "Keys": {"pk": {"S": "order-1"}},
+            "SequenceNumber": str(number),
+            "SizeBytes": 47,
+            "StreamViewType": "KEYS_ONLY",
+        },
+    }
+    return DynamoRecord(str(number), '{"pk":{"S":"order-1"}}', Epoch(arrived), event)
+
+
+def entry(number: int, *, arrived: float = BASE, bytes_: int = 10, key: str = "k") -> Entry:
+    """An entry whose index and sequence number are `number` and whose encoded form has `bytes_` bytes."""
+    return Entry(number, kinesis(number, arrived=arrived, key=key), b"x" * bytes_)
+
+
+def entries(*numbers: int, arrived: float = BASE) -> tuple[Entry, ...]:
+    """Entries with these numbers."""
+    return tuple(entry(number, arrived=arrived) for number in numbers)
+
+
+def numbers_of(taken: tuple[Entry, ...]) -> list[int]:
+    """The numbers that these entries were built with."""
+    return [each.index for each in taken]
+
+
+def ids() -> NewId:
+    """Request ids id-1, id-2 and so on."""
+    counter = count(1)
+    return lambda: f"id-{next(counter)}"
+
+
+def message(body: str = "hello", **attributes: str) -> Message:
+    """A message without message attributes."""
+    return Message(
+        message_id="2e1424d4-f796-459a-8184-9c92662be6da",
+        receipt="AQEBzWwaftRI0KuVm4tP",
+        body=body,
+        attributes=attributes,
+        message_attributes={},
+        md5_of_body="5d41402abc4b2a76b9719d911017c592",
+        received=Monotonic(0.0),
+    )

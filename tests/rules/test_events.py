@@ -1,0 +1,161 @@
+"""Events are byte for byte as AWS writes them (spec 1)."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.records import DynamoRecord, Epoch, KinesisRecord, ShardId
+from poller.rules.events import (
+    DynamoEncoder,
+    KinesisEncoder,
+    MessageEncoder,
+    WindowFacts,
+    build,
+    build_windowed,
+    encode_json,
+    event_bytes,
+)
+from tests.rules.build import dynamo, message
+
+STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"
+TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000"
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
+SHARD = ShardId("shardId-000000000000")
+
+KINESIS_EVENT = (
+    '{"Records":[{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"device-7","sequenceNumber":'
+    '"49650000000000000000000000000000000000000000000000000002","data":"eyJ0ZW1wIjogMjF9",'
+    '"approximateArrivalTimestamp":1767225600.125},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":'
+    '"shardId-000000000000:49650000000000000000000000000000000000000000000000000002","eventName":'
+    '"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::111122223333:role/readings-role","awsRegion":"eu-west-1",'
+    '"eventSourceARN":"arn:aws:kinesis:eu-west-1:111122223333:stream/readings"}]}'
+)
+STANDARD_EVENT = (
+    '{"Records":[{"messageId":"2e1424d4-f796-459a-8184-9c92662be6da","receiptHandle":"AQEBzWwaftRI0KuVm4tP","body":'
+    '"hello","attributes":{"ApproximateReceiveCount":"1","SentTimestamp":"1767225600123","SenderId":'
+    '"AIDAIENQZJOLO23YVJ4VO","ApproximateFirstReceiveTimestamp":"1767225600130"},"messageAttributes":{},"md5OfBody":'
+    '"5d41402abc4b2a76b9719d911017c592","eventSource":"aws:sqs","eventSourceARN":'
+    '"arn:aws:sqs:eu-west-1:111122223333:orders","awsRegion":"eu-west-1"}]}'
+)
+STANDARD_ATTRIBUTES = {
+    "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+    "ApproximateFirstReceiveTimestamp": "1767225600130",
+    "ApproximateReceiveCount": "1",
+    "SentTimestamp": "1767225600123",
+}
+
+
+def _kinesis_encoder() -> KinesisEncoder:
+    role = "arn:aws:iam::111122223333:role/readings-role"
+    return KinesisEncoder(shard=SHARD, source_arn=STREAM, region="eu-west-1", role_arn=role)
+
+
+def test_a_kinesis_event_is_aws_own_bytes() -> None:
+    record = KinesisRecord(
+        "49650000000000000000000000000000000000000000000000000002",
+        "device-7",
+        Epoch(1767225600.125),
+        "eyJ0ZW1wIjogMjF9",
+    )
+    assert build([_kinesis_encoder().encode(record)]).decode() == KINESIS_EVENT
+
+
+def test_a_dynamodb_event_keeps_the_record_and_adds_the_stream() -> None:
+    event = json.loads(build([DynamoEncoder(source_arn=TABLE).encode(dynamo(7))]))
+    (record,) = event["Records"]
+    assert list(record) == [
+        "eventID",
+        "eventName",
+        "eventVersion",
+        "eventSource",
+        "awsRegion",
+        "dynamodb",
+        "eventSourceARN",
+    ]
+    assert record["eventSourceARN"] == TABLE
+
+
+def test_a_dynamodb_timestamp_is_written_as_a_double() -> None:
+    encoded = DynamoEncoder(source_arn=TABLE).encode(dynamo(7, arrived=1767225600.0))
+    assert b'"ApproximateCreationDateTime":1767225600.0,' in encoded
+
+
+def test_a_ttl_removal_carries_its_identity_last() -> None:
+    plain = dynamo(7)
+    identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+    removal = DynamoRecord(
+        plain.sequence_number, plain.key, plain.arrived, plain.event | {"userIdentity": identity}
+    )
+    record = json.loads(DynamoEncoder(source_arn=TABLE).encode(removal))
+    assert list(record)[-2:] == ["eventSourceARN", "userIdentity"]
+    assert record["userIdentity"] == identity
+
+
+def test_a_standard_queue_event_is_aws_own_bytes() -> None:
+    encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=False)
+    assert build([encoder.encode(message(**STANDARD_ATTRIBUTES))]).decode() == STANDARD_EVENT
+
+
+def test_a_fifo_message_orders_its_attributes_as_documented() -> None:
+    encoder = MessageEncoder(source_arn=QUEUE + ".fifo", region="eu-west-1", windowed=False)
+    names = [
+        "ApproximateReceiveCount",
+        "SentTimestamp",
+        "SequenceNumber",
+        "MessageGroupId",
+        "SenderId",
+        "MessageDeduplicationId",
+        "ApproximateFirstReceiveTimestamp",
+    ]
+    record = json.loads(encoder.encode(message(**dict.fromkeys(reversed(names), "1"))))
+    assert list(record["attributes"]) == names
+
+
+@pytest.mark.parametrize(
+    ("digest", "windowed", "expected"),
+    [(None, False, "absent"), (None, True, None), ("d1", False, "d1"), ("d1", True, "d1")],
+)
+def test_the_attribute_digest_depends_on_attributes_and_window(
+    digest: str | None,
+    windowed: bool,
+    expected: str | None,
+) -> None:
+    encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=windowed)
+    with_digest = message()
+    with_digest = type(with_digest)(
+        **{name: getattr(with_digest, name) for name in with_digest.__struct_fields__}
+        | {"md5_of_message_attributes": digest}
+    )
+    record = json.loads(encoder.encode(with_digest))
+    assert record.get("md5OfMessageAttributes", "absent") == expected
+
+
+def test_a_window_adds_its_members_in_aws_order() -> None:
+    facts = WindowFacts(
+        "2026-01-01T00:00:10Z", "2026-01-01T00:00:20Z", b'{"count":4}', final=True, terminated_early=False
+    )
+    assert build_windowed([], facts, shard=SHARD, source_arn=STREAM).decode() == (
+        '{"Records":[],"shardId":"shardId-000000000000",'
+        '"eventSourceARN":"arn:aws:kinesis:eu-west-1:111122223333:stream/readings",'
+        '"window":{"start":"2026-01-01T00:00:10Z","end":"2026-01-01T00:00:20Z"},"state":{"count":4},'
+        '"isFinalInvokeForWindow":true,"isWindowTerminatedEarly":false}'
+    )
+
+
+def test_a_key_with_a_lone_surrogate_stays_escaped() -> None:
+    assert encode_json("a\ud800") == b'"a\\ud800"'
+
+
+@given(st.lists(st.binary(min_size=2, max_size=40), max_size=20))
+def test_the_size_of_an_event_is_known_before_it_is_built(encoded: list[bytes]) -> None:
+    assert event_bytes(len(encoded), sum(map(len, encoded))) == len(build(encoded))
+
+
+@given(st.text(), st.text(alphabet="0123456789", min_size=1))
+def test_any_partition_key_survives_the_event(key: str, sequence: str) -> None:
+    record = KinesisRecord(sequence, key, Epoch(1.5), "")
+    (decoded,) = json.loads(build([_kinesis_encoder().encode(record)]))["Records"]
+    assert decoded["kinesis"]["partitionKey"] == key
+    assert decoded["eventID"] == f"{SHARD}:{sequence}"

@@ -1,0 +1,274 @@
+"""One shard's records are delivered in order per lane, settled once, and remembered across a restart."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.records import SHARD_END, Checkpoint, Epoch, Monotonic, Position, Record
+from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
+from poller.rules.flow import Matches, ShardFlow
+from poller.rules.lanes import lane_of
+from poller.rules.policies import BatchPolicy, RetryPolicy
+from poller.rules.responses import Accepted, Rejected, Response
+from poller.telemetry import Ended
+from tests.rules.build import BASE, ids, kinesis
+
+NOW = Monotonic(0.0)
+START = Checkpoint(Position.horizon())
+FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
+
+
+class Plain:
+    """Encodes a record as its sequence number."""
+
+    def encode(self, record: Record) -> bytes:
+        return record.sequence_number.encode()
+
+
+def _flow(
+    checkpoint: Checkpoint = START,
+    *,
+    lanes: int = 1,
+    records_max: int = 10,
+    look_ahead: int = 1000,
+    matches: Matches | None = None,
+) -> ShardFlow:
+    return ShardFlow(
+        checkpoint,
+        batch=BatchPolicy(records_max=records_max),
+        lanes=lanes,
+        look_ahead_records_max=look_ahead,
+        encoder=Plain(),
+        matches=matches,
+    )
+
+
+def _keyed(lane: int, lanes: int) -> str:
+    return next(key for key in map(str, range(1000)) if lane_of(key, lanes) == lane)
+
+
+def _begin(flow: ShardFlow, lane: int = 0) -> Work | None:
+    return flow.begin(lane, new_id=ids(), now=NOW)
+
+
+def _fail(flow: ShardFlow, work: Work, policy: RetryPolicy) -> Work:
+    left, _ = settle(work, FAILED, policy, new_id=ids(), now=NOW, rng=Random(1))
+    assert left is not None
+    flow.replace(0, left)
+    return left
+
+
+def _numbers(work: Work | None) -> list[list[int]]:
+    if work is None:
+        return []
+    return [[int(each.record.sequence_number) for each in part.entries] for part in work.parts]
+
+
+def test_filtered_records_advance_the_position_by_themselves() -> None:
+    flow = _flow(matches=lambda record: record.sequence_number == "3")
+    intake = flow.accept([kinesis(1), kinesis(2), kinesis(3), kinesis(4)])
+    assert (intake.taken, intake.filtered) == (1, 3)
+    assert flow.position == Position.after("2")
+
+
+def test_a_source_that_goes_back_is_not_believed() -> None:
+    flow = _flow()
+    flow.accept([kinesis(1), kinesis(2)])
+    intake = flow.accept([kinesis(1), kinesis(2), kinesis(3)])
+    assert (intake.taken, intake.repeated) == (1, 2)
+    again = _flow(Checkpoint(Position.after("5"))).accept([kinesis(5), kinesis(6)])
+    assert (again.taken, again.repeated) == (1, 1)
+
+
+def test_a_full_lane_is_not_hungry() -> None:
+    flow = _flow(records_max=2)
+    assert flow.hungry
+    flow.accept([kinesis(1)])
+    assert flow.hungry
+    flow.accept([kinesis(2)])
+    assert not flow.hungry
+
+
+def test_a_blocked_lane_lets_the_others_read_on_up_to_the_look_ahead() -> None:
+    flow = _flow(lanes=2, records_max=1, look_ahead=6)
+    blocked, free = _keyed(0, 2), _keyed(1, 2)
+    flow.accept([kinesis(1, key=blocked)])
+    assert _begin(flow, 0) is not None
+    for number in range(2, 7):
+        assert flow.hungry
+        flow.accept([kinesis(number, key=free)])
+        work = _begin(flow, 1)
+        assert work is not None
+        flow.replace(1, None)
+        flow.resolve(work.parts[0].entries)
+    assert flow.position == Position.horizon()
+    assert not flow.hungry
+
+
+def test_what_is_settled_beyond_the_position_is_not_delivered_again_after_a_restart() -> None:
+    flow = _flow(lanes=2)
+    blocked, free = _keyed(0, 2), _keyed(1, 2)
+    records = [kinesis(1, key=blocked), kinesis(2, key=free), kinesis(3, key=free), kinesis(4, key=blocked)]
+    flow.accept(records)
+    work = _begin(flow, 1)
+    assert work is not None
+    flow.replace(1, None)
+    flow.resolve(work.parts[0].entries)
+    again = _flow(flow.checkpoint(), lanes=2)
+    assert again.position == Position.horizon()
+    intake = again.accept(records)
+    assert (intake.taken, intake.skipped) == (2, 2)
+    assert _numbers(_begin(again, 0)) == [[1, 4]]
+
+
+def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
+    policy = RetryPolicy(bisect=True)
+    flow = _flow()
+    records = [kinesis(number) for number in range(1, 7)]
+    flow.accept(records)
+    work = _begin(flow)
+    assert work is not None
+    work = _fail(flow, work, policy)
+    work = _fail(flow, work, policy)
+    assert _numbers(work) == [[1], [2, 3], [4, 5, 6]]
+    work = _fail(flow, work, policy)
+    again = _flow(flow.checkpoint())
+    again.accept(records[:4])
+    assert _begin(again) is None
+    assert again.hungry
+    again.accept([*records[4:], kinesis(7)])
+    resumed = _begin(again)
+    assert resumed is not None
+    assert _numbers(resumed) == [[1], [2, 3], [4, 5, 6]]
+    assert [part.failures for part in resumed.parts] == [1, 0, 0]
+
+
+def test_a_resumed_batch_whose_records_are_gone_does_not_block_the_lane() -> None:
+    policy = RetryPolicy(bisect=True)
+    flow = _flow()
+    flow.accept([kinesis(1), kinesis(2)])
+    work = _begin(flow)
+    assert work is not None
+    _fail(flow, work, policy)
+    again = _flow(flow.checkpoint())
+    again.accept([kinesis(5)])
+    assert _numbers(_begin(again)) == [[5]]
+
+
+def test_a_resumed_batch_comes_back_even_beyond_a_smaller_look_ahead() -> None:
+    flow = _flow()
+    flow.accept([kinesis(number) for number in range(1, 6)])
+    work = _begin(flow)
+    assert work is not None
+    _fail(flow, work, RetryPolicy())
+    again = _flow(flow.checkpoint(), look_ahead=1, records_max=1)
+    again.accept([kinesis(1), kinesis(2)])
+    assert again.hungry
+
+
+def test_a_memo_for_another_number_of_lanes_keeps_what_is_settled_and_forgets_the_batches() -> None:
+    flow = _flow()
+    flow.accept([kinesis(1), kinesis(2)])
+    work = _begin(flow)
+    assert work is not None
+    _fail(flow, work, RetryPolicy(bisect=True))
+    again = _flow(flow.checkpoint(), lanes=2)
+    again.accept([kinesis(1), kinesis(2)])
+    assert any(_begin(again, lane) is not None for lane in again.lanes)
+
+
+def test_a_memo_that_cannot_be_read_is_as_good_as_none() -> None:
+    flow = _flow(Checkpoint(Position.after("1"), b"{broken"))
+    flow.accept([kinesis(2)])
+    assert _numbers(_begin(flow)) == [[2]]
+
+
+def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
+    flow = _flow()
+    flow.accept([kinesis(1)])
+    work = _begin(flow)
+    assert work is not None
+    flow.end()
+    assert not flow.finished(0)
+    flow.replace(0, None)
+    flow.resolve(work.parts[0].entries)
+    assert flow.finished(0)
+    assert flow.checkpoint() == Checkpoint(SHARD_END)
+
+
+@given(
+    lanes=st.integers(1, 4),
+    keys=st.lists(st.integers(0, 6), min_size=1, max_size=40),
+    records_max=st.integers(1, 5),
+    bisect=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_crashes_never_lose_or_reorder_a_record(
+    lanes: int, keys: list[int], records_max: int, bisect: bool, seed: int
+) -> None:
+    rng = Random(seed)
+    records: list[Record] = [kinesis(number + 1, key=f"key-{key}") for number, key in enumerate(keys)]
+    policy = RetryPolicy(retries_max=2, bisect=bisect)
+    settled: list[int] = []
+    stored = START
+    for _ in range(2000):
+        flow = _flow(stored, lanes=lanes, records_max=records_max)
+        stored = _run_until_crash(flow, records, policy, rng, settled)
+        if stored.position == SHARD_END:
+            break
+    assert stored.position == SHARD_END
+    by_key: dict[str, list[int]] = {}
+    for number in settled:
+        by_key.setdefault(records[number - 1].key, []).append(number)
+    for key, numbers in by_key.items():
+        first_seen = list(dict.fromkeys(numbers))
+        assert first_seen == [int(each.sequence_number) for each in records if each.key == key]
+
+
+def _run_until_crash(
+    flow: ShardFlow, records: list[Record], policy: RetryPolicy, rng: Random, settled: list[int]
+) -> Checkpoint:
+    """Works until the end or a crash at a random moment; returns the last checkpoint that was written."""
+    stored = flow.checkpoint()
+    for _ in range(rng.randint(1, 60)):
+        _read_some(flow, records, rng)
+        lane = rng.choice(list(flow.lanes))
+        work = flow.work(lane) or _begin(flow, lane)
+        if work is not None:
+            _one_step(flow, lane, work, policy, rng, settled)
+        if rng.random() < 0.5 or flow.done:
+            stored = flow.checkpoint()
+        if flow.done:
+            break
+    return stored
+
+
+def _read_some(flow: ShardFlow, records: list[Record], rng: Random) -> None:
+    if not flow.hungry:
+        return
+    ahead = [each for each in records if Position.after(each.sequence_number) > flow.read_to]
+    page = ahead[: rng.randint(0, 4)]
+    flow.accept(page)
+    if len(page) == len(ahead):
+        flow.end()
+
+
+def _one_step(
+    flow: ShardFlow, lane: int, work: Work, policy: RetryPolicy, rng: Random, settled: list[int]
+) -> None:
+    far = work.resume_at
+    match step(work, policy, now=far, epoch=Epoch(BASE)):
+        case Invoke():
+            verdict = Accepted() if rng.random() < 0.5 else FAILED
+            left, effects = settle(work, verdict, policy, new_id=ids(), now=far, rng=rng)
+            advances = [effect for effect in effects if isinstance(effect, Advance)]
+        case Discard() as discard:
+            left, advance = drop(work, discard, new_id=ids(), now=far)
+            advances = [advance]
+        case _:
+            raise AssertionError("nothing waits at the end of time")
+    for advance in advances:
+        settled += [int(each.record.sequence_number) for each in advance.entries]
+        flow.resolve(advance.entries)
+    flow.replace(lane, left)
