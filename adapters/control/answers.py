@@ -1,0 +1,91 @@
+"""Owns how the server answers: JSON, also for errors, headers on every answer, and limits of time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+HANDLE_S = 10.0
+"""For reading a request's body and finding the answer."""
+SEND_S = 20.0
+"""For a client to take an answer; after that its connection is cut."""
+BODY_BYTES_MAX = 1024 * 1024
+SERVER_NAME = "poller"
+
+MESSAGES = {
+    HTTPStatus.BAD_REQUEST: "the request is not HTTP as this server understands it, or its headers are too large",
+    HTTPStatus.NOT_FOUND: "there is nothing at this path; /v1/openapi.json lists what there is",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not know the method; the header Allow lists what it knows",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {BODY_BYTES_MAX} bytes",
+    HTTPStatus.EXPECTATION_FAILED: "no expectation but 100-continue can be met",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "a fault of this server; its log has the cause",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the answer took too long; try again",
+}
+HEADERS = {
+    "Server": SERVER_NAME,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def answer(value: Any, *, status: int = HTTPStatus.OK) -> web.Response:
+    """A JSON answer; dataclasses become objects with their fields' names."""
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+def refusal(status: int, message: str | None = None) -> web.Response:
+    """A JSON error: `error` is a word for the status, `message` a sentence with the remedy."""
+    known = HTTPStatus(status)
+    word = known.phrase.lower().replace(" ", "_").replace("-", "_")
+    return answer({"error": word, "message": message or MESSAGES.get(known, known.phrase)}, status=status)
+
+
+def application(routes: Iterable[web.AbstractRouteDef]) -> web.Application:
+    """The routes with what holds for all of them."""
+    app = web.Application(middlewares=[_timed, _in_json], client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.append(_with_headers)
+    app.add_routes(routes)
+    return app
+
+
+async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER_NAME  # in place of the library's own, which it has set by now
+    for name, text in HEADERS.items():
+        response.headers.setdefault(name, text)
+
+
+type _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def _timed(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Finds and sends the answer within limits, so that no client holds a connection by being slow."""
+    try:
+        async with asyncio.timeout(HANDLE_S):
+            response = await handler(request)
+    except TimeoutError:
+        response = refusal(HTTPStatus.SERVICE_UNAVAILABLE)
+    try:
+        async with asyncio.timeout(SEND_S):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+@web.middleware
+async def _in_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Gives the errors of the web library the form of ours."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        response = refusal(error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response

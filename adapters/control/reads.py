@@ -1,0 +1,74 @@
+"""Owns what everybody may read: probes, metrics, and what runs."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from aiohttp import web
+
+from adapters.control.answers import answer, refusal
+from adapters.control.openapi import document
+from poller.ports import Exposition
+from poller.status import DaemonStatus, StatusView
+
+PLAIN = "text/plain; charset=utf-8"
+
+
+def routes(view: StatusView, expositions: Sequence[Exposition]) -> list[web.RouteDef]:
+    """The routes that need no credential; each answers GET and HEAD."""
+    reads = Reads(view, expositions)
+    return [
+        web.get("/healthz", reads.health),
+        web.get("/readyz", reads.readiness),
+        web.get("/metrics", reads.metrics),
+        web.get("/v1/mappings", reads.mappings),
+        web.get("/v1/mappings/{id}", reads.mapping),
+        web.get("/v1/openapi.json", reads.openapi),
+    ]
+
+
+def _probe(status: DaemonStatus, *, good: bool) -> web.Response:
+    body = {"alive": status.alive, "ready": status.ready, "problems": status.problems}
+    return answer(body, status=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class Reads:
+    """Handlers over one view and the pages of some observers."""
+
+    def __init__(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+        self._view = view
+        self._expositions = expositions
+        self._document = document()
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Whether the daemon is alive; that it answers shows that its loop turns."""
+        status = self._view.status()
+        return _probe(status, good=status.alive)
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        """Whether every enabled mapping has its parts open."""
+        status = self._view.status()
+        return _probe(status, good=status.ready)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """All observers' pages, one after the other, with the content type of the first."""
+        pages = [exposition.exposition() for exposition in self._expositions]
+        body = b"".join(page if page.endswith(b"\n") or not page else page + b"\n" for page, _ in pages)
+        return web.Response(body=body, headers={"Content-Type": pages[0][1] if pages else PLAIN})
+
+    async def mappings(self, _request: web.Request) -> web.Response:
+        """Everything that runs."""
+        return answer(self._view.status())
+
+    async def mapping(self, request: web.Request) -> web.Response:
+        """One mapping by its UUID."""
+        wanted = request.match_info["id"].lower()
+        for found in self._view.status().mappings:
+            if found.mapping == wanted:
+                return answer(found)
+        return refusal(
+            HTTPStatus.NOT_FOUND, "no mapping has this id; /v1/mappings lists those that there are"
+        )
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """What these routes answer."""
+        return answer(self._document)

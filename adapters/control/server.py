@@ -1,0 +1,99 @@
+"""Owns the HTTP server: where it listens, what it serves, how it starts and ends."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from adapters.control import reads
+from adapters.control.answers import application
+from adapters.control.connections import Gate
+from adapters.control.settings import OPEN_CHANGES, Address, ServerSettings
+from poller.errors import InvalidConfiguration
+from poller.plugins import Environment, Plugin
+from poller.ports import Exposition
+from poller.status import StatusView
+
+BACKLOG = 128
+CLOSE_S = 2.0
+"""For running requests at the end, before they are cut."""
+
+
+class ControlServer:
+    """Serves on a socket that is bound already, so that a taken port is known before anything runs."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._ready = asyncio.Event()
+        host, port = sock.getsockname()[:2]
+        self.address = Address(host, port)
+
+    async def bound(self) -> Address:
+        """Waits until requests are answered; returns where."""
+        await self._ready.wait()
+        return self.address
+
+    async def serve(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+        """Answers requests until cancelled; then running ones get a short time to finish."""
+        loop = asyncio.get_running_loop()
+        runner = web.AppRunner(application(reads.routes(view, expositions)), shutdown_timeout=CLOSE_S)
+        await runner.setup()
+        assert runner.server is not None
+        try:
+            listener = await loop.create_server(Gate(runner.server), sock=self._sock, backlog=BACKLOG)
+            self._ready.set()
+            try:
+                await loop.create_future()
+            finally:
+                listener.close()
+        finally:
+            self._ready.clear()
+            await runner.cleanup()
+
+
+async def listening(address: Address) -> socket.socket:
+    """A socket that listens at `address`; raises InvalidConfiguration with the remedy."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise InvalidConfiguration(
+            [
+                f"listen: {address}: the name {address.host!r} has no address ({error.strerror}); write an IP address"
+            ]
+        ) from error
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise InvalidConfiguration(
+            [
+                f"listen: {address}: {error.strerror}; choose another address or port, or end what listens there"
+            ]
+        ) from error
+    return sock
+
+
+@asynccontextmanager
+async def open_server(settings: ServerSettings, _env: Environment) -> AsyncIterator[ControlServer]:
+    """A server that has its port; raises InvalidConfiguration if it cannot have it."""
+    sock = await listening(settings.address)
+    with sock:
+        server = ControlServer(sock)
+        if settings.api.allow_unauthenticated and not server.address.loopback:
+            raise InvalidConfiguration([f"listen: {settings.listen} is {server.address}; api.{OPEN_CHANGES}"])
+        yield server
+
+
+plugin = Plugin("http", ServerSettings, open_server)

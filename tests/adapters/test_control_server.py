@@ -1,0 +1,538 @@
+"""The HTTP server over real sockets: what it answers, and what it does to clients that misbehave."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema_rs
+import pytest
+from pydantic import ValidationError
+
+from adapters.control import answers, connections
+from adapters.control.openapi import document
+from adapters.control.server import CLOSE_S, ControlServer, listening, open_server, plugin
+from adapters.control.settings import Address, ServerSettings
+from adapters.observers.figures import Figures
+from adapters.observers.prometheus import PrometheusObserver
+from poller.errors import InvalidConfiguration
+from poller.plugins import Environment, InstalledPlugins, validated
+from poller.ports import Exposition
+from poller.records import Epoch, MappingId, ShardId
+from poller.status import DaemonStatus, FaultyRecord, LaneStatus, MappingStatus, ShardStatus
+from poller.telemetry import MappingState
+from tests.adapters.observing import MAPPING, QUEUE, QUEUE_ARN, STREAM_ARN, SetClock, changed
+
+LANE = LaneStatus(
+    lane="3",
+    state="waiting",
+    attempts=4,
+    blocked_since=Epoch(1_700_000_000.5),
+    next_try=Epoch(1_700_000_030.0),
+    last_error="ValueError: no",
+    records=(FaultyRecord(identifier="495", key="a", arrived=Epoch(1_699_999_000.25)),),
+    records_count=1,
+)
+STREAM = MappingStatus(
+    mapping=MAPPING,
+    function="orders",
+    source_arn=STREAM_ARN,
+    state=MappingState.ENABLED,
+    shards=(
+        ShardStatus(
+            shard=ShardId("shardId-0"),
+            state="failing",
+            position="AFTER:494",
+            behind_ms=1500,
+            owner="w",
+            lanes=(LANE,),
+        ),
+    ),
+)
+QUEUED = MappingStatus(
+    mapping=QUEUE, function="orders", source_arn=QUEUE_ARN, state=MappingState.BROKEN, reason="bug", pollers=2
+)
+STATUS = DaemonStatus(worker="w", mappings=(STREAM, QUEUED), ready=True, alive=True)
+PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json")
+PATIENCE_S = 10.0
+
+
+@dataclass
+class View:
+    """A status that tests set."""
+
+    now: DaemonStatus = STATUS
+
+    def status(self) -> DaemonStatus:
+        return self.now
+
+
+@dataclass
+class Page:
+    """An exposition with a fixed page."""
+
+    body: bytes
+    content_type: str = "text/plain; version=0.0.4; charset=utf-8"
+
+    def exposition(self) -> tuple[bytes, str]:
+        return self.body, self.content_type
+
+
+@dataclass
+class Running:
+    """A server that serves, and a client for it."""
+
+    server: ControlServer
+    client: aiohttp.ClientSession
+    view: View
+
+    async def get(self, path: str, **more: Any) -> tuple[int, Any, Any]:
+        return await self.ask("GET", path, **more)
+
+    async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any, Any]:
+        async with self.client.request(method, f"http://{self.server.address}{path}", **more) as response:
+            body = await response.read()
+            json_body = response.content_type == "application/json" and body
+            return response.status, json.loads(body) if json_body else body, response.headers
+
+    async def raw(self, request: bytes) -> bytes:
+        """What comes back for these bytes until the server closes."""
+        reader, writer = await asyncio.open_connection(self.server.address.host, self.server.address.port)
+        writer.write(request)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+
+@dataclass
+class Setting:
+    """How the server under test is set."""
+
+    view: View = field(default_factory=View)
+    expositions: tuple[Exposition, ...] = ()
+    listen: str = "127.0.0.1:0"
+
+
+def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None = None) -> T:
+    """Runs `use` against a server, then cancels the server."""
+    given = setting or Setting()
+
+    async def run() -> T:
+        async with open_server(ServerSettings(listen=given.listen), Environment(clock=SetClock())) as server:
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+                served = tasks.create_task(server.serve(given.view, given.expositions), name="serve")
+                await server.bound()
+                async with aiohttp.ClientSession() as client:
+                    result = await use(Running(server, client, given.view))
+                served.cancel()
+            return result
+
+    return asyncio.run(run())
+
+
+def validate(value: Any, schema: str) -> None:
+    """Raises if `value` is not what the document's schema says."""
+    components = document()["components"]
+    jsonschema_rs.validate({"$ref": f"#/components/schemas/{schema}", "components": components}, value)
+
+
+def test_a_live_daemon_is_healthy() -> None:
+    status, body, _ = serving(lambda run: run.get("/healthz"))
+    assert (status, body) == (200, {"alive": True, "ready": True, "problems": []})
+
+
+def test_a_daemon_that_is_not_alive_says_why() -> None:
+    view = View(DaemonStatus(worker="w", mappings=(), ready=False, alive=False, problems=("stuck",)))
+    status, body, _ = serving(lambda run: run.get("/healthz"), Setting(view))
+    assert (status, body) == (503, {"alive": False, "ready": False, "problems": ["stuck"]})
+
+
+def test_a_daemon_that_is_not_ready_is_still_healthy() -> None:
+    async def use(run: Running) -> list[int]:
+        return [(await run.get(path))[0] for path in ("/healthz", "/readyz")]
+
+    view = View(DaemonStatus(worker="w", mappings=(), ready=False, alive=True, problems=("m: no stream",)))
+    assert serving(use, Setting(view)) == [200, 503]
+
+
+def test_probes_follow_the_status_of_the_moment() -> None:
+    async def use(run: Running) -> list[int]:
+        before, _, _ = await run.get("/readyz")
+        run.view.now = DaemonStatus(worker="w", mappings=(), ready=False, alive=True)
+        return [before, (await run.get("/readyz"))[0]]
+
+    assert serving(use) == [200, 503]
+
+
+def test_metrics_are_the_pages_of_all_observers() -> None:
+    pages = (Page(b"a 1\n"), Page(b"b 2"), Page(b""), Page(b"c 3\n", "text/html"))
+    status, body, headers = serving(lambda run: run.get("/metrics"), Setting(expositions=pages))
+    assert (status, body) == (200, b"a 1\nb 2\nc 3\n")
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_without_observers_the_metrics_page_is_empty() -> None:
+    status, body, _ = serving(lambda run: run.get("/metrics"))
+    assert (status, body) == (200, b"")
+
+
+def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
+    _, body, _ = serving(lambda run: run.get("/v1/mappings"))
+    assert list(body) == ["worker", "mappings", "ready", "alive", "problems"]
+    assert body["mappings"][0]["shards"][0]["lanes"][0] == {
+        "lane": "3",
+        "state": "waiting",
+        "attempts": 4,
+        "blocked_since": 1_700_000_000.5,
+        "next_try": 1_700_000_030.0,
+        "last_error": "ValueError: no",
+        "records": [{"identifier": "495", "key": "a", "arrived": 1_699_999_000.25}],
+        "records_count": 1,
+    }
+
+
+def test_one_mapping_is_found_by_its_id_in_any_case() -> None:
+    status, body, _ = serving(lambda run: run.get(f"/v1/mappings/{QUEUE.upper()}"))
+    assert (status, body["mapping"], body["state"]) == (200, QUEUE, "Broken")
+
+
+def test_an_unknown_mapping_is_not_found() -> None:
+    status, body, _ = serving(lambda run: run.get("/v1/mappings/nothing"))
+    assert (status, body["error"]) == (404, "not_found")
+    validate(body, "Error")
+
+
+def test_the_answers_are_what_the_document_says() -> None:
+    async def use(run: Running) -> list[Any]:
+        return [(await run.get(path))[1] for path in (*PATHS, "/nothing")]
+
+    health, ready, _, everything, one, described, missing = serving(use)
+    for body, schema in (
+        (health, "Probe"),
+        (ready, "Probe"),
+        (everything, "DaemonStatus"),
+        (one, "MappingStatus"),
+        (described, "Document"),
+        (missing, "Error"),
+    ):
+        validate(body, schema)
+    assert described == document()
+
+
+def test_the_document_does_not_let_everything_through() -> None:
+    with pytest.raises(jsonschema_rs.ValidationError):
+        validate(
+            {"worker": "w", "mappings": [{}], "ready": True, "alive": True, "problems": []}, "DaemonStatus"
+        )
+    with pytest.raises(jsonschema_rs.ValidationError):
+        validate({"alive": True, "ready": True, "problems": [], "more": 1}, "Probe")
+
+
+def test_the_document_lists_every_path_that_is_answered() -> None:
+    async def use(run: Running) -> list[int]:
+        return [(await run.get(path.replace("{id}", MAPPING)))[0] for path in document()["paths"]]
+
+    assert serving(use) == [200] * len(PATHS)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_has_the_headers_of_get_and_no_body(path: str) -> None:
+    async def use(run: Running) -> tuple[Any, Any]:
+        return await run.get(path), await run.ask("HEAD", path)
+
+    got, head = serving(use, Setting(expositions=(Page(b"a 1\n"),)))
+    assert (head[0], head[1]) == (200, b"")
+    assert head[2]["Content-Length"] == got[2]["Content-Length"]
+    assert head[2]["Content-Type"] == got[2]["Content-Type"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused_with_those_allowed(method: str, path: str) -> None:
+    status, body, headers = serving(lambda run: run.ask(method, path))
+    assert (status, headers["Allow"], body["error"]) == (405, "GET,HEAD", "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/v1", "/v1/mappings/", "/healthz/", "/v1/mappings/a/b", "//metrics"]
+)
+def test_an_unknown_path_is_not_found(path: str) -> None:
+    async def use(run: Running) -> bytes:
+        return await run.raw(f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+
+    answer = serving(use)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    validate(json.loads(answer.partition(b"\r\n\r\n")[2]), "Error")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+def test_every_answer_has_the_security_headers_and_no_version(path: str) -> None:
+    _, _, headers = serving(lambda run: run.get(path))
+    assert headers["Server"] == "poller"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /healthz HTTP/9.9.9\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\nNo colon\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\n" + b"X: a\r\n" * 200 + b"\r\n",
+        b"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["tls", "version", "header", "long-header", "long-line", "many-headers", "two-lengths"],
+)
+def test_a_broken_request_is_refused_in_json_without_a_line_in_the_log(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = serving(lambda run: run.raw(request_bytes))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert b"Server: poller\r\n" in head
+    assert b"aaaa" not in body
+    validate(json.loads(body), "Error")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_fault_is_answered_in_json_and_its_cause_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        """A view with a bug."""
+
+        def status(self) -> DaemonStatus:
+            raise RuntimeError("hunter2")
+
+    async def use(run: Running) -> Any:
+        return await run.get("/v1/mappings")
+
+    status, body, headers = serving(use, Setting(Broken()))  # type: ignore[arg-type]  # any view will do
+    assert (status, body["error"], headers["Server"]) == (500, "internal_server_error", "poller")
+    assert "hunter2" not in json.dumps(body)
+    assert "hunter2" in caplog.text
+
+
+def test_a_client_that_sends_its_headers_slowly_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SILENT_S", 0.3)
+
+    async def drip(run: Running) -> int:
+        reader, writer = await asyncio.open_connection(run.server.address.host, run.server.address.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\n")
+        sent = 0
+        while not reader.at_eof() and sent < 100:
+            writer.write(b"X: a\r\n")
+            sent += 1
+            await asyncio.sleep(0.05)
+        writer.close()
+        return sent
+
+    assert serving(drip) < 40
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"], ids=["new", "used"])
+def test_a_silent_connection_is_closed(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SILENT_S", 0.3)
+    answer = serving(lambda run: run.raw(first))
+    assert answer.startswith(b"HTTP/1.1 200 ") is bool(first)
+
+
+def test_a_body_that_never_comes_does_not_hold_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "BODY_LEFT_S", 0.2)
+    answer = serving(lambda run: run.raw(b"GET /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_does_not_take_the_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "SEND_S", 0.3)
+
+    async def stall(run: Running) -> int:
+        reader, writer = await asyncio.open_connection(
+            run.server.address.host, run.server.address.port, limit=1024
+        )
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        await asyncio.sleep(0.8)
+        taken = 0
+        try:
+            while part := await reader.read(65536):
+                taken += len(part)
+        except ConnectionResetError:
+            pass
+        writer.close()
+        return taken
+
+    size = 50_000_000
+    assert serving(stall, Setting(expositions=(Page(b"a" * size),))) < size
+
+
+def test_one_connection_too_many_is_told_so_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections.Gate.__init__, "__kwdefaults__", {"connections_max": 3})
+
+    async def use(run: Running) -> tuple[bytes, int]:
+        host, port = run.server.address.host, run.server.address.port
+        held = [await asyncio.open_connection(host, port) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        refused = await run.raw(b"")
+        held[0][1].write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        line = await held[0][0].readline()
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.05)
+        status, _, _ = await run.get("/healthz")
+        assert line.startswith(b"HTTP/1.1 200 ")
+        return refused, status
+
+    refused, status = serving(use)
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    validate(json.loads(body), "Error")
+    assert status == 200
+
+
+def test_many_scrapes_at_once_are_all_answered() -> None:
+    clock = SetClock()
+    observer = PrometheusObserver(Figures(clock), clock)
+    for number in range(50):
+        observer.on(changed(MappingId(f"m{number}")))
+
+    async def use(run: Running) -> list[tuple[int, bool]]:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(run.get("/metrics"), name=f"scrape {n}") for n in range(60)]
+        return [(task.result()[0], b"poller_mapping_info" in task.result()[1]) for task in asked]
+
+    assert serving(use, Setting(expositions=(observer,))) == [(200, True)] * 60
+
+
+def test_a_running_request_finishes_when_the_server_is_cancelled() -> None:
+    class Slow(View):
+        """A view whose server is cancelled while it is asked."""
+
+        def status(self) -> DaemonStatus:
+            served.cancel()
+            return self.now
+
+    served: asyncio.Task[None]
+
+    async def run() -> bytes:
+        nonlocal served
+        async with open_server(ServerSettings(listen="127.0.0.1:0"), Environment(clock=SetClock())) as server:
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+                served = tasks.create_task(server.serve(Slow(), ()), name="serve")
+                where = await server.bound()
+                reader, writer = await asyncio.open_connection(where.host, where.port)
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+            with pytest.raises(OSError, match="Connect call failed"):
+                await asyncio.open_connection(where.host, where.port)
+            return answer
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 200 ")
+
+
+def test_idle_connections_do_not_delay_the_end() -> None:
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        async with open_server(ServerSettings(listen="127.0.0.1:0"), Environment(clock=SetClock())) as server:
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+                served = tasks.create_task(server.serve(View(), ()), name="serve")
+                where = await server.bound()
+                held = [await asyncio.open_connection(where.host, where.port) for _ in range(20)]
+                began = loop.time()
+                served.cancel()
+            ended = loop.time()
+            for _, writer in held:
+                writer.close()
+            return ended - began
+
+    assert asyncio.run(run()) < CLOSE_S
+
+
+def test_a_taken_port_is_a_wrong_configuration_that_names_it() -> None:
+    async def run(taken: socket.socket) -> str:
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidConfiguration) as caught:
+            await listening(Address("127.0.0.1", port))
+        assert str(port) in str(caught.value)
+        return str(caught.value)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        problem = asyncio.run(run(taken))
+    assert "Address already in use; choose another address or port" in problem
+
+
+def test_a_name_without_an_address_is_a_wrong_configuration() -> None:
+    with pytest.raises(InvalidConfiguration, match=r"no\.such\.name\.invalid.*write an IP address"):
+        asyncio.run(listening(Address("no.such.name.invalid", 0)))
+
+
+def test_the_server_listens_on_ipv6() -> None:
+    status, _, _ = serving(lambda run: run.get("/healthz"), Setting(listen="[::1]:0"))
+    assert status == 200
+
+
+def test_all_of_ipv6_takes_ipv4_too() -> None:
+    async def use(run: Running) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", run.server.address.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        line = await reader.readline()
+        writer.close()
+        return line
+
+    assert serving(use, Setting(listen="[::]:0")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("localhost:65535", "localhost", 65535)],
+)
+def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
+    assert Address.parse(text) == Address(host, port)
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", ":8080", "::1:8080", "a:b", "a:65536", "[a:1", "http://a:1", "a b:1"]
+)
+def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"write host:port, such as 127\.0\.0\.1:8080"):
+        ServerSettings(listen=text)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:1", "poller.local:1"])
+def test_open_changes_beyond_loopback_are_refused_with_a_remedy(listen: str) -> None:
+    settings = {"listen": listen, "api": {"allow_unauthenticated": True}}
+    with pytest.raises(InvalidConfiguration, match=r"listen on 127\.0\.0\.1 .* or set api\.access_keys_file"):
+        validated(plugin, settings, place="control http")
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.8.8.8:0", "[::1]:0", "localhost:0"])
+def test_open_changes_on_loopback_are_allowed(listen: str) -> None:
+    async def run() -> bool:
+        settings = ServerSettings.model_validate({"listen": listen, "api": {"allow_unauthenticated": True}})
+        async with open_server(settings, Environment(clock=SetClock())) as server:
+            return server.address.loopback
+
+    assert asyncio.run(run())
+
+
+def test_a_file_of_keys_must_exist(tmp_path: Path) -> None:
+    settings = {"listen": "127.0.0.1:0", "api": {"tokens_file": str(tmp_path / "none.yaml")}}
+    with pytest.raises(InvalidConfiguration, match=r"api\.tokens_file: Path does not point to a file"):
+        validated(plugin, settings, place="control http")
+
+
+def test_the_plugin_is_installed() -> None:
+    assert InstalledPlugins().plugin("control", "http") is plugin
