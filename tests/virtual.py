@@ -19,6 +19,7 @@ EPOCH_BASE = 1_767_225_600.0
 LIMIT_S = 7 * 86_400.0
 STEPS_MAX = 5_000_000
 WAITING_SHOWN_MAX = 40
+_TICK_S = 1e-9
 
 
 class Deadlock(Exception):
@@ -47,7 +48,8 @@ class _Selector(selectors.BaseSelector):
         if self.steps_left < 0:
             raise LimitPassed(f"too many turns of the loop at {self.now_s} s")
         if timeout > 0:
-            self.now_s = round(self.now_s + timeout, 9)
+            # Whole nanoseconds keep sums of tenths exact; the next one at least, or a wait for less would never end.
+            self.now_s = max(round(self.now_s + timeout, 9), round(self.now_s + _TICK_S, 9))
         if self.now_s > self.limit_s:
             raise LimitPassed(f"not done after {self.limit_s} s of virtual time")
         return []

@@ -32,6 +32,18 @@ def test_sums_of_tenths_are_exact() -> None:
     assert run_virtual(main()) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
 
+def test_a_moment_between_two_nanoseconds_is_reached() -> None:
+    async def main() -> int:
+        loop, turns = asyncio.get_running_loop(), 0
+        moment = 1.0000000004
+        while loop.time() < moment:
+            await asyncio.sleep(moment - loop.time())
+            turns += 1
+        return turns
+
+    assert run_virtual(main(), steps_max=100) <= 3
+
+
 def test_timers_fire_by_time_and_ready_callbacks_in_order_of_call() -> None:
     async def main() -> list[str]:
         loop, seen = asyncio.get_running_loop(), list[str]()

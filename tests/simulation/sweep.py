@@ -1,0 +1,95 @@
+"""Owns sweeps over many seeds: what they must have seen, and how they are spread over processes."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.simulation.faults import Marks
+from tests.simulation.world import Failed, run_seed
+
+CHUNK = 25
+
+SOMETIMES = (
+    "bisect",
+    "retry",
+    "free retry",
+    "ended: partial",
+    "ended: rejected",
+    "ended: timed_out",
+    "discard: RetryAttemptsExhausted",
+    "discard: RecordAgeExceeded",
+    "notice",
+    "destination: outage",
+    "expired cursor",
+    "trimmed",
+    "crash",
+    "pause",
+    "restart",
+    "resumed",
+    "memo saved",
+    "lease taken over",
+    "lease lost",
+    "zombie write refused",
+    "merge child",
+    "split child",
+    "end saved",
+    "closed by count",
+    "closed by bytes",
+    "closed by time",
+    "throttled batch of a queue",
+    "message delivered again",
+    "lapsed receipt",
+    "dead letter",
+    "filtered message deleted",
+    "mixed groups",
+    "source: lost reply",
+    "store: lost reply",
+    "function: lost reply",
+)
+"""A sweep of some hundred seeds that never saw one of these is too kind."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a range of seeds showed; `failed` maps a seed to its reason."""
+
+    seeds: int = 0
+    virtual_s: float = 0.0
+    marks: Marks = field(default_factory=Marks)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def add(self, other: "Swept") -> None:
+        """Takes another range in."""
+        self.seeds += other.seeds
+        self.virtual_s += other.virtual_s
+        self.marks.update(other.marks)
+        self.failed.update(other.failed)
+
+    def never(self) -> list[str]:
+        """What should have been seen and was not."""
+        return [mark for mark in SOMETIMES if not self.marks[mark]]
+
+
+def sweep(seeds: Iterable[int]) -> Swept:
+    """Runs seeds one after the other; failures are collected."""
+    swept = Swept()
+    for seed in seeds:
+        swept.seeds += 1
+        try:
+            report = run_seed(seed)
+        except Failed as failure:
+            swept.failed[seed] = failure.reason
+        else:
+            swept.virtual_s += report.virtual_s
+            swept.marks.update(report.marks)
+    return swept
+
+
+def spread(seeds: range, jobs: int) -> Iterator[Swept]:
+    """Runs seeds in `jobs` processes, and yields each chunk as it is done."""
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    if jobs == 1:
+        yield from map(sweep, chunks)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(sweep, chunks)

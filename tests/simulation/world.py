@@ -1,0 +1,345 @@
+"""Owns one simulated world: services, workers that come and go, and what must be true at the end."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from adapters.stores.memory import MemoryStore
+from poller.plan import DaemonPlan, SourceKind
+from poller.plugins import Environment
+from poller.records import SHARD_END, Notice, WorkerId
+from poller.runtime.daemon import Daemon
+from tests.simulation.court import Court
+from tests.simulation.faults import History, Line, Marks, epoch
+from tests.simulation.functions import FakeFunction
+from tests.simulation.ledger import Violation
+from tests.simulation.plugs import at_once, registry, seeded
+from tests.simulation.queues import FakeQueue
+from tests.simulation.scenario import Action, Crash, Pause, Put, Reshard, Restart, Scenario, Setup, draw
+from tests.simulation.streams import FakeStream, ShardState
+from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, run_virtual, virtual_clock
+
+SETTLE_S_MAX = 1200.0
+"""After everything healed, this long until all is settled."""
+DRAIN_S_MAX = 120.0
+LIMIT_S = 4000.0
+STEPS_MAX = 400_000
+LOOK_S = 0.5
+
+
+class Failed(Exception):
+    """A seed failed; the message is for people, `history` is the readable account if it was kept."""
+
+    def __init__(self, seed: int, reason: str, history: list[str]) -> None:
+        super().__init__(f"seed {seed}: {reason}\nreplay: python -m tests.simulation --seed {seed} --trace")
+        self.seed = seed
+        self.reason = reason
+        self.history = history
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a seed showed."""
+
+    seed: int
+    marks: Marks
+    history: list[str]
+    virtual_s: float
+
+
+@dataclass(slots=True)
+class _Worker:
+    line: Line
+    daemon: Daemon
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class World:
+    """Services that outlive every worker, and the workers."""
+
+    scenario: Scenario
+    marks: Marks
+    history: History
+    store: MemoryStore = field(default_factory=MemoryStore)
+    notices: list[Notice] = field(default_factory=list)
+    sources: dict[str, FakeStream | FakeQueue] = field(init=False)
+    functions: dict[str, FakeFunction] = field(init=False)
+    court: Court = field(init=False)
+    _workers: list[_Worker] = field(default_factory=list)
+    _started: int = 0
+
+    def __post_init__(self) -> None:
+        seed = self.scenario.seed
+        self.sources = {each.plan.source_arn: _service(each, seed) for each in self.scenario.setups}
+        self.functions = {
+            each.function.name: FakeFunction(each.script, seeded(seed, each.function.name))
+            for each in self.scenario.setups
+        }
+        plans = [each.plan for each in self.scenario.setups]
+        caps = {each.function.name: each.function for each in self.scenario.setups}
+        self.court = Court(plans, self.sources, caps, marks=self.marks, history=self.history)
+
+    async def run(self) -> None:
+        """The whole life of the world; raises the first Violation."""
+        async with asyncio.TaskGroup() as scope:
+            try:
+                await self._live(scope)
+            finally:
+                for worker in self._workers:
+                    worker.line.crash()
+                    worker.task.cancel()
+
+    async def _live(self, scope: asyncio.TaskGroup) -> None:
+        early = [each for each in self.scenario.actions if each.at < 0]
+        for action in early:
+            self._do(action, scope)
+        self._start(scope)
+        for action in self.scenario.actions[len(early) :]:
+            await self._until(action.at)
+            self._do(action, scope)
+        await self._until(self.scenario.faults.heals_at - EPOCH_BASE)
+        await self._all_settled()
+        await self._drained()
+        self._checked_at_the_end()
+
+    async def _until(self, at: float) -> None:
+        """Waits, and looks often whether a promise was broken."""
+        while (left_s := at - (epoch() - EPOCH_BASE)) > 0:
+            self._judge()
+            await asyncio.sleep(min(left_s, LOOK_S))
+        self._judge()
+
+    def _judge(self) -> None:
+        if self.court.violations:
+            raise self.court.violations[0]
+        for worker in self._workers:
+            if worker.task.done() and not worker.task.cancelled():
+                error = worker.task.exception()
+                raise Violation("bug", f"{worker.line.name} ended by itself: {error!r}") from error
+
+    async def _all_settled(self) -> None:
+        deadline = epoch() + SETTLE_S_MAX
+        while left := self.court.unsettled():
+            self._judge()
+            if epoch() > deadline:
+                raise Violation(
+                    "settled", f"not settled {SETTLE_S_MAX:.0f} s after healing: {'; '.join(left)}"
+                )
+            await asyncio.sleep(LOOK_S)
+        self._judge()
+
+    async def _drained(self) -> None:
+        """Every worker stops when it is asked to."""
+        for worker in self._workers:
+            worker.line.resume()
+            worker.daemon.stop()
+        tasks = [worker.task for worker in self._workers]
+        _, late = await asyncio.wait(tasks, timeout=DRAIN_S_MAX)
+        if late:
+            raise Violation("drain", f"still running {DRAIN_S_MAX:.0f} s after stop")
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            if (error := worker.task.exception()) is not None:
+                raise Violation("bug", f"{worker.line.name} failed while draining: {error!r}") from error
+        self._judge()
+
+    def _checked_at_the_end(self) -> None:
+        for mapping, checks in self.court.streams.items():
+            leases = at_once(self.store.leases(mapping))
+            held = [f"{each.shard} by {each.owner}" for each in leases if each.owner is not None]
+            if held:
+                raise Violation("leases", f"held after everybody left: {held}")
+            if behind := checks.behind():
+                raise Violation("checkpoint", f"{behind} are behind what is settled")
+            if any(each.checkpoint.position == SHARD_END for each in leases):
+                self.marks.saw("end saved")
+        for queue in self.court.queues.values():
+            if lost := queue.lost():
+                raise Violation("delete", f"{lost} are gone and were never done")
+            if queue.queue.dead:
+                self.marks.saw("dead letter")
+
+    def _start(self, scope: asyncio.TaskGroup) -> None:
+        self._started += 1
+        seed, name = self.scenario.seed, f"worker-{self._started}"
+        line = Line(
+            name,
+            self.scenario.faults,
+            rng=seeded(seed, name, "line"),
+            marks=self.marks,
+            history=self.history,
+        )
+        plugins = registry(
+            sources=self.sources,
+            functions=self.functions,
+            notices=self.notices,
+            store=self.store,
+            line=line,
+            witness=self.court,
+        )
+        daemon = Daemon(
+            self._plan(WorkerId(name)),
+            registry=plugins,
+            env=Environment(clock=virtual_clock()),
+            observer=self.court.observer(line),
+            rng=seeded(seed, name, "daemon"),
+        )
+        self.history.tell("world", lambda: f"{name} starts")
+        task = scope.create_task(self._run(daemon), name=name)
+        self._workers.append(_Worker(line, daemon, task))
+
+    async def _run(self, daemon: Daemon) -> None:
+        await daemon.run()
+
+    def _plan(self, worker: WorkerId) -> DaemonPlan:
+        return DaemonPlan(
+            worker=worker,
+            store="sim",
+            functions={each.function.name: each.function for each in self.scenario.setups},
+            mappings=tuple(each.plan for each in self.scenario.setups),
+            tuning=self.scenario.tuning,
+        )
+
+    def _do(self, action: Action, scope: asyncio.TaskGroup) -> None:
+        match action:
+            case Put():
+                self._put(action)
+            case Reshard():
+                self._reshard(action)
+            case Crash(_, back_s):
+                scope.create_task(self._crash(back_s, scope), name="crash")
+            case Pause(_, for_s, replaced_s):
+                scope.create_task(self._pause(for_s, replaced_s, scope), name="pause")
+            case Restart():
+                scope.create_task(self._restart(scope), name="restart")
+
+    def _put(self, put: Put) -> None:
+        source, now = self.sources[put.source], EPOCH_BASE + put.at
+        if isinstance(source, FakeStream):
+            shard, held = source.put(now, put.key, put.content)
+            self.history.tell("world", lambda: f"put {shard} {held.sequence} {put.key} {put.content}")
+        else:
+            source.send(now, put.content, group=put.key if source.facts.fifo else None)
+            self.history.tell("world", lambda: f"send {put.key} {put.content}")
+
+    def _reshard(self, reshard: Reshard) -> None:
+        stream = self.sources[reshard.source]
+        assert isinstance(stream, FakeStream)
+        shards = stream.open_shards()
+        picked = shards[int(reshard.pick * len(shards))]
+        match reshard.how:
+            case "split":
+                stream.split(epoch(), picked.shard_id)
+            case "merge" if (pair := _neighbours(shards, reshard.pick)) is not None:
+                stream.merge(epoch(), *(each.shard_id for each in pair))
+            case _:
+                stream.roll(epoch(), picked.shard_id)
+        self.marks.saw(f"reshard: {reshard.how}")
+        self.history.tell(
+            "world", lambda: f"{reshard.how} -> {[each.shard_id for each in stream.open_shards()]}"
+        )
+
+    async def _crash(self, back_s: float, scope: asyncio.TaskGroup) -> None:
+        self.marks.saw("crash")
+        for worker in self._leaving():
+            self.history.tell("world", lambda worker=worker: f"{worker.line.name} crashes")  # type: ignore[misc]  # bound per turn
+            worker.line.crash()
+            worker.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([worker.task])
+        await asyncio.sleep(back_s)
+        self._start(scope)
+
+    async def _pause(self, for_s: float, replaced_s: float | None, scope: asyncio.TaskGroup) -> None:
+        self.marks.saw("pause")
+        paused = tuple(self._workers)
+        for worker in paused:
+            worker.line.pause()
+        self.history.tell("world", lambda: "everybody is paused")
+        if replaced_s is not None:
+            await asyncio.sleep(replaced_s)
+            self._start(scope)
+        await asyncio.sleep(for_s - (replaced_s or 0.0))
+        self.history.tell("world", lambda: "the paused go on")
+        for worker in paused:
+            worker.line.resume()
+        if replaced_s is not None:
+            await self._retire(paused)
+
+    async def _retire(self, paused: tuple[_Worker, ...]) -> None:
+        """The replaced workers are asked to leave once they had time to act on what they think they hold."""
+        await asyncio.sleep(5.0)
+        leaving = [each for each in paused if each in self._workers]
+        self._workers = [each for each in self._workers if each not in leaving]
+        await self._stopped(leaving)
+
+    async def _restart(self, scope: asyncio.TaskGroup) -> None:
+        self.marks.saw("restart")
+        await self._stopped(list(self._leaving()))
+        self._start(scope)
+
+    async def _stopped(self, leaving: list[_Worker]) -> None:
+        for worker in leaving:
+            self.history.tell("world", lambda: "a worker is asked to stop")
+            worker.daemon.stop()
+            await asyncio.wait([worker.task], timeout=DRAIN_S_MAX)
+            if not worker.task.done():
+                worker.line.crash()
+                worker.task.cancel()
+
+    def _leaving(self) -> Iterator[_Worker]:
+        leaving, self._workers = self._workers, []
+        yield from leaving
+
+
+def run_seed(seed: int, *, trace: bool = False) -> Report:
+    """Runs one seed; raises Failed."""
+    return run_scenario(draw(seed), trace=trace)
+
+
+def run_scenario(scenario: Scenario, *, trace: bool = False) -> Report:
+    """Runs one scenario; raises Failed."""
+    history, marks = History(kept=trace), Marks()
+
+    async def main() -> float:
+        await World(scenario, marks, history).run()
+        return asyncio.get_running_loop().time()
+
+    try:
+        virtual_s = run_virtual(main(), limit_s=LIMIT_S, steps_max=STEPS_MAX)
+    except (Deadlock, LimitPassed) as error:
+        reason = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        raise Failed(scenario.seed, reason, history.lines) from error
+    except BaseExceptionGroup as group:
+        raise Failed(scenario.seed, _first_reason(group), history.lines) from group
+    return Report(scenario.seed, marks, history.lines, virtual_s)
+
+
+def _first_reason(group: BaseExceptionGroup[BaseException]) -> str:
+    """The violation if there is one, else the first error."""
+    errors = list(_flat(group))
+    violations = [each for each in errors if isinstance(each, Violation)]
+    return "; ".join(str(each) for each in violations) or f"{errors[0]!r}"
+
+
+def _flat(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _flat(each)
+    else:
+        yield error
+
+
+def _service(setup: Setup, seed: int) -> FakeStream | FakeQueue:
+    if setup.plan.kind is SourceKind.SQS:
+        assert setup.facts is not None
+        return FakeQueue(setup.facts, seed=seed, duplicates=setup.duplicates)
+    return FakeStream(setup.plan.kind, shards=setup.shards, retention_s=setup.retention_s)
+
+
+def _neighbours(shards: list[ShardState], pick: float) -> tuple[ShardState, ShardState] | None:
+    pairs = list(pairwise(shards))
+    return pairs[int(pick * len(pairs))] if pairs else None
