@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poller.arns import Arn
-from poller.commands.parts import FAILED, environment, tell
+from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
 from poller.errors import InvalidConfiguration, PortError
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind
 from poller.plugins import Environment, Registry, opened, validated
@@ -20,6 +20,9 @@ from poller.settings import Settings, daemon_plan
 
 LOOK_S = 30.0
 """For one look at one source, function or destination."""
+
+LOOKED_AT = {"invokers", "sources", "destinations"}
+"""Kinds of plug-ins that `--live` opens; a store or a server would leave traces."""
 
 type Look = Callable[[Any], Any]
 
@@ -45,13 +48,16 @@ def static_problems(settings: Settings, plan: DaemonPlan, registry: Registry) ->
     """What plug-ins object to in their settings. Nothing is opened and no user code is imported."""
     return [
         problem
-        for place, kind, name, given in plugged(plan)
+        for place, kind, name, given in plugged(settings, plan)
         for problem in _objections(registry, kind, name, given, place)
     ]
 
 
-def plugged(plan: DaemonPlan) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+def plugged(settings: Settings, plan: DaemonPlan) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """Every plug-in that the daemon will open: place in the file, kind, name, settings."""
+    yield "control", "control", "http", control_settings(settings)
+    for name, given in observer_settings(settings).items():
+        yield "log", "observers", name, given
     yield "store", "stores", plan.store, plan.store_settings
     for name, function in plan.functions.items():
         yield f"functions.{name}", "invokers", function.invoker, invoker_settings(function)
@@ -90,8 +96,8 @@ async def live_problems(settings: Settings, plan: DaemonPlan, registry: Registry
     env = environment(settings)
     problems: list[str] = []
     try:
-        for place, kind, name, given in plugged(plan):
-            if kind != "stores":
+        for place, kind, name, given in plugged(settings, plan):
+            if kind in LOOKED_AT:
                 problems += await _seen(registry, (place, kind, name, given), _look(place, kind, plan), env)
     finally:
         await env.shared.close()

@@ -35,6 +35,16 @@ def environment(settings: Settings) -> Environment:
     )
 
 
+def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The observers of a daemon and what each is told."""
+    return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
+
+
+def control_settings(settings: Settings) -> dict[str, Any]:
+    """What the control server is told."""
+    return {"listen": settings.listen, "api": settings.api.model_dump()}
+
+
 def tell(problems: Iterable[str]) -> None:
     """One line each on stderr."""
     for problem in problems:

@@ -5,12 +5,12 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import uvloop
 
 from poller.commands.check import static_problems
-from poller.commands.parts import FAILED, environment, tell
+from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
 from poller.errors import InvalidConfiguration, PortError
 from poller.plan import DaemonPlan
 from poller.plugins import Environment, Registry, opened
@@ -131,16 +131,6 @@ async def _beside(engine: Engine, control: Control, expositions: Sequence[Exposi
             server = group.create_task(control.serve(engine, expositions), name="control")
             await engine.run()
             server.cancel()
-
-
-def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The observers of a daemon and what each is told."""
-    return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
-
-
-def control_settings(settings: Settings) -> dict[str, Any]:
-    """What the control server is told."""
-    return {"listen": settings.listen, "api": settings.api.model_dump()}
 
 
 @contextmanager
