@@ -164,16 +164,14 @@ def _multiply(branches: list[dict[str, Leaf]], path: tuple[str, ...], value: obj
         raise InvalidPattern(f"It must be an Array followed with {OR}.")
     if len(value) < 2:
         raise InvalidPattern(f"There must have at least 2 Objects in {OR} relationship.")
-    if len(branches) * len(value) > BRANCHES_MAX:
-        raise InvalidPattern(f"{OR} alternatives multiply to more than {BRANCHES_MAX}")
     product: list[dict[str, Leaf]] = []
     for alternative in value:
         if not isinstance(alternative, Members):
             raise InvalidPattern(f"Only JSON object is allowed in array of {OR} relationship.")
         copies = [dict(branch) for branch in branches]
         product += _branches(copies, path, alternative, with_or=True, inside_or=True)
-    if len(product) > BRANCHES_MAX:
-        raise InvalidPattern(f"{OR} alternatives multiply to more than {BRANCHES_MAX}")
+        if len(product) > BRANCHES_MAX:
+            raise InvalidPattern(f"{OR} alternatives multiply to more than {BRANCHES_MAX}")
     return product
 
 
@@ -281,6 +279,8 @@ def _exists(operand: object) -> Condition:
 
 
 def _numeric(operand: object) -> Condition:
+    if not isinstance(operand, list):
+        raise InvalidPattern("Value of numeric must be an array.")
     match operand:
         case ["=", value]:
             return NumberIs(_number(value, "Value of equals must be numeric"))
@@ -300,7 +300,7 @@ def _numeric(operand: object) -> Condition:
             raise InvalidPattern(_what_is_wrong_with_numeric(operand))
 
 
-def _what_is_wrong_with_numeric(operand: object) -> str:
+def _what_is_wrong_with_numeric(operand: list[object]) -> str:
     match operand:
         case []:
             return "Invalid member in numeric match: ]"
@@ -318,10 +318,8 @@ def _what_is_wrong_with_numeric(operand: object) -> str:
             return f"Bad value in numeric range: {render(bad)}"
         case [str(), *_]:
             return "Too many elements in numeric expression"
-        case [bad, *_]:
-            return f"Invalid member in numeric match: {render(bad)}"
         case _:
-            return "Value of numeric must be an array."
+            return f"Invalid member in numeric match: {render(operand[0])}"
 
 
 def _number(value: object, otherwise: str) -> float:

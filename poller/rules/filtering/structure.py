@@ -161,7 +161,9 @@ def _look(root: _Node, event: dict[str, object], slots: int) -> list[list[Seen]]
         if isinstance(value, dict):
             waiting += [(value[key], hop, elements) for key, hop in node.hops.items() if key in value]
         elif isinstance(value, list):
-            for index, item in enumerate(value):
+            # Backwards, so that leaves come out in the order they are written.
+            for index in range(len(value) - 1, -1, -1):
+                item = value[index]
                 inside = elements | {(arrays, index)} if isinstance(item, dict | list) else elements
                 waiting.append((item, node, inside))
             arrays += 1
