@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,11 @@ async def connected(path: Path, *, busy_timeout_s: float) -> AsyncGenerator[aios
     """
     _make_parent(path)
     try:
-        db = await aiosqlite.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        # An aiosqlite connection that cannot be opened leaves its thread behind, so that it is tried without one first.
+        await asyncio.to_thread(_open_once, path)
     except sqlite3.Error as error:
         raise unusable(error, path) from error
+    db = await aiosqlite.connect(path, timeout=busy_timeout_s, isolation_level=None)
     try:
         yield db
     finally:
@@ -75,12 +77,18 @@ async def prepare(db: aiosqlite.Connection, path: Path, *, full_sync: bool, byte
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise InvalidConfiguration([f"SQLite is {sqlite3.sqlite_version}; this store needs 3.37 or newer"])
     try:
+        await _check_ours(db, path)
         await _switch_to_wal(db, path)
         await _tune(db, full_sync=full_sync, bytes_max=bytes_max)
         await _check_pages(db, path)
         await _migrate(db, path)
     except sqlite3.Error as error:
         raise unusable(error, path) from error
+
+
+def _open_once(path: Path) -> None:
+    with closing(sqlite3.connect(path)):
+        pass
 
 
 def _make_parent(path: Path) -> None:
@@ -127,10 +135,7 @@ async def _check_pages(db: aiosqlite.Connection, path: Path) -> None:
 async def _migrate(db: aiosqlite.Connection, path: Path) -> None:
     """Brings the tables to the newest version in one transaction, which also shows that the file can be written."""
     await rows(db, "BEGIN IMMEDIATE")
-    ((version,),) = await rows(db, "PRAGMA user_version")
-    ((owner,),) = await rows(db, "PRAGMA application_id")
-    ((tables,),) = await rows(db, "SELECT count(*) FROM sqlite_master")
-    _check_version(path, version=version, ours=owner == APPLICATION_ID, empty=not tables)
+    version = await _check_ours(db, path)
     for script in SCHEMA[version:]:
         for statement in script.split(";"):
             await rows(db, statement)
@@ -139,12 +144,17 @@ async def _migrate(db: aiosqlite.Connection, path: Path) -> None:
     await rows(db, "COMMIT")
 
 
-def _check_version(path: Path, *, version: int, ours: bool, empty: bool) -> None:
-    if not ours and not empty:
+async def _check_ours(db: aiosqlite.Connection, path: Path) -> int:
+    """The file's schema version, 0 for an empty file; refuses other programs' files before they are changed."""
+    ((version,),) = await rows(db, "PRAGMA user_version")
+    ((owner,),) = await rows(db, "PRAGMA application_id")
+    ((tables,),) = await rows(db, "SELECT count(*) FROM sqlite_master")
+    if owner != APPLICATION_ID and tables:
         raise InvalidConfiguration([f"store: {path} is a database of another program; choose another file"])
     if version > len(SCHEMA):
-        problem = f"store: {path} has schema {version}, this poller knows {len(SCHEMA)}; run the newer poller or use another file"
-        raise InvalidConfiguration([problem])
+        known = f"{path} has schema {version}, this poller knows {len(SCHEMA)}"
+        raise InvalidConfiguration([f"store: {known}; run the newer poller or use another file"])
+    return int(version)
 
 
 def _broken(path: Path, what: str) -> str:
