@@ -29,6 +29,12 @@ def explain_command(pattern: str, event: str, source: str | None) -> tuple[int, 
     Without `source` the event is what the pattern sees, payload already parsed; with it, the event is one record
     as a function would get it.
     """
+    status, text = _answer(pattern, event, source)
+    # JSON may hold half of a surrogate pair, which no terminal takes.
+    return status, text.encode("utf-8", "backslashreplace").decode()
+
+
+def _answer(pattern: str, event: str, source: str | None) -> tuple[int, str]:
     if source is not None and source not in _SOURCES:
         return INVALID, f"source: {source!r} is none of {', '.join(_SOURCES)}"
     try:

@@ -107,3 +107,10 @@ def test_long_values_are_shortened() -> None:
     _, text = explain_command('{"a": ["x"]}', json.dumps({"a": "y" * 10_000}), None)
     assert len(text) < 400
     assert text.endswith(" …")
+
+
+def test_half_a_surrogate_pair_can_be_printed() -> None:
+    status, text = explain_command('{"a": ["\\ud83d"]}', '{"a": 1}', None)
+    assert status == 1
+    assert "\\ud83d" in text
+    assert text.encode()

@@ -79,6 +79,11 @@ CHANGE: dict[str, object] = {
         ('{"a": NaN}', '{"a": [1]}', False),
         ('{"a": 1', '{"a": [1]}', False),
         ('{"a": 0, "a": 1}', '{"a": [1]}', True),
+        ('{"a": 1, "b": "\\ud83d"}', '{"a": [1]}', True),
+        ('{"a": 1, "b": 1e400}', '{"a": [1]}', True),
+        ('{"a": 1, "b": 1e400}', '{"b": [{"numeric": [">", 1]}]}', True),
+        ("[" * 100_000, '{"a": [{"exists": false}]}', False),
+        ("[" * 100_000, '[{"prefix": "[["}]', True),
     ],
 )
 def test_text_is_held_against_plain_patterns_and_json_against_json_patterns(

@@ -8,6 +8,7 @@ raises for a record, so one odd record never fails its batch.
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,7 +66,7 @@ def decode_bytes(raw: bytes) -> Payload:
     except orjson.JSONDecodeError:
         pass
     try:
-        return Payload(Form.PLAIN, raw.decode())
+        return _decode_odd(raw.decode())
     except UnicodeDecodeError:
         return _UNREADABLE
 
@@ -77,7 +78,19 @@ def decode_text(body: object) -> Payload:
     try:
         return Payload(Form.JSON, orjson.loads(body))
     except orjson.JSONDecodeError:
-        return Payload(Form.PLAIN, body)
+        return _decode_odd(body)
+
+
+def _decode_odd(text: str) -> Payload:
+    """JSON that orjson refuses and AWS takes (half of a surrogate pair, numbers beyond a double), else text."""
+    try:
+        return Payload(Form.JSON, json.loads(text, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError):
+        return Payload(Form.PLAIN, text)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def form_of(branch: Branch, payload_key: str) -> Form:
