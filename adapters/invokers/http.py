@@ -30,6 +30,17 @@ CONNECTIONS_MAX = 1000
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_BYTES_LIMIT = 64 * 1024 * 1024
 HEADERS_MAX = 50
+OWN_HEADERS = frozenset(
+    {
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "x-amz-deadline-ms",
+        "x-amz-invoked-function-arn",
+        "x-amzn-requestid",
+    }
+)
+"""What a user may not set: it would be sent twice."""
 
 _EMULATOR_TIMED_OUT = re.compile(rb"Task timed out after (\d{1,6}\.\d{2}) seconds\s*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -77,6 +88,8 @@ class HttpSettings(BaseModel):
     def _writable_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, value in headers.items():
             text = value.get_secret_value()
+            if name.lower() in OWN_HEADERS:
+                raise ValueError(f"{name!r} is the invoker's own; remove it")
             if not _TOKEN.fullmatch(name):
                 raise ValueError(f"{name!r} is no header name; use letters, digits and dashes")
             if not text.isascii() or not text.isprintable():

@@ -80,7 +80,7 @@ class LambdaInvoker:
                 FunctionName=invocation.function_arn,
                 InvocationType="RequestResponse",
                 Payload=invocation.payload,
-                **self._qualifier(invocation.function_arn),
+                **self.qualifier(invocation.function_arn),
             )
             body = await read(answer["Payload"])
         return outcome_of(answer, body, invocation.timeout_s)
@@ -95,7 +95,8 @@ class LambdaInvoker:
             read_s_max=SILENCE_S_MAX,
         )
 
-    def _qualifier(self, function_arn: str) -> dict[str, str]:
+    def qualifier(self, function_arn: str) -> dict[str, str]:
+        """What Invoke gets beside the ARN: a qualifier that is named twice is refused."""
         qualified = len(function_arn.split(":")) > _ARN_PARTS_UNQUALIFIED
         return (
             {} if qualified or self._settings.qualifier is None else {"Qualifier": self._settings.qualifier}
