@@ -48,10 +48,14 @@ class Full(asyncio.Protocol):
     """The answer to a connection that is one too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Says so and closes."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
-        transport.close()
+        """Says so and closes; on the loop's next turn, as uvloop starts to read when this returns."""
+        asyncio.get_running_loop().call_soon(_refuse, transport)
+
+
+def _refuse(transport: asyncio.BaseTransport) -> None:
+    assert isinstance(transport, asyncio.Transport)
+    transport.write(_FULL)
+    transport.close()
 
 
 class Gate:
