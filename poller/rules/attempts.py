@@ -6,11 +6,10 @@ says what to do with it now, `settle` takes the verdict on an invocation, `drop`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 from typing import assert_never
 
 from poller.records import Condition, Epoch, Monotonic
-from poller.rules.backoff import wait_s
+from poller.rules.backoff import Chance, wait_s
 from poller.rules.batching import Entry
 from poller.rules.policies import RetryPolicy
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Response, Verdict
@@ -20,7 +19,8 @@ from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Respon
 class Part:
     """Records that are invoked together under one request id.
 
-    `failures` counts the invocations that used up a retry, `deferrals` those in a row that did not happen.
+    `failures` counts the invocations that used up a retry, `deferrals` those in a row that did not happen. A part that
+    closes a tumbling window is `final` and has no entries; `early` when the window's state grew too large.
     """
 
     entries: tuple[Entry, ...]
@@ -28,6 +28,8 @@ class Part:
     failures: int = 0
     deferrals: int = 0
     response: Response | None = None
+    final: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,9 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Give these entries up: notify the destination, then settle them."""
+    """Give these entries up: notify the destination, then settle them. `part` is what they were tried as."""
 
+    part: Part
     entries: tuple[Entry, ...]
     condition: Condition
     invoke_count: int
@@ -97,6 +100,11 @@ def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic) -> Work:
     return Work((Part(entries, new_id()),), now)
 
 
+def finish(*, early: bool, new_id: NewId, now: Monotonic) -> Work:
+    """Work that closes a tumbling window."""
+    return Work((Part((), new_id(), final=True, early=early),), now)
+
+
 def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic) -> Work | None:
     """Work that an earlier run left behind: the entries of each part and its failures so far. None if nothing is left."""
     kept = tuple(Part(entries, new_id(), failures) for entries, failures in parts if entries)
@@ -112,20 +120,21 @@ def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> St
     ):
         if expired := _expired(part, age_max_s, epoch):
             entries = part.entries[:expired]
-            return Discard(entries, condition, max(1, part.failures), part.request_id, None)
+            return Discard(part, entries, condition, max(1, part.failures), part.request_id, None)
     if policy.retries_max is not None and part.failures > policy.retries_max:
-        return Discard(part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
+        return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
     return Wait(work.resume_at) if now < work.resume_at else Invoke(part)
 
 
 def expires_at(work: Work, policy: RetryPolicy) -> Epoch | None:
     """When the first record at work gets too old; None when age does not count."""
     ages = [age for age in (policy.age_max_s, policy.retention_s) if age is not None]
-    return Epoch(work.parts[0].entries[0].record.arrived + min(ages)) if ages else None
+    entries = work.parts[0].entries
+    return Epoch(entries[0].record.arrived + min(ages)) if ages and entries else None
 
 
 def settle(
-    work: Work, verdict: Verdict, policy: RetryPolicy, *, new_id: NewId, now: Monotonic, rng: Random
+    work: Work, verdict: Verdict, policy: RetryPolicy, *, new_id: NewId, now: Monotonic, rng: Chance
 ) -> tuple[Work | None, list[Effect]]:
     """Takes the verdict on the part at work; returns the work that is left and what to carry out."""
     part, behind = work.parts[0], work.parts[1:]
@@ -167,7 +176,7 @@ def _failed(
     *,
     new_id: NewId,
     now: Monotonic,
-    rng: Random,
+    rng: Chance,
 ) -> tuple[Work, list[Effect]]:
     size = len(part.entries)
     if policy.bisect and size > 1:

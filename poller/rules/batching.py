@@ -1,10 +1,11 @@
 """Owns when a batch closes and what it holds (spec 4): by count, by window, by bytes of the finished event."""
 
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
-from poller.records import Monotonic, Record
+from poller.records import Epoch, Monotonic, Record
 from poller.rules.events import event_bytes
 from poller.rules.policies import BatchPolicy
 
@@ -55,15 +56,32 @@ class Buffer:
         self._entries.append(entry)
         self._encoded_bytes += len(entry.encoded)
 
-    def take(self, now: Monotonic, *, closing: bool = False) -> tuple[Entry, ...]:
-        """The batch if it closes now, else nothing. `closing`: nothing more will come, do not wait for the window."""
+    @property
+    def first_arrived(self) -> Epoch | None:
+        """When the first waiting record arrived; None when nothing waits."""
+        return self._entries[0].record.arrived if self._entries else None
+
+    def leading(self, belongs: Callable[[Epoch], bool]) -> int:
+        """How many entries at the front arrived at moments that belong together, a batch's worth at most."""
+        most = min(len(self._entries), self._policy.records_max)
+        return next(
+            (count for count in range(most) if not belongs(self._entries[count].record.arrived)), most
+        )
+
+    def take(
+        self, now: Monotonic, *, closing: bool = False, records_max: int | None = None
+    ) -> tuple[Entry, ...]:
+        """The batch if it closes now, else nothing.
+
+        `closing`: nothing more can join, do not wait for the window. `records_max` bounds it below the policy's limit.
+        """
         if not self._entries:
             return ()
         if self._opened is None:
             self._opened = now
         if not (closing or self.full or now >= self._opened + self._policy.window_s):
             return ()
-        return self._cut()
+        return self._cut(min(records_max or self._policy.records_max, self._policy.records_max))
 
     def take_through(self, sequence: int) -> tuple[Entry, ...]:
         """All entries up to and including this sequence number, whatever the policy says."""
@@ -72,10 +90,10 @@ class Buffer:
             taken.append(self._pop())
         return tuple(taken)
 
-    def _cut(self) -> tuple[Entry, ...]:
+    def _cut(self, records_max: int) -> tuple[Entry, ...]:
         taken = [self._pop()]
         encoded_bytes = len(taken[0].encoded)
-        while self._entries and len(taken) < self._policy.records_max:
+        while self._entries and len(taken) < records_max:
             encoded_bytes += len(self._entries[0].encoded)
             if event_bytes(len(taken) + 1, encoded_bytes) > self._policy.payload_bytes_max:
                 break

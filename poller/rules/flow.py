@@ -5,16 +5,19 @@ Pure state: the shard's reader puts pages in, its lanes take batches out and set
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import msgspec
 
-from poller.records import SHARD_END, Checkpoint, Monotonic, Position, Record
-from poller.rules.attempts import NewId, Work, resume, start
+from poller.records import SHARD_END, Checkpoint, Epoch, Monotonic, Position, Record, ShardId
+from poller.rules.attempts import NewId, Part, Work, finish, resume, start
 from poller.rules.batching import Buffer, Entry
-from poller.rules.events import RecordEncoder
+from poller.rules.events import RecordEncoder, WindowFacts, build, build_windowed
 from poller.rules.lanes import lane_of
 from poller.rules.policies import BatchPolicy
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.rules.watermark import SettledSpans, Span, Watermark
+from poller.rules.windows import Closing, WindowMemo, Windows
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """Encoded bytes that one shard may hold while some lane is blocked."""
@@ -45,7 +48,8 @@ class PartMemo(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a checkpoint remembers beside its position: settled spans beyond it, and batches that were split or failed.
+    """What a checkpoint remembers beside its position: settled spans beyond it, batches that were split or failed, and
+    the open tumbling window.
 
     `lanes` maps a lane to the parts of its batch; it counts only while `lane_count` is the mapping's.
     """
@@ -53,7 +57,16 @@ class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
     lane_count: int = 1
     beyond: tuple[tuple[str, str], ...] = ()
     lanes: dict[int, tuple[PartMemo, ...]] = {}
-    windows: dict[int, msgspec.Raw] = {}
+    window: WindowMemo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Windowing:
+    """What a mapping with tumbling windows adds: their length, and what their events name."""
+
+    length_s: int
+    shard: ShardId
+    source_arn: str
 
 
 class ShardFlow:
@@ -68,7 +81,9 @@ class ShardFlow:
         look_ahead_records_max: int,
         encoder: RecordEncoder,
         matches: Matches | None,
+        windowing: Windowing | None = None,
     ) -> None:
+        assert windowing is None or lanes == 1, "windows need one lane"
         memo = _decode(checkpoint.memo)
         same_lanes = memo.lane_count == lanes
         self._watermark = Watermark(checkpoint.position)
@@ -79,6 +94,9 @@ class ShardFlow:
         self._look_ahead_records_max = look_ahead_records_max
         self._encoder = encoder
         self._matches = matches
+        self._windowing = windowing
+        self._windows = Windows(windowing.length_s, memo.window) if windowing is not None else None
+        self._caught_up = False
         self._read_to = checkpoint.position
         self._newest = checkpoint.position
         self._ended = checkpoint.position == SHARD_END
@@ -120,8 +138,9 @@ class ShardFlow:
         """Reading goes on at another place because the source lost what was between; only forward."""
         self._read_to = position
 
-    def accept(self, records: Sequence[Record]) -> Intake:
-        """Takes in a page's records, in order."""
+    def accept(self, records: Sequence[Record], *, caught_up: bool = False) -> Intake:
+        """Takes in a page's records, in order. `caught_up`: the source had nothing behind them."""
+        self._caught_up = caught_up
         fresh = self._fresh(records)
         taken = skipped = 0
         settled: list[int] = []
@@ -145,33 +164,84 @@ class ShardFlow:
     def end(self) -> None:
         """The shard has no more records."""
         self._ended = True
-        self._watermark.end()
+        self._end_if_settled()
 
-    def begin(self, lane: int, *, new_id: NewId, now: Monotonic) -> Work | None:
+    def begin(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> Work | None:
         """The lane's next batch if one closes now. The lane must be idle."""
         assert self._work[lane] is None, "a lane with two batches"
-        work = self._resume(lane, new_id=new_id, now=now) if lane in self._resumed else None
-        if work is None and lane not in self._resumed:
-            entries = self._buffers[lane].take(now, closing=self._ended)
+        if lane in self._resumed:
+            work = self._resume(lane, new_id=new_id, now=now)
+        elif self._windows is not None and (closing := self._closing(self._windows, epoch)):
+            work = finish(early=closing is Closing.EARLY, new_id=new_id, now=now)
+        else:
+            entries = self._take(lane, now)
             work = start(entries, new_id=new_id, now=now) if entries else None
         self._work[lane] = work
+        if self._windows is not None and work is not None and work.parts[0].entries:
+            self._windows.enter(work.parts[0].entries[0].record.arrived)
         return work
 
     def replace(self, lane: int, work: Work | None) -> None:
         """The lane's batch moved on; None when all of it is settled."""
         self._work[lane] = work
+        if self._ended:
+            self._end_if_settled()
+
+    def answered(self, part: Part, verdict: Verdict) -> None:
+        """The function answered for this part; its window takes the returned state, or closes."""
+        if self._windows is None:
+            return
+        match verdict:
+            case Accepted(state) if not part.final:
+                self._windows.answered(state)
+            case Accepted():
+                self._windows.close()
+            case Partial(failed, _, state) if min(failed) > 0:
+                self._windows.answered(state)
+            case Partial() | Rejected() | Deferred():
+                pass
+            case _:
+                assert_never(verdict)
+
+    def given_up(self, part: Part) -> None:
+        """This part was discarded; a window whose last call failed for good is closed all the same."""
+        if self._windows is not None and part.final:
+            self._windows.close()
+
+    def event(self, part: Part, entries: Sequence[Entry]) -> bytes:
+        """The event for these entries of a part."""
+        encoded = [entry.encoded for entry in entries]
+        window = self.window(part)
+        if window is None or self._windowing is None:
+            return build(encoded)
+        return build_windowed(
+            encoded, window, shard=self._windowing.shard, source_arn=self._windowing.source_arn
+        )
+
+    def window(self, part: Part) -> WindowFacts | None:
+        """The window that a part is called in; None without windows."""
+        if self._windows is None:
+            return None
+        if part.entries:
+            self._windows.enter(part.entries[0].record.arrived)
+        return self._windows.facts(final=part.final, early=part.early)
 
     def resolve(self, entries: Sequence[Entry]) -> None:
         """Settles entries of the lane's batch."""
         self._watermark.resolve(entry.index for entry in entries)
 
     def deadline(self, lane: int) -> Monotonic | None:
-        """When the lane's window runs out."""
+        """When the lane's batching window runs out."""
         return self._buffers[lane].deadline
+
+    def closes_at(self) -> Epoch | None:
+        """When the open tumbling window closes by itself."""
+        return self._windows.deadline if self._windows is not None else None
 
     def finished(self, lane: int) -> bool:
         """Whether the lane has nothing left and will get nothing more."""
-        return self._ended and self._work[lane] is None and not self._buffers[lane]
+        idle = self._ended and self._work[lane] is None and not self._buffers[lane]
+        return idle and not (self._windows is not None and self._windows.open)
 
     def work(self, lane: int) -> Work | None:
         """The lane's batch, for those who show it."""
@@ -183,10 +253,32 @@ class ShardFlow:
             return Checkpoint(SHARD_END)
         beyond = self._watermark.beyond() if len(self._buffers) > 1 else ()
         parts = {lane: memos for lane in self.lanes if (memos := self._part_memos(lane))}
-        if not beyond and not parts:
+        window = self._windows.memo() if self._windows is not None else None
+        if not beyond and not parts and window is None:
             return Checkpoint(self.position)
-        memo = msgspec.json.encode(Memo(len(self._buffers), _texts(beyond), parts))
-        return Checkpoint(self.position, memo if len(memo) <= MEMO_BYTES_MAX else b"")
+        lanes = len(self._buffers)
+        memo = msgspec.json.encode(Memo(lanes, _texts(beyond), parts, window))
+        if window is None and len(memo) > MEMO_BYTES_MAX:
+            return Checkpoint(self.position)
+        return Checkpoint(self.position, memo)
+
+    def _take(self, lane: int, now: Monotonic) -> tuple[Entry, ...]:
+        buffer, windows = self._buffers[lane], self._windows
+        first = buffer.first_arrived
+        if windows is None or first is None:
+            return buffer.take(now, closing=self._ended)
+        together = buffer.leading(lambda arrived: windows.belongs(arrived, first))
+        closing = self._ended or together < len(buffer)
+        return buffer.take(now, closing=closing, records_max=together)
+
+    def _closing(self, windows: Windows, epoch: Epoch) -> Closing | None:
+        upcoming = self._buffers[0].first_arrived
+        return windows.closing(upcoming, epoch=epoch, caught_up=self._caught_up, ended=self._ended)
+
+    def _end_if_settled(self) -> None:
+        """With windows, the end counts once the last window is closed: its state must survive until then."""
+        if self._windows is None or all(self.finished(lane) for lane in self.lanes):
+            self._watermark.end()
 
     def _fresh(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records behind everything that was read before; nearly always all of them."""
@@ -211,7 +303,7 @@ class ShardFlow:
         parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
         work = resume(parts, new_id=new_id, now=now)
         if work is None:
-            entries = buffer.take(now, closing=self._ended)
+            entries = self._take(lane, now)
             work = start(entries, new_id=new_id, now=now) if entries else None
         return work
 
@@ -222,7 +314,11 @@ class ShardFlow:
         work = self._work[lane]
         if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
             return ()
-        return tuple(PartMemo(part.entries[-1].record.sequence_number, part.failures) for part in work.parts)
+        return tuple(
+            PartMemo(part.entries[-1].record.sequence_number, part.failures)
+            for part in work.parts
+            if part.entries
+        )
 
 
 def _decode(memo: bytes) -> Memo:

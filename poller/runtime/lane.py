@@ -7,7 +7,7 @@ from typing import assert_never
 
 from poller.plan import SourceKind
 from poller.records import Ended, Epoch, Invocation, Monotonic, Outcome, ShardId
-from poller.rules import attempts, events, failures, responses
+from poller.rules import attempts, failures, responses
 from poller.rules.attempts import Advance, Discard, Effect, Invoke, Part, Retry, Split, Wait, Work
 from poller.rules.flow import ShardFlow
 from poller.rules.policies import RetryPolicy
@@ -64,7 +64,10 @@ class Lane:
         self._stop = stop
         self._on_settled = on_settled
         self._policy = retry_policy(parts)
-        self._reading = Reading(report_failures=parts.plan.retry.report_failures)
+        self._reading = Reading(
+            report_failures=parts.plan.retry.report_failures,
+            state_required=parts.plan.tumbling_window_s > 0,
+        )
         self._state = "idle"
         self._trouble: Trouble | None = None
 
@@ -74,7 +77,10 @@ class Lane:
             while not self._stop.requested:
                 self.changed.clear()
                 work = self._flow.begin(
-                    self._index, new_id=self._parts.new_id, now=self._parts.clock.monotonic()
+                    self._index,
+                    new_id=self._parts.new_id,
+                    now=self._parts.clock.monotonic(),
+                    epoch=self._parts.clock.now(),
                 )
                 if work is not None:
                     await self._work_off(work)
@@ -84,9 +90,15 @@ class Lane:
                     await self._rest()
 
     async def _rest(self) -> None:
+        """Waits for something to do, or for a window to run out."""
         deadline = self._flow.deadline(self._index)
-        self._state = "idle" if deadline is None else "gathering"
-        await wait_until(self.changed, self._left(deadline))
+        waits = [] if deadline is None else [self._left(deadline)]
+        closes_at = self._flow.closes_at()
+        if closes_at is not None:
+            left_s = closes_at - self._parts.clock.now()
+            waits.append(left_s if left_s > 0 else self._parts.tuning.idle_poll_s)
+        self._state = "gathering" if waits else "idle"
+        await wait_until(self.changed, min(waits, default=None))
 
     async def _work_off(self, work: Work) -> None:
         left: Work | None = work
@@ -117,14 +129,14 @@ class Lane:
     async def _wait(self, work: Work, until: Monotonic) -> None:
         """Waits for the next try, or until the first record gets too old if that comes first."""
         self._state = "waiting"
-        delay_s = self._left(until) or 0.0
+        delay_s = self._left(until)
         expires = attempts.expires_at(work, self._policy)
         if expires is not None:
             delay_s = min(delay_s, max(0.0, expires - self._parts.clock.now()) + EXPIRY_MARGIN_S)
         await self._stop.sleep(delay_s)
 
     async def _invoke(self, work: Work, part: Part) -> Work | None:
-        payload = events.build([entry.encoded for entry in part.entries])
+        payload = self._flow.event(part, part.entries)
         if len(payload) > self._parts.plan.batch.payload_bytes_max:
             verdict: Verdict = responses.oversized(len(payload), self._parts.plan.batch.payload_bytes_max)
             return self._settle(work, part, verdict, duration_s=0.0)
@@ -181,6 +193,7 @@ class Lane:
             now=self._parts.clock.monotonic(),
             rng=self._parts.rng,
         )
+        self._flow.answered(part, verdict)
         self._note_trouble(verdict, left)
         for effect in effects:
             self._apply(effect)
@@ -205,7 +218,7 @@ class Lane:
         delivered = await self._notify(discard)
         if delivered is Delivered.STOPPED or self._stop.lost:
             return work
-        first, last = discard.entries[0].record, discard.entries[-1].record
+        sequences = [entry.record.sequence_number for entry in discard.entries]
         self._parts.observer.on(
             Discarded(
                 mapping=self._parts.plan.mapping,
@@ -214,14 +227,15 @@ class Lane:
                 condition=discard.condition,
                 delivered=delivered is Delivered.YES,
                 destination=self._parts.destination is not None,
-                first=first.sequence_number,
-                last=last.sequence_number,
+                first=sequences[0] if sequences else "",
+                last=sequences[-1] if sequences else "",
             )
         )
         left, advance = attempts.drop(
             work, discard, new_id=self._parts.new_id, now=self._parts.clock.monotonic()
         )
         self._free()
+        self._flow.given_up(discard.part)
         self._flow.resolve(advance.entries)
         return self._moved(left)
 
@@ -241,9 +255,10 @@ class Lane:
         notice = failures.notice(
             discard,
             context,
-            payload=events.build([entry.encoded for entry in discard.entries]),
+            payload=self._flow.event(discard.part, discard.entries),
             now=self._parts.clock.now(),
             notice_id=self._parts.new_id(),
+            window=self._flow.window(discard.part),
         )
         return await deliver(notice, destination, self._parts, self._stop)
 
@@ -273,8 +288,8 @@ class Lane:
             self._trouble = None
             self._tell_blocked(blocked=False)
 
-    def _left(self, moment: Monotonic | None) -> float | None:
-        return None if moment is None else max(0.0, moment - self._parts.clock.monotonic())
+    def _left(self, moment: Monotonic) -> float:
+        return max(0.0, moment - self._parts.clock.monotonic())
 
     def _tell_blocked(self, *, blocked: bool) -> None:
         self._parts.observer.on(
@@ -288,7 +303,9 @@ class Lane:
 
     def _tell_finished(self, part: Part, verdict: Verdict, duration_s: float) -> None:
         ended, failed, error = described(verdict, len(part.entries))
-        age_s = self._parts.clock.now() - part.entries[-1].record.arrived
+        age_ms = None
+        if part.entries:
+            age_ms = max(0.0, (self._parts.clock.now() - part.entries[-1].record.arrived) * 1000.0)
         self._parts.observer.on(
             InvocationFinished(
                 mapping=self._parts.plan.mapping,
@@ -299,7 +316,7 @@ class Lane:
                 ended=ended,
                 duration_s=duration_s,
                 request_id=part.request_id,
-                iterator_age_ms=max(0.0, age_s * 1000.0),
+                iterator_age_ms=age_ms,
                 error=error,
             )
         )

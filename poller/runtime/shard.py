@@ -130,7 +130,7 @@ class ShardRun:
 
     def _accept(self, page: Page) -> bool:
         """Takes a page in; whether it was the last one."""
-        intake = self._flow.accept(page.records)
+        intake = self._flow.accept(page.records, caught_up=not page.behind_ms)
         self._reading.cursor = page.cursor
         self._reading.behind_ms = page.behind_ms
         self._tell_polled(page, intake.filtered, intake.filtered + intake.taken)

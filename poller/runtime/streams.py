@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from poller.errors import LeaseLost, PortError
-from poller.plan import SourceKind
+from poller.plan import MappingPlan, SourceKind
 from poller.records import DynamoRecord, KinesisRecord, Lease, MappingRow, Record, ShardId
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder, dynamo_view
 from poller.rules.filtering import Filter
-from poller.rules.flow import Matches, ShardFlow
+from poller.rules.flow import Matches, ShardFlow, Windowing
 from poller.rules.leasing import stolen, takeable
 from poller.rules.lineage import Lineage, trace
 from poller.runtime.parts import StreamParts
@@ -138,6 +138,7 @@ class StreamMapping:
             look_ahead_records_max=tuning.look_ahead_records_max,
             encoder=encoder(self._parts, lease.shard),
             matches=self._matches,
+            windowing=windowing(plan, lease.shard),
         )
 
     def _lose(self, shard: ShardId) -> None:
@@ -161,6 +162,13 @@ class StreamMapping:
 
     def _tell_moved(self, shard: ShardId, *, held: bool) -> None:
         self._parts.observer.on(LeaseMoved(mapping=self._parts.plan.mapping, shard=shard, held=held))
+
+
+def windowing(plan: MappingPlan, shard: ShardId) -> Windowing | None:
+    """A shard's tumbling windows; None without."""
+    if not plan.tumbling_window_s:
+        return None
+    return Windowing(plan.tumbling_window_s, shard, plan.source_arn)
 
 
 def encoder(parts: StreamParts, shard: ShardId) -> RecordEncoder:

@@ -3,7 +3,7 @@
 import json
 
 from poller.records import Condition, Epoch, MappingId, ShardId
-from poller.rules.attempts import Discard
+from poller.rules.attempts import Discard, Part
 from poller.rules.batching import Entry
 from poller.rules.events import WindowFacts
 from poller.rules.failures import Context, milliseconds, notice, object_key, seconds, with_payload
@@ -16,6 +16,7 @@ FUNCTION = "arn:aws:lambda:eu-west-1:111122223333:function:reader"
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"
 KINESIS = Context(MAPPING, SHARD, STREAM, FUNCTION, "KinesisBatchInfo")
 NOW = Epoch(1_767_225_609.314)
+PART = Part((), "id-1")
 REQUEST = "c9b8fa9f-5a7f-4e0c-af9c-0c604cde93a5"
 
 
@@ -25,7 +26,7 @@ def _discard(condition: Condition = Condition.RETRIES, response: Response | None
         entry(9, arrived=1_767_225_600.5),
         entry(18, arrived=1_767_225_601.004),
     )
-    return Discard(batch, condition, 2, REQUEST, response)
+    return Discard(PART, batch, condition, 2, REQUEST, response)
 
 
 def _document(discard: Discard, context: Context = KINESIS, window: WindowFacts | None = None) -> str:
@@ -61,7 +62,7 @@ def test_without_a_call_the_whole_response_context_is_missing() -> None:
 def test_dynamodb_times_are_whole_seconds() -> None:
     batch = (Entry(0, dynamo(5, arrived=1_767_225_600.0), b"{}"),)
     context = Context(MAPPING, SHARD, "arn:table", FUNCTION, "DDBStreamBatchInfo")
-    document = json.loads(_document(Discard(batch, Condition.RETRIES, 1, REQUEST, None), context))
+    document = json.loads(_document(Discard(PART, batch, Condition.RETRIES, 1, REQUEST, None), context))
     info = document["DDBStreamBatchInfo"]
     assert info["approximateArrivalOfFirstRecord"] == "2026-01-01T00:00:00Z"
     assert document["timestamp"] == "2026-01-01T00:00:09.314Z"
@@ -69,7 +70,7 @@ def test_dynamodb_times_are_whole_seconds() -> None:
 
 def test_a_failed_window_tells_its_window_last() -> None:
     window = WindowFacts("a", "b", b"{}", final=True, terminated_early=False)
-    discard = Discard((), Condition.RETRIES, 1, REQUEST, None)
+    discard = Discard(PART, (), Condition.RETRIES, 1, REQUEST, None)
     document = json.loads(_document(discard, window=window))
     assert list(document)[-1] == "timeWindowInfo"
     assert document["timeWindowInfo"] == {
@@ -102,6 +103,6 @@ def test_times_round_to_the_nearest_millisecond_and_may_carry() -> None:
 
 
 def test_an_unused_batch_of_one_names_itself_twice() -> None:
-    document = json.loads(_document(Discard(entries(7), Condition.RETRIES, 1, REQUEST, None)))
+    document = json.loads(_document(Discard(PART, entries(7), Condition.RETRIES, 1, REQUEST, None)))
     info = document["KinesisBatchInfo"]
     assert (info["startSequenceNumber"], info["endSequenceNumber"], info["batchSize"]) == ("7", "7", 1)

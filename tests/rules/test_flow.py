@@ -49,7 +49,7 @@ def _keyed(lane: int, lanes: int) -> str:
 
 
 def _begin(flow: ShardFlow, lane: int = 0) -> Work | None:
-    return flow.begin(lane, new_id=ids(), now=NOW)
+    return flow.begin(lane, new_id=ids(), now=NOW, epoch=Epoch(BASE))
 
 
 def _fail(flow: ShardFlow, work: Work, policy: RetryPolicy) -> Work:
