@@ -2,6 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
 
@@ -53,9 +54,9 @@ class Full(asyncio.Protocol):
 
 
 def _refuse(transport: asyncio.BaseTransport) -> None:
-    assert isinstance(transport, asyncio.Transport)
-    transport.write(_FULL)
-    transport.close()
+    stream = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
+    stream.write(_FULL)
+    stream.close()
 
 
 class Gate:
