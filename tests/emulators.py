@@ -88,6 +88,15 @@ def kinesalite(folder: Path | None = None, *, shards_max: int = 500) -> Iterator
 
 
 @contextmanager
+def dynalite(folder: Path | None = None) -> Iterator[Emulator]:
+    """DynamoDB tables alone, in memory, and stricter than ministack with expressions."""
+    port, package = free_port(), installed("dynalite")
+    command = [*node(), str(package / "cli.js"), "--port", str(port), "--createTableMs", "10"]
+    with _running("dynalite", command, {}, port, path="/", folder=folder) as it:
+        yield it
+
+
+@contextmanager
 def microburst(upstream: str, folder: Path | None = None) -> Iterator[Emulator]:
     """A proxy that adds AWS-shaped faults; rules go to `/_microburst/rules`."""
     port = free_port()

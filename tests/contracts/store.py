@@ -102,6 +102,20 @@ async def a_known_mapping_is_kept_as_it_was(opening: Opening) -> None:
         assert await store.mappings() == [first]
 
 
+async def what_a_caller_changes_later_is_not_stored(opening: Opening) -> None:
+    document: dict[str, Any] = {"nested": {"a": 1}}
+    async with opening() as store:
+        await store.create(MappingRow(ORDERS, Epoch(1), document=document))
+        await store.beat(ANN, 1, facts=document)
+        document["nested"]["a"] = 2
+        (row,), (worker,) = await store.mappings(), await store.workers()
+        assert row.document == worker.facts == {"nested": {"a": 1}}
+        dict(row.document)["nested"]["a"] = 3
+        dict(worker.facts)["nested"]["a"] = 3
+        (row,), (worker,) = await store.mappings(), await store.workers()
+        assert row.document == worker.facts == {"nested": {"a": 1}}
+
+
 async def of_two_creators_both_see_one_row(opening: Opening) -> None:
     async with opening() as store, opening() as other:
         mine, theirs = await both(
@@ -320,6 +334,14 @@ async def a_large_memo_is_kept(opening: Opening) -> None:
         assert (await only(store)).checkpoint.memo == memo
 
 
+async def a_sequence_number_comes_back_as_it_was_written(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine = await taken(store)
+        for written in ("007", "0000000000000000000000000008", "9", "0010"):
+            await store.save(ORDERS, mine, Checkpoint(Position.after(written)))
+            assert (await only(other)).checkpoint.position.sequence_number == written
+
+
 async def a_zombie_cannot_checkpoint(opening: Opening) -> None:
     async with opening() as store, opening() as other:
         mine = await taken(store)
@@ -408,6 +430,7 @@ def by_shard(leases: Sequence[Lease]) -> list[Lease]:
 SCENARIOS: tuple[Scenario, ...] = (
     a_created_mapping_is_listed_with_every_field,
     a_known_mapping_is_kept_as_it_was,
+    what_a_caller_changes_later_is_not_stored,
     of_two_creators_both_see_one_row,
     an_update_replaces_the_row,
     an_update_of_an_unknown_mapping_is_refused,
@@ -430,6 +453,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_position_never_goes_back,
     a_memo_is_replaced_at_the_same_position,
     a_large_memo_is_kept,
+    a_sequence_number_comes_back_as_it_was_written,
     a_zombie_cannot_checkpoint,
     nothing_is_saved_after_release,
     saves_of_many_shards_at_once_are_all_kept_but_the_refused,
