@@ -2,12 +2,16 @@
 
 `run_virtual(main())` is to tests of the runtime what `asyncio.run` is to a program. Nothing outside the process exists
 on this loop: sockets, threads and signals are refused. The same program takes the same steps every time.
+Tasks that were started in a scope (`in_scope`) can be frozen together, as a stopped process would be.
 """
 
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Executor
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -20,6 +24,8 @@ LIMIT_S = 7 * 86_400.0
 STEPS_MAX = 5_000_000
 WAITING_SHOWN_MAX = 40
 _TICK_S = 1e-9
+# A context variable, because tasks and callbacks inherit it from whoever starts them, and nothing else tells whose they are.
+_SCOPE: ContextVar[str] = ContextVar("scope", default="")
 
 
 class Deadlock(Exception):
@@ -89,6 +95,31 @@ class _Task[T](asyncio.Task[T]):
         return self is other
 
 
+@dataclass(slots=True)
+class _Late:
+    """A callback that may have to wait for its scope to thaw."""
+
+    callback: Callable[[], object]
+    context: Context | None
+    handle: asyncio.Handle | None = None
+
+    def run(self) -> None:
+        """Calls back, unless that was cancelled meanwhile."""
+        if self.handle is None or not self.handle.cancelled():
+            self.callback()
+
+
+def in_scope(scope: str) -> Context:
+    """The context to start the first task of a scope in."""
+    context = copy_context()
+    context.run(_SCOPE.set, scope)
+    return context
+
+
+def _scope_of(context: Context | None) -> str:
+    return _SCOPE.get() if context is None else context.get(_SCOPE, "")
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Event loop on virtual time; `complaints` are the contexts that its exception handler was called with."""
 
@@ -98,12 +129,49 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.virtual.sealed = True
         self.complaints: list[dict[str, Any]] = []
         self._born = 0
+        self._frozen: dict[str, list[_Late]] = {}
         self.set_exception_handler(lambda _, context: self.complaints.append(context))
         self.set_task_factory(self._task)
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self.virtual.now_s
+
+    def freeze(self, scope: str) -> None:
+        """Nothing of this scope runs until `thaw`; its timers that fire meanwhile, and answers to it, are late."""
+        self._frozen.setdefault(scope, [])
+
+    def thaw(self, scope: str) -> None:
+        """Lets the scope go on, with what it missed, in the order in which that came."""
+        for late in self._frozen.pop(scope, []):
+            super().call_soon(late.run, context=late.context)
+
+    def call_soon[*Ts](
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As asyncio's, but for frozen scopes."""
+        if self._frozen and (scope := _scope_of(context)) in self._frozen:
+            handle = asyncio.Handle(callback, args, self, context)
+            self._frozen[scope].append(_Late(partial(callback, *args), context, handle))
+            return handle
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at[*Ts](
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's, but for frozen scopes."""
+        scope = _scope_of(context)
+        if not scope:
+            return super().call_at(when, callback, *args, context=context)
+        late = _Late(partial(callback, *args), context)
+        late.handle = timer = super().call_at(when, self._fire, scope, late, context=context)
+        return timer
+
+    def _fire(self, scope: str, late: "_Late") -> None:
+        if scope in self._frozen:
+            self._frozen[scope].append(late)
+        else:
+            late.run()
 
     def _task(self, _: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         self._born += 1

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from poller.plan import FunctionPlan, MappingPlan
 from poller.records import (
     Checkpoint,
-    Invocation,
     Lease,
     MappingId,
     MappingRow,
@@ -40,6 +39,7 @@ from poller.telemetry import (
 from tests.simulation.faults import History, Line, Marks, epoch
 from tests.simulation.functions import Delivery
 from tests.simulation.ledger import Flight, Holders, Tenure, Violation
+from tests.simulation.plugs import Issued
 from tests.simulation.queue_checks import QueueChecks
 from tests.simulation.queues import FakeQueue
 from tests.simulation.stream_checks import StreamChecks
@@ -100,11 +100,11 @@ class Court:
         with self._judging():
             self._queue(source_arn).deletes(receipts, undone)
 
-    def begins(self, line: Line, function: str, invocation: Invocation, delivery: Delivery) -> int:
+    def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
         """A function was called; returns the call's number."""
         self._serial += 1
         with self._judging():
-            self._begin(line, function, invocation, delivery)
+            self._begin(line, call, delivery)
         return self._serial
 
     def ends(self, number: int, outcome: Outcome | None) -> None:
@@ -120,10 +120,16 @@ class Court:
                 rightful = tenure if tenure is not None and tenure.worker == flight.worker else None
                 self.streams[flight.mapping].ends(flight, shard, outcome, rightful)
 
-    def notified(self, line: Line, notice: Notice) -> None:
+    def abandoned(self, call: Issued, delivery: Delivery) -> None:
+        """The engine gave up waiting for a call."""
+        plan = self._by_call[delivery.source_arn, call.function]
+        if plan.mapping in self.streams:
+            self.streams[plan.mapping].abandoned(call.invocation.request_id, delivery)
+
+    def notified(self, line: Line, notice: Notice, issued: float) -> None:
         """The destination has a notice."""
         with self._judging():
-            self._not_told(line, notice.mapping, notice.shard, "a notice was sent")
+            self._not_told(line, notice.mapping, notice.shard, at=issued)
             self.streams[notice.mapping].notified(notice, epoch())
             self._marks.saw("notice")
 
@@ -152,13 +158,11 @@ class Court:
             tenure = self.holders.holder(mapping, lease.shard)
             if tenure is None or (tenure.worker, tenure.epoch) != (line.name, lease.epoch):
                 raise Violation("fence", f"{line.name} saved {lease.shard} at epoch {lease.epoch}")
-            self._not_told(line, mapping, lease.shard, "a checkpoint was saved")
             self.streams[mapping].saves(lease.shard, checkpoint)
             self._mark_memo(checkpoint)
 
     def refused(self, line: Line, mapping: MappingId, lease: Lease) -> None:
         """The store told the worker that it lost the lease."""
-        self.holders.tell(line.name, mapping, lease.shard, lease.epoch)
         self._marks.saw("zombie write refused")
 
     def hears(self, line: Line, event: Event) -> None:
@@ -166,6 +170,8 @@ class Court:
         with self._judging():
             self._mark(event)
             match event:
+                case LeaseMoved(held=False):
+                    self.holders.tell(line.name, event.mapping, event.shard, epoch())
                 case Discarded():
                     self.streams[event.mapping].dropped(event, epoch())
                 case MappingChanged(state=MappingState.BROKEN):
@@ -182,35 +188,33 @@ class Court:
                 lines.append(f"{mapping}: {len(waiting)} messages from {waiting[0]}")
         return lines
 
-    def _begin(self, line: Line, function: str, invocation: Invocation, delivery: Delivery) -> None:
-        plan = self._by_call[delivery.source_arn, function]
-        self._within_function_cap(line, function)
+    def _begin(self, line: Line, call: Issued, delivery: Delivery) -> None:
+        plan = self._by_call[delivery.source_arn, call.function]
+        self._within_function_cap(line, call.function)
         if plan.mapping in self.queues:
-            self._begin_queue(line, plan, invocation, delivery)
+            self._begin_queue(line, plan, call, delivery)
         else:
-            self._begin_stream(line, plan, invocation, delivery)
+            self._begin_stream(line, plan, call, delivery)
 
-    def _begin_queue(self, line: Line, plan: MappingPlan, invocation: Invocation, delivery: Delivery) -> None:
+    def _begin_queue(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.queues[plan.mapping]
         letters = checks.located(delivery)
-        flight = self._flight(line, plan, invocation, delivery, checks.domains(letters))
+        flight = self._flight(line, plan, call, delivery, checks.domains(letters))
         self._flights[flight.number] = flight, None
         checks.begins(flight, letters)
 
-    def _begin_stream(
-        self, line: Line, plan: MappingPlan, invocation: Invocation, delivery: Delivery
-    ) -> None:
+    def _begin_stream(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.streams[plan.mapping]
         shard, records = self._located(checks, delivery)
-        flight = self._flight(line, plan, invocation, delivery, checks.domains(shard, records) or {shard})
+        flight = self._flight(line, plan, call, delivery, checks.domains(shard, records) or {shard})
         self._flights[flight.number] = flight, shard
         tenure = self.holders.holder(plan.mapping, shard)
         flight.by_right = tenure is not None and tenure.worker == line.name
         if not flight.by_right:
-            self._not_told(line, plan.mapping, shard, "the function was called")
+            self._not_told(line, plan.mapping, shard, at=call.at)
             self._marks.saw("zombie call")
         checks.begins(flight, shard, records, tenure)
-        self._mark_closing(plan, delivery, len(invocation.payload))
+        self._mark_closing(plan, delivery, len(call.invocation.payload))
 
     def _located(self, checks: StreamChecks, delivery: Delivery) -> tuple[ShardId, list[Held]]:
         if delivery.records:
@@ -221,7 +225,7 @@ class Court:
         self,
         line: Line,
         plan: MappingPlan,
-        invocation: Invocation,
+        call: Issued,
         delivery: Delivery,
         domains: frozenset[str] | set[str],
     ) -> Flight:
@@ -231,7 +235,7 @@ class Court:
             plan.function,
             plan.mapping,
             delivery,
-            invocation.request_id,
+            call.invocation.request_id,
             epoch(),
             frozenset(domains),
         )
@@ -256,9 +260,9 @@ class Court:
         tenure = self.holders.holder(mapping, shard)
         return tenure is not None and tenure.worker == line.name
 
-    def _not_told(self, line: Line, mapping: MappingId, shard: ShardId, what: str) -> None:
-        if not self._holds(line, mapping, shard) and self.holders.told(line.name, mapping, shard):
-            raise Violation("lease", f"{what} for {shard} by {line.name}, which knew that it lost it")
+    def _not_told(self, line: Line, mapping: MappingId, shard: ShardId, *, at: float) -> None:
+        if not self._holds(line, mapping, shard) and self.holders.knew(line.name, mapping, shard, at=at):
+            raise Violation("lease", f"{line.name} works on {shard}, which it knew that it had lost")
 
     def _disown(self, mapping: MappingId, shard: ShardId, worker: str) -> None:
         for flight, where in self._flights.values():

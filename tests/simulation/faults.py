@@ -59,8 +59,7 @@ class History:
 class Line:
     """One incarnation of a worker's way to all services.
 
-    `crash` shuts it for good: what was sent has its effect, no reply comes back. `pause` holds requests and replies
-    until `resume`, as a stopped process would; the worker's timers go on, which only makes its waits shorter.
+    `crash` shuts it for good: what was sent has its effect, no reply comes back.
     """
 
     def __init__(self, name: str, plan: FaultPlan, *, rng: Random, marks: Marks, history: History) -> None:
@@ -68,7 +67,6 @@ class Line:
         self.marks = marks
         self.history = history
         self.crashed = False
-        self.paused_ever = False
         self.faults = 0
         self._plan = plan
         self._rng = rng
@@ -79,16 +77,6 @@ class Line:
         """Nothing goes through any more."""
         self.crashed = True
         self._open.clear()
-
-    def pause(self) -> None:
-        """Holds everything until `resume`."""
-        self.paused_ever = True
-        self._open.clear()
-
-    def resume(self) -> None:
-        """Lets everything through again, unless the worker crashed."""
-        if not self.crashed:
-            self._open.set()
 
     def chance(self, chance: float) -> bool:
         """Whether something with this chance happens now; never once the world is healed."""

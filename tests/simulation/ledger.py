@@ -48,7 +48,7 @@ class Holders:
     """Who holds each shard, as the store has it, and who was told of a loss."""
 
     _now: dict[tuple[MappingId, ShardId], Tenure] = field(default_factory=dict)
-    _told: set[tuple[str, MappingId, ShardId, int]] = field(default_factory=set)
+    _told: dict[tuple[str, MappingId, ShardId], float] = field(default_factory=dict)
 
     def take(self, mapping: MappingId, shard: ShardId, tenure: Tenure) -> Tenure | None:
         """Notes a take; returns the tenure that it ended, if another worker's."""
@@ -66,13 +66,13 @@ class Holders:
         if held is not None and held.epoch == epoch:
             del self._now[mapping, shard]
 
-    def tell(self, worker: str, mapping: MappingId, shard: ShardId, epoch: int) -> None:
-        """The worker was told that its lease of this epoch is lost."""
-        self._told.add((worker, mapping, shard, epoch))
+    def tell(self, worker: str, mapping: MappingId, shard: ShardId, now: float) -> None:
+        """The worker knows that it lost the shard."""
+        self._told[worker, mapping, shard] = now
 
-    def told(self, worker: str, mapping: MappingId, shard: ShardId) -> bool:
-        """Whether the worker was ever told that it lost this shard."""
-        return any(each[:3] == (worker, mapping, shard) for each in self._told)
+    def knew(self, worker: str, mapping: MappingId, shard: ShardId, *, at: float) -> bool:
+        """Whether the worker knew at that time that it had lost the shard."""
+        return self._told.get((worker, mapping, shard), float("inf")) < at
 
     def holder(self, mapping: MappingId, shard: ShardId) -> Tenure | None:
         """Who holds the shard."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -40,6 +41,15 @@ LONG_POLL_LOOK_S = 1.0
 """How often a waiting receive looks again for messages that arrived meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A call of a function as the worker decided on it, at epoch seconds `at`."""
+
+    function: str
+    invocation: Invocation
+    at: float
+
+
 class Witness(Protocol):
     """Who is told of every effect, at the moment of the effect."""
 
@@ -59,7 +69,7 @@ class Witness(Protocol):
         """A delete call was carried out."""
         ...
 
-    def begins(self, line: Line, function: str, invocation: Invocation, delivery: Delivery) -> int:
+    def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
         """A function was called; returns the call's number."""
         ...
 
@@ -67,8 +77,12 @@ class Witness(Protocol):
         """The worker has the outcome of a call; None when it will never hear of it."""
         ...
 
-    def notified(self, line: Line, notice: Notice) -> None:
-        """The destination has a notice."""
+    def abandoned(self, call: Issued, delivery: Delivery) -> None:
+        """The engine gave up waiting for a call, which may have had its effect or not."""
+        ...
+
+    def notified(self, line: Line, notice: Notice, issued: float) -> None:
+        """The destination has a notice that was decided on at epoch seconds `issued`."""
         ...
 
     def creates(self, row: MappingRow) -> None:
@@ -218,10 +232,11 @@ class SimFunction:
         """Calls the function and waits for its answer."""
         delivery = read_delivery(invocation.payload)
         names = " ".join(each.identifier[-12:] for each in delivery.records)
+        call = Issued(self._name, invocation, epoch())
         begun: list[int] = []
 
         def begin() -> int:
-            begun.append(self._witness.begins(self._line, self._name, invocation, delivery))
+            begun.append(self._witness.begins(self._line, call, delivery))
             return begun[0]
 
         outcome: Outcome | None = None
@@ -234,6 +249,8 @@ class SimFunction:
         finally:
             if begun:
                 self._witness.ends(begun[0], outcome)
+            if outcome is None:
+                self._witness.abandoned(call, delivery)
         told = outcome
         self._line.history.tell(self._line.name, lambda: f"answer of {self._name} [{names}]: {told}")
         return outcome
@@ -256,9 +273,11 @@ class SimDestination:
     async def send(self, notice: Notice) -> None:
         """Keeps the notice."""
 
+        issued = epoch()
+
         def effect() -> None:
             self._notices.append(notice)
-            self._witness.notified(self._line, notice)
+            self._witness.notified(self._line, notice, issued)
 
         await self._line.call(Port.DESTINATION, f"notice {notice.document.decode()}", effect)
 

@@ -294,12 +294,17 @@ def _writes(rng: Random, setup: Setup) -> Iterator[Action]:
         at = rng.choice((-2.0, rng.uniform(0, spread_s), rng.uniform(0, spread_s)))
         kind = rng.choices(tuple(Kind), weights)[0]
         pad = rng.choice((0, 0, 0, 900)) if plan.batch.payload_bytes_max < 10_000 else 0
-        pad = 7000 if pad and rng.random() < 0.1 and plan.kind is not SourceKind.SQS else pad
+        pad = 7000 if pad and rng.random() < 0.1 and _gives_up(plan) else pad
         serial = int(plan.mapping[-3:]) * 10_000 + number
         content = Content(serial, kind, rng.random() < 0.8, pad)
         yield Put(at, plan.source_arn, rng.choice(keys), content)
     if plan.kind is not SourceKind.SQS:
         yield from _reshards(rng, plan)
+
+
+def _gives_up(plan: MappingPlan) -> bool:
+    """Whether a record that can never be delivered has a way out."""
+    return plan.retry.retries_max is not None or plan.retry.age_max_s is not None
 
 
 def _reshards(rng: Random, plan: MappingPlan) -> Iterator[Action]:

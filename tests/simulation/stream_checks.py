@@ -42,6 +42,7 @@ class StreamChecks:
     discarded: set[int] = field(default_factory=set)
     saved: dict[ShardId, Checkpoint] = field(default_factory=dict)
     flights: dict[int, Flight] = field(default_factory=dict)
+    _given_up: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
     _failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _rows: dict[str, _Row] = field(default_factory=dict)
     _places: dict[int, tuple[ShardId, Held]] = field(default_factory=dict)
@@ -96,6 +97,11 @@ class StreamChecks:
         if tenure is not None and flight.by_right:
             self._run(tenure, shard).settled.update(done)
 
+    def abandoned(self, request_id: str, delivery: Delivery) -> None:
+        """The engine gave up waiting for a call, which counts as a failure of all its records."""
+        if delivery.records:
+            self._failed[request_id] = tuple(int(each.identifier) for each in delivery.records)
+
     def notified(self, notice: Notice, now: float) -> None:
         """The destination has a notice: its records are given up, if that was right."""
         document = msgspec.json.decode(notice.document)
@@ -111,8 +117,7 @@ class StreamChecks:
             raise Violation("notice", f"tells {told} of {true}")
         condition = Condition(context["condition"])
         self._rightly_discarded(records, condition, now, request_id=context["requestId"])
-        self.discarded.update(each.sequence for each in records)
-        self.settled.update(each.sequence for each in records)
+        self._give_up(records)
 
     def dropped(self, event: Discarded, now: float) -> None:
         """The engine gave a batch up without a notice, which only a setting allows."""
@@ -122,8 +127,7 @@ class StreamChecks:
             raise Violation("notice", f"{event.first} to {event.last} dropped without a notice")
         records = self._between(event)
         self._rightly_discarded(records, event.condition, now, request_id=None)
-        self.discarded.update(each.sequence for each in records)
-        self.settled.update(each.sequence for each in records)
+        self._give_up(records)
 
     def saves(self, shard: ShardId, checkpoint: Checkpoint) -> None:
         """A checkpoint was accepted: it never goes back, and covers settled records only."""
@@ -146,6 +150,12 @@ class StreamChecks:
     def behind(self) -> list[ShardId]:
         """Shards whose checkpoint does not cover all their settled records."""
         return [shard for shard in self.stream.shards if not self._covered(shard)]
+
+    def _give_up(self, records: Sequence[Held]) -> None:
+        sequences = [each.sequence for each in records]
+        self._given_up[str(sequences[0]), str(sequences[-1]), len(sequences)] = frozenset(sequences)
+        self.discarded.update(sequences)
+        self.settled.update(sequences)
 
     def _covered(self, shard: ShardId) -> bool:
         wanted = [held for held in self.stream.shards[shard].records if self._required(held)]
@@ -288,6 +298,10 @@ class StreamChecks:
             for held in self.stream.shards[event.shard].records
             if int(event.first) <= held.sequence <= int(event.last)
         ]
+        # A notice whose reply was lost is in the destination, and the engine does not know.
+        noticed = self._given_up.get((event.first, event.last, event.records))
+        if noticed is not None:
+            return [held for held in inside if held.sequence in noticed]
         failed = [each for each in self._failed.values() if str(each[0]) == event.first]
         exact = [each for each in failed if str(each[-1]) == event.last and len(each) == event.records]
         if exact:

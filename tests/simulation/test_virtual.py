@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, run_virtual, virtual_clock
+from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, VirtualLoop, in_scope, run_virtual, virtual_clock
 
 
 def test_a_day_of_sleep_takes_no_time() -> None:
@@ -162,3 +162,71 @@ def test_a_set_of_tasks_has_the_order_of_their_birth() -> None:
     first = run_virtual(main())
     assert first == run_virtual(main())
     assert len(first) == 20
+
+
+async def _ticks(seen: list[float], *, until_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    while loop.time() < until_s:
+        async with asyncio.timeout(50):
+            await asyncio.sleep(1)
+        seen.append(loop.time())
+
+
+def test_a_frozen_scope_stands_still_while_others_go_on() -> None:
+    async def main() -> tuple[list[float], list[float]]:
+        loop, frozen, free = asyncio.get_running_loop(), list[float](), list[float]()
+        assert isinstance(loop, VirtualLoop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_ticks(frozen, until_s=12), context=in_scope("a"))
+            group.create_task(_ticks(free, until_s=12), context=in_scope("b"))
+            await asyncio.sleep(2.5)
+            loop.freeze("a")
+            await asyncio.sleep(7)
+            loop.thaw("a")
+        return frozen, free
+
+    frozen, free = run_virtual(main())
+    assert frozen == [1, 2, 9.5, 10.5, 11.5, 12.5]
+    assert free == [float(second) for second in range(1, 13)]
+
+
+def test_a_frozen_task_hears_of_its_cancellation_when_it_thaws() -> None:
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(asyncio.sleep(1), context=in_scope("a"))
+            await asyncio.sleep(0.5)
+            loop.freeze("a")
+            task.cancel()
+            await asyncio.sleep(5)
+            before = task.done()
+            loop.thaw("a")
+        return before, task.cancelled()
+
+    assert run_virtual(main()) == (False, True)
+
+
+def test_after_a_freeze_a_time_limit_beats_an_answer_that_came_meanwhile() -> None:
+    """As on any loop: both timers are due in one turn, and the task that waits runs after them."""
+
+    async def answered_in_time() -> bool:
+        try:
+            async with asyncio.timeout(3):
+                await asyncio.sleep(2)
+        except TimeoutError:
+            return False
+        return True
+
+    async def main() -> bool:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(answered_in_time(), context=in_scope("a"))
+            await asyncio.sleep(1)
+            loop.freeze("a")
+            await asyncio.sleep(10)
+            loop.thaw("a")
+        return await task
+
+    assert not run_virtual(main())

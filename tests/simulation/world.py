@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from adapters.stores.memory import MemoryStore
 from poller.plan import DaemonPlan, SourceKind
 from poller.plugins import Environment
-from poller.records import SHARD_END, Notice, WorkerId
+from poller.records import SHARD_END, Lease, Notice, WorkerId
 from poller.runtime.daemon import Daemon
 from tests.simulation.court import Court
 from tests.simulation.faults import History, Line, Marks, epoch
@@ -19,7 +18,7 @@ from tests.simulation.plugs import at_once, registry, seeded
 from tests.simulation.queues import FakeQueue
 from tests.simulation.scenario import Action, Crash, Pause, Put, Reshard, Restart, Scenario, Setup, draw
 from tests.simulation.streams import FakeStream, ShardState
-from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, run_virtual, virtual_clock
+from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, VirtualLoop, in_scope, run_virtual, virtual_clock
 
 SETTLE_S_MAX = 1200.0
 """After everything healed, this long until all is settled."""
@@ -69,6 +68,7 @@ class World:
     functions: dict[str, FakeFunction] = field(init=False)
     court: Court = field(init=False)
     _workers: list[_Worker] = field(default_factory=list)
+    _acting: list[asyncio.Task[None]] = field(default_factory=list)
     _started: int = 0
 
     def __post_init__(self) -> None:
@@ -89,8 +89,7 @@ class World:
                 await self._live(scope)
             finally:
                 for worker in self._workers:
-                    worker.line.crash()
-                    worker.task.cancel()
+                    self._kill(worker)
 
     async def _live(self, scope: asyncio.TaskGroup) -> None:
         early = [each for each in self.scenario.actions if each.at < 0]
@@ -101,6 +100,8 @@ class World:
             await self._until(action.at)
             self._do(action, scope)
         await self._until(self.scenario.faults.heals_at - EPOCH_BASE)
+        while not all(each.done() for each in self._acting):
+            await self._until(epoch() - EPOCH_BASE + LOOK_S)
         await self._all_settled()
         await self._drained()
         self._checked_at_the_end()
@@ -134,7 +135,6 @@ class World:
     async def _drained(self) -> None:
         """Every worker stops when it is asked to."""
         for worker in self._workers:
-            worker.line.resume()
             worker.daemon.stop()
         tasks = [worker.task for worker in self._workers]
         _, late = await asyncio.wait(tasks, timeout=DRAIN_S_MAX)
@@ -149,7 +149,7 @@ class World:
     def _checked_at_the_end(self) -> None:
         for mapping, checks in self.court.streams.items():
             leases = at_once(self.store.leases(mapping))
-            held = [f"{each.shard} by {each.owner}" for each in leases if each.owner is not None]
+            held = [f"{each.shard} by {each.owner}" for each in leases if _still_held(each)]
             if held:
                 raise Violation("leases", f"held after everybody left: {held}")
             if behind := checks.behind():
@@ -188,11 +188,8 @@ class World:
             rng=seeded(seed, name, "daemon"),
         )
         self.history.tell("world", lambda: f"{name} starts")
-        task = scope.create_task(self._run(daemon), name=name)
+        task = scope.create_task(daemon.run(), name=name, context=in_scope(name))
         self._workers.append(_Worker(line, daemon, task))
-
-    async def _run(self, daemon: Daemon) -> None:
-        await daemon.run()
 
     def _plan(self, worker: WorkerId) -> DaemonPlan:
         return DaemonPlan(
@@ -210,11 +207,11 @@ class World:
             case Reshard():
                 self._reshard(action)
             case Crash(_, back_s):
-                scope.create_task(self._crash(back_s, scope), name="crash")
+                self._acting.append(scope.create_task(self._crash(back_s, scope), name="crash"))
             case Pause(_, for_s, replaced_s):
-                scope.create_task(self._pause(for_s, replaced_s, scope), name="pause")
+                self._acting.append(scope.create_task(self._pause(for_s, replaced_s, scope), name="pause"))
             case Restart():
-                scope.create_task(self._restart(scope), name="restart")
+                self._acting.append(scope.create_task(self._restart(scope), name="restart"))
 
     def _put(self, put: Put) -> None:
         source, now = self.sources[put.source], EPOCH_BASE + put.at
@@ -246,18 +243,17 @@ class World:
         self.marks.saw("crash")
         for worker in self._leaving():
             self.history.tell("world", lambda worker=worker: f"{worker.line.name} crashes")  # type: ignore[misc]  # bound per turn
-            worker.line.crash()
-            worker.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([worker.task])
+            self._kill(worker)
+            await asyncio.wait([worker.task])
         await asyncio.sleep(back_s)
         self._start(scope)
 
     async def _pause(self, for_s: float, replaced_s: float | None, scope: asyncio.TaskGroup) -> None:
         self.marks.saw("pause")
         paused = tuple(self._workers)
+        loop = _loop()
         for worker in paused:
-            worker.line.pause()
+            loop.freeze(worker.line.name)
         self.history.tell("world", lambda: "everybody is paused")
         if replaced_s is not None:
             await asyncio.sleep(replaced_s)
@@ -265,7 +261,7 @@ class World:
         await asyncio.sleep(for_s - (replaced_s or 0.0))
         self.history.tell("world", lambda: "the paused go on")
         for worker in paused:
-            worker.line.resume()
+            loop.thaw(worker.line.name)
         if replaced_s is not None:
             await self._retire(paused)
 
@@ -287,8 +283,13 @@ class World:
             worker.daemon.stop()
             await asyncio.wait([worker.task], timeout=DRAIN_S_MAX)
             if not worker.task.done():
-                worker.line.crash()
-                worker.task.cancel()
+                self._kill(worker)
+
+    def _kill(self, worker: _Worker) -> None:
+        """Its gate to the services shuts first, so that nothing it does while it is cancelled has an effect."""
+        worker.line.crash()
+        worker.task.cancel()
+        _loop().thaw(worker.line.name)
 
     def _leaving(self) -> Iterator[_Worker]:
         leaving, self._workers = self._workers, []
@@ -333,11 +334,22 @@ def _flat(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
 def _service(setup: Setup, seed: int) -> FakeStream | FakeQueue:
     if setup.plan.kind is SourceKind.SQS:
         assert setup.facts is not None
         return FakeQueue(setup.facts, seed=seed, duplicates=setup.duplicates)
     return FakeStream(setup.plan.kind, shards=setup.shards, retention_s=setup.retention_s)
+
+
+def _still_held(lease: Lease) -> bool:
+    """Whether somebody holds a lease that is still of use; that of a shard which ended may be left as it is."""
+    return lease.owner is not None and lease.checkpoint.position != SHARD_END
 
 
 def _neighbours(shards: list[ShardState], pick: float) -> tuple[ShardState, ShardState] | None:
