@@ -91,8 +91,8 @@ def parse(outcome: Outcome, identifiers: Sequence[str], reading: Reading) -> Ver
             )
         case Throttled(reason, retry_after_s):
             return Deferred(Ended.THROTTLED, cut(reason), retry_after_s)
-        case Unreachable(reason):
-            return Deferred(Ended.UNREACHABLE, cut(reason))
+        case Unreachable(reason, retry_after_s):
+            return Deferred(Ended.UNREACHABLE, cut(reason), retry_after_s)
         case _:
             assert_never(outcome)
 
