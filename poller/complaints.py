@@ -10,6 +10,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 VALUE_CHARS_MAX = 80
+NAME_CHARS_MAX = 128
+LINE_CHARS_MAX = 1000
+LINES_MAX = 100
+"""Problems told at once; the rest is counted."""
 KNOWN_NAMES_MAX = 30
 
 _STEP = re.compile(r"[^.\[\]]+")
@@ -52,7 +56,8 @@ def refused(objections: Iterable[Objection]) -> PydanticCustomError:
 def complaints(error: ValidationError, *, model: type[BaseModel], layers: Sequence[Layer]) -> list[str]:
     """A line for each thing that is wrong; `layers` by precedence, the last is where a missing setting belongs."""
     lines: list[str] = []
-    for each in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for each in errors[:LINES_MAX]:
         path = tuple(part for part in each["loc"] if part != "[key]")
         if each["type"] == _REFUSED:
             found = each["ctx"]["objections"]
@@ -63,7 +68,8 @@ def complaints(error: ValidationError, *, model: type[BaseModel], layers: Sequen
         else:
             wrong, remedy = _told(each["type"], each["msg"], each.get("ctx", {}))
             lines.append(_line(path, wrong, remedy, layers))
-    return lines
+    more = len(errors) - LINES_MAX
+    return [*lines, f"and {more} more; mend these first"] if more > 0 else lines
 
 
 def unknown(name: str, known: Sequence[str]) -> tuple[str, str]:
@@ -90,7 +96,7 @@ def known_names(model: object, path: Path) -> list[str]:
 
 def spelled(path: Path) -> str:
     """A path as people write it: mappings[0].BatchSize."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:NAME_CHARS_MAX]}" for part in path)
     return text.lstrip(".")
 
 
@@ -119,7 +125,8 @@ def _path(field: str) -> Path:
 def _line(path: Path, wrong: str, remedy: str, layers: Sequence[Layer], *, show: bool = True) -> str:
     layer, value = _origin(path, layers)
     shown = f" value {_shown(path, value)}:" if show and isinstance(value, str | int | float | bool) else ""
-    return f"{layer.place(path)}: {spelled(path) or '(whole)'}:{shown} {wrong}; {remedy}"
+    line = f"{layer.place(path)}: {spelled(path) or '(whole)'}:{shown} {wrong}; {remedy}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[:LINE_CHARS_MAX])
 
 
 def _origin(path: Path, layers: Sequence[Layer]) -> tuple[Layer, object]:

@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -68,14 +68,15 @@ FUNCTIONS_MAX = 10_000
 TIMEOUT_S = 30.0
 
 
-def _no_flags(value: object) -> object:
-    """A dataclass would take true for 1."""
-    flags = (
-        [name for name, each in value.items() if isinstance(each, bool)] if isinstance(value, dict) else []
-    )
+def _whole_rhythm(value: object) -> object:
+    """Lays what was given over the defaults, so that half of a back-off keeps its other half."""
+    if not isinstance(value, dict):
+        return value
+    # A dataclass would take true for 1.
+    flags = [name for name, each in value.items() if isinstance(each, bool)]
     if flags:
         raise refused(Objection(str(name), "not a number", "write digits, without unit") for name in flags)
-    return value
+    return _over(asdict(Tuning()), value)
 
 
 def _rhythm(tuning: Tuning) -> Tuning:
@@ -181,7 +182,7 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     mappings: Annotated[tuple[FileMapping, ...], Field(max_length=MAPPINGS_MAX)] = ()
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
-    tuning: Annotated[Tuning, BeforeValidator(_no_flags), AfterValidator(_rhythm)] = Tuning()
+    tuning: Annotated[Tuning, BeforeValidator(_whole_rhythm), AfterValidator(_rhythm)] = Tuning()
     log: Log = Log()
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
 

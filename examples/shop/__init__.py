@@ -1,0 +1,1 @@
+"""A shop's functions, as an example of what poller calls."""
