@@ -42,7 +42,10 @@ _OWN_PREFIX = "POLLER_"
 
 
 class ProcessSettings(BaseModel):
-    """Settings of one function that runs as child processes; `cwd` None: the daemon's own directory."""
+    """Settings of one function that runs as child processes; `cwd` None: the daemon's own directory.
+
+    `max_concurrency` is the function's own limit, which the daemon gives; without `processes` there are as many.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,12 +56,19 @@ class ProcessSettings(BaseModel):
     cwd: Path | None = None
     handler: str = ""
     """What `_HANDLER` says; empty: the last word of the command."""
-    processes: int = Field(default=PROCESSES_DEFAULT, ge=1, le=PROCESSES_MAX)
+    processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
+    max_concurrency: int | None = None
     init_timeout_s: float = Field(default=INIT_TIMEOUT_S, gt=0, le=900)
     stop_grace_s: float = Field(default=STOP_GRACE_S, ge=0, le=60)
+
     """Between SIGTERM and SIGKILL when the daemon ends."""
     memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
     """What AWS_LAMBDA_FUNCTION_MEMORY_SIZE says; nothing enforces it."""
+
+    @property
+    def processes_max(self) -> int:
+        """The most processes."""
+        return self.processes or min(self.max_concurrency or PROCESSES_DEFAULT, PROCESSES_MAX)
 
     @field_validator("command")
     @classmethod
@@ -211,12 +221,12 @@ async def _watch(desk: Desk, running: Process) -> None:
 
 
 class ProcessInvoker:
-    """Runs one function in as many processes as it has calls at once, up to `settings.processes`."""
+    """Runs one function in as many processes as it has calls at once, up to `settings.processes_max`."""
 
     def __init__(self, settings: ProcessSettings, env: Environment) -> None:
         self._settings = settings
         self._clock = env.clock
-        self._workers = [Worker(settings, env) for _ in range(settings.processes)]
+        self._workers = [Worker(settings, env) for _ in range(settings.processes_max)]
         self._idle = list(self._workers)
         self._failures = 0
         self._rest_until = Monotonic(0.0)
@@ -225,7 +235,7 @@ class ProcessInvoker:
         """Runs the function in a free process, for `invocation.timeout_s` at most once that is ready."""
         if not self._idle:
             return Throttled(
-                f"all {self._settings.processes} processes of the function are busy (setting: processes)"
+                f"all {self._settings.processes_max} processes of the function are busy (setting: processes)"
             )
         worker = next((one for one in reversed(self._idle) if one.alive), self._idle[-1])
         self._idle.remove(worker)

@@ -35,15 +35,24 @@ type Handler = Callable[[Any, FunctionContext], Any]
 
 
 class PythonSettings(BaseModel):
-    """Settings of one function; `handler` is `module:attribute`, `workers` the most threads of a sync handler."""
+    """Settings of one function; `handler` is `module:attribute`, `workers` the most threads of a sync handler.
+
+    `max_concurrency` is the function's own limit, which the daemon gives; without `workers` there are as many threads.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
     handler: str
-    workers: int = Field(default=WORKERS_DEFAULT, ge=1, le=WORKERS_MAX)
+    workers: int | None = Field(default=None, ge=1, le=WORKERS_MAX)
+    max_concurrency: int | None = None
     memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
     """What the context shows as `memory_limit_in_mb`; nothing enforces it."""
+
+    @property
+    def threads(self) -> int:
+        """The most threads of a sync handler."""
+        return self.workers or min(self.max_concurrency or WORKERS_DEFAULT, WORKERS_MAX)
 
 
 class PythonInvoker:
@@ -80,7 +89,7 @@ class PythonInvoker:
             return await settled(called(self._handler, invocation.payload, context))
         if self._threads.full:
             return Throttled(
-                f"all {self._settings.workers} threads of the function are busy (setting: workers)"
+                f"all {self._settings.threads} threads of the function are busy (setting: workers)"
             )
         return await settled(
             await self._threads.run(lambda: called(self._handler, invocation.payload, context))
@@ -194,7 +203,7 @@ def _wrong(function: str, handler: str, what: str) -> InvalidConfiguration:
 async def open_python(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
     """Imports the handler and yields its invoker; raises InvalidConfiguration when there is no such handler."""
     handler = load_handler(settings.function, settings.handler)
-    threads = Threads(f"function-{settings.function}", settings.workers)
+    threads = Threads(f"function-{settings.function}", settings.threads)
     try:
         yield PythonInvoker(settings, handler, threads)
     finally:

@@ -93,6 +93,8 @@ class Daemon:
 
     async def _open_function(self, plan: FunctionPlan, stack: AsyncExitStack) -> Function:
         settings = {"function": plan.name, **plan.settings}
+        if "max_concurrency" in self._registry.plugin("invokers", plan.invoker).settings.model_fields:
+            settings["max_concurrency"] = plan.max_concurrency
         invoker = await stack.enter_async_context(
             opened(self._registry, "invokers", plan.invoker, settings, self._env)
         )
