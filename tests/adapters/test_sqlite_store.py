@@ -251,6 +251,33 @@ def test_a_writer_cancelled_at_its_beginning_leaves_no_lock(tmp_path: Path) -> N
     run(scenario())
 
 
+def test_cancelled_calls_undo_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    dice = random.Random(11)
+
+    async def scenario() -> None:
+        async with opened(tmp_path / "state.db", synchronous="normal") as store:
+            shards = [ShardId(f"s{number:02}") for number in range(40)]
+            held = [await store.take(ORDERS, each, owner=ANN) for each in await seeded(store, *shards)]
+            told = dict.fromkeys(shards, 0)
+
+            async def keep_saving(mine: Lease) -> None:
+                for number in range(1, 30):
+                    await store.save(ORDERS, mine, Checkpoint(Position.after(str(number))))
+                    told[mine.shard] = number
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(keep_saving(each)) for each in held]
+                for task in dice.sample(tasks, 30):
+                    await asyncio.sleep(dice.uniform(0, 0.004))
+                    task.cancel()
+            stored = {each.shard: each.checkpoint.position.sequence for each in await store.leases(ORDERS)}
+            assert all(told[shard] <= stored[shard] <= told[shard] + 1 for shard in shards)
+            assert sorted(told.values())[-10:] == [29] * 10
+            assert min(told.values()) < 29
+
+    run(scenario())
+
+
 def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path / "state.db", bytes_max=1024 * 1024) as store:
