@@ -64,6 +64,10 @@ def run(
         "worker": worker,
     }
     settings = _settings(config, given | {"log": {"level": log_level, "format": log_format}})
+    from poller.commands.parts import LoadablePlugins
+    from poller.commands.run import run_daemon
+    from poller.runtime.daemon import Daemon
+
     raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config)))
 
 
