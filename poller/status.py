@@ -43,6 +43,8 @@ class ShardStatus:
     behind_ms: int | None = None
     owner: str = ""
     reason: str = ""
+    losses: int = 0
+    """How often records were gone before they could be read, since this worker took the shard."""
     lanes: tuple[LaneStatus, ...] = ()
 
     @property

@@ -21,6 +21,8 @@ from poller.rules.windows import Closing, WindowMemo, Windows
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """Encoded bytes that one shard may hold while some lane is blocked."""
+AS_OF_STEP_S = 600
+"""How finely a checkpoint tells the moment up to which everything is settled; an idle shard is written that often."""
 MEMO_BYTES_MAX = 256 * 1024
 """A longer memo is not written: a restart may then deliver settled records again, which at-least-once allows."""
 
@@ -51,10 +53,11 @@ class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a checkpoint remembers beside its position: settled spans beyond it, batches that were split or failed, and
     the open tumbling window.
 
-    `lanes` maps a lane to the parts of its batch; it counts only while `lane_count` is the mapping's.
+    `as_of` is a moment in epoch seconds, never too late: what had arrived by then is settled. `lanes` maps a lane to the parts of its batch; it counts only while `lane_count` is the mapping's.
     """
 
     lane_count: int = 1
+    as_of: int = 0
     beyond: tuple[tuple[str, str], ...] = ()
     lanes: dict[int, tuple[PartMemo, ...]] = {}
     window: WindowMemo | None = None
@@ -97,6 +100,7 @@ class ShardFlow:
         self._windowing = windowing
         self._windows = Windows(windowing.length_s, memo.window) if windowing is not None else None
         self._caught_up = False
+        self._as_of = Epoch(memo.as_of)
         self._read_to = checkpoint.position
         self._newest = checkpoint.position
         self._ended = checkpoint.position == SHARD_END
@@ -110,6 +114,11 @@ class ShardFlow:
     def read_to(self) -> Position:
         """Behind the last record that was read."""
         return self._read_to
+
+    @property
+    def as_of(self) -> Epoch | None:
+        """A moment, never too late: what had arrived by then is settled. None when that is not known."""
+        return self._as_of or None
 
     @property
     def lanes(self) -> range:
@@ -138,8 +147,11 @@ class ShardFlow:
         """Reading goes on at another place because the source lost what was between; only forward."""
         self._read_to = position
 
-    def accept(self, records: Sequence[Record], *, caught_up: bool = False) -> Intake:
-        """Takes in a page's records, in order. `caught_up`: the source had nothing behind them."""
+    def accept(self, records: Sequence[Record], *, caught_up: bool, asked: Epoch) -> Intake:
+        """Takes in a page's records, in order.
+
+        `caught_up`: the source had nothing behind them when it was `asked`.
+        """
         self._caught_up = caught_up
         fresh = self._fresh(records)
         taken = skipped = 0
@@ -159,6 +171,8 @@ class ShardFlow:
             self._watermark.resolve(settled)
         if fresh:
             self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
+        if not self._watermark.span and (caught_up or fresh):
+            self._settled_as_of(asked if caught_up else fresh[-1].arrived)
         return Intake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
 
     def end(self) -> None:
@@ -229,6 +243,8 @@ class ShardFlow:
     def resolve(self, entries: Sequence[Entry]) -> None:
         """Settles entries of the lane's batch."""
         self._watermark.resolve(entry.index for entry in entries)
+        if entries and self._watermark.passed(entries[-1].index):
+            self._settled_as_of(entries[-1].record.arrived)
 
     def deadline(self, lane: int) -> Monotonic | None:
         """When the lane's batching window runs out."""
@@ -254,13 +270,15 @@ class ShardFlow:
         beyond = self._watermark.beyond() if len(self._buffers) > 1 else ()
         parts = {lane: memos for lane in self.lanes if (memos := self._part_memos(lane))}
         window = self._windows.memo() if self._windows is not None else None
-        if not beyond and not parts and window is None:
-            return Checkpoint(self.position)
+        as_of = int(self._as_of // AS_OF_STEP_S) * AS_OF_STEP_S
         lanes = len(self._buffers)
-        memo = msgspec.json.encode(Memo(lanes, _texts(beyond), parts, window))
+        memo = msgspec.json.encode(Memo(lanes, as_of, _texts(beyond), parts, window))
         if window is None and len(memo) > MEMO_BYTES_MAX:
-            return Checkpoint(self.position)
+            memo = msgspec.json.encode(Memo(as_of=as_of))
         return Checkpoint(self.position, memo)
+
+    def _settled_as_of(self, moment: Epoch) -> None:
+        self._as_of = max(self._as_of, moment)
 
     def _take(self, lane: int, now: Monotonic) -> tuple[Entry, ...]:
         buffer, windows = self._buffers[lane], self._windows

@@ -37,6 +37,10 @@ class Watermark:
         """How many records were tracked in all; the next one gets this index."""
         return self._unsettled_from + len(self._waiting)
 
+    def passed(self, index: int) -> bool:
+        """Whether the safe position is behind this record."""
+        return index < self._unsettled_from
+
     def track(self, sequence_number: str) -> int:
         """Takes the next record that was read; returns its index."""
         assert not self._ended, "a record behind the end of its shard"

@@ -11,8 +11,8 @@ from poller.errors import (
     PositionTrimmed,
     ResourceMissing,
 )
-from poller.records import Cursor, Lease, Page, Position
-from poller.rules.flow import ShardFlow
+from poller.records import Cursor, Epoch, Lease, Page, Position
+from poller.rules.flow import AS_OF_STEP_S, ShardFlow
 from poller.runtime.checkpoints import CheckpointWriter
 from poller.runtime.lane import Lane
 from poller.runtime.parts import StreamParts
@@ -41,6 +41,7 @@ class Reading:
     failures: int = 0
     reason: str = ""
     started: bool = False
+    losses: int = 0
 
 
 class ShardRun:
@@ -65,6 +66,7 @@ class ShardRun:
                 position=self._lease.checkpoint.position,
             )
         )
+        self._check_retention()
         try:
             async with asyncio.TaskGroup() as scope:
                 scope.create_task(self._checkpoints.run(), name=f"checkpoints {self._lease.shard}")
@@ -93,6 +95,7 @@ class ShardRun:
             behind_ms=self._reading.behind_ms,
             owner=str(self._parts.worker),
             reason=self._reading.reason,
+            losses=self._reading.losses,
             lanes=tuple(lane.status() for lane in self._lanes),
         )
 
@@ -122,22 +125,23 @@ class ShardRun:
                 if not self._flow.hungry:
                     await self._room.wait()
                     continue
+                asked = self._parts.clock.now()
                 page = await self._page()
-                if page is not None and self._accept(page):
+                if page is not None and self._accept(page, asked):
                     return
                 if page is not None and not page.records and not page.behind_ms:
                     await self._stop.sleep(self._parts.tuning.idle_poll_s)
 
-    def _accept(self, page: Page) -> bool:
-        """Takes a page in; whether it was the last one."""
-        intake = self._flow.accept(page.records, caught_up=not page.behind_ms)
+    def _accept(self, page: Page, asked: Epoch) -> bool:
+        """Takes in a page that was asked for at `asked`; whether it was the last one."""
+        intake = self._flow.accept(page.records, caught_up=not page.behind_ms, asked=asked)
         self._reading.cursor = page.cursor
         self._reading.behind_ms = page.behind_ms
         self._tell_polled(page, intake.filtered, intake.filtered + intake.taken)
         if page.cursor is None:
             self._flow.end()
+        self._checkpoints.touch()
         if page.records or page.cursor is None:
-            self._checkpoints.touch()
             for lane in self._lanes:
                 lane.changed.set()
         return page.cursor is None
@@ -171,6 +175,12 @@ class ShardRun:
 
     def _lose(self, loss: Loss) -> None:
         """Records that were never read are gone: say so, then go on where the source still has some."""
+        self._tell_lost(loss)
+        self._reading.cursor = None
+        self._flow.restart_at(Position.horizon())
+
+    def _tell_lost(self, loss: Loss) -> None:
+        self._reading.losses += 1
         self._parts.observer.on(
             RecordsLost(
                 mapping=self._parts.plan.mapping,
@@ -179,8 +189,14 @@ class ShardRun:
                 position=self._flow.read_to,
             )
         )
-        self._reading.cursor = None
-        self._flow.restart_at(Position.horizon())
+
+    def _check_retention(self) -> None:
+        """Not every source refuses a position that is older than what it keeps; a loss must not be silent (spec 3)."""
+        as_of, retention_s = self._flow.as_of, self._parts.retention_s
+        if as_of is None or retention_s is None:
+            return
+        if self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S:
+            self._tell_lost(Loss.TRIMMED)
 
     async def _missing(self, error: ResourceMissing) -> None:
         """The shard or its whole stream is gone. A stream that exists without the shard will never have it again."""

@@ -1,5 +1,6 @@
 """One shard's records are delivered in order per lane, settled once, and remembered across a restart."""
 
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from poller.records import SHARD_END, Checkpoint, Epoch, Monotonic, Position, Record
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
-from poller.rules.flow import Matches, ShardFlow
+from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, ShardFlow
 from poller.rules.lanes import lane_of
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.rules.responses import Accepted, Rejected, Response
@@ -44,6 +45,10 @@ def _flow(
     )
 
 
+def _accept(flow: ShardFlow, records: Sequence[Record]) -> Intake:
+    return flow.accept(records, caught_up=False, asked=Epoch(BASE))
+
+
 def _keyed(lane: int, lanes: int) -> str:
     return next(key for key in map(str, range(1000)) if lane_of(key, lanes) == lane)
 
@@ -67,37 +72,37 @@ def _numbers(work: Work | None) -> list[list[int]]:
 
 def test_filtered_records_advance_the_position_by_themselves() -> None:
     flow = _flow(matches=lambda record: record.sequence_number == "3")
-    intake = flow.accept([kinesis(1), kinesis(2), kinesis(3), kinesis(4)])
+    intake = _accept(flow, [kinesis(1), kinesis(2), kinesis(3), kinesis(4)])
     assert (intake.taken, intake.filtered) == (1, 3)
     assert flow.position == Position.after("2")
 
 
 def test_a_source_that_goes_back_is_not_believed() -> None:
     flow = _flow()
-    flow.accept([kinesis(1), kinesis(2)])
-    intake = flow.accept([kinesis(1), kinesis(2), kinesis(3)])
+    _accept(flow, [kinesis(1), kinesis(2)])
+    intake = _accept(flow, [kinesis(1), kinesis(2), kinesis(3)])
     assert (intake.taken, intake.repeated) == (1, 2)
-    again = _flow(Checkpoint(Position.after("5"))).accept([kinesis(5), kinesis(6)])
+    again = _accept(_flow(Checkpoint(Position.after("5"))), [kinesis(5), kinesis(6)])
     assert (again.taken, again.repeated) == (1, 1)
 
 
 def test_a_full_lane_is_not_hungry() -> None:
     flow = _flow(records_max=2)
     assert flow.hungry
-    flow.accept([kinesis(1)])
+    _accept(flow, [kinesis(1)])
     assert flow.hungry
-    flow.accept([kinesis(2)])
+    _accept(flow, [kinesis(2)])
     assert not flow.hungry
 
 
 def test_a_blocked_lane_lets_the_others_read_on_up_to_the_look_ahead() -> None:
     flow = _flow(lanes=2, records_max=1, look_ahead=6)
     blocked, free = _keyed(0, 2), _keyed(1, 2)
-    flow.accept([kinesis(1, key=blocked)])
+    _accept(flow, [kinesis(1, key=blocked)])
     assert _begin(flow, 0) is not None
     for number in range(2, 7):
         assert flow.hungry
-        flow.accept([kinesis(number, key=free)])
+        _accept(flow, [kinesis(number, key=free)])
         work = _begin(flow, 1)
         assert work is not None
         flow.replace(1, None)
@@ -110,14 +115,14 @@ def test_what_is_settled_beyond_the_position_is_not_delivered_again_after_a_rest
     flow = _flow(lanes=2)
     blocked, free = _keyed(0, 2), _keyed(1, 2)
     records = [kinesis(1, key=blocked), kinesis(2, key=free), kinesis(3, key=free), kinesis(4, key=blocked)]
-    flow.accept(records)
+    _accept(flow, records)
     work = _begin(flow, 1)
     assert work is not None
     flow.replace(1, None)
     flow.resolve(work.parts[0].entries)
     again = _flow(flow.checkpoint(), lanes=2)
     assert again.position == Position.horizon()
-    intake = again.accept(records)
+    intake = _accept(again, records)
     assert (intake.taken, intake.skipped) == (2, 2)
     assert _numbers(_begin(again, 0)) == [[1, 4]]
 
@@ -126,7 +131,7 @@ def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
     policy = RetryPolicy(bisect=True)
     flow = _flow()
     records = [kinesis(number) for number in range(1, 7)]
-    flow.accept(records)
+    _accept(flow, records)
     work = _begin(flow)
     assert work is not None
     work = _fail(flow, work, policy)
@@ -134,10 +139,10 @@ def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
     assert _numbers(work) == [[1], [2, 3], [4, 5, 6]]
     work = _fail(flow, work, policy)
     again = _flow(flow.checkpoint())
-    again.accept(records[:4])
+    _accept(again, records[:4])
     assert _begin(again) is None
     assert again.hungry
-    again.accept([*records[4:], kinesis(7)])
+    _accept(again, [*records[4:], kinesis(7)])
     resumed = _begin(again)
     assert resumed is not None
     assert _numbers(resumed) == [[1], [2, 3], [4, 5, 6]]
@@ -147,46 +152,46 @@ def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
 def test_a_resumed_batch_whose_records_are_gone_does_not_block_the_lane() -> None:
     policy = RetryPolicy(bisect=True)
     flow = _flow()
-    flow.accept([kinesis(1), kinesis(2)])
+    _accept(flow, [kinesis(1), kinesis(2)])
     work = _begin(flow)
     assert work is not None
     _fail(flow, work, policy)
     again = _flow(flow.checkpoint())
-    again.accept([kinesis(5)])
+    _accept(again, [kinesis(5)])
     assert _numbers(_begin(again)) == [[5]]
 
 
 def test_a_resumed_batch_comes_back_even_beyond_a_smaller_look_ahead() -> None:
     flow = _flow()
-    flow.accept([kinesis(number) for number in range(1, 6)])
+    _accept(flow, [kinesis(number) for number in range(1, 6)])
     work = _begin(flow)
     assert work is not None
     _fail(flow, work, RetryPolicy())
     again = _flow(flow.checkpoint(), look_ahead=1, records_max=1)
-    again.accept([kinesis(1), kinesis(2)])
+    _accept(again, [kinesis(1), kinesis(2)])
     assert again.hungry
 
 
 def test_a_memo_for_another_number_of_lanes_keeps_what_is_settled_and_forgets_the_batches() -> None:
     flow = _flow()
-    flow.accept([kinesis(1), kinesis(2)])
+    _accept(flow, [kinesis(1), kinesis(2)])
     work = _begin(flow)
     assert work is not None
     _fail(flow, work, RetryPolicy(bisect=True))
     again = _flow(flow.checkpoint(), lanes=2)
-    again.accept([kinesis(1), kinesis(2)])
+    _accept(again, [kinesis(1), kinesis(2)])
     assert any(_begin(again, lane) is not None for lane in again.lanes)
 
 
 def test_a_memo_that_cannot_be_read_is_as_good_as_none() -> None:
     flow = _flow(Checkpoint(Position.after("1"), b"{broken"))
-    flow.accept([kinesis(2)])
+    _accept(flow, [kinesis(2)])
     assert _numbers(_begin(flow)) == [[2]]
 
 
 def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
     flow = _flow()
-    flow.accept([kinesis(1)])
+    _accept(flow, [kinesis(1)])
     work = _begin(flow)
     assert work is not None
     flow.end()
@@ -195,6 +200,21 @@ def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
     flow.resolve(work.parts[0].entries)
     assert flow.finished(0)
     assert flow.checkpoint() == Checkpoint(SHARD_END)
+
+
+def test_a_checkpoint_tells_up_to_when_everything_is_settled_and_never_too_late() -> None:
+    flow = _flow()
+    flow.accept([kinesis(1, arrived=BASE + 700)], caught_up=True, asked=Epoch(BASE + 5000))
+    assert not flow.as_of
+    work = _begin(flow)
+    assert work is not None
+    flow.resolve(work.parts[0].entries)
+    assert flow.as_of == Epoch(BASE + 700)
+    flow.accept([], caught_up=True, asked=Epoch(BASE + 9000))
+    assert flow.as_of == Epoch(BASE + 9000)
+    kept = _flow(flow.checkpoint()).as_of
+    assert kept is not None
+    assert BASE + 9000 - AS_OF_STEP_S < kept <= BASE + 9000
 
 
 @given(
@@ -249,7 +269,7 @@ def _read_some(flow: ShardFlow, records: list[Record], rng: Random) -> None:
         return
     ahead = [each for each in records if Position.after(each.sequence_number) > flow.read_to]
     page = ahead[: rng.randint(0, 4)]
-    flow.accept(page)
+    _accept(flow, page)
     if len(page) == len(ahead):
         flow.end()
 

@@ -41,7 +41,8 @@ class Lane:
         self.policy = RetryPolicy(retries_max=1)
 
     def put(self, *records: tuple[int, float], caught_up: bool = True) -> None:
-        self.flow.accept([kinesis(number, arrived=BASE + at) for number, at in records], caught_up=caught_up)
+        page = [kinesis(number, arrived=BASE + at) for number, at in records]
+        self.flow.accept(page, caught_up=caught_up, asked=Epoch(BASE))
 
     def run(self, at: float, verdict: Verdict | None = None) -> None:
         """Works off all that is due `at` seconds after the base."""
