@@ -52,10 +52,6 @@ def run(
 
     Example: poller run --config poller.yaml --listen 127.0.0.1:8080
     """
-    from poller.commands.parts import LoadablePlugins
-    from poller.commands.run import run_daemon
-    from poller.runtime.daemon import Daemon
-
     given = {
         "listen": listen,
         "store": store,

@@ -69,7 +69,7 @@ def complaints(error: ValidationError, *, model: type[BaseModel], layers: Sequen
             wrong, remedy = _told(each["type"], each["msg"], each.get("ctx", {}))
             lines.append(_line(path, wrong, remedy, layers))
     more = len(errors) - LINES_MAX
-    return [*lines, f"and {more} more; mend these first"] if more > 0 else lines
+    return [*lines, f"{layers[-1].place(())}: and {more} more; mend these first"] if more > 0 else lines
 
 
 def unknown(name: str, known: Sequence[str]) -> tuple[str, str]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import uvloop
@@ -127,7 +126,7 @@ async def _seen(
 ) -> list[str]:
     place, kind, name, given = part
     try:
-        async with asyncio.timeout(LOOK_S), _open(registry, kind, name, given, env) as port:
+        async with asyncio.timeout(LOOK_S), opened(registry, kind, name, given, env) as port:
             if look:
                 await look(port)
     except InvalidConfiguration as error:
@@ -137,14 +136,6 @@ async def _seen(
     except TimeoutError:
         return [f"{place}: no answer within {LOOK_S:g} s; is the endpoint right and reachable?"]
     return []
-
-
-@asynccontextmanager
-async def _open(
-    registry: Registry, kind: str, name: str, given: Mapping[str, Any], env: Environment
-) -> AsyncIterator[Any]:
-    async with opened(registry, kind, name, given, env) as port:
-        yield port
 
 
 def picture(plan: DaemonPlan) -> dict[str, Any]:

@@ -282,6 +282,12 @@ def test_no_secret_is_echoed(file: Path, sections: dict[str, Any], secret: str) 
     assert all(secret not in line for line in found)
 
 
+def test_a_hundred_problems_are_told_and_the_rest_is_counted(file: Path) -> None:
+    found = problems(file, document(**{f"setting{number}": 1 for number in range(150)}))
+    assert len(found) == 101
+    assert found[-1] == "and 50 more; mend these first"
+
+
 def test_long_values_are_cut(file: Path) -> None:
     (line,) = problems(file, document(region="x" * 5000))
     assert len(line) < 300
