@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from poller.records import Epoch, MappingId, Position, WorkerId
-from poller.rules.policies import Backoff, BatchPolicy, RetryPolicy, ScalingPolicy
+from poller.rules.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 
 
 class SourceKind(StrEnum):
@@ -59,6 +59,7 @@ class MappingPlan:
     batch: BatchPolicy = BatchPolicy()
     retry: RetryPolicy = RetryPolicy()
     scaling: ScalingPolicy = ScalingPolicy()
+    queue: QueuePolicy = QueuePolicy()
     lanes: int = 1
     tumbling_window_s: int = 0
     filters: tuple[str, ...] = ()

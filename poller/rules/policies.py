@@ -48,3 +48,17 @@ class ScalingPolicy:
     concurrency_max: int | None = None
     provisioned_min: int | None = None
     provisioned_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How a queue mapping treats its messages beyond what AWS's parameters say.
+
+    `extend_visibility` False is AWS's way: at most one extension, when a batching window asks for it. `backoff` is for
+    batches that the function had no room for.
+    """
+
+    extend_visibility: bool = True
+    one_group_per_batch: bool = False
+    group_aware_failures: bool = False
+    backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.2, cap_s=5.0))

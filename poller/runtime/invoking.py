@@ -1,8 +1,8 @@
 """Owns calls of functions: the slots that bound them and the guard around an invoker."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from poller.plan import FunctionPlan
 from poller.ports import Invoker
@@ -21,6 +21,7 @@ class Slots:
         self._semaphore = asyncio.Semaphore(limit) if limit is not None else None
         self.in_flight = 0
         self.waiting = 0
+        self.users = 0
 
     @property
     def limit(self) -> int | None:
@@ -41,6 +42,22 @@ class Slots:
             finally:
                 self.waiting -= 1
         self.in_flight += 1
+
+    async def acquire_now(self) -> bool:
+        """Takes a slot if one is free and nobody waits for it; returns at once."""
+        if self._semaphore is not None and self._semaphore.locked():
+            return False
+        await self.acquire()
+        return True
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Counts one more mapping among those that use the function."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
     def release(self) -> None:
         """Gives a slot back."""

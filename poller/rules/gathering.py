@@ -1,0 +1,104 @@
+"""Owns how several receives become one batch: by count, by window, by bytes of the finished event (spec 4)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from poller.records import Message, Monotonic
+from poller.rules.events import event_bytes
+from poller.rules.policies import BatchPolicy
+from poller.rules.polling import MESSAGES_MAX
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """A message on its way to the function, and its encoded form."""
+
+    message: Message
+    encoded: bytes
+
+    @property
+    def message_id(self) -> str:
+        """The message's id, the same on every receive."""
+        return self.message.message_id
+
+    @property
+    def group(self) -> str | None:
+        """The message group; None on a standard queue."""
+        return self.message.group
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Ask the queue for up to `messages_max` messages, waiting up to `wait_s` whole seconds for the first."""
+
+    messages_max: int
+    wait_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to ask for before `until`."""
+
+    until: Monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The batch is finished."""
+
+
+type Step = Receive | Rest | Close
+
+
+class Gathering:
+    """The batch that one poller gathers. The window runs from its first message on."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self.letters: list[Letter] = []
+        self._policy = policy
+        self._encoded_bytes = 0
+        self._opened: Monotonic | None = None
+        self._drained = False
+
+    def step(self, *, now: Monotonic, wait_s: int, contended: bool) -> Step:
+        """What to do now. `wait_s` is the longest wait for now; `contended`: others wait for what this poller holds."""
+        if self._opened is None:
+            return Receive(self._room, wait_s)
+        left_s = self._opened + self._policy.window_s - now
+        if self._full or left_s <= 0 or (contended and self._drained):
+            return Close()
+        whole_s = math.floor(left_s)
+        if self._drained and whole_s < 1:
+            return Rest(Monotonic(now + left_s))
+        return Receive(self._room, min(wait_s, whole_s))
+
+    def add(self, letters: Sequence[Letter], *, drained: bool, now: Monotonic) -> None:
+        """Takes what one receive brought; `drained` when it brought fewer than asked for."""
+        if letters and self._opened is None:
+            self._opened = now
+        self._drained = drained
+        self.letters += letters
+        self._encoded_bytes += sum(len(letter.encoded) for letter in letters)
+
+    @property
+    def _room(self) -> int:
+        return min(MESSAGES_MAX, self._policy.records_max - len(self.letters))
+
+    @property
+    def _full(self) -> bool:
+        if len(self.letters) >= self._policy.records_max:
+            return True
+        return event_bytes(len(self.letters), self._encoded_bytes) >= self._policy.payload_bytes_max
+
+
+def fitting(letters: Sequence[Letter], policy: BatchPolicy) -> int:
+    """How many of these letters, from the first on, make one event; at least one."""
+    count, encoded_bytes = 0, 0
+    for letter in letters[: policy.records_max]:
+        encoded_bytes += len(letter.encoded)
+        if count and event_bytes(count + 1, encoded_bytes) > policy.payload_bytes_max:
+            break
+        count += 1
+    return count

@@ -1,0 +1,56 @@
+"""Owns how long one receive may wait, and the pause after one that brought nothing (spec 4, DESIGN section 6).
+
+A receive holds a slot of its function, so that what it brings can run at once. A long poll may hold it only where
+nobody misses it.
+"""
+
+from dataclasses import dataclass
+
+LONG_POLL_S = 20
+"""SQS's longest."""
+SHORT_POLL_S = 1
+"""For a function that others need too; as a long poll it still asks all of SQS's servers."""
+PAUSE_S_MAX = 10.0
+"""Between short polls that bring nothing."""
+MESSAGES_MAX = 10
+"""What one receive may ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How a function's slots stand, this poller's own taken off: `free` and `limit` are None without a limit.
+
+    `alone`: no other mapping uses the function. `waiting`: how many others wait for a slot.
+    """
+
+    limit: int | None
+    free: int | None
+    waiting: int
+    alone: bool
+
+    @property
+    def roomy(self) -> bool:
+        """Whether a slot may be held for a long poll: at least half of a shared function's slots stay free of them."""
+        if self.alone or self.limit is None or self.free is None:
+            return True
+        return self.waiting == 0 and self.free >= max(1, self.limit // 2)
+
+
+def longest_s(visibility_s: int) -> int:
+    """The longest poll of a queue, in whole seconds.
+
+    A message is ours from some moment of the poll on; only the moment at which the poll was sent is known. Two thirds
+    of the visibility timeout leave the last third for what the poll brings.
+    """
+    return min(LONG_POLL_S, max(1, visibility_s * 2 // 3))
+
+
+def poll_wait_s(share: Share, *, visibility_s: int) -> int:
+    """Seconds that the next receive may wait for a message."""
+    longest = longest_s(visibility_s)
+    return longest if share.roomy else min(SHORT_POLL_S, longest)
+
+
+def pause_s(empty: int) -> float:
+    """Seconds without a slot after `empty` short polls in a row that brought nothing (1 or more)."""
+    return min(PAUSE_S_MAX, 2.0 ** min(empty - 1, 10))

@@ -1,0 +1,202 @@
+"""Owns how long received messages stay ours: deadlines, when to extend them, receipts that come anew (spec 7.2)."""
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from poller.records import Message, Monotonic
+
+VISIBILITY_S_MAX = 43_200
+"""SQS hides a message for 12 hours from its receive at most, extensions included."""
+HOLD_S_MIN = 5
+"""The shortest extension, for queues with a visibility timeout so short that extending by it would cost a call a second."""
+TRUSTED_S_MIN = 3
+"""Below this visibility timeout a receive call takes too large a part of it to count from the moment it was sent."""
+WINDOW_MARGIN_S = 30
+"""What AWS adds when it extends for a batching window (spec 7.2)."""
+RENEWAL_S_MIN = 1.0
+"""An extension that failed is not repeated sooner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What decides over visibility: the queue's own timeout, whether we extend, the window and the function's limit."""
+
+    visibility_s: int
+    extend: bool
+    window_s: float
+    timeout_s: float
+
+    @property
+    def hold_s(self) -> int:
+        """Seconds of one extension."""
+        return min(max(self.visibility_s, HOLD_S_MIN), VISIBILITY_S_MAX)
+
+    @property
+    def first_s(self) -> int | None:
+        """Seconds of the single extension that AWS makes right after a receive; None for none."""
+        needed_s = self.window_s + self.timeout_s
+        if self.extend or self.window_s <= 0 or needed_s <= self.visibility_s:
+            return None
+        return min(math.ceil(needed_s) + WINDOW_MARGIN_S, VISIBILITY_S_MAX)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A message that we have: its newest receipt, until when it is surely hidden, how often it was received."""
+
+    message_id: str
+    receipt: str
+    receives: int
+    taken: Monotonic
+    until: Monotonic
+    renew_at: Monotonic | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a receive brought: fresh messages, those that we have already, those that came too late to be ours."""
+
+    fresh: tuple[Message, ...]
+    repeated: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Hide these messages for `visibility_s` from now on."""
+
+    held: tuple[Held, ...]
+    visibility_s: int
+
+
+@dataclass(slots=True)
+class Holds:
+    """The messages of one queue mapping between receive and delete.
+
+    A message that is received again while we have it, because its visibility lapsed or because the queue delivered it
+    twice, is not run a second time: its newer receipt renews the hold.
+    """
+
+    terms: Terms
+    _held: dict[str, Held] = field(default_factory=dict)
+    _renewals: list[tuple[Monotonic, int, tuple[Held, ...]]] = field(default_factory=list)
+    _entries: int = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def admit(self, messages: Sequence[Message], *, now: Monotonic) -> Admission:
+        """Takes what one receive brought."""
+        fresh: list[Message] = []
+        taken: list[Held] = []
+        repeated = late = 0
+        for message in messages:
+            held = self._taken(message, now)
+            known = self._held.get(message.message_id)
+            if held.until <= now:
+                late += 1
+            elif known is None:
+                self._held[message.message_id] = held
+                taken.append(held)
+                fresh.append(message)
+            else:
+                repeated += 1
+                if held.receives > known.receives:
+                    known.receipt, known.receives, known.taken = held.receipt, held.receives, held.taken
+                    known.until, known.renew_at = held.until, held.renew_at
+                    taken.append(known)
+        self._schedule(taken)
+        return Admission(tuple(fresh), repeated, late)
+
+    @property
+    def next_due(self) -> Monotonic | None:
+        """When to ask for `due` again; None while nothing is to be extended."""
+        return self._renewals[0][0] if self._renewals else None
+
+    def due(self, now: Monotonic) -> list[Extend]:
+        """The extensions that are to be made now; tell the result of each by `extended`, `gone` or `postponed`."""
+        by_seconds: dict[int, list[Held]] = {}
+        while self._renewals and self._renewals[0][0] <= now:
+            moment, _, members = heapq.heappop(self._renewals)
+            for held in members:
+                if held.renew_at == moment and self._held.get(held.message_id) is held:
+                    held.renew_at = None
+                    self._plan(held, now, by_seconds)
+        return [Extend(tuple(held), seconds) for seconds, held in by_seconds.items()]
+
+    def extended(self, held: Iterable[Held], *, until: Monotonic) -> None:
+        """These messages are hidden until then."""
+        renewed: list[Held] = []
+        for each in held:
+            each.until = until
+            each.renew_at = self._renew_at(each, self.terms.hold_s) if self.terms.extend else None
+            renewed.append(each)
+        self._schedule(renewed)
+
+    def gone(self, held: Iterable[Held], *, now: Monotonic) -> None:
+        """The receipts of these messages are no longer valid."""
+        for each in held:
+            each.until = min(each.until, now)
+            each.renew_at = None
+
+    def postponed(self, held: Iterable[Held], *, now: Monotonic, wait_s: float) -> None:
+        """These extensions failed; they are due again after a wait, as long as the messages are ours."""
+        again: list[Held] = []
+        for each in held:
+            moment = Monotonic(now + max(wait_s, RENEWAL_S_MIN))
+            each.renew_at = moment if moment < each.until else None
+            again.append(each)
+        self._schedule(again)
+
+    def lapsed(self, message_id: str, *, now: Monotonic) -> bool:
+        """Whether a message may be visible to others."""
+        held = self._held.get(message_id)
+        return held is None or held.until <= now
+
+    def until(self, message_id: str) -> Monotonic | None:
+        """Until when a message is hidden; None for one that we do not have."""
+        held = self._held.get(message_id)
+        return None if held is None else held.until
+
+    def receipt(self, message_id: str) -> str:
+        """The newest receipt of a message that we have."""
+        return self._held[message_id].receipt
+
+    def forget(self, message_id: str) -> None:
+        """The message is deleted or left to its visibility timeout."""
+        self._held.pop(message_id, None)
+
+    def _taken(self, message: Message, now: Monotonic) -> Held:
+        terms = self.terms
+        visibility_s = max(terms.visibility_s, 1)
+        since = message.received if visibility_s >= TRUSTED_S_MIN else now
+        receives = int(message.attributes.get("ApproximateReceiveCount", "1"))
+        until = Monotonic(since + visibility_s)
+        held = Held(message.message_id, message.receipt, receives, since, until)
+        if terms.extend:
+            held.renew_at = self._renew_at(held, visibility_s)
+        elif terms.first_s is not None:
+            held.renew_at = now
+        return held
+
+    def _plan(self, held: Held, now: Monotonic, by_seconds: dict[int, list[Held]]) -> None:
+        wanted_s = self.terms.hold_s if self.terms.extend else self.terms.first_s
+        left_s = VISIBILITY_S_MAX - math.ceil(now - held.taken)
+        if wanted_s is not None and now < held.until and left_s > 0:
+            by_seconds.setdefault(min(wanted_s, left_s), []).append(held)
+
+    @staticmethod
+    def _renew_at(held: Held, seconds: int) -> Monotonic:
+        """A third of the time is left for the call and its repetitions."""
+        return Monotonic(held.until - seconds / 3)
+
+    def _schedule(self, held: Sequence[Held]) -> None:
+        by_moment: dict[Monotonic, list[Held]] = {}
+        for each in held:
+            if each.renew_at is not None:
+                by_moment.setdefault(each.renew_at, []).append(each)
+        for moment, members in by_moment.items():
+            self._entries += 1
+            heapq.heappush(self._renewals, (moment, self._entries, tuple(members)))
