@@ -50,7 +50,7 @@ DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
 AGE_BOUNDS_S = (0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 
 OTHER = "other"
-PORTS = frozenset({"source", "store", "destination", "invoker"})
+PORTS = frozenset({"source", "discovery", "store", "destination", "invoker"})
 ERRORS = frozenset(
     name
     for name, found in vars(errors).items()
@@ -394,7 +394,9 @@ def _lease_moved(figures: MappingFigures, event: LeaseMoved, _now: Epoch) -> Non
     if event.held:
         figures.leases_taken = (figures.leases_taken or 0) + 1
         figures.leases.add(event.shard)
-    else:
+    elif (
+        event.shard in figures.leases
+    ):  # a loss may be noticed twice: by a refused write, by a look at the store
         figures.leases_lost = (figures.leases_lost or 0) + 1
         figures.drop_shard(event.shard)
 

@@ -273,6 +273,13 @@ def test_nothing_of_a_shard_is_shown_after_its_end(end: Event) -> None:
     assert [page.value(name) for name in gauges] == [0] * len(gauges)
 
 
+def test_a_lease_that_is_lost_is_counted_once() -> None:
+    page, lost = Scraped(), LeaseMoved(mapping=MAPPING, shard=SHARD, held=False)
+    page.on(changed(), LeaseMoved(mapping=MAPPING, shard=SHARD, held=True), started(), lost, lost)
+    assert page.value("leases_taken_total") == 1
+    assert page.value("leases_lost_total") == 1
+
+
 def test_a_destination_fails_until_the_batch_is_settled() -> None:
     page = Scraped()
     page.on(changed(), started(), DestinationFailed(mapping=MAPPING, shard=SHARD, reason="", wait_s=1))
