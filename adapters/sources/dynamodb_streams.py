@@ -8,9 +8,9 @@ from typing import Annotated, Any, Protocol
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.aws import Arn, checked_arn, client
 from adapters.pacing import shared_pacer
-from adapters.sources.wire import begun, from_cursor, to_cursor, understood
+from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
@@ -104,7 +104,7 @@ class DynamoStream:
     async def _describe(self, place: Mapping[str, str]) -> JsonObject:
         # AWS allows ten of these a second for the whole account.
         await self._pacer.pace(f"dynamodbstreams DescribeStream {self._region}")
-        with mapped("dynamodbstreams DescribeStream"):
+        with calling("dynamodbstreams DescribeStream"):
             reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place)
         with understood("dynamodbstreams DescribeStream"):
             described: JsonObject = reply["StreamDescription"]
@@ -113,7 +113,7 @@ class DynamoStream:
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
         await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
-        with mapped("dynamodbstreams GetShardIterator", _special(position)):
+        with calling("dynamodbstreams GetShardIterator", _special(position)):
             reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
         with understood("dynamodbstreams GetShardIterator"):
             return to_cursor(reply["ShardIterator"], position.since_ms // _SECOND_MS * _SECOND_MS)
@@ -132,7 +132,7 @@ class DynamoStream:
         since_ms, iterator = from_cursor(cursor)
         await self._pacer.pace(f"dynamodbstreams GetRecords {self._arn} {shard}")
         limit = min(records_max, READ_RECORDS_MAX)
-        with mapped("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
+        with calling("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
             reply = await self._api.get_records(ShardIterator=iterator, Limit=limit)
         with understood("dynamodbstreams GetRecords"):
             read = [_record(each, self._region) for each in reply["Records"]]

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.aws import Arn, checked_arn, client
 from adapters.pacing import shared_pacer
-from adapters.sources.wire import begun, from_cursor, to_cursor, understood
+from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
@@ -92,7 +92,7 @@ class KinesisStream:
         shards: list[Shard] = []
         parameters: dict[str, Any] = {"StreamARN": self._arn}
         for _ in range(PAGES_MAX):
-            with mapped("kinesis ListShards", _TOKEN_EXPIRED):
+            with calling("kinesis ListShards", _TOKEN_EXPIRED):
                 reply = await self._api.list_shards(MaxResults=PAGE_SHARDS, **parameters)
             with understood("kinesis ListShards"):
                 shards += [_shard(each) for each in reply["Shards"]]
@@ -121,7 +121,7 @@ class KinesisStream:
             return to_cursor(await self._iterator(shard, {"ShardIteratorType": "TRIM_HORIZON"}))
         # A moment may lie in AWS's future when this host's clock is ahead; that heals by waiting.
         place = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.since}
-        # botocore sends whole seconds, so the cursor carries the moment and reading drops the rest.
+        # Where a client or a service cuts the moment to its second, what comes too early is dropped while reading.
         return to_cursor(await self._iterator(shard, place, _MOMENT_REFUSED), position.since_ms)
 
     async def _behind(self, shard: ShardId, position: Position) -> Cursor:
@@ -151,7 +151,7 @@ class KinesisStream:
         special: Mapping[str, type[PortError]] = MappingProxyType({}),
     ) -> str:
         await self._pacer.pace(f"kinesis GetShardIterator {self._arn} {shard}")
-        with mapped("kinesis GetShardIterator", special):
+        with calling("kinesis GetShardIterator", special):
             reply = await self._api.get_shard_iterator(StreamARN=self._arn, ShardId=shard, **place)
         with understood("kinesis GetShardIterator"):
             return str(reply["ShardIterator"])
@@ -171,7 +171,7 @@ class KinesisStream:
     async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> JsonObject:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")
         limit = min(records_max, READ_RECORDS_MAX)
-        with mapped("kinesis GetRecords", _ITERATOR_REFUSED):
+        with calling("kinesis GetRecords", _ITERATOR_REFUSED):
             return await self._api.get_records(StreamARN=self._arn, ShardIterator=iterator, Limit=limit)
 
 

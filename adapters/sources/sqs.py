@@ -10,8 +10,8 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, bare, checked_arn, client, mapped
-from adapters.sources.wire import understood
+from adapters.aws import Arn, bare, checked_arn, client
+from adapters.sources.wire import calling, understood
 from poller.errors import PortError, ResourceMissing
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
@@ -108,6 +108,7 @@ class SqsQueue:
         self._clock = clock
         self._arn = Arn.of(arn)
         self._url: str | None = None
+        self._asking = asyncio.Lock()
         self._unanswered: list[_Attempt] = []
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
@@ -147,7 +148,7 @@ class SqsQueue:
         return repeated or _Attempt(str(uuid.uuid4()), messages_max, now)
 
     async def _receive(self, parameters: Mapping[str, Any], sent: Monotonic) -> list[Message]:
-        with self._calling("sqs ReceiveMessage"):
+        with self._on_queue("sqs ReceiveMessage"):
             reply = await self._polls.receive_message(QueueUrl=await self._queue_url(), **parameters)
         with understood("sqs ReceiveMessage"):
             return [_message(each, sent) for each in reply.get("Messages") or ()]
@@ -161,7 +162,7 @@ class SqsQueue:
 
     async def _delete_ten(self, receipts: Sequence[str]) -> list[Undone]:
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        with self._calling("sqs DeleteMessageBatch"):
+        with self._on_queue("sqs DeleteMessageBatch"):
             reply = await self._api.delete_message_batch(QueueUrl=await self._queue_url(), Entries=entries)
         with understood("sqs DeleteMessageBatch"):
             return _undone(receipts, reply)
@@ -182,7 +183,7 @@ class SqsQueue:
             {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": visibility_s}
             for index, receipt in enumerate(receipts)
         ]
-        with self._calling("sqs ChangeMessageVisibilityBatch"):
+        with self._on_queue("sqs ChangeMessageVisibilityBatch"):
             url = await self._queue_url()
             reply = await self._api.change_message_visibility_batch(QueueUrl=url, Entries=entries)
         with understood("sqs ChangeMessageVisibilityBatch"):
@@ -190,7 +191,7 @@ class SqsQueue:
 
     async def describe(self) -> QueueFacts:
         """The queue's own settings; a redrive policy that cannot be read counts as none."""
-        with self._calling("sqs GetQueueAttributes"):
+        with self._on_queue("sqs GetQueueAttributes"):
             # All of them: a standard queue refuses to be asked for FifoQueue by name.
             reply = await self._api.get_queue_attributes(
                 QueueUrl=await self._queue_url(), AttributeNames=["All"]
@@ -204,20 +205,21 @@ class SqsQueue:
             )
 
     async def _queue_url(self) -> str:
-        if self._url is None:
-            with mapped("sqs GetQueueUrl"):
-                reply = await self._api.get_queue_url(
-                    QueueName=self._arn.resource, QueueOwnerAWSAccountId=self._arn.account
-                )
-            with understood("sqs GetQueueUrl"):
-                self._url = str(reply["QueueUrl"])
-        return self._url
+        async with self._asking:
+            if self._url is None:
+                with calling("sqs GetQueueUrl"):
+                    reply = await self._api.get_queue_url(
+                        QueueName=self._arn.resource, QueueOwnerAWSAccountId=self._arn.account
+                    )
+                with understood("sqs GetQueueUrl"):
+                    self._url = str(reply["QueueUrl"])
+            return self._url
 
     @contextmanager
-    def _calling(self, operation: str) -> Iterator[None]:
+    def _on_queue(self, operation: str) -> Iterator[None]:
         """Maps errors; forgets the URL of a queue that is gone, since a new one of its name may have another."""
         try:
-            with mapped(operation):
+            with calling(operation):
                 yield
         except ResourceMissing:
             self._url = None

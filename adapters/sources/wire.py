@@ -1,12 +1,24 @@
-"""Owns what stream sources share: broken answers, and cursors that begin at a moment."""
+"""Owns what sources share: calls, answers that are not as documented, and cursors that begin at a moment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
-from poller.errors import ServiceUnavailable
+from adapters.aws import mapped
+from poller.errors import PortError, ServiceUnavailable
 from poller.records import Cursor, Record
 
 _SCALE_MS = 1000
+
+
+_NOTHING: Mapping[str, type[PortError]] = MappingProxyType({})
+
+
+@contextmanager
+def calling(operation: str, special: Mapping[str, type[PortError]] = _NOTHING) -> Iterator[None]:
+    """Around one call: `mapped`, and `understood` too, since the client's own parser trips over odd answers."""
+    with understood(operation), mapped(operation, special):
+        yield
 
 
 @contextmanager

@@ -1,0 +1,265 @@
+"""Owns facts of the Kinesis source, shown on scripted answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from adapters.aws import client
+from adapters.sources import kinesis
+from poller.errors import (
+    CursorExpired,
+    InvalidConfiguration,
+    PositionTrimmed,
+    ServiceUnavailable,
+)
+from poller.plugins import InstalledPlugins, opened
+from poller.ports import StreamSource
+from poller.records import Cursor, Epoch, KinesisRecord, Page, Position, Shard, ShardId
+from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
+
+pytestmark = pytest.mark.usefixtures("account")
+
+ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
+SHARD = ShardId("shardId-000000000000")
+NUMBER = "49650000000000000000000000000000000000000000000000000002"
+LATER = "49650000000000000000000000000000000000000000000000000009"
+
+
+class Pacer:
+    """Lets everything pass and remembers the keys."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def pace(self, key: str) -> None:
+        self.keys.append(key)
+
+
+@asynccontextmanager
+async def scripted(**script: Sequence[Answer]) -> AsyncIterator[tuple[kinesis.KinesisStream, Service, Pacer]]:
+    """The source over a scripted endpoint."""
+    async with serving(script) as service, environment(service.url) as env:
+        pacer = Pacer()
+        api = await client(env, "kinesis", "eu-west-1")
+        yield kinesis.KinesisStream(api, pacer, arn=ARN), service, pacer
+
+
+def wire(number: str = NUMBER, *, arrived: float = 1767225600.125, data: str = "eyJ0ZW1wIjogMjF9") -> Any:
+    """A record as GetRecords sends it."""
+    return {
+        "SequenceNumber": number,
+        "ApproximateArrivalTimestamp": arrived,
+        "Data": data,
+        "PartitionKey": "device-7",
+        "EncryptionType": "NONE",
+    }
+
+
+def listed(shard: str, *parents: str, end: str | None = None) -> Any:
+    """A shard as ListShards sends it."""
+    names = ("ParentShardId", "AdjacentParentShardId")
+    numbers = {"StartingSequenceNumber": "1"} | ({"EndingSequenceNumber": end} if end else {})
+    keys = {"StartingHashKey": "0", "EndingHashKey": "1"}
+    return {
+        "ShardId": shard,
+        "HashKeyRange": keys,
+        "SequenceNumberRange": numbers,
+        **dict(zip(names, parents, strict=False)),
+    }
+
+
+@on_a_loop
+async def test_a_record_keeps_its_data_as_base64_and_its_time_to_the_millisecond() -> None:
+    answer = ok(Records=[wire(arrived=1767225600.1249998)], NextShardIterator="next", MillisBehindLatest=7)
+    async with scripted(GetRecords=[answer]) as (source, service, pacer):
+        page = await source.read(SHARD, Cursor("0;here"), records_max=10)
+        assert page == Page(
+            [KinesisRecord(NUMBER, "device-7", Epoch(1767225600.125), "eyJ0ZW1wIjogMjF9")],
+            Cursor("0;next"),
+            behind_ms=7,
+        )
+        assert service.asked == [("GetRecords", {"ShardIterator": "here", "Limit": 10, "StreamARN": ARN})]
+        assert pacer.keys == [f"kinesis GetRecords {ARN} {SHARD}"]
+
+
+@on_a_loop
+async def test_a_read_asks_for_no_more_than_aws_gives() -> None:
+    async with scripted(GetRecords=[ok(Records=[])]) as (source, service, _):
+        page = await source.read(SHARD, Cursor("0;here"), records_max=50_000)
+        assert page.cursor is None, "without a next iterator the shard has ended"
+        assert service.parameters("GetRecords")[0]["Limit"] == 10_000
+
+
+@on_a_loop
+async def test_shards_come_from_every_page_and_the_token_goes_alone() -> None:
+    pages = [
+        ok(Shards=[listed("a", end="9"), listed("b", end="9")], NextToken="token"),
+        ok(Shards=[listed("c", "a", "b"), listed("d", "c")]),
+    ]
+    async with scripted(ListShards=pages) as (source, service, _):
+        a, b, c = ShardId("a"), ShardId("b"), ShardId("c")
+        assert list(await source.shards()) == [
+            Shard(a, closed=True),
+            Shard(b, closed=True),
+            Shard(c, (a, b)),
+            Shard(ShardId("d"), (c,)),
+        ]
+        assert service.parameters("ListShards") == [
+            {"StreamARN": ARN, "MaxResults": 1000},
+            {"NextToken": "token", "MaxResults": 1000},
+        ]
+
+
+@on_a_loop
+async def test_a_listing_begins_again_when_its_token_expires() -> None:
+    first, expired = ok(Shards=[listed("a")], NextToken="token"), error("ExpiredNextTokenException")
+    async with scripted(ListShards=[first, expired, ok(Shards=[listed("a")])]) as (source, _, _):
+        assert [shard.shard_id for shard in await source.shards()] == ["a"]
+    async with scripted(ListShards=[first, expired] * 3) as (source, service, _):
+        with pytest.raises(ServiceUnavailable, match="expired 3 times"):
+            await source.shards()
+        assert len(service.asked) == 6
+
+
+@on_a_loop
+async def test_a_start_by_time_drops_what_came_before_it() -> None:
+    since = Position.at(Epoch(1767225600.7))
+    pages = [
+        ok(Records=[wire("1", arrived=1767225600.2)], NextShardIterator="two"),
+        ok(
+            Records=[
+                wire("2", arrived=1767225600.699),
+                wire("3", arrived=1767225600.7),
+                wire("4", arrived=1767225600.6),
+            ],
+            NextShardIterator="three",
+        ),
+    ]
+    async with scripted(GetShardIterator=[ok(ShardIterator="one")], GetRecords=pages) as (source, service, _):
+        cursor = await source.cursor(SHARD, since)
+        (given,) = service.parameters("GetShardIterator")
+        assert (given["ShardIteratorType"], given["Timestamp"]) == ("AT_TIMESTAMP", 1767225600.7)
+        first = await source.read(SHARD, cursor, records_max=10)
+        assert list(first.records) == []
+        assert first.cursor is not None
+        second = await source.read(SHARD, first.cursor, records_max=10)
+        assert [record.sequence_number for record in second.records] == ["3", "4"]
+        assert second.cursor == "0;three"
+
+
+@on_a_loop
+async def test_a_cursor_behind_a_record_that_is_there_costs_one_read() -> None:
+    script = {
+        "GetShardIterator": [ok(ShardIterator="at")],
+        "GetRecords": [ok(Records=[wire(NUMBER)], NextShardIterator="behind")],
+    }
+    async with scripted(**script) as (source, service, _):
+        assert await source.cursor(SHARD, Position.after(NUMBER)) == "0;behind"
+        (asked,) = service.parameters("GetShardIterator")
+        assert asked["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
+        assert asked["StartingSequenceNumber"] == NUMBER
+        assert service.parameters("GetRecords")[0]["Limit"] == 1
+
+
+@on_a_loop
+async def test_a_position_whose_record_is_gone_is_trimmed_though_kinesis_is_silent() -> None:
+    empty = ok(Records=[], NextShardIterator="on", MillisBehindLatest=5000)
+    beyond = ok(Records=[wire(LATER)], NextShardIterator="on", MillisBehindLatest=0)
+    script = {"GetShardIterator": [ok(ShardIterator="at")], "GetRecords": [empty, beyond]}
+    async with scripted(**script) as (source, service, _):
+        with pytest.raises(PositionTrimmed):
+            await source.cursor(SHARD, Position.after(NUMBER))
+        assert service.operations() == ["GetShardIterator", "GetRecords", "GetRecords"]
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [ok(Records=[], NextShardIterator="on", MillisBehindLatest=0)],
+        [ok(Records=[wire(NUMBER)])],
+        [ok(Records=[])],
+        [ok(Records=[], NextShardIterator="on", MillisBehindLatest=9)] * kinesis.PROBES_MAX,
+    ],
+    ids=["at the tip", "last of a closed shard", "closed and empty", "undecided"],
+)
+@on_a_loop
+async def test_a_cursor_is_taken_behind_the_number_where_the_look_says_nothing(reads: list[Answer]) -> None:
+    script = {"GetShardIterator": [ok(ShardIterator="at"), ok(ShardIterator="after")], "GetRecords": reads}
+    async with scripted(**script) as (source, service, _):
+        assert await source.cursor(SHARD, Position.after(NUMBER)) == "0;after"
+        kinds = [given["ShardIteratorType"] for given in service.parameters("GetShardIterator")]
+        assert kinds == ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"]
+
+
+@on_a_loop
+async def test_a_number_of_another_life_of_the_stream_is_trimmed() -> None:
+    async with scripted(GetShardIterator=[error("InvalidArgumentException")]) as (source, _, _):
+        with pytest.raises(PositionTrimmed):
+            await source.cursor(SHARD, Position.after(NUMBER))
+
+
+@on_a_loop
+async def test_a_moment_in_the_future_of_aws_heals_by_waiting() -> None:
+    async with scripted(GetShardIterator=[error("InvalidArgumentException")]) as (source, _, _):
+        with pytest.raises(ServiceUnavailable):
+            await source.cursor(SHARD, Position.at(Epoch(4e9)))
+
+
+@pytest.mark.parametrize("code", ["ExpiredIteratorException", "InvalidArgumentException"])
+@on_a_loop
+async def test_an_iterator_that_is_refused_wants_a_new_cursor(code: str) -> None:
+    async with scripted(GetRecords=[error(code)]) as (source, _, _):
+        with pytest.raises(CursorExpired):
+            await source.read(SHARD, Cursor("0;old"), records_max=10)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(),
+        ok(Records=[{"SequenceNumber": "1"}]),
+        ok(Records=[wire() | {"ApproximateArrivalTimestamp": "x"}]),
+    ],
+    ids=["no records", "a record without data", "a time that is none"],
+)
+@on_a_loop
+async def test_an_answer_that_is_not_as_documented_is_unavailable(answer: Answer) -> None:
+    async with scripted(GetRecords=[answer]) as (source, _, _):
+        with pytest.raises(ServiceUnavailable, match="not as documented"):
+            await source.read(SHARD, Cursor("0;here"), records_max=10)
+
+
+@pytest.mark.parametrize(
+    ("arn", "words"),
+    [
+        (f"{ARN}/consumer/fast:1700000000", "enhanced fan-out consumer, which is not supported"),
+        ("arn:aws:sqs:eu-west-1:111122223333:orders", "is not the ARN of a Kinesis stream; write arn:"),
+        ("orders", "'orders' is not the ARN of a Kinesis stream; write arn:"),
+    ],
+)
+@on_a_loop
+async def test_a_wrong_arn_names_field_value_and_remedy(arn: str, words: str) -> None:
+    async with environment(None) as env:
+        with pytest.raises(InvalidConfiguration) as caught:
+            opened(InstalledPlugins(), "sources", "kinesis", {"arn": arn}, env)
+    (problem,) = caught.value.problems
+    assert problem.startswith("sources kinesis: arn: ")
+    assert words in problem
+    assert arn in problem
+
+
+@on_a_loop
+async def test_two_sources_of_one_daemon_share_client_and_pacer() -> None:
+    async with serving({"GetRecords": [ok(Records=[])] * 2}) as service, environment(service.url) as env:
+        registry = InstalledPlugins()
+        async with (
+            opened(registry, "sources", "kinesis", {"arn": ARN}, env) as one,
+            opened(registry, "sources", "kinesis", {"arn": ARN}, env) as two,
+        ):
+            sources: list[StreamSource] = [one, two]
+            assert one._api is two._api
+            assert one._pacer is two._pacer
+            for source in sources:
+                await source.read(SHARD, Cursor("0;here"), records_max=1)
