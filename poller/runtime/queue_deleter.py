@@ -72,7 +72,7 @@ class Deleter:
     async def last_try(self) -> None:
         """One try at what is left, for a mapping whose grace is over."""
         if self._pending:
-            await self._try(self._take(len(self._pending)))
+            await self._try(list(self._pending))
 
     async def _work(self) -> None:
         while True:
@@ -98,11 +98,15 @@ class Deleter:
 
     async def _delete(self, parcels: Sequence[Parcel]) -> None:
         left = list(parcels)
-        for tries in range(TRIES_MAX):
-            left = await self._try(left)
-            if not left:
-                return
-            await asyncio.sleep(self._scope.parts.port_wait_s(tries))
+        try:
+            for tries in range(TRIES_MAX):
+                left = await self._try(left)
+                if not left:
+                    return
+                await asyncio.sleep(self._scope.parts.port_wait_s(tries))
+        except asyncio.CancelledError:
+            self._pending.extendleft(left)
+            raise
         self._settle(left, done=False)
         self._tell(failed=len(left))
 

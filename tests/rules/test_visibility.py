@@ -1,0 +1,203 @@
+"""Received messages stay ours until their deadline, and no longer."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.records import Message, Monotonic
+from poller.rules.visibility import VISIBILITY_S_MAX, Extend, Held, Holds, Terms
+
+
+def terms(
+    visibility_s: int = 30, *, extend: bool = True, window_s: float = 0.0, timeout_s: float = 30.0
+) -> Terms:
+    return Terms(visibility_s=visibility_s, extend=extend, window_s=window_s, timeout_s=timeout_s)
+
+
+def message(name: str = "m", *, received: float = 0.0, receives: int = 1) -> Message:
+    attributes = {"ApproximateReceiveCount": str(receives)}
+    return Message(name, f"{name}#{receives}", "", attributes, {}, "", Monotonic(received))
+
+
+def at(moment: float) -> Monotonic:
+    return Monotonic(moment)
+
+
+def names(extensions: list[Extend]) -> list[tuple[list[str], int]]:
+    return [([held.message_id for held in each.held], each.visibility_s) for each in extensions]
+
+
+@pytest.mark.parametrize(
+    ("visibility_s", "hold_s"),
+    [(0, 5), (1, 5), (5, 5), (30, 30), (43_200, 43_200), (50_000, 43_200)],
+)
+def test_an_extension_lasts_as_long_as_the_visibility_timeout(visibility_s: int, hold_s: int) -> None:
+    assert terms(visibility_s).hold_s == hold_s
+
+
+@pytest.mark.parametrize(
+    ("visibility_s", "window_s", "timeout_s", "extend", "first_s"),
+    [
+        (30, 0.0, 60.0, False, None),
+        (30, 5.0, 25.0, False, None),
+        (30, 5.0, 26.0, False, 61),
+        (60, 300.0, 900.0, False, 1230),
+        (30, 5.0, 26.0, True, None),
+    ],
+)
+def test_aws_extends_once_when_window_and_timeout_need_it(
+    visibility_s: int, window_s: float, timeout_s: float, extend: bool, first_s: int | None
+) -> None:
+    assert terms(visibility_s, extend=extend, window_s=window_s, timeout_s=timeout_s).first_s == first_s
+
+
+def test_a_message_is_due_when_a_third_of_its_time_is_left() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(1.0))
+    assert holds.next_due == 20.0
+    assert holds.due(at(19.9)) == []
+    assert names(holds.due(at(20.0))) == [(["m"], 30)]
+
+
+def test_an_extended_message_is_due_again() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(20.0))
+    holds.extended(extension.held, until=at(50.0))
+    assert holds.until("m") == 50.0
+    assert holds.next_due == 40.0
+
+
+def test_a_message_is_hidden_for_twelve_hours_at_most() -> None:
+    holds = Holds(terms(VISIBILITY_S_MAX))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(28_800.0))
+    assert extension.visibility_s == VISIBILITY_S_MAX - 28_800
+    holds.extended(extension.held, until=at(43_200.0))
+    assert holds.due(at(43_200.0)) == []
+    assert holds.lapsed("m", now=at(43_200.0))
+
+
+def test_a_deleted_message_is_not_extended() -> None:
+    holds = Holds(terms())
+    holds.admit([message("a"), message("b")], now=at(0.0))
+    holds.forget("a")
+    assert names(holds.due(at(20.0))) == [(["b"], 30)]
+
+
+def test_the_aws_way_extends_once_and_at_once() -> None:
+    holds = Holds(terms(30, extend=False, window_s=10.0, timeout_s=30.0))
+    holds.admit([message()], now=at(0.5))
+    (extension,) = holds.due(at(0.5))
+    assert extension.visibility_s == 70
+    holds.extended(extension.held, until=at(70.5))
+    assert holds.next_due is None
+    assert not holds.lapsed("m", now=at(70.4))
+    assert holds.lapsed("m", now=at(70.5))
+
+
+def test_without_extension_a_message_lapses_with_its_visibility_timeout() -> None:
+    holds = Holds(terms(30, extend=False))
+    holds.admit([message()], now=at(0.0))
+    assert holds.next_due is None
+    assert holds.lapsed("m", now=at(30.0))
+
+
+def test_a_failed_extension_is_due_again_while_the_message_is_ours() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(20.0))
+    holds.postponed(extension.held, now=at(20.5), wait_s=0.1)
+    assert holds.next_due == 21.5
+    (extension,) = holds.due(at(21.5))
+    holds.postponed(extension.held, now=at(29.5), wait_s=5.0)
+    assert holds.next_due is None
+
+
+def test_a_message_whose_receipt_is_gone_has_lapsed() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(20.0))
+    holds.gone(extension.held, now=at(20.1))
+    assert holds.lapsed("m", now=at(20.1))
+    assert holds.due(at(100.0)) == []
+
+
+def test_a_message_that_comes_late_is_not_taken() -> None:
+    holds = Holds(terms(30))
+    admission = holds.admit([message(received=0.0)], now=at(30.0))
+    assert (admission.fresh, admission.late) == ((), 1)
+    assert len(holds) == 0
+
+
+def test_a_very_short_timeout_counts_from_arrival() -> None:
+    holds = Holds(terms(2))
+    assert len(holds.admit([message(received=0.0)], now=at(1.9)).fresh) == 1
+    assert holds.until("m") == 3.9
+
+
+def test_a_repeated_message_renews_the_hold_and_is_not_run_again() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message(receives=1)], now=at(0.0))
+    again = holds.admit([message(receives=2, received=31.0)], now=at(31.0))
+    assert (again.fresh, again.repeated) == ((), 1)
+    assert holds.receipt("m") == "m#2"
+    assert holds.until("m") == 61.0
+
+
+def test_an_older_receipt_renews_nothing() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message(receives=3, received=5.0)], now=at(5.0))
+    holds.admit([message(receives=2, received=6.0)], now=at(6.0))
+    assert holds.receipt("m") == "m#3"
+    assert holds.until("m") == 35.0
+
+
+@dataclass
+class Queue:
+    """When each message really becomes visible."""
+
+    until: dict[str, float]
+
+
+@given(
+    visibility_s=st.integers(3, 120),
+    arrivals=st.lists(st.tuples(st.floats(0, 300), st.floats(0, 2)), min_size=1, max_size=20),
+    latency_s=st.floats(0, 0.5),
+)
+def test_no_message_lapses_while_extensions_go_through(
+    visibility_s: int, arrivals: list[tuple[float, float]], latency_s: float
+) -> None:
+    holds = Holds(terms(visibility_s))
+    queue = Queue({})
+    waiting = sorted((sent, delay, f"m{index}") for index, (sent, delay) in enumerate(arrivals))
+    now = 0.0
+    while now < 600.0:
+        while waiting and waiting[0][0] + waiting[0][1] <= now:
+            sent, delay, name = waiting.pop(0)
+            queue.until[name] = sent + delay + visibility_s
+            holds.admit([message(name, received=sent)], now=at(sent + delay))
+        for extension in holds.due(at(now)):
+            for held in extension.held:
+                assert now < queue.until[held.message_id]
+                queue.until[held.message_id] = now + latency_s + extension.visibility_s
+            holds.extended(extension.held, until=at(now + extension.visibility_s))
+        for name, until in queue.until.items():
+            assert now < until
+            ours = holds.until(name)
+            assert ours is not None
+            assert ours <= until
+        due = holds.next_due
+        arrival = waiting[0][0] + waiting[0][1] if waiting else 600.0
+        now = min(600.0, arrival, due if due is not None else 600.0)
+
+
+def test_holds_of_the_same_moment_are_extended_together() -> None:
+    holds = Holds(terms(30))
+    holds.admit([message("a"), message("b")], now=at(0.0))
+    holds.admit([message("c")], now=at(0.0))
+    extensions = holds.due(at(20.0))
+    assert names(extensions) == [(["a", "b", "c"], 30)]
+    assert all(isinstance(held, Held) for held in extensions[0].held)
