@@ -58,7 +58,10 @@ def complaints(error: ValidationError, *, model: type[BaseModel], layers: Sequen
     lines: list[str] = []
     errors = error.errors(include_url=False)
     for each in errors[:LINES_MAX]:
-        path = tuple(part for part in each["loc"] if part != "[key]")
+        path = each["loc"]
+        if path[-1:] == ("[key]",) and each["type"] not in _UNKNOWN:
+            # Pydantic's mark for the key itself; a setting that is called so is unknown.
+            path = path[:-1]
         if each["type"] == _REFUSED:
             found = each["ctx"]["objections"]
             lines += [_line(path + _path(one.field), one.wrong, one.remedy, layers) for one in found]
