@@ -1,0 +1,203 @@
+"""Owns the daemon as the demo runs it: its configuration, its process, and what it says of itself."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import yaml
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from adapters.demo.emulator import REGION, credentials
+from adapters.demo.functions import JOURNAL, LIFE, CannotProcess, Function
+from adapters.demo.journal import Journal
+from adapters.demo.load import Source
+from adapters.demo.processes import HOST, Running, Unusable, free_port, plain_environment, running
+from adapters.demo.resources import Resources
+from poller.status import DaemonStatus
+
+READY_S_MAX = 30.0
+GRACE_S = 10.0
+ANSWER_S_MAX = 5.0
+TIMEOUT_S = 3
+EVENT_BYTES_MAX = 6 * 1024 * 1024
+LIFE_HEADER = "x-demo-life"
+UUIDS = {
+    source: f"00000000-0000-4000-8000-00000000000{number}" for number, source in enumerate(Source, start=1)
+}
+_KINDS = '["plain", "poison", "stumble"]'
+FILTERS = {
+    Source.ORDERS: f'{{"data": {{"kind": {_KINDS}}}}}',
+    Source.STOCK: f'{{"dynamodb": {{"NewImage": {{"kind": {{"S": {_KINDS}}}}}}}}}',
+    Source.MAILS: f'{{"body": {{"kind": {_KINDS}}}}}',
+}
+
+
+def configuration(
+    resources: Resources, *, endpoint: str, listen: str, store: Path, function_url: str, life: int
+) -> dict[str, Any]:
+    """What the daemon is told; the same names as in a user's file."""
+    python = {"invoker": "python", "timeout_s": TIMEOUT_S}
+    return {
+        "region": REGION,
+        "endpoint_url": endpoint,
+        "listen": listen,
+        "store": f"sqlite://{store}",
+        "functions": {
+            "orders": {**python, "handler": "adapters.demo.functions:orders"},
+            "mails": {**python, "handler": "adapters.demo.functions:mails"},
+            "payments": {**python, "handler": "adapters.demo.functions:payments"},
+            "stock": {
+                "invoker": "http",
+                "url": function_url,
+                "timeout_s": TIMEOUT_S,
+                "headers": {LIFE_HEADER: str(life)},
+            },
+        },
+        "mappings": [mapping(source, resources) for source in Source],
+        "tuning": {"idle_poll_s": 0.25, "grace_s": GRACE_S},
+    }
+
+
+def mapping(source: Source, resources: Resources) -> dict[str, Any]:
+    """One mapping, in AWS's names."""
+    found: dict[str, Any] = {
+        "UUID": UUIDS[source],
+        "FunctionName": source.value,
+        "EventSourceArn": resources.sources[source],
+    }
+    if source in FILTERS:
+        found["FilterCriteria"] = {"Filters": [{"Pattern": FILTERS[source]}]}
+    if source is not Source.ORDERS:
+        found["FunctionResponseTypes"] = ["ReportBatchItemFailures"]
+    if source.stream:
+        found |= {
+            "StartingPosition": "TRIM_HORIZON",
+            "BisectBatchOnFunctionError": True,
+            "MaximumRetryAttempts": 2,
+            "DestinationConfig": {"OnFailure": {"Destination": resources.destination(source)}},
+        }
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A running daemon and where it answers."""
+
+    running: Running
+    url: str
+
+    async def ready(self) -> None:
+        """Returns when every mapping has its parts open; raises Unusable otherwise."""
+        await self.running.answers(f"{self.url}/readyz", READY_S_MAX)
+
+    async def status(self) -> DaemonStatus:
+        """What runs, as `poller status` asks for it; raises Unusable when there is no answer."""
+        return msgspec.json.decode(await self._get("/v1/mappings"), type=DaemonStatus)
+
+    async def figures(self) -> dict[Source, dict[str, float]]:
+        """Counters of each mapping: names without prefix, values of further labels behind a slash."""
+        return counters((await self._get("/metrics")).decode())
+
+    async def _get(self, path: str) -> bytes:
+        limit = aiohttp.ClientTimeout(total=ANSWER_S_MAX)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=limit) as session,
+                session.get(self.url + path) as answer,
+            ):
+                return await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            problem = f"the daemon does not answer {path} ({type(error).__name__})"
+            raise Unusable(f"{problem}\n{self.running.tail()}") from error
+
+
+def counters(page: str) -> dict[Source, dict[str, float]]:
+    """The counters in a page of metrics, by source."""
+    sources = {uuid: source for source, uuid in UUIDS.items()}
+    found: dict[Source, dict[str, float]] = {source: {} for source in Source}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples if family.type == "counter" else ():
+            labels = dict(sample.labels)
+            source = sources.get(labels.pop("mapping", ""))
+            if source is not None and sample.name.endswith("_total"):
+                name = sample.name.removeprefix("poller_").removesuffix("_total")
+                found[source]["/".join((name, *labels.values()))] = sample.value
+    return found
+
+
+class Launcher:
+    """Starts daemons one after the other on the same store; each start is a life of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resources: Resources,
+        *,
+        endpoint: str,
+        function_url: str,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._resources = resources
+        self._endpoint = endpoint
+        self._function_url = function_url
+        self._overrides = overrides or {}
+        self._lives = 0
+
+    @contextmanager
+    def launched(self) -> Iterator[Daemon]:
+        """A daemon's process that is there until the block ends; it need not be ready."""
+        self._lives += 1
+        port = free_port()
+        config = self._folder / "poller.yaml"
+        document = configuration(
+            self._resources,
+            endpoint=self._endpoint,
+            listen=f"{HOST}:{port}",
+            store=self._folder / "state.db",
+            function_url=self._function_url,
+            life=self._lives,
+        )
+        config.write_text(yaml.safe_dump({**document, **self._overrides}, sort_keys=False))
+        own = {JOURNAL: str(journal_path(self._folder)), LIFE: str(self._lives)}
+        env = plain_environment() | credentials() | own
+        command = [sys.executable, "-m", "poller", "run", "--config", str(config)]
+        with running("daemon", command, env, self._folder) as process:
+            yield Daemon(process, f"http://{HOST}:{port}")
+
+
+def journal_path(folder: Path) -> Path:
+    """Where the functions of a demo in `folder` write."""
+    return folder / "journal.jsonl"
+
+
+@asynccontextmanager
+async def function_server(folder: Path) -> AsyncIterator[str]:
+    """Serves the function `stock` as a user would behind HTTP; yields its URL."""
+    journal = Journal(journal_path(folder))
+
+    async def stock(request: web.Request) -> web.Response:
+        function = Function(Source.STOCK, journal, int(request.headers[LIFE_HEADER]))
+        try:
+            answer = function.process(await request.json(), request.headers["x-amzn-requestid"])
+        except CannotProcess as error:
+            return web.json_response({"errorType": type(error).__name__, "errorMessage": str(error)})
+        return web.json_response(answer)
+
+    app = web.Application(client_max_size=EVENT_BYTES_MAX)
+    app.router.add_post("/stock", stock)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, HOST, 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        yield f"http://{HOST}:{port}/stock"
+    finally:
+        await runner.cleanup()

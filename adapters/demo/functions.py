@@ -1,0 +1,128 @@
+"""Owns the demo's functions, written as a user writes them: called with an event and a context.
+
+`stock` is called over HTTP, the others by the daemon itself. Each writes down in a journal what it got, by which the
+account is checked. The environment variable DEMO_JOURNAL names the file, DEMO_LIFE the run of the daemon.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters.demo.journal import Journal, Line
+from adapters.demo.load import Item, Kind, Source
+
+JOURNAL = "DEMO_JOURNAL"
+LIFE = "DEMO_LIFE"
+
+
+class CannotProcess(Exception):
+    """A function's failure."""
+
+
+class Function:
+    """What all four functions share: it processes item by item and writes down what came of it."""
+
+    def __init__(self, source: Source, journal: Journal, life: int) -> None:
+        self._source = source
+        self._journal = journal
+        self._life = life
+
+    def process(self, event: dict[str, Any], request: str) -> Any:
+        """Processes one event; answers with the failed records, or raises CannotProcess (orders)."""
+        items = items_of(self._source, event)
+        self._write(request, items, began=True)
+        bad = next((index for index, item in enumerate(items) if self._fails(item)), None)
+        failed = self._failed(items, bad)
+        self._write(request, items, failed=failed)
+        if self._source is Source.ORDERS and failed:
+            raise CannotProcess(f"cannot process {items[bad or 0].text()}")
+        names = [identifier_of(record) for record in event["Records"]]
+        return {"batchItemFailures": [{"itemIdentifier": names[index]} for index in sorted(failed)]}
+
+    def _failed(self, items: Sequence[Item], bad: int | None) -> frozenset[int]:
+        """What is left undone when the item at `bad` is the first that fails."""
+        if bad is None:
+            return frozenset()
+        match self._source:
+            case Source.ORDERS:
+                return frozenset(range(len(items)))
+            case Source.STOCK:
+                return frozenset(range(bad, len(items)))
+            case Source.MAILS:
+                later = range(bad + 1, len(items))
+                return frozenset({bad, *(index for index in later if self._fails(items[index]))})
+            case Source.PAYMENTS:
+                return self._failed_groups(items, bad)
+
+    def _failed_groups(self, items: Sequence[Item], bad: int) -> frozenset[int]:
+        """In a FIFO queue all that follows a failure in its group is left undone, other groups go on."""
+        stopped = {items[bad].lane}
+        failed = {bad}
+        for index in range(bad + 1, len(items)):
+            item = items[index]
+            if item.lane in stopped or self._fails(item):
+                stopped.add(item.lane)
+                failed.add(index)
+        return frozenset(failed)
+
+    def _fails(self, item: Item) -> bool:
+        return item.kind is Kind.POISON or (item.kind is Kind.STUMBLE and self._journal.first_time(item))
+
+    def _write(
+        self,
+        request: str,
+        items: Sequence[Item],
+        *,
+        began: bool = False,
+        failed: frozenset[int] = frozenset(),
+    ) -> None:
+        self._journal.write(Line(self._source, request, self._life, began, tuple(items), failed))
+
+
+async def orders(event: dict[str, Any], context: Any) -> Any:
+    """Takes orders from the Kinesis stream; an exception fails the whole batch."""
+    return _function(Source.ORDERS).process(event, context.aws_request_id)
+
+
+def mails(event: dict[str, Any], context: Any) -> Any:
+    """Takes mails from the standard queue; reports the failed ones alone."""
+    return _function(Source.MAILS).process(event, context.aws_request_id)
+
+
+def payments(event: dict[str, Any], context: Any) -> Any:
+    """Takes payments from the FIFO queue; a failure stops its group."""
+    return _function(Source.PAYMENTS).process(event, context.aws_request_id)
+
+
+def _function(source: Source) -> Function:
+    return Function(source, Journal(Path(os.environ[JOURNAL])), int(os.environ[LIFE]))
+
+
+def items_of(source: Source, event: dict[str, Any]) -> list[Item]:
+    """The items in an event's records."""
+    return [item_of(source, record) for record in event["Records"]]
+
+
+def item_of(source: Source, record: dict[str, Any]) -> Item:
+    """The item in one record of an event."""
+    match source:
+        case Source.ORDERS:
+            return Item.read(source, base64.b64decode(record["kinesis"]["data"]).decode())
+        case Source.STOCK:
+            image = record["dynamodb"]["NewImage"]
+            fields = {"lane": image["sku"]["S"], "number": image["number"]["N"], "kind": image["kind"]["S"]}
+            return Item.read(source, json.dumps(fields))
+        case Source.MAILS | Source.PAYMENTS:
+            return Item.read(source, record["body"])
+
+
+def identifier_of(record: dict[str, Any]) -> str:
+    """What a function names a failed record by: sequence number or message id."""
+    if "kinesis" in record:
+        return str(record["kinesis"]["sequenceNumber"])
+    if "dynamodb" in record:
+        return str(record["dynamodb"]["SequenceNumber"])
+    return str(record["messageId"])

@@ -1,0 +1,127 @@
+"""Owns the processes that the demo starts: each has its output in a file and is ended by its own id."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+HOST = "127.0.0.1"
+POLL_S = 0.05
+END_S_MAX = 5.0
+"""For a process to end after SIGTERM, before it is killed."""
+ANSWER_S_MAX = 5.0
+TAIL_CHARS = 2000
+
+
+class Unusable(Exception):
+    """Something that the demo needs did not work; the text says what and where its output is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process of ours."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self.process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; negative when a signal ended it."""
+        return self.process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal if it still runs."""
+        self.process.send_signal(number)
+
+    async def ended(self, within_s: float) -> int:
+        """Waits for its end; returns the exit status, raises Unusable when it takes longer."""
+        deadline = time.monotonic() + within_s
+        while (status := self.exit_status) is None:
+            if time.monotonic() > deadline:
+                raise Unusable(f"{self.name} (pid {self.pid}) did not end in {within_s:g} s\n{self.tail()}")
+            await asyncio.sleep(POLL_S)
+        return status
+
+    async def answers(self, url: str, within_s: float) -> None:
+        """Returns when `url` answers 200; raises Unusable when the process ends or time is up."""
+        deadline = time.monotonic() + within_s
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX)) as session:
+            while time.monotonic() < deadline and self.exit_status is None:
+                if await _answers(session, url):
+                    return
+                await asyncio.sleep(POLL_S)
+        raise Unusable(
+            f"{self.name}: {url} did not answer in {within_s:g} s (exit status {self.exit_status})\n{self.tail()}"
+        )
+
+    def tail(self) -> str:
+        """The end of its output."""
+        return f"end of {self.log}:\n{self.log.read_text(errors='replace')[-TAIL_CHARS:]}"
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> Iterator[Running]:
+    """Runs `command` in `folder` until the block ends; its output is appended to NAME.log there."""
+    log = folder / f"{name}.log"
+    with log.open("ab") as output:
+        # A group of its own: what a terminal sends on Ctrl-C reaches us alone, and we end the others in order.
+        process = subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    try:
+        yield Running(name, process, log)
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without what would lead AWS clients or the daemon elsewhere."""
+    away = ("AWS_", "POLLER_", "DEMO_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(away)}
+    proxies = {name for name in kept if name.lower().endswith("_proxy")}
+    return {name: text for name, text in kept.items() if name not in proxies}

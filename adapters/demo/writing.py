@@ -1,0 +1,82 @@
+"""Owns how the load reaches the sources: in order within each lane, lanes beside each other."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import batched
+
+from adapters.demo.emulator import Clients
+from adapters.demo.load import Item, Source, by_lane
+from adapters.demo.processes import Unusable
+from adapters.demo.resources import Resources
+
+MESSAGES_MAX = 10
+"""In one SendMessageBatch, AWS's limit."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What the sources have taken so far: how much of each, and where Kinesis put which item."""
+
+    counts: dict[Source, int] = field(default_factory=lambda: dict.fromkeys(Source, 0))
+    places: dict[tuple[str, int], Item] = field(default_factory=dict)
+    """Shard and sequence number of orders."""
+
+
+class Writer:
+    """Writes items; `pause_s` after each write of a lane spreads the load over time."""
+
+    def __init__(
+        self, clients: Clients, resources: Resources, written: Written, *, pause_s: float = 0.0
+    ) -> None:
+        self._clients = clients
+        self._resources = resources
+        self._written = written
+        self._pause_s = pause_s
+
+    async def write(self, items: Sequence[Item]) -> None:
+        """Writes items of one source; returns when the source has taken all of them."""
+        async with asyncio.TaskGroup() as scope:
+            for lane, its in by_lane(items).items():
+                scope.create_task(self._write_lane(its), name=f"write {lane}")
+
+    async def _write_lane(self, items: Sequence[Item]) -> None:
+        size = 1 if items[0].source.stream else MESSAGES_MAX
+        for some in batched(items, size, strict=False):
+            match items[0].source:
+                case Source.ORDERS:
+                    await self._put_record(some[0])
+                case Source.STOCK:
+                    await self._put_item(some[0])
+                case Source.MAILS | Source.PAYMENTS:
+                    await self._send(some)
+            self._written.counts[items[0].source] += len(some)
+            await asyncio.sleep(self._pause_s)
+
+    async def _put_record(self, item: Item) -> None:
+        answer = await self._clients["kinesis"].put_record(
+            StreamName="orders", PartitionKey=item.lane, Data=item.text().encode()
+        )
+        self._written.places[answer["ShardId"], int(answer["SequenceNumber"])] = item
+
+    async def _put_item(self, item: Item) -> None:
+        fields = {
+            "sku": {"S": item.lane},
+            "number": {"N": str(item.number)},
+            "kind": {"S": item.kind.value},
+        }
+        await self._clients["dynamodb"].put_item(TableName="stock", Item=fields)
+
+    async def _send(self, items: Sequence[Item]) -> None:
+        entries = [self._entry(index, item) for index, item in enumerate(items)]
+        url = self._resources.queues[items[0].source].url
+        answer = await self._clients["sqs"].send_message_batch(QueueUrl=url, Entries=entries)
+        if failed := answer.get("Failed"):
+            raise Unusable(f"{items[0].source}: SendMessageBatch refused {len(failed)} messages: {failed[0]}")
+
+    def _entry(self, index: int, item: Item) -> dict[str, str]:
+        entry = {"Id": str(index), "MessageBody": item.text()}
+        if item.source is Source.PAYMENTS:
+            unique = f"{item.lane}-{item.number}"
+            entry |= {"MessageGroupId": item.lane, "MessageDeduplicationId": unique}
+        return entry
