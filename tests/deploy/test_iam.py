@@ -1,0 +1,134 @@
+"""The policies in deploy/iam grant exactly what the adapters call."""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import botocore.loaders
+import pytest
+from botocore import xform_name
+
+ROOT = Path(__file__).parents[2]
+IAM = ROOT / "deploy" / "iam"
+ACTIONS = {
+    "DeleteMessageBatch": "DeleteMessage",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "Invoke": "InvokeFunction",
+}
+"""Operations that IAM knows by another name."""
+PREFIXES = {"dynamodbstreams": "dynamodb"}
+"""Services whose actions begin with another service's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A use of AWS: the policies that belong to it, and the service that the modules call for it."""
+
+    policies: tuple[str, ...]
+    service: str
+    modules: tuple[str, ...]
+
+
+ROLES = (
+    Role(("source-kinesis",), "kinesis", ("sources/kinesis.py",)),
+    Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
+    Role(("source-sqs",), "sqs", ("sources/sqs.py",)),
+    Role(("destination-sqs",), "sqs", ("destinations/sqs.py",)),
+    Role(("destination-sns",), "sns", ("destinations/sns.py",)),
+    Role(("destination-s3",), "s3", ("destinations/s3.py",)),
+    Role(("invoker-lambda",), "lambda", ("invokers/lambda_api.py",)),
+    Role(
+        ("store-dynamodb", "store-dynamodb-create"),
+        "dynamodb",
+        ("stores/dynamodb.py", "stores/dynamodb_table.py"),
+    ),
+)
+NO_ADAPTERS = {"keys", "trust-irsa", "trust-pod-identity"}
+"""Keys are used by the services themselves; the other two say who may take the role."""
+
+
+def operations(service: str) -> dict[str, str]:
+    """Method name to operation, of botocore's model of a service."""
+    model = botocore.loaders.Loader().load_service_model(service, "service-2")
+    return {xform_name(operation): operation for operation in model["operations"]}
+
+
+def called(tree: ast.AST) -> Iterator[str]:
+    """Names of methods that are called on an object, and words given to `_call`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr
+            if node.func.attr == "_call" and node.args and isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value)
+
+
+def needed(role: Role) -> set[str]:
+    """IAM actions of the operations that the modules call."""
+    known, prefix = operations(role.service), PREFIXES.get(role.service, role.service)
+    trees = [ast.parse((ROOT / "adapters" / module).read_text()) for module in role.modules]
+    found = {known[name] for tree in trees for name in called(tree) if name in known}
+    return {f"{prefix}:{ACTIONS.get(operation, operation)}" for operation in found}
+
+
+def statements(policy: str) -> list[dict[str, Any]]:
+    """The statements of one policy."""
+    document = json.loads((IAM / f"{policy}.json").read_text())
+    assert document["Version"] == "2012-10-17"
+    found: list[dict[str, Any]] = document["Statement"]
+    return found
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """IAM lets a list of one stand as a word."""
+    return [value] if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.policies[0])
+def test_a_policy_grants_exactly_the_calls_that_its_adapter_makes(role: Role) -> None:
+    granted = {
+        action for policy in role.policies for each in statements(policy) for action in listed(each["Action"])
+    }
+    assert granted == needed(role)
+    assert granted
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.policies[0])
+def test_a_policy_names_its_resources(role: Role) -> None:
+    for policy in role.policies:
+        for each in statements(policy):
+            assert each["Effect"] == "Allow"
+            assert all(
+                arn.startswith("arn:aws:") and not arn.endswith(":*:*") for arn in listed(each["Resource"])
+            )
+
+
+def test_every_policy_is_tested() -> None:
+    tested = {policy for role in ROLES for policy in role.policies}
+    assert {path.stem for path in IAM.glob("*.json")} == tested | NO_ADAPTERS
+
+
+def test_every_adapter_that_calls_aws_has_a_policy() -> None:
+    calling = {
+        str(path.relative_to(ROOT / "adapters"))
+        for path in (ROOT / "adapters").glob("*/*.py")
+        if "aws.client(" in path.read_text() or "await client(" in path.read_text()
+    }
+    assert calling <= {module for role in ROLES for module in role.modules}
+    assert calling
+
+
+def test_the_table_in_the_documents_is_that_of_the_policies() -> None:
+    page = (ROOT / "docs" / "iam.md").read_text()
+    for role in ROLES:
+        for policy in role.policies:
+            line = next(line for line in page.splitlines() if f"deploy/iam/{policy}.json" in line)
+            actions = {action for each in statements(policy) for action in listed(each["Action"])}
+            assert all(f"`{action}`" in line for action in actions), policy
+
+
+def test_aws_managed_batch_calls_have_no_action_of_their_own() -> None:
+    known = {**operations("sqs"), **operations("lambda")}
+    assert set(ACTIONS) <= set(known.values())
