@@ -1,0 +1,67 @@
+{{- /* The configuration file: what the user wrote, and what follows from the chart's own values. */ -}}
+{{- define "poller.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "listen" (printf "%s:%d" .Values.bindAddress (int .Values.port)) -}}
+{{- $_ := set $config "store" (include "poller.store" .) -}}
+{{- if .Values.api.existingSecret -}}
+{{- $api := dict -}}
+{{- with .Values.api.accessKeysKey }}{{ $_ := set $api "access_keys_file" (printf "/etc/poller-api/%s" .) }}{{ end -}}
+{{- with .Values.api.tokensKey }}{{ $_ := set $api "tokens_file" (printf "/etc/poller-api/%s" .) }}{{ end -}}
+{{- $_ := set $config "api" (merge $api (default dict .Values.config.api)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{- define "poller.store" -}}
+{{- if eq .Values.store.type "sqlite" -}}
+sqlite:///var/lib/poller/state.db
+{{- else -}}
+{{- $query := list -}}
+{{- if .Values.store.dynamodb.create }}{{ $query = append $query "create=true" }}{{ end -}}
+{{- with .Values.store.dynamodb.region }}{{ $query = append $query (printf "region=%s" .) }}{{ end -}}
+dynamodb://{{ .Values.store.dynamodb.table }}{{ if $query }}?{{ join "&" $query }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{- /* How long a pod may take to end: running invocations get grace_s, the margin is for saving and leaving. */ -}}
+{{- define "poller.terminationGracePeriodSeconds" -}}
+{{- $tuning := default dict .Values.config.tuning -}}
+{{- $grace := default 30 $tuning.grace_s -}}
+{{- if .Values.existingConfigMap }}{{ $grace = .Values.graceSeconds }}{{ end -}}
+{{- addf (ceil (float64 $grace)) .Values.terminationMarginSeconds | int -}}
+{{- end -}}
+
+{{- /* What a schema cannot say well. */ -}}
+{{- define "poller.checks" -}}
+{{- $v := .Values -}}
+{{- if hasKey $v.config "listen" }}
+{{- fail "config.listen: the chart writes it; set bindAddress and port instead" }}
+{{- end }}
+{{- if hasKey $v.config "store" }}
+{{- fail "config.store: the chart writes it; set store.type and store.dynamodb.table or store.sqlite.size instead" }}
+{{- end }}
+{{- if hasKey $v.config "worker" }}
+{{- fail "config.worker: all replicas would have one name; leave it out, and each pod's own name is used" }}
+{{- end }}
+{{- if and $v.existingConfigMap (or $v.config.mappings $v.config.functions) }}
+{{- fail "existingConfigMap: config.functions and config.mappings are set too and would have no effect; remove one of the two" }}
+{{- end }}
+{{- if and $v.existingConfigMap (kindIs "invalid" $v.graceSeconds) }}
+{{- fail "graceSeconds: write the tuning.grace_s of existingConfigMap (30 if it has none); the pods' termination grace period follows from it" }}
+{{- end }}
+{{- if and (not $v.existingConfigMap) (not (kindIs "invalid" $v.graceSeconds)) }}
+{{- fail "graceSeconds: only for existingConfigMap; set config.tuning.grace_s instead" }}
+{{- end }}
+{{- if and $v.api.existingSecret (not $v.api.accessKeysKey) (not $v.api.tokensKey) }}
+{{- fail "api.existingSecret: say which of its keys is which file: api.accessKeysKey, api.tokensKey or both" }}
+{{- end }}
+{{- if and (not $v.api.existingSecret) (or $v.api.accessKeysKey $v.api.tokensKey) }}
+{{- fail "api.accessKeysKey, api.tokensKey: name the Secret that has them: api.existingSecret" }}
+{{- end }}
+{{- if and $v.aws.credentialsSecret $v.serviceAccount.roleArn }}
+{{- fail "aws.credentialsSecret: serviceAccount.roleArn is set too, and the keys would win over the role; remove one of the two" }}
+{{- end }}
+{{- if and $v.serviceAccount.roleArn (not $v.serviceAccount.create) }}
+{{- fail "serviceAccount.roleArn: the service account is not the chart's (serviceAccount.create is false); annotate it yourself with eks.amazonaws.com/role-arn" }}
+{{- end }}
+{{- end -}}
