@@ -15,11 +15,20 @@ from poller.telemetry import MappingChanged, MappingState, Observer
 class Runner(Protocol):
     """A mapping at work: a stream has shards, a queue has lanes and pollers."""
 
-    opened: bool
-    """Whether source and store answered once, so that the mapping is ready."""
-    reason: str
-    """Why it does not get on; empty when it does."""
-    pollers: int | None
+    @property
+    def opened(self) -> bool:
+        """Whether source and store answered once, so that the mapping is ready."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it does not get on; empty when it does."""
+        ...
+
+    @property
+    def pollers(self) -> int | None:
+        """How many pollers a queue runs; None for a stream."""
+        ...
 
     async def run(self) -> None:
         """Until the scope stops."""
