@@ -124,7 +124,13 @@ class Deleter:
             scope.tell_failed(undone, wait_s=0.0)
             return list(parcels)
         refused = {each.receipt: each.lapsed for each in undone}
-        answers = [(each, refused.get(receipt)) for each, receipt in zip(parcels, receipts, strict=True)]
+        answers = [
+            # A message that came anew during the call has a receipt that is worth another try.
+            (each, refused[receipt] and scope.holds.receipt(each.message.message_id) == receipt)
+            if receipt in refused
+            else (each, None)
+            for each, receipt in zip(parcels, receipts, strict=True)
+        ]
         done = [each for each, answer in answers if answer is None]
         gone = [each for each, answer in answers if answer is True]
         self._settle(done, done=True)
