@@ -44,6 +44,10 @@ class StreamSource(Protocol):
         """The next records; raises CursorExpired, and PositionTrimmed when they are gone."""
         ...
 
+    async def retention_s(self) -> float | None:
+        """How long the source keeps records; None when it does not say."""
+        ...
+
 
 class QueueSource(Protocol):
     """One queue. Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""

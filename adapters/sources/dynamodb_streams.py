@@ -46,6 +46,7 @@ def _stream_arn(text: str) -> str:
     form = "the ARN of a DynamoDB stream; write arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
     resource = r"table/[A-Za-z0-9_.-]{3,255}/stream/[0-9TZ:.+-]{1,40}"
     return checked_arn(text, service="dynamodb", resource=resource, form=form)
+RETENTION_S = 24 * 3600.0
 
 
 class DynamoSettings(BaseModel):
@@ -117,6 +118,10 @@ class DynamoStream:
             reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
         with understood("dynamodbstreams GetShardIterator"):
             return to_cursor(reply["ShardIterator"], position.since_ms // _SECOND_MS * _SECOND_MS)
+
+    async def retention_s(self) -> float | None:
+        """DynamoDB keeps stream records for 24 hours, always (spec 5.1)."""
+        return RETENTION_S
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """The next records, at most 1,000; `behind_ms` is None, the service does not say."""

@@ -1,4 +1,4 @@
-"""Owns the Kinesis source: ListShards, GetShardIterator, GetRecords."""
+"""Owns the Kinesis source: ListShards, GetShardIterator, GetRecords, DescribeStreamSummary."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws import Arn, checked_arn, client
 from adapters.pacing import shared_pacer
 from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
-from poller.errors import CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
+from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 from poller.records import (
@@ -56,7 +56,7 @@ class KinesisSettings(BaseModel):
 
 
 class KinesisApi(Protocol):
-    """The three operations, answered as AWS's JSON with data as base64 text and times as numbers."""
+    """The operations, answered as AWS's JSON with data as base64 text and times as numbers."""
 
     async def list_shards(self, **parameters: Any) -> JsonObject:
         """ListShards."""
@@ -68,6 +68,10 @@ class KinesisApi(Protocol):
 
     async def get_records(self, **parameters: Any) -> JsonObject:
         """GetRecords."""
+        ...
+
+    async def describe_stream_summary(self, **parameters: Any) -> JsonObject:
+        """DescribeStreamSummary."""
         ...
 
 
@@ -167,6 +171,16 @@ class KinesisStream:
         following = reply.get("NextShardIterator")
         waiting_ms = 0 if records else since_ms
         return Page(records, None if following is None else to_cursor(following, waiting_ms), behind_ms)
+
+    async def retention_s(self) -> float | None:
+        """The stream's retention period; None when the credentials may not ask for it."""
+        try:
+            with calling("kinesis DescribeStreamSummary"):
+                reply = await self._api.describe_stream_summary(StreamARN=self._arn)
+        except AccessDenied:
+            return None
+        with understood("kinesis DescribeStreamSummary"):
+            return float(reply["StreamDescriptionSummary"]["RetentionPeriodHours"]) * 3600.0
 
     async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> JsonObject:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")

@@ -10,7 +10,6 @@ from poller.records import Ended, Epoch, Invocation, Monotonic, Outcome, ShardId
 from poller.rules import attempts, failures, responses
 from poller.rules.attempts import Advance, Discard, Effect, Invoke, Part, Retry, Split, Wait, Work
 from poller.rules.flow import ShardFlow
-from poller.rules.policies import RetryPolicy
 from poller.rules.responses import Accepted, Deferred, Partial, Reading, Rejected, Verdict
 from poller.runtime.delivery import Delivered, deliver
 from poller.runtime.parts import StreamParts
@@ -63,7 +62,7 @@ class Lane:
         self._parts = parts
         self._stop = stop
         self._on_settled = on_settled
-        self._policy = retry_policy(parts)
+        self._policy = parts.plan.retry
         self._reading = Reading(
             report_failures=parts.plan.retry.report_failures,
             state_required=parts.plan.tumbling_window_s > 0,
@@ -103,6 +102,7 @@ class Lane:
     async def _work_off(self, work: Work) -> None:
         left: Work | None = work
         while left is not None:
+            self._follow_retention()
             step = attempts.step(
                 left,
                 self._policy,
@@ -113,6 +113,11 @@ class Lane:
                 return
             left = await self._carry_out(left, step)
         self._state = "idle"
+
+    def _follow_retention(self) -> None:
+        retention_s = self._parts.retention.seconds
+        if self._policy.retention_s != retention_s:
+            self._policy = replace(self._policy, retention_s=retention_s)
 
     async def _carry_out(self, work: Work, step: attempts.Step) -> Work | None:
         match step:
@@ -336,11 +341,6 @@ class Lane:
             records=_faulty(part) if part is not None and trouble is not None else (),
             records_count=len(part.entries) if part is not None else 0,
         )
-
-
-def retry_policy(parts: StreamParts) -> RetryPolicy:
-    """The mapping's retry policy with what the source says of its retention."""
-    return replace(parts.plan.retry, retention_s=parts.retention_s)
 
 
 def described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:

@@ -1,6 +1,6 @@
 """Owns what a running mapping is made of: its plan, its open ports, and the daemon's clock, chance and observer."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -35,13 +35,20 @@ class Parts:
         return wait_s(self.tuning.port_backoff, tries, self.rng)
 
 
+@dataclass(slots=True)
+class Retention:
+    """How long a source keeps records, as it last said; None when it does not say. Its owner may change it any time."""
+
+    seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamParts(Parts):
-    """A stream mapping's parts; `retention_s` is how long the source keeps records, None when it does not say."""
+    """A stream mapping's parts."""
 
     source: StreamSource
     destination: Destination | None
-    retention_s: float | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,4 +60,4 @@ class QueueParts(Parts):
 
 def common(parts: Parts) -> dict[str, Any]:
     """The fields of `parts` by name, to make the parts of a stream or a queue from."""
-    return {field.name: getattr(parts, field.name) for field in fields(Parts)}
+    return {each.name: getattr(parts, each.name) for each in fields(Parts)}

@@ -42,6 +42,7 @@ class Reading:
     reason: str = ""
     started: bool = False
     losses: int = 0
+    told_at: Position | None = None
 
 
 class ShardRun:
@@ -175,12 +176,14 @@ class ShardRun:
 
     def _lose(self, loss: Loss) -> None:
         """Records that were never read are gone: say so, then go on where the source still has some."""
-        self._tell_lost(loss)
+        if loss is not Loss.TRIMMED or self._may_be_lost():
+            self._tell_lost(loss)
         self._reading.cursor = None
         self._flow.restart_at(Position.horizon())
 
     def _tell_lost(self, loss: Loss) -> None:
         self._reading.losses += 1
+        self._reading.told_at = self._flow.read_to
         self._parts.observer.on(
             RecordsLost(
                 mapping=self._parts.plan.mapping,
@@ -192,11 +195,21 @@ class ShardRun:
 
     def _check_retention(self) -> None:
         """Not every source refuses a position that is older than what it keeps; a loss must not be silent (spec 3)."""
-        as_of, retention_s = self._flow.as_of, self._parts.retention_s
-        if as_of is None or retention_s is None:
-            return
-        if self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S:
+        if self._flow.as_of is not None and self._parts.retention.seconds is not None and self._may_be_lost():
             self._tell_lost(Loss.TRIMMED)
+
+    def _may_be_lost(self) -> bool:
+        """Whether the source may have dropped records behind the position that it has trimmed.
+
+        It cannot where the checkpoint says that everything was settled up to a moment within the retention: the shard was
+        idle. A loss is told once for each place.
+        """
+        if self._reading.told_at == self._flow.read_to:
+            return False
+        as_of, retention_s = self._flow.as_of, self._parts.retention.seconds
+        if as_of is None or retention_s is None:
+            return True
+        return self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S
 
     async def _missing(self, error: ResourceMissing) -> None:
         """The shard or its whole stream is gone. A stream that exists without the shard will never have it again."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from poller.errors import LeaseLost, PortError
 from poller.plan import MappingPlan, SourceKind
-from poller.records import DynamoRecord, KinesisRecord, Lease, MappingRow, Record, ShardId
+from poller.records import DynamoRecord, KinesisRecord, Lease, MappingRow, Monotonic, Record, ShardId
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder, dynamo_view
 from poller.rules.filtering import Filter
 from poller.rules.flow import Matches, ShardFlow, Windowing
@@ -17,6 +17,9 @@ from poller.runtime.shard import ShardRun
 from poller.runtime.stopping import Reason, Stop, wait_until
 from poller.status import LaneStatus, ShardStatus
 from poller.telemetry import LeaseMoved, PortFailed
+
+RETENTION_LOOK_S = 300.0
+"""Between two looks at how long the source keeps records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class StreamMapping:
         self._row: MappingRow | None = None
         self._lineage: Lineage | None = None
         self._matches = matcher(parts)
+        self._retention_due = Monotonic(0.0)
         self.opened = False
         self.reason = ""
         self.pollers: int | None = None
@@ -76,6 +80,7 @@ class StreamMapping:
     async def _discover(self, scope: asyncio.TaskGroup) -> None:
         """One look at the source and the store, and what follows from it."""
         row = await self._registered()
+        await self._look_at_retention()
         shards = await self._parts.source.shards()
         leases = await self._parts.store.leases(row.mapping)
         start = self._parts.plan.start.position(row.fixed)
@@ -100,6 +105,14 @@ class StreamMapping:
             wanted = MappingRow(self._parts.plan.mapping, fixed=self._parts.clock.now())
             self._row = await self._parts.store.create(wanted)
         return self._row
+
+    async def _look_at_retention(self) -> None:
+        """Asks how long the source keeps records, now and then: somebody may extend it to save a blocked shard."""
+        now = self._parts.clock.monotonic()
+        if now < self._retention_due:
+            return
+        self._parts.retention.seconds = await self._parts.source.retention_s()
+        self._retention_due = Monotonic(now + RETENTION_LOOK_S)
 
     async def _seed(self, row: MappingRow, lineage: Lineage) -> None:
         if lineage.seeds:

@@ -63,6 +63,7 @@ class FakeStream:
     reads: list[float] = field(default_factory=list)
     cursors: list[Position] = field(default_factory=list)
     behind_ms: int = 0
+    kept_s: float | None = None
 
     def put(self, *records: Record, shard: ShardId = SHARD) -> None:
         """Adds records."""
@@ -97,7 +98,7 @@ class FakeStream:
         return Page(page, Cursor(str(after)), self.behind_ms)
 
     async def retention_s(self) -> float | None:
-        return None
+        return self.kept_s
 
 
 type Answer = Callable[[list[int]], Outcome]
@@ -173,7 +174,6 @@ def stream_parts(
     tuning: Tuning | None = None,
     max_concurrency: int | None = None,
     worker: str = "worker-1",
-    retention_s: float | None = None,
 ) -> StreamParts:
     """The parts of a stream mapping over these fakes."""
     observer = seen or Seen()
@@ -192,7 +192,6 @@ def stream_parts(
         tuning=tuning or Tuning(),
         source=source,
         destination=destination,
-        retention_s=retention_s,
     )
 
 

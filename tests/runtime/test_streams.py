@@ -168,6 +168,31 @@ def test_a_failing_batch_blocks_its_shard_until_it_is_discarded() -> None:
     assert (discarded.delivered, discarded.condition) == (True, Condition.RETRIES)
 
 
+def test_extending_the_retention_saves_a_blocked_shard() -> None:
+    stream, function, seen = FakeStream(kept_s=86_400.0), FakeFunction(poison(1)), Seen()
+    stream.put(*records(1, age_s=86_000.0))
+
+    async def extend(_: StreamMapping, __: Stop) -> None:
+        await asyncio.sleep(60)
+        stream.kept_s = 7 * 86_400.0
+
+    run_mapping(lambda: stream_parts(stream, function, seen=seen), for_s=3600, during=extend)
+    assert seen.of(Discarded) == []
+    assert len(function.calls) > 100
+
+
+def test_a_trimmed_position_of_a_shard_that_was_idle_is_no_loss() -> None:
+    stream, store, seen = FakeStream(kept_s=86_400.0), MemoryStore(), Seen()
+    stream.put(*records(1))
+    run_mapping(lambda: stream_parts(stream, FakeFunction(), store=store), for_s=20)
+    again = FakeStream(kept_s=86_400.0, trouble=[PositionTrimmed("gone")])
+    again.put(*records(2))
+    function = FakeFunction()
+    run_mapping(lambda: stream_parts(again, function, store=store, seen=seen), for_s=20)
+    assert function.calls == [[2]]
+    assert seen.of(RecordsLost) == []
+
+
 def test_other_shards_go_on_while_one_is_blocked() -> None:
     other = ShardId("shardId-000000000001")
     stream = FakeStream(held={SHARD: [], other: []})
@@ -213,14 +238,12 @@ def test_an_old_record_is_discarded_the_moment_it_gets_too_old() -> None:
 
 
 def test_retention_frees_a_shard_without_a_notice() -> None:
-    stream, function, seen = FakeStream(), FakeFunction(poison(1)), Seen()
+    stream, function, seen = FakeStream(kept_s=86_400.0), FakeFunction(poison(1)), Seen()
     stream.put(*records(1, age_s=86_390.0), *records(2))
     plan = mapping(batch=BatchPolicy(records_max=1))
     destination = FakeDestination()
     run_mapping(
-        lambda: stream_parts(
-            stream, function, plan=plan, destination=destination, seen=seen, retention_s=86_400.0
-        ),
+        lambda: stream_parts(stream, function, plan=plan, destination=destination, seen=seen),
         for_s=60,
     )
     assert destination.notices == []
@@ -559,7 +582,7 @@ def test_status_shows_what_blocks_a_shard() -> None:
 
 def test_a_checkpoint_older_than_the_retention_is_counted_as_lost() -> None:
     store = MemoryStore()
-    first = FakeStream()
+    first = FakeStream(kept_s=86_400.0)
     first.put(*records(1))
     run_mapping(lambda: stream_parts(first, FakeFunction(), store=store), for_s=2)
     seen = Seen()
@@ -567,7 +590,7 @@ def test_a_checkpoint_older_than_the_retention_is_counted_as_lost() -> None:
     async def much_later() -> None:
         await asyncio.sleep(90_000)
         stop = Stop()
-        parts = stream_parts(first, FakeFunction(), store=store, seen=seen, retention_s=86_400.0)
+        parts = stream_parts(first, FakeFunction(), store=store, seen=seen)
         runner = StreamMapping(parts, stop)
         async with asyncio.TaskGroup() as scope:
             scope.create_task(runner.run())

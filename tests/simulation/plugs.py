@@ -35,7 +35,7 @@ from poller.records import (
 from tests.simulation.faults import Line, Port, epoch
 from tests.simulation.functions import Call, Delivery, FakeFunction, read_delivery
 from tests.simulation.queues import Delete, Extend, FakeQueue, Receive
-from tests.simulation.streams import CALLS_PER_S, FakeStream, GetCursor, ListShards, Read
+from tests.simulation.streams import CALLS_PER_S, RETENTION_S, FakeStream, GetCursor, ListShards, Read
 
 LONG_POLL_LOOK_S = 1.0
 """How often a waiting receive looks again for messages that arrived meanwhile."""
@@ -79,6 +79,10 @@ class Witness(Protocol):
 
     def abandoned(self, call: Issued, delivery: Delivery) -> None:
         """The engine gave up waiting for a call, which may have had its effect or not."""
+        ...
+
+    def offers(self, notice: Notice) -> None:
+        """The engine wants to send a notice, which may arrive or not."""
         ...
 
     def notified(self, line: Line, notice: Notice, issued: float) -> None:
@@ -140,6 +144,10 @@ class SimStream:
             return cast("Page", self._apply(Read(shard, cursor, 0 if empty else records_max)))
 
         return await self._call(f"read {shard}", effect)
+
+    async def retention_s(self) -> float | None:
+        """How long the fake keeps records."""
+        return RETENTION_S
 
     def _apply(self, request: ListShards | GetCursor | Read) -> object:
         try:
@@ -274,6 +282,7 @@ class SimDestination:
         """Keeps the notice."""
 
         issued = epoch()
+        self._witness.offers(notice)
 
         def effect() -> None:
             self._notices.append(notice)
