@@ -57,8 +57,7 @@ class Service:
         """Puts messages in now."""
         now = epoch() if _running() else EPOCH_BASE
         letters = [self.queue.send(now, Content(number, keep=keep), group=group) for number in numbers]
-        sent, self._sent = self._sent, asyncio.Event()
-        sent.set()
+        self._changed()
         return letters
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
@@ -93,6 +92,7 @@ class Service:
         del self.refuse_deletes[: len(receipts)]
         left = receipts[len(refused) :]
         undone = self.queue.apply(epoch(), Delete(tuple(left)))
+        self._changed()
         await asyncio.sleep(self.latency_s)
         return [*refused, *cast("Sequence[Undone]", undone)]
 
@@ -101,6 +101,7 @@ class Service:
         self._raise("extend")
         self.extensions.append((seconds(), len(receipts), visibility_s))
         undone = self.queue.apply(epoch(), Extend(tuple(receipts), visibility_s))
+        self._changed()
         return cast("Sequence[Undone]", undone)
 
     async def describe(self) -> QueueFacts:
@@ -116,6 +117,11 @@ class Service:
     def received(self) -> dict[int, int]:
         """How often each message was received."""
         return {each.content.number: each.receives for each in self.queue.letters.values()}
+
+    def _changed(self) -> None:
+        """Waiting receives look again: a message came, or a group is free."""
+        sent, self._sent = self._sent, asyncio.Event()
+        sent.set()
 
     def _raise(self, operation: str) -> None:
         if errors := self.trouble.get(operation):
