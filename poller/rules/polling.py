@@ -9,7 +9,10 @@ from dataclasses import dataclass
 LONG_POLL_S = 20
 """SQS's longest."""
 SHORT_POLL_S = 1
-"""For a function that others need too; as a long poll it still asks all of SQS's servers."""
+"""For a function that others may need soon; as a long poll it still asks all of SQS's servers.
+
+When others wait for a slot already, a poll does not wait at all.
+"""
 PAUSE_S_MAX = 10.0
 """Between short polls that bring nothing."""
 MESSAGES_MAX = 10
@@ -46,7 +49,9 @@ def longest_s(visibility_s: int) -> int:
 
 
 def poll_wait_s(share: Share, *, visibility_s: int) -> int:
-    """Seconds that the next receive may wait for a message."""
+    """Whole seconds that the next receive may wait for a message."""
+    if share.waiting and not share.alone:
+        return 0
     longest = longest_s(visibility_s)
     return longest if share.roomy else min(SHORT_POLL_S, longest)
 
