@@ -1,7 +1,8 @@
 """Owns the daemon as the demo runs it: its configuration, its process, and what it says of itself."""
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.demo.emulator import REGION, credentials
-from adapters.demo.functions import JOURNAL, LIFE, CannotProcess, Function
+from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S, Function
 from adapters.demo.journal import Journal
 from adapters.demo.load import Source
 from adapters.demo.processes import HOST, Running, Unusable, free_port, plain_environment, running
@@ -27,6 +28,7 @@ ANSWER_S_MAX = 5.0
 TIMEOUT_S = 3
 EVENT_BYTES_MAX = 6 * 1024 * 1024
 LIFE_HEADER = "x-demo-life"
+PAUSE_HEADER = "x-demo-pause-s"
 UUIDS = {
     source: f"00000000-0000-4000-8000-00000000000{number}" for number, source in enumerate(Source, start=1)
 }
@@ -39,7 +41,14 @@ FILTERS = {
 
 
 def configuration(
-    resources: Resources, *, endpoint: str, listen: str, store: Path, function_url: str, life: int
+    resources: Resources,
+    *,
+    endpoint: str,
+    listen: str,
+    store: Path,
+    function_url: str,
+    life: int,
+    pause_s: float,
 ) -> dict[str, Any]:
     """What the daemon is told; the same names as in a user's file."""
     python = {"invoker": "python", "timeout_s": TIMEOUT_S}
@@ -56,7 +65,7 @@ def configuration(
                 "invoker": "http",
                 "url": function_url,
                 "timeout_s": TIMEOUT_S,
-                "headers": {LIFE_HEADER: str(life)},
+                "headers": {LIFE_HEADER: str(life), PAUSE_HEADER: str(pause_s)},
             },
         },
         "mappings": [mapping(source, resources) for source in Source],
@@ -134,25 +143,21 @@ def counters(page: str) -> dict[Source, dict[str, float]]:
 class Launcher:
     """Starts daemons one after the other on the same store; each start is a life of its own."""
 
-    def __init__(
-        self,
-        folder: Path,
-        resources: Resources,
-        *,
-        endpoint: str,
-        function_url: str,
-        overrides: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, resources: Resources, *, endpoint: str, function_url: str) -> None:
         self._folder = folder
         self._resources = resources
         self._endpoint = endpoint
         self._function_url = function_url
-        self._overrides = overrides or {}
         self._lives = 0
 
+    @property
+    def journal(self) -> Path:
+        """Where the functions write."""
+        return journal_path(self._folder)
+
     @contextmanager
-    def launched(self) -> Iterator[Daemon]:
-        """A daemon's process that is there until the block ends; it need not be ready."""
+    def launched(self, *, pause_s: float = 0.0) -> Iterator[Daemon]:
+        """A daemon's process that is there until the block ends; it need not be ready. Its functions take `pause_s`."""
         self._lives += 1
         port = free_port()
         config = self._folder / "poller.yaml"
@@ -163,9 +168,10 @@ class Launcher:
             store=self._folder / "state.db",
             function_url=self._function_url,
             life=self._lives,
+            pause_s=pause_s,
         )
-        config.write_text(yaml.safe_dump({**document, **self._overrides}, sort_keys=False))
-        own = {JOURNAL: str(journal_path(self._folder)), LIFE: str(self._lives)}
+        config.write_text(yaml.safe_dump(document, sort_keys=False))
+        own = {JOURNAL: str(journal_path(self._folder)), LIFE: str(self._lives), PAUSE_S: str(pause_s)}
         env = plain_environment() | credentials() | own
         command = [sys.executable, "-m", "poller", "run", "--config", str(config)]
         with running("daemon", command, env, self._folder) as process:
@@ -184,20 +190,16 @@ async def function_server(folder: Path) -> AsyncIterator[str]:
 
     async def stock(request: web.Request) -> web.Response:
         function = Function(Source.STOCK, journal, int(request.headers[LIFE_HEADER]))
-        try:
-            answer = function.process(await request.json(), request.headers["x-amzn-requestid"])
-        except CannotProcess as error:
-            return web.json_response({"errorType": type(error).__name__, "errorMessage": str(error)})
-        return web.json_response(answer)
+        job = function.begin(await request.json(), request.headers["x-amzn-requestid"])
+        await asyncio.sleep(float(request.headers[PAUSE_HEADER]))
+        return web.json_response(function.finish(job))
 
     app = web.Application(client_max_size=EVENT_BYTES_MAX)
     app.router.add_post("/stock", stock)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, HOST, 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        yield f"http://{HOST}:{port}/stock"
+        await web.TCPSite(runner, HOST, 0).start()
+        yield f"http://{HOST}:{runner.addresses[0][1]}/stock"
     finally:
         await runner.cleanup()

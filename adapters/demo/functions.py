@@ -1,13 +1,17 @@
 """Owns the demo's functions, written as a user writes them: called with an event and a context.
 
 `stock` is called over HTTP, the others by the daemon itself. Each writes down in a journal what it got, by which the
-account is checked. The environment variable DEMO_JOURNAL names the file, DEMO_LIFE the run of the daemon.
+account is checked. The environment variable DEMO_JOURNAL names the file, DEMO_LIFE the run of the daemon, DEMO_PAUSE_S how
+long an invocation takes.
 """
 
+import asyncio
 import base64
 import json
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +20,45 @@ from adapters.demo.load import Item, Kind, Source
 
 JOURNAL = "DEMO_JOURNAL"
 LIFE = "DEMO_LIFE"
+PAUSE_S = "DEMO_PAUSE_S"
 
 
 class CannotProcess(Exception):
     """A function's failure."""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An event that a function is at work on."""
+
+    request: str
+    items: tuple[Item, ...]
+    names: tuple[str, ...]
+    """What to call each item in a report."""
+
+
 class Function:
-    """What all four functions share: it processes item by item and writes down what came of it."""
+    """What all four functions share: they go through the items and write down what came of them."""
 
     def __init__(self, source: Source, journal: Journal, life: int) -> None:
         self._source = source
         self._journal = journal
         self._life = life
 
-    def process(self, event: dict[str, Any], request: str) -> Any:
-        """Processes one event; answers with the failed records, or raises CannotProcess (orders)."""
+    def begin(self, event: dict[str, Any], request: str) -> Job:
+        """Takes one event."""
         items = items_of(self._source, event)
-        self._write(request, items, began=True)
-        bad = next((index for index, item in enumerate(items) if self._fails(item)), None)
-        failed = self._failed(items, bad)
-        self._write(request, items, failed=failed)
+        self._journal.write(Line(self._source, request, self._life, True, tuple(items)))
+        return Job(request, tuple(items), tuple(map(identifier_of, event["Records"])))
+
+    def finish(self, job: Job) -> Any:
+        """Answers with the failed records, or raises CannotProcess (orders)."""
+        bad = next((index for index, item in enumerate(job.items) if self._fails(item)), None)
+        failed = self._failed(job.items, bad)
+        self._journal.write(Line(self._source, job.request, self._life, False, job.items, failed))
         if self._source is Source.ORDERS and failed:
-            raise CannotProcess(f"cannot process {items[bad or 0].text()}")
-        names = [identifier_of(record) for record in event["Records"]]
-        return {"batchItemFailures": [{"itemIdentifier": names[index]} for index in sorted(failed)]}
+            raise CannotProcess(f"cannot process {job.items[bad or 0].text()}")
+        return {"batchItemFailures": [{"itemIdentifier": job.names[index]} for index in sorted(failed)]}
 
     def _failed(self, items: Sequence[Item], bad: int | None) -> frozenset[int]:
         """What is left undone when the item at `bad` is the first that fails."""
@@ -71,30 +89,35 @@ class Function:
     def _fails(self, item: Item) -> bool:
         return item.kind is Kind.POISON or (item.kind is Kind.STUMBLE and self._journal.first_time(item))
 
-    def _write(
-        self,
-        request: str,
-        items: Sequence[Item],
-        *,
-        began: bool = False,
-        failed: frozenset[int] = frozenset(),
-    ) -> None:
-        self._journal.write(Line(self._source, request, self._life, began, tuple(items), failed))
-
 
 async def orders(event: dict[str, Any], context: Any) -> Any:
     """Takes orders from the Kinesis stream; an exception fails the whole batch."""
-    return _function(Source.ORDERS).process(event, context.aws_request_id)
+    function = _function(Source.ORDERS)
+    job = function.begin(event, context.aws_request_id)
+    await asyncio.sleep(pause_s())
+    return function.finish(job)
 
 
 def mails(event: dict[str, Any], context: Any) -> Any:
     """Takes mails from the standard queue; reports the failed ones alone."""
-    return _function(Source.MAILS).process(event, context.aws_request_id)
+    return _worked(Source.MAILS, event, context)
 
 
 def payments(event: dict[str, Any], context: Any) -> Any:
     """Takes payments from the FIFO queue; a failure stops its group."""
-    return _function(Source.PAYMENTS).process(event, context.aws_request_id)
+    return _worked(Source.PAYMENTS, event, context)
+
+
+def _worked(source: Source, event: dict[str, Any], context: Any) -> Any:
+    function = _function(source)
+    job = function.begin(event, context.aws_request_id)
+    time.sleep(pause_s())
+    return function.finish(job)
+
+
+def pause_s() -> float:
+    """How long an invocation takes; none in a demo."""
+    return float(os.environ.get(PAUSE_S, "0"))
 
 
 def _function(source: Source) -> Function:

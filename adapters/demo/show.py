@@ -5,7 +5,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -89,7 +88,7 @@ def _progress(evidence: Evidence, written: Written) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("source", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

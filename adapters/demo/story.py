@@ -44,19 +44,13 @@ class Scene:
     reader: Reader
     digger: Gravedigger
 
-    def launcher(self, overrides: Mapping[str, Any] | None = None) -> Launcher:
+    def launcher(self) -> Launcher:
         """What starts daemons on this scene."""
-        return Launcher(
-            self.folder,
-            self.resources,
-            endpoint=self.endpoint,
-            function_url=self.function_url,
-            overrides=overrides,
-        )
+        return Launcher(self.folder, self.resources, endpoint=self.endpoint, function_url=self.function_url)
 
-    def writer(self, *, pause_s: float = 0.0) -> Writer:
+    def writer(self) -> Writer:
         """What writes the load."""
-        return Writer(self.clients, self.resources, self.written, pause_s=pause_s)
+        return Writer(self.clients, self.resources, self.written)
 
     async def look(self) -> None:
         """Takes in what came since the last look."""

@@ -24,24 +24,22 @@ class Written:
 
 
 class Writer:
-    """Writes items; `pause_s` after each write of a lane spreads the load over time."""
+    """Writes items."""
 
-    def __init__(
-        self, clients: Clients, resources: Resources, written: Written, *, pause_s: float = 0.0
-    ) -> None:
+    def __init__(self, clients: Clients, resources: Resources, written: Written) -> None:
         self._clients = clients
         self._resources = resources
         self._written = written
-        self._pause_s = pause_s
 
-    async def write(self, items: Sequence[Item]) -> None:
-        """Writes items of one source; returns when the source has taken all of them."""
+    async def write(self, items: Sequence[Item], *, over_s: float = 0.0) -> None:
+        """Writes items of one source, spread over `over_s`; returns when the source has taken all of them."""
         async with asyncio.TaskGroup() as scope:
             for lane, its in by_lane(items).items():
-                scope.create_task(self._write_lane(its), name=f"write {lane}")
+                scope.create_task(self._write_lane(its, over_s), name=f"write {lane}")
 
-    async def _write_lane(self, items: Sequence[Item]) -> None:
+    async def _write_lane(self, items: Sequence[Item], over_s: float) -> None:
         size = 1 if items[0].source.stream else MESSAGES_MAX
+        pause_s = over_s * size / len(items)
         for some in batched(items, size, strict=False):
             match items[0].source:
                 case Source.ORDERS:
@@ -51,7 +49,7 @@ class Writer:
                 case Source.MAILS | Source.PAYMENTS:
                     await self._send(some)
             self._written.counts[items[0].source] += len(some)
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(pause_s)
 
     async def _put_record(self, item: Item) -> None:
         answer = await self._clients["kinesis"].put_record(
