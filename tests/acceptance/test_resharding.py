@@ -66,12 +66,12 @@ def _client(service: str, url: str) -> Any:
 
 
 def _configuration(
-    folder: Path, kinesis_local: Emulator, ministack: Emulator, port: int, queue_arn: str
+    folder: Path, kinesis_local: Emulator, ministack: Emulator, port: int, *, stream_arn: str, queue_arn: str
 ) -> str:
     def mapping(name: str, lanes: int) -> dict[str, Any]:
         return {
             "FunctionName": name,
-            "EventSourceArn": f"arn:aws:kinesis:{REGION}:000000000000:stream/{STREAM}",
+            "EventSourceArn": stream_arn,
             "StartingPosition": "TRIM_HORIZON",
             "BatchSize": 10,
             "ParallelizationFactor": lanes,
@@ -225,10 +225,14 @@ async def _scenario(folder: Path, kinesis_local: Emulator, ministack: Emulator) 
     async with _client("kinesis", kinesis_local.url) as kinesis, _client("sqs", ministack.url) as sqs:
         await kinesis.create_stream(StreamName=STREAM, ShardCount=2)
         await kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 1})
+        summary = await kinesis.describe_stream_summary(StreamName=STREAM)
+        stream_arn = summary["StreamDescriptionSummary"]["StreamARN"]
         url = (await sqs.create_queue(QueueName=f"failed-{random.randrange(10**9)}"))["QueueUrl"]
         attributes = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         queue_arn = attributes["Attributes"]["QueueArn"]
-        configuration = _configuration(folder, kinesis_local, ministack, port, queue_arn)
+        configuration = _configuration(
+            folder, kinesis_local, ministack, port, stream_arn=stream_arn, queue_arn=queue_arn
+        )
         written = Written()
         async with _daemon(folder, configuration, port) as process:
             async with asyncio.TaskGroup() as work:

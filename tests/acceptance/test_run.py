@@ -1,6 +1,7 @@
 """`poller run` as a process: how it drains, how it is cancelled, what it says of a wrong configuration."""
 
 import asyncio
+import re
 import signal
 import time
 from pathlib import Path
@@ -130,3 +131,20 @@ def test_a_handler_that_is_not_there_is_refused_before_anything_is_read(tmp_path
     assert ended.status == 2
     for part in (str(config), "functions.orders.handler", "nowhere.at_all:orders", "install it"):
         assert part in ended.err
+
+
+def test_the_readme_has_a_configuration_that_works(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (root / "README.md").read_text(), re.M | re.S)
+    config = tmp_path / "mine.yaml"
+    config.write_text(blocks[0])
+    ended = command("check", "--config", str(config), cwd=root / "examples")
+    assert ended.status == 0, ended.err
+    assert len(blocks) == 1
+
+
+def test_every_document_that_the_readme_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    links = re.findall(r"\]\(([^)#:]+)\)", (root / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (root / link).exists()] == []
