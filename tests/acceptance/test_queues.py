@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,9 @@ VISIBILITY_S = 4
 RECEIVES_MAX = 12
 """More than kills may cost a message; the bad one is moved to the dead-letter queue after as many."""
 KILLS = 12
-UP_S = (1.5, 4.0)
+WORKING_S_MAX = 2.5
+"""For how long a daemon works before it is killed."""
+START_S_MAX = 20.0
 SETTLE_S_MAX = 90.0
 LOOK_S = 0.1
 
@@ -41,8 +43,8 @@ class Account:
     """What the journal says, checked line by line."""
 
     path: Path
-    done: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    received: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    done: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     _open: dict[str, tuple[int, set[str]]] = field(default_factory=dict)
     _read: int = 0
@@ -112,7 +114,8 @@ async def _killed(folder: Path, rng: Random) -> None:
             scope.create_task(_feed(sqs, queue, account), name="feeder")
             for _ in range(KILLS):
                 with _daemon(folder) as process:
-                    await _watch(account, rng.uniform(*UP_S))
+                    await _working(account, process)
+                    await _watch(account, rng.uniform(0.0, WORKING_S_MAX))
                     process.signal(signal.SIGKILL)
                     await process.ended(5.0)
                 account.look()
@@ -143,6 +146,15 @@ async def _judge(sqs: Any, queue: str, dead: str, account: Account) -> None:
 def _complete(account: Account) -> bool:
     """Whether every good message was done; those behind the bad one are done once it is in the dead-letter queue."""
     return len(account.done) == GROUPS * EACH - 1
+
+
+async def _working(account: Account, process: Running) -> None:
+    """Returns when the daemon has called its function."""
+    before = account.calls
+    async with asyncio.timeout(START_S_MAX):
+        while account.calls == before:
+            await _watch(account, LOOK_S)
+            assert process.exit_status is None, process.tail()
 
 
 async def _watch(account: Account, for_s: float) -> None:
