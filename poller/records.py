@@ -273,6 +273,19 @@ class Condition(StrEnum):
     """Our own word: the source no longer has the records. Destinations never see it (spec 7.1)."""
 
 
+class MappingState(StrEnum):
+    """State of a mapping, in AWS's words (spec 10.5), and Broken for one that a bug stopped."""
+
+    CREATING = "Creating"
+    ENABLING = "Enabling"
+    ENABLED = "Enabled"
+    DISABLING = "Disabling"
+    DISABLED = "Disabled"
+    UPDATING = "Updating"
+    DELETING = "Deleting"
+    BROKEN = "Broken"
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One discarded batch on its way to an on-failure destination (spec 8).

@@ -10,6 +10,7 @@ from typing import Protocol
 from poller.records import Condition as Condition
 from poller.records import Ended as Ended
 from poller.records import MappingId, Position, ShardId
+from poller.records import MappingState as MappingState
 
 
 class Loss(StrEnum):
@@ -17,19 +18,6 @@ class Loss(StrEnum):
 
     TRIMMED = "trimmed"
     SHARD_GONE = "shard_gone"
-
-
-class MappingState(StrEnum):
-    """State of a mapping, in AWS's words (spec 10.5), and Broken for one that a bug stopped."""
-
-    CREATING = "Creating"
-    ENABLING = "Enabling"
-    ENABLED = "Enabled"
-    DISABLING = "Disabling"
-    DISABLED = "Disabled"
-    UPDATING = "Updating"
-    DELETING = "Deleting"
-    BROKEN = "Broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +229,23 @@ class Pollers:
     pollers: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """The configuration file changed and was taken over (`ok`) or refused; `reason` is empty or one line."""
+
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFailed:
+    """A call to the store that belongs to no mapping failed; `error` is the class name of the exception."""
+
+    error: str
+    reason: str
+    wait_s: float
+
+
 type Event = (
     MappingChanged
     | Polled
@@ -262,6 +267,8 @@ type Event = (
     | PortFailed
     | Capacity
     | Pollers
+    | ConfigurationReloaded
+    | StoreFailed
 )
 
 

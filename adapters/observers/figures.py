@@ -18,6 +18,7 @@ from poller.telemetry import (
     Capacity,
     CheckpointSaved,
     Condition,
+    ConfigurationReloaded,
     Deleted,
     DestinationFailed,
     Discarded,
@@ -38,6 +39,7 @@ from poller.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    StoreFailed,
 )
 
 LINGER_S = 300.0
@@ -223,13 +225,24 @@ class Forgotten:
         self._ids.pop(name, None)
 
 
+@dataclass(slots=True)
+class DaemonFigures:
+    """What belongs to the daemon as a whole; `reloaded_at` is when the configuration was last taken over."""
+
+    reloaded_at: Epoch
+    reload_ok: bool = True
+    reloads: Counter[str] = field(default_factory=lambda: Counter(success=0, failure=0))
+    store_failures: Counter[str] = field(default_factory=Counter)
+
+
 class Figures:
-    """The figures of all mappings and functions."""
+    """The figures of all mappings and functions, and of the daemon itself."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.mappings: dict[MappingId, MappingFigures] = {}
         self.functions: dict[str, CapacityFigures] = {}
+        self.daemon = DaemonFigures(clock.now())
         self._gone = Forgotten(FORGOTTEN_MAX)
         self._gone_functions = Forgotten(FORGOTTEN_MAX)
 
@@ -240,6 +253,10 @@ class Figures:
                 self._capacity(event)
             case MappingChanged():
                 self._changed(event)
+            case ConfigurationReloaded():
+                self._reloaded(event)
+            case StoreFailed():
+                self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
             case _ if event.mapping not in self._gone:
                 figures = self.mappings.get(event.mapping)
                 if figures is None:
@@ -281,6 +298,12 @@ class Figures:
             figures.deleted_at = self._clock.monotonic()
             self.sweep()
         self._drop_function(before)
+
+    def _reloaded(self, event: ConfigurationReloaded) -> None:
+        self.daemon.reloads["success" if event.ok else "failure"] += 1
+        self.daemon.reload_ok = event.ok
+        if event.ok:
+            self.daemon.reloaded_at = self._clock.now()
 
     def _forget(self, mapping: MappingId) -> None:
         figures = self.mappings.pop(mapping)

@@ -22,6 +22,7 @@ from poller.telemetry import (
     Blocked,
     Capacity,
     CheckpointSaved,
+    ConfigurationReloaded,
     Deleted,
     DestinationFailed,
     Discarded,
@@ -41,6 +42,7 @@ from poller.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    StoreFailed,
 )
 
 BLOCKED_TOLD_S = 10.0
@@ -79,6 +81,10 @@ def _lease_level(event: LeaseMoved) -> int:
     return logging.INFO if event.held else logging.WARNING
 
 
+def _reload_level(event: ConfigurationReloaded) -> int:
+    return logging.INFO if event.ok else logging.ERROR
+
+
 LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     MappingChanged: _changed_level,
     Polled: logging.DEBUG,
@@ -100,6 +106,8 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     PortFailed: logging.WARNING,
     Capacity: logging.DEBUG,
     Pollers: logging.INFO,
+    ConfigurationReloaded: _reload_level,
+    StoreFailed: logging.WARNING,
 }
 """At which level each event is logged."""
 
@@ -124,6 +132,8 @@ WORDS: Mapping[type, str] = {
     PortFailed: "port_failed",
     Capacity: "capacity",
     Pollers: "pollers",
+    ConfigurationReloaded: "configuration_reloaded",
+    StoreFailed: "store_failed",
 }
 """What each event is called in the field `event`."""
 
@@ -143,6 +153,8 @@ def _trouble(event: Event) -> Hashable:
             return ("port", event.mapping, event.shard, event.port, event.error)
         case Bisected():
             return ("bisected", event.mapping, event.shard)
+        case StoreFailed():
+            return ("store", event.error)
         case Deleted() | Released() | Pollers():
             return (type(event), event.mapping)
         case _:

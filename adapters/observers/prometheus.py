@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
-from adapters.observers.figures import Figures, Histogram, MappingFigures
+from adapters.observers.figures import DaemonFigures, Figures, Histogram, MappingFigures
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 from poller.records import Epoch, MappingId, Monotonic, ShardId
@@ -226,6 +226,7 @@ class FiguresCollector(Collector):
         yield from (_histogram(shown, mappings) for shown in HISTOGRAMS)
         yield _blocked(mappings)
         yield from _capacity(self._figures)
+        yield from _daemon(self._figures.daemon)
 
 
 def _info(mappings: dict[MappingId, MappingFigures]) -> Metric:
@@ -312,6 +313,35 @@ def _capacity(figures: Figures) -> Iterator[Metric]:
             limit.add_metric((function,), found.limit)
     yield in_flight
     yield limit
+
+
+def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
+    reloads = CounterMetricFamily(
+        "poller_configuration_reloads",
+        "Changes of the configuration file, by what became of them.",
+        labels=("result",),
+    )
+    for result, count in figures.reloads.items():
+        reloads.add_metric((result,), count)
+    yield reloads
+    yield GaugeMetricFamily(
+        "poller_configuration_last_reload_successful",
+        "0 while the configuration file is not what runs, else 1.",
+        value=int(figures.reload_ok),
+    )
+    yield GaugeMetricFamily(
+        "poller_configuration_last_reload_success_timestamp_seconds",
+        "When the configuration was last taken over, epoch seconds.",
+        value=figures.reloaded_at,
+    )
+    failures = CounterMetricFamily(
+        "poller_store_failures",
+        "Failed calls to the store that belong to no mapping, by the class of error.",
+        labels=("error",),
+    )
+    for error, count in figures.store_failures.items():
+        failures.add_metric((error,), count)
+    yield failures
 
 
 class PrometheusObserver:

@@ -10,6 +10,7 @@ from poller.telemetry import (
     Capacity,
     CheckpointSaved,
     Condition,
+    ConfigurationReloaded,
     Deleted,
     DestinationFailed,
     Discarded,
@@ -30,6 +31,7 @@ from poller.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    StoreFailed,
 )
 
 MAPPING = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb01")
@@ -155,4 +157,6 @@ def one_of_each(mapping: MappingId = MAPPING, shard: ShardId = SHARD, number: in
         Pollers(mapping=mapping, pollers=5),
         Capacity(function="orders", in_flight=3, limit=50),
         ShardStopped(mapping=mapping, shard=shard, ended=False),
+        ConfigurationReloaded(ok=False, reason=f"mappings[{number}]: wrong"),
+        StoreFailed(error="ServiceUnavailable", reason=f"no answer {number}", wait_s=1.0),
     ]

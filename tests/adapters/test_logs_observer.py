@@ -191,10 +191,10 @@ def test_a_stopped_shard_is_no_longer_blocked() -> None:
     assert log.words() == ["blocked", "shard_stopped"]
 
 
-def test_at_error_only_losses_and_bugs_are_told() -> None:
+def test_at_error_only_losses_bugs_and_refused_configurations_are_told() -> None:
     log = Told(logging.ERROR)
     log.on(*one_of_each(), FREED)
-    assert log.words() == ["records_lost"]
+    assert log.words() == ["records_lost", "configuration_reloaded"]
 
 
 def test_discarded_batches_are_always_told() -> None:

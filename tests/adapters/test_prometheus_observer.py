@@ -16,6 +16,7 @@ from poller.records import MappingId, Monotonic, Position, ShardId
 from poller.telemetry import (
     Blocked,
     Capacity,
+    ConfigurationReloaded,
     Deleted,
     DestinationFailed,
     Ended,
@@ -31,6 +32,7 @@ from poller.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    StoreFailed,
 )
 from tests.adapters.observing import (
     KINDS,
@@ -87,7 +89,7 @@ def invoked(records: int, attempt: int = 0) -> InvocationStarted:
 
 
 def test_every_event_has_its_way_into_the_figures() -> None:
-    assert APPLY.keys() | {MappingChanged, Capacity} == KINDS
+    assert APPLY.keys() | {MappingChanged, Capacity, ConfigurationReloaded, StoreFailed} == KINDS
 
 
 def test_the_events_of_these_tests_are_of_every_kind() -> None:
@@ -444,3 +446,32 @@ def test_the_document_names_every_metric_and_no_other() -> None:
         line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `poller_")
     ]
     assert {row.split("`")[1] for row in rows} == shown
+
+
+def test_a_refused_configuration_is_counted_and_shows_until_a_good_one_comes() -> None:
+    page = Scraped()
+    started = page.clock.at
+    success = ("poller_configuration_last_reload_success_timestamp_seconds", ())
+    successful = ("poller_configuration_last_reload_successful", ())
+    assert (page.series()[successful], page.series()[success]) == (1, started)
+    page.clock.at += 10
+    page.on(ConfigurationReloaded(ok=False, reason="mappings[0]: wrong"))
+    assert (page.series()[successful], page.series()[success]) == (0, started)
+    page.clock.at += 10
+    page.on(ConfigurationReloaded(ok=True))
+    assert (page.series()[successful], page.series()[success]) == (1, started + 20)
+    counts = [
+        page.series()["poller_configuration_reloads_total", (("result", result),)]
+        for result in ("success", "failure")
+    ]
+    assert counts == [1, 1]
+
+
+def test_failed_calls_to_the_store_are_counted_by_class_of_error() -> None:
+    page = Scraped()
+    page.on(StoreFailed(error="ServiceThrottled", reason="slow down", wait_s=1.0))
+    page.clock.at += 10
+    page.on(StoreFailed(error="Odd", reason="?", wait_s=1.0))
+    counts = page.series()
+    assert counts["poller_store_failures_total", (("error", "ServiceThrottled"),)] == 1
+    assert counts["poller_store_failures_total", (("error", "other"),)] == 1
