@@ -1,0 +1,202 @@
+"""The built image, started as a cluster would: its own user, a read-only root, a memory limit; it works and drains."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters.demo.account import account
+from adapters.demo.daemon import GRACE_S, configuration, journal_path
+from adapters.demo.emulator import credentials
+from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S
+from adapters.demo.load import load
+from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
+from adapters.demo.story import Scene, scene
+
+IMAGE = os.environ.get("IMAGE", "poller") + ":" + os.environ.get("TAG", "0.1.0")
+USER = "65532:65532"
+MEMORY = "256m"
+RECORDS, SEED = 800, 7
+READY_S_MAX = 60.0
+SETTLED_S_MAX = 180.0
+DRAINED_S_MAX = GRACE_S + 15.0
+CALL_S_MAX = 120.0
+CONTAINERS_CONF = """
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+"""For podman without systemd, and under a user limit; a docker engine needs none of it."""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The command that runs containers: docker if its engine answers, else podman."""
+    if (
+        shutil.which("docker")
+        and not subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
+    ):
+        yield ["docker"]
+        return
+    program = shutil.which("podman")
+    assert program, "neither docker nor podman: install podman and runc"
+    (config := tmp_path_factory.mktemp("podman") / "containers.conf").write_text(CONTAINERS_CONF)
+    storage = os.environ.get("STORAGE_DRIVER", "vfs")
+    yield ["env", f"CONTAINERS_CONF={config}", f"STORAGE_DRIVER={storage}", program]
+
+
+def said(engine: list[str], *words: str, entry: str | None = None) -> str:
+    """What a command in a container prints; it has no network."""
+    entries = ["--entrypoint", entry] if entry else []
+    command = [*engine, "run", "--rm", "--network", "none", "--read-only", *entries, IMAGE, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_S_MAX, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_image_says_what_it_is(engine: list[str]) -> None:
+    assert said(engine, "--version").startswith("poller 0.")
+    asked = subprocess.run([*engine, "image", "inspect", IMAGE], capture_output=True, text=True, check=True)
+    (found,) = json.loads(asked.stdout)
+    labels = found["Config"]["Labels"]
+    assert found["Config"]["User"] == USER
+    assert not found["Config"].get("Healthcheck")
+    assert labels["org.opencontainers.image.title"] == "poller"
+    assert {
+        f"org.opencontainers.image.{name}" for name in ("version", "revision", "created", "licenses")
+    } <= labels.keys()
+    print(f"size: {found['Size'] / 1e6:.0f} MB, base included")
+
+
+def test_the_image_has_no_tools_to_build_with(engine: list[str]) -> None:
+    code = "import shutil, importlib.util as u; print([t for t in ('gcc', 'cc', 'make', 'pip', 'uv') if shutil.which(t)], u.find_spec('pip'))"
+    assert said(engine, "-c", code, entry="/opt/poller/bin/python").strip() == "[] None"
+    code = "import hatchling"
+    with pytest.raises(AssertionError, match="No module named 'hatchling'"):
+        said(engine, "-c", code, entry="/opt/poller/bin/python")
+
+
+def test_the_user_can_write_nowhere_but_where_state_belongs(engine: list[str]) -> None:
+    code = "import os; print(os.getuid(), [p for p in ('/', '/app', '/opt/poller', '/etc/poller', '/usr/local') if os.access(p, os.W_OK)])"
+    assert said(engine, "-c", code, entry="/opt/poller/bin/python").strip() == "65532 []"
+
+
+def test_a_container_does_the_demos_load_and_drains_on_sigterm(engine: list[str], tmp_path: Path) -> None:
+    asyncio.run(_works(engine, tmp_path))
+
+
+async def _works(engine: list[str], folder: Path) -> None:
+    async with scene(folder, load(RECORDS, SEED)) as stage:
+        with container(engine, stage, folder) as (process, url):
+            await process.answers(f"{url}/readyz", READY_S_MAX)
+            async with asyncio.TaskGroup() as scope:
+                for source, items in stage.evidence.load.items():
+                    scope.create_task(stage.writer().write(items), name=f"write {source}")
+            await settled(stage, process)
+            limits = facts(engine)
+            process.signal(signal.SIGTERM)
+            assert await process.ended(DRAINED_S_MAX) == 0, process.tail()
+        await stage.look()
+        found = account(stage.evidence)
+        assert not found.problems, found.problems
+        print(f"{RECORDS} records settled, exit status 0; {limits}")
+
+
+async def settled(stage: Scene, process: Running) -> None:
+    """Returns when every record is where it should be; raises TimeoutError otherwise."""
+    async with asyncio.timeout(SETTLED_S_MAX):
+        while not stage.evidence.complete:
+            assert process.exit_status is None, process.tail()
+            await asyncio.sleep(0.3)
+            await stage.look()
+
+
+NAME = f"poller-check-{os.getpid()}"
+
+
+def facts(engine: list[str]) -> Mapping[str, object]:
+    """How the container was started, and what memory it takes, as the engine tells."""
+    asked = subprocess.run([*engine, "inspect", NAME], capture_output=True, text=True, check=True)
+    (found,) = json.loads(asked.stdout)
+    host = found["HostConfig"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Memory"] == 256 * 1024 * 1024
+    assert found["Config"]["User"] == USER
+    pid = found["State"]["Pid"]
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert status["Uid"].split() == ["65532"] * 4
+    assert status["CapEff"].strip() == "0" * 16
+    assert status["NoNewPrivs"].strip() == "1"
+    return {
+        "resident, highest": status["VmHWM"].strip(),
+        "limit": MEMORY,
+        "user": USER,
+        "capabilities": "none",
+    }
+
+
+@contextmanager
+def container(engine: list[str], stage: Scene, folder: Path) -> Iterator[tuple[Running, str]]:
+    """The daemon in a container, as the manifests start it; its functions are the demo's, which are in the image."""
+    listen = f"{HOST}:{free_port()}"
+    document = configuration(
+        stage.resources,
+        endpoint=stage.endpoint,
+        listen=listen,
+        store=Path("/var/lib/poller/state.db"),
+        function_url=stage.function_url,
+        life=1,
+        pause_s=0.0,
+    )
+    (config := folder / "config").mkdir()
+    (config / "poller.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    (state := folder / "state").mkdir()
+    journal = journal_path(folder)
+    journal.touch()
+    for writable in (state, journal):
+        os.chown(writable, 65532, 65532)
+    # Volumes reach the container's user only through folders that it may enter.
+    for each in (folder, *folder.parents[:3]):
+        each.chmod(each.stat().st_mode | 0o011)
+    options = [
+        "--name",
+        NAME,
+        "--network",
+        "host",
+        "--read-only",
+        "--tmpfs",
+        "/tmp:size=64m",
+        "--memory",
+        MEMORY,
+    ]
+    options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    for source, target in (
+        (config, "/etc/poller:ro"),
+        (state, "/var/lib/poller"),
+        (journal, f"/journal/{journal.name}"),
+    ):
+        options += ["--volume", f"{source}:{target}"]
+    for name, value in {
+        **credentials(),
+        JOURNAL: f"/journal/{journal.name}",
+        LIFE: "1",
+        PAUSE_S: "0",
+    }.items():
+        options += ["--env", f"{name}={value}"]
+    try:
+        with running("container", [*engine, "run", *options, IMAGE], plain_environment(), folder) as process:
+            yield process, f"http://{listen}"
+    finally:
+        removal = [*engine, "rm", "--force", NAME]
+        subprocess.run(removal, capture_output=True, timeout=CALL_S_MAX, check=False)
