@@ -25,6 +25,22 @@ PROVISIONED_MAX = 200
 UNLIMITED = -1
 """AWS's word for no limit of retries or age."""
 
+_DEFAULTS: Mapping[str, Any] = {
+    "Enabled": True,
+    "MaximumBatchingWindowInSeconds": 0,
+    "FunctionResponseTypes": [],
+}
+_QUEUE_DEFAULTS: Mapping[str, Any] = {**_DEFAULTS, "BatchSize": BATCH_QUEUE}
+_STREAM_DEFAULTS: Mapping[str, Any] = {
+    **_DEFAULTS,
+    "BatchSize": BATCH_STREAM,
+    "ParallelizationFactor": 1,
+    "MaximumRecordAgeInSeconds": UNLIMITED,
+    "MaximumRetryAttempts": UNLIMITED,
+    "BisectBatchOnFunctionError": False,
+    "TumblingWindowInSeconds": 0,
+    "DestinationConfig": {"OnFailure": {}},
+}
 _WHOLE = re.compile(r"[-+]?\d{1,18}")
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
 _YEAR_9999 = 253_402_300_799
@@ -192,6 +208,32 @@ class FunctionIdentity:
 
     arn: str | None = None
     role: str = ""
+
+
+def as_written(mapping: EventSourceMapping) -> dict[str, Any]:
+    """What was given, in AWS's names and plain JSON values; what is empty and means nothing is left out."""
+    found = mapping.model_dump(mode="json", exclude_none=True, include=set(EventSourceMapping.model_fields))
+    meanings = {
+        "FilterCriteria": bool(mapping.patterns),
+        "DestinationConfig": mapping.destination is not None,
+        "KMSKeyArn": bool(mapping.KMSKeyArn),
+        **{
+            name: bool(found.get(name))
+            for name in ("ScalingConfig", "ProvisionedPollerConfig", "MetricsConfig")
+        },
+    }
+    return {name: value for name, value in found.items() if meanings.get(name, True)}
+
+
+def as_shown(mapping: EventSourceMapping) -> dict[str, Any]:
+    """What was given with every default of spec section 2 filled in, in AWS's names and plain JSON values."""
+    written = as_written(mapping)
+    if source_kind(mapping.EventSourceArn or "") is SourceKind.SQS:
+        provisioned = {"MinimumPollers": PROVISIONED_MIN, "MaximumPollers": PROVISIONED_MAX}
+        pollers = written.get("ProvisionedPollerConfig")
+        more = {"ProvisionedPollerConfig": provisioned | pollers} if pollers else {}
+        return {**_QUEUE_DEFAULTS, **written, **more}
+    return {**_STREAM_DEFAULTS, **written}
 
 
 def source_kind(arn: str) -> SourceKind:

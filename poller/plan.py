@@ -80,13 +80,18 @@ class MappingPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionPlan:
-    """One function: which invoker calls it, with which settings, for how long, how often at once (None: no limit)."""
+    """One function: which invoker calls it, with which settings, for how long, how often at once (None: no limit).
+
+    `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
+    """
 
     name: str
     invoker: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 30.0
     max_concurrency: int | None = None
+    arn: str | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +112,26 @@ class Tuning:
     """Records held per shard beyond the first unsettled one when there are several lanes."""
     port_backoff: Backoff = Backoff(base_s=0.5, cap_s=30.0)
     """For failed calls to sources, destinations and the store."""
+    lease_s: float = 10.0
+    """A worker whose heartbeat stands still for so long is taken for dead, by itself too."""
+    heartbeat_s: float = 1.0
+    """Between two heartbeats, each of which also looks at the other workers'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonPlan:
-    """All that one daemon runs."""
+    """All that one daemon runs.
+
+    `documents` has the mappings' parameters in AWS's names as they were written; `default_invoker` calls functions that
+    are not among `functions`; `on_destination_failure` is the default of mappings made through the API.
+    """
 
     worker: WorkerId
     store: str
     store_settings: Mapping[str, Any] = field(default_factory=dict)
     functions: Mapping[str, FunctionPlan] = field(default_factory=dict)
     mappings: tuple[MappingPlan, ...] = ()
+    documents: Mapping[MappingId, Mapping[str, Any]] = field(default_factory=dict)
+    default_invoker: str = "lambda"
+    on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: Tuning = Tuning()

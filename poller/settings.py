@@ -54,7 +54,7 @@ from poller.fields import (
     uuid_text,
 )
 from poller.files import read_document
-from poller.mapping import EventSourceMapping, Flag, FunctionIdentity, function_arn, plan
+from poller.mapping import EventSourceMapping, Flag, FunctionIdentity, as_written, function_arn, plan
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, OnDestinationFailure, Tuning
 from poller.records import Epoch, MappingId, WorkerId
 from poller.refusals import refusals
@@ -333,6 +333,12 @@ def daemon_plan(settings: Settings) -> DaemonPlan:
         store_settings={"url": settings.store},
         functions=functions,
         mappings=mappings,
+        documents={
+            each.mapping: as_written(mapping)
+            for each, mapping in zip(mappings, settings.mappings, strict=True)
+        },
+        default_invoker=settings.default_invoker,
+        on_destination_failure=settings.on_destination_failure,
         tuning=settings.tuning,
     )
 
@@ -354,4 +360,6 @@ def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> Funct
         settings=dict(entry.model_extra or {}),
         timeout_s=entry.timeout_s,
         max_concurrency=entry.max_concurrency,
+        arn=entry.arn,
+        role=entry.role or "",
     )
