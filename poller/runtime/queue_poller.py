@@ -156,7 +156,8 @@ class QueuePoller:
                     self.progress.state = "gathering"
                     self.progress.letters = tuple(gathering.letters)
                 case Rest(until):
-                    await scope.stop.sleep(until - scope.now)
+                    if await scope.stop.sleep(until - scope.now):
+                        break
                 case Close():
                     break
                 case step:

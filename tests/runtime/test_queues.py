@@ -521,6 +521,20 @@ def test_a_gathering_batch_runs_at_a_stop() -> None:
     assert service.left == []
 
 
+def test_a_stop_in_the_last_part_of_a_window_closes_it() -> None:
+    service, handler = standard(), Handler(takes_s=1.0)
+    service.send(1)
+    mapping = plan(service, batch=BatchPolicy(100, 5.0), scaling=ScalingPolicy(concurrency_max=1))
+
+    async def script(_: QueueMapping, __: Stop) -> None:
+        await asyncio.sleep(1.2)
+        service.send(2)
+        await asyncio.sleep(3.5)
+
+    assert play(parts(service, function_of(handler), mapping), script) == pytest.approx(5.7)
+    assert handler.times == pytest.approx([4.7])
+
+
 def test_a_gathering_batch_is_given_back_when_the_grace_may_not_last() -> None:
     service, handler, seen = standard(120), Handler(), Seen()
     service.send(1, 2)
