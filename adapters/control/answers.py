@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 HANDLE_S = 10.0
 """For reading a request's body and finding the answer."""
@@ -44,9 +45,13 @@ def refusal(status: int, message: str | None = None) -> web.Response:
     return answer({"error": word, "message": message or MESSAGES.get(known, known.phrase)}, status=status)
 
 
-def application(routes: Iterable[web.AbstractRouteDef]) -> web.Application:
-    """The routes with what holds for all of them."""
-    app = web.Application(middlewares=[_timed, _in_json], client_max_size=BODY_BYTES_MAX)
+type Refuse = Callable[[str, int], web.Response]
+"""From a request's path and a status to the answer, in the form of the API that the path belongs to."""
+
+
+def application(routes: Iterable[web.AbstractRouteDef], refuse: Refuse) -> web.Application:
+    """The routes with what holds for all of them; `refuse` words what the web library and the limits refuse."""
+    app = web.Application(middlewares=[_timed(refuse), _in_json(refuse)], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(_with_headers)
     app.add_routes(routes)
     return app
@@ -61,31 +66,39 @@ async def _with_headers(_request: web.Request, response: web.StreamResponse) -> 
 type _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def _timed(request: web.Request, handler: _Handler) -> web.StreamResponse:
+def _timed(refuse: Refuse) -> Middleware:
     """Finds and sends the answer within limits, so that no client holds a connection by being slow."""
-    try:
-        async with asyncio.timeout(HANDLE_S):
-            response = await handler(request)
-    except TimeoutError:
-        response = refusal(HTTPStatus.SERVICE_UNAVAILABLE)
-    try:
-        async with asyncio.timeout(SEND_S):
-            await response.prepare(request)
-            await response.write_eof()
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-    return response
 
-
-@web.middleware
-async def _in_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Gives the errors of the web library the form of ours."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        response = refusal(error.status)
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
+    @web.middleware
+    async def timed(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(HANDLE_S):
+                response = await handler(request)
+        except TimeoutError:
+            response = refuse(request.path, HTTPStatus.SERVICE_UNAVAILABLE)
+        try:
+            async with asyncio.timeout(SEND_S):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
         return response
+
+    return timed
+
+
+def _in_json(refuse: Refuse) -> Middleware:
+    """Gives the errors of the web library the form of ours."""
+
+    @web.middleware
+    async def in_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            response = refuse(request.path, error.status)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+
+    return in_json

@@ -6,7 +6,8 @@ from typing import cast
 
 from aiohttp import web
 
-from adapters.control.answers import HEADERS, refusal
+from adapters.control.answers import HEADERS
+from adapters.control.faults import refused
 
 CONNECTIONS_MAX = 256
 SILENT_S = 20.0
@@ -39,7 +40,7 @@ class Connection(web.RequestHandler):
         """The answer to a request that could not be read, or whose handler raised; closes the connection."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             super().handle_error(request, status, exc, message)
-        response = refusal(status)
+        response = refused(request.path, status)
         response.headers.update(HEADERS)
         response.force_close()
         return response

@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import reads
+from adapters.control import changes, lambda_api, reads
 from adapters.control.answers import application
 from adapters.control.connections import Gate
+from adapters.control.faults import refused
+from adapters.control.guard import Guard, guard
 from adapters.control.settings import OPEN_CHANGES, Address, ServerSettings
+from poller.control import MappingControl, TagControl
 from poller.errors import InvalidConfiguration
 from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
@@ -24,8 +27,9 @@ CLOSE_S = 2.0
 class ControlServer:
     """Serves on a socket that is bound already, so that a taken port is known before anything runs."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, guard: Guard) -> None:
         self._sock = sock
+        self._guard = guard
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
         self.address = Address(host, port)
@@ -35,10 +39,24 @@ class ControlServer:
         await self._ready.wait()
         return self.address
 
-    async def serve(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
-        """Answers requests until cancelled; then running ones get a short time to finish."""
+    async def serve(
+        self,
+        view: StatusView,
+        expositions: Sequence[Exposition],
+        control: MappingControl | None = None,
+        tags: TagControl | None = None,
+    ) -> None:
+        """Answers requests until cancelled; then running ones get a short time to finish.
+
+        Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not there.
+        """
         loop = asyncio.get_running_loop()
-        runner = web.AppRunner(application(reads.routes(view, expositions)), shutdown_timeout=CLOSE_S)
+        table = [
+            *reads.routes(view, expositions),
+            *lambda_api.routes(self._guard, control, tags),
+            *changes.routes(self._guard, control),
+        ]
+        runner = web.AppRunner(application(table, refused), shutdown_timeout=CLOSE_S)
         await runner.setup()
         assert runner.server is not None
         try:
@@ -86,11 +104,12 @@ async def listening(address: Address) -> socket.socket:
 
 
 @asynccontextmanager
-async def open_server(settings: ServerSettings, _env: Environment) -> AsyncIterator[ControlServer]:
-    """A server that has its port; raises InvalidConfiguration if it cannot have it."""
+async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterator[ControlServer]:
+    """A server that has its port; raises InvalidConfiguration if it cannot have it, or if a file of secrets is no good."""
+    allowed = guard(settings.api, env.clock)
     sock = await listening(settings.address)
     with sock:
-        server = ControlServer(sock)
+        server = ControlServer(sock, allowed)
         if settings.api.allow_unauthenticated and not server.address.loopback:
             raise InvalidConfiguration([f"listen: {settings.listen} is {server.address}; api.{OPEN_CHANGES}"])
         yield server

@@ -1,0 +1,166 @@
+"""Owns lists in pages: which mappings a filter matches, and the markers between pages.
+
+A list is in the order of ids. A marker says after which id to go on, so that mappings that come and go in between neither
+repeat nor hide others.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from adapters.control.faults import Denied, Kind
+from adapters.control.targets import first
+from adapters.control.wire import function_of
+from poller.arns import FUNCTION_NAME_CHARS_MAX, FunctionName
+from poller.control import Fault, MappingView, Refused
+from poller.records import MappingId
+
+PAGE_MAX = 100
+ITEMS_MAX = 10_000
+ARN_CHARS_MAX = 10_000
+BAD_MARKER = "The marker is not valid; take it from the NextMarker of an answer."
+MARKER_VERSION = b"1"
+
+# The patterns are those of AWS's API model: its texts show them.
+FUNCTION_PATTERN = (
+    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?"
+    r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
+)
+ARN_PATTERN = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What a list is asked for; `after` is the id behind which the page begins."""
+
+    source_arn: str | None = None
+    function: str | None = None
+    after: str = ""
+    items_max: int = PAGE_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page and the marker of the next, None at the end."""
+
+    views: Sequence[MappingView]
+    marker: str | None
+
+
+def query(target: str) -> Query:
+    """The query of a list request; raises Refused and Denied."""
+    source, function = first(target, "EventSourceArn") or None, first(target, "FunctionName")
+    items = _whole(first(target, "MaxItems"))
+    found = [
+        *_pattern("eventSourceArn", source, ARN_PATTERN, ARN_CHARS_MAX),
+        *_pattern("functionName", function, FUNCTION_PATTERN, FUNCTION_NAME_CHARS_MAX),
+        *_range("maxItems", items),
+    ]
+    if found:
+        raise Refused(Fault.VALIDATION, headed(found))
+    marker = first(target, "Marker")
+    return Query(
+        source_arn=source,
+        function=function,
+        after=_after(marker) if marker else "",
+        items_max=min(items or PAGE_MAX, PAGE_MAX),
+    )
+
+
+def page(views: Iterable[MappingView], asked: Query) -> Page:
+    """The mappings of one page, in the order of their ids."""
+    matching = sorted(
+        (view for view in views if view.mapping > asked.after and matches(view, asked)),
+        key=lambda view: view.mapping,
+    )
+    shown = matching[: asked.items_max]
+    more = len(matching) > len(shown)
+    return Page(shown, marker(shown[-1].mapping) if more else None)
+
+
+def matches(view: MappingView, asked: Query) -> bool:
+    """Whether a mapping passes the filters: the source's ARN exactly, the function with exactly its qualifier (spec 10.4)."""
+    if asked.source_arn is not None and view.parameters.get("EventSourceArn") != asked.source_arn:
+        return False
+    return asked.function is None or _is_function(function_of(view), asked.function)
+
+
+def marker(mapping: MappingId) -> str:
+    """The marker for going on behind a mapping."""
+    content = MARKER_VERSION + mapping.encode()
+    return base64.urlsafe_b64encode(_sum(content) + content).decode().rstrip("=")
+
+
+def headed(constraints: Sequence[str]) -> str:
+    """AWS's text for what the API model forbids."""
+    noun = "error" if len(constraints) == 1 else "errors"
+    return f"{len(constraints)} validation {noun} detected: {'; '.join(constraints)}"
+
+
+def constraint(field: str, value: str, must: str) -> str:
+    """AWS's text for one thing that the API model forbids."""
+    shown = value if len(value) <= FUNCTION_NAME_CHARS_MAX else value[:FUNCTION_NAME_CHARS_MAX] + "…"
+    return f"Value '{shown}' at '{field}' failed to satisfy constraint: Member must {must}"
+
+
+def _is_function(known: FunctionName, asked: str) -> bool:
+    try:
+        name = FunctionName.parse(asked)
+    except ValueError:
+        return False
+    return (
+        known.name == name.name
+        and known.qualifier == name.qualifier
+        and name.account in {"", known.account}
+        and name.region in {"", known.region}
+    )
+
+
+def _after(text: str) -> str:
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        version, mapping = content[4:5], content[5:].decode()
+    except (ValueError, UnicodeError):
+        raise Refused(Fault.PARAMETER, BAD_MARKER) from None
+    if version != MARKER_VERSION or not mapping or content[:4] != _sum(content[4:]):
+        raise Refused(Fault.PARAMETER, BAD_MARKER)
+    return mapping
+
+
+def _sum(content: bytes) -> bytes:
+    """Tells a marker from other text; it keeps no secret."""
+    return binascii.crc32(content).to_bytes(4)
+
+
+def _whole(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}", text, re.ASCII):
+        raise Denied(Kind.SERIALIZATION, "STRING_VALUE can not be converted to an Integer")
+    return int(text)
+
+
+def _range(field: str, value: int | None) -> list[str]:
+    if value is None or 1 <= value <= ITEMS_MAX:
+        return []
+    must = (
+        "have value greater than or equal to 1"
+        if value < 1
+        else f"have value less than or equal to {ITEMS_MAX}"
+    )
+    return [constraint(field, str(value), must)]
+
+
+def _pattern(field: str, value: str | None, pattern: str, chars_max: int) -> list[str]:
+    if value is None:
+        return []
+    found = []
+    if not value:
+        found.append(constraint(field, value, "have length greater than or equal to 1"))
+    if len(value) > chars_max:
+        found.append(constraint(field, value, f"have length less than or equal to {chars_max}"))
+    elif not re.fullmatch(pattern, value, re.ASCII):
+        found.append(constraint(field, value, f"satisfy regular expression pattern: {pattern}"))
+    return found
