@@ -112,8 +112,10 @@ def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now
 
 
 def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> Step:
-    """What to do now: records that are too old go first, then the wait, then the call."""
+    """What to do now: a part that is used up goes, then records that are too old, then comes the wait, then the call."""
     part = work.parts[0]
+    if policy.retries_max is not None and part.failures > policy.retries_max:
+        return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
     for age_max_s, condition in (
         (policy.retention_s, Condition.RETENTION),
         (policy.age_max_s, Condition.AGE),
@@ -121,8 +123,6 @@ def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> St
         if expired := _expired(part, age_max_s, epoch):
             entries = part.entries[:expired]
             return Discard(part, entries, condition, max(1, part.failures), part.request_id, None)
-    if policy.retries_max is not None and part.failures > policy.retries_max:
-        return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
     return Wait(work.resume_at) if now < work.resume_at else Invoke(part)
 
 

@@ -205,6 +205,15 @@ def test_a_record_is_not_expired_at_exactly_its_age() -> None:
     assert isinstance(step(work, policy, now=Monotonic(0), epoch=Epoch(BASE + 60.001)), Discard)
 
 
+def test_used_up_retries_come_before_age() -> None:
+    history = History(RetryPolicy(retries_max=0, age_max_s=60), seconds_per_call=10.0)
+    old, young = entry(1, arrived=BASE - 55), entry(2)
+    history.run(start((old, young), new_id=ids(), now=Monotonic(0)), _poison(1))
+    (discard,) = history.discards
+    assert numbers_of(discard.entries) == [1, 2]
+    assert discard.condition is Condition.RETRIES
+
+
 def test_retention_ends_endless_retries_in_its_own_name() -> None:
     history = History(RetryPolicy(retention_s=3600, age_max_s=None, backoff=Backoff(600, 600)))
     history.run(history.start(1), _poison(1))
