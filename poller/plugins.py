@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from poller.errors import InvalidConfiguration
 from poller.ports import Clock
+from poller.processes import Anonymous, Process
 
 GROUPS = {
     "sources": "poller.sources",
@@ -67,6 +68,7 @@ class Environment:
     endpoint_urls: Mapping[str, str] = field(default_factory=dict)
     """Service name as AWS's clients spell it (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb) to URL."""
     shared: Shared = field(default_factory=Shared)
+    process: Process = field(default_factory=Anonymous)
 
     def endpoint(self, service: str) -> str | None:
         """The URL that settings give for a service; None leaves the choice to the AWS variables."""

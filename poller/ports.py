@@ -4,7 +4,7 @@ A port has at most four methods; who needs less asks for the narrower one.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from poller.records import (
     Checkpoint,
@@ -142,8 +142,31 @@ class CheckpointStore(Protocol):
         """
         ...
 
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes the shard's row with its checkpoint; raises LeaseLost if the stored epoch is not `lease.epoch`.
 
-class Store(MappingStore, LeaseStore, CheckpointStore, Protocol):
+        No error when there is no row.
+        """
+        ...
+
+
+class WorkerStore(Protocol):
+    """Heartbeats of workers. Raises as MappingStore does."""
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        """Writes the worker's row over the one before."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """The rows of all workers that have not retired, the dead among them."""
+        ...
+
+    async def retire(self, worker: WorkerId) -> None:
+        """Removes a worker's row, one's own or a dead one's; no error when there is none."""
+        ...
+
+
+class Store(MappingStore, LeaseStore, CheckpointStore, WorkerStore, Protocol):
     """All that a store does; only the composition root asks for this much."""
 
 
@@ -175,17 +198,13 @@ class Exposition(Protocol):
         ...
 
 
-class WorkerStore(Protocol):
-    """Heartbeats of workers. Raises as MappingStore does."""
+@runtime_checkable
+class FunctionCheck(Protocol):
+    """An invoker that can be asked about functions which no configuration names.
 
-    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
-        """Writes the worker's row over the one before."""
-        ...
+    Raises ServiceThrottled, ServiceUnavailable, AccessDenied.
+    """
 
-    async def workers(self) -> Sequence[WorkerRow]:
-        """The rows of all workers that have not retired, the dead among them."""
-        ...
-
-    async def retire(self, worker: WorkerId) -> None:
-        """Removes a worker's row, one's own or a dead one's; no error when there is none."""
+    async def exists(self, function_arn: str) -> bool:
+        """Whether there is a function with this ARN, the qualifier included."""
         ...

@@ -153,6 +153,21 @@ class DynamoStore:
         except _Refused:
             _superseded(await self._stored(mapping, lease.shard), lease, checkpoint)
 
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        try:
+            await self._call(
+                "delete_item",
+                Key=key(leases_of(mapping), lease.shard),
+                ConditionExpression="#epoch = :epoch",
+                ExpressionAttributeNames={"#epoch": "epoch"},
+                ExpressionAttributeValues={":epoch": {"N": str(lease.epoch)}},
+            )
+        except _Refused as refused:
+            stored = await self._stored(mapping, lease.shard)
+            if stored is not None:
+                raise fencing.lost(stored, lease) from refused
+
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row over the one before."""
         await self._call("put_item", Item=worker_item(WorkerRow(worker, counter, facts)))

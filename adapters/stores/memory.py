@@ -77,6 +77,15 @@ class MemoryStore:
             raise fencing.unsaved(stored, lease, checkpoint)
         self._keep(mapping, replace(stored, checkpoint=checkpoint))
 
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        stored = self._stored(mapping, lease.shard)
+        if stored is None:
+            return
+        if stored.epoch != lease.epoch:
+            raise fencing.lost(stored, lease)
+        del self._leases[mapping][lease.shard]
+
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row over the one before."""
         self._workers[worker] = WorkerRow(worker, counter, copy.deepcopy(dict(facts)))

@@ -38,6 +38,7 @@ _TAKE = "UPDATE leases SET owner = ?, epoch = epoch + 1 WHERE mapping = ? AND sh
 _HELD = "WHERE mapping = ? AND shard = ? AND owner = ? AND epoch = ?"
 _RELEASE = f"UPDATE leases SET owner = NULL {_HELD} RETURNING shard"
 _SAVE = f"UPDATE leases SET position = ?, position_key = ?, memo = ? {_HELD} AND position_key <= ? RETURNING shard"
+_DROP = "DELETE FROM leases WHERE mapping = ? AND shard = ? AND epoch = ? RETURNING shard"
 _BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter, facts = excluded.facts"
 
 
@@ -88,6 +89,10 @@ class SqliteStore:
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
         await self._writer.write(partial(_save, mapping=mapping, lease=lease, checkpoint=checkpoint))
+
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        await self._writer.write(partial(_drop, mapping=mapping, lease=lease))
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row over the one before."""
@@ -152,6 +157,13 @@ async def _save(
     new = (checkpoint.position.encode(), key, checkpoint.memo)
     if not await rows(db, _SAVE, (*new, mapping, lease.shard, lease.owner, lease.epoch, key)):
         raise fencing.unsaved(await _stored(db, mapping, lease.shard), lease, checkpoint)
+
+
+async def _drop(db: aiosqlite.Connection, *, mapping: MappingId, lease: Lease) -> None:
+    if not await rows(db, _DROP, (mapping, lease.shard, lease.epoch)):
+        stored = await _stored(db, mapping, lease.shard)
+        if stored is not None:
+            raise fencing.lost(stored, lease)
 
 
 async def _stored(db: aiosqlite.Connection, mapping: MappingId, shard: ShardId) -> Lease | None:

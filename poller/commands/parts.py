@@ -7,6 +7,7 @@ from typing import Any
 from poller.clock import LoopClock
 from poller.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, Plugin
+from poller.processes import LocalProcess
 from poller.settings import Settings
 
 FAILED = 2
@@ -32,6 +33,7 @@ def environment(settings: Settings) -> Environment:
         region=settings.region,
         endpoint_url=settings.endpoint_url,
         endpoint_urls=settings.endpoint_urls,
+        process=LocalProcess(),
     )
 
 

@@ -375,6 +375,38 @@ async def saves_of_many_shards_at_once_are_all_kept_but_the_refused(opening: Ope
         assert after[::3] == lost
 
 
+async def a_dropped_lease_is_gone_and_may_be_seeded_anew(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        held = await taken(store)
+        await store.save(ORDERS, held, Checkpoint(SHARD_END, MEMO))
+        await seeded(store, TWO)
+        await other.drop(ORDERS, held)
+        await other.drop(ORDERS, held)
+        assert [each.shard for each in await store.leases(ORDERS)] == [TWO]
+        again = replace(lease(), epoch=held.epoch + 1)
+        await store.seed(ORDERS, [again])
+        assert again in await other.leases(ORDERS)
+
+
+async def a_lease_that_somebody_took_since_is_not_dropped(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        held = await taken(store)
+        stolen = await other.take(ORDERS, held, owner=BOB)
+        with pytest.raises(LeaseLost, match="epoch 2"):
+            await store.drop(ORDERS, held)
+        assert await only(store) == stolen
+
+
+async def nothing_is_saved_to_a_dropped_lease(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        held = await taken(store)
+        await other.drop(ORDERS, held)
+        assert not await saved(store, held, Checkpoint(SHARD_END))
+        with pytest.raises(LeaseLost):
+            await store.release(ORDERS, held)
+        assert await store.leases(ORDERS) == []
+
+
 async def a_heartbeat_replaces_the_one_before(opening: Opening) -> None:
     async with opening() as store, opening() as other:
         await store.beat(ANN, 1, facts={"load": 0.25, "version": "1.0"})
@@ -457,6 +489,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_zombie_cannot_checkpoint,
     nothing_is_saved_after_release,
     saves_of_many_shards_at_once_are_all_kept_but_the_refused,
+    a_dropped_lease_is_gone_and_may_be_seeded_anew,
+    a_lease_that_somebody_took_since_is_not_dropped,
+    nothing_is_saved_to_a_dropped_lease,
     a_heartbeat_replaces_the_one_before,
     a_retired_worker_is_not_listed_until_it_beats_again,
 )

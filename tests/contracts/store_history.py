@@ -130,6 +130,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert rung >= row.rung
             row.rung, row.memo = rung, memo
 
+    @rule(door=DOORS, shard=SHARDS, owner=OWNERS, behind=BEHIND)
+    def drop(self, door: int, shard: ShardId, owner: WorkerId, behind: int) -> None:
+        row, held = self._held(shard, owner, behind)
+        try:
+            self.runner.run(self.doors[door].drop(ORDERS, held))
+        except LeaseLost:
+            assert row is not None
+            assert row.epoch != held.epoch
+        else:
+            assert row is None or row.epoch == held.epoch
+            self.rows.pop(shard, None)
+
     @invariant()
     def what_is_stored_is_what_the_model_has(self) -> None:
         wanted = by_shard([row.lease(shard) for shard, row in self.rows.items()])

@@ -358,6 +358,10 @@ class SimStore:
         memo = checkpoint.memo.decode()
         await self._call(f"save {lease.shard} {lease.epoch} {checkpoint.position.encode()} {memo}", effect)
 
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes a shard's row; raises LeaseLost."""
+        await self._call(f"drop {lease.shard}", lambda: at_once(self._store.drop(mapping, lease)))
+
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row."""
         await self._call("beat", lambda: at_once(self._store.beat(worker, counter, facts=facts)))
