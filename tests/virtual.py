@@ -22,6 +22,7 @@ EPOCH_BASE = 1_767_225_600.0
 """Epoch seconds at virtual time 0: 2026-01-01T00:00:00Z."""
 LIMIT_S = 7 * 86_400.0
 STEPS_MAX = 5_000_000
+TIMERS_PER_TURN_MAX = 20_000
 WAITING_SHOWN_MAX = 40
 _TICK_S = 1e-9
 # A context variable, because tasks and callbacks inherit it from whoever starts them, and nothing else tells whose they are.
@@ -44,10 +45,12 @@ class _Selector(selectors.BaseSelector):
         self.limit_s = LIMIT_S
         self.steps_left = STEPS_MAX
         self.sealed = False
+        self.timers_this_turn = 0
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Advances the clock by `timeout`; raises Deadlock for None and LimitPassed at the limits."""
+        self.timers_this_turn = 0
         if timeout is None:
             raise Deadlock(f"every task waits at {self.now_s} s and no timer is armed")
         self.steps_left -= 1
@@ -159,7 +162,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_at[*Ts](
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As asyncio's, but for frozen scopes."""
+        """As asyncio's, but for frozen scopes; raises LimitPassed in a task that spins without ever waiting."""
+        self.virtual.timers_this_turn += 1
+        if self.virtual.timers_this_turn > TIMERS_PER_TURN_MAX:
+            raise LimitPassed(f"a task spins at {self.time()} s: it arms timers and never waits")
         scope = _scope_of(context)
         if not scope:
             return super().call_at(when, callback, *args, context=context)

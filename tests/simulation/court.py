@@ -62,6 +62,8 @@ class Court:
         self.streams: dict[MappingId, StreamChecks] = {}
         self.queues: dict[MappingId, QueueChecks] = {}
         self.holders = Holders()
+        self.known: set[tuple[str, MappingId, ShardId]] = set()
+        """Leases that a worker knows that it took; the reply to a take may have been lost."""
         self._marks = marks
         self._history = history
         self._functions = functions
@@ -126,12 +128,18 @@ class Court:
         if plan.mapping in self.streams:
             self.streams[plan.mapping].abandoned(call.invocation.request_id, delivery)
 
+    def offers(self, notice: Notice) -> None:
+        """The engine wants to send a notice."""
+        with self._judging():
+            self.streams[notice.mapping].offered(notice)
+
     def notified(self, line: Line, notice: Notice, issued: float) -> None:
         """The destination has a notice."""
         with self._judging():
             self._not_told(line, notice.mapping, notice.shard, at=issued)
-            self.streams[notice.mapping].notified(notice, epoch())
             self._marks.saw("notice")
+            if self._holds(line, notice.mapping, notice.shard):
+                self.streams[notice.mapping].notified(notice, epoch())
 
     def creates(self, row: MappingRow) -> None:
         """The store has a mapping's row."""
@@ -170,19 +178,23 @@ class Court:
         with self._judging():
             self._mark(event)
             match event:
+                case LeaseMoved(held=True):
+                    self.known.add((line.name, event.mapping, event.shard))
                 case LeaseMoved(held=False):
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
-                case Discarded():
+                case Discarded() if self._holds(line, event.mapping, event.shard):
                     self.streams[event.mapping].dropped(event, epoch())
                 case MappingChanged(state=MappingState.BROKEN):
                     raise Violation("bug", f"{event.mapping} is broken: {event.reason}")
 
     def unsettled(self) -> list[str]:
-        """What still has to be done, one line a mapping."""
+        """What still has to be done, one line each."""
         lines = []
         for mapping, checks in self.streams.items():
             if left := checks.unsettled():
                 lines.append(f"{mapping}: {len(left)} records from {left[0].sequence} {left[0].content}")
+            elif behind := checks.behind():
+                lines.append(f"{mapping}: the checkpoints of {behind}")
         for mapping, queue in self.queues.items():
             if waiting := queue.unsettled():
                 lines.append(f"{mapping}: {len(waiting)} messages from {waiting[0]}")

@@ -44,6 +44,8 @@ class QueueChecks:
         """Messages were handed out; a message comes again only if it was tried, or if something else went wrong."""
         for message in messages:
             before = self._handed.get(message.message_id)
+            if before is not None and self.queue.letters[message.message_id].early:
+                continue
             if before is not None and healthy and before.worker == worker:
                 self._not_wasted(message, before)
             self._handed[message.message_id] = Handed(worker)
@@ -55,15 +57,16 @@ class QueueChecks:
 
     def begins(self, flight: Flight, letters: Sequence[Letter]) -> None:
         """A batch is handed to the function."""
+        others = list(self.flights.values())
+        self.flights[flight.number] = flight
         for letter in letters:
             if self.plan.filters and not letter.content.keep:
                 raise Violation("filter", f"{letter.message_id} was delivered, no filter matches it")
             self._handed[letter.message_id].invoked = True
-        self._one_per_group(flight, letters)
+        self._one_per_group(flight, others)
         self._in_group_order(letters)
-        self._within_cap(flight)
+        self._within_cap(flight, others)
         self._mark_repeats(letters)
-        self.flights[flight.number] = flight
 
     def ends(self, flight: Flight, outcome: Outcome | None) -> None:
         """The worker has the outcome, or never will."""
@@ -110,8 +113,8 @@ class QueueChecks:
             return
         raise Violation("receive", f"{message.message_id} came again and was never tried")
 
-    def _one_per_group(self, flight: Flight, letters: Sequence[Letter]) -> None:
-        for other in self.flights.values():
+    def _one_per_group(self, flight: Flight, others: Sequence[Flight]) -> None:
+        for other in others:
             shared = other.domains & flight.domains
             if shared and not self._overtaken(other):
                 raise Violation("one per group", f"{names(sorted(shared))} in flight twice")
@@ -144,9 +147,9 @@ class QueueChecks:
     def _due(self, letter: Letter) -> bool:
         return letter.content.keep or not self.plan.filters
 
-    def _within_cap(self, flight: Flight) -> None:
+    def _within_cap(self, flight: Flight, others: Sequence[Flight]) -> None:
         cap = self.plan.scaling.concurrency_max
-        busy = sum(1 for each in self.flights.values() if each.worker == flight.worker)
+        busy = sum(1 for each in others if each.worker == flight.worker)
         if cap is not None and busy >= cap:
             raise Violation("cap", f"{busy + 1} batches of {self.plan.source_arn}, at most {cap}")
 

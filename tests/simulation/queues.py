@@ -45,6 +45,8 @@ class Letter:
     visible_at: float = 0.0
     receipt: str = ""
     first_received: float = 0.0
+    early: bool = False
+    """Whether it was last handed out while it was hidden: a duplicate delivery."""
     deleted: bool = False
     redriven: bool = False
 
@@ -139,6 +141,7 @@ class FakeQueue:
         return True
 
     def _hand_out(self, now: float, letter: Letter) -> Message:
+        letter.early = letter.receives > 0 and letter.visible_at > now
         letter.receives += 1
         letter.receipt = f"{letter.message_id}#{letter.receives}"
         letter.visible_at = now + self.facts.visibility_timeout_s

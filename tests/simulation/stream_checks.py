@@ -42,7 +42,7 @@ class StreamChecks:
     discarded: set[int] = field(default_factory=set)
     saved: dict[ShardId, Checkpoint] = field(default_factory=dict)
     flights: dict[int, Flight] = field(default_factory=dict)
-    _given_up: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
+    _offered: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
     _failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _rows: dict[str, _Row] = field(default_factory=dict)
     _places: dict[int, tuple[ShardId, Held]] = field(default_factory=dict)
@@ -73,15 +73,16 @@ class StreamChecks:
 
     def begins(self, flight: Flight, shard: ShardId, records: Sequence[Held], tenure: Tenure | None) -> None:
         """A batch is handed to the function."""
+        others = [each for each in self.flights.values() if each.by_right]
+        self.flights[flight.number] = flight
         self._wanted(shard, records)
         if flight.by_right:
             self._after_parents(shard, "invoked")
-            self._alone(flight, shard)
+            self._alone(flight, shard, others)
             self._in_order(shard, records)
             if tenure is not None:
                 self._once_each(tenure, shard, records)
             self._mark_lineage(shard)
-        self.flights[flight.number] = flight
 
     def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
         """The worker has the outcome, or never will."""
@@ -101,6 +102,13 @@ class StreamChecks:
         """The engine gave up waiting for a call, which counts as a failure of all its records."""
         if delivery.records:
             self._failed[request_id] = tuple(int(each.identifier) for each in delivery.records)
+
+    def offered(self, notice: Notice) -> None:
+        """The engine wants to send a notice: these are the records that it may drop when it cannot."""
+        sequences = [int(each.identifier) for each in read_delivery(notice.payload).records]
+        if sequences:
+            key = str(sequences[0]), str(sequences[-1]), len(sequences)
+            self._offered[key] = frozenset(sequences)
 
     def notified(self, notice: Notice, now: float) -> None:
         """The destination has a notice: its records are given up, if that was right."""
@@ -153,12 +161,12 @@ class StreamChecks:
 
     def _give_up(self, records: Sequence[Held]) -> None:
         sequences = [each.sequence for each in records]
-        self._given_up[str(sequences[0]), str(sequences[-1]), len(sequences)] = frozenset(sequences)
         self.discarded.update(sequences)
         self.settled.update(sequences)
 
     def _covered(self, shard: ShardId) -> bool:
-        wanted = [held for held in self.stream.shards[shard].records if self._required(held)]
+        records = self.stream.shards[shard].records
+        wanted = [held for held in records if self._required(held) and not self._trimmed(held)]
         if not wanted:
             return True
         saved = self.saved.get(shard)
@@ -221,8 +229,7 @@ class StreamChecks:
     def _has_siblings(self, parent: ShardId) -> bool:
         return sum(parent in state.parents for state in self.stream.shards.values()) == 2
 
-    def _alone(self, flight: Flight, shard: ShardId) -> None:
-        others = [each for each in self.flights.values() if each.by_right]
+    def _alone(self, flight: Flight, shard: ShardId, others: Sequence[Flight]) -> None:
         both = [each for each in others if each.domains & flight.domains]
         if both:
             raise Violation("one in flight", f"{names(sorted(both[0].domains & flight.domains))} twice")
@@ -267,10 +274,6 @@ class StreamChecks:
     def _rightly_discarded(
         self, records: Sequence[Held], condition: Condition, now: float, *, request_id: str | None
     ) -> None:
-        if any(not self._due(each) and each.sequence not in self.discarded for each in records):
-            settled = [each.sequence for each in records if each.sequence in self.settled]
-            if settled and condition is Condition.RETRIES:
-                raise Violation("discard", f"{names(settled)} were settled already")
         match condition:
             case Condition.AGE:
                 self._old_enough(records, now)
@@ -298,10 +301,9 @@ class StreamChecks:
             for held in self.stream.shards[event.shard].records
             if int(event.first) <= held.sequence <= int(event.last)
         ]
-        # A notice whose reply was lost is in the destination, and the engine does not know.
-        noticed = self._given_up.get((event.first, event.last, event.records))
-        if noticed is not None:
-            return [held for held in inside if held.sequence in noticed]
+        offered = self._offered.get((event.first, event.last, event.records))
+        if offered is not None:
+            return [held for held in inside if held.sequence in offered]
         failed = [each for each in self._failed.values() if str(each[0]) == event.first]
         exact = [each for each in failed if str(each[-1]) == event.last and len(each) == event.records]
         if exact:

@@ -96,6 +96,18 @@ def test_turning_without_waiting_is_an_error() -> None:
         run_virtual(main(), steps_max=1000)
 
 
+def test_a_task_that_arms_timers_and_never_waits_is_an_error() -> None:
+    async def main() -> None:
+        done = asyncio.Event()
+        done.set()
+        for _ in range(1_000_000):
+            async with asyncio.timeout(5):
+                await done.wait()
+
+    with pytest.raises(LimitPassed, match="a task spins"):
+        run_virtual(main())
+
+
 async def _thread() -> None:
     await asyncio.to_thread(print)
 

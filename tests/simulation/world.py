@@ -8,7 +8,7 @@ from itertools import pairwise
 from adapters.stores.memory import MemoryStore
 from poller.plan import DaemonPlan, SourceKind
 from poller.plugins import Environment
-from poller.records import SHARD_END, Lease, Notice, WorkerId
+from poller.records import SHARD_END, Notice, WorkerId
 from poller.runtime.daemon import Daemon
 from tests.simulation.court import Court
 from tests.simulation.faults import History, Line, Marks, epoch
@@ -103,8 +103,7 @@ class World:
         while not all(each.done() for each in self._acting):
             await self._until(epoch() - EPOCH_BASE + LOOK_S)
         await self._all_settled()
-        await self._drained()
-        self._checked_at_the_end()
+        self._checked_at_the_end(await self._drained())
 
     async def _until(self, at: float) -> None:
         """Waits, and looks often whether a promise was broken."""
@@ -132,8 +131,8 @@ class World:
             await asyncio.sleep(LOOK_S)
         self._judge()
 
-    async def _drained(self) -> None:
-        """Every worker stops when it is asked to."""
+    async def _drained(self) -> set[str]:
+        """Every worker stops when it is asked to; returns who did."""
         for worker in self._workers:
             worker.daemon.stop()
         tasks = [worker.task for worker in self._workers]
@@ -145,13 +144,17 @@ class World:
             if (error := worker.task.exception()) is not None:
                 raise Violation("bug", f"{worker.line.name} failed while draining: {error!r}") from error
         self._judge()
+        return {worker.line.name for worker in workers}
 
-    def _checked_at_the_end(self) -> None:
+    def _checked_at_the_end(self, drained: set[str]) -> None:
         for mapping, checks in self.court.streams.items():
             leases = at_once(self.store.leases(mapping))
-            held = [f"{each.shard} by {each.owner}" for each in leases if _still_held(each)]
+            # The lease of a shard that ended is of no more use; nobody has to give it up.
+            kept = [each for each in leases if each.checkpoint.position != SHARD_END]
+            known = [each for each in kept if (each.owner, mapping, each.shard) in self.court.known]
+            held = [f"{each.shard} by {each.owner}" for each in known if each.owner in drained]
             if held:
-                raise Violation("leases", f"held after everybody left: {held}")
+                raise Violation("leases", f"held by workers that left in peace: {held}")
             if behind := checks.behind():
                 raise Violation("checkpoint", f"{behind} are behind what is settled")
             if any(each.checkpoint.position == SHARD_END for each in leases):
@@ -345,11 +348,6 @@ def _service(setup: Setup, seed: int) -> FakeStream | FakeQueue:
         assert setup.facts is not None
         return FakeQueue(setup.facts, seed=seed, duplicates=setup.duplicates)
     return FakeStream(setup.plan.kind, shards=setup.shards, retention_s=setup.retention_s)
-
-
-def _still_held(lease: Lease) -> bool:
-    """Whether somebody holds a lease that is still of use; that of a shard which ended may be left as it is."""
-    return lease.owner is not None and lease.checkpoint.position != SHARD_END
 
 
 def _neighbours(shards: list[ShardState], pick: float) -> tuple[ShardState, ShardState] | None:
