@@ -256,6 +256,7 @@ def test_no_receive_count_is_ever_raised_by_our_own_capacity(
 
     run_virtual(main())
     assert handler.in_flight_max <= limit
+    assert len(handler.done) == len(set(handler.done)) == 16 * len(services)
     for service in services:
         assert set(service.received.values()) <= {1}
         assert service.queue.dead == []
