@@ -4,159 +4,38 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import jsonschema_rs
 import pytest
-import uvloop
 from pydantic import ValidationError
 
 from adapters.control import answers, connections
 from adapters.control.openapi import document
-from adapters.control.server import CLOSE_S, ControlServer, listening, open_server, plugin
+from adapters.control.server import CLOSE_S, listening, open_server, plugin
 from adapters.control.settings import Address, ServerSettings
 from adapters.observers.figures import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, validated
-from poller.ports import Exposition
-from poller.records import Epoch, MappingId, ShardId
-from poller.status import DaemonStatus, FaultyRecord, LaneStatus, MappingStatus, ShardStatus
-from poller.telemetry import MappingState
-from tests.adapters.observing import MAPPING, QUEUE, QUEUE_ARN, STREAM_ARN, SetClock, changed
+from poller.records import MappingId
+from poller.status import DaemonStatus
+from tests.adapters.observing import MAPPING, QUEUE, SetClock, changed
+from tests.adapters.serving import (
+    PATIENCE_S,
+    LoopFactory,
+    Page,
+    Running,
+    Setting,
+    View,
+    on_both_loops,
+    on_loop,
+    serving,
+    validate,
+)
 
-LANE = LaneStatus(
-    lane="3",
-    state="waiting",
-    attempts=4,
-    blocked_since=Epoch(1_700_000_000.5),
-    next_try=Epoch(1_700_000_030.0),
-    last_error="ValueError: no",
-    records=(FaultyRecord(identifier="495", key="a", arrived=Epoch(1_699_999_000.25)),),
-    records_count=1,
-)
-STREAM = MappingStatus(
-    mapping=MAPPING,
-    function="orders",
-    source_arn=STREAM_ARN,
-    state=MappingState.ENABLED,
-    shards=(
-        ShardStatus(
-            shard=ShardId("shardId-0"),
-            state="failing",
-            position="AFTER:494",
-            behind_ms=1500,
-            owner="w",
-            lanes=(LANE,),
-        ),
-    ),
-)
-QUEUED = MappingStatus(
-    mapping=QUEUE, function="orders", source_arn=QUEUE_ARN, state=MappingState.BROKEN, reason="bug", pollers=2
-)
-STATUS = DaemonStatus(worker="w", mappings=(STREAM, QUEUED), ready=True, alive=True)
 PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json")
-PATIENCE_S = 10.0
-
-
-type LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
-on_both_loops = pytest.mark.parametrize(
-    "loop_factory", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
-
-
-def on_loop[T](loop_factory: LoopFactory, running: Coroutine[Any, Any, T]) -> T:
-    """Runs on a new loop of this kind."""
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(running)
-
-
-@dataclass
-class View:
-    """A status that tests set."""
-
-    now: DaemonStatus = STATUS
-
-    def status(self) -> DaemonStatus:
-        return self.now
-
-
-@dataclass
-class Page:
-    """An exposition with a fixed page."""
-
-    body: bytes
-    content_type: str = "text/plain; version=0.0.4; charset=utf-8"
-
-    def exposition(self) -> tuple[bytes, str]:
-        return self.body, self.content_type
-
-
-@dataclass
-class Running:
-    """A server that serves, and a client for it."""
-
-    server: ControlServer
-    client: aiohttp.ClientSession
-    view: View
-
-    async def get(self, path: str, **more: Any) -> tuple[int, Any, Any]:
-        return await self.ask("GET", path, **more)
-
-    async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any, Any]:
-        async with self.client.request(method, f"http://{self.server.address}{path}", **more) as response:
-            body = await response.read()
-            json_body = response.content_type == "application/json" and body
-            return response.status, json.loads(body) if json_body else body, response.headers
-
-    async def raw(self, request: bytes) -> bytes:
-        """What comes back for these bytes until the server closes."""
-        reader, writer = await asyncio.open_connection(self.server.address.host, self.server.address.port)
-        writer.write(request)
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
-        finally:
-            writer.close()
-
-
-@dataclass
-class Setting:
-    """How the server under test is set."""
-
-    view: View = field(default_factory=View)
-    expositions: tuple[Exposition, ...] = ()
-    listen: str = "127.0.0.1:0"
-    loop_factory: LoopFactory = asyncio.SelectorEventLoop
-
-
-def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None = None) -> T:
-    """Runs `use` against a server, then cancels the server."""
-    given = setting or Setting()
-
-    async def run() -> T:
-        async with open_server(ServerSettings(listen=given.listen), Environment(clock=SetClock())) as server:
-            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
-                served = tasks.create_task(server.serve(given.view, given.expositions), name="serve")
-                await server.bound()
-                async with aiohttp.ClientSession() as client:
-                    result = await use(Running(server, client, given.view))
-                served.cancel()
-            return result
-
-    return on_loop(given.loop_factory, run())
-
-
-def validate(value: Any, schema: str) -> None:
-    """Raises if `value` is not what the document's schema says."""
-    components = document()["components"]
-    jsonschema_rs.validate({"$ref": f"#/components/schemas/{schema}", "components": components}, value)
 
 
 def test_a_live_daemon_is_healthy() -> None:
