@@ -288,7 +288,8 @@ class StreamChecks:
 
     def _tried_enough(self, records: Sequence[Held], request_id: str) -> None:
         sequences = tuple(each.sequence for each in records)
-        tried = self._failed.get(request_id)
+        # A batch that failed before a restart is given up by the next worker, which has no request of its own for it.
+        tried = sequences if sequences in self._failed.values() else self._failed.get(request_id)
         oversized = len(records) == 1 and records[0].content.pad > self.plan.batch.payload_bytes_max / 2
         if tried != sequences and not oversized:
             raise Violation("discard", f"{names(sequences)} given up, {names(tried or ())} failed last")
@@ -308,7 +309,7 @@ class StreamChecks:
         exact = [each for each in failed if str(each[-1]) == event.last and len(each) == event.records]
         if exact:
             return [held for held in inside if held.sequence in exact[-1]]
-        wanted = [held for held in inside if self._due(held)]
+        wanted = [held for held in inside if event.records == 1 or self._due(held)]
         if len(wanted) != event.records:
             raise Violation("discard", f"{event.records} records given up, {len(wanted)} are between")
         return wanted
