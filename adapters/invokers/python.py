@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, too_large
@@ -105,10 +106,21 @@ def _cancels() -> int:
 def called(handler: Handler, payload: bytes, context: FunctionContext) -> Outcome | Awaitable[Any]:
     """The outcome of calling the handler; what it returns is handed on when that still has to be awaited."""
     try:
-        result = handler(json.loads(payload), context)
+        result = handler(parsed(payload), context)
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
         return raised(error)
     return result if inspect.isawaitable(result) else answered(result)
+
+
+def parsed(payload: bytes) -> Any:
+    """The event, as the standard library reads it; msgspec does that in less than half the time.
+
+    It refuses lone surrogates and numbers beyond a double, which the standard library takes.
+    """
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.MsgspecError:
+        return json.loads(payload)
 
 
 async def settled(answer: Outcome | Awaitable[Any]) -> Outcome:

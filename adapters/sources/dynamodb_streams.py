@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
+import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client
+from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
 from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
@@ -46,6 +48,8 @@ def _stream_arn(text: str) -> str:
     form = "the ARN of a DynamoDB stream; write arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
     resource = r"table/[A-Za-z0-9_.-]{3,255}/stream/[0-9TZ:.+-]{1,40}"
     return checked_arn(text, service="dynamodb", resource=resource, form=form)
+
+
 RETENTION_S = 24 * 3600.0
 
 
@@ -58,7 +62,7 @@ class DynamoSettings(BaseModel):
 
 
 class DynamoStreamsApi(Protocol):
-    """The three operations, answered as AWS's JSON with binary values as base64 text and times as numbers."""
+    """The operations, answered as AWS's JSON with binary values as base64 text and times as numbers."""
 
     async def describe_stream(self, **parameters: Any) -> JsonObject:
         """DescribeStream."""
@@ -68,9 +72,25 @@ class DynamoStreamsApi(Protocol):
         """GetShardIterator."""
         ...
 
-    async def get_records(self, **parameters: Any) -> JsonObject:
-        """GetRecords."""
-        ...
+
+class _Wire(msgspec.Struct, frozen=True, rename="camel"):
+    event_id: str = msgspec.field(name="eventID")
+    event_name: str
+    dynamodb: JsonObject
+    event_version: str = "1.1"
+    event_source: str = "aws:dynamodb"
+    aws_region: str = ""
+    user_identity: JsonObject | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
+    """What GetRecords answers."""
+
+    records: list[_Wire]
+    next_shard_iterator: str | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class DynamoStream:
@@ -82,6 +102,7 @@ class DynamoStream:
 
     def __init__(self, api: DynamoStreamsApi, pacer: Pacer, *, arn: str) -> None:
         self._api = api
+        self._records = Hot(api, "GetRecords", named=None)
         self._pacer = pacer
         self._arn = arn
         self._region = Arn.of(arn).region
@@ -138,11 +159,12 @@ class DynamoStream:
         await self._pacer.pace(f"dynamodbstreams GetRecords {self._arn} {shard}")
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
-            reply = await self._api.get_records(ShardIterator=iterator, Limit=limit)
+            body = await self._records({"ShardIterator": iterator, "Limit": limit})
         with understood("dynamodbstreams GetRecords"):
-            read = [_record(each, self._region) for each in reply["Records"]]
+            answer = decoded(_ANSWER, body)
+            read = [_record(each, self._region) for each in answer.records]
         records = begun(read, since_ms) if since_ms else read
-        following = reply.get("NextShardIterator")
+        following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
         return Page(records, after), bool(read) and not records
 
@@ -172,8 +194,8 @@ def _shard(wire: JsonObject) -> Shard:
     )
 
 
-def _record(wire: JsonObject, region: str) -> DynamoRecord:
-    change = wire["dynamodb"]
+def _record(wire: _Wire, region: str) -> DynamoRecord:
+    change = wire.dynamodb
     created = float(change["ApproximateCreationDateTime"])
     return DynamoRecord(
         sequence_number=change["SequenceNumber"],
@@ -183,23 +205,26 @@ def _record(wire: JsonObject, region: str) -> DynamoRecord:
     )
 
 
-def _event(wire: JsonObject, region: str, created: float) -> JsonObject:
+def _event(wire: _Wire, region: str, created: float) -> JsonObject:
     """The record as functions see it, keys in AWS's order (spec 1.2).
 
     The order of `userIdentity` is not known; it stands last.
     """
-    change = wire["dynamodb"]
+    change = wire.dynamodb
+    # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+    shown: JsonObject = {"ApproximateCreationDateTime": float(int(created))}
+    for member in _MEMBERS:
+        if member in change:
+            shown[member] = change[member]
     event = {
-        "eventID": wire["eventID"],
-        "eventName": wire["eventName"],
-        "eventVersion": wire.get("eventVersion", "1.1"),
-        "eventSource": wire.get("eventSource", "aws:dynamodb"),
-        "awsRegion": wire.get("awsRegion", region),
-        # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
-        "dynamodb": {"ApproximateCreationDateTime": float(int(created))}
-        | {member: change[member] for member in _MEMBERS if member in change},
+        "eventID": wire.event_id,
+        "eventName": wire.event_name,
+        "eventVersion": wire.event_version,
+        "eventSource": wire.event_source,
+        "awsRegion": wire.aws_region or region,
+        "dynamodb": shown,
     }
-    if identity := wire.get("userIdentity"):
+    if identity := wire.user_identity:
         event["userIdentity"] = {"type": identity["Type"], "principalId": identity["PrincipalId"]}
     return event
 

@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client
+from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
 from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
@@ -66,13 +68,27 @@ class KinesisApi(Protocol):
         """GetShardIterator."""
         ...
 
-    async def get_records(self, **parameters: Any) -> JsonObject:
-        """GetRecords."""
-        ...
-
     async def describe_stream_summary(self, **parameters: Any) -> JsonObject:
         """DescribeStreamSummary."""
         ...
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    sequence_number: str
+    partition_key: str
+    approximate_arrival_timestamp: float
+    data: str
+
+
+class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """What GetRecords answers, as far as anybody here looks at it."""
+
+    records: list[_Record]
+    next_shard_iterator: str | None = None
+    millis_behind_latest: int | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class KinesisStream:
@@ -80,6 +96,7 @@ class KinesisStream:
 
     def __init__(self, api: KinesisApi, pacer: Pacer, *, arn: str) -> None:
         self._api = api
+        self._records = Hot(api, "GetRecords", named="StreamARN")
         self._pacer = pacer
         self._arn = arn
 
@@ -132,14 +149,14 @@ class KinesisStream:
         iterator: str | None = await self._at(shard, "AT_SEQUENCE_NUMBER", position)
         for _ in range(PROBES_MAX):
             assert iterator is not None
-            reply = await self._get_records(shard, iterator, 1)
-            found = _first_sequence(reply)
+            answer = await self._get_records(shard, iterator, 1)
+            found = int(answer.records[0].sequence_number) if answer.records else None
             if found is not None and found > position.sequence:
                 raise PositionTrimmed(f"kinesis GetRecords: {shard}: the position's record is gone")
-            iterator = reply.get("NextShardIterator")
+            iterator = answer.next_shard_iterator
             if found is not None and iterator is not None:
                 return to_cursor(iterator)
-            if found is not None or iterator is None or not reply.get("MillisBehindLatest"):
+            if found is not None or iterator is None or not answer.millis_behind_latest:
                 break
         return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
@@ -163,14 +180,20 @@ class KinesisStream:
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """The next records, at most 10,000 or 10 MB; no records with `behind_ms` above 0 means: read on."""
         since_ms, iterator = from_cursor(cursor)
-        reply = await self._get_records(shard, iterator, records_max)
-        with understood("kinesis GetRecords"):
-            read = [_record(each) for each in reply["Records"]]
-            behind_ms = reply.get("MillisBehindLatest")
+        answer = await self._get_records(shard, iterator, records_max)
+        read = [
+            KinesisRecord(
+                each.sequence_number,
+                each.partition_key,
+                Epoch(round(each.approximate_arrival_timestamp, 3)),
+                each.data,
+            )
+            for each in answer.records
+        ]
         records = begun(read, since_ms) if since_ms else read
-        following = reply.get("NextShardIterator")
-        waiting_ms = 0 if records else since_ms
-        return Page(records, None if following is None else to_cursor(following, waiting_ms), behind_ms)
+        following = answer.next_shard_iterator
+        after = None if following is None else to_cursor(following, 0 if records else since_ms)
+        return Page(records, after, answer.millis_behind_latest)
 
     async def retention_s(self) -> float | None:
         """The stream's retention period; None when the credentials may not ask for it."""
@@ -182,11 +205,12 @@ class KinesisStream:
         with understood("kinesis DescribeStreamSummary"):
             return float(reply["StreamDescriptionSummary"]["RetentionPeriodHours"]) * 3600.0
 
-    async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> JsonObject:
+    async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> _Answer:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("kinesis GetRecords", _ITERATOR_REFUSED):
-            return await self._api.get_records(StreamARN=self._arn, ShardIterator=iterator, Limit=limit)
+            parameters = {"StreamARN": self._arn, "ShardIterator": iterator, "Limit": limit}
+            return decoded(_ANSWER, await self._records(parameters))
 
 
 def _shard(wire: JsonObject) -> Shard:
@@ -196,21 +220,6 @@ def _shard(wire: JsonObject) -> Shard:
         tuple(ShardId(parent) for parent in parents if parent),
         closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
     )
-
-
-def _record(wire: JsonObject) -> KinesisRecord:
-    return KinesisRecord(
-        sequence_number=wire["SequenceNumber"],
-        key=wire["PartitionKey"],
-        arrived=Epoch(round(float(wire["ApproximateArrivalTimestamp"]), 3)),
-        data=wire["Data"],
-    )
-
-
-def _first_sequence(reply: JsonObject) -> int | None:
-    with understood("kinesis GetRecords"):
-        records = reply["Records"]
-        return int(records[0]["SequenceNumber"]) if records else None
 
 
 @asynccontextmanager

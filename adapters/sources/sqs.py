@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, bare, checked_arn, client
+from adapters.hot import Hot, decoded
 from adapters.sources.wire import calling, understood
 from poller.errors import PortError, ResourceMissing
 from poller.plugins import Environment, Plugin
@@ -73,21 +75,45 @@ class SqsApi(Protocol):
         """GetQueueAttributes."""
         ...
 
-    async def delete_message_batch(self, **parameters: Any) -> JsonObject:
-        """DeleteMessageBatch."""
-        ...
-
     async def change_message_visibility_batch(self, **parameters: Any) -> JsonObject:
         """ChangeMessageVisibilityBatch."""
         ...
 
 
-class ReceiveApi(Protocol):
-    """ReceiveMessage, apart: long polls hold their connections for 20 s, and nothing may wait behind them."""
+class _Wire(msgspec.Struct, frozen=True, rename="pascal"):
+    message_id: str
+    receipt_handle: str
+    body: str
+    md5_of_body: str = msgspec.field(name="MD5OfBody")
+    attributes: dict[str, str] | None = None
+    message_attributes: dict[str, JsonObject] | None = None
+    md5_of_message_attributes: str | None = msgspec.field(name="MD5OfMessageAttributes", default=None)
 
-    async def receive_message(self, **parameters: Any) -> JsonObject:
-        """ReceiveMessage."""
-        ...
+
+class _Received(msgspec.Struct, frozen=True, rename="pascal"):
+    """What ReceiveMessage answers."""
+
+    messages: list[_Wire] | None = None
+
+
+class _Done(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+
+
+class _Refused(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+    code: str = "Unknown"
+
+
+class _Batch(msgspec.Struct, frozen=True, rename="pascal"):
+    """What a batched call answers."""
+
+    successful: list[_Done] | None = None
+    failed: list[_Refused] | None = None
+
+
+_RECEIVED = msgspec.json.Decoder(_Received)
+_BATCH = msgspec.json.Decoder(_Batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +128,12 @@ class _Attempt:
 class SqsQueue:
     """QueueSource over one SQS queue, standard or FIFO."""
 
-    def __init__(self, api: SqsApi, polls: ReceiveApi, clock: Clock, *, arn: str) -> None:
+    def __init__(self, api: SqsApi, polls: object, clock: Clock, *, arn: str) -> None:
+        """`polls` is a client apart: long polls hold their connections for 20 s, and nothing may wait behind them."""
         self._api = api
         self._polls = polls
+        self._receives = Hot(polls, "ReceiveMessage", named="QueueUrl")
+        self._deletes = Hot(api, "DeleteMessageBatch", named="QueueUrl")
         self._clock = clock
         self._arn = Arn.of(arn)
         self._url: str | None = None
@@ -149,9 +178,9 @@ class SqsQueue:
 
     async def _receive(self, parameters: Mapping[str, Any], sent: Monotonic) -> list[Message]:
         with self._on_queue("sqs ReceiveMessage"):
-            reply = await self._polls.receive_message(QueueUrl=await self._queue_url(), **parameters)
+            body = await self._receives({"QueueUrl": await self._queue_url(), **parameters})
         with understood("sqs ReceiveMessage"):
-            return [_message(each, sent) for each in reply.get("Messages") or ()]
+            return [_message(each, sent) for each in decoded(_RECEIVED, body).messages or ()]
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
         """Deletes any number of messages, ten a call; returns those that were not deleted.
@@ -163,9 +192,9 @@ class SqsQueue:
     async def _delete_ten(self, receipts: Sequence[str]) -> list[Undone]:
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
         with self._on_queue("sqs DeleteMessageBatch"):
-            reply = await self._api.delete_message_batch(QueueUrl=await self._queue_url(), Entries=entries)
+            body = await self._deletes({"QueueUrl": await self._queue_url(), "Entries": entries})
         with understood("sqs DeleteMessageBatch"):
-            return _undone(receipts, reply)
+            return _undone(receipts, decoded(_BATCH, body))
 
     async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
         """Hides messages for `visibility_s` from now on, ten a call; returns those left unchanged.
@@ -187,7 +216,7 @@ class SqsQueue:
             url = await self._queue_url()
             reply = await self._api.change_message_visibility_batch(QueueUrl=url, Entries=entries)
         with understood("sqs ChangeMessageVisibilityBatch"):
-            return _undone(receipts, reply)
+            return _undone(receipts, msgspec.convert(reply, type=_Batch))
 
     async def describe(self) -> QueueFacts:
         """The queue's own settings; a redrive policy that cannot be read counts as none."""
@@ -261,10 +290,10 @@ def _merged(tens: Sequence[Sequence[str]], answers: Sequence[list[Undone] | Port
     return undone
 
 
-def _undone(receipts: Sequence[str], reply: JsonObject) -> list[Undone]:
+def _undone(receipts: Sequence[str], reply: _Batch) -> list[Undone]:
     """What a batch reply leaves undone: entries that failed, and entries it does not mention at all."""
-    done = {entry["Id"] for entry in reply.get("Successful") or ()}
-    failed = {entry["Id"]: bare(entry.get("Code", "Unknown")) for entry in reply.get("Failed") or ()}
+    done = {entry.id for entry in reply.successful or ()}
+    failed = {entry.id: bare(entry.code) for entry in reply.failed or ()}
     return [
         Undone(receipt, code := failed.get(str(index), "no answer"), lapsed=code in LAPSED_CODES)
         for index, receipt in enumerate(receipts)
@@ -272,19 +301,19 @@ def _undone(receipts: Sequence[str], reply: JsonObject) -> list[Undone]:
     ]
 
 
-def _message(wire: JsonObject, sent: Monotonic) -> Message:
-    given = wire.get("Attributes") or {}
+def _message(wire: _Wire, sent: Monotonic) -> Message:
+    given = wire.attributes or {}
     return Message(
-        message_id=wire["MessageId"],
-        receipt=wire["ReceiptHandle"],
-        body=wire["Body"],
+        message_id=wire.message_id,
+        receipt=wire.receipt_handle,
+        body=wire.body,
         attributes={name: given[name] for name in SYSTEM_ATTRIBUTES if name in given},
         message_attributes={
-            name: _attribute(value) for name, value in (wire.get("MessageAttributes") or {}).items()
+            name: _attribute(value) for name, value in (wire.message_attributes or {}).items()
         },
-        md5_of_body=wire["MD5OfBody"],
+        md5_of_body=wire.md5_of_body,
         received=sent,
-        md5_of_message_attributes=wire.get("MD5OfMessageAttributes"),
+        md5_of_message_attributes=wire.md5_of_message_attributes,
     )
 
 
@@ -309,7 +338,7 @@ def _receives_max(policy: str | None) -> int | None:
 async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQueue]:
     region = Arn.of(settings.arn).region
     api: SqsApi = await client(env, "sqs", region)
-    polls: ReceiveApi = await client(env, "sqs", region, purpose="long polls", connections_max=POLLS_MAX)
+    polls = await client(env, "sqs", region, purpose="long polls", connections_max=POLLS_MAX)
     yield SqsQueue(api, polls, env.clock, arn=settings.arn)
 
 

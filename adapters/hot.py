@@ -1,0 +1,270 @@
+"""Owns the few AWS operations that run all the time, without what the library costs on each call.
+
+The library stays in charge. The first call for each stream or queue goes through it, and shows where and how it is sent;
+later ones repeat that request with another body, date and signature. Credentials are the library's and refreshed by it, the
+connections with their proxies, authorities and time limits are the library's, and an answer that is no success is
+given to the library's own parser. A request that cannot be repeated exactly, because it is signed in another way, is
+left to the library for ever.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+from aiobotocore.parsers import AioResponseParserFactory
+from botocore import xform_name
+from botocore.exceptions import NoCredentialsError
+
+RECIPES_MAX = 10_000
+"""Streams or queues whose requests are remembered; beyond that the library makes them."""
+_DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_TOKEN = "X-Amz-Security-Token"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_FRESH = frozenset(
+    {"authorization", "x-amz-date", "x-amz-security-token", "content-length", "amz-sdk-invocation-id"}
+)
+"""Headers that are made anew for each call; all others are repeated."""
+
+
+def decoded[T](decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """An answer's body as the decoder's type; raises ValueError when it is anything else.
+
+    Lone surrogates are valid in AWS's JSON, but msgspec refuses them; the standard library reads what has some.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(body), type=decoder.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Credentials at the moment of one call."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as far as the library's HTTP session looks at it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    stream_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the requests of one operation on one stream or queue are sent."""
+
+    method: str
+    url: str
+    host: str
+    path: str
+    headers: Mapping[str, str]
+    signed: tuple[str, ...]
+    """Names of signed headers, lower case and sorted; without the token's."""
+    scope: str
+    """Region, service and end of the credential scope."""
+
+    @classmethod
+    def of(cls, request: Any) -> "Recipe | None":
+        """The recipe of a request that the library prepared; None when its signature is of another kind."""
+        headers = {name: _text(value) for name, value in request.headers.items()}
+        parts = urlsplit(request.url)
+        fields = _fields(headers.get("Authorization", ""))
+        scope = fields.get("Credential", "").split("/")
+        if len(scope) < 5 or parts.query:
+            return None
+        kept = {name: value for name, value in headers.items() if name.lower() not in _FRESH}
+        names = [name for name in fields.get("SignedHeaders", "").split(";") if name != _TOKEN.lower()]
+        return cls(
+            method=request.method,
+            url=request.url,
+            host=_host(parts.scheme, parts.netloc, parts.port),
+            path=parts.path or "/",
+            headers=kept,
+            signed=tuple(sorted(names)),
+            scope="/".join(scope[-3:]),
+        )
+
+    def request(self, body: bytes, secrets: Secrets, moment: str, key: bytes) -> Request:
+        """A signed request with this body."""
+        headers = dict(self.headers)
+        headers["X-Amz-Date"] = moment
+        if secrets.token:
+            headers[_TOKEN] = secrets.token
+        headers["Authorization"] = self.authorization(body, secrets, moment, key)
+        headers["amz-sdk-invocation-id"] = str(uuid.uuid4())
+        headers["Content-Length"] = str(len(body))
+        return Request(self.method, self.url, headers, body)
+
+    def authorization(self, body: bytes, secrets: Secrets, moment: str, key: bytes) -> str:
+        """The Authorization header: Signature Version 4 of AWS's General Reference."""
+        values = {name.lower(): value.strip() for name, value in self.headers.items()}
+        values |= {"host": self.host, "x-amz-date": moment}
+        names = list(self.signed)
+        if secrets.token:
+            values[_TOKEN.lower()] = secrets.token.strip()
+            names = sorted([*names, _TOKEN.lower()])
+        lines = "\n".join([f"{name}:{values.get(name, '')}" for name in names])
+        listed = ";".join(names)
+        digest = hashlib.sha256(body).hexdigest()
+        canonical = f"{self.method}\n{self.path}\n\n{lines}\n\n{listed}\n{digest}"
+        scope = f"{moment[:8]}/{self.scope}"
+        whole = hashlib.sha256(canonical.encode()).hexdigest()
+        text = f"{_ALGORITHM}\n{moment}\n{scope}\n{whole}"
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        return (
+            f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, "
+            f"SignedHeaders={listed}, Signature={signature}"
+        )
+
+
+class SigningKeys:
+    """The key that signs on one day in one scope, derived from the secret once."""
+
+    def __init__(self) -> None:
+        self._of: tuple[str, str, str] | None = None
+        self._key = b""
+
+    def key(self, secret_key: str, moment: str, scope: str) -> bytes:
+        """The derived key."""
+        wanted = (secret_key, moment[:8], scope)
+        if wanted != self._of:
+            key = f"AWS4{secret_key}".encode()
+            for part in (moment[:8], *scope.split("/")):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._of, self._key = wanted, key
+        return self._key
+
+
+class Hot:
+    """One operation of one client. `named`: the parameter by which the library chooses where to send it; None for none."""
+
+    def __init__(self, client: Any, operation: str, *, named: str | None) -> None:
+        self._client = client
+        self._operation = operation
+        self._named = named
+        self._ordinary = getattr(client, xform_name(operation))
+        self._signer: tuple[Any, dict[str, Any]] | None = None
+        self._recipes: dict[str, Recipe | None] = {}
+        self._keys = SigningKeys()
+        service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register(f"before-sign.{service}.{operation}", self._note_signer)
+        client.meta.events.register_last(f"before-send.{service}.{operation}", self._learn)
+
+    async def __call__(self, parameters: Mapping[str, Any]) -> bytes:
+        """The body of a success; raises what the client's own method raises."""
+        recipe = self._recipes.get(self._name(parameters))
+        if recipe is None:
+            return _written(await self._ordinary(**parameters))
+        request = await self._request(recipe, orjson.dumps(parameters))
+        # The session is the only part of the client that has no public name.
+        response = await self._client._endpoint.http_session.send(request)
+        body: bytes = await response.content
+        if response.status_code >= 300:
+            raise await self._error(response, body)
+        return body
+
+    def _name(self, parameters: Mapping[str, Any]) -> str:
+        return str(parameters[self._named]) if self._named is not None else ""
+
+    async def _request(self, recipe: Recipe, body: bytes) -> Request:
+        secrets = await self._secrets()
+        moment = time.strftime(_DATE_FORMAT, time.gmtime())
+        key = self._keys.key(secrets.secret_key, moment, recipe.scope)
+        return recipe.request(body, secrets, moment, key)
+
+    async def _secrets(self) -> Secrets:
+        """What the library would sign with now, refreshed by it when that is due."""
+        assert self._signer is not None, "a recipe without a signer"
+        signer, chosen = self._signer
+        found = (await signer.get_auth_instance(**chosen)).credentials
+        if found is None:
+            raise NoCredentialsError
+        return Secrets(found.access_key, found.secret_key, found.token)
+
+    async def _error(self, response: Any, body: bytes) -> Exception:
+        """The exception that the client's own method would raise for this answer."""
+        service = self._client.meta.service_model
+        operation = service.operation_model(self._operation)
+        parser = AioResponseParserFactory().create_parser(service.resolved_protocol)
+        answer = {
+            "headers": response.headers,
+            "status_code": response.status_code,
+            "context": {"operation_name": self._operation},
+            "body": body,
+        }
+        parsed = await parser.parse(answer, operation.output_shape)
+        kind = self._client.exceptions.from_code(parsed.get("Error", {}).get("Code"))
+        error: Exception = kind(parsed, self._operation)
+        return error
+
+    def _note_signer(
+        self, *, request_signer: Any, signing_name: str, region_name: str, signature_version: Any, **_: object
+    ) -> None:
+        chosen = {
+            "signing_name": signing_name,
+            "region_name": region_name,
+            "signature_version": signature_version,
+        }
+        self._signer = (request_signer, chosen)
+
+    async def _learn(self, *, request: Any, **_: object) -> None:
+        """Keeps how the library sends this request, if it can be signed here to the same effect."""
+        name = self._name(json.loads(request.body))
+        if name in self._recipes or len(self._recipes) >= RECIPES_MAX or self._signer is None:
+            return
+        recipe = Recipe.of(request)
+        if recipe is not None and not await self._agrees(recipe, request):
+            recipe = None
+        self._recipes[name] = recipe
+
+    async def _agrees(self, recipe: Recipe, request: Any) -> bool:
+        """Whether our signature of a request is the library's."""
+        secrets = await self._secrets()
+        moment = _text(request.headers.get("X-Amz-Date", ""))
+        body = request.body.encode() if isinstance(request.body, str) else bytes(request.body)
+        key = self._keys.key(secrets.secret_key, moment, recipe.scope)
+        ours = recipe.authorization(body, secrets, moment, key)
+        return hmac.compare_digest(ours, _text(request.headers.get("Authorization", "")))
+
+
+def _written(reply: Mapping[str, Any]) -> bytes:
+    """The library's answer as JSON again."""
+    members = {name: value for name, value in reply.items() if name != "ResponseMetadata"}
+    return json.dumps(members, separators=(",", ":")).encode()
+
+
+def _fields(authorization: str) -> dict[str, str]:
+    algorithm, _, rest = authorization.partition(" ")
+    if algorithm != _ALGORITHM:
+        return {}
+    pairs = [each.strip().partition("=") for each in rest.split(",")]
+    return {name: value for name, _, value in pairs}
+
+
+def _host(scheme: str, netloc: str, port: int | None) -> str:
+    """The Host header: without a default port, without a user."""
+    bare = netloc.rpartition("@")[2]
+    return bare.rpartition(":")[0] if port is not None and port == _DEFAULT_PORTS.get(scheme) else bare
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode()

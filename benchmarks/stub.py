@@ -1,0 +1,203 @@
+"""Owns the stub: an HTTP server of canned AWS answers in a process of its own, so that no emulator is the bottleneck.
+
+    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|none --shards N
+
+Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
+in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
+subject can take its shards in peace. Any other path but / is a function that answers {}.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import uvloop
+
+from benchmarks.pages import EMPTY, Page, dynamo_pages, kinesis_pages, messages_template
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TARGET = re.compile(rb"\r\nx-amz-target: *[\w.]*\.(\w+)", re.IGNORECASE)
+_ITERATOR = re.compile(rb'"ShardIterator": ?"(\d+):(\d+)')
+_SHARD = re.compile(rb'"ShardId": ?"shardId-0*(\d+)')
+_RECEIPT = re.compile(rb'"Id": ?"(\w+)"')
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
+    b"Content-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
+)
+_PAD = b"A" * 180
+"""A read token of AWS has some 200 characters."""
+
+type Parts = tuple[bytes, ...]
+type Answer = Callable[[bytes], Parts]
+
+
+class Streams:
+    """Answers for a stream of `shards` shards that all hold the same pages."""
+
+    def __init__(self, pages: list[Page], shards: int) -> None:
+        self._pages = pages
+        self._shards = shards
+        self._closed = False
+
+    def answers(self) -> dict[bytes, Answer]:
+        """By operation."""
+        return {
+            b"ListShards": self._list,
+            b"DescribeStream": self._describe,
+            b"DescribeStreamSummary": lambda _: (
+                b'{"StreamDescriptionSummary":{"RetentionPeriodHours":24}}',
+            ),
+            b"GetShardIterator": self._iterator,
+            b"GetRecords": self._records,
+            b"/open": lambda _: self._turn(closed=False),
+            b"/close": lambda _: self._turn(closed=True),
+        }
+
+    def _turn(self, *, closed: bool) -> Parts:
+        self._closed = closed
+        return (b"{}",)
+
+    def _listed(self) -> list[dict[str, object]]:
+        return [
+            {
+                "ShardId": f"shardId-{number:012d}",
+                "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
+                "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+            }
+            for number in range(self._shards)
+        ]
+
+    def _list(self, _: bytes) -> Parts:
+        return (json.dumps({"Shards": self._listed()}).encode(),)
+
+    def _describe(self, _: bytes) -> Parts:
+        return (json.dumps({"StreamDescription": {"Shards": self._listed()}}).encode(),)
+
+    def _iterator(self, body: bytes) -> Parts:
+        found = _SHARD.search(body)
+        assert found is not None
+        return (b'{"ShardIterator":"%d:0:%b"}' % (int(found[1]), _PAD),)
+
+    def _records(self, body: bytes) -> Parts:
+        found = _ITERATOR.search(body)
+        assert found is not None
+        shard, number = int(found[1]), int(found[2])
+        page = self._pages[number] if number < len(self._pages) and not self._closed else EMPTY
+        behind_ms = 0 if page is EMPTY else 1_000
+        following = number + 1 if page.records else number
+        head = b'{"NextShardIterator":"%d:%d:%b","MillisBehindLatest":%d,' % (
+            shard,
+            following,
+            _PAD,
+            behind_ms,
+        )
+        return (head, page.tail)
+
+
+class Queues:
+    """Answers for a queue that is never empty."""
+
+    def __init__(self, *, fifo: bool) -> None:
+        self._template = messages_template(fifo=fifo)
+        self._numbers = itertools.count(1)
+        self._fifo = fifo
+
+    def answers(self) -> dict[bytes, Answer]:
+        """By operation."""
+        attributes = {"VisibilityTimeout": "300"} | ({"FifoQueue": "true"} if self._fifo else {})
+        described = (json.dumps({"Attributes": attributes}).encode(),)
+        found = (b'{"QueueUrl":"http://127.0.0.1/111122223333/orders"}',)
+        return {
+            b"GetQueueUrl": lambda _: found,
+            b"GetQueueAttributes": lambda _: described,
+            b"ReceiveMessage": lambda _: (self._template % {b"n": next(self._numbers)},),
+            b"DeleteMessageBatch": self._done,
+            b"ChangeMessageVisibilityBatch": self._done,
+        }
+
+    def _done(self, body: bytes) -> Parts:
+        entries = b",".join(b'{"Id":"%b"}' % each for each in _RECEIPT.findall(body))
+        return (b'{"Successful":[%b]}' % entries,)
+
+
+class Connection(asyncio.Protocol):
+    """One connection; requests are answered in order, each in one write."""
+
+    def __init__(self, answers: dict[bytes, Answer]) -> None:
+        self._answers = answers
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the transport."""
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answers every request that is complete."""
+        self._received += data
+        for head, body in self._requests():
+            parts = self._answer(head, body)
+            assert self._transport is not None
+            self._transport.writelines((_HEAD % sum(map(len, parts)), *parts))
+
+    def _requests(self) -> Iterator[tuple[bytes, bytes]]:
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._received[:end])
+            found = _LENGTH.search(head)
+            behind = end + 4 + (int(found[1]) if found else 0)
+            if len(self._received) < behind:
+                return
+            body = bytes(self._received[end + 4 : behind])
+            del self._received[:behind]
+            yield head, body
+
+    def _answer(self, head: bytes, body: bytes) -> Parts:
+        target = _TARGET.search(head)
+        name = target[1] if target is not None else head.split(b" ", 2)[1]
+        answer = self._answers.get(name)
+        return answer(body) if answer is not None else (b"{}",)
+
+
+def answers(kind: str, *, shards: int, pages: int) -> dict[bytes, Answer]:
+    """The answers of one kind of source, or none for a function alone."""
+    match kind:
+        case "kinesis":
+            return Streams(kinesis_pages(pages), shards).answers()
+        case "dynamodb":
+            return Streams(dynamo_pages(pages), shards).answers()
+        case "sqs" | "fifo":
+            return Queues(fifo=kind == "fifo").answers()
+        case _:
+            return {}
+
+
+async def serve(made: dict[bytes, Answer]) -> None:
+    """Serves until standard input closes."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(made), "127.0.0.1", 0, backlog=1_024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    closed = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), closed.set)
+    await closed.wait()
+    server.close()
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stub")
+    parser.add_argument("kind", choices=("kinesis", "dynamodb", "sqs", "fifo", "none"))
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--pages", type=int, default=64)
+    given = parser.parse_args()
+    made = answers(given.kind, shards=given.shards, pages=given.pages)
+    uvloop.run(serve(made))
+
+
+if __name__ == "__main__":
+    main()
