@@ -26,6 +26,10 @@ READY_S_MAX = 30.0
 GRACE_S = 10.0
 ANSWER_S_MAX = 5.0
 TIMEOUT_S = 3
+BATCH_SIZE = 100
+"""Of streams; AWS's default."""
+LANES_PER_SHARD = 2
+"""Of the orders: keys of one shard are processed beside each other."""
 EVENT_BYTES_MAX = 6 * 1024 * 1024
 LIFE_HEADER = "x-demo-life"
 PAUSE_HEADER = "x-demo-pause-s"
@@ -49,6 +53,7 @@ def configuration(
     function_url: str,
     life: int,
     pause_s: float,
+    batch_size: int,
 ) -> dict[str, Any]:
     """What the daemon is told; the same names as in a user's file."""
     python = {"invoker": "python", "timeout_s": TIMEOUT_S}
@@ -68,12 +73,12 @@ def configuration(
                 "headers": {LIFE_HEADER: str(life), PAUSE_HEADER: str(pause_s)},
             },
         },
-        "mappings": [mapping(source, resources) for source in Source],
+        "mappings": [mapping(source, resources, batch_size=batch_size) for source in Source],
         "tuning": {"idle_poll_s": 0.25, "grace_s": GRACE_S},
     }
 
 
-def mapping(source: Source, resources: Resources) -> dict[str, Any]:
+def mapping(source: Source, resources: Resources, *, batch_size: int) -> dict[str, Any]:
     """One mapping, in AWS's names."""
     found: dict[str, Any] = {
         "UUID": UUIDS[source],
@@ -84,11 +89,14 @@ def mapping(source: Source, resources: Resources) -> dict[str, Any]:
         found["FilterCriteria"] = {"Filters": [{"Pattern": FILTERS[source]}]}
     if source is not Source.ORDERS:
         found["FunctionResponseTypes"] = ["ReportBatchItemFailures"]
+    if source is Source.ORDERS:
+        found["ParallelizationFactor"] = LANES_PER_SHARD
     if source.stream:
         found |= {
+            "BatchSize": batch_size,
             "StartingPosition": "TRIM_HORIZON",
             "BisectBatchOnFunctionError": True,
-            "MaximumRetryAttempts": 2,
+            "MaximumRetryAttempts": 4,
             "DestinationConfig": {"OnFailure": {"Destination": resources.destination(source)}},
         }
     return found
@@ -156,8 +164,11 @@ class Launcher:
         return journal_path(self._folder)
 
     @contextmanager
-    def launched(self, *, pause_s: float = 0.0) -> Iterator[Daemon]:
-        """A daemon's process that is there until the block ends; it need not be ready. Its functions take `pause_s`."""
+    def launched(self, *, pause_s: float = 0.0, batch_size: int = BATCH_SIZE) -> Iterator[Daemon]:
+        """A daemon's process that is there until the block ends; it need not be ready.
+
+        Its functions take `pause_s`; `batch_size` is for the streams.
+        """
         self._lives += 1
         port = free_port()
         config = self._folder / "poller.yaml"
@@ -169,6 +180,7 @@ class Launcher:
             function_url=self._function_url,
             life=self._lives,
             pause_s=pause_s,
+            batch_size=batch_size,
         )
         config.write_text(yaml.safe_dump(document, sort_keys=False))
         own = {JOURNAL: str(journal_path(self._folder)), LIFE: str(self._lives), PAUSE_S: str(pause_s)}

@@ -64,9 +64,9 @@ class Running:
                 if await _answers(session, url):
                     return
                 await asyncio.sleep(POLL_S)
-        raise Unusable(
-            f"{self.name}: {url} did not answer in {within_s:g} s (exit status {self.exit_status})\n{self.tail()}"
-        )
+        status = self.exit_status
+        why = f"no answer in {within_s:g} s" if status is None else f"it ended with exit status {status}"
+        raise Unusable(f"{self.name} (pid {self.pid}) at {url}: {why}\n{self.tail()}")
 
     def tail(self) -> str:
         """The end of its output."""

@@ -75,7 +75,9 @@ def _counts(evidence: Evidence, written: Written, source: Source) -> tuple[int, 
 
 def _summary(evidence: Evidence, written: Written, source: Source) -> str:
     all_written, processed, filtered, buried = _counts(evidence, written, source)
-    return f"{source}: {processed} delivered, {filtered} filtered, {buried} given up of {all_written}"
+    blocked = evidence.blocked.get(source)
+    stood = f", blocked for {blocked.for_s:.1f} s" if blocked else ""
+    return f"{source}: {processed} delivered, {filtered} filtered, {buried} given up of {all_written}{stood}"
 
 
 def _progress(evidence: Evidence, written: Written) -> Table:
