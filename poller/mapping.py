@@ -16,7 +16,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from poller.arns import Arn, FunctionName
 from poller.plan import MappingPlan, OnDestinationFailure, SourceKind, Start
 from poller.records import Epoch, MappingId
-from poller.rules.policies import BatchPolicy, RetryPolicy, ScalingPolicy
+from poller.rules.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 
 BATCH_STREAM = 100
 BATCH_QUEUE = 10
@@ -280,6 +280,7 @@ def plan(
     identity: MappingId | None = None,
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP,
     source_settings: Mapping[str, Any] | None = None,
+    queue: QueuePolicy | None = None,
 ) -> MappingPlan:
     """The plan of a mapping that `refusals` has nothing against, with the defaults of spec section 2."""
     source_arn = mapping.EventSourceArn or ""
@@ -304,6 +305,7 @@ def plan(
         destination=mapping.destination,
         on_destination_failure=on_destination_failure,
         source_settings=dict(source_settings or {}),
+        queue=queue or QueuePolicy(),
     )
 
 

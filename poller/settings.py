@@ -58,6 +58,7 @@ from poller.mapping import EventSourceMapping, Flag, FunctionIdentity, as_writte
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, OnDestinationFailure, Tuning
 from poller.records import Epoch, MappingId, WorkerId
 from poller.refusals import refusals
+from poller.rules.policies import QueuePolicy
 
 ENV_PREFIX = "POLLER_"
 COMMAND_LINE_ONLY = {"config", "url"}
@@ -142,10 +143,13 @@ class FunctionEntry(BaseModel):
 
 
 class FileMapping(EventSourceMapping):
-    """A mapping in the configuration file, checked as AWS does: AWS's names and three of ours."""
+    """A mapping in the configuration file, checked as AWS does: AWS's names and a few of ours."""
 
     UUID: Annotated[str, AfterValidator(uuid_text)] | None = None
     on_destination_failure: OnDestinationFailure | None = None
+    extend_visibility: Flag | None = None
+    one_group_per_batch: Flag | None = None
+    group_aware_failures: Flag | None = None
     source: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -154,6 +158,7 @@ class FileMapping(EventSourceMapping):
             Objection(each.field, each.message, each.remedy)
             for each in refusals(self, now=Epoch(time.time()), concurrency_min=FILE_CONCURRENCY_MIN)
         ]
+        found += _misplaced(self)
         if "arn" in self.source:
             found.append(
                 Objection("source.arn", "the source's ARN has its own place", "write it at EventSourceArn")
@@ -161,6 +166,19 @@ class FileMapping(EventSourceMapping):
         if found:
             raise refused(found)
         return self
+
+
+def _misplaced(mapping: FileMapping) -> list[Objection]:
+    """Settings of queues beside a source that has no use for them."""
+    arn = mapping.EventSourceArn or ""
+    queue = arn.split(":")[2:3] == ["sqs"]
+    fifo = queue and arn.endswith(".fifo")
+    fits = {"extend_visibility": queue, "one_group_per_batch": fifo, "group_aware_failures": fifo}
+    return [
+        Objection(name, f"is for {'SQS' if name == 'extend_visibility' else 'FIFO'} queues only", "remove it")
+        for name, fitting in fits.items()
+        if getattr(mapping, name) is not None and not fitting
+    ]
 
 
 class Settings(BaseSettings):
@@ -350,6 +368,15 @@ def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
         identity=MappingId(mapping.UUID) if mapping.UUID else None,
         on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
         source_settings=mapping.source,
+        queue=_queue_policy(mapping),
+    )
+
+
+def _queue_policy(mapping: FileMapping) -> QueuePolicy:
+    return QueuePolicy(
+        extend_visibility=mapping.extend_visibility is not False,
+        one_group_per_batch=bool(mapping.one_group_per_batch),
+        group_aware_failures=bool(mapping.group_aware_failures),
     )
 
 

@@ -609,3 +609,29 @@ def test_any_mapping_loads_or_is_told_wrong(
 @example(b"a: {<<: [1]}")
 def test_any_bytes_load_or_are_told_wrong(file: Path, content: bytes) -> None:
     well_or_invalid(file, content)
+
+
+@pytest.mark.parametrize(
+    ("arn", "field", "fits"),
+    [
+        ("arn:aws:sqs:eu-west-1:111122223333:mails", "extend_visibility", True),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails.fifo", "extend_visibility", True),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails.fifo", "one_group_per_batch", True),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails.fifo", "group_aware_failures", True),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails", "one_group_per_batch", False),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails", "group_aware_failures", False),
+        ("arn:aws:kinesis:eu-west-1:111122223333:stream/s", "extend_visibility", False),
+    ],
+)
+def test_settings_of_queues_reach_the_plan_and_are_refused_elsewhere(
+    tmp_path: Path, arn: str, field: str, fits: bool
+) -> None:
+    start = "" if ":sqs:" in arn else "\n    StartingPosition: LATEST"
+    path = tmp_path / "poller.yaml"
+    path.write_text(f"mappings:\n  - FunctionName: f\n    EventSourceArn: {arn}\n    {field}: true{start}\n")
+    if fits:
+        (mapping,) = daemon_plan(load(path, {})).mappings
+        assert getattr(mapping.queue, field) is True
+    else:
+        with pytest.raises(InvalidConfiguration, match=field):
+            load(path, {})
