@@ -97,7 +97,8 @@ def signed(
     key: str = KEY,
 ) -> Request:
     """Any request, signed by botocore's signer alone."""
-    request = AWSRequest(method=method, url=URL + target, data=body, headers=headers or {})
+    given = {"Content-Type": "application/json"} | (headers or {})
+    request = AWSRequest(method=method, url=URL + target, data=body, headers=given)
     SigV4Auth(Credentials(key, secret), service, "eu-west-1").add_auth(request)
     return of_prepared(request.prepare())
 
