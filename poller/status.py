@@ -77,13 +77,17 @@ class MappingStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """Everything that runs here; `problems` are reasons for not being ready, one line each."""
+    """Everything that runs here; `problems` are reasons for not being ready, one line each.
+
+    `notes` are what people should know beside that: a refused configuration, trouble of mappings made through the API.
+    """
 
     worker: str
     mappings: tuple[MappingStatus, ...]
     ready: bool
     alive: bool
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class StatusView(Protocol):

@@ -1,26 +1,48 @@
-"""Owns the daemon: opens everything that its plan names, runs the mappings, drains them."""
+"""Owns the daemon: opens the store, keeps what runs equal to what is wanted, drains."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
+from dataclasses import dataclass
 from random import Random
 
-from poller.errors import InvalidConfiguration
-from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind
+from poller.errors import InvalidConfiguration, PortError, ServiceThrottled, ServiceUnavailable
+from poller.plan import DaemonPlan
 from poller.plugins import Environment, Registry, opened
-from poller.ports import Destination, Store
-from poller.runtime.invoking import Function
-from poller.runtime.parts import Parts, QueueParts, StreamParts, common
-from poller.runtime.queues import QueueMapping
-from poller.runtime.stopping import Reason, Stop
-from poller.runtime.streams import StreamMapping
-from poller.runtime.supervisor import Supervisor
-from poller.status import DaemonStatus, MappingStatus
-from poller.telemetry import MappingChanged, MappingState, Observer
+from poller.ports import Store
+from poller.records import MappingId, Monotonic
+from poller.rules.backoff import wait_s
+from poller.runtime.catalog import Catalog
+from poller.runtime.control import ControlPlane, Desk
+from poller.runtime.definitions import Definitions
+from poller.runtime.fleet import Fleet
+from poller.runtime.looking import Inspector
+from poller.runtime.results import Results
+from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
+from poller.runtime.workshop import Tools
+from poller.status import DaemonStatus
+from poller.telemetry import Observer, StoreFailed
+
+RECONCILE_S = 3.0
+"""Between two looks at the store for mappings that other replicas have changed."""
+LOOK_S_MAX = 10.0
+"""How long one look may take before it counts as failed."""
+FORGET_S = 30.0
+"""How long a deleted mapping waits for other workers to give its shards up before it is forgotten all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What there is once the store is open."""
+
+    definitions: Definitions
+    catalog: Catalog
+    fleet: Fleet
+    store: Store
 
 
 class Daemon:
-    """One daemon. `run` once; `stop` and `status` at any time from the same loop."""
+    """One daemon. `run` once; `stop`, `status` and `replan` at any time from the same loop."""
 
     def __init__(
         self,
@@ -31,140 +53,216 @@ class Daemon:
         observer: Observer,
         rng: Random,
     ) -> None:
+        self.control = ControlPlane()
+        """Who changes mappings while they run."""
+        self.note = ""
+        """One line for people, shown with the status: what is wrong beside the mappings."""
         self._plan = plan
         self._registry = registry
         self._env = env
-        self._observer = observer
+        self._results = Results(observer)
         self._rng = rng
         self._stop = Stop()
-        self._supervisors: list[Supervisor] = []
-        self._opened = False
+        self._woken = asyncio.Event()
+        self._works: Works | None = None
+        self._store_problem = ""
+        self._deleted: dict[MappingId, Monotonic] = {}
 
     async def run(self) -> None:
         """Opens the parts and runs until `stop` was called and everything has drained, or the grace is over.
 
-        Raises InvalidConfiguration, before anything is read, when a part cannot be opened as configured.
+        Raises InvalidConfiguration, before anything is read, when a part cannot be opened as configured; AccessDenied or
+        ResourceMissing when the store cannot be.
         """
+        problems: list[str] = []
         async with AsyncExitStack() as stack:
-            store: Store = await stack.enter_async_context(
-                opened(self._registry, "stores", self._plan.store, self._plan.store_settings, self._env)
-            )
-            functions = await self._open_functions(stack)
-            for plan in self._plan.mappings:
-                if plan.enabled:
-                    self._supervisors.append(await self._open_mapping(plan, functions, store, stack))
-                else:
-                    self._tell_disabled(plan)
-            self._opened = True
-            await self._run_all()
+            store = await self._open_store(stack)
+            if store is None:
+                return
+            async with asyncio.TaskGroup() as scope:
+                works = self._work_with(store, scope)
+                problems = await self._start(works)
+                if problems:
+                    self._stop.request(Reason.REQUESTED)
+                works.fleet.gate.set()
+                with self._stop.waking(self._woken):
+                    await self._keep(works)
+                self.control.close()
+                await self._drain(works)
+        if problems:
+            raise InvalidConfiguration(problems)
 
     def stop(self) -> None:
         """Drains: nothing new is taken, running invocations finish within the grace, checkpoints are saved."""
         self._stop.request(Reason.REQUESTED)
 
+    async def rehearse(self, plan: DaemonPlan) -> list[str]:
+        """What is wrong with the parts that another configuration would open, one line each; changes nothing."""
+        works = self._works
+        if works is None:
+            return []
+        entries = Catalog(plan, works.definitions, now=self._env.clock.now()).entries()
+        known = {entry.mapping: entry.design for entry in works.catalog.entries()}
+        problems: list[str] = []
+        for entry in entries:
+            if entry.from_file and entry.enabled and known.get(entry.mapping) != entry.design:
+                problems += await works.fleet.workshop.rehearse(entry.design)
+        return list(dict.fromkeys(problems))
+
+    def replan(self, plan: DaemonPlan) -> None:
+        """Takes another configuration: mappings that it changes drain and start anew, the others go on.
+
+        Worker and store stay what they are.
+        """
+        self._plan = plan
+        if self._works is not None:
+            self._works.catalog.replan(plan, now=self._env.clock.now())
+        self._woken.set()
+
     def status(self) -> DaemonStatus:
         """What runs here now."""
-        problems = tuple(problem for supervisor in self._supervisors if (problem := supervisor.problem()))
-        if not self._opened:
-            problems = ("not everything is open yet", *problems)
+        works = self._works
+        problems, notes = works.fleet.problems() if works is not None else ([], [])
+        if works is None or not works.fleet.gate.is_set():
+            problems.insert(0, "not everything is open yet")
         if self._stop.requested:
-            problems = ("draining", *problems)
-        running = tuple(supervisor.status() for supervisor in self._supervisors)
-        disabled = tuple(_disabled(plan) for plan in self._plan.mappings if not plan.enabled)
+            problems.insert(0, "draining")
+        notes += works.catalog.notes() if works is not None else ()
         return DaemonStatus(
             worker=str(self._plan.worker),
-            mappings=running + disabled,
+            mappings=works.fleet.statuses() if works is not None else (),
             ready=not problems,
             alive=True,
-            problems=problems,
+            problems=tuple(problems),
+            notes=tuple(note for note in (self.note, self._store_problem, *notes) if note),
         )
 
-    async def _open_functions(self, stack: AsyncExitStack) -> dict[str, Function]:
-        needed = {plan.function for plan in self._plan.mappings if plan.enabled}
-        functions: dict[str, Function] = {}
-        for name in sorted(needed):
-            plan = self._plan.functions.get(name)
-            if plan is None:
-                raise InvalidConfiguration(
-                    [f"functions.{name}: a mapping names it, but it is not configured"]
-                )
-            functions[name] = await self._open_function(plan, stack)
-        return functions
+    async def _open_store(self, stack: AsyncExitStack) -> Store | None:
+        """The store; None when a stop came first. Waits for one that has no room or does not answer."""
+        tries = 0
+        while not self._stop.requested:
+            context = opened(self._registry, "stores", self._plan.store, self._plan.store_settings, self._env)
+            try:
+                store: Store = await stack.enter_async_context(context)
+            except (ServiceThrottled, ServiceUnavailable) as error:
+                await self._stop.sleep(self._store_failed(error, tries))
+                tries += 1
+            else:
+                self._store_problem = ""
+                return store
+        return None
 
-    async def _open_function(self, plan: FunctionPlan, stack: AsyncExitStack) -> Function:
-        settings = {"function": plan.name, **plan.settings}
-        if "max_concurrency" in self._registry.plugin("invokers", plan.invoker).settings.model_fields:
-            settings["max_concurrency"] = plan.max_concurrency
-        invoker = await stack.enter_async_context(
-            opened(self._registry, "invokers", plan.invoker, settings, self._env)
-        )
-        return Function(plan, invoker, self._observer)
-
-    async def _open_mapping(
-        self,
-        plan: MappingPlan,
-        functions: dict[str, Function],
-        store: Store,
-        stack: AsyncExitStack,
-    ) -> Supervisor:
-        settings = {"arn": plan.source_arn, **plan.source_settings}
-        source = await stack.enter_async_context(
-            opened(self._registry, "sources", plan.kind.value, settings, self._env)
-        )
-        parts = Parts(
-            plan=plan,
+    def _work_with(self, store: Store, scope: asyncio.TaskGroup) -> Works:
+        tools = Tools(
+            registry=self._registry,
+            env=self._env,
             worker=self._plan.worker,
-            function=functions[plan.function],
             store=store,
+            observer=self._results,
+            rng=self._rng,
+        )
+        definitions = Definitions(store)
+        catalog = Catalog(self._plan, definitions, now=self._env.clock.now())
+        fleet = Fleet(tools, scope, self._stop, results=self._results, woken=self._woken.set)
+        self._works = Works(definitions, catalog, fleet, store)
+        return self._works
+
+    async def _start(self, works: Works) -> list[str]:
+        """Opens the parts of all mappings of the file; returns what is wrong with their configuration."""
+        await self._look(works, 0)
+        entries = works.catalog.entries()
+        works.fleet.apply(entries)
+        problems: list[str] = []
+        for entry in entries:
+            supervisor = works.fleet.supervisor(entry.mapping)
+            if not entry.from_file or supervisor is None:
+                continue
+            await supervisor.tried.wait()
+            if supervisor.failure is not None and isinstance(supervisor.failure.error, InvalidConfiguration):
+                problems += supervisor.failure.problems
+        return list(dict.fromkeys(problems))
+
+    async def _keep(self, works: Works) -> None:
+        """Compares what is wanted with what runs, whenever something has changed and every few seconds."""
+        self.control.open(self._desk(works))
+        clock = self._env.clock
+        due, tries = clock.monotonic() + RECONCILE_S, 0
+        while not self._stop.requested:
+            self._woken.clear()
+            if clock.monotonic() >= due:
+                tries = 0 if await self._look(works, tries) else tries + 1
+                due = clock.monotonic() + RECONCILE_S
+            await self._forget(works, works.fleet.apply(works.catalog.entries()))
+            await wait_until(self._woken, max(0.0, due - clock.monotonic()))
+
+    def _desk(self, works: Works) -> Desk:
+        return Desk(
+            catalog=works.catalog,
+            definitions=works.definitions,
+            fleet=works.fleet,
+            inspector=Inspector(self._registry, self._env),
+            results=self._results,
             clock=self._env.clock,
             rng=self._rng,
-            observer=self._observer,
-            tuning=self._plan.tuning,
-        )
-        if plan.kind is SourceKind.SQS:
-            queue = QueueParts(**common(parts), source=source)
-            return Supervisor(plan, partial(QueueMapping, queue), parts, self._stop)
-        destination = await self._open_destination(plan, stack)
-        stream = StreamParts(**common(parts), source=source, destination=destination)
-        return Supervisor(plan, partial(StreamMapping, stream), parts, self._stop)
-
-    async def _open_destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:
-        if plan.destination is None:
-            return None
-        service = plan.destination.split(":")[2]
-        destination: Destination = await stack.enter_async_context(
-            opened(self._registry, "destinations", service, {"arn": plan.destination}, self._env)
-        )
-        return destination
-
-    async def _run_all(self) -> None:
-        async with asyncio.TaskGroup() as scope:
-            tasks = [
-                scope.create_task(supervisor.run(), name=f"mapping {supervisor.plan.mapping}")
-                for supervisor in self._supervisors
-            ]
-            await self._stop.wait()
-            if not tasks:
-                return
-            _, late = await asyncio.wait(tasks, timeout=self._plan.tuning.grace_s)
-            for task in late:
-                task.cancel()
-
-    def _tell_disabled(self, plan: MappingPlan) -> None:
-        self._observer.on(
-            MappingChanged(
-                mapping=plan.mapping,
-                function=plan.function,
-                source_arn=plan.source_arn,
-                state=MappingState.DISABLED,
-            )
+            woken=self._woken.set,
         )
 
+    async def _look(self, works: Works, tries: int) -> bool:
+        """Reads the mappings made through the API; whether that went well. What is known stays otherwise."""
+        before = {each.mapping for each in works.definitions.known()}
+        try:
+            async with interrupted_by(self._stop), asyncio.timeout(LOOK_S_MAX):
+                await works.definitions.refresh()
+        except TimeoutError:
+            self._store_failed(ServiceUnavailable(f"no answer within {LOOK_S_MAX:g} s"), tries)
+            return False
+        except PortError as error:
+            self._store_failed(error, tries)
+            return False
+        self._store_problem = ""
+        gone = before - {each.mapping for each in works.definitions.known()}
+        # Another worker has forgotten them; what this one wrote for them since goes once it has drained.
+        self._deleted |= dict.fromkeys(gone, self._env.clock.monotonic())
+        return True
 
-def _disabled(plan: MappingPlan) -> MappingStatus:
-    return MappingStatus(
-        mapping=plan.mapping,
-        function=plan.function,
-        source_arn=plan.source_arn,
-        state=MappingState.DISABLED,
-    )
+    async def _forget(self, works: Works, done: Sequence[MappingId]) -> None:
+        """Forgets deleted mappings that nobody works at any more; what fails is tried again with the next look."""
+        now = self._env.clock.monotonic()
+        for mapping in done:
+            self._deleted.setdefault(mapping, now)
+        for mapping, since in list(self._deleted.items()):
+            if works.fleet.supervisor(mapping) is None:
+                await self._forget_one(works, mapping, patient=now - since < FORGET_S)
+
+    async def _forget_one(self, works: Works, mapping: MappingId, *, patient: bool) -> None:
+        try:
+            async with asyncio.timeout(LOOK_S_MAX):
+                if patient and await self._held_elsewhere(works, mapping):
+                    return
+                await works.definitions.forget(mapping)
+        except TimeoutError:
+            self._store_failed(ServiceUnavailable(f"no answer within {LOOK_S_MAX:g} s"), 0)
+        except PortError as error:
+            self._store_failed(error, 0)
+        else:
+            del self._deleted[mapping]
+            self._woken.set()
+
+    async def _held_elsewhere(self, works: Works, mapping: MappingId) -> bool:
+        leases = await works.store.leases(mapping)
+        return any(lease.owner not in {None, self._plan.worker} for lease in leases)
+
+    async def _drain(self, works: Works) -> None:
+        """Waits for all mappings, the grace at most; what is late then is cancelled."""
+        tasks = set(works.fleet.tasks)
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._plan.tuning.grace_s)
+        for task in late:
+            task.cancel()
+
+    def _store_failed(self, error: PortError, tries: int) -> float:
+        delay_s = wait_s(self._plan.tuning.port_backoff, tries, self._rng)
+        self._store_problem = f"store: {error.reason}"
+        self._results.on(StoreFailed(error=type(error).__name__, reason=error.reason, wait_s=delay_s))
+        return delay_s

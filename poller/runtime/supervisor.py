@@ -1,15 +1,22 @@
-"""Owns one mapping's life: runs it, and when a bug breaks it, says so and starts it again later."""
+"""Owns one mapping's life by one design: opens its parts, runs it, and when something stops it, says so and tries again."""
 
+import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Protocol
 
-from poller.plan import MappingPlan
+from poller.errors import InvalidConfiguration, PortError
+from poller.records import MappingId
 from poller.rules.responses import cut
-from poller.runtime.parts import Parts
-from poller.runtime.stopping import Stop
-from poller.status import LaneStatus, MappingStatus, ShardStatus
-from poller.telemetry import MappingChanged, MappingState, Observer
+from poller.runtime.stopping import Reason, Stop, interrupted_by
+from poller.status import LaneStatus, ShardStatus
+from poller.telemetry import Observer, PortFailed
+
+AGAIN_S = 1.0
+"""The least wait before a mapping that was stopped by something is started again."""
+STEADY_S = 300.0
+"""A mapping that ran for so long before it was stopped begins its back-off anew."""
 
 
 class Runner(Protocol):
@@ -43,79 +50,157 @@ class Runner(Protocol):
         ...
 
 
-class Supervisor:
-    """Runs one mapping. `make` gives a fresh runner for each start; the parts stay open between starts."""
+class PartFailed(Exception):
+    """A part of a mapping (source, invoker, destination) could not be opened. Try again later."""
 
-    def __init__(self, plan: MappingPlan, make: Callable[[Stop], Runner], parts: Parts, stop: Stop) -> None:
-        self.plan = plan
-        self._make = make
-        self._parts = parts
-        self._stop = stop
-        self._runner: Runner | None = None
-        self._state = MappingState.CREATING
-        self._reason = ""
+    def __init__(self, port: str, error: PortError | InvalidConfiguration) -> None:
+        super().__init__(str(error))
+        self.port = port
+        self.error = error
 
     @property
-    def observer(self) -> Observer:
-        """Where this mapping's events go."""
-        return self._parts.observer
+    def reason(self) -> str:
+        """One line for people."""
+        return cut("; ".join(self.problems))
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return self.error.problems if isinstance(self.error, InvalidConfiguration) else [self.error.reason]
+
+
+class Opener(Protocol):
+    """Who opens the parts of a mapping into a stack, and says what makes its runner."""
+
+    async def __call__(self, stack: AsyncExitStack, lost: Callable[[], None]) -> Callable[[Stop], Runner]:
+        """Raises PartFailed. `lost` is called when a part is gone although nobody closed it."""
+        ...
+
+
+async def contained(work: Awaitable[None]) -> Exception | None:
+    """What `work` raised, a bug too. The one place where `Exception` is caught; whoever asks has to tell it."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - see above
+        return error
+    return None
+
+
+class Supervisor:
+    """Runs one mapping by one design until `stop`. `gate` holds all back until the daemon's start has succeeded."""
+
+    def __init__(
+        self,
+        mapping: MappingId,
+        opener: Opener,
+        *,
+        gate: asyncio.Event,
+        observer: Observer,
+        wait_s: Callable[[int], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self.stop = Stop()
+        self.tried = asyncio.Event()
+        """Set once the parts were opened, or could not be."""
+        self.failure: PartFailed | None = None
+        self.bug = ""
+        self._mapping = mapping
+        self._opener = opener
+        self._gate = gate
+        self._observer = observer
+        self._wait_s = wait_s
+        self._changed = changed
+        self._runner: Runner | None = None
 
     async def run(self) -> None:
-        """Until the scope stops and the mapping has drained."""
+        """Until a stop is requested and the mapping has drained."""
         tries = 0
-        while not self._stop.requested:
-            with self._stop.child() as stop:
-                self._runner = self._make(stop)
-                self._enter(MappingState.ENABLED)
-                try:
-                    await self._runner.run()
-                except Exception as bug:  # noqa: BLE001 - the one place where a bug is contained
-                    self._break(bug)
-            if self._state is MappingState.BROKEN:
-                await self._stop.sleep(self._parts.port_wait_s(tries) + 1.0)
+        loop = asyncio.get_running_loop()
+        while not self.stop.requested:
+            began = loop.time()
+            with self.stop.child() as stop:
+                trouble = await contained(self._once(stop))
+            if trouble is not None:
+                tries = 0 if loop.time() - began > STEADY_S else tries
+                wait_s = self._wait_s(tries) + AGAIN_S
                 tries += 1
+                self._note(trouble, wait_s)
+                await self.stop.sleep(wait_s)
+        self.tried.set()
 
-    def status(self) -> MappingStatus:
-        """What the mapping is doing."""
-        runner = self._runner
-        return MappingStatus(
-            mapping=self.plan.mapping,
-            function=self.plan.function,
-            source_arn=self.plan.source_arn,
-            state=self._state,
-            reason=self._reason or (runner.reason if runner is not None else ""),
-            shards=runner.shards() if runner is not None else (),
-            lanes=runner.lanes() if runner is not None else (),
-            pollers=runner.pollers if runner is not None else None,
-        )
+    @property
+    def opened(self) -> bool:
+        """Whether the mapping is at work and its source and the store have answered."""
+        return self._runner is not None and self._runner.opened
 
-    def problem(self) -> str:
-        """Why the mapping is not ready; empty when it is."""
-        if self._state is MappingState.BROKEN:
-            return f"mapping {self.plan.mapping}: broken: {self._reason}"
-        runner = self._runner
-        if runner is None or not runner.opened:
-            detail = runner.reason if runner is not None and runner.reason else "not open yet"
-            return f"mapping {self.plan.mapping} ({self.plan.source_arn}): {detail}"
-        return ""
+    @property
+    def reason(self) -> str:
+        """Why it does not get on; empty when it does."""
+        if self.bug or self.failure is not None:
+            return self.bug or (self.failure.reason if self.failure is not None else "")
+        return self._runner.reason if self._runner is not None else ""
 
-    def _enter(self, state: MappingState, reason: str = "") -> None:
-        self._state, self._reason = state, reason
-        self.observer.on(
-            MappingChanged(
-                mapping=self.plan.mapping,
-                function=self.plan.function,
-                source_arn=self.plan.source_arn,
-                state=state,
-                reason=reason,
+    @property
+    def pollers(self) -> int | None:
+        """How many pollers a queue runs; None for a stream."""
+        return self._runner.pollers if self._runner is not None else None
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """What the shards are doing."""
+        return self._runner.shards() if self._runner is not None else ()
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """What the lanes are doing."""
+        return self._runner.lanes() if self._runner is not None else ()
+
+    async def _once(self, stop: Stop) -> None:
+        """One start: opens the parts, runs until the scope stops, closes them."""
+        makers: list[Callable[[Stop], Runner]] = []
+        async with AsyncExitStack() as stack:
+            async with interrupted_by(stop):
+                makers.append(await self._opener(stack, lambda: stop.request(Reason.REQUESTED)))
+            if not makers:
+                return
+            self.failure, self.bug = None, ""
+            self._settled()
+            await self._gate.wait()
+            if stop.requested:
+                return
+            self._runner = makers[0](stop)
+            try:
+                await self._runner.run()
+            finally:
+                self._runner = None
+
+    def _note(self, trouble: Exception, wait_s: float) -> None:
+        self.failure, self.bug = None, ""
+        if isinstance(trouble, PartFailed):
+            self.failure = trouble
+            self._observer.on(
+                PortFailed(
+                    mapping=self._mapping,
+                    shard=None,
+                    port=trouble.port,
+                    error=type(trouble.error).__name__,
+                    reason=trouble.reason,
+                    wait_s=wait_s,
+                )
             )
-        )
+        else:
+            self.bug = described(trouble)
+        self._settled()
 
-    def _break(self, bug: Exception) -> None:
-        innermost = _innermost(bug)
-        place = traceback.extract_tb(innermost.__traceback__)[-1:]
-        where = f" at {place[0].name} line {place[0].lineno}" if place else ""
-        self._enter(MappingState.BROKEN, cut(f"{type(innermost).__name__}: {innermost}{where}"))
+    def _settled(self) -> None:
+        self.tried.set()
+        self._changed()
+
+
+def described(bug: BaseException) -> str:
+    """A bug in one line: its class, its text and where it came up."""
+    innermost = _innermost(bug)
+    place = traceback.extract_tb(innermost.__traceback__)[-1:]
+    where = f" at {place[0].name} line {place[0].lineno}" if place else ""
+    return cut(f"{type(innermost).__name__}: {innermost}{where}")
 
 
 def _innermost(bug: BaseException) -> BaseException:

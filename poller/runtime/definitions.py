@@ -1,0 +1,143 @@
+"""Owns the mappings made through the API as the store keeps them: their documents, and what this worker last saw of them.
+
+A mapping has two rows: one under its own id that the workers who read the source keep (since when, seeded), and one under
+`api:ID` with its definition. So a change of the definition can never take back what a worker wrote meanwhile.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgspec
+
+from poller.ports import Store
+from poller.records import Epoch, MappingId, MappingRow, MappingState
+
+PREFIX = "api:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A mapping made through the API.
+
+    `parameters` in AWS's names as they were asked for, `change` is what the last change is called until it is applied.
+    """
+
+    mapping: MappingId
+    parameters: Mapping[str, Any]
+    created: Epoch
+    modified: Epoch
+    change: MappingState = MappingState.CREATING
+    tags: Mapping[str, str] = field(default_factory=dict)
+    deleting: bool = False
+
+    def row(self) -> MappingRow:
+        """The row that stores keep."""
+        document = {
+            "parameters": dict(self.parameters),
+            "created": self.created,
+            "modified": self.modified,
+            "change": self.change.value,
+            "tags": dict(self.tags),
+            "deleting": self.deleting,
+        }
+        return MappingRow(key(self.mapping), fixed=self.created, document=document)
+
+    @classmethod
+    def of(cls, row: MappingRow) -> Self:
+        """Inverse of `row`; raises ValueError for a document that this version does not understand."""
+        try:
+            found = msgspec.convert(dict(row.document), _Document)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        return cls(
+            mapping=MappingId(row.mapping.removeprefix(PREFIX)),
+            parameters=found.parameters,
+            created=Epoch(found.created),
+            modified=Epoch(found.modified),
+            change=found.change,
+            tags=found.tags,
+            deleting=found.deleting,
+        )
+
+
+class _Document(msgspec.Struct):
+    parameters: dict[str, Any]
+    created: float
+    modified: float
+    change: MappingState
+    tags: dict[str, str]
+    deleting: bool
+
+
+def key(mapping: MappingId) -> MappingId:
+    """Under which id the store keeps a mapping's definition."""
+    return MappingId(PREFIX + mapping)
+
+
+class Definitions:
+    """The definitions in the store, as this worker last read or wrote them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[MappingId, Definition] = {}
+        self._writes = 0
+        self.unread: tuple[str, ...] = ()
+        """What is wrong with rows that could not be read, one line each."""
+
+    def known(self) -> tuple[Definition, ...]:
+        """All of them, in the order of their creation."""
+        return tuple(sorted(self._known.values(), key=lambda each: (each.created, each.mapping)))
+
+    def get(self, mapping: MappingId) -> Definition | None:
+        """The definition of one mapping."""
+        return self._known.get(mapping)
+
+    async def refresh(self) -> None:
+        """Reads the store; raises what the store raises. A write of ours that came meanwhile is not taken back."""
+        writes = self._writes
+        rows = await self._store.mappings()
+        if writes == self._writes:
+            self._take([row for row in rows if row.mapping.startswith(PREFIX)])
+
+    async def add(self, definition: Definition) -> None:
+        """Keeps a new mapping, whose LATEST is the moment of its creation."""
+        await self._store.create(MappingRow(definition.mapping, fixed=definition.created))
+        with self._writing():
+            await self._store.create(definition.row())
+            self._known[definition.mapping] = definition
+
+    async def change(self, definition: Definition) -> None:
+        """Replaces a definition; raises ResourceMissing when another worker has forgotten it meanwhile."""
+        with self._writing():
+            await self._store.update(definition.row())
+            self._known[definition.mapping] = definition
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes a mapping with its positions; the definition goes last, so that a failure is made good later."""
+        await self._store.forget(mapping)
+        with self._writing():
+            await self._store.forget(key(mapping))
+            self._known.pop(mapping, None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What was read before a write began or ended is old."""
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes += 1
+
+    def _take(self, rows: list[MappingRow]) -> None:
+        unread: list[str] = []
+        known: dict[MappingId, Definition] = {}
+        for row in rows:
+            try:
+                definition = Definition.of(row)
+            except ValueError as error:
+                unread.append(f"store: the definition of mapping {row.mapping} cannot be read: {error}")
+            else:
+                known[definition.mapping] = definition
+        self._known, self.unread = known, tuple(unread)
