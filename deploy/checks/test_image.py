@@ -14,14 +14,16 @@ import pytest
 import yaml
 
 from adapters.demo.account import account
-from adapters.demo.daemon import GRACE_S, configuration, journal_path
+from adapters.demo.daemon import GRACE_S, journal_path
 from adapters.demo.emulator import credentials
 from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S
 from adapters.demo.load import load
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
 from adapters.demo.story import Scene, scene
+from deploy.checks import demo
 
 IMAGE = os.environ.get("IMAGE", "poller") + ":" + os.environ.get("TAG", "0.1.0")
+NAME = f"poller-check-{os.getpid()}"
 USER = "65532:65532"
 MEMORY = "256m"
 RECORDS, SEED = 800, 7
@@ -122,9 +124,6 @@ async def settled(stage: Scene, process: Running) -> None:
             await stage.look()
 
 
-NAME = f"poller-check-{os.getpid()}"
-
-
 def facts(engine: list[str]) -> Mapping[str, object]:
     """How the container was started, and what memory it takes, as the engine tells."""
     asked = subprocess.run([*engine, "inspect", NAME], capture_output=True, text=True, check=True)
@@ -138,6 +137,7 @@ def facts(engine: list[str]) -> Mapping[str, object]:
     assert status["Uid"].split() == ["65532"] * 4
     assert status["CapEff"].strip() == "0" * 16
     assert status["NoNewPrivs"].strip() == "1"
+    assert memory_limit(pid) == 256 * 1024 * 1024
     return {
         "resident, highest": status["VmHWM"].strip(),
         "limit": MEMORY,
@@ -146,54 +146,33 @@ def facts(engine: list[str]) -> Mapping[str, object]:
     }
 
 
+def memory_limit(pid: int) -> int:
+    """What the kernel allows a process, in bytes, by its control group (version 2 or 1)."""
+    groups = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    found = {name: group for _, names, group in groups for name in names.split(",")}
+    if "memory" in found:
+        return int(Path(f"/sys/fs/cgroup/memory{found['memory']}/memory.limit_in_bytes").read_text())
+    return int(Path(f"/sys/fs/cgroup{found['']}/memory.max").read_text())
+
+
 @contextmanager
 def container(engine: list[str], stage: Scene, folder: Path) -> Iterator[tuple[Running, str]]:
     """The daemon in a container, as the manifests start it; its functions are the demo's, which are in the image."""
     listen = f"{HOST}:{free_port()}"
-    document = configuration(
-        stage.resources,
-        endpoint=stage.endpoint,
-        listen=listen,
-        store=Path("/var/lib/poller/state.db"),
-        function_url=stage.function_url,
-        life=1,
-        pause_s=0.0,
-    )
+    document = demo.document(stage, listen=listen, store=Path("/var/lib/poller/state.db"))
     (config := folder / "config").mkdir()
     (config / "poller.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     (state := folder / "state").mkdir()
-    journal = journal_path(folder)
-    journal.touch()
-    for writable in (state, journal):
+    # The functions write their journal, and beside it what they have seen, into the demo's folder.
+    for writable in (state, folder):
         os.chown(writable, 65532, 65532)
-    # Volumes reach the container's user only through folders that it may enter.
-    for each in (folder, *folder.parents[:3]):
-        each.chmod(each.stat().st_mode | 0o011)
-    options = [
-        "--name",
-        NAME,
-        "--network",
-        "host",
-        "--read-only",
-        "--tmpfs",
-        "/tmp:size=64m",
-        "--memory",
-        MEMORY,
-    ]
+    options = f"--name {NAME} --network host --read-only --tmpfs /tmp:size=64m --memory {MEMORY}".split()
     options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    for source, target in (
-        (config, "/etc/poller:ro"),
-        (state, "/var/lib/poller"),
-        (journal, f"/journal/{journal.name}"),
-    ):
-        options += ["--volume", f"{source}:{target}"]
-    for name, value in {
-        **credentials(),
-        JOURNAL: f"/journal/{journal.name}",
-        LIFE: "1",
-        PAUSE_S: "0",
-    }.items():
-        options += ["--env", f"{name}={value}"]
+    volumes = {config: "/etc/poller:ro", state: "/var/lib/poller", folder: "/journal"}
+    options += [word for source, target in volumes.items() for word in ("--volume", f"{source}:{target}")]
+    own = {JOURNAL: f"/journal/{journal_path(folder).name}", LIFE: "1", PAUSE_S: "0"}
+    variables = {**credentials(), **own}
+    options += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
     try:
         with running("container", [*engine, "run", *options, IMAGE], plain_environment(), folder) as process:
             yield process, f"http://{listen}"
