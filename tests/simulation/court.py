@@ -127,6 +127,8 @@ class Court:
         plan = self._by_call[delivery.source_arn, call.function]
         if plan.mapping in self.streams:
             self.streams[plan.mapping].abandoned(call.invocation.request_id, delivery)
+        else:
+            self.queues[plan.mapping].abandoned(delivery)
 
     def offers(self, notice: Notice) -> None:
         """The engine wants to send a notice."""
@@ -181,6 +183,7 @@ class Court:
                 case LeaseMoved(held=True):
                     self.known.add((line.name, event.mapping, event.shard))
                 case LeaseMoved(held=False):
+                    self.known.discard((line.name, event.mapping, event.shard))
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
                 case Discarded() if self._holds(line, event.mapping, event.shard):
                     self.streams[event.mapping].dropped(event, epoch())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from poller.errors import ServiceThrottled, ServiceUnavailable
+from poller.errors import PortError, ServiceThrottled, ServiceUnavailable
 from tests.simulation.functions import Period
 from tests.virtual import EPOCH_BASE
 
@@ -68,6 +68,8 @@ class Line:
         self.history = history
         self.crashed = False
         self.faults = 0
+        self.refusal: type[PortError] | None = None
+        """What every call is refused with from now on."""
         self._plan = plan
         self._rng = rng
         self._open = asyncio.Event()
@@ -124,6 +126,8 @@ class Line:
         return result
 
     def _refuse(self, port: Port, what: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal("refused for a test")
         if any(each.holds(epoch()) for each in self._plan.outages.get(port, ())):
             self._saw(f"{port}: outage", what)
             raise ServiceUnavailable("the service is down")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores.memory import MemoryStore
@@ -20,6 +21,7 @@ from poller.records import (
     MappingId,
     MappingRow,
     Message,
+    Monotonic,
     Notice,
     Outcome,
     Page,
@@ -34,7 +36,7 @@ from poller.records import (
 )
 from tests.simulation.faults import Line, Port, epoch
 from tests.simulation.functions import Call, Delivery, FakeFunction, read_delivery
-from tests.simulation.queues import Delete, Extend, FakeQueue, Receive
+from tests.simulation.queues import Delete, Describe, Extend, FakeQueue, Receive
 from tests.simulation.streams import CALLS_PER_S, RETENTION_S, FakeStream, GetCursor, ListShards, Read
 
 LONG_POLL_LOOK_S = 1.0
@@ -182,12 +184,13 @@ class SimQueue:
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
         """Up to `messages_max` messages, waiting up to `wait_s` for the first."""
+        sent = Monotonic(asyncio.get_running_loop().time())
         ends_at = epoch() + wait_s
         while True:
             messages = await self._look(messages_max)
             left_s = ends_at - epoch()
             if messages or left_s <= 0:
-                return messages
+                return [msgspec.structs.replace(each, received=sent) for each in messages]
             await asyncio.sleep(min(left_s, LONG_POLL_LOOK_S))
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
@@ -211,7 +214,11 @@ class SimQueue:
 
     async def describe(self) -> QueueFacts:
         """The queue's own settings."""
-        return await self._line.call(Port.SOURCE, "describe", lambda: self._queue.facts)
+
+        def effect() -> QueueFacts:
+            return cast("QueueFacts", self._queue.apply(epoch(), Describe()))
+
+        return await self._line.call(Port.SOURCE, "describe", effect)
 
     async def _look(self, messages_max: int) -> Sequence[Message]:
         handed: list[Message] = []
@@ -355,12 +362,17 @@ class SimStore:
             self._fenced(mapping, lease, self._store.save(mapping, lease, checkpoint))
             self._witness.saves(self._line, mapping, lease, checkpoint)
 
-        memo = checkpoint.memo.decode()
+        memo = checkpoint.memo.decode(errors="replace")
         await self._call(f"save {lease.shard} {lease.epoch} {checkpoint.position.encode()} {memo}", effect)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
-        """Removes a shard's row; raises LeaseLost."""
-        await self._call(f"drop {lease.shard}", lambda: at_once(self._store.drop(mapping, lease)))
+        """Removes a lease; raises LeaseLost."""
+
+        def effect() -> None:
+            self._fenced(mapping, lease, self._store.drop(mapping, lease))
+            self._witness.releases(self._line, mapping, lease)
+
+        await self._call(f"drop {lease.shard} {lease.epoch}", effect)
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row."""

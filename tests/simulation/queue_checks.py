@@ -78,6 +78,11 @@ class QueueChecks:
         self.settled.update(done)
         self.failed.update(each.identifier for each in flight.delivery.records if each.identifier not in done)
 
+    def abandoned(self, delivery: Delivery) -> None:
+        """The engine gave up waiting for a call, which may have had its effect or not."""
+        for each in delivery.records:
+            self._handed[each.identifier].invoked = True
+
     def deletes(self, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
         """Messages were deleted: each was done, or no filter matched it."""
         left = {each.receipt for each in undone}

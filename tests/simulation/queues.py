@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from poller.errors import ResourceMissing
 from poller.records import Message, Monotonic, QueueFacts, Undone
 from tests.simulation.contents import Content
 from tests.virtual import EPOCH_BASE
@@ -30,6 +31,11 @@ class Extend:
 
     receipts: tuple[str, ...]
     visibility_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Asks for the queue's own settings."""
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class FakeQueue:
         self.facts = facts
         self.letters: dict[str, Letter] = {}
         self.dead: list[Letter] = []
+        self.missing = False
+        """Whether somebody has deleted the queue."""
         self._rng = Random(seed)
         self._duplicates = duplicates
         self._receipts: dict[str, Letter] = {}
@@ -82,10 +90,14 @@ class FakeQueue:
         return letter
 
     def apply(
-        self, now: float, request: Receive | Delete | Extend
-    ) -> tuple[Message, ...] | tuple[Undone, ...]:
-        """One call of the service, at epoch seconds `now`."""
+        self, now: float, request: Receive | Delete | Extend | Describe
+    ) -> tuple[Message, ...] | tuple[Undone, ...] | QueueFacts:
+        """One call of the service, at epoch seconds `now`; raises ResourceMissing."""
+        if self.missing:
+            raise ResourceMissing("no such queue")
         match request:
+            case Describe():
+                return self.facts
             case Receive(messages_max):
                 return self._receive(now, messages_max)
             case Delete(receipts):
@@ -177,13 +189,15 @@ def _attributes(letter: Letter) -> dict[str, str]:
     attributes = {
         "ApproximateReceiveCount": str(letter.receives),
         "SentTimestamp": _ms(letter.sent),
+        "SequenceNumber": str(18_849_496_460_467_696_128 + letter.sequence),
+        "MessageGroupId": letter.group or "",
         "SenderId": "AIDAEXAMPLE",
+        "MessageDeduplicationId": letter.message_id,
         "ApproximateFirstReceiveTimestamp": _ms(letter.first_received),
     }
-    if letter.group is not None:
-        attributes["SequenceNumber"] = str(18_849_496_460_467_696_128 + letter.sequence)
-        attributes["MessageGroupId"] = letter.group
-        attributes["MessageDeduplicationId"] = letter.message_id
+    if letter.group is None:
+        for name in ("SequenceNumber", "MessageGroupId", "MessageDeduplicationId"):
+            del attributes[name]
     return attributes
 
 

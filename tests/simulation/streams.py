@@ -94,6 +94,8 @@ class FakeStream:
         self.kind = kind
         self.retention_s = retention_s
         self.shards: dict[ShardId, ShardState] = {}
+        self.missing = False
+        """Whether somebody has deleted the stream."""
         self._forgotten: set[ShardId] = set()
         self._sequence = _SEQUENCE_BASE[kind]
         for number in range(shards):
@@ -101,6 +103,8 @@ class FakeStream:
 
     def apply(self, now: float, request: ListShards | GetCursor | Read) -> tuple[Shard, ...] | Cursor | Page:
         """One call of the service; raises ServiceThrottled, ResourceMissing, CursorExpired, PositionTrimmed."""
+        if self.missing:
+            raise ResourceMissing("no such stream")
         self.trim(now)
         match request:
             case ListShards():

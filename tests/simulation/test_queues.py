@@ -26,10 +26,12 @@ def fifo(*groups: str, redrive: int | None = None) -> FakeQueue:
 
 def receive(queue: FakeQueue, now: float, most: int = 10) -> list[Message]:
     found = queue.apply(now, Receive(most))
+    assert isinstance(found, tuple)
     return [each for each in found if isinstance(each, Message)]
 
 
-def undone(found: Sequence[object]) -> list[tuple[str, bool]]:
+def undone(found: object) -> list[tuple[str, bool]]:
+    assert isinstance(found, tuple)
     return [(each.receipt, each.lapsed) for each in found if isinstance(each, Undone)]
 
 

@@ -256,6 +256,7 @@ class World:
         paused = tuple(self._workers)
         loop = _loop()
         for worker in paused:
+            worker.line.faults += 1
             loop.freeze(worker.line.name)
         self.history.tell("world", lambda: "everybody is paused")
         if replaced_s is not None:

@@ -1,0 +1,36 @@
+"""Whole daemons keep every promise in the worlds of many seeds, and the worlds are unkind enough."""
+
+import pytest
+
+from tests.simulation.kept_seeds import KEPT_SEEDS
+from tests.simulation.sweep import CHUNK, SOMETIMES, Swept, sweep
+from tests.simulation.world import run_seed
+
+SEEDS = 1000
+CHUNKS = [range(start, start + CHUNK) for start in range(0, SEEDS, CHUNK)]
+FIRST_SWEEP = 300
+"""Seeds of which each mark must be seen; a part of all, so that one process can count them."""
+
+
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_every_promise_is_kept(seeds: range) -> None:
+    swept = sweep(seeds)
+    assert swept.failed == {}
+    assert swept.seeds == CHUNK
+
+
+@pytest.mark.parametrize("seed", KEPT_SEEDS, ids=str)
+def test_a_bug_that_simulation_found_stays_away(seed: int) -> None:
+    assert run_seed(seed).virtual_s > 0
+
+
+def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:
+    swept = sweep(range(SEEDS, SEEDS + FIRST_SWEEP))
+    assert swept.failed == {}
+    assert swept.never() == []
+
+
+def test_a_sweep_that_is_too_kind_names_what_it_never_saw() -> None:
+    swept = Swept()
+    swept.marks.update(SOMETIMES[1:])
+    assert swept.never() == [SOMETIMES[0]]
