@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "esm-poller"
 COMMANDS = "poller.commands"
-"""Entry point group of plug-in commands: a name and a function that typer can call."""
+"""Entry point group of plug-in commands: a name, and a function that typer can call or a Typer with commands."""
 FAILED = 2
 ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
 
@@ -45,26 +45,29 @@ def run(
     log_level: Level = None,
     log_format: Format = None,
 ) -> None:
-    """Runs the daemon until SIGTERM or SIGINT.
+    """Runs the daemon until SIGTERM or SIGINT, and follows changes of the configuration file meanwhile.
 
     The first signal drains: running invocations finish, checkpoints are saved, exit status 0. A second one cancels them,
     exit status 1.
 
     Example: poller run --config poller.yaml --listen 127.0.0.1:8080
     """
-    given = {
+    given: dict[str, Any] = {
         "listen": listen,
         "store": store,
         "region": region,
         "endpoint_url": endpoint_url,
         "worker": worker,
     }
-    settings = _settings(config, given | {"log": {"level": log_level, "format": log_format}})
+    given |= {"log": {"level": log_level, "format": log_format}}
+    settings = _settings(config, given)
     from poller.commands.parts import LoadablePlugins
-    from poller.commands.run import run_daemon
+    from poller.commands.run import ConfigurationFile, run_daemon
     from poller.runtime.daemon import Daemon
+    from poller.settings import load
 
-    raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config)))
+    file = ConfigurationFile(config, lambda: load(config, _given(given)))
+    raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file))
 
 
 def check(
@@ -252,8 +255,10 @@ def _forwarded(point: EntryPoint) -> Callable[[typer.Context], None]:
         except ImportError as error:
             typer.echo(f"poller: {point.name}: {error}; {_remedy(point)}", err=True)
             raise typer.Exit(FAILED) from None
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(name=point.name)(function)
+        app = function
+        if not isinstance(function, typer.Typer):
+            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            app.command(name=point.name)(function)
         app(args=context.args, prog_name=f"poller {point.name}")
 
     return forward

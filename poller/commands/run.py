@@ -1,20 +1,27 @@
-"""Owns `poller run`: opens observers and the control server, runs the daemon, turns signals into its two ways of stopping."""
+"""Owns `poller run`: opens observers and the control server, runs the daemon, follows its configuration file.
+
+Signals are turned into the daemon's two ways of stopping.
+"""
 
 import asyncio
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import uvloop
 
 from poller.commands.check import static_problems
 from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
+from poller.control import MappingControl, TagControl
 from poller.errors import InvalidConfiguration, PortError
 from poller.plan import DaemonPlan
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Exposition
+from poller.runtime.reload import Loaded, Reloadable, watch
 from poller.settings import Settings, daemon_plan
 from poller.status import DaemonStatus, StatusView
 from poller.telemetry import Observer, Observers
@@ -24,8 +31,38 @@ INTERRUPTED = 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Engine(Protocol):
+WAIT_FOR_RESTART = (
+    "region",
+    "endpoint_url",
+    "endpoint_urls",
+    "listen",
+    "store",
+    "api",
+    "log",
+    "worker",
+)
+"""Settings that a running daemon cannot change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationFile:
+    """Where the settings came from, and how to read them again; `load` raises InvalidConfiguration."""
+
+    path: Path
+    load: Callable[[], Settings]
+
+
+class Changing(MappingControl, TagControl, Protocol):
+    """Who changes mappings while they run."""
+
+
+class Engine(Reloadable, Protocol):
     """The daemon as this command sees it."""
+
+    @property
+    def control(self) -> Changing | None:
+        """Who changes its mappings; None when nothing can be changed."""
+        ...
 
     async def run(self) -> None:
         """Returns when everything has drained after `stop`."""
@@ -43,7 +80,13 @@ class Engine(Protocol):
 class Control(Protocol):
     """The control server."""
 
-    async def serve(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+    async def serve(
+        self,
+        view: StatusView,
+        expositions: Sequence[Exposition],
+        control: MappingControl | None = None,
+        tags: TagControl | None = None,
+    ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
         ...
 
@@ -80,13 +123,23 @@ class Stopping:
         self._stop()
 
 
-def run_daemon(settings: Settings, registry: Registry, make_engine: MakeEngine, *, place: str) -> int:
-    """Runs until a signal; returns the exit status. What is wrong is told on stderr, settings with their `place`."""
+def run_daemon(
+    settings: Settings,
+    registry: Registry,
+    make_engine: MakeEngine,
+    *,
+    place: str,
+    file: ConfigurationFile | None = None,
+) -> int:
+    """Runs until a signal; returns the exit status. What is wrong is told on stderr, settings with their `place`.
+
+    Changes of `file` are taken over while the daemon runs.
+    """
     problems: list[str] = []
     status = FAILED
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, registry, make_engine))
+            runner.run(serve(settings, registry, make_engine, file))
         status = 0
     except* InvalidConfiguration as group:
         problems += [f"{place}: {problem}" for each in _leaves(group) for problem in each.problems]
@@ -100,7 +153,12 @@ def run_daemon(settings: Settings, registry: Registry, make_engine: MakeEngine, 
     return status
 
 
-async def serve(settings: Settings, registry: Registry, make_engine: MakeEngine) -> None:
+async def serve(
+    settings: Settings,
+    registry: Registry,
+    make_engine: MakeEngine,
+    file: ConfigurationFile | None = None,
+) -> None:
     """Opens everything, runs the daemon beside the control server, and returns when the daemon has drained."""
     plan = daemon_plan(settings)
     problems = static_problems(settings, plan, registry)
@@ -116,21 +174,43 @@ async def serve(settings: Settings, registry: Registry, make_engine: MakeEngine)
         control = await stack.enter_async_context(
             opened(registry, "control", "http", control_settings(settings), env)
         )
-        engine = make_engine(
-            plan, registry=registry, env=env, observer=Observers(tuple(observers)), rng=random.Random()
-        )
+        observer = Observers(tuple(observers))
+        engine = make_engine(plan, registry=registry, env=env, observer=observer, rng=random.Random())
         expositions = [each for each in observers if hasattr(each, "exposition")]
-        await _beside(engine, control, expositions)
+        task = asyncio.current_task()
+        assert task is not None
+        with _signals(Stopping(engine.stop, task.cancel).on_signal):
+            async with asyncio.TaskGroup() as group:
+                changes = engine.control
+                served = control.serve(engine, expositions, control=changes, tags=changes)
+                beside = [group.create_task(served, name="control")]
+                if file is not None:
+                    load = _again(file, settings, plan, registry)
+                    watching = watch(file.path, load, engine, observer)
+                    beside.append(group.create_task(watching, name="configuration file"))
+                await engine.run()
+                for each in beside:
+                    each.cancel()
 
 
-async def _beside(engine: Engine, control: Control, expositions: Sequence[Exposition]) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    with _signals(Stopping(engine.stop, task.cancel).on_signal):
-        async with asyncio.TaskGroup() as group:
-            server = group.create_task(control.serve(engine, expositions), name="control")
-            await engine.run()
-            server.cancel()
+def _again(
+    file: ConfigurationFile, running: Settings, plan: DaemonPlan, registry: Registry
+) -> Callable[[], Loaded]:
+    """Reads the file again for a daemon that runs by `running` and `plan`; its worker and its store stay."""
+
+    def load() -> Loaded:
+        settings = file.load()
+        found = daemon_plan(settings)
+        problems = static_problems(settings, found, registry)
+        if problems:
+            raise InvalidConfiguration(problems)
+        waiting = tuple(
+            name for name in WAIT_FOR_RESTART if getattr(settings, name) != getattr(running, name)
+        )
+        kept = replace(found, worker=plan.worker, store=plan.store, store_settings=plan.store_settings)
+        return Loaded(kept, waiting)
+
+    return load
 
 
 @contextmanager

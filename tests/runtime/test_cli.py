@@ -25,6 +25,7 @@ from poller.commands.check import check
 from poller.commands.parts import LoadablePlugins, control_settings, observer_settings
 from poller.commands.run import Engine, run_daemon
 from poller.commands.status import decode, moment, screen, span, watch_status
+from poller.control import MappingControl, TagControl
 from poller.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.plan import DaemonPlan
 from poller.plugins import Environment, GivenPlugins, Plugin, Registry
@@ -75,7 +76,13 @@ class FakeControl:
         self._diary = diary
         self._error = error
 
-    async def serve(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+    async def serve(
+        self,
+        view: StatusView,
+        expositions: Sequence[Exposition],
+        control: MappingControl | None = None,
+        tags: TagControl | None = None,
+    ) -> None:
         if self._error:
             raise self._error
         self._diary.lines.append(f"serving {view.status().worker}, {len(expositions)} expositions")
@@ -144,6 +151,9 @@ def plug_ins(
 class FakeEngine:
     """Ends its own process's patience: sends itself `signals`, and drains when asked unless it is `stubborn`."""
 
+    control = None
+    note = ""
+
     def __init__(
         self, diary: Diary, *, signals: int, stubborn: bool = False, error: Exception | None = None
     ) -> None:
@@ -176,6 +186,12 @@ class FakeEngine:
         if self._stubborn:
             await asyncio.get_running_loop().create_future()
         self._diary.lines.append("drained")
+
+    async def rehearse(self, plan: DaemonPlan) -> list[str]:
+        return []
+
+    def replan(self, plan: DaemonPlan) -> None:
+        self._diary.lines.append(f"replan {plan.worker}")
 
     def stop(self) -> None:
         self._diary.lines.append("stop")
