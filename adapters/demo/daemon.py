@@ -19,13 +19,14 @@ from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S, Function
 from adapters.demo.journal import Journal
 from adapters.demo.load import Source
 from adapters.demo.processes import HOST, Running, Unusable, free_port, plain_environment, running
-from adapters.demo.resources import Resources
+from adapters.demo.resources import VISIBILITY_S, Resources
 from poller.status import DaemonStatus
 
 READY_S_MAX = 30.0
 GRACE_S = 10.0
 ANSWER_S_MAX = 5.0
-TIMEOUT_S = 3
+PAYMENTS_MAX = 5
+"""In one batch; what stands behind poison in its batches shares its grave."""
 BATCH_SIZE = 100
 """Of streams; AWS's default."""
 LANES_PER_SHARD = 2
@@ -56,7 +57,7 @@ def configuration(
     batch_size: int,
 ) -> dict[str, Any]:
     """What the daemon is told; the same names as in a user's file."""
-    python = {"invoker": "python", "timeout_s": TIMEOUT_S}
+    python = {"invoker": "python"}
     return {
         "region": REGION,
         "endpoint_url": endpoint,
@@ -64,12 +65,11 @@ def configuration(
         "store": f"sqlite://{store}",
         "functions": {
             "orders": {**python, "handler": "adapters.demo.functions:orders"},
-            "mails": {**python, "handler": "adapters.demo.functions:mails"},
-            "payments": {**python, "handler": "adapters.demo.functions:payments"},
+            "mails": {**python, "handler": "adapters.demo.functions:mails", "timeout_s": VISIBILITY_S},
+            "payments": {**python, "handler": "adapters.demo.functions:payments", "timeout_s": VISIBILITY_S},
             "stock": {
                 "invoker": "http",
                 "url": function_url,
-                "timeout_s": TIMEOUT_S,
                 "headers": {LIFE_HEADER: str(life), PAUSE_HEADER: str(pause_s)},
             },
         },
@@ -91,6 +91,8 @@ def mapping(source: Source, resources: Resources, *, batch_size: int) -> dict[st
         found["FunctionResponseTypes"] = ["ReportBatchItemFailures"]
     if source is Source.ORDERS:
         found["ParallelizationFactor"] = LANES_PER_SHARD
+    if source is Source.PAYMENTS:
+        found["BatchSize"] = PAYMENTS_MAX
     if source.stream:
         found |= {
             "BatchSize": batch_size,

@@ -76,12 +76,12 @@ def _counts(evidence: Evidence, written: Written, source: Source) -> tuple[int, 
 def _summary(evidence: Evidence, written: Written, source: Source) -> str:
     all_written, processed, filtered, buried = _counts(evidence, written, source)
     blocked = evidence.blocked.get(source)
-    stood = f", blocked for {blocked.for_s:.1f} s" if blocked else ""
+    stood = f", blocked up to {blocked.for_s:.1f} s" if blocked else ""
     return f"{source}: {processed} delivered, {filtered} filtered, {buried} given up of {all_written}{stood}"
 
 
 def _progress(evidence: Evidence, written: Written) -> Table:
-    table = _table("written", "delivered", "filtered", "given up", "blocked for")
+    table = _table("written", "delivered", "filtered", "given up", "blocked up to")
     for source in Source:
         blocked = evidence.blocked.get(source)
         counts = (str(count) for count in _counts(evidence, written, source))
