@@ -7,7 +7,7 @@ from poller.errors import LeaseLost, PortError, ServiceUnavailable
 from poller.records import Checkpoint, Lease
 from poller.runtime.parts import Parts
 from poller.runtime.stopping import Reason, Stop, wait_until
-from poller.telemetry import CheckpointSaved, LeaseMoved, PortFailed
+from poller.telemetry import CheckpointSaved, PortFailed
 
 SAVE_S_MAX = 15.0
 """How long one save may take before it counts as failed."""
@@ -66,14 +66,14 @@ class CheckpointWriter:
     async def _save(self) -> bool:
         """Whether the store has the present state, or never will because the lease is lost."""
         checkpoint = self._snapshot()
-        if checkpoint == self._saved:
+        if checkpoint == self._saved or self._stop.lost:
             return True
         assert checkpoint.position >= self._saved.position, "a checkpoint that goes back"
         try:
             async with asyncio.timeout(SAVE_S_MAX):
                 await self._parts.store.save(self._parts.plan.mapping, self._lease, checkpoint)
         except LeaseLost:
-            self._lost()
+            self._stop.request(Reason.LOST)
             return True
         except TimeoutError:
             self._failed(ServiceUnavailable(f"no answer within {SAVE_S_MAX:g} s"))
@@ -90,12 +90,6 @@ class CheckpointWriter:
             )
         )
         return True
-
-    def _lost(self) -> None:
-        self._parts.observer.on(
-            LeaseMoved(mapping=self._parts.plan.mapping, shard=self._lease.shard, held=False)
-        )
-        self._stop.request(Reason.LOST)
 
     def _failed(self, error: PortError) -> None:
         self._parts.observer.on(

@@ -165,6 +165,9 @@ class Lane:
             entered = True
         if not entered:
             return None
+        if self._stop.lost:
+            function.slots.release()
+            return None
         try:
             self._parts.observer.on(
                 InvocationStarted(
@@ -340,6 +343,7 @@ class Lane:
             last_error=trouble.error if trouble is not None else "",
             records=_faulty(part) if part is not None and trouble is not None else (),
             records_count=len(part.entries) if part is not None else 0,
+            retained_until=_retained_until(part, self._parts.retention.seconds) if part is not None else None,
         )
 
 
@@ -354,6 +358,12 @@ def described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:
             return ended, records, error
         case _:
             assert_never(verdict)
+
+
+def _retained_until(part: Part, retention_s: float | None) -> Epoch | None:
+    if retention_s is None or not part.entries:
+        return None
+    return Epoch(part.entries[0].record.arrived + retention_s)
 
 
 def _faulty(part: Part) -> tuple[FaultyRecord, ...]:

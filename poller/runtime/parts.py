@@ -10,6 +10,7 @@ from poller.ports import Clock, Destination, QueueSource, Store, StreamSource
 from poller.records import WorkerId
 from poller.rules.backoff import wait_s
 from poller.runtime.invoking import Function
+from poller.runtime.workers import Alone, Workers
 from poller.telemetry import Observer
 
 
@@ -25,6 +26,13 @@ class Parts:
     rng: Random
     observer: Observer
     tuning: Tuning
+    workers: Workers | None = None
+    """Who shares the mapping's work; None: nobody."""
+
+    @property
+    def crew(self) -> Workers:
+        """Who shares the mapping's work."""
+        return self.workers or Alone(self.worker)
 
     def new_id(self) -> str:
         """A random UUID; a request id or the id of a notice."""

@@ -49,6 +49,8 @@ class ShardRun:
     """One shard from the moment its lease is taken until it stops or ends."""
 
     def __init__(self, lease: Lease, flow: ShardFlow, parts: StreamParts, stop: Stop) -> None:
+        self.records = 0
+        """Read so far, for who measures the load."""
         self._lease = lease
         self._flow = flow
         self._parts = parts
@@ -86,6 +88,11 @@ class ShardRun:
                     ended=self._flow.done,
                 )
             )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the shard was read and settled to its end."""
+        return self._flow.done
 
     def status(self) -> ShardStatus:
         """What the shard is doing."""
@@ -136,6 +143,7 @@ class ShardRun:
     def _accept(self, page: Page, asked: Epoch) -> bool:
         """Takes in a page that was asked for at `asked`; whether it was the last one."""
         intake = self._flow.accept(page.records, caught_up=not page.behind_ms, asked=asked)
+        self.records += len(page.records)
         self._reading.cursor = page.cursor
         self._reading.behind_ms = page.behind_ms
         self._tell_polled(page, intake.filtered, intake.filtered + intake.taken)

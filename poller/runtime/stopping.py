@@ -16,9 +16,13 @@ class Reason(IntEnum):
 
 
 class Stop:
-    """A scope's stop signal. Those who wait on an event of their own attach it with `waking`."""
+    """A scope's stop signal. Those who wait on an event of their own attach it with `waking`.
 
-    def __init__(self) -> None:
+    `holds` says whether the scope's lease still holds; the first look at `lost` that finds it does not is a reason to stop.
+    """
+
+    def __init__(self, holds: Callable[[], bool] | None = None) -> None:
+        self._holds = holds
         self._reason = Reason.NONE
         self._event = asyncio.Event()
         self._listeners: set[Callable[[], None]] = set()
@@ -36,7 +40,13 @@ class Stop:
     @property
     def lost(self) -> bool:
         """Whether nothing may be written any more."""
+        self.check()
         return self._reason is Reason.LOST
+
+    def check(self) -> None:
+        """Stops the scope if its lease does not hold any more."""
+        if self._holds is not None and self._reason is not Reason.LOST and not self._holds():
+            self.request(Reason.LOST)
 
     def request(self, reason: Reason) -> None:
         """Asks the scope to stop; a weaker reason than the present one changes nothing."""
@@ -48,9 +58,9 @@ class Stop:
             listener()
 
     @contextmanager
-    def child(self) -> Iterator["Stop"]:
-        """The stop signal of a scope inside this one."""
-        inner = Stop()
+    def child(self, holds: Callable[[], bool] | None = None) -> Iterator["Stop"]:
+        """The stop signal of a scope inside this one, which may depend on a lease."""
+        inner = Stop(holds)
         with self.listening(lambda: inner.request(self._reason)):
             yield inner
 
@@ -95,9 +105,15 @@ async def interrupted_by(stop: Stop) -> AsyncIterator[None]:
     """Ends the block at its next wait when a stop is asked for. For waits that can be given up without loss only."""
     loop = asyncio.get_running_loop()
     scope = asyncio.timeout(None)
+
+    def interrupt() -> None:
+        # A second, stronger reason may come while the first one is still taking effect.
+        if not scope.expired():
+            scope.reschedule(loop.time())
+
     try:
         async with scope:
-            with stop.listening(lambda: scope.reschedule(loop.time())):
+            with stop.listening(interrupt):
                 yield
     except TimeoutError:
         if not scope.expired():

@@ -1,34 +1,43 @@
-"""Owns a stream mapping: discovers shards, takes leases, starts and ends the runs of its shards."""
+"""Owns a stream mapping: starts and ends the runs of its shards as leases come and go."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from poller.errors import LeaseLost, PortError
+from poller.errors import PortError
 from poller.plan import MappingPlan, SourceKind
-from poller.records import DynamoRecord, KinesisRecord, Lease, MappingRow, Monotonic, Record, ShardId
+from poller.records import DynamoRecord, KinesisRecord, Lease, Monotonic, Record, ShardId
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder, dynamo_view
 from poller.rules.filtering import Filter
 from poller.rules.flow import Matches, ShardFlow, Windowing
-from poller.rules.leasing import stolen, takeable
-from poller.rules.lineage import Lineage, trace
+from poller.rules.rates import Meter, metered
+from poller.runtime.leases import Held, Leases
 from poller.runtime.parts import StreamParts
 from poller.runtime.shard import ShardRun
 from poller.runtime.stopping import Reason, Stop, wait_until
+from poller.runtime.workers import Seat
 from poller.status import LaneStatus, ShardStatus
 from poller.telemetry import LeaseMoved, PortFailed
 
-RETENTION_LOOK_S = 300.0
-"""Between two looks at how long the source keeps records."""
+LOOK_PART = 0.5
+"""Of the heartbeat: between two looks at the leases while some change hands."""
+ABLE_TRIES_MAX = 3
+"""Failed looks in a row after which this worker gets no more leases of the mapping."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
     """A shard at work here."""
 
     lease: Lease
     run: ShardRun
     stop: Stop
+    meter: Meter
+
+    def rate(self, now: Monotonic) -> float:
+        """Records a second."""
+        self.meter = metered(self.meter, self.run.records, now)
+        return self.meter.rate
 
 
 class StreamMapping:
@@ -39,35 +48,36 @@ class StreamMapping:
         self._stop = stop
         self._wanted = asyncio.Event()
         self._running: dict[ShardId, Running] = {}
-        self._lost: set[ShardId] = set()
-        self._row: MappingRow | None = None
-        self._lineage: Lineage | None = None
+        self._leases: Leases | None = None
+        self._settled = True
         self._matches = matcher(parts)
-        self._retention_due = Monotonic(0.0)
         self.opened = False
         self.reason = ""
         self.pollers: int | None = None
 
     async def run(self) -> None:
         """Runs the mapping's shards until the scope stops and they have drained."""
-        tries = 0
-        with self._stop.waking(self._wanted):
+        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=self._wanted.set, rates=self._rates)
+        with self._stop.waking(self._wanted), seated as seat:
+            self._leases = leases = Leases(self._parts, seat)
+            tries = 0
             async with asyncio.TaskGroup() as scope:
                 while not self._stop.requested:
                     self._wanted.clear()
-                    wait_s = self._parts.tuning.discovery_s
                     try:
-                        await self._discover(scope)
-                        self.opened, self.reason, tries = True, "", 0
+                        await self._look(leases, seat, scope)
+                        tries, wait_s = 0, self._wait_s(leases)
                     except PortError as error:
                         wait_s = self._failed(error, tries)
                         tries += 1
+                    seat.able = tries < ABLE_TRIES_MAX
                     await wait_until(self._wanted, wait_s)
 
     def shards(self) -> tuple[ShardStatus, ...]:
         """What the shards are doing: those at work here, and those that wait for their parents."""
         running = tuple(each.run.status() for each in self._running.values())
-        waiting = self._lineage.waiting if self._lineage is not None else {}
+        lineage = self._leases.lineage if self._leases is not None else None
+        waiting = lineage.waiting if lineage is not None else {}
         return running + tuple(
             ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")
             for shard, parents in waiting.items()
@@ -77,70 +87,64 @@ class StreamMapping:
         """A stream's lanes stand under its shards."""
         return ()
 
-    async def _discover(self, scope: asyncio.TaskGroup) -> None:
-        """One look at the source and the store, and what follows from it."""
-        row = await self._registered()
-        await self._look_at_retention()
-        shards = await self._parts.source.shards()
-        leases = await self._parts.store.leases(row.mapping)
-        start = self._parts.plan.start.position(row.fixed)
-        lineage = trace(shards, leases, start=start, seeded=row.seeded)
-        await self._seed(row, lineage)
-        self._lineage = lineage
-        for shard in stolen(leases, [each.lease for each in self._running.values()]):
-            self._lose(shard)
-        for lease in takeable(
-            lineage.runnable,
-            worker=self._parts.worker,
-            running=self._running.keys(),
-            lost=self._lost,
-        ):
+    async def _look(self, leases: Leases, seat: Seat, scope: asyncio.TaskGroup) -> None:
+        """One look at the leases, and what follows from it."""
+        for each in tuple(self._running.values()):
+            each.stop.check()
+        look = await leases.look({shard: each.lease for shard, each in self._running.items()})
+        self.opened, self.reason, self._settled = True, "", look.decision.settled
+        seat.wish(look.decision.wish)
+        self._stop_shards(look.stolen, Reason.LOST)
+        self._stop_shards(look.decision.give, Reason.REQUESTED)
+        for lease in look.decision.take:
             if self._stop.requested:
                 return
-            await self._take(lease, scope)
+            await self._take(lease, leases, seat, scope)
 
-    async def _registered(self) -> MappingRow:
-        """The mapping's row in the store; LATEST stands for the moment at which the first worker wrote it."""
-        if self._row is None:
-            wanted = MappingRow(self._parts.plan.mapping, fixed=self._parts.clock.now())
-            self._row = await self._parts.store.create(wanted)
-        return self._row
+    def _stop_shards(self, shards: Collection[ShardId], reason: Reason) -> None:
+        for shard in self._running.keys() & shards:
+            self._running[shard].stop.request(reason)
 
-    async def _look_at_retention(self) -> None:
-        """Asks how long the source keeps records, now and then: somebody may extend it to save a blocked shard."""
-        now = self._parts.clock.monotonic()
-        if now < self._retention_due:
+    async def _take(self, lease: Lease, leases: Leases, seat: Seat, scope: asyncio.TaskGroup) -> None:
+        held = await leases.take(lease)
+        if held is None:
+            self._settled = False
             return
-        self._parts.retention.seconds = await self._parts.source.retention_s()
-        self._retention_due = Monotonic(now + RETENTION_LOOK_S)
+        self._tell_moved(lease.shard, held=True)
+        scope.create_task(self._run_shard(held, leases, seat), name=f"shard {lease.shard}")
+        # The task takes its place among the running before the next look.
+        await asyncio.sleep(0)
 
-    async def _seed(self, row: MappingRow, lineage: Lineage) -> None:
-        if lineage.seeds:
-            await self._parts.store.seed(row.mapping, lineage.seeds)
-        if not row.seeded:
-            self._row = replace(row, seeded=True)
-            await self._parts.store.update(self._row)
+    async def _run_shard(self, held: Held, leases: Leases, seat: Seat) -> None:
+        lease = held.lease
 
-    async def _take(self, lease: Lease, scope: asyncio.TaskGroup) -> None:
-        try:
-            held = await self._parts.store.take(self._parts.plan.mapping, lease, owner=self._parts.worker)
-        except LeaseLost:
-            return
-        self._lost.discard(held.shard)
-        self._tell_moved(held.shard, held=True)
-        scope.create_task(self._run_shard(held), name=f"shard {held.shard}")
+        def note_lost() -> None:
+            if stop.reason is Reason.LOST:
+                leases.lose(lease.shard)
+                self._tell_moved(lease.shard, held=False)
 
-    async def _run_shard(self, lease: Lease) -> None:
-        with self._stop.child() as stop:
+        with self._stop.child(held.holds) as stop, stop.listening(note_lost):
             run = ShardRun(lease, self._flow(lease), self._parts, stop)
-            self._running[lease.shard] = Running(lease, run, stop)
+            self._running[lease.shard] = Running(lease, run, stop, Meter(self._parts.clock.monotonic()))
+            seat.held = len(self._running)
             try:
                 await run.run()
             finally:
                 del self._running[lease.shard]
-                if stop.lost:
-                    self._lost.add(lease.shard)
+                seat.held = len(self._running)
+                if run.ended:
+                    leases.forget_listing()
+                seat.tell()
                 self._wanted.set()
+
+    def _rates(self) -> dict[ShardId, float]:
+        now = self._parts.clock.monotonic()
+        return {shard: each.rate(now) for shard, each in self._running.items()}
+
+    def _wait_s(self, leases: Leases) -> float:
+        """Until the next look: when the source is to be listed again, or soon while leases change hands."""
+        wait_s = max(0.0, leases.next_discovery - self._parts.clock.monotonic())
+        return wait_s if self._settled else min(wait_s, self._parts.tuning.heartbeat_s * LOOK_PART)
 
     def _flow(self, lease: Lease) -> ShardFlow:
         plan, tuning = self._parts.plan, self._parts.tuning
@@ -153,10 +157,6 @@ class StreamMapping:
             matches=self._matches,
             windowing=windowing(plan, lease.shard),
         )
-
-    def _lose(self, shard: ShardId) -> None:
-        self._tell_moved(shard, held=False)
-        self._running[shard].stop.request(Reason.LOST)
 
     def _failed(self, error: PortError, tries: int) -> float:
         wait_s = self._parts.port_wait_s(tries)

@@ -1,4 +1,4 @@
-"""Back-off, lanes, leasing and positions."""
+"""Back-off, lanes and positions."""
 
 from itertools import pairwise
 from random import Random
@@ -7,17 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, Epoch, Lease, Position, ShardId, WorkerId
+from poller.records import SHARD_END, Epoch, Position
 from poller.rules.backoff import ceiling_s, wait_s
 from poller.rules.lanes import lane_of
-from poller.rules.leasing import stolen, takeable
 from poller.rules.policies import Backoff
-
-ME, OTHER = WorkerId("me"), WorkerId("other")
-
-
-def _lease(name: str, owner: WorkerId | None = None, epoch: int = 0) -> Lease:
-    return Lease(ShardId(name), (), Checkpoint(Position.horizon()), owner, epoch)
 
 
 @pytest.mark.parametrize(("tries", "expected"), [(0, 0.2), (1, 0.4), (2, 0.8), (8, 30.0), (10_000, 30.0)])
@@ -47,27 +40,6 @@ def test_keys_spread_over_all_lanes() -> None:
     for number in range(10_000):
         counts[lane_of(f"device-{number}", 10)] += 1
     assert min(counts) > 800
-
-
-def test_a_worker_takes_what_it_finds_when_it_starts() -> None:
-    leases = [_lease("a"), _lease("b", OTHER, 3)]
-    assert takeable(leases, worker=ME, running=(), lost=()) == tuple(leases)
-
-
-def test_a_worker_does_not_fight_for_what_it_lost() -> None:
-    theirs, freed, mine = _lease("a", OTHER, 3), _lease("b", None, 3), _lease("c", ME, 3)
-    lost = [ShardId("a"), ShardId("b"), ShardId("c")]
-    assert takeable([theirs, freed, mine], worker=ME, running=(), lost=lost) == (freed, mine)
-
-
-def test_a_running_shard_is_not_taken_again() -> None:
-    assert takeable([_lease("a", ME, 1)], worker=ME, running=[ShardId("a")], lost=()) == ()
-
-
-def test_a_lease_with_another_epoch_was_stolen() -> None:
-    assert stolen([_lease("a", OTHER, 5)], [_lease("a", ME, 4)]) == {"a"}
-    assert stolen([_lease("a", ME, 4)], [_lease("a", ME, 4)]) == frozenset()
-    assert stolen([], [_lease("a", ME, 4)]) == frozenset()
 
 
 POSITIONS = [
