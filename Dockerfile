@@ -39,7 +39,7 @@ RUN groupadd --gid 65532 poller && \
     rm -rf /usr/local/lib/python3.13/site-packages/pip* /usr/local/lib/python3.13/ensurepip /usr/local/bin/pip*
 COPY --from=build /opt/poller /opt/poller
 
-# Functions of the `python` and `process` invokers are found in /app; their packages go into /opt/poller (docs/kubernetes.md).
+# Functions of the `python` and `process` invokers, and their packages, are found in /app.
 ENV PATH=/opt/poller/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
