@@ -31,6 +31,8 @@ class LaneStatus:
     last_error: str = ""
     records: tuple[FaultyRecord, ...] = ()
     records_count: int = 0
+    retained_until: Epoch | None = None
+    """When the source drops the first record at work, and the lane goes on without it; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

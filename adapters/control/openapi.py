@@ -1,4 +1,7 @@
-"""Owns the OpenAPI document: the paths by hand, the schemas from the values that are answered."""
+"""Owns the OpenAPI document: what is common to all paths, and the paths of /v1 and of the probes.
+
+The schemas of what runs are made from the values that are answered.
+"""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -6,68 +9,106 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from adapters.control import openapi_lambda
+from adapters.control.openapi_parts import ERROR, REF, Json, json_answer, problem, ref
 from poller.status import DaemonStatus
 
-type Json = dict[str, Any]
+_MAPPING_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "UUID of the mapping",
+    "schema": {"type": "string", "minLength": 1},
+}
 
-_REF = "#/components/schemas/"
 
-
-def document() -> Json:
-    """The document, OpenAPI 3.1; times are epoch seconds."""
+def document(*, everybody: bool = False) -> Json:
+    """The document, OpenAPI 3.1; times are epoch seconds. `everybody`: changes need no credential."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "poller",
             "version": version("esm-poller"),
-            "description": "What a poller daemon runs. Times are seconds since 1970-01-01 UTC.",
+            "description": "What a poller daemon runs, and Lambda's API to change it. Times are seconds since "
+            "1970-01-01 UTC. Reads are open. The paths of Lambda's API work with a slash at their end too.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [],
-        "paths": _paths(),
-        "components": {"schemas": _schemas()},
+        "paths": _paths(everybody) | openapi_lambda.paths(everybody=everybody),
+        "components": {
+            "schemas": dict(sorted((_schemas() | openapi_lambda.schemas()).items())),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} | openapi_lambda.SCHEME,
+        },
     }
 
 
-def _paths() -> Json:
-    missing = {"404": _json("No mapping has this id", "Error")}
+def _paths(everybody: bool) -> Json:
     return {
         "/healthz": _get("getHealth", "Whether the daemon is alive", _probes()),
         "/readyz": _get("getReadiness", "Whether every enabled mapping has its parts open", _probes()),
         "/metrics": _get("getMetrics", "Prometheus metrics", {"200": _text("The page")}),
         "/v1/mappings": _get(
-            "listMappings", "Everything that runs", {"200": _json("The daemon", "DaemonStatus")}
+            "listMappings", "Everything that runs", {"200": json_answer("The daemon", "DaemonStatus")}
         ),
         "/v1/mappings/{id}": {
-            "parameters": [
+            "parameters": [_MAPPING_ID],
+            **_get(
+                "getMapping",
+                "One mapping",
                 {
-                    "name": "id",
-                    "in": "path",
-                    "required": True,
-                    "description": "UUID of the mapping",
-                    "schema": {"type": "string", "minLength": 1},
-                }
-            ],
-            **_get("getMapping", "One mapping", {"200": _json("The mapping", "MappingStatus")} | missing),
+                    "200": json_answer("The mapping", "MappingStatus"),
+                    "404": problem("No mapping has this id"),
+                },
+            ),
         },
-        "/v1/openapi.json": _get("getDocument", "This document", {"200": _json("The document", "Document")}),
+        "/v1/mappings/{id}/enable": _switch("enableMapping", "Enable a mapping", everybody),
+        "/v1/mappings/{id}/disable": _switch("disableMapping", "Disable a mapping", everybody),
+        "/v1/openapi.json": _get(
+            "getDocument", "This document", {"200": json_answer("The document", "Document")}
+        ),
     }
 
 
 def _get(name: str, summary: str, responses: Json) -> Json:
-    return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+    return {"get": {"operationId": name, "summary": summary, "responses": responses | _anything()}}
+
+
+def _switch(name: str, summary: str, everybody: bool) -> Json:
+    unauthorized = problem("No known token")
+    unauthorized["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+    responses = {
+        "202": json_answer("The mapping's state now", "Switched"),
+        "400": problem("The mapping cannot be switched as it is"),
+        "401": unauthorized,
+        "404": problem("No mapping has this id"),
+        "409": problem("The mapping is in the configuration file; change it there"),
+        "429": problem("Too many changes at once; try again"),
+        "501": problem("This server changes nothing"),
+    }
+    security: list[Json] = [{"token": []}]
+    return {
+        "parameters": [_MAPPING_ID],
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "security": [{}, *security] if everybody else security,
+            "responses": responses | _anything(),
+        },
+    }
+
+
+def _anything() -> Json:
+    """What any request may be answered."""
+    return {
+        "400": problem("Not HTTP, or headers too large"),
+        "500": problem("A fault of the server; its log has the cause"),
+        "503": problem("The answer took too long, or there are too many connections"),
+    }
 
 
 def _probes() -> Json:
-    return {"200": _json("It is", "Probe"), "503": _json("It is not, and why", "Probe")}
-
-
-def _json(description: str, schema: str) -> Json:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": {"$ref": _REF + schema}}},
-    }
+    return {"200": json_answer("It is", "Probe"), "503": json_answer("It is not, and why", "ProbeOrError")}
 
 
 def _text(description: str) -> Json:
@@ -76,19 +117,20 @@ def _text(description: str) -> Json:
 
 def _schemas() -> Json:
     adapter = TypeAdapter(DaemonStatus)
-    root = adapter.json_schema(ref_template=_REF + "{model}", mode="serialization")
+    root = adapter.json_schema(ref_template=REF + "{model}", mode="serialization")
     found: Json = root.pop("$defs")
     found["DaemonStatus"] = root
+    lines = {"type": "array", "items": {"type": "string"}}
     found["Probe"] = _object(
-        alive={"type": "boolean"},
-        ready={"type": "boolean"},
-        problems={"type": "array", "items": {"type": "string"}},
+        alive={"type": "boolean"}, ready={"type": "boolean"}, problems=lines, notes=lines
     )
-    found["Error"] = _object(error={"type": "string"}, message={"type": "string"})
-    found["Document"] = {"type": "object", "required": ["openapi", "info", "paths"]}
+    found[ERROR] = _object(error={"type": "string"}, message={"type": "string"})
+    found["Switched"] = _object(mapping={"type": "string"}, state={"type": "string"})
     for schema in _objects(found):
         _close(schema)
-    return dict(sorted(found.items()))
+    found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}
+    found["Document"] = {"type": "object", "required": ["openapi", "info", "paths"]}
+    return found
 
 
 def _object(**properties: Json) -> Json:
@@ -99,7 +141,7 @@ def _objects(schemas: Json) -> Iterator[Json]:
     return (schema for schema in schemas.values() if "properties" in schema)
 
 
-def _close(schema: Json) -> None:
+def _close(schema: Any) -> None:
     """An answer has all of its fields and no others; a default says nothing about it."""
     schema["required"] = list(schema["properties"])
     schema["additionalProperties"] = False

@@ -13,9 +13,11 @@ from poller.status import DaemonStatus, StatusView
 PLAIN = "text/plain; charset=utf-8"
 
 
-def routes(view: StatusView, expositions: Sequence[Exposition]) -> list[web.RouteDef]:
-    """The routes that need no credential; each answers GET and HEAD."""
-    reads = Reads(view, expositions)
+def routes(
+    view: StatusView, expositions: Sequence[Exposition], *, everybody: bool = False
+) -> list[web.RouteDef]:
+    """The routes that need no credential; each answers GET and HEAD. `everybody`: changes need none either."""
+    reads = Reads(view, expositions, everybody=everybody)
     return [
         web.get("/healthz", reads.health),
         web.get("/readyz", reads.readiness),
@@ -27,17 +29,22 @@ def routes(view: StatusView, expositions: Sequence[Exposition]) -> list[web.Rout
 
 
 def _probe(status: DaemonStatus, *, good: bool) -> web.Response:
-    body = {"alive": status.alive, "ready": status.ready, "problems": status.problems}
+    body = {
+        "alive": status.alive,
+        "ready": status.ready,
+        "problems": status.problems,
+        "notes": status.notes,
+    }
     return answer(body, status=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Reads:
     """Handlers over one view and the pages of some observers."""
 
-    def __init__(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+    def __init__(self, view: StatusView, expositions: Sequence[Exposition], *, everybody: bool) -> None:
         self._view = view
         self._expositions = expositions
-        self._document = document()
+        self._document = document(everybody=everybody)
 
     async def health(self, _request: web.Request) -> web.Response:
         """Whether the daemon is alive; that it answers shows that its loop turns."""
@@ -70,5 +77,5 @@ class Reads:
         )
 
     async def openapi(self, _request: web.Request) -> web.Response:
-        """What these routes answer."""
+        """What all routes answer."""
         return answer(self._document)

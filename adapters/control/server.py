@@ -52,7 +52,7 @@ class ControlServer:
         """
         loop = asyncio.get_running_loop()
         table = [
-            *reads.routes(view, expositions),
+            *reads.routes(view, expositions, everybody=self._guard.everybody),
             *lambda_api.routes(self._guard, control, tags),
             *changes.routes(self._guard, control),
         ]

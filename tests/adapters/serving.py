@@ -33,6 +33,7 @@ LANE = LaneStatus(
     last_error="ValueError: no",
     records=(FaultyRecord(identifier="495", key="a", arrived=Epoch(1_699_999_000.25)),),
     records_count=1,
+    retained_until=Epoch(1_700_085_400.25),
 )
 STREAM = MappingStatus(
     mapping=MAPPING,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from adapters.control import answers, connections
+from adapters.control import answers, changes, connections, lambda_api, reads
+from adapters.control.guard import Guard
 from adapters.control.openapi import document
+from adapters.control.replays import Replays
 from adapters.control.server import CLOSE_S, listening, open_server, plugin
 from adapters.control.settings import Address, ServerSettings
 from adapters.observers.figures import Figures
@@ -40,13 +43,13 @@ PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPP
 
 def test_a_live_daemon_is_healthy() -> None:
     status, body, _ = serving(lambda run: run.get("/healthz"))
-    assert (status, body) == (200, {"alive": True, "ready": True, "problems": []})
+    assert (status, body) == (200, {"alive": True, "ready": True, "problems": [], "notes": []})
 
 
 def test_a_daemon_that_is_not_alive_says_why() -> None:
     view = View(DaemonStatus(worker="w", mappings=(), ready=False, alive=False, problems=("stuck",)))
     status, body, _ = serving(lambda run: run.get("/healthz"), Setting(view))
-    assert (status, body) == (503, {"alive": False, "ready": False, "problems": ["stuck"]})
+    assert (status, body) == (503, {"alive": False, "ready": False, "problems": ["stuck"], "notes": []})
 
 
 def test_a_daemon_that_is_not_ready_is_still_healthy() -> None:
@@ -80,7 +83,7 @@ def test_without_observers_the_metrics_page_is_empty() -> None:
 
 def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
     _, body, _ = serving(lambda run: run.get("/v1/mappings"))
-    assert list(body) == ["worker", "mappings", "ready", "alive", "problems"]
+    assert list(body) == ["worker", "mappings", "ready", "alive", "problems", "notes"]
     assert body["mappings"][0]["shards"][0]["lanes"][0] == {
         "lane": "3",
         "state": "waiting",
@@ -90,6 +93,7 @@ def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
         "last_error": "ValueError: no",
         "records": [{"identifier": "495", "key": "a", "arrived": 1_699_999_000.25}],
         "records_count": 1,
+        "retained_until": 1_700_085_400.25,
     }
 
 
@@ -130,11 +134,35 @@ def test_the_document_does_not_let_everything_through() -> None:
         validate({"alive": True, "ready": True, "problems": [], "more": 1}, "Probe")
 
 
-def test_the_document_lists_every_path_that_is_answered() -> None:
-    async def use(run: Running) -> list[int]:
-        return [(await run.get(path.replace("{id}", MAPPING)))[0] for path in document()["paths"]]
+def test_the_document_lists_exactly_what_is_answered() -> None:
+    paths = document()["paths"]
+    described = {
+        (method.upper(), named(path))
+        for path, item in paths.items()
+        for method in item
+        if method != "parameters"
+    }
+    allowed = Guard(SetClock(), Replays())
+    table = [
+        *reads.routes(View(), ()),
+        *lambda_api.routes(allowed, None, None),
+        *changes.routes(allowed, None),
+    ]
+    assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
-    assert serving(use) == [200] * len(PATHS)
+
+def named(path: str) -> str:
+    """A path whose parameters have no names."""
+    return re.sub(r"\{\w+\}", "{}", path)
+
+
+def test_the_document_says_whether_changes_need_a_credential() -> None:
+    secured, everybody = document(), document(everybody=True)
+    assert secured["paths"]["/v1/mappings/{id}/enable"]["post"]["security"] == [{"token": []}]
+    assert everybody["paths"]["/v1/mappings/{id}/enable"]["post"]["security"] == [{}, {"token": []}]
+    create = "/2015-03-31/event-source-mappings"
+    assert secured["paths"][create]["post"]["security"] == [{"signature": []}]
+    assert everybody["paths"][create]["post"]["security"] == [{}, {"signature": []}]
 
 
 @pytest.mark.parametrize("path", PATHS)

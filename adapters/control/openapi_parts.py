@@ -1,0 +1,23 @@
+"""Owns the small parts that every path of the OpenAPI document is made of."""
+
+from typing import Any
+
+type Json = dict[str, Any]
+
+REF = "#/components/schemas/"
+ERROR = "Error"
+
+
+def ref(schema: str) -> Json:
+    """A reference to a schema."""
+    return {"$ref": REF + schema}
+
+
+def json_answer(description: str, schema: str) -> Json:
+    """An answer in JSON."""
+    return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def problem(description: str) -> Json:
+    """An error outside Lambda's paths."""
+    return json_answer(description, ERROR)
