@@ -86,7 +86,7 @@ class StreamChecks:
 
     def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
         """The worker has the outcome, or never will."""
-        del self.flights[flight.number]
+        self.flights.pop(flight.number, None)
         if outcome is None:
             return
         reports = self.plan.retry.report_failures

@@ -1,0 +1,210 @@
+"""Owns short histories written by hand, for the tests of the checkers: a court, its services, and one worker after another."""
+
+import json
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from poller.plan import FunctionPlan, MappingPlan, SourceKind
+from poller.records import (
+    Checkpoint,
+    Epoch,
+    FunctionError,
+    Invocation,
+    KinesisRecord,
+    Lease,
+    MappingId,
+    MappingRow,
+    Message,
+    Notice,
+    Outcome,
+    Position,
+    QueueFacts,
+    ShardId,
+    Succeeded,
+    WorkerId,
+)
+from poller.rules.events import KinesisEncoder, MessageEncoder, build
+from poller.telemetry import Condition, LeaseMoved
+from tests.simulation.contents import Content
+from tests.simulation.court import Court
+from tests.simulation.faults import FaultPlan, History, Line, Marks, epoch
+from tests.simulation.functions import read_delivery
+from tests.simulation.plugs import Issued
+from tests.simulation.queues import Delete, FakeQueue, Receive
+from tests.simulation.streams import FakeStream, Held
+
+MAPPING = MappingId("00000000-0000-4000-8000-000000000001")
+FIRST = ShardId("shardId-000000000000")
+STREAM_ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
+QUEUE_ARN = "arn:aws:sqs:eu-west-1:111122223333:orders"
+GOOD = Succeeded(b"")
+BAD = FunctionError("ValueError", "a record is bad")
+FUNCTION = FunctionPlan(name="f", invoker="sim", max_concurrency=3)
+
+
+def worker(name: str = "ann") -> Line:
+    """A worker's line."""
+    return Line(name, FaultPlan(), rng=Random(1), marks=Marks(), history=History(kept=False))
+
+
+class Bench:
+    """What streams and queues have in common: calls of the function, and the rules that were broken."""
+
+    court: Court
+
+    @property
+    def broken(self) -> list[str]:
+        """The rules of all violations so far."""
+        return [each.rule for each in self.court.violations]
+
+    def begin(self, payload: bytes, line: Line, *, at: float | None = None, request_id: str = "r") -> int:
+        """The function is called with an event that was decided on `at` (now unless given)."""
+        call = Issued("f", Invocation("arn", request_id, payload, 10.0), epoch() if at is None else at)
+        return self.court.begins(line, call, read_delivery(payload))
+
+
+class StreamBench(Bench):
+    """A stream mapping; `options` go to its plan."""
+
+    def __init__(self, *, shards: int = 1, **options: Any) -> None:
+        self.stream = FakeStream(SourceKind.KINESIS, shards=shards)
+        plan = MappingPlan(
+            mapping=MAPPING,
+            kind=SourceKind.KINESIS,
+            source_arn=STREAM_ARN,
+            function="f",
+            function_arn="arn",
+            **options,
+        )
+        history = History(kept=False)
+        self.court = Court([plan], {STREAM_ARN: self.stream}, {"f": FUNCTION}, marks=Marks(), history=history)
+        self.ann = worker()
+        self._number = 0
+
+    def fixed(self, moment: float) -> None:
+        """The mapping is created at this moment."""
+        self.court.creates(MappingRow(MAPPING, fixed=Epoch(moment)))
+
+    def put(self, count: int = 1, *, key: str = "k", keep: bool = True) -> list[Held]:
+        """Writes records of one key."""
+        held = []
+        for _ in range(count):
+            self._number += 1
+            held.append(self.stream.put(epoch(), key, Content(self._number, keep=keep))[1])
+        return held
+
+    def take(
+        self, line: Line, *, epoch: int = 1, shard: ShardId = FIRST, position: Position | None = None
+    ) -> Lease:
+        """The worker takes a shard, whose checkpoint is `position`."""
+        start = Checkpoint(position or Position.horizon())
+        lease = Lease(shard, (), start, owner=WorkerId(line.name), epoch=epoch)
+        self.court.takes(line, MAPPING, lease)
+        return lease
+
+    def event(self, records: Sequence[Held], shard: ShardId = FIRST) -> bytes:
+        """The event of these records."""
+        encoder = KinesisEncoder(shard=shard, source_arn=STREAM_ARN, region="eu-west-1", role_arn="")
+        return build([encoder.encode(_kinesis(each)) for each in records])
+
+    def call(
+        self,
+        records: Sequence[Held],
+        outcome: Outcome = GOOD,
+        *,
+        line: Line | None = None,
+        shard: ShardId = FIRST,
+        request_id: str = "r",
+    ) -> None:
+        """A whole call of the function."""
+        payload = self.event(records, shard)
+        self.court.ends(self.begin(payload, line or self.ann, request_id=request_id), outcome)
+
+    def save(self, lease: Lease, position: Position, line: Line | None = None) -> None:
+        """A checkpoint is accepted."""
+        self.court.saves(line or self.ann, MAPPING, lease, Checkpoint(position))
+
+    def lose(self, line: Line, shard: ShardId = FIRST) -> None:
+        """The worker learns that it lost the shard."""
+        self.court.hears(line, LeaseMoved(mapping=MAPPING, shard=shard, held=False))
+
+    def notify(
+        self,
+        records: Sequence[Held],
+        condition: Condition,
+        *,
+        line: Line | None = None,
+        size: int | None = None,
+        request_id: str = "r",
+    ) -> None:
+        """A notice reaches the destination; `size` other than the records' is a lie."""
+        document = {
+            "requestContext": {"requestId": request_id, "condition": str(condition)},
+            "KinesisBatchInfo": {
+                "shardId": FIRST,
+                "startSequenceNumber": str(records[0].sequence),
+                "endSequenceNumber": str(records[-1].sequence),
+                "batchSize": len(records) if size is None else size,
+            },
+        }
+        body = json.dumps(document).encode()
+        notice = Notice("n", MAPPING, FIRST, body, self.event(records), "")
+        self.court.notified(line or self.ann, notice, epoch())
+
+
+class QueueBench(Bench):
+    """A queue mapping; `options` go to its plan."""
+
+    def __init__(self, *, fifo: bool = False, **options: Any) -> None:
+        self.arn = f"{QUEUE_ARN}.fifo" if fifo else QUEUE_ARN
+        self.queue = FakeQueue(QueueFacts(30, fifo))
+        plan = MappingPlan(
+            mapping=MAPPING,
+            kind=SourceKind.SQS,
+            source_arn=self.arn,
+            function="f",
+            function_arn="arn",
+            **options,
+        )
+        history = History(kept=False)
+        self.court = Court([plan], {self.arn: self.queue}, {"f": FUNCTION}, marks=Marks(), history=history)
+        self.ann = worker()
+        self._number = 0
+
+    def send(self, *groups: str, keep: bool = True) -> None:
+        """One message for each group; a standard queue has only the empty one."""
+        for group in groups:
+            self._number += 1
+            self.queue.send(epoch(), Content(self._number, keep=keep), group=group or None)
+
+    def receive(self, most: int = 10) -> list[Message]:
+        """The worker receives, in the order in which the messages were sent."""
+        found = self.queue.apply(epoch(), Receive(most))
+        assert isinstance(found, tuple)
+        messages = [each for each in found if isinstance(each, Message)]
+        self.court.receives(self.ann, self.arn, messages)
+        return sorted(messages, key=lambda each: each.message_id)
+
+    def event(self, messages: Sequence[Message]) -> bytes:
+        """The event of these messages."""
+        encoder = MessageEncoder(source_arn=self.arn, region="eu-west-1", windowed=False)
+        return build([encoder.encode(each) for each in messages])
+
+    def call(self, messages: Sequence[Message], outcome: Outcome = GOOD) -> None:
+        """A whole call of the function."""
+        self.court.ends(self.begin(self.event(messages), self.ann), outcome)
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """The worker deletes."""
+        receipts = tuple(each.receipt for each in messages)
+        undone = self.queue.apply(epoch(), Delete(receipts))
+        assert isinstance(undone, tuple)
+        self.court.deletes(
+            self.ann, self.arn, receipts, [each for each in undone if not isinstance(each, Message)]
+        )
+
+
+def _kinesis(held: Held) -> KinesisRecord:
+    assert isinstance(held.record, KinesisRecord)
+    return held.record
