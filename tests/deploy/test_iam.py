@@ -57,12 +57,15 @@ def operations(service: str) -> dict[str, str]:
 
 
 def called(tree: ast.AST) -> Iterator[str]:
-    """Names of methods that are called on an object, and words given to `_call`."""
+    """Names of methods that are called on an object, and words given to those that call by name: `_call` and `Hot`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node.func.attr
-            if node.func.attr == "_call" and node.args and isinstance(node.args[0], ast.Constant):
-                yield str(node.args[0].value)
+        match node:
+            case ast.Call(func=ast.Attribute(attr="_call"), args=[ast.Constant(value=str(method)), *_]):
+                yield method
+            case ast.Call(func=ast.Name(id="Hot"), args=[_, ast.Constant(value=str(operation)), *_]):
+                yield xform_name(operation)
+            case ast.Call(func=ast.Attribute(attr=method)):
+                yield method
 
 
 def needed(role: Role) -> set[str]:
