@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from adapters.demo.processes import HOST, Running, free_port, plain_environment,
 from adapters.demo.story import Scene, scene
 from deploy.checks import demo
 
-IMAGE = os.environ.get("IMAGE", "poller") + ":" + os.environ.get("TAG", "0.1.0")
+IMAGE = os.environ.get("IMAGE", "poller") + ":" + os.environ.get("TAG", version("esm-poller"))
 NAME = f"poller-check-{os.getpid()}"
 USER = "65532:65532"
 MEMORY = "256m"
