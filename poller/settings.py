@@ -67,6 +67,8 @@ FILE_CONCURRENCY_MIN = 1
 MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 TIMEOUT_S = 30.0
+BEATS_PER_LEASE = 3
+"""Heartbeats that must fit into the lease time, so that one that is lost kills nobody."""
 
 
 def _whole_rhythm(value: object) -> object:
@@ -82,6 +84,9 @@ def _whole_rhythm(value: object) -> object:
 
 def _rhythm(tuning: Tuning) -> Tuning:
     found = list(_off_beat(tuning, ""))
+    if not found and tuning.heartbeat_s * BEATS_PER_LEASE > tuning.lease_s:
+        most = f"write {tuning.lease_s / BEATS_PER_LEASE:g} or less, or a longer lease_s"
+        found.append(Objection("heartbeat_s", "more than a third of lease_s", most))
     if found:
         raise refused(found)
     return tuning

@@ -19,6 +19,7 @@ from poller.runtime.fleet import Fleet
 from poller.runtime.looking import Inspector
 from poller.runtime.results import Results
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
+from poller.runtime.workers import Heartbeat
 from poller.runtime.workshop import Tools
 from poller.status import DaemonStatus
 from poller.telemetry import Observer, StoreFailed
@@ -79,8 +80,9 @@ class Daemon:
             store = await self._open_store(stack)
             if store is None:
                 return
-            async with asyncio.TaskGroup() as scope:
-                works = self._work_with(store, scope)
+            heart = self._heart(store)
+            async with heart.beating(self._stop), asyncio.TaskGroup() as scope:
+                works = self._work_with(store, heart, scope)
                 problems = await self._start(works)
                 if problems:
                     self._stop.request(Reason.REQUESTED)
@@ -152,12 +154,23 @@ class Daemon:
                 return store
         return None
 
-    def _work_with(self, store: Store, scope: asyncio.TaskGroup) -> Works:
+    def _heart(self, store: Store) -> Heartbeat:
+        return Heartbeat(
+            store,
+            self._plan.worker,
+            clock=self._env.clock,
+            tuning=self._plan.tuning,
+            observer=self._results,
+            process=self._env.process,
+        )
+
+    def _work_with(self, store: Store, heart: Heartbeat, scope: asyncio.TaskGroup) -> Works:
         tools = Tools(
             registry=self._registry,
             env=self._env,
             worker=self._plan.worker,
             store=store,
+            workers=heart,
             observer=self._results,
             rng=self._rng,
         )

@@ -21,11 +21,11 @@ from poller.rules import leasing, liveness
 from poller.rules.facts import WISHES_MAX, Facts
 from poller.rules.leasing import Move, Team
 from poller.runtime.stopping import Stop, wait_until
-from poller.telemetry import Observer, PortFailed
+from poller.telemetry import Observer, StoreFailed
 
 CALLS_PER_LEASE = 3
 """A call of the store may take a third of the lease time."""
-GAP_PART = 0.25
+GAP_PART = 0.05
 """Of the heartbeat: so much time passes between two heartbeats even when there is news."""
 CALM_BEATS = 2
 """Nobody asks for others' leases until so many heartbeats after the last worker came or went."""
@@ -203,6 +203,11 @@ class Heartbeat:
         term = self._term
         return lambda: self._term == term and self.fresh()
 
+    @property
+    def accompanied(self) -> bool:
+        """Whether there are other workers."""
+        return bool(self._alive)
+
     def changed(self) -> None:
         """There is something to tell the others: does not wait for the next heartbeat."""
         self._changed.set()
@@ -341,17 +346,8 @@ class Heartbeat:
 
     def _failed(self, error: PortError) -> None:
         if self.trouble is None:
-            for mapping in self._seats:
-                self._observer.on(
-                    PortFailed(
-                        mapping=mapping,
-                        shard=None,
-                        port="store",
-                        error=type(error).__name__,
-                        reason=error.reason,
-                        wait_s=self._tuning.heartbeat_s,
-                    )
-                )
+            wait_s = self._tuning.heartbeat_s
+            self._observer.on(StoreFailed(error=type(error).__name__, reason=error.reason, wait_s=wait_s))
         self.trouble = error
         self._expire()
 
@@ -377,7 +373,9 @@ class Heartbeat:
 class HeartbeatSeat:
     """One mapping's place beside others."""
 
-    def __init__(self, heart: Heartbeat, mapping: MappingId, *, wake: Callable[[], None], rates: Rates) -> None:
+    def __init__(
+        self, heart: Heartbeat, mapping: MappingId, *, wake: Callable[[], None], rates: Rates
+    ) -> None:
         self.mapping = mapping
         self.name = rules.short(mapping)
         self.wake = wake
@@ -425,7 +423,8 @@ class HeartbeatSeat:
     def tell(self) -> None:
         """Lets the others look at the mapping's leases."""
         self.news += 1
-        self._heart.changed()
+        if self._heart.accompanied:
+            self._heart.changed()
 
     def holding(self) -> Callable[[], bool]:
         """Whether leases that are taken from now on are still held."""

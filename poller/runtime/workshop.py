@@ -19,6 +19,7 @@ from poller.runtime.queues import QueueMapping
 from poller.runtime.stopping import Stop
 from poller.runtime.streams import StreamMapping
 from poller.runtime.supervisor import PartFailed, Runner, contained
+from poller.runtime.workers import Workers
 from poller.telemetry import Observer
 
 OPEN_S_MAX = 30.0
@@ -42,6 +43,7 @@ class Tools:
     env: Environment
     worker: WorkerId
     store: Store
+    workers: Workers
     observer: Observer
     rng: Random
 
@@ -94,6 +96,7 @@ class Workshop:
             rng=self._tools.rng,
             observer=self._tools.observer,
             tuning=design.tuning,
+            workers=self._tools.workers,
         )
 
     async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:

@@ -298,6 +298,10 @@ def test_long_values_are_cut(file: Path) -> None:
     [
         ({"idle_poll_s": 0}, "tuning.idle_poll_s: value 0: out of range; write more than 0, at most 86400"),
         ({"grace_s": 86_401}, "tuning.grace_s: value 86401: out of range; write more than 0, at most 86400"),
+        (
+            {"heartbeat_s": 4},
+            "tuning.heartbeat_s: value 4: more than a third of lease_s; write 3.33333 or less, or a longer lease_s",
+        ),
         ({"grace_s": True}, "tuning.grace_s: value true: not a number; write digits, without unit"),
         (
             {"read_records_max": 0},
