@@ -1,0 +1,867 @@
+"""Lambda's create, update, delete and tag requests against a daemon on virtual time (spec 2, 10)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adapters.stores.memory import MemoryStore
+from poller.control import Fault, MappingView, Refused
+from poller.errors import (
+    AccessDenied,
+    InvalidConfiguration,
+    PortError,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
+from poller.plan import DaemonPlan, FunctionPlan
+from poller.records import (
+    Epoch,
+    FunctionError,
+    MappingId,
+    MappingRow,
+    Outcome,
+    Position,
+    Succeeded,
+    Throttled,
+)
+from poller.runtime.control import ControlPlane
+from poller.runtime.daemon import Daemon
+from poller.telemetry import MappingState, StoreFailed
+from tests.runtime.daemons import Site, daemon_plan, now, play, until
+from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping, poison, records
+from tests.runtime.queue_fakes import STANDARD, Handler, fifo, standard
+from tests.virtual import EPOCH_BASE
+
+S = MappingState
+FIFO = f"{STANDARD}.fifo"
+READER = "arn:aws:lambda:eu-west-1:111122223333:function:reader"
+STREAM_REQUEST = {"FunctionName": "reader", "EventSourceArn": STREAM_ARN, "StartingPosition": "TRIM_HORIZON"}
+QUEUE_REQUEST = {"FunctionName": "worker", "EventSourceArn": STANDARD}
+UNKNOWN = MappingId("00000000-0000-4000-8000-000000000000")
+
+type Play = Callable[[ControlPlane, Daemon], Awaitable[None]]
+
+
+def site(answer: Callable[[list[int]], Outcome] | None = None, *, takes_s: float = 0.0) -> Site:
+    """A stream with five records, two queues, and a function for each kind of source."""
+    stream = FakeStream()
+    stream.put(*records(1, 2, 3, 4, 5))
+    return Site(
+        sources={STREAM_ARN: stream, STANDARD: standard(30), FIFO: fifo(30)},
+        functions={"reader": FakeFunction(answer, takes_s=takes_s), "worker": Handler()},
+    )
+
+
+def plan(**changes: Any) -> DaemonPlan:
+    """No mappings, two functions."""
+    names = ("reader", "worker")
+    functions = {name: FunctionPlan(name=name, invoker="fake") for name in names}
+    return daemon_plan(functions=functions, **changes)
+
+
+def controlled(place: Site, script: Play, *, given: DaemonPlan | None = None) -> None:
+    """Runs the script against a daemon that is ready."""
+
+    async def main(daemon: Daemon) -> None:
+        await until(lambda: daemon.status().ready)
+        await script(daemon.control, daemon)
+
+    play(lambda: place.daemon(given or plan()), main)
+
+
+async def view(control: ControlPlane, identity: MappingId) -> MappingView:
+    return next(each for each in control.views() if each.mapping == identity)
+
+
+async def reaches(control: ControlPlane, identity: MappingId, state: MappingState) -> float:
+    """Waits for a state; returns the virtual seconds that it took."""
+    return await until(
+        lambda: any(each.mapping == identity and each.state is state for each in control.views())
+    )
+
+
+async def refusal(change: Awaitable[object]) -> tuple[Fault, str]:
+    with pytest.raises(Refused) as caught:
+        await change
+    return caught.value.fault, caught.value.text
+
+
+def reader(place: Site) -> FakeFunction:
+    function = place.functions["reader"]
+    assert isinstance(function, FakeFunction)
+    return function
+
+
+def test_a_created_stream_mapping_goes_from_creating_to_enabled_and_runs() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"Tags": {"team": "shop"}})
+        assert made.state is S.CREATING
+        assert made.reason == "User action"
+        assert made.last_result == "No records processed"
+        assert made.last_modified == pytest.approx(EPOCH_BASE + now(), abs=0.01)
+        assert made.function_arn == READER
+        assert made.tags == {"team": "shop"}
+        assert MappingId(made.mapping)[14] == "4"
+        assert not made.from_file
+        await reaches(control, made.mapping, S.ENABLED)
+        await until(lambda: reader(place).calls != [])
+        assert (await view(control, made.mapping)).last_result == "OK"
+
+    controlled(place, script)
+    assert reader(place).calls == [[1, 2, 3, 4, 5]]
+
+
+def test_a_stream_mapping_shows_every_default() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        assert made.parameters == STREAM_REQUEST | {
+            "Enabled": True,
+            "BatchSize": 100,
+            "MaximumBatchingWindowInSeconds": 0,
+            "ParallelizationFactor": 1,
+            "MaximumRecordAgeInSeconds": -1,
+            "MaximumRetryAttempts": -1,
+            "BisectBatchOnFunctionError": False,
+            "TumblingWindowInSeconds": 0,
+            "DestinationConfig": {"OnFailure": {}},
+            "FunctionResponseTypes": [],
+        }
+
+    controlled(site(), script)
+
+
+def test_a_queue_mapping_shows_its_defaults_and_no_processing_result() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(
+            QUEUE_REQUEST | {"ScalingConfig": {"MaximumConcurrency": 5}, "FilterCriteria": {"Filters": []}}
+        )
+        assert made.parameters == QUEUE_REQUEST | {
+            "Enabled": True,
+            "BatchSize": 10,
+            "MaximumBatchingWindowInSeconds": 0,
+            "FunctionResponseTypes": [],
+            "ScalingConfig": {"MaximumConcurrency": 5},
+        }
+        assert (made.state, made.reason, made.last_result) == (S.CREATING, "USER_INITIATED", "")
+
+    controlled(site(), script)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answered"), [(STREAM_REQUEST, S.CREATING), (QUEUE_REQUEST, S.DISABLED)]
+)
+def test_a_mapping_created_disabled_is_disabled_and_reads_nothing(
+    request_: Mapping[str, Any], answered: MappingState
+) -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create({**request_, "Enabled": False})
+        assert made.state is answered
+        await reaches(control, made.mapping, S.DISABLED)
+        await asyncio.sleep(10)
+        assert (await view(control, made.mapping)).state is S.DISABLED
+
+    controlled(place, script)
+    assert reader(place).calls == []
+    assert place.open_now == []
+
+
+CREATE_REFUSED: list[tuple[Mapping[str, Any], Fault, str]] = [
+    (
+        {"FunctionName": "nobody", "BatchSize": 10_001},
+        Fault.VALIDATION,
+        "1 validation error detected: Value '10001' at 'batchSize' failed to satisfy constraint: "
+        "Member must have value less than or equal to 10000",
+    ),
+    ({"FunctionName": "nobody"}, Fault.PARAMETER, "Unrecognized event source."),
+    (
+        QUEUE_REQUEST | {"FunctionName": "nobody", "DestinationConfig": {"OnFailure": {"Destination": "x"}}},
+        Fault.PARAMETER,
+        "Unsupported DestinationConfig parameter for given event source mapping type.",
+    ),
+    (STREAM_REQUEST | {"FunctionName": "nobody"}, Fault.PARAMETER, "Function does not exist"),
+    (
+        STREAM_REQUEST | {"FunctionName": "nobody", "EventSourceArn": f"{STREAM_ARN}-gone"},
+        Fault.PARAMETER,
+        "Function does not exist",
+    ),
+    (
+        QUEUE_REQUEST | {"BatchSize": 11},
+        Fault.PARAMETER,
+        "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
+    ),
+    (
+        QUEUE_REQUEST | {"FilterCriteria": {"Filters": [{"Pattern": "null"}]}},
+        Fault.PARAMETER,
+        "Invalid filter pattern definition.",
+    ),
+    (
+        QUEUE_REQUEST | {"EventSourceArn": FIFO, "MaximumBatchingWindowInSeconds": 1},
+        Fault.PARAMETER,
+        "Batching window is not supported for FIFO queues",
+    ),
+    (
+        {"FunctionName": "reader", "EventSourceArn": STREAM_ARN},
+        Fault.PARAMETER,
+        "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
+        "Member must not be null.",
+    ),
+    (
+        QUEUE_REQUEST | {"ScalingConfig": {"MaximumConcurrency": 1}},
+        Fault.VALIDATION,
+        "1 validation error detected: Value '1' at 'scalingConfig.maximumConcurrency' failed to satisfy "
+        "constraint: Member must have value greater than or equal to 2",
+    ),
+    (
+        STREAM_REQUEST | {"Tags": {str(number): "x" for number in range(51)}},
+        Fault.PARAMETER,
+        "An event source mapping cannot have more than 50 tags; these would be 51.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "fault", "text"), CREATE_REFUSED)
+def test_what_create_refuses_and_in_which_order(request_: Mapping[str, Any], fault: Fault, text: str) -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        assert await refusal(control.create(request_)) == (fault, text)
+        assert control.views() == ()
+
+    controlled(place, script)
+
+
+SOURCE_TROUBLES: list[tuple[str, Exception, Fault, str]] = [
+    (STREAM_ARN, ResourceMissing("gone"), Fault.PARAMETER, f"Stream not found: {STREAM_ARN}"),
+    (
+        STANDARD,
+        ResourceMissing("gone"),
+        Fault.PARAMETER,
+        "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
+        "SQS Error Message: The specified queue does not exist.",
+    ),
+    (
+        STANDARD,
+        AccessDenied("no"),
+        Fault.PARAMETER,
+        "The function execution role does not have permissions to call ReceiveMessage on SQS",
+    ),
+    (STREAM_ARN, AccessDenied("no"), Fault.PARAMETER, f"Cannot access stream {STREAM_ARN}: no"),
+    (STREAM_ARN, InvalidConfiguration(["no region"]), Fault.PARAMETER, "no region"),
+    (
+        STANDARD,
+        ServiceThrottled("slow down"),
+        Fault.SERVICE,
+        "The event source could not be looked up: slow down",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arn", "trouble", "fault", "text"), SOURCE_TROUBLES)
+def test_the_source_has_to_be_there(arn: str, trouble: Exception, fault: Fault, text: str) -> None:
+    place = site()
+    place.opening[arn] = [trouble]
+    request = STREAM_REQUEST if arn == STREAM_ARN else QUEUE_REQUEST
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        assert await refusal(control.create(request)) == (fault, text)
+        await control.create(request)
+
+    controlled(place, script)
+
+
+def test_a_queue_whose_messages_come_again_too_early_is_refused_and_equal_times_are_not() -> None:
+    place = site()
+    functions = {
+        name: FunctionPlan(name=name, invoker="fake", timeout_s=timeout_s)
+        for name, timeout_s in (("worker", 31.0), ("reader", 30.0))
+    }
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        text = "Queue visibility timeout: 30 seconds is less than Function timeout: 31 seconds"
+        assert await refusal(control.create(QUEUE_REQUEST)) == (Fault.PARAMETER, text)
+        made = await control.create(QUEUE_REQUEST | {"FunctionName": "reader", "Enabled": False})
+        assert await refusal(control.update(made.mapping, {"FunctionName": "worker"})) == (
+            Fault.PARAMETER,
+            text,
+        )
+
+    controlled(place, script, given=daemon_plan(functions=functions))
+
+
+def test_an_unconfigured_function_exists_if_the_default_invoker_says_so() -> None:
+    place = site()
+    place.known_functions = {f"{READER}-2:live"}
+    place.functions["reader-2"] = FakeFunction()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"FunctionName": "reader-2:live"})
+        assert made.function_arn == f"{READER}-2:live"
+        text = Fault.PARAMETER, "Function does not exist"
+        assert await refusal(control.create(STREAM_REQUEST | {"FunctionName": "reader-2:test"})) == text
+
+    controlled(place, script)
+
+
+def test_trouble_while_a_function_is_looked_up_is_no_answer() -> None:
+    place = site()
+    place.opening["nobody"] = [ServiceUnavailable("no connection")]
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        text = "The function could not be looked up: no connection"
+        assert await refusal(control.create(STREAM_REQUEST | {"FunctionName": "nobody"})) == (
+            Fault.SERVICE,
+            text,
+        )
+
+    controlled(place, script)
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (
+            STREAM_REQUEST,
+            f'The event source arn (" {STREAM_ARN} ") and function (" reader ") provided mapping already '
+            "exists. Please update or delete the existing mapping with UUID {}",
+        ),
+        (
+            QUEUE_REQUEST,
+            f'An event source mapping with SQS arn (" {STANDARD} ") and function (" worker ") already '
+            "exists. Please update or delete the existing mapping with UUID {}",
+        ),
+    ],
+)
+def test_the_same_qualifier_twice_conflicts(request_: Mapping[str, Any], text: str) -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        first = await control.create(request_)
+        whole = first.function_arn
+        for same in (request_["FunctionName"], whole):
+            again = {**request_, "FunctionName": same}
+            assert await refusal(control.create(again)) == (Fault.CONFLICT, text.format(first.mapping))
+        others = []
+        for qualifier in ("$LATEST", "1", "live"):
+            await asyncio.sleep(0.01)
+            request = {**request_, "FunctionName": f"{whole}:{qualifier}", "Enabled": False}
+            others.append(await control.create(request))
+        assert [each.function_arn for each in others] == [
+            f"{whole}:{qualifier}" for qualifier in ("$LATEST", "1", "live")
+        ]
+        assert [each.mapping for each in control.views()] == [
+            first.mapping,
+            *(each.mapping for each in others),
+        ]
+
+    controlled(site(), script)
+
+
+def test_a_mapping_of_the_file_is_shown_and_refuses_changes() -> None:
+    place = site()
+    document = STREAM_REQUEST | {"BatchSize": 7}
+    given = replace(plan(), mappings=(mapping(),), documents={mapping().mapping: document})
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        shown = await view(control, mapping().mapping)
+        assert (shown.from_file, shown.parameters["BatchSize"], shown.state) == (True, 7, S.ENABLED)
+        for change in (
+            control.update(mapping().mapping, {"BatchSize": 1}),
+            control.delete(mapping().mapping),
+            control.tag(mapping().mapping, {"a": "b"}),
+            control.untag(mapping().mapping, ("a",)),
+        ):
+            fault, text = await refusal(change)
+            assert (fault, "configuration file" in text) == (Fault.CONFLICT, True)
+        fault, text = await refusal(control.create(STREAM_REQUEST))
+        assert (fault, mapping().mapping in text) == (Fault.CONFLICT, True)
+
+    controlled(place, script, given=given)
+
+
+def test_an_unknown_mapping_is_told_as_such() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        text = Fault.MISSING, "The resource you requested does not exist."
+        assert await refusal(control.update(UNKNOWN, {"BatchSize": 1})) == text
+        assert await refusal(control.delete(UNKNOWN)) == text
+        assert await refusal(control.tag(UNKNOWN, {"a": "b"})) == text
+
+    controlled(site(), script)
+
+
+def test_an_update_keeps_what_it_does_not_name_and_clears_what_it_empties() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        failed = "arn:aws:sqs:eu-west-1:111122223333:failed"
+        pattern = {"Filters": [{"Pattern": '{"data":{"keep":["yes"]}}'}]}
+        made = await control.create(
+            STREAM_REQUEST
+            | {
+                "Enabled": False,
+                "BatchSize": 5,
+                "FilterCriteria": pattern,
+                "DestinationConfig": {"OnFailure": {"Destination": failed}},
+                "KMSKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/1",
+                "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            }
+        )
+        await asyncio.sleep(1)
+        kept = await control.update(made.mapping, {"BatchSize": None, "MaximumRetryAttempts": 3})
+        assert kept.parameters == {**made.parameters, "MaximumRetryAttempts": 3}
+        assert kept.last_modified == pytest.approx(made.last_modified + 1)
+        await asyncio.sleep(1)
+        cleared = await control.update(
+            made.mapping,
+            {
+                "FilterCriteria": {},
+                "DestinationConfig": {"OnFailure": {"Destination": ""}},
+                "KMSKeyArn": "",
+                "FunctionResponseTypes": [],
+                "StartingPosition": "LATEST",
+                "EventSourceArn": "arn:aws:kinesis:eu-west-1:111122223333:stream/other",
+            },
+        )
+        assert cleared.parameters == STREAM_REQUEST | {
+            "Enabled": False,
+            "BatchSize": 5,
+            "MaximumBatchingWindowInSeconds": 0,
+            "ParallelizationFactor": 1,
+            "MaximumRecordAgeInSeconds": -1,
+            "MaximumRetryAttempts": 3,
+            "BisectBatchOnFunctionError": False,
+            "TumblingWindowInSeconds": 0,
+            "DestinationConfig": {"OnFailure": {}},
+            "FunctionResponseTypes": [],
+        }
+
+    controlled(place, script)
+
+
+def test_a_refused_update_changes_nothing() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(QUEUE_REQUEST | {"Enabled": False})
+        await asyncio.sleep(5)
+        fault, _text = await refusal(control.update(made.mapping, {"BatchSize": 11}))
+        assert fault is Fault.PARAMETER
+        assert await view(control, made.mapping) == made
+
+    controlled(site(), script)
+
+
+def test_an_update_of_the_function_points_the_mapping_elsewhere() -> None:
+    place = site()
+    place.functions["other"] = FakeFunction()
+    functions = {name: FunctionPlan(name=name, invoker="fake") for name in ("reader", "other")}
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: reader(place).calls != [])
+        moved = await control.update(made.mapping, {"FunctionName": "other"})
+        assert (moved.function_arn, moved.state) == (READER.replace("reader", "other"), S.UPDATING)
+        stream = place.sources[STREAM_ARN]
+        assert isinstance(stream, FakeStream)
+        stream.put(*records(6, 7))
+        other = place.functions["other"]
+        assert isinstance(other, FakeFunction)
+        await until(lambda: other.calls == [[6, 7]])
+        assert await refusal(control.update(made.mapping, {"FunctionName": "nobody"})) == (
+            Fault.PARAMETER,
+            "Function does not exist",
+        )
+
+    controlled(place, script, given=daemon_plan(functions=functions))
+    assert reader(place).calls == [[1, 2, 3, 4, 5]]
+
+
+def test_an_update_to_what_another_mapping_connects_conflicts() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        first = await control.create(STREAM_REQUEST)
+        second = await control.create(STREAM_REQUEST | {"FunctionName": "reader:1", "Enabled": False})
+        fault, text = await refusal(control.update(second.mapping, {"FunctionName": "reader"}))
+        assert (fault, first.mapping in text) == (Fault.CONFLICT, True)
+
+    controlled(site(), script)
+
+
+def test_states_of_a_stream_mapping_from_creation_to_deletion() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        answers = []
+        for request, settled in (
+            ({"BatchSize": 3}, S.ENABLED),
+            ({"Enabled": False}, S.DISABLED),
+            ({"BatchSize": 4}, S.DISABLED),
+            ({"Enabled": True}, S.ENABLED),
+        ):
+            await until(lambda: control.views()[0].state in {S.ENABLED, S.DISABLED})
+            answers.append((await control.update(made.mapping, request)).state)
+            await reaches(control, made.mapping, settled)
+        assert answers == [S.UPDATING, S.DISABLING, S.UPDATING, S.ENABLING]
+        assert (await control.delete(made.mapping)).state is S.DELETING
+        await until(lambda: control.views() == ())
+        assert daemon.status().mappings == ()
+        assert await place.store.mappings() == []
+        assert await place.store.leases(made.mapping) == []
+        told = place.states(made.mapping)
+        assert [told[0], told[-1]] == [S.CREATING, S.DELETING]
+
+    controlled(place, script)
+
+
+def test_a_disabled_queue_mapping_stays_disabled_when_other_settings_change() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(QUEUE_REQUEST | {"Enabled": False})
+        assert (await control.update(made.mapping, {"BatchSize": 3})).state is S.DISABLED
+
+    controlled(site(), script)
+
+
+def test_changes_are_refused_while_a_running_invocation_holds_up_the_last_one() -> None:
+    place = site(takes_s=10.0)
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: reader(place).calls != [])
+        began = now()
+        await control.update(made.mapping, {"BatchSize": 3})
+        await asyncio.sleep(5)
+        assert (await view(control, made.mapping)).state is S.UPDATING
+        assert await refusal(control.update(made.mapping, {"BatchSize": 4})) == (
+            Fault.IN_USE,
+            "Cannot update the event source mapping because it is in use.",
+        )
+        assert await refusal(control.delete(made.mapping)) == (
+            Fault.IN_USE,
+            "Cannot delete the event source mapping because it is in use.",
+        )
+        await reaches(control, made.mapping, S.ENABLED)
+        assert now() - began == pytest.approx(10.0, abs=0.2)
+
+    controlled(place, script)
+
+
+def test_a_running_invocation_finishes_and_counts_when_its_mapping_is_disabled() -> None:
+    place = site(takes_s=3.0)
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: reader(place).calls != [])
+        assert (await control.update(made.mapping, {"Enabled": False})).state is S.DISABLING
+        assert await reaches(control, made.mapping, S.DISABLED) == pytest.approx(3.0, abs=0.2)
+        (lease,) = await place.store.leases(made.mapping)
+        assert lease.checkpoint.position == Position.after("5")
+        assert lease.owner is None
+        await asyncio.sleep(20)
+        assert len(reader(place).calls) == 1
+
+    controlled(place, script)
+
+
+@pytest.mark.parametrize("request_", [{"Enabled": False}, {"BatchSize": 1}, None])
+def test_a_change_takes_effect_within_two_seconds_in_an_endless_retry(
+    request_: Mapping[str, Any] | None,
+) -> None:
+    place = site(lambda _: FunctionError("ValueError", "never"))
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: len(reader(place).calls) >= 9, within_s=600)
+        assert daemon.status().mappings[0].blocked
+        if request_ is None:
+            await control.delete(made.mapping)
+            assert await until(lambda: control.views() == ()) < 2
+            return
+        await control.update(made.mapping, request_)
+        settled = S.ENABLED if request_.get("Enabled", True) else S.DISABLED
+        assert await reaches(control, made.mapping, settled) < 2
+
+    controlled(place, script)
+
+
+def test_an_enabled_again_mapping_goes_on_where_it_was() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: reader(place).calls != [])
+        await control.update(made.mapping, {"Enabled": False})
+        await reaches(control, made.mapping, S.DISABLED)
+        stream = place.sources[STREAM_ARN]
+        assert isinstance(stream, FakeStream)
+        stream.put(*records(6, 7))
+        await asyncio.sleep(30)
+        assert reader(place).calls == [[1, 2, 3, 4, 5]]
+        await control.update(made.mapping, {"Enabled": True})
+        await until(lambda: len(reader(place).calls) == 2)
+
+    controlled(place, script)
+    assert reader(place).calls == [[1, 2, 3, 4, 5], [6, 7]]
+
+
+def test_a_new_mapping_does_not_inherit_the_position_of_a_deleted_one() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        for _turn in range(2):
+            made = await control.create(STREAM_REQUEST)
+            await until(lambda: (calls := reader(place).calls) != [] and calls[-1] == [1, 2, 3, 4, 5])
+            await reaches(control, made.mapping, S.ENABLED)
+            await control.delete(made.mapping)
+            await until(lambda: control.views() == ())
+
+    controlled(place, script)
+    assert reader(place).calls == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_mappings_survive_a_restart_with_state_tags_and_position() -> None:
+    place = site()
+    kept: list[MappingView] = []
+
+    async def before(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"Tags": {"a": "1"}})
+        await control.create(QUEUE_REQUEST | {"Enabled": False})
+        await until(lambda: reader(place).calls != [])
+        await reaches(control, made.mapping, S.ENABLED)
+        kept.extend(control.views())
+
+    async def after(control: ControlPlane, _: Daemon) -> None:
+        await reaches(control, kept[0].mapping, S.ENABLED)
+        assert [replace(each, last_result="") for each in control.views()] == [
+            replace(each, last_result="") for each in kept
+        ]
+        await asyncio.sleep(5)
+
+    controlled(place, before)
+    controlled(place, after)
+    assert reader(place).calls == [[1, 2, 3, 4, 5]]
+
+
+def test_a_change_at_one_replica_is_seen_by_another_within_five_seconds() -> None:
+    place = site()
+    elsewhere: list[Daemon] = []
+
+    def other() -> Daemon:
+        elsewhere.append(place.daemon(plan(worker="worker-2")))
+        return elsewhere[0]
+
+    async def script(daemon: Daemon) -> None:
+        control = daemon.control
+        await until(lambda: daemon.status().ready and elsewhere[0].status().ready)
+        made = await control.create(QUEUE_REQUEST)
+        theirs = elsewhere[0].control
+        assert await reaches(theirs, made.mapping, S.ENABLED) < 5
+        await reaches(control, made.mapping, S.ENABLED)
+        await theirs.update(made.mapping, {"Enabled": False})
+        assert await reaches(control, made.mapping, S.DISABLED) < 5
+        await control.delete(made.mapping)
+        assert await until(lambda: theirs.views() == ()) < 5
+        assert await place.store.mappings() == []
+
+    play(lambda: place.daemon(plan()), script, other)
+
+
+RESULTS: list[tuple[Callable[[list[int]], Outcome], str]] = [
+    (lambda _: Succeeded(b""), "OK"),
+    (lambda _: FunctionError("E", "no"), "PROBLEM: Function call failed"),
+    (lambda _: Throttled("no room"), "PROBLEM: Function call failed"),
+    (lambda _: Succeeded(b'{"batchItemFailures":[{"itemIdentifier":"3"}]}'), "OK"),
+    (lambda _: Succeeded(b'{"batchItemFailures":[{"itemIdentifier":"x"}]}'), "PROBLEM: Function call failed"),
+]
+
+
+@pytest.mark.parametrize(("answer", "result"), RESULTS)
+def test_the_last_processing_result_tells_of_the_last_call(
+    answer: Callable[[list[int]], Outcome], result: str
+) -> None:
+    place = site(answer)
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        await control.create(STREAM_REQUEST | {"FunctionResponseTypes": ["ReportBatchItemFailures"]})
+        await until(lambda: reader(place).calls != [])
+        assert control.views()[0].last_result == result
+
+    controlled(place, script)
+
+
+def test_a_discard_does_not_rewrite_the_last_processing_result() -> None:
+    place = site(poison(3))
+
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"MaximumRetryAttempts": 0})
+        await until(lambda: reader(place).calls != [])
+        await asyncio.sleep(5)
+        assert (await view(control, made.mapping)).last_result == "PROBLEM: Function call failed"
+
+    controlled(place, script)
+
+
+@pytest.mark.parametrize(
+    "trouble", [ResourceMissing("kinesis ListShards: gone"), AccessDenied("kinesis ListShards: gone")]
+)
+def test_trouble_of_the_source_is_a_problem_until_it_heals_and_never_touches_another(
+    trouble: PortError,
+) -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        other = await control.create(QUEUE_REQUEST)
+        stream = place.sources[STREAM_ARN]
+        assert isinstance(stream, FakeStream)
+        await until(lambda: reader(place).calls != [])
+        stream.trouble = [trouble] * 3
+        await until(lambda: control.views()[0].last_result == "PROBLEM: kinesis ListShards: gone")
+        assert (await view(control, other.mapping)).state is S.ENABLED
+        assert daemon.status().ready
+        await until(lambda: control.views()[0].last_result == "OK")
+        assert (await view(control, made.mapping)).state is S.ENABLED
+
+    controlled(place, script)
+
+
+def test_a_part_that_cannot_be_opened_later_is_a_note_and_may_be_mended() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"Enabled": False})
+        place.opening["reader"] = [InvalidConfiguration(["functions.reader.handler: gone"])] * 1000
+        await control.update(made.mapping, {"Enabled": True})
+        await until(lambda: daemon.status().notes != ())
+        (note,) = daemon.status().notes
+        assert note == f"mapping {made.mapping} ({STREAM_ARN}): functions.reader.handler: gone"
+        assert daemon.status().ready
+        shown = await view(control, made.mapping)
+        assert (shown.state, shown.last_result) == (S.ENABLED, "PROBLEM: functions.reader.handler: gone")
+        assert (await control.update(made.mapping, {"BatchSize": 3})).state is S.UPDATING
+        place.opening.clear()
+        await until(lambda: reader(place).calls != [])
+
+    controlled(place, script)
+
+
+def test_a_broken_mapping_is_enabled_with_a_problem_for_awss_clients() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST | {"Enabled": False})
+        place.opening["reader"] = [RuntimeError("a bug")] * 1000
+        await control.update(made.mapping, {"Enabled": True})
+        await until(lambda: any(each.state is S.BROKEN for each in daemon.status().mappings))
+        shown = await view(control, made.mapping)
+        assert shown.state is S.ENABLED
+        assert shown.last_result.startswith("PROBLEM: RuntimeError: a bug")
+        await control.delete(made.mapping)
+        await until(lambda: control.views() == ())
+
+    controlled(place, script)
+
+
+def test_tags_are_added_replaced_and_removed_and_leave_last_modified() -> None:
+    async def script(control: ControlPlane, _: Daemon) -> None:
+        made = await control.create(QUEUE_REQUEST | {"Enabled": False, "Tags": {"a": "1", "b": "2"}})
+        await asyncio.sleep(3)
+        await control.tag(made.mapping, {"b": "3", "c": "4"})
+        await control.untag(made.mapping, ("a", "unknown"))
+        shown = await view(control, made.mapping)
+        assert shown.tags == {"b": "3", "c": "4"}
+        assert "Tags" not in shown.parameters
+        assert shown.last_modified == made.last_modified
+        fault, _text = await refusal(control.tag(made.mapping, {str(number): "" for number in range(50)}))
+        assert fault is Fault.PARAMETER
+
+    controlled(site(), script)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "fault", "text"),
+    [
+        (ServiceThrottled("slow down"), Fault.THROTTLED, "Rate exceeded"),
+        (ServiceUnavailable("no answer"), Fault.SERVICE, "The store is in trouble: no answer"),
+    ],
+)
+def test_trouble_of_the_store_refuses_a_change_and_lets_everything_run(
+    trouble: PortError, fault: Fault, text: str
+) -> None:
+    place = site()
+    store = Troubled(place.store)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: daemon.status().ready)
+        await daemon.control.create(STREAM_REQUEST)
+        store.trouble = [trouble] * 1000
+        assert await refusal(daemon.control.create(QUEUE_REQUEST)) == (fault, text)
+        await until(lambda: reader(place).calls != [])
+        await until(lambda: daemon.status().notes != ())
+        assert daemon.status().notes == (f"store: {trouble.reason}",)
+        store.trouble.clear()
+        await until(lambda: daemon.status().notes == ())
+
+    play(lambda: place.daemon(plan(), store=store), script)
+    assert {event.error for event in place.seen.of(StoreFailed)} == {type(trouble).__name__}
+
+
+class Troubled(MemoryStore):
+    """A memory store whose next listings of mappings fail."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__()
+        self.__dict__.update(store.__dict__)
+        self.trouble: list[PortError] = []
+
+    async def mappings(self) -> list[MappingRow]:
+        """All rows, or trouble."""
+        if self.trouble:
+            raise self.trouble.pop(0)
+        return list(await super().mappings())
+
+
+def test_a_definition_that_cannot_be_read_is_a_note() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        await place.store.create(
+            MappingRow(MappingId(f"api:{UNKNOWN}"), fixed=Epoch(EPOCH_BASE), document={"odd": 1})
+        )
+        await until(lambda: daemon.status().notes != ())
+        assert f"the definition of mapping api:{UNKNOWN} cannot be read" in daemon.status().notes[0]
+        await control.create(STREAM_REQUEST)
+
+    controlled(place, script)
+
+
+def test_a_mapping_of_the_file_wins_over_one_of_the_api_that_connects_the_same() -> None:
+    place = site()
+
+    async def script(control: ControlPlane, daemon: Daemon) -> None:
+        made = await control.create(STREAM_REQUEST)
+        await until(lambda: reader(place).calls != [])
+        given = replace(plan(), mappings=(mapping(),), documents={mapping().mapping: STREAM_REQUEST})
+        daemon.replan(given)
+        await reaches(control, mapping().mapping, S.ENABLED)
+        assert (await view(control, made.mapping)).state is S.DISABLED
+        assert daemon.status().notes == (
+            f"mapping {made.mapping}: the configuration file's mapping {mapping().mapping} connects the same; "
+            "delete one of them",
+        )
+        await control.delete(made.mapping)
+        await until(lambda: len(control.views()) == 1)
+
+    controlled(place, script)
+
+
+def test_nothing_is_changed_before_the_daemon_is_open() -> None:
+    async def script(daemon: Daemon) -> None:
+        fault, _ = await refusal(daemon.control.create(STREAM_REQUEST))
+        assert fault is Fault.SERVICE
+        assert daemon.control.views() == ()
+
+    place = site()
+    play(lambda: place.daemon(plan()), script)
