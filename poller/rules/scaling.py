@@ -83,6 +83,13 @@ def bounds(policy: ScalingPolicy, function_limit: int | None) -> Bounds:
     return Bounds(floor=floor, ready=ready, ceiling=ceiling, per_minute=per_minute)
 
 
+def maximum(policy: ScalingPolicy) -> int | None:
+    """How many pollers all workers together may run for the mapping; None: as many as each likes."""
+    if policy.provisioned_max is not None:
+        return policy.provisioned_max * PROVISIONED_CONCURRENCY
+    return policy.concurrency_max
+
+
 def start(limits: Bounds, *, now: Monotonic) -> Scaling:
     """A mapping that begins."""
     return Scaling(target=limits.ready, at=now)

@@ -15,6 +15,7 @@ from poller.runtime.queue_keeper import Keeper
 from poller.runtime.queue_poller import SLOW_RETRY_S, Intake, QueuePoller
 from poller.runtime.queue_scope import QueueScope, terms_of
 from poller.runtime.stopping import Stop, interrupted_by
+from poller.runtime.workers import Seat
 from poller.status import FaultyRecord, LaneStatus, ShardStatus
 from poller.telemetry import Pollers, PortFailed
 
@@ -37,6 +38,7 @@ class QueueMapping:
         self.pollers: int | None = None
         self._parts = parts
         self._stop = stop
+        self._maximum = scaling.maximum(parts.plan.scaling)
         self._bounds = scaling.bounds(parts.plan.scaling, parts.function.plan.max_concurrency)
         self._scope: QueueScope | None = None
         self._pollers: dict[int, QueuePoller] = {}
@@ -58,17 +60,23 @@ class QueueMapping:
 
     async def run(self) -> None:
         """Polls until a stop is requested and everything that was received is settled, left or given back."""
-        with self._parts.function.slots.used():
-            facts = await self._open()
+        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict)
+        with self._parts.function.slots.used(), seated as seat:
+            facts = await self._open(seat)
             if facts is not None:
                 await self._consume(facts)
 
-    async def _open(self) -> QueueFacts | None:
-        """The queue's settings, as soon as it tells them; None when a stop came first."""
+    async def _open(self, seat: Seat) -> QueueFacts | None:
+        """The queue's settings, as soon as it tells them; None when a stop came first.
+
+        A maximum for all workers waits until they know of each other.
+        """
         tries = 0
         while not self._stop.requested:
             try:
                 async with interrupted_by(self._stop):
+                    if self._maximum is not None:
+                        await seat.team()
                     facts = await self._parts.source.describe()
                     self.opened, self.reason = True, ""
                     return facts
@@ -131,7 +139,12 @@ class QueueMapping:
 
     def _wanted(self, *, joining: bool = False) -> bool:
         """Whether there should be as many pollers as there are, or one more."""
-        return self._scaling is not None and len(self._pollers) + joining <= self._scaling.target
+        if self._scaling is None:
+            return False
+        target = self._scaling.target
+        if self._maximum is not None:
+            target = min(target, self._parts.crew.share(self._parts.plan.mapping, self._maximum))
+        return len(self._pollers) + joining <= target
 
     def _scale(self, scope: QueueScope) -> None:
         assert self._scaling is not None
@@ -190,6 +203,10 @@ class QueueMapping:
                 wait_s=wait_s,
             )
         )
+
+
+def _nothing() -> None:
+    """Nobody waits for news of a queue's leases: there are none."""
 
 
 def _failing(key: str, trouble: Trouble, *, fifo: bool) -> LaneStatus:

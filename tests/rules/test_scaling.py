@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poller.records import Monotonic
 from poller.rules.policies import ScalingPolicy
-from poller.rules.scaling import Bounds, Scaling, Seen, bounds, start, step
+from poller.rules.scaling import Bounds, Scaling, Seen, bounds, maximum, start, step
 
 BUSY = Seen(full=50, done=50)
 FREE = ScalingPolicy()
@@ -154,3 +154,15 @@ def test_pollers_stay_within_bounds_and_grow_no_faster_than_allowed(
         assert limits.floor <= scaling.target <= limits.ceiling
         allowed = before.target + limits.per_minute / 60.0 * elapsed_s + 1.0
         assert scaling.target <= max(allowed, limits.ready)
+
+
+@pytest.mark.parametrize(
+    ("policy", "most"),
+    [
+        (ScalingPolicy(), None),
+        (ScalingPolicy(concurrency_max=7), 7),
+        (ScalingPolicy(provisioned_min=2, provisioned_max=3), 30),
+    ],
+)
+def test_only_what_a_user_set_is_a_maximum_for_all_workers(policy: ScalingPolicy, most: int | None) -> None:
+    assert maximum(policy) == most
