@@ -278,18 +278,22 @@ class Lane:
     def _note_trouble(self, verdict: Verdict, left: Work | None) -> None:
         match verdict:
             case Rejected(error=error) | Deferred(error=error):
-                now = self._parts.clock.now()
-                delay_s = self._left(left.resume_at) if left is not None else None
-                next_try = None if delay_s is None else Epoch(now + delay_s)
-                if self._trouble is None:
-                    self._trouble = Trouble(since=now, error=error, next_try=next_try)
-                    self._tell_blocked(blocked=True)
-                else:
-                    self._trouble = replace(self._trouble, error=error, next_try=next_try)
+                self._trouble_goes_on(error, left)
+            case Partial(failed) if min(failed) == 0:
+                self._trouble_goes_on("the function reported the first record of its batch", left)
             case Accepted() | Partial():
                 self._free()
             case _:
                 assert_never(verdict)
+
+    def _trouble_goes_on(self, error: str, left: Work | None) -> None:
+        now = self._parts.clock.now()
+        next_try = None if left is None else Epoch(now + self._left(left.resume_at))
+        if self._trouble is not None:
+            self._trouble = replace(self._trouble, error=error, next_try=next_try)
+            return
+        self._trouble = Trouble(since=now, error=error, next_try=next_try)
+        self._tell_blocked(blocked=True)
 
     def _free(self) -> None:
         if self._trouble is not None:

@@ -25,7 +25,8 @@ class Stop:
         self._holds = holds
         self._reason = Reason.NONE
         self._event = asyncio.Event()
-        self._listeners: set[Callable[[], None]] = set()
+        # A dict keeps the order in which they came, so that a simulated run wakes them in the same order each time.
+        self._listeners: dict[Callable[[], None], None] = {}
 
     @property
     def reason(self) -> Reason:
@@ -73,13 +74,13 @@ class Stop:
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
         """Calls `listener` on each new reason, and now if there is one already."""
-        self._listeners.add(listener)
+        self._listeners[listener] = None
         try:
             if self.requested:
                 listener()
             yield
         finally:
-            self._listeners.discard(listener)
+            self._listeners.pop(listener, None)
 
     async def wait(self) -> None:
         """Returns when the scope is asked to stop."""

@@ -580,6 +580,17 @@ def test_status_shows_what_blocks_a_shard() -> None:
     assert shown == [("waiting", "ValueError: poison", "2device-7", 1)]
 
 
+def test_a_shard_that_is_stuck_on_a_reported_record_shows_as_blocked() -> None:
+    stream, seen = FakeStream(), Seen()
+    stream.put(*records(1, 2))
+    report = b'{"batchItemFailures":[{"itemIdentifier":"2"}]}'
+    function = FakeFunction(lambda batch: Succeeded(report if 2 in batch else b""))
+    plan = mapping(retry=RetryPolicy(report_failures=True, retries_max=3, backoff=STEADY))
+    run_mapping(lambda: stream_parts(stream, function, plan=plan, seen=seen), for_s=5)
+    assert function.calls == [[1, 2]] + [[2]] * 4
+    assert [event.blocked for event in seen.of(Blocked)] == [True, False]
+
+
 def test_a_checkpoint_older_than_the_retention_is_counted_as_lost() -> None:
     store = MemoryStore()
     first = FakeStream(kept_s=86_400.0)
