@@ -8,7 +8,7 @@ NPM_READY := tests/npm/node_modules/.package-lock.json
 JOBS ?= 2
 SEEDS ?= 0:20000
 
-.PHONY: help setup demo test check static unit acceptance soak bench profile lock image clean
+.PHONY: help setup demo test check static unit acceptance soak lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,5 +59,8 @@ lock: $(READY)  ## locks the requirements anew
 	$(UV) pip compile --quiet pyproject.toml --constraints requirements/dev.lock --universal --python-version 3.13 \
 	  --generate-hashes --no-header --no-annotate --output-file requirements/run.lock
 
+include deploy/deploy.mk
+-include benchmarks/bench.mk
+
 clean:  ## removes what setup and the tests made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules
+	rm -rf .venv .venv-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules

@@ -94,7 +94,7 @@ class StreamMapping:
         look = await leases.look({shard: each.lease for shard, each in self._running.items()})
         self.opened, self.reason, self._settled = True, "", look.decision.settled
         seat.wish(look.decision.wish)
-        self._stop_shards(look.stolen, Reason.LOST)
+        self._stop_shards(sorted(look.stolen), Reason.LOST)
         self._stop_shards(look.decision.give, Reason.REQUESTED)
         for lease in look.decision.take:
             if self._stop.requested:
