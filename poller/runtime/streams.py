@@ -102,8 +102,9 @@ class StreamMapping:
             await self._take(lease, leases, seat, scope)
 
     def _stop_shards(self, shards: Collection[ShardId], reason: Reason) -> None:
-        for shard in self._running.keys() & shards:
-            self._running[shard].stop.request(reason)
+        for shard in shards:
+            if shard in self._running:
+                self._running[shard].stop.request(reason)
 
     async def _take(self, lease: Lease, leases: Leases, seat: Seat, scope: asyncio.TaskGroup) -> None:
         held = await leases.take(lease)
