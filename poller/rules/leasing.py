@@ -15,6 +15,8 @@ from poller.records import Lease, ShardId, WorkerId
 
 LOAD_GAP_MIN = 0.25
 """Loads that differ by less than this part of the higher one are even; measured rates waver that much by themselves."""
+LOAD_MIN = 20.0
+"""Records a second. A difference below this is not worth a shard's move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +255,9 @@ def _by_load(hands: _Hands) -> Move | None:
     source = max(hands.load, key=lambda each: (hands.load[each], each))
     target = min(hands.load, key=lambda each: (hands.load[each], each))
     gap = hands.load[source] - hands.load[target]
-    if gap <= hands.load[source] * LOAD_GAP_MIN or hands.count(source) < max(1, hands.count(target)):
+    if gap <= max(LOAD_MIN, hands.load[source] * LOAD_GAP_MIN) or hands.count(source) < max(
+        1, hands.count(target)
+    ):
         return None
     move = _evening(hands, source, target)
     rate = hands.rates.get(move.shard, 0.0)

@@ -163,6 +163,12 @@ def test_load_moves_a_busy_shard_and_then_an_idle_one_back() -> None:
     assert decided(found, told, by_load=True) == Decision()
 
 
+def test_a_small_load_moves_nothing() -> None:
+    owners = {ShardId("shard-002"): OTHER, ShardId("shard-003"): OTHER, ShardId("shard-005"): ME}
+    found, told = loaded(owners | {ShardId("shard-004"): ME})
+    assert decided(found, told, by_load=True).wish == ()
+
+
 def test_load_that_cannot_be_split_stays_where_it_is() -> None:
     found, told = loaded({ShardId("shard-000"): OTHER, ShardId("shard-005"): ME})
     assert decided(found, told, by_load=True).wish == ()
