@@ -23,6 +23,7 @@ from deploy.checks.rendering import (
     workload,
 )
 from deploy.tools import prometheus_rule
+from poller.commands.run import WAIT_FOR_RESTART
 from poller.settings import load
 
 VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
@@ -174,14 +175,37 @@ def test_the_monitoring_component_fits_an_overlay(tmp_path: Path) -> None:
     assert kinds >= CUSTOM | {"Deployment"}
 
 
-def test_a_change_of_the_configuration_rolls_the_pods() -> None:
-    def checksum(*options: str) -> str | None:
-        annotations = workload(helm(*options))["spec"]["template"]["metadata"]["annotations"]
-        found: str | None = annotations.get("checksum/config")
-        return found
+def checksum(*options: str) -> str | None:
+    """What makes pods restart when it changes."""
+    values = [word for each in options for word in ("--set", each)]
+    annotations = workload(helm(*values))["spec"]["template"]["metadata"]["annotations"]
+    found: str | None = annotations.get("checksum/config")
+    return found
 
-    assert checksum() != checksum("--set", "config.log.level=debug")
-    assert checksum("--set", "restartOnConfigChange=false") is None
+
+RESTARTS = {
+    "region": "config.region=eu-west-1",
+    "endpoint_url": "config.endpoint_url=http://127.0.0.1:1",
+    "endpoint_urls": "config.endpoint_urls.sqs=http://127.0.0.1:1",
+    "listen": "port=9000",
+    "store": "store.dynamodb.table=another",
+    "api": "config.api.allow_unauthenticated=true",
+    "log": "config.log.level=debug",
+}
+"""A change of each setting that waits for a restart; `worker` is refused."""
+
+
+def test_pods_restart_for_what_a_running_daemon_cannot_change() -> None:
+    before = checksum()
+    assert RESTARTS.keys() == set(WAIT_FOR_RESTART) - {"worker"}
+    assert all(checksum(change) != before for change in RESTARTS.values())
+    assert checksum("config.functions.orders.invoker=lambda") == before
+
+
+def test_pods_restart_always_or_never_if_so_wanted() -> None:
+    always, followed = "restartOnConfigChange=always", "config.functions.orders.invoker=lambda"
+    assert checksum(always) != checksum(always, followed)
+    assert checksum("restartOnConfigChange=never") is None
 
 
 def test_one_replica_has_no_disruption_budget() -> None:

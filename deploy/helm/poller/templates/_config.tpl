@@ -12,6 +12,18 @@
 {{- toYaml $config -}}
 {{- end -}}
 
+{{- /* What of the configuration makes pods restart when it changes; a running daemon takes over the rest. */ -}}
+{{- define "poller.restartFor" -}}
+{{- $mode := .Values.restartOnConfigChange -}}
+{{- if and (ne $mode "never") (not .Values.existingConfigMap) -}}
+{{- $config := include "poller.config" . | fromYaml -}}
+{{- if eq $mode "needed" -}}
+{{- $config = pick $config "region" "endpoint_url" "endpoint_urls" "listen" "store" "api" "log" "worker" -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "poller.store" -}}
 {{- if eq .Values.store.type "sqlite" -}}
 sqlite:///var/lib/poller/state.db

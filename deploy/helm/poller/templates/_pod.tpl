@@ -5,8 +5,8 @@ metadata:
     {{- with .Values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
   annotations:
     kubectl.kubernetes.io/default-container: poller
-    {{- if and .Values.restartOnConfigChange (not .Values.existingConfigMap) }}
-    checksum/config: {{ include "poller.config" . | sha256sum }}
+    {{- with include "poller.restartFor" . }}
+    checksum/config: {{ sha256sum . }}
     {{- end }}
     {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
