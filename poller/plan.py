@@ -1,12 +1,16 @@
 """Owns what the runtime is asked to run: frozen plans, resolved from settings and mappings."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from poller.arns import Arn
 from poller.records import Epoch, MappingId, Position, WorkerId
 from poller.rules.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
+
+_URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
 
 
 class SourceKind(StrEnum):
@@ -15,6 +19,23 @@ class SourceKind(StrEnum):
     KINESIS = "kinesis"
     DYNAMODB = "dynamodb"
     SQS = "sqs"
+
+
+def url_scheme(text: str) -> str | None:
+    """The scheme of a destination that is a URL; None for an ARN and anything else."""
+    found = _URL.match(text)
+    return found[1] if found else None
+
+
+def destination_plugin(destination: str) -> str:
+    """Which plug-in delivers to a destination: the scheme of a URL (https is http), else the service of an ARN.
+
+    Raises ValueError for a text that is neither.
+    """
+    scheme = url_scheme(destination)
+    if scheme is None:
+        return Arn.parse(destination).service
+    return "http" if scheme == "https" else scheme
 
 
 class OnDestinationFailure(StrEnum):

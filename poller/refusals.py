@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from poller.arns import FUNCTION_NAME_CHARS_MAX, Arn, FunctionName
 from poller.mapping import PROVISIONED_MAX, PROVISIONED_MIN, EventSourceMapping, source_kind
-from poller.plan import SourceKind
+from poller.plan import SourceKind, url_scheme
 from poller.records import Epoch
 from poller.rules.filtering import InvalidPattern, compile_pattern
 
@@ -87,18 +87,25 @@ def answer(refusals: list[Refusal]) -> tuple[Fault, str] | None:
 
 
 def refusals(
-    mapping: EventSourceMapping, *, now: Epoch, concurrency_min: int = CONCURRENCY_MIN
+    mapping: EventSourceMapping,
+    *,
+    now: Epoch,
+    concurrency_min: int = CONCURRENCY_MIN,
+    destination_urls: bool = False,
 ) -> list[Refusal]:
     """All that AWS would refuse without looking at the function or the source, in AWS's order as far as it is proven.
 
-    `now` in epoch seconds bounds StartingPositionTimestamp.
+    `now` in epoch seconds bounds StartingPositionTimestamp. With `destination_urls` a destination may be a URL, which its
+    plug-in checks.
     """
     found = [*_constraints(mapping, concurrency_min)]
     try:
         kind = source_kind(mapping.EventSourceArn or "")
     except ValueError as error:
         return [*found, _unrecognized(mapping, str(error))]
-    return found + [refusal for check in _CHECKS for refusal in check(mapping, kind, now)]
+    by_url = destination_urls and url_scheme(mapping.destination or "") is not None
+    checks = [each for each in _CHECKS if not (by_url and each is _destination)]
+    return found + [refusal for check in checks for refusal in check(mapping, kind, now)]
 
 
 def _headed(constraints: list[str]) -> str:
@@ -338,7 +345,9 @@ def _destination(mapping: EventSourceMapping, kind: SourceKind, _now: Epoch) -> 
     located = bool(parsed.region and parsed.account)
     if parsed.service not in {"sqs", "sns", "s3"} or not (located or parsed.service == "s3"):
         yield _parameter(
-            field, text, "write the ARN of a standard SQS queue, a standard SNS topic or an S3 bucket"
+            field,
+            text,
+            "write the ARN of a standard SQS queue, a standard SNS topic or an S3 bucket, file:///DIRECTORY or https://HOST/PATH",
         )
     elif parsed.service != "s3" and parsed.resource.endswith(".fifo"):
         yield _parameter(field, text, "write a standard queue or topic; FIFO ones are not supported")

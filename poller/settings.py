@@ -161,7 +161,12 @@ class FileMapping(EventSourceMapping):
     def _as_aws(self) -> Self:
         found = [
             Objection(each.field, each.message, each.remedy)
-            for each in refusals(self, now=Epoch(time.time()), concurrency_min=FILE_CONCURRENCY_MIN)
+            for each in refusals(
+                self,
+                now=Epoch(time.time()),
+                concurrency_min=FILE_CONCURRENCY_MIN,
+                destination_urls=True,
+            )
         ]
         found += _misplaced(self)
         if "arn" in self.source:

@@ -9,10 +9,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from poller.arns import Arn
 from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
 from poller.errors import InvalidConfiguration, PortError
-from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind
+from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind, destination_plugin
 from poller.plugins import Environment, Registry, opened, validated
 from poller.records import QueueFacts
 from poller.settings import Settings, daemon_plan
@@ -64,7 +63,7 @@ def plugged(settings: Settings, plan: DaemonPlan) -> Iterator[tuple[str, str, st
         yield f"mappings[{index}]", "sources", mapping.kind.value, source_settings(mapping)
         if mapping.destination:
             place = f"mappings[{index}].DestinationConfig"
-            yield place, "destinations", destination_name(mapping.destination), {"arn": mapping.destination}
+            yield place, "destinations", destination_plugin(mapping.destination), {"arn": mapping.destination}
 
 
 def invoker_settings(function: FunctionPlan) -> dict[str, Any]:
@@ -75,11 +74,6 @@ def invoker_settings(function: FunctionPlan) -> dict[str, Any]:
 def source_settings(mapping: MappingPlan) -> dict[str, Any]:
     """What a mapping's source is told."""
     return {**mapping.source_settings, "arn": mapping.source_arn}
-
-
-def destination_name(arn: str) -> str:
-    """The destination plug-in of an ARN: its service."""
-    return Arn.parse(arn).service
 
 
 def _objections(registry: Registry, kind: str, name: str, given: Mapping[str, Any], place: str) -> list[str]:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from poller.errors import InvalidConfiguration, PortError, ServiceUnavailable
-from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning, destination_plugin
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Destination, Store
 from poller.records import WorkerId
@@ -205,9 +205,9 @@ def source_of(plan: MappingPlan) -> Part:
     return Part("sources", plan.kind.value, {"arn": plan.source_arn, **plan.source_settings})
 
 
-def destination_of(arn: str) -> Part:
-    """The destination with this ARN; its service names the plug-in."""
-    return Part("destinations", arn.split(":")[2], {"arn": arn})
+def destination_of(destination: str) -> Part:
+    """The destination with this ARN or URL, which names the plug-in."""
+    return Part("destinations", destination_plugin(destination), {"arn": destination})
 
 
 def function_of(plan: FunctionPlan, registry: Registry) -> Part:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from poller.mapping import EventSourceMapping, FunctionIdentity, function_arn, mapping_id, plan, source_kind
-from poller.plan import MappingPlan, OnDestinationFailure, SourceKind, Start
+from poller.plan import MappingPlan, OnDestinationFailure, SourceKind, Start, destination_plugin
 from poller.records import Epoch
 from poller.refusals import POSITIONS, Fault, answer, refusals
 from poller.rules.policies import BatchPolicy, RetryPolicy, ScalingPolicy
@@ -405,6 +405,40 @@ def test_several_range_errors_come_as_one_text() -> None:
         "Value '11' at 'parallelizationFactor' failed to satisfy constraint: "
         "Member must have value less than or equal to 10",
     )
+
+
+@pytest.mark.parametrize("url", ["file:///var/lib/poller/failed", "https://failed.example.com/orders"])
+def test_only_a_file_may_name_a_destination_by_url(url: str) -> None:
+    named = mapping(**destination(url))
+    text = f"The provided destination config DestinationConfig is invalid: {url}"
+    assert [each.text for each in refusals(named, now=NOW)] == [text]
+    assert refusals(named, now=NOW, destination_urls=True) == []
+    queue = mapping("S", **destination(url))
+    assert [each.field for each in refusals(queue, now=NOW, destination_urls=True)] == ["DestinationConfig"]
+    failed = mapping(**destination("failed"))
+    assert refusals(failed, now=NOW, destination_urls=True) == refusals(failed, now=NOW) != []
+
+
+@pytest.mark.parametrize(
+    ("destination", "name"),
+    [
+        (TARGET, "sqs"),
+        ("arn:aws:sns:eu-west-1:111122223333:failed", "sns"),
+        ("arn:aws:s3:::failed", "s3"),
+        ("file:///var/lib/poller/failed", "file"),
+        ("http://127.0.0.1:9000/failed", "http"),
+        ("https://failed.example.com", "http"),
+        ("kafka://topic", "kafka"),
+    ],
+)
+def test_a_destination_names_its_plug_in(destination: str, name: str) -> None:
+    assert destination_plugin(destination) == name
+
+
+@pytest.mark.parametrize("text", ["", "failed", "https:failed", "://failed", "HTTPS://failed", "file://"])
+def test_other_texts_name_no_destination(text: str) -> None:
+    with pytest.raises(ValueError, match="not an ARN"):
+        destination_plugin(text)
 
 
 def test_ranges_are_checked_first_then_the_source_then_the_destination() -> None:
