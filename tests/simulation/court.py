@@ -151,7 +151,7 @@ class Court:
     def takes(self, line: Line, mapping: MappingId, lease: Lease) -> None:
         """A lease was taken; flights of an owner that did not give it up go on without right."""
         with self._judging():
-            tenure = Tenure(line.name, lease.epoch, lease.checkpoint)
+            tenure = Tenure(line.name, lease.epoch, lease.checkpoint, since=epoch())
             before = self.holders.take(mapping, lease.shard, tenure)
             if before is not None and before.worker != line.name:
                 self._marks.saw("lease taken over")
@@ -228,6 +228,7 @@ class Court:
         if not flight.by_right:
             self._not_told(line, plan.mapping, shard, at=call.at)
             self._marks.saw("zombie call")
+            self._decided_in_time(line, shard, tenure, at=call.at)
         checks.begins(flight, shard, records, tenure)
         self._mark_closing(plan, delivery, len(call.invocation.payload))
 
@@ -278,6 +279,12 @@ class Court:
     def _not_told(self, line: Line, mapping: MappingId, shard: ShardId, *, at: float) -> None:
         if not self._holds(line, mapping, shard) and self.holders.knew(line.name, mapping, shard, at=at):
             raise Violation("lease", f"{line.name} works on {shard}, which it knew that it had lost")
+
+    def _decided_in_time(self, line: Line, shard: ShardId, tenure: Tenure | None, *, at: float) -> None:
+        """A call may arrive after the lease has gone, but it was decided on before."""
+        if tenure is None or at > tenure.since:
+            holder = "nobody" if tenure is None else tenure.worker
+            raise Violation("lease", f"{line.name} calls the function for {shard}, which {holder} has")
 
     def _disown(self, mapping: MappingId, shard: ShardId, worker: str) -> None:
         for flight, where in self._flights.values():

@@ -41,6 +41,7 @@ class Tenure:
     worker: str
     epoch: int
     start: Checkpoint
+    since: float = 0.0
 
 
 @dataclass(slots=True)

@@ -44,29 +44,39 @@ class Reshard:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The worker dies and starts again `back_s` later."""
+    """A worker dies; another starts `back_s` later. Here and below `pick` chooses among those that are there."""
 
     at: float
     back_s: float
+    pick: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The worker is stopped for `for_s` seconds; a new one starts `replaced_s` after the stop, if that is not None."""
+    """A worker is stopped for `for_s` seconds; a new one starts `replaced_s` after the stop, if that is not None."""
 
     at: float
     for_s: float
     replaced_s: float | None
+    pick: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The worker is asked to stop, drains, and starts again."""
+    """A worker is asked to stop and drains; another starts when it has."""
+
+    at: float
+    pick: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One more worker starts."""
 
     at: float
 
 
-type Action = Put | Reshard | Crash | Pause | Restart
+type Action = Put | Reshard | Crash | Pause | Restart | Join
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class Scenario:
     faults: FaultPlan
     actions: tuple[Action, ...]
     tuning: Tuning
+    workers: int = 1
 
 
 def draw(seed: int) -> Scenario:
@@ -103,7 +114,8 @@ def draw(seed: int) -> Scenario:
     if stormy:
         actions += _outages(rng)
     actions.sort(key=lambda each: each.at)
-    return Scenario(seed, setups, _faults(rng, stormy=stormy), tuple(actions), _tuning(rng))
+    faults, workers = _faults(rng, stormy=stormy), rng.choice((1, 1, 1, 2, 3))
+    return Scenario(seed, setups, faults, tuple(actions), _tuning(rng), workers)
 
 
 def _tuning(rng: Random) -> Tuning:
@@ -142,17 +154,19 @@ def _period(rng: Random) -> Period:
 def _outages(rng: Random) -> Iterator[Action]:
     """What happens to the worker itself."""
     for _ in range(rng.choice((0, 1, 1, 2))):
-        at = rng.uniform(2, WRITING_S)
-        match rng.choice(("crash", "crash", "pause", "replace", "restart")):
+        at, pick = rng.uniform(2, WRITING_S), rng.random()
+        match rng.choice(("crash", "crash", "pause", "replace", "restart", "join")):
             case "crash":
-                yield Crash(at, rng.choice((0.5, 5.0, 30.0)))
+                yield Crash(at, rng.choice((0.5, 5.0, 30.0)), pick)
             case "pause":
-                yield Pause(at, rng.uniform(5, 40), None)
+                yield Pause(at, rng.uniform(5, 40), None, pick)
             case "replace":
                 pause_s = rng.uniform(5, 40)
-                yield Pause(at, pause_s, rng.uniform(1, pause_s))
+                yield Pause(at, pause_s, rng.uniform(1, pause_s), pick)
+            case "join":
+                yield Join(at)
             case _:
-                yield Restart(at)
+                yield Restart(at, pick)
 
 
 def _setup(rng: Random, number: int, kind: str, *, stormy: bool) -> Setup:

@@ -25,6 +25,7 @@ SOMETIMES = (
     "crash",
     "pause",
     "restart",
+    "join",
     "resumed",
     "memo saved",
     "lease taken over",

@@ -275,6 +275,22 @@ async def a_worker_goes_on_though_it_knows_of_its_loss() -> Bench:
     return bench
 
 
+async def a_worker_goes_on_after_another_took_over() -> Bench:
+    bench = StreamBench()
+    bench.take(bench.ann)
+    records = bench.put(1)
+    bench.take(worker("bob"), epoch=2)
+    await asyncio.sleep(1)
+    bench.call(records)
+    return bench
+
+
+async def a_worker_has_no_lease() -> Bench:
+    bench = StreamBench()
+    bench.call(bench.put(1))
+    return bench
+
+
 async def a_young_record_is_given_up_as_too_old() -> Bench:
     bench = StreamBench(retry=RetryPolicy(age_max_s=60), destination=DESTINATION)
     bench.take(bench.ann)
@@ -438,6 +454,8 @@ WRONG: list[tuple[Told, str]] = [
     (a_zombie_saves_a_checkpoint, "fence"),
     (an_epoch_goes_back, "fence"),
     (a_worker_goes_on_though_it_knows_of_its_loss, "lease"),
+    (a_worker_goes_on_after_another_took_over, "lease"),
+    (a_worker_has_no_lease, "lease"),
     (a_young_record_is_given_up_as_too_old, "discard"),
     (a_batch_is_given_up_untried, "discard"),
     (more_is_given_up_than_failed, "discard"),

@@ -1,13 +1,16 @@
 """Owns one simulated world: services, workers that come and go, and what must be true at the end."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from adapters.stores.memory import MemoryStore
 from poller.plan import DaemonPlan, SourceKind
 from poller.plugins import Environment
+from poller.ports import Clock
 from poller.records import SHARD_END, Notice, WorkerId
 from poller.runtime.daemon import Daemon
 from tests.simulation.court import Court
@@ -16,7 +19,7 @@ from tests.simulation.functions import FakeFunction
 from tests.simulation.ledger import Violation
 from tests.simulation.plugs import at_once, registry, seeded
 from tests.simulation.queues import FakeQueue
-from tests.simulation.scenario import Action, Crash, Pause, Put, Reshard, Restart, Scenario, Setup, draw
+from tests.simulation.scenario import Action, Crash, Join, Pause, Put, Reshard, Restart, Scenario, Setup, draw
 from tests.simulation.streams import FakeStream, ShardState
 from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, VirtualLoop, in_scope, run_virtual, virtual_clock
 
@@ -26,6 +29,7 @@ DRAIN_S_MAX = 120.0
 LIMIT_S = 4000.0
 STEPS_MAX = 400_000
 LOOK_S = 0.5
+LINGER_S = 5.0
 
 
 class Failed(Exception):
@@ -95,7 +99,8 @@ class World:
         early = [each for each in self.scenario.actions if each.at < 0]
         for action in early:
             self._do(action, scope)
-        self._start(scope)
+        for _ in range(self.scenario.workers):
+            self._start(scope)
         for action in self.scenario.actions[len(early) :]:
             await self._until(action.at)
             self._do(action, scope)
@@ -168,13 +173,7 @@ class World:
     def _start(self, scope: asyncio.TaskGroup) -> None:
         self._started += 1
         seed, name = self.scenario.seed, f"worker-{self._started}"
-        line = Line(
-            name,
-            self.scenario.faults,
-            rng=seeded(seed, name, "line"),
-            marks=self.marks,
-            history=self.history,
-        )
+        line = self._line(name)
         plugins = registry(
             sources=self.sources,
             functions=self.functions,
@@ -186,13 +185,22 @@ class World:
         daemon = Daemon(
             self._plan(WorkerId(name)),
             registry=plugins,
-            env=Environment(clock=virtual_clock()),
+            env=Environment(clock=self._clock(name)),
             observer=self.court.observer(line),
             rng=seeded(seed, name, "daemon"),
         )
         self.history.tell("world", lambda: f"{name} starts")
         task = scope.create_task(daemon.run(), name=name, context=in_scope(name))
         self._workers.append(_Worker(line, daemon, task))
+
+    def _line(self, name: str) -> Line:
+        """The way of a worker to all services."""
+        rng = seeded(self.scenario.seed, name, "line")
+        return Line(name, self.scenario.faults, rng=rng, marks=self.marks, history=self.history)
+
+    def _clock(self, name: str) -> Clock:
+        """The clocks of a worker."""
+        return virtual_clock()
 
     def _plan(self, worker: WorkerId) -> DaemonPlan:
         return DaemonPlan(
@@ -209,12 +217,18 @@ class World:
                 self._put(action)
             case Reshard():
                 self._reshard(action)
-            case Crash(_, back_s):
-                self._acting.append(scope.create_task(self._crash(back_s, scope), name="crash"))
-            case Pause(_, for_s, replaced_s):
-                self._acting.append(scope.create_task(self._pause(for_s, replaced_s, scope), name="pause"))
+            case Join():
+                self.marks.saw("join")
+                self._start(scope)
+            case Crash():
+                self._act(scope, self._crash(action, scope))
+            case Pause():
+                self._act(scope, self._pause(action, scope))
             case Restart():
-                self._acting.append(scope.create_task(self._restart(scope), name="restart"))
+                self._act(scope, self._restart(action, scope))
+
+    def _act(self, scope: asyncio.TaskGroup, act: Coroutine[Any, Any, None]) -> None:
+        self._acting.append(scope.create_task(act, name="act"))
 
     def _put(self, put: Put) -> None:
         source, now = self.sources[put.source], EPOCH_BASE + put.at
@@ -242,62 +256,63 @@ class World:
             "world", lambda: f"{reshard.how} -> {[each.shard_id for each in stream.open_shards()]}"
         )
 
-    async def _crash(self, back_s: float, scope: asyncio.TaskGroup) -> None:
-        self.marks.saw("crash")
-        for worker in self._leaving():
-            self.history.tell("world", lambda worker=worker: f"{worker.line.name} crashes")  # type: ignore[misc]  # bound per turn
+    async def _crash(self, crash: Crash, scope: asyncio.TaskGroup) -> None:
+        worker = self._take_out(crash.pick)
+        if worker is not None:
+            self.marks.saw("crash")
+            self.history.tell("world", lambda: f"{worker.line.name} crashes")
             self._kill(worker)
             await asyncio.wait([worker.task])
-        await asyncio.sleep(back_s)
+        await asyncio.sleep(crash.back_s)
         self._start(scope)
 
-    async def _pause(self, for_s: float, replaced_s: float | None, scope: asyncio.TaskGroup) -> None:
+    async def _pause(self, pause: Pause, scope: asyncio.TaskGroup) -> None:
+        worker = self._take_out(pause.pick)
+        if worker is None:
+            return
         self.marks.saw("pause")
-        paused = tuple(self._workers)
-        loop = _loop()
-        for worker in paused:
-            worker.line.faults += 1
-            loop.freeze(worker.line.name)
-        self.history.tell("world", lambda: "everybody is paused")
-        if replaced_s is not None:
-            await asyncio.sleep(replaced_s)
+        self.history.tell("world", lambda: f"{worker.line.name} is paused")
+        worker.line.faults += 1
+        _loop().freeze(worker.line.name)
+        if pause.replaced_s is not None:
+            await asyncio.sleep(pause.replaced_s)
             self._start(scope)
-        await asyncio.sleep(for_s - (replaced_s or 0.0))
-        self.history.tell("world", lambda: "the paused go on")
-        for worker in paused:
-            loop.thaw(worker.line.name)
-        if replaced_s is not None:
-            await self._retire(paused)
+        await asyncio.sleep(pause.for_s - (pause.replaced_s or 0.0))
+        self.history.tell("world", lambda: f"{worker.line.name} goes on")
+        _loop().thaw(worker.line.name)
+        if pause.replaced_s is None:
+            self._workers.append(worker)
+        else:
+            # It gets time to act on what it thinks it holds before it is asked to leave.
+            await asyncio.sleep(LINGER_S)
+            await self._stopped(worker)
 
-    async def _retire(self, paused: tuple[_Worker, ...]) -> None:
-        """The replaced workers are asked to leave once they had time to act on what they think they hold."""
-        await asyncio.sleep(5.0)
-        leaving = [each for each in paused if each in self._workers]
-        self._workers = [each for each in self._workers if each not in leaving]
-        await self._stopped(leaving)
-
-    async def _restart(self, scope: asyncio.TaskGroup) -> None:
-        self.marks.saw("restart")
-        await self._stopped(list(self._leaving()))
+    async def _restart(self, restart: Restart, scope: asyncio.TaskGroup) -> None:
+        worker = self._take_out(restart.pick)
+        if worker is not None:
+            self.marks.saw("restart")
+            await self._stopped(worker)
         self._start(scope)
 
-    async def _stopped(self, leaving: list[_Worker]) -> None:
-        for worker in leaving:
-            self.history.tell("world", lambda: "a worker is asked to stop")
-            worker.daemon.stop()
-            await asyncio.wait([worker.task], timeout=DRAIN_S_MAX)
-            if not worker.task.done():
-                self._kill(worker)
+    async def _stopped(self, worker: _Worker) -> None:
+        self.history.tell("world", lambda: f"{worker.line.name} is asked to stop")
+        worker.daemon.stop()
+        await asyncio.wait([worker.task], timeout=DRAIN_S_MAX)
+        if not worker.task.done():
+            self.court.violations.append(Violation("drain", f"{worker.line.name} does not stop"))
+            self._kill(worker)
+
+    def _take_out(self, pick: float) -> _Worker | None:
+        """Something happens to one of the workers, and nothing else meanwhile; None if there is none."""
+        if not self._workers:
+            return None
+        return self._workers.pop(int(pick * len(self._workers)))
 
     def _kill(self, worker: _Worker) -> None:
         """Its gate to the services shuts first, so that nothing it does while it is cancelled has an effect."""
         worker.line.crash()
         worker.task.cancel()
         _loop().thaw(worker.line.name)
-
-    def _leaving(self) -> Iterator[_Worker]:
-        leaving, self._workers = self._workers, []
-        yield from leaving
 
 
 def run_seed(seed: int, *, trace: bool = False) -> Report:
@@ -307,20 +322,25 @@ def run_seed(seed: int, *, trace: bool = False) -> Report:
 
 def run_scenario(scenario: Scenario, *, trace: bool = False) -> Report:
     """Runs one scenario; raises Failed."""
+    return run_world(partial(World, scenario), scenario.seed, trace=trace)
+
+
+def run_world(make: Callable[[Marks, History], World], seed: int, *, trace: bool = False) -> Report:
+    """Runs a world to its end; raises Failed."""
     history, marks = History(kept=trace), Marks()
 
     async def main() -> float:
-        await World(scenario, marks, history).run()
+        await make(marks, history).run()
         return asyncio.get_running_loop().time()
 
     try:
         virtual_s = run_virtual(main(), limit_s=LIMIT_S, steps_max=STEPS_MAX)
     except (Deadlock, LimitPassed) as error:
         reason = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        raise Failed(scenario.seed, reason, history.lines) from error
+        raise Failed(seed, reason, history.lines) from error
     except BaseExceptionGroup as group:
-        raise Failed(scenario.seed, _first_reason(group), history.lines) from group
-    return Report(scenario.seed, marks, history.lines, virtual_s)
+        raise Failed(seed, _first_reason(group), history.lines) from group
+    return Report(seed, marks, history.lines, virtual_s)
 
 
 def _first_reason(group: BaseExceptionGroup[BaseException]) -> str:
