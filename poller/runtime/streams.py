@@ -95,7 +95,7 @@ class StreamMapping:
         self.opened, self.reason, self._settled = True, "", look.decision.settled
         seat.wish(look.decision.wish)
         self._stop_shards(sorted(look.stolen), Reason.LOST)
-        self._stop_shards(look.decision.give, Reason.REQUESTED)
+        self._stop_shards(sorted(look.decision.give), Reason.REQUESTED)
         for lease in look.decision.take:
             if self._stop.requested:
                 return
