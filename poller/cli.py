@@ -146,6 +146,79 @@ def explain(
     raise typer.Exit(exit_status)
 
 
+OneMapping = Annotated[str | None, typer.Option("--mapping", help="UUID of one mapping.")]
+
+
+def export_checkpoints(
+    config: Config,
+    *,
+    mapping: OneMapping = None,
+    store: Store = None,
+    region: Region = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Writes where every shard stands to standard output, a JSON line each.
+
+    Example: poller checkpoints export --config poller.yaml > checkpoints.jsonl
+    """
+    from poller.commands.checkpoints import export
+    from poller.commands.parts import LoadablePlugins
+
+    settings = _settings(config, {"region": region, "endpoint_url": endpoint_url, "store": store})
+    raise typer.Exit(export(settings, LoadablePlugins(), mapping=mapping, tell_line=typer.echo))
+
+
+def import_checkpoints(
+    config: Config,
+    file: Annotated[
+        str | None, typer.Argument(help="What export has written; - for stdin.", show_default=False)
+    ] = None,
+    *,
+    from_kcl: Annotated[
+        str | None, typer.Option("--from-kcl", help="Lease table of a Kinesis Client Library application.")
+    ] = None,
+    inside_record: Annotated[
+        str,
+        typer.Option(
+            "--inside-record", help="A KCL checkpoint inside an aggregated record: refuse, done or again."
+        ),
+    ] = "refuse",
+    mapping: OneMapping = None,
+    force: Annotated[bool, typer.Option("--force", help="Let positions go back, too.")] = False,
+    store: Store = None,
+    region: Region = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Sets where shards stand, from a file or from the lease table of a KCL application that has stopped.
+
+    A position never goes back without --force, and none is set while a living worker has the shard.
+
+    Example: poller checkpoints import --config poller.yaml --from-kcl orders-app
+    """
+    from poller.commands.checkpoints import bring, bring_foreign
+    from poller.commands.parts import LoadablePlugins
+
+    if (file is None) is (from_kcl is None):
+        typer.echo("poller: checkpoints import: name a file or --from-kcl, one of them", err=True)
+        raise typer.Exit(FAILED)
+    settings = _settings(config, {"region": region, "endpoint_url": endpoint_url, "store": store})
+    if file is not None:
+        text = _argument("FILE", "@" + file)
+        raise typer.Exit(bring(settings, LoadablePlugins(), text, force=force, tell_line=typer.echo))
+    given = {"table": from_kcl, "inside_record": inside_record}
+    raise typer.Exit(
+        bring_foreign(
+            settings,
+            LoadablePlugins(),
+            "kcl",
+            given,
+            mapping=mapping,
+            force=force,
+            tell_line=typer.echo,
+        )
+    )
+
+
 def application(points: Iterable[EntryPoint]) -> typer.Typer:
     """The whole command line; `points` are plug-in commands, of which none is imported before it is called."""
     app = typer.Typer(
@@ -163,6 +236,10 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     # The callback keeps `explain` a name to be given, although it is the only command.
     filters.callback()(_nothing)
     app.add_typer(filters, name="filter")
+    positions = typer.Typer(no_args_is_help=True, help="Keep and set where shards stand.")
+    positions.command(name="export")(export_checkpoints)
+    positions.command(name="import")(import_checkpoints)
+    app.add_typer(positions, name="checkpoints")
     for point in sorted(points, key=lambda each: each.name):
         app.command(
             name=point.name,

@@ -20,6 +20,7 @@ GROUPS = {
     "stores": "poller.stores",
     "observers": "poller.observers",
     "control": "poller.control",
+    "checkpoints": "poller.checkpoints",
 }
 """Kind of plug-in to entry point group."""
 

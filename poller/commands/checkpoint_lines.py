@@ -1,0 +1,155 @@
+"""Owns how checkpoints are written as lines of JSON, and what a line means for what a store has."""
+
+import base64
+import binascii
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from poller.errors import InvalidConfiguration
+from poller.records import Checkpoint, Epoch, Lease, MappingId, MappingRow, Position, Shard, ShardId
+
+LINES_MAX = 1_000_000
+SEQUENCE_DIGITS_MAX = 128
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line: a mapping (with `fixed`, epoch seconds, the moment that LATEST stands for) or one of its shards.
+
+    `position` is TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence number> or SHARD_END; `memo` is the engine's, as base64.
+    """
+
+    mapping: str
+    fixed: float | None = None
+    shard: str | None = None
+    parents: tuple[str, ...] = ()
+    position: str | None = None
+    memo: str = ""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What was written down of one mapping."""
+
+    fixed: Epoch | None
+    leases: dict[ShardId, Lease]
+
+
+def written(row: MappingRow, leases: Iterable[Lease]) -> Iterator[str]:
+    """One mapping's lines, its own first."""
+    yield _text(Line(row.mapping, fixed=row.fixed))
+    for lease in sorted(leases, key=lambda each: each.shard):
+        checkpoint = lease.checkpoint
+        memo = base64.b64encode(checkpoint.memo).decode()
+        line = Line(
+            row.mapping,
+            shard=lease.shard,
+            parents=lease.parents,
+            position=checkpoint.position.encode(),
+            memo=memo,
+        )
+        yield _text(line)
+
+
+def read(text: str) -> dict[MappingId, Kept]:
+    """Inverse of `written` for any number of mappings; raises InvalidConfiguration that names each wrong line."""
+    found: dict[MappingId, Kept] = {}
+    problems = []
+    for number, each in enumerate(text.split("\n"), start=1):
+        if not each.strip():
+            continue
+        if number > LINES_MAX:
+            raise InvalidConfiguration([f"more than {LINES_MAX} lines; import one mapping at a time"])
+        try:
+            _add(found, msgspec.json.decode(each, type=Line))
+        except (msgspec.MsgspecError, ValueError) as error:
+            problems.append(f"line {number}: {error}; write it as `poller checkpoints export` does")
+    if problems:
+        raise InvalidConfiguration(problems)
+    return found
+
+
+def _add(found: dict[MappingId, Kept], line: Line) -> None:
+    kept = found.setdefault(MappingId(line.mapping), Kept(None, {}))
+    if line.shard is None:
+        if line.fixed is None:
+            raise ValueError("neither fixed nor shard is given")
+        kept.fixed = Epoch(line.fixed)
+        return
+    if line.position is None or len(line.position) > SEQUENCE_DIGITS_MAX:
+        raise ValueError("no position is given, or one that is too long")
+    shard = ShardId(line.shard)
+    if shard in kept.leases:
+        raise ValueError(f"shard {shard} is given twice")
+    try:
+        memo = base64.b64decode(line.memo, validate=True)
+    except binascii.Error:
+        raise ValueError("memo is not base64") from None
+    parents = tuple(map(ShardId, line.parents))
+    kept.leases[shard] = Lease(shard, parents, Checkpoint(Position.decode(line.position), memo))
+
+
+def _text(line: Line) -> str:
+    return msgspec.json.encode(line).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What an import does: leases to `seed`, to move on (`advance`: stored lease and new checkpoint), to put back (`rewind`).
+
+    `refused` are reasons not to begin at all, one line each; `same` counts shards that are there already.
+    """
+
+    seed: tuple[Lease, ...] = ()
+    advance: tuple[tuple[Lease, Checkpoint], ...] = ()
+    rewind: tuple[tuple[Lease, Checkpoint], ...] = ()
+    same: int = 0
+    refused: tuple[str, ...] = ()
+
+
+def steps(
+    wanted: Mapping[ShardId, Lease], stored: Mapping[ShardId, Lease], *, busy: Collection[str], force: bool
+) -> Steps:
+    """How the store gets from `stored` to `wanted`; `busy` are owners that live. Shards that are not wanted stay as they are."""
+    seed, advance, rewind, refused = [], [], [], []
+    same = 0
+    for shard, lease in sorted(wanted.items()):
+        there = stored.get(shard)
+        if there is None:
+            seed.append(lease)
+        elif there.checkpoint.position == lease.checkpoint.position:
+            same += 1
+        elif there.owner in busy:
+            refused.append(f"shard {shard}: worker {there.owner} works on it; stop it or disable the mapping")
+        elif there.checkpoint.position < lease.checkpoint.position:
+            advance.append((there, lease.checkpoint))
+        elif force:
+            rewind.append((there, lease.checkpoint))
+        else:
+            refused.append(
+                f"shard {shard}: is at {there.checkpoint.position.encode()} already; "
+                f"{lease.checkpoint.position.encode()} would go back: --force does so"
+            )
+    return Steps(
+        seed=tuple(seed), advance=tuple(advance), rewind=tuple(rewind), same=same, refused=tuple(refused)
+    )
+
+
+def with_ancestors(leases: Mapping[ShardId, Lease], listed: Sequence[Shard]) -> dict[ShardId, Lease]:
+    """The leases and, at their ends, all ancestors of theirs that have none: whoever works on a child has done its parents.
+
+    Without them the parents would be read, as shards that nobody has seen before.
+    """
+    parents = {shard.shard_id: shard.parents for shard in listed}
+    found = dict(leases)
+    todo = [parent for lease in leases.values() for parent in (*lease.parents, *parents.get(lease.shard, ()))]
+    while todo:
+        shard = todo.pop()
+        if shard not in found:
+            found[shard] = Lease(shard, parents.get(shard, ()), Checkpoint(Position.decode("SHARD_END")))
+            todo += parents.get(shard, ())
+    return {
+        shard: lease if shard not in parents else replace(lease, parents=parents[shard])
+        for shard, lease in found.items()
+    }
