@@ -100,7 +100,7 @@ class Plain:
 
     async def stream(self, number: int, count: Count) -> None:
         """Reads one shard for ever."""
-        shard = f"shardId-{number:012d}"
+        shard = f"shardId-{number:020d}"
         named = {"StreamARN" if self._kind == "kinesis" else "StreamArn": self._arn}
         found = await self._client.get_shard_iterator(
             ShardId=shard, ShardIteratorType="TRIM_HORIZON", **named
@@ -180,7 +180,7 @@ class Bare:
 
     async def stream(self, number: int, count: Count) -> None:
         """Reads one shard for ever."""
-        shard = f"shardId-{number:012d}"
+        shard = f"shardId-{number:020d}"
         found = await self._call("GetShardIterator", {"ShardId": shard})
         iterator = found["ShardIterator"]
         while True:

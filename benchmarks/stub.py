@@ -65,7 +65,7 @@ class Streams:
     def _listed(self) -> list[dict[str, object]]:
         return [
             {
-                "ShardId": f"shardId-{number:012d}",
+                "ShardId": f"shardId-{number:020d}",
                 "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
                 "SequenceNumberRange": {"StartingSequenceNumber": "1"},
             }

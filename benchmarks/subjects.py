@@ -209,7 +209,7 @@ async def daemon(
     command = [sys.executable, *python, "-m", "poller", "run", "--config", str(config)]
     log = folder / "daemon.log"
     with log.open("wb") as output:
-        process = _started(cores, command, output)
+        process = _started(cores, command, output, subprocess.STDOUT)
     with _ended(process):
         found = Daemon(process, f"http://{listen}", metric)
         await _ready(found, log)
@@ -232,9 +232,11 @@ def _tail(log: Path) -> str:
     return log.read_text()[-TAIL_CHARS:]
 
 
-def _started(cores: Cores, command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(
+    cores: Cores, command: Sequence[str], output: int | IO[bytes], stderr: int | None = None
+) -> subprocess.Popen[bytes]:
     with cores.children_on(cores.subject):
-        return subprocess.Popen(command, stdout=output, env=environment())
+        return subprocess.Popen(command, stdout=output, stderr=stderr, env=environment())
 
 
 @contextmanager

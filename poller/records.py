@@ -1,11 +1,13 @@
 """Owns the values that travel through the engine: ids, positions, records, messages, outcomes, notices."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, NewType, Self
 
 import msgspec
+import orjson
 
 MappingId = NewType("MappingId", str)
 """UUID of an event source mapping, lower case, with dashes."""
@@ -116,17 +118,37 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
     data: str
 
 
-class DynamoRecord(msgspec.Struct, frozen=True):
+class DynamoRecord(msgspec.Struct, frozen=True, gc=False):
     """One DynamoDB stream record; `key` is the canonical JSON text of the item's `Keys`.
 
-    `event` is the record in the form that functions see (spec 1.2) without `eventSourceARN`: eventID, eventName,
-    eventVersion, eventSource, awsRegion, dynamodb and, for TTL removals, userIdentity, in this order.
+    `encoded` is the record as JSON in the form that functions see (spec 1.2) without `eventSourceARN`: eventID, eventName,
+    eventVersion, eventSource, awsRegion, dynamodb and, for TTL removals, userIdentity, in this order. Its images are
+    passed through as the service wrote them; nobody reads them unless a filter asks.
     """
 
     sequence_number: str
     key: str
     arrived: Epoch
-    event: JsonObject
+    encoded: bytes
+
+    @classmethod
+    def of(cls, sequence_number: str, key: str, arrived: Epoch, event: JsonObject) -> Self:
+        """A record whose event is at hand as an object."""
+        return cls(sequence_number, key, arrived, json.dumps(event, separators=(",", ":")).encode())
+
+    @property
+    def event(self) -> JsonObject:
+        """`encoded` as an object, made anew each time."""
+        event: JsonObject = json_value(self.encoded)
+        return event
+
+
+def json_value(text: bytes) -> Any:
+    """The value of a JSON text; ValueError if it is none. The standard library reads what has lone surrogates."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 type Record = KinesisRecord | DynamoRecord

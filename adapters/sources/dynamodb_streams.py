@@ -1,5 +1,7 @@
 """Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
 
+import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -26,6 +28,7 @@ from poller.records import (
     Rank,
     Shard,
     ShardId,
+    json_value,
 )
 
 PAGE_SHARDS = 100
@@ -34,14 +37,8 @@ READ_RECORDS_MAX = 1_000
 SKIPS_MAX = 20
 """Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
 _SECOND_MS = 1_000
-_MEMBERS = (
-    "Keys",
-    "NewImage",
-    "OldImage",
-    "SequenceNumber",
-    "SizeBytes",
-    "StreamViewType",
-)
+_PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
+"""A key of one attribute, compact and without escapes, is its own canonical text."""
 
 
 def _stream_arn(text: str) -> str:
@@ -73,14 +70,35 @@ class DynamoStreamsApi(Protocol):
         ...
 
 
-class _Wire(msgspec.Struct, frozen=True, rename="camel"):
-    event_id: str = msgspec.field(name="eventID")
-    event_name: str
-    dynamodb: JsonObject
-    event_version: str = "1.1"
-    event_source: str = "aws:dynamodb"
-    aws_region: str = ""
-    user_identity: JsonObject | None = None
+_ABSENT = msgspec.Raw()
+"""What stands for a member that is not there; a union with None takes nothing but null."""
+
+
+class _Change(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """What changed; images are left as they are."""
+
+    approximate_creation_date_time: float
+    keys: msgspec.Raw
+    sequence_number: str
+    new_image: msgspec.Raw = _ABSENT
+    old_image: msgspec.Raw = _ABSENT
+    size_bytes: msgspec.Raw = _ABSENT
+    stream_view_type: msgspec.Raw = _ABSENT
+
+
+class _Identity(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    type: msgspec.Raw
+    principal_id: msgspec.Raw
+
+
+class _Wire(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    event_id: msgspec.Raw = msgspec.field(name="eventID")
+    event_name: msgspec.Raw
+    dynamodb: _Change
+    event_version: msgspec.Raw = msgspec.Raw(b'"1.1"')
+    event_source: msgspec.Raw = msgspec.Raw(b'"aws:dynamodb"')
+    aws_region: msgspec.Raw = _ABSENT
+    user_identity: _Identity | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
@@ -106,6 +124,7 @@ class DynamoStream:
         self._pacer = pacer
         self._arn = arn
         self._region = Arn.of(arn).region
+        self._region_text = orjson.dumps(self._region)
 
     async def shards(self) -> Sequence[Shard]:
         """All shards of the last 24 hours, open and closed."""
@@ -162,7 +181,7 @@ class DynamoStream:
             body = await self._records({"ShardIterator": iterator, "Limit": limit})
         with understood("dynamodbstreams GetRecords"):
             answer = decoded(_ANSWER, body)
-            read = [_record(each, self._region) for each in answer.records]
+            read = [_record(each, self._region_text) for each in answer.records]
         records = begun(read, since_ms) if since_ms else read
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
@@ -194,39 +213,63 @@ def _shard(wire: JsonObject) -> Shard:
     )
 
 
-def _record(wire: _Wire, region: str) -> DynamoRecord:
+def _record(wire: _Wire, region: bytes) -> DynamoRecord:
     change = wire.dynamodb
-    created = float(change["ApproximateCreationDateTime"])
     return DynamoRecord(
-        sequence_number=change["SequenceNumber"],
-        key=orjson.dumps(change["Keys"], option=orjson.OPT_SORT_KEYS).decode(),
-        arrived=Epoch(created),
-        event=_event(wire, region, created),
+        sequence_number=change.sequence_number,
+        key=_canonical(bytes(change.keys)),
+        arrived=Epoch(change.approximate_creation_date_time),
+        encoded=_encoded(wire, region),
     )
 
 
-def _event(wire: _Wire, region: str, created: float) -> JsonObject:
+def _canonical(keys: bytes) -> str:
+    """The same text for the same key, however the service orders or writes it."""
+    if _PLAIN_KEY.fullmatch(keys):
+        return keys.decode()
+    value = json_value(keys)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        # A lone surrogate, which UTF-8 cannot carry.
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _encoded(wire: _Wire, region: bytes) -> bytes:
     """The record as functions see it, keys in AWS's order (spec 1.2).
 
     The order of `userIdentity` is not known; it stands last.
     """
     change = wire.dynamodb
-    # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
-    shown: JsonObject = {"ApproximateCreationDateTime": float(int(created))}
-    for member in _MEMBERS:
-        if member in change:
-            shown[member] = change[member]
-    event = {
-        "eventID": wire.event_id,
-        "eventName": wire.event_name,
-        "eventVersion": wire.event_version,
-        "eventSource": wire.event_source,
-        "awsRegion": wire.aws_region or region,
-        "dynamodb": shown,
-    }
-    if identity := wire.user_identity:
-        event["userIdentity"] = {"type": identity["Type"], "principalId": identity["PrincipalId"]}
-    return event
+    parts: list[bytes | msgspec.Raw] = [
+        b'{"eventID":',
+        wire.event_id,
+        b',"eventName":',
+        wire.event_name,
+        b',"eventVersion":',
+        wire.event_version,
+        b',"eventSource":',
+        wire.event_source,
+        b',"awsRegion":',
+        region if wire.aws_region is _ABSENT else wire.aws_region,
+        # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+        b',"dynamodb":{"ApproximateCreationDateTime":%d.0,"Keys":' % change.approximate_creation_date_time,
+        change.keys,
+    ]
+    if change.new_image is not _ABSENT:
+        parts += (b',"NewImage":', change.new_image)
+    if change.old_image is not _ABSENT:
+        parts += (b',"OldImage":', change.old_image)
+    parts.append(b',"SequenceNumber":"%b"' % change.sequence_number.encode())
+    if change.size_bytes is not _ABSENT:
+        parts += (b',"SizeBytes":', change.size_bytes)
+    if change.stream_view_type is not _ABSENT:
+        parts += (b',"StreamViewType":', change.stream_view_type)
+    parts.append(b"}")
+    if (identity := wire.user_identity) is not None:
+        parts += (b',"userIdentity":{"type":', identity.type, b',"principalId":', identity.principal_id, b"}")
+    parts.append(b"}")
+    return b"".join(parts)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ LISTINGS_MAX = 3
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
 """Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
+_SECOND_MS = 1_000
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
@@ -185,7 +186,8 @@ class KinesisStream:
             KinesisRecord(
                 each.sequence_number,
                 each.partition_key,
-                Epoch(round(each.approximate_arrival_timestamp, 3)),
+                # To the millisecond, which is all that the service gives; round(…, 3) takes twice as long.
+                Epoch(round(each.approximate_arrival_timestamp * _SECOND_MS) / _SECOND_MS),
                 each.data,
             )
             for each in answer.records

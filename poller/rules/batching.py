@@ -1,7 +1,8 @@
 """Owns when a batch closes and what it holds (spec 4): by count, by window, by bytes of the finished event."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import msgspec
 
@@ -56,6 +57,12 @@ class Buffer:
         self._entries.append(entry)
         self._encoded_bytes += len(entry.encoded)
 
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Takes the next entries."""
+        before = len(self._entries)
+        self._entries.extend(entries)
+        self._encoded_bytes += sum(len(entry.encoded) for entry in islice(self._entries, before, None))
+
     @property
     def first_arrived(self) -> Epoch | None:
         """When the first waiting record arrived; None when nothing waits."""
@@ -91,15 +98,16 @@ class Buffer:
         return tuple(taken)
 
     def _cut(self, records_max: int) -> tuple[Entry, ...]:
-        taken = [self._pop()]
-        encoded_bytes = len(taken[0].encoded)
-        while self._entries and len(taken) < records_max:
-            encoded_bytes += len(self._entries[0].encoded)
-            if event_bytes(len(taken) + 1, encoded_bytes) > self._policy.payload_bytes_max:
-                break
-            taken.append(self._pop())
+        leading = list(islice(self._entries, records_max))
+        encoded_bytes = sum([len(entry.encoded) for entry in leading])
+        # Nearly always everything fits; otherwise the last ones stay, and the first one goes whatever its size.
+        while len(leading) > 1 and event_bytes(len(leading), encoded_bytes) > self._policy.payload_bytes_max:
+            encoded_bytes -= len(leading.pop().encoded)
+        for _ in leading:
+            self._entries.popleft()
+        self._encoded_bytes -= encoded_bytes
         self._opened = None
-        return tuple(taken)
+        return tuple(leading)
 
     def _pop(self) -> Entry:
         entry = self._entries.popleft()

@@ -5,9 +5,9 @@ suffixes of a batch cost a join, and the size of a finished event is a sum.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, cast, final
 
 import orjson
 
@@ -45,8 +45,8 @@ def encode_json(value: object) -> bytes:
 class RecordEncoder(Protocol):
     """Encodes the records of one shard for one mapping."""
 
-    def encode(self, record: Record) -> bytes:
-        """The record as it stands in the event's `Records` array."""
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        """Each record as it stands in the event's `Records` array; in one go, since a page has thousands."""
         ...
 
 
@@ -63,23 +63,37 @@ class KinesisEncoder:
 
     def encode(self, record: Record) -> bytes:
         """The record as it stands in the event's `Records` array."""
-        assert isinstance(record, KinesisRecord)
-        sequence = record.sequence_number.encode()
-        return b"".join(
-            (
-                b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":',
-                encode_json(record.key),
-                b',"sequenceNumber":"',
-                sequence,
-                b'","data":"',
-                record.data.encode(),
-                b'","approximateArrivalTimestamp":',
-                repr(float(record.arrived)).encode(),
-                self._event_id,
-                sequence,
-                self._tail,
+        return self._encoded([record], encode_json)[0]
+
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        """Each record as it stands in the event's `Records` array."""
+        try:
+            return self._encoded(records, orjson.dumps)
+        except TypeError:
+            # Some key has a lone surrogate.
+            return self._encoded(records, encode_json)
+
+    def _encoded(self, records: Sequence[Record], dumps: Callable[[object], bytes]) -> list[bytes]:
+        event_id, tail = self._event_id, self._tail
+        return [
+            b"".join(
+                (
+                    b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":',
+                    dumps(record.key),
+                    b',"sequenceNumber":"',
+                    sequence := record.sequence_number.encode(),
+                    b'","data":"',
+                    record.data.encode(),
+                    b'","approximateArrivalTimestamp":',
+                    # The shortest digits that give this double, as repr has them, in a fifth of its time.
+                    dumps(float(record.arrived)),
+                    event_id,
+                    sequence,
+                    tail,
+                )
             )
-        )
+            for record in cast("Sequence[KinesisRecord]", records)
+        ]
 
 
 @final
@@ -93,17 +107,23 @@ class DynamoEncoder:
     def encode(self, record: Record) -> bytes:
         """The record as it stands in the event's `Records` array; a TTL removal's `userIdentity` comes last."""
         assert isinstance(record, DynamoRecord)
-        if "userIdentity" not in record.event:
-            return encode_json(record.event)[:-1] + self._tail
+        # Images may hold the word too; then this is only slower.
+        if b'"userIdentity"' not in record.encoded:
+            return record.encoded[:-1] + self._tail
         return encode_json(dynamo_view(record, self._arn))
+
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        """Each record as it stands in the event's `Records` array."""
+        return [self.encode(record) for record in records]
 
 
 def dynamo_view(record: DynamoRecord, source_arn: str) -> JsonObject:
     """The whole record as functions and filters see it."""
-    view = {name: value for name, value in record.event.items() if name != "userIdentity"}
+    view = record.event
+    identity = view.pop("userIdentity", None)
     view["eventSourceARN"] = source_arn
-    if "userIdentity" in record.event:
-        view["userIdentity"] = record.event["userIdentity"]
+    if identity is not None:
+        view["userIdentity"] = identity
     return view
 
 

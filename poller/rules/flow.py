@@ -3,7 +3,7 @@
 Pure state: the shard's reader puts pages in, its lanes take batches out and settle them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -154,26 +154,43 @@ class ShardFlow:
         """
         self._caught_up = caught_up
         fresh = self._fresh(records)
-        taken = skipped = 0
-        settled: list[int] = []
-        for record in fresh:
-            index = self._watermark.track(record.sequence_number)
-            if self._settled_before and self._settled_before.covers(record.sequence_number):
-                settled.append(index)
-                skipped += 1
-            elif self._matches is not None and not self._matches(record):
-                settled.append(index)
-            else:
-                lane = lane_of(record.key, len(self._buffers))
-                self._buffers[lane].add(Entry(index, record, self._encoder.encode(record)))
-                taken += 1
-        if settled:
-            self._watermark.resolve(settled)
+        first = self._watermark.track_all([record.sequence_number for record in fresh])
+        indices, wanted, skipped = self._wanted(fresh, first)
+        self._spread(indices, wanted)
+        taken = len(wanted)
+        if taken < len(fresh):
+            kept = set(indices)
+            self._watermark.resolve(index for index in range(first, first + len(fresh)) if index not in kept)
         if fresh:
             self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
         if not self._watermark.span and (caught_up or fresh):
             self._settled_as_of(asked if caught_up else fresh[-1].arrived)
         return Intake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
+
+    def _wanted(self, fresh: Sequence[Record], first: int) -> tuple[Sequence[int], Sequence[Record], int]:
+        """The records that are to be delivered, with their indices, and how many an earlier run settled."""
+        if not self._settled_before and self._matches is None:
+            return range(first, first + len(fresh)), fresh, 0
+        indices: list[int] = []
+        wanted: list[Record] = []
+        skipped = 0
+        matches = self._matches
+        for index, record in enumerate(fresh, first):
+            if self._settled_before and self._settled_before.covers(record.sequence_number):
+                skipped += 1
+            elif matches is None or matches(record):
+                indices.append(index)
+                wanted.append(record)
+        return indices, wanted, skipped
+
+    def _spread(self, indices: Iterable[int], wanted: Sequence[Record]) -> None:
+        """Puts records into the buffers of their lanes, encoded."""
+        entries = map(Entry, indices, wanted, self._encoder.encode_all(wanted))
+        if len(self._buffers) == 1:
+            self._buffers[0].extend(entries)
+            return
+        for entry in entries:
+            self._buffers[lane_of(entry.record.key, len(self._buffers))].add(entry)
 
     def end(self) -> None:
         """The shard has no more records."""

@@ -47,12 +47,23 @@ class Watermark:
         self._waiting.append(sequence_number)
         return self._unsettled_from + len(self._waiting) - 1
 
+    def track_all(self, sequence_numbers: Sequence[str]) -> int:
+        """Takes the next records that were read; returns the index of the first."""
+        assert not self._ended or not sequence_numbers, "a record behind the end of its shard"
+        first = self.tracked
+        self._waiting.extend(sequence_numbers)
+        return first
+
     def resolve(self, indices: Iterable[int]) -> None:
         """Settles records. Each must be tracked and not settled yet."""
-        for index in indices:
-            assert self._unsettled_from <= index < self.tracked, "settled twice, or never read"
-            assert index not in self._settled, "settled twice"
-            self._settled.add(index)
+        new = list(indices)
+        fresh = set(new)
+        assert len(fresh) == len(new), "settled twice"
+        assert self._settled.isdisjoint(fresh), "settled twice"
+        if new:
+            assert self._unsettled_from <= min(new), "settled twice"
+            assert max(new) < self.tracked, "settled, but never read"
+        self._settled |= fresh
         self._advance()
 
     def end(self) -> None:

@@ -30,7 +30,7 @@ def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
             "StreamViewType": "KEYS_ONLY",
         },
     }
-    return DynamoRecord(str(number), '{"pk":{"S":"order-1"}}', Epoch(arrived), event)
+    return DynamoRecord.of(str(number), '{"pk":{"S":"order-1"}}', Epoch(arrived), event)
 
 
 def entry(number: int, *, arrived: float = BASE, bytes_: int = 10, key: str = "k") -> Entry:

@@ -85,7 +85,7 @@ def test_a_dynamodb_timestamp_is_written_as_a_double() -> None:
 def test_a_ttl_removal_carries_its_identity_last() -> None:
     plain = dynamo(7)
     identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-    removal = DynamoRecord(
+    removal = DynamoRecord.of(
         plain.sequence_number, plain.key, plain.arrived, plain.event | {"userIdentity": identity}
     )
     record = json.loads(DynamoEncoder(source_arn=TABLE).encode(removal))

@@ -23,8 +23,8 @@ FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
 class Plain:
     """Encodes a record as its sequence number."""
 
-    def encode(self, record: Record) -> bytes:
-        return record.sequence_number.encode()
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        return [record.sequence_number.encode() for record in records]
 
 
 def _flow(

@@ -1,6 +1,7 @@
 """Tumbling windows open with a record, carry the returned state, and close with a call of their own (spec 1.4, 7.1)."""
 
 import json
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,8 +20,8 @@ FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
 class Plain:
     """Encodes a record as its sequence number."""
 
-    def encode(self, record: Record) -> bytes:
-        return record.sequence_number.encode()
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        return [record.sequence_number.encode() for record in records]
 
 
 class Lane:

@@ -287,5 +287,5 @@ def _held_dynamo(key: str, sequence: int, *, arrived: Epoch, content: Content) -
         },
     }
     canonical = msgspec.json.encode(keys, order="sorted").decode()
-    record = DynamoRecord(str(sequence), canonical, arrived, event)
+    record = DynamoRecord.of(str(sequence), canonical, arrived, event)
     return Held(sequence, key, arrived, content, record)
