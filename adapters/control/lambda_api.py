@@ -87,6 +87,8 @@ class LambdaApi:
         given = members.read(await self._body(request), members.CREATE)
         if given.get("FunctionName") is None:
             raise Refused(Fault.VALIDATION, NO_FUNCTION)
+        if "Tags" in given:
+            tags.checked(given)
         return _accepted(await control.create(given))
 
     async def get(self, request: web.Request) -> web.Response:

@@ -85,6 +85,7 @@ ELSEWHERE = (
     "LoggingConfig",
 )
 """Members for sources that there are none of here: refused when they say something."""
+NOTHING: tuple[Any, ...] = (None, [], {})
 
 
 def read(body: bytes, structure: Structure) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 def _refuse_elsewhere(given: Mapping[str, Any]) -> None:
     for name in ELSEWHERE:
-        if given.get(name):
+        if given.get(name) not in NOTHING:
             text = f"Unsupported {name} parameter for given event source mapping type."
             raise Refused(Fault.PARAMETER, text)
 

@@ -5,8 +5,8 @@ from typing import Any
 from adapters.control import members
 from adapters.control.lambda_api import MAPPINGS, TAGS
 from adapters.control.members import ListOf, MapOf, Scalar
-from adapters.control.openapi_parts import Json, json_answer, ref
-from adapters.control.paging import ARN_PATTERN, FUNCTION_PATTERN, ITEMS_MAX
+from adapters.control.openapi_parts import ERROR, Json, json_answer, ref
+from adapters.control.paging import ARN_PATTERN, FUNCTION_PATTERN, ITEMS_MAX, MARKER_PATTERN
 from adapters.control.tags import KEY_CHARS_MAX, RESOURCE_PATTERN, VALUE_CHARS_MAX
 from adapters.control.wire import MEMBERS
 from poller.refusals import METRICS, POSITIONS, RESPONSE_TYPES
@@ -16,13 +16,17 @@ SCHEME: Json = {
     "signature": {
         "type": "apiKey",
         "in": "header",
-        "name": "Authorization",
-        "description": "AWS Signature Version 4 for the service lambda, as AWS's clients sign",
+        "name": "X-Amz-Date",
+        "description": "AWS Signature Version 4 for the service lambda, as AWS's clients sign: the date in this header "
+        "and the signature in the header Authorization. As with AWS, without them the status is 403 and not 401.",
         "x-amazon-apigateway-authtype": "awsSigv4",
     }
 }
 _SECURITY: list[Json] = [{"signature": []}]
 _ERROR = "LambdaError"
+_EARLY = ("400", "503")
+_EARLY_ERROR = "EarlyError"
+"""What is refused before its path is read (a line that is too long, a connection too many) is no error of Lambda's."""
 _ID = {
     "name": "UUID",
     "in": "path",
@@ -53,12 +57,24 @@ _BODY_FAULTS = {"415": "The body is not application/json"}
 _MISSING = {"404": "There is no such mapping"}
 
 
+_REGION = "[a-z]{2}(-[a-z]{1,16}){1,2}-[0-9]"
+NAME_PATTERN = (
+    rf"^(arn:aws(-[a-z]+)*:lambda:{_REGION}:[0-9]{{12}}:function:|[0-9]{{12}}:function:|function:)?"
+    r"[A-Za-z0-9_-]{1,64}(:(\$LATEST|[A-Za-z0-9_-]{1,128}))?$"
+)
+SOURCE_PATTERN = (
+    rf"^arn:aws(-[a-z]+)*:(sqs:{_REGION}:[0-9]{{12}}:[A-Za-z0-9_-]{{1,80}}(\.fifo)?|"
+    rf"kinesis:{_REGION}:[0-9]{{12}}:stream/[A-Za-z0-9_.-]{{1,128}}(/consumer/[A-Za-z0-9_.:-]+)?|"
+    rf"dynamodb:{_REGION}:[0-9]{{12}}:table/[A-Za-z0-9_.-]{{3,255}}/stream/[0-9T:.-]+)$"
+)
+
+
 def _span(least: int, most: int) -> Json:
     return {"minimum": least, "maximum": most}
 
 
 _BOUNDS: dict[str, Json] = {
-    "FunctionName": {"minLength": 1, "maxLength": 256, "pattern": f"^{FUNCTION_PATTERN}$"},
+    "FunctionName": {"minLength": 1, "maxLength": 256, "pattern": NAME_PATTERN},
     "BatchSize": _span(1, 10_000),
     "MaximumBatchingWindowInSeconds": _span(0, 300),
     "ParallelizationFactor": _span(1, 10),
@@ -68,15 +84,15 @@ _BOUNDS: dict[str, Json] = {
     "StartingPosition": {"enum": [*POSITIONS, None]},
     "FunctionResponseTypes": {"maxItems": 1},
     "FunctionResponseTypes[]": {"enum": list(RESPONSE_TYPES)},
-    "Metrics": {"maxItems": 3},
-    "Metrics[]": {"enum": list(METRICS)},
-    "MaximumConcurrency": _span(2, 1_000),
-    "MinimumPollers": _span(2, 200),
-    "MaximumPollers": _span(2, 10_000),
-    "Destination": {"maxLength": 350},
-    "Pattern": {"maxLength": 4096},
+    "MetricsConfig.Metrics": {"maxItems": 3},
+    "MetricsConfig.Metrics[]": {"enum": list(METRICS)},
+    "ScalingConfig.MaximumConcurrency": _span(2, 1_000),
+    "ProvisionedPollerConfig.MinimumPollers": _span(2, 200),
+    "ProvisionedPollerConfig.MaximumPollers": _span(2, 10_000),
+    "DestinationConfig.OnFailure.Destination": {"maxLength": 350},
+    "FilterCriteria.Filters[].Pattern": {"maxLength": 4096},
     "KMSKeyArn": {"maxLength": 10_000},
-    "EventSourceArn": {"maxLength": 10_000},
+    "EventSourceArn": {"maxLength": 10_000, "pattern": SOURCE_PATTERN},
     "Tags": {"propertyNames": {"minLength": 1, "maxLength": KEY_CHARS_MAX}},
     "Tags{}": {"maxLength": VALUE_CHARS_MAX},
     "StartingPositionTimestamp": {"minimum": 0, "maximum": 253_402_300_799},
@@ -107,12 +123,13 @@ def paths(*, everybody: bool) -> Json:
     }
     found[MAPPINGS]["get"]["parameters"] = _list_parameters()
     found[TAGS + "/{Arn}"]["delete"]["parameters"] = [_tag_keys()]
+    found[MAPPINGS]["post"]["responses"]["202"]["links"] = _links()
     for path, method, operation in _operations(found):
         faults = _FAULTS | ({} if path == MAPPINGS else _MISSING)
         if method != "get":
             operation["security"] = security
             faults |= _CHANGE_FAULTS | (_BODY_FAULTS if "requestBody" in operation else {})
-        operation["responses"] |= {status: _fault(text) for status, text in sorted(faults.items())}
+        operation["responses"] |= {status: _fault(status, text) for status, text in sorted(faults.items())}
     return found
 
 
@@ -126,7 +143,7 @@ def schemas() -> Json:
             NextMarker={"type": ["string", "null"]},
         ),
         "TagList": _closed(Tags={"type": "object", "additionalProperties": text}),
-        "CreateRequest": _request(members.CREATE, "FunctionName"),
+        "CreateRequest": _request(members.CREATE, "FunctionName", "EventSourceArn"),
         "UpdateRequest": _request(members.UPDATE),
         "TagRequest": _request(members.TAG, "Tags"),
         _ERROR: {
@@ -135,6 +152,7 @@ def schemas() -> Json:
             "additionalProperties": False,
             "oneOf": [{"required": ["message"]}, {"required": ["Message"]}],
         },
+        _EARLY_ERROR: {"anyOf": [ref(_ERROR), ref(ERROR)]},
     }
 
 
@@ -157,14 +175,27 @@ def _operation(name: str, status: str, description: str, schema: str | None, bod
     return operation
 
 
-def _fault(description: str) -> Json:
-    response = json_answer(description, _ERROR)
-    response["headers"] = {"x-amzn-requestid": _header(), "x-amzn-errortype": _header()}
+def _links() -> Json:
+    """Where a new mapping is found."""
+    by_id = ("GetEventSourceMapping", "UpdateEventSourceMapping", "DeleteEventSourceMapping")
+    by_arn = ("ListTags", "TagResource", "UntagResource")
+    linked = {name: {"UUID": "$response.body#/UUID"} for name in by_id}
+    linked |= {name: {"Arn": "$response.body#/EventSourceMappingArn"} for name in by_arn}
+    linked |= {name: {"id": "$response.body#/UUID"} for name in ("enableMapping", "disableMapping")}
+    return {name: {"operationId": name, "parameters": parameters} for name, parameters in linked.items()}
+
+
+def _fault(status: str, description: str) -> Json:
+    early = status in _EARLY
+    response = json_answer(description, _EARLY_ERROR if early else _ERROR)
+    response["headers"] = {
+        name: _header(required=not early) for name in ("x-amzn-requestid", "x-amzn-errortype")
+    }
     return response
 
 
-def _header() -> Json:
-    return {"required": True, "schema": {"type": "string", "minLength": 1}}
+def _header(*, required: bool = True) -> Json:
+    return {"required": required, "schema": {"type": "string", "minLength": 1}}
 
 
 def _list_parameters() -> list[Json]:
@@ -176,7 +207,7 @@ def _list_parameters() -> list[Json]:
             "maxLength": 256,
             "pattern": f"^{FUNCTION_PATTERN}$",
         },
-        "Marker": {"type": "string", "description": "NextMarker of an answer"},
+        "Marker": {"type": "string", "pattern": f"^({MARKER_PATTERN})?$", "description": "NextMarker"},
         "MaxItems": {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX},
     }
     return [{"name": name, "in": "query", "schema": schema} for name, schema in bounds.items()]
@@ -223,7 +254,7 @@ def _request(structure: members.Structure, *required: str) -> Json:
         properties[name]["type"] = properties[name]["type"][0]
     if "EventSourceArn" in structure or "FunctionName" in structure:
         # Members for other kinds of sources are refused when they say something.
-        properties |= {name: {"type": "null"} for name in members.ELSEWHERE}
+        properties |= {name: {"enum": list(members.NOTHING)} for name in members.ELSEWHERE}
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
@@ -237,7 +268,7 @@ def _schema(name: str, shape: members.Shape) -> Json:
         case MapOf(values):
             return {"type": ["object", "null"], "additionalProperties": _schema(name + "{}", values)} | bounds
         case _:
-            inner: dict[str, Any] = {key: _schema(key, each) for key, each in shape.items()}
+            inner: dict[str, Any] = {key: _schema(f"{name}.{key}", each) for key, each in shape.items()}
             return {"type": ["object", "null"], "properties": inner}
 
 

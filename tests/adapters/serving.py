@@ -141,6 +141,7 @@ class Setting:
     control: MappingControl | None = None
     tags: TagControl | None = None
     clock: Clock = field(default_factory=SetClock)
+    patience_s: float = PATIENCE_S
 
 
 def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None = None) -> T:
@@ -150,7 +151,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
 
     async def run() -> T:
         async with open_server(settings, Environment(clock=given.clock)) as server:
-            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(given.patience_s), asyncio.TaskGroup() as tasks:
                 served = tasks.create_task(
                     server.serve(given.view, given.expositions, given.control, given.tags), name="serve"
                 )

@@ -338,7 +338,10 @@ def test_members_of_other_sources_are_refused_when_they_say_something() -> None:
     refused = asked(model, "POST", ROOT, json={**ON_QUEUE, "Topics": ["a"]})
     assert refused[0] == 400
     assert b"Unsupported Topics parameter for given event source mapping type." in refused[1]
-    assert asked(model, "POST", ROOT, json={**ON_QUEUE, "Topics": [], "Queues": None})[0] == 202
+    assert (
+        asked(model, "POST", ROOT, json={**ON_QUEUE, "Topics": [], "Queues": None, "LoggingConfig": {}})[0]
+        == 202
+    )
 
 
 def test_unknown_members_and_nulls_are_passed_over() -> None:
@@ -739,6 +742,11 @@ def test_tags_out_of_range_are_refused(method: str, query: str, sent: Any, text:
     assert (status, headers["x-amzn-errortype"]) == (400, "ValidationException")
     assert text in json.loads(found)["message"]
     assert model.asked == []
+
+
+def test_tags_of_a_new_mapping_have_the_same_bounds() -> None:
+    status, found, _ = asked(MappingModel(), "POST", ROOT, json={**ON_QUEUE, "Tags": {"": "a"}})
+    assert (status, "Map keys must satisfy constraint" in json.loads(found)["message"]) == (400, True)
 
 
 def test_head_answers_without_a_body() -> None:
