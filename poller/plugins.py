@@ -30,11 +30,14 @@ class Plugin[SettingsT: BaseModel, PortT]:
     """A plug-in: its name, the model of its settings, and how to open it.
 
     `open(settings, env)` returns an async context manager that yields the port; leaving it frees everything.
+    `look` is for what `open` would leave traces of, as every store does: it yields something to ask instead, which may be a
+    `poller.ports.Probe`, and makes nothing.
     """
 
     name: str
     settings: type[SettingsT]
     open: Callable[[SettingsT, "Environment"], AbstractAsyncContextManager[PortT]]
+    look: Callable[[SettingsT, "Environment"], AbstractAsyncContextManager[object]] | None = None
 
 
 class Shared:

@@ -6,6 +6,7 @@ A port has at most four methods; who needs less asks for the narrower one.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from poller.findings import Finding, LambdaConsumer
 from poller.records import (
     Checkpoint,
     Cursor,
@@ -207,4 +208,34 @@ class FunctionCheck(Protocol):
 
     async def exists(self, function_arn: str) -> bool:
         """Whether there is a function with this ARN, the qualifier included."""
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """A part that can say whether it would work. Nothing is raised but cancellation, trouble is a finding."""
+
+    async def probe(self) -> Sequence[Finding]:
+        """Tries what has no effect outside: nothing is made, sent, deleted or hidden from others."""
+        ...
+
+
+@runtime_checkable
+class FunctionProbe(Protocol):
+    """An invoker that is asked about each ARN by which mappings call its function. Raises nothing but cancellation."""
+
+    async def probe_function(self, function_arn: str) -> Sequence[Finding]:
+        """Whether this ARN, the qualifier included, could be called; the function does not run."""
+        ...
+
+
+@runtime_checkable
+class ConsumerCheck(Protocol):
+    """A source that knows whether AWS Lambda reads it too.
+
+    Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
+    """
+
+    async def lambda_consumers(self) -> Sequence[LambdaConsumer]:
+        """Lambda's own event source mappings of this source, in every state."""
         ...

@@ -59,6 +59,7 @@ from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, OnDestinationFail
 from poller.records import Epoch, MappingId, WorkerId
 from poller.refusals import refusals
 from poller.rules.policies import QueuePolicy
+from poller.rules.queue_checks import LambdaConsumers
 
 ENV_PREFIX = "POLLER_"
 COMMAND_LINE_ONLY = {"config", "url"}
@@ -115,6 +116,12 @@ class Api(Section):
     access_keys_file: FilePath | None = None
     tokens_file: FilePath | None = None
     allow_unauthenticated: Flag = False
+
+
+class Check(Section):
+    """How strict `poller check --live` is."""
+
+    lambda_consumers: LambdaConsumers = LambdaConsumers.REFUSE
 
 
 class LogLevel(StrEnum):
@@ -212,6 +219,7 @@ class Settings(BaseSettings):
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: Annotated[Tuning, BeforeValidator(_whole_rhythm), AfterValidator(_rhythm)] = Tuning()
     log: Log = Log()
+    check: Check = Check()
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
 
     @classmethod

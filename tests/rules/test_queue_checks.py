@@ -2,8 +2,9 @@
 
 import pytest
 
+from poller.findings import Grade, LambdaConsumer
 from poller.records import QueueFacts
-from poller.rules.queue_checks import queue_warnings
+from poller.rules.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
 
 
 def test_a_sound_queue_has_no_warnings() -> None:
@@ -26,3 +27,35 @@ def test_a_queue_without_a_redrive_policy_is_warned_about(fifo: bool) -> None:
 def test_a_low_receive_limit_is_warned_about() -> None:
     (warning,) = queue_warnings(QueueFacts(60, False, 1), 30.0)
     assert "maxReceiveCount 1" in warning
+
+
+def consumer(state: str, number: int = 1) -> LambdaConsumer:
+    return LambdaConsumer(f"uuid-{number}", "arn:aws:lambda:eu-west-1:111122223333:function:old", state)
+
+
+@pytest.mark.parametrize(
+    ("states", "policy", "enabled", "grade"),
+    [
+        ([], LambdaConsumers.REFUSE, True, Grade.OK),
+        (["Enabled"], LambdaConsumers.REFUSE, True, Grade.PROBLEM),
+        (["Creating"], LambdaConsumers.REFUSE, True, Grade.PROBLEM),
+        (["Enabling"], LambdaConsumers.REFUSE, True, Grade.PROBLEM),
+        (["Updating"], LambdaConsumers.REFUSE, True, Grade.PROBLEM),
+        (["Disabled", "Disabling", "Deleting"], LambdaConsumers.REFUSE, True, Grade.OK),
+        (["Disabled", "Enabled"], LambdaConsumers.REFUSE, True, Grade.PROBLEM),
+        (["Enabled"], LambdaConsumers.REFUSE, False, Grade.WARNING),
+        (["Enabled"], LambdaConsumers.WARN, True, Grade.WARNING),
+        (["Enabled"], LambdaConsumers.IGNORE, True, Grade.OK),
+    ],
+)
+def test_a_queue_that_lambda_consumes_is_refused_unless_a_setting_says_otherwise(
+    states: list[str], policy: LambdaConsumers, enabled: bool, grade: Grade
+) -> None:
+    assert lambda_consumers([consumer(each) for each in states], policy, enabled=enabled).grade is grade
+
+
+def test_consumers_are_named_five_at_most() -> None:
+    found = lambda_consumers([consumer("Enabled", each) for each in range(8)], LambdaConsumers.REFUSE)
+    assert "uuid-4 (arn:aws:lambda:eu-west-1:111122223333:function:old, Enabled) and 3 more:" in found.text
+    assert "uuid-5" not in found.text
+    assert "check.lambda_consumers" in found.remedy
