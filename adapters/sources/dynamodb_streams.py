@@ -14,8 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws import Arn, checked_arn, client
 from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
+from adapters.sources.probing import probe_stream
 from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 from poller.records import (
@@ -171,6 +173,13 @@ class DynamoStream:
                 break
             page, skipped = await self._page(shard, page.cursor, records_max=records_max)
         return page
+
+    async def probe(self) -> Sequence[Finding]:
+        """Tries every permission of this source; one record is read and stays where it is."""
+        guess = "shardId-00000000000000000000-00000000"
+        return await probe_stream(
+            self, arn=self._arn, service="dynamodb", listing="DescribeStream", guess=guess
+        )
 
     async def _page(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> tuple[Page, bool]:
         """One read, and whether it had records of which all are from before the start."""

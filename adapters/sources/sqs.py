@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, bare, checked_arn, client
 from adapters.hot import Hot, decoded
+from adapters.sources.probing import QueueProbe
 from adapters.sources.wire import calling, understood
 from poller.errors import PortError, ResourceMissing
 from poller.plugins import Environment, Plugin
@@ -342,4 +343,11 @@ async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQue
     yield SqsQueue(api, polls, env.clock, arn=settings.arn)
 
 
-plugin = Plugin("sqs", SqsSettings, _open)
+@asynccontextmanager
+async def _look(settings: SqsSettings, env: Environment) -> AsyncIterator[QueueProbe]:
+    lambda_client = await client(env, "lambda", Arn.of(settings.arn).region)
+    async with _open(settings, env) as queue:
+        yield QueueProbe(queue, lambda_client, arn=settings.arn)
+
+
+plugin = Plugin("sqs", SqsSettings, _open, _look)
