@@ -7,7 +7,7 @@ complete line and flushed to the disk. Nothing is ever removed or rotated.
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from adapters.destinations.probing import look_at_directory
 from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Notice
 from poller.rules.failures import with_payload
@@ -70,6 +72,10 @@ class FileDestination:
         except OSError as error:
             kind = _KINDS.get(error.errno, ServiceUnavailable)
             raise kind(f"file append to {path}: {error.strerror or type(error).__name__}") from error
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether files can be made in the directory; makes none."""
+        return [look_at_directory(self._directory)]
 
 
 def append(path: Path, line: bytes) -> None:

@@ -3,7 +3,7 @@
 The header `Idempotency-Key` is the notice's id, which stays the same when a notice is sent again. Redirects are not followed.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Annotated
@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from adapters.probing import connected, untried
 from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Notice
 from poller.rules.failures import with_payload
@@ -72,6 +74,10 @@ class HttpDestination:
             raise ServiceUnavailable(f"http POST to {self._host}: {type(error).__name__}") from error
         if not 200 <= status <= 299:
             raise STATUSES.get(status, ServiceUnavailable)(f"http POST to {self._host}: status {status}")
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether somebody takes connections there; posts nothing."""
+        return [await connected(self._url), *untried(("POST",), "a document would arrive")]
 
 
 @asynccontextmanager

@@ -4,13 +4,15 @@ The key holds the notice's id, so that a notice that is sent again replaces its 
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, client, mapped
+from adapters.destinations.probing import probe_bucket
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Notice
 from poller.rules.failures import object_key, with_payload
@@ -49,6 +51,10 @@ class S3Destination:
                 Body=with_payload(notice),
                 ContentType=CONTENT_TYPE,
             )
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether the bucket is there; puts nothing."""
+        return await probe_bucket(self._service, self._bucket)
 
 
 @asynccontextmanager

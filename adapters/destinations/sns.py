@@ -1,12 +1,14 @@
 """Owns the SNS destination: the document as the message of a standard topic (spec 8.1), without the records."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.destinations.probing import probe_topic
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Notice
 
@@ -39,6 +41,10 @@ class SnsDestination:
         """Publishes the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
         with mapped("sns Publish"):
             await self._service.publish(TopicArn=self._topic_arn, Message=notice.document.decode())
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether the topic is there; publishes nothing."""
+        return await probe_topic(self._service, self._topic_arn)
 
 
 @asynccontextmanager

@@ -3,13 +3,15 @@
 The document has about a kilobyte. A queue whose own size limit is lower refuses it: ServiceUnavailable with SQS's code.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client, mapped
+from adapters.destinations.probing import probe_queue
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Notice
 
@@ -34,14 +36,19 @@ class SqsSettings(BaseModel):
 class SqsDestination:
     """Sends notices to one queue."""
 
-    def __init__(self, service: Any, queue_url: str) -> None:
+    def __init__(self, service: Any, queue_url: str, arn: str) -> None:
         self._service = service
         self._queue_url = queue_url
+        self._arn = arn
 
     async def send(self, notice: Notice) -> None:
         """Sends the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
         with mapped("sqs SendMessage"):
             await self._service.send_message(QueueUrl=self._queue_url, MessageBody=notice.document.decode())
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether the queue is there; sends nothing."""
+        return await probe_queue(self._service, self._queue_url, self._arn)
 
 
 @asynccontextmanager
@@ -51,7 +58,7 @@ async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[Sqs
     service = await client(env, "sqs", arn.region)
     # Made from the ARN, so that sending needs no permission but to send.
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"
-    yield SqsDestination(service, queue_url)
+    yield SqsDestination(service, queue_url, settings.arn)
 
 
 plugin = Plugin("sqs", SqsSettings, open_sqs)

@@ -8,7 +8,7 @@ again is what at-least-once delivery asks for, without using up one of its retri
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +21,9 @@ import aiohttp
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from adapters.invokers.answers import ANSWER_BYTES_MAX, error_document, failed, retry_after_s, too_large
+from adapters.probing import connected, untried
 from poller.errors import InvalidConfiguration
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Epoch, Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 
@@ -194,6 +196,10 @@ class HttpInvoker:
             when = "after the request was sent" if sent.request else "before the request was sent"
             return Unreachable(f"the connection to the function's URL failed {when} ({type(error).__name__})")
         return outcome_of(answer, self._settings, self._env.clock.now())
+
+    async def probe(self) -> Sequence[Finding]:
+        """Whether somebody takes connections there; posts nothing."""
+        return [await connected(self._settings.url), *untried(("POST",), "the function would run")]
 
     async def _post(self, invocation: Invocation, sent: SimpleNamespace) -> Answer:
         async with self._session.post(

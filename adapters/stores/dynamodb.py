@@ -32,6 +32,7 @@ from adapters.stores.dynamodb_table import (
     worker_item,
     worker_of,
 )
+from adapters.stores.probing import TableProbe
 from poller.errors import PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.plugins import Environment, Plugin
 from poller.records import Checkpoint, Lease, MappingId, MappingRow, ShardId, WorkerId, WorkerRow
@@ -304,4 +305,11 @@ async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGene
     yield DynamoStore(client, settings.table, call_timeout_s=settings.call_timeout_s)
 
 
-plugin = Plugin("dynamodb", DynamoSettings, open_dynamodb)
+@asynccontextmanager
+async def look_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[TableProbe]:
+    """A look at the table, which is not made."""
+    client = await aws.client(env, "dynamodb", settings.region, purpose="store")
+    yield TableProbe(client, settings.table, create=settings.create)
+
+
+plugin = Plugin("dynamodb", DynamoSettings, open_dynamodb, look_dynamodb)

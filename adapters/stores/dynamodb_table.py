@@ -138,7 +138,7 @@ async def ready(client: Any, table: str, *, create: bool) -> None:
         await _create(client, table, allowed=create)
     for wait_s in TABLE_WAITS_S:
         if found is not None and found["TableStatus"] in ("ACTIVE", "UPDATING"):
-            _check_keys(found, table)
+            check_keys(found, table)
             return
         await asyncio.sleep(wait_s)
         found = await _described(client, table)
@@ -172,7 +172,8 @@ async def _create(client: Any, table: str, *, allowed: bool) -> None:
         return
 
 
-def _check_keys(described: Item, table: str) -> None:
+def check_keys(described: Item, table: str) -> None:
+    """Raises InvalidConfiguration for a table with other keys."""
     kinds = {each["AttributeName"]: each["AttributeType"] for each in described["AttributeDefinitions"]}
     found = [
         (each["AttributeName"], each["KeyType"], kinds[each["AttributeName"]])

@@ -129,4 +129,4 @@ async def open_memory(settings: MemorySettings, env: Environment) -> AsyncGenera
     yield MemoryStore()
 
 
-plugin = Plugin("memory", MemorySettings, open_memory)
+plugin = Plugin("memory", MemorySettings, open_memory, look=open_memory)

@@ -13,6 +13,7 @@ import aiosqlite
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapters.stores import fencing, urls
+from adapters.stores.probing import FileProbe
 from adapters.stores.sqlite_file import connected, mapped, prepare, rows
 from adapters.stores.sqlite_writer import Writer
 from poller.errors import ResourceMissing, ServiceUnavailable
@@ -233,4 +234,10 @@ async def open_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenera
                 await writer.close()
 
 
-plugin = Plugin("sqlite", SqliteSettings, open_sqlite)
+@asynccontextmanager
+async def look_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[FileProbe]:
+    """A look at the file, which is not made."""
+    yield FileProbe(settings.path)
+
+
+plugin = Plugin("sqlite", SqliteSettings, open_sqlite, look_sqlite)
