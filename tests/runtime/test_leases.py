@@ -1,0 +1,415 @@
+"""Several workers on one store and virtual time: heartbeats, handovers, losses, shares."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.stores.memory import MemoryStore
+from poller.errors import ServiceUnavailable
+from poller.plan import Tuning
+from poller.processes import LocalProcess
+from poller.records import (
+    SHARD_END,
+    Checkpoint,
+    Lease,
+    MappingId,
+    MappingRow,
+    Position,
+    ShardId,
+    WorkerId,
+    WorkerRow,
+)
+from poller.rules.policies import BatchPolicy
+from poller.runtime.parts import StreamParts
+from poller.runtime.stopping import Reason, Stop
+from poller.runtime.streams import StreamMapping
+from poller.runtime.workers import Alone, Heartbeat
+from poller.telemetry import LeaseMoved, StoreFailed
+from tests.runtime.fakes import FakeFunction, FakeStream, Seen, mapping, records, stream_parts
+from tests.virtual import run_virtual, virtual_clock
+
+LEASE_S, HEARTBEAT_S = Tuning().lease_s, Tuning().heartbeat_s
+MAPPING = mapping().mapping
+
+
+class Mortal:
+    """A process that its neighbours can look for."""
+
+    def __init__(self, name: str, ended: set[str]) -> None:
+        self.name = name
+        self.ended = ended
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"name": self.name}
+
+    def gone(self, facts: Mapping[str, Any]) -> bool:
+        return facts.get("name") in self.ended
+
+
+class Flaky(MemoryStore):
+    """A store that can be cut off from its heartbeats, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.hangs = False
+        self.calls: list[str] = []
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        self.calls.append(f"beat {worker}")
+        if self.hangs:
+            await asyncio.sleep(1000)
+        if self.away:
+            raise ServiceUnavailable("no route")
+        await super().beat(worker, counter, facts=facts)
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        if self.away:
+            raise ServiceUnavailable("no route")
+        return await super().workers()
+
+
+@dataclass
+class Worker:
+    """One worker: its heartbeat, its mapping, what it saw."""
+
+    name: str
+    store: MemoryStore
+    stream: FakeStream
+    function: FakeFunction
+    seen: Seen = field(default_factory=Seen)
+    ended: set[str] = field(default_factory=set)
+    stop: Stop = field(default_factory=Stop)
+    heart: Heartbeat = field(init=False)
+    runner: StreamMapping = field(init=False)
+    task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.heart = Heartbeat(
+            self.store,
+            WorkerId(self.name),
+            clock=virtual_clock(),
+            tuning=Tuning(),
+            observer=self.seen,
+            process=Mortal(self.name, self.ended),
+        )
+        parts = stream_parts(
+            self.stream,
+            self.function,
+            store=self.store,
+            seen=self.seen,
+            worker=self.name,
+            plan=mapping(batch=BatchPolicy(1)),
+        )
+        shared = {each: getattr(parts, each) for each in parts.__dataclass_fields__} | {"workers": self.heart}
+        self.runner = StreamMapping(StreamParts(**shared), self.stop)
+
+    async def run(self) -> None:
+        """Until it is stopped or killed."""
+        async with self.heart.beating(self.stop):
+            await self.runner.run()
+
+    async def kill(self) -> None:
+        """Ends it without a word: what it still tries to write does not arrive."""
+        assert self.task is not None
+        rows = {each.worker: each for each in await self.store.workers()}
+        leases = await self.store.leases(MAPPING)
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        row = rows[WorkerId(self.name)]
+        await self.store.beat(row.worker, row.counter, facts=row.facts)
+        for each in leases:
+            if each.owner == self.name:
+                (there,) = [now for now in await self.store.leases(MAPPING) if now.shard == each.shard]
+                if there.owner is None:
+                    # The release of a cancelled worker is undone as if it had never been sent.
+                    self.store._leases[MAPPING][each.shard] = each
+
+
+@dataclass
+class Scene:
+    """Workers on one stream."""
+
+    shards: int
+    store: MemoryStore = field(default_factory=MemoryStore)
+    takes_s: float = 0.2
+    ended: set[str] = field(default_factory=set)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    scope: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
+
+    def __post_init__(self) -> None:
+        self.names = [ShardId(f"shard-{number:02d}") for number in range(self.shards)]
+        self.stream = FakeStream(held={name: [] for name in self.names})
+
+    def start(self, name: str) -> Worker:
+        """One more worker."""
+        worker = Worker(name, self.store, self.stream, FakeFunction(takes_s=self.takes_s), ended=self.ended)
+        worker.task = self.scope.create_task(worker.run(), name=name)
+        self.workers[name] = worker
+        return worker
+
+    async def owners(self) -> dict[str, int]:
+        """How many shards everybody has; nobody's under the empty name."""
+        found: dict[str, int] = {}
+        for lease in await self.store.leases(MAPPING):
+            found[lease.owner or ""] = found.get(lease.owner or "", 0) + 1
+        return found
+
+    async def until(self, owners: Mapping[str, int], within_s: float) -> float:
+        """Waits until leases are owned so; returns how long that took."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while await self.owners() != owners:
+            assert loop.time() - began < within_s, f"{await self.owners()} after {within_s:g} s"
+            await asyncio.sleep(0.05)
+        return loop.time() - began
+
+
+def play(scene: Callable[[], Scene], script: Callable[[Scene], Awaitable[None]]) -> Scene:
+    """Runs a script, then stops everybody."""
+
+    async def main() -> Scene:
+        place = scene()
+        async with place.scope:
+            await script(place)
+            for worker in place.workers.values():
+                worker.stop.request(Reason.REQUESTED)
+        return place
+
+    return run_virtual(main())
+
+
+def test_a_lone_worker_begins_at_once() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        assert await place.until({"ann": 3}, 1.0) <= 0.1
+
+    play(lambda: Scene(3), script)
+
+
+def test_a_worker_of_the_same_name_takes_its_leases_back_at_once() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        await place.until({"ann": 3}, 1.0)
+        await place.workers["ann"].kill()
+        again = place.start("ann")
+        await asyncio.sleep(0.3)
+        assert len(again.runner.shards()) == 3
+
+    play(lambda: Scene(3), script)
+
+
+def test_a_predecessor_on_the_same_machine_is_known_to_be_gone_at_once() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        await place.until({"ann": 3}, 1.0)
+        await place.workers.pop("ann").kill()
+        place.ended.add("ann")
+        place.start("bob")
+        assert await place.until({"bob": 3}, 1.0) <= 0.2
+        assert [row.worker for row in await place.store.workers()] == ["bob"]
+
+    play(lambda: Scene(3), script)
+
+
+def test_a_predecessor_elsewhere_is_dead_after_the_lease_time() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        await place.until({"ann": 3}, 1.0)
+        await asyncio.sleep(5)
+        await place.workers.pop("ann").kill()
+        place.start("bob")
+        assert LEASE_S <= await place.until({"bob": 3}, 20.0) <= LEASE_S + 2
+
+    play(lambda: Scene(3), script)
+
+
+def test_a_shard_is_handed_over_behind_the_running_batch_and_no_batch_runs_twice() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        await place.until({"ann": 8}, 1.0)
+        for number, shard in enumerate(place.names):
+            place.stream.put(*records(*range(100 * number + 1, 100 * number + 61)), shard=shard)
+        place.start("bob")
+        assert await place.until({"ann": 4, "bob": 4}, 10.0) <= 5.0
+        await asyncio.sleep(30)
+
+    place = play(lambda: Scene(8, takes_s=0.2), script)
+    calls = [call for worker in place.workers.values() for call in worker.function.calls]
+    assert sorted(calls) == [[100 * number + at] for number in range(8) for at in range(1, 61)]
+    assert all(len(worker.function.calls) > 0 for worker in place.workers.values())
+    for number in range(8):
+        times = sorted(
+            (at, call[0])
+            for worker in place.workers.values()
+            for at, call in zip(worker.function.times, worker.function.calls, strict=True)
+            if call[0] // 100 == number
+        )
+        assert [call for _, call in times] == sorted(call for _, call in times)
+
+
+def test_a_worker_that_leaves_is_followed_at_once() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        place.start("bob")
+        await place.until({"ann": 2, "bob": 2}, 10.0)
+        place.workers.pop("ann").stop.request(Reason.REQUESTED)
+        assert await place.until({"bob": 4}, 3.0) <= 2.0
+        assert [row.worker for row in await place.store.workers()] == ["bob"]
+
+    play(lambda: Scene(4), script)
+
+
+def test_a_worker_without_a_heartbeat_stops_before_its_next_batch_and_writes_nothing() -> None:
+    async def script(place: Scene) -> None:
+        store = place.store
+        assert isinstance(store, Flaky)
+        worker = place.start("ann")
+        await place.until({"ann": 1}, 1.0)
+        place.stream.put(*records(*range(1, 100)), shard=place.names[0])
+        await asyncio.sleep(2)
+        store.away = True
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(LEASE_S + 4)
+        last = worker.function.times[-1]
+        assert LEASE_S - HEARTBEAT_S - 1.0 <= last - began <= LEASE_S
+        (lease,) = await store.leases(MAPPING)
+        before = len(worker.function.calls)
+        assert lease.checkpoint.position == Position.after(str(before - 1))
+        store.away = False
+        await asyncio.sleep(10)
+        # It takes its lease again, nobody else did, and goes on where the last checkpoint was.
+        assert worker.function.calls[before] == [before]
+        assert [event.held for event in worker.seen.of(LeaseMoved)] == [True, False, True]
+        assert len(worker.seen.of(StoreFailed)) == 1
+
+    play(lambda: Scene(1, store=Flaky(), takes_s=1.0), script)
+
+
+def test_a_store_that_hangs_counts_as_one_that_is_away() -> None:
+    async def script(place: Scene) -> None:
+        store = place.store
+        assert isinstance(store, Flaky)
+        worker = place.start("ann")
+        await place.until({"ann": 1}, 1.0)
+        store.hangs = True
+        await asyncio.sleep(LEASE_S + 4)
+        assert worker.runner.shards() == ()
+        store.hangs = False
+        await asyncio.sleep(5)
+        assert len(worker.runner.shards()) == 1
+
+    play(lambda: Scene(1, store=Flaky()), script)
+
+
+def test_a_lone_worker_beats_once_a_heartbeat() -> None:
+    async def script(place: Scene) -> None:
+        place.start("ann")
+        await asyncio.sleep(60)
+
+    store = Flaky()
+    play(lambda: Scene(20, store=store), script)
+    assert 60 <= len(store.calls) <= 63
+
+
+def test_maxima_are_shared_by_all_who_run_the_mapping() -> None:
+    async def script(place: Scene) -> None:
+        hearts = [place.start(name).heart for name in ("ann", "bob", "cat")]
+        assert [heart.share(MAPPING, 7) for heart in hearts] == [0, 0, 0]
+        await asyncio.sleep(5)
+        assert sorted(heart.share(MAPPING, 7) for heart in hearts) == [2, 2, 3]
+        assert sorted(heart.share(MAPPING, 2) for heart in hearts) == [0, 1, 1]
+        await place.workers.pop("ann").kill()
+        await asyncio.sleep(5)
+        late = place.start("dan").heart
+        parts = [heart.share(MAPPING, 7) for heart in (*hearts[1:], late)]
+        assert sum(parts) <= 7
+        assert parts[-1] == 0
+        await asyncio.sleep(LEASE_S + 2)
+        assert sorted(heart.share(MAPPING, 7) for heart in (*hearts[1:], late)) == [2, 2, 3]
+        assert late.share(MappingId("unknown"), 7) == 0
+
+    play(lambda: Scene(3), script)
+
+
+def test_a_lone_worker_has_all_of_a_maximum_at_once() -> None:
+    async def script(place: Scene) -> None:
+        heart = place.start("ann").heart
+        await asyncio.sleep(0.2)
+        assert heart.share(MAPPING, 7) == 7
+
+    play(lambda: Scene(1), script)
+    assert Alone(WorkerId("ann")).share(MAPPING, 7) == 7
+
+
+def test_rows_of_the_long_dead_are_removed() -> None:
+    async def script(place: Scene) -> None:
+        await place.store.beat(WorkerId("old"), 7, facts={})
+        place.start("ann")
+        await asyncio.sleep(20 * LEASE_S)
+        assert [row.worker for row in await place.store.workers()] == ["ann", "old"]
+        await asyncio.sleep(12 * LEASE_S)
+        assert [row.worker for row in await place.store.workers()] == ["ann"]
+
+    play(lambda: Scene(1), script)
+
+
+def test_a_worker_that_cannot_list_the_source_gets_no_more_shards() -> None:
+    async def script(place: Scene) -> None:
+        broken = Worker(
+            "bob",
+            place.store,
+            FakeStream(listing_trouble=[ServiceUnavailable("down")] * 1000),
+            FakeFunction(),
+        )
+        broken.task = place.scope.create_task(broken.run(), name="bob")
+        place.workers["bob"] = broken
+        await asyncio.sleep(20)
+        place.start("ann")
+        await place.until({"ann": 4}, 20.0)
+
+    play(lambda: Scene(4), script)
+
+
+def test_leases_that_nothing_needs_are_dropped_after_a_while() -> None:
+    old, child = ShardId("old"), ShardId("shard-00")
+
+    async def script(place: Scene) -> None:
+        await place.store.create(MappingRow(MAPPING, virtual_clock().now(), seeded=True))
+        await place.store.seed(
+            MAPPING,
+            [Lease(old, (), Checkpoint(SHARD_END)), Lease(child, (old,), Checkpoint(Position.horizon()))],
+        )
+        place.start("ann")
+        place.start("bob")
+        await asyncio.sleep(9 * Tuning().discovery_s)
+        assert {lease.shard for lease in await place.store.leases(MAPPING)} == {old, child}
+        await asyncio.sleep(3 * Tuning().discovery_s)
+        assert {lease.shard for lease in await place.store.leases(MAPPING)} == {child}
+
+    play(lambda: Scene(1), script)
+
+
+def test_a_process_is_gone_when_its_id_is_free_or_somebody_elses() -> None:
+    me = LocalProcess()
+    facts = dict(me.facts())
+    assert not me.gone(facts)
+    assert me.gone(facts | {"started": facts["started"] - 1})
+    assert me.gone(facts | {"pid": 2**30})
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"pid": 1}, {"space": "elsewhere", "pid": 2**30, "started": 1}, {"pid": "x"}]
+)
+def test_of_processes_elsewhere_nothing_is_known(facts: dict[str, Any]) -> None:
+    assert not LocalProcess().gone(facts)
+
+
+def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
+    blind = LocalProcess(tmp_path)
+    assert blind.facts() == {}
+    assert not blind.gone({"space": None, "pid": 2**30})
