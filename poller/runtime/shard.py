@@ -142,7 +142,7 @@ class ShardRun:
 
     def _accept(self, page: Page, asked: Epoch) -> bool:
         """Takes in a page that was asked for at `asked`; whether it was the last one."""
-        intake = self._flow.accept(page.records, caught_up=not page.behind_ms, asked=asked)
+        intake = self._flow.accept(page.records, caught_up=_caught_up(page), asked=asked)
         self.records += len(page.records)
         self._reading.cursor = page.cursor
         self._reading.behind_ms = page.behind_ms
@@ -291,3 +291,8 @@ class ShardRun:
                     wait_s=0.0,
                 )
             )
+
+
+def _caught_up(page: Page) -> bool:
+    """Whether the source had nothing more; one that does not say how far behind a page is shows it by an empty page."""
+    return not page.records if page.behind_ms is None else page.behind_ms == 0
