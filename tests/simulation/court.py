@@ -6,6 +6,8 @@ Violations are kept and not raised where they happen, because there they would l
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from poller.plan import FunctionPlan, MappingPlan
 from poller.records import (
     Checkpoint,
@@ -152,6 +154,7 @@ class Court:
         """A lease was taken; flights of an owner that did not give it up go on without right."""
         with self._judging():
             tenure = Tenure(line.name, lease.epoch, lease.checkpoint, since=epoch())
+            self._mark_resumed(lease.checkpoint)
             before = self.holders.take(mapping, lease.shard, tenure)
             if before is not None and before.worker != line.name:
                 self._marks.saw("lease taken over")
@@ -198,6 +201,8 @@ class Court:
                 lines.append(f"{mapping}: {len(left)} records from {left[0].sequence} {left[0].content}")
             elif behind := checks.behind():
                 lines.append(f"{mapping}: the checkpoints of {behind}")
+            elif windows := checks.open_windows():
+                lines.append(f"{mapping}: the windows {windows}")
         for mapping, queue in self.queues.items():
             if waiting := queue.unsettled():
                 lines.append(f"{mapping}: {len(waiting)} messages from {waiting[0]}")
@@ -324,6 +329,13 @@ class Court:
     def _mark_memo(self, checkpoint: Checkpoint) -> None:
         if checkpoint.memo:
             self._marks.saw("memo saved")
+
+    def _mark_resumed(self, checkpoint: Checkpoint) -> None:
+        memo = msgspec.json.decode(checkpoint.memo) if checkpoint.memo else {}
+        if any(len(parts) > 1 for parts in memo.get("lanes", {}).values()):
+            self._marks.saw("bisect across a restart")
+        if memo.get("window"):
+            self._marks.saw("window across a restart")
 
     @contextmanager
     def _judging(self) -> Iterator[None]:

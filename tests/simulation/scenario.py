@@ -195,11 +195,15 @@ def _stream(rng: Random, number: int, kind: SourceKind, *, stormy: bool) -> Setu
         destination=destination,
         on_destination_failure=rng.choice((OnDestinationFailure.KEEP, OnDestinationFailure.DROP)),
     )
+    if rng.random() < 0.2:
+        # Windows go with neither filters nor lanes.
+        plan = replace(plan, tumbling_window_s=rng.choice((2, 5, 20)), lanes=1, filters=())
     hopeless = retry.retries_max is not None or retry.age_max_s is not None
+    script = _script(rng, stormy=stormy, reports=retry.report_failures, poison_heals=not hopeless)
     return Setup(
         plan,
         _function(rng, number),
-        _script(rng, stormy=stormy, reports=retry.report_failures, poison_heals=not hopeless),
+        replace(script, windowed=plan.tumbling_window_s > 0),
         shards=rng.choice((1, 1, 2, 3)),
         retention_s=rng.choice((86_400.0,) * 7 + (25.0,)),
     )

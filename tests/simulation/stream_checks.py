@@ -12,6 +12,7 @@ from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery, read_delivery
 from tests.simulation.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.streams import FakeStream, Held
+from tests.simulation.window_checks import WindowChecks
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class StreamChecks:
     discarded: set[int] = field(default_factory=set)
     saved: dict[ShardId, Checkpoint] = field(default_factory=dict)
     flights: dict[int, Flight] = field(default_factory=dict)
+    windows: WindowChecks | None = None
     _offered: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
     _failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _rows: dict[str, _Row] = field(default_factory=dict)
@@ -49,6 +51,10 @@ class StreamChecks:
     _indexed: dict[ShardId, int] = field(default_factory=dict)
     _runs: dict[tuple[str, int, ShardId], _Run] = field(default_factory=dict)
     _ended: set[ShardId] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.plan.tumbling_window_s:
+            self.windows = WindowChecks(self.plan.tumbling_window_s, self.marks)
 
     def created(self, fixed: Epoch) -> None:
         """The store has the mapping's row: this is the moment that LATEST stands for."""
@@ -83,12 +89,19 @@ class StreamChecks:
             if tenure is not None:
                 self._once_each(tenure, shard, records)
             self._mark_lineage(shard)
+            if self.windows is not None:
+                self._index()
+                everything = self.stream.shards[shard].records
+                due = {each.sequence for each in everything if self._counts(each)} - self.discarded
+                self.windows.begins(flight.delivery, shard, records, everything, due)
 
     def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
         """The worker has the outcome, or never will."""
         self.flights.pop(flight.number, None)
         if outcome is None:
             return
+        if self.windows is not None and flight.by_right:
+            self.windows.ends(flight, shard, outcome)
         reports = self.plan.retry.report_failures
         done = [int(each) for each in done_by(outcome, flight.delivery, reports=reports, stream=True)]
         self.settled.update(done)
@@ -116,6 +129,8 @@ class StreamChecks:
         context = document["requestContext"]
         delivery = read_delivery(notice.payload)
         if not delivery.records:
+            assert self.windows is not None, "a notice without records"
+            self.windows.given_up(notice.shard)
             return
         shard, records = self.located(delivery)
         info = document["KinesisBatchInfo" if self.plan.kind is SourceKind.KINESIS else "DDBStreamBatchInfo"]
@@ -130,6 +145,9 @@ class StreamChecks:
     def dropped(self, event: Discarded, now: float) -> None:
         """The engine gave a batch up without a notice, which only a setting allows."""
         if event.delivered:
+            return
+        if not event.records and self.windows is not None:
+            self.windows.given_up(event.shard)
             return
         if self.plan.destination is not None and self.plan.on_destination_failure == "keep":
             raise Violation("notice", f"{event.first} to {event.last} dropped without a notice")
@@ -158,6 +176,23 @@ class StreamChecks:
     def behind(self) -> list[ShardId]:
         """Shards whose checkpoint does not cover all their settled records."""
         return [shard for shard in self.stream.shards if not self._covered(shard)]
+
+    def open_windows(self) -> list[tuple[ShardId, list[float]]]:
+        """Shards with windows in which something was done and that were never closed."""
+        if self.windows is None:
+            return []
+        self._index()
+        left = []
+        for shard, state in self.stream.shards.items():
+            done = [
+                each for each in state.records if self._counts(each) and each.sequence not in self.discarded
+            ]
+            if still := self.windows.left_open(shard, done):
+                left.append((shard, still))
+        return left
+
+    def _counts(self, held: Held) -> bool:
+        return self._required(held) and not self._trimmed(held)
 
     def _give_up(self, records: Sequence[Held]) -> None:
         sequences = [each.sequence for each in records]

@@ -72,6 +72,7 @@ class World:
     functions: dict[str, FakeFunction] = field(init=False)
     court: Court = field(init=False)
     _workers: list[_Worker] = field(default_factory=list)
+    _ever: list[_Worker] = field(default_factory=list)
     _acting: list[asyncio.Task[None]] = field(default_factory=list)
     _started: int = 0
 
@@ -92,7 +93,7 @@ class World:
             try:
                 await self._live(scope)
             finally:
-                for worker in self._workers:
+                for worker in self._ever:
                     self._kill(worker)
 
     async def _live(self, scope: asyncio.TaskGroup) -> None:
@@ -191,7 +192,9 @@ class World:
         )
         self.history.tell("world", lambda: f"{name} starts")
         task = scope.create_task(daemon.run(), name=name, context=in_scope(name))
-        self._workers.append(_Worker(line, daemon, task))
+        worker = _Worker(line, daemon, task)
+        self._workers.append(worker)
+        self._ever.append(worker)
 
     def _line(self, name: str) -> Line:
         """The way of a worker to all services."""
