@@ -2,44 +2,50 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from poller.commands.live import Look, looks
 from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
-from poller.errors import InvalidConfiguration, PortError
+from poller.errors import InvalidConfiguration
+from poller.findings import Grade
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind, destination_plugin
-from poller.plugins import Environment, Registry, opened, validated
-from poller.records import QueueFacts
+from poller.plugins import Registry, validated
 from poller.settings import Settings, daemon_plan
-
-LOOK_S = 30.0
-"""For one look at one source, function or destination."""
-
-LOOKED_AT = {"invokers", "sources", "destinations"}
-"""Kinds of plug-ins that `--live` opens; a store or a server would leave traces."""
-
-type Look = Callable[[Any], Any]
 
 
 def check(settings: Settings, registry: Registry, *, place: str, live: bool, as_json: bool) -> int:
     """Prints what would run, or what is wrong with it, each line beginning with `place`; returns the exit status."""
     plan = daemon_plan(settings)
     problems = static_problems(settings, plan, registry)
+    found: list[Look] = []
     if live and not problems:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            problems = runner.run(live_problems(settings, plan, registry))
-    problems = [f"{place}: {problem}" for problem in problems]
+            found = runner.run(_live(settings, plan, registry))
+    problems = [f"{place}: {each}" for each in problems + _lines(found, Grade.PROBLEM)]
+    warnings = [f"{place}: {each}" for each in _lines(found, Grade.WARNING)]
     if as_json:
-        print(json.dumps({"ok": not problems, "problems": problems, **picture(plan)}, indent=2))
+        print(json.dumps(_document(plan, problems, warnings, found if live else None), indent=2))
     else:
-        tell(problems)
-        if not problems:
-            _print_tables(plan)
+        tell([*problems, *(f"warning: {each}" for each in warnings)])
+        _print_tables(plan, found, sound=not problems)
     return FAILED if problems else 0
+
+
+def _lines(found: Sequence[Look], grade: Grade) -> list[str]:
+    return [line for look in found for line in look.lines(grade)]
+
+
+def _document(
+    plan: DaemonPlan, problems: Sequence[str], warnings: Sequence[str], found: Sequence[Look] | None
+) -> dict[str, Any]:
+    live = {} if found is None else {"warnings": warnings, "live": [asdict(each) for each in found]}
+    return {"ok": not problems, "problems": problems, **live, **picture(plan)}
 
 
 def static_problems(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[str]:
@@ -84,52 +90,12 @@ def _objections(registry: Registry, kind: str, name: str, given: Mapping[str, An
     return []
 
 
-async def live_problems(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[str]:
-    """What opening functions, sources and destinations shows, and asking the sources; nothing is read or changed."""
+async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[Look]:
     env = environment(settings)
-    problems: list[str] = []
     try:
-        for place, kind, name, given in plugged(settings, plan):
-            if kind in LOOKED_AT:
-                problems += await _seen(registry, (place, kind, name, given), _look(place, kind, plan), env)
+        return await looks(plan, registry, env, consumers=settings.check.lambda_consumers)
     finally:
         await env.shared.close()
-    return problems
-
-
-def _look(place: str, kind: str, plan: DaemonPlan) -> Look | None:
-    if kind != "sources":
-        return None
-    mapping = plan.mappings[int(place.removeprefix("mappings[").removesuffix("]"))]
-    if mapping.kind is not SourceKind.SQS:
-        return lambda source: source.shards()
-    timeout_s = plan.functions[mapping.function].timeout_s
-    return lambda source: _described(source, timeout_s)
-
-
-async def _described(source: Any, timeout_s: float) -> None:
-    facts: QueueFacts = await source.describe()
-    if facts.visibility_timeout_s < timeout_s:
-        have, want = facts.visibility_timeout_s, f"{timeout_s:g}"
-        text = f"Queue visibility timeout: {have} seconds is less than Function timeout: {want} seconds"
-        raise InvalidConfiguration([f"{text}; raise the queue's, or lower the function's timeout_s"])
-
-
-async def _seen(
-    registry: Registry, part: tuple[str, str, str, Mapping[str, Any]], look: Look | None, env: Environment
-) -> list[str]:
-    place, kind, name, given = part
-    try:
-        async with asyncio.timeout(LOOK_S), opened(registry, kind, name, given, env) as port:
-            if look:
-                await look(port)
-    except InvalidConfiguration as error:
-        return [problem if problem.startswith(place) else f"{place}: {problem}" for problem in error.problems]
-    except PortError as error:
-        return [f"{place}: {error.reason}"]
-    except TimeoutError:
-        return [f"{place}: no answer within {LOOK_S:g} s; is the endpoint right and reachable?"]
-    return []
 
 
 def picture(plan: DaemonPlan) -> dict[str, Any]:
@@ -168,10 +134,15 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         "bisect": mapping.retry.bisect,
         "partial_failures": mapping.retry.report_failures,
         "filters": len(mapping.filters),
-        "destination": mapping.destination,
+        "destination": _shown(mapping.destination),
         "on_destination_failure": mapping.on_destination_failure.value,
         "concurrency_max": mapping.scaling.concurrency_max,
     }
+
+
+def _shown(destination: str | None) -> str | None:
+    """A destination without a URL's query, which may hold a secret."""
+    return destination.partition("?")[0] if destination else None
 
 
 def _start(mapping: MappingPlan) -> str:
@@ -180,8 +151,20 @@ def _start(mapping: MappingPlan) -> str:
     return "TRIM_HORIZON" if mapping.start.since is None else f"AT_TIMESTAMP {mapping.start.since:.3f}"
 
 
-def _print_tables(plan: DaemonPlan) -> None:
+def _print_tables(plan: DaemonPlan, found: Sequence[Look], *, sound: bool) -> None:
     console = Console()
+    if sound:
+        _print_plan(plan, console)
+    if found:
+        seen = _table("looked at", ("where", "what", "works", "not tried"))
+        for look in found:
+            seen.add_row(look.place, look.name, look.checks(Grade.OK), look.checks(Grade.UNTRIED))
+        console.print(seen)
+    if sound:
+        console.print(f"store: {plan.store}; configuration is valid", markup=False)
+
+
+def _print_plan(plan: DaemonPlan, console: Console) -> None:
     functions = _table("functions", ("function", "invoker", "time limit", "at once"))
     for each in plan.functions.values():
         most = "no limit" if each.max_concurrency is None else str(each.max_concurrency)
@@ -191,7 +174,6 @@ def _print_tables(plan: DaemonPlan) -> None:
         mappings.add_row(mapping.source_arn, _function_cell(mapping), _takes(mapping), _on_failure(mapping))
     console.print(functions)
     console.print(mappings)
-    console.print(f"store: {plan.store}; configuration is valid", markup=False)
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
@@ -228,6 +210,4 @@ def _on_failure(mapping: MappingPlan) -> str:
     ends = [f"{retries} retries"] if retries is not None else []
     ends += [f"{age:g} s of age"] if age is not None else []
     halves = ", in halves" if mapping.retry.bisect else ""
-    return (
-        f"retried until {' or '.join(ends) or 'retention'}{halves}, then {mapping.destination or 'discarded'}"
-    )
+    return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {_shown(mapping.destination) or 'discarded'}"
