@@ -1,8 +1,8 @@
 """Owns calls of functions: the slots that bound them and the guard around an invoker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from poller.plan import FunctionPlan
 from poller.ports import Invoker
@@ -14,9 +14,13 @@ GUARD_S = 5.0
 
 
 class Slots:
-    """How many invocations of one function may run at once; waiters are served in order."""
+    """How many invocations of one function may run at once; waiters are served in order.
 
-    def __init__(self, limit: int | None) -> None:
+    `changed` is called whenever a slot was taken or given back.
+    """
+
+    def __init__(self, limit: int | None, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
         self._limit = limit
         self._semaphore = asyncio.Semaphore(limit) if limit is not None else None
         self.in_flight = 0
@@ -42,6 +46,7 @@ class Slots:
             finally:
                 self.waiting -= 1
         self.in_flight += 1
+        self._changed()
 
     async def acquire_now(self) -> bool:
         """Takes a slot if one is free and nobody waits for it; returns at once."""
@@ -65,6 +70,7 @@ class Slots:
         self.in_flight -= 1
         if self._semaphore is not None:
             self._semaphore.release()
+        self._changed()
 
 
 class Function:
@@ -72,20 +78,9 @@ class Function:
 
     def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
         self.plan = plan
-        self.slots = Slots(plan.max_concurrency)
+        self.slots = Slots(plan.max_concurrency, self._tell)
         self._invoker = invoker
         self._observer = observer
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Holds one of the function's slots."""
-        await self.slots.acquire()
-        try:
-            self._tell()
-            yield
-        finally:
-            self.slots.release()
-            self._tell()
 
     async def call(self, invocation: Invocation) -> Outcome:
         """Invokes within a slot that the caller holds; an invoker that never answers counts as timed out."""

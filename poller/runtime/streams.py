@@ -58,7 +58,7 @@ class StreamMapping:
     async def run(self) -> None:
         """Runs the mapping's shards until the scope stops and they have drained."""
         seated = self._parts.crew.seat(self._parts.plan.mapping, wake=self._wanted.set, rates=self._rates)
-        with self._stop.waking(self._wanted), seated as seat:
+        with self._parts.function.slots.used(), self._stop.waking(self._wanted), seated as seat:
             self._leases = leases = Leases(self._parts, seat)
             tries = 0
             async with asyncio.TaskGroup() as scope:
