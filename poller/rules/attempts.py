@@ -168,6 +168,20 @@ def drop(work: Work, discard: Discard, *, new_id: NewId, now: Monotonic) -> tupl
     return replace(work, parts=(left, *behind)), Advance(discard.entries)
 
 
+def halve(work: Work, *, new_id: NewId, now: Monotonic) -> tuple[Work, list[Effect]]:
+    """Splits the part at work, which has several entries, without using up a retry: its event is too big for one call."""
+    return _halved(work.parts[0], work.parts[1:], new_id=new_id, now=now)
+
+
+def _halved(
+    part: Part, behind: tuple[Part, ...], *, new_id: NewId, now: Monotonic
+) -> tuple[Work, list[Effect]]:
+    size = len(part.entries)
+    assert size > 1, "half a record"
+    halves = (Part(part.entries[: size // 2], new_id()), Part(part.entries[size // 2 :], new_id()))
+    return Work((*halves, *behind), now), [Split(size)]
+
+
 def _failed(
     part: Part,
     behind: tuple[Part, ...],
@@ -178,11 +192,8 @@ def _failed(
     now: Monotonic,
     rng: Chance,
 ) -> tuple[Work, list[Effect]]:
-    size = len(part.entries)
-    if policy.bisect and size > 1:
-        half = size // 2
-        halves = (Part(part.entries[:half], new_id()), Part(part.entries[half:], new_id()))
-        return Work((*halves, *behind), now), [Split(size)]
+    if policy.bisect and len(part.entries) > 1:
+        return _halved(part, behind, new_id=new_id, now=now)
     failures = part.failures + 1
     again = replace(part, failures=failures, deferrals=0, response=response)
     if policy.retries_max is not None and failures > policy.retries_max:

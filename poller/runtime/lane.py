@@ -143,6 +143,9 @@ class Lane:
     async def _invoke(self, work: Work, part: Part) -> Work | None:
         payload = self._flow.event(part, part.entries)
         if len(payload) > self._parts.plan.batch.payload_bytes_max:
+            if len(part.entries) > 1:
+                # A window's members and state came on top of a batch that fits; only one record can be too big.
+                return self._halve(work)
             verdict: Verdict = responses.oversized(len(payload), self._parts.plan.batch.payload_bytes_max)
             return self._settle(work, part, verdict, duration_s=0.0)
         self._state = "invoking"
@@ -203,6 +206,12 @@ class Lane:
         )
         self._flow.answered(part, verdict)
         self._note_trouble(verdict, left)
+        for effect in effects:
+            self._apply(effect)
+        return self._moved(left)
+
+    def _halve(self, work: Work) -> Work | None:
+        left, effects = attempts.halve(work, new_id=self._parts.new_id, now=self._parts.clock.monotonic())
         for effect in effects:
             self._apply(effect)
         return self._moved(left)

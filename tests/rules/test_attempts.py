@@ -18,6 +18,7 @@ from poller.rules.attempts import (
     Work,
     drop,
     expires_at,
+    halve,
     resume,
     settle,
     start,
@@ -291,3 +292,11 @@ def test_every_record_is_settled_once_and_in_order(
     if retries is not None:
         budget = [each for each in history.discards if each.condition is Condition.RETRIES]
         assert all(each.invoke_count == retries + 1 for each in budget)
+
+
+def test_an_event_of_several_records_that_is_too_big_is_split_free_of_charge() -> None:
+    history = History(RetryPolicy(retries_max=0))
+    left, effects = halve(history.start(1, 2, 3), new_id=ids(), now=Monotonic(5.0))
+    assert [[numbers_of(part.entries), part.failures] for part in left.parts] == [[[1], 0], [[2, 3], 0]]
+    assert left.resume_at == 5.0
+    assert effects == [Split(3)]
