@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.aws import client, mapped
 from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, json_object, retry_after_s, too_large
-from poller.errors import InvalidConfiguration, PortError, ServiceThrottled
+from poller.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceThrottled
 from poller.plugins import Environment, Plugin
 from poller.records import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 
@@ -72,6 +72,19 @@ class LambdaInvoker:
             return Unreachable(error.reason)
         except InvalidConfiguration as error:
             return Unreachable("; ".join(error.problems))
+
+    async def exists(self, function_arn: str) -> bool:
+        """Whether Lambda has a function with this ARN, the qualifier included.
+
+        Raises ServiceThrottled, ServiceUnavailable, AccessDenied.
+        """
+        service = await self._client(function_arn)
+        try:
+            with mapped("lambda GetFunction"):
+                await service.get_function(FunctionName=function_arn, **self.qualifier(function_arn))
+        except ResourceMissing:
+            return False
+        return True
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         service = await self._client(invocation.function_arn)

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.aws import client
 from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda, outcome_of
+from poller.errors import ServiceUnavailable
 from poller.records import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from tests.contracts.invokers import ARN, environment, invocation, on_lambda
 from tests.emulators import free_port, ministack
@@ -162,6 +163,32 @@ def test_a_function_in_an_emulator_answers_and_fails() -> None:
     assert failed.function_error == "Unhandled"
     assert "boom" in failed.message
     assert missing == Unreachable("lambda Invoke: ResourceNotFoundException (HTTP 404)")
+
+
+def test_a_function_exists_if_lambda_has_it_with_this_qualifier() -> None:
+    async def run(url: str) -> list[bool]:
+        async with (
+            environment(endpoint_url=url) as env,
+            open_lambda(LambdaSettings(function="orders"), env) as invoker,
+        ):
+            arn = await deployed(await client(env, "lambda", "eu-west-1"))
+            return [await invoker.exists(each) for each in (arn, f"{arn}x", f"{arn}:nowhere")]
+
+    with ministack() as emulator:
+        assert asyncio.run(run(emulator.url)) == [True, False, False]
+
+
+def test_a_lambda_that_nobody_serves_does_not_say_whether_a_function_exists() -> None:
+    async def run() -> bool:
+        url = f"http://127.0.0.1:{free_port()}"
+        async with (
+            environment(endpoint_url=url) as env,
+            open_lambda(LambdaSettings(function="orders"), env) as invoker,
+        ):
+            return await invoker.exists(ARN)
+
+    with pytest.raises(ServiceUnavailable):
+        asyncio.run(run())
 
 
 async def deployed(service: Any) -> str:
