@@ -1,0 +1,151 @@
+"""How a changed configuration file is noticed, taken over or refused."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from poller.errors import InvalidConfiguration
+from poller.plan import DaemonPlan
+from poller.runtime.reload import Loaded, changes_of, follow, signature
+from poller.telemetry import ConfigurationReloaded
+from tests.runtime.daemons import daemon_plan
+from tests.runtime.fakes import Seen
+from tests.virtual import run_virtual
+
+
+class FakeDaemon:
+    """Takes plans; `problems` are what its next rehearsal finds."""
+
+    def __init__(self, problems: Sequence[str] = ()) -> None:
+        self.note = ""
+        self.plans: list[DaemonPlan] = []
+        self._problems = list(problems)
+
+    async def rehearse(self, plan: DaemonPlan) -> list[str]:
+        found, self._problems = self._problems, []
+        return found
+
+    def replan(self, plan: DaemonPlan) -> None:
+        self.plans.append(plan)
+
+
+async def times(count: int) -> AsyncIterator[None]:
+    for _ in range(count):
+        await asyncio.sleep(0)
+        yield
+
+
+def followed(daemon: FakeDaemon, *loads: Loaded | InvalidConfiguration) -> list[ConfigurationReloaded]:
+    """One change after the other, each with its own content."""
+    left, seen = list(loads), Seen()
+
+    def load() -> Loaded:
+        found = left.pop(0)
+        if isinstance(found, InvalidConfiguration):
+            raise found
+        return found
+
+    run_virtual(follow(times(len(loads)), load, daemon, seen))
+    return seen.of(ConfigurationReloaded)
+
+
+def test_a_good_configuration_is_taken_over() -> None:
+    daemon, plan = FakeDaemon(), daemon_plan()
+    assert followed(daemon, Loaded(plan)) == [ConfigurationReloaded(ok=True)]
+    assert (daemon.plans, daemon.note) == ([plan], "")
+
+
+def test_settings_that_wait_for_a_restart_are_named() -> None:
+    daemon = FakeDaemon()
+    (event,) = followed(daemon, Loaded(daemon_plan(), waiting=("listen", "store")))
+    assert event.ok
+    assert daemon.note == "changed in the configuration file, in effect after a restart: listen, store"
+    assert event.reason == daemon.note
+    assert len(daemon.plans) == 1
+
+
+def test_a_bad_file_changes_nothing_and_is_told_until_a_good_one_comes() -> None:
+    daemon = FakeDaemon()
+    bad = InvalidConfiguration(["poller.yaml: mappings[0].BatchSize: value 0: too small", "another", "third"])
+    (event,) = followed(daemon, bad)
+    assert not event.ok
+    assert event.reason == "poller.yaml: mappings[0].BatchSize: value 0: too small (and 2 more problems)"
+    assert daemon.note.startswith(
+        "the changed configuration file is refused, the one before stays in effect: "
+    )
+    assert event.reason in daemon.note
+    assert daemon.plans == []
+    followed(daemon, Loaded(daemon_plan()))
+    assert (daemon.note, len(daemon.plans)) == ("", 1)
+
+
+def test_a_file_whose_parts_cannot_be_opened_is_a_bad_one() -> None:
+    daemon = FakeDaemon(["functions.reader.handler: no module shop"])
+    events = followed(daemon, Loaded(daemon_plan()), Loaded(daemon_plan()))
+    assert [(event.ok, event.reason) for event in events] == [
+        (False, "functions.reader.handler: no module shop"),
+        (True, ""),
+    ]
+    assert len(daemon.plans) == 1
+
+
+def noticed(path: Path, *steps: Callable[[], object]) -> list[int]:
+    """After which of these steps the file counts as changed."""
+
+    async def ticks() -> AsyncIterator[int]:
+        for number, step in enumerate(steps):
+            step()
+            done.append(number)
+            yield number
+
+    async def main() -> list[int]:
+        return [done[-1] async for _ in changes_of(path, ticks())]
+
+    done: list[int] = []
+    return run_virtual(main())
+
+
+def test_a_written_and_a_replaced_file_are_noticed_and_a_look_alone_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("a")
+    fresh = tmp_path / "poller.yaml.new"
+    steps = [
+        lambda: path.read_text(),
+        lambda: path.write_text("ab"),
+        lambda: None,
+        lambda: (fresh.write_text("cd"), fresh.rename(path)),
+        lambda: None,
+    ]
+    assert noticed(path, *steps) == [1, 3]
+
+
+def test_a_swapped_link_is_noticed_as_kubernetes_swaps_it(tmp_path: Path) -> None:
+    """The kubelet writes a new folder and renames a link to it over the old link."""
+    for name in ("..one", "..two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "poller.yaml").write_text("same")
+        os.utime(tmp_path / name / "poller.yaml", (1, 1))
+    (tmp_path / "..data").symlink_to("..one")
+    path = tmp_path / "poller.yaml"
+    path.symlink_to("..data/poller.yaml")
+
+    def swap() -> None:
+        (tmp_path / "..tmp").symlink_to("..two")
+        (tmp_path / "..tmp").rename(tmp_path / "..data")
+
+    assert noticed(path, lambda: None, swap, lambda: None) == [1]
+
+
+def test_a_file_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("a")
+    assert noticed(path, path.unlink, lambda: None, lambda: path.write_text("a")) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "loop.yaml"])
+def test_what_leads_to_no_file_has_no_signature(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    assert signature(tmp_path / name) is None
