@@ -137,7 +137,7 @@ def for_the_check_alone(trial: Trial[Any], unknown: str) -> Finding:
 
 
 async def asked(
-    client: Any, operation: str, special: Mapping[str, type[PortError]] = _NOTHING, **parameters: Any
+    client: Any, operation: str, special: Mapping[str, type[PortError]] = _NOTHING, /, **parameters: Any
 ) -> Any:
     """One call of an AWS client by the operation's name; raises port errors."""
     with mapped(f"{client.meta.service_model.service_name} {operation}", special):

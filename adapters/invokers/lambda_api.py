@@ -5,7 +5,7 @@ other refusal or fault is Unreachable, and neither uses up a retry. Kinds go by 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.aws import client, mapped
 from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, json_object, retry_after_s, too_large
+from adapters.probing import asked, tried
 from poller.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceThrottled
+from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.records import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 
@@ -85,6 +87,19 @@ class LambdaInvoker:
         except ResourceMissing:
             return False
         return True
+
+    async def probe_function(self, function_arn: str) -> Sequence[Finding]:
+        """Invokes with DryRun, by which Lambda looks at function and permission and runs nothing."""
+        service = await self._client(function_arn)
+        call = asked(
+            service,
+            "Invoke",
+            NO_ROOM,
+            FunctionName=function_arn,
+            InvocationType="DryRun",
+            **self.qualifier(function_arn),
+        )
+        return [(await tried("lambda:InvokeFunction", call, on=function_arn)).finding]
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         service = await self._client(invocation.function_arn)
