@@ -28,6 +28,8 @@ RECONCILE_S = 3.0
 """Between two looks at the store for mappings that other replicas have changed."""
 LOOK_S_MAX = 10.0
 """How long one look may take before it counts as failed."""
+NEWS_S = 2 * RECONCILE_S
+"""After which every other worker has surely seen that a mapping is deleted; before, it would begin it anew."""
 FORGET_S = 30.0
 """How long a deleted mapping waits for other workers to give its shards up before it is forgotten all the same."""
 
@@ -40,6 +42,7 @@ class Works:
     catalog: Catalog
     fleet: Fleet
     store: Store
+    heart: Heartbeat
 
 
 class Daemon:
@@ -177,7 +180,7 @@ class Daemon:
         definitions = Definitions(store)
         catalog = Catalog(self._plan, definitions, now=self._env.clock.now())
         fleet = Fleet(tools, scope, self._stop, results=self._results, woken=self._woken.set)
-        self._works = Works(definitions, catalog, fleet, store)
+        self._works = Works(definitions, catalog, fleet, store, heart)
         return self._works
 
     async def _start(self, works: Works) -> list[str]:
@@ -245,12 +248,14 @@ class Daemon:
             self._deleted.setdefault(mapping, now)
         for mapping, since in list(self._deleted.items()):
             if works.fleet.supervisor(mapping) is None:
-                await self._forget_one(works, mapping, patient=now - since < FORGET_S)
+                await self._forget_one(works, mapping, for_s=now - since)
 
-    async def _forget_one(self, works: Works, mapping: MappingId, *, patient: bool) -> None:
+    async def _forget_one(self, works: Works, mapping: MappingId, *, for_s: float) -> None:
+        if works.heart.accompanied and for_s < NEWS_S:
+            return
         try:
             async with asyncio.timeout(LOOK_S_MAX):
-                if patient and await self._held_elsewhere(works, mapping):
+                if for_s < FORGET_S and await self._held_elsewhere(works, mapping):
                     return
                 await works.definitions.forget(mapping)
         except TimeoutError:

@@ -662,7 +662,8 @@ def test_a_change_at_one_replica_is_seen_by_another_within_five_seconds() -> Non
         await theirs.update(made.mapping, {"Enabled": False})
         assert await reaches(control, made.mapping, S.DISABLED) < 5
         await control.delete(made.mapping)
-        assert await until(lambda: theirs.views() == ()) < 5
+        assert await reaches(theirs, made.mapping, S.DELETING) < 5
+        assert await until(lambda: theirs.views() == ()) < 15
         assert await place.store.mappings() == []
 
     play(lambda: place.daemon(plan()), script, other)
