@@ -45,6 +45,7 @@ ROLES = (
         "dynamodb",
         ("stores/dynamodb.py", "stores/dynamodb_table.py"),
     ),
+    Role(("import-kcl",), "dynamodb", ("stores/kcl.py",)),
 )
 NO_ADAPTERS = {"keys", "trust-irsa", "trust-pod-identity"}
 """Keys are used by the services themselves; the other two say who may take the role."""
