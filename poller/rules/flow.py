@@ -99,7 +99,7 @@ class ShardFlow:
         self._matches = matches
         self._windowing = windowing
         self._windows = Windows(windowing.length_s, memo.window) if windowing is not None else None
-        self._caught_up = False
+        self._caught_up_at = Epoch(0.0)
         self._as_of = Epoch(memo.as_of)
         self._read_to = checkpoint.position
         self._newest = checkpoint.position
@@ -152,7 +152,7 @@ class ShardFlow:
 
         `caught_up`: the source had nothing behind them when it was `asked`.
         """
-        self._caught_up = caught_up
+        self._caught_up_at = asked if caught_up else Epoch(0.0)
         fresh = self._fresh(records)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         indices, wanted, skipped = self._wanted(fresh, first)
@@ -308,7 +308,10 @@ class ShardFlow:
 
     def _closing(self, windows: Windows, epoch: Epoch) -> Closing | None:
         upcoming = self._buffers[0].first_arrived
-        return windows.closing(upcoming, epoch=epoch, caught_up=self._caught_up, ended=self._ended)
+        # A source that was caught up before the window's end, and could not be read since, may have more of its records.
+        end = windows.end
+        caught_up = end is not None and self._caught_up_at >= end
+        return windows.closing(upcoming, epoch=epoch, caught_up=caught_up, ended=self._ended)
 
     def _end_if_settled(self) -> None:
         """With windows, the end counts once the last window is closed: its state must survive until then."""

@@ -60,9 +60,14 @@ class Windows:
         return self._open is not None
 
     @property
+    def end(self) -> Epoch | None:
+        """When the time of the open window is over."""
+        return None if self._open is None else Epoch(self._open.start + self._length_s)
+
+    @property
     def deadline(self) -> Epoch | None:
         """When an open window closes by itself if nothing more comes."""
-        return None if self._open is None else Epoch(self._open.start + self._length_s + FINAL_GRACE_S)
+        return None if self.end is None else Epoch(self.end + FINAL_GRACE_S)
 
     def enter(self, arrived: Epoch) -> None:
         """A record is about to be delivered: opens its window unless one is open."""

@@ -41,9 +41,9 @@ class Lane:
         self.discards: list[Discard] = []
         self.policy = RetryPolicy(retries_max=1)
 
-    def put(self, *records: tuple[int, float], caught_up: bool = True) -> None:
+    def put(self, *records: tuple[int, float], caught_up: bool = True, asked: float = 1000.0) -> None:
         page = [kinesis(number, arrived=BASE + at) for number, at in records]
-        self.flow.accept(page, caught_up=caught_up, asked=Epoch(BASE))
+        self.flow.accept(page, caught_up=caught_up, asked=Epoch(BASE + asked))
 
     def run(self, at: float, verdict: Verdict | None = None) -> None:
         """Works off all that is due `at` seconds after the base."""
@@ -161,6 +161,17 @@ def test_an_idle_window_closes_after_its_grace_once_the_source_has_nothing_more(
     lane.run(10 + FINAL_GRACE_S - 0.1)
     assert len(lane.calls) == 1
     lane.run(10 + FINAL_GRACE_S)
+    assert lane.calls[-1] == ([], "00", {"n": 1}, True, False)
+
+
+def test_a_window_stays_open_while_the_source_was_not_read_since_its_end() -> None:
+    lane = Lane()
+    lane.put((1, 1.0), asked=9.9)
+    lane.run(2)
+    lane.run(10 + FINAL_GRACE_S + 60)
+    assert len(lane.calls) == 1
+    lane.put(asked=10.0)
+    lane.run(10 + FINAL_GRACE_S + 61)
     assert lane.calls[-1] == ([], "00", {"n": 1}, True, False)
 
 
