@@ -74,14 +74,28 @@ class StreamMapping:
                     await wait_until(self._wanted, wait_s)
 
     def shards(self) -> tuple[ShardStatus, ...]:
-        """What the shards are doing: those at work here, and those that wait for their parents."""
+        """What the shards are doing: those at work here, at work elsewhere, and those that wait for their parents."""
         running = tuple(each.run.status() for each in self._running.values())
         lineage = self._leases.lineage if self._leases is not None else None
-        waiting = lineage.waiting if lineage is not None else {}
-        return running + tuple(
-            ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")
-            for shard, parents in waiting.items()
+        if lineage is None:
+            return running
+        elsewhere = tuple(
+            ShardStatus(
+                shard=lease.shard,
+                state="elsewhere",
+                position=lease.checkpoint.position.encode(),
+                owner=lease.owner,
+            )
+            for lease in lineage.runnable
+            if lease.owner is not None
+            and lease.owner != self._parts.worker
+            and lease.shard not in self._running
         )
+        waiting = tuple(
+            ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")
+            for shard, parents in lineage.waiting.items()
+        )
+        return running + elsewhere + waiting
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """A stream's lanes stand under its shards."""
