@@ -214,8 +214,20 @@ def test_every_answer_has_the_security_headers_and_no_version(path: str) -> None
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: h\r\n" + b"X: a\r\n" * 200 + b"\r\n",
         b"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n",
     ],
-    ids=["tls", "version", "header", "long-header", "long-line", "many-headers", "two-lengths"],
+    ids=[
+        "tls",
+        "version",
+        "header",
+        "long-header",
+        "long-line",
+        "many-headers",
+        "two-framings",
+        "two-lengths",
+        "two-hosts",
+    ],
 )
 def test_a_broken_request_is_refused_in_json_without_a_line_in_the_log(
     loop_factory: LoopFactory, request_bytes: bytes, caplog: pytest.LogCaptureFixture

@@ -560,8 +560,8 @@ def test_the_functions_limit_holds_over_all_lanes() -> None:
     assert len(function.calls) == 19
 
 
-def test_status_shows_what_blocks_a_shard() -> None:
-    stream, function = FakeStream(), FakeFunction(poison(2))
+def test_status_shows_what_blocks_a_shard_and_until_when() -> None:
+    stream, function = FakeStream(kept_s=86_400.0), FakeFunction(poison(2))
     stream.put(*records(2, key="device-7"))
     plan = mapping(retry=RetryPolicy(backoff=Backoff(base_s=50.0, cap_s=50.0)))
     shown: list[tuple[str, str, str, int]] = []
@@ -574,6 +574,7 @@ def test_status_shows_what_blocks_a_shard() -> None:
         assert lane.blocked_since == EPOCH_BASE
         assert lane.next_try is not None
         (record,) = lane.records
+        assert lane.retained_until == record.arrived + 86_400.0
         shown.append((lane.state, lane.last_error, record.identifier + record.key, lane.attempts))
 
     run_mapping(lambda: stream_parts(stream, function, plan=plan), for_s=0.5, during=look)
