@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws import Arn, checked_arn, client
 from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
-from adapters.sources.probing import probe_stream, probe_summary
+from adapters.sources.probing import probe_kinesis
 from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
 from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.findings import Finding
@@ -211,9 +211,7 @@ class KinesisStream:
 
     async def probe(self) -> Sequence[Finding]:
         """Tries every permission of this source; one record is read and stays where it is."""
-        guess = "shardId-000000000000"
-        found = await probe_stream(self, arn=self._arn, service="kinesis", listing="ListShards", guess=guess)
-        return [*found, await probe_summary(self, self._arn)]
+        return await probe_kinesis(self, arn=self._arn)
 
     async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> _Answer:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")

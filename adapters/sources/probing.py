@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters.probing import Trial, asked, tried, untried
+from adapters.probing import ALLOW, Trial, asked, tried, untried
 from poller.errors import CursorExpired, PositionTrimmed, ResourceMissing
 from poller.findings import Finding, Grade, LambdaConsumer
 from poller.ports import QueueSource, StreamSource
@@ -98,11 +98,16 @@ def _understood(trial: Trial[Any], arn: str) -> Finding:
     )
 
 
-async def probe_summary(source: StreamSource, arn: str) -> Finding:
-    """Whether a Kinesis stream tells for how long it keeps records; the daemon works without knowing it."""
+async def probe_kinesis(stream: StreamSource, *, arn: str) -> list[Finding]:
+    """As `probe_stream`, and whether the stream tells how long it keeps records, without which the daemon works too."""
+    found = await probe_stream(
+        stream, arn=arn, service="kinesis", listing="ListShards", guess="shardId-000000000000"
+    )
     action = "kinesis:DescribeStreamSummary"
-    told = await tried(action, source.retention_s(), on=arn)
+    if found[1].grade is Grade.UNTRIED:
+        return [*found, *untried((action,), "the stream could not be asked")]
+    told = await tried(action, stream.retention_s(), on=arn)
     if told.error is None and told.answer is None:
         text = f"{action} on {arn}: not allowed, so that it is not known how long records are kept"
-        return Finding(action, Grade.WARNING, text)
-    return told.finding
+        return [*found, Finding(action, Grade.WARNING, text, ALLOW)]
+    return [*found, told.finding]

@@ -1,0 +1,552 @@
+"""Probes: missing permissions by their IAM names, what is asked of whom, and that nothing is left behind."""
+
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from adapters import aws
+from adapters.destinations import file, http, s3, sns, sqs
+from adapters.invokers import http as http_function
+from adapters.invokers import lambda_api
+from adapters.sources import dynamodb_streams, kinesis
+from adapters.sources import sqs as queues
+from adapters.stores import dynamodb, sqlite
+from poller.findings import Finding, Grade, LambdaConsumer
+from poller.plugins import Environment, Plugin
+from poller.ports import ConsumerCheck, FunctionProbe, Probe
+from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
+from tests.conftest import REGION
+from tests.emulators import Emulator, free_port
+
+ACCOUNT = "111122223333"
+STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/orders"
+TABLE_STREAM = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/stock/stream/2026-01-01T00:00:00.000"
+QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:mails"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:failed"
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:orders"
+DENIED = error("AccessDeniedException", status=400)
+MISSING = error("ResourceNotFoundException")
+SHARD = {"ShardId": "shardId-000000000007", "SequenceNumberRange": {"StartingSequenceNumber": "1"}}
+SHARDS = ok(Shards=[SHARD])
+ITERATOR = ok(ShardIterator="i")
+PAGE = ok(Records=[], NextShardIterator="j", MillisBehindLatest=0)
+SUMMARY = ok(StreamDescriptionSummary={"RetentionPeriodHours": 24})
+NO_SUCH_RECEIPT = ok(
+    Successful=[], Failed=[{"Id": "0", "Code": "ReceiptHandleIsInvalid", "SenderFault": True}]
+)
+URL = ok(QueueUrl="http://queue.invalid/mails")
+ATTRIBUTES = ok(Attributes={"VisibilityTimeout": "30"})
+
+pytestmark = pytest.mark.usefixtures("account")
+
+
+@asynccontextmanager
+async def looking(
+    plugin: Plugin[Any, Any], settings: Mapping[str, Any], url: str | None
+) -> AsyncIterator[Any]:
+    """What `poller check --live` asks."""
+    async with (
+        environment(url) as env,
+        (plugin.look or plugin.open)(plugin.settings.model_validate(dict(settings)), env) as part,
+    ):
+        yield part
+
+
+async def probed(plugin: Plugin[Any, Any], endpoint: str | None = None, /, **settings: Any) -> list[Finding]:
+    async with looking(plugin, settings, endpoint) as part:
+        assert isinstance(part, Probe)
+        return list(await part.probe())
+
+
+def grades(findings: Sequence[Finding]) -> dict[str, str]:
+    return {each.check: each.grade.value for each in findings}
+
+
+async def of_script(
+    plugin: Plugin[Any, Any], arn: str, **script: Sequence[Answer]
+) -> tuple[list[Finding], Service]:
+    async with serving(script) as service:
+        return await probed(plugin, service.url, arn=arn), service
+
+
+# Streams
+
+
+@on_a_loop
+async def test_a_stream_that_may_be_read_is_read_for_one_record() -> None:
+    found, service = await of_script(
+        kinesis.plugin,
+        STREAM,
+        ListShards=[SHARDS],
+        GetShardIterator=[ITERATOR],
+        GetRecords=[PAGE],
+        DescribeStreamSummary=[SUMMARY],
+    )
+    assert {each.grade for each in found} == {Grade.OK}
+    assert service.parameters("GetRecords")[0]["Limit"] == 1
+    assert service.parameters("GetShardIterator")[0]["ShardId"] == SHARD["ShardId"]
+
+
+@on_a_loop
+async def test_each_missing_permission_of_a_stream_has_its_iam_name() -> None:
+    found, service = await of_script(
+        kinesis.plugin,
+        STREAM,
+        ListShards=[DENIED],
+        GetShardIterator=[DENIED],
+        DescribeStreamSummary=[DENIED],
+    )
+    assert [(each.check, each.grade) for each in found] == [
+        ("kinesis:ListShards", Grade.PROBLEM),
+        ("kinesis:GetShardIterator", Grade.PROBLEM),
+        ("kinesis:GetRecords", Grade.UNTRIED),
+        ("kinesis:DescribeStreamSummary", Grade.WARNING),
+    ]
+    assert found[0].text == f"kinesis:ListShards on {STREAM}: not allowed"
+    assert service.parameters("GetShardIterator")[0]["ShardId"] == "shardId-000000000000"
+
+
+@on_a_loop
+async def test_a_shard_that_is_missing_shows_that_asking_for_it_is_allowed() -> None:
+    found, _ = await of_script(
+        dynamodb_streams.plugin, TABLE_STREAM, DescribeStream=[DENIED], GetShardIterator=[MISSING]
+    )
+    assert grades(found) == {
+        "dynamodb:DescribeStream": "problem",
+        "dynamodb:GetShardIterator": "ok",
+        "dynamodb:GetRecords": "untried",
+    }
+
+
+@on_a_loop
+async def test_reading_alone_may_be_what_is_missing() -> None:
+    found, _ = await of_script(
+        dynamodb_streams.plugin,
+        TABLE_STREAM,
+        DescribeStream=[ok(StreamDescription={"Shards": [SHARD]})],
+        GetShardIterator=[ITERATOR],
+        GetRecords=[DENIED],
+    )
+    assert [each.text for each in found if each.text] == [
+        f"dynamodb:GetRecords on {TABLE_STREAM}: not allowed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "grade", "text"),
+    [
+        (MISSING, "kinesis:ListShards", Grade.PROBLEM, "there is none, or it is hidden"),
+        (error("LimitExceededException"), "kinesis:ListShards", Grade.WARNING, "throttled"),
+        (error("InternalFailure", status=500), "kinesis:ListShards", Grade.PROBLEM, "InternalFailure"),
+        (error("ExpiredTokenException"), "credentials", Grade.PROBLEM, "ExpiredTokenException"),
+        (error("KMSAccessDeniedException"), "kms:Decrypt", Grade.PROBLEM, f"on the key of {STREAM}"),
+    ],
+)
+def test_other_trouble_is_told_from_missing_permissions(
+    answer: Answer, check: str, grade: Grade, text: str
+) -> None:
+    @on_a_loop
+    async def run() -> None:
+        found, service = await of_script(kinesis.plugin, STREAM, ListShards=[answer])
+        assert (found[0].check, found[0].grade) == (check, grade)
+        assert text in found[0].text
+        assert grades(found)["kinesis:GetRecords"] == "untried"
+        assert service.operations() == ["ListShards"]
+
+    run()
+
+
+@on_a_loop
+async def test_without_credentials_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    found = await probed(kinesis.plugin, "http://127.0.0.1:1", arn=STREAM)
+    assert [each.check for each in found if each.grade is Grade.PROBLEM] == ["credentials"]
+    assert "give AWS credentials" in found[0].text
+
+
+@on_a_loop
+async def test_a_stream_that_has_no_shard_yet_is_no_problem() -> None:
+    found, _ = await of_script(
+        dynamodb_streams.plugin, TABLE_STREAM, DescribeStream=[ok(StreamDescription={"Shards": []})]
+    )
+    assert [each.grade for each in found] == [Grade.OK, Grade.UNTRIED, Grade.UNTRIED]
+
+
+# Queues
+
+
+@on_a_loop
+async def test_a_queue_is_asked_about_a_message_that_does_not_exist_and_receives_none() -> None:
+    found, service = await of_script(
+        queues.plugin,
+        QUEUE,
+        GetQueueUrl=[URL],
+        GetQueueAttributes=[ATTRIBUTES],
+        DeleteMessageBatch=[NO_SUCH_RECEIPT],
+        ChangeMessageVisibilityBatch=[NO_SUCH_RECEIPT],
+    )
+    assert grades(found) == {
+        "sqs:GetQueueUrl": "ok",
+        "sqs:GetQueueAttributes": "ok",
+        "sqs:ReceiveMessage": "untried",
+        "sqs:DeleteMessage": "ok",
+        "sqs:ChangeMessageVisibility": "ok",
+    }
+    assert "ReceiveMessage" not in service.operations()
+
+
+@on_a_loop
+async def test_each_missing_permission_of_a_queue_has_its_iam_name() -> None:
+    found, _ = await of_script(
+        queues.plugin,
+        QUEUE,
+        GetQueueUrl=[URL],
+        GetQueueAttributes=[DENIED],
+        DeleteMessageBatch=[DENIED],
+        ChangeMessageVisibilityBatch=[DENIED],
+    )
+    assert [each.text for each in found if each.grade is Grade.PROBLEM] == [
+        f"sqs:{action} on {QUEUE}: not allowed"
+        for action in ("GetQueueAttributes", "DeleteMessage", "ChangeMessageVisibility")
+    ]
+
+
+@on_a_loop
+async def test_the_permission_that_is_named_is_that_of_the_call_that_was_refused() -> None:
+    found, service = await of_script(queues.plugin, QUEUE, GetQueueUrl=[DENIED])
+    assert found[0].text == f"sqs:GetQueueUrl on {QUEUE}: not allowed"
+    assert {each.grade for each in found[1:]} == {Grade.UNTRIED}
+    assert service.operations() == ["GetQueueUrl"]
+
+
+@on_a_loop
+async def test_an_odd_answer_about_a_message_is_a_warning() -> None:
+    odd = ok(Successful=[], Failed=[{"Id": "0", "Code": "InternalError"}])
+    found, _ = await of_script(
+        queues.plugin,
+        QUEUE,
+        GetQueueUrl=[URL],
+        GetQueueAttributes=[ATTRIBUTES],
+        DeleteMessageBatch=[odd],
+        ChangeMessageVisibilityBatch=[NO_SUCH_RECEIPT],
+    )
+    assert grades(found)["sqs:DeleteMessage"] == "warning"
+
+
+# Services that are not asked by X-Amz-Target
+
+
+@asynccontextmanager
+async def saying(status: int, body: str, **headers: str) -> AsyncIterator[tuple[str, list[web.Request]]]:
+    """A server that gives one answer to every request."""
+    asked: list[web.Request] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request)
+        await request.read()
+        text = body if request.method != "HEAD" else None
+        return web.Response(
+            status=status, text=text, headers={n.replace("_", "-"): v for n, v in headers.items()}
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    finally:
+        await runner.cleanup()
+
+
+@on_a_loop
+async def test_lambda_that_may_not_be_invoked_is_told_and_runs_nothing() -> None:
+    async with (
+        saying(403, "{}", x_amzn_errortype="AccessDeniedException") as (url, asked),
+        looking(lambda_api.plugin, {"function": "orders"}, url) as invoker,
+    ):
+        assert isinstance(invoker, FunctionProbe)
+        (found,) = await invoker.probe_function(f"{FUNCTION}:prod")
+        assert (found.grade, found.text) == (
+            Grade.PROBLEM,
+            f"lambda:InvokeFunction on {FUNCTION}:prod: not allowed",
+        )
+        assert [each.headers["X-Amz-Invocation-Type"] for each in asked] == ["DryRun"]
+
+
+@on_a_loop
+async def test_lambdas_own_mappings_of_a_queue_are_listed_page_by_page() -> None:
+    pages = {
+        "": {
+            "EventSourceMappings": [{"UUID": "a", "FunctionArn": FUNCTION, "State": "Enabled"}],
+            "NextMarker": "m",
+        },
+        "m": {"EventSourceMappings": [{"UUID": "b", "FunctionArn": FUNCTION, "State": "Disabled"}]},
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.query["EventSourceArn"] == QUEUE
+        return web.json_response(pages[request.query.get("Marker", "")])
+
+    app = web.Application()
+    app.router.add_get("/2015-03-31/event-source-mappings", answer)
+    app.router.add_get("/2015-03-31/event-source-mappings/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with looking(queues.plugin, {"arn": QUEUE}, url) as queue:
+            assert isinstance(queue, ConsumerCheck)
+            assert await queue.lambda_consumers() == [
+                LambdaConsumer("a", FUNCTION, "Enabled"),
+                LambdaConsumer("b", FUNCTION, "Disabled"),
+            ]
+    finally:
+        await runner.cleanup()
+
+
+NOT_AUTHORIZED = "<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationError</Code><Message/></Error></ErrorResponse>"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "arn", "action", "sends", "body"),
+    [
+        (sns.plugin, TOPIC, "sns:GetTopicAttributes", "sns:Publish", NOT_AUTHORIZED),
+        (s3.plugin, "arn:aws:s3:::failed", "s3:ListBucket", "s3:PutObject", ""),
+        (
+            sqs.plugin,
+            QUEUE,
+            "sqs:GetQueueAttributes",
+            "sqs:SendMessage",
+            json.dumps({"__type": "com.amazonaws.sqs#AccessDeniedException"}),
+        ),
+    ],
+)
+def test_a_destination_that_may_not_be_asked_is_a_warning(
+    plugin: Plugin[Any, Any], arn: str, action: str, sends: str, body: str
+) -> None:
+    @on_a_loop
+    async def run() -> None:
+        async with saying(403, body) as (url, asked):
+            found = await probed(plugin, url, arn=arn)
+            assert grades(found) == {action: "warning", sends: "untried"}
+            assert found[0].text.endswith("only this check needs it, whether it exists is not known")
+            assert len(asked) == 1
+
+    run()
+
+
+@on_a_loop
+async def test_a_bucket_that_does_not_exist_is_a_problem() -> None:
+    async with saying(404, "") as (url, _):
+        found = await probed(s3.plugin, url, arn="arn:aws:s3:::failed")
+    assert found[0].grade is Grade.PROBLEM
+    assert found[0].text.startswith("arn:aws:s3:::failed: there is none")
+
+
+# Addresses and files
+
+
+@pytest.mark.parametrize(
+    ("plugin", "settings"),
+    [(http_function.plugin, {"function": "orders", "url": "{url}"}), (http.plugin, {"arn": "{url}"})],
+)
+def test_a_url_is_connected_to_and_nothing_more(plugin: Plugin[Any, Any], settings: dict[str, str]) -> None:
+    @on_a_loop
+    async def run() -> None:
+        async with saying(200, "") as (url, asked):
+            given = {name: value.format(url=url) for name, value in settings.items()}
+            assert grades(await probed(plugin, None, **given)) == {"connect": "ok", "POST": "untried"}
+            assert asked == []
+        given = {
+            name: value.format(url=f"http://127.0.0.1:{free_port()}") for name, value in settings.items()
+        }
+        found = await probed(plugin, None, **given)
+        assert found[0].grade is Grade.PROBLEM
+        assert "127.0.0.1" in found[0].text
+
+    run()
+
+
+def test_a_directory_for_documents_has_to_exist(tmp_path: Path) -> None:
+    @on_a_loop
+    async def run() -> None:
+        assert grades(await probed(file.plugin, arn=f"file://{tmp_path}")) == {"directory": "ok"}
+        (missing,) = await probed(file.plugin, arn=f"file://{tmp_path}/none")
+        assert (missing.grade, missing.text) == (Grade.PROBLEM, f"{tmp_path}/none is no directory")
+        assert os.listdir(tmp_path) == []
+
+    run()
+
+
+async def at(path: Path) -> dict[str, str]:
+    return grades(await probed(sqlite.plugin, url=f"sqlite://{path}"))
+
+
+def test_a_sqlite_file_is_looked_at_and_not_made(tmp_path: Path) -> None:
+    @on_a_loop
+    async def run() -> None:
+        assert await at(tmp_path / "deep" / "er" / "state.db") == {"directory": "ok"}
+        assert os.listdir(tmp_path) == []
+        (tmp_path / "text").write_text("neither empty nor a database")
+        assert await at(tmp_path / "text") == {"directory": "ok", "file": "problem"}
+        assert await at(tmp_path / "text" / "state.db") == {"directory": "problem"}
+        (tmp_path / "empty").touch()
+        assert await at(tmp_path / "empty") == {"directory": "ok", "file": "ok"}
+        foreign = sqlite3.connect(tmp_path / "foreign.db")
+        foreign.execute("PRAGMA application_id=7")
+        foreign.execute("CREATE TABLE others (x)")
+        foreign.close()
+        assert await at(tmp_path / "foreign.db") == {"directory": "ok", "file": "problem"}
+
+    run()
+
+
+def test_the_file_of_a_store_that_ran_is_fine(tmp_path: Path) -> None:
+    @on_a_loop
+    async def run() -> None:
+        path = tmp_path / "state.db"
+        async with (
+            environment(None) as env,
+            sqlite.open_sqlite(sqlite.SqliteSettings(url=f"sqlite://{path}"), env),
+        ):
+            before = sorted(os.listdir(tmp_path))
+            assert await at(path) == {"directory": "ok", "file": "ok"}
+            assert sorted(os.listdir(tmp_path)) == before
+        assert await at(path) == {"directory": "ok", "file": "ok"}
+
+    run()
+
+
+# The DynamoDB store
+
+
+def table(*keys: str) -> Answer:
+    return ok(
+        Table={
+            "TableStatus": "ACTIVE",
+            "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in keys],
+            "KeySchema": [
+                {"AttributeName": name, "KeyType": kind}
+                for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+            ],
+        }
+    )
+
+
+NEVER = error("ConditionalCheckFailedException")
+ROWS = {
+    "Query": [ok(Items=[], Count=0)],
+    "GetItem": [ok()],
+    "PutItem": [NEVER],
+    "UpdateItem": [NEVER],
+    "DeleteItem": [NEVER],
+}
+
+
+async def of_table(url: str, /, **script: Sequence[Answer]) -> tuple[list[Finding], Service]:
+    async with serving(script) as service:
+        return await probed(dynamodb.plugin, service.url, url=url), service
+
+
+@on_a_loop
+async def test_a_table_is_written_only_under_conditions_that_cannot_hold() -> None:
+    found, service = await of_table("dynamodb://state", DescribeTable=[table("pk", "sk")], **ROWS)
+    assert len(found) == 6
+    assert {each.grade for each in found} == {Grade.OK}
+    for operation in ("PutItem", "UpdateItem", "DeleteItem"):
+        (given,) = service.parameters(operation)
+        assert given["ConditionExpression"] == "attribute_exists(pk)"
+
+
+@on_a_loop
+async def test_each_missing_permission_of_a_table_has_its_iam_name() -> None:
+    script = {operation: [DENIED] for operation in ("DescribeTable", *ROWS)}
+    found, _ = await of_table("dynamodb://state", **script)
+    assert [each.text for each in found] == [
+        f"dynamodb:{operation} on table state: not allowed" for operation in ("DescribeTable", *ROWS)
+    ]
+
+
+@on_a_loop
+async def test_a_table_with_other_keys_is_a_problem() -> None:
+    found, _ = await of_table("dynamodb://state", DescribeTable=[table("id")], **ROWS)
+    assert [each.check for each in found if each.grade is Grade.PROBLEM] == ["keys"]
+
+
+@on_a_loop
+async def test_a_table_is_never_made() -> None:
+    found, service = await of_table("dynamodb://state", DescribeTable=[MISSING])
+    assert [(each.grade, each.text) for each in found] == [
+        (Grade.PROBLEM, "there is no DynamoDB table state")
+    ]
+    found, _ = await of_table("dynamodb://state?create=true", DescribeTable=[MISSING])
+    assert grades(found)["dynamodb:CreateTable"] == "untried"
+    assert Grade.PROBLEM not in {each.grade for each in found}
+    assert service.operations() == ["DescribeTable"]
+
+
+# On an emulator
+
+
+def test_an_emulators_queue_table_and_bucket_are_found_to_work(ministack: Emulator, account: str) -> None:
+    @on_a_loop
+    async def run() -> None:
+        async with environment(ministack.url) as env:
+            made = await _made(env)
+        for plugin, settings in (
+            (queues.plugin, {"arn": f"arn:aws:sqs:{REGION}:{account}:mails"}),
+            (sqs.plugin, {"arn": f"arn:aws:sqs:{REGION}:{account}:mails"}),
+            (sns.plugin, {"arn": made["topic"]}),
+            (s3.plugin, {"arn": f"arn:aws:s3:::{made['bucket']}"}),
+            (dynamodb_streams.plugin, {"arn": made["stream"]}),
+            (dynamodb.plugin, {"url": "dynamodb://state"}),
+        ):
+            found = await probed(plugin, ministack.url, **settings)
+            assert {each.grade for each in found} <= {Grade.OK, Grade.UNTRIED}, found
+        async with environment(ministack.url) as env:
+            service = await aws.client(env, "sqs", REGION)
+            url = (await service.get_queue_url(QueueName="mails"))["QueueUrl"]
+            left = await service.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+            assert [each["Body"] for each in left["Messages"]] == ["still here"]
+            items = await (await aws.client(env, "dynamodb", REGION)).scan(TableName="state")
+            assert items["Count"] == 0
+
+    run()
+
+
+async def _made(env: Environment) -> dict[str, str]:
+    queue, tables = await aws.client(env, "sqs", REGION), await aws.client(env, "dynamodb", REGION)
+    url = (await queue.create_queue(QueueName="mails"))["QueueUrl"]
+    await queue.send_message(QueueUrl=url, MessageBody="still here")
+    topic = await (await aws.client(env, "sns", REGION)).create_topic(Name="failed")
+    bucket = f"failed-{os.environ['AWS_ACCESS_KEY_ID']}"
+    await (await aws.client(env, "s3", REGION)).create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    names = ("pk", "sk")
+    made = await tables.create_table(
+        TableName="state",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+        KeySchema=[
+            {"AttributeName": name, "KeyType": kind}
+            for name, kind in zip(names, ("HASH", "RANGE"), strict=True)
+        ],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
+    return {
+        "topic": topic["TopicArn"],
+        "bucket": bucket,
+        "stream": made["TableDescription"]["LatestStreamArn"],
+    }
