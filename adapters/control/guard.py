@@ -43,11 +43,13 @@ class Guard:
             if from_browser(request):
                 raise Denied(Kind.DENIED, BROWSER)
             return await request.read()
-        claimed = sigv4.claim(_sent(request, b""))
+        head = _sent(request, b"")
+        claimed = sigv4.claim(head)
+        # A stranger's body is not even read.
+        sigv4.secret_for(head, claimed, self._keys(), now=self.clock.now())
         sent = _sent(request, await request.read())
         now = self.clock.now()
-        keys = self.keys.secrets() if self.keys is not None else {}
-        proof = sigv4.proof(sent, claimed, keys, now=now)
+        proof = sigv4.proof(sent, claimed, self._keys(), now=now)
         try:
             fresh = self.replays.admit(proof, _call(sent), now=now)
         except Full:
@@ -55,6 +57,9 @@ class Guard:
         if not fresh:
             raise Denied(Kind.SIGNATURE, REPLAYED)
         return sent.body
+
+    def _keys(self) -> Mapping[str, str]:
+        return self.keys.secrets() if self.keys is not None else {}
 
     def check_bearer(self, request: web.Request) -> None:
         """Raises Unauthorized without a configured token."""

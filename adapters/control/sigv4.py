@@ -110,8 +110,8 @@ def claim(request: Request) -> Claim:
     )
 
 
-def proof(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epoch) -> Proof:
-    """Verifies the claim; `keys` are secrets by access key id. Raises Denied."""
+def secret_for(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epoch) -> str:
+    """The secret that must have made the signature; raises Denied for all that is wrong already without the body."""
     date = request.all("x-amz-date")[0].strip()
     at = _moment(date)
     _check_scope(claimed, date)
@@ -120,11 +120,17 @@ def proof(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epo
         raise Denied(Kind.UNKNOWN_KEY, UNKNOWN)
     _check_signed(request, claimed)
     _check_skew(date, at, now)
-    payload = _payload(request)
-    text = string_to_sign(canonical(request, claimed.signed, payload), date, claimed.scope)
+    return secret
+
+
+def proof(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epoch) -> Proof:
+    """Verifies the claim; `keys` are secrets by access key id. Raises Denied."""
+    secret = secret_for(request, claimed, keys, now=now)
+    date = request.all("x-amz-date")[0].strip()
+    text = string_to_sign(canonical(request, claimed.signed, _payload(request)), date, claimed.scope)
     if not hmac.compare_digest(signature(secret, claimed, text).encode(), claimed.signature.encode()):
         raise Denied(Kind.SIGNATURE, MISMATCH)
-    return Proof(claimed.key, claimed.signature, at)
+    return Proof(claimed.key, claimed.signature, _moment(date))
 
 
 def canonical(request: Request, signed: tuple[str, ...], payload: str) -> str:

@@ -1,6 +1,6 @@
 """Owns how a request's target is taken apart: as it was sent, so that what is read is what was signed."""
 
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 
 def parts(target: str) -> tuple[str, str]:
@@ -31,11 +31,6 @@ def values(target: str, name: str) -> list[str]:
 def first(target: str, name: str) -> str | None:
     """The first value of one query parameter; None when it is not there."""
     return next(iter(values(target, name)), None)
-
-
-def segment(text: str) -> str:
-    """A part of a path, decoded."""
-    return unquote(text, errors="replace")
 
 
 def _bytes(text: str) -> bytes:

@@ -223,8 +223,11 @@ def test_another_body_under_a_signature_is_refused(files: Keys) -> None:
     assert model.asked == []
 
 
-def test_an_unsigned_body_is_not_even_read(files: Keys) -> None:
-    head = f"POST {ROOT} HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\nConnection: close\r\n\r\n"
+@pytest.mark.parametrize("key", [None, "AKIDUNKNOWN"])
+def test_a_strangers_body_is_not_even_read(files: Keys, key: str | None) -> None:
+    headers = {"Host": "127.0.0.1:8080"} if key is None else dict(signed(key=key).headers)
+    lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items() if name != "Content-Length")
+    head = f"POST {ROOT} HTTP/1.1\r\n{lines}Content-Length: 900000\r\nConnection: close\r\n\r\n"
     found = serving(lambda run: run.raw(head.encode()), guarded(files, MappingModel()))
     assert found.startswith(b"HTTP/1.1 403 ")
 
