@@ -91,6 +91,7 @@ class ShardFlow:
         same_lanes = memo.lane_count == lanes
         self._watermark = Watermark(checkpoint.position)
         self._settled_before = SettledSpans([(int(first), int(last)) for first, last in memo.beyond])
+        self._inherited = bool(memo.beyond)
         self._resumed = dict(memo.lanes) if same_lanes else {}
         self._buffers = [Buffer(batch) for _ in range(lanes)]
         self._work: list[Work | None] = [None] * lanes
@@ -284,7 +285,7 @@ class ShardFlow:
         """What the store should keep of this moment."""
         if self.done:
             return Checkpoint(SHARD_END)
-        beyond = self._watermark.beyond() if len(self._buffers) > 1 else ()
+        beyond = self._beyond()
         parts = {lane: memos for lane in self.lanes if (memos := self._part_memos(lane))}
         window = self._windows.memo() if self._windows is not None else None
         as_of = int(self._as_of // AS_OF_STEP_S) * AS_OF_STEP_S
@@ -293,6 +294,12 @@ class ShardFlow:
         if window is None and len(memo) > MEMO_BYTES_MAX:
             memo = msgspec.json.encode(Memo(as_of=as_of))
         return Checkpoint(self.position, memo)
+
+    def _beyond(self) -> tuple[Span, ...]:
+        """What is settled behind the safe position, in this run and, as far as it was not read again, in earlier ones."""
+        if len(self._buffers) == 1 and not self._inherited:
+            return ()
+        return (*self._watermark.beyond(), *self._settled_before.left(self._newest.sequence))
 
     def _settled_as_of(self, moment: Epoch) -> None:
         self._as_of = max(self._as_of, moment)

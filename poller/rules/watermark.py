@@ -109,6 +109,10 @@ class SettledSpans:
     def __bool__(self) -> bool:
         return bool(self._spans)
 
+    def left(self, read_to: int) -> tuple[Span, ...]:
+        """What of the spans was not read again yet: it lies behind the sequence number `read_to`."""
+        return tuple((max(first, read_to + 1), last) for first, last in self._spans if last > read_to)
+
     def covers(self, sequence_number: str) -> bool:
         """Whether the record is settled already. Sequence numbers must come in ascending order."""
         sequence = int(sequence_number)

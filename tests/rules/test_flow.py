@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,27 @@ def test_what_is_settled_beyond_the_position_is_not_delivered_again_after_a_rest
     intake = _accept(again, records)
     assert (intake.taken, intake.skipped) == (2, 2)
     assert _numbers(_begin(again, 0)) == [[1, 4]]
+
+
+@pytest.mark.parametrize("read_again", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_run_that_ends_before_it_read_all_again_passes_on_what_was_settled(
+    read_again: int, lanes: int
+) -> None:
+    """Otherwise the run after it takes settled records into a batch, and may give them up as failed."""
+    flow = _flow(lanes=2)
+    blocked, free = _keyed(0, 2), _keyed(1, 2)
+    records = [kinesis(1, key=blocked), kinesis(2, key=free), kinesis(3, key=free), kinesis(4, key=blocked)]
+    _accept(flow, records)
+    work = _begin(flow, 1)
+    assert work is not None
+    flow.replace(1, None)
+    flow.resolve(work.parts[0].entries)
+    short = _flow(flow.checkpoint(), lanes=lanes)
+    _accept(short, records[:read_again])
+    again = _flow(short.checkpoint(), lanes=lanes)
+    intake = _accept(again, records)
+    assert (intake.taken, intake.skipped) == (2, 2)
 
 
 def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
