@@ -16,6 +16,7 @@ IAM = ROOT / "deploy" / "iam"
 ACTIONS = {
     "DeleteMessageBatch": "DeleteMessage",
     "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "HeadBucket": "ListBucket",
     "Invoke": "InvokeFunction",
 }
 """Operations that IAM knows by another name."""
@@ -47,6 +48,8 @@ ROLES = (
     ),
     Role(("import-kcl",), "dynamodb", ("stores/kcl.py",)),
 )
+CHECK = "check-live"
+"""For the looks at what the daemon only writes to, and at other consumers."""
 NO_ADAPTERS = {"keys", "trust-irsa", "trust-pod-identity"}
 """Keys are used by the services themselves; the other two say who may take the role."""
 
@@ -111,7 +114,30 @@ def test_a_policy_names_its_resources(role: Role) -> None:
 
 def test_every_policy_is_tested() -> None:
     tested = {policy for role in ROLES for policy in role.policies}
-    assert {path.stem for path in IAM.glob("*.json")} == tested | NO_ADAPTERS
+    assert {path.stem for path in IAM.glob("*.json")} == tested | NO_ADAPTERS | {CHECK}
+
+
+def test_the_policy_of_the_check_grants_what_only_looks_call() -> None:
+    models = {service: operations(service).values() for service in ("lambda", "sqs", "sns", "s3")}
+    asked = {
+        operation
+        for family in ("sources", "destinations")
+        for node in ast.walk(ast.parse((ROOT / "adapters" / family / "probing.py").read_text()))
+        for operation in _asked(node)
+    }
+    owners = {each: next(name for name, known in models.items() if each in known) for each in asked}
+    actions = {f"{service}:{ACTIONS.get(each, each)}" for each, service in owners.items()}
+    assert {action for each in statements(CHECK) for action in listed(each["Action"])} == actions
+    page = (ROOT / "docs" / "iam.md").read_text()
+    line = next(line for line in page.splitlines() if f"deploy/iam/{CHECK}.json" in line)
+    assert actions
+    assert all(f"`{action}`" in line for action in actions)
+
+
+def _asked(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Call(func=ast.Name(id="asked"), args=[_, ast.Constant(value=str(operation)), *_]):
+            yield operation
 
 
 def test_every_adapter_that_calls_aws_has_a_policy() -> None:
@@ -134,5 +160,5 @@ def test_the_table_in_the_documents_is_that_of_the_policies() -> None:
 
 
 def test_aws_managed_batch_calls_have_no_action_of_their_own() -> None:
-    known = {**operations("sqs"), **operations("lambda")}
+    known = {**operations("sqs"), **operations("lambda"), **operations("s3")}
     assert set(ACTIONS) <= set(known.values())
