@@ -1,6 +1,7 @@
 """Owns what several commands need: the plug-ins' registry and environment, and how problems are told."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,7 +30,7 @@ class LoadablePlugins:
 def environment(settings: Settings) -> Environment:
     """What plug-ins may know of this daemon; its `shared` is the caller's to close."""
     return Environment(
-        clock=LoopClock(),
+        clock=LoopClock(steady=time.monotonic),
         region=settings.region,
         endpoint_url=settings.endpoint_url,
         endpoint_urls=settings.endpoint_urls,

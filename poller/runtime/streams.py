@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import batched
 
 from poller.errors import PortError
 from poller.plan import MappingPlan, SourceKind
@@ -21,6 +22,7 @@ from poller.telemetry import LeaseMoved, PortFailed
 
 LOOK_PART = 0.5
 """Of the heartbeat: between two looks at the leases while some change hands."""
+TAKES_AT_ONCE = 16
 ABLE_TRIES_MAX = 3
 """Failed looks in a row after which this worker gets no more leases of the mapping."""
 
@@ -110,25 +112,37 @@ class StreamMapping:
         seat.wish(look.decision.wish)
         self._stop_shards(sorted(look.stolen), Reason.LOST)
         self._stop_shards(sorted(look.decision.give), Reason.REQUESTED)
-        for lease in look.decision.take:
+        for some in batched(look.decision.take, TAKES_AT_ONCE, strict=False):
             if self._stop.requested:
                 return
-            await self._take(lease, leases, seat, scope)
+            async with asyncio.TaskGroup() as group:
+                taking = [
+                    group.create_task(self._take(lease, leases, seat, scope), name="take") for lease in some
+                ]
+            for trouble in filter(None, (task.result() for task in taking)):
+                raise trouble
 
     def _stop_shards(self, shards: Collection[ShardId], reason: Reason) -> None:
         for shard in shards:
             if shard in self._running:
                 self._running[shard].stop.request(reason)
 
-    async def _take(self, lease: Lease, leases: Leases, seat: Seat, scope: asyncio.TaskGroup) -> None:
-        held = await leases.take(lease)
+    async def _take(
+        self, lease: Lease, leases: Leases, seat: Seat, scope: asyncio.TaskGroup
+    ) -> PortError | None:
+        """Takes a lease and starts its shard; returns what went wrong at the store."""
+        try:
+            held = await leases.take(lease)
+        except PortError as error:
+            return error
         if held is None:
             self._settled = False
-            return
+            return None
         self._tell_moved(lease.shard, held=True)
         scope.create_task(self._run_shard(held, leases, seat), name=f"shard {lease.shard}")
         # The task takes its place among the running before the next look.
         await asyncio.sleep(0)
+        return None
 
     async def _run_shard(self, held: Held, leases: Leases, seat: Seat) -> None:
         lease = held.lease

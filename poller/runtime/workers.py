@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from poller.errors import PortError, ServiceUnavailable
+from poller.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.plan import Tuning
 from poller.ports import Clock, WorkerStore
 from poller.processes import Anonymous, Process
@@ -33,6 +33,10 @@ FORGOTTEN_LEASES = 30
 """After so many lease times the row of a dead worker is removed."""
 RETIRED_MAX = 10
 """Rows removed in one round."""
+NAME_CHECK_BEATS = 10
+"""Between two looks at whether another process beats under this worker's name."""
+DOUBLES_MAX = 2
+"""Looks in a row that find one; the first may have seen the last word of a predecessor."""
 RETIRE_S_MAX = 2.0
 """For the last call of a worker that leaves."""
 
@@ -149,6 +153,7 @@ class Heartbeat:
         self._alive: dict[WorkerId, Facts] = {}
         self._listed: Monotonic | None = None
         self._moved: Monotonic | None = None
+        self._doubles = 0
         self.held = 0
         self.wishing: dict[MappingId, tuple[Move, ...]] = {}
         self.trouble: PortError | None = None
@@ -273,6 +278,7 @@ class Heartbeat:
     async def _round(self) -> None:
         """One heartbeat and one look at the others'."""
         try:
+            await self._check_name()
             await self._beat()
             await self._look()
         except TimeoutError:
@@ -306,8 +312,9 @@ class Heartbeat:
     async def _look(self) -> None:
         asked = self._clock.monotonic()
         async with asyncio.timeout(self._tuning.lease_s / CALLS_PER_LEASE):
-            rows = [row for row in await self._store.workers() if row.worker != self._worker]
+            listed = await self._store.workers()
         answered = self._clock.monotonic()
+        rows = [row for row in listed if row.worker != self._worker]
         self._sightings = liveness.observed(self._sightings, rows, asked=asked, answered=answered)
         dead = liveness.dead(self._sightings, lease_s=self._tuning.lease_s)
         told = {row.worker: rules.read(row.facts) for row in rows}
@@ -315,6 +322,24 @@ class Heartbeat:
         alive = {worker: facts for worker, facts in told.items() if worker not in dead | ended}
         self._learn(alive, asked)
         await self._remove_rows(rows, ended)
+
+    async def _check_name(self) -> None:
+        """Raises InvalidConfiguration when another process beats under this worker's name: both would take each lease.
+
+        Whoever beat last since this worker's last beat stands in the row, so that it must be looked at before the next one.
+        """
+        mine = dict(self._process.facts())
+        if not mine or self._beaten is None or self._counter % NAME_CHECK_BEATS:
+            return
+        async with asyncio.timeout(self._tuning.lease_s / CALLS_PER_LEASE):
+            own = [row for row in await self._store.workers() if row.worker == self._worker]
+        theirs = [row for row in own if rules.read(row.facts).process not in ({}, mine)]
+        self._doubles = self._doubles + 1 if theirs else 0
+        if self._doubles >= DOUBLES_MAX:
+            problem = (
+                f"worker: {self._worker!r} is the name of another process, too; give each worker its own"
+            )
+            raise InvalidConfiguration([problem])
 
     def _learn(self, alive: dict[WorkerId, Facts], asked: Monotonic) -> None:
         before, self._alive = self._alive, alive

@@ -203,6 +203,28 @@ def test_a_worker_of_the_same_name_takes_its_leases_back_at_once() -> None:
     play(lambda: Scene(3), script)
 
 
+def test_two_processes_of_one_name_are_told_so() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        hearts = [
+            Heartbeat(
+                store,
+                WorkerId("ann"),
+                clock=virtual_clock(),
+                tuning=Tuning(),
+                observer=Seen(),
+                process=Mortal(name, set()),
+            )
+            for name in ("one", "two")
+        ]
+        async with hearts[0].beating(Stop()), hearts[1].beating(Stop()):
+            await asyncio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run_virtual(main())
+    assert "'ann' is the name of another process, too; give each worker its own" in repr(caught.value)
+
+
 def test_a_predecessor_on_the_same_machine_is_known_to_be_gone_at_once() -> None:
     async def script(place: Scene) -> None:
         place.start("ann")
