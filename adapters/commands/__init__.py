@@ -1,0 +1,1 @@
+"""Commands that need a library which speaks to the outside; each is found through the entry points `poller.commands`."""

@@ -1,0 +1,63 @@
+"""Owns how commands reach Lambda's API, a daemon's or AWS's own, and how they tell what went wrong."""
+
+from collections.abc import Callable
+from typing import Any
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from poller.commands.parts import FAILED, tell
+
+CALL_S_MAX = 30.0
+TRIES_MAX = 3
+ANY_REGION = "us-east-1"
+"""Signs requests to a daemon when nothing names a region; a daemon serves mappings of all regions."""
+
+
+class Failed(Exception):
+    """The command cannot do what it was asked to; the text says why and what to do."""
+
+
+def lambda_client(url: str | None, region: str | None) -> Any:
+    """A client of the API at `url` (None: AWS's own), with the usual credentials; raises Failed.
+
+    A daemon answers reads without a signature, so that no credentials are needed for those.
+    """
+    session = botocore.session.get_session()
+    options: dict[str, Any] = {
+        "connect_timeout": CALL_S_MAX,
+        "read_timeout": CALL_S_MAX,
+        "retries": {"mode": "standard", "total_max_attempts": TRIES_MAX},
+        "user_agent_extra": "esm-poller",
+    }
+    try:
+        place = region or session.get_config_variable("region")
+        if url is not None:
+            place = place or ANY_REGION
+            # A daemon is next door: a proxy for the internet does not know it.
+            options["proxies"] = {}
+            if session.get_credentials() is None:
+                options["signature_version"] = UNSIGNED
+        if not place:
+            raise Failed("no region; give --region or set AWS_REGION")
+        return session.create_client("lambda", region_name=place, endpoint_url=url, config=Config(**options))
+    except (BotoCoreError, ValueError) as error:
+        raise Failed(f"no client of {url or 'AWS'}: {error}") from error
+
+
+def ended(action: Callable[[], None], where: str) -> int:
+    """Carries a command out; returns the exit status. What goes wrong is told on stderr."""
+    try:
+        action()
+    except Failed as error:
+        tell([str(error)])
+    except ClientError as error:
+        found = error.response.get("Error", {})
+        tell([f"{where}: {found.get('Code', 'Unknown')}: {found.get('Message', '')}"])
+    except BotoCoreError as error:
+        tell([f"{where}: {error}; is the address right, and are there credentials?"])
+    else:
+        return 0
+    return FAILED

@@ -1,0 +1,154 @@
+"""Owns how the mappings of an AWS account become a configuration file of ours, and what of them cannot."""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from adapters.commands.endpoint import Failed
+from poller.arns import Arn, FunctionName
+from poller.complaints import Layer, complaints
+from poller.errors import InvalidConfiguration
+from poller.mapping import EventSourceMapping, as_shown, as_written, source_kind
+from poller.settings import MAPPINGS_MAX, FileMapping, load
+
+OFF = frozenset({"Disabled", "Disabling"})
+GOING = "Deleting"
+HEADER = """\
+# Written by `poller mappings export`. Functions run where they ran before, on AWS Lambda; give one an entry under
+# `functions` to run it elsewhere.
+# Not carried over: positions (a stream begins at StartingPosition: AT_TIMESTAMP with the moment at which the mapping was
+# disabled in AWS leaves no gap) and tags. Disable the mappings in AWS before you run this, or every record is worked twice.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The file's text, and one line for each thing that it does not have."""
+
+    text: str
+    left: Sequence[str]
+
+
+def read_all(client: Any, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """All mappings that a request names, every page of them; raises what the client raises, and Failed."""
+    found: list[dict[str, Any]] = []
+    for page in client.get_paginator("list_event_source_mappings").paginate(**asked):
+        found += page["EventSourceMappings"]
+        if len(found) > MAPPINGS_MAX:
+            raise Failed(f"more than {MAPPINGS_MAX} mappings; name functions with --function")
+    return found
+
+
+def exported(mappings: Sequence[Mapping[str, Any]], region: str) -> Exported:
+    """The configuration file of these mappings as Lambda's API shows them; checked by our own loader. Raises Failed."""
+    kept: list[dict[str, Any]] = []
+    left: list[str] = []
+    for mapping in {str(each["UUID"]): each for each in mappings}.values():
+        obstacle = _obstacle(mapping)
+        if obstacle:
+            left.append(f"{_name(mapping)}: {obstacle}")
+            continue
+        written = file_mapping(mapping)
+        problems = _problems(written)
+        left += [f"{_name(mapping)}: left out: {problem}" for problem in problems]
+        if not problems:
+            kept.append(written)
+    body = yaml.safe_dump(
+        {"region": region, "mappings": kept}, sort_keys=False, allow_unicode=True, width=110
+    )
+    comments = "".join(f"# Not carried over: {line}\n" for line in left)
+    found = Exported(HEADER + comments + body, left)
+    _checked(found.text)
+    return found
+
+
+def written(found: Exported, output: Path | None, *, force: bool) -> None:
+    """Writes the text to stdout or to a file, and what is left out to stderr; raises Failed."""
+    for line in found.left:
+        print(f"poller: not carried over: {line}", file=sys.stderr)
+    if output is None:
+        print(found.text, end="")
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(found.text)
+    except FileExistsError:
+        raise Failed(f"{output}: is there already; choose another name, or --force to replace it") from None
+    except OSError as error:
+        raise Failed(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def file_mapping(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as Lambda's API shows it, as our file has it: AWS's names, without what is a default anyway."""
+    names = EventSourceMapping.model_fields
+    given = {name: mapping[name] for name in names if mapping.get(name) is not None}
+    moment = given.get("StartingPositionTimestamp")
+    if isinstance(moment, datetime):
+        given["StartingPositionTimestamp"] = moment.timestamp()
+    given["FunctionName"] = _function(str(mapping["FunctionArn"]), str(mapping["EventSourceArn"]))
+    parsed = EventSourceMapping.model_validate(given)
+    bare = EventSourceMapping(
+        FunctionName=parsed.FunctionName,
+        EventSourceArn=parsed.EventSourceArn,
+        StartingPosition=parsed.StartingPosition,
+    )
+    named = {"FunctionName", "EventSourceArn", "StartingPosition"}
+    defaults = {name: value for name, value in as_shown(bare).items() if name not in named}
+    own = {name: value for name, value in as_written(parsed).items() if defaults.get(name) != value}
+    off = {"Enabled": False} if mapping.get("State") in OFF else {}
+    return {"UUID": mapping["UUID"], **own, **off}
+
+
+def _obstacle(mapping: Mapping[str, Any]) -> str:
+    """Why a mapping cannot be carried over; empty if it can."""
+    arn = mapping.get("EventSourceArn") or ""
+    if mapping.get("State") == GOING:
+        return "is being deleted"
+    if not arn:
+        return "a self-managed Kafka cluster; only Kinesis, DynamoDB Streams and SQS are read"
+    try:
+        source_kind(arn)
+    except ValueError:
+        return f"source {arn}; only Kinesis, DynamoDB Streams and SQS are read"
+    if mapping.get("FilterCriteriaError"):
+        return "its filters are encrypted and cannot be read with these credentials"
+    return ""
+
+
+def _name(mapping: Mapping[str, Any]) -> str:
+    function = str(mapping.get("FunctionArn", "")).partition(":function:")[2]
+    return f"mapping {mapping['UUID']} of function {function}"
+
+
+def _function(arn: str, source_arn: str) -> str:
+    """The short name where region and account are the source's, as an ARN that is built says the same."""
+    name, source = FunctionName.parse(arn), Arn.parse(source_arn)
+    short = f"{name.name}:{name.qualifier}" if name.qualifier else name.name
+    return short if FunctionName.parse(short).arn(source) == arn else arn
+
+
+def _problems(mapping: Mapping[str, Any]) -> list[str]:
+    try:
+        FileMapping.model_validate(dict(mapping))
+    except ValidationError as error:
+        return complaints(error, model=FileMapping, layers=[Layer("mapping", dict(mapping))])
+    return []
+
+
+def _checked(text: str) -> None:
+    """What a daemon would refuse must not be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "poller.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            load(path)
+        except InvalidConfiguration as error:
+            lines = [problem.removeprefix(f"{path}: ") for problem in error.problems]
+            raise Failed("; ".join(lines)) from error

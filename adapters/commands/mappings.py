@@ -1,0 +1,308 @@
+"""Owns `poller mappings`: lists, shows and changes event source mappings through Lambda's API, a daemon's or AWS's own."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from adapters.commands.endpoint import Failed, ended, lambda_client
+from adapters.commands.export import exported, read_all, written
+from poller.errors import InvalidConfiguration
+from poller.files import read_document
+
+DAEMON = "http://127.0.0.1:8080"
+INTERNAL = frozenset({"ResponseMetadata"})
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
+)
+
+Endpoint = Annotated[str, typer.Option("--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")]
+Aws = Annotated[bool, typer.Option("--aws", help="AWS itself instead of a daemon.")]
+Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Uuid = Annotated[str, typer.Argument(metavar="UUID", help="The mapping.")]
+Members = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME=VALUE", help="Members in AWS's names; values are JSON or plain text."),
+]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", help="A file (YAML or JSON) with members; NAME=VALUE goes before it."),
+]
+
+
+@app.command("list")
+def list_mappings(
+    *,
+    function: Annotated[str | None, typer.Option("--function", help="Only those of this function.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only those of this source's ARN.")] = None,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Lists mappings with their state and what the last processing came to.
+
+    Example: poller mappings list --function orders
+    """
+
+    def act(client: Any) -> None:
+        asked = {"FunctionName": function, "EventSourceArn": source}
+        found = read_all(client, {name: value for name, value in asked.items() if value is not None})
+        if as_json:
+            _print_json(found)
+        else:
+            Console().print(_table(found))
+
+    _run(act, endpoint_url, aws=aws, region=region)
+
+
+@app.command()
+def get(
+    uuid: Uuid,
+    *,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Shows one mapping with all its members.
+
+    Example: poller mappings get 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11 --json
+    """
+    _run(
+        lambda client: _show(client.get_event_source_mapping(UUID=uuid), as_json=as_json),
+        endpoint_url,
+        aws=aws,
+        region=region,
+    )
+
+
+@app.command()
+def create(
+    members: Members = None,
+    *,
+    input_file: Input = None,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Creates a mapping.
+
+    Example: poller mappings create FunctionName=orders StartingPosition=TRIM_HORIZON BatchSize=50
+    EventSourceArn=arn:aws:kinesis:eu-west-1:111122223333:stream/orders
+    """
+
+    def act(client: Any) -> None:
+        _show(client.create_event_source_mapping(**_request(members, input_file)), as_json=as_json)
+
+    _run(act, endpoint_url, aws=aws, region=region)
+
+
+@app.command()
+def update(
+    uuid: Uuid,
+    members: Members = None,
+    *,
+    input_file: Input = None,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Changes a mapping; what is not named stays as it is.
+
+    Example: poller mappings update 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11 MaximumRetryAttempts=2
+    """
+
+    def act(client: Any) -> None:
+        request = _request(members, input_file)
+        if not request:
+            raise Failed("nothing to change; write members as MaximumRetryAttempts=2, or give --input")
+        _show(client.update_event_source_mapping(UUID=uuid, **request), as_json=as_json)
+
+    _run(act, endpoint_url, aws=aws, region=region)
+
+
+@app.command()
+def delete(
+    uuid: Uuid,
+    *,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Deletes a mapping and forgets its positions, once its running invocations have finished.
+
+    Example: poller mappings delete 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
+    """
+    _run(
+        lambda client: _show(client.delete_event_source_mapping(UUID=uuid), as_json=as_json),
+        endpoint_url,
+        aws=aws,
+        region=region,
+    )
+
+
+@app.command()
+def enable(
+    uuid: Uuid,
+    *,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Lets a disabled mapping go on where it stopped.
+
+    Example: poller mappings enable 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
+    """
+    _switch(uuid, endpoint_url, enabled=True, aws=aws, region=region, as_json=as_json)
+
+
+@app.command()
+def disable(
+    uuid: Uuid,
+    *,
+    endpoint_url: Endpoint = DAEMON,
+    aws: Aws = False,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Stops a mapping: running invocations finish, its position is kept.
+
+    Example: poller mappings disable 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
+    """
+    _switch(uuid, endpoint_url, enabled=False, aws=aws, region=region, as_json=as_json)
+
+
+@app.command()
+def export(
+    *,
+    from_aws: Annotated[
+        bool, typer.Option("--from-aws", help="Of an AWS account, by the usual credentials.")
+    ] = False,
+    function: Annotated[
+        list[str] | None, typer.Option("--function", help="Only those of this function; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="A file instead of stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    endpoint_url: Annotated[
+        str | None,
+        typer.Option("--endpoint-url", help="Another endpoint than AWS's own, such as a daemon's."),
+    ] = None,
+    region: Region = None,
+) -> None:
+    """Writes a configuration file from the mappings that an AWS account has, and names what it cannot carry over.
+
+    Example: poller mappings export --from-aws --region eu-west-1 --output poller.yaml
+    """
+
+    def act() -> None:
+        if not from_aws and endpoint_url is None:
+            raise Failed("of what? give --from-aws, or --endpoint-url with a daemon's address")
+        client = lambda_client(endpoint_url, region)
+        asked: list[dict[str, str]] = [{"FunctionName": name} for name in function or ()] or [{}]
+        found = [mapping for each in asked for mapping in read_all(client, each)]
+        written(exported(found, client.meta.region_name), output, force=force)
+
+    raise typer.Exit(ended(act, endpoint_url or "AWS"))
+
+
+def _switch(
+    uuid: str, endpoint_url: str, *, enabled: bool, aws: bool, region: str | None, as_json: bool
+) -> None:
+    _run(
+        lambda client: _show(client.update_event_source_mapping(UUID=uuid, Enabled=enabled), as_json=as_json),
+        endpoint_url,
+        aws=aws,
+        region=region,
+    )
+
+
+def _run(act: Callable[[Any], None], endpoint_url: str, *, aws: bool, region: str | None) -> None:
+    url = None if aws else endpoint_url
+    raise typer.Exit(ended(lambda: act(lambda_client(url, region)), url or "AWS"))
+
+
+def _request(members: Sequence[str] | None, input_file: Path | None) -> dict[str, Any]:
+    """The members of a request: those of the file, and over them those of the command line. Raises Failed."""
+    request: dict[str, Any] = {}
+    if input_file is not None:
+        try:
+            request = read_document(input_file)
+        except InvalidConfiguration as error:
+            raise Failed("; ".join(error.problems)) from error
+    for member in members or ():
+        name, equals, value = member.partition("=")
+        if not equals or not name:
+            raise Failed(f"{member!r} is no member; write NAME=VALUE, as BatchSize=10")
+        request[name] = _value(value)
+    return request
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON, so that numbers, true and objects need no quotes; else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _show(mapping: Mapping[str, Any], *, as_json: bool) -> None:
+    shown = {name: value for name, value in mapping.items() if name not in INTERNAL}
+    if as_json:
+        _print_json(shown)
+        return
+    table = Table(show_header=False)
+    table.add_column("member")
+    table.add_column("value", overflow="fold")
+    for name, value in shown.items():
+        table.add_row(name, Text(_cell(value)))
+    Console().print(table)
+
+
+def _table(mappings: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    for column in ("UUID", "function", "source", "state", "last result", "modified"):
+        table.add_column(column, overflow="fold")
+    for mapping in mappings:
+        table.add_row(*(Text(cell) for cell in _row(mapping)))
+    return table
+
+
+def _row(mapping: Mapping[str, Any]) -> Iterator[str]:
+    yield str(mapping.get("UUID", ""))
+    yield str(mapping.get("FunctionArn", "")).partition(":function:")[2]
+    yield str(mapping.get("EventSourceArn") or "")
+    yield str(mapping.get("State", ""))
+    yield str(mapping.get("LastProcessingResult") or "")
+    yield _cell(mapping.get("LastModified"))
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return value.isoformat(timespec="seconds")
+        case str():
+            return value
+        case _:
+            return json.dumps(value, default=str)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=_cell))
