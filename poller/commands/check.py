@@ -32,8 +32,9 @@ def check(settings: Settings, registry: Registry, *, place: str, live: bool, as_
     if as_json:
         print(json.dumps(_document(plan, problems, warnings, found if live else None), indent=2))
     else:
-        tell([*problems, *(f"warning: {each}" for each in warnings)])
         _print_tables(plan, found, sound=not problems)
+        # Last, so that a terminal shows them below the tables.
+        tell([*(f"warning: {each}" for each in warnings), *problems])
     return FAILED if problems else 0
 
 

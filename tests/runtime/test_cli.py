@@ -376,12 +376,12 @@ def test_a_live_check_reports_every_trouble(capsys: pytest.CaptureFixture[str]) 
     settings = full(mapped(), mapped(QUEUE), handler="a:b", timeout_s=3)
     assert check(settings, registry, place="f", live=True, as_json=False) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "poller: f: functions.orders.handler: 'a:b': no module 'a'",
-        "poller: f: mappings[0]: kinesis ListShards: denied; grant it",
         "poller: warning: f: mappings[1]: VisibilityTimeout: 2 s is shorter than the function's limit of 3 s;"
         " set it to 3 s or more (AWS refuses such a mapping, six times the limit is its advice)",
         "poller: warning: f: mappings[1]: RedrivePolicy: none, so a message that always fails comes again until it"
         " expires; give the queue a dead-letter queue",
+        "poller: f: functions.orders.handler: 'a:b': no module 'a'",
+        "poller: f: mappings[0]: kinesis ListShards: denied; grant it",
     ]
 
 
