@@ -6,7 +6,7 @@ from tests.simulation.kept_seeds import KEPT_SEEDS
 from tests.simulation.sweep import CHUNK, SOMETIMES, Swept, sweep
 from tests.simulation.world import run_seed
 
-SEEDS = 1000
+SEEDS = 2000
 CHUNKS = [range(start, start + CHUNK) for start in range(0, SEEDS, CHUNK)]
 FIRST_SWEEP = 300
 """Seeds of which each mark must be seen; a part of all, so that one process can count them."""
