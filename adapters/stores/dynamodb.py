@@ -1,15 +1,13 @@
 """Owns the store in one DynamoDB table, for workers on many machines.
 
-Every write is one conditional call on one item. An answer that was lost leaves a write undecided, so each call may be
-sent again, and a late copy of an earlier one changes nothing.
+Every write is one conditional call on one item, but that of a memo which its row has no room for. An answer that was
+lost leaves a write undecided, so each call may be sent again, and a late copy of an earlier one changes nothing.
 """
 
-import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import batched
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,8 +15,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from adapters import aws
 from adapters.stores import fencing, urls
+from adapters.stores.dynamodb_calls import Refused, Table, each
+from adapters.stores.dynamodb_memo import (
+    POINTER,
+    Generation,
+    Packed,
+    Parts,
+    incomplete,
+    light,
+    pack,
+    unpack,
+    unpacked,
+)
 from adapters.stores.dynamodb_table import (
     MAPPINGS,
+    ROOM_BYTES,
     WORKERS,
     Item,
     key,
@@ -33,43 +44,43 @@ from adapters.stores.dynamodb_table import (
     worker_of,
 )
 from adapters.stores.probing import TableProbe
-from poller.errors import PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
+from poller.errors import ResourceMissing
 from poller.plugins import Environment, Plugin
-from poller.records import Checkpoint, Lease, MappingId, MappingRow, ShardId, WorkerId, WorkerRow
+from poller.records import Checkpoint, Lease, MappingId, MappingRow, Position, ShardId, WorkerId, WorkerRow
 
-CALLS_MAX = 16
-"""Calls at once while a mapping's leases are seeded or removed."""
-PAGES_MAX = 10_000
-"""Pages of one listing; a page has up to 1 MB."""
 CONNECTIONS_MAX = 50
+LOOKS_MAX = 5
+"""Looks at a row whose parts are gone before they are read: each means that its memo was saved twice meanwhile."""
 _HELD = "#owner = :owner AND #epoch = :epoch"
-
-
-class _Refused(PortError):
-    """The condition of a write did not hold."""
-
-
-_SPECIAL = {"ConditionalCheckFailedException": _Refused, "TransactionConflictException": ServiceThrottled}
+_FORWARD = f"{_HELD} AND #position_key <= :position_key AND (attribute_not_exists(#turn) OR #turn < :turn)"
+_WHOLE = "attribute_not_exists(#parted)"
 
 
 class DynamoStore:
     """A Store and WorkerStore over a DynamoDB client and the name of a table.
 
     `turn` gives ever larger numbers within the process. It orders the saves of one owner at one epoch, so that a save
-    which the network held back cannot replace the memo of a later one.
+    which the network held back cannot replace the memo of a later one. `room` is how many bytes of a memo one item takes.
     """
 
     def __init__(
-        self, client: Any, table: str, *, call_timeout_s: float, turn: Callable[[], int] = time.monotonic_ns
+        self,
+        client: Any,
+        table: str,
+        *,
+        call_timeout_s: float,
+        turn: Callable[[], int] = time.monotonic_ns,
+        room: int = ROOM_BYTES,
     ) -> None:
-        self._client = client
         self.table = table
-        self._call_timeout_s = call_timeout_s
+        self._table = Table(client, table, call_timeout_s=call_timeout_s)
+        self._parts = Parts(self._table, room)
+        self._room = room
         self._turn = turn
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Keeps `row` unless the mapping is known; returns the row that is kept."""
-        kept = await self._update(
+        kept = await self._table.update(
             key(MAPPINGS, row.mapping),
             change="SET "
             + ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in mapping_values(row)),
@@ -82,37 +93,39 @@ class DynamoStore:
         """Replaces the row; raises ResourceMissing when there is none."""
         item = {**key(MAPPINGS, row.mapping), **mapping_values(row)}
         try:
-            await self._call("put_item", Item=item, ConditionExpression="attribute_exists(pk)")
-        except _Refused as refused:
+            await self._table.call("put_item", Item=item, ConditionExpression="attribute_exists(pk)")
+        except Refused as refused:
             raise ResourceMissing(f"mapping {row.mapping} is not in the store") from refused
 
     async def mappings(self) -> Sequence[MappingRow]:
         """All rows, by id."""
-        return [mapping_of(item) for item in await self._query(MAPPINGS)]
+        return [mapping_of(item) for item in await self._table.query(MAPPINGS)]
 
     async def forget(self, mapping: MappingId) -> None:
         """Removes the mapping and all its leases and checkpoints; no error when there is none.
 
         The mapping's own row goes last: what an error leaves is still listed and can be forgotten again.
         """
-        keys = [
-            key(leases_of(mapping), item["sk"]["S"]) for item in await self._query(leases_of(mapping), "sk")
-        ]
-        await self._each(self._call("delete_item", Key=each) for each in keys)
-        await self._call("delete_item", Key=key(MAPPINGS, mapping))
+        rows = await self._table.query(leases_of(mapping), "pk", "sk")
+        await each(self._table.call("delete_item", Key=row) for row in rows)
+        await self._parts.clear(mapping)
+        await self._table.call("delete_item", Key=key(MAPPINGS, mapping))
 
     async def leases(self, mapping: MappingId) -> Sequence[Lease]:
         """All leases of one mapping with their checkpoints, by shard id."""
-        return [lease_of(item) for item in await self._query(leases_of(mapping))]
+        rows = await self._table.query(leases_of(mapping))
+        heavy = await each(self._lease(mapping, row) for row in rows if not light(row))
+        leases = [lease_of(row, unpacked(row)) for row in rows if light(row)] + [*filter(None, heavy)]
+        return sorted(leases, key=lambda lease: lease.shard)
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet; leaves existing ones as they are."""
-        await self._each(self._add(lease_item(mapping, lease)) for lease in leases)
+        await each(self._add(mapping, lease) for lease in leases)
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
         try:
-            stored = await self._update(
+            stored = await self._table.update(
                 key(leases_of(mapping), lease.shard),
                 change="SET #owner = :owner, #epoch = :next REMOVE #turn",
                 condition="#epoch = :epoch",
@@ -120,147 +133,199 @@ class DynamoStore:
                 names=("owner", "epoch", "turn"),
                 returned="ALL_NEW",
             )
-        except _Refused:
-            return fencing.taken_before(await self._stored(mapping, lease.shard), lease, owner=owner)
-        return lease_of(stored)
+        except Refused:
+            found = await self._row(mapping, lease.shard)
+            fencing.taken_before(_bare(found), lease, owner=owner)
+            assert found is not None, "a take without a row"
+            stored = found
+        taken = await self._lease(mapping, stored)
+        return fencing.taken_before(taken, lease, owner=owner)
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Clears the owner and keeps the checkpoint; raises LeaseLost."""
         try:
-            await self._update(
+            await self._table.update(
                 key(leases_of(mapping), lease.shard),
                 change="REMOVE #owner",
                 condition=_HELD,
                 values=_fence(lease.owner, lease.epoch),
                 names=("owner", "epoch"),
             )
-        except _Refused:
-            fencing.released_before(await self._stored(mapping, lease.shard), lease)
+        except Refused:
+            fencing.released_before(_bare(await self._row(mapping, lease.shard)), lease)
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position.
 
-        Raises ServiceUnavailable for a memo that does not fit into an item of 400 KB.
+        Raises ServiceUnavailable for a memo that is too long.
         """
-        new = {**place(checkpoint, lease.shard), "turn": {"N": str(self._turn())}}
-        free = "(attribute_not_exists(#turn) OR #turn < :turn)"
+        packed = await pack(checkpoint.memo, lease.shard)
         try:
-            await self._update(
+            if len(packed.content) > self._room:
+                await self._save_parts(mapping, lease, checkpoint, packed=packed)
+            elif not await self._save_whole(mapping, lease, checkpoint, packed=packed):
+                await self._save_last(mapping, lease, checkpoint, packed=packed)
+        except Refused:
+            _superseded(_bare(await self._row(mapping, lease.shard)), lease, checkpoint)
+
+    async def _save_whole(
+        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
+    ) -> bool:
+        """Writes row and memo in one call; False if the shard may have parts of memos, which then have to go."""
+        new = {**place(checkpoint.position), **packed.inline()}
+        try:
+            await self._move(mapping, lease, new, to=checkpoint.position, turn=self._turn(), whole=True)
+        except Refused:
+            row = await self._row(mapping, lease.shard)
+            if row is not None and "parted" in row:
+                return False
+            raise
+        return True
+
+    async def _save_last(
+        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
+    ) -> None:
+        """Writes row and memo, and removes the parts of earlier memos and then the mark that there may be some."""
+        turn = self._turn()
+        new = {**place(checkpoint.position), **packed.inline()}
+        await self._move(mapping, lease, new, to=checkpoint.position, turn=turn, without=POINTER)
+        await self._parts.sweep(mapping, lease.shard, below=Generation(lease.epoch, turn))
+        try:
+            await self._table.update(
                 key(leases_of(mapping), lease.shard),
-                change="SET " + ", ".join(f"#{name} = :{name}" for name in new),
-                condition=f"{_HELD} AND #position_key <= :position_key AND {free}",
-                values={**new, **_fence(lease.owner, lease.epoch)},
+                change="REMOVE #parted",
+                condition=f"{_HELD} AND #turn = :turn",
+                values={**_fence(lease.owner, lease.epoch), "turn": {"N": str(turn)}},
+                names=("owner", "epoch", "turn", "parted"),
             )
-        except _Refused:
-            _superseded(await self._stored(mapping, lease.shard), lease, checkpoint)
+        except Refused:
+            return  # What was to be saved is saved; whoever saves since then finds the mark.
+
+    async def _save_parts(
+        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
+    ) -> None:
+        """Marks the row, removes what was left over, writes the parts, and then the row that names them.
+
+        The mark's turn shuts out earlier saves that are still under way: what the row names now stays until this save
+        is done, and everything older can go. It stays until the next save, too, for those who read it just now.
+        """
+        mark, to, turn = {"parted": {"BOOL": True}}, checkpoint.position, self._turn()
+        row = await self._move(mapping, lease, mark, to=to, turn=turn, returned="ALL_NEW")
+        left_over = Generation(lease.epoch, turn)
+        await self._parts.sweep(mapping, lease.shard, below=left_over, keep=Generation.of(row))
+        generation = Generation(lease.epoch, self._turn())
+        count = await self._parts.write(mapping, lease.shard, generation, packed.content)
+        new = {**place(to), **packed.pointer(generation, count)}
+        try:
+            await self._move(mapping, lease, new, to=to, turn=generation.turn, without=("memo",))
+        except Refused:
+            row = await self._row(mapping, lease.shard) or {}
+            if Generation.of(row) != generation:
+                await self._parts.discard(mapping, lease.shard, generation)
+            raise
+
+    async def _move(
+        self,
+        mapping: MappingId,
+        lease: Lease,
+        new: Item,
+        *,
+        to: Position,
+        turn: int,
+        without: Sequence[str] = (),
+        whole: bool = False,
+        returned: str = "NONE",
+    ) -> Item:
+        """Sets the attributes `new` and the turn of a row that `lease` holds and that is not ahead of `to` or `turn`.
+
+        With `whole` only if the shard has no parts of memos.
+        """
+        new = {**new, "turn": {"N": str(turn)}}
+        used = {**new, "position_key": {"S": to.sort_key()}, **_fence(lease.owner, lease.epoch)}
+        removed = " REMOVE " + ", ".join(f"#{name}" for name in without) if without else ""
+        return await self._table.update(
+            key(leases_of(mapping), lease.shard),
+            change="SET " + ", ".join(f"#{name} = :{name}" for name in new) + removed,
+            condition=f"{_FORWARD} AND {_WHOLE}" if whole else _FORWARD,
+            values=used,
+            names={*used, *without, *(("parted",) if whole else ())},
+            returned=returned,
+        )
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        parts = await self._parts.keys(mapping, lease.shard)
         try:
-            await self._call(
+            await self._table.call(
                 "delete_item",
                 Key=key(leases_of(mapping), lease.shard),
                 ConditionExpression="#epoch = :epoch",
                 ExpressionAttributeNames={"#epoch": "epoch"},
                 ExpressionAttributeValues={":epoch": {"N": str(lease.epoch)}},
             )
-        except _Refused as refused:
-            stored = await self._stored(mapping, lease.shard)
+        except Refused as refused:
+            stored = _bare(await self._row(mapping, lease.shard))
             if stored is not None:
                 raise fencing.lost(stored, lease) from refused
+        # Those that were there before the row went: a row that is made anew never names them.
+        await self._parts.remove(parts)
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row over the one before."""
-        await self._call("put_item", Item=worker_item(WorkerRow(worker, counter, facts)))
+        await self._table.call("put_item", Item=worker_item(WorkerRow(worker, counter, facts)))
 
     async def workers(self) -> Sequence[WorkerRow]:
         """All workers' rows, by id."""
-        return [worker_of(item) for item in await self._query(WORKERS)]
+        return [worker_of(item) for item in await self._table.query(WORKERS)]
 
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row; no error when there is none."""
-        await self._call("delete_item", Key=key(WORKERS, worker))
+        await self._table.call("delete_item", Key=key(WORKERS, worker))
 
-    async def _add(self, item: Item) -> None:
-        try:
-            await self._call("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)")
-        except _Refused:
+    async def _add(self, mapping: MappingId, lease: Lease) -> None:
+        packed = await pack(lease.checkpoint.memo, lease.shard)
+        if len(packed.content) <= self._room:
+            await self._put_new(lease_item(mapping, lease, packed.inline()))
             return
+        generation = Generation(lease.epoch, self._turn())
+        count = await self._parts.write(mapping, lease.shard, generation, packed.content)
+        memo = {**packed.pointer(generation, count), "parted": {"BOOL": True}}
+        if not await self._put_new(lease_item(mapping, lease, memo)):
+            await self._parts.discard(mapping, lease.shard, generation)
 
-    async def _stored(self, mapping: MappingId, shard: ShardId) -> Lease | None:
-        answer = await self._call("get_item", Key=key(leases_of(mapping), shard), ConsistentRead=True)
-        return lease_of(answer["Item"]) if "Item" in answer else None
+    async def _put_new(self, item: Item) -> bool:
+        try:
+            await self._table.call("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)")
+        except Refused:
+            return False
+        return True
 
-    async def _update(
-        self,
-        row: Item,
-        *,
-        change: str,
-        values: Item,
-        condition: str | None = None,
-        names: Iterable[str] = (),
-        returned: str = "NONE",
-    ) -> Item:
-        """Changes one item; `names` stand as #name, by default those of all values."""
-        answer = await self._call(
-            "update_item",
-            Key=row,
-            UpdateExpression=change,
-            ExpressionAttributeNames={f"#{name}": name for name in names or values},
-            ExpressionAttributeValues={f":{name}": value for name, value in values.items()},
-            ReturnValues=returned,
-            **({"ConditionExpression": condition} if condition else {}),
-        )
-        changed: Item = answer.get("Attributes", {})
-        return changed
+    async def _row(self, mapping: MappingId, shard: ShardId) -> Item | None:
+        return await self._table.get(key(leases_of(mapping), shard))
 
-    async def _query(self, partition: str, *names: str) -> list[Item]:
-        """All items of one partition as they are now, or only the named attributes of them."""
-        wanted = {"ProjectionExpression": ", ".join(names)} if names else {}
-        start: Item = {}
-        found: list[Item] = []
-        for _ in range(PAGES_MAX):
-            page = await self._call(
-                "query",
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": {"S": partition}},
-                ConsistentRead=True,
-                **wanted,
-                **start,
-            )
-            found += page["Items"]
-            if not page.get("LastEvaluatedKey"):
-                return found
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        raise ServiceUnavailable(
-            f"{partition} has more than {PAGES_MAX} pages in DynamoDB table {self.table}"
-        )
-
-    async def _call(self, operation: str, **arguments: Any) -> Any:
-        with aws.mapped(f"dynamodb {operation}", _SPECIAL):
-            async with asyncio.timeout(self._call_timeout_s):
-                return await getattr(self._client, operation)(TableName=self.table, **arguments)
-
-    async def _each(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> None:
-        """Awaits all calls, some at a time; the first trouble is raised when its neighbours are done."""
-        for some in batched(calls, CALLS_MAX, strict=False):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_trouble(call), name="store call") for call in some]
-            for trouble in filter(None, (task.result() for task in tasks)):
-                raise trouble
-
-
-async def _trouble(call: Coroutine[Any, Any, Any]) -> PortError | None:
-    try:
-        await call
-    except PortError as trouble:
-        return trouble
-    return None
+    async def _lease(self, mapping: MappingId, row: Item) -> Lease | None:
+        """The lease with its memo put together; that of a later row if it moved on meanwhile, None if it is gone."""
+        for _ in range(LOOKS_MAX):
+            if Generation.of(row) is None:
+                return lease_of(row, await unpack(row))
+            content = await self._parts.read(mapping, row)
+            if content is not None:
+                return lease_of(row, await unpack(row, content))
+            later = await self._row(mapping, ShardId(row["sk"]["S"]))
+            if later is None:
+                return None
+            row = later
+        raise incomplete(row)
 
 
 def _fence(owner: WorkerId | None, epoch: int) -> Item:
     """Values for the fence; the empty text is nobody's name, so that a lease without owner passes no condition."""
     return {"owner": {"S": owner or ""}, "epoch": {"N": str(epoch)}}
+
+
+def _bare(row: Item | None) -> Lease | None:
+    """The lease without its memo, to see who has it and where it stands."""
+    return None if row is None else lease_of(row)
 
 
 def _superseded(stored: Lease | None, lease: Lease, checkpoint: Checkpoint) -> None:

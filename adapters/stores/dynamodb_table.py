@@ -1,7 +1,7 @@
 """Owns the DynamoDB table: its keys, how rows are items, and how it is made and checked at opening.
 
 One table holds everything. `pk` is `mappings`, `workers` or `leases#MAPPING`; `sk` is the id of the mapping, worker or
-shard. So each listing is one Query, and no Scan or index is needed.
+shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ ITEM_BYTES_MAX = 400 * 1024
 """DynamoDB's own limit for names and values of one item."""
 OVERHEAD_BYTES = 4 * 1024
 """Reserved for everything in an item but its memo, document or facts."""
+ROOM_BYTES = ITEM_BYTES_MAX - OVERHEAD_BYTES
+"""What an item has room for beside that."""
 TABLE_WAITS_S = (0.05, 0.1, 0.2, 0.5, *[1.0] * 60)
 """Between looks at a table that is being made; AWS takes 5 to 20 seconds."""
 KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
@@ -55,9 +57,10 @@ def key(partition: str, name: str) -> Item:
 
 def check_room(content: bytes, what: str) -> None:
     """Raises ServiceUnavailable for content that no item has room for: a later and smaller one may fit."""
-    most = ITEM_BYTES_MAX - OVERHEAD_BYTES
-    if len(content) > most:
-        raise ServiceUnavailable(f"{what} has {len(content)} bytes; a DynamoDB item has room for {most}")
+    if len(content) > ROOM_BYTES:
+        raise ServiceUnavailable(
+            f"{what} has {len(content)} bytes; a DynamoDB item has room for {ROOM_BYTES}"
+        )
 
 
 def _json(content: Mapping[str, Any], what: str) -> Item:
@@ -66,35 +69,31 @@ def _json(content: Mapping[str, Any], what: str) -> Item:
     return {"S": text}
 
 
-def place(checkpoint: Checkpoint, shard: ShardId) -> Item:
-    """The attributes that hold a checkpoint."""
-    check_room(checkpoint.memo, f"the memo of shard {shard}")
-    return {
-        "position": {"S": checkpoint.position.encode()},
-        "position_key": {"S": checkpoint.position.sort_key()},
-        "memo": {"B": checkpoint.memo},
-    }
+def place(position: Position) -> Item:
+    """The attributes that hold a position."""
+    return {"position": {"S": position.encode()}, "position_key": {"S": position.sort_key()}}
 
 
-def lease_item(mapping: MappingId, lease: Lease) -> Item:
-    """A whole lease row; `owner` is absent when nobody has the lease."""
+def lease_item(mapping: MappingId, lease: Lease, memo: Item) -> Item:
+    """A whole lease row with the attributes of its memo; `owner` is absent when nobody has the lease."""
     owner = {"owner": {"S": lease.owner}} if lease.owner else {}
     return {
         **key(leases_of(mapping), lease.shard),
         "parents": {"L": [{"S": parent} for parent in lease.parents]},
         "epoch": {"N": str(lease.epoch)},
         **owner,
-        **place(lease.checkpoint, lease.shard),
+        **place(lease.checkpoint.position),
+        **memo,
     }
 
 
-def lease_of(item: Item) -> Lease:
-    """Inverse of `lease_item`."""
+def lease_of(item: Item, memo: bytes = b"") -> Lease:
+    """Inverse of `lease_item`; the memo is the caller's, who may have no use for it."""
     owner = item.get("owner")
     return Lease(
         shard=ShardId(item["sk"]["S"]),
         parents=tuple(ShardId(parent["S"]) for parent in item["parents"]["L"]),
-        checkpoint=Checkpoint(Position.decode(item["position"]["S"]), bytes(item["memo"]["B"])),
+        checkpoint=Checkpoint(Position.decode(item["position"]["S"]), memo),
         owner=WorkerId(owner["S"]) if owner else None,
         epoch=int(item["epoch"]["N"]),
     )

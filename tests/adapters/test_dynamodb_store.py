@@ -3,18 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from adapters import aws
-from adapters.stores.dynamodb import CALLS_MAX, DynamoSettings, DynamoStore, plugin
-from adapters.stores.dynamodb_table import ready
-from poller.clock import LoopClock
+from adapters.stores.dynamodb import DynamoSettings, DynamoStore, plugin
+from adapters.stores.dynamodb_calls import CALLS_MAX
+from adapters.stores.dynamodb_table import ROOM_BYTES, ready
 from poller.errors import (
     AccessDenied,
     InvalidConfiguration,
@@ -23,9 +21,9 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.plugins import Environment
 from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, ShardId
 from tests import emulators
+from tests.adapters.dynamo import TABLES, environment, lost_answer, meddled, refusal
 from tests.conftest import REGION
 from tests.contracts.store import (
     ANN,
@@ -38,14 +36,13 @@ from tests.contracts.store import (
     Opening,
     Scenario,
     lease,
+    noise,
     only,
     seeded,
     taken,
 )
 from tests.contracts.store_history import StoreMachine
 from tests.emulators import Emulator
-
-TABLES = count()
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +57,6 @@ def endpoint(request: pytest.FixtureRequest, account: str) -> str:
     """The URL of each emulator in turn."""
     emulator: Emulator = request.getfixturevalue(request.param)
     return emulator.url
-
-
-def environment(url: str) -> Environment:
-    """What a plug-in gets from a daemon on this emulator."""
-    return Environment(LoopClock(), region=REGION, endpoint_url=url)
 
 
 @asynccontextmanager
@@ -94,7 +86,8 @@ def test_in_a_table(scenario: Scenario, endpoint: str) -> None:
     asyncio.run(whole())
 
 
-def test_random_histories_in_a_table_follow_the_model(ministack: Emulator, account: str) -> None:
+@pytest.mark.parametrize("room", [ROOM_BYTES, 2], ids=["memos in rows", "memos in parts"])
+def test_random_histories_in_a_table_follow_the_model(room: int, ministack: Emulator, account: str) -> None:
     class Machine(StoreMachine):
         def fresh(self) -> Opening:
             table = f"history-{next(TABLES)}"
@@ -102,8 +95,9 @@ def test_random_histories_in_a_table_follow_the_model(ministack: Emulator, accou
             @asynccontextmanager
             async def open_one() -> AsyncGenerator[FullStore]:
                 env = environment(ministack.url)
-                async with plugin.open(DynamoSettings(url=f"dynamodb://{table}?create=true"), env) as store:
-                    yield store
+                client = await aws.client(env, "dynamodb", REGION)
+                await ready(client, table, create=True)
+                yield DynamoStore(client, table, call_timeout_s=5, room=room)
                 await env.shared.close()
 
             return open_one
@@ -111,51 +105,6 @@ def test_random_histories_in_a_table_follow_the_model(ministack: Emulator, accou
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=5, stateful_step_count=20, deadline=None)
     )
-
-
-class Meddler:
-    """A client whose next calls of an operation go wrong: `before` they are sent, or `after` they took effect."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.calls: list[str] = []
-        self.before: dict[str, list[Exception | None]] = {}
-        self.after: dict[str, list[Exception | None]] = {}
-
-    def __getattr__(self, operation: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        async def call(**arguments: Any) -> Any:
-            self.calls.append(operation)
-            self._raise_next(self.before, operation)
-            answer = await getattr(self.client, operation)(**arguments)
-            self._raise_next(self.after, operation)
-            return answer
-
-        return call
-
-    def _raise_next(self, planned: dict[str, list[Exception | None]], operation: str) -> None:
-        if planned.get(operation) and (error := planned[operation].pop(0)) is not None:
-            raise error
-
-
-@asynccontextmanager
-async def meddled(url: str) -> AsyncGenerator[tuple[DynamoStore, Meddler]]:
-    """A store on a table of its own through a Meddler."""
-    env, name = environment(url), f"meddled-{next(TABLES)}"
-    try:
-        client = await aws.client(env, "dynamodb", REGION)
-        await ready(client, name, create=True)
-        meddler = Meddler(client)
-        yield DynamoStore(meddler, name, call_timeout_s=5), meddler
-    finally:
-        await env.shared.close()
-
-
-def lost_answer() -> Exception:
-    return ReadTimeoutError(endpoint_url="http://dynamodb")
-
-
-def refusal(code: str) -> Exception:
-    return ClientError({"Error": {"Code": code, "Message": "no"}}, "UpdateItem")
 
 
 def test_writes_whose_answers_were_lost_may_be_sent_again(endpoint: str) -> None:
@@ -245,32 +194,17 @@ def test_a_call_without_an_answer_ends_at_its_time_limit() -> None:
 
 
 def test_what_no_item_has_room_for_is_not_sent(ministack: Emulator, account: str) -> None:
-    large = bytes(400 * 1024)
+    large = bytes(400 * 1024).decode()
 
     async def scenario() -> None:
         async with meddled(ministack.url) as (store, meddler):
-            mine = await taken(store)
-            meddler.calls.clear()
             for call in (
-                store.save(ORDERS, mine, Checkpoint(SHARD_END, large)),
-                store.create(MappingRow(ORDERS, Epoch(1), document={"a": large.decode()})),
-                store.beat(ANN, 1, facts={"a": large.decode()}),
+                store.create(MappingRow(ORDERS, Epoch(1), document={"a": large})),
+                store.beat(ANN, 1, facts={"a": large}),
             ):
                 with pytest.raises(ServiceUnavailable, match="a DynamoDB item has room for"):
                     await call
             assert meddler.calls == []
-            assert await only(store) == mine
-
-    asyncio.run(scenario())
-
-
-def test_the_largest_memo_that_is_sent_fits(endpoint: str) -> None:
-    async def scenario() -> None:
-        async with table_at(endpoint) as opening, opening() as store:
-            mine = await taken(store)
-            memo = bytes(396 * 1024)
-            await store.save(ORDERS, mine, Checkpoint(SHARD_END, memo))
-            assert (await only(store)).checkpoint == Checkpoint(SHARD_END, memo)
 
     asyncio.run(scenario())
 
@@ -279,7 +213,7 @@ def test_a_listing_of_several_pages_is_whole(endpoint: str) -> None:
     async def scenario() -> None:
         async with meddled(endpoint) as (store, meddler):
             large = [
-                Lease(ShardId(f"s{number}"), (), Checkpoint(LADDER[3], bytes(300_000))) for number in range(8)
+                Lease(ShardId(f"s{number}"), (), Checkpoint(LADDER[3], noise(300_000))) for number in range(8)
             ]
             await store.seed(ORDERS, large)
             assert await store.leases(ORDERS) == large

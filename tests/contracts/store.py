@@ -4,6 +4,7 @@ An opening may be entered several times at once: each entry is one more worker o
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -51,6 +52,15 @@ LADDER = (
 """One position of every kind and several of some, lowest first."""
 
 MEMO = bytes(range(256))
+LARGE_BYTES = 1_300_000
+"""More than a function may return as a window's state without ending the window."""
+LARGEST_BYTES = 7 * 1024 * 1024
+"""More than a function can answer."""
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Bytes that no compression makes shorter."""
+    return random.Random(seed).randbytes(size)
 
 
 def lease(shard: ShardId = ONE, position: Position = LADDER[0], *parents: ShardId) -> Lease:
@@ -326,12 +336,53 @@ async def a_memo_is_replaced_at_the_same_position(opening: Opening) -> None:
             assert (await only(store)).checkpoint == Checkpoint(LADDER[3], memo)
 
 
-async def a_large_memo_is_kept(opening: Opening) -> None:
-    memo = MEMO * 1200
-    async with opening() as store:
+async def a_memo_may_grow_large_and_shrink_again(opening: Opening) -> None:
+    sizes = (20, LARGE_BYTES, LARGE_BYTES, 300_000, 0, LARGE_BYTES, 100_000)
+    async with opening() as store, opening() as other:
         mine = await taken(store)
-        await store.save(ORDERS, mine, Checkpoint(LADDER[3], memo))
-        assert (await only(store)).checkpoint.memo == memo
+        for position, size in zip(LADDER, sizes, strict=True):
+            checkpoint = Checkpoint(position, noise(size))
+            await store.save(ORDERS, mine, checkpoint)
+            assert await only(other) == replace(mine, checkpoint=checkpoint)
+
+
+async def the_largest_memo_is_handed_over(opening: Opening) -> None:
+    states = noise(LARGEST_BYTES), b"{" + b'"order": 1,' * 400_000 + b"}"
+    async with opening() as store, opening() as other:
+        mine = await taken(store)
+        for state in states:
+            await store.save(ORDERS, mine, Checkpoint(LADDER[4], state))
+            await store.release(ORDERS, mine)
+            mine = await other.take(ORDERS, mine, owner=BOB)
+            assert mine.checkpoint == Checkpoint(LADDER[4], state)
+
+
+async def a_large_memo_is_seeded_once(opening: Opening) -> None:
+    first, second = (
+        replace(lease(), checkpoint=Checkpoint(LADDER[4], noise(LARGE_BYTES, seed))) for seed in (1, 2)
+    )
+    async with opening() as store, opening() as other:
+        await store.seed(ORDERS, [first, lease(TWO)])
+        await other.seed(ORDERS, [second])
+        assert by_shard(await store.leases(ORDERS)) == [first, lease(TWO)]
+        await other.drop(ORDERS, first)
+        assert await store.leases(ORDERS) == [lease(TWO)]
+        await other.seed(ORDERS, [second])
+        assert by_shard(await store.leases(ORDERS)) == [second, lease(TWO)]
+        await store.forget(ORDERS)
+        assert await store.leases(ORDERS) == []
+
+
+async def a_zombie_cannot_replace_a_large_memo(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine = await taken(store)
+        await store.save(ORDERS, mine, Checkpoint(LADDER[3], noise(LARGE_BYTES)))
+        theirs = await other.take(ORDERS, mine, owner=BOB)
+        for memo in (noise(LARGE_BYTES, 2), b"small"):
+            with pytest.raises(LeaseLost, match="bob"):
+                await store.save(ORDERS, mine, Checkpoint(LADDER[4], memo))
+            assert await only(store) == theirs
+        assert theirs.checkpoint == Checkpoint(LADDER[3], noise(LARGE_BYTES))
 
 
 async def a_sequence_number_comes_back_as_it_was_written(opening: Opening) -> None:
@@ -484,7 +535,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_saved_checkpoint_is_seen_by_all_at_once,
     a_position_never_goes_back,
     a_memo_is_replaced_at_the_same_position,
-    a_large_memo_is_kept,
+    a_memo_may_grow_large_and_shrink_again,
+    the_largest_memo_is_handed_over,
+    a_large_memo_is_seeded_once,
+    a_zombie_cannot_replace_a_large_memo,
     a_sequence_number_comes_back_as_it_was_written,
     a_zombie_cannot_checkpoint,
     nothing_is_saved_after_release,

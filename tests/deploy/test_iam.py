@@ -44,7 +44,7 @@ ROLES = (
     Role(
         ("store-dynamodb", "store-dynamodb-create"),
         "dynamodb",
-        ("stores/dynamodb.py", "stores/dynamodb_table.py"),
+        tuple(f"stores/dynamodb{part}.py" for part in ("", "_calls", "_memo", "_table")),
     ),
     Role(("import-kcl",), "dynamodb", ("stores/kcl.py",)),
 )
@@ -61,10 +61,12 @@ def operations(service: str) -> dict[str, str]:
 
 
 def called(tree: ast.AST) -> Iterator[str]:
-    """Names of methods that are called on an object, and words given to those that call by name: `_call` and `Hot`."""
+    """Names of methods that are called on an object, and words given to those that call by name: `call`, `_call` and `Hot`."""
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(attr="_call"), args=[ast.Constant(value=str(method)), *_]):
+            case ast.Call(
+                func=ast.Attribute(attr="_call" | "call"), args=[ast.Constant(value=str(method)), *_]
+            ):
                 yield method
             case ast.Call(func=ast.Name(id="Hot"), args=[_, ast.Constant(value=str(operation)), *_]):
                 yield xform_name(operation)
