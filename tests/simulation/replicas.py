@@ -137,7 +137,7 @@ def draw_replicas(seed: int) -> Replicas:
     setups = tuple(_widened(rng, each) for each in base.setups)
     kept = tuple(each for each in base.actions if not isinstance(each, Crash | Pause | Restart | Join))
     actions = sorted([*kept, *_troubles(rng)], key=lambda each: each.at)
-    # Tests of ages and of LATEST go by the wall clock; they need one that is right.
+    # Ages, windows and LATEST go by the wall clock; they need one that is right.
     skewed = rng.random() < 0.5 and not any(_by_the_clock(each) for each in setups)
     scenario = replace(base, setups=setups, actions=tuple(actions), workers=rng.choice(WORKERS))
     return Replicas(scenario, tuple(_partitions(rng)), skewed)
@@ -150,7 +150,7 @@ def _widened(rng: Random, setup: Setup) -> Setup:
 def _by_the_clock(setup: Setup) -> bool:
     start, retry = setup.plan.start, setup.plan.retry
     aged = retry.age_max_s is not None or setup.retention_s < 1000.0
-    return start.latest or start.since is not None or aged
+    return start.latest or start.since is not None or aged or setup.plan.tumbling_window_s > 0
 
 
 def _troubles(rng: Random) -> Iterator[Action]:

@@ -244,4 +244,5 @@ def test_idle_workers_write_one_row_a_heartbeat_and_read_no_leases_between_disco
         )
     assert few.calls["beat"] <= 4 * HEALED_S / HEARTBEAT_S * 1.1
     assert many.calls["beat"] <= few.calls["beat"] * 1.05
-    assert many.calls["leases"] <= few.calls["leases"] + 8
+    # Sharing 64 shards takes some rounds more than sharing 4; nothing grows with the shards.
+    assert many.calls["leases"] <= few.calls["leases"] + 20
