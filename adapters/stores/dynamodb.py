@@ -125,7 +125,7 @@ class DynamoStore:
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
         try:
-            stored = await self._table.update(
+            row: Item | None = await self._table.update(
                 key(leases_of(mapping), lease.shard),
                 change="SET #owner = :owner, #epoch = :next REMOVE #turn",
                 condition="#epoch = :epoch",
@@ -134,12 +134,9 @@ class DynamoStore:
                 returned="ALL_NEW",
             )
         except Refused:
-            found = await self._row(mapping, lease.shard)
-            fencing.taken_before(_bare(found), lease, owner=owner)
-            assert found is not None, "a take without a row"
-            stored = found
-        taken = await self._lease(mapping, stored)
-        return fencing.taken_before(taken, lease, owner=owner)
+            row = await self._row(mapping, lease.shard)
+        stored = None if row is None else await self._lease(mapping, row)
+        return fencing.taken_before(stored, lease, owner=owner)
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Clears the owner and keeps the checkpoint; raises LeaseLost."""
