@@ -201,13 +201,9 @@ class ShardFlow:
     def begin(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> Work | None:
         """The lane's next batch if one closes now. The lane must be idle."""
         assert self._work[lane] is None, "a lane with two batches"
-        if lane in self._resumed:
-            work = self._resume(lane, new_id=new_id, now=now)
-        elif self._windows is not None and (closing := self._closing(self._windows, epoch)):
-            work = finish(early=closing is Closing.EARLY, new_id=new_id, now=now)
-        else:
-            entries = self._take(lane, now)
-            work = start(entries, new_id=new_id, now=now) if entries else None
+        work = self._resume(lane, new_id=new_id, now=now) if lane in self._resumed else None
+        if work is None and lane not in self._resumed:
+            work = self._next(lane, new_id=new_id, now=now, epoch=epoch)
         self._work[lane] = work
         if self._windows is not None and work is not None and work.parts[0].entries:
             self._windows.enter(work.parts[0].entries[0].record.arrived)
@@ -339,18 +335,20 @@ class ShardFlow:
         """Whether reading has passed the batch's last record, which may be filtered or gone now."""
         return self._ended or self._read_to >= Position.after(self._resumed[lane][-1].last)
 
+    def _next(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> Work | None:
+        if self._windows is not None and (closing := self._closing(self._windows, epoch)):
+            return finish(early=closing is Closing.EARLY, new_id=new_id, now=now)
+        entries = self._take(lane, now)
+        return start(entries, new_id=new_id, now=now) if entries else None
+
     def _resume(self, lane: int, *, new_id: NewId, now: Monotonic) -> Work | None:
-        """Puts together again what an earlier run had at work, once all of it was read."""
+        """Puts together again what an earlier run had at work, once all of it was read; None if nothing of it is left."""
         if not self._reread(lane):
             return None
         memos = self._resumed.pop(lane)
         buffer = self._buffers[lane]
         parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
-        work = resume(parts, new_id=new_id, now=now)
-        if work is None:
-            entries = self._take(lane, now)
-            work = start(entries, new_id=new_id, now=now) if entries else None
-        return work
+        return resume(parts, new_id=new_id, now=now)
 
     def _part_memos(self, lane: int) -> tuple[PartMemo, ...]:
         """Parts worth remembering: a batch that was split or has failed."""

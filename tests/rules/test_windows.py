@@ -223,6 +223,23 @@ def test_the_state_survives_a_restart_with_the_position() -> None:
     assert again.calls == [([3], "00", {"n": 2}, False, False)]
 
 
+def test_a_restored_window_closes_before_records_of_a_later_one_when_its_own_are_gone() -> None:
+    lane = Lane()
+    lane.put((1, 1.0))
+    lane.run(2)
+    lane.put((2, 3.0))
+    work = lane._begin(4)
+    assert work is not None
+    lane.flow.replace(0, lane._step(work, 4, FAILED))
+    again = Lane(lane.flow.checkpoint())
+    again.put((9, 25.0))
+    again.run(26)
+    assert [(records, start, final) for records, start, _, final, _ in again.calls] == [
+        ([], "00", True),
+        ([9], "20", False),
+    ]
+
+
 def test_the_end_of_the_shard_waits_for_the_final_call() -> None:
     lane = Lane()
     lane.put((1, 1.0))
