@@ -1,8 +1,35 @@
-"""The function of the benchmarks: it does nothing."""
+"""The functions of the benchmarks: one does nothing, one notes how long its records were on the way."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LATENCIES = "BENCHMARK_LATENCIES"
+"""The environment variable that names the file to which `timed` writes, a line of seconds for each record."""
 
 
 async def nothing(_event: object, _context: object) -> None:
     """Returns at once."""
+
+
+async def timed(event: dict[str, Any], _context: object) -> None:
+    """Notes for each record how long ago it was sent."""
+    _note(event, time.time())
+
+
+def _note(event: dict[str, Any], now: float) -> None:
+    with Path(os.environ[LATENCIES]).open("a") as file:
+        file.writelines(f"{now - sent}\n" for sent in _sent(event))
+
+
+def _sent(event: dict[str, Any]) -> Iterator[float]:
+    for record in event["Records"]:
+        body = base64.b64decode(record["kinesis"]["data"]) if "kinesis" in record else record["body"]
+        yield json.loads(body)["sent"]
 
 
 def taken(_event: bytes) -> None:

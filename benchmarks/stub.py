@@ -1,6 +1,6 @@
 """Owns the stub: an HTTP server of canned AWS answers in a process of its own, so that no emulator is the bottleneck.
 
-    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|none --shards N
+    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|live-kinesis|live-sqs|none --shards N
 
 Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
 in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
@@ -13,11 +13,13 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
 import uvloop
 
+from benchmarks.live import LiveQueue, LiveShards
 from benchmarks.pages import EMPTY, Page, dynamo_pages, kinesis_pages, messages_template
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -32,8 +34,12 @@ _HEAD = (
 _PAD = b"A" * 180
 """A read token of AWS has some 200 characters."""
 
+KINDS = ("kinesis", "dynamodb", "sqs", "fifo", "live-kinesis", "live-sqs", "none")
+LATER_MAX = 4
+"""Answers that one connection waits for; a client has one request on the way."""
+
 type Parts = tuple[bytes, ...]
-type Answer = Callable[[bytes], Parts]
+type Answer = Callable[[bytes], Parts | Awaitable[Parts]]
 
 
 class Streams:
@@ -125,6 +131,38 @@ class Queues:
         return (b'{"Successful":[%b]}' % entries,)
 
 
+class LiveStream(Streams):
+    """A stream whose records come one by one."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__([], shards)
+        self._live = LiveShards(shards)
+
+    def _records(self, body: bytes) -> Parts:
+        found = _ITERATOR.search(body)
+        assert found is not None
+        shard = int(found[1])
+        records, place = self._live.read(shard, int(found[2]))
+        following = f"{shard}:{place}:{_PAD.decode()}"
+        answer = {"NextShardIterator": following, "MillisBehindLatest": 0, "Records": records}
+        return (json.dumps(answer).encode(),)
+
+
+class LiveQueues(Queues):
+    """A queue whose messages come one by one."""
+
+    def __init__(self) -> None:
+        super().__init__(fifo=False)
+        self._live = LiveQueue()
+
+    def answers(self) -> dict[bytes, Answer]:
+        """By operation."""
+        return super().answers() | {b"ReceiveMessage": self._receive}
+
+    async def _receive(self, _: bytes) -> Parts:
+        return (json.dumps({"Messages": await self._live.receive()}).encode(),)
+
+
 class Connection(asyncio.Protocol):
     """One connection; requests are answered in order, each in one write."""
 
@@ -132,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._answers = answers
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
+        self._later: deque[asyncio.Future[None]] = deque(maxlen=LATER_MAX)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -143,8 +182,22 @@ class Connection(asyncio.Protocol):
         self._received += data
         for head, body in self._requests():
             parts = self._answer(head, body)
-            assert self._transport is not None
-            self._transport.writelines((_HEAD % sum(map(len, parts)), *parts))
+            if isinstance(parts, tuple):
+                self._send(parts)
+            else:
+                self._later.append(asyncio.ensure_future(self._send_later(parts)))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Nobody waits for answers any more."""
+        for each in self._later:
+            each.cancel()
+
+    async def _send_later(self, parts: Awaitable[Parts]) -> None:
+        self._send(await parts)
+
+    def _send(self, parts: Parts) -> None:
+        assert self._transport is not None
+        self._transport.writelines((_HEAD % sum(map(len, parts)), *parts))
 
     def _requests(self) -> Iterator[tuple[bytes, bytes]]:
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
@@ -157,7 +210,7 @@ class Connection(asyncio.Protocol):
             del self._received[:behind]
             yield head, body
 
-    def _answer(self, head: bytes, body: bytes) -> Parts:
+    def _answer(self, head: bytes, body: bytes) -> Parts | Awaitable[Parts]:
         target = _TARGET.search(head)
         name = target[1] if target is not None else head.split(b" ", 2)[1]
         answer = self._answers.get(name)
@@ -173,6 +226,10 @@ def answers(kind: str, *, shards: int, pages: int) -> dict[bytes, Answer]:
             return Streams(dynamo_pages(pages), shards).answers()
         case "sqs" | "fifo":
             return Queues(fifo=kind == "fifo").answers()
+        case "live-kinesis":
+            return LiveStream(shards).answers()
+        case "live-sqs":
+            return LiveQueues().answers()
         case _:
             return {}
 
@@ -191,7 +248,7 @@ async def serve(made: dict[bytes, Answer]) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stub")
-    parser.add_argument("kind", choices=("kinesis", "dynamodb", "sqs", "fifo", "none"))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--pages", type=int, default=64)
     given = parser.parse_args()

@@ -34,17 +34,18 @@ PATTERNS = {
 
 
 class Cores:
-    """Which core runs what: with one core alone, everything shares it and only ratios mean something."""
+    """Which cores run what. `apart`: the subject has one of its own, where there are two."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = True) -> None:
         available = sorted(os.sched_getaffinity(0))
-        self.subject, self.stub = available[0], available[-1]
+        self.subject = {available[0]} if apart else set(available)
+        self.stub = {available[-1]}
 
     @contextmanager
-    def children_on(self, core: int) -> Iterator[None]:
-        """Processes that are started inside run on this core."""
+    def children_on(self, cores: set[int]) -> Iterator[None]:
+        """Processes that are started inside run on these cores."""
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
         try:
             yield
         finally:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.throughput [--case kinesis ...] [--rounds 5] [--seconds 5] [--json FILE]
 
-The subjects take turns within one run, so that noise of the machine meets all of them; the table shows medians and
-ratios. Absolute figures mean little on a shared machine.
+The subjects take turns within one run, so that noise of the machine meets all of them; the table shows medians.
+Ratios are of CPU time for one record: on a core of its own that is the ratio of rates, and on one that others use too
+it counts only the time that the subject had. Absolute figures mean little on a shared machine.
 """
 
 import argparse
@@ -153,7 +154,7 @@ def verdicts(case: Case, rows: dict[str, Row]) -> list[Verdict]:
     found = []
     for against, target in (("plain", case.to_plain), ("bare", case.to_bare)):
         if target is not None and against in rows:
-            ratio = rows["daemon"].per_s / rows[against].per_s
+            ratio = rows[against].cpu_us / rows["daemon"].cpu_us
             found.append(Verdict(case.name, against, ratio, target))
     return found
 

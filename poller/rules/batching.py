@@ -103,8 +103,11 @@ class Buffer:
         # Nearly always everything fits; otherwise the last ones stay, and the first one goes whatever its size.
         while len(leading) > 1 and event_bytes(len(leading), encoded_bytes) > self._policy.payload_bytes_max:
             encoded_bytes -= len(leading.pop().encoded)
-        for _ in leading:
-            self._entries.popleft()
+        if len(leading) == len(self._entries):
+            self._entries.clear()
+        else:
+            for _ in leading:
+                self._entries.popleft()
         self._encoded_bytes -= encoded_bytes
         self._opened = None
         return tuple(leading)

@@ -57,6 +57,10 @@ class Watermark:
     def resolve(self, indices: Iterable[int]) -> None:
         """Settles records. Each must be tracked and not settled yet."""
         new = list(indices)
+        if new and not self._settled and new == list(range(self._unsettled_from, new[-1] + 1)):
+            assert new[-1] < self.tracked, "settled, but never read"
+            self._forward(len(new))
+            return
         fresh = set(new)
         assert len(fresh) == len(new), "settled twice"
         assert self._settled.isdisjoint(fresh), "settled twice"
@@ -87,12 +91,19 @@ class Watermark:
         return tuple(spans)
 
     def _advance(self) -> None:
-        last: str | None = None
-        while self._waiting and self._unsettled_from in self._settled:
-            self._settled.remove(self._unsettled_from)
+        count = 0
+        while count < len(self._waiting) and self._unsettled_from + count in self._settled:
+            self._settled.remove(self._unsettled_from + count)
+            count += 1
+        self._forward(count)
+
+    def _forward(self, count: int) -> None:
+        """The next `count` records are settled."""
+        last = ""
+        for _ in range(count):
             last = self._waiting.popleft()
-            self._unsettled_from += 1
-        if last is not None:
+        self._unsettled_from += count
+        if last:
             moved = Position.after(last)
             assert moved > self._position, "the source went backwards"
             self._position = moved
