@@ -192,6 +192,20 @@ def test_a_state_above_the_limit_ends_its_window_early_with_the_whole_state() ->
     assert lane.calls[2] == ([2], "00", {}, False, False)
 
 
+def test_a_state_above_the_limit_survives_a_restart_until_its_early_call_is_done() -> None:
+    lane = Lane()
+    lane.put((1, 1.0))
+    big = json.dumps({"n": "x" * (5 * STATE_BYTES_MAX)}).encode()
+    work = lane._begin(2)
+    assert work is not None
+    lane.flow.replace(0, lane._step(work, 2, Accepted(big)))
+    again = Lane(lane.flow.checkpoint())
+    assert again.flow.position == Position.after("1")
+    again.run(3)
+    assert again.calls == [([], "00", json.loads(big), True, True)]
+    assert "window" not in json.loads(again.flow.checkpoint().memo)
+
+
 def test_a_final_call_that_fails_for_good_is_given_up_and_the_window_is_closed() -> None:
     lane = Lane()
     lane.put((1, 1.0))
