@@ -65,7 +65,9 @@ class Leases:
     async def look(self, running: Mapping[ShardId, Lease]) -> Look:
         """One look at the store, and at the source if that is due; raises what their ports raise."""
         row = await self._registered()
-        due = self._parts.clock.monotonic() >= self.next_discovery
+        # Asked in this order, as a clock that never stands still is later each time.
+        next_discovery = self.next_discovery
+        due = self._parts.clock.monotonic() >= next_discovery
         if due:
             await self._look_at_retention()
             self._shards = await self._parts.source.shards()

@@ -3,10 +3,13 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from adapters.stores.memory import MemoryStore
+from poller.clock import LoopClock
 from poller.errors import (
     AccessDenied,
     CursorExpired,
@@ -60,7 +63,7 @@ from tests.runtime.fakes import (
     records,
     stream_parts,
 )
-from tests.virtual import EPOCH_BASE, run_virtual
+from tests.virtual import EPOCH_BASE, run_virtual, virtual_clock
 
 STEADY = Backoff(base_s=0.0, cap_s=0.0)
 """Retries at once, so that times in tests are the loop's own."""
@@ -104,6 +107,17 @@ def test_records_are_delivered_in_order_and_the_position_is_saved() -> None:
     run_mapping(lambda: stream_parts(stream, function, plan=plan, store=store), for_s=5)
     assert function.calls == [[1, 2, 3], [4, 5, 6], [7]]
     assert stored(store) == Position.after("7")
+
+
+def test_a_clock_that_goes_on_within_a_turn_of_the_loop_delays_nothing() -> None:
+    stream, function = FakeStream(), FakeFunction()
+    stream.put(*records(1, 2))
+    ticks = count()
+    clock = LoopClock(
+        wall=virtual_clock().now, steady=lambda: asyncio.get_running_loop().time() + next(ticks) * 1e-9
+    )
+    run_mapping(lambda: replace(stream_parts(stream, function), clock=clock), for_s=2)
+    assert function.calls == [[1, 2]]
 
 
 def test_an_idle_shard_is_read_once_a_second_and_a_busy_one_at_once() -> None:
