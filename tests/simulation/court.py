@@ -64,8 +64,8 @@ class Court:
         self.streams: dict[MappingId, StreamChecks] = {}
         self.queues: dict[MappingId, QueueChecks] = {}
         self.holders = Holders()
-        self.known: set[tuple[str, MappingId, ShardId]] = set()
-        """Leases that a worker knows that it took; the reply to a take may have been lost."""
+        self.kept: set[tuple[str, MappingId, ShardId]] = set()
+        """Leases that a worker knows that it took (the reply to a take may be lost) and did not try to give up."""
         self._marks = marks
         self._history = history
         self._functions = functions
@@ -160,6 +160,10 @@ class Court:
                 self._marks.saw("lease taken over")
                 self._disown(mapping, lease.shard, before.worker)
 
+    def gives_up(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+        """The worker tries to give a lease up; one try is enough, because others take it over in the end."""
+        self.kept.discard((line.name, mapping, lease.shard))
+
     def releases(self, line: Line, mapping: MappingId, lease: Lease) -> None:
         """A lease was given up."""
         self.holders.release(mapping, lease.shard, lease.epoch)
@@ -184,9 +188,9 @@ class Court:
             self._mark(event)
             match event:
                 case LeaseMoved(held=True):
-                    self.known.add((line.name, event.mapping, event.shard))
+                    self.kept.add((line.name, event.mapping, event.shard))
                 case LeaseMoved(held=False):
-                    self.known.discard((line.name, event.mapping, event.shard))
+                    self.kept.discard((line.name, event.mapping, event.shard))
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
                 case Discarded() if self._holds(line, event.mapping, event.shard):
                     self.streams[event.mapping].dropped(event, epoch())

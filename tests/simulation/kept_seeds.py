@@ -6,5 +6,8 @@ KEPT_SEEDS: dict[int, str] = {
     1285: "as 459, with several records behind the expired one",
     1433: "as 459, in one lane of two",
     1903: "as 648, on another queue",
+    14: "a full page of DynamoDB, which tells no lag, counted as the last one: a window closed before its records came",
+    884: "a window closed by the clock in an outage of its source, before its records were read",
+    905: "a batch that a window's state made too big was taken for one oversized record and blocked its shard",
 }
 """Seed to what was wrong."""

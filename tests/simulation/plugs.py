@@ -99,6 +99,10 @@ class Witness(Protocol):
         """A lease was taken; `lease` as stored."""
         ...
 
+    def gives_up(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+        """The worker tries to give a lease up."""
+        ...
+
     def releases(self, line: Line, mapping: MappingId, lease: Lease) -> None:
         """A lease was given up."""
         ...
@@ -353,6 +357,7 @@ class SimStore:
             self._fenced(mapping, lease, self._store.release(mapping, lease))
             self._witness.releases(self._line, mapping, lease)
 
+        self._witness.gives_up(self._line, mapping, lease)
         await self._call(f"release {lease.shard} {lease.epoch}", effect)
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
