@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import botocore.session
+import boto3.session
 import pytest
 import yaml
 from botocore.config import Config
@@ -131,10 +131,9 @@ class World:
 
 
 def client(service: str, url: str, key: str, secret: str) -> Any:
-    session = botocore.session.Session()
-    session.set_credentials(key, secret)
+    session = boto3.session.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
     config = Config(retries={"max_attempts": 0}, read_timeout=20)
-    return session.create_client(service, REGION, endpoint_url=url, config=config)
+    return session.client(service, endpoint_url=url, config=config)
 
 
 def answers(url: str) -> bool:
