@@ -20,7 +20,8 @@ class Part:
     """Records that are invoked together under one request id.
 
     `failures` counts the invocations that used up a retry, `deferrals` those in a row that did not happen. A part that
-    closes a tumbling window is `final` and has no entries; `early` when the window's state grew too large.
+    closes a tumbling window is `final` and has no entries; `early` when the window's state grew too large. One that an
+    earlier run left behind is `resumed` until it was tried: its settings may be others since, which may save its records.
     """
 
     entries: tuple[Entry, ...]
@@ -30,6 +31,7 @@ class Part:
     response: Response | None = None
     final: bool = False
     early: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,14 @@ def finish(*, early: bool, new_id: NewId, now: Monotonic) -> Work:
 
 def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic) -> Work | None:
     """Work that an earlier run left behind: the entries of each part and its failures so far. None if nothing is left."""
-    kept = tuple(Part(entries, new_id(), failures) for entries, failures in parts if entries)
+    kept = tuple(Part(entries, new_id(), failures, resumed=True) for entries, failures in parts if entries)
     return Work(kept, now) if kept else None
 
 
 def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> Step:
     """What to do now: a part that is used up goes, then records that are too old, then comes the wait, then the call."""
     part = work.parts[0]
-    if policy.retries_max is not None and part.failures > policy.retries_max:
+    if policy.retries_max is not None and part.failures > policy.retries_max and not part.resumed:
         return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
     for age_max_s, condition in (
         (policy.retention_s, Condition.RETENTION),
@@ -194,12 +196,19 @@ def _failed(
 ) -> tuple[Work, list[Effect]]:
     if policy.bisect and len(part.entries) > 1:
         return _halved(part, behind, new_id=new_id, now=now)
-    failures = part.failures + 1
-    again = replace(part, failures=failures, deferrals=0, response=response)
+    failures = _counted(part, policy) + 1
+    again = replace(part, failures=failures, deferrals=0, response=response, resumed=False)
     if policy.retries_max is not None and failures > policy.retries_max:
         return Work((again, *behind), now), []
     delay = wait_s(policy.backoff, part.failures, rng)
     return Work((again, *behind), Monotonic(now + delay)), [Retry(failures, delay, free=False)]
+
+
+def _counted(part: Part, policy: RetryPolicy) -> int:
+    """The failures so far; of an earlier run only as many as leave one try under the present settings."""
+    if policy.retries_max is None or not part.resumed:
+        return part.failures
+    return min(part.failures, policy.retries_max)
 
 
 def _expired(part: Part, age_max_s: float | None, epoch: Epoch) -> int:

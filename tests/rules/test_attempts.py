@@ -300,3 +300,36 @@ def test_an_event_of_several_records_that_is_too_big_is_split_free_of_charge() -
     assert [[numbers_of(part.entries), part.failures] for part in left.parts] == [[[1], 0], [[2, 3], 0]]
     assert left.resume_at == 5.0
     assert effects == [Split(3)]
+
+
+def test_a_batch_of_an_earlier_run_is_tried_once_more_before_it_is_given_up() -> None:
+    """Its settings may be others since then; and what is told of its end is what the function said."""
+    history = History(RetryPolicy(retries_max=2))
+    work = resume([(entries(1, 2), 8)], new_id=ids(), now=Monotonic(0))
+    assert work is not None
+    history.run(work, _poison(1))
+    assert history.invoked == [[1, 2]]
+    (discard,) = history.discards
+    assert (numbers_of(discard.entries), discard.condition, discard.invoke_count) == (
+        [1, 2],
+        Condition.RETRIES,
+        3,
+    )
+    assert discard.response is not None
+
+
+def test_bisect_that_is_switched_on_saves_the_records_beside_a_poison_that_failed_long_before() -> None:
+    history = History(RetryPolicy(retries_max=0, bisect=True))
+    work = resume([(entries(1, 2, 3), 8)], new_id=ids(), now=Monotonic(0))
+    assert work is not None
+    history.run(work, _poison(1))
+    assert history.invoked == [[1, 2, 3], [1], [2, 3]]
+    assert [numbers_of(discard.entries) for discard in history.discards] == [[1]]
+
+
+def test_failures_of_an_earlier_run_count_within_the_present_settings() -> None:
+    history = History(RetryPolicy(retries_max=3))
+    work = resume([(entries(1), 2)], new_id=ids(), now=Monotonic(0))
+    assert work is not None
+    history.run(work, _poison(1))
+    assert history.invoked == [[1], [1]]
