@@ -34,7 +34,7 @@ demo: $(READY)  ## the main job on this machine alone: an emulator, four sources
 
 test: setup  ## all tests, those on emulators and real processes among them
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
-	$(BIN)/pytest -q -m acceptance
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m acceptance
 
 check: setup static unit  ## everything but acceptance: format, lint, types, import contracts, tests
 
@@ -48,7 +48,7 @@ unit: setup
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 
 acceptance: setup  ## real emulators and real processes, in real time
-	$(BIN)/pytest -q -m acceptance
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m acceptance
 
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
