@@ -185,7 +185,7 @@ async def serve(
                 served = control.serve(engine, expositions, control=changes, tags=changes)
                 beside = [group.create_task(served, name="control")]
                 if file is not None:
-                    load = _again(file, settings, plan, registry)
+                    load = again(file, settings, plan, registry)
                     watching = watch(file.path, load, engine, observer)
                     beside.append(group.create_task(watching, name="configuration file"))
                 await engine.run()
@@ -193,7 +193,7 @@ async def serve(
                     each.cancel()
 
 
-def _again(
+def again(
     file: ConfigurationFile, running: Settings, plan: DaemonPlan, registry: Registry
 ) -> Callable[[], Loaded]:
     """Reads the file again for a daemon that runs by `running` and `plan`; its worker and its store stay."""

@@ -98,6 +98,7 @@ def screen(status: DaemonStatus, now: Epoch) -> Group:
     alive = "" if status.alive else ", not alive"
     lines = [Text(f"worker {_clean(status.worker)}: {ready}{alive}")]
     lines += [Text(f"  {_clean(problem)}") for problem in status.problems]
+    lines += [Text(f"  note: {_clean(note)}") for note in status.notes]
     return Group(*lines, _table(status, now))
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -23,7 +24,7 @@ from typer.testing import CliRunner, Result
 from poller.cli import application
 from poller.commands.check import check
 from poller.commands.parts import LoadablePlugins, control_settings, observer_settings
-from poller.commands.run import Engine, run_daemon
+from poller.commands.run import ConfigurationFile, Engine, again, run_daemon
 from poller.commands.status import decode, moment, screen, span, watch_status
 from poller.control import MappingControl, TagControl
 from poller.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
@@ -31,7 +32,7 @@ from poller.plan import DaemonPlan
 from poller.plugins import Environment, GivenPlugins, Plugin, Registry
 from poller.ports import Exposition
 from poller.records import Epoch, MappingId, QueueFacts, Shard, ShardId
-from poller.settings import FileMapping, FunctionEntry, Settings
+from poller.settings import FileMapping, FunctionEntry, Settings, daemon_plan
 from poller.status import DaemonStatus, FaultyRecord, LaneStatus, MappingStatus, ShardStatus, StatusView
 from poller.telemetry import MappingState, Observer
 
@@ -300,6 +301,30 @@ def test_a_bug_in_the_daemon_is_not_swallowed() -> None:
     assert caught.group_contains(KeyError)
 
 
+def test_a_changed_file_is_taken_over_with_the_worker_and_the_store_that_run(tmp_path: Path) -> None:
+    plan = daemon_plan(simple())
+    reads: list[Settings | InvalidConfiguration] = [
+        simple(listen="127.0.0.1:1", on_destination_failure="drop"),
+        InvalidConfiguration(["f: wrong"]),
+        full(mapped(), handlr="shop:orders"),
+    ]
+
+    def read() -> Settings:
+        found = reads.pop(0)
+        if isinstance(found, InvalidConfiguration):
+            raise found
+        return found
+
+    load = again(ConfigurationFile(tmp_path / "f", read), simple(), plan, plug_ins(Diary()))
+    loaded = load()
+    assert loaded.waiting == ("listen",)
+    assert (loaded.plan.worker, loaded.plan.store) == (plan.worker, plan.store)
+    assert loaded.plan.on_destination_failure == "drop"
+    for problem in ("f: wrong", "functions.orders: handlr: "):
+        with pytest.raises(InvalidConfiguration, match=problem):
+            load()
+
+
 def test_observers_and_control_get_their_settings() -> None:
     settings = Settings(listen="127.0.0.1:1")
     assert observer_settings(settings) == {"prometheus": {}, "logs": {"format": "json", "level": "info"}}
@@ -524,6 +549,11 @@ def test_status_shows_what_is_blocked_first_and_why() -> None:
         "Disabled: switched off",
     ):
         assert part in text
+
+
+def test_notes_are_shown_beside_problems() -> None:
+    text = shown(replace(PICTURE, notes=("the changed configuration file is refused",)))
+    assert "  note: the changed configuration file is refused" in text
 
 
 def test_a_functions_error_cannot_drive_the_terminal() -> None:
