@@ -13,7 +13,7 @@ from deploy.cluster.control import Cluster
 
 NAMESPACE = "poller"
 OLD = Path(__file__).parent / "kubernetes-1.20"
-ROLLOUT_S_MAX = 240.0
+ROLLOUT_S_MAX = 120.0
 
 
 def adapted(overlay: str, folder: Path, *, configuration: Mapping[str, Any] | None = None) -> str:

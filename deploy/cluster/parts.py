@@ -10,6 +10,7 @@ from deploy.cluster import network
 from deploy.cluster.keys import NODE, Keys
 
 PAUSE = "docker.io/library/poller-pause:local"
+# Without the right to lower it, runc cannot start a pod whose score for the kernel's out-of-memory killer is below ours.
 CONTAINERD = """
 version = 2
 root = "{root}/containerd"
@@ -19,6 +20,7 @@ state = "{run}/containerd"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   disable_apparmor = true
+  restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugins}"
     conf_dir = "{root}/cni"
@@ -104,6 +106,7 @@ def api_server(place: Place, keys: Keys) -> Sequence[str]:
         "--service-cluster-ip-range=10.213.78.0/24",
         f"--kubelet-client-certificate={keys.file('client.crt')}",
         f"--kubelet-client-key={keys.file('client.key')}",
+        "--kubelet-preferred-address-types=InternalIP",
     ]
 
 
