@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -48,8 +48,7 @@ def decoded[T](decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return msgspec.convert(json.loads(body), type=decoder.type)
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
+class Secrets(NamedTuple):
     """Credentials at the moment of one call."""
 
     access_key: str
@@ -68,7 +67,7 @@ class Request:
     stream_output: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """How the requests of one operation on one stream or queue are sent."""
 
@@ -103,37 +102,58 @@ class Recipe:
             scope="/".join(scope[-3:]),
         )
 
-    def request(self, body: bytes, secrets: Secrets, moment: str, key: bytes) -> Request:
-        """A signed request with this body."""
-        headers = dict(self.headers)
-        headers["X-Amz-Date"] = moment
-        if secrets.token:
-            headers[_TOKEN] = secrets.token
-        headers["Authorization"] = self.authorization(body, secrets, moment, key)
-        headers["amz-sdk-invocation-id"] = str(uuid.uuid4())
-        headers["Content-Length"] = str(len(body))
-        return Request(self.method, self.url, headers, body)
-
-    def authorization(self, body: bytes, secrets: Secrets, moment: str, key: bytes) -> str:
-        """The Authorization header: Signature Version 4 of AWS's General Reference."""
+    def signing(self, secrets: Secrets, moment: str, key: bytes) -> "Signing":
+        """What signs the requests of one second."""
         values = {name.lower(): value.strip() for name, value in self.headers.items()}
         values |= {"host": self.host, "x-amz-date": moment}
+        headers = {**self.headers, "X-Amz-Date": moment}
         names = list(self.signed)
         if secrets.token:
+            headers[_TOKEN] = secrets.token
             values[_TOKEN.lower()] = secrets.token.strip()
             names = sorted([*names, _TOKEN.lower()])
         lines = "\n".join([f"{name}:{values.get(name, '')}" for name in names])
         listed = ";".join(names)
-        digest = hashlib.sha256(body).hexdigest()
-        canonical = f"{self.method}\n{self.path}\n\n{lines}\n\n{listed}\n{digest}"
         scope = f"{moment[:8]}/{self.scope}"
-        whole = hashlib.sha256(canonical.encode()).hexdigest()
-        text = f"{_ALGORITHM}\n{moment}\n{scope}\n{whole}"
-        signature = hmac.digest(key, text.encode(), "sha256").hex()
-        return (
-            f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, "
-            f"SignedHeaders={listed}, Signature={signature}"
+        return Signing(
+            recipe=self,
+            headers=headers,
+            canonical=f"{self.method}\n{self.path}\n\n{lines}\n\n{listed}\n",
+            text=f"{_ALGORITHM}\n{moment}\n{scope}\n",
+            credential=f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, SignedHeaders={listed}, Signature=",
+            key=key,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Signature Version 4 (AWS's General Reference) of one recipe within one second; only bodies differ."""
+
+    recipe: Recipe
+    headers: Mapping[str, str]
+    canonical: str
+    """The canonical request up to the digest of the body."""
+    text: str
+    """What is signed, up to the digest of the canonical request."""
+    credential: str
+    """The Authorization header up to the signature."""
+    key: bytes
+
+    def authorization(self, body: bytes) -> str:
+        """The Authorization header of a request with this body."""
+        canonical = self.canonical + hashlib.sha256(body).hexdigest()
+        text = self.text + hashlib.sha256(canonical.encode()).hexdigest()
+        return self.credential + hmac.digest(self.key, text.encode(), "sha256").hex()
+
+    def request(self, body: bytes) -> Request:
+        """A signed request with this body, known to AWS's support by an id of its own."""
+        headers = {
+            **self.headers,
+            "Authorization": self.authorization(body),
+            "amz-sdk-invocation-id": str(uuid.uuid4()),
+            "Content-Length": str(len(body)),
+        }
+        return Request(self.recipe.method, self.recipe.url, headers, body)
 
 
 class SigningKeys:
@@ -165,6 +185,7 @@ class Hot:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, Recipe | None] = {}
         self._keys = SigningKeys()
+        self._last: tuple[tuple[Recipe, Secrets, int], Signing] | None = None
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-sign.{service}.{operation}", self._note_signer)
         client.meta.events.register_last(f"before-send.{service}.{operation}", self._learn)
@@ -174,7 +195,7 @@ class Hot:
         recipe = self._recipes.get(self._name(parameters))
         if recipe is None:
             return _written(await self._ordinary(**parameters))
-        request = await self._request(recipe, orjson.dumps(parameters))
+        request = (await self._signing(recipe)).request(orjson.dumps(parameters))
         # The session is the only part of the client that has no public name.
         response = await self._client._endpoint.http_session.send(request)
         body: bytes = await response.content
@@ -185,11 +206,14 @@ class Hot:
     def _name(self, parameters: Mapping[str, Any]) -> str:
         return str(parameters[self._named]) if self._named is not None else ""
 
-    async def _request(self, recipe: Recipe, body: bytes) -> Request:
-        secrets = await self._secrets()
-        moment = time.strftime(_DATE_FORMAT, time.gmtime())
-        key = self._keys.key(secrets.secret_key, moment, recipe.scope)
-        return recipe.request(body, secrets, moment, key)
+    async def _signing(self, recipe: Recipe) -> Signing:
+        secrets, second = await self._secrets(), int(time.time())
+        wanted = (recipe, secrets, second)
+        if self._last is None or self._last[0] != wanted:
+            moment = time.strftime(_DATE_FORMAT, time.gmtime(second))
+            key = self._keys.key(secrets.secret_key, moment, recipe.scope)
+            self._last = (wanted, recipe.signing(secrets, moment, key))
+        return self._last[1]
 
     async def _secrets(self) -> Secrets:
         """What the library would sign with now, refreshed by it when that is due."""
@@ -212,7 +236,8 @@ class Hot:
             "body": body,
         }
         parsed = await parser.parse(answer, operation.output_shape)
-        kind = self._client.exceptions.from_code(parsed.get("Error", {}).get("Code"))
+        said = parsed.get("Error", {})
+        kind = self._client.exceptions.from_code(said.get("QueryErrorCode") or said.get("Code"))
         error: Exception = kind(parsed, self._operation)
         return error
 
@@ -242,7 +267,7 @@ class Hot:
         moment = _text(request.headers.get("X-Amz-Date", ""))
         body = request.body.encode() if isinstance(request.body, str) else bytes(request.body)
         key = self._keys.key(secrets.secret_key, moment, recipe.scope)
-        ours = recipe.authorization(body, secrets, moment, key)
+        ours = recipe.signing(secrets, moment, key).authorization(body)
         return hmac.compare_digest(ours, _text(request.headers.get("Authorization", "")))
 
 

@@ -1,5 +1,5 @@
-bench: $(READY)  ## records a second against a plain and a bare loop, latency and idle cost, on one core
-	$(BIN)/python -m benchmarks.throughput --json build/throughput.json
+bench: $(READY)  ## records a second against a plain and a bare loop, latency, idle cost
+	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.idle
 

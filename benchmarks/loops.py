@@ -1,10 +1,11 @@
 """The two loops that the daemon is measured against, as somebody would write them who needs no more.
 
-    python -m benchmarks.loops plain|bare kinesis|dynamodb|sqs|fifo|http URL --workers N
+    python -m benchmarks.loops plain|bare|invoker kinesis|dynamodb|sqs|fifo|http URL --workers N
 
 `plain` is a loop over aiobotocore as it comes; `bare` is aiohttp, a SigV4 signature and orjson, and nothing else. Both
 read, build the event that a function gets, as JSON, in batches of the default size, and hand it over; on queues they
-delete what was handed over. They keep no position, no order between batches, no deadline, and mind no error.
+delete what was handed over. They keep no position, no order between batches, no deadline, and mind no error. `invoker`
+(with `http`) is the daemon's own HTTP invoker, called over and over with the event that the bare loop posts.
 
 Prints the number of records so far on each SIGUSR1. Ends with SIGTERM.
 """
@@ -28,7 +29,12 @@ import orjson
 import uvloop
 from aiobotocore.session import get_session
 
+from adapters.invokers.http import HttpSettings, open_http
 from benchmarks.function import taken
+from poller.clock import LoopClock
+from poller.plugins import Environment
+from poller.ports import Invoker
+from poller.records import Invocation, Succeeded
 
 REGION = "eu-west-1"
 STREAM_ARN = f"arn:aws:kinesis:{REGION}:111122223333:stream/orders"
@@ -249,17 +255,31 @@ class Bare:
 
 async def posts(session: aiohttp.ClientSession, url: str, count: Count) -> None:
     """Posts one event of BATCH records to a function for ever."""
+    event = posted()
+    while True:
+        async with session.post(url, data=event, headers={"Content-Type": "application/json"}) as response:
+            await response.read()
+        count[0] += BATCH
+
+
+async def invocations(invoker: Invoker, count: Count) -> None:
+    """Invokes with the same event for ever."""
+    event = posted()
+    while True:
+        called = Invocation("arn:aws:lambda:eu-west-1:111122223333:function:orders", "id", event, 30.0)
+        assert isinstance(await invoker.invoke(called), Succeeded)
+        count[0] += BATCH
+
+
+def posted() -> bytes:
+    """An event of BATCH records."""
     record = {
         "Data": base64.b64encode(bytes(1_024)).decode(),
         "SequenceNumber": "4" * 56,
         "PartitionKey": "device-7",
         "ApproximateArrivalTimestamp": 1767225600.125,
     }
-    event = kinesis_event([record] * BATCH, "shardId-000000000000")
-    while True:
-        async with session.post(url, data=event, headers={"Content-Type": "application/json"}) as response:
-            await response.read()
-        count[0] += BATCH
+    return kinesis_event([record] * BATCH, "shardId-000000000000")
 
 
 @asynccontextmanager
@@ -271,6 +291,13 @@ async def worker(subject: str, kind: str, url: str) -> AsyncIterator[Work]:
         async with session.create_client(SERVICES[kind], region_name=REGION, endpoint_url=url) as client:
             plain = Plain(kind, client)
             yield plain.queue if queue else plain.stream
+        return
+    if subject == "invoker":
+        settings = HttpSettings(function="orders", url=url)
+        env = Environment(LoopClock())
+        async with open_http(settings, env) as invoker:
+            yield lambda _, count: invocations(invoker, count)
+        await env.shared.close()
         return
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
@@ -302,7 +329,7 @@ async def _forever(work: Work, number: int, count: Count) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loops")
-    parser.add_argument("subject", choices=("plain", "bare"))
+    parser.add_argument("subject", choices=("plain", "bare", "invoker"))
     parser.add_argument("kind", choices=("kinesis", "dynamodb", "sqs", "fifo", "http"))
     parser.add_argument("url")
     parser.add_argument("--workers", type=int, required=True)

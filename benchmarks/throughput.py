@@ -14,7 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,6 +28,7 @@ WARM_S = 2.0
 SHARDS = 96
 """The daemon reads a shard at most 4.4 times a second: so many shards have room for 420,000 records a second."""
 POLLERS = 10
+SUBJECTS = ("plain", "bare", "daemon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +75,31 @@ async def sample(subject: Subject, seconds: float) -> Sample:
 
 @asynccontextmanager
 async def subject_of(case: Case, name: str, cores: Cores, url: str, function: str) -> AsyncIterator[Subject]:
-    """A running subject of this case: `daemon`, `plain` or `bare`."""
+    """A running subject of this case: `daemon`, `plain` or `bare`. With `http`, the daemon's invoker alone stands for it."""
     kind = case.kind
+    if kind == "http" and name == "daemon":
+        name = "invoker"
     if name != "daemon":
         workers = SHARDS if kind in STREAMS else POLLERS
         async with loop(cores, name, kind, function if kind == "http" else url, workers=workers) as found:
             yield found
         return
     with tempfile.TemporaryDirectory() as folder:
-        source = "kinesis" if kind == "http" else kind
         metric = "poller_polled_event_count_total" if case.filtered else "poller_records_processed_total"
-        functions: dict[str, object] = {}
-        if kind == "http":
-            functions = {"functions": {"orders": {"invoker": "http", "url": function}}}
-        wanted = [mapping(source, filtered=case.filtered)]
+        wanted = [mapping(kind, filtered=case.filtered)]
         get(f"{url}/close", post=True)
-        async with daemon(cores, Path(folder), url, wanted, metric=metric, settings=functions) as running:
-            if source in STREAMS:
+        async with daemon(cores, Path(folder), url, wanted, metric=metric) as running:
+            if kind in STREAMS:
                 await running.reads(SHARDS)
             get(f"{url}/open", post=True)
             yield running
 
 
-async def measured(case: Case, *, rounds: int, seconds: float, cores: Cores) -> dict[str, list[Sample]]:
+async def measured(
+    case: Case, *, rounds: int, seconds: float, cores: Cores, names: Sequence[str] = SUBJECTS
+) -> dict[str, list[Sample]]:
     """Samples of each subject, taken in turns."""
-    names = ["bare", "daemon"] if case.kind == "http" else ["plain", "bare", "daemon"]
+    names = [name for name in names if name != "plain" or case.kind != "http"]
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     source = "kinesis" if case.kind == "http" else case.kind
     shards = ["--shards", str(SHARDS)]

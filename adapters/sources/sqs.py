@@ -262,6 +262,8 @@ class _Ten(Protocol):
 
 async def _batched(receipts: Sequence[str], call: _Ten) -> Sequence[Undone]:
     """Runs `call` on each ten receipts, some at once; a failed call leaves its ten undone."""
+    if len(receipts) <= BATCH_MAX:
+        return await call(receipts) if receipts else []
     gate = asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX)
 
     async def one(ten: Sequence[str]) -> list[Undone] | PortError:

@@ -156,20 +156,25 @@ class ShardFlow:
         self._caught_up_at = asked if caught_up else Epoch(0.0)
         fresh = self._fresh(records)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
-        indices, wanted, skipped = self._wanted(fresh, first)
+        settled: list[int] = []
+        indices, wanted, skipped = self._wanted(fresh, first, settled)
         self._spread(indices, wanted)
         taken = len(wanted)
-        if taken < len(fresh):
-            kept = set(indices)
-            self._watermark.resolve(index for index in range(first, first + len(fresh)) if index not in kept)
+        if settled:
+            self._watermark.resolve(settled)
         if fresh:
             self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
         if not self._watermark.span and (caught_up or fresh):
             self._settled_as_of(asked if caught_up else fresh[-1].arrived)
         return Intake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
 
-    def _wanted(self, fresh: Sequence[Record], first: int) -> tuple[Sequence[int], Sequence[Record], int]:
-        """The records that are to be delivered, with their indices, and how many an earlier run settled."""
+    def _wanted(
+        self, fresh: Sequence[Record], first: int, settled: list[int]
+    ) -> tuple[Sequence[int], Sequence[Record], int]:
+        """The records that are to be delivered, with their indices, and how many an earlier run settled.
+
+        Adds the indices of all others to `settled`.
+        """
         if not self._settled_before and self._matches is None:
             return range(first, first + len(fresh)), fresh, 0
         indices: list[int] = []
@@ -179,9 +184,12 @@ class ShardFlow:
         for index, record in enumerate(fresh, first):
             if self._settled_before and self._settled_before.covers(record.sequence_number):
                 skipped += 1
+                settled.append(index)
             elif matches is None or matches(record):
                 indices.append(index)
                 wanted.append(record)
+            else:
+                settled.append(index)
         return indices, wanted, skipped
 
     def _spread(self, indices: Iterable[int], wanted: Sequence[Record]) -> None:
