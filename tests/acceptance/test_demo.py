@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -127,6 +128,8 @@ def _started(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             stderr=subprocess.STDOUT,
             text=True,
             env=plain_environment() | {"TMPDIR": str(folder)},
+            # A test run in the background hands down an ignored SIGINT; a person's terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process,
     ):
         try:
