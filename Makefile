@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 READY := .venv/ready
 NPM_READY := tests/npm/node_modules/.package-lock.json
 JOBS ?= 2
+# These mostly wait for other processes, so more of them fit side by side.
+ACCEPTANCE_JOBS ?= 4
 SEEDS ?= 0:20000
 
 .PHONY: help setup demo test check static unit acceptance soak lock clean
@@ -34,7 +36,7 @@ demo: $(READY)  ## the main job on this machine alone: an emulator, four sources
 
 test: setup  ## all tests, those on emulators and real processes among them
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
-	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m acceptance
+	$(BIN)/pytest -q -n $(ACCEPTANCE_JOBS) --dist worksteal -m acceptance
 
 check: setup static unit  ## everything but acceptance: format, lint, types, import contracts, tests
 
@@ -48,7 +50,7 @@ unit: setup
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 
 acceptance: setup  ## real emulators and real processes, in real time
-	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m acceptance
+	$(BIN)/pytest -q -n $(ACCEPTANCE_JOBS) --dist worksteal -m acceptance
 
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
