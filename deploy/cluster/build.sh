@@ -5,11 +5,11 @@
 #   deploy/cluster/build.sh FOLDER
 #
 #   GO=DIR             the Go tool chain (/usr/lib/go-1.19); newer ones do not compile this source
-#   DEBIAN_MIRROR=URL  where source packages are (http://deb.debian.org/debian)
+#   DEBIAN_MIRROR=URL  where source packages are (else: the first archive that apt is set up for)
 set -eu
 folder=${1:?a folder to build in}
 go=${GO:-/usr/lib/go-1.19}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)}
 programs="kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 

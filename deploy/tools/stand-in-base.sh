@@ -8,7 +8,7 @@ set -eu
 
 python=${1:-python3.13}
 name=${BASE:-$(sed -n 's/^ARG BASE=//p' "$(dirname "$0")/../../Dockerfile")}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)}
 packages=ca-certificates,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libssl3,libuuid1,netbase,tzdata,zlib1g
 
 export STORAGE_DRIVER="${STORAGE_DRIVER:-vfs}"
