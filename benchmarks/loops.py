@@ -34,7 +34,7 @@ from benchmarks.function import taken
 from poller.clock import LoopClock
 from poller.plugins import Environment
 from poller.ports import Invoker
-from poller.records import Invocation, Succeeded
+from poller.records import EncodedEvent, Invocation, Succeeded
 
 REGION = "eu-west-1"
 STREAM_ARN = f"arn:aws:kinesis:{REGION}:111122223333:stream/orders"
@@ -46,10 +46,11 @@ SERVICES = {"kinesis": "kinesis", "dynamodb": "dynamodbstreams", "sqs": "sqs", "
 TARGETS = {"kinesis": "Kinesis_20131202", "dynamodb": "DynamoDBStreams_20120810", "sqs": "AmazonSQS"}
 
 type Count = list[int]
+type Dumps = Callable[[object], bytes]
 type Work = Callable[[int, Count], Awaitable[None]]
 
 
-def kinesis_event(records: list[dict[str, Any]], shard: str) -> bytes:
+def kinesis_event(records: list[dict[str, Any]], shard: str, dumps: Dumps = orjson.dumps) -> bytes:
     """The event for these records of Kinesis; data is base64 text."""
     event = [
         {
@@ -70,15 +71,15 @@ def kinesis_event(records: list[dict[str, Any]], shard: str) -> bytes:
         }
         for each in records
     ]
-    return orjson.dumps({"Records": event})
+    return dumps({"Records": event})
 
 
-def dynamo_event(records: list[dict[str, Any]]) -> bytes:
+def dynamo_event(records: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> bytes:
     """The event for these records of DynamoDB Streams."""
-    return orjson.dumps({"Records": [each | {"eventSourceARN": TABLE_ARN} for each in records]})
+    return dumps({"Records": [each | {"eventSourceARN": TABLE_ARN} for each in records]})
 
 
-def queue_event(messages: list[dict[str, Any]]) -> bytes:
+def queue_event(messages: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> bytes:
     """The event for these messages."""
     event = [
         {
@@ -94,7 +95,12 @@ def queue_event(messages: list[dict[str, Any]]) -> bytes:
         }
         for each in messages
     ]
-    return orjson.dumps({"Records": event})
+    return dumps({"Records": event})
+
+
+def library_json(value: object) -> bytes:
+    """JSON by the standard library, as a loop has it that needs no other."""
+    return json.dumps(value).encode()
 
 
 class Plain:
@@ -134,7 +140,7 @@ class Plain:
                 MessageAttributeNames=["All"],
             )
             messages = answer["Messages"]
-            taken(queue_event(messages))
+            taken(queue_event(messages, library_json))
             entries = [
                 {"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]}
                 for place, each in enumerate(messages)
@@ -156,7 +162,7 @@ class Plain:
                 }
                 for each in records
             ]
-            return kinesis_event(coded, shard)
+            return kinesis_event(coded, shard, library_json)
         dated = [
             {
                 **each,
@@ -169,7 +175,7 @@ class Plain:
             }
             for each in records
         ]
-        return dynamo_event(dated)
+        return dynamo_event(dated, library_json)
 
 
 class Bare:
@@ -266,7 +272,9 @@ async def invocations(invoker: Invoker, count: Count) -> None:
     """Invokes with the same event for ever."""
     event = posted()
     while True:
-        called = Invocation("arn:aws:lambda:eu-west-1:111122223333:function:orders", "id", event, 30.0)
+        called = Invocation(
+            "arn:aws:lambda:eu-west-1:111122223333:function:orders", "id", EncodedEvent(event), 30.0
+        )
         assert isinstance(await invoker.invoke(called), Succeeded)
         count[0] += BATCH
 

@@ -19,7 +19,6 @@ from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 from poller.records import (
     Cursor,
-    Epoch,
     JsonObject,
     KinesisRecord,
     Page,
@@ -36,7 +35,6 @@ LISTINGS_MAX = 3
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
 """Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
-_SECOND_MS = 1_000
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
@@ -76,17 +74,10 @@ class KinesisApi(Protocol):
         ...
 
 
-class _Record(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
-    sequence_number: str
-    partition_key: str
-    approximate_arrival_timestamp: float
-    data: str
-
-
 class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """What GetRecords answers, as far as anybody here looks at it."""
 
-    records: list[_Record]
+    records: list[KinesisRecord]
     next_shard_iterator: str | None = None
     millis_behind_latest: int | None = None
 
@@ -184,17 +175,7 @@ class KinesisStream:
         """The next records, at most 10,000 or 10 MB; no records with `behind_ms` above 0 means: read on."""
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, records_max)
-        read = [
-            KinesisRecord(
-                each.sequence_number,
-                each.partition_key,
-                # To the millisecond, which is all that the service gives; round(…, 3) takes twice as long.
-                Epoch(round(each.approximate_arrival_timestamp * _SECOND_MS) / _SECOND_MS),
-                each.data,
-            )
-            for each in answer.records
-        ]
-        records = begun(read, since_ms) if since_ms else read
+        records = begun(answer.records, since_ms) if since_ms else answer.records
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
         return Page(records, after, answer.millis_behind_latest)

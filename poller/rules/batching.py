@@ -12,11 +12,11 @@ from poller.rules.policies import BatchPolicy
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A record on its way through a lane: its index in the shard's watermark and its encoded form."""
+    """A record on its way through a lane: its index in the shard's watermark, and how many bytes it takes in an event."""
 
     index: int
     record: Record
-    encoded: bytes
+    size: int
 
 
 class Buffer:
@@ -37,7 +37,7 @@ class Buffer:
 
     @property
     def encoded_bytes(self) -> int:
-        """Bytes of all waiting entries."""
+        """Bytes that all waiting entries take in events."""
         return self._encoded_bytes
 
     @property
@@ -55,13 +55,13 @@ class Buffer:
     def add(self, entry: Entry) -> None:
         """Takes the next entry."""
         self._entries.append(entry)
-        self._encoded_bytes += len(entry.encoded)
+        self._encoded_bytes += entry.size
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """Takes the next entries."""
         before = len(self._entries)
         self._entries.extend(entries)
-        self._encoded_bytes += sum(len(entry.encoded) for entry in islice(self._entries, before, None))
+        self._encoded_bytes += sum([entry.size for entry in islice(self._entries, before, None)])
 
     @property
     def first_arrived(self) -> Epoch | None:
@@ -99,10 +99,10 @@ class Buffer:
 
     def _cut(self, records_max: int) -> tuple[Entry, ...]:
         leading = list(islice(self._entries, records_max))
-        encoded_bytes = sum([len(entry.encoded) for entry in leading])
+        encoded_bytes = sum([entry.size for entry in leading])
         # Nearly always everything fits; otherwise the last ones stay, and the first one goes whatever its size.
         while len(leading) > 1 and event_bytes(len(leading), encoded_bytes) > self._policy.payload_bytes_max:
-            encoded_bytes -= len(leading.pop().encoded)
+            encoded_bytes -= leading.pop().size
         if len(leading) == len(self._entries):
             self._entries.clear()
         else:
@@ -114,5 +114,5 @@ class Buffer:
 
     def _pop(self) -> Entry:
         entry = self._entries.popleft()
-        self._encoded_bytes -= len(entry.encoded)
+        self._encoded_bytes -= entry.size
         return entry

@@ -1,7 +1,7 @@
 """Owns the events that functions see, byte for byte in AWS's key order (spec 1).
 
-A record is encoded once, when it is taken into a batch; an event joins encoded records, so that retries, halves and
-suffixes of a batch cost a join, and the size of a finished event is a sum.
+How many bytes a record takes is known before it is encoded, so that the size of a finished event is a sum, and an
+event is encoded only for who sends it somewhere: a function in this process gets the same as objects.
 """
 
 import json
@@ -15,6 +15,13 @@ from poller.records import DynamoRecord, JsonObject, KinesisRecord, Message, Rec
 
 _HEAD = b'{"Records":['
 _TAIL = b"]}"
+_KINESIS_PARTS = (
+    b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":',
+    b',"sequenceNumber":"',
+    b'","data":"',
+    b'","approximateArrivalTimestamp":',
+)
+"""What stands before the key, the sequence number, the data and the time."""
 _STANDARD_ATTRIBUTES = (
     "ApproximateReceiveCount",
     "AWSTraceHeader",
@@ -45,9 +52,41 @@ def encode_json(value: object) -> bytes:
 class RecordEncoder(Protocol):
     """Encodes the records of one shard for one mapping."""
 
-    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        """Each record as it stands in the event's `Records` array; in one go, since a page has thousands."""
+    def sizes(self, records: Sequence[Record]) -> list[int]:
+        """How many bytes `encode_all` gives for each record; in one go, since a page has thousands."""
         ...
+
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        """Each record as it stands in the event's `Records` array."""
+        ...
+
+    def views(self, records: Sequence[Record]) -> list[JsonObject]:
+        """Each record as the object that reading its encoded form gives, made anew."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RecordsEvent:
+    """The event for these records of a stream, of which only the size is known so far."""
+
+    encoder: RecordEncoder
+    records: Sequence[Record]
+    encoded_bytes: int
+    """What the encoded records take together."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the finished event."""
+        return event_bytes(len(self.records), self.encoded_bytes)
+
+    def encoded(self) -> bytes:
+        """As UTF-8 JSON."""
+        return build(self.encoder.encode_all(self.records))
+
+    def decoded(self) -> JsonObject:
+        """As an object, made anew."""
+        return {"Records": self.encoder.views(self.records)}
 
 
 @final
@@ -60,31 +99,78 @@ class KinesisEncoder:
             b'","eventName":"aws:kinesis:record","invokeIdentityArn":%s,"awsRegion":%s,"eventSourceARN":%s}'
             % (encode_json(role_arn), encode_json(region), encode_json(source_arn))
         )
+        self._shard = shard
+        self._source_arn = source_arn
+        self._region = region
+        self._role_arn = role_arn
+        self._fixed_bytes = sum(map(len, (*_KINESIS_PARTS, self._event_id, self._tail)))
 
     def encode(self, record: Record) -> bytes:
         """The record as it stands in the event's `Records` array."""
         return self._encoded([record], encode_json)[0]
+
+    def sizes(self, records: Sequence[Record]) -> list[int]:
+        """How many bytes `encode_all` gives for each record."""
+        try:
+            return self._sizes(records, orjson.dumps)
+        except TypeError:
+            # Some key has a lone surrogate.
+            return self._sizes(records, encode_json)
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
         """Each record as it stands in the event's `Records` array."""
         try:
             return self._encoded(records, orjson.dumps)
         except TypeError:
-            # Some key has a lone surrogate.
             return self._encoded(records, encode_json)
 
+    def views(self, records: Sequence[Record]) -> list[JsonObject]:
+        """Each record as an object, made anew."""
+        shard, region, role_arn, source_arn = self._shard, self._region, self._role_arn, self._source_arn
+        return [
+            {
+                "kinesis": {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": record.key,
+                    "sequenceNumber": (sequence := record.sequence_number),
+                    "data": record.data,
+                    "approximateArrivalTimestamp": float(record.arrived),
+                },
+                "eventSource": "aws:kinesis",
+                "eventVersion": "1.0",
+                "eventID": f"{shard}:{sequence}",
+                "eventName": "aws:kinesis:record",
+                "invokeIdentityArn": role_arn,
+                "awsRegion": region,
+                "eventSourceARN": source_arn,
+            }
+            for record in cast("Sequence[KinesisRecord]", records)
+        ]
+
+    def _sizes(self, records: Sequence[Record], dumps: Callable[[object], bytes]) -> list[int]:
+        fixed = self._fixed_bytes
+        return [
+            fixed
+            + len(dumps(record.key))
+            + 2 * len(record.sequence_number)
+            + len(record.data)
+            + len(dumps(float(record.arrived)))
+            for record in cast("Sequence[KinesisRecord]", records)
+        ]
+
     def _encoded(self, records: Sequence[Record], dumps: Callable[[object], bytes]) -> list[bytes]:
+        key, number, data, arrived = _KINESIS_PARTS
         event_id, tail = self._event_id, self._tail
         return [
             b"".join(
                 (
-                    b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":',
+                    key,
                     dumps(record.key),
-                    b',"sequenceNumber":"',
+                    number,
                     sequence := record.sequence_number.encode(),
-                    b'","data":"',
+                    data,
                     record.data.encode(),
-                    b'","approximateArrivalTimestamp":',
+                    arrived,
                     # The shortest digits that give this double, as repr has them, in a fifth of its time.
                     dumps(float(record.arrived)),
                     event_id,
@@ -112,9 +198,23 @@ class DynamoEncoder:
             return record.encoded[:-1] + self._tail
         return encode_json(dynamo_view(record, self._arn))
 
+    def sizes(self, records: Sequence[Record]) -> list[int]:
+        """How many bytes `encode_all` gives for each record."""
+        added = len(self._tail) - 1
+        return [
+            len(record.encoded) + added
+            if b'"userIdentity"' not in record.encoded
+            else len(self.encode(record))
+            for record in cast("Sequence[DynamoRecord]", records)
+        ]
+
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
         """Each record as it stands in the event's `Records` array."""
         return [self.encode(record) for record in records]
+
+    def views(self, records: Sequence[Record]) -> list[JsonObject]:
+        """Each record as an object, made anew."""
+        return [dynamo_view(record, self._arn) for record in cast("Sequence[DynamoRecord]", records)]
 
 
 def dynamo_view(record: DynamoRecord, source_arn: str) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Owns one shard's records between the source and its lanes: filtered, encoded, spread, tracked.
+"""Owns one shard's records between the source and its lanes: filtered, measured, spread, tracked.
 
 Pure state: the shard's reader puts pages in, its lanes take batches out and settle them.
 """
@@ -9,10 +9,20 @@ from typing import assert_never
 
 import msgspec
 
-from poller.records import SHARD_END, Checkpoint, Epoch, Monotonic, Position, Record, ShardId
+from poller.records import (
+    SHARD_END,
+    Checkpoint,
+    EncodedEvent,
+    Epoch,
+    Event,
+    Monotonic,
+    Position,
+    Record,
+    ShardId,
+)
 from poller.rules.attempts import NewId, Part, Work, finish, resume, start
 from poller.rules.batching import Buffer, Entry
-from poller.rules.events import RecordEncoder, WindowFacts, build, build_windowed
+from poller.rules.events import RecordEncoder, RecordsEvent, WindowFacts, build_windowed
 from poller.rules.lanes import lane_of
 from poller.rules.policies import BatchPolicy
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
@@ -193,8 +203,8 @@ class ShardFlow:
         return indices, wanted, skipped
 
     def _spread(self, indices: Iterable[int], wanted: Sequence[Record]) -> None:
-        """Puts records into the buffers of their lanes, encoded."""
-        entries = map(Entry, indices, wanted, self._encoder.encode_all(wanted))
+        """Puts records into the buffers of their lanes."""
+        entries = map(Entry, indices, wanted, self._encoder.sizes(wanted))
         if len(self._buffers) == 1:
             self._buffers[0].extend(entries)
             return
@@ -244,14 +254,17 @@ class ShardFlow:
         if self._windows is not None and part.final:
             self._windows.close()
 
-    def event(self, part: Part, entries: Sequence[Entry]) -> bytes:
+    def event(self, part: Part, entries: Sequence[Entry]) -> Event:
         """The event for these entries of a part."""
-        encoded = [entry.encoded for entry in entries]
+        records = [entry.record for entry in entries]
         window = self.window(part)
         if window is None or self._windowing is None:
-            return build(encoded)
-        return build_windowed(
-            encoded, window, shard=self._windowing.shard, source_arn=self._windowing.source_arn
+            return RecordsEvent(self._encoder, records, sum([entry.size for entry in entries]))
+        encoded = self._encoder.encode_all(records)
+        return EncodedEvent(
+            build_windowed(
+                encoded, window, shard=self._windowing.shard, source_arn=self._windowing.source_arn
+            )
         )
 
     def window(self, part: Part) -> WindowFacts | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from poller.plan import SourceKind
-from poller.records import Ended, Epoch, Invocation, Monotonic, Outcome, ShardId
+from poller.records import Ended, Epoch, Event, Invocation, Monotonic, Outcome, ShardId
 from poller.rules import attempts, failures, responses
 from poller.rules.attempts import Advance, Discard, Effect, Invoke, Part, Retry, Split, Wait, Work
 from poller.rules.flow import ShardFlow
@@ -141,15 +141,15 @@ class Lane:
         await self._stop.sleep(delay_s)
 
     async def _invoke(self, work: Work, part: Part) -> Work | None:
-        payload = self._flow.event(part, part.entries)
-        if len(payload) > self._parts.plan.batch.payload_bytes_max:
+        event = self._flow.event(part, part.entries)
+        if event.size > self._parts.plan.batch.payload_bytes_max:
             if len(part.entries) > 1:
                 # A window's members and state came on top of a batch that fits; only one record can be too big.
                 return self._halve(work)
-            verdict: Verdict = responses.oversized(len(payload), self._parts.plan.batch.payload_bytes_max)
+            verdict: Verdict = responses.oversized(event.size, self._parts.plan.batch.payload_bytes_max)
             return self._settle(work, part, verdict, duration_s=0.0)
         self._state = "invoking"
-        called = await self._call(part, payload)
+        called = await self._call(part, event)
         if called is None:
             return work
         outcome, duration_s = called
@@ -158,7 +158,7 @@ class Lane:
         )
         return self._settle(work, part, verdict, duration_s=duration_s)
 
-    async def _call(self, part: Part, payload: bytes) -> tuple[Outcome, float] | None:
+    async def _call(self, part: Part, event: Event) -> tuple[Outcome, float] | None:
         """The outcome and how long it took; None when a stop came before the function had room."""
         function = self._parts.function
         clock = self._parts.clock
@@ -186,7 +186,7 @@ class Lane:
                 Invocation(
                     function_arn=self._parts.plan.function_arn,
                     request_id=part.request_id,
-                    payload=payload,
+                    event=event,
                     timeout_s=function.plan.timeout_s,
                 )
             )
@@ -272,7 +272,7 @@ class Lane:
         notice = failures.notice(
             discard,
             context,
-            payload=self._flow.event(discard.part, discard.entries),
+            payload=self._flow.event(discard.part, discard.entries).encoded(),
             now=self._parts.clock.now(),
             notice_id=self._parts.new_id(),
             window=self._flow.window(discard.part),

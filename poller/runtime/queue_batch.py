@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from poller.records import Epoch, Invocation
+from poller.records import EncodedEvent, Epoch, Invocation
 from poller.rules import events, responses
 from poller.rules.backoff import wait_s
 from poller.rules.gathering import Letter
@@ -180,7 +180,7 @@ class BatchRun:
                 Invocation(
                     function_arn=self._plan.function_arn,
                     request_id=request_id,
-                    payload=payload,
+                    event=EncodedEvent(payload),
                     timeout_s=parts.function.plan.timeout_s,
                 )
             )

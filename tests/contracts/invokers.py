@@ -13,7 +13,7 @@ from adapters.invokers import http, lambda_api, process, python
 from poller.clock import LoopClock
 from poller.plugins import Environment
 from poller.ports import Invoker
-from poller.records import Invocation
+from poller.records import EncodedEvent, Invocation
 from tests.adapters.functions import act_on_loop
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
@@ -24,7 +24,7 @@ TIMEOUT_S = 20.0
 
 def invocation(event: Any, *, timeout_s: float = TIMEOUT_S, arn: str = ARN) -> Invocation:
     """A call with `event` as JSON."""
-    return Invocation(arn, REQUEST_ID, json.dumps(event).encode(), timeout_s)
+    return Invocation(arn, REQUEST_ID, EncodedEvent(json.dumps(event).encode()), timeout_s)
 
 
 @asynccontextmanager

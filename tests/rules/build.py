@@ -1,8 +1,9 @@
 """Owns small builders of values for tests of rules."""
 
+from collections.abc import Sequence
 from itertools import count
 
-from poller.records import DynamoRecord, Epoch, KinesisRecord, Message, Monotonic
+from poller.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
 from poller.rules.attempts import NewId
 from poller.rules.batching import Entry
 
@@ -33,9 +34,25 @@ def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
     return DynamoRecord.of(str(number), '{"pk":{"S":"order-1"}}', Epoch(arrived), event)
 
 
+class Plain:
+    """Encodes a record as its sequence number."""
+
+    def sizes(self, records: Sequence[Record]) -> list[int]:
+        """How many digits each number has."""
+        return [len(record.sequence_number) for record in records]
+
+    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
+        """The numbers."""
+        return [record.sequence_number.encode() for record in records]
+
+    def views(self, records: Sequence[Record]) -> list[JsonObject]:
+        """Objects with the numbers."""
+        return [{"number": int(record.sequence_number)} for record in records]
+
+
 def entry(number: int, *, arrived: float = BASE, bytes_: int = 10, key: str = "k") -> Entry:
-    """An entry whose index and sequence number are `number` and whose encoded form has `bytes_` bytes."""
-    return Entry(number, kinesis(number, arrived=arrived, key=key), b"x" * bytes_)
+    """An entry whose index and sequence number are `number` and which takes `bytes_` bytes."""
+    return Entry(number, kinesis(number, arrived=arrived, key=key), bytes_)
 
 
 def entries(*numbers: int, arrived: float = BASE) -> tuple[Entry, ...]:

@@ -11,6 +11,7 @@ from poller.rules.events import (
     DynamoEncoder,
     KinesisEncoder,
     MessageEncoder,
+    RecordsEvent,
     WindowFacts,
     build,
     build_windowed,
@@ -151,6 +152,54 @@ def test_a_key_with_a_lone_surrogate_stays_escaped() -> None:
 @given(st.lists(st.binary(min_size=2, max_size=40), max_size=20))
 def test_the_size_of_an_event_is_known_before_it_is_built(encoded: list[bytes]) -> None:
     assert event_bytes(len(encoded), sum(map(len, encoded))) == len(build(encoded))
+
+
+def _kinesis_records() -> st.SearchStrategy[list[KinesisRecord]]:
+    times = st.integers(0, 4_000_000_000_000).map(lambda ms: Epoch(ms / 1000))
+    number = st.text(alphabet="0123456789", min_size=1)
+    key = st.text(st.characters())
+    return st.lists(st.builds(KinesisRecord, number, key, times, st.just("eyJ0ZW1wIjogMjF9")), max_size=5)
+
+
+def _agrees(event: RecordsEvent) -> None:
+    assert event.size == len(event.encoded())
+    assert event.decoded() == json.loads(event.encoded())
+
+
+@given(_kinesis_records())
+def test_a_kinesis_event_is_measured_and_read_as_it_is_written(records: list[KinesisRecord]) -> None:
+    encoder = _kinesis_encoder()
+    _agrees(RecordsEvent(encoder, records, sum(encoder.sizes(records))))
+
+
+@given(st.lists(st.tuples(st.text(st.characters()), st.booleans()), max_size=5))
+def test_a_dynamodb_event_is_measured_and_read_as_it_is_written(drawn: list[tuple[str, bool]]) -> None:
+    encoder = DynamoEncoder(source_arn=TABLE)
+    records = [_removal(text) if removal else _with_image(text) for text, removal in drawn]
+    _agrees(RecordsEvent(encoder, records, sum(encoder.sizes(records))))
+
+
+def _removal(text: str) -> DynamoRecord:
+    plain = _with_image(text)
+    identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+    return DynamoRecord.of(
+        plain.sequence_number, plain.key, plain.arrived, plain.event | {"userIdentity": identity}
+    )
+
+
+def _with_image(text: str) -> DynamoRecord:
+    plain = dynamo(7)
+    change = plain.event["dynamodb"] | {"NewImage": {"pk": {"S": text}, "userIdentity": {"N": "1e300"}}}
+    return DynamoRecord.of(
+        plain.sequence_number, plain.key, plain.arrived, plain.event | {"dynamodb": change}
+    )
+
+
+def test_a_function_may_change_what_it_gets() -> None:
+    encoder, record = _kinesis_encoder(), KinesisRecord("2", "device-7", Epoch(1.5), "")
+    event = RecordsEvent(encoder, [record], sum(encoder.sizes([record])))
+    event.decoded()["Records"][0]["kinesis"].clear()
+    assert event.decoded() == json.loads(event.encoded())
 
 
 @given(st.text(), st.text(alphabet="0123456789", min_size=1))

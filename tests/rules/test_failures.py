@@ -60,7 +60,7 @@ def test_without_a_call_the_whole_response_context_is_missing() -> None:
 
 
 def test_dynamodb_times_are_whole_seconds() -> None:
-    batch = (Entry(0, dynamo(5, arrived=1_767_225_600.0), b"{}"),)
+    batch = (Entry(0, dynamo(5, arrived=1_767_225_600.0), 2),)
     context = Context(MAPPING, SHARD, "arn:table", FUNCTION, "DDBStreamBatchInfo")
     document = json.loads(_document(Discard(PART, batch, Condition.RETRIES, 1, REQUEST, None), context))
     info = document["DDBStreamBatchInfo"]

@@ -14,18 +14,11 @@ from poller.rules.lanes import lane_of
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.rules.responses import Accepted, Rejected, Response
 from poller.telemetry import Ended
-from tests.rules.build import BASE, ids, kinesis
+from tests.rules.build import BASE, Plain, ids, kinesis
 
 NOW = Monotonic(0.0)
 START = Checkpoint(Position.horizon())
 FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
-
-
-class Plain:
-    """Encodes a record as its sequence number."""
-
-    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        return [record.sequence_number.encode() for record in records]
 
 
 def _flow(

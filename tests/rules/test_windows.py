@@ -1,27 +1,19 @@
 """Tumbling windows open with a record, carry the returned state, and close with a call of their own (spec 1.4, 7.1)."""
 
 import json
-from collections.abc import Sequence
 
 import msgspec
 
-from poller.records import SHARD_END, Checkpoint, Ended, Epoch, Monotonic, Position, Record, ShardId
+from poller.records import SHARD_END, Checkpoint, Ended, Epoch, Monotonic, Position, ShardId
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
 from poller.rules.flow import ShardFlow, Windowing
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.rules.responses import Accepted, Rejected, Response, Verdict
 from poller.rules.windows import FINAL_GRACE_S, STATE_BYTES_MAX, Closing, WindowMemo, Windows
-from tests.rules.build import BASE, ids, kinesis
+from tests.rules.build import BASE, Plain, ids, kinesis
 
 SHARD = ShardId("shardId-000000000000")
 FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
-
-
-class Plain:
-    """Encodes a record as its sequence number."""
-
-    def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        return [record.sequence_number.encode() for record in records]
 
 
 class Lane:
@@ -60,7 +52,7 @@ class Lane:
         far = Monotonic(max(at, float(work.resume_at)))
         match step(work, self.policy, now=far, epoch=Epoch(BASE + at)):
             case Invoke(part):
-                event = json.loads(self.flow.event(part, part.entries))
+                event = json.loads(self.flow.event(part, part.entries).encoded())
                 self._note(event)
                 answer = verdict or Accepted(
                     json.dumps({"n": _count(event["state"]) + len(part.entries)}).encode()

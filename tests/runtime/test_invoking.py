@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from poller.plan import FunctionPlan
-from poller.records import Invocation, Outcome, Succeeded, TimedOut
+from poller.records import EncodedEvent, Invocation, Outcome, Succeeded, TimedOut
 from poller.runtime.invoking import GUARD_S, Function, Slots
 from poller.telemetry import Capacity
 from tests.runtime.fakes import Seen
 from tests.virtual import run_virtual, virtual_clock
 
-CALL = Invocation(function_arn="arn", request_id="id", payload=b"{}", timeout_s=30.0)
+CALL = Invocation(function_arn="arn", request_id="id", event=EncodedEvent(b"{}"), timeout_s=30.0)
 
 
 class Silent:

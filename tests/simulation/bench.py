@@ -7,6 +7,7 @@ from typing import Any
 
 from poller.plan import FunctionPlan, MappingPlan, SourceKind
 from poller.records import (
+    EncodedEvent,
     Checkpoint,
     Epoch,
     FunctionError,
@@ -60,7 +61,9 @@ class Bench:
 
     def begin(self, payload: bytes, line: Line, *, at: float | None = None, request_id: str = "r") -> int:
         """The function is called with an event that was decided on `at` (now unless given)."""
-        call = Issued("f", Invocation("arn", request_id, payload, 10.0), epoch() if at is None else at)
+        call = Issued(
+            "f", Invocation("arn", request_id, EncodedEvent(payload), 10.0), epoch() if at is None else at
+        )
         return self.court.begins(line, call, read_delivery(payload))
 
 
