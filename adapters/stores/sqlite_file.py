@@ -1,15 +1,12 @@
 """Owns the database file: how it is opened and checked, its tables, and what SQLite's errors mean to a caller."""
 
-import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing, suppress
+import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import aiosqlite
-
+from adapters.stores.sqlite_database import Database, rows
 from poller.errors import AccessDenied, InvalidConfiguration, PortError, ServiceThrottled, ServiceUnavailable
 
 APPLICATION_ID = 0x45534D50
@@ -43,52 +40,36 @@ _DENIED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-async def rows(db: aiosqlite.Connection, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Runs one statement to its end and returns its rows."""
-    return [tuple(row) for row in await db.execute_fetchall(sql, parameters)]
-
-
-@asynccontextmanager
-async def connected(path: Path, *, busy_timeout_s: float) -> AsyncGenerator[aiosqlite.Connection]:
-    """A connection in autocommit mode to the file at `path`, made with its directory if there is none.
-
-    Raises InvalidConfiguration when it cannot be made. Nothing is lost if closing fails: all was committed before.
-    """
-    _make_parent(path)
-    try:
-        # An aiosqlite connection that cannot be opened leaves its thread behind, so that it is tried without one first.
-        await asyncio.to_thread(_open_once, path)
-    except sqlite3.Error as error:
-        raise unusable(error, path) from error
-    db = await aiosqlite.connect(path, timeout=busy_timeout_s, isolation_level=None)
-    try:
-        yield db
-    finally:
-        with suppress(sqlite3.Error):
-            await db.close()
-
-
-async def prepare(db: aiosqlite.Connection, path: Path, *, full_sync: bool, bytes_max: int | None) -> None:
-    """Checks the file, makes or migrates its tables, and sets how it is written.
+async def prepare(database: Database, *, full_sync: bool, bytes_max: int | None) -> None:
+    """Opens the file, made with its directory if there is none; makes or migrates its tables, and sets how it is written.
 
     Raises InvalidConfiguration for a file that cannot be used as it is, ServiceThrottled when others keep it locked,
     ServiceUnavailable when the disk is full or fails.
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise InvalidConfiguration([f"SQLite is {sqlite3.sqlite_version}; this store needs 3.37 or newer"])
+    path = database.path
+    _make_parent(path)
+
+    def work(db: sqlite3.Connection) -> None:
+        _check_ours(db, path)
+        _switch_to_wal(db, path)
+        _tune(db, full_sync=full_sync, bytes_max=bytes_max)
+        _check_pages(db, path)
+        _migrate(db, path)
+
     try:
-        await _check_ours(db, path)
-        await _switch_to_wal(db, path)
-        await _tune(db, full_sync=full_sync, bytes_max=bytes_max)
-        await _check_pages(db, path)
-        await _migrate(db, path)
+        await database.run(work)
     except sqlite3.Error as error:
         raise unusable(error, path) from error
 
 
-def _open_once(path: Path) -> None:
-    with closing(sqlite3.connect(path)):
-        pass
+async def only_read(database: Database) -> None:
+    """Opens a file that was prepared for reading alone; raises what `prepare` does."""
+    try:
+        await database.run(partial(rows, sql="PRAGMA query_only=ON"))
+    except sqlite3.Error as error:
+        raise unusable(error, database.path) from error
 
 
 def _make_parent(path: Path) -> None:
@@ -101,21 +82,21 @@ def _make_parent(path: Path) -> None:
         raise InvalidConfiguration([problem]) from error
 
 
-async def _tune(db: aiosqlite.Connection, *, full_sync: bool, bytes_max: int | None) -> None:
-    await rows(db, f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
-    await rows(db, f"PRAGMA journal_size_limit={WAL_BYTES_KEPT_MAX}")
+def _tune(db: sqlite3.Connection, *, full_sync: bool, bytes_max: int | None) -> None:
+    rows(db, f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+    rows(db, f"PRAGMA journal_size_limit={WAL_BYTES_KEPT_MAX}")
     if bytes_max is not None:
-        await rows(db, f"PRAGMA max_page_count={bytes_max // PAGE_BYTES}")
+        rows(db, f"PRAGMA max_page_count={bytes_max // PAGE_BYTES}")
 
 
-async def _switch_to_wal(db: aiosqlite.Connection, path: Path) -> None:
+def _switch_to_wal(db: sqlite3.Connection, path: Path) -> None:
     for _ in range(WAL_ATTEMPTS_MAX):
         try:
-            ((mode,),) = await rows(db, "PRAGMA journal_mode=WAL")
+            ((mode,),) = rows(db, "PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
             if _primary(error) not in _BUSY:
                 raise
-            await asyncio.sleep(WAL_WAIT_S)
+            time.sleep(WAL_WAIT_S)
             continue
         if mode != "wal":
             problem = f"store: {path} cannot use a write-ahead log; put it on a local, writable file system"
@@ -124,31 +105,32 @@ async def _switch_to_wal(db: aiosqlite.Connection, path: Path) -> None:
     raise ServiceThrottled(f"{path} stays locked by another process")
 
 
-async def _check_pages(db: aiosqlite.Connection, path: Path) -> None:
+def _check_pages(db: sqlite3.Connection, path: Path) -> None:
     if os.stat(path).st_size > QUICK_CHECK_BYTES_MAX:
         return
-    found = await rows(db, "PRAGMA quick_check(1)")
+    found = rows(db, "PRAGMA quick_check(1)")
     if found != [("ok",)]:
         raise InvalidConfiguration([_broken(path, str(found[0][0]))])
 
 
-async def _migrate(db: aiosqlite.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Brings the tables to the newest version in one transaction, which also shows that the file can be written."""
-    await rows(db, "BEGIN IMMEDIATE")
-    version = await _check_ours(db, path)
+    rows(db, "BEGIN IMMEDIATE")
+    version = _check_ours(db, path)
     for script in SCHEMA[version:]:
         for statement in script.split(";"):
-            await rows(db, statement)
-    await rows(db, f"PRAGMA application_id={APPLICATION_ID}")
-    await rows(db, f"PRAGMA user_version={len(SCHEMA)}")
-    await rows(db, "COMMIT")
+            rows(db, statement)
+    rows(db, f"PRAGMA application_id={APPLICATION_ID}")
+    rows(db, f"PRAGMA user_version={len(SCHEMA)}")
+    rows(db, "COMMIT")
 
 
-async def _check_ours(db: aiosqlite.Connection, path: Path) -> int:
+def _check_ours(db: sqlite3.Connection, path: Path) -> int:
     """The file's schema version, 0 for an empty file; refuses other programs' files before they are changed."""
-    ((version,),) = await rows(db, "PRAGMA user_version")
-    ((owner,),) = await rows(db, "PRAGMA application_id")
-    ((tables,),) = await rows(db, "SELECT count(*) FROM sqlite_master")
+    # Another opening may make the tables between these looks: who sees tables then sees their mark as well.
+    ((tables,),) = rows(db, "SELECT count(*) FROM sqlite_master")
+    ((owner,),) = rows(db, "PRAGMA application_id")
+    ((version,),) = rows(db, "PRAGMA user_version")
     if owner != APPLICATION_ID and tables:
         raise InvalidConfiguration([f"store: {path} is a database of another program; choose another file"])
     if version > len(SCHEMA):

@@ -1,109 +1,143 @@
-"""Owns the only writing connection: what waits while a transaction runs is written together in the next one.
+"""Owns what is written: what waits while a transaction runs is written together in the next one.
 
-Who gets the lock writes for all that wait, itself included, so that no background task is needed. A writer that is
-cancelled in the middle rolls back and leaves the others' work to the next one; every write may be repeated.
+A transaction is one piece of work of the database's thread. It ends there though writers are cancelled in the meantime;
+their writes may be on the disk then, as after a lost answer, and every write may be repeated.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
-
-from adapters.stores.sqlite_file import mapped, rows
+from adapters.stores.sqlite_database import Database, rows
+from adapters.stores.sqlite_file import mapped
+from adapters.stores.sqlite_leases import Save, save
 from poller.errors import PortError, ResourceMissing, ServiceUnavailable
 
-BATCH_MAX = 128
+BATCH_MAX = 512
 """Writes in one transaction."""
 
-type Work[T] = Callable[[aiosqlite.Connection], Awaitable[T]]
+type Work[T] = Callable[[sqlite3.Connection], T]
 """Statements of one write. Raises a PortError only before it has changed anything."""
-
-
-@dataclass(slots=True, eq=False)
-class _Write[T]:
-    work: Work[T]
-    settled: tuple[T] | PortError | None = None
+type Result = tuple[Any] | PortError
+"""What a write returned, or why it was refused."""
 
 
 class Writer:
-    """Runs writes on `db` in transactions; a write returns when its own transaction is on the disk."""
+    """Runs writes on `database` in transactions; a write returns when its own transaction is on the disk."""
 
-    def __init__(self, db: aiosqlite.Connection, path: Path) -> None:
-        self._db = db
-        self._path = path
-        self._file = _identity(path)
-        self._lock = asyncio.Lock()
-        self._waiting: dict[_Write[Any], None] = {}
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._path = database.path
+        self._file = _identity(database.path)
+        self._waiting: dict[asyncio.Future[Any], Work[Any]] = {}
+        self._running: asyncio.Future[list[Result]] | None = None
         self._closed = False
 
     async def write[T](self, work: Work[T]) -> T:
         """What `work` returns, once it is committed; raises its PortError, or what the database's error means."""
-        entry = _Write[T](work)
-        self._waiting[entry] = None
-        try:
-            async with self._lock:
-                while entry.settled is None:
-                    await self._settle(list(islice(self._waiting, BATCH_MAX)))
-        finally:
-            self._waiting.pop(entry, None)
-        return _result(entry)
-
-    async def close(self) -> None:
-        """Lets what waits be written, then refuses everything."""
-        async with self._lock:
-            self._closed = True
-
-    async def _settle(self, batch: list[_Write[Any]]) -> None:
-        """Writes the batch in one transaction, or fails all of it, and takes it off the waiting list."""
-        try:
-            self._check_open()
-            outcomes = await self._transact(batch)
-        except sqlite3.Error as error:
-            outcomes = [mapped(error, self._path) for _ in batch]
-        except PortError as refused:
-            outcomes = [type(refused)(refused.reason) for _ in batch]
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.settled = outcome
-            self._waiting.pop(entry, None)
-
-    def _check_open(self) -> None:
         if self._closed:
             raise ServiceUnavailable(f"{self._path} is closed")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = work
+        self._advance()
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(answer, None)
+
+    async def close(self) -> None:
+        """Refuses everything new, and returns when what waits is written."""
+        self._closed = True
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    def _advance(self) -> None:
+        """Begins the next transaction unless one is running or nothing waits."""
+        if self._running is not None or not self._waiting:
+            return
+        answers = list(islice(self._waiting, BATCH_MAX))
+        works = [self._waiting.pop(answer) for answer in answers]
+        self._running = self._database.run(partial(self._transact, works=works))
+        self._running.add_done_callback(partial(self._settle, answers))
+
+    def _settle(self, answers: Sequence[asyncio.Future[Any]], ran: asyncio.Future[list[Result]]) -> None:
+        """Tells the writers that still wait, and goes on."""
+        self._running = None
+        trouble = ran.exception()
+        for answer, result in zip(
+            answers, [trouble] * len(answers) if trouble else ran.result(), strict=True
+        ):
+            if answer.done():
+                continue
+            match result:
+                case BaseException():
+                    answer.set_exception(result)
+                case (value,):
+                    answer.set_result(value)
+        self._advance()
+
+    def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any]]) -> list[Result]:
+        """Writes all in one transaction, on the database's thread; what fails the transaction is everybody's result."""
+        try:
+            self._check_in_place()
+            return _transaction(db, works)
+        except sqlite3.Error as error:
+            return [mapped(error, self._path) for _ in works]
+        except PortError as refused:
+            return [type(refused)(refused.reason) for _ in works]
+
+    def _check_in_place(self) -> None:
         if _identity(self._path) != self._file:
             raise ResourceMissing(
                 f"{self._path} was moved or replaced while it was open; put it back or restart"
             )
 
-    async def _transact(self, batch: list[_Write[Any]]) -> list[tuple[Any] | PortError]:
-        if self._db.in_transaction:
-            await self._roll_back()
-        committed = False
-        try:
-            await rows(self._db, "BEGIN IMMEDIATE")
-            outcomes = [await self._attempt(entry.work) for entry in batch]
-            await rows(self._db, "COMMIT")
-            committed = True
-        finally:
-            if not committed:
-                await self._roll_back()
-        return outcomes
 
-    async def _attempt(self, work: Work[Any]) -> tuple[Any] | PortError:
-        try:
-            return (await work(self._db),)
-        except PortError as refused:
-            return refused
+def _transaction(db: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Result]:
+    _roll_back(db)
+    rows(db, "BEGIN IMMEDIATE")
+    try:
+        results = [result for group in _grouped(works) for result in _results(db, group)]
+        rows(db, "COMMIT")
+    finally:
+        _roll_back(db)
+    return results
 
-    async def _roll_back(self) -> None:
-        """Ends the transaction if there is one: a cancelled BEGIN may still be under way in the database's thread."""
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    """Ends the transaction if there is one; if that fails the next write tries again."""
+    if db.in_transaction:
         with suppress(sqlite3.Error):
-            await rows(self._db, "ROLLBACK")
+            rows(db, "ROLLBACK")
+
+
+def _grouped(works: Sequence[Work[Any]]) -> Iterator[list[Save] | Work[Any]]:
+    """The works in their order; checkpoints of different rows that follow each other are one group."""
+    saves: dict[tuple[str, str], Save] = {}
+    for work in works:
+        if saves and not (isinstance(work, Save) and work.row not in saves):
+            yield list(saves.values())
+            saves = {}
+        if isinstance(work, Save):
+            saves[work.row] = work
+        else:
+            yield work
+    if saves:
+        yield list(saves.values())
+
+
+def _results(db: sqlite3.Connection, group: list[Save] | Work[Any]) -> Sequence[Result]:
+    if isinstance(group, list):
+        return [refused or (None,) for refused in save(db, group)]
+    try:
+        return [(group(db),)]
+    except PortError as refused:
+        return [refused]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -112,13 +146,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _result[T](entry: _Write[T]) -> T:
-    match entry.settled:
-        case None:
-            raise AssertionError("a write came back unsettled")
-        case PortError() as refused:
-            raise refused
-        case (value,):
-            return value

@@ -6,17 +6,21 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import pytest
 
 from adapters.stores.sqlite import SqliteSettings, SqliteStore, plugin
-from adapters.stores.sqlite_file import QUICK_CHECK_BYTES_MAX, connected, mapped, prepare, rows
+from adapters.stores.sqlite_database import Database, connected, rows
+from adapters.stores.sqlite_file import QUICK_CHECK_BYTES_MAX, mapped, prepare
+from adapters.stores.sqlite_leases import Save, listed, seed, take
 from adapters.stores.sqlite_writer import BATCH_MAX, Writer
 from poller.clock import LoopClock
 from poller.errors import (
@@ -28,7 +32,7 @@ from poller.errors import (
     ServiceUnavailable,
 )
 from poller.plugins import Environment
-from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, Position, ShardId
+from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, Position, ShardId, WorkerId
 from tests.contracts.store import ANN, LADDER, MEMO, ONE, ORDERS, lease, only, seeded, taken
 
 KILLS = 20
@@ -45,12 +49,32 @@ async def opened(path: Path, **options: Any) -> AsyncGenerator[SqliteStore]:
         yield store
 
 
+class Hops(Database):
+    """Counts how often something is handed to the thread."""
+
+    count = 0
+
+    def run[T](self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        self.count += 1
+        return super().run(work)
+
+
 @asynccontextmanager
-async def writing(path: Path) -> AsyncGenerator[tuple[Writer, aiosqlite.Connection]]:
-    """A writer on a file with tables, and its connection."""
-    async with connected(path, busy_timeout_s=5) as db:
-        await prepare(db, path, full_sync=False, bytes_max=None)
-        yield Writer(db, path), db
+async def writing(path: Path) -> AsyncGenerator[tuple[Writer, Hops]]:
+    """A writer on a file with tables, and its database."""
+    database = Hops(path, busy_timeout_s=5)
+    try:
+        await prepare(database, full_sync=False, bytes_max=None)
+        yield Writer(database), database
+    finally:
+        await database.close()
+
+
+async def traced(database: Database) -> list[str]:
+    """The statements that are run from now on."""
+    statements: list[str] = []
+    await database.run(lambda db: db.set_trace_callback(statements.append))
+    return statements
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -159,35 +183,100 @@ def test_a_file_has_its_mark_version_and_write_ahead_log(tmp_path: Path) -> None
 def test_commits_are_synced_as_settings_say(tmp_path: Path, synchronous: str, level: int) -> None:
     async def scenario() -> None:
         path = tmp_path / "state.db"
-        async with connected(path, busy_timeout_s=1) as db:
-            await prepare(db, path, full_sync=synchronous == "full", bytes_max=None)
-            assert await rows(db, "PRAGMA synchronous") == [(level,)]
+        async with connected(path, busy_timeout_s=1) as database:
+            await prepare(database, full_sync=synchronous == "full", bytes_max=None)
+            assert await database.run(partial(rows, sql="PRAGMA synchronous")) == [(level,)]
 
     run(scenario())
 
 
-def test_writes_that_wait_share_one_transaction(tmp_path: Path) -> None:
+def test_writes_that_wait_share_one_transaction_which_is_one_hop(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with writing(tmp_path / "state.db") as (writer, db):
-            statements: list[str] = []
-            await db.set_trace_callback(statements.append)
+        async with writing(tmp_path / "state.db") as (writer, database):
+            statements = await traced(database)
+            database.count = 0
             async with asyncio.TaskGroup() as group:
                 numbers = [group.create_task(writer.write(one)) for _ in range(1 + 2 * BATCH_MAX)]
             assert {task.result() for task in numbers} == {1}
+            assert database.count == 3
             assert statements.count("BEGIN IMMEDIATE") == 3
             assert statements.count("COMMIT") == 3
 
     run(scenario())
 
 
-async def one(db: aiosqlite.Connection) -> int:
+def test_checkpoints_that_wait_share_one_statement(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with writing(tmp_path / "state.db") as (writer, database):
+            held = await held_leases(writer, BATCH_MAX)
+            statements = await traced(database)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writer.write(one))
+                for each in held:
+                    group.create_task(writer.write(Save(ORDERS, each, Checkpoint(LADDER[3], MEMO))))
+            assert len([text for text in statements if "UPDATE" in text]) == 1
+            stored = await database.run(partial(listed, mapping=ORDERS))
+            assert {each.checkpoint for each in stored} == {Checkpoint(LADDER[3], MEMO)}
+
+    run(scenario())
+
+
+def test_checkpoints_that_are_refused_leave_those_of_their_statement_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with writing(tmp_path / "state.db") as (writer, database):
+            held = await held_leases(writer, 100)
+            zombies = {held[number].shard for number in (0, 41, 42, 99)}
+            saves = [
+                Save(ORDERS, replace(each, epoch=each.epoch - (each.shard in zombies)), Checkpoint(LADDER[3]))
+                for each in held
+            ]
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writer.write(one))
+                tasks = [group.create_task(trouble_of(writer.write(save))) for save in saves]
+            assert [task.result() for task in tasks] == [
+                LeaseLost if each.shard in zombies else None for each in held
+            ]
+            for each in await database.run(partial(listed, mapping=ORDERS)):
+                assert each.checkpoint.position == LADDER[0 if each.shard in zombies else 3]
+
+    run(scenario())
+
+
+def test_checkpoints_of_one_shard_are_written_in_their_order(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with writing(tmp_path / "state.db") as (writer, _):
+            (mine,) = await held_leases(writer, 1)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writer.write(one))
+                tasks = [
+                    group.create_task(trouble_of(writer.write(Save(ORDERS, mine, Checkpoint(LADDER[rung])))))
+                    for rung in (1, 3, 2, 4)
+                ]
+            assert [task.result() for task in tasks] == [None, None, LeaseLost, None]
+
+    run(scenario())
+
+
+async def held_leases(writer: Writer, count: int) -> list[Lease]:
+    """That many leases at the horizon, taken by ANN."""
+    free = [lease(ShardId(f"s{number:04}")) for number in range(count)]
+    await writer.write(partial(seed, mapping=ORDERS, leases=free))
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(writer.write(partial(take, mapping=ORDERS, lease=each, owner=ANN)))
+            for each in free
+        ]
+    return [task.result() for task in tasks]
+
+
+def one(db: sqlite3.Connection) -> int:
     """A write that changes nothing."""
-    ((number,),) = await rows(db, "SELECT 1")
+    ((number,),) = rows(db, "SELECT 1")
     return int(number)
 
 
 def test_a_refused_write_leaves_its_neighbours_alone(tmp_path: Path) -> None:
-    async def refused(db: aiosqlite.Connection) -> int:
+    def refused(db: sqlite3.Connection) -> int:
         raise LeaseLost("no")
 
     async def scenario() -> None:
@@ -207,29 +296,47 @@ async def trouble_of(call: Coroutine[Any, Any, Any]) -> type[Exception] | None:
     return None
 
 
-def test_a_cancelled_writer_leaves_the_others_work_to_the_next(tmp_path: Path) -> None:
+def test_a_cancelled_writer_holds_up_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(db: sqlite3.Connection) -> None:
+            begun.set()
+            assert go_on.wait(5)
+            rows(db, "INSERT INTO workers VALUES ('slow', 1, '{}')")
+
+        def late(db: sqlite3.Connection) -> None:
+            rows(db, "INSERT INTO workers VALUES ('late', 1, '{}')")
+
+        def beat(db: sqlite3.Connection) -> None:
+            rows(db, "INSERT INTO workers VALUES ('next', 1, '{}')")
+
+        async with writing(tmp_path / "state.db") as (writer, database), asyncio.TaskGroup() as group:
+            first = group.create_task(writer.write(slow))
+            await asyncio.to_thread(begun.wait, 5)
+            unbegun, third = (group.create_task(writer.write(each)) for each in (late, beat))
+            await asyncio.sleep(0)
+            first.cancel()
+            unbegun.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            await third
+            written = await database.run(partial(rows, sql="SELECT worker FROM workers ORDER BY worker"))
+            assert written == [("next",), ("slow",)]
+
+    run(scenario())
+
+
+def test_what_waits_is_written_before_the_store_closes(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
 
     async def scenario() -> None:
-        reached, never = asyncio.Event(), asyncio.Event()
-
-        async def stuck(db: aiosqlite.Connection) -> None:
-            await rows(db, "INSERT INTO workers VALUES ('stuck', 1, '{}')")
-            reached.set()
-            await never.wait()
-
-        async def beat(db: aiosqlite.Connection) -> None:
-            await rows(db, "INSERT INTO workers VALUES ('next', 1, '{}')")
-
-        async with writing(path) as (writer, db), asyncio.TaskGroup() as group:
-            first = group.create_task(writer.write(stuck))
-            await reached.wait()
-            second = group.create_task(writer.write(beat))
+        async with asyncio.TaskGroup() as group, opened(path) as store:
+            for number in range(BATCH_MAX):
+                group.create_task(store.beat(WorkerId(f"w{number:04}"), 1, facts={}))
             await asyncio.sleep(0)
-            first.cancel()
-            await second
-            assert not db.in_transaction
-            assert await rows(db, "SELECT worker FROM workers") == [("next",)]
+        async with opened(path) as store:
+            assert len(await store.workers()) == BATCH_MAX
 
     run(scenario())
 
