@@ -1,12 +1,14 @@
 """Owns the values that travel through the engine: ids, positions, records, messages, outcomes, notices."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, NewType, Protocol, Self
 
 import msgspec
+import orjson
 
 MappingId = NewType("MappingId", str)
 """UUID of an event source mapping, lower case, with dashes."""
@@ -24,6 +26,8 @@ JsonObject = dict[str, Any]
 
 _SEQUENCE_DIGITS = 64
 _SCALE_MS = 1000
+_PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
+"""A key of one attribute, compact and without escapes, is its own canonical text."""
 
 
 class Rank(IntEnum):
@@ -131,28 +135,50 @@ class KinesisRecord(
 
 
 class DynamoRecord(msgspec.Struct, frozen=True, gc=False):
-    """One DynamoDB stream record; `key` is the canonical JSON text of the item's `Keys`.
+    """One DynamoDB stream record; `keys` is the JSON text of the item's `Keys`, as the service wrote it.
 
-    `encoded` is the record as JSON in the form that functions see (spec 1.2) without `eventSourceARN`: eventID, eventName,
-    eventVersion, eventSource, awsRegion, dynamodb and, for TTL removals, userIdentity, in this order. Its images are
-    passed through as the service wrote them; nobody reads them unless a filter asks.
+    `encoded` is the record as JSON in the form that functions see (spec 1.2) without `eventSourceARN` and `userIdentity`:
+    eventID, eventName, eventVersion, eventSource, awsRegion and dynamodb, in this order. `identity` is the JSON text of
+    `userIdentity`, which TTL removals have, else empty. Images are passed through as the service wrote them; nobody reads
+    them unless a filter asks.
     """
 
     sequence_number: str
-    key: str
+    keys: bytes
     arrived: Epoch
     encoded: bytes
+    identity: bytes = b""
 
     @classmethod
-    def of(cls, sequence_number: str, key: str, arrived: Epoch, event: JsonObject) -> Self:
-        """A record whose event is at hand as an object."""
-        return cls(sequence_number, key, arrived, json.dumps(event, separators=(",", ":")).encode())
+    def of(cls, sequence_number: str, arrived: Epoch, event: JsonObject) -> Self:
+        """A record whose event is at hand as an object, with or without `userIdentity`."""
+        shown = {name: value for name, value in event.items() if name != "userIdentity"}
+        identity = _compact(event["userIdentity"]) if "userIdentity" in event else b""
+        return cls(sequence_number, _compact(event["dynamodb"]["Keys"]), arrived, _compact(shown), identity)
 
     @property
-    def event(self) -> JsonObject:
-        """`encoded` as an object, made anew each time."""
+    def key(self) -> str:
+        """The canonical JSON text of the item's `Keys`: the same however the service orders or writes them."""
+        if _PLAIN_KEY.fullmatch(self.keys):
+            return self.keys.decode()
+        value = json_value(self.keys)
+        try:
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        except TypeError:
+            # A lone surrogate, which UTF-8 cannot carry.
+            return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    def event(self, **added: str) -> JsonObject:
+        """`encoded` as an object, made anew, with members added behind, and `userIdentity` last; AWS's order is not known."""
         event: JsonObject = json_value(self.encoded)
+        event |= added
+        if self.identity:
+            event["userIdentity"] = json_value(self.identity)
         return event
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def json_value(text: bytes) -> Any:

@@ -1,7 +1,5 @@
 """Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
 
-import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -30,7 +28,6 @@ from poller.records import (
     Rank,
     Shard,
     ShardId,
-    json_value,
 )
 
 PAGE_SHARDS = 100
@@ -39,8 +36,6 @@ READ_RECORDS_MAX = 1_000
 SKIPS_MAX = 20
 """Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
 _SECOND_MS = 1_000
-_PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
-"""A key of one attribute, compact and without escapes, is its own canonical text."""
 
 
 def _stream_arn(text: str) -> str:
@@ -226,29 +221,15 @@ def _record(wire: _Wire, region: bytes) -> DynamoRecord:
     change = wire.dynamodb
     return DynamoRecord(
         sequence_number=change.sequence_number,
-        key=_canonical(bytes(change.keys)),
+        keys=bytes(change.keys),
         arrived=Epoch(change.approximate_creation_date_time),
         encoded=_encoded(wire, region),
+        identity=_identity(wire.user_identity),
     )
 
 
-def _canonical(keys: bytes) -> str:
-    """The same text for the same key, however the service orders or writes it."""
-    if _PLAIN_KEY.fullmatch(keys):
-        return keys.decode()
-    value = json_value(keys)
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:
-        # A lone surrogate, which UTF-8 cannot carry.
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def _encoded(wire: _Wire, region: bytes) -> bytes:
-    """The record as functions see it, keys in AWS's order (spec 1.2).
-
-    The order of `userIdentity` is not known; it stands last.
-    """
+    """The record as functions see it, keys in AWS's order (spec 1.2), without what an identity and the encoder add."""
     change = wire.dynamodb
     parts: list[bytes | msgspec.Raw] = [
         b'{"eventID":',
@@ -274,11 +255,14 @@ def _encoded(wire: _Wire, region: bytes) -> bytes:
         parts += (b',"SizeBytes":', change.size_bytes)
     if change.stream_view_type is not _ABSENT:
         parts += (b',"StreamViewType":', change.stream_view_type)
-    parts.append(b"}")
-    if (identity := wire.user_identity) is not None:
-        parts += (b',"userIdentity":{"type":', identity.type, b',"principalId":', identity.principal_id, b"}")
-    parts.append(b"}")
+    parts.append(b"}}")
     return b"".join(parts)
+
+
+def _identity(wire: _Identity | None) -> bytes:
+    if wire is None:
+        return b""
+    return b"".join((b'{"type":', wire.type, b',"principalId":', wire.principal_id, b"}"))
 
 
 @asynccontextmanager

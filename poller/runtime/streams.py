@@ -8,7 +8,7 @@ from itertools import batched
 from poller.errors import PortError
 from poller.plan import MappingPlan, SourceKind
 from poller.records import DynamoRecord, KinesisRecord, Lease, Monotonic, Record, ShardId
-from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder, dynamo_view
+from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
 from poller.rules.filtering import Filter
 from poller.rules.flow import Matches, ShardFlow, Windowing
 from poller.rules.rates import Meter, metered
@@ -248,6 +248,6 @@ def _dynamo_matcher(criteria: Filter | None, source_arn: str) -> Callable[[Recor
 
     def matches(record: Record) -> bool:
         assert isinstance(record, DynamoRecord)
-        return criteria.matches_dynamodb(dynamo_view(record, source_arn))
+        return criteria.matches_dynamodb(record.event(eventSourceARN=source_arn))
 
     return matches

@@ -93,7 +93,7 @@ class DynamoWorld:
     def body(self, record: Record) -> str:
         assert isinstance(record, DynamoRecord)
         assert set(json.loads(record.key)) == {"pk"}
-        return str(record.event["dynamodb"]["NewImage"]["body"]["S"])
+        return str(record.event()["dynamodb"]["NewImage"]["body"]["S"])
 
     async def later(self) -> None:
         # The service tells whole seconds apart.

@@ -31,7 +31,7 @@ def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
             "StreamViewType": "KEYS_ONLY",
         },
     }
-    return DynamoRecord.of(str(number), '{"pk":{"S":"order-1"}}', Epoch(arrived), event)
+    return DynamoRecord.of(str(number), Epoch(arrived), event)
 
 
 class Plain:

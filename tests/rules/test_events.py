@@ -87,7 +87,7 @@ def test_a_ttl_removal_carries_its_identity_last() -> None:
     plain = dynamo(7)
     identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
     removal = DynamoRecord.of(
-        plain.sequence_number, plain.key, plain.arrived, plain.event | {"userIdentity": identity}
+        plain.sequence_number, plain.arrived, plain.event() | {"userIdentity": identity}
     )
     record = json.loads(DynamoEncoder(source_arn=TABLE).encode(removal))
     assert list(record)[-2:] == ["eventSourceARN", "userIdentity"]
@@ -182,17 +182,13 @@ def test_a_dynamodb_event_is_measured_and_read_as_it_is_written(drawn: list[tupl
 def _removal(text: str) -> DynamoRecord:
     plain = _with_image(text)
     identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-    return DynamoRecord.of(
-        plain.sequence_number, plain.key, plain.arrived, plain.event | {"userIdentity": identity}
-    )
+    return DynamoRecord.of(plain.sequence_number, plain.arrived, plain.event() | {"userIdentity": identity})
 
 
 def _with_image(text: str) -> DynamoRecord:
     plain = dynamo(7)
-    change = plain.event["dynamodb"] | {"NewImage": {"pk": {"S": text}, "userIdentity": {"N": "1e300"}}}
-    return DynamoRecord.of(
-        plain.sequence_number, plain.key, plain.arrived, plain.event | {"dynamodb": change}
-    )
+    change = plain.event()["dynamodb"] | {"NewImage": {"pk": {"S": text}, "userIdentity": {"N": "1e300"}}}
+    return DynamoRecord.of(plain.sequence_number, plain.arrived, plain.event() | {"dynamodb": change})
 
 
 def test_a_function_may_change_what_it_gets() -> None:

@@ -5,8 +5,6 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-import msgspec
-
 from poller.errors import CursorExpired, PositionTrimmed, ResourceMissing, ServiceThrottled
 from poller.plan import SourceKind
 from poller.records import (
@@ -286,6 +284,5 @@ def _held_dynamo(key: str, sequence: int, *, arrived: Epoch, content: Content) -
             "StreamViewType": "NEW_AND_OLD_IMAGES",
         },
     }
-    canonical = msgspec.json.encode(keys, order="sorted").decode()
-    record = DynamoRecord.of(str(sequence), canonical, arrived, event)
+    record = DynamoRecord.of(str(sequence), arrived, event)
     return Held(sequence, key, arrived, content, record)

@@ -80,7 +80,7 @@ class FakeStreamWorld:
         if isinstance(record, KinesisRecord):
             return base64.b64decode(record.data).decode()
         assert isinstance(record, DynamoRecord)
-        body: str = record.event["dynamodb"]["NewImage"]["body"]["S"]
+        body: str = record.event()["dynamodb"]["NewImage"]["body"]["S"]
         return body
 
     async def later(self) -> None:
