@@ -13,7 +13,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,6 +22,8 @@ import orjson
 from aiobotocore.parsers import AioResponseParserFactory
 from botocore import xform_name
 from botocore.exceptions import NoCredentialsError
+
+from adapters.posting import FAILURE, Answer, Line
 
 RECIPES_MAX = 10_000
 """Streams or queues whose requests are remembered; beyond that the library makes them."""
@@ -80,6 +82,8 @@ class Recipe:
     """Names of signed headers, lower case and sorted; without the token's."""
     scope: str
     """Region, service and end of the credential scope."""
+    line: Line | None = None
+    """How they are sent without the library's help; None where they need it."""
 
     @classmethod
     def of(cls, request: Any) -> "Recipe | None":
@@ -106,7 +110,7 @@ class Recipe:
         """What signs the requests of one second."""
         values = {name.lower(): value.strip() for name, value in self.headers.items()}
         values |= {"host": self.host, "x-amz-date": moment}
-        headers = {**self.headers, "X-Amz-Date": moment}
+        headers = {"X-Amz-Date": moment}
         names = list(self.signed)
         if secrets.token:
             headers[_TOKEN] = secrets.token
@@ -115,9 +119,13 @@ class Recipe:
         lines = "\n".join([f"{name}:{values.get(name, '')}" for name in names])
         listed = ";".join(names)
         scope = f"{moment[:8]}/{self.scope}"
+        line = self.line if f"{secrets.access_key}{secrets.token or ''}".isprintable() else None
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return Signing(
             recipe=self,
-            headers=headers,
+            line=line,
+            headers={**self.headers, **headers},
+            head="" if line is None else f"{line.head}{head}Authorization: ",
             canonical=f"{self.method}\n{self.path}\n\n{lines}\n\n{listed}\n",
             text=f"{_ALGORITHM}\n{moment}\n{scope}\n",
             credential=f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, SignedHeaders={listed}, Signature=",
@@ -130,7 +138,10 @@ class Signing:
     """Signature Version 4 (AWS's General Reference) of one recipe within one second; only bodies differ."""
 
     recipe: Recipe
+    line: Line | None
     headers: Mapping[str, str]
+    head: str
+    """A request's head as it is written, up to the Authorization header."""
     canonical: str
     """The canonical request up to the digest of the body."""
     text: str
@@ -145,8 +156,17 @@ class Signing:
         text = self.text + hashlib.sha256(canonical.encode()).hexdigest()
         return self.credential + hmac.digest(self.key, text.encode(), "sha256").hex()
 
+    def message(self, body: bytes) -> bytes:
+        """A signed request with this body as it is written, known to AWS's support by an id of its own."""
+        head = (
+            f"{self.head}{self.authorization(body)}\r\n"
+            f"amz-sdk-invocation-id: {uuid.uuid4()}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
     def request(self, body: bytes) -> Request:
-        """A signed request with this body, known to AWS's support by an id of its own."""
+        """The same for the library's HTTP session."""
         headers = {
             **self.headers,
             "Authorization": self.authorization(body),
@@ -195,13 +215,23 @@ class Hot:
         recipe = self._recipes.get(self._name(parameters))
         if recipe is None:
             return _written(await self._ordinary(**parameters))
-        request = (await self._signing(recipe)).request(orjson.dumps(parameters))
-        # The session is the only part of the client that has no public name.
-        response = await self._client._endpoint.http_session.send(request)
-        body: bytes = await response.content
-        if response.status_code >= 300:
-            raise await self._error(response, body)
-        return body
+        answer = await self._send(await self._signing(recipe), orjson.dumps(parameters))
+        if answer.status >= FAILURE:
+            raise await self._error(answer)
+        return answer.body
+
+    async def _send(self, signing: Signing, body: bytes) -> Answer:
+        if signing.line is not None:
+            answer = await signing.line.post(signing.message(body))
+            if answer is not None:
+                return answer
+        response = await self._http.send(signing.request(body))
+        return Answer(response.status_code, response.headers, await response.content)
+
+    @property
+    def _http(self) -> Any:
+        """The HTTP session, the only part of the client that has no public name."""
+        return self._client._endpoint.http_session
 
     def _name(self, parameters: Mapping[str, Any]) -> str:
         return str(parameters[self._named]) if self._named is not None else ""
@@ -224,20 +254,20 @@ class Hot:
             raise NoCredentialsError
         return Secrets(found.access_key, found.secret_key, found.token)
 
-    async def _error(self, response: Any, body: bytes) -> Exception:
+    async def _error(self, answer: Answer) -> Exception:
         """The exception that the client's own method would raise for this answer."""
         service = self._client.meta.service_model
         operation = service.operation_model(self._operation)
         parser = AioResponseParserFactory().create_parser(service.resolved_protocol)
-        answer = {
-            "headers": response.headers,
-            "status_code": response.status_code,
+        said = {
+            "headers": answer.headers,
+            "status_code": answer.status,
             "context": {"operation_name": self._operation},
-            "body": body,
+            "body": answer.body,
         }
-        parsed = await parser.parse(answer, operation.output_shape)
-        said = parsed.get("Error", {})
-        kind = self._client.exceptions.from_code(said.get("QueryErrorCode") or said.get("Code"))
+        parsed = await parser.parse(said, operation.output_shape)
+        named = parsed.get("Error", {})
+        kind = self._client.exceptions.from_code(named.get("QueryErrorCode") or named.get("Code"))
         error: Exception = kind(parsed, self._operation)
         return error
 
@@ -257,9 +287,11 @@ class Hot:
         if name in self._recipes or len(self._recipes) >= RECIPES_MAX or self._signer is None:
             return
         recipe = Recipe.of(request)
-        if recipe is not None and not await self._agrees(recipe, request):
-            recipe = None
-        self._recipes[name] = recipe
+        if recipe is not None and await self._agrees(recipe, request):
+            line = await Line.to(self._http, recipe.method, recipe.url, recipe.headers)
+            self._recipes[name] = replace(recipe, line=line)
+        else:
+            self._recipes[name] = None
 
     async def _agrees(self, recipe: Recipe, request: Any) -> bool:
         """Whether our signature of a request is the library's."""
