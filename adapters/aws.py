@@ -18,6 +18,7 @@ from aiobotocore.session import AioSession, get_session
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from adapters.aws_region import SESSION_VARIABLES
 from poller.errors import (
     AccessDenied,
     CursorExpired,
@@ -71,10 +72,12 @@ async def client(
 
 @asynccontextmanager
 async def _session(*, raw: bool) -> AsyncIterator[AioSession]:
-    session = get_session()
+    session = get_session(SESSION_VARIABLES)
     if raw:
         # Role providers parse expiry times through their session's parsers, so they stay with an ordinary session.
-        session.register_component("credential_provider", get_session().get_component("credential_provider"))
+        session.register_component(
+            "credential_provider", get_session(SESSION_VARIABLES).get_component("credential_provider")
+        )
         parsers = session.get_component("response_parser_factory")
         parsers.set_parser_defaults(timestamp_parser=_as_sent, blob_parser=_as_sent)
     yield session

@@ -8,6 +8,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from adapters.aws_region import SESSION_VARIABLES
 from poller.commands.parts import FAILED, tell
 
 CALL_S_MAX = 30.0
@@ -25,7 +26,7 @@ def lambda_client(url: str | None, region: str | None) -> Any:
 
     A daemon answers reads without a signature, so that no credentials are needed for those.
     """
-    session = botocore.session.get_session()
+    session = botocore.session.get_session(SESSION_VARIABLES)
     options: dict[str, Any] = {
         "connect_timeout": CALL_S_MAX,
         "read_timeout": CALL_S_MAX,

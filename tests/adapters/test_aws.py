@@ -1,6 +1,7 @@
 """Owns facts of AWS clients and of the table that maps their errors."""
 
 import asyncio
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -190,6 +191,26 @@ async def test_an_endpoint_comes_from_the_aws_variables_when_settings_have_none(
         monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", service.url)
         kinesis = await client(env, "kinesis", "eu-west-1")
         assert (await kinesis.list_shards(StreamName="s"))["Shards"] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({"AWS_REGION": "eu-central-1"}, "eu-central-1"),
+        ({"AWS_DEFAULT_REGION": "eu-north-1"}, "eu-north-1"),
+        ({"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-north-1"}, "eu-central-1"),
+    ],
+)
+@on_a_loop
+async def test_a_region_comes_from_the_aws_variables_when_settings_have_none(
+    variables: dict[str, str], region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with environment("http://127.0.0.1:1") as env:
+        for service in ("dynamodb", "sqs"):
+            found = await client(replace(env, region=None), service, None)
+            assert found.meta.region_name == region
 
 
 @pytest.mark.parametrize("url", ["not a url", "127.0.0.1:4566"])

@@ -65,6 +65,15 @@ def test_what_cannot_be_done_is_told_with_the_remedy(words: tuple[str, ...], tex
     assert text in done.stderr
 
 
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_may_come_from_either_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    assert "Could not connect" in call("list", "--aws").stderr
+
+
 def test_a_member_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     path = tmp_path / "request.yaml"
     path.write_text("BatchSize: many\n")
