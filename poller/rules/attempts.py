@@ -107,6 +107,11 @@ def finish(*, early: bool, new_id: NewId, now: Monotonic) -> Work:
     return Work((Part((), new_id(), final=True, early=early),), now)
 
 
+def interpose(work: Work, *, new_id: NewId) -> Work:
+    """Work whose tumbling window ends early, before what is left of its batch."""
+    return replace(work, parts=(Part((), new_id(), final=True, early=True), *work.parts))
+
+
 def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic) -> Work | None:
     """Work that an earlier run left behind: the entries of each part and its failures so far. None if nothing is left."""
     kept = tuple(Part(entries, new_id(), failures, resumed=True) for entries, failures in parts if entries)

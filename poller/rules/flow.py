@@ -20,7 +20,7 @@ from poller.records import (
     Record,
     ShardId,
 )
-from poller.rules.attempts import NewId, Part, Work, finish, resume, start
+from poller.rules.attempts import NewId, Part, Work, finish, interpose, resume, start
 from poller.rules.batching import Buffer, Entry
 from poller.rules.events import RecordEncoder, RecordsEvent, WindowFacts, build_windowed
 from poller.rules.lanes import lane_of
@@ -222,10 +222,18 @@ class ShardFlow:
         work = self._resume(lane, new_id=new_id, now=now) if lane in self._resumed else None
         if work is None and lane not in self._resumed:
             work = self._next(lane, new_id=new_id, now=now, epoch=epoch)
+        work = self.with_early_end(work, new_id=new_id)
         self._work[lane] = work
         if self._windows is not None and work is not None and work.parts[0].entries:
             self._windows.enter(work.parts[0].entries[0].record.arrived)
         return work
+
+    def with_early_end(self, work: Work | None, *, new_id: NewId) -> Work | None:
+        """What is left of a batch, behind the call that ends a window whose state grew too large (spec 7.1)."""
+        overgrown = self._windows is not None and self._windows.overgrown
+        if work is None or not overgrown or work.parts[0].final:
+            return work
+        return interpose(work, new_id=new_id)
 
     def replace(self, lane: int, work: Work | None) -> None:
         """The lane's batch moved on; None when all of it is settled."""

@@ -69,6 +69,11 @@ class Windows:
         """When an open window closes by itself if nothing more comes."""
         return None if self.end is None else Epoch(self.end + FINAL_GRACE_S)
 
+    @property
+    def overgrown(self) -> bool:
+        """Whether the open window has to end early, because its state is too large to go on with."""
+        return self._open is not None and len(self._open.state) > STATE_BYTES_MAX
+
     def enter(self, arrived: Epoch) -> None:
         """A record is about to be delivered: opens its window unless one is open."""
         if self._open is None:
@@ -85,7 +90,7 @@ class Windows:
         """Whether the open window closes now. `upcoming` is the arrival of the next record, None when none waits."""
         if self._open is None:
             return None
-        if len(self._open.state) > STATE_BYTES_MAX:
+        if self.overgrown:
             return Closing.EARLY
         if upcoming is not None:
             return Closing.FINAL if self._start_of(upcoming) > self._open.start else None

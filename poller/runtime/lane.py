@@ -280,6 +280,7 @@ class Lane:
         return await deliver(notice, destination, self._parts, self._stop)
 
     def _moved(self, left: Work | None) -> Work | None:
+        left = self._flow.with_early_end(left, new_id=self._parts.new_id)
         self._flow.replace(self._index, left)
         self._on_settled()
         return left
