@@ -90,6 +90,11 @@ def test_the_image_has_no_tools_to_build_with(engine: list[str]) -> None:
         said(engine, "-c", code, entry="/opt/poller/bin/python")
 
 
+def test_the_image_carries_the_licence(engine: list[str]) -> None:
+    code = "from importlib.metadata import distribution as d; print(d('esm-poller').read_text('licenses/LICENSE')[:60])"
+    assert "Apache License" in said(engine, "-c", code, entry="/opt/poller/bin/python")
+
+
 def test_the_user_can_write_nowhere_but_where_state_belongs(engine: list[str]) -> None:
     code = "import os; print(os.getuid(), [p for p in ('/', '/app', '/opt/poller', '/etc/poller', '/usr/local') if os.access(p, os.W_OK)])"
     assert said(engine, "-c", code, entry="/opt/poller/bin/python").strip() == "65532 []"
