@@ -6,8 +6,9 @@ Each function returns the value or raises ValueError whose text is what is wrong
 import ipaddress
 import re
 import uuid
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -46,25 +47,44 @@ def http_url(text: str) -> str:
     return text
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[IPV6]:PORT`; port 0 is any free one. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
-    if not colon or not bare or (":" in bare and not bracketed):
-        raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
-    if bracketed:
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a name or an IP address, and a port (0: any free one)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        bare = host[1:-1] if bracketed else host
+        if not colon or not bare or (not bracketed and re.search(r"[\s:/\[\]]", bare)):
+            raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+        if bracketed:
+            try:
+                ipaddress.IPv6Address(bare)
+            except ValueError:
+                raise ValueError("no IPv6 address in the brackets; write [::1]:8080") from None
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
+            raise ValueError(f"no port behind the colon; write 0 to {_PORT_MAX}")
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it, as far as the text alone tells."""
         try:
-            ipaddress.IPv6Address(bare)
+            return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            raise ValueError("no IPv6 address in the brackets; write [::1]:8080") from None
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
-        raise ValueError(f"no port behind the colon; write 0 to {_PORT_MAX}")
-    return bare, int(port)
+            return self.host == "localhost"
 
 
 def listen_address(text: str) -> str:
-    parse_listen(text)
+    Address.parse(text)
     return text
 
 

@@ -3,7 +3,6 @@
 Precedence: command line, environment (`POLLER_*`, nested with `__`), configuration file, defaults.
 """
 
-import ipaddress
 import os
 import socket
 import time
@@ -38,6 +37,7 @@ from poller.errors import InvalidConfiguration
 from poller.fields import (
     COUNT_MAX,
     SECONDS_MAX,
+    Address,
     Count,
     FilePath,
     PlugInName,
@@ -47,7 +47,6 @@ from poller.fields import (
     bare_function_arn,
     function_key,
     listen_address,
-    parse_listen,
     role_arn,
     store_name,
     store_url,
@@ -267,17 +266,10 @@ def _twins(settings: Settings) -> Iterator[Objection]:
 
 
 def _open_doors(settings: Settings) -> Iterator[Objection]:
-    if settings.api.allow_unauthenticated and not _loopback(parse_listen(settings.listen)[0]):
+    if settings.api.allow_unauthenticated and not Address.parse(settings.listen).loopback:
         wrong = f"anybody who reaches {settings.listen} could change mappings"
         remedy = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
         yield Objection("api.allow_unauthenticated", wrong, remedy)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:

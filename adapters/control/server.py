@@ -12,9 +12,10 @@ from adapters.control.answers import application
 from adapters.control.connections import Gate
 from adapters.control.faults import refused
 from adapters.control.guard import Guard, guard
-from adapters.control.settings import OPEN_CHANGES, Address, ServerSettings
+from adapters.control.settings import OPEN_CHANGES, ServerSettings
 from poller.control import MappingControl, TagControl
 from poller.errors import InvalidConfiguration
+from poller.fields import Address
 from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
 from poller.status import StatusView

@@ -17,10 +17,11 @@ from adapters.control.guard import Guard
 from adapters.control.openapi import document
 from adapters.control.replays import Replays
 from adapters.control.server import CLOSE_S, listening, open_server, plugin
-from adapters.control.settings import Address, ServerSettings
+from adapters.control.settings import ServerSettings
 from adapters.observers.figures import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.errors import InvalidConfiguration
+from poller.fields import Address
 from poller.plugins import Environment, InstalledPlugins, validated
 from poller.records import MappingId
 from poller.status import DaemonStatus
@@ -451,20 +452,9 @@ def test_all_of_ipv6_takes_ipv4_too(loop_factory: LoopFactory) -> None:
     assert serving(use, Setting(loop_factory=loop_factory, listen="[::]:0")).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("localhost:65535", "localhost", 65535)],
-)
-def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
-    assert Address.parse(text) == Address(host, port)
-    assert str(Address.parse(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "8080", ":8080", "::1:8080", "a:b", "a:65536", "[a:1", "http://a:1", "a b:1"]
-)
+@pytest.mark.parametrize("text", ["8080", "a:65536", "[a]:1"])
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValidationError, match=r"write host:port, such as 127\.0\.0\.1:8080"):
+    with pytest.raises(ValidationError, match="; write "):
         ServerSettings(listen=text)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from poller.complaints import known_names
 from poller.errors import InvalidConfiguration
-from poller.fields import parse_listen, store_name
+from poller.fields import Address, store_name
 from poller.files import DEPTH_MAX, FILE_BYTES_MAX, parse_document, read_document
 from poller.mapping import mapping_id
 from poller.plan import DaemonPlan, OnDestinationFailure, Tuning
@@ -319,19 +319,44 @@ def test_the_rhythm_is_bounded(file: Path, section: dict[str, Any], text: str) -
 
 
 @pytest.mark.parametrize(
-    "listen", ["127.0.0.1:0", "localhost:80", "[::1]:65535", "0.0.0.0:8080", "[::]:8080"]
+    ("text", "host", "port", "loopback"),
+    [
+        ("127.0.0.1:0", "127.0.0.1", 0, True),
+        ("127.8.8.8:1", "127.8.8.8", 1, True),
+        ("localhost:80", "localhost", 80, True),
+        ("[::1]:65535", "::1", 65535, True),
+        ("0.0.0.0:8080", "0.0.0.0", 8080, False),
+        ("[::]:8080", "::", 8080, False),
+        ("poller.local:8080", "poller.local", 8080, False),
+    ],
 )
-def test_addresses_to_listen_at(listen: str) -> None:
-    host, port = parse_listen(listen)
-    assert f"[{host}]:{port}" == listen or f"{host}:{port}" == listen
+def test_addresses_to_listen_at(text: str, host: str, port: int, *, loopback: bool) -> None:
+    found = Address.parse(text)
+    assert (found, str(found), found.loopback) == (Address(host, port), text, loopback)
 
 
 @pytest.mark.parametrize(
-    "listen", ["8080", ":8080", "::1:8080", "[::1]", "[x]:1", "a:65536", "a:-1", "a:", "[]:1"]
+    "text",
+    [
+        "",
+        "8080",
+        ":8080",
+        "::1:8080",
+        "[::1]",
+        "[x]:1",
+        "[a:1",
+        "a:b",
+        "a:65536",
+        "a:-1",
+        "a:",
+        "[]:1",
+        "http://a:1",
+        "a b:1",
+    ],
 )
-def test_other_texts_are_no_addresses(listen: str) -> None:
+def test_other_texts_are_no_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="; write "):
-        parse_listen(listen)
+        Address.parse(text)
 
 
 @pytest.mark.parametrize(
