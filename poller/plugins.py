@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from poller.errors import InvalidConfiguration
 from poller.ports import Clock
 from poller.processes import Anonymous, Process
+from poller.turns import Turns
 
 GROUPS = {
     "sources": "poller.sources",
@@ -73,6 +74,8 @@ class Environment:
     """Service name as AWS's clients spell it (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb) to URL."""
     shared: Shared = field(default_factory=Shared)
     process: Process = field(default_factory=Anonymous)
+    turns: Turns = field(default_factory=Turns)
+    """Who decodes much at once waits for a turn first, so that the loop comes round."""
 
     def endpoint(self, service: str) -> str | None:
         """The URL that settings give for a service; None leaves the choice to the AWS variables."""

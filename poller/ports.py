@@ -42,7 +42,10 @@ class StreamSource(Protocol):
         ...
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
-        """The next records; raises CursorExpired, and PositionTrimmed when they are gone."""
+        """The next records; raises CursorExpired, and PositionTrimmed when they are gone.
+
+        Waits for a turn of the environment before it decodes a big answer, and for nothing after that.
+        """
         ...
 
     async def retention_s(self) -> float | None:

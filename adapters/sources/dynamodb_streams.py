@@ -13,7 +13,7 @@ from adapters.aws import Arn, checked_arn, client
 from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
 from adapters.sources.probing import probe_stream
-from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
+from adapters.sources.wire import TURN_BYTES, begun, calling, from_cursor, to_cursor, understood
 from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
 from poller.findings import Finding
 from poller.plugins import Environment, Plugin
@@ -29,6 +29,7 @@ from poller.records import (
     Shard,
     ShardId,
 )
+from poller.turns import Turns
 
 PAGE_SHARDS = 100
 PAGES_MAX = 1_000
@@ -115,10 +116,11 @@ class DynamoStream:
     to the whole second that AWS gives: a record of the same second is included.
     """
 
-    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, *, arn: str) -> None:
+    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, turns: Turns, *, arn: str) -> None:
         self._api = api
         self._records = Hot(api, "GetRecords", named=None)
         self._pacer = pacer
+        self._turns = turns
         self._arn = arn
         self._region = Arn.of(arn).region
         self._region_text = orjson.dumps(self._region)
@@ -183,6 +185,8 @@ class DynamoStream:
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
             body = await self._records({"ShardIterator": iterator, "Limit": limit})
+        if len(body) > TURN_BYTES:
+            await self._turns.turn()
         with understood("dynamodbstreams GetRecords"):
             answer = decoded(_ANSWER, body)
             read = [_record(each, self._region_text) for each in answer.records]
@@ -268,7 +272,7 @@ def _identity(wire: _Identity | None) -> bytes:
 @asynccontextmanager
 async def _open(settings: DynamoSettings, env: Environment) -> AsyncIterator[DynamoStream]:
     api: DynamoStreamsApi = await client(env, "dynamodbstreams", Arn.of(settings.arn).region)
-    yield DynamoStream(api, await shared_pacer(env), arn=settings.arn)
+    yield DynamoStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 
 plugin = Plugin("dynamodb", DynamoSettings, _open)

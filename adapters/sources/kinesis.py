@@ -12,7 +12,7 @@ from adapters.aws import Arn, checked_arn, client
 from adapters.hot import Hot, decoded
 from adapters.pacing import shared_pacer
 from adapters.sources.probing import probe_kinesis
-from adapters.sources.wire import begun, calling, from_cursor, to_cursor, understood
+from adapters.sources.wire import TURN_BYTES, begun, calling, from_cursor, to_cursor, understood
 from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.findings import Finding
 from poller.plugins import Environment, Plugin
@@ -27,6 +27,7 @@ from poller.records import (
     Shard,
     ShardId,
 )
+from poller.turns import Turns
 
 PAGE_SHARDS = 1_000
 PAGES_MAX = 100
@@ -35,6 +36,7 @@ LISTINGS_MAX = 3
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
 """Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
+_SECOND_MS = 1_000
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
@@ -88,10 +90,11 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 class KinesisStream:
     """StreamSource over one Kinesis stream; calls on a shard are paced under AWS's five a second."""
 
-    def __init__(self, api: KinesisApi, pacer: Pacer, *, arn: str) -> None:
+    def __init__(self, api: KinesisApi, pacer: Pacer, turns: Turns, *, arn: str) -> None:
         self._api = api
         self._records = Hot(api, "GetRecords", named="StreamARN")
         self._pacer = pacer
+        self._turns = turns
         self._arn = arn
 
     async def shards(self) -> Sequence[Shard]:
@@ -175,7 +178,8 @@ class KinesisStream:
         """The next records, at most 10,000 or 10 MB; no records with `behind_ms` above 0 means: read on."""
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, records_max)
-        records = begun(answer.records, since_ms) if since_ms else answer.records
+        read = _to_the_millisecond(answer.records)
+        records = begun(read, since_ms) if since_ms else read
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
         return Page(records, after, answer.millis_behind_latest)
@@ -199,7 +203,20 @@ class KinesisStream:
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("kinesis GetRecords", _ITERATOR_REFUSED):
             parameters = {"StreamARN": self._arn, "ShardIterator": iterator, "Limit": limit}
-            return decoded(_ANSWER, await self._records(parameters))
+            body = await self._records(parameters)
+            if len(body) > TURN_BYTES:
+                await self._turns.turn()
+            return decoded(_ANSWER, body)
+
+
+def _to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
+    """Records whose times are as fine as the service's; round(…, 3) would take twice as long."""
+    if all(round(each.arrived * _SECOND_MS) / _SECOND_MS == each.arrived for each in records):
+        return records
+    return [
+        msgspec.structs.replace(each, arrived=round(each.arrived * _SECOND_MS) / _SECOND_MS)
+        for each in records
+    ]
 
 
 def _shard(wire: JsonObject) -> Shard:
@@ -214,7 +231,7 @@ def _shard(wire: JsonObject) -> Shard:
 @asynccontextmanager
 async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
     api: KinesisApi = await client(env, "kinesis", Arn.of(settings.arn).region)
-    yield KinesisStream(api, await shared_pacer(env), arn=settings.arn)
+    yield KinesisStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 
 plugin = Plugin("kinesis", KinesisSettings, _open)

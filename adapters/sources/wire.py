@@ -8,6 +8,8 @@ from adapters.aws import mapped
 from poller.errors import PortError, ServiceUnavailable
 from poller.records import Cursor, Record
 
+TURN_BYTES = 16 * 1024
+"""An answer that is longer waits for a turn before it is decoded."""
 _SCALE_MS = 1000
 
 

@@ -10,7 +10,6 @@ from poller.ports import Clock, Destination, QueueSource, Store, StreamSource
 from poller.records import WorkerId
 from poller.rules.backoff import wait_s
 from poller.runtime.invoking import Function
-from poller.runtime.turns import Turns
 from poller.runtime.workers import Alone, Workers
 from poller.telemetry import Observer
 
@@ -27,7 +26,6 @@ class Parts:
     rng: Random
     observer: Observer
     tuning: Tuning
-    turns: Turns = field(default_factory=Turns)
     workers: Workers | None = None
     """Who shares the mapping's work; None: nobody."""
 

@@ -141,9 +141,8 @@ class ShardRun:
     async def _taken(self, page: Page, asked: Epoch) -> bool:
         """Takes in a page, or rests when it is empty; whether it was the last one."""
         if page.records:
-            async with self._parts.turns.turn():
-                # Nothing is taken in that a stop overtook on the way: it was not tracked yet and comes again.
-                return not self._stop.requested and self._accept(page, asked)
+            # What a stop overtook on the way was not tracked yet and comes again.
+            return not self._stop.requested and self._accept(page, asked)
         last = self._accept(page, asked)
         if not last and not page.behind_ms:
             await self._stop.sleep(self._parts.tuning.idle_poll_s)

@@ -12,6 +12,7 @@ from adapters.sources.dynamodb_streams import SKIPS_MAX, DynamoStream
 from poller.errors import CursorExpired, InvalidConfiguration, PositionTrimmed, ServiceUnavailable
 from poller.plugins import InstalledPlugins, opened
 from poller.records import Cursor, DynamoRecord, Epoch, Position, Shard, ShardId
+from poller.turns import Turns
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
@@ -37,7 +38,7 @@ async def scripted(**script: Sequence[Answer]) -> AsyncIterator[tuple[DynamoStre
     async with serving(script) as service, environment(service.url) as env:
         pacer = Pacer()
         api = await client(env, "dynamodbstreams", "eu-west-1")
-        yield DynamoStream(api, pacer, arn=ARN), service, pacer
+        yield DynamoStream(api, pacer, Turns(), arn=ARN), service, pacer
 
 
 def wire(number: str = NUMBER, *, created: float = 1767225600.0, **more: Any) -> dict[str, Any]:

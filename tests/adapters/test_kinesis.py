@@ -17,6 +17,7 @@ from poller.errors import (
 from poller.plugins import InstalledPlugins, opened
 from poller.ports import StreamSource
 from poller.records import Cursor, Epoch, KinesisRecord, Page, Position, Shard, ShardId
+from poller.turns import Turns
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
@@ -43,7 +44,7 @@ async def scripted(**script: Sequence[Answer]) -> AsyncIterator[tuple[kinesis.Ki
     async with serving(script) as service, environment(service.url) as env:
         pacer = Pacer()
         api = await client(env, "kinesis", "eu-west-1")
-        yield kinesis.KinesisStream(api, pacer, arn=ARN), service, pacer
+        yield kinesis.KinesisStream(api, pacer, Turns(), arn=ARN), service, pacer
 
 
 def wire(number: str = NUMBER, *, arrived: float = 1767225600.125, data: str = "eyJ0ZW1wIjogMjF9") -> Any:

@@ -11,6 +11,7 @@ from adapters.sources.dynamodb_streams import DynamoStream
 from adapters.sources.kinesis import KinesisStream
 from poller.errors import PortError
 from poller.records import DynamoRecord, KinesisRecord, Record, ShardId
+from poller.turns import Turns
 from tests.conftest import REGION
 from tests.contracts.laboratory import Laboratory, NoPacer, fresh_name
 from tests.contracts.proxied import answer_with, let_through
@@ -29,10 +30,10 @@ class KinesisWorld:
         self._url = url
         self._name = name
         self._arn = f"arn:aws:kinesis:{REGION}:{account}:stream/{name}"
-        self.source = KinesisStream(api, NoPacer(), arn=self._arn)
+        self.source = KinesisStream(api, NoPacer(), Turns(), arn=self._arn)
 
     def stranger(self) -> KinesisStream:
-        return KinesisStream(self._api, NoPacer(), arn=f"{self._arn}-of-nobody")
+        return KinesisStream(self._api, NoPacer(), Turns(), arn=f"{self._arn}-of-nobody")
 
     async def put(self, key: str, body: str) -> None:
         await self._api.put_record(StreamName=self._name, PartitionKey=key, Data=body.encode())
@@ -80,11 +81,11 @@ class DynamoWorld:
         self._url = url
         self._arn = arn
         self._name = name
-        self.source = DynamoStream(streams, NoPacer(), arn=arn)
+        self.source = DynamoStream(streams, NoPacer(), Turns(), arn=arn)
 
     def stranger(self) -> DynamoStream:
         arn = self._arn.replace(f"/{self._name}/", "/nobody/")
-        return DynamoStream(self._streams, NoPacer(), arn=arn)
+        return DynamoStream(self._streams, NoPacer(), Turns(), arn=arn)
 
     async def put(self, key: str, body: str) -> None:
         item = {"pk": {"S": key}, "body": {"S": body}}
