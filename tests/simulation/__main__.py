@@ -4,15 +4,18 @@ import argparse
 import sys
 import time
 
+from tests.simulation.scenario import Scenario, base
 from tests.simulation.sweep import Swept, spread
-from tests.simulation.world import Failed, run_seed
+from tests.simulation.variations import draw
+from tests.simulation.world import Failed, run_scenario
 
 
 def main() -> int:
     """Runs what was asked for; 1 if a seed failed or a full sweep was too kind."""
     options = _options()
     if options.seed is not None:
-        return _one(options.seed, trace=options.trace)
+        scenario = base(options.seed) if options.base else draw(options.seed)
+        return _one(scenario, trace=options.trace)
     first, _, last = options.seeds.partition(":")
     return _many(range(int(first), int(last)), options.jobs)
 
@@ -22,19 +25,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0:500", help="a range, first:behind the last")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, help="one seed only")
+    parser.add_argument("--base", action="store_true", help="that seed without its variations")
     parser.add_argument("--trace", action="store_true", help="print the account of that seed")
     return parser.parse_args()
 
 
-def _one(seed: int, *, trace: bool) -> int:
+def _one(scenario: Scenario, *, trace: bool) -> int:
     try:
-        report = run_seed(seed, trace=trace)
+        report = run_scenario(scenario, trace=trace)
     except Failed as failure:
         print("\n".join(failure.history))
         print(failure)
         return 1
     print("\n".join(report.history))
-    print(f"seed {seed} holds; {report.virtual_s:.0f} s of virtual time; saw {dict(report.marks)}")
+    print(f"seed {scenario.seed} holds; {report.virtual_s:.0f} s of virtual time; saw {dict(report.marks)}")
     return 0
 
 

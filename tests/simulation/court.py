@@ -77,7 +77,9 @@ class Court:
             if isinstance(source, FakeStream):
                 self.streams[plan.mapping] = StreamChecks(plan, source, marks)
             else:
-                self.queues[plan.mapping] = QueueChecks(plan, source, marks)
+                function = functions.get(plan.function)
+                timeout_s = function.timeout_s if function is not None else 0.0
+                self.queues[plan.mapping] = QueueChecks(plan, source, marks, timeout_s=timeout_s)
 
     def observer(self, line: Line) -> Observer:
         """Who hears the engine's events of one worker."""
@@ -93,7 +95,7 @@ class Court:
     def receives(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """Messages were handed out."""
         with self._judging():
-            self._queue(source_arn).receives(line.name, messages, healthy=not line.faults)
+            self._queue(source_arn).receives(line.name, messages, epoch(), healthy=not line.faults)
 
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """Messages were handed out and never arrived."""
@@ -103,6 +105,11 @@ class Court:
         """A delete call was carried out."""
         with self._judging():
             self._queue(source_arn).deletes(receipts, undone)
+
+    def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
+        """Messages are about to be hidden for `visibility_s` from now on; 0 shows them."""
+        with self._judging():
+            self._queue(source_arn).extends(receipts, visibility_s, epoch(), healthy=not line.faults)
 
     def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
         """A function was called; returns the call's number."""
@@ -225,7 +232,7 @@ class Court:
         letters = checks.located(delivery)
         flight = self._flight(line, plan, call, delivery, checks.domains(letters))
         self._flights[flight.number] = flight, None
-        checks.begins(flight, letters)
+        checks.begins(flight, letters, healthy=not line.faults)
 
     def _begin_stream(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.streams[plan.mapping]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from poller.errors import PortError, ServiceThrottled, ServiceUnavailable
+from poller.errors import AccessDenied, PortError, ServiceThrottled, ServiceUnavailable
 from tests.simulation.functions import Period
 from tests.virtual import EPOCH_BASE
 
@@ -21,6 +21,18 @@ class Port(StrEnum):
     STORE = "store"
 
 
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """The credentials have lost a permission for a while: `operations` by the first word of a call, none for all."""
+
+    period: Period
+    operations: frozenset[str] = frozenset()
+
+    def covers(self, operation: str, now: float) -> bool:
+        """Whether a call is refused now."""
+        return self.period.holds(now) and (not self.operations or operation in self.operations)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPlan:
     """What may go wrong until `heals_at` (epoch seconds). Chances are per call, between 0 and 1."""
@@ -30,6 +42,7 @@ class FaultPlan:
     unavailable: Mapping[Port, float] = field(default_factory=dict)
     lost_reply: Mapping[Port, float] = field(default_factory=dict)
     outages: Mapping[Port, tuple[Period, ...]] = field(default_factory=dict)
+    denied: Mapping[Port, tuple[Denial, ...]] = field(default_factory=dict)
     expired_cursor: float = 0.0
     empty_page: float = 0.0
     heals_at: float = float("inf")
@@ -71,6 +84,8 @@ class Line:
         self.refusal: type[PortError] | None = None
         """What every call is refused with from now on."""
         self._plan = plan
+        self._denied: set[str] = set()
+        """Calls that were refused and did not get through since."""
         self._rng = rng
         self._open = asyncio.Event()
         self._open.set()
@@ -98,12 +113,14 @@ class Line:
     ) -> T:
         """One call of a service: latency, maybe a fault before or a lost reply after the effect.
 
-        Raises ServiceThrottled and ServiceUnavailable, and what `effect` raises. `lost` is told of a lost reply.
+        Raises ServiceThrottled, ServiceUnavailable and AccessDenied, and what `effect` raises. `lost` is told of a lost
+        reply.
         """
         await self.ready()
         await asyncio.sleep(self._rng.uniform(*self._plan.latency_s))
         await self.ready()
         self._refuse(port, what)
+        self._note_allowed(port, what)
         result = self._performed(what, effect)
         if self.chance(self._plan.lost_reply.get(port, 0.0)):
             self._saw(f"{port}: lost reply", what)
@@ -131,12 +148,25 @@ class Line:
         if any(each.holds(epoch()) for each in self._plan.outages.get(port, ())):
             self._saw(f"{port}: outage", what)
             raise ServiceUnavailable("the service is down")
+        if self._denies(port, what):
+            self._denied.add(_call_name(port, what))
+            self._saw(f"{port}: denied", what)
+            raise AccessDenied("not authorized to perform this operation")
         if self.chance(self._plan.throttled.get(port, 0.0)):
             self._saw(f"{port}: throttled", what)
             raise ServiceThrottled("slow down")
         if self.chance(self._plan.unavailable.get(port, 0.0)):
             self._saw(f"{port}: unavailable", what)
             raise ServiceUnavailable("internal error")
+
+    def _denies(self, port: Port, what: str) -> bool:
+        denials, operation = self._plan.denied.get(port, ()), what.partition(" ")[0]
+        return any(each.covers(operation, epoch()) for each in denials)
+
+    def _note_allowed(self, port: Port, what: str) -> None:
+        if self._denied and (name := _call_name(port, what)) in self._denied:
+            self._denied.remove(name)
+            self.marks.saw(f"{port}: allowed again")
 
     async def _late(self) -> None:
         await asyncio.sleep(self._rng.uniform(*self._plan.latency_s))
@@ -151,6 +181,11 @@ class Line:
 def epoch() -> float:
     """Epoch seconds of the running virtual loop."""
     return EPOCH_BASE + asyncio.get_running_loop().time()
+
+
+def _call_name(port: Port, what: str) -> str:
+    """What makes two calls the same one: the operation and the first thing that it is about."""
+    return " ".join((port, *what.split(" ", 2)[:2]))
 
 
 def _short(value: object) -> str:

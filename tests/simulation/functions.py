@@ -12,6 +12,9 @@ import msgspec
 from poller.records import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from tests.simulation.contents import Content, Kind, parse
 
+STATE_BYTES_HUGE = 1024 * 1024 + 1
+"""A window's state of more than 1 MB ends the window (spec 7.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -65,6 +68,8 @@ class Script:
     reports: bool = False
     """It answers with batchItemFailures where it can."""
     windowed: bool = False
+    huge_state_chance: float = 0.0
+    """It returns a state that is too large for a window to go on with."""
     report_chance: float = 0.7
     malformed_chance: float = 0.0
     error_chance: float = 0.0
@@ -97,8 +102,8 @@ class FakeFunction:
             return Answer(call.timeout_s, TimedOut(call.timeout_s))
         bad = [each for each in call.delivery.records if self._fails(each.content, now)]
         if not bad and not self._chance(self.script.error_chance, now):
-            return Answer(duration_s, self._success(call.delivery, []))
-        return Answer(duration_s, self._failure(call.delivery, bad))
+            return Answer(duration_s, self._success(call.delivery, [], now))
+        return Answer(duration_s, self._failure(call.delivery, bad, now))
 
     def _refusal(self, now: float) -> Outcome | None:
         script = self.script
@@ -132,19 +137,22 @@ class FakeFunction:
             case _:
                 return False
 
-    def _failure(self, delivery: Delivery, bad: Sequence[Delivered]) -> Outcome:
+    def _failure(self, delivery: Delivery, bad: Sequence[Delivered], now: float) -> Outcome:
         if not self.script.reports or not bad or self.rng.random() > self.script.report_chance:
             return FunctionError("ValueError", "a record is bad")
         if self.rng.random() < self.script.malformed_chance:
             return Succeeded(b'{"batchItemFailures":[{"itemIdentifier":"nobody"}]}')
-        return self._success(delivery, [each.identifier for each in bad])
+        return self._success(delivery, [each.identifier for each in bad], now)
 
-    def _success(self, delivery: Delivery, failed: list[str]) -> Succeeded:
+    def _success(self, delivery: Delivery, failed: list[str], now: float) -> Succeeded:
         if not self.script.windowed and not failed:
             return Succeeded(b"" if self.rng.random() < 0.5 else b"null")
         answer: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
         if self.script.windowed:
             answer["state"] = _next_state(delivery, failed)
+            # A chance of nothing draws nothing, so that a world without huge states is the same with and without them.
+            if self.script.huge_state_chance and self._chance(self.script.huge_state_chance, now):
+                answer["state"]["pad"] = "x" * STATE_BYTES_HUGE
         return Succeeded(msgspec.json.encode(answer))
 
 

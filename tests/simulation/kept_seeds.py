@@ -1,6 +1,6 @@
 """Owns the seeds that once failed, each with the cause; they run for ever, so that the cause stays gone."""
 
-KEPT_SEEDS: dict[int, str] = {
+KEPT_BASE_SEEDS: dict[int, str] = {
     459: "age took the front of a batch whose retries were used up, and the rest went out under a request never made",
     648: "a poller that was asked to stop while its window was open spun until the window's end and held up the loop",
     1285: "as 459, with several records behind the expired one",
@@ -10,4 +10,11 @@ KEPT_SEEDS: dict[int, str] = {
     884: "a window closed by the clock in an outage of its source, before its records were read",
     905: "a batch that a window's state made too big was taken for one oversized record and blocked its shard",
 }
-"""Seed to what was wrong."""
+"""Seeds of base scenarios, without their variations, to what was wrong."""
+
+KEPT_SEEDS: dict[int, str] = {
+    14: "a window's state grew too large in the first half of a batch, and the second half was called with it",
+    19: "as 14, with what a partial report left of the batch",
+    107: "as 14, in a batch that failed and was cut in two later",
+}
+"""Seeds of scenarios with their variations to what was wrong."""

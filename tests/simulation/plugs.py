@@ -41,6 +41,8 @@ from tests.simulation.streams import CALLS_PER_S, RETENTION_S, FakeStream, GetCu
 
 LONG_POLL_LOOK_S = 1.0
 """How often a waiting receive looks again for messages that arrived meanwhile."""
+MEMO_BYTES_SHOWN = 2000
+"""Of a checkpoint's memo in the account; a window's state may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class Witness(Protocol):
 
     def deletes(self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
         """A delete call was carried out."""
+        ...
+
+    def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
+        """A call is about to hide messages for `visibility_s` from now on; 0 shows them."""
         ...
 
     def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
@@ -212,6 +218,7 @@ class SimQueue:
 
         def effect() -> Sequence[Undone]:
             request = Extend(tuple(receipts), visibility_s)
+            self._witness.extends(self._line, self._arn, receipts, visibility_s)
             return cast("Sequence[Undone]", self._queue.apply(epoch(), request))
 
         return await self._line.call(Port.SOURCE, f"extend {' '.join(receipts)} {visibility_s}", effect)
@@ -367,7 +374,7 @@ class SimStore:
             self._fenced(mapping, lease, self._store.save(mapping, lease, checkpoint))
             self._witness.saves(self._line, mapping, lease, checkpoint)
 
-        memo = checkpoint.memo.decode(errors="replace")
+        memo = checkpoint.memo[:MEMO_BYTES_SHOWN].decode(errors="replace")
         await self._call(f"save {lease.shard} {lease.epoch} {checkpoint.position.encode()} {memo}", effect)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:

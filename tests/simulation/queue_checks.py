@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poller.plan import MappingPlan
-from poller.records import Message, Outcome, Undone
+from poller.records import Message, Outcome, Succeeded, Throttled, Undone, Unreachable
+from tests.simulation.capacity_checks import CapacityChecks
 from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery
 from tests.simulation.ledger import Flight, Violation, done_by, names
 from tests.simulation.queues import FakeQueue, Letter
+from tests.simulation.visibility_checks import VisibilityChecks
 
 
 @dataclass(slots=True)
@@ -27,10 +29,17 @@ class QueueChecks:
     plan: MappingPlan
     queue: FakeQueue
     marks: Marks
+    timeout_s: float = 0.0
     settled: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     flights: dict[int, Flight] = field(default_factory=dict)
+    visibility: VisibilityChecks = field(init=False)
+    capacity: CapacityChecks = field(init=False)
     _handed: dict[str, Handed] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.visibility = VisibilityChecks(self.plan, self.queue, self.marks, self.timeout_s)
+        self.capacity = CapacityChecks(self.plan, self.marks)
 
     def located(self, delivery: Delivery) -> list[Letter]:
         """The messages of an event."""
@@ -40,13 +49,15 @@ class QueueChecks:
         """The message groups of a FIFO queue."""
         return frozenset(each.group for each in letters if each.group is not None)
 
-    def receives(self, worker: str, messages: Sequence[Message], *, healthy: bool) -> None:
+    def receives(self, worker: str, messages: Sequence[Message], now: float, *, healthy: bool) -> None:
         """Messages were handed out; a message comes again only if it was tried, or if something else went wrong."""
+        self.capacity.receives(worker, now)
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
                 continue
             if before is not None and healthy and before.worker == worker:
+                self.visibility.came_while_it_ran(message.message_id, self._running(worker))
                 self._not_wasted(message, before)
             self._handed[message.message_id] = Handed(worker)
 
@@ -55,7 +66,11 @@ class QueueChecks:
         for message in messages:
             self._handed[message.message_id].excused = True
 
-    def begins(self, flight: Flight, letters: Sequence[Letter]) -> None:
+    def extends(self, receipts: Sequence[str], visibility_s: int, now: float, *, healthy: bool) -> None:
+        """Messages are about to be hidden for so long from now on; 0 shows them."""
+        self.visibility.extends(receipts, visibility_s, now, healthy=healthy)
+
+    def begins(self, flight: Flight, letters: Sequence[Letter], *, healthy: bool) -> None:
         """A batch is handed to the function."""
         others = list(self.flights.values())
         self.flights[flight.number] = flight
@@ -65,7 +80,8 @@ class QueueChecks:
             self._handed[letter.message_id].invoked = True
         self._one_per_group(flight, others)
         self._in_group_order(letters)
-        self._within_cap(flight, others)
+        self._one_group(flight, letters, others)
+        self.capacity.begins(flight, others, healthy=healthy)
         self._mark_repeats(letters)
 
     def ends(self, flight: Flight, outcome: Outcome | None) -> None:
@@ -74,9 +90,14 @@ class QueueChecks:
         if outcome is None:
             return
         reports = self.plan.retry.report_failures
-        done = done_by(outcome, flight.delivery, reports=reports, stream=False)
+        named = done_by(outcome, flight.delivery, reports=reports, stream=False)
+        done = self._without_followers(flight, named)
+        failed = [each for each in self.located(flight.delivery) if each.message_id not in done]
         self.settled.update(done)
-        self.failed.update(each.identifier for each in flight.delivery.records if each.identifier not in done)
+        self.failed.update(each.message_id for each in failed)
+        if not isinstance(outcome, Throttled | Unreachable):
+            self.visibility.failed(failed)
+        self._mark_answer(outcome, done, failed)
 
     def abandoned(self, delivery: Delivery) -> None:
         """The engine gave up waiting for a call, which may have had its effect or not."""
@@ -110,8 +131,16 @@ class QueueChecks:
             and not (self.plan.filters and not letter.content.keep)
         ]
 
+    def _running(self, worker: str) -> set[str]:
+        here = [each for each in self.flights.values() if each.worker == worker]
+        return {record.identifier for each in here for record in each.delivery.records}
+
     def _not_wasted(self, message: Message, before: Handed) -> None:
         if before.invoked or before.excused:
+            return
+        if not self.plan.queue.extend_visibility:
+            # What waits behind another event of its batch may run out of time, as on AWS.
+            self.marks.saw("message lapsed while it waited")
             return
         group = message.group
         if group is not None and any(self.queue.letters[each].group == group for each in self.failed):
@@ -152,11 +181,39 @@ class QueueChecks:
     def _due(self, letter: Letter) -> bool:
         return letter.content.keep or not self.plan.filters
 
-    def _within_cap(self, flight: Flight, others: Sequence[Flight]) -> None:
-        cap = self.plan.scaling.concurrency_max
-        busy = sum(1 for each in others if each.worker == flight.worker)
-        if cap is not None and busy >= cap:
-            raise Violation("cap", f"{busy + 1} batches of {self.plan.source_arn}, at most {cap}")
+    def _one_group(self, flight: Flight, letters: Sequence[Letter], others: Sequence[Flight]) -> None:
+        """Where the mapping says so, an event holds one message group, and groups run side by side."""
+        if not (self.plan.fifo and self.plan.queue.one_group_per_batch):
+            return
+        if len(flight.domains) > 1:
+            raise Violation("one group", f"an event mixes {names(sorted(flight.domains))}")
+        if len(letters) > 1:
+            self.marks.saw("several messages of one group")
+        if any(each.worker == flight.worker for each in others):
+            self.marks.saw("groups side by side")
+
+    def _without_followers(self, flight: Flight, done: Sequence[str]) -> list[str]:
+        """Where the mapping says so, a message fails with an earlier one of its group in the same event."""
+        if not self.plan.queue.group_aware_failures:
+            return list(done)
+        blocked: set[str] = set()
+        kept: list[str] = []
+        for letter in self.located(flight.delivery):
+            if letter.message_id in done and letter.group not in blocked:
+                kept.append(letter.message_id)
+            elif letter.group is not None:
+                blocked.add(letter.group)
+        if len(kept) < len(done):
+            self.marks.saw("followers held back")
+        return kept
+
+    def _mark_answer(self, outcome: Outcome, done: Sequence[str], failed: Sequence[Letter]) -> None:
+        if not isinstance(outcome, Succeeded):
+            return
+        if failed and done:
+            self.marks.saw("partial report of a queue")
+        if not self.plan.retry.report_failures and b"batchItemFailures" in outcome.payload:
+            self.marks.saw("report that does not count")
 
     def _mark_repeats(self, letters: Sequence[Letter]) -> None:
         if any(each.receives > 1 for each in letters):

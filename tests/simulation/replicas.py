@@ -23,8 +23,8 @@ from tests.simulation.scenario import (
     Restart,
     Scenario,
     Setup,
-    draw,
 )
+from tests.simulation.variations import draw
 from tests.simulation.world import World
 from tests.virtual import EPOCH_BASE
 

@@ -104,8 +104,8 @@ class Scenario:
     workers: int = 1
 
 
-def draw(seed: int) -> Scenario:
-    """The scenario of a seed; the same seed gives the same one."""
+def base(seed: int) -> Scenario:
+    """The scenario of a seed, without its variations; the same seed gives the same one."""
     rng = seeded(seed, "scenario")
     kinds = rng.choices(("kinesis", "dynamodb", "standard", "fifo"), (5, 2, 2, 2), k=rng.choice((1, 1, 2)))
     stormy = rng.random() < 0.7

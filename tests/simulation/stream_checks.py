@@ -12,7 +12,7 @@ from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery, read_delivery
 from tests.simulation.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.streams import FakeStream, Held
-from tests.simulation.window_checks import WindowChecks
+from tests.simulation.window_checks import Shelf, WindowChecks
 
 
 @dataclass(slots=True)
@@ -93,17 +93,18 @@ class StreamChecks:
                 self._index()
                 everything = self.stream.shards[shard].records
                 due = {each.sequence for each in everything if self._counts(each)} - self.discarded
-                self.windows.begins(flight.delivery, shard, records, everything, due)
+                run = (tenure.worker, tenure.epoch, shard) if tenure is not None else None
+                self.windows.begins(flight, shard, records, Shelf(everything, due), run)
 
     def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
         """The worker has the outcome, or never will."""
         self.flights.pop(flight.number, None)
         if outcome is None:
             return
-        if self.windows is not None and flight.by_right:
-            self.windows.ends(flight, shard, outcome)
         reports = self.plan.retry.report_failures
         done = [int(each) for each in done_by(outcome, flight.delivery, reports=reports, stream=True)]
+        if self.windows is not None and flight.by_right:
+            self.windows.ends(flight, shard, outcome, progress=bool(done))
         self.settled.update(done)
         failed = tuple(int(each.identifier) for each in flight.delivery.records[len(done) :])
         if failed:

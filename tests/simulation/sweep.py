@@ -49,6 +49,21 @@ SOMETIMES = (
     "source: lost reply",
     "store: lost reply",
     "function: lost reply",
+    "source: denied",
+    "source: allowed again",
+    "window ended early",
+    "window begun anew",
+    "visibility extended",
+    "visibility extended once",
+    "several messages of one group",
+    "groups side by side",
+    "followers held back",
+    "partial report of a queue",
+    "report that does not count",
+    "queue at its maximum",
+    "workers share a maximum",
+    "provisioned pollers",
+    "more pollers than at first",
 )
 """A sweep of some hundred seeds that never saw one of these is too kind."""
 

@@ -23,7 +23,7 @@ from tests.simulation.contents import Content
 from tests.simulation.faults import Marks, epoch
 from tests.simulation.ledger import Violation
 from tests.simulation.plugs import at_once, seeded
-from tests.simulation.scenario import DESTINATION, HEALED_S, WRITING_S, Put, Scenario, Setup, draw
+from tests.simulation.scenario import DESTINATION, HEALED_S, WRITING_S, Put, Scenario, Setup, base
 from tests.simulation.streams import FakeStream
 from tests.simulation.world import Report, World, run_world
 from tests.virtual import EPOCH_BASE
@@ -168,7 +168,7 @@ def parameters(setup: Setup) -> dict[str, Any]:
 
 def controlled(seed: int) -> tuple[Scenario, list[Change]]:
     """A drawn scenario with its mappings in AWS's names, and what is changed when."""
-    scenario = draw(seed)
+    scenario = base(seed)
     rng = seeded(seed, "changes")
     setups = tuple(_controllable(setup) for setup in scenario.setups)
     changes = [change for setup in setups for change in _changes(rng, setup.plan)]

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.simulation.kept_seeds import KEPT_SEEDS
+from tests.simulation.kept_seeds import KEPT_BASE_SEEDS, KEPT_SEEDS
+from tests.simulation.scenario import base
 from tests.simulation.sweep import CHUNK, SOMETIMES, Swept, sweep
-from tests.simulation.world import run_seed
+from tests.simulation.world import run_scenario, run_seed
 
 SEEDS = 2000
 CHUNKS = [range(start, start + CHUNK) for start in range(0, SEEDS, CHUNK)]
@@ -17,6 +18,11 @@ def test_every_promise_is_kept(seeds: range) -> None:
     swept = sweep(seeds)
     assert swept.failed == {}
     assert swept.seeds == CHUNK
+
+
+@pytest.mark.parametrize("seed", KEPT_BASE_SEEDS, ids=str)
+def test_a_bug_that_simulation_found_in_a_base_scenario_stays_away(seed: int) -> None:
+    assert run_scenario(base(seed)).virtual_s > 0
 
 
 @pytest.mark.parametrize("seed", KEPT_SEEDS, ids=str)

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.scenario import draw
 from tests.simulation.sweep import sweep
+from tests.simulation.variations import draw
 from tests.simulation.world import Failed, run_scenario, run_seed
 
 SEEDS = (3, 17, 58)

@@ -19,8 +19,9 @@ from tests.simulation.functions import FakeFunction
 from tests.simulation.ledger import Violation
 from tests.simulation.plugs import at_once, registry, seeded
 from tests.simulation.queues import FakeQueue
-from tests.simulation.scenario import Action, Crash, Join, Pause, Put, Reshard, Restart, Scenario, Setup, draw
+from tests.simulation.scenario import Action, Crash, Join, Pause, Put, Reshard, Restart, Scenario, Setup
 from tests.simulation.streams import FakeStream, ShardState
+from tests.simulation.variations import draw
 from tests.virtual import EPOCH_BASE, Deadlock, LimitPassed, VirtualLoop, in_scope, run_virtual, virtual_clock
 
 SETTLE_S_MAX = 3600.0

@@ -1,0 +1,79 @@
+"""Owns the promises about how many batches of a queue mapping run at once (spec 5.2)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from poller.plan import MappingPlan
+from tests.simulation.faults import Marks
+from tests.simulation.ledger import Flight, Violation
+
+START = 5
+PER_MINUTE = 300
+PROVISIONED_CONCURRENCY = 10
+"""Concurrent invocations of one of AWS's provisioned pollers."""
+
+
+@dataclass(slots=True)
+class CapacityChecks:
+    """The concurrency of one mapping."""
+
+    plan: MappingPlan
+    marks: Marks
+    _since: dict[str, float] = field(default_factory=dict)
+    """When each worker first received."""
+    _ill: set[str] = field(default_factory=set)
+    """Workers that something happened to: the others may have taken their part over while their calls still ran."""
+
+    def receives(self, worker: str, now: float) -> None:
+        """A worker has begun to work."""
+        self._since.setdefault(worker, now)
+
+    def begins(self, flight: Flight, others: Sequence[Flight], *, healthy: bool) -> None:
+        """A batch is handed to the function while `others` run."""
+        if not healthy:
+            self._ill.add(flight.worker)
+        here = 1 + sum(1 for each in others if each.worker == flight.worker)
+        if (cap := self.cap()) is not None:
+            self._within(cap, here, "of one worker")
+            self._within_together(cap, flight, others)
+            if here == cap:
+                self.marks.saw("queue at its maximum")
+        if self.plan.scaling.provisioned_max is not None:
+            self.marks.saw("provisioned pollers")
+        else:
+            self._grown_slowly(flight, here)
+
+    def cap(self) -> int | None:
+        """The most batches at once; None where only AWS's own ceiling holds."""
+        scaling = self.plan.scaling
+        if scaling.provisioned_max is not None:
+            return scaling.provisioned_max * PROVISIONED_CONCURRENCY
+        return scaling.concurrency_max
+
+    def _within(self, cap: int, busy: int, whose: str) -> None:
+        if busy > cap:
+            raise Violation("cap", f"{busy} batches of {self.plan.source_arn} {whose}, at most {cap}")
+
+    def _within_together(self, cap: int, flight: Flight, others: Sequence[Flight]) -> None:
+        busy: Collection[str] = {flight.worker, *(each.worker for each in others)}
+        if len(busy) == 1 or not self._ill.isdisjoint(busy):
+            return
+        if self.plan.queue.one_group_per_batch:
+            # A worker's part of a maximum counts its pollers; groups that run side by side are beyond it.
+            return
+        # Parts change when a worker comes; a batch that another began before that runs to its end all the same.
+        newest = max(self._since.get(worker, flight.began) for worker in busy)
+        counted = sum(1 for each in others if each.began >= newest)
+        self.marks.saw("workers share a maximum")
+        self._within(cap, 1 + counted, "of all workers")
+
+    def _grown_slowly(self, flight: Flight, here: int) -> None:
+        """Five at first, then so many more a minute. A poller runs several groups at once where they go apart."""
+        if self.plan.queue.one_group_per_batch:
+            return
+        since = self._since.get(flight.worker, flight.began)
+        allowed = START + (flight.began - since) * PER_MINUTE / 60
+        if here > max(START, allowed):
+            raise Violation("scaling", f"{here} batches at once after {flight.began - since:.1f} s")
+        if here > START:
+            self.marks.saw("more pollers than at first")
