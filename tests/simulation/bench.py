@@ -7,8 +7,8 @@ from typing import Any
 
 from poller.plan import FunctionPlan, MappingPlan, SourceKind
 from poller.records import (
-    EncodedEvent,
     Checkpoint,
+    EncodedEvent,
     Epoch,
     FunctionError,
     Invocation,
@@ -25,15 +25,17 @@ from poller.records import (
     Succeeded,
     WorkerId,
 )
-from poller.rules.events import KinesisEncoder, MessageEncoder, build
+from poller.rules.events import KinesisEncoder, MessageEncoder, WindowFacts, build, build_windowed
+from poller.rules.failures import seconds
 from poller.telemetry import Condition, LeaseMoved
 from tests.simulation.contents import Content
 from tests.simulation.court import Court
 from tests.simulation.faults import FaultPlan, History, Line, Marks, epoch
-from tests.simulation.functions import read_delivery
+from tests.simulation.functions import STATE_BYTES_HUGE, read_delivery
 from tests.simulation.plugs import Issued
-from tests.simulation.queues import Delete, FakeQueue, Receive
+from tests.simulation.queues import Delete, Extend, FakeQueue, Receive
 from tests.simulation.streams import FakeStream, Held
+from tests.virtual import EPOCH_BASE
 
 MAPPING = MappingId("00000000-0000-4000-8000-000000000001")
 FIRST = ShardId("shardId-000000000000")
@@ -41,7 +43,10 @@ STREAM_ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 QUEUE_ARN = "arn:aws:sqs:eu-west-1:111122223333:orders"
 GOOD = Succeeded(b"")
 BAD = FunctionError("ValueError", "a record is bad")
-FUNCTION = FunctionPlan(name="f", invoker="sim", max_concurrency=3)
+FUNCTION = FunctionPlan(name="f", invoker="sim", timeout_s=10.0, max_concurrency=3)
+WINDOW_S = 10
+HUGE = {"pad": "x" * STATE_BYTES_HUGE}
+"""What makes a window's state too large."""
 
 
 def worker(name: str = "ann") -> Line:
@@ -53,6 +58,10 @@ class Bench:
     """What streams and queues have in common: calls of the function, and the rules that were broken."""
 
     court: Court
+
+    def broke(self, rule: str, words: str) -> bool:
+        """Whether a violation of this rule says these words."""
+        return any(each.rule == rule and words in str(each) for each in self.court.violations)
 
     @property
     def broken(self) -> list[str]:
@@ -156,10 +165,58 @@ class StreamBench(Bench):
         self.court.notified(line or self.ann, notice, epoch())
 
 
-class QueueBench(Bench):
-    """A queue mapping; `options` go to its plan."""
+class WindowBench(StreamBench):
+    """A stream mapping with tumbling windows of 10 s; the first begins with the history."""
 
-    def __init__(self, *, fifo: bool = False, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(tumbling_window_s=WINDOW_S, **options)
+
+    def hand(
+        self,
+        records: Sequence[Held],
+        *,
+        start: float = 0.0,
+        length_s: float = WINDOW_S,
+        state: dict[str, Any] | None = None,
+        final: bool = False,
+        early: bool = False,
+        line: Line | None = None,
+    ) -> int:
+        """The function is called in the window that begins `start` seconds after the history; returns the call."""
+        encoder = KinesisEncoder(shard=FIRST, source_arn=STREAM_ARN, region="eu-west-1", role_arn="")
+        begin = EPOCH_BASE + start
+        facts = WindowFacts(
+            seconds(Epoch(begin)),
+            seconds(Epoch(begin + length_s)),
+            json.dumps(state or {}).encode(),
+            final,
+            early,
+        )
+        encoded = [encoder.encode(_kinesis(each)) for each in records]
+        payload = build_windowed(encoded, facts, shard=FIRST, source_arn=STREAM_ARN)
+        return self.begin(payload, line or self.ann)
+
+    def tumble(
+        self,
+        records: Sequence[Held],
+        returned: dict[str, Any] | None = None,
+        *,
+        start: float = 0.0,
+        state: dict[str, Any] | None = None,
+        final: bool = False,
+        early: bool = False,
+        line: Line | None = None,
+    ) -> None:
+        """A whole call, which returns a state; None: it fails."""
+        call = self.hand(records, start=start, state=state, final=final, early=early, line=line)
+        answer = json.dumps({"state": returned}).encode()
+        self.court.ends(call, BAD if returned is None else Succeeded(answer))
+
+
+class QueueBench(Bench):
+    """A queue mapping of a function; `options` go to its plan."""
+
+    def __init__(self, *, fifo: bool = False, function: FunctionPlan = FUNCTION, **options: Any) -> None:
         self.arn = f"{QUEUE_ARN}.fifo" if fifo else QUEUE_ARN
         self.queue = FakeQueue(QueueFacts(30, fifo))
         plan = MappingPlan(
@@ -171,7 +228,7 @@ class QueueBench(Bench):
             **options,
         )
         history = History(kept=False)
-        self.court = Court([plan], {self.arn: self.queue}, {"f": FUNCTION}, marks=Marks(), history=history)
+        self.court = Court([plan], {self.arn: self.queue}, {"f": function}, marks=Marks(), history=history)
         self.ann = worker()
         self._number = 0
 
@@ -181,12 +238,12 @@ class QueueBench(Bench):
             self._number += 1
             self.queue.send(epoch(), Content(self._number, keep=keep), group=group or None)
 
-    def receive(self, most: int = 10) -> list[Message]:
+    def receive(self, most: int = 10, *, line: Line | None = None) -> list[Message]:
         """The worker receives, in the order in which the messages were sent."""
         found = self.queue.apply(epoch(), Receive(most))
         assert isinstance(found, tuple)
         messages = [each for each in found if isinstance(each, Message)]
-        self.court.receives(self.ann, self.arn, messages)
+        self.court.receives(line or self.ann, self.arn, messages)
         return sorted(messages, key=lambda each: each.message_id)
 
     def event(self, messages: Sequence[Message]) -> bytes:
@@ -197,6 +254,17 @@ class QueueBench(Bench):
     def call(self, messages: Sequence[Message], outcome: Outcome = GOOD) -> None:
         """A whole call of the function."""
         self.court.ends(self.begin(self.event(messages), self.ann), outcome)
+
+    def extend(self, messages: Sequence[Message], visibility_s: int) -> None:
+        """The worker hides messages for so long, or shows them again."""
+        receipts = tuple(each.receipt for each in messages)
+        self.court.extends(self.ann, self.arn, receipts, visibility_s)
+        self.queue.apply(epoch(), Extend(receipts, visibility_s))
+
+    def report(self, messages: Sequence[Message]) -> Outcome:
+        """The answer of a function that reports these."""
+        failures = [{"itemIdentifier": each.message_id} for each in messages]
+        return Succeeded(json.dumps({"batchItemFailures": failures}).encode())
 
     def delete(self, messages: Sequence[Message]) -> None:
         """The worker deletes."""
