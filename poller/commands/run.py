@@ -18,6 +18,7 @@ from poller.commands.check import static_problems
 from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
 from poller.control import MappingControl, TagControl
 from poller.errors import InvalidConfiguration, PortError
+from poller.memory import keep_freed_memory
 from poller.plan import DaemonPlan
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Exposition
@@ -137,6 +138,7 @@ def run_daemon(
     """
     problems: list[str] = []
     status = FAILED
+    keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, registry, make_engine, file))
