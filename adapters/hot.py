@@ -9,11 +9,12 @@ left to the library for ever.
 
 import hashlib
 import hmac
+import itertools
 import json
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -149,6 +150,12 @@ class Signing:
     credential: str
     """The Authorization header up to the signature."""
     key: bytes
+    beginning: str = field(default_factory=lambda: str(uuid.uuid4())[:-12])
+    count: Iterator[int] = field(default_factory=itertools.count)
+
+    def invocation_id(self) -> str:
+        """What AWS's support may know a request by: a UUID of its own, by a random beginning and a count."""
+        return f"{self.beginning}{next(self.count):012x}"
 
     def authorization(self, body: bytes) -> str:
         """The Authorization header of a request with this body."""
@@ -157,10 +164,10 @@ class Signing:
         return self.credential + hmac.digest(self.key, text.encode(), "sha256").hex()
 
     def message(self, body: bytes) -> bytes:
-        """A signed request with this body as it is written, known to AWS's support by an id of its own."""
+        """A signed request with this body as it is written."""
         head = (
             f"{self.head}{self.authorization(body)}\r\n"
-            f"amz-sdk-invocation-id: {uuid.uuid4()}\r\n"
+            f"amz-sdk-invocation-id: {self.invocation_id()}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -170,7 +177,7 @@ class Signing:
         headers = {
             **self.headers,
             "Authorization": self.authorization(body),
-            "amz-sdk-invocation-id": str(uuid.uuid4()),
+            "amz-sdk-invocation-id": self.invocation_id(),
             "Content-Length": str(len(body)),
         }
         return Request(self.recipe.method, self.recipe.url, headers, body)
@@ -205,7 +212,7 @@ class Hot:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, Recipe | None] = {}
         self._keys = SigningKeys()
-        self._last: tuple[tuple[Recipe, Secrets, int], Signing] | None = None
+        self._last: tuple[tuple[Recipe, int], Signing] | None = None
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-sign.{service}.{operation}", self._note_signer)
         client.meta.events.register_last(f"before-send.{service}.{operation}", self._learn)
@@ -237,9 +244,9 @@ class Hot:
         return str(parameters[self._named]) if self._named is not None else ""
 
     async def _signing(self, recipe: Recipe) -> Signing:
-        secrets, second = await self._secrets(), int(time.time())
-        wanted = (recipe, secrets, second)
+        wanted = (recipe, int(time.time()))
         if self._last is None or self._last[0] != wanted:
+            secrets, (_, second) = await self._secrets(), wanted
             moment = time.strftime(_DATE_FORMAT, time.gmtime(second))
             key = self._keys.key(secrets.secret_key, moment, recipe.scope)
             self._last = (wanted, recipe.signing(secrets, moment, key))

@@ -249,7 +249,7 @@ print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{count}", "SecretAccessKey"
 """
 
 
-def test_credentials_that_expire_soon_are_refreshed_between_calls(
+def test_credentials_that_expire_soon_are_refreshed_within_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "provider.py"
@@ -267,6 +267,7 @@ async def _refreshed() -> None:
         hot = Hot(await client(env, "kinesis", "eu-west-1"), "GetRecords", named="StreamARN")
         for _ in range(3):
             await hot(PARAMETERS)
+            await asyncio.sleep(1.0)
         _, second, third = server.asked
         for asked in (second, third):
             number = asked.headers["x-amz-security-token"].removeprefix("token")
