@@ -178,8 +178,7 @@ class SqsQueue:
         return repeated or _Attempt(str(uuid.uuid4()), messages_max, now)
 
     async def _receive(self, parameters: Mapping[str, Any], sent: Monotonic) -> list[Message]:
-        with self._on_queue("sqs ReceiveMessage"):
-            body = await self._receives({"QueueUrl": await self._queue_url(), **parameters})
+        body = await self._asked("sqs ReceiveMessage", self._receives, parameters)
         with understood("sqs ReceiveMessage"):
             return [_message(each, sent) for each in decoded(_RECEIVED, body).messages or ()]
 
@@ -192,8 +191,7 @@ class SqsQueue:
 
     async def _delete_ten(self, receipts: Sequence[str]) -> list[Undone]:
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        with self._on_queue("sqs DeleteMessageBatch"):
-            body = await self._deletes({"QueueUrl": await self._queue_url(), "Entries": entries})
+        body = await self._asked("sqs DeleteMessageBatch", self._deletes, {"Entries": entries})
         with understood("sqs DeleteMessageBatch"):
             return _undone(receipts, decoded(_BATCH, body))
 
@@ -233,6 +231,15 @@ class SqsQueue:
                 fifo=attributes.get("FifoQueue") == "true",
                 redrive_receives_max=_receives_max(attributes.get("RedrivePolicy")),
             )
+
+    async def _asked(self, operation: str, hot: Hot, parameters: Mapping[str, Any]) -> bytes:
+        """`_on_queue` for the operations that run all the time."""
+        try:
+            with calling(operation):
+                return await hot({"QueueUrl": self._url or await self._queue_url(), **parameters})
+        except ResourceMissing:
+            self._url = None
+            raise
 
     async def _queue_url(self) -> str:
         async with self._asking:

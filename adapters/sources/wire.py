@@ -1,7 +1,6 @@
 """Owns what sources share: calls, answers that are not as documented, and cursors that begin at a moment."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 
 from adapters.aws import mapped
@@ -39,15 +38,24 @@ class calling:  # noqa: N801 - it is used as the function that it was
                 raise error
 
 
-@contextmanager
-def understood(operation: str) -> Iterator[None]:
+class understood:  # noqa: N801 - as `calling`
     """Turns an answer without the members it must have into ServiceUnavailable."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ServiceUnavailable(
-            f"{operation}: the answer is not as documented: {type(error).__name__}"
-        ) from error
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        """Nothing happens before the look."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+            raise ServiceUnavailable(
+                f"{self._operation}: the answer is not as documented: {type(error).__name__}"
+            ) from error
 
 
 def to_cursor(iterator: str, since_ms: int = 0) -> Cursor:

@@ -115,6 +115,8 @@ def choose(
     if one_group and ready:
         ready = [letter for letter in ready if letter.group == ready[0].group]
     chunk = ready[: fitting(ready, policy)]
+    if len(chunk) == len(letters):
+        return Choice(tuple(chunk), (), ())
     chosen = {letter.message_id for letter in chunk}
     return Choice(
         tuple(chunk),

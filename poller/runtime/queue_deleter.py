@@ -53,6 +53,11 @@ class Deleter:
         if len(self._pending) > BACKLOG_MAX:
             self._room.clear()
 
+    @property
+    def roomy(self) -> bool:
+        """Whether the backlog is not too long."""
+        return self._room.is_set()
+
     async def room(self) -> None:
         """Returns when the backlog is not too long."""
         await self._room.wait()
@@ -113,10 +118,11 @@ class Deleter:
     async def _try(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """One call; returns what is to be tried again. Receipts are the newest: a message may have come again."""
         scope = self._scope
+        now = scope.now
         lapsed = {
             each.message.message_id
             for each in parcels
-            if scope.holds.lapsed(each.message.message_id, now=scope.now)
+            if scope.holds.lapsed(each.message.message_id, now=now)
         }
         receipts = [scope.holds.receipt(each.message.message_id) for each in parcels]
         undone = await delete(scope, receipts)
@@ -135,7 +141,7 @@ class Deleter:
         gone = [each for each, answer in answers if answer is True]
         self._settle(done, done=True)
         self._settle(gone, done=False)
-        late = sum(each.message.message_id in lapsed for each in done)
+        late = sum(each.message.message_id in lapsed for each in done) if lapsed else 0
         self._tell(messages=len(done) - late, lapsed=len(gone) + late)
         return [each for each, answer in answers if answer is False]
 

@@ -116,6 +116,10 @@ class QueuePoller:
     async def _reserve(self) -> Reservation | None:
         """Room for one invocation; None when a stop came first or the world changed meanwhile."""
         scope = self._scope
+        if self._deleter.roomy and scope.capacity.open.is_set():
+            ready = await scope.capacity.reserve_now()
+            if ready is not None:
+                return ready
         granted: list[Reservation] = []
         async with interrupted_by(scope.stop):
             await self._deleter.room()

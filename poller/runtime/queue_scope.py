@@ -135,7 +135,8 @@ class QueueScope:
 
     def drop_lapsed(self, owner: int, letters: Sequence[Letter], *, started: bool) -> list[Letter]:
         """Forgets letters that may be visible to others; returns those that are ours."""
-        lapsed = [letter.message for letter in letters if self.holds.lapsed(letter.message_id, now=self.now)]
+        now = self.now
+        lapsed = [letter.message for letter in letters if self.holds.lapsed(letter.message_id, now=now)]
         if not lapsed:
             return list(letters)
         self.settle(owner, lapsed, started=started, done=False)
