@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, TextIO
@@ -177,7 +176,7 @@ def _plain(value: Any) -> Any:
 
 def fields_of(event: Event) -> Fields:
     """An event's fields as plain values; those without a value are left out."""
-    found = ((each.name, getattr(event, each.name)) for each in fields(event))
+    found = ((name, getattr(event, name)) for name in event.__struct_fields__)
     return {name: _plain(value) for name, value in found if value is not None and value != ""}
 
 
