@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from poller.options import Json, Region, grouped
 
 if TYPE_CHECKING:
     from poller.settings import Settings
@@ -25,22 +28,28 @@ Config = Annotated[
 ]
 Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of API, health and metrics.")]
 Store = Annotated[str | None, typer.Option("--store", help="URL of the store, as sqlite:///var/lib/p.db.")]
-Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
 Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="URL for all AWS services.")]
 Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
 Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 Format = Annotated[str | None, typer.Option("--log-format", help="json or console.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Url = Annotated[str, typer.Option("--url", envvar="POLLER_URL", help="Where a daemon listens.")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Settings of the file that most commands can be given, too."""
+
+    store: Store = None
+    region: Region = None
+    endpoint_url: Endpoint = None
+
+
+@grouped
 def run(
     config: Config,
     *,
     listen: Listen = None,
-    store: Store = None,
-    region: Region = None,
-    endpoint_url: Endpoint = None,
+    places: Places,
     worker: Worker = None,
     log_level: Level = None,
     log_format: Format = None,
@@ -52,13 +61,7 @@ def run(
 
     Example: poller run --config poller.yaml --listen 127.0.0.1:8080
     """
-    given: dict[str, Any] = {
-        "listen": listen,
-        "store": store,
-        "region": region,
-        "endpoint_url": endpoint_url,
-        "worker": worker,
-    }
+    given: dict[str, Any] = {**asdict(places), "listen": listen, "worker": worker}
     given |= {"log": {"level": log_level, "format": log_format}}
     settings = _settings(config, given)
     from poller.commands.parts import LoadablePlugins
@@ -70,6 +73,7 @@ def run(
     raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file))
 
 
+@grouped
 def check(
     config: Config,
     *,
@@ -77,9 +81,7 @@ def check(
         bool, typer.Option("--live", help="Also ask the sources, open the destinations, import the handlers.")
     ] = False,
     as_json: Json = False,
-    region: Region = None,
-    endpoint_url: Endpoint = None,
-    store: Store = None,
+    places: Places,
 ) -> None:
     """Checks the configuration and shows what would run; starts nothing.
 
@@ -88,9 +90,7 @@ def check(
     from poller.commands.check import check as check_settings
     from poller.commands.parts import LoadablePlugins
 
-    settings = _settings(
-        config, {"region": region, "endpoint_url": endpoint_url, "store": store}, as_json=as_json
-    )
+    settings = _settings(config, asdict(places), as_json=as_json)
     raise typer.Exit(
         check_settings(settings, LoadablePlugins(), place=str(config), live=live, as_json=as_json)
     )
@@ -149,13 +149,12 @@ def explain(
 OneMapping = Annotated[str | None, typer.Option("--mapping", help="UUID of one mapping.")]
 
 
+@grouped
 def export_checkpoints(
     config: Config,
     *,
     mapping: OneMapping = None,
-    store: Store = None,
-    region: Region = None,
-    endpoint_url: Endpoint = None,
+    places: Places,
 ) -> None:
     """Writes where every shard stands to standard output, a JSON line each.
 
@@ -164,10 +163,11 @@ def export_checkpoints(
     from poller.commands.checkpoints import export
     from poller.commands.parts import LoadablePlugins
 
-    settings = _settings(config, {"region": region, "endpoint_url": endpoint_url, "store": store})
+    settings = _settings(config, asdict(places))
     raise typer.Exit(export(settings, LoadablePlugins(), mapping=mapping, tell_line=typer.echo))
 
 
+@grouped
 def import_checkpoints(
     config: Config,
     file: Annotated[
@@ -185,9 +185,7 @@ def import_checkpoints(
     ] = "refuse",
     mapping: OneMapping = None,
     force: Annotated[bool, typer.Option("--force", help="Let positions go back, too.")] = False,
-    store: Store = None,
-    region: Region = None,
-    endpoint_url: Endpoint = None,
+    places: Places,
 ) -> None:
     """Sets where shards stand, from a file or from the lease table of a KCL application that has stopped.
 
@@ -201,7 +199,7 @@ def import_checkpoints(
     if (file is None) is (from_kcl is None):
         typer.echo("poller: checkpoints import: name a file or --from-kcl, one of them", err=True)
         raise typer.Exit(FAILED)
-    settings = _settings(config, {"region": region, "endpoint_url": endpoint_url, "store": store})
+    settings = _settings(config, asdict(places))
     if file is not None:
         text = _argument("FILE", "@" + file)
         raise typer.Exit(bring(settings, LoadablePlugins(), text, force=force, tell_line=typer.echo))

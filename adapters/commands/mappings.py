@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from adapters.commands.endpoint import Failed, ended, lambda_client
 from adapters.commands.export import exported, read_all, written
 from poller.errors import InvalidConfiguration
 from poller.files import read_document
+from poller.options import Json, Region, grouped
 
 DAEMON = "http://127.0.0.1:8080"
 INTERNAL = frozenset({"ResponseMetadata"})
@@ -26,10 +28,18 @@ app = typer.Typer(
     help="Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
 )
 
-Endpoint = Annotated[str, typer.Option("--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")]
-Aws = Annotated[bool, typer.Option("--aws", help="AWS itself instead of a daemon.")]
-Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """Which API a command speaks to."""
+
+    endpoint_url: Annotated[
+        str, typer.Option("--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
+    ] = DAEMON
+    aws: Annotated[bool, typer.Option("--aws", help="AWS itself instead of a daemon.")] = False
+    region: Region = None
+
+
 Uuid = Annotated[str, typer.Argument(metavar="UUID", help="The mapping.")]
 Members = Annotated[
     list[str] | None,
@@ -42,13 +52,12 @@ Input = Annotated[
 
 
 @app.command("list")
+@grouped
 def list_mappings(
     *,
     function: Annotated[str | None, typer.Option("--function", help="Only those of this function.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only those of this source's ARN.")] = None,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
+    api: Api,
     as_json: Json = False,
 ) -> None:
     """Lists mappings with their state and what the last processing came to.
@@ -64,40 +73,22 @@ def list_mappings(
         else:
             Console().print(_table(found))
 
-    _run(act, endpoint_url, aws=aws, region=region)
+    _run(act, api)
 
 
 @app.command()
-def get(
-    uuid: Uuid,
-    *,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@grouped
+def get(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
     """Shows one mapping with all its members.
 
     Example: poller mappings get 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11 --json
     """
-    _run(
-        lambda client: _show(client.get_event_source_mapping(UUID=uuid), as_json=as_json),
-        endpoint_url,
-        aws=aws,
-        region=region,
-    )
+    _run(lambda client: _show(client.get_event_source_mapping(UUID=uuid), as_json=as_json), api)
 
 
 @app.command()
-def create(
-    members: Members = None,
-    *,
-    input_file: Input = None,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@grouped
+def create(members: Members = None, *, input_file: Input = None, api: Api, as_json: Json = False) -> None:
     """Creates a mapping.
 
     Example: poller mappings create FunctionName=orders StartingPosition=TRIM_HORIZON BatchSize=50
@@ -107,19 +98,13 @@ def create(
     def act(client: Any) -> None:
         _show(client.create_event_source_mapping(**_request(members, input_file)), as_json=as_json)
 
-    _run(act, endpoint_url, aws=aws, region=region)
+    _run(act, api)
 
 
 @app.command()
+@grouped
 def update(
-    uuid: Uuid,
-    members: Members = None,
-    *,
-    input_file: Input = None,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
+    uuid: Uuid, members: Members = None, *, input_file: Input = None, api: Api, as_json: Json = False
 ) -> None:
     """Changes a mapping; what is not named stays as it is.
 
@@ -132,60 +117,37 @@ def update(
             raise Failed("nothing to change; write members as MaximumRetryAttempts=2, or give --input")
         _show(client.update_event_source_mapping(UUID=uuid, **request), as_json=as_json)
 
-    _run(act, endpoint_url, aws=aws, region=region)
+    _run(act, api)
 
 
 @app.command()
-def delete(
-    uuid: Uuid,
-    *,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@grouped
+def delete(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
     """Deletes a mapping and forgets its positions, once its running invocations have finished.
 
     Example: poller mappings delete 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
     """
-    _run(
-        lambda client: _show(client.delete_event_source_mapping(UUID=uuid), as_json=as_json),
-        endpoint_url,
-        aws=aws,
-        region=region,
-    )
+    _run(lambda client: _show(client.delete_event_source_mapping(UUID=uuid), as_json=as_json), api)
 
 
 @app.command()
-def enable(
-    uuid: Uuid,
-    *,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@grouped
+def enable(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
     """Lets a disabled mapping go on where it stopped.
 
     Example: poller mappings enable 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
     """
-    _switch(uuid, endpoint_url, enabled=True, aws=aws, region=region, as_json=as_json)
+    _switch(uuid, api, enabled=True, as_json=as_json)
 
 
 @app.command()
-def disable(
-    uuid: Uuid,
-    *,
-    endpoint_url: Endpoint = DAEMON,
-    aws: Aws = False,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@grouped
+def disable(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
     """Stops a mapping: running invocations finish, its position is kept.
 
     Example: poller mappings disable 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
     """
-    _switch(uuid, endpoint_url, enabled=False, aws=aws, region=region, as_json=as_json)
+    _switch(uuid, api, enabled=False, as_json=as_json)
 
 
 @app.command()
@@ -221,20 +183,16 @@ def export(
     raise typer.Exit(ended(act, endpoint_url or "AWS"))
 
 
-def _switch(
-    uuid: str, endpoint_url: str, *, enabled: bool, aws: bool, region: str | None, as_json: bool
-) -> None:
+def _switch(uuid: str, api: Api, *, enabled: bool, as_json: bool) -> None:
     _run(
         lambda client: _show(client.update_event_source_mapping(UUID=uuid, Enabled=enabled), as_json=as_json),
-        endpoint_url,
-        aws=aws,
-        region=region,
+        api,
     )
 
 
-def _run(act: Callable[[Any], None], endpoint_url: str, *, aws: bool, region: str | None) -> None:
-    url = None if aws else endpoint_url
-    raise typer.Exit(ended(lambda: act(lambda_client(url, region)), url or "AWS"))
+def _run(act: Callable[[Any], None], api: Api) -> None:
+    url = None if api.aws else api.endpoint_url
+    raise typer.Exit(ended(lambda: act(lambda_client(url, api.region)), url or "AWS"))
 
 
 def _request(members: Sequence[str] | None, input_file: Path | None) -> dict[str, Any]:

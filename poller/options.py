@@ -1,0 +1,34 @@
+"""Owns the options that commands share, and how a command takes several of them as one value."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer sees it: each keyword-only parameter that is a dataclass is replaced by options, its fields."""
+    own = inspect.signature(command, eval_str=True)
+    groups = {
+        name: (each.annotation, inspect.signature(each.annotation, eval_str=True).parameters)
+        for name, each in own.parameters.items()
+        if isinstance(each.annotation, type) and is_dataclass(each.annotation)
+    }
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        for name, (group, fields) in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in fields})
+        command(**given)
+
+    seen = [each for name, each in own.parameters.items() if name not in groups]
+    for _, fields in groups.values():
+        seen += [field.replace(kind=inspect.Parameter.KEYWORD_ONLY) for field in fields.values()]
+    called.__dict__["__signature__"] = own.replace(parameters=seen)
+    return called
