@@ -69,7 +69,8 @@ class DynamoStreamsApi(Protocol):
 
 
 _ABSENT = msgspec.Raw()
-"""What stands for a member that is not there; a union with None takes nothing but null."""
+"""What stands for a member that is not there, and takes no bytes; a union with None takes nothing but null."""
+_NOTHING = b""
 
 
 class _Change(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
@@ -94,8 +95,6 @@ class _Wire(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     event_name: msgspec.Raw
     dynamodb: _Change
     event_version: msgspec.Raw = msgspec.Raw(b'"1.1"')
-    event_source: msgspec.Raw = msgspec.Raw(b'"aws:dynamodb"')
-    aws_region: msgspec.Raw = _ABSENT
     user_identity: _Identity | None = None
 
 
@@ -123,7 +122,7 @@ class DynamoStream:
         self._turns = turns
         self._arn = arn
         self._region = Arn.of(arn).region
-        self._region_text = orjson.dumps(self._region)
+        self._source = _source(self._region)
 
     async def shards(self) -> Sequence[Shard]:
         """All shards of the last 24 hours, open and closed."""
@@ -189,7 +188,7 @@ class DynamoStream:
             await self._turns.turn()
         with understood("dynamodbstreams GetRecords"):
             answer = decoded(_ANSWER, body)
-            read = [_record(each, self._region_text) for each in answer.records]
+            read = [_record(each, self._source) for each in answer.records]
         records = begun(read, since_ms) if since_ms else read
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
@@ -221,51 +220,57 @@ def _shard(wire: JsonObject) -> Shard:
     )
 
 
-def _record(wire: _Wire, region: bytes) -> DynamoRecord:
+def _record(wire: _Wire, source: bytes) -> DynamoRecord:
     change = wire.dynamodb
     return DynamoRecord(
         sequence_number=change.sequence_number,
         keys=bytes(change.keys),
         arrived=Epoch(change.approximate_creation_date_time),
-        encoded=_encoded(wire, region),
-        identity=_identity(wire.user_identity),
+        encoded=_encoded(wire, source),
+        identity=b"" if wire.user_identity is None else _identity(wire.user_identity),
     )
 
 
-def _encoded(wire: _Wire, region: bytes) -> bytes:
+def _encoded(wire: _Wire, source: bytes) -> bytes:
     """The record as functions see it, keys in AWS's order (spec 1.2), without what an identity and the encoder add."""
     change = wire.dynamodb
-    parts: list[bytes | msgspec.Raw] = [
-        b'{"eventID":',
-        wire.event_id,
-        b',"eventName":',
-        wire.event_name,
-        b',"eventVersion":',
-        wire.event_version,
-        b',"eventSource":',
-        wire.event_source,
-        b',"awsRegion":',
-        region if wire.aws_region is _ABSENT else wire.aws_region,
-        # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
-        b',"dynamodb":{"ApproximateCreationDateTime":%d.0,"Keys":' % change.approximate_creation_date_time,
-        change.keys,
-    ]
-    if change.new_image is not _ABSENT:
-        parts += (b',"NewImage":', change.new_image)
-    if change.old_image is not _ABSENT:
-        parts += (b',"OldImage":', change.old_image)
-    parts.append(b',"SequenceNumber":"%b"' % change.sequence_number.encode())
-    if change.size_bytes is not _ABSENT:
-        parts += (b',"SizeBytes":', change.size_bytes)
-    if change.stream_view_type is not _ABSENT:
-        parts += (b',"StreamViewType":', change.stream_view_type)
-    parts.append(b"}}")
-    return b"".join(parts)
+    new, old, size, view = change.new_image, change.old_image, change.size_bytes, change.stream_view_type
+    return b"".join(
+        (
+            b'{"eventID":',
+            wire.event_id,
+            b',"eventName":',
+            wire.event_name,
+            b',"eventVersion":',
+            wire.event_version,
+            source,
+            # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+            b"%d.0" % change.approximate_creation_date_time,
+            b',"Keys":',
+            change.keys,
+            _NOTHING if new is _ABSENT else b',"NewImage":',
+            new,
+            _NOTHING if old is _ABSENT else b',"OldImage":',
+            old,
+            b',"SequenceNumber":"',
+            change.sequence_number.encode(),
+            b'"' if size is _ABSENT else b'","SizeBytes":',
+            size,
+            _NOTHING if view is _ABSENT else b',"StreamViewType":',
+            view,
+            b"}}",
+        )
+    )
 
 
-def _identity(wire: _Identity | None) -> bytes:
-    if wire is None:
-        return b""
+def _source(region: str) -> bytes:
+    """What stands between a record's version and its time; the same in all records of a stream."""
+    return b',"eventSource":"aws:dynamodb","awsRegion":%b,"dynamodb":{"ApproximateCreationDateTime":' % (
+        orjson.dumps(region)
+    )
+
+
+def _identity(wire: _Identity) -> bytes:
     return b"".join((b'{"type":', wire.type, b',"principalId":', wire.principal_id, b"}"))
 
 
