@@ -77,6 +77,16 @@ async def run(seconds: float) -> list[Row]:
     return [await measured(case, seconds, cores) for case in CASES]
 
 
+def table(rows: list[Row]) -> str:
+    """For people."""
+    lines = [f"{'one poll a second':36s} {'of a core':>10s} {'peak MB':>8s}"]
+    lines += [
+        f"{row.case:36s} {row.cpu:10.1%} {row.peak_mb:8.0f}   {'within' if row.within else 'beyond'} its limit"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.idle")
@@ -84,11 +94,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     rows = asyncio.run(run(given.seconds))
-    print(f"{'one poll a second':36s} {'of a core':>10s} {'peak MB':>8s}")
-    for row in rows:
-        print(
-            f"{row.case:36s} {row.cpu:10.1%} {row.peak_mb:8.0f}   {'within' if row.within else 'beyond'} its limit"
-        )
+    print(table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 

@@ -84,6 +84,13 @@ async def run(seconds: float) -> list[Row]:
     return [await measured(case, seconds, cores) for case in CASES]
 
 
+def table(rows: list[Row]) -> str:
+    """For people."""
+    lines = [f"{'sent to called':32s} {'records':>8s} {'p50 ms':>8s} {'p99 ms':>8s}"]
+    lines += [f"{row.case:32s} {row.records:8d} {row.p50_ms:8.1f} {row.p99_ms:8.1f}" for row in rows]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
@@ -91,9 +98,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     rows = asyncio.run(run(given.seconds))
-    print(f"{'sent to called':32s} {'records':>8s} {'p50 ms':>8s} {'p99 ms':>8s}")
-    for row in rows:
-        print(f"{row.case:32s} {row.records:8d} {row.p50_ms:8.1f} {row.p99_ms:8.1f}")
+    print(table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 

@@ -142,12 +142,13 @@ def row_of(case: Case, name: str, samples: list[Sample]) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A ratio that was reached, and the one that is aimed at."""
+    """A ratio that was reached, and the one that is aimed at; `by_rate` is the same by records a second."""
 
     case: str
     against: str
     ratio: float
     target: float
+    by_rate: float
 
 
 def verdicts(case: Case, rows: dict[str, Row]) -> list[Verdict]:
@@ -156,7 +157,8 @@ def verdicts(case: Case, rows: dict[str, Row]) -> list[Verdict]:
     for against, target in (("plain", case.to_plain), ("bare", case.to_bare)):
         if target is not None and against in rows:
             ratio = rows[against].cpu_us / rows["daemon"].cpu_us
-            found.append(Verdict(case.name, against, ratio, target))
+            by_rate = rows["daemon"].per_s / rows[against].per_s
+            found.append(Verdict(case.name, against, ratio, target, by_rate))
     return found
 
 
@@ -172,7 +174,7 @@ def table(rows: list[Row], found: list[Verdict]) -> str:
     lines.append("")
     lines += [
         f"{each.case:22s} daemon / {each.against:6s} {each.ratio:6.2f}   target {each.target:4.1f}   "
-        f"{'reached' if each.ratio >= each.target else 'missed'}"
+        f"{'reached' if each.ratio >= each.target else 'missed'}   (by rate {each.by_rate:.2f})"
         for each in found
     ]
     return "\n".join(lines)
