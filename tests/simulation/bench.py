@@ -272,7 +272,7 @@ class QueueBench(Bench):
         undone = self.queue.apply(epoch(), Delete(receipts))
         assert isinstance(undone, tuple)
         self.court.deletes(
-            self.ann, self.arn, receipts, [each for each in undone if not isinstance(each, Message)]
+            self.ann, self.arn, receipts, [each for each in undone if not isinstance(each, Message)], epoch()
         )
 
 

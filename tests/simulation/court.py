@@ -25,6 +25,7 @@ from poller.records import (
 )
 from poller.telemetry import (
     Bisected,
+    Deleted,
     Discarded,
     Event,
     InvocationFinished,
@@ -101,10 +102,12 @@ class Court:
         """Messages were handed out and never arrived."""
         self._queue(source_arn).excuse(messages)
 
-    def deletes(self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
-        """A delete call was carried out."""
+    def deletes(
+        self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone], asked: float
+    ) -> None:
+        """A delete call was carried out that was decided on at epoch seconds `asked`."""
         with self._judging():
-            self._queue(source_arn).deletes(receipts, undone)
+            self._queue(source_arn).deletes(line.name, receipts, undone, asked)
 
     def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
         """Messages are about to be hidden for `visibility_s` from now on; 0 shows them."""
@@ -201,6 +204,8 @@ class Court:
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
                 case Discarded() if self._holds(line, event.mapping, event.shard):
                     self.streams[event.mapping].dropped(event, epoch())
+                case Deleted() if event.mapping in self.queues:
+                    self.queues[event.mapping].visibility.tells(line.name, event.lapsed + event.failed)
                 case MappingChanged(state=MappingState.BROKEN):
                     raise Violation("bug", f"{event.mapping} is broken: {event.reason}")
 

@@ -69,8 +69,10 @@ class Witness(Protocol):
         """Messages were handed out and never arrived."""
         ...
 
-    def deletes(self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
-        """A delete call was carried out."""
+    def deletes(
+        self, line: Line, source_arn: str, receipts: Sequence[str], undone: Sequence[Undone], asked: float
+    ) -> None:
+        """A delete call was carried out that was decided on at epoch seconds `asked`."""
         ...
 
     def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
@@ -205,10 +207,11 @@ class SimQueue:
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
         """Deletes messages; returns those that were not deleted."""
+        asked = epoch()
 
         def effect() -> Sequence[Undone]:
             undone = cast("Sequence[Undone]", self._queue.apply(epoch(), Delete(tuple(receipts))))
-            self._witness.deletes(self._line, self._arn, receipts, undone)
+            self._witness.deletes(self._line, self._arn, receipts, undone, asked)
             return undone
 
         return await self._line.call(Port.SOURCE, f"delete {' '.join(receipts)}", effect)

@@ -104,11 +104,12 @@ class QueueChecks:
         for each in delivery.records:
             self._handed[each.identifier].invoked = True
 
-    def deletes(self, receipts: Sequence[str], undone: Sequence[Undone]) -> None:
-        """Messages were deleted: each was done, or no filter matched it."""
+    def deletes(self, worker: str, receipts: Sequence[str], undone: Sequence[Undone], asked: float) -> None:
+        """Messages were deleted, as was decided on `asked`: each was done, or no filter matched it."""
         left = {each.receipt for each in undone}
         if any(each.lapsed for each in undone):
             self.marks.saw("lapsed receipt")
+        self.visibility.deletes(worker, [each for each in receipts if each not in left], asked)
         for receipt in receipts:
             letter = self.queue.owner_of(receipt)
             filtered = bool(self.plan.filters) and not letter.content.keep

@@ -8,6 +8,7 @@ import pytest
 from poller.plan import FunctionPlan
 from poller.records import Throttled
 from poller.rules.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
+from poller.telemetry import Deleted
 from tests.simulation.bench import BAD, MAPPING, QueueBench, worker
 from tests.virtual import run_virtual
 
@@ -298,6 +299,29 @@ async def twenty_provisioned_batches_run() -> QueueBench:
     return await running(QueueBench(function=ROOMY, scaling=scaling), 20)
 
 
+async def a_message_is_deleted_too_late() -> QueueBench:
+    bench = QueueBench()
+    bench.send("")
+    messages = bench.receive()
+    await asyncio.sleep(31)
+    bench.call(messages)
+    bench.delete(messages)
+    return bench
+
+
+def test_a_late_delete_that_nobody_tells_of_is_listed() -> None:
+    visibility = told(a_message_is_deleted_too_late).court.queues[MAPPING].visibility
+    assert visibility.untold(["ann"]) == ["message-000001"]
+    assert visibility.untold(["bob"]) == []
+
+
+@pytest.mark.parametrize("counts", [{"lapsed": 1}, {"failed": 1}], ids=str)
+def test_a_late_delete_that_is_told_is_not(counts: dict[str, int]) -> None:
+    bench = told(a_message_is_deleted_too_late)
+    bench.court.hears(bench.ann, Deleted(mapping=MAPPING, messages=0, **counts))
+    assert bench.court.queues[MAPPING].visibility.untold(["ann"]) == []
+
+
 async def two_messages_of_a_report_are_done() -> QueueBench:
     bench = QueueBench(retry=REPORTS)
     bench.send("", "", "")
@@ -328,6 +352,7 @@ async def a_report_counts_for_nothing() -> QueueBench:
         (twenty_provisioned_batches_run, "provisioned pollers"),
         (twenty_provisioned_batches_run, "queue at its maximum"),
         (two_messages_of_a_report_are_done, "partial report of a queue"),
+        (a_message_is_deleted_too_late, "deleted too late"),
         (a_report_counts_for_nothing, "report that does not count"),
     ],
 )

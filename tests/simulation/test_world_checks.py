@@ -13,7 +13,7 @@ from poller.records import Checkpoint, MappingId, Outcome, Position, QueueFacts,
 from tests.simulation import world as worlds
 from tests.simulation.bench import BAD, GOOD
 from tests.simulation.contents import Content, Kind
-from tests.simulation.faults import FaultPlan, History, Marks
+from tests.simulation.faults import FaultPlan, History, Marks, epoch
 from tests.simulation.functions import Delivered, Delivery, Script
 from tests.simulation.ledger import Violation, done_by
 from tests.simulation.plugs import at_once
@@ -145,6 +145,23 @@ class LeakyWorld(World):
 
 def test_a_message_that_vanished_is_found_at_the_end() -> None:
     assert reason(LeakyWorld, scenario(QUEUE)).startswith("delete: ['message-000000'")
+
+
+@dataclass(slots=True)
+class SilentWorld(World):
+    """A world in which a message was deleted when others might have had it, and nobody said so."""
+
+    async def _drained(self) -> set[str]:
+        drained = await World._drained(self)
+        for queue in self.court.queues.values():
+            receipt = queue.queue.letters["message-000000"].receipt
+            queue.visibility.deletes("worker-1", [receipt], epoch() + 60.0)
+        return drained
+
+
+def test_a_late_delete_that_nobody_tells_of_is_found_at_the_end() -> None:
+    told = "['message-000000'] were deleted too late, and nobody said so"
+    assert reason(SilentWorld, scenario(QUEUE)) == f"visibility: {told}"
 
 
 @dataclass(slots=True)

@@ -36,7 +36,8 @@ def vary(scenario: Scenario) -> Scenario:
 
 def _varied(seed: int, number: int, setup: Setup) -> Setup:
     if setup.plan.kind is SourceKind.SQS:
-        return _queue(seeded(seed, "queue policy", number), setup)
+        given = _queue(seeded(seed, "queue policy", number), setup)
+        return _crowded(seeded(seed, "crowd", number), given)
     if setup.script.windowed and setup.plan.batch.payload_bytes_max > PAYLOAD_BYTES_MIN:
         return _windows(seeded(seed, "huge states", number), setup)
     return setup
@@ -84,6 +85,15 @@ def _reporting(rng: Random, setup: Setup) -> Setup:
     useless = not reports and rng.random() < 0.3
     plan = replace(plan, retry=replace(plan.retry, report_failures=reports))
     return replace(setup, plan=plan, script=replace(setup.script, reports=reports or useless))
+
+
+def _crowded(rng: Random, setup: Setup) -> Setup:
+    """Now and then a function so slow, and batches so small, that more pollers are wanted than a mapping begins with."""
+    if setup.plan.fifo or setup.plan.scaling.concurrency_max is not None or rng.random() > 0.25:
+        return setup
+    plan = replace(setup.plan, batch=replace(setup.plan.batch, records_max=1))
+    function = replace(setup.function, max_concurrency=None)
+    return replace(setup, plan=plan, function=function, script=replace(setup.script, quick_s=(1.0, 3.0)))
 
 
 def _denied(rng: Random, setups: tuple[Setup, ...]) -> Mapping[Port, tuple[Denial, ...]]:

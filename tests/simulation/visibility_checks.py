@@ -25,6 +25,10 @@ class VisibilityChecks:
     _extended: Counter[str] = field(default_factory=Counter)
     _failed: dict[str, str] = field(default_factory=dict)
     """Messages that the function failed, and the receipt by which it had them."""
+    _late: dict[str, set[str]] = field(default_factory=dict)
+    """Messages that each worker deleted when others might have had them."""
+    _told: Counter[str] = field(default_factory=Counter)
+    """Deletes that each worker said came too late or may have failed."""
 
     def failed(self, letters: Iterable[Letter]) -> None:
         """The function ran and did not do these."""
@@ -40,6 +44,23 @@ class VisibilityChecks:
             self._longer(hidden, now + visibility_s)
         else:
             self._as_aws_does(hidden, visibility_s, healthy=healthy)
+
+    def deletes(self, worker: str, receipts: Iterable[str], asked: float) -> None:
+        """These were deleted, as was decided on `asked`."""
+        letters = [self.queue.owner_of(each) for each in receipts]
+        late = {each.message_id for each in letters if each.visible_at <= asked}
+        if late:
+            self._late.setdefault(worker, set()).update(late)
+            self.marks.saw("deleted too late")
+
+    def tells(self, worker: str, count: int) -> None:
+        """A worker says that so many deletes came too late or failed."""
+        self._told[worker] += count
+
+    def untold(self, workers: Iterable[str]) -> list[str]:
+        """Messages that these workers deleted too late without a word."""
+        silent = [each for each in workers if len(self._late.get(each, ())) > self._told[each]]
+        return sorted(letter for each in silent for letter in self._late[each])
 
     def came_while_it_ran(self, message_id: str, running: Iterable[str]) -> None:
         """A message was handed out again whose worker has had no trouble, while these were with the function."""

@@ -167,6 +167,8 @@ class World:
             if any(each.checkpoint.position == SHARD_END for each in leases):
                 self.marks.saw("end saved")
         for queue in self.court.queues.values():
+            if untold := queue.visibility.untold(drained):
+                raise Violation("visibility", f"{untold} were deleted too late, and nobody said so")
             if lost := queue.lost():
                 raise Violation("delete", f"{lost} are gone and were never done")
             if queue.queue.dead:
