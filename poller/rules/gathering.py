@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from poller.records import Message, Monotonic
-from poller.rules.events import event_bytes
+from poller.records import JsonObject, Message, Monotonic, json_value
+from poller.rules.events import MessageEncoder, build, event_bytes
 from poller.rules.policies import BatchPolicy
 from poller.rules.polling import MESSAGES_MAX
 
@@ -27,6 +27,36 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     def group(self) -> str | None:
         """The message group; None on a standard queue."""
         return self.message.group
+
+
+@dataclass(frozen=True, slots=True)
+class LettersEvent:
+    """The event for these letters."""
+
+    encoder: MessageEncoder
+    letters: Sequence[Letter]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the finished event."""
+        return event_bytes(len(self.letters), sum([len(letter.encoded) for letter in self.letters]))
+
+    def encoded(self) -> bytes:
+        """As UTF-8 JSON."""
+        return build([letter.encoded for letter in self.letters])
+
+    def decoded(self) -> JsonObject:
+        """As an object, made anew."""
+        return {"Records": [self._record(letter) for letter in self.letters]}
+
+    def _record(self, letter: Letter) -> JsonObject:
+        if letter.message.message_attributes:
+            record: JsonObject = json_value(letter.encoded)
+        else:
+            record = self.encoder.view(letter.message)
+            # Of a view, only this member belongs to the message.
+            record["messageAttributes"] = {}
+        return record
 
 
 @dataclass(frozen=True, slots=True)

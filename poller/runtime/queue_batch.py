@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from poller.records import EncodedEvent, Epoch, Invocation
-from poller.rules import events, responses
+from poller.records import Epoch, Invocation
+from poller.rules import responses
 from poller.rules.backoff import wait_s
-from poller.rules.gathering import Letter
+from poller.rules.events import MessageEncoder
+from poller.rules.gathering import Letter, LettersEvent
 from poller.rules.groups import Choice, choose, with_followers
 from poller.rules.responses import Accepted, Deferred, Partial, Reading, Rejected, Verdict
 from poller.runtime.lane import described
@@ -38,10 +39,17 @@ class BatchRun:
     """The letters of one owner, until each is deleted, left or given back."""
 
     def __init__(
-        self, scope: QueueScope, deleter: Deleter, owner: int, letters: Sequence[Letter], progress: Progress
+        self,
+        scope: QueueScope,
+        deleter: Deleter,
+        encoder: MessageEncoder,
+        owner: int,
+        letters: Sequence[Letter],
+        progress: Progress,
     ) -> None:
         self._scope = scope
         self._deleter = deleter
+        self._encoder = encoder
         self._owner = owner
         self._letters = list(letters)
         self._progress = progress
@@ -162,10 +170,10 @@ class BatchRun:
     async def _invoke(self, chunk: Sequence[Letter], request_id: str, *, attempt: int) -> Verdict:
         parts = self._scope.parts
         self._progress.state, self._progress.letters = "invoking", tuple(chunk)
-        payload = events.build([letter.encoded for letter in chunk])
+        event = LettersEvent(self._encoder, chunk)
         started = self._scope.now
-        if len(payload) > self._plan.batch.payload_bytes_max:
-            verdict: Verdict = responses.oversized(len(payload), self._plan.batch.payload_bytes_max)
+        if event.size > self._plan.batch.payload_bytes_max:
+            verdict: Verdict = responses.oversized(event.size, self._plan.batch.payload_bytes_max)
         else:
             parts.observer.on(
                 InvocationStarted(
@@ -180,7 +188,7 @@ class BatchRun:
                 Invocation(
                     function_arn=self._plan.function_arn,
                     request_id=request_id,
-                    event=EncodedEvent(payload),
+                    event=event,
                     timeout_s=parts.function.plan.timeout_s,
                 )
             )

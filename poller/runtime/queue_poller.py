@@ -32,7 +32,7 @@ class Intake:
         self._scope = scope
         self._deleter = deleter
         self._filter = Filter.of(plan.filters, "sqs")
-        self._encoder = MessageEncoder(
+        self.encoder = MessageEncoder(
             source_arn=plan.source_arn, region=plan.region, windowed=plan.batch.window_s >= 1
         )
 
@@ -41,7 +41,7 @@ class Intake:
         kept: list[Letter] = []
         dropped: list[Message] = []
         for message in messages:
-            view = self._encoder.view(message)
+            view = self.encoder.view(message)
             if self._filter is None or self._filter.matches_sqs(view):
                 kept.append(Letter(message, encode_json(view)))
             else:
@@ -138,7 +138,8 @@ class QueuePoller:
         if not letters:
             return
         self._scope.enter(owner, letters)
-        run = BatchRun(self._scope, self._deleter, owner, letters, self.progress)
+        encoder = self._intake.encoder
+        run = BatchRun(self._scope, self._deleter, encoder, owner, letters, self.progress)
         await run.run(reservation)
 
     async def _gather(self) -> list[Letter]:

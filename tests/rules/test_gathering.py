@@ -1,13 +1,17 @@
 """A batch closes by count, by window, or by the bytes of its event."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.records import Message, Monotonic
-from poller.rules.events import build, event_bytes
-from poller.rules.gathering import Close, Gathering, Letter, Receive, Rest, fitting
+from poller.rules.events import MessageEncoder, build, event_bytes
+from poller.rules.gathering import Close, Gathering, Letter, LettersEvent, Receive, Rest, fitting
 from poller.rules.policies import BatchPolicy
+
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 
 
 def letter(number: int = 0, size: int = 10) -> Letter:
@@ -22,6 +26,42 @@ def step(
     gathering: Gathering, now: float = 0.0, *, wait_s: int = 20, contended: bool = False
 ) -> Receive | Rest | Close:
     return gathering.step(now=Monotonic(now), wait_s=wait_s, contended=contended)
+
+
+ATTRIBUTES = st.dictionaries(st.sampled_from(["SenderId", "SentTimestamp", "MessageGroupId"]), st.text())
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        message_id=st.text(),
+        receipt=st.text(),
+        body=st.text() | st.just("a\ud800"),
+        attributes=ATTRIBUTES,
+        message_attributes=st.dictionaries(
+            st.text(), st.just({"stringValue": "7", "stringListValues": [], "dataType": "Number"}), max_size=2
+        ),
+        md5_of_body=st.text(),
+        received=st.just(Monotonic(0.0)),
+        md5_of_message_attributes=st.none() | st.text(),
+    ),
+    max_size=5,
+)
+
+
+@given(MESSAGES, st.booleans())
+def test_an_event_is_measured_and_read_as_it_is_written(messages: list[Message], windowed: bool) -> None:
+    encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=windowed)
+    event = LettersEvent(encoder, [Letter(message, encoder.encode(message)) for message in messages])
+    written = event.encoded()
+    assert event.size == len(written)
+    for _ in range(2):
+        found = event.decoded()
+        assert json.dumps(found) == json.dumps(json.loads(written))
+        # A function may change what it gets.
+        for record in found["Records"]:
+            record["attributes"]["SenderId"] = record["messageAttributes"]["more"] = None
+            for attribute in record["messageAttributes"].values():
+                (attribute or {}).clear()
+            record.clear()
 
 
 def gathered(policy: BatchPolicy, count: int, *, drained: bool = True, size: int = 10) -> Gathering:
