@@ -4,7 +4,7 @@ A receive holds a slot of its function, so that what it brings can run at once. 
 nobody misses it.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 LONG_POLL_S = 20
 """SQS's longest."""
@@ -19,8 +19,7 @@ MESSAGES_MAX = 10
 """What one receive may ask for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a function's slots stand, this poller's own taken off: `free` and `limit` are None without a limit.
 
     `alone`: no other mapping uses the function. `waiting`: how many others wait for a slot.

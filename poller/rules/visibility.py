@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from poller.records import Message, Monotonic
 
 VISIBILITY_S_MAX = 43_200
@@ -42,8 +44,7 @@ class Terms:
         return min(math.ceil(needed_s) + WINDOW_MARGIN_S, VISIBILITY_S_MAX)
 
 
-@dataclass(slots=True, eq=False)
-class Held:
+class Held(msgspec.Struct, eq=False):
     """A message that we have: its newest receipt, until when it is surely hidden, how often it was received."""
 
     message_id: str

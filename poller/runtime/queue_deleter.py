@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import groupby
+
+import msgspec
 
 from poller.errors import PortError
 from poller.records import Message
@@ -13,9 +15,8 @@ from poller.telemetry import Deleted
 
 DELETES_MAX = 10
 """Messages in one call of SQS."""
-CALLS_MAX = 8
-"""Calls that one worker has on the way at once."""
-WORKERS_MAX = 4
+WORKERS_MAX = 32
+"""Calls on the way at once."""
 LINGER_S = 0.02
 """How long a delete waits for others to share its call."""
 TRIES_MAX = 8
@@ -24,8 +25,7 @@ BACKLOG_MAX = 10_000
 """Messages that may wait for their delete; with more, pollers wait too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True, gc=False):
     """A message to be deleted, and who ran it (None: a filter did not match it)."""
 
     message: Message
@@ -33,21 +33,27 @@ class Parcel:
 
 
 class Deleter:
-    """Deletes what was processed or filtered."""
+    """Deletes what was processed or filtered.
+
+    A worker has one call on the way. One of them waits for company while there is not enough for a whole call; more are
+    hired when all of them are busy.
+    """
 
     def __init__(self, scope: QueueScope) -> None:
         self._scope = scope
         self._pending: deque[Parcel] = deque()
-        self._added = asyncio.Event()
+        self._due = asyncio.Semaphore(0)
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
+        self._lingering = False
+        self._workers = self._idle = 0
 
     def add(self, parcels: Iterable[Parcel]) -> None:
         """Takes messages; returns at once."""
         self._pending.extend(parcels)
-        self._added.set()
+        self._due.release()
         if len(self._pending) >= DELETES_MAX:
             self._full.set()
         if len(self._pending) > BACKLOG_MAX:
@@ -65,38 +71,60 @@ class Deleter:
     def close(self) -> None:
         """Nothing more will come: `run` deletes what is left and returns."""
         self._closing = True
-        self._added.set()
         self._full.set()
+        for _ in range(self._workers):
+            self._due.release()
 
     async def run(self) -> None:
         """Deletes until closed."""
         async with asyncio.TaskGroup() as scope:
-            for number in range(WORKERS_MAX):
-                scope.create_task(self._work(), name=f"deleter {number}")
+            self._hire(scope)
 
     async def last_try(self) -> None:
         """One try at what is left, for a mapping whose grace is over."""
         if self._pending:
             await self._try(list(self._pending))
 
-    async def _work(self) -> None:
-        while True:
-            await self._added.wait()
-            if not self._pending:
-                if self._closing:
-                    return
-                self._added.clear()
-                continue
-            if len(self._pending) < DELETES_MAX and not self._closing:
-                self._full.clear()
-                await wait_until(self._full, LINGER_S)
-            if parcels := self._take(DELETES_MAX * CALLS_MAX):
-                await self._delete(parcels)
+    def _hire(self, scope: asyncio.TaskGroup) -> None:
+        self._workers += 1
+        scope.create_task(self._work(scope), name=f"deleter {self._workers}")
 
-    def _take(self, count: int) -> list[Parcel]:
-        """The next parcels; whole calls where there are enough of them."""
-        whole = len(self._pending) // DELETES_MAX * DELETES_MAX or len(self._pending)
-        taken = [self._pending.popleft() for _ in range(min(whole, count))]
+    async def _work(self, scope: asyncio.TaskGroup) -> None:
+        while self._pending or not self._closing:
+            if not self._closing:
+                await self._next()
+            if not (parcels := self._take()):
+                continue
+            if not self._idle and self._workers < WORKERS_MAX:
+                self._hire(scope)
+            await self._delete(parcels)
+
+    async def _next(self) -> None:
+        """Returns when there is something to take, most times."""
+        self._idle += 1
+        try:
+            await self._due.acquire()
+            if 0 < len(self._pending) < DELETES_MAX and not self._lingering:
+                await self._linger()
+        finally:
+            self._idle -= 1
+
+    async def _linger(self) -> None:
+        self._lingering = True
+        try:
+            if not self._closing:
+                self._full.clear()
+            await wait_until(self._full, LINGER_S)
+        finally:
+            self._lingering = False
+
+    def _take(self) -> list[Parcel]:
+        """The parcels of one call; none while somebody waits for company for too few of them."""
+        if self._lingering and len(self._pending) < DELETES_MAX and not self._closing:
+            return []
+        taken = [self._pending.popleft() for _ in range(min(len(self._pending), DELETES_MAX))]
+        if self._pending:
+            self._due.release()
         if len(self._pending) <= BACKLOG_MAX:
             self._room.set()
         return taken
@@ -129,6 +157,10 @@ class Deleter:
         if isinstance(undone, PortError):
             scope.tell_failed(undone, wait_s=0.0)
             return list(parcels)
+        if not undone and not lapsed:
+            self._settle(parcels, done=True)
+            self._tell(messages=len(parcels))
+            return []
         refused = {each.receipt: each.lapsed for each in undone}
         answers = [
             # A message that came anew during the call has a receipt that is worth another try.
@@ -146,8 +178,8 @@ class Deleter:
         return [each for each, answer in answers if answer is False]
 
     def _settle(self, parcels: Sequence[Parcel], *, done: bool) -> None:
-        for each in parcels:
-            self._scope.settle(each.owner, [each.message], started=True, done=done)
+        for owner, own in groupby(parcels, lambda each: each.owner):
+            self._scope.settle(owner, [each.message for each in own], started=True, done=done)
 
     def _tell(self, *, messages: int = 0, lapsed: int = 0, failed: int = 0) -> None:
         if messages or lapsed or failed:

@@ -51,7 +51,7 @@ def test_one_receive_is_one_batch_and_its_messages_are_deleted() -> None:
     assert service.left == []
     assert sum(event.messages for event in seen.of(Deleted)) == 25
     assert sum(service.deletes) == 25
-    assert max(service.deletes) <= 80
+    assert max(service.deletes) <= 10
 
 
 def test_a_message_that_arrives_is_run_at_once() -> None:
