@@ -112,8 +112,11 @@ class MappingStore(Protocol):
 class LeaseStore(Protocol):
     """Leases of shards. Raises as MappingStore does, and LeaseLost where it says so."""
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints."""
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints; with `memos` off all memos are empty, which costs less.
+
+        Whoever takes a lease gets its memo then.
+        """
         ...
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:

@@ -28,6 +28,7 @@ from adapters.stores.dynamodb_memo import (
     unpacked,
 )
 from adapters.stores.dynamodb_table import (
+    LEASE_NAMES,
     MAPPINGS,
     ROOM_BYTES,
     WORKERS,
@@ -111,8 +112,10 @@ class DynamoStore:
         await self._parts.clear(mapping)
         await self._table.call("delete_item", Key=key(MAPPINGS, mapping))
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id."""
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        if not memos:
+            return [lease_of(row) for row in await self._table.query(leases_of(mapping), *LEASE_NAMES)]
         rows = await self._table.query(leases_of(mapping))
         heavy = await each(self._lease(mapping, row) for row in rows if not light(row))
         leases = [lease_of(row, unpacked(row)) for row in rows if light(row)] + [*filter(None, heavy)]

@@ -70,7 +70,10 @@ class Table:
 
         `between` has the lowest and the highest sort key that are wanted.
         """
-        wanted = {"ProjectionExpression": ", ".join(names)} if names else {}
+        wanted: Item = {}
+        if names:
+            wanted["ProjectionExpression"] = ", ".join(f"#{name}" for name in names)
+            wanted["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
         first, last = ({":first": {"S": between[0]}}, {":last": {"S": between[1]}}) if between else ({}, {})
         start: Item = {}
         found: list[Item] = []

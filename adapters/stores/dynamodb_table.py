@@ -36,6 +36,8 @@ ATTRIBUTES = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "
 
 MAPPINGS = "mappings"
 WORKERS = "workers"
+LEASE_NAMES = ("sk", "parents", "epoch", "owner", "position")
+"""Attributes that make a lease without its memo."""
 
 type Item = dict[str, Any]
 """An item or a part of one as DynamoDB's API has it: name to {type: value}."""

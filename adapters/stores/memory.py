@@ -44,10 +44,10 @@ class MemoryStore:
         self._rows.pop(mapping, None)
         self._leases.pop(mapping, None)
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id."""
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
         rows = self._leases.get(mapping, {})
-        return [rows[shard] for shard in sorted(rows)]
+        return [rows[shard] if memos else _bare(rows[shard]) for shard in sorted(rows)]
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet; leaves existing ones as they are."""
@@ -104,6 +104,10 @@ class MemoryStore:
     def _keep(self, mapping: MappingId, lease: Lease) -> Lease:
         self._leases[mapping][lease.shard] = lease
         return lease
+
+
+def _bare(lease: Lease) -> Lease:
+    return replace(lease, checkpoint=Checkpoint(lease.checkpoint.position))
 
 
 def _held(stored: Lease, lease: Lease) -> bool:

@@ -61,9 +61,9 @@ class SqliteStore:
         """Removes the mapping and all its leases and checkpoints; no error when there is none."""
         await self._writer.write(partial(_forget, mapping=mapping))
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id."""
-        return await self._read(partial(sqlite_leases.listed, mapping=mapping))
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        return await self._read(partial(sqlite_leases.listed, mapping=mapping, memos=memos))
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet; leaves existing ones as they are. All of them or none."""

@@ -16,6 +16,7 @@ from poller.errors import LeaseLost
 from poller.records import Checkpoint, Lease, MappingId, Position, ShardId, WorkerId
 
 _COLUMNS = "shard, parents, owner, epoch, position, memo"
+_BARE = "shard, parents, owner, epoch, position, x''"
 _LEASE = f"SELECT {_COLUMNS} FROM leases WHERE mapping = ?"
 _SEED = "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _TAKE = (
@@ -60,9 +61,11 @@ class Save:
         return (self.mapping, lease.shard, lease.owner, lease.epoch, *place)
 
 
-def listed(db: sqlite3.Connection, mapping: MappingId) -> list[Lease]:
-    """All leases of the mapping, by shard id."""
-    return [_lease(row) for row in rows(db, f"{_LEASE} ORDER BY shard", (mapping,))]
+def listed(db: sqlite3.Connection, mapping: MappingId, *, memos: bool) -> list[Lease]:
+    """All leases of the mapping, by shard id; with `memos` off all memos are empty."""
+    columns = _COLUMNS if memos else _BARE
+    found = rows(db, f"SELECT {columns} FROM leases WHERE mapping = ? ORDER BY shard", (mapping,))
+    return [_lease(row) for row in found]
 
 
 def seed(db: sqlite3.Connection, mapping: MappingId, leases: Sequence[Lease]) -> None:

@@ -267,7 +267,7 @@ class Daemon:
             self._woken.set()
 
     async def _held_elsewhere(self, works: Works, mapping: MappingId) -> bool:
-        leases = await works.store.leases(mapping)
+        leases = await works.store.leases(mapping, memos=False)
         return any(lease.owner not in {None, self._plan.worker} for lease in leases)
 
     async def _drain(self, works: Works) -> None:

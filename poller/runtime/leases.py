@@ -71,7 +71,7 @@ class Leases:
         if due:
             await self._look_at_retention()
             self._shards = await self._parts.source.shards()
-        leases = await self._parts.store.leases(row.mapping)
+        leases = await self._parts.store.leases(row.mapping, memos=False)
         self.lineage = lineage = self._traced(row, leases)
         if due:
             await self._seed(row, lineage)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -330,12 +331,29 @@ def test_a_memo_that_lacks_a_part_is_told_with_the_remedy(ministack: Emulator, a
             await there.client.delete_item(TableName=there.store.table, Key=part)
             with pytest.raises(ServiceUnavailable, match=r"parts of .* are missing; remove memo, memo_form"):
                 await there.store.leases(ORDERS)
+            (bare,) = await there.store.leases(ORDERS, memos=False)
+            with pytest.raises(ServiceUnavailable, match=r"parts of .* are missing; remove memo, memo_form"):
+                await there.store.take(ORDERS, bare, owner=BOB)
             await there.client.update_item(
                 TableName=there.store.table,
                 Key={"pk": {"S": f"leases#{ORDERS}"}, "sk": {"S": ONE}},
                 UpdateExpression="REMOVE memo, memo_form, memo_generation, memo_parts",
             )
             assert (await only(there.store)).checkpoint == Checkpoint(LADDER[3])
+
+    asyncio.run(scenario())
+
+
+def test_a_listing_without_memos_reads_no_parts(ministack: Emulator, account: str) -> None:
+    async def scenario() -> None:
+        async with meddled(ministack.url, room=ROOM) as (store, meddler):
+            mine = await taken(store)
+            await store.save(ORDERS, mine, Checkpoint(LADDER[3], LARGE))
+            meddler.calls.clear()
+            assert await store.leases(ORDERS, memos=False) == [
+                replace(mine, checkpoint=Checkpoint(LADDER[3]))
+            ]
+            assert meddler.calls == ["query"]
 
     asyncio.run(scenario())
 

@@ -215,7 +215,7 @@ def test_checkpoints_that_wait_share_one_statement(tmp_path: Path) -> None:
                 for each in held:
                     group.create_task(writer.write(Save(ORDERS, each, Checkpoint(LADDER[3], MEMO))))
             assert len([text for text in statements if "UPDATE" in text]) == 1
-            stored = await database.run(partial(listed, mapping=ORDERS))
+            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
             assert {each.checkpoint for each in stored} == {Checkpoint(LADDER[3], MEMO)}
 
     run(scenario())
@@ -236,7 +236,7 @@ def test_checkpoints_that_are_refused_leave_those_of_their_statement_alone(tmp_p
             assert [task.result() for task in tasks] == [
                 LeaseLost if each.shard in zombies else None for each in held
             ]
-            for each in await database.run(partial(listed, mapping=ORDERS)):
+            for each in await database.run(partial(listed, mapping=ORDERS, memos=True)):
                 assert each.checkpoint.position == LADDER[0 if each.shard in zombies else 3]
 
     run(scenario())

@@ -357,6 +357,41 @@ async def the_largest_memo_is_handed_over(opening: Opening) -> None:
             assert mine.checkpoint == Checkpoint(LADDER[4], state)
 
 
+async def a_listing_without_memos_has_everything_else(opening: Opening) -> None:
+    memos = (b"", MEMO, noise(100_000), noise(LARGE_BYTES))
+    shards = [ShardId(f"shardId-{number:012}") for number in range(len(memos))]
+    async with opening() as store, opening() as other:
+        assert await store.leases(ORDERS, memos=False) == []
+        await store.seed(
+            ORDERS, [lease(shards[0]), *(lease(each, LADDER[0], shards[0], TWO) for each in shards[1:])]
+        )
+        for free, memo in zip((await store.leases(ORDERS))[1:], memos[1:], strict=True):
+            mine = await store.take(ORDERS, free, owner=ANN)
+            await store.save(ORDERS, mine, Checkpoint(LADDER[5], memo))
+        whole = by_shard(await store.leases(ORDERS))
+        assert [each.checkpoint.memo for each in whole] == [*memos]
+        bare = [replace(each, checkpoint=Checkpoint(each.checkpoint.position)) for each in whole]
+        assert by_shard(await other.leases(ORDERS, memos=False)) == bare
+        assert by_shard(await other.leases(ORDERS)) == whole
+
+
+async def who_takes_from_a_listing_without_memos_gets_the_memo(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        for memo in (MEMO, noise(LARGE_BYTES)):
+            mine = await taken(store)
+            await store.save(ORDERS, mine, Checkpoint(LADDER[4], memo))
+            (bare,) = await other.leases(ORDERS, memos=False)
+            theirs = await other.take(ORDERS, bare, owner=BOB)
+            assert theirs == replace(
+                mine, owner=BOB, epoch=mine.epoch + 1, checkpoint=Checkpoint(LADDER[4], memo)
+            )
+            assert await other.take(ORDERS, bare, owner=BOB) == theirs
+            with pytest.raises(LeaseLost):
+                await store.take(ORDERS, bare, owner=ANN)
+            (bare,) = await store.leases(ORDERS, memos=False)
+            await store.drop(ORDERS, bare)
+
+
 async def a_large_memo_is_seeded_once(opening: Opening) -> None:
     first, second = (
         replace(lease(), checkpoint=Checkpoint(LADDER[4], noise(LARGE_BYTES, seed))) for seed in (1, 2)
@@ -537,6 +572,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     a_memo_is_replaced_at_the_same_position,
     a_memo_may_grow_large_and_shrink_again,
     the_largest_memo_is_handed_over,
+    a_listing_without_memos_has_everything_else,
+    who_takes_from_a_listing_without_memos_gets_the_memo,
     a_large_memo_is_seeded_once,
     a_zombie_cannot_replace_a_large_memo,
     a_sequence_number_comes_back_as_it_was_written,

@@ -342,9 +342,9 @@ class SimStore:
         """Removes the mapping."""
         await self._call(f"forget {mapping}", lambda: at_once(self._store.forget(mapping)))
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
         """All leases of one mapping."""
-        return await self._call("leases", lambda: at_once(self._store.leases(mapping)))
+        return await self._call("leases", lambda: at_once(self._store.leases(mapping, memos=memos)))
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet."""

@@ -72,9 +72,9 @@ class CountingStore(MemoryStore):
         self._calls["workers"] += 1
         return await super().workers()
 
-    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
         self._calls["leases"] += 1
-        return await super().leases(mapping)
+        return await super().leases(mapping, memos=memos)
 
 
 @dataclass
