@@ -26,6 +26,7 @@ JsonObject = dict[str, Any]
 
 _SEQUENCE_DIGITS = 64
 _SCALE_MS = 1000
+_decode = msgspec.json.Decoder().decode
 _PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
 """A key of one attribute, compact and without escapes, is its own canonical text."""
 
@@ -168,10 +169,11 @@ class DynamoRecord(msgspec.Struct, frozen=True, gc=False):
             # A lone surrogate, which UTF-8 cannot carry.
             return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
-    def event(self, **added: str) -> JsonObject:
-        """`encoded` as an object, made anew, with members added behind, and `userIdentity` last; AWS's order is not known."""
+    def event(self, source_arn: str | None = None) -> JsonObject:
+        """`encoded` as an object, made anew, with `eventSourceARN` if it is given, and `userIdentity` last; AWS's order is not known."""
         event: JsonObject = json_value(self.encoded)
-        event |= added
+        if source_arn is not None:
+            event["eventSourceARN"] = source_arn
         if self.identity:
             event["userIdentity"] = json_value(self.identity)
         return event
@@ -187,7 +189,7 @@ def json_value(text: bytes) -> Any:
     msgspec does that in less than half the time, but refuses lone surrogates and numbers beyond a double.
     """
     try:
-        return msgspec.json.decode(text)
+        return _decode(text)
     except msgspec.MsgspecError:
         return json.loads(text)
 

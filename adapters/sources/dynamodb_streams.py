@@ -223,11 +223,11 @@ def _shard(wire: JsonObject) -> Shard:
 def _record(wire: _Wire, source: bytes) -> DynamoRecord:
     change = wire.dynamodb
     return DynamoRecord(
-        sequence_number=change.sequence_number,
-        keys=bytes(change.keys),
-        arrived=Epoch(change.approximate_creation_date_time),
-        encoded=_encoded(wire, source),
-        identity=b"" if wire.user_identity is None else _identity(wire.user_identity),
+        change.sequence_number,
+        bytes(change.keys),
+        Epoch(change.approximate_creation_date_time),
+        _encoded(wire, source),
+        _NOTHING if wire.user_identity is None else _identity(wire.user_identity),
     )
 
 

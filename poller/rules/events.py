@@ -213,7 +213,7 @@ class DynamoEncoder:
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
         """Each record as an object, made anew."""
         arn = self._arn
-        return [record.event(eventSourceARN=arn) for record in cast("Sequence[DynamoRecord]", records)]
+        return [record.event(arn) for record in cast("Sequence[DynamoRecord]", records)]
 
 
 @final

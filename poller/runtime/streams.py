@@ -248,6 +248,6 @@ def _dynamo_matcher(criteria: Filter | None, source_arn: str) -> Callable[[Recor
 
     def matches(record: Record) -> bool:
         assert isinstance(record, DynamoRecord)
-        return criteria.matches_dynamodb(record.event(eventSourceARN=source_arn))
+        return criteria.matches_dynamodb(record.event(source_arn))
 
     return matches
