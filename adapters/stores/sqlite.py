@@ -15,7 +15,7 @@ from adapters.stores import sqlite_leases, urls
 from adapters.stores.probing import FileProbe
 from adapters.stores.sqlite_database import Database, connected, rows
 from adapters.stores.sqlite_file import mapped, only_read, prepare
-from adapters.stores.sqlite_leases import Save
+from adapters.stores.sqlite_leases import Save, Take
 from adapters.stores.sqlite_writer import Writer
 from poller.errors import ResourceMissing
 from poller.plugins import Environment, Plugin
@@ -72,9 +72,7 @@ class SqliteStore:
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
-        return await self._writer.write(
-            partial(sqlite_leases.take, mapping=mapping, lease=lease, owner=owner)
-        )
+        return await self._writer.join(Take(mapping, lease, owner))
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Clears the owner and keeps the checkpoint; raises LeaseLost."""
@@ -82,7 +80,7 @@ class SqliteStore:
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
-        await self._writer.write(Save(mapping, lease, checkpoint))
+        await self._writer.join(Save(mapping, lease, checkpoint))
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""

@@ -1,14 +1,15 @@
 """Owns the statements on leases. A condition is part of the statement that writes.
 
 Python's sqlite3 lets go of the interpreter around each step of a statement, and beside a busy event loop waits some
-milliseconds to get it back. Checkpoints that are saved together are therefore written by one statement.
+milliseconds to get it back. Checkpoints that are saved together are therefore written by one statement, and so are takes.
 """
 
 import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
 from adapters.stores import fencing
 from adapters.stores.sqlite_database import rows
@@ -19,46 +20,80 @@ _COLUMNS = "shard, parents, owner, epoch, position, memo"
 _BARE = "shard, parents, owner, epoch, position, x''"
 _LEASE = f"SELECT {_COLUMNS} FROM leases WHERE mapping = ?"
 _SEED = "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_TAKE = (
-    "UPDATE leases SET owner = ?, epoch = epoch + 1 WHERE mapping = ? AND shard = ? AND epoch = ? "
-    f"RETURNING {_COLUMNS}"
-)
+_TAKE = f"""
+    WITH new (mapping, shard, epoch, owner) AS (VALUES {{values}})
+    UPDATE leases SET owner = new.owner, epoch = leases.epoch + 1 FROM new
+    WHERE leases.mapping = new.mapping AND leases.shard = new.shard AND leases.epoch = new.epoch
+    RETURNING mapping, {_COLUMNS}
+"""
 _RELEASE = "UPDATE leases SET owner = NULL WHERE mapping = ? AND shard = ? AND owner = ? AND epoch = ? RETURNING shard"
 _SAVE = """
     WITH new (mapping, shard, owner, epoch, position, position_key, memo) AS (VALUES {values})
     UPDATE leases SET position = new.position, position_key = new.position_key, memo = new.memo FROM new
     WHERE leases.mapping = new.mapping AND leases.shard = new.shard AND leases.owner = new.owner
         AND leases.epoch = new.epoch AND leases.position_key <= new.position_key
+    RETURNING mapping, shard
 """
-_VALUES = "(?, ?, ?, ?, ?, ?, ?)"
 _DROP = "DELETE FROM leases WHERE mapping = ? AND shard = ? AND epoch = ? RETURNING shard"
+
+
+type Row = tuple[MappingId, ShardId]
+"""Which lease a write is for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A checkpoint to be written."""
+    """A checkpoint to be written, if the lease has its owner and epoch still and is not ahead of it."""
 
     mapping: MappingId
     lease: Lease
     checkpoint: Checkpoint
 
-    def __call__(self, db: sqlite3.Connection) -> None:
-        """Writes it; raises LeaseLost if another owner or epoch is stored, or a later position."""
-        (trouble,) = save(db, [self])
-        if trouble is not None:
-            raise trouble
-
     @property
-    def row(self) -> tuple[MappingId, ShardId]:
-        """Which row it is written to."""
+    def row(self) -> Row:
+        """The lease's."""
         return self.mapping, self.lease.shard
 
-    @property
-    def values(self) -> tuple[Any, ...]:
-        """As the statement takes them."""
+    @classmethod
+    def together(cls, db: sqlite3.Connection, saves: Sequence[Self]) -> list[tuple[None] | LeaseLost]:
+        """Writes checkpoints of different rows by one statement."""
+        written = set(_joined(db, _SAVE, [each._values() for each in saves]))
+        return [(None,) if each.row in written else each._refused(db) for each in saves]
+
+    def _values(self) -> tuple[Any, ...]:
         lease, position = self.lease, self.checkpoint.position
         place = (position.encode(), position.sort_key(), self.checkpoint.memo)
         return (self.mapping, lease.shard, lease.owner, lease.epoch, *place)
+
+    def _refused(self, db: sqlite3.Connection) -> LeaseLost:
+        return fencing.unsaved(_stored(db, *self.row), self.lease, self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A lease to be taken by `owner`, if its epoch is still the one that was seen."""
+
+    mapping: MappingId
+    lease: Lease
+    owner: WorkerId
+
+    @property
+    def row(self) -> Row:
+        """The lease's."""
+        return self.mapping, self.lease.shard
+
+    @classmethod
+    def together(cls, db: sqlite3.Connection, takes: Sequence[Self]) -> list[tuple[Lease] | LeaseLost]:
+        """Takes different leases by one statement; each comes as it is stored then."""
+        values = [(*each.row, each.lease.epoch, each.owner) for each in takes]
+        taken = {(mapping, row[0]): _lease(row) for mapping, *row in _joined(db, _TAKE, values)}
+        return [(taken[each.row],) if each.row in taken else each._repeated(db) for each in takes]
+
+    def _repeated(self, db: sqlite3.Connection) -> tuple[Lease] | LeaseLost:
+        try:
+            return (fencing.taken_before(_stored(db, *self.row), self.lease, owner=self.owner),)
+        except LeaseLost as lost:
+            return lost
 
 
 def listed(db: sqlite3.Connection, mapping: MappingId, *, memos: bool) -> list[Lease]:
@@ -73,36 +108,10 @@ def seed(db: sqlite3.Connection, mapping: MappingId, leases: Sequence[Lease]) ->
     db.executemany(_SEED, [_columns(mapping, lease) for lease in leases])
 
 
-def take(db: sqlite3.Connection, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
-    """The lease as taken; raises LeaseLost."""
-    for row in rows(db, _TAKE, (owner, mapping, lease.shard, lease.epoch)):
-        return _lease(row)
-    return fencing.taken_before(_stored(db, mapping, lease.shard), lease, owner=owner)
-
-
 def release(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
     """Clears the owner; raises LeaseLost."""
     if not rows(db, _RELEASE, (mapping, lease.shard, lease.owner, lease.epoch)):
         fencing.released_before(_stored(db, mapping, lease.shard), lease)
-
-
-def save(db: sqlite3.Connection, saves: Sequence[Save]) -> list[LeaseLost | None]:
-    """Writes checkpoints of different rows; the result says of each whether it was refused.
-
-    A statement tells only how many rows it wrote. If one is missing, both halves are tried by themselves: what was
-    written already is written once more and what was refused is refused again.
-    """
-    before = db.total_changes
-    statement = _SAVE.format(values=", ".join([_VALUES] * len(saves)))
-    rows(db, statement, tuple(value for each in saves for value in each.values))
-    if db.total_changes - before == len(saves):
-        return [None] * len(saves)
-    if len(saves) > 1:
-        half = len(saves) // 2
-        return save(db, saves[:half]) + save(db, saves[half:])
-    (refused,) = saves
-    there = _stored(db, refused.mapping, refused.lease.shard)
-    return [fencing.unsaved(there, refused.lease, refused.checkpoint)]
 
 
 def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
@@ -111,6 +120,13 @@ def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
         there = _stored(db, mapping, lease.shard)
         if there is not None:
             raise fencing.lost(there, lease)
+
+
+def _joined(
+    db: sqlite3.Connection, statement: str, values: Sequence[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    marks = ", ".join(f"({', '.join('?' * len(each))})" for each in values)
+    return rows(db, statement.format(values=marks), tuple(chain.from_iterable(values)))
 
 
 def _stored(db: sqlite3.Connection, mapping: MappingId, shard: ShardId) -> Lease | None:
@@ -125,7 +141,7 @@ def _columns(mapping: MappingId, lease: Lease) -> tuple[Any, ...]:
     return (mapping, lease.shard, parents, lease.owner, lease.epoch, *place)
 
 
-def _lease(row: tuple[Any, ...]) -> Lease:
+def _lease(row: Sequence[Any]) -> Lease:
     shard, parents, owner, epoch, position, memo = row
     family = tuple(ShardId(parent) for parent in json.loads(parents))
     return Lease(ShardId(shard), family, Checkpoint(Position.decode(position), memo), owner, epoch)

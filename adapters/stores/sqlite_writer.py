@@ -6,16 +6,15 @@ their writes may be on the disk then, as after a lost answer, and every write ma
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, cast
 
 from adapters.stores.sqlite_database import Database, rows
 from adapters.stores.sqlite_file import mapped
-from adapters.stores.sqlite_leases import Save, save
 from poller.errors import PortError, ResourceMissing, ServiceUnavailable
 
 BATCH_MAX = 512
@@ -27,6 +26,20 @@ type Result = tuple[Any] | PortError
 """What a write returned, or why it was refused."""
 
 
+class Joint[T](Protocol):
+    """A write that others of its class may share one statement with, as long as they are for other rows."""
+
+    @property
+    def row(self) -> Hashable:
+        """Which row it is for."""
+        ...
+
+    @classmethod
+    def together(cls, db: sqlite3.Connection, writes: Sequence[Self]) -> Sequence[tuple[T] | PortError]:
+        """The results of all."""
+        ...
+
+
 class Writer:
     """Runs writes on `database` in transactions; a write returns when its own transaction is on the disk."""
 
@@ -34,15 +47,24 @@ class Writer:
         self._database = database
         self._path = database.path
         self._file = _identity(database.path)
-        self._waiting: dict[asyncio.Future[Any], Work[Any]] = {}
+        self._waiting: dict[asyncio.Future[Any], Work[Any] | Joint[Any]] = {}
         self._running: asyncio.Future[list[Result]] | None = None
         self._closed = False
 
     async def write[T](self, work: Work[T]) -> T:
         """What `work` returns, once it is committed; raises its PortError, or what the database's error means."""
+        returned: T = await self._written(work)
+        return returned
+
+    async def join[T](self, work: Joint[T]) -> T:
+        """The same for a write that may be done together with others."""
+        returned: T = await self._written(work)
+        return returned
+
+    async def _written(self, work: Work[Any] | Joint[Any]) -> Any:
         if self._closed:
             raise ServiceUnavailable(f"{self._path} is closed")
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = work
         self._advance()
         try:
@@ -81,7 +103,7 @@ class Writer:
                     answer.set_result(value)
         self._advance()
 
-    def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any]]) -> list[Result]:
+    def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:
         """Writes all in one transaction, on the database's thread; what fails the transaction is everybody's result."""
         try:
             self._check_in_place()
@@ -98,11 +120,11 @@ class Writer:
             )
 
 
-def _transaction(db: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Result]:
+def _transaction(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:
     _roll_back(db)
     rows(db, "BEGIN IMMEDIATE")
     try:
-        results = [result for group in _grouped(works) for result in _results(db, group)]
+        results = list(_results(db, works))
         rows(db, "COMMIT")
     finally:
         _roll_back(db)
@@ -116,28 +138,32 @@ def _roll_back(db: sqlite3.Connection) -> None:
             rows(db, "ROLLBACK")
 
 
-def _grouped(works: Sequence[Work[Any]]) -> Iterator[list[Save] | Work[Any]]:
-    """The works in their order; checkpoints of different rows that follow each other are one group."""
-    saves: dict[tuple[str, str], Save] = {}
-    for work in works:
-        if saves and not (isinstance(work, Save) and work.row not in saves):
-            yield list(saves.values())
-            saves = {}
-        if isinstance(work, Save):
-            saves[work.row] = work
+def _results(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]) -> Iterator[Result]:
+    """Carries the works out in their order; those of one class that follow each other are done together."""
+    for kind, some in groupby(works, type):
+        if hasattr(kind, "together"):
+            for group in _distinct(cast("Iterable[Joint[Any]]", some)):
+                yield from kind.together(db, group)
         else:
-            yield work
-    if saves:
-        yield list(saves.values())
+            yield from (_attempt(db, work) for work in cast("Iterable[Work[Any]]", some))
 
 
-def _results(db: sqlite3.Connection, group: list[Save] | Work[Any]) -> Sequence[Result]:
-    if isinstance(group, list):
-        return [refused or (None,) for refused in save(db, group)]
+def _distinct(works: Iterable[Joint[Any]]) -> Iterator[Sequence[Joint[Any]]]:
+    """Groups in which no row comes twice."""
+    group: dict[Hashable, Joint[Any]] = {}
+    for work in works:
+        if work.row in group:
+            yield list(group.values())
+            group = {}
+        group[work.row] = work
+    yield list(group.values())
+
+
+def _attempt(db: sqlite3.Connection, work: Work[Any]) -> Result:
     try:
-        return [(group(db),)]
+        return (work(db),)
     except PortError as refused:
-        return [refused]
+        return refused
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ import pytest
 from adapters.stores.sqlite import SqliteSettings, SqliteStore, plugin
 from adapters.stores.sqlite_database import Database, connected, rows
 from adapters.stores.sqlite_file import QUICK_CHECK_BYTES_MAX, mapped, prepare
-from adapters.stores.sqlite_leases import Save, listed, seed, take
+from adapters.stores.sqlite_leases import Save, Take, listed, seed
 from adapters.stores.sqlite_writer import BATCH_MAX, Writer
 from poller.clock import LoopClock
 from poller.errors import (
@@ -33,7 +33,7 @@ from poller.errors import (
 )
 from poller.plugins import Environment
 from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, Position, ShardId, WorkerId
-from tests.contracts.store import ANN, LADDER, MEMO, ONE, ORDERS, lease, only, seeded, taken
+from tests.contracts.store import ANN, AUDIT, BOB, LADDER, MEMO, ONE, ORDERS, lease, only, seeded, taken
 
 KILLS = 20
 SHARDS = 4
@@ -213,7 +213,7 @@ def test_checkpoints_that_wait_share_one_statement(tmp_path: Path) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.write(one))
                 for each in held:
-                    group.create_task(writer.write(Save(ORDERS, each, Checkpoint(LADDER[3], MEMO))))
+                    group.create_task(writer.join(Save(ORDERS, each, Checkpoint(LADDER[3], MEMO))))
             assert len([text for text in statements if "UPDATE" in text]) == 1
             stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
             assert {each.checkpoint for each in stored} == {Checkpoint(LADDER[3], MEMO)}
@@ -232,12 +232,37 @@ def test_checkpoints_that_are_refused_leave_those_of_their_statement_alone(tmp_p
             ]
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.write(one))
-                tasks = [group.create_task(trouble_of(writer.write(save))) for save in saves]
+                tasks = [group.create_task(trouble_of(writer.join(save))) for save in saves]
             assert [task.result() for task in tasks] == [
                 LeaseLost if each.shard in zombies else None for each in held
             ]
             for each in await database.run(partial(listed, mapping=ORDERS, memos=True)):
                 assert each.checkpoint.position == LADDER[0 if each.shard in zombies else 3]
+
+    run(scenario())
+
+
+def test_takes_that_wait_share_one_statement(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with writing(tmp_path / "state.db") as (writer, database):
+            held = await held_leases(writer, 100)
+            statements = await traced(database)
+            # Every other call is one that was sent before and whose answer was lost.
+            calls = [
+                (Take(ORDERS, each, BOB), Take(ORDERS, replace(each, epoch=0), ANN))[number % 2]
+                for number, each in enumerate(held)
+            ]
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writer.write(one))
+                tasks = [group.create_task(writer.join(call)) for call in calls]
+                lost = group.create_task(trouble_of(writer.join(Take(ORDERS, lease(ShardId("new")), ANN))))
+                late = group.create_task(trouble_of(writer.join(Take(AUDIT, held[0], BOB))))
+            for number, (task, before) in enumerate(zip(tasks, held, strict=True)):
+                assert task.result() == (before if number % 2 else replace(before, owner=BOB, epoch=2))
+            assert (lost.result(), late.result()) == (LeaseLost, LeaseLost)
+            assert len([text for text in statements if "UPDATE" in text]) == 1
+            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
+            assert stored == [task.result() for task in tasks]
 
     run(scenario())
 
@@ -249,7 +274,7 @@ def test_checkpoints_of_one_shard_are_written_in_their_order(tmp_path: Path) -> 
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.write(one))
                 tasks = [
-                    group.create_task(trouble_of(writer.write(Save(ORDERS, mine, Checkpoint(LADDER[rung])))))
+                    group.create_task(trouble_of(writer.join(Save(ORDERS, mine, Checkpoint(LADDER[rung])))))
                     for rung in (1, 3, 2, 4)
                 ]
             assert [task.result() for task in tasks] == [None, None, LeaseLost, None]
@@ -262,10 +287,7 @@ async def held_leases(writer: Writer, count: int) -> list[Lease]:
     free = [lease(ShardId(f"s{number:04}")) for number in range(count)]
     await writer.write(partial(seed, mapping=ORDERS, leases=free))
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(writer.write(partial(take, mapping=ORDERS, lease=each, owner=ANN)))
-            for each in free
-        ]
+        tasks = [group.create_task(writer.join(Take(ORDERS, each, ANN))) for each in free]
     return [task.result() for task in tasks]
 
 
