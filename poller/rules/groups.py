@@ -110,8 +110,9 @@ def choose(
     one_group: bool,
 ) -> Choice:
     """The next event of these letters, in order; `one_group`: of the first group that is ready alone."""
-    stands = {group: standing(group) for group in dict.fromkeys(letter.group for letter in letters)}
-    ready = [letter for letter in letters if stands[letter.group] is Standing.READY]
+    groups = [letter.group for letter in letters]
+    stands = {group: standing(group) for group in dict.fromkeys(groups)}
+    ready = [letter for letter, group in zip(letters, groups, strict=True) if stands[group] is Standing.READY]
     if one_group and ready:
         ready = [letter for letter in ready if letter.group == ready[0].group]
     chunk = ready[: fitting(ready, policy)]

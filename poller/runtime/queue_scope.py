@@ -101,8 +101,9 @@ class QueueScope:
 
     def enter(self, owner: int, letters: Iterable[Letter]) -> None:
         """Letters take their places in their groups."""
-        counts = Counter(letter.group for letter in letters if letter.group is not None)
-        self.groups.enter(owner, counts)
+        groups = [group for letter in letters if (group := letter.group) is not None]
+        if groups:
+            self.groups.enter(owner, Counter(groups))
 
     def standing(self, owner: int, group: str | None) -> Standing:
         """How a letter stands."""
