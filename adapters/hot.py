@@ -14,9 +14,11 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import orjson
@@ -32,6 +34,8 @@ _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TOKEN = "X-Amz-Security-Token"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LEARNING: ContextVar["tuple[Hot | None, str]"] = ContextVar("learning", default=(None, ""))
+"""Who learns from the request that this task has the library send, and under which name."""
 _FRESH = frozenset(
     {"authorization", "x-amz-date", "x-amz-security-token", "content-length", "amz-sdk-invocation-id"}
 )
@@ -78,6 +82,8 @@ class Recipe:
     url: str
     host: str
     path: str
+    """As it is signed, which escapes it once more than the URL does."""
+    query: str
     headers: Mapping[str, str]
     signed: tuple[str, ...]
     """Names of signed headers, lower case and sorted; without the token's."""
@@ -93,7 +99,7 @@ class Recipe:
         parts = urlsplit(request.url)
         fields = _fields(headers.get("Authorization", ""))
         scope = fields.get("Credential", "").split("/")
-        if len(scope) < 5 or parts.query:
+        if len(scope) < 5:
             return None
         kept = {name: value for name, value in headers.items() if name.lower() not in _FRESH}
         names = [name for name in fields.get("SignedHeaders", "").split(";") if name != _TOKEN.lower()]
@@ -101,7 +107,8 @@ class Recipe:
             method=request.method,
             url=request.url,
             host=_host(parts.scheme, parts.netloc, parts.port),
-            path=parts.path or "/",
+            path=quote(parts.path or "/", safe="/~"),
+            query="&".join(sorted(parts.query.split("&"))),
             headers=kept,
             signed=tuple(sorted(names)),
             scope="/".join(scope[-3:]),
@@ -127,7 +134,7 @@ class Recipe:
             line=line,
             headers={**self.headers, **headers},
             head="" if line is None else f"{line.head}{head}Authorization: ",
-            canonical=f"{self.method}\n{self.path}\n\n{lines}\n\n{listed}\n",
+            canonical=f"{self.method}\n{self.path}\n{self.query}\n{lines}\n\n{listed}\n",
             text=f"{_ALGORITHM}\n{moment}\n{scope}\n",
             credential=f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, SignedHeaders={listed}, Signature=",
             key=key,
@@ -212,20 +219,48 @@ class Hot:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, Recipe | None] = {}
         self._keys = SigningKeys()
-        self._last: tuple[tuple[Recipe, int], Signing] | None = None
+        self._signings: dict[Recipe, Signing] = {}
+        self._second = 0
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-sign.{service}.{operation}", self._note_signer)
         client.meta.events.register_last(f"before-send.{service}.{operation}", self._learn)
 
     async def __call__(self, parameters: Mapping[str, Any]) -> bytes:
         """The body of a success; raises what the client's own method raises."""
-        recipe = self._recipes.get(self._name(parameters))
+        name = str(parameters[self._named]) if self._named is not None else ""
+        recipe = self._recipes.get(name)
         if recipe is None:
-            return _written(await self._ordinary(**parameters))
+            with self.learning(name):
+                return _written(await self._ordinary(**parameters))
         answer = await self._send(await self._signing(recipe), orjson.dumps(parameters))
         if answer.status >= FAILURE:
             raise await self._error(answer)
         return answer.body
+
+    async def repeat(self, name: str, body: bytes, *, bytes_max: int) -> Answer | None:
+        """Repeats the request that was learnt under a name, with another body; a success, or None where the library is to send.
+
+        Of an answer with more than `bytes_max` bytes no more is read. Raises what the client's own method raises.
+        """
+        recipe = self._recipes.get(name)
+        if recipe is None or recipe.line is None:
+            return None
+        signing = await self._signing(recipe)
+        if signing.line is None:
+            return None
+        answer = await signing.line.post(signing.message(body), bytes_max=bytes_max)
+        if answer is not None and answer.status >= FAILURE:
+            raise await self._error(answer)
+        return answer
+
+    @contextmanager
+    def learning(self, name: str) -> Iterator[None]:
+        """How the library sends the request that it is asked for inside is kept under this name."""
+        token = _LEARNING.set((self, name))
+        try:
+            yield
+        finally:
+            _LEARNING.reset(token)
 
     async def _send(self, signing: Signing, body: bytes) -> Answer:
         if signing.line is not None:
@@ -233,24 +268,27 @@ class Hot:
             if answer is not None:
                 return answer
         response = await self._http.send(signing.request(body))
-        return Answer(response.status_code, response.headers, await response.content)
+        return Answer(response.status_code, response.raw.raw_headers, await response.content)
 
     @property
     def _http(self) -> Any:
         """The HTTP session, the only part of the client that has no public name."""
         return self._client._endpoint.http_session
 
-    def _name(self, parameters: Mapping[str, Any]) -> str:
-        return str(parameters[self._named]) if self._named is not None else ""
-
     async def _signing(self, recipe: Recipe) -> Signing:
-        wanted = (recipe, int(time.time()))
-        if self._last is None or self._last[0] != wanted:
-            secrets, (_, second) = await self._secrets(), wanted
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._signings.clear()
+        signing = self._signings.get(recipe)
+        if signing is None:
+            secrets = await self._secrets()
             moment = time.strftime(_DATE_FORMAT, time.gmtime(second))
             key = self._keys.key(secrets.secret_key, moment, recipe.scope)
-            self._last = (wanted, recipe.signing(secrets, moment, key))
-        return self._last[1]
+            signing = recipe.signing(secrets, moment, key)
+            if second == self._second:
+                self._signings[recipe] = signing
+        return signing
 
     async def _secrets(self) -> Secrets:
         """What the library would sign with now, refreshed by it when that is due."""
@@ -290,11 +328,11 @@ class Hot:
 
     async def _learn(self, *, request: Any, **_: object) -> None:
         """Keeps how the library sends this request, if it can be signed here to the same effect."""
-        name = self._name(json.loads(request.body))
-        if name in self._recipes or len(self._recipes) >= RECIPES_MAX or self._signer is None:
+        learner, name = _LEARNING.get()
+        if learner is not self or name in self._recipes or len(self._recipes) >= RECIPES_MAX:
             return
         recipe = Recipe.of(request)
-        if recipe is not None and await self._agrees(recipe, request):
+        if recipe is not None and self._signer is not None and await self._agrees(recipe, request):
             line = await Line.to(self._http, recipe.method, recipe.url, recipe.headers)
             self._recipes[name] = replace(recipe, line=line)
         else:

@@ -8,7 +8,7 @@ aiohttp) is left to the library: `Line.to` or `Line.post` returns None.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import aiohttp
@@ -30,12 +30,17 @@ _EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 class Answer(NamedTuple):
-    """One answer."""
+    """One answer; `body` is its beginning when it was not read `whole`, because it was longer than it may be."""
 
     status: int
-    headers: Mapping[str, str]
-    """Names in lower case, as the library has them; a success has none."""
+    raw_headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    whole: bool = True
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case, as the library has them."""
+        return {name.decode().lower(): value.decode() for name, value in self.raw_headers}
 
 
 class Line:
@@ -98,33 +103,36 @@ class Line:
         lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
         return f"{request.method} {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
 
-    async def post(self, message: bytes) -> Answer | None:
+    async def post(self, message: bytes, *, bytes_max: int | None = None) -> Answer | None:
         """Sends a message, head and body, and reads the answer. None: it had no effect, and the library is to send it.
 
-        Raises what the library's HTTP session raises.
+        Of an answer with more than `bytes_max` bytes (None: any) no more is read. Raises what the library's HTTP session raises.
         """
         if len(self._jar):
             return None
         try:
-            return await self._exchange(message)
+            return await self._exchange(message, bytes_max)
         except _EXPECTED as error:
             raise raised(error, str(self._request.url)) from error
 
-    async def _exchange(self, message: bytes) -> Answer | None:
+    async def _exchange(self, message: bytes, bytes_max: int | None) -> Answer | None:
         try:
             connection = await self._connector.connect(self._request, traces=[], timeout=self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._request.url}") from error
         try:
-            answer = await self._ask(connection, message)
+            answer = await self._ask(connection, message, bytes_max)
         except BaseException:
             # An answer may still come: the connection is of no more use.
             connection.close()
             raise
-        connection.release()
+        if answer is None or answer.whole:
+            connection.release()
+        else:
+            connection.close()
         return answer
 
-    async def _ask(self, connection: Connection, message: bytes) -> Answer | None:
+    async def _ask(self, connection: Connection, message: bytes, bytes_max: int | None) -> Answer | None:
         protocol = connection.protocol
         assert protocol is not None
         protocol.set_response_params(**self._reading)
@@ -133,14 +141,23 @@ class Line:
         head, payload = await protocol.read()
         while 100 <= head.code <= 199 and head.code != 101:
             head, payload = await protocol.read()
-        body = payload.read_nowait() if payload.is_eof() else await payload.read()
+        if payload.is_eof():
+            body = payload.read_nowait()
+        else:
+            body = await (payload.read() if bytes_max is None else _bounded(payload, bytes_max))
         if "Set-Cookie" in head.headers:
             self._jar.update_cookies_from_headers(head.headers.getall("Set-Cookie"), self._request.url)
         if head.code in _REDIRECTIONS:
             return None
-        raw = head.raw_headers if head.code >= FAILURE else ()
-        headers = {name.decode().lower(): value.decode() for name, value in raw}
-        return Answer(head.code, headers, body)
+        return Answer(head.code, head.raw_headers, body, bytes_max is None or len(body) <= bytes_max)
+
+
+async def _bounded(payload: aiohttp.StreamReader, bytes_max: int) -> bytes:
+    """A body, or a beginning of it that is longer than `bytes_max`."""
+    body = bytearray()
+    while len(body) <= bytes_max and (piece := await payload.readany()):
+        body += piece
+    return bytes(body)
 
 
 def _write(protocol: ResponseHandler, message: bytes) -> None:
