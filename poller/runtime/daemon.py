@@ -16,10 +16,10 @@ from poller.runtime.catalog import Catalog
 from poller.runtime.control import ControlPlane, Desk
 from poller.runtime.definitions import Definitions
 from poller.runtime.fleet import Fleet
+from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.looking import Inspector
 from poller.runtime.results import Results
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
-from poller.runtime.workers import Heartbeat
 from poller.runtime.workshop import Tools
 from poller.status import DaemonStatus
 from poller.telemetry import Observer, StoreFailed

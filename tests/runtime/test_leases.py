@@ -24,10 +24,11 @@ from poller.records import (
     WorkerRow,
 )
 from poller.rules.policies import BatchPolicy
+from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.parts import StreamParts
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams import StreamMapping
-from poller.runtime.workers import Alone, Heartbeat
+from poller.runtime.workers import Alone
 from poller.telemetry import LeaseMoved, StoreFailed
 from tests.runtime.fakes import FakeFunction, FakeStream, Seen, mapping, records, stream_parts
 from tests.virtual import run_virtual, virtual_clock

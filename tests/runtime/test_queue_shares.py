@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from adapters.stores.memory import MemoryStore
 from poller.records import Invocation, Outcome, WorkerId
 from poller.rules.policies import BatchPolicy, ScalingPolicy
+from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.parts import QueueParts
 from poller.runtime.queues import QueueMapping
 from poller.runtime.stopping import Reason, Stop
-from poller.runtime.workers import Heartbeat
 from tests.runtime.fakes import Seen
 from tests.runtime.queue_fakes import Handler, function_of, parts, plan, standard
 from tests.virtual import run_virtual, virtual_clock
