@@ -127,6 +127,7 @@ class Recipe:
         lines = "\n".join([f"{name}:{values.get(name, '')}" for name in names])
         listed = ";".join(names)
         scope = f"{moment[:8]}/{self.scope}"
+        canonical = f"{self.method}\n{self.path}\n{self.query}\n{lines}\n\n{listed}\n"
         line = self.line if f"{secrets.access_key}{secrets.token or ''}".isprintable() else None
         head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return Signing(
@@ -134,10 +135,9 @@ class Recipe:
             line=line,
             headers={**self.headers, **headers},
             head="" if line is None else f"{line.head}{head}Authorization: ",
-            canonical=f"{self.method}\n{self.path}\n{self.query}\n{lines}\n\n{listed}\n",
-            text=f"{_ALGORITHM}\n{moment}\n{scope}\n",
+            canonical=hashlib.sha256(canonical.encode()),
+            text=hmac.new(key, f"{_ALGORITHM}\n{moment}\n{scope}\n".encode(), "sha256"),
             credential=f"{_ALGORITHM} Credential={secrets.access_key}/{scope}, SignedHeaders={listed}, Signature=",
-            key=key,
         )
 
 
@@ -150,13 +150,12 @@ class Signing:
     headers: Mapping[str, str]
     head: str
     """A request's head as it is written, up to the Authorization header."""
-    canonical: str
-    """The canonical request up to the digest of the body."""
-    text: str
-    """What is signed, up to the digest of the canonical request."""
+    canonical: "hashlib._Hash"
+    """The digest of the canonical request, up to the digest of the body."""
+    text: hmac.HMAC
+    """The signature of what is signed, up to the digest of the canonical request."""
     credential: str
     """The Authorization header up to the signature."""
-    key: bytes
     beginning: str = field(default_factory=lambda: str(uuid.uuid4())[:-12])
     count: Iterator[int] = field(default_factory=itertools.count)
 
@@ -166,9 +165,10 @@ class Signing:
 
     def authorization(self, body: bytes) -> str:
         """The Authorization header of a request with this body."""
-        canonical = self.canonical + hashlib.sha256(body).hexdigest()
-        text = self.text + hashlib.sha256(canonical.encode()).hexdigest()
-        return self.credential + hmac.digest(self.key, text.encode(), "sha256").hex()
+        canonical, text = self.canonical.copy(), self.text.copy()
+        canonical.update(hashlib.sha256(body).hexdigest().encode())
+        text.update(canonical.hexdigest().encode())
+        return self.credential + text.hexdigest()
 
     def message(self, body: bytes) -> bytes:
         """A signed request with this body as it is written."""
