@@ -1,6 +1,6 @@
 """Owns the few AWS operations that run all the time, without what the library costs on each call.
 
-The library stays in charge. The first call for each stream or queue goes through it, and shows where and how it is sent;
+The library stays in charge. The first call for each stream, queue or function goes through it, and shows where and how it is sent;
 later ones repeat that request with another body, date and signature. Credentials are the library's and refreshed by it, the
 connections with their proxies, authorities and time limits are the library's, and an answer that is no success is
 given to the library's own parser. A request that cannot be repeated exactly, because it is signed in another way, is
@@ -29,7 +29,7 @@ from botocore.exceptions import NoCredentialsError
 from adapters.posting import FAILURE, Answer, Line
 
 RECIPES_MAX = 10_000
-"""Streams or queues whose requests are remembered; beyond that the library makes them."""
+"""Streams, queues or functions whose requests are remembered; beyond that the library makes them."""
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TOKEN = "X-Amz-Security-Token"
