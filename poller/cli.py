@@ -66,8 +66,8 @@ def run(
     settings = _settings(config, given)
     from poller.commands.parts import LoadablePlugins
     from poller.commands.run import ConfigurationFile, run_daemon
+    from poller.loading import load
     from poller.runtime.daemon import Daemon
-    from poller.settings import load
 
     file = ConfigurationFile(config, lambda: load(config, _given(given)))
     raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file))
@@ -279,7 +279,7 @@ def _root(
 def _settings(config: Path, given: Mapping[str, Any], *, as_json: bool = False) -> "Settings":
     from poller.commands.parts import tell
     from poller.errors import InvalidConfiguration
-    from poller.settings import load
+    from poller.loading import load
 
     try:
         return load(config, _given(given))

@@ -1,17 +1,9 @@
-"""Owns the daemon's own settings: where they come from, what they may be, and how they become a plan.
+"""Owns the daemon's own settings: what they are, what they may be, and how they must agree."""
 
-Precedence: command line, environment (`POLLER_*`, nested with `__`), configuration file, defaults.
-"""
-
-import os
-import socket
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from difflib import get_close_matches
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -21,19 +13,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
-from poller.complaints import Layer, Objection, complaints, known_names, refused
-from poller.errors import InvalidConfiguration
+from poller.complaints import Objection, refused
 from poller.fields import (
     COUNT_MAX,
     SECONDS_MAX,
@@ -48,27 +36,32 @@ from poller.fields import (
     function_key,
     listen_address,
     role_arn,
-    store_name,
     store_url,
     uuid_text,
 )
-from poller.files import read_document
-from poller.mapping import EventSourceMapping, Flag, FunctionIdentity, as_written, function_arn, plan
-from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, OnDestinationFailure, Tuning
-from poller.records import Epoch, MappingId, WorkerId
+from poller.mapping import EventSourceMapping, Flag, FunctionIdentity, function_arn
+from poller.plan import OnDestinationFailure, Tuning
+from poller.records import Epoch
 from poller.refusals import refusals
-from poller.rules.policies import QueuePolicy
 from poller.rules.queue_checks import LambdaConsumers
 
 ENV_PREFIX = "POLLER_"
-COMMAND_LINE_ONLY = {"config", "url"}
-"""POLLER_* variables that stand for options of commands, not for settings."""
 FILE_CONCURRENCY_MIN = 1
 MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 TIMEOUT_S = 30.0
 BEATS_PER_LEASE = 3
 """Heartbeats that must fit into the lease time, so that one that is lost kills nobody."""
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`: mappings are joined, everything else is replaced."""
+    merged = dict(below)
+    for name, value in above.items():
+        beneath = merged.get(name)
+        both = isinstance(beneath, Mapping) and isinstance(value, Mapping)
+        merged[name] = laid_over(beneath, value) if both and isinstance(beneath, Mapping) else value
+    return merged
 
 
 def _whole_rhythm(value: object) -> object:
@@ -79,7 +72,7 @@ def _whole_rhythm(value: object) -> object:
     flags = [name for name, each in value.items() if isinstance(each, bool)]
     if flags:
         raise refused(Objection(str(name), "not a number", "write digits, without unit") for name in flags)
-    return _over(asdict(Tuning()), value)
+    return laid_over(asdict(Tuning()), value)
 
 
 def _rhythm(tuning: Tuning) -> Tuning:
@@ -270,133 +263,3 @@ def _open_doors(settings: Settings) -> Iterator[Objection]:
         wrong = f"anybody who reaches {settings.listen} could change mappings"
         remedy = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
         yield Objection("api.allow_unauthenticated", wrong, remedy)
-
-
-def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the file at `path`, the environment and `overrides` (the command line, nested as the file is).
-
-    Raises InvalidConfiguration with a line for every problem, whichever place it comes from.
-    """
-    problems: list[str] = []
-    document: dict[str, Any] = {}
-    environment: dict[str, Any] = {}
-    try:
-        document = read_document(path) if path else {}
-    except InvalidConfiguration as error:
-        problems += error.problems
-    try:
-        environment = EnvSettingsSource(Settings, env_ignore_empty=True)()
-    except SettingsError as error:
-        problems.append(f"environment: {error}; write JSON, or one variable a setting with __ between names")
-    problems += _misspelled(os.environ)
-    layers = [
-        Layer("command line", overrides or {}),
-        Layer("environment " + ENV_PREFIX + "{name}", environment),
-        Layer(str(path or "configuration").replace("{", "{{").replace("}", "}}"), document),
-    ]
-    if problems:
-        raise InvalidConfiguration(problems)
-    return _validated(layers)
-
-
-def _validated(layers: Sequence[Layer]) -> Settings:
-    merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        merged = _over(merged, layer.values)
-    try:
-        return Settings(**merged)
-    except ValidationError as error:
-        raise InvalidConfiguration(complaints(error, model=Settings, layers=layers)) from None
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`: mappings are joined, everything else is replaced."""
-    merged = dict(below)
-    for name, value in above.items():
-        beneath = merged.get(name)
-        both = isinstance(beneath, Mapping) and isinstance(value, Mapping)
-        merged[name] = _over(beneath, value) if both and isinstance(beneath, Mapping) else value
-    return merged
-
-
-def _misspelled(variables: Mapping[str, str]) -> list[str]:
-    """POLLER_* variables that nearly name a setting.
-
-    Others are not ours: Kubernetes sets POLLER_PORT, POLLER_SERVICE_HOST and more for a service called poller.
-    """
-    known = list(Settings.model_fields)
-    nested = {
-        f"{name}_{inner}": f"{name}__{inner}" for name in known for inner in known_names(Settings, (name,))
-    }
-    problems = []
-    for variable in variables:
-        upper = variable.upper()
-        name = upper.removeprefix(ENV_PREFIX).split("__")[0].lower()
-        if not upper.startswith(ENV_PREFIX) or name in known or name in COMMAND_LINE_ONLY:
-            continue
-        if name in nested:
-            meant = f"did you mean {ENV_PREFIX}{nested[name].upper()}?"
-            problems.append(f"environment {variable}: unknown setting; {meant}")
-        elif near := _near(name, known):
-            problems.append(
-                f"environment {variable}: unknown setting; did you mean {ENV_PREFIX}{near.upper()}?"
-            )
-    return problems
-
-
-def _near(name: str, known: Sequence[str]) -> str | None:
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)
-
-
-def daemon_plan(settings: Settings) -> DaemonPlan:
-    """What one daemon runs by these settings; a worker without a name gets one that no other process has."""
-    mappings = tuple(_mapping_plan(mapping, settings) for mapping in settings.mappings)
-    functions = {name: _function_plan(name, entry, settings) for name, entry in settings.functions.items()}
-    for mapping in mappings:
-        if mapping.function not in functions:
-            functions[mapping.function] = _function_plan(mapping.function, FunctionEntry(), settings)
-    return DaemonPlan(
-        worker=WorkerId(settings.worker or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"),
-        store=store_name(settings.store),
-        store_settings={"url": settings.store},
-        functions=functions,
-        mappings=mappings,
-        documents={
-            each.mapping: as_written(mapping)
-            for each, mapping in zip(mappings, settings.mappings, strict=True)
-        },
-        default_invoker=settings.default_invoker,
-        on_destination_failure=settings.on_destination_failure,
-        tuning=settings.tuning,
-    )
-
-
-def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
-    return plan(
-        mapping,
-        settings.identities,
-        identity=MappingId(mapping.UUID) if mapping.UUID else None,
-        on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
-        source_settings=mapping.source,
-        queue=_queue_policy(mapping),
-    )
-
-
-def _queue_policy(mapping: FileMapping) -> QueuePolicy:
-    return QueuePolicy(
-        extend_visibility=mapping.extend_visibility is not False,
-        one_group_per_batch=bool(mapping.one_group_per_batch),
-        group_aware_failures=bool(mapping.group_aware_failures),
-    )
-
-
-def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> FunctionPlan:
-    return FunctionPlan(
-        name=name,
-        invoker=entry.invoker or settings.default_invoker,
-        settings=dict(entry.model_extra or {}),
-        timeout_s=entry.timeout_s,
-        max_concurrency=entry.max_concurrency,
-        arn=entry.arn,
-        role=entry.role or "",
-    )

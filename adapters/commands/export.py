@@ -15,8 +15,9 @@ from adapters.commands.endpoint import Failed
 from poller.arns import Arn, FunctionName
 from poller.complaints import Layer, complaints
 from poller.errors import InvalidConfiguration
+from poller.loading import load
 from poller.mapping import EventSourceMapping, as_shown, as_written, source_kind
-from poller.settings import MAPPINGS_MAX, FileMapping, load
+from poller.settings import MAPPINGS_MAX, FileMapping
 
 OFF = frozenset({"Disabled", "Disabling"})
 GOING = "Deleting"

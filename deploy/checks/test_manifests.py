@@ -24,7 +24,7 @@ from deploy.checks.rendering import (
 )
 from deploy.tools import prometheus_rule
 from poller.commands.run import WAIT_FOR_RESTART
-from poller.settings import load
+from poller.loading import load
 
 VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
 CUSTOM = {"PodMonitor", "PrometheusRule"}

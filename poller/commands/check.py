@@ -15,8 +15,9 @@ from poller.commands.parts import FAILED, control_settings, environment, observe
 from poller.errors import InvalidConfiguration
 from poller.findings import Grade
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind, destination_plugin
+from poller.planning import daemon_plan
 from poller.plugins import Registry, validated
-from poller.settings import Settings, daemon_plan
+from poller.settings import Settings
 
 
 def check(settings: Settings, registry: Registry, *, place: str, live: bool, as_json: bool) -> int:

@@ -13,11 +13,12 @@ from poller.commands.checkpoint_lines import Kept, Steps, read, steps, with_ance
 from poller.commands.parts import FAILED, environment, tell
 from poller.errors import InvalidConfiguration, LeaseLost, PortError
 from poller.plan import DaemonPlan, MappingPlan, SourceKind
+from poller.planning import daemon_plan
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
 from poller.records import Epoch, Lease, MappingId, MappingRow, Shard, WorkerId
 from poller.rules import facts, liveness
-from poller.settings import Settings, daemon_plan
+from poller.settings import Settings
 
 LOOK_S = 1.0
 

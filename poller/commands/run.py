@@ -20,10 +20,11 @@ from poller.control import MappingControl, TagControl
 from poller.errors import InvalidConfiguration, PortError
 from poller.memory import keep_freed_memory
 from poller.plan import DaemonPlan
+from poller.planning import daemon_plan
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Exposition
 from poller.runtime.reload import Loaded, Reloadable, watch
-from poller.settings import Settings, daemon_plan
+from poller.settings import Settings
 from poller.status import DaemonStatus, StatusView
 from poller.telemetry import Observer, Observers
 

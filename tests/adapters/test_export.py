@@ -9,7 +9,8 @@ import yaml
 
 from adapters.commands.endpoint import Failed
 from adapters.commands.export import Exported, exported, file_mapping, written
-from poller.settings import daemon_plan, load
+from poller.loading import load
+from poller.planning import daemon_plan
 
 ACCOUNT = "eu-west-1:111122223333"
 STREAM = f"arn:aws:kinesis:{ACCOUNT}:stream/orders"

@@ -15,12 +15,14 @@ from poller.commands.live import LOOK_S_MAX, LOOKS_MAX, Look, Progress, looks
 from poller.commands.parts import LoadablePlugins
 from poller.errors import AccessDenied, InvalidConfiguration, ResourceMissing, ServiceUnavailable
 from poller.findings import Finding, Grade, LambdaConsumer
+from poller.loading import load
 from poller.plan import DaemonPlan
+from poller.planning import daemon_plan
 from poller.plugins import Environment, GivenPlugins, Plugin
 from poller.records import QueueFacts
 from poller.rules.queue_checks import LambdaConsumers
 from poller.runtime.workshop import destination_of
-from poller.settings import FileMapping, FunctionEntry, Settings, daemon_plan, load
+from poller.settings import FileMapping, FunctionEntry, Settings
 from tests.virtual import run_virtual
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"

@@ -29,10 +29,11 @@ from poller.commands.status import decode, moment, screen, span, watch_status
 from poller.control import MappingControl, TagControl
 from poller.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.plan import DaemonPlan
+from poller.planning import daemon_plan
 from poller.plugins import Environment, GivenPlugins, Plugin, Registry
 from poller.ports import Exposition
 from poller.records import Epoch, MappingId, QueueFacts, Shard, ShardId
-from poller.settings import FileMapping, FunctionEntry, Settings, daemon_plan
+from poller.settings import FileMapping, FunctionEntry, Settings
 from poller.status import DaemonStatus, FaultyRecord, LaneStatus, MappingStatus, ShardStatus, StatusView
 from poller.telemetry import MappingState, Observer
 

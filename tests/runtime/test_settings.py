@@ -15,11 +15,13 @@ from poller.complaints import known_names
 from poller.errors import InvalidConfiguration
 from poller.fields import Address, store_name
 from poller.files import DEPTH_MAX, FILE_BYTES_MAX, parse_document, read_document
+from poller.loading import load
 from poller.mapping import mapping_id
 from poller.plan import DaemonPlan, OnDestinationFailure, Tuning
+from poller.planning import daemon_plan
 from poller.records import WorkerId
 from poller.rules.policies import Backoff
-from poller.settings import FunctionEntry, LogLevel, Settings, daemon_plan, load
+from poller.settings import FunctionEntry, LogLevel, Settings
 
 ROOT = Path(__file__).parents[2]
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
