@@ -17,7 +17,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
-from adapters.observers.figures import DaemonFigures, Figures, Histogram, MappingFigures
+from adapters.observers.figures import DaemonFigures, Figures
+from adapters.observers.mapping_figures import Histogram, MappingFigures
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 from poller.records import Epoch, MappingId, Monotonic, ShardId

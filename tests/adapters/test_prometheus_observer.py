@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.observers import figures as figures_module
-from adapters.observers.figures import APPLY, ERRORS, LINGER_S, LINGERING_MAX, Figures
+from adapters.observers.figures import LINGER_S, LINGERING_MAX, Figures
+from adapters.observers.mapping_events import APPLY, ERRORS
 from adapters.observers.prometheus import PrometheusObserver, plugin
 from poller.plugins import Environment, InstalledPlugins
 from poller.records import MappingId, Monotonic, Position, ShardId

@@ -1,0 +1,181 @@
+"""Owns how events move the figures of their mapping."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from adapters.observers.mapping_figures import AGE_BOUNDS_S, Histogram, MappingFigures, ShardFigures
+from poller import errors
+from poller.records import Epoch
+from poller.telemetry import (
+    Bisected,
+    Blocked,
+    CheckpointSaved,
+    Deleted,
+    DestinationFailed,
+    Discarded,
+    Filtered,
+    InvocationFinished,
+    InvocationStarted,
+    LeaseMoved,
+    Polled,
+    Pollers,
+    PortFailed,
+    RecordsLost,
+    Released,
+    Retrying,
+    ShardStarted,
+    ShardStopped,
+)
+
+OTHER = "other"
+PORTS = frozenset({"source", "discovery", "store", "destination", "invoker"})
+ERRORS = frozenset(
+    name
+    for name, found in vars(errors).items()
+    if isinstance(found, type) and issubclass(found, errors.PortError)
+)
+
+
+def _polled(figures: MappingFigures, event: Polled, _now: Epoch) -> None:
+    figures.polled += event.records
+    shard = figures.shards.get(event.shard) if event.shard is not None else None
+    if shard is None:
+        return
+    if event.behind_ms is not None:
+        shard.behind_s = event.behind_ms / 1000
+    if not event.records and not event.behind_ms and not shard.blocked:
+        # At the tip of an idle shard nothing waits: the age of the last batch would go on alarming for ever.
+        shard.age_s = 0.0
+
+
+def _filtered(figures: MappingFigures, event: Filtered, _now: Epoch) -> None:
+    figures.filtered = (figures.filtered or 0) + event.records
+
+
+def _started(figures: MappingFigures, event: InvocationStarted, _now: Epoch) -> None:
+    figures.invoked += event.records
+    figures.records.observe(event.records)
+
+
+def _finished(figures: MappingFigures, event: InvocationFinished, _now: Epoch) -> None:
+    figures.ended[event.ended] += 1
+    figures.failed += event.failed
+    figures.processed += event.records - event.failed
+    figures.duration.observe(event.duration_s)
+    if event.iterator_age_ms is None:
+        return
+    age_s = event.iterator_age_ms / 1000
+    if figures.age is None:
+        figures.age = Histogram(AGE_BOUNDS_S)
+    figures.age.observe(age_s)
+    if event.shard is not None and event.shard in figures.shards:
+        figures.shards[event.shard].age_s = age_s
+
+
+def _retrying(figures: MappingFigures, event: Retrying, _now: Epoch) -> None:
+    if event.free:
+        figures.retries_free += 1
+    else:
+        figures.retries_counted += 1
+
+
+def _bisected(figures: MappingFigures, _event: Bisected, _now: Epoch) -> None:
+    figures.bisections = (figures.bisections or 0) + 1
+
+
+def _discarded(figures: MappingFigures, event: Discarded, _now: Epoch) -> None:
+    figures.discards[event.condition] += 1
+    figures.discarded[event.condition] += event.records
+    if event.delivered:
+        figures.delivered = (figures.delivered or 0) + event.records
+    else:
+        figures.dropped = (figures.dropped or 0) + event.records
+    if event.shard in figures.shards:
+        figures.shards[event.shard].destination_failing = False
+
+
+def _destination_failed(figures: MappingFigures, event: DestinationFailed, _now: Epoch) -> None:
+    figures.destination_failures = (figures.destination_failures or 0) + 1
+    if event.shard in figures.shards:
+        figures.shards[event.shard].destination_failing = event.wait_s is not None
+
+
+def _blocked(figures: MappingFigures, event: Blocked, now: Epoch) -> None:
+    shard = figures.shards.get(event.shard)
+    if shard is None:
+        return
+    if event.blocked:
+        shard.blocked.setdefault(event.lane, now)
+    else:
+        shard.blocked.pop(event.lane, None)
+
+
+def _deleted(figures: MappingFigures, event: Deleted, _now: Epoch) -> None:
+    figures.deleted = (figures.deleted or 0) + event.messages
+    figures.deletes_lapsed = (figures.deletes_lapsed or 0) + event.lapsed
+    figures.deletes_failed = (figures.deletes_failed or 0) + event.failed
+
+
+def _released(figures: MappingFigures, event: Released, _now: Epoch) -> None:
+    figures.released = (figures.released or 0) + event.messages
+
+
+def _checkpoint_saved(figures: MappingFigures, _event: CheckpointSaved, _now: Epoch) -> None:
+    figures.checkpoints = (figures.checkpoints or 0) + 1
+
+
+def _shard_started(figures: MappingFigures, event: ShardStarted, _now: Epoch) -> None:
+    figures.shards[event.shard] = ShardFigures()
+    figures.leases.add(event.shard)
+
+
+def _shard_stopped(figures: MappingFigures, event: ShardStopped, _now: Epoch) -> None:
+    figures.drop_shard(event.shard)
+
+
+def _lease_moved(figures: MappingFigures, event: LeaseMoved, _now: Epoch) -> None:
+    if event.held:
+        figures.leases_taken = (figures.leases_taken or 0) + 1
+        figures.leases.add(event.shard)
+    elif (
+        event.shard in figures.leases
+    ):  # a loss may be noticed twice: by a refused write, by a look at the store
+        figures.leases_lost = (figures.leases_lost or 0) + 1
+        figures.drop_shard(event.shard)
+
+
+def _records_lost(figures: MappingFigures, event: RecordsLost, _now: Epoch) -> None:
+    figures.losses[event.loss] += 1
+
+
+def _port_failed(figures: MappingFigures, event: PortFailed, _now: Epoch) -> None:
+    port = event.port if event.port in PORTS else OTHER
+    error = event.error if event.error in ERRORS else OTHER
+    figures.port_failures[port, error] += 1
+
+
+def _pollers(figures: MappingFigures, event: Pollers, _now: Epoch) -> None:
+    figures.pollers = event.pollers
+
+
+APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {
+    Polled: _polled,
+    Filtered: _filtered,
+    InvocationStarted: _started,
+    InvocationFinished: _finished,
+    Retrying: _retrying,
+    Bisected: _bisected,
+    Discarded: _discarded,
+    DestinationFailed: _destination_failed,
+    Blocked: _blocked,
+    Deleted: _deleted,
+    Released: _released,
+    CheckpointSaved: _checkpoint_saved,
+    ShardStarted: _shard_started,
+    ShardStopped: _shard_stopped,
+    LeaseMoved: _lease_moved,
+    RecordsLost: _records_lost,
+    PortFailed: _port_failed,
+    Pollers: _pollers,
+}
+"""How each event of one mapping moves its figures."""
