@@ -109,6 +109,8 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     StoreFailed: logging.WARNING,
 }
 """At which level each event is logged."""
+CHANGES = frozenset({Blocked, ShardStopped, LeaseMoved})
+"""Events that matter to others that follow."""
 
 WORDS: Mapping[type, str] = {
     MappingChanged: "mapping_changed",
@@ -188,10 +190,16 @@ class LogObserver:
         self._clock = clock
         self._level = level
         self._repeats = Repeats()
+        # Most events are never told; they need no further look.
+        self._quiet = {
+            kind for kind, least in LEVELS.items() if isinstance(least, int) and least < level
+        } - CHANGES
         self._blocked: dict[tuple[MappingId, ShardId], dict[int, tuple[Monotonic, bool]]] = {}
 
     def on(self, event: Event) -> None:
         """Takes one event; returns at once."""
+        if type(event) in self._quiet:
+            return
         match event:
             case Blocked(blocked=True):
                 self._block(event)

@@ -96,13 +96,17 @@ class Gathering:
         """What to do now. `wait_s` is the longest wait for now; `contended`: others wait for what this poller holds."""
         if self._opened is None:
             return Receive(self._room, wait_s)
-        left_s = self._opened + self._policy.window_s - now
-        if self._full or left_s <= 0 or (contended and self._drained):
+        if self.finished(now) or (contended and self._drained):
             return Close()
+        left_s = self._opened + self._policy.window_s - now
         whole_s = math.floor(left_s)
         if self._drained and whole_s < 1:
             return Rest(Monotonic(now + left_s))
         return Receive(self._room, min(wait_s, whole_s))
+
+    def finished(self, now: Monotonic) -> bool:
+        """Whether the batch takes no more, whoever waits for what."""
+        return self._opened is not None and (self._opened + self._policy.window_s <= now or self._full)
 
     def add(self, letters: Sequence[Letter], *, drained: bool, now: Monotonic) -> None:
         """Takes what one receive brought; `drained` when it brought fewer than asked for."""

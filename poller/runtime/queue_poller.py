@@ -156,7 +156,7 @@ class QueuePoller:
                         break
                     letters = self._take(messages, long=share.roomy)
                     gathering.add(letters, drained=len(messages) < messages_max, now=scope.now)
-                    if not gathering.letters:
+                    if not gathering.letters or gathering.finished(scope.now):
                         break
                     self.progress.state = "gathering"
                     self.progress.letters = tuple(gathering.letters)
