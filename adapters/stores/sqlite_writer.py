@@ -47,7 +47,7 @@ class Writer:
         self._database = database
         self._path = database.path
         self._file = _identity(database.path)
-        self._waiting: dict[asyncio.Future[Any], Work[Any] | Joint[Any]] = {}
+        self._waiting: dict[asyncio.Future[Result], Work[Any] | Joint[Any]] = {}
         self._running: asyncio.Future[list[Result]] | None = None
         self._closed = False
 
@@ -64,11 +64,15 @@ class Writer:
     async def _written(self, work: Work[Any] | Joint[Any]) -> Any:
         if self._closed:
             raise ServiceUnavailable(f"{self._path} is closed")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = work
         self._advance()
         try:
-            return await answer
+            match await answer:
+                case PortError() as refused:
+                    raise refused
+                case (value,):
+                    return value
         finally:
             self._waiting.pop(answer, None)
 
@@ -87,20 +91,18 @@ class Writer:
         self._running = self._database.run(partial(self._transact, works=works))
         self._running.add_done_callback(partial(self._settle, answers))
 
-    def _settle(self, answers: Sequence[asyncio.Future[Any]], ran: asyncio.Future[list[Result]]) -> None:
-        """Tells the writers that still wait, and goes on."""
+    def _settle(self, answers: Sequence[asyncio.Future[Result]], ran: asyncio.Future[list[Result]]) -> None:
+        """Tells the writers that still wait, and goes on. What is raised here is a bug, and everybody's."""
         self._running = None
-        trouble = ran.exception()
-        for answer, result in zip(
-            answers, [trouble] * len(answers) if trouble else ran.result(), strict=True
-        ):
+        bug = ran.exception()
+        results = ran.result() if bug is None else ()
+        for place, answer in enumerate(answers):
             if answer.done():
                 continue
-            match result:
-                case BaseException():
-                    answer.set_exception(result)
-                case (value,):
-                    answer.set_result(value)
+            if bug is None:
+                answer.set_result(results[place])
+            else:
+                answer.set_exception(bug)
         self._advance()
 
     def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:

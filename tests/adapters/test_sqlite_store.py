@@ -309,6 +309,21 @@ def test_a_refused_write_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_bug_in_a_write_is_raised_and_leaves_no_transaction(tmp_path: Path) -> None:
+    def broken(db: sqlite3.Connection) -> int:
+        rows(db, "INSERT INTO workers VALUES ('broken', 1, '{}')")
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        async with writing(tmp_path / "state.db") as (writer, database):
+            with pytest.raises(ZeroDivisionError):
+                await writer.write(broken)
+            assert await writer.write(one) == 1
+            assert await database.run(partial(rows, sql="SELECT worker FROM workers")) == []
+
+    run(scenario())
+
+
 async def trouble_of(call: Coroutine[Any, Any, Any]) -> type[Exception] | None:
     """The type of what was raised, if it is a port's."""
     try:
