@@ -243,7 +243,8 @@ class QueueBench(Bench):
         found = self.queue.apply(epoch(), Receive(most))
         assert isinstance(found, tuple)
         messages = [each for each in found if isinstance(each, Message)]
-        self.court.receives(line or self.ann, self.arn, messages)
+        line = line or self.ann
+        self.court.receives(line, self.arn, messages, line.source_faults)
         return sorted(messages, key=lambda each: each.message_id)
 
     def event(self, messages: Sequence[Message]) -> bytes:

@@ -93,10 +93,12 @@ class Court:
                 if checks.plan.source_arn == source_arn and self._holds(line, checks.plan.mapping, shard):
                     checks.reads(shard)
 
-    def receives(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
-        """Messages were handed out."""
+    def receives(self, line: Line, source_arn: str, messages: Sequence[Message], troubles: int) -> None:
+        """Messages were handed out to a call before which so much had gone wrong between worker and source."""
         with self._judging():
-            self._queue(source_arn).receives(line.name, messages, epoch(), healthy=not line.faults)
+            self._queue(source_arn).receives(
+                line.name, messages, epoch(), asked=troubles, troubles=line.source_faults
+            )
 
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """Messages were handed out and never arrived."""
@@ -279,7 +281,7 @@ class Court:
 
     def _end_queue(self, flight: Flight, outcome: Outcome | None) -> None:
         checks = self.queues[flight.mapping]
-        checks.ends(flight, outcome)
+        checks.ends(flight, outcome, epoch())
         if isinstance(outcome, Throttled):
             self._marks.saw("throttled batch of a queue")
 

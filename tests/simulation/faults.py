@@ -81,6 +81,8 @@ class Line:
         self.history = history
         self.crashed = False
         self.faults = 0
+        self.source_faults = 0
+        """Those that may have kept it from extending or deleting messages."""
         self.refusal: type[PortError] | None = None
         """What every call is refused with from now on."""
         self._plan = plan
@@ -123,7 +125,7 @@ class Line:
         self._note_allowed(port, what)
         result = self._performed(what, effect)
         if self.chance(self._plan.lost_reply.get(port, 0.0)):
-            self._saw(f"{port}: lost reply", what)
+            self._saw(port, "lost reply", what)
             if lost is not None:
                 lost()
             await self._late()
@@ -146,17 +148,17 @@ class Line:
         if self.refusal is not None:
             raise self.refusal("refused for a test")
         if any(each.holds(epoch()) for each in self._plan.outages.get(port, ())):
-            self._saw(f"{port}: outage", what)
+            self._saw(port, "outage", what)
             raise ServiceUnavailable("the service is down")
         if self._denies(port, what):
             self._denied.add(_call_name(port, what))
-            self._saw(f"{port}: denied", what)
+            self._saw(port, "denied", what)
             raise AccessDenied("not authorized to perform this operation")
         if self.chance(self._plan.throttled.get(port, 0.0)):
-            self._saw(f"{port}: throttled", what)
+            self._saw(port, "throttled", what)
             raise ServiceThrottled("slow down")
         if self.chance(self._plan.unavailable.get(port, 0.0)):
-            self._saw(f"{port}: unavailable", what)
+            self._saw(port, "unavailable", what)
             raise ServiceUnavailable("internal error")
 
     def _denies(self, port: Port, what: str) -> bool:
@@ -172,8 +174,15 @@ class Line:
         await asyncio.sleep(self._rng.uniform(*self._plan.latency_s))
         await self.ready()
 
-    def _saw(self, mark: str, what: str) -> None:
+    def stumble(self) -> None:
+        """The worker itself was stopped for a while."""
         self.faults += 1
+        self.source_faults += 1
+
+    def _saw(self, port: Port, fault: str, what: str) -> None:
+        self.faults += 1
+        self.source_faults += port is Port.SOURCE
+        mark = f"{port}: {fault}"
         self.marks.saw(mark)
         self.history.tell(self.name, lambda: f"{what} -> {mark}")
 

@@ -61,8 +61,8 @@ class Witness(Protocol):
         """A shard is read."""
         ...
 
-    def receives(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
-        """Messages were handed out."""
+    def receives(self, line: Line, source_arn: str, messages: Sequence[Message], troubles: int) -> None:
+        """Messages were handed out to a call before which so much had gone wrong between worker and source."""
         ...
 
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
@@ -197,9 +197,9 @@ class SimQueue:
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
         """Up to `messages_max` messages, waiting up to `wait_s` for the first."""
         sent = Monotonic(asyncio.get_running_loop().time())
-        ends_at = epoch() + wait_s
+        ends_at, troubles = epoch() + wait_s, self._line.source_faults
         while True:
-            messages = await self._look(messages_max)
+            messages = await self._look(messages_max, troubles)
             left_s = ends_at - epoch()
             if messages or left_s <= 0:
                 return [msgspec.structs.replace(each, received=sent) for each in messages]
@@ -234,12 +234,12 @@ class SimQueue:
 
         return await self._line.call(Port.SOURCE, "describe", effect)
 
-    async def _look(self, messages_max: int) -> Sequence[Message]:
+    async def _look(self, messages_max: int, troubles: int) -> Sequence[Message]:
         handed: list[Message] = []
 
         def effect() -> Sequence[Message]:
             handed.extend(cast("Sequence[Message]", self._queue.apply(epoch(), Receive(messages_max))))
-            self._witness.receives(self._line, self._arn, handed)
+            self._witness.receives(self._line, self._arn, handed, troubles)
             return handed
 
         def lost() -> None:

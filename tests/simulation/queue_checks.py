@@ -12,14 +12,21 @@ from tests.simulation.ledger import Flight, Violation, done_by, names
 from tests.simulation.queues import FakeQueue, Letter
 from tests.simulation.visibility_checks import VisibilityChecks
 
+DELETE_S_MAX = 2.0
+"""A delete waits for others to share its call, and then takes the call's time."""
+
 
 @dataclass(slots=True)
 class Handed:
     """One time that a message was handed out; `excused` when somebody else than the engine kept it from a function."""
 
     worker: str
+    troubles: int
+    """What had gone wrong before the worker asked for it, which may keep it from extending and deleting."""
     invoked: bool = False
     excused: bool = False
+    done_at: float | None = None
+    """When the worker that has it knew that the function had done it."""
 
 
 @dataclass(slots=True)
@@ -49,17 +56,26 @@ class QueueChecks:
         """The message groups of a FIFO queue."""
         return frozenset(each.group for each in letters if each.group is not None)
 
-    def receives(self, worker: str, messages: Sequence[Message], now: float, *, healthy: bool) -> None:
-        """Messages were handed out; a message comes again only if it was tried, or if something else went wrong."""
+    def receives(
+        self, worker: str, messages: Sequence[Message], now: float, *, asked: int, troubles: int
+    ) -> None:
+        """Messages were handed out; a message comes again only if it was tried, or if something else went wrong.
+
+        So much had gone wrong between worker and queue when it `asked` for messages, and by now (`troubles`).
+        """
         self.capacity.receives(worker, now)
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
                 continue
-            if before is not None and healthy and before.worker == worker:
+            mine = before if before is not None and before.worker == worker else None
+            if mine is not None and mine.troubles == troubles:
+                self._not_kept(message.message_id, mine, now)
                 self.visibility.came_while_it_ran(message.message_id, self._running(worker))
-                self._not_wasted(message, before)
-            self._handed[message.message_id] = Handed(worker)
+                self._not_wasted(message, mine)
+            # After trouble the worker may have it still, and what becomes of that settles this time too.
+            unsure = mine is not None and mine.troubles != troubles
+            self._handed[message.message_id] = Handed(worker, asked, excused=unsure)
 
     def excuse(self, messages: Sequence[Message]) -> None:
         """These were handed out, but the worker never got them."""
@@ -84,7 +100,7 @@ class QueueChecks:
         self.capacity.begins(flight, others, healthy=healthy)
         self._mark_repeats(letters)
 
-    def ends(self, flight: Flight, outcome: Outcome | None) -> None:
+    def ends(self, flight: Flight, outcome: Outcome | None, now: float) -> None:
         """The worker has the outcome, or never will."""
         del self.flights[flight.number]
         if outcome is None:
@@ -94,6 +110,9 @@ class QueueChecks:
         done = self._without_followers(flight, named)
         failed = [each for each in self.located(flight.delivery) if each.message_id not in done]
         self.settled.update(done)
+        for each in done:
+            if self._handed[each].worker == flight.worker:
+                self._handed[each].done_at = now
         self.failed.update(each.message_id for each in failed)
         if not isinstance(outcome, Throttled | Unreachable):
             self.visibility.failed(failed)
@@ -135,6 +154,14 @@ class QueueChecks:
     def _running(self, worker: str) -> set[str]:
         here = [each for each in self.flights.values() if each.worker == worker]
         return {record.identifier for each in here for record in each.delivery.records}
+
+    def _not_kept(self, message_id: str, before: Handed, now: float) -> None:
+        """What is done is deleted soon, so that it does not come again."""
+        if not self.plan.queue.extend_visibility or before.done_at is None:
+            return
+        late_s = now - before.done_at
+        if late_s > DELETE_S_MAX:
+            raise Violation("delete", f"{message_id} came again {late_s:.1f} s after it was done")
 
     def _not_wasted(self, message: Message, before: Handed) -> None:
         if before.invoked or before.excused:

@@ -51,7 +51,7 @@ class CutLine(Line):
 
     def _refuse(self, port: Port, what: str) -> None:
         if port is self.cut:
-            self._saw(f"{port}: partition", what)
+            self._saw(port, "partition", what)
             raise ServiceUnavailable("no route")
         super()._refuse(port, what)
 

@@ -343,6 +343,25 @@ async def a_batch_is_dropped_though_it_has_a_destination() -> Bench:
     return bench
 
 
+async def a_discard_counts_records_that_are_not_there() -> Bench:
+    bench = StreamBench(retry=RetryPolicy(retries_max=0))
+    bench.take(bench.ann)
+    records = bench.put(2)
+    bench.call(records, BAD)
+    dropped = Discarded(
+        mapping=MAPPING,
+        shard=FIRST,
+        records=3,
+        condition=Condition.RETRIES,
+        delivered=False,
+        destination=False,
+        first=str(records[0].sequence),
+        last=str(records[1].sequence),
+    )
+    bench.court.hears(bench.ann, dropped)
+    return bench
+
+
 async def a_function_is_called_too_often_at_once() -> Bench:
     bench = StreamBench(lanes=10)
     bench.take(bench.ann)
@@ -461,6 +480,7 @@ WRONG: list[tuple[Told, str]] = [
     (more_is_given_up_than_failed, "discard"),
     (a_notice_lies_about_its_batch, "notice"),
     (a_batch_is_dropped_though_it_has_a_destination, "notice"),
+    (a_discard_counts_records_that_are_not_there, "discard"),
     (a_function_is_called_too_often_at_once, "cap"),
     (a_mapping_breaks, "bug"),
     (a_message_is_deleted_before_it_is_done, "delete"),

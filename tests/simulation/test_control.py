@@ -5,6 +5,7 @@ checkpoint beyond what is settled, never two workers on a shard by right.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from tests.simulation.ledger import Violation
 from tests.simulation.plugs import at_once, seeded
 from tests.simulation.scenario import DESTINATION, HEALED_S, WRITING_S, Put, Scenario, Setup, base
 from tests.simulation.streams import FakeStream
-from tests.simulation.world import Report, World, run_world
+from tests.simulation.world import Failed, Report, World, run_world
 from tests.virtual import EPOCH_BASE
 
 CALL_S_MAX = 10.0
@@ -231,3 +232,29 @@ def test_changes_under_load_keep_every_promise(start: int) -> None:
         assert marks[f"answered: {state}"], f"no change was ever answered {state}"
     for mark in ("refused: ResourceInUseException", "deleted", "resumed", "retry", "notice"):
         assert marks[mark], f"the worlds were too kind: never saw {mark}"
+
+
+class Undeletable(ControlledWorld):
+    """A world in which nobody passes a deletion on."""
+
+    async def _told(self, what: str, call: Any) -> None:
+        if not what.startswith("delete"):
+            await super()._told(what, call)
+
+
+def reason(world: type[ControlledWorld]) -> str:
+    """Why a world fails in which only what poison blocks is freed at last."""
+    scenario, changes = controlled(1)
+    last = [change for change in changes if change.at > HEALED_S]
+    with pytest.raises(Failed) as failed:
+        run_world(partial(world, scenario, last), 1)
+    return failed.value.reason
+
+
+def test_a_mapping_that_stays_though_it_was_deleted_is_found() -> None:
+    assert reason(Undeletable).startswith("delete: still there after 120 s")
+
+
+def test_a_change_that_nobody_takes_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CALL_S_MAX", 0.0)
+    assert reason(ControlledWorld).startswith("control: nobody took over: update ")

@@ -109,6 +109,18 @@ async def a_worker_that_had_trouble_may_count_for_itself() -> QueueBench:
     return bench
 
 
+async def trouble_with_the_queue_excuses_what_comes_again() -> QueueBench:
+    bench = QueueBench()
+    bench.send("")
+    bench.call(bench.receive())
+    bench.ann.stumble()
+    await asyncio.sleep(31)
+    messages = bench.receive()
+    bench.call(messages)
+    bench.delete(messages)
+    return bench
+
+
 async def a_batch_runs_on_while_a_worker_comes() -> QueueBench:
     bench, bob = QueueBench(scaling=ScalingPolicy(concurrency_max=1)), worker("bob")
     bench.send("", "")
@@ -132,6 +144,7 @@ RIGHT: list[Told] = [
     a_message_lapses_while_it_waits_as_on_aws,
     a_worker_that_had_trouble_may_count_for_itself,
     a_batch_runs_on_while_a_worker_comes,
+    trouble_with_the_queue_excuses_what_comes_again,
 ]
 
 
@@ -189,6 +202,15 @@ async def a_message_comes_again_while_it_runs() -> QueueBench:
     bench = QueueBench()
     bench.send("")
     bench.begin(bench.event(bench.receive()), bench.ann)
+    await asyncio.sleep(31)
+    bench.receive()
+    return bench
+
+
+async def a_done_message_comes_again() -> QueueBench:
+    bench = QueueBench()
+    bench.send("")
+    bench.call(bench.receive())
     await asyncio.sleep(31)
     bench.receive()
     return bench
@@ -263,6 +285,7 @@ WRONG: list[tuple[Told, str, str]] = [
     (a_follower_is_shown_before_its_time, "visibility", "failed and is shown"),
     (an_extension_shortens, "visibility", "cut short"),
     (a_message_comes_again_while_it_runs, "visibility", "came again while it ran"),
+    (a_done_message_comes_again, "delete", "after it was done"),
     (a_message_is_extended_without_a_window, "visibility", "nothing asks for"),
     (a_message_is_extended_though_it_has_time, "visibility", "nothing asks for"),
     (an_extension_is_not_what_aws_makes, "visibility", "extended by 35 s for 35 s"),

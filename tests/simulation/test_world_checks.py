@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.simulation.functions import Delivered, Delivery, Script
 from tests.simulation.ledger import Violation, done_by
 from tests.simulation.plugs import at_once
 from tests.simulation.replicas import ReplicaWorld
-from tests.simulation.scenario import Put, Scenario, Setup
+from tests.simulation.scenario import Put, Restart, Scenario, Setup
 from tests.simulation.world import Failed, World, run_world
 from tests.virtual import EPOCH_BASE
 
@@ -80,6 +80,50 @@ class DeafWorld(World):
 
 def test_a_worker_that_does_not_stop_is_found() -> None:
     assert reason(DeafWorld, scenario()) == "drain: still running 120 s after stop"
+
+
+def test_a_worker_that_does_not_stop_when_it_is_replaced_is_found() -> None:
+    drawn = scenario()
+    restart = replace(drawn, actions=(*drawn.actions, Restart(2.0)))
+    assert reason(DeafFromTheStart, restart) == "drain: worker-1 does not stop"
+
+
+@dataclass(slots=True)
+class DeafFromTheStart(World):
+    """A world whose workers cannot be stopped, not even to be replaced."""
+
+    def _start(self, scope: asyncio.TaskGroup) -> None:
+        World._start(self, scope)
+        self._workers[-1].daemon = Deaf()  # type: ignore[assignment] # sabotage
+
+
+class Clumsy:
+    """A daemon that fails when it is asked to stop."""
+
+    def __init__(self, fail: Callable[[], None]) -> None:
+        self.stop = fail
+
+
+@dataclass(slots=True)
+class ClumsyWorld(World):
+    """A world in which a worker fails while it drains."""
+
+    async def _drained(self) -> set[str]:
+        worker = self._workers[0]
+        asked = asyncio.Event()
+
+        async def fails() -> None:
+            await asked.wait()
+            raise ValueError("a bug")
+
+        worker.task.cancel()
+        worker.task = asyncio.get_running_loop().create_task(fails())
+        worker.daemon = Clumsy(asked.set)  # type: ignore[assignment] # sabotage
+        return await World._drained(self)
+
+
+def test_a_worker_that_fails_while_it_drains_is_found() -> None:
+    assert reason(ClumsyWorld, scenario()).startswith("bug: worker-1 failed while draining: ValueError")
 
 
 @dataclass(slots=True)

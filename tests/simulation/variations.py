@@ -62,7 +62,15 @@ def _queue(rng: Random, setup: Setup) -> Setup:
     )
     facts = replace(facts, visibility_timeout_s=rng.choice(times_s))
     plan = replace(setup.plan, queue=policy, scaling=_scaling(rng, setup.plan.scaling, fifo=fifo))
-    return _reporting(rng, replace(setup, plan=plan, facts=facts))
+    return _patient(rng, _reporting(rng, replace(setup, plan=plan, facts=facts)))
+
+
+def _patient(rng: Random, setup: Setup) -> Setup:
+    """A function may take longer than messages are hidden, where their time is extended."""
+    if not setup.plan.queue.extend_visibility or rng.random() > 0.3:
+        return setup
+    function = replace(setup.function, timeout_s=15.0)
+    return replace(setup, function=function, script=replace(setup.script, slow_s=(4.0, 13.0)))
 
 
 def _scaling(rng: Random, drawn: ScalingPolicy, *, fifo: bool) -> ScalingPolicy:

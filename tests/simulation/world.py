@@ -278,7 +278,7 @@ class World:
             return
         self.marks.saw("pause")
         self.history.tell("world", lambda: f"{worker.line.name} is paused")
-        worker.line.faults += 1
+        worker.line.stumble()
         _loop().freeze(worker.line.name)
         if pause.replaced_s is not None:
             await asyncio.sleep(pause.replaced_s)
