@@ -75,7 +75,7 @@ class BatchRun:
         groups = len({letter.group for letter in self._letters})
         granted: list[Reservation] = []
         while len(granted) < min(groups, CHUNKS_AT_ONCE_MAX) - 1:
-            more = await self._scope.capacity.reserve_now()
+            more = await self._scope.capacity.reserve_now(extra=True)
             if more is None:
                 break
             granted.append(more)

@@ -1,7 +1,7 @@
 """Owns the room that a queue mapping needs before it receives: a slot of the mapping, a slot of the function, no refusal."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from poller.rules.polling import Share
@@ -9,25 +9,34 @@ from poller.runtime.invoking import Slots
 
 
 class Reservation:
-    """Room for one invocation."""
+    """Room for one invocation; `extra`: beside the one that each poller has."""
 
-    def __init__(self, capacity: "Capacity") -> None:
+    def __init__(self, capacity: "Capacity", *, extra: bool) -> None:
         self._capacity: Capacity | None = capacity
+        self._extra = extra
 
     def free(self) -> None:
         """Gives the room back; again: nothing."""
         capacity, self._capacity = self._capacity, None
         if capacity is not None:
-            capacity.give_back()
+            capacity.give_back(extra=self._extra)
 
 
 class Capacity:
-    """The room of one queue mapping. `open` is clear while the function refuses batches that we have already."""
+    """The room of one queue mapping. `open` is clear while the function refuses batches that we have already.
 
-    def __init__(self, function: Slots, concurrency_max: int) -> None:
+    `may_add` says whether one more invocation than there are pollers is within this worker's part of the maximum.
+    """
+
+    def __init__(
+        self, function: Slots, concurrency_max: int, *, may_add: Callable[[], bool] = lambda: True
+    ) -> None:
         self.open = asyncio.Event()
         self.open.set()
         self.queued = 0
+        self.extra = 0
+        """Invocations beside those of the pollers themselves."""
+        self._may_add = may_add
         self._function = function
         self._mapping = Slots(concurrency_max)
         self._turn = asyncio.Lock()
@@ -52,20 +61,23 @@ class Capacity:
                 raise
         finally:
             self.queued -= 1
-        return self._granted()
+        return self._granted(extra=False)
 
-    async def reserve_now(self) -> Reservation | None:
-        """Room for one invocation if there is some and nobody waits for it."""
+    async def reserve_now(self, *, extra: bool = False) -> Reservation | None:
+        """Room for one invocation if there is some and nobody waits for it; `extra`: beside the one that a poller has."""
+        if extra and not self._may_add():
+            return None
         if not await self._mapping.acquire_now():
             return None
         if not await self._function.acquire_now():
             self._mapping.release()
             return None
-        return self._granted()
+        return self._granted(extra=extra)
 
-    def give_back(self) -> None:
+    def give_back(self, *, extra: bool) -> None:
         """For reservations."""
         self._own -= 1
+        self.extra -= extra
         self._function.release()
         self._mapping.release()
 
@@ -92,9 +104,10 @@ class Capacity:
             if not self._refused:
                 self.open.set()
 
-    def _granted(self) -> Reservation:
+    def _granted(self, *, extra: bool) -> Reservation:
         self._own += 1
-        return Reservation(self)
+        self.extra += extra
+        return Reservation(self, extra=extra)
 
     async def _acquire(self) -> None:
         self._own_waiting += 1

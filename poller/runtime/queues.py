@@ -93,7 +93,9 @@ class QueueMapping:
         scope = QueueScope(
             parts=parts,
             stop=self._stop,
-            capacity=Capacity(parts.function.slots, self._bounds.ceiling),
+            capacity=Capacity(
+                parts.function.slots, self._bounds.ceiling, may_add=lambda: self._within_share(1)
+            ),
             holds=Holds(terms_of(parts, facts.visibility_timeout_s)),
         )
         self._scope = scope
@@ -141,10 +143,16 @@ class QueueMapping:
         """Whether there should be as many pollers as there are, or one more."""
         if self._scaling is None:
             return False
-        target = self._scaling.target
-        if self._maximum is not None:
-            target = min(target, self._parts.crew.share(self._parts.plan.mapping, self._maximum))
-        return len(self._pollers) + joining <= target
+        return len(self._pollers) + joining <= self._scaling.target and self._within_share(joining)
+
+    def _within_share(self, more: int) -> bool:
+        """Whether what runs here and `more` is within this worker's part of a maximum of all workers."""
+        if self._maximum is None:
+            return True
+        extra = self._scope.capacity.extra if self._scope is not None else 0
+        return len(self._pollers) + extra + more <= self._parts.crew.share(
+            self._parts.plan.mapping, self._maximum
+        )
 
     def _scale(self, scope: QueueScope) -> None:
         assert self._scaling is not None

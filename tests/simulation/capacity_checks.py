@@ -58,9 +58,6 @@ class CapacityChecks:
         busy: Collection[str] = {flight.worker, *(each.worker for each in others)}
         if len(busy) == 1 or not self._ill.isdisjoint(busy):
             return
-        if self.plan.queue.one_group_per_batch:
-            # A worker's part of a maximum counts its pollers; groups that run side by side are beyond it.
-            return
         # Parts change when a worker comes; a batch that another began before that runs to its end all the same.
         newest = max(self._since.get(worker, flight.began) for worker in busy)
         counted = sum(1 for each in others if each.began >= newest)
