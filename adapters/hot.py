@@ -7,6 +7,7 @@ given to the library's own parser. A request that cannot be repeated exactly, be
 left to the library for ever.
 """
 
+import asyncio
 import hashlib
 import hmac
 import itertools
@@ -15,7 +16,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -34,8 +34,6 @@ _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TOKEN = "X-Amz-Security-Token"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LEARNING: ContextVar["tuple[Hot | None, str]"] = ContextVar("learning", default=(None, ""))
-"""Who learns from the request that this task has the library send, and under which name."""
 _FRESH = frozenset(
     {"authorization", "x-amz-date", "x-amz-security-token", "content-length", "amz-sdk-invocation-id"}
 )
@@ -219,6 +217,8 @@ class Hot:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, Recipe | None] = {}
         self._keys = SigningKeys()
+        self._learning: dict[asyncio.Task[Any], str] = {}
+        """Who has the library send a request that is to be learnt, and under which name."""
         self._signings: dict[Recipe, Signing] = {}
         self._second = 0
         service = client.meta.service_model.service_id.hyphenize()
@@ -256,11 +256,13 @@ class Hot:
     @contextmanager
     def learning(self, name: str) -> Iterator[None]:
         """How the library sends the request that it is asked for inside is kept under this name."""
-        token = _LEARNING.set((self, name))
+        task = asyncio.current_task()
+        assert task is not None, "requests are sent by tasks"
+        self._learning[task] = name
         try:
             yield
         finally:
-            _LEARNING.reset(token)
+            del self._learning[task]
 
     async def _send(self, signing: Signing, body: bytes) -> Answer:
         if signing.line is not None:
@@ -328,8 +330,9 @@ class Hot:
 
     async def _learn(self, *, request: Any, **_: object) -> None:
         """Keeps how the library sends this request, if it can be signed here to the same effect."""
-        learner, name = _LEARNING.get()
-        if learner is not self or name in self._recipes or len(self._recipes) >= RECIPES_MAX:
+        task = asyncio.current_task()
+        name = self._learning.get(task) if task is not None else None
+        if name is None or name in self._recipes or len(self._recipes) >= RECIPES_MAX:
             return
         recipe = Recipe.of(request)
         if recipe is not None and self._signer is not None and await self._agrees(recipe, request):
