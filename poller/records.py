@@ -134,56 +134,107 @@ class KinesisRecord(
     arrived: Epoch
     data: str
 
+    def detached(self) -> Self:
+        """The record itself, which has nothing of its answer."""
+        return self
 
-class DynamoRecord(msgspec.Struct, frozen=True, gc=False):
-    """One DynamoDB stream record; `keys` is the JSON text of the item's `Keys`, as the service wrote it.
 
-    `encoded` is the record as JSON in the form that functions see (spec 1.2) without `eventSourceARN` and `userIdentity`:
-    eventID, eventName, eventVersion, eventSource, awsRegion and dynamodb, in this order. `identity` is the JSON text of
-    `userIdentity`, which TTL removals have, else empty. Images are passed through as the service wrote them; nobody reads
-    them unless a filter asks.
+ABSENT = msgspec.Raw()
+"""What stands for a member that is not there, and takes no bytes; a union with None would take nothing but null."""
+
+
+class DynamoChange(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    rename={
+        "arrived": "ApproximateCreationDateTime",
+        "keys": "Keys",
+        "sequence_number": "SequenceNumber",
+        "new_image": "NewImage",
+        "old_image": "OldImage",
+        "size_bytes": "SizeBytes",
+        "view_type": "StreamViewType",
+    },
+):
+    """What changed, as GetRecords names it. Keys and images are JSON as the service wrote it; nobody reads them unless asked."""
+
+    arrived: Epoch
+    keys: msgspec.Raw
+    sequence_number: str
+    new_image: msgspec.Raw = ABSENT
+    old_image: msgspec.Raw = ABSENT
+    size_bytes: msgspec.Raw = ABSENT
+    view_type: str | None = None
+
+
+class DynamoIdentity(
+    msgspec.Struct, frozen=True, gc=False, rename={"type_": "Type", "principal_id": "PrincipalId"}
+):
+    """Who removed an item whose time to live was over."""
+
+    type_: str
+    principal_id: str
+
+
+class DynamoRecord(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    rename={
+        "event_id": "eventID",
+        "event_name": "eventName",
+        "change": "dynamodb",
+        "event_version": "eventVersion",
+        "identity": "userIdentity",
+    },
+):
+    """One DynamoDB stream record, with the names of GetRecords, so that an answer is decoded straight into records.
+
+    Its keys and images may be slices of the answer that it came with, which lives as long as they do.
     """
 
-    sequence_number: str
-    keys: bytes
-    arrived: Epoch
-    encoded: bytes
-    identity: bytes = b""
+    event_id: str
+    event_name: str
+    change: DynamoChange
+    event_version: str = "1.1"
+    identity: DynamoIdentity | None = None
 
-    @classmethod
-    def of(cls, sequence_number: str, arrived: Epoch, event: JsonObject) -> Self:
-        """A record whose event is at hand as an object, with or without `userIdentity`."""
-        shown = {name: value for name, value in event.items() if name != "userIdentity"}
-        identity = _compact(event["userIdentity"]) if "userIdentity" in event else b""
-        return cls(sequence_number, _compact(event["dynamodb"]["Keys"]), arrived, _compact(shown), identity)
+    @property
+    def sequence_number(self) -> str:
+        """The sequence number, decimal digits."""
+        return self.change.sequence_number
+
+    @property
+    def arrived(self) -> Epoch:
+        """When the item changed, to the second."""
+        return self.change.arrived
 
     @property
     def key(self) -> str:
         """The canonical JSON text of the item's `Keys`: the same however the service orders or writes them."""
-        if _PLAIN_KEY.fullmatch(self.keys):
-            return self.keys.decode()
-        value = json_value(self.keys)
+        keys = bytes(self.change.keys)
+        if _PLAIN_KEY.fullmatch(keys):
+            return keys.decode()
+        value = json_value(keys)
         try:
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
         except TypeError:
             # A lone surrogate, which UTF-8 cannot carry.
             return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
-    def event(self, source_arn: str | None = None) -> JsonObject:
-        """`encoded` as an object, made anew, with `eventSourceARN` if it is given, and `userIdentity` last; AWS's order is not known."""
-        event: JsonObject = json_value(self.encoded)
-        if source_arn is not None:
-            event["eventSourceARN"] = source_arn
-        if self.identity:
-            event["userIdentity"] = json_value(self.identity)
-        return event
+    def detached(self) -> Self:
+        """The same record, which keeps nothing else of its answer alive."""
+        change = self.change
+        copied = {
+            name: value.copy()
+            for name in ("keys", "new_image", "old_image", "size_bytes")
+            if (value := getattr(change, name)) is not ABSENT
+        }
+        return msgspec.structs.replace(self, change=msgspec.structs.replace(change, **copied))
 
 
-def _compact(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def json_value(text: bytes) -> Any:
+def json_value(text: bytes | msgspec.Raw) -> Any:
     """The value of a JSON text, as the standard library reads it; ValueError if it is none.
 
     msgspec does that in less than half the time, but refuses lone surrogates and numbers beyond a double.
@@ -191,7 +242,7 @@ def json_value(text: bytes) -> Any:
     try:
         return _decode(text)
     except msgspec.MsgspecError:
-        return json.loads(text)
+        return json.loads(bytes(text))
 
 
 type Record = KinesisRecord | DynamoRecord

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
 import msgspec
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client
@@ -21,7 +20,6 @@ from poller.ports import Pacer
 from poller.records import (
     Cursor,
     DynamoRecord,
-    Epoch,
     JsonObject,
     Page,
     Position,
@@ -68,40 +66,10 @@ class DynamoStreamsApi(Protocol):
         ...
 
 
-_ABSENT = msgspec.Raw()
-"""What stands for a member that is not there, and takes no bytes; a union with None takes nothing but null."""
-_NOTHING = b""
-
-
-class _Change(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
-    """What changed; images are left as they are."""
-
-    approximate_creation_date_time: float
-    keys: msgspec.Raw
-    sequence_number: str
-    new_image: msgspec.Raw = _ABSENT
-    old_image: msgspec.Raw = _ABSENT
-    size_bytes: msgspec.Raw = _ABSENT
-    stream_view_type: msgspec.Raw = _ABSENT
-
-
-class _Identity(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
-    type: msgspec.Raw
-    principal_id: msgspec.Raw
-
-
-class _Wire(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    event_id: msgspec.Raw = msgspec.field(name="eventID")
-    event_name: msgspec.Raw
-    dynamodb: _Change
-    event_version: msgspec.Raw = msgspec.Raw(b'"1.1"')
-    user_identity: _Identity | None = None
-
-
-class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
+class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """What GetRecords answers."""
 
-    records: list[_Wire]
+    records: list[DynamoRecord]
     next_shard_iterator: str | None = None
 
 
@@ -122,7 +90,6 @@ class DynamoStream:
         self._turns = turns
         self._arn = arn
         self._region = Arn.of(arn).region
-        self._source = _source(self._region)
 
     async def shards(self) -> Sequence[Shard]:
         """All shards of the last 24 hours, open and closed."""
@@ -188,11 +155,10 @@ class DynamoStream:
             await self._turns.turn()
         with understood("dynamodbstreams GetRecords"):
             answer = decoded(_ANSWER, body)
-            read = [_record(each, self._source) for each in answer.records]
-        records = begun(read, since_ms) if since_ms else read
+        records = begun(answer.records, since_ms) if since_ms else answer.records
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
-        return Page(records, after), bool(read) and not records
+        return Page(records, after), bool(answer.records) and not records
 
 
 def _special(position: Position) -> Mapping[str, type[PositionTrimmed]]:
@@ -218,60 +184,6 @@ def _shard(wire: JsonObject) -> Shard:
         (ShardId(parent),) if parent else (),
         closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
     )
-
-
-def _record(wire: _Wire, source: bytes) -> DynamoRecord:
-    change = wire.dynamodb
-    return DynamoRecord(
-        change.sequence_number,
-        bytes(change.keys),
-        Epoch(change.approximate_creation_date_time),
-        _encoded(wire, source),
-        _NOTHING if wire.user_identity is None else _identity(wire.user_identity),
-    )
-
-
-def _encoded(wire: _Wire, source: bytes) -> bytes:
-    """The record as functions see it, keys in AWS's order (spec 1.2), without what an identity and the encoder add."""
-    change = wire.dynamodb
-    new, old, size, view = change.new_image, change.old_image, change.size_bytes, change.stream_view_type
-    return b"".join(
-        (
-            b'{"eventID":',
-            wire.event_id,
-            b',"eventName":',
-            wire.event_name,
-            b',"eventVersion":',
-            wire.event_version,
-            source,
-            # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
-            b"%d.0" % change.approximate_creation_date_time,
-            b',"Keys":',
-            change.keys,
-            _NOTHING if new is _ABSENT else b',"NewImage":',
-            new,
-            _NOTHING if old is _ABSENT else b',"OldImage":',
-            old,
-            b',"SequenceNumber":"',
-            change.sequence_number.encode(),
-            b'"' if size is _ABSENT else b'","SizeBytes":',
-            size,
-            _NOTHING if view is _ABSENT else b',"StreamViewType":',
-            view,
-            b"}}",
-        )
-    )
-
-
-def _source(region: str) -> bytes:
-    """What stands between a record's version and its time; the same in all records of a stream."""
-    return b',"eventSource":"aws:dynamodb","awsRegion":%b,"dynamodb":{"ApproximateCreationDateTime":' % (
-        orjson.dumps(region)
-    )
-
-
-def _identity(wire: _Identity) -> bytes:
-    return b"".join((b'{"type":', wire.type, b',"principalId":', wire.principal_id, b"}"))
 
 
 @asynccontextmanager

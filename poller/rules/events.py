@@ -10,8 +10,20 @@ from dataclasses import dataclass
 from typing import Protocol, cast, final
 
 import orjson
+from msgspec import Raw
 
-from poller.records import DynamoRecord, JsonObject, KinesisRecord, Message, Record, ShardId
+from poller.records import (
+    ABSENT,
+    DynamoIdentity,
+    DynamoRecord,
+    Epoch,
+    JsonObject,
+    KinesisRecord,
+    Message,
+    Record,
+    ShardId,
+    json_value,
+)
 
 _HEAD = b'{"Records":['
 _TAIL = b"]}"
@@ -22,6 +34,12 @@ _KINESIS_PARTS = (
     b'","approximateArrivalTimestamp":',
 )
 """What stands before the key, the sequence number, the data and the time."""
+_DYNAMO_PARTS = (b'{"eventID":', b',"eventName":', b',"eventVersion":', b',"Keys":', b',"SequenceNumber":"')
+"""What stands before the id, the name, the version, the keys and the sequence number."""
+_NEW_IMAGE = b',"NewImage":'
+_OLD_IMAGE = b',"OldImage":'
+_SIZE_BYTES = b',"SizeBytes":'
+_VIEW_TYPE = b',"StreamViewType":'
 _IDENTITY = b',"userIdentity":'
 _STANDARD_ATTRIBUTES = (
     "ApproximateReceiveCount",
@@ -185,35 +203,122 @@ class KinesisEncoder:
 
 @final
 class DynamoEncoder:
-    """Encodes DynamoDB stream records (spec 1.2)."""
+    """Encodes DynamoDB stream records (spec 1.2). The place of a TTL removal's `userIdentity` is not known; it stands last."""
 
-    def __init__(self, *, source_arn: str) -> None:
-        self._arn = source_arn
-        self._tail = b',"eventSourceARN":%s}' % encode_json(source_arn)
+    def __init__(self, *, source_arn: str, region: str) -> None:
+        self._source_arn = source_arn
+        self._region = region
+        self._source = (
+            b',"eventSource":"aws:dynamodb","awsRegion":%b,"dynamodb":{"ApproximateCreationDateTime":'
+            % encode_json(region)
+        )
+        self._tail = b'},"eventSourceARN":%b' % encode_json(source_arn)
+        self._fixed_bytes = sum(map(len, (*_DYNAMO_PARTS, self._source, self._tail, b"}")))
 
-    def encode(self, record: Record) -> bytes:
-        """The record as it stands in the event's `Records` array; a TTL removal's `userIdentity` comes last."""
-        assert isinstance(record, DynamoRecord)
-        if not record.identity:
-            return record.encoded[:-1] + self._tail
-        return b"".join((record.encoded[:-1], self._tail[:-1], _IDENTITY, record.identity, b"}"))
+    def encode(self, record: DynamoRecord) -> bytes:
+        """The record as it stands in the event's `Records` array."""
+        event_id, name, version, keys, number = _DYNAMO_PARTS
+        change = record.change
+        parts: list[bytes | Raw] = [
+            event_id,
+            encode_json(record.event_id),
+            name,
+            encode_json(record.event_name),
+            version,
+            encode_json(record.event_version),
+            self._source,
+            _whole_seconds(change.arrived),
+            keys,
+            change.keys,
+        ]
+        if change.new_image is not ABSENT:
+            parts += (_NEW_IMAGE, change.new_image)
+        if change.old_image is not ABSENT:
+            parts += (_OLD_IMAGE, change.old_image)
+        parts += (number, change.sequence_number.encode(), b'"')
+        if change.size_bytes is not ABSENT:
+            parts += (_SIZE_BYTES, change.size_bytes)
+        if change.view_type is not None:
+            parts += (_VIEW_TYPE, encode_json(change.view_type))
+        parts.append(self._tail)
+        if record.identity is not None:
+            parts += (_IDENTITY, encode_json(_identity(record.identity)))
+        parts.append(b"}")
+        return b"".join(parts)
 
     def sizes(self, records: Sequence[Record]) -> list[int]:
         """How many bytes `encode_all` gives for each record."""
-        added = len(self._tail) - 1
-        return [
-            len(record.encoded) + added + (len(_IDENTITY) + len(record.identity) if record.identity else 0)
-            for record in cast("Sequence[DynamoRecord]", records)
-        ]
+        return [self._size(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
         """Each record as it stands in the event's `Records` array."""
-        return [self.encode(record) for record in records]
+        return [self.encode(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
         """Each record as an object, made anew."""
-        arn = self._arn
-        return [record.event(arn) for record in cast("Sequence[DynamoRecord]", records)]
+        return [self.view(record) for record in cast("Sequence[DynamoRecord]", records)]
+
+    def view(self, record: DynamoRecord) -> JsonObject:
+        """The record as functions and filters see it, made anew."""
+        change = record.change
+        shown: JsonObject = {
+            "ApproximateCreationDateTime": float(int(change.arrived)),
+            "Keys": json_value(change.keys),
+        }
+        if change.new_image is not ABSENT:
+            shown["NewImage"] = json_value(change.new_image)
+        if change.old_image is not ABSENT:
+            shown["OldImage"] = json_value(change.old_image)
+        shown["SequenceNumber"] = change.sequence_number
+        if change.size_bytes is not ABSENT:
+            shown["SizeBytes"] = json_value(change.size_bytes)
+        if change.view_type is not None:
+            shown["StreamViewType"] = change.view_type
+        view: JsonObject = {
+            "eventID": record.event_id,
+            "eventName": record.event_name,
+            "eventVersion": record.event_version,
+            "eventSource": "aws:dynamodb",
+            "awsRegion": self._region,
+            "dynamodb": shown,
+            "eventSourceARN": self._source_arn,
+        }
+        if record.identity is not None:
+            view["userIdentity"] = _identity(record.identity)
+        return view
+
+    def _size(self, record: DynamoRecord) -> int:
+        change = record.change
+        size = (
+            self._fixed_bytes
+            + len(encode_json(record.event_id))
+            + len(encode_json(record.event_name))
+            + len(encode_json(record.event_version))
+            + len(_whole_seconds(change.arrived))
+            + len(change.keys)
+            + len(change.sequence_number)
+            + 1
+        )
+        if change.new_image is not ABSENT:
+            size += len(_NEW_IMAGE) + len(change.new_image)
+        if change.old_image is not ABSENT:
+            size += len(_OLD_IMAGE) + len(change.old_image)
+        if change.size_bytes is not ABSENT:
+            size += len(_SIZE_BYTES) + len(change.size_bytes)
+        if change.view_type is not None:
+            size += len(_VIEW_TYPE) + len(encode_json(change.view_type))
+        if record.identity is not None:
+            size += len(_IDENTITY) + len(encode_json(_identity(record.identity)))
+        return size
+
+
+def _whole_seconds(moment: Epoch) -> bytes:
+    # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+    return b"%d.0" % moment
+
+
+def _identity(identity: DynamoIdentity) -> JsonObject:
+    return {"type": identity.type_, "principalId": identity.principal_id}
 
 
 @final

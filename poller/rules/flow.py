@@ -209,7 +209,9 @@ class ShardFlow:
             self._buffers[0].extend(entries)
             return
         for entry in entries:
-            self._buffers[lane_of(entry.record.key, len(self._buffers))].add(entry)
+            # Few of an answer's records may wait long in a blocked lane; they must not keep all of it.
+            apart = Entry(entry.index, entry.record.detached(), entry.size)
+            self._buffers[lane_of(apart.record.key, len(self._buffers))].add(apart)
 
     def end(self) -> None:
         """The shard has no more records."""

@@ -1,7 +1,7 @@
 """Owns a stream mapping: starts and ends the runs of its shards as leases come and go."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import batched
 
@@ -220,7 +220,7 @@ def encoder(parts: StreamParts, shard: ShardId) -> RecordEncoder:
         return KinesisEncoder(
             shard=shard, source_arn=plan.source_arn, region=plan.region, role_arn=plan.role_arn
         )
-    return DynamoEncoder(source_arn=plan.source_arn)
+    return DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
 
 
 def matcher(parts: StreamParts) -> Matches | None:
@@ -228,7 +228,8 @@ def matcher(parts: StreamParts) -> Matches | None:
     plan = parts.plan
     if plan.kind is SourceKind.KINESIS:
         return _kinesis_matcher(Filter.of(plan.filters, "kinesis"))
-    return _dynamo_matcher(Filter.of(plan.filters, "dynamodb"), plan.source_arn)
+    encoder = DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
+    return _dynamo_matcher(Filter.of(plan.filters, "dynamodb"), encoder)
 
 
 def _kinesis_matcher(criteria: Filter | None) -> Matches | None:
@@ -242,12 +243,12 @@ def _kinesis_matcher(criteria: Filter | None) -> Matches | None:
     return matches
 
 
-def _dynamo_matcher(criteria: Filter | None, source_arn: str) -> Callable[[Record], bool] | None:
+def _dynamo_matcher(criteria: Filter | None, encoder: DynamoEncoder) -> Matches | None:
     if criteria is None:
         return None
 
     def matches(record: Record) -> bool:
         assert isinstance(record, DynamoRecord)
-        return criteria.matches_dynamodb(record.event(source_arn))
+        return criteria.matches_dynamodb(encoder.view(record))
 
     return matches

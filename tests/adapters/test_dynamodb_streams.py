@@ -12,6 +12,7 @@ from adapters.sources.dynamodb_streams import SKIPS_MAX, DynamoStream
 from poller.errors import CursorExpired, InvalidConfiguration, PositionTrimmed, ServiceUnavailable
 from poller.plugins import InstalledPlugins, opened
 from poller.records import Cursor, DynamoRecord, Epoch, Position, Shard, ShardId
+from poller.rules.events import DynamoEncoder
 from poller.turns import Turns
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("account")
 ARN = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000"
 SHARD = ShardId("shardId-00000001700000000000-abcdef12")
 NUMBER = "2400001838000228527682"
+ENCODER = DynamoEncoder(source_arn=ARN, region="eu-west-1")
 
 
 class Pacer:
@@ -86,12 +88,17 @@ async def only_record(answer: Answer) -> DynamoRecord:
 @on_a_loop
 async def test_a_record_has_the_members_and_the_order_that_functions_see() -> None:
     record = await only_record(ok(Records=[wire(created=1767225600)]))
-    assert json.dumps(record.event(), separators=(",", ":")) == (
-        '{"eventID":"5f0c9d2e7a1b4c3d8e6f0a1b2c3d4e5f","eventName":"MODIFY","eventVersion":"1.1",'
-        '"eventSource":"aws:dynamodb","awsRegion":"eu-west-1","dynamodb":{'
-        '"ApproximateCreationDateTime":1767225600.0,"Keys":{"sk":{"N":"7"},"pk":{"S":"order-1"}},'
-        '"NewImage":{"pk":{"S":"order-1"},"qty":{"N":"3"}},"OldImage":{"pk":{"S":"order-1"},"open":{"BOOL":true}},'
-        '"SequenceNumber":"2400001838000228527682","SizeBytes":47,"StreamViewType":"NEW_AND_OLD_IMAGES"}}'
+    assert (
+        json.dumps(ENCODER.view(record), separators=(",", ":"))
+        == ENCODER.encode(record).decode()
+        == (
+            '{"eventID":"5f0c9d2e7a1b4c3d8e6f0a1b2c3d4e5f","eventName":"MODIFY","eventVersion":"1.1",'
+            '"eventSource":"aws:dynamodb","awsRegion":"eu-west-1","dynamodb":{'
+            '"ApproximateCreationDateTime":1767225600.0,"Keys":{"sk":{"N":"7"},"pk":{"S":"order-1"}},'
+            '"NewImage":{"pk":{"S":"order-1"},"qty":{"N":"3"}},"OldImage":{"pk":{"S":"order-1"},"open":{"BOOL":true}},'
+            '"SequenceNumber":"2400001838000228527682","SizeBytes":47,"StreamViewType":"NEW_AND_OLD_IMAGES"},'
+            f'"eventSourceARN":"{ARN}"}}'
+        )
     )
     assert (record.sequence_number, record.arrived) == (NUMBER, 1767225600.0)
     assert record.key == '{"pk":{"S":"order-1"},"sk":{"N":"7"}}'
@@ -101,8 +108,8 @@ async def test_a_record_has_the_members_and_the_order_that_functions_see() -> No
 async def test_a_removal_by_time_to_live_says_who_did_it_at_the_end() -> None:
     identity = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
     record = await only_record(ok(Records=[wire(userIdentity=identity, eventName="REMOVE")]))
-    assert list(record.event())[-1] == "userIdentity"
-    assert json.dumps(record.event()["userIdentity"]) == (
+    assert list(ENCODER.view(record))[-1] == "userIdentity"
+    assert json.dumps(ENCODER.view(record)["userIdentity"]) == (
         '{"type": "Service", "principalId": "dynamodb.amazonaws.com"}'
     )
 
@@ -122,7 +129,7 @@ async def test_values_of_every_type_pass_through_with_binary_as_base64() -> None
     answer = wire()
     answer["dynamodb"]["NewImage"] = image
     record = await only_record(ok(Records=[answer]))
-    assert record.event()["dynamodb"]["NewImage"] == image
+    assert ENCODER.view(record)["dynamodb"]["NewImage"] == image
 
 
 @on_a_loop
@@ -130,7 +137,7 @@ async def test_images_that_the_view_leaves_out_stay_out() -> None:
     answer = wire()
     del answer["dynamodb"]["NewImage"], answer["dynamodb"]["OldImage"]
     record = await only_record(ok(Records=[answer]))
-    assert {"NewImage", "OldImage"}.isdisjoint(record.event()["dynamodb"])
+    assert {"NewImage", "OldImage"}.isdisjoint(ENCODER.view(record)["dynamodb"])
 
 
 @on_a_loop

@@ -10,7 +10,7 @@ import pytest
 from adapters.sources.dynamodb_streams import DynamoStream
 from adapters.sources.kinesis import KinesisStream
 from poller.errors import PortError
-from poller.records import DynamoRecord, KinesisRecord, Record, ShardId
+from poller.records import DynamoRecord, KinesisRecord, Record, ShardId, json_value
 from poller.turns import Turns
 from tests.conftest import REGION
 from tests.contracts.laboratory import Laboratory, NoPacer, fresh_name
@@ -94,7 +94,7 @@ class DynamoWorld:
     def body(self, record: Record) -> str:
         assert isinstance(record, DynamoRecord)
         assert set(json.loads(record.key)) == {"pk"}
-        return str(record.event()["dynamodb"]["NewImage"]["body"]["S"])
+        return str(json_value(record.change.new_image)["body"]["S"])
 
     async def later(self) -> None:
         # The service tells whole seconds apart.

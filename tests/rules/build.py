@@ -6,6 +6,7 @@ from itertools import count
 from poller.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
 from poller.rules.attempts import NewId
 from poller.rules.batching import Entry
+from tests.records import dynamo_record
 
 BASE = 1_767_225_600.0
 
@@ -15,9 +16,15 @@ def kinesis(number: int, *, key: str = "k", arrived: float = BASE, data: str = "
     return KinesisRecord(str(number), key, Epoch(arrived), data)
 
 
-def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
-    """A DynamoDB stream record whose sequence number is `number`."""
-    event = {
+def dynamo(
+    number: int,
+    *,
+    arrived: float = BASE,
+    image: JsonObject | None = None,
+    identity: JsonObject | None = None,
+) -> DynamoRecord:
+    """A DynamoDB stream record whose sequence number is `number`; `image` is its new one."""
+    wire = {
         "eventID": "5f0c9d2e7a1b4c3d8e6f0a1b2c3d4e5f",
         "eventName": "INSERT",
         "eventVersion": "1.1",
@@ -29,9 +36,11 @@ def dynamo(number: int, *, arrived: float = BASE) -> DynamoRecord:
             "SequenceNumber": str(number),
             "SizeBytes": 47,
             "StreamViewType": "KEYS_ONLY",
+            **({"NewImage": image} if image is not None else {}),
         },
+        **({"userIdentity": identity} if identity is not None else {}),
     }
-    return DynamoRecord.of(str(number), Epoch(arrived), event)
+    return dynamo_record(wire)
 
 
 class Plain:

@@ -24,6 +24,7 @@ STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"
 TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000"
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 SHARD = ShardId("shardId-000000000000")
+IDENTITY = {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}
 
 KINESIS_EVENT = (
     '{"Records":[{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"device-7","sequenceNumber":'
@@ -64,7 +65,7 @@ def test_a_kinesis_event_is_aws_own_bytes() -> None:
 
 
 def test_a_dynamodb_event_keeps_the_record_and_adds_the_stream() -> None:
-    event = json.loads(build([DynamoEncoder(source_arn=TABLE).encode(dynamo(7))]))
+    event = json.loads(build([DynamoEncoder(source_arn=TABLE, region="eu-west-1").encode(dynamo(7))]))
     (record,) = event["Records"]
     assert list(record) == [
         "eventID",
@@ -79,19 +80,15 @@ def test_a_dynamodb_event_keeps_the_record_and_adds_the_stream() -> None:
 
 
 def test_a_dynamodb_timestamp_is_written_as_a_double() -> None:
-    encoded = DynamoEncoder(source_arn=TABLE).encode(dynamo(7, arrived=1767225600.0))
+    encoded = DynamoEncoder(source_arn=TABLE, region="eu-west-1").encode(dynamo(7, arrived=1767225600.0))
     assert b'"ApproximateCreationDateTime":1767225600.0,' in encoded
 
 
 def test_a_ttl_removal_carries_its_identity_last() -> None:
-    plain = dynamo(7)
-    identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-    removal = DynamoRecord.of(
-        plain.sequence_number, plain.arrived, plain.event() | {"userIdentity": identity}
-    )
-    record = json.loads(DynamoEncoder(source_arn=TABLE).encode(removal))
+    encoder = DynamoEncoder(source_arn=TABLE, region="eu-west-1")
+    record = json.loads(encoder.encode(dynamo(7, identity=IDENTITY)))
     assert list(record)[-2:] == ["eventSourceARN", "userIdentity"]
-    assert record["userIdentity"] == identity
+    assert record["userIdentity"] == {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 
 
 def test_a_standard_queue_event_is_aws_own_bytes() -> None:
@@ -174,21 +171,14 @@ def test_a_kinesis_event_is_measured_and_read_as_it_is_written(records: list[Kin
 
 @given(st.lists(st.tuples(st.text(st.characters()), st.booleans()), max_size=5))
 def test_a_dynamodb_event_is_measured_and_read_as_it_is_written(drawn: list[tuple[str, bool]]) -> None:
-    encoder = DynamoEncoder(source_arn=TABLE)
-    records = [_removal(text) if removal else _with_image(text) for text, removal in drawn]
+    encoder = DynamoEncoder(source_arn=TABLE, region="eu-west-1")
+    records = [_drawn(text, removal=removal) for text, removal in drawn]
     _agrees(RecordsEvent(encoder, records, sum(encoder.sizes(records))))
 
 
-def _removal(text: str) -> DynamoRecord:
-    plain = _with_image(text)
-    identity = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-    return DynamoRecord.of(plain.sequence_number, plain.arrived, plain.event() | {"userIdentity": identity})
-
-
-def _with_image(text: str) -> DynamoRecord:
-    plain = dynamo(7)
-    change = plain.event()["dynamodb"] | {"NewImage": {"pk": {"S": text}, "userIdentity": {"N": "1e300"}}}
-    return DynamoRecord.of(plain.sequence_number, plain.arrived, plain.event() | {"dynamodb": change})
+def _drawn(text: str, *, removal: bool) -> DynamoRecord:
+    image = {"pk": {"S": text}, "userIdentity": {"N": "1e300"}}
+    return dynamo(7, image=image, identity=IDENTITY if removal else None)
 
 
 def test_a_function_may_change_what_it_gets() -> None:

@@ -1,13 +1,15 @@
 """One shard's records are delivered in order per lane, settled once, and remembered across a restart."""
 
+import sys
 from collections.abc import Sequence
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, Epoch, Monotonic, Position, Record
+from poller.records import SHARD_END, Checkpoint, DynamoRecord, Epoch, Monotonic, Position, Record
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
 from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, ShardFlow
 from poller.rules.lanes import lane_of
@@ -307,3 +309,23 @@ def _one_step(
         settled += [int(each.record.sequence_number) for each in advance.entries]
         flow.resolve(advance.entries)
     flow.replace(lane, left)
+
+
+@pytest.mark.parametrize(("lanes", "kept"), [(1, True), (2, False)])
+def test_records_that_may_wait_long_in_a_blocked_lane_do_not_keep_the_answer_that_they_came_with(
+    lanes: int, kept: bool
+) -> None:
+    answer = bytes(
+        bytearray(
+            b'[{"eventID":"1","eventName":"INSERT","dynamodb":{"ApproximateCreationDateTime":1767225600,'
+            b'"SequenceNumber":"7","Keys":{"pk":{"S":"a"}},"NewImage":{"pk":{"S":"a"}},"SizeBytes":9}}]'
+        )
+    )
+    alone = sys.getrefcount(answer)
+    flow = _flow(lanes=lanes)
+    _accept(flow, msgspec.json.decode(answer, type=list[DynamoRecord]))
+    assert (sys.getrefcount(answer) > alone) is kept
+    work = [work for lane in flow.lanes if (work := _begin(flow, lane)) is not None]
+    (record,) = [entry.record for each in work for entry in each.parts[0].entries]
+    assert isinstance(record, DynamoRecord)
+    assert bytes(record.change.new_image) == b'{"pk":{"S":"a"}}'

@@ -9,7 +9,6 @@ from poller.errors import CursorExpired, PositionTrimmed, ResourceMissing, Servi
 from poller.plan import SourceKind
 from poller.records import (
     Cursor,
-    DynamoRecord,
     Epoch,
     KinesisRecord,
     Page,
@@ -19,6 +18,7 @@ from poller.records import (
     Shard,
     ShardId,
 )
+from tests.records import dynamo_record
 from tests.simulation.contents import Content
 
 HASH_KEYS = 1 << 16
@@ -284,5 +284,5 @@ def _held_dynamo(key: str, sequence: int, *, arrived: Epoch, content: Content) -
             "StreamViewType": "NEW_AND_OLD_IMAGES",
         },
     }
-    record = DynamoRecord.of(str(sequence), arrived, event)
+    record = dynamo_record(event)
     return Held(sequence, key, arrived, content, record)

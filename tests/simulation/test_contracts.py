@@ -13,7 +13,16 @@ import pytest
 from adapters.stores.memory import MemoryStore
 from poller.errors import CursorExpired, PortError
 from poller.plan import MappingPlan, SourceKind
-from poller.records import DynamoRecord, KinesisRecord, MappingId, Position, QueueFacts, Record, ShardId
+from poller.records import (
+    DynamoRecord,
+    KinesisRecord,
+    MappingId,
+    Position,
+    QueueFacts,
+    Record,
+    ShardId,
+    json_value,
+)
 from tests.contracts import queue_source, stream_source
 from tests.contracts.queue_source import QueueScenario
 from tests.contracts.store import SCENARIOS, FullStore, Opening, Scenario
@@ -80,7 +89,7 @@ class FakeStreamWorld:
         if isinstance(record, KinesisRecord):
             return base64.b64decode(record.data).decode()
         assert isinstance(record, DynamoRecord)
-        body: str = record.event()["dynamodb"]["NewImage"]["body"]["S"]
+        body: str = json_value(record.change.new_image)["body"]["S"]
         return body
 
     async def later(self) -> None:
