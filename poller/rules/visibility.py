@@ -17,6 +17,8 @@ TRUSTED_S_MIN = 3
 """Below this visibility timeout a receive call takes too large a part of it to count from the moment it was sent."""
 WINDOW_MARGIN_S = 30
 """What AWS adds when it extends for a batching window (spec 7.2)."""
+IDLE_RENEWALS_MAX = 1_000
+"""Planned extensions that may be kept for messages that are gone, beside as many as there are messages."""
 RENEWAL_S_MIN = 1.0
 """An extension that failed is not repeated sooner."""
 
@@ -84,6 +86,8 @@ class Holds:
     _held: dict[str, Held] = field(default_factory=dict)
     _renewals: list[tuple[Monotonic, int, tuple[Held, ...]]] = field(default_factory=list)
     _entries: int = 0
+    _idle: int = 0
+    """Messages that went since the planned extensions were tidied."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -122,7 +126,7 @@ class Holds:
         while self._renewals and self._renewals[0][0] <= now:
             moment, _, members = heapq.heappop(self._renewals)
             for held in members:
-                if held.renew_at == moment and self._held.get(held.message_id) is held:
+                if self._planned(held, moment):
                     held.renew_at = None
                     self._plan(held, now, by_seconds)
         return [Extend(tuple(held), seconds) for seconds, held in by_seconds.items()]
@@ -167,7 +171,25 @@ class Holds:
 
     def forget(self, message_id: str) -> None:
         """The message is deleted or left to its visibility timeout."""
-        self._held.pop(message_id, None)
+        held = self._held.pop(message_id, None)
+        if held is not None and held.renew_at is not None:
+            self._idle += 1
+            if self._idle > len(self._held) + IDLE_RENEWALS_MAX:
+                self._tidy()
+
+    def _tidy(self) -> None:
+        """Drops planned extensions of messages that we have no more; they would stay until their moment, which may be hours away."""
+        kept = [
+            (moment, number, left)
+            for moment, number, members in self._renewals
+            if (left := tuple(each for each in members if self._planned(each, moment)))
+        ]
+        heapq.heapify(kept)
+        self._renewals = kept
+        self._idle = 0
+
+    def _planned(self, held: Held, moment: Monotonic) -> bool:
+        return held.renew_at == moment and self._held.get(held.message_id) is held
 
     def _taken(self, message: Message, now: Monotonic) -> Held:
         terms = self.terms

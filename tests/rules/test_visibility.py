@@ -1,5 +1,6 @@
 """Received messages stay ours until their deadline, and no longer."""
 
+import tracemalloc
 from dataclasses import dataclass
 
 import pytest
@@ -201,3 +202,22 @@ def test_holds_of_the_same_moment_are_extended_together() -> None:
     extensions = holds.due(at(20.0))
     assert names(extensions) == [(["a", "b", "c"], 30)]
     assert all(isinstance(held, Held) for held in extensions[0].held)
+
+
+def test_messages_that_are_gone_take_no_memory_until_their_extension_would_have_been_due() -> None:
+    holds = Holds(terms(visibility_s=43_200, extend=True))
+    kept = [message(f"kept-{number}") for number in range(10)]
+    holds.admit(kept, now=at(0))
+    tracemalloc.start()
+    try:
+        for turn in range(5_000):
+            some = [message(f"{turn}-{number}", received=turn / 100) for number in range(10)]
+            holds.admit(some, now=at(turn / 100))
+            for each in some:
+                holds.forget(each.message_id)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 2_000_000, "50,000 messages would take 20 MB"
+    (extension,) = holds.due(at(43_200 * 2 / 3))
+    assert [each.message_id for each in extension.held] == [each.message_id for each in kept]
