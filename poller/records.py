@@ -248,7 +248,7 @@ def json_value(text: bytes | msgspec.Raw) -> Any:
 type Record = KinesisRecord | DynamoRecord
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One received SQS message; `message_attributes` and `attributes` are in the form that functions see (spec 1.3).
 
     `received` is when the receive call was sent, so that `received` + visibility timeout is never too late.

@@ -141,7 +141,7 @@ class SqsQueue:
         self._url: str | None = None
         self._asking = asyncio.Lock()
         self._unanswered: list[_Attempt] = []
-        self._attempts, self._count = uuid.uuid4(), itertools.count()
+        self._attempts, self._count = str(uuid.uuid4()), itertools.count()
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
         """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20, whole seconds) for the first."""
@@ -173,11 +173,16 @@ class SqsQueue:
 
     def _attempt(self, messages_max: int) -> _Attempt:
         now = self._clock.monotonic()
+        if not self._unanswered:
+            return _Attempt(self._new_attempt(), messages_max, now)
         recent = [one for one in self._unanswered if now - one.sent < ATTEMPT_S_MAX]
         repeated = next((one for one in recent if one.messages_max == messages_max), None)
         self._unanswered = [one for one in recent if one is not repeated]
         # A repeated receive keeps the time of the first: SQS may count the visibility timeout from there.
-        return repeated or _Attempt(f"{self._attempts}-{next(self._count)}", messages_max, now)
+        return repeated or _Attempt(self._new_attempt(), messages_max, now)
+
+    def _new_attempt(self) -> str:
+        return f"{self._attempts}-{next(self._count)}"
 
     async def _receive(self, parameters: Mapping[str, Any], sent: Monotonic) -> list[Message]:
         body = await self._asked("sqs ReceiveMessage", self._receives, parameters)

@@ -330,6 +330,8 @@ class MessageEncoder:
         self._region = region
         self._windowed = windowed
         self._order = _FIFO_ATTRIBUTES if source_arn.endswith(".fifo") else _STANDARD_ATTRIBUTES
+        self._ordered: set[tuple[str, ...]] = set()
+        """Names that came in their order already, as nearly always; subsets of the order, so there are few."""
 
     def view(self, message: Message) -> JsonObject:
         """The record as functions and filters see it."""
@@ -354,7 +356,13 @@ class MessageEncoder:
 
     def _attributes(self, message: Message) -> dict[str, str]:
         attributes = message.attributes
-        return {name: attributes[name] for name in self._order if name in attributes}
+        names = tuple(attributes)
+        if names in self._ordered:
+            return attributes.copy()
+        shown = {name: attributes[name] for name in self._order if name in attributes}
+        if tuple(shown) == names:
+            self._ordered.add(names)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

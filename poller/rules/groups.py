@@ -143,7 +143,8 @@ def with_followers(groups: Sequence[str | None], failed: Collection[int]) -> fro
 
 
 def _of(line: deque[Ticket], owner: int) -> Ticket:
-    return next(ticket for ticket in line if ticket.owner == owner)
+    first = line[0]
+    return first if first.owner == owner else next(ticket for ticket in line if ticket.owner == owner)
 
 
 def _from(line: deque[Ticket], first: Ticket) -> list[Ticket]:

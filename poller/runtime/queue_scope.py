@@ -119,8 +119,8 @@ class QueueScope:
         """These messages are deleted (`done`) or will come again. `owner` None: they never had a place."""
         for message in messages:
             self.holds.forget(message.message_id)
-            if owner is not None and message.group is not None:
-                self.groups.settle(owner, message.group, started=started, done=done)
+            if owner is not None and (group := message.group) is not None:
+                self.groups.settle(owner, group, started=started, done=done)
         if self._watched:
             self._watched = False
             moved, self._moved = self._moved, asyncio.Event()

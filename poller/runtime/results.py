@@ -10,6 +10,9 @@ PORTS = frozenset({"source", "discovery", "invoker"})
 """Ports whose trouble keeps records from the function; trouble of the store or a destination is told elsewhere."""
 
 
+_NOTED = frozenset({InvocationFinished, PortFailed, Polled})
+
+
 @dataclass(slots=True)
 class _Result:
     function: str = NOTHING_YET
@@ -25,6 +28,11 @@ class Results:
 
     def on(self, event: Event) -> None:
         """Takes one event; returns at once."""
+        if type(event) in _NOTED:
+            self._note(event)
+        self._observer.on(event)
+
+    def _note(self, event: Event) -> None:
         match event:
             case InvocationFinished():
                 found = self._result(event.mapping)
@@ -34,7 +42,6 @@ class Results:
             case Polled():
                 if (known := self._results.get(event.mapping)) is not None:
                     known.trouble = ""
-        self._observer.on(event)
 
     def of(self, mapping: MappingId) -> str:
         """The result of a stream mapping as AWS words it."""
