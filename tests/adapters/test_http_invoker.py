@@ -1,6 +1,7 @@
 """The http invoker: the table of answers, what is sent, and every way in which a connection fails."""
 
 import asyncio
+import gzip
 import json
 import socket
 import ssl
@@ -269,6 +270,19 @@ def test_an_endless_answer_is_cut_off_at_the_limit() -> None:
                 await writer.drain()
             except ConnectionError:
                 return
+
+    outcome = talked(talk, answer_bytes_max=1_000_000)
+    assert isinstance(outcome, FunctionError)
+    assert outcome.error_type == "Function.ResponseSizeTooLarge"
+
+
+def test_an_answer_counts_as_long_as_it_is_unpacked() -> None:
+    packed = gzip.compress(b"x" * 2_000_000)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(packed) + packed)
+        await reader.read()
 
     outcome = talked(talk, answer_bytes_max=1_000_000)
     assert isinstance(outcome, FunctionError)
