@@ -16,6 +16,7 @@ KEPT_SEEDS: dict[int, str] = {
     14: "a window's state grew too large in the first half of a batch, and the second half was called with it",
     19: "as 14, with what a partial report left of the batch",
     107: "as 14, in a batch that failed and was cut in two later",
+    2531: "the queue gave a message to a second worker too, and the check blamed the first for not having deleted it",
     604: "groups beside each other took more of a maximum than their worker's part",
 }
 """Seeds of scenarios with their variations to what was wrong."""

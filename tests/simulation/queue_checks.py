@@ -25,6 +25,8 @@ class Handed:
     """What had gone wrong before the worker asked for it, which may keep it from extending and deleting."""
     invoked: bool = False
     excused: bool = False
+    overtaken: bool = False
+    """Whether the queue gave it to another worker too."""
     done_at: float | None = None
     """When the worker that has it knew that the function had done it."""
 
@@ -67,6 +69,8 @@ class QueueChecks:
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
+                # Who had it first cannot delete it any more: the queue takes the newest receipt alone.
+                before.overtaken = before.overtaken or before.worker != worker
                 continue
             mine = before if before is not None and before.worker == worker else None
             if mine is not None and mine.troubles == troubles:
@@ -157,7 +161,7 @@ class QueueChecks:
 
     def _not_kept(self, message_id: str, before: Handed, now: float) -> None:
         """What is done is deleted soon, so that it does not come again."""
-        if not self.plan.queue.extend_visibility or before.done_at is None:
+        if not self.plan.queue.extend_visibility or before.done_at is None or before.overtaken:
             return
         late_s = now - before.done_at
         if late_s > DELETE_S_MAX:
