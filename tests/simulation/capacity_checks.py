@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.plan import MappingPlan
+from poller.records import Message
 from tests.simulation.faults import Marks
 from tests.simulation.ledger import Flight, Violation
 
@@ -21,12 +22,16 @@ class CapacityChecks:
     marks: Marks
     _since: dict[str, float] = field(default_factory=dict)
     """When each worker first received."""
+    _taken: dict[str, float] = field(default_factory=dict)
+    """When each message was received last."""
     _ill: set[str] = field(default_factory=set)
     """Workers that something happened to: the others may have taken their part over while their calls still ran."""
 
-    def receives(self, worker: str, now: float) -> None:
-        """A worker has begun to work."""
+    def receives(self, worker: str, messages: Sequence[Message], now: float) -> None:
+        """A worker works, and got these messages."""
         self._since.setdefault(worker, now)
+        for each in messages:
+            self._taken[each.message_id] = now
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, healthy: bool) -> None:
         """A batch is handed to the function while `others` run."""
@@ -58,11 +63,20 @@ class CapacityChecks:
         busy: Collection[str] = {flight.worker, *(each.worker for each in others)}
         if len(busy) == 1 or not self._ill.isdisjoint(busy):
             return
-        # Parts change when a worker comes; a batch that another began before that runs to its end all the same.
+        # Parts change when a worker comes; what another received before that it runs all the same.
         newest = max(self._since.get(worker, flight.began) for worker in busy)
-        counted = sum(1 for each in others if each.began >= newest)
+        if self._received(flight) < newest:
+            return
+        counted = sum(1 for each in others if self._received(each) >= newest)
         self.marks.saw("workers share a maximum")
         self._within(cap, 1 + counted, "of all workers")
+
+    def _received(self, flight: Flight) -> float:
+        """When the last message of a batch was received."""
+        return max(
+            (self._taken.get(each.identifier, flight.began) for each in flight.delivery.records),
+            default=flight.began,
+        )
 
     def _grown_slowly(self, flight: Flight, here: int) -> None:
         """Five at first, then so many more a minute. A poller runs several groups at once where they go apart."""

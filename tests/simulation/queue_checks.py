@@ -65,7 +65,7 @@ class QueueChecks:
 
         So much had gone wrong between worker and queue when it `asked` for messages, and by now (`troubles`).
         """
-        self.capacity.receives(worker, now)
+        self.capacity.receives(worker, messages, now)
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
@@ -186,10 +186,13 @@ class QueueChecks:
                 raise Violation("one per group", f"{names(sorted(shared))} in flight twice")
 
     def _overtaken(self, flight: Flight) -> bool:
-        """Whether the queue has handed a message of this flight out again: its visibility ran out."""
+        """Whether the queue has handed a message of this flight out again, or to the dead-letter queue: its visibility ran out."""
         letters = self.located(flight.delivery)
         handed = [each["receiptHandle"] for each in flight.delivery.event["Records"]]
-        return any(letter.receipt != receipt for letter, receipt in zip(letters, handed, strict=True))
+        return any(
+            letter.redriven or letter.receipt != receipt
+            for letter, receipt in zip(letters, handed, strict=True)
+        )
 
     def _in_group_order(self, letters: Sequence[Letter]) -> None:
         inside: dict[str, list[Letter]] = {}
