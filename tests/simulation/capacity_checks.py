@@ -24,6 +24,8 @@ class CapacityChecks:
     """When each worker first received."""
     _taken: dict[str, float] = field(default_factory=dict)
     """When each message was received last."""
+    _received: dict[int, float] = field(default_factory=dict)
+    """When the last message of each batch had been received, by the batch's number."""
     _ill: set[str] = field(default_factory=set)
     """Workers that something happened to: the others may have taken their part over while their calls still ran."""
 
@@ -35,6 +37,7 @@ class CapacityChecks:
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, healthy: bool) -> None:
         """A batch is handed to the function while `others` run."""
+        self._received[flight.number] = self._newest(flight)
         if not healthy:
             self._ill.add(flight.worker)
         here = 1 + sum(1 for each in others if each.worker == flight.worker)
@@ -65,13 +68,13 @@ class CapacityChecks:
             return
         # Parts change when a worker comes; what another received before that it runs all the same.
         newest = max(self._since.get(worker, flight.began) for worker in busy)
-        if self._received(flight) < newest:
+        if self._received[flight.number] < newest:
             return
-        counted = sum(1 for each in others if self._received(each) >= newest)
+        counted = sum(1 for each in others if self._received[each.number] >= newest)
         self.marks.saw("workers share a maximum")
         self._within(cap, 1 + counted, "of all workers")
 
-    def _received(self, flight: Flight) -> float:
+    def _newest(self, flight: Flight) -> float:
         """When the last message of a batch was received."""
         return max(
             (self._taken.get(each.identifier, flight.began) for each in flight.delivery.records),

@@ -18,7 +18,7 @@ KEPT_SEEDS: dict[int, str] = {
     107: "as 14, in a batch that failed and was cut in two later",
     6313: "messages went to the dead-letter queue while they ran, and the check took those behind them for a second batch of the group",
     6970: "a worker ran what it had received before another one came, and the check held it to its later part of a maximum",
-    2531: "the queue gave a message to a second worker too, and the check blamed the first for not having deleted it",
+    2531: "the queue gave a message out twice, and the check blamed who had it first for not having deleted it",
     604: "groups beside each other took more of a maximum than their worker's part",
 }
 """Seeds of scenarios with their variations to what was wrong."""

@@ -26,7 +26,7 @@ class Handed:
     invoked: bool = False
     excused: bool = False
     overtaken: bool = False
-    """Whether the queue gave it to another worker too."""
+    """Whether the queue ever gave it out while it was hidden, as standard queues do: then nobody knows who has it when."""
     done_at: float | None = None
     """When the worker that has it knew that the function had done it."""
 
@@ -69,17 +69,18 @@ class QueueChecks:
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
-                # Who had it first cannot delete it any more: the queue takes the newest receipt alone.
-                before.overtaken = before.overtaken or before.worker != worker
+                # The first receipt can neither extend nor delete it any more, whoever has the newest one.
+                before.overtaken = True
                 continue
             mine = before if before is not None and before.worker == worker else None
-            if mine is not None and mine.troubles == troubles:
+            if mine is not None and mine.troubles == troubles and not mine.overtaken:
                 self._not_kept(message.message_id, mine, now)
                 self.visibility.came_while_it_ran(message.message_id, self._running(worker))
                 self._not_wasted(message, mine)
             # After trouble the worker may have it still, and what becomes of that settles this time too.
             unsure = mine is not None and mine.troubles != troubles
-            self._handed[message.message_id] = Handed(worker, asked, excused=unsure)
+            doubled = before is not None and before.overtaken
+            self._handed[message.message_id] = Handed(worker, asked, excused=unsure, overtaken=doubled)
 
     def excuse(self, messages: Sequence[Message]) -> None:
         """These were handed out, but the worker never got them."""
@@ -161,7 +162,7 @@ class QueueChecks:
 
     def _not_kept(self, message_id: str, before: Handed, now: float) -> None:
         """What is done is deleted soon, so that it does not come again."""
-        if not self.plan.queue.extend_visibility or before.done_at is None or before.overtaken:
+        if not self.plan.queue.extend_visibility or before.done_at is None:
             return
         late_s = now - before.done_at
         if late_s > DELETE_S_MAX:
