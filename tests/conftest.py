@@ -5,11 +5,15 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import emulators
 from tests.emulators import Emulator
 
 REGION = "eu-west-1"
+# How fast a machine is says nothing about what is tested.
+settings.register_profile("poller", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("poller")
 
 
 @pytest.fixture(scope="session")

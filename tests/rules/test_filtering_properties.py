@@ -14,9 +14,11 @@ NUMBERS = st.sampled_from([0, 1, -1, 5, 5.0, 0.1, 1e300, 10**30])
 TEXTS = st.sampled_from(["", "a", "A", "ab", "é", "É", "x*y", "10.0.0.5", "::1", "1", "null", "\ud800"])
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 JSON = st.recursive(
-    SCALARS | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(), inner, max_size=4),
-    max_leaves=12,
+    SCALARS | st.text(max_size=30) | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
 )
 EVENTS = st.dictionaries(KEYS, JSON, max_size=4)
 
