@@ -219,6 +219,7 @@ def again(
 @contextmanager
 def _signals(on_signal: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     for each in SIGNALS:
         loop.add_signal_handler(each, on_signal)
     try:
@@ -226,6 +227,8 @@ def _signals(on_signal: Callable[[], None]) -> Iterator[None]:
     finally:
         for each in SIGNALS:
             loop.remove_signal_handler(each)
+            # The loop leaves Python's own handler behind, also where the signal was ignored.
+            signal.signal(each, before[each])
 
 
 def _leaves[E: BaseException](group: BaseExceptionGroup[E]) -> Iterator[E]:

@@ -251,11 +251,17 @@ def test_a_second_signal_cancels_and_ends_with_one() -> None:
     assert diary.lines[-1] == "served"
 
 
-def test_run_restores_the_signal_handlers() -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    diary = Diary()
-    run_daemon(simple(), plug_ins(diary), FakeEngine(diary, signals=1).make, place="f")
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["python", "ignored"])
+def test_run_restores_the_signal_handlers(handler: signal.Handlers) -> None:
+    """An ignored SIGINT is what a shell gives to jobs in the background."""
+    found = signal.signal(signal.SIGINT, handler)
+    try:
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        diary = Diary()
+        run_daemon(simple(), plug_ins(diary), FakeEngine(diary, signals=1).make, place="f")
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    finally:
+        signal.signal(signal.SIGINT, found)
 
 
 def test_a_port_that_is_taken_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
