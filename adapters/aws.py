@@ -4,6 +4,7 @@ Credentials come by AWS's ordinary chain (variables, profile, web identity, cont
 retries, so the clients do not.
 """
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -136,10 +137,24 @@ def _refuse_broken(operation_model: Any, response_dict: dict[str, Any], **_: obj
         return
     if operation_model.output_shape is None or response_dict["status_code"] >= 300:
         return
+    if not _is_object(response_dict["body"]):
+        raise BrokenAnswer(operation_model.name)
+
+
+def _is_object(body: bytes) -> bool:
     try:
-        msgspec.json.decode(response_dict["body"], type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError as error:
-        raise BrokenAnswer(operation_model.name) from error
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        return _is_odd_object(body)
+    return True
+
+
+def _is_odd_object(body: bytes) -> bool:
+    """Whether the standard library reads an object where msgspec does not: one with lone surrogates."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
 
 
 THROTTLED = (

@@ -1,12 +1,5 @@
 """Owns records built from the form that services send them in."""
 
-import json
+from adapters.sources.dynamodb_streams import read_by_hand as dynamo_record
 
-import msgspec
-
-from poller.records import DynamoRecord, JsonObject
-
-
-def dynamo_record(wire: JsonObject) -> DynamoRecord:
-    """A DynamoDB record as GetRecords sends it."""
-    return msgspec.json.decode(json.dumps(wire, separators=(",", ":")).encode(), type=DynamoRecord)
+__all__ = ["dynamo_record"]

@@ -1,5 +1,6 @@
 """Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -9,7 +10,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws import Arn, checked_arn, client
-from adapters.hot import Hot, decoded
+from adapters.hot import Hot
 from adapters.pacing import shared_pacer
 from adapters.sources.probing import probe_stream
 from adapters.sources.wire import TURN_BYTES, begun, calling, from_cursor, to_cursor, understood
@@ -19,7 +20,10 @@ from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 from poller.records import (
     Cursor,
+    DynamoChange,
+    DynamoIdentity,
     DynamoRecord,
+    Epoch,
     JsonObject,
     Page,
     Position,
@@ -35,6 +39,10 @@ READ_RECORDS_MAX = 1_000
 SKIPS_MAX = 20
 """Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
 _SECOND_MS = 1_000
+_RAW = MappingProxyType(
+    {"Keys": "keys", "NewImage": "new_image", "OldImage": "old_image", "SizeBytes": "size_bytes"}
+)
+"""Members that stay JSON."""
 
 
 def _stream_arn(text: str) -> str:
@@ -154,11 +162,45 @@ class DynamoStream:
         if len(body) > TURN_BYTES:
             await self._turns.turn()
         with understood("dynamodbstreams GetRecords"):
-            answer = decoded(_ANSWER, body)
+            answer = _answer(body)
         records = begun(answer.records, since_ms) if since_ms else answer.records
         following = answer.next_shard_iterator
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
         return Page(records, after), bool(answer.records) and not records
+
+
+def _answer(body: bytes) -> _Answer:
+    """The answer; raises ValueError or KeyError when it is none. msgspec refuses lone surrogates, which JSON may have."""
+    try:
+        return _ANSWER.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        found = json.loads(body)
+        return _Answer([read_by_hand(each) for each in found["Records"]], found.get("NextShardIterator"))
+
+
+def read_by_hand(wire: JsonObject) -> DynamoRecord:
+    """A record from an object of the form that GetRecords sends."""
+    change = wire["dynamodb"]
+    raw = {field: msgspec.Raw(_compact(change[name])) for name, field in _RAW.items() if name in change}
+    identity = wire.get("userIdentity")
+    return DynamoRecord(
+        event_id=wire["eventID"],
+        event_name=wire["eventName"],
+        change=DynamoChange(
+            arrived=Epoch(float(change["ApproximateCreationDateTime"])),
+            sequence_number=change["SequenceNumber"],
+            view_type=change.get("StreamViewType"),
+            **raw,
+        ),
+        event_version=wire.get("eventVersion", "1.1"),
+        identity=None if identity is None else DynamoIdentity(identity["Type"], identity["PrincipalId"]),
+    )
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _special(position: Position) -> Mapping[str, type[PositionTrimmed]]:

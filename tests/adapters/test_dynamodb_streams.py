@@ -133,6 +133,26 @@ async def test_values_of_every_type_pass_through_with_binary_as_base64() -> None
 
 
 @on_a_loop
+async def test_a_record_with_a_lone_surrogate_is_read_as_any_other() -> None:
+    odd = wire()
+    odd["dynamodb"]["NewImage"] = {"pk": {"S": "half \ud800"}}
+    plain = wire(userIdentity={"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"})
+    async with scripted(GetRecords=[ok(Records=[wire(), odd, plain], NextShardIterator="next")] * 2) as (
+        source,
+        _,
+        _,
+    ):
+        for _ in range(2):
+            page = await source.read(SHARD, Cursor("0;here"), records_max=10)
+            views = [ENCODER.view(each) for each in page.records if isinstance(each, DynamoRecord)]
+            assert [each["dynamodb"]["NewImage"] for each in views] == [
+                each["dynamodb"]["NewImage"] for each in (wire(), odd, plain)
+            ]
+            assert views[2]["userIdentity"] == {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+            assert [json.loads(each) for each in ENCODER.encode_all(page.records)] == views
+
+
+@on_a_loop
 async def test_images_that_the_view_leaves_out_stay_out() -> None:
     answer = wire()
     del answer["dynamodb"]["NewImage"], answer["dynamodb"]["OldImage"]
