@@ -27,7 +27,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `on` are the mappings it runs, `unable` those of them whose source it cannot list; `wishes` are shards it would like to
     have, `rates` records a second of its busiest shards, `news` a number that changes when there is something to look at in
-    the mapping's leases. `process` tells neighbours on the same machine whether the process is still there.
+    the mapping's leases. `claims` is how much of a mapping's maximum over all workers this one may have in use (`sharing`).
+    `process` tells neighbours on the same machine whether the process is still there.
     """
 
     on: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     wishes: dict[str, tuple[str, ...]] = {}
     rates: dict[str, dict[str, float]] = {}
     news: dict[str, int] = {}
+    claims: dict[str, int] = {}
     process: dict[str, Any] = {}
 
 

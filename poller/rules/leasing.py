@@ -101,10 +101,10 @@ class _Hands:
         self.shards[move.target].add(move.shard)
 
     def fewest(self, among: Iterable[WorkerId]) -> WorkerId:
-        return min(among, key=lambda each: (self.count(each), self.held[each], _lot(self.salt, each)))
+        return min(among, key=lambda each: (self.count(each), self.held[each], lot(self.salt, each)))
 
     def most(self, among: Iterable[WorkerId]) -> WorkerId:
-        return max(among, key=lambda each: (self.count(each), self.held[each], _lot(self.salt, each)))
+        return max(among, key=lambda each: (self.count(each), self.held[each], lot(self.salt, each)))
 
 
 def decide(
@@ -145,14 +145,9 @@ def stolen(leases: Iterable[Lease], held: Iterable[Lease]) -> frozenset[ShardId]
     return frozenset(lease.shard for lease in held if epochs.get(lease.shard, lease.epoch) != lease.epoch)
 
 
-def share(maximum: int, *, rank: int, workers: int) -> int:
-    """The part of a mapping-wide maximum for the worker with this rank (from 0); all parts add up to the maximum."""
-    return maximum // workers + (rank < maximum % workers)
-
-
-def ranked(workers: Iterable[WorkerId], salt: str) -> tuple[WorkerId, ...]:
-    """Workers in the order in which one mapping favours them; every worker computes the same."""
-    return tuple(sorted(workers, key=lambda each: _lot(salt, each)))
+def lot(salt: str, name: str) -> bytes:
+    """What looks drawn, and is the same on every machine."""
+    return blake2b(f"{salt}/{name}".encode(), digest_size=16).digest()
 
 
 def unknown(leases: Iterable[Lease], team: Team) -> bool:
@@ -243,8 +238,8 @@ def _by_total(hands: _Hands) -> Move | None:
     poor = [each for each in hands.shards if hands.count(each) == least and hands.held[each] < ceiling]
     if not rich or not poor:
         return None
-    source = max(rich, key=lambda each: (hands.held[each], _lot(hands.salt, each)))
-    target = min(poor, key=lambda each: (hands.held[each], _lot(hands.salt, each)))
+    source = max(rich, key=lambda each: (hands.held[each], lot(hands.salt, each)))
+    target = min(poor, key=lambda each: (hands.held[each], lot(hands.salt, each)))
     if hands.held[source] - hands.held[target] < 2:
         return None
     return _evening(hands, source, target)
@@ -273,8 +268,3 @@ def _evening(hands: _Hands, source: WorkerId, target: WorkerId) -> Move:
         key=lambda each: (abs(hands.rates.get(each, 0.0) - wanted), crc32(f"{each}/{target}".encode()), each),
     )
     return Move(shard, source, target)
-
-
-def _lot(salt: str, name: str) -> bytes:
-    """What looks drawn, and is the same on every machine."""
-    return blake2b(f"{salt}/{name}".encode(), digest_size=16).digest()

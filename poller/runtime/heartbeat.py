@@ -16,11 +16,11 @@ from poller.ports import Clock, WorkerStore
 from poller.processes import Anonymous, Process
 from poller.records import MappingId, Monotonic, WorkerId, WorkerRow
 from poller.rules import facts as rules
-from poller.rules import leasing, liveness
+from poller.rules import liveness, sharing
 from poller.rules.facts import WISHES_MAX, Facts
 from poller.rules.leasing import Move, Team
 from poller.runtime.stopping import Stop, wait_until
-from poller.runtime.workers import Rates, Seat
+from poller.runtime.workers import Maximum, Rates, Seat
 from poller.telemetry import Observer, StoreFailed
 
 CALLS_PER_LEASE = 3
@@ -92,10 +92,13 @@ class Heartbeat:
             await self._retire()
 
     @contextmanager
-    def seat(self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates) -> Iterator[Seat]:
+    def seat(
+        self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
+    ) -> Iterator[Seat]:
         """The mapping's seat, for as long as it runs here."""
         assert mapping not in self._seats, "a mapping runs once in a daemon"
-        self._seats[mapping] = seat = HeartbeatSeat(self, mapping, wake=wake, rates=rates)
+        seat = HeartbeatSeat(self, mapping, wake=wake, rates=rates, maximum=maximum)
+        self._seats[mapping] = seat
         self._changed.set()
         try:
             yield seat
@@ -105,18 +108,17 @@ class Heartbeat:
             del self._seats[mapping]
             self._changed.set()
 
-    def share(self, mapping: MappingId, maximum: int) -> int:
-        """This worker's part of a mapping-wide maximum.
-
-        Nothing while a worker that has just come waits for the others to see it, and while its heartbeat does not get through.
-        """
-        name = rules.short(mapping)
-        sharing = [worker for worker, facts in self._known().items() if name in facts.on]
-        seat = self._seats.get(mapping)
-        if seat is None or self._worker not in sharing or not self.fresh() or not self._seen(seat):
+    def allowed(self, seat: "HeartbeatSeat") -> int:
+        """How much of the seat's maximum may be in use here: nothing while this worker's heartbeat does not get through."""
+        assert seat.maximum is not None, "only a seat with a maximum is asked"
+        if not self.fresh():
             return 0
-        rank = leasing.ranked(sharing, mapping).index(self._worker)
-        return leasing.share(maximum, rank=rank, workers=len(sharing))
+        return sharing.allowed(
+            seat.maximum.value,
+            part=self._part(seat, seat.maximum),
+            mine=seat.claimed,
+            others=sharing.claimed(seat.mapping, seat.maximum.value, self._alive),
+        )
 
     def fresh(self) -> bool:
         """Whether the others must take this worker for alive: its heartbeat is younger than the lease time."""
@@ -164,13 +166,6 @@ class Heartbeat:
     def _calm(self) -> bool:
         quiet_s = CALM_BEATS * self._tuning.heartbeat_s
         return self._moved is None or self._clock.monotonic() - self._moved >= quiet_s
-
-    def _seen(self, seat: "HeartbeatSeat") -> bool:
-        """Whether all others had the time to see the seat, and it them."""
-        if self._listed is None or seat.announced is None:
-            return False
-        seen_s = (CALM_BEATS + 1) * self._tuning.heartbeat_s
-        return not self._alive or self._clock.monotonic() - seat.announced >= seen_s
 
     def _leave(self) -> None:
         self._leaving = True
@@ -229,17 +224,21 @@ class Heartbeat:
             self._wake_all()
 
     async def _look(self) -> None:
-        asked = self._clock.monotonic()
+        asked, told = self._clock.monotonic(), self._told
         async with asyncio.timeout(self._tuning.lease_s / CALLS_PER_LEASE):
             listed = await self._store.workers()
         answered = self._clock.monotonic()
         rows = [row for row in listed if row.worker != self._worker]
         self._sightings = liveness.observed(self._sightings, rows, asked=asked, answered=answered)
         dead = liveness.dead(self._sightings, lease_s=self._tuning.lease_s)
-        told = {row.worker: rules.read(row.facts) for row in rows}
-        ended = {worker for worker, facts in told.items() if self._process.gone(facts.process)}
-        alive = {worker: facts for worker, facts in told.items() if worker not in dead | ended}
+        heard = {row.worker: rules.read(row.facts) for row in rows}
+        ended = {worker for worker, facts in heard.items() if self._process.gone(facts.process)}
+        alive = {worker: facts for worker, facts in heard.items() if worker not in dead | ended}
         self._learn(alive, asked)
+        for seat in self._seats.values():
+            seat.claimed = told.claims.get(seat.name, 0)
+        if any(told.claims.get(name) != claim for name, claim in self._claims().items()):
+            self._changed.set()
         await self._remove_rows(rows, ended)
 
     async def _check_name(self) -> None:
@@ -299,6 +298,20 @@ class Heartbeat:
         for seat in tuple(self._seats.values()):
             seat.wake()
 
+    def _claims(self) -> dict[str, int]:
+        """By the names of the mappings with a maximum."""
+        return {
+            seat.name: sharing.claim(self._part(seat, seat.maximum), seat.maximum.used())
+            for seat in self._seats.values()
+            if seat.maximum is not None
+        }
+
+    def _part(self, seat: "HeartbeatSeat", maximum: Maximum) -> int:
+        """Nothing before the others have been looked at, and for a worker that leaves."""
+        if self._listed is None or self._leaving:
+            return 0
+        return sharing.part(seat.mapping, maximum.value, worker=self._worker, others=self._alive)
+
     def _facts(self) -> Facts:
         rates = {seat: seat.rates() for seat in self._seats.values()}
         return Facts(
@@ -310,6 +323,7 @@ class Heartbeat:
             wishes={rules.short(mapping): _named(moves) for mapping, moves in self.wishing.items()},
             rates={seat.name: named for seat, each in rates.items() if (named := rules.busiest(each))},
             news={seat.name: seat.news for seat in rates if seat.news},
+            claims=self._claims(),
             process=dict(self._process.facts()),
         )
 
@@ -318,13 +332,22 @@ class HeartbeatSeat:
     """One mapping's place beside others."""
 
     def __init__(
-        self, heart: Heartbeat, mapping: MappingId, *, wake: Callable[[], None], rates: Rates
+        self,
+        heart: Heartbeat,
+        mapping: MappingId,
+        *,
+        wake: Callable[[], None],
+        rates: Rates,
+        maximum: Maximum | None,
     ) -> None:
         self.mapping = mapping
         self.name = rules.short(mapping)
         self.wake = wake
         self.rates = rates
+        self.maximum = maximum
         self.news = 0
+        self.claimed = 0
+        """Of the maximum, as it stood in this worker's row when the others were last listed."""
         self.announced: Monotonic | None = None
         self._able = True
         self._held = 0
@@ -373,6 +396,10 @@ class HeartbeatSeat:
     def holding(self) -> Callable[[], bool]:
         """Whether leases that are taken from now on are still held."""
         return self._heart.holding()
+
+    def allowed(self) -> int:
+        """How much of the seat's maximum may be in use here."""
+        return self._heart.allowed(self)
 
 
 def _named(moves: Sequence[Move]) -> tuple[str, ...]:

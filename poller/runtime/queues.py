@@ -15,7 +15,7 @@ from poller.runtime.queue_keeper import Keeper
 from poller.runtime.queue_poller import SLOW_RETRY_S, Intake, QueuePoller
 from poller.runtime.queue_scope import QueueScope, terms_of
 from poller.runtime.stopping import Stop, interrupted_by
-from poller.runtime.workers import Seat
+from poller.runtime.workers import Maximum, Seat
 from poller.status import FaultyRecord, LaneStatus, ShardStatus
 from poller.telemetry import Pollers, PortFailed
 
@@ -40,6 +40,7 @@ class QueueMapping:
         self._stop = stop
         self._maximum = scaling.maximum(parts.plan.scaling)
         self._bounds = scaling.bounds(parts.plan.scaling, parts.function.plan.max_concurrency)
+        self._seat: Seat | None = None
         self._scope: QueueScope | None = None
         self._pollers: dict[int, QueuePoller] = {}
         self._scaling: Scaling | None = None
@@ -60,8 +61,10 @@ class QueueMapping:
 
     async def run(self) -> None:
         """Polls until a stop is requested and everything that was received is settled, left or given back."""
-        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict)
+        maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
+        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum)
         with self._parts.function.slots.used(), seated as seat:
+            self._seat = seat
             facts = await self._open(seat)
             if facts is not None:
                 await self._consume(facts)
@@ -149,10 +152,12 @@ class QueueMapping:
         """Whether what runs here and `more` is within this worker's part of a maximum of all workers."""
         if self._maximum is None:
             return True
+        return self._seat is not None and self._used() + more <= self._seat.allowed()
+
+    def _used(self) -> int:
+        """The most invocations that may run here now."""
         extra = self._scope.capacity.extra if self._scope is not None else 0
-        return len(self._pollers) + extra + more <= self._parts.crew.share(
-            self._parts.plan.mapping, self._maximum
-        )
+        return len(self._pollers) + extra
 
     def _scale(self, scope: QueueScope) -> None:
         assert self._scaling is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from poller.records import MappingId, ShardId, WorkerId
@@ -10,6 +11,14 @@ from poller.rules.leasing import Move, Team
 
 type Rates = Callable[[], Mapping[ShardId, float]]
 """Records a second of every shard that is at work here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """What all workers of a mapping together may have in use, and how much of it is in use here."""
+
+    value: int
+    used: Callable[[], int]
 
 
 class Seat(Protocol):
@@ -36,18 +45,18 @@ class Seat(Protocol):
         """Whether leases that are taken from now on are still held."""
         ...
 
+    def allowed(self) -> int:
+        """How much of the seat's maximum may be in use here; changes as workers come and go, 0 is possible."""
+        ...
+
 
 class Workers(Protocol):
     """Who shares the work."""
 
     def seat(
-        self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates
+        self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
     ) -> AbstractContextManager[Seat]:
         """The mapping's seat, for as long as it runs here; `wake` is called when there is something to look at."""
-        ...
-
-    def share(self, mapping: MappingId, maximum: int) -> int:
-        """This worker's part of a mapping-wide maximum, which changes as workers come and go; 0 is possible."""
         ...
 
 
@@ -58,19 +67,18 @@ class Alone:
         self._worker = worker
 
     @contextmanager
-    def seat(self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates) -> Iterator[Seat]:
+    def seat(
+        self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
+    ) -> Iterator[Seat]:
         """A seat with nobody beside it."""
-        yield _LoneSeat(self._worker)
-
-    def share(self, mapping: MappingId, maximum: int) -> int:
-        """All of it."""
-        return maximum
+        yield _LoneSeat(self._worker, maximum)
 
 
 class _LoneSeat:
-    def __init__(self, worker: WorkerId) -> None:
+    def __init__(self, worker: WorkerId, maximum: Maximum | None) -> None:
         self.able = True
         self.held = 0
+        self._maximum = maximum
         self._team = Team(me=worker, peers={worker: leasing.Peer()}, certain=False)
 
     async def team(self, *, anew: bool = False) -> Team:
@@ -84,6 +92,10 @@ class _LoneSeat:
 
     def holding(self) -> Callable[[], bool]:
         return _always
+
+    def allowed(self) -> int:
+        assert self._maximum is not None, "only a seat with a maximum is asked"
+        return self._maximum.value
 
 
 def _always() -> bool:

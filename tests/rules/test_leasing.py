@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.records import Checkpoint, Lease, Position, ShardId, WorkerId
-from poller.rules.leasing import Decision, Move, Peer, Team, decide, ranked, share, stolen, unknown
+from poller.rules.leasing import Decision, Move, Peer, Team, decide, stolen, unknown
 
 ME, OTHER, THIRD = WorkerId("me"), WorkerId("other"), WorkerId("third")
 SALT = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"
@@ -183,26 +182,6 @@ def test_a_lease_with_another_epoch_was_stolen() -> None:
 def test_an_owner_outside_the_team_is_unknown() -> None:
     assert unknown([lease("a", THIRD)], team(ME, OTHER))
     assert not unknown([lease("a", OTHER), lease("b"), lease("c", ME)], team(ME, OTHER))
-
-
-@pytest.mark.parametrize(
-    ("maximum", "parts"), [(10, [4, 3, 3]), (2, [1, 1, 0]), (3, [1, 1, 1]), (0, [0, 0, 0])]
-)
-def test_a_maximum_is_shared_by_rank(maximum: int, parts: list[int]) -> None:
-    assert [share(maximum, rank=rank, workers=3) for rank in range(3)] == parts
-
-
-@given(st.integers(0, 2000), st.integers(1, 50))
-def test_parts_add_up_to_the_maximum(maximum: int, workers: int) -> None:
-    parts = [share(maximum, rank=rank, workers=workers) for rank in range(workers)]
-    assert sum(parts) == maximum
-    assert max(parts) - min(parts) <= 1
-
-
-def test_ranks_differ_between_mappings_and_not_between_machines() -> None:
-    workers = [WorkerId(f"worker-{number}") for number in range(8)]
-    assert ranked(workers, "a") == ranked(reversed(workers), "a")
-    assert len({ranked(workers, f"mapping {number}")[0] for number in range(200)}) == 8
 
 
 class Rehearsal:

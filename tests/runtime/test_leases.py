@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.parts import StreamParts
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams import StreamMapping
-from poller.runtime.workers import Alone
+from poller.runtime.workers import Alone, Maximum, Seat
 from poller.telemetry import LeaseMoved, StoreFailed
 from tests.runtime.fakes import FakeFunction, FakeStream, Seen, mapping, records, stream_parts
 from tests.virtual import run_virtual, virtual_clock
 
 LEASE_S, HEARTBEAT_S = Tuning().lease_s, Tuning().heartbeat_s
 MAPPING = mapping().mapping
+QUEUE = MappingId("a queue")
 
 
 class Mortal:
@@ -132,6 +134,28 @@ class Worker:
 
 
 @dataclass
+class User(Worker):
+    """A worker that has something in use of a maximum of all workers."""
+
+    maximum: int = 7
+    used: int = 0
+    lingers_s: float = 0.0
+    seat: Seat | None = None
+
+    async def run(self) -> None:
+        """Until it is stopped, and then as long as it lingers."""
+        maximum = Maximum(self.maximum, lambda: self.used)
+        async with self.heart.beating(self.stop):
+            with self.heart.seat(QUEUE, wake=_nothing, rates=dict, maximum=maximum) as self.seat:
+                await self.stop.sleep(inf)
+                await asyncio.sleep(self.lingers_s)
+
+    def allowed(self) -> int:
+        """How much may be in use now."""
+        return self.seat.allowed() if self.seat is not None else 0
+
+
+@dataclass
 class Scene:
     """Workers on one stream."""
 
@@ -153,6 +177,13 @@ class Scene:
         self.workers[name] = worker
         return worker
 
+    def share(self, name: str, maximum: int) -> User:
+        """One more worker that shares a maximum."""
+        user = User(name, self.store, self.stream, FakeFunction(), ended=self.ended, maximum=maximum)
+        user.task = self.scope.create_task(user.run(), name=name)
+        self.workers[name] = user
+        return user
+
     async def owners(self) -> dict[str, int]:
         """How many shards everybody has; nobody's under the empty name."""
         found: dict[str, int] = {}
@@ -168,6 +199,10 @@ class Scene:
             assert loop.time() - began < within_s, f"{await self.owners()} after {within_s:g} s"
             await asyncio.sleep(0.05)
         return loop.time() - began
+
+
+def _nothing() -> None:
+    """Nobody waits for news."""
 
 
 def play(scene: Callable[[], Scene], script: Callable[[Scene], Awaitable[None]]) -> Scene:
@@ -341,32 +376,61 @@ def test_a_lone_worker_beats_once_a_heartbeat() -> None:
 
 def test_maxima_are_shared_by_all_who_run_the_mapping() -> None:
     async def script(place: Scene) -> None:
-        hearts = [place.start(name).heart for name in ("ann", "bob", "cat")]
-        assert [heart.share(MAPPING, 7) for heart in hearts] == [0, 0, 0]
+        users = [place.share(name, 7) for name in ("ann", "bob", "cat")]
+        assert [user.allowed() for user in users] == [0, 0, 0]
         await asyncio.sleep(5)
-        assert sorted(heart.share(MAPPING, 7) for heart in hearts) == [2, 2, 3]
-        assert sorted(heart.share(MAPPING, 2) for heart in hearts) == [0, 1, 1]
+        assert sorted(user.allowed() for user in users) == [2, 2, 3]
         await place.workers.pop("ann").kill()
         await asyncio.sleep(5)
-        late = place.start("dan").heart
-        parts = [heart.share(MAPPING, 7) for heart in (*hearts[1:], late)]
-        assert sum(parts) <= 7
-        assert parts[-1] == 0
+        users = [*users[1:], place.share("dan", 7)]
+        assert sum(user.allowed() for user in users) <= 7
+        assert users[-1].allowed() == 0
         await asyncio.sleep(LEASE_S + 2)
-        assert sorted(heart.share(MAPPING, 7) for heart in (*hearts[1:], late)) == [2, 2, 3]
-        assert late.share(MappingId("unknown"), 7) == 0
+        assert sorted(user.allowed() for user in users) == [2, 2, 3]
 
     play(lambda: Scene(3), script)
 
 
-def test_a_lone_worker_has_all_of_a_maximum_at_once() -> None:
+def test_who_has_just_come_waits_for_what_others_still_have_in_use() -> None:
     async def script(place: Scene) -> None:
-        heart = place.start("ann").heart
-        await asyncio.sleep(0.2)
-        assert heart.share(MAPPING, 7) == 7
+        ann = place.share("ann", 7)
+        await asyncio.sleep(1)
+        ann.used = 7
+        bob = place.share("bob", 7)
+        await asyncio.sleep(5)
+        assert (ann.allowed() in (3, 4), bob.allowed()) == (True, 0)
+        ann.used = 5
+        await asyncio.sleep(2.5)
+        assert bob.allowed() == 2
+        ann.used = 1
+        await asyncio.sleep(2.5)
+        assert ann.allowed() + bob.allowed() == 7
+        assert bob.allowed() in (3, 4)
 
     play(lambda: Scene(1), script)
-    assert Alone(WorkerId("ann")).share(MAPPING, 7) == 7
+
+
+def test_who_leaves_keeps_only_what_still_runs_of_its_part() -> None:
+    async def script(place: Scene) -> None:
+        ann, bob = place.share("ann", 7), place.share("bob", 7)
+        await asyncio.sleep(5)
+        ann.used, ann.lingers_s = 2, 5.0
+        place.workers["ann"].stop.request(Reason.REQUESTED)
+        await asyncio.sleep(2.5)
+        assert (ann.allowed(), bob.allowed()) == (0, 5)
+
+    play(lambda: Scene(1), script)
+
+
+def test_a_lone_worker_has_all_of_a_maximum_at_once() -> None:
+    async def script(place: Scene) -> None:
+        ann = place.share("ann", 7)
+        await asyncio.sleep(0.2)
+        assert ann.allowed() == 7
+
+    play(lambda: Scene(1), script)
+    with Alone(WorkerId("ann")).seat(QUEUE, wake=_nothing, rates=dict, maximum=Maximum(7, int)) as seat:
+        assert seat.allowed() == 7
 
 
 def test_rows_of_the_long_dead_are_removed() -> None:

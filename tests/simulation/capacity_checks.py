@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.plan import MappingPlan
-from poller.records import Message
 from tests.simulation.faults import Marks
 from tests.simulation.ledger import Flight, Violation
 
@@ -22,22 +21,15 @@ class CapacityChecks:
     marks: Marks
     _since: dict[str, float] = field(default_factory=dict)
     """When each worker first received."""
-    _taken: dict[str, float] = field(default_factory=dict)
-    """When each message was received last."""
-    _received: dict[int, float] = field(default_factory=dict)
-    """When the last message of each batch had been received, by the batch's number."""
     _ill: set[str] = field(default_factory=set)
     """Workers that something happened to: the others may have taken their part over while their calls still ran."""
 
-    def receives(self, worker: str, messages: Sequence[Message], now: float) -> None:
-        """A worker works, and got these messages."""
+    def receives(self, worker: str, now: float) -> None:
+        """A worker receives, perhaps nothing."""
         self._since.setdefault(worker, now)
-        for each in messages:
-            self._taken[each.message_id] = now
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, healthy: bool) -> None:
         """A batch is handed to the function while `others` run."""
-        self._received[flight.number] = self._newest(flight)
         if not healthy:
             self._ill.add(flight.worker)
         here = 1 + sum(1 for each in others if each.worker == flight.worker)
@@ -66,20 +58,8 @@ class CapacityChecks:
         busy: Collection[str] = {flight.worker, *(each.worker for each in others)}
         if len(busy) == 1 or not self._ill.isdisjoint(busy):
             return
-        # Parts change when a worker comes; what another received before that it runs all the same.
-        newest = max(self._since.get(worker, flight.began) for worker in busy)
-        if self._received[flight.number] < newest:
-            return
-        counted = sum(1 for each in others if self._received[each.number] >= newest)
         self.marks.saw("workers share a maximum")
-        self._within(cap, 1 + counted, "of all workers")
-
-    def _newest(self, flight: Flight) -> float:
-        """When the last message of a batch was received."""
-        return max(
-            (self._taken.get(each.identifier, flight.began) for each in flight.delivery.records),
-            default=flight.began,
-        )
+        self._within(cap, 1 + len(others), "of all workers")
 
     def _grown_slowly(self, flight: Flight, here: int) -> None:
         """Five at first, then so many more a minute. A poller runs several groups at once where they go apart."""

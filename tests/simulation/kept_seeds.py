@@ -17,7 +17,9 @@ KEPT_SEEDS: dict[int, str] = {
     19: "as 14, with what a partial report left of the batch",
     107: "as 14, in a batch that failed and was cut in two later",
     6313: "messages went to the dead-letter queue while they ran, and the check took those behind them for a second batch of the group",
-    6970: "a worker ran what it had received before another one came, and the check held it to its later part of a maximum",
+    6970: "a worker that had just come took its part of a maximum while others still ran what they had received before",
+    13334: "as 6970, with a maximum of one",
+    18494: "as 6970, with four workers",
     2531: "the queue gave a message out twice, and the check blamed who had it first for not having deleted it",
     604: "groups beside each other took more of a maximum than their worker's part",
 }

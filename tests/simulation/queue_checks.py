@@ -65,7 +65,7 @@ class QueueChecks:
 
         So much had gone wrong between worker and queue when it `asked` for messages, and by now (`troubles`).
         """
-        self.capacity.receives(worker, messages, now)
+        self.capacity.receives(worker, now)
         for message in messages:
             before = self._handed.get(message.message_id)
             if before is not None and self.queue.letters[message.message_id].early:
