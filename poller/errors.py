@@ -37,6 +37,10 @@ class LeaseLost(PortError):
     """Another owner has the shard. Stop at once and write nothing more."""
 
 
+class RowChanged(PortError):
+    """Somebody else changed the row since it was read. Read it again, decide anew, repeat."""
+
+
 class InvalidConfiguration(Exception):
     """Something that a user wrote is wrong. `problems` name the place, the value and the remedy, one line each."""
 

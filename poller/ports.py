@@ -90,14 +90,21 @@ class Destination(Protocol):
 
 
 class MappingStore(Protocol):
-    """Mappings that the store knows. Raises ServiceUnavailable, ServiceThrottled, AccessDenied, ResourceMissing."""
+    """Mappings that the store knows.
+
+    Raises ServiceUnavailable, ServiceThrottled, AccessDenied, ResourceMissing, and RowChanged where it says so.
+    """
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Keeps `row` unless the mapping is known; returns the row that is kept."""
         ...
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row; raises ResourceMissing when there is none."""
+        """Replaces the row at `row.revision`, which then has the next revision.
+
+        Raises ResourceMissing when there is no row, and RowChanged if the stored revision is another. The same call again,
+        after its answer was lost, finds its work done.
+        """
         ...
 
     async def mappings(self) -> Sequence[MappingRow]:

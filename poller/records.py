@@ -486,12 +486,14 @@ class MappingRow:
 
     `fixed` is when it was created, the moment that LATEST stands for. `seeded` once the shards that existed then
     have their starting positions. `document` is the API's wire form for mappings made through the API, else empty.
+    `revision` counts the updates; rows that were written before there were revisions have 0.
     """
 
     mapping: MappingId
     fixed: Epoch
     seeded: bool = False
     document: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

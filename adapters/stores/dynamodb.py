@@ -45,7 +45,6 @@ from adapters.stores.dynamodb_table import (
     worker_of,
 )
 from adapters.stores.probing import TableProbe
-from poller.errors import ResourceMissing
 from poller.plugins import Environment, Plugin
 from poller.records import Checkpoint, Lease, MappingId, MappingRow, Position, ShardId, WorkerId, WorkerRow
 
@@ -55,6 +54,9 @@ LOOKS_MAX = 5
 _HELD = "#owner = :owner AND #epoch = :epoch"
 _FORWARD = f"{_HELD} AND #position_key <= :position_key AND (attribute_not_exists(#turn) OR #turn < :turn)"
 _WHOLE = "attribute_not_exists(#parted)"
+_NEXT = "#revision = :revision"
+_FIRST = f"{_NEXT} OR (attribute_exists(pk) AND attribute_not_exists(#revision))"
+"""For revision 0, which items of before there were revisions do not name."""
 
 
 class DynamoStore:
@@ -91,12 +93,19 @@ class DynamoStore:
         return mapping_of(kept)
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row; raises ResourceMissing when there is none."""
-        item = {**key(MAPPINGS, row.mapping), **mapping_values(row)}
+        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        at = key(MAPPINGS, row.mapping)
         try:
-            await self._table.call("put_item", Item=item, ConditionExpression="attribute_exists(pk)")
-        except Refused as refused:
-            raise ResourceMissing(f"mapping {row.mapping} is not in the store") from refused
+            await self._table.call(
+                "put_item",
+                Item={**at, **mapping_values(fencing.following(row))},
+                ConditionExpression=_FIRST if row.revision == 0 else _NEXT,
+                ExpressionAttributeNames={"#revision": "revision"},
+                ExpressionAttributeValues={":revision": {"N": str(row.revision)}},
+            )
+        except Refused:
+            stored = await self._table.get(at)
+            fencing.updated_before(None if stored is None else mapping_of(stored), row)
 
     async def mappings(self) -> Sequence[MappingRow]:
         """All rows, by id."""

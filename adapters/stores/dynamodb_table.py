@@ -104,16 +104,22 @@ def lease_of(item: Item, memo: bytes = b"") -> Lease:
 def mapping_values(row: MappingRow) -> Item:
     """The attributes of a mapping row beside its key."""
     document = _json(row.document, f"the document of mapping {row.mapping}")
-    return {"fixed": {"N": repr(row.fixed)}, "seeded": {"BOOL": row.seeded}, "document": document}
+    return {
+        "fixed": {"N": repr(row.fixed)},
+        "seeded": {"BOOL": row.seeded},
+        "document": document,
+        "revision": {"N": str(row.revision)},
+    }
 
 
 def mapping_of(item: Item) -> MappingRow:
-    """A mapping row from its item."""
+    """A mapping row from its item; items of before there were revisions have none."""
     return MappingRow(
         mapping=MappingId(item["sk"]["S"]),
         fixed=Epoch(float(item["fixed"]["N"])),
         seeded=item["seeded"]["BOOL"],
         document=json.loads(item["document"]["S"]),
+        revision=int(item.get("revision", {"N": "0"})["N"]),
     )
 
 

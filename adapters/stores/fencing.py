@@ -1,11 +1,27 @@
 """Owns the words and the second look of a conditional write that a store refused.
 
 A write whose answer was lost is sent again. `take` and `release` then find their own work done: an epoch has one
-owner ever, so the row itself tells a repeated call from a lost lease.
+owner ever, so the row itself tells a repeated call from a lost lease. `update` compares all that it wrote.
 """
 
-from poller.errors import LeaseLost
-from poller.records import Checkpoint, Lease, ShardId, WorkerId
+from dataclasses import replace
+
+from poller.errors import LeaseLost, ResourceMissing, RowChanged
+from poller.records import Checkpoint, Lease, MappingRow, ShardId, WorkerId
+
+
+def following(row: MappingRow) -> MappingRow:
+    """The row as an update by it is stored."""
+    return replace(row, revision=row.revision + 1)
+
+
+def updated_before(stored: MappingRow | None, row: MappingRow) -> None:
+    """Returns if the same `update` was carried out already; raises ResourceMissing or RowChanged otherwise."""
+    if stored is None:
+        raise ResourceMissing(f"mapping {row.mapping} is not in the store")
+    if stored != following(row):
+        standing = f"mapping {row.mapping} is at revision {stored.revision}"
+        raise RowChanged(f"{standing}; an update wanted revision {row.revision}")
 
 
 def taken_before(stored: Lease | None, lease: Lease, *, owner: WorkerId) -> Lease:

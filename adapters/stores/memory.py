@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores import fencing
-from poller.errors import ResourceMissing
 from poller.plugins import Environment, Plugin
 from poller.records import Checkpoint, Lease, MappingId, MappingRow, ShardId, WorkerId, WorkerRow
 
@@ -30,10 +29,12 @@ class MemoryStore:
         return _own(self._rows.setdefault(row.mapping, _own(row)))
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row; raises ResourceMissing when there is none."""
-        if row.mapping not in self._rows:
-            raise ResourceMissing(f"mapping {row.mapping} is not in the store")
-        self._rows[row.mapping] = _own(row)
+        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        stored = self._rows.get(row.mapping)
+        if stored is None or stored.revision != row.revision:
+            fencing.updated_before(stored, row)
+        else:
+            self._rows[row.mapping] = _own(fencing.following(row))
 
     async def mappings(self) -> Sequence[MappingRow]:
         """All rows, by id."""

@@ -11,13 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from adapters.stores import sqlite_leases, urls
+from adapters.stores import fencing, sqlite_leases, urls
 from adapters.stores.probing import FileProbe
 from adapters.stores.sqlite_database import Database, connected, rows
 from adapters.stores.sqlite_file import mapped, only_read, prepare
 from adapters.stores.sqlite_leases import Save, Take
 from adapters.stores.sqlite_writer import Writer
-from poller.errors import ResourceMissing
 from poller.plugins import Environment, Plugin
 from poller.records import (
     Checkpoint,
@@ -29,9 +28,13 @@ from poller.records import (
     WorkerRow,
 )
 
-_MAPPING = "SELECT mapping, fixed, seeded, document FROM mappings"
-_CREATE = "INSERT INTO mappings VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_UPDATE = "UPDATE mappings SET fixed = ?, seeded = ?, document = ? WHERE mapping = ? RETURNING mapping"
+_COLUMNS = "mapping, fixed, seeded, document, revision"
+_MAPPING = f"SELECT {_COLUMNS} FROM mappings"
+_CREATE = f"INSERT INTO mappings ({_COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_UPDATE = """
+    UPDATE mappings SET fixed = ?, seeded = ?, document = ?, revision = revision + 1 WHERE mapping = ? AND revision = ?
+    RETURNING mapping
+"""
 _BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter, facts = excluded.facts"
 
 
@@ -50,7 +53,7 @@ class SqliteStore:
         return await self._writer.write(partial(_create, row=row, document=json.dumps(dict(row.document))))
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row; raises ResourceMissing when there is none."""
+        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
         await self._writer.write(partial(_update, row=row, document=json.dumps(dict(row.document))))
 
     async def mappings(self) -> Sequence[MappingRow]:
@@ -109,14 +112,15 @@ class SqliteStore:
 
 
 def _create(db: sqlite3.Connection, *, row: MappingRow, document: str) -> MappingRow:
-    rows(db, _CREATE, (row.mapping, row.fixed, row.seeded, document))
-    (kept,) = rows(db, f"{_MAPPING} WHERE mapping = ?", (row.mapping,))
-    return _mapping(kept)
+    rows(db, _CREATE, (row.mapping, row.fixed, row.seeded, document, row.revision))
+    kept = _stored(db, row.mapping)
+    assert kept is not None, "the statement before made it unless it was there"
+    return kept
 
 
 def _update(db: sqlite3.Connection, *, row: MappingRow, document: str) -> None:
-    if not rows(db, _UPDATE, (row.fixed, row.seeded, document, row.mapping)):
-        raise ResourceMissing(f"mapping {row.mapping} is not in the store")
+    if not rows(db, _UPDATE, (row.fixed, row.seeded, document, row.mapping, row.revision)):
+        fencing.updated_before(_stored(db, row.mapping), row)
 
 
 def _forget(db: sqlite3.Connection, *, mapping: MappingId) -> None:
@@ -128,14 +132,22 @@ def _mappings(db: sqlite3.Connection) -> list[MappingRow]:
     return [_mapping(row) for row in rows(db, f"{_MAPPING} ORDER BY mapping")]
 
 
+def _stored(db: sqlite3.Connection, mapping: MappingId) -> MappingRow | None:
+    found = rows(db, f"{_MAPPING} WHERE mapping = ?", (mapping,))
+    return _mapping(found[0]) if found else None
+
+
 def _workers(db: sqlite3.Connection) -> list[WorkerRow]:
     found = rows(db, "SELECT worker, counter, facts FROM workers ORDER BY worker")
     return [WorkerRow(WorkerId(worker), counter, json.loads(facts)) for worker, counter, facts in found]
 
 
 def _mapping(row: tuple[Any, ...]) -> MappingRow:
-    mapping, fixed, seeded, document = row
-    return MappingRow(MappingId(mapping), Epoch(fixed), seeded=bool(seeded), document=json.loads(document))
+    mapping, fixed, seeded, document, revision = row
+    content = json.loads(document)
+    return MappingRow(
+        MappingId(mapping), Epoch(fixed), seeded=bool(seeded), document=content, revision=revision
+    )
 
 
 def _names_a_file(url: str) -> str:

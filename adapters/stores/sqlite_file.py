@@ -22,6 +22,7 @@ SCHEMA = (
     ) STRICT;
     CREATE TABLE workers (worker TEXT NOT NULL PRIMARY KEY, counter INTEGER NOT NULL, facts TEXT NOT NULL) STRICT
     """,
+    "ALTER TABLE mappings ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
 )
 """Statements that lead from each schema version to the next; the file's `user_version` counts those that were run."""
 SQLITE_MIN = (3, 37, 0)

@@ -6,11 +6,12 @@ A mapping has two rows: one under its own id that the workers who read the sourc
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import msgspec
 
+from poller.errors import RowChanged
 from poller.ports import Store
 from poller.records import Epoch, MappingId, MappingRow, MappingState
 
@@ -22,6 +23,7 @@ class Definition:
     """A mapping made through the API.
 
     `parameters` in AWS's names as they were asked for, `change` is what the last change is called until it is applied.
+    `revision` is that of the row from which it was read.
     """
 
     mapping: MappingId
@@ -31,6 +33,7 @@ class Definition:
     change: MappingState = MappingState.CREATING
     tags: Mapping[str, str] = field(default_factory=dict)
     deleting: bool = False
+    revision: int = 0
 
     def row(self) -> MappingRow:
         """The row that stores keep."""
@@ -42,7 +45,7 @@ class Definition:
             "tags": dict(self.tags),
             "deleting": self.deleting,
         }
-        return MappingRow(key(self.mapping), fixed=self.created, document=document)
+        return MappingRow(key(self.mapping), fixed=self.created, document=document, revision=self.revision)
 
     @classmethod
     def of(cls, row: MappingRow) -> Self:
@@ -59,6 +62,7 @@ class Definition:
             change=found.change,
             tags=found.tags,
             deleting=found.deleting,
+            revision=row.revision,
         )
 
 
@@ -94,25 +98,41 @@ class Definitions:
         """The definition of one mapping."""
         return self._known.get(mapping)
 
-    async def refresh(self) -> None:
-        """Reads the store; raises what the store raises. A write of ours that came meanwhile is not taken back."""
+    async def refresh(self) -> bool:
+        """Reads the store; raises what the store raises.
+
+        False if a write of ours came meanwhile: what was read may be older than that, and is dropped.
+        """
         writes = self._writes
         rows = await self._store.mappings()
-        if writes == self._writes:
-            self._take([row for row in rows if row.mapping.startswith(PREFIX)])
+        if writes != self._writes:
+            return False
+        self._take([row for row in rows if row.mapping.startswith(PREFIX)])
+        return True
 
-    async def add(self, definition: Definition) -> None:
-        """Keeps a new mapping, whose LATEST is the moment of its creation."""
+    async def add(self, definition: Definition) -> Definition:
+        """Keeps a new mapping, whose LATEST is the moment of its creation, and returns it.
+
+        Raises RowChanged when another worker has made one with the same id.
+        """
         await self._store.create(MappingRow(definition.mapping, fixed=definition.created))
+        row = definition.row()
         with self._writing():
-            await self._store.create(definition.row())
+            if await self._store.create(row) != row:
+                raise RowChanged(f"mapping {definition.mapping} is in the store already")
             self._known[definition.mapping] = definition
+        return definition
 
-    async def change(self, definition: Definition) -> None:
-        """Replaces a definition; raises ResourceMissing when another worker has forgotten it meanwhile."""
+    async def change(self, definition: Definition) -> Definition:
+        """Replaces a definition at its revision, and returns it at the next.
+
+        Raises ResourceMissing when another worker has forgotten it meanwhile, RowChanged when one has changed it.
+        """
+        kept = replace(definition, revision=definition.revision + 1)
         with self._writing():
             await self._store.update(definition.row())
-            self._known[definition.mapping] = definition
+            self._known[definition.mapping] = kept
+        return kept
 
     async def forget(self, mapping: MappingId) -> None:
         """Removes a mapping with its positions; the definition goes last, so that a failure is made good later."""

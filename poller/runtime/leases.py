@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from poller.errors import LeaseLost
+from poller.errors import LeaseLost, RowChanged
 from poller.records import Lease, MappingRow, Monotonic, Shard, ShardId
 from poller.rules import leasing
 from poller.rules.leasing import Decision, Team
@@ -131,7 +131,10 @@ class Leases:
             self._seat.tell()
         if not row.seeded:
             self._row = replace(row, seeded=True)
-            await self._parts.store.update(self._row)
+            try:
+                await self._parts.store.update(self._row)
+            except RowChanged:
+                self._row = None  # Who was faster wrote something else: the next look reads it.
 
     async def _prune(self, team: Team, leases: Sequence[Lease], finished: Sequence[ShardId]) -> None:
         """Removes leases that nothing needs, a few at a time, by one worker."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from poller.errors import (
     InvalidConfiguration,
     PortError,
     ResourceMissing,
+    RowChanged,
     ServiceThrottled,
     ServiceUnavailable,
 )
@@ -130,6 +132,27 @@ def test_writes_whose_answers_were_lost_may_be_sent_again(endpoint: str) -> None
             await twice(lambda: store.retire(ANN), "delete_item")
             await twice(lambda: store.forget(ORDERS), "delete_item")
             assert [await store.mappings(), await store.leases(ORDERS), await store.workers()] == [[], [], []]
+
+    asyncio.run(scenario())
+
+
+def test_an_item_of_before_there_were_revisions_is_read_and_updated_at_revision_0(endpoint: str) -> None:
+    async def scenario() -> None:
+        async with meddled(endpoint) as (store, meddler):
+            item = {
+                "pk": {"S": "mappings"},
+                "sk": {"S": ORDERS},
+                "fixed": {"N": "1.5"},
+                "seeded": {"BOOL": True},
+                "document": {"S": '{"old": 1}'},
+            }
+            await meddler.client.put_item(TableName=store.table, Item=item)
+            row = MappingRow(ORDERS, Epoch(1.5), seeded=True, document={"old": 1})
+            assert await store.mappings() == [row]
+            with pytest.raises(RowChanged):
+                await store.update(replace(row, document={"late": 1}, revision=1))
+            await store.update(replace(row, document={"new": 2}))
+            assert await store.mappings() == [replace(row, document={"new": 2}, revision=1)]
 
     asyncio.run(scenario())
 

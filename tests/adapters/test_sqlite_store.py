@@ -19,7 +19,7 @@ import pytest
 
 from adapters.stores.sqlite import SqliteSettings, SqliteStore, plugin
 from adapters.stores.sqlite_database import Database, connected, rows
-from adapters.stores.sqlite_file import QUICK_CHECK_BYTES_MAX, mapped, prepare
+from adapters.stores.sqlite_file import APPLICATION_ID, QUICK_CHECK_BYTES_MAX, SCHEMA, mapped, prepare
 from adapters.stores.sqlite_leases import Save, Take, listed, seed
 from adapters.stores.sqlite_writer import BATCH_MAX, Writer
 from poller.clock import LoopClock
@@ -176,7 +176,27 @@ def test_a_file_has_its_mark_version_and_write_ahead_log(tmp_path: Path) -> None
             db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "user_version", "journal_mode")
         ]
-    assert found == [0x45534D50, 1, "wal"]
+    assert found == [0x45534D50, 2, "wal"]
+
+
+def test_a_file_of_before_there_were_revisions_is_read_and_updated_at_revision_0(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA[0])
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        db.execute("PRAGMA user_version=1")
+        db.execute("INSERT INTO mappings VALUES (?, 1.5, 1, ?)", (ORDERS, '{"old": 1}'))
+        db.commit()
+    row = MappingRow(ORDERS, Epoch(1.5), seeded=True, document={"old": 1})
+
+    async def scenario() -> None:
+        async with opened(path) as store:
+            assert await store.mappings() == [row]
+            await store.update(replace(row, document={"new": 2}))
+        async with opened(path) as store:
+            assert await store.mappings() == [replace(row, document={"new": 2}, revision=1)]
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from poller.errors import LeaseLost, ResourceMissing
+from poller.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.ports import Store, WorkerStore
 from poller.records import (
     SHARD_END,
@@ -140,7 +140,51 @@ async def an_update_replaces_the_row(opening: Opening) -> None:
         await store.create(MappingRow(ORDERS, Epoch(1), document={"old": 1}))
         newer = MappingRow(ORDERS, Epoch(1), seeded=True, document={"new": 2})
         await other.update(newer)
-        assert await store.mappings() == [newer]
+        assert await store.mappings() == [replace(newer, revision=1)]
+        newest = MappingRow(ORDERS, Epoch(1), document={"new": 3}, revision=1)
+        await store.update(newest)
+        assert await other.mappings() == [replace(newest, revision=2)]
+
+
+async def an_update_at_another_revision_is_refused(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        first = await store.create(MappingRow(ORDERS, Epoch(1), document={"old": 1}))
+        await other.update(replace(first, document={"new": 2}))
+        (there,) = await store.mappings()
+        for revision in (0, 2, 7):
+            with pytest.raises(RowChanged, match="revision 1"):
+                await store.update(replace(first, document={"late": 3}, revision=revision))
+        assert await store.mappings() == [there]
+
+
+async def the_same_update_again_finds_its_work_done(opening: Opening) -> None:
+    document = {"a": {"b": [1.5, None]}, "größe": "ü"}
+    async with opening() as store:
+        row = await store.create(MappingRow(ORDERS, Epoch(1_700_000_000.123456), document={}))
+        await store.update(replace(row, document=document))
+        await store.update(replace(row, document=document))
+        assert await store.mappings() == [replace(row, document=document, revision=1)]
+
+
+async def of_two_updates_of_one_revision_exactly_one_wins(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        row = await store.create(MappingRow(ORDERS, Epoch(1)))
+        wanted = [replace(row, document={"by": name}) for name in ("ann", "bob")]
+        won = await both(updated(store, wanted[0]), updated(other, wanted[1]))
+        assert sorted(won) == [False, True]
+        assert await store.mappings() == [replace(wanted[won.index(True)], revision=1)]
+
+
+async def a_forgotten_mapping_is_not_brought_back_by_an_update(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        await store.create(MappingRow(ORDERS, Epoch(1)))
+        await store.update(MappingRow(ORDERS, Epoch(1), seeded=True))
+        (row,) = await store.mappings()
+        await other.forget(ORDERS)
+        for late in (row, replace(row, revision=0)):
+            with pytest.raises(ResourceMissing):
+                await store.update(late)
+        assert await store.mappings() == []
 
 
 async def an_update_of_an_unknown_mapping_is_refused(opening: Opening) -> None:
@@ -531,6 +575,15 @@ async def attempt(store: FullStore, wanted: Lease, *, owner: WorkerId) -> Lease 
         return None
 
 
+async def updated(store: FullStore, row: MappingRow) -> bool:
+    """Whether the row was written."""
+    try:
+        await store.update(row)
+    except RowChanged:
+        return False
+    return True
+
+
 async def saved(store: FullStore, held: Lease, checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint was kept."""
     try:
@@ -552,6 +605,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     of_two_creators_both_see_one_row,
     an_update_replaces_the_row,
     an_update_of_an_unknown_mapping_is_refused,
+    an_update_at_another_revision_is_refused,
+    the_same_update_again_finds_its_work_done,
+    of_two_updates_of_one_revision_exactly_one_wins,
+    a_forgotten_mapping_is_not_brought_back_by_an_update,
     forgetting_removes_all_of_one_mapping_and_nothing_of_others,
     many_shards_come_and_go,
     a_seeded_lease_keeps_parents_and_checkpoint,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from poller.errors import LeaseLost, ResourceMissing
+from poller.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.records import Checkpoint, Epoch, Lease, MappingRow, ShardId, WorkerId
 from tests.contracts.store import ANN, AUDIT, BOB, LADDER, ORDERS, FullStore, Opening, by_shard
 
@@ -43,7 +43,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.rooms = AsyncExitStack()
         self.doors: list[FullStore] = []
-        self.known: dict[str, bool] = {}
+        self.known: dict[str, tuple[bool, int]] = {}
+        """Whether the mapping is seeded, and its revision."""
         self.rows: dict[ShardId, Row] = {}
 
     @abstractmethod
@@ -62,17 +63,25 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(door=DOORS, seeded=st.booleans())
     def create(self, door: int, *, seeded: bool) -> None:
         kept = self.runner.run(self.doors[door].create(MappingRow(ORDERS, Epoch(1), seeded=seeded)))
-        assert kept.seeded == self.known.setdefault(ORDERS, seeded)
+        assert (kept.seeded, kept.revision) == self.known.setdefault(ORDERS, (seeded, 0))
 
-    @rule(door=DOORS, seeded=st.booleans())
-    def update(self, door: int, *, seeded: bool) -> None:
+    @rule(door=DOORS, seeded=st.booleans(), behind=BEHIND)
+    def update(self, door: int, behind: int, *, seeded: bool) -> None:
+        stored = self.known.get(ORDERS)
+        revision = (stored[1] if stored else 0) - behind
+        row = MappingRow(ORDERS, Epoch(1), seeded=seeded, revision=revision)
         try:
-            self.runner.run(self.doors[door].update(MappingRow(ORDERS, Epoch(1), seeded=seeded)))
+            self.runner.run(self.doors[door].update(row))
         except ResourceMissing:
-            assert ORDERS not in self.known
+            assert stored is None
+        except RowChanged:
+            assert stored is not None
+            assert behind
+            assert stored != (seeded, revision + 1)
         else:
-            assert ORDERS in self.known
-            self.known[ORDERS] = seeded
+            assert stored is not None
+            assert not behind or stored == (seeded, revision + 1)
+            self.known[ORDERS] = seeded, revision + 1
 
     @rule(door=DOORS)
     def forget(self, door: int) -> None:
@@ -150,7 +159,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert by_shard(self.runner.run(store.leases(ORDERS))) == wanted
             assert by_shard(self.runner.run(store.leases(ORDERS, memos=False))) == bare
             assert self.runner.run(store.leases(AUDIT)) == []
-            assert {row.mapping: row.seeded for row in self.runner.run(store.mappings())} == self.known
+            rows = self.runner.run(store.mappings())
+            assert {row.mapping: (row.seeded, row.revision) for row in rows} == self.known
 
     def _held(self, shard: ShardId, owner: WorkerId, behind: int) -> tuple[Row | None, Lease]:
         row = self.rows.get(shard)
