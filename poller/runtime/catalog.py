@@ -74,10 +74,16 @@ class Catalog:
         self._made.clear()
 
     def entries(self) -> tuple[Entry, ...]:
-        """Those of the file in its order, then the others in the order of their creation."""
+        """Those of the file in its order, then the others in the order of their creation.
+
+        Of those that connect the same only the first can run.
+        """
         made = [entry for each in self._definitions.known() if (entry := self._entry(each)) is not None]
-        pairs = {entry.pair: entry.mapping for entry in self._file.values()}
-        return (*self._file.values(), *(_unless_twin(entry, pairs) for entry in made))
+        firsts = {entry.pair: entry for entry in self._file.values()}
+        return (
+            *self._file.values(),
+            *(_unless_twin(entry, firsts.setdefault(entry.pair, entry)) for entry in made),
+        )
 
     def get(self, mapping: MappingId) -> Entry | None:
         """The entry of one mapping."""
@@ -174,13 +180,11 @@ def _changed(before: Entry | None, entry: Entry) -> Entry:
     return before if same else replace(entry, change=change)
 
 
-def _unless_twin(entry: Entry, pairs: Mapping[tuple[str, str], MappingId]) -> Entry:
-    twin = pairs.get(entry.pair)
-    if twin is None:
+def _unless_twin(entry: Entry, first: Entry) -> Entry:
+    if first is entry:
         return entry
-    return replace(
-        entry, obstacle=f"the configuration file's mapping {twin} connects the same; delete one of them"
-    )
+    owner = "the configuration file's " if first.from_file else ""
+    return replace(entry, obstacle=f"{owner}mapping {first.mapping} connects the same; delete one of them")
 
 
 def _normal(plan: MappingPlan) -> MappingPlan:

@@ -46,7 +46,7 @@ class Site:
     open_now: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 
-    def daemon(self, plan: DaemonPlan, *, store: Any = None) -> Daemon:
+    def daemon(self, plan: DaemonPlan, *, store: Any = None, seed: int = 7) -> Daemon:
         """A daemon that has not started."""
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("stores", "memory"): lambda _: ("memory", store or self.store),
@@ -63,7 +63,7 @@ class Site:
             registry=GivenPlugins({key: self._plugin(key[1], make) for key, make in makers.items()}),
             env=Environment(clock=virtual_clock()),
             observer=self.seen,
-            rng=Random(7),
+            rng=Random(seed),
         )
 
     def states(self, mapping: MappingId) -> list[MappingState]:
