@@ -31,6 +31,7 @@ FROM_FILE = (
 
 FIXED = frozenset({"EventSourceArn", "StartingPosition", "StartingPositionTimestamp", "Tags"})
 """What an update cannot change (spec 10.1); AWS ignores these members of a request."""
+POLLERS = "ProvisionedPollerConfig"
 
 
 def created_by(request: Mapping[str, Any], *, now: Epoch) -> EventSourceMapping:
@@ -43,10 +44,14 @@ def updated_by(
 ) -> EventSourceMapping:
     """The mapping that `parameters` become by an update request; raises Refused.
 
-    Absent and null members keep what is there, given ones replace it; what is empty then means nothing.
+    Absent and null members keep what is there, given ones replace it; what is empty then means nothing. That holds for
+    ProvisionedPollerConfig too, which a create request must not leave empty.
     """
     given = {name: value for name, value in _known(request).items() if name not in FIXED}
-    return _accepted({**parameters, **given}, now)
+    merged = {**parameters, **given}
+    if merged.get(POLLERS) == {}:
+        del merged[POLLERS]
+    return _accepted(merged, now)
 
 
 def twin_text(source_arn: str, function: str, twin: MappingId, *, queue: bool) -> str:
