@@ -82,6 +82,7 @@ class DaemonStatus:
     """Everything that runs here; `problems` are reasons for not being ready, one line each.
 
     `notes` are what people should know beside that: a refused configuration, trouble of mappings made through the API.
+    `complete` says that all mappings are known: not so while it starts or drains, nor before the store has once answered.
     """
 
     worker: str
@@ -90,6 +91,7 @@ class DaemonStatus:
     alive: bool
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    complete: bool = True
 
 
 class StatusView(Protocol):

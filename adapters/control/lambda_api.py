@@ -12,11 +12,13 @@ from adapters.control.guard import Guard
 from adapters.control.targets import values
 from poller.control import Fault, MappingControl, MappingView, Refused, TagControl
 from poller.records import MappingId
+from poller.status import StatusView
 
 MAPPINGS = "/2015-03-31/event-source-mappings"
 TAGS = "/2017-03-31/tags"
 UNKNOWN = "The resource you requested does not exist."
 NO_FUNCTION = "1 validation error detected: Value null at 'functionName' failed to satisfy constraint: Member must not be null"
+INCOMPLETE = "The daemon is starting or stopping and does not know all mappings; try again later."
 NO_CONTROL = "This server shows what runs and changes nothing"
 NOT_JSON = "The content type of the request body is not application/json"
 JSON_TYPES = {"application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1"}
@@ -25,10 +27,10 @@ type _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def routes(
-    guard: Guard, control: MappingControl | None, tag_control: TagControl | None
+    guard: Guard, status: StatusView, control: MappingControl | None, tag_control: TagControl | None
 ) -> list[web.RouteDef]:
     """All routes, each with and without a slash at its end. Without controls each answers that there is nothing."""
-    api = LambdaApi(guard, control, tag_control)
+    api = LambdaApi(guard, status, control, tag_control)
     table: list[tuple[str, str, _Handler]] = [
         ("POST", MAPPINGS, api.create),
         ("GET", MAPPINGS, api.list),
@@ -64,8 +66,11 @@ def _answered(handler: _Handler) -> _Handler:
 class LambdaApi:
     """Handlers over the mappings."""
 
-    def __init__(self, guard: Guard, control: MappingControl | None, tag_control: TagControl | None) -> None:
+    def __init__(
+        self, guard: Guard, status: StatusView, control: MappingControl | None, tag_control: TagControl | None
+    ) -> None:
         self._guard = guard
+        self._status = status
         self._mappings = control
         self._tags = tag_control
 
@@ -97,11 +102,13 @@ class LambdaApi:
         for view in self._control.views():
             if view.mapping == wanted:
                 return answer(wire.mapping(view))
+        self._refuse_incomplete()
         raise Refused(Fault.MISSING, UNKNOWN)
 
     async def list(self, request: web.Request) -> web.Response:
         """ListEventSourceMappings."""
         views = self._control.views()
+        self._refuse_incomplete()
         page = paging.page(views, paging.query(request.raw_path))
         found = [wire.mapping(view) for view in page.views]
         return answer({"EventSourceMappings": found, "NextMarker": page.marker})
@@ -120,24 +127,40 @@ class LambdaApi:
 
     async def tag(self, request: web.Request) -> web.Response:
         """TagResource."""
-        control, views = self._tag_control, self._control.views
+        control = self._tag_control
         given = members.read(await self._body(request), members.TAG)
-        wanted = tags.tagged(views(), request.match_info["arn"])
+        wanted = self._tagged(request)
         await control.tag(wanted.mapping, tags.checked(given))
         return _nothing()
 
     async def untag(self, request: web.Request) -> web.Response:
         """UntagResource."""
-        control, views = self._tag_control, self._control.views
+        control = self._tag_control
         await self._guard.signed_body(request)
-        wanted = tags.tagged(views(), request.match_info["arn"])
+        wanted = self._tagged(request)
         await control.untag(wanted.mapping, tags.checked_keys(values(request.raw_path, "tagKeys")))
         return _nothing()
 
     async def list_tags(self, request: web.Request) -> web.Response:
         """ListTags."""
-        wanted = tags.tagged(self._control.views(), request.match_info["arn"])
-        return answer({"Tags": dict(wanted.tags)})
+        return answer({"Tags": dict(self._tagged(request).tags)})
+
+    def _tagged(self, request: web.Request) -> MappingView:
+        """The mapping that the path names by its ARN; raises Refused."""
+        try:
+            return tags.tagged(self._control.views(), request.match_info["arn"])
+        except Refused as error:
+            if error.fault is Fault.MISSING:
+                self._refuse_incomplete()
+            raise
+
+    def _refuse_incomplete(self) -> None:
+        """Raises Refused while a mapping that is not here may be one that is not known yet.
+
+        Terraform takes a mapping that is not found for deleted and makes another one; of a fault of the server it asks again.
+        """
+        if not self._status.status().complete:
+            raise Refused(Fault.SERVICE, INCOMPLETE)
 
     async def _body(self, request: web.Request) -> bytes:
         """The JSON body of a change by somebody who may change things."""

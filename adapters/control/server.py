@@ -54,7 +54,7 @@ class ControlServer:
         loop = asyncio.get_running_loop()
         table = [
             *reads.routes(view, expositions, everybody=self._guard.everybody),
-            *lambda_api.routes(self._guard, control, tags),
+            *lambda_api.routes(self._guard, view, control, tags),
             *changes.routes(self._guard, control),
         ]
         runner = web.AppRunner(application(table, refused), shutdown_timeout=CLOSE_S)

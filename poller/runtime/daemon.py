@@ -70,6 +70,7 @@ class Daemon:
         self._woken = asyncio.Event()
         self._works: Works | None = None
         self._store_problem = ""
+        self._looked = False
         self._deleted: dict[MappingId, Monotonic] = {}
 
     async def run(self) -> None:
@@ -128,7 +129,8 @@ class Daemon:
         """What runs here now."""
         works = self._works
         problems, notes = works.fleet.problems() if works is not None else ([], [])
-        if works is None or not works.fleet.gate.is_set():
+        opened = works is not None and works.fleet.gate.is_set()
+        if not opened:
             problems.insert(0, "not everything is open yet")
         if self._stop.requested:
             problems.insert(0, "draining")
@@ -140,6 +142,7 @@ class Daemon:
             alive=True,
             problems=tuple(problems),
             notes=tuple(note for note in (self.note, self._store_problem, *notes) if note),
+            complete=opened and self._looked and not self._stop.requested,
         )
 
     async def _open_store(self, stack: AsyncExitStack) -> Store | None:
@@ -236,6 +239,7 @@ class Daemon:
             self._store_failed(error, tries)
             return False
         self._store_problem = ""
+        self._looked = True
         gone = before - {each.mapping for each in works.definitions.known()}
         # Another worker has forgotten them; what this one wrote for them since goes once it has drained.
         self._deleted |= dict.fromkeys(gone, self._env.clock.monotonic())

@@ -84,7 +84,7 @@ def test_without_observers_the_metrics_page_is_empty() -> None:
 
 def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
     _, body, _ = serving(lambda run: run.get("/v1/mappings"))
-    assert list(body) == ["worker", "mappings", "ready", "alive", "problems", "notes"]
+    assert list(body) == ["worker", "mappings", "ready", "alive", "problems", "notes", "complete"]
     assert body["mappings"][0]["shards"][0]["lanes"][0] == {
         "lane": "3",
         "state": "waiting",
@@ -146,7 +146,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
     allowed = Guard(SetClock(), Replays())
     table = [
         *reads.routes(View(), ()),
-        *lambda_api.routes(allowed, None, None),
+        *lambda_api.routes(allowed, View(), None, None),
         *changes.routes(allowed, None),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from poller.control import Fault, MappingView, Refused
 from poller.records import Epoch, MappingId
 from poller.telemetry import MappingState
 from tests.adapters.mapping_control import MappingModel
-from tests.adapters.serving import LoopFactory, Running, Setting, on_both_loops, serving
+from tests.adapters.serving import STATUS, LoopFactory, Running, Setting, View, on_both_loops, serving
 
 ROOT = "/2015-03-31/event-source-mappings"
 ID = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"
@@ -542,6 +543,32 @@ def test_without_a_control_the_api_says_that_it_is_not_there() -> None:
 
     body = {"message": lambda_api.NO_CONTROL}
     assert serving(use, Setting(api=OPEN)) == [(501, body)] * 5
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{ROOT}/{ID}"),
+        ("GET", ROOT),
+        ("GET", TAGS),
+        ("POST", TAGS),
+        ("DELETE", TAGS + "?tagKeys=team"),
+    ],
+)
+def test_while_not_all_mappings_are_known_none_is_said_to_be_missing(method: str, path: str) -> None:
+    body: dict[str, Any] = {"json": {"Tags": {}}} if method == "POST" else {}
+    opening = View(replace(STATUS, complete=False))
+    setting = Setting(api=OPEN, view=opening, control=MappingModel(), tags=MappingModel())
+    status, found, headers = serving(lambda run: run.exact(method, path, **body), setting)
+    assert (status, headers["x-amzn-errortype"]) == (500, "ServiceException")
+    assert json.loads(found) == {"Type": "Service", "Message": lambda_api.INCOMPLETE}
+
+
+def test_a_mapping_that_is_known_is_shown_while_others_are_not() -> None:
+    model = one()
+    setting = Setting(api=OPEN, view=View(replace(STATUS, complete=False)), control=model, tags=model)
+    assert serving(lambda run: run.ask("GET", f"{ROOT}/{ID}"), setting)[0] == 200
+    assert serving(lambda run: run.ask("GET", TAGS), setting)[:2] == (200, {"Tags": {}})
 
 
 def test_a_bug_behind_the_api_is_a_service_exception(caplog: pytest.LogCaptureFixture) -> None:

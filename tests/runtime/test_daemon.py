@@ -1,14 +1,16 @@
 """A whole daemon on virtual time: how it starts, keeps mappings apart, heals, and takes another configuration."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from adapters.stores.memory import MemoryStore
 from poller.errors import AccessDenied, InvalidConfiguration, ServiceThrottled, ServiceUnavailable
 from poller.plan import FunctionPlan
-from poller.records import MappingId, Position
+from poller.records import MappingId, MappingRow, Position
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.runtime.daemon import Daemon
 from poller.telemetry import MappingState, PortFailed, StoreFailed
@@ -154,6 +156,42 @@ def test_a_stop_while_the_store_is_away_ends_the_daemon() -> None:
 
     play(lambda: place.daemon(daemon_plan(FIRST, tuning=tuning)), script)
     assert calls(place, "reader") == []
+
+
+def test_a_daemon_knows_all_mappings_from_its_opening_until_it_drains() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        assert not daemon.status().complete
+        await ready(daemon)
+        assert daemon.status().complete
+        daemon.stop()
+        assert not daemon.status().complete
+
+    play(lambda: place.daemon(daemon_plan(FIRST)), script)
+
+
+def test_a_daemon_does_not_know_all_mappings_before_its_store_has_answered() -> None:
+    class Silent(MemoryStore):
+        """A store that does not give its mappings at first."""
+
+        refusals = 2
+
+        async def mappings(self) -> Sequence[MappingRow]:
+            if self.refusals:
+                self.refusals -= 1
+                raise ServiceUnavailable("no answer")
+            return await super().mappings()
+
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        assert not daemon.status().complete
+        await until(lambda: daemon.status().complete)
+
+    play(lambda: place.daemon(daemon_plan(FIRST), store=Silent()), script)
+    assert len(place.seen.of(StoreFailed)) == 2
 
 
 def test_mappings_of_one_function_share_its_slots() -> None:
