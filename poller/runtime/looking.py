@@ -7,7 +7,7 @@ from poller.errors import AccessDenied, InvalidConfiguration, PortError, Resourc
 from poller.plan import DaemonPlan, SourceKind
 from poller.plugins import Environment, Registry
 from poller.ports import FunctionCheck
-from poller.runtime.requests import NO_FUNCTION, NO_QUEUE, QUEUE_DENIED, short_visibility_text
+from poller.runtime.requests import NO_FUNCTION, NO_QUEUE, denied_text, short_visibility_text
 from poller.runtime.workshop import Design, function_of, source_of
 
 LOOK_S_MAX = 4.0
@@ -45,8 +45,7 @@ class Inspector:
         except ResourceMissing as error:
             raise Refused(Fault.PARAMETER, NO_QUEUE if queue else f"Stream not found: {arn}") from error
         except AccessDenied as error:
-            text = QUEUE_DENIED if queue else f"Cannot access stream {arn}: {error.reason}"
-            raise Refused(Fault.PARAMETER, text) from error
+            raise Refused(Fault.PARAMETER, denied_text(arn, design.plan.kind)) from error
         except (PortError, TimeoutError) as error:
             text = f"The event source could not be looked up: {_reason(error)}"
             raise Refused(Fault.SERVICE, text) from error

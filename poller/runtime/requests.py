@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from poller.arns import FunctionName
 from poller.control import Fault, Refused
 from poller.mapping import EventSourceMapping
+from poller.plan import SourceKind
 from poller.records import Epoch, MappingId
 from poller.refusals import answer, refusals
 
@@ -65,6 +66,17 @@ def twin_text(source_arn: str, function: str, twin: MappingId, *, queue: bool) -
     return (
         f'The event source arn (" {source_arn} ") and function (" {name} ") '
         f"provided mapping already exists. {rest} {twin}"
+    )
+
+
+def denied_text(source_arn: str, kind: SourceKind) -> str:
+    """What AWS says when a source must not be read; tools that wait for new permissions know it by its words."""
+    if kind is SourceKind.SQS:
+        return QUEUE_DENIED
+    actions = "DescribeStream, ListShards," if kind is SourceKind.KINESIS else "DescribeStream,"
+    return (
+        f"Cannot access stream {source_arn}. Please ensure the role can perform the GetRecords, GetShardIterator, "
+        f"{actions} and ListStreams Actions on your stream in IAM."
     )
 
 

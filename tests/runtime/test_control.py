@@ -204,7 +204,13 @@ SOURCE_TROUBLES: list[tuple[str, Exception, Fault, str]] = [
         Fault.PARAMETER,
         "The function execution role does not have permissions to call ReceiveMessage on SQS",
     ),
-    (STREAM_ARN, AccessDenied("no"), Fault.PARAMETER, f"Cannot access stream {STREAM_ARN}: no"),
+    (
+        STREAM_ARN,
+        AccessDenied("no"),
+        Fault.PARAMETER,
+        f"Cannot access stream {STREAM_ARN}. Please ensure the role can perform the GetRecords, GetShardIterator, "
+        "DescribeStream, ListShards, and ListStreams Actions on your stream in IAM.",
+    ),
     (STREAM_ARN, InvalidConfiguration(["no region"]), Fault.PARAMETER, "no region"),
     (
         STANDARD,

@@ -7,7 +7,8 @@ import pytest
 from poller.control import Fault, Refused
 from poller.mapping import as_written
 from poller.records import Epoch
-from poller.runtime.requests import created_by, updated_by
+from poller.plan import SourceKind
+from poller.runtime.requests import created_by, denied_text, updated_by
 
 NOW = Epoch(1_767_225_600.0)
 QUEUE = {"FunctionName": "reader", "EventSourceArn": "arn:aws:sqs:eu-west-1:111122223333:orders"}
@@ -51,6 +52,27 @@ def test_pollers_give_way_to_a_concurrency_in_one_update_and_the_other_way_round
     assert as_written(changed) == QUEUE | concurrency
     changed = updated_by(QUEUE | concurrency, pollers | {"ScalingConfig": {}}, now=NOW)
     assert as_written(changed) == QUEUE | pollers
+
+
+def test_a_denied_table_stream_names_the_actions_that_aws_names() -> None:
+    table = "arn:aws:dynamodb:eu-west-1:111122223333:table/stock/stream/2026-01-01T00:00:00.000"
+    assert denied_text(table, SourceKind.DYNAMODB) == (
+        f"Cannot access stream {table}. Please ensure the role can perform the GetRecords, GetShardIterator, "
+        "DescribeStream, and ListStreams Actions on your stream in IAM."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        (SourceKind.SQS, "execution role does not have permissions"),
+        (SourceKind.KINESIS, "ensure the role can perform"),
+        (SourceKind.DYNAMODB, "ensure the role can perform"),
+    ],
+)
+def test_terraform_tries_again_when_a_source_is_denied(kind: SourceKind, part: str) -> None:
+    # These are the words by which aws_lambda_event_source_mapping tells permissions that are on their way.
+    assert part in denied_text("arn", kind)
 
 
 def test_a_new_mapping_has_no_empty_pollers() -> None:
