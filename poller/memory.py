@@ -1,7 +1,6 @@
 """Owns how the C library treats memory that was freed."""
 
 import ctypes
-import os
 from collections.abc import Mapping
 
 KEPT_BYTES = 64 * 1024 * 1024
@@ -13,7 +12,7 @@ _M_MMAP_THRESHOLD = -3
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
+def keep_freed_memory(environment: Mapping[str, str]) -> bool:
     """Lets glibc keep blocks of a page's size for the next page; whether it was told so.
 
     By itself it gives them back and asks for them again with each page of some megabytes, depending on what lies at the heap's

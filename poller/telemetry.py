@@ -21,11 +21,11 @@ class Loss(StrEnum):
     SHARD_GONE = "shard_gone"
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """One event; each batch tells several, and a dataclass would cost four times as much."""
 
 
-class MappingChanged(Told, frozen=True):
+class MappingChanged(Told, frozen=True, kw_only=True):
     """A mapping went to another state; `reason` is empty or one line."""
 
     mapping: MappingId
@@ -35,7 +35,7 @@ class MappingChanged(Told, frozen=True):
     reason: str = ""
 
 
-class Polled(Told, frozen=True):
+class Polled(Told, frozen=True, kw_only=True):
     """A read or a receive returned `records` records; `shard` is None for queues."""
 
     mapping: MappingId
@@ -44,7 +44,7 @@ class Polled(Told, frozen=True):
     behind_ms: int | None = None
 
 
-class Filtered(Told, frozen=True):
+class Filtered(Told, frozen=True, kw_only=True):
     """Records that no filter matched. `evaluated` counts all that the filters saw."""
 
     mapping: MappingId
@@ -53,7 +53,7 @@ class Filtered(Told, frozen=True):
     evaluated: int
 
 
-class InvocationStarted(Told, frozen=True):
+class InvocationStarted(Told, frozen=True, kw_only=True):
     """A batch was handed to the function."""
 
     mapping: MappingId
@@ -63,7 +63,7 @@ class InvocationStarted(Told, frozen=True):
     attempt: int
 
 
-class InvocationFinished(Told, frozen=True):
+class InvocationFinished(Told, frozen=True, kw_only=True):
     """The function answered or failed to; `failed` counts the records that were not processed.
 
     `iterator_age_ms` is the age of the batch's last record when the function finished (streams only). `error` is the
@@ -82,7 +82,7 @@ class InvocationFinished(Told, frozen=True):
     error: str = ""
 
 
-class Retrying(Told, frozen=True):
+class Retrying(Told, frozen=True, kw_only=True):
     """A batch will be tried again after `wait_s`; `free` when the try used up no retry."""
 
     mapping: MappingId
@@ -92,7 +92,7 @@ class Retrying(Told, frozen=True):
     free: bool
 
 
-class Bisected(Told, frozen=True):
+class Bisected(Told, frozen=True, kw_only=True):
     """A failing batch was split into two."""
 
     mapping: MappingId
@@ -100,7 +100,7 @@ class Bisected(Told, frozen=True):
     records: int
 
 
-class Discarded(Told, frozen=True):
+class Discarded(Told, frozen=True, kw_only=True):
     """A batch was given up; `delivered` when its notice reached the destination, `destination` False when there is none."""
 
     mapping: MappingId
@@ -113,7 +113,7 @@ class Discarded(Told, frozen=True):
     last: str = ""
 
 
-class DestinationFailed(Told, frozen=True):
+class DestinationFailed(Told, frozen=True, kw_only=True):
     """A notice could not be delivered; it is tried again after `wait_s`, or dropped when that is None."""
 
     mapping: MappingId
@@ -122,7 +122,7 @@ class DestinationFailed(Told, frozen=True):
     wait_s: float | None
 
 
-class Blocked(Told, frozen=True):
+class Blocked(Told, frozen=True, kw_only=True):
     """A lane began to fail (`blocked`) or got through again (not `blocked`)."""
 
     mapping: MappingId
@@ -131,7 +131,7 @@ class Blocked(Told, frozen=True):
     blocked: bool
 
 
-class Deleted(Told, frozen=True):
+class Deleted(Told, frozen=True, kw_only=True):
     """Messages deleted; `lapsed` receipts were no longer valid, `failed` deletes were given up."""
 
     mapping: MappingId
@@ -140,14 +140,14 @@ class Deleted(Told, frozen=True):
     failed: int = 0
 
 
-class Released(Told, frozen=True):
+class Released(Told, frozen=True, kw_only=True):
     """Received messages that were left to their visibility timeout without having been settled."""
 
     mapping: MappingId
     messages: int
 
 
-class CheckpointSaved(Told, frozen=True):
+class CheckpointSaved(Told, frozen=True, kw_only=True):
     """A position is in the store."""
 
     mapping: MappingId
@@ -155,7 +155,7 @@ class CheckpointSaved(Told, frozen=True):
     position: Position
 
 
-class ShardStarted(Told, frozen=True):
+class ShardStarted(Told, frozen=True, kw_only=True):
     """A shard is being read from `position` on."""
 
     mapping: MappingId
@@ -163,7 +163,7 @@ class ShardStarted(Told, frozen=True):
     position: Position
 
 
-class ShardStopped(Told, frozen=True):
+class ShardStopped(Told, frozen=True, kw_only=True):
     """A shard is no longer read here; `ended` when it was read and settled to its end."""
 
     mapping: MappingId
@@ -171,7 +171,7 @@ class ShardStopped(Told, frozen=True):
     ended: bool
 
 
-class LeaseMoved(Told, frozen=True):
+class LeaseMoved(Told, frozen=True, kw_only=True):
     """A lease was taken (`held`) or lost (not `held`)."""
 
     mapping: MappingId
@@ -179,7 +179,7 @@ class LeaseMoved(Told, frozen=True):
     held: bool
 
 
-class RecordsLost(Told, frozen=True):
+class RecordsLost(Told, frozen=True, kw_only=True):
     """The source no longer has records that were never read."""
 
     mapping: MappingId
@@ -188,7 +188,7 @@ class RecordsLost(Told, frozen=True):
     position: Position
 
 
-class PortFailed(Told, frozen=True):
+class PortFailed(Told, frozen=True, kw_only=True):
     """A call to a source or the store failed; `error` is the class name of the exception."""
 
     mapping: MappingId
@@ -199,7 +199,7 @@ class PortFailed(Told, frozen=True):
     wait_s: float
 
 
-class Capacity(Told, frozen=True):
+class Capacity(Told, frozen=True, kw_only=True):
     """Invocations of a function that run now, and how many may (None: no limit)."""
 
     function: str
@@ -207,21 +207,21 @@ class Capacity(Told, frozen=True):
     limit: int | None
 
 
-class Pollers(Told, frozen=True):
+class Pollers(Told, frozen=True, kw_only=True):
     """How many pollers a queue mapping runs."""
 
     mapping: MappingId
     pollers: int
 
 
-class ConfigurationReloaded(Told, frozen=True):
+class ConfigurationReloaded(Told, frozen=True, kw_only=True):
     """The configuration file changed and was taken over (`ok`) or refused; `reason` is empty or one line."""
 
     ok: bool
     reason: str = ""
 
 
-class StoreFailed(Told, frozen=True):
+class StoreFailed(Told, frozen=True, kw_only=True):
     """A call to the store that belongs to no mapping failed; `error` is the class name of the exception."""
 
     error: str

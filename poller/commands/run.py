@@ -4,6 +4,7 @@ Signals are turned into the daemon's two ways of stopping.
 """
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,7 @@ def run_daemon(
     """
     problems: list[str] = []
     status = FAILED
-    keep_freed_memory()
+    keep_freed_memory(os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, registry, make_engine, file))
@@ -227,8 +228,10 @@ def _signals(on_signal: Callable[[], None]) -> Iterator[None]:
     finally:
         for each in SIGNALS:
             loop.remove_signal_handler(each)
-            # The loop leaves Python's own handler behind, also where the signal was ignored.
-            signal.signal(each, before[each])
+            # The loop leaves Python's own handler behind, also where the signal was ignored. None is a handler that
+            # was not set from Python, which Python cannot set again.
+            if before[each] is not None:
+                signal.signal(each, before[each])
 
 
 def _leaves[E: BaseException](group: BaseExceptionGroup[E]) -> Iterator[E]:

@@ -119,7 +119,7 @@ def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now
 
 
 def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> Step:
-    """What to do now: a part that is used up goes, then records that are too old, then comes the wait, then the call."""
+    """What to do now: a part that is used up goes (one of an earlier run is tried once before), then records that are too old, then comes the wait, then the call."""
     part = work.parts[0]
     if policy.retries_max is not None and part.failures > policy.retries_max and not part.resumed:
         return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)

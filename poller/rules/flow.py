@@ -30,7 +30,7 @@ from poller.rules.watermark import SettledSpans, Span, Watermark
 from poller.rules.windows import Closing, WindowMemo, Windows
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
-"""Encoded bytes that one shard may hold while some lane is blocked."""
+"""Bytes of events that one shard's records may come to while some lane is blocked."""
 AS_OF_STEP_S = 600
 """How finely a checkpoint tells the moment up to which everything is settled; an idle shard is written that often."""
 MEMO_BYTES_MAX = 256 * 1024
@@ -168,7 +168,7 @@ class ShardFlow:
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         settled: list[int] = []
         indices, wanted, skipped = self._wanted(fresh, first, settled)
-        self._spread(indices, wanted)
+        self._spread(indices, wanted, apart=len(self._buffers) > 1 or len(wanted) < len(fresh))
         taken = len(wanted)
         if settled:
             self._watermark.resolve(settled)
@@ -202,16 +202,18 @@ class ShardFlow:
                 settled.append(index)
         return indices, wanted, skipped
 
-    def _spread(self, indices: Iterable[int], wanted: Sequence[Record]) -> None:
-        """Puts records into the buffers of their lanes."""
-        entries = map(Entry, indices, wanted, self._encoder.sizes(wanted))
+    def _spread(self, indices: Iterable[int], wanted: Sequence[Record], *, apart: bool) -> None:
+        """Puts records into the buffers of their lanes.
+
+        `apart`: few of an answer's records may wait here for long, and must not keep all of it.
+        """
+        records = [record.detached() for record in wanted] if apart else wanted
+        entries = map(Entry, indices, records, self._encoder.sizes(records))
         if len(self._buffers) == 1:
             self._buffers[0].extend(entries)
             return
         for entry in entries:
-            # Few of an answer's records may wait long in a blocked lane; they must not keep all of it.
-            apart = Entry(entry.index, entry.record.detached(), entry.size)
-            self._buffers[lane_of(apart.record.key, len(self._buffers))].add(apart)
+            self._buffers[lane_of(entry.record.key, len(self._buffers))].add(entry)
 
     def end(self) -> None:
         """The shard has no more records."""
@@ -226,8 +228,8 @@ class ShardFlow:
             work = self._next(lane, new_id=new_id, now=now, epoch=epoch)
         work = self.with_early_end(work, new_id=new_id)
         self._work[lane] = work
-        if self._windows is not None and work is not None and work.parts[0].entries:
-            self._windows.enter(work.parts[0].entries[0].record.arrived)
+        if work is not None:
+            self._enter_window(work.parts[0].entries)
         return work
 
     def with_early_end(self, work: Work | None, *, new_id: NewId) -> Work | None:
@@ -281,8 +283,7 @@ class ShardFlow:
         """The window that a part is called in; None without windows."""
         if self._windows is None:
             return None
-        if part.entries:
-            self._windows.enter(part.entries[0].record.arrived)
+        self._enter_window(part.entries)
         return self._windows.facts(final=part.final, early=part.early)
 
     def resolve(self, entries: Sequence[Entry]) -> None:
@@ -330,6 +331,14 @@ class ShardFlow:
 
     def _settled_as_of(self, moment: Epoch) -> None:
         self._as_of = max(self._as_of, moment)
+
+    def _enter_window(self, entries: Sequence[Entry]) -> None:
+        """Opens the window of what is about to be delivered, unless one is open.
+
+        The newest record decides: what is left of a batch whose window ended early may begin with a late one.
+        """
+        if self._windows is not None and entries:
+            self._windows.enter(max(entry.record.arrived for entry in entries))
 
     def _take(self, lane: int, now: Monotonic) -> tuple[Entry, ...]:
         buffer, windows = self._buffers[lane], self._windows

@@ -19,8 +19,10 @@ WINDOW_MARGIN_S = 30
 """What AWS adds when it extends for a batching window (spec 7.2)."""
 IDLE_RENEWALS_MAX = 1_000
 """Planned extensions that may be kept for messages that are gone, beside as many as there are messages."""
-RENEWAL_S_MIN = 1.0
-"""An extension that failed is not repeated sooner."""
+RENEWAL_S = 1.0
+"""An extension that failed is not repeated sooner, unless too little time is left."""
+RENEWAL_S_MIN = 0.2
+"""With little time left it is repeated so soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +138,9 @@ class Holds:
         renewed: list[Held] = []
         for each in held:
             each.until = until
-            each.renew_at = self._renew_at(each, self.terms.hold_s) if self.terms.extend else None
-            renewed.append(each)
+            if self._has(each) and self.terms.extend and until <= each.taken + VISIBILITY_S_MAX - 1:
+                each.renew_at = self._renew_at(each, self.terms.hold_s)
+                renewed.append(each)
         self._schedule(renewed)
 
     def gone(self, held: Iterable[Held], *, now: Monotonic) -> None:
@@ -147,12 +150,17 @@ class Holds:
             each.renew_at = None
 
     def postponed(self, held: Iterable[Held], *, now: Monotonic, wait_s: float) -> None:
-        """These extensions failed; they are due again after a wait, as long as the messages are ours."""
+        """These extensions failed; they are due again after a wait, as long as the messages are ours.
+
+        At least half of the time that is left stays for the next try.
+        """
         again: list[Held] = []
         for each in held:
-            moment = Monotonic(now + max(wait_s, RENEWAL_S_MIN))
-            each.renew_at = moment if moment < each.until else None
-            again.append(each)
+            half_s = max((each.until - now) / 2, RENEWAL_S_MIN)
+            moment = Monotonic(now + min(max(wait_s, RENEWAL_S), half_s))
+            if self._has(each) and moment < each.until:
+                each.renew_at = moment
+                again.append(each)
         self._schedule(again)
 
     def lapsed(self, message_id: str, *, now: Monotonic) -> bool:
@@ -189,7 +197,11 @@ class Holds:
         self._idle = 0
 
     def _planned(self, held: Held, moment: Monotonic) -> bool:
-        return held.renew_at == moment and self._held.get(held.message_id) is held
+        return held.renew_at == moment and self._has(held)
+
+    def _has(self, held: Held) -> bool:
+        """Whether the message is still here; it may have been deleted while its extension was on the way."""
+        return self._held.get(held.message_id) is held
 
     def _taken(self, message: Message, now: Monotonic) -> Held:
         terms = self.terms

@@ -65,7 +65,7 @@ class Leases:
     async def look(self, running: Mapping[ShardId, Lease]) -> Look:
         """One look at the store, and at the source if that is due; raises what their ports raise."""
         row = await self._registered()
-        # Asked in this order, as a clock that never stands still is later each time.
+        # It reads the clock itself while nothing is planned; asked after the clock, it would always lie ahead.
         next_discovery = self.next_discovery
         due = self._parts.clock.monotonic() >= next_discovery
         if due:

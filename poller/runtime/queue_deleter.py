@@ -53,7 +53,7 @@ class Deleter:
     def add(self, parcels: Iterable[Parcel]) -> None:
         """Takes messages; returns at once."""
         self._pending.extend(parcels)
-        self._due.release()
+        self._call()
         if len(self._pending) >= DELETES_MAX:
             self._full.set()
         if len(self._pending) > BACKLOG_MAX:
@@ -84,6 +84,11 @@ class Deleter:
         """One try at what is left, for a mapping whose grace is over."""
         if self._pending:
             await self._try(list(self._pending))
+
+    def _call(self) -> None:
+        """Wakes a worker. While all are busy one call waits for the next of them: more would only be taken back one by one."""
+        if self._due.locked():
+            self._due.release()
 
     def _hire(self, scope: asyncio.TaskGroup) -> None:
         self._workers += 1
@@ -124,7 +129,7 @@ class Deleter:
             return []
         taken = [self._pending.popleft() for _ in range(min(len(self._pending), DELETES_MAX))]
         if self._pending:
-            self._due.release()
+            self._call()
         if len(self._pending) <= BACKLOG_MAX:
             self._room.set()
         return taken

@@ -8,9 +8,8 @@ from poller.telemetry import Event, InvocationFinished, Observer, Polled, PortFa
 
 PORTS = frozenset({"source", "discovery", "invoker"})
 """Ports whose trouble keeps records from the function; trouble of the store or a destination is told elsewhere."""
-
-
 _NOTED = frozenset({InvocationFinished, PortFailed, Polled})
+"""What `_note` knows. Most events are others, and each batch tells several."""
 
 
 @dataclass(slots=True)

@@ -113,8 +113,47 @@ def test_a_failed_extension_is_due_again_while_the_message_is_ours() -> None:
     holds.postponed(extension.held, now=at(20.5), wait_s=0.1)
     assert holds.next_due == 21.5
     (extension,) = holds.due(at(21.5))
-    holds.postponed(extension.held, now=at(29.5), wait_s=5.0)
+    holds.postponed(extension.held, now=at(29.9), wait_s=5.0)
     assert holds.next_due is None
+
+
+@pytest.mark.parametrize(
+    ("failed_at", "wait_s", "due"),
+    [(20.5, 0.1, 21.5), (20.5, 3.0, 23.5), (20.5, 60.0, 25.25), (29.0, 60.0, 29.5), (29.7, 60.0, 29.9)],
+)
+def test_a_failed_extension_leaves_half_of_the_time_to_the_next_try(
+    failed_at: float, wait_s: float, due: float
+) -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(20.0))
+    holds.postponed(extension.held, now=at(failed_at), wait_s=wait_s)
+    assert holds.next_due == pytest.approx(due)
+
+
+@pytest.mark.parametrize("result", ["extended", "postponed"])
+def test_a_message_that_was_deleted_during_its_extension_is_not_planned_again(result: str) -> None:
+    holds = Holds(terms(30))
+    holds.admit([message()], now=at(0.0))
+    (extension,) = holds.due(at(20.0))
+    holds.forget("m")
+    if result == "extended":
+        holds.extended(extension.held, until=at(50.0))
+    else:
+        holds.postponed(extension.held, now=at(20.0), wait_s=1.0)
+    assert holds.next_due is None
+
+
+def test_a_message_at_its_twelve_hours_is_not_extended_again_and_again() -> None:
+    holds = Holds(terms(1_800))
+    holds.admit([message()], now=at(0.0))
+    calls = []
+    while (due := holds.next_due) is not None:
+        for extension in holds.due(due):
+            calls.append(due)
+            holds.extended(extension.held, until=at(due + extension.visibility_s))
+    assert len(calls) == 35
+    assert holds.until("m") == pytest.approx(VISIBILITY_S_MAX)
 
 
 def test_a_message_whose_receipt_is_gone_has_lapsed() -> None:

@@ -39,7 +39,9 @@ class Slow(Service):
 
 
 @asynccontextmanager
-async def deleting(count: int) -> AsyncIterator[tuple[Slow, Deleter, list[Parcel]]]:
+async def deleting(
+    count: int, kind: type[Deleter] = Deleter
+) -> AsyncIterator[tuple[Slow, Deleter, list[Parcel]]]:
     """A running deleter, and parcels of `count` messages that were received; all is deleted when it ends."""
     service = Slow(standard(600).queue)
     service.send(*range(count))
@@ -49,7 +51,7 @@ async def deleting(count: int) -> AsyncIterator[tuple[Slow, Deleter, list[Parcel
     messages: list[Message] = []
     while len(messages) < count:
         messages += scope.admit(await service.receive(messages_max=10, wait_s=0))
-    deleter = Deleter(scope)
+    deleter = kind(scope)
     async with asyncio.TaskGroup() as group:
         group.create_task(deleter.run(), name="deleter")
         yield service, deleter, [Parcel(message, None) for message in messages]
@@ -103,6 +105,30 @@ def test_calls_on_the_way_at_once_are_limited() -> None:
             assert service.running_max == WORKERS_MAX
 
     run_virtual(script())
+
+
+def test_what_came_while_all_calls_were_busy_is_not_looked_for_once_for_each_time_it_came() -> None:
+    class Counting(Deleter):
+        looks = 0
+
+        def _take(self) -> list[Parcel]:
+            self.looks += 1
+            return super()._take()
+
+    async def main() -> None:
+        count = DELETES_MAX * WORKERS_MAX * 3
+        async with deleting(count, Counting) as (service, deleter, parcels):
+            for parcel in parcels:
+                deleter.add([parcel])
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(10.0)
+            assert isinstance(deleter, Counting)
+            assert deleter.looks <= 3 * len(service.begun)
+            looked = deleter.looks
+            await asyncio.sleep(1.0)
+            assert deleter.looks == looked
+
+    run_virtual(main())
 
 
 def test_what_is_left_at_the_end_does_not_wait_for_company() -> None:
