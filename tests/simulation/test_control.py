@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from adapters.stores.memory import MemoryStore
 from poller.control import Fault, MappingView, Refused
 from poller.mapping import EventSourceMapping, plan
 from poller.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.records import Epoch, Lease, MappingId, MappingRow, MappingState, WorkerId
+from poller.runtime import control
 from poller.runtime.daemon import Daemon
-from poller.runtime.definitions import Definition
+from poller.runtime.definitions import PREFIX, Definition
 from tests.simulation.contents import Content
 from tests.simulation.faults import Marks, epoch
 from tests.simulation.ledger import Violation
@@ -34,6 +36,8 @@ CALL_S_MAX = 10.0
 CHANGE_S_MAX = 300.0
 """A change may have to wait for an invocation, for a store that is away, for a worker that comes back."""
 CHANGES_MAX = 8
+TAGS = 4
+"""Of each mapping, set at the same moment."""
 DELETED_S_MAX = 120.0
 QUIET_S = 15.0
 SEEDS = 150
@@ -50,10 +54,12 @@ class Change:
 
 
 class ControlledWorld(World):
-    """A world whose mappings are in the store, not in the file, and are changed and at last deleted."""
+    """A world whose mappings are in the store, not in the file, and are changed, tagged, contested and at last deleted."""
+
+    kept_in: type[MemoryStore] = MemoryStore
 
     def __init__(self, scenario: Scenario, changes: list[Change], marks: Marks, history: Any) -> None:
-        super().__init__(scenario, marks, history)
+        super().__init__(scenario, marks, history, self.kept_in())
         self._left = sorted(changes, key=lambda change: change.at)
         self._picks = seeded(scenario.seed, "picks")
         for setup in scenario.setups:
@@ -71,6 +77,11 @@ class ControlledWorld(World):
             scope.create_task(super().run(), name="world")
             for change in self._left:
                 self._acting.append(scope.create_task(self._change(change), name="change"))
+            for setup in self.scenario.setups:
+                at = self._picks.uniform(0.5, WRITING_S)
+                for number in range(TAGS):
+                    tag = self._tag(at, setup.plan.mapping, f"tag-{number}")
+                    self._acting.append(scope.create_task(tag, name="tag"))
 
     def _plan(self, worker: WorkerId) -> DaemonPlan:
         return replace(super()._plan(worker), mappings=())
@@ -81,6 +92,10 @@ class ControlledWorld(World):
             f"update {change.mapping} {change.request}",
             lambda daemon: daemon.control.update(change.mapping, change.request),
         )
+
+    async def _tag(self, at: float, mapping: MappingId, key: str) -> None:
+        await asyncio.sleep(at)
+        await self._told(f"tag {mapping} {key}", lambda daemon: daemon.control.tag(mapping, {key: ""}))
 
     async def _told(self, what: str, call: Any) -> None:
         """Asks one worker after the other until one takes the change over."""
@@ -100,8 +115,8 @@ class ControlledWorld(World):
                     self.history.tell("control", lambda told=told: f"{what} -> {told}")  # type: ignore[misc]  # bound per turn
                     self.marks.saw(f"refused: {refused.fault}")
                 else:
-                    self.marks.saw(f"answered: {view.state}")
-                    state = view.state
+                    state = "Tagged" if view is None else view.state
+                    self.marks.saw(f"answered: {state}")
                     self.history.tell("control", lambda state=state: f"{what} -> {state}")  # type: ignore[misc]  # bound per turn
                     return
             await asyncio.sleep(0.5)
@@ -110,11 +125,40 @@ class ControlledWorld(World):
     async def _all_settled(self) -> None:
         """Everything is settled; then every mapping is deleted, and nothing happens to it any more."""
         await super()._all_settled()
+        self._all_tagged()
+        for setup in self.scenario.setups:
+            await self._contested(setup)
         for setup in self.scenario.setups:
             identity = setup.plan.mapping
             await self._told(f"delete {identity}", lambda daemon, each=identity: daemon.control.delete(each))
         await self._gone()
         await self._quiet()
+
+    def _all_tagged(self) -> None:
+        wanted = {f"tag-{number}" for number in range(TAGS)}
+        for definition in self._definitions():
+            if lost := wanted - definition.tags.keys():
+                raise Violation("control", f"tags of {definition.mapping} are lost: {sorted(lost)}")
+
+    async def _contested(self, setup: Setup) -> None:
+        """All workers are asked at once for what connects the same: one makes it."""
+        function = f"{setup.plan.function}:twin"
+        request = parameters(setup) | {"FunctionName": function, "Enabled": False}
+        async with asyncio.TaskGroup() as scope:
+            tasks = [
+                scope.create_task(_made(worker.daemon, request), name="create") for worker in self._workers
+            ]
+        made = [view for task in tasks if (view := task.result()) is not None]
+        stored = [each.mapping for each in self._definitions() if each.parameters["FunctionName"] == function]
+        if stored != [view.mapping for view in made] or len(made) != 1:
+            raise Violation("control", f"of twins {made} were made, and {stored} are stored")
+        if len(tasks) > 1:
+            self.marks.saw("contested")
+        await self._told("delete twin", lambda daemon: daemon.control.delete(made[0].mapping))
+
+    def _definitions(self) -> list[Definition]:
+        rows = [row for row in at_once(self.store.mappings()) if row.mapping.startswith(PREFIX)]
+        return [Definition.of(row) for row in rows]
 
     async def _gone(self) -> None:
         views: list[MappingView] = []
@@ -143,6 +187,16 @@ class ControlledWorld(World):
         for stream in streams:
             for state in stream.shards.values():
                 state.records[:] = [held for held in state.records if held.content.number != 999_999]
+
+
+async def _made(daemon: Daemon, request: Mapping[str, Any]) -> MappingView | None:
+    """What a create request makes; None if something connects the same."""
+    try:
+        return await daemon.control.create(request)
+    except Refused as refused:
+        if refused.fault is not Fault.CONFLICT:
+            raise
+        return None
 
 
 def parameters(setup: Setup) -> dict[str, Any]:
@@ -230,7 +284,15 @@ def test_changes_under_load_keep_every_promise(start: int) -> None:
         MappingState.DELETING,
     ):
         assert marks[f"answered: {state}"], f"no change was ever answered {state}"
-    for mark in ("refused: ResourceInUseException", "deleted", "resumed", "retry", "notice"):
+    for mark in (
+        "refused: ResourceInUseException",
+        "answered: Tagged",
+        "contested",
+        "deleted",
+        "resumed",
+        "retry",
+        "notice",
+    ):
         assert marks[mark], f"the worlds were too kind: never saw {mark}"
 
 
@@ -242,9 +304,25 @@ class Undeletable(ControlledWorld):
             await super()._told(what, call)
 
 
-def reason(world: type[ControlledWorld]) -> str:
+class Overwriting(MemoryStore):
+    """A store in which the last write wins."""
+
+    async def update(self, row: MappingRow) -> None:
+        """Replaces the row, whatever its revision."""
+        stored = self._rows.get(row.mapping, row)
+        await super().update(replace(row, revision=stored.revision))
+
+
+class Overwritten(ControlledWorld):
+    """A world of such a store."""
+
+    kept_in = Overwriting
+
+
+def reason(world: type[ControlledWorld], *, workers: int = 1) -> str:
     """Why a world fails in which only what poison blocks is freed at last."""
     scenario, changes = controlled(1)
+    scenario = replace(scenario, workers=workers)
     last = [change for change in changes if change.at > HEALED_S]
     with pytest.raises(Failed) as failed:
         run_world(partial(world, scenario, last), 1)
@@ -255,6 +333,18 @@ def test_a_mapping_that_stays_though_it_was_deleted_is_found() -> None:
     assert reason(Undeletable).startswith("delete: still there after 120 s")
 
 
+def test_a_tag_that_another_worker_overwrote_is_found() -> None:
+    assert reason(Overwritten, workers=4).startswith("control: tags of ")
+
+
+def test_twins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(*_: object) -> None:
+        """Nobody looks whether another worker has made the same."""
+
+    monkeypatch.setattr(control, "_rival", nobody)
+    assert reason(ControlledWorld, workers=4).startswith("control: of twins ")
+
+
 def test_a_change_that_nobody_takes_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "CALL_S_MAX", 0.0)
-    assert reason(ControlledWorld).startswith("control: nobody took over: update ")
+    assert reason(ControlledWorld).startswith("control: nobody took over: ")
