@@ -29,8 +29,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
         return self.message.group
 
 
-@dataclass(frozen=True, slots=True)
-class LettersEvent:
+class LettersEvent(msgspec.Struct, frozen=True, gc=False):
     """The event for these letters."""
 
     encoder: MessageEncoder
@@ -59,8 +58,7 @@ class LettersEvent:
         return record
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(msgspec.Struct, frozen=True, gc=False):
     """Ask the queue for up to `messages_max` messages, waiting up to `wait_s` whole seconds for the first."""
 
     messages_max: int

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+import msgspec
+
 from poller.rules.gathering import Letter, fitting
 from poller.rules.policies import BatchPolicy
 
@@ -93,8 +95,7 @@ class Groups:
             del self._tickets[group]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """What of an owner's letters runs next as one event, what must be given back, and what stays."""
 
     chunk: tuple[Letter, ...]

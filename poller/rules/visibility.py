@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,8 +17,8 @@ TRUSTED_S_MIN = 3
 """Below this visibility timeout a receive call takes too large a part of it to count from the moment it was sent."""
 WINDOW_MARGIN_S = 30
 """What AWS adds when it extends for a batching window (spec 7.2)."""
-IDLE_RENEWALS_MAX = 1_000
-"""Planned extensions that may be kept for messages that are gone, beside as many as there are messages."""
+IDLE_RENEWALS_MAX = 100
+"""Planned extensions of messages that are gone which may be kept, beside half of all."""
 RENEWAL_S = 1.0
 """An extension that failed is not repeated sooner, unless too little time is left."""
 RENEWAL_S_MIN = 0.2
@@ -56,11 +56,18 @@ class Held(msgspec.Struct, eq=False):
     receives: int
     taken: Monotonic
     until: Monotonic
-    renew_at: Monotonic | None = None
+    renewal: "Renewal | None" = None
+    """Its planned extension."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Renewal(msgspec.Struct, eq=False):
+    """A planned extension: of these messages, as far as they are still planned for it; `left` counts them."""
+
+    held: tuple[Held, ...]
+    left: int
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
     """What a receive brought: fresh messages, those that we have already, those that came too late to be ours."""
 
     fresh: tuple[Message, ...]
@@ -86,10 +93,10 @@ class Holds:
 
     terms: Terms
     _held: dict[str, Held] = field(default_factory=dict)
-    _renewals: list[tuple[Monotonic, int, tuple[Held, ...]]] = field(default_factory=list)
+    _renewals: list[tuple[Monotonic, int, Renewal]] = field(default_factory=list)
     _entries: int = 0
     _idle: int = 0
-    """Messages that went since the planned extensions were tidied."""
+    """Planned extensions of which no message is left."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -97,24 +104,28 @@ class Holds:
     def admit(self, messages: Sequence[Message], *, now: Monotonic) -> Admission:
         """Takes what one receive brought."""
         fresh: list[Message] = []
-        taken: list[Held] = []
+        planned: dict[Monotonic, list[Held]] = {}
         repeated = late = 0
         for message in messages:
             held = self._taken(message, now)
             known = self._held.get(message.message_id)
             if held.until <= now:
                 late += 1
-            elif known is None:
+                continue
+            if known is None:
                 self._held[message.message_id] = held
-                taken.append(held)
                 fresh.append(message)
             else:
                 repeated += 1
-                if held.receives > known.receives:
-                    known.receipt, known.receives, known.taken = held.receipt, held.receives, held.taken
-                    known.until, known.renew_at = held.until, held.renew_at
-                    taken.append(known)
-        self._schedule(taken)
+                if held.receives <= known.receives:
+                    continue
+                known.receipt, known.receives = held.receipt, held.receives
+                known.taken, known.until = held.taken, held.until
+                self._drop_plan(known)
+                held = known
+            if (moment := self._first_renewal(held, now)) is not None:
+                planned.setdefault(moment, []).append(held)
+        self._schedule(planned)
         return Admission(tuple(fresh), repeated, late)
 
     @property
@@ -126,42 +137,43 @@ class Holds:
         """The extensions that are to be made now; tell the result of each by `extended`, `gone` or `postponed`."""
         by_seconds: dict[int, list[Held]] = {}
         while self._renewals and self._renewals[0][0] <= now:
-            moment, _, members = heapq.heappop(self._renewals)
-            for held in members:
-                if self._planned(held, moment):
-                    held.renew_at = None
+            _, _, renewal = heapq.heappop(self._renewals)
+            self._idle -= not renewal.left
+            for held in renewal.held:
+                if held.renewal is renewal:
+                    held.renewal = None
                     self._plan(held, now, by_seconds)
         return [Extend(tuple(held), seconds) for seconds, held in by_seconds.items()]
 
     def extended(self, held: Iterable[Held], *, until: Monotonic) -> None:
         """These messages are hidden until then."""
-        renewed: list[Held] = []
+        planned: dict[Monotonic, list[Held]] = {}
         for each in held:
             each.until = until
+            self._drop_plan(each)
             if self._has(each) and self.terms.extend and until <= each.taken + VISIBILITY_S_MAX - 1:
-                each.renew_at = self._renew_at(each, self.terms.hold_s)
-                renewed.append(each)
-        self._schedule(renewed)
+                planned.setdefault(self._renew_at(each, self.terms.hold_s), []).append(each)
+        self._schedule(planned)
 
     def gone(self, held: Iterable[Held], *, now: Monotonic) -> None:
         """The receipts of these messages are no longer valid."""
         for each in held:
             each.until = min(each.until, now)
-            each.renew_at = None
+            self._drop_plan(each)
 
     def postponed(self, held: Iterable[Held], *, now: Monotonic, wait_s: float) -> None:
         """These extensions failed; they are due again after a wait, as long as the messages are ours.
 
         At least half of the time that is left stays for the next try.
         """
-        again: list[Held] = []
+        planned: dict[Monotonic, list[Held]] = {}
         for each in held:
+            self._drop_plan(each)
             half_s = max((each.until - now) / 2, RENEWAL_S_MIN)
             moment = Monotonic(now + min(max(wait_s, RENEWAL_S), half_s))
             if self._has(each) and moment < each.until:
-                each.renew_at = moment
-                again.append(each)
-        self._schedule(again)
+                planned.setdefault(moment, []).append(each)
+        self._schedule(planned)
 
     def lapsed(self, message_id: str, *, now: Monotonic) -> bool:
         """Whether a message may be visible to others."""
@@ -180,24 +192,24 @@ class Holds:
     def forget(self, message_id: str) -> None:
         """The message is deleted or left to its visibility timeout."""
         held = self._held.pop(message_id, None)
-        if held is not None and held.renew_at is not None:
+        if held is not None:
+            self._drop_plan(held)
+
+    def _drop_plan(self, held: Held) -> None:
+        """The message's extension is no longer planned.
+
+        A planned extension without messages stays until its moment, which may be hours away, unless there are many.
+        """
+        renewal, held.renewal = held.renewal, None
+        if renewal is None:
+            return
+        renewal.left -= 1
+        if not renewal.left:
             self._idle += 1
-            if self._idle > len(self._held) + IDLE_RENEWALS_MAX:
-                self._tidy()
-
-    def _tidy(self) -> None:
-        """Drops planned extensions of messages that we have no more; they would stay until their moment, which may be hours away."""
-        kept = [
-            (moment, number, left)
-            for moment, number, members in self._renewals
-            if (left := tuple(each for each in members if self._planned(each, moment)))
-        ]
-        heapq.heapify(kept)
-        self._renewals = kept
-        self._idle = 0
-
-    def _planned(self, held: Held, moment: Monotonic) -> bool:
-        return held.renew_at == moment and self._has(held)
+            if self._idle > len(self._renewals) // 2 + IDLE_RENEWALS_MAX:
+                self._renewals = [each for each in self._renewals if each[2].left]
+                heapq.heapify(self._renewals)
+                self._idle = 0
 
     def _has(self, held: Held) -> bool:
         """Whether the message is still here; it may have been deleted while its extension was on the way."""
@@ -209,12 +221,13 @@ class Holds:
         since = message.received if visibility_s >= TRUSTED_S_MIN else now
         receives = int(message.attributes.get("ApproximateReceiveCount", "1"))
         until = Monotonic(since + visibility_s)
-        held = Held(message.message_id, message.receipt, receives, since, until)
-        if terms.extend:
-            held.renew_at = self._renew_at(held, visibility_s)
-        elif terms.first_s is not None:
-            held.renew_at = now
-        return held
+        return Held(message.message_id, message.receipt, receives, since, until)
+
+    def _first_renewal(self, held: Held, now: Monotonic) -> Monotonic | None:
+        """When a message is to be extended that was received now; None for never."""
+        if self.terms.extend:
+            return self._renew_at(held, max(self.terms.visibility_s, 1))
+        return None if self.terms.first_s is None else now
 
     def _plan(self, held: Held, now: Monotonic, by_seconds: dict[int, list[Held]]) -> None:
         wanted_s = self.terms.hold_s if self.terms.extend else self.terms.first_s
@@ -227,11 +240,10 @@ class Holds:
         """A third of the time is left for the call and its repetitions."""
         return Monotonic(held.until - seconds / 3)
 
-    def _schedule(self, held: Sequence[Held]) -> None:
-        by_moment: dict[Monotonic, list[Held]] = {}
-        for each in held:
-            if each.renew_at is not None:
-                by_moment.setdefault(each.renew_at, []).append(each)
-        for moment, members in by_moment.items():
+    def _schedule(self, planned: Mapping[Monotonic, Sequence[Held]]) -> None:
+        for moment, members in planned.items():
+            renewal = Renewal(tuple(members), len(members))
+            for held in members:
+                held.renewal = renewal
             self._entries += 1
-            heapq.heappush(self._renewals, (moment, self._entries, tuple(members)))
+            heapq.heappush(self._renewals, (moment, self._entries, renewal))

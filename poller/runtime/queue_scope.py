@@ -1,7 +1,6 @@
 """Owns what the pollers of one queue mapping have in common: the messages between receive and delete, and who is told."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -101,9 +100,12 @@ class QueueScope:
 
     def enter(self, owner: int, letters: Iterable[Letter]) -> None:
         """Letters take their places in their groups."""
-        groups = [group for letter in letters if (group := letter.group) is not None]
-        if groups:
-            self.groups.enter(owner, Counter(groups))
+        counts: dict[str, int] = {}
+        for letter in letters:
+            if (group := letter.group) is not None:
+                counts[group] = counts.get(group, 0) + 1
+        if counts:
+            self.groups.enter(owner, counts)
 
     def standing(self, owner: int, group: str | None) -> Standing:
         """How a letter stands."""
