@@ -24,6 +24,8 @@ AIOHTTP = "3.14."
 """The release whose connections are known here; with any other one the library sends."""
 FAILURE = 300
 """From this status on the library takes an answer for an error."""
+TAKEN_AT_ONCE_BYTES = 16 * 1024
+"""What the kernel takes of an idle connection's message whatever its peer does: the smallest usual send buffer."""
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises; a TimeoutError is an OSError."""
@@ -126,7 +128,7 @@ class Line:
             # An answer may still come: the connection is of no more use.
             connection.close()
             raise
-        if answer is None or answer.whole:
+        if (answer is None or answer.whole) and _sent(connection, message, answer):
             connection.release()
         else:
             connection.close()
@@ -165,6 +167,19 @@ def _write(protocol: ResponseHandler, message: bytes) -> None:
     if transport is None or transport.is_closing():
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
     transport.write(message)
+
+
+def _sent(connection: Connection, message: bytes, answer: Answer | None) -> bool:
+    """Whether all of a message is on its way, so that the next one has not to wait behind it.
+
+    A service may refuse a request before it has read it, and what is left below TLS or in the kernel cannot be seen: a
+    long one that was refused counts as left.
+    """
+    refused = answer is None or answer.status >= FAILURE
+    if refused and len(message) > TAKEN_AT_ONCE_BYTES:
+        return False
+    transport = connection.transport
+    return transport is None or not transport.get_write_buffer_size()
 
 
 def raised(error: Exception, url: str) -> boto.BotoCoreError:

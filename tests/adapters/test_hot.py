@@ -3,7 +3,6 @@
 import asyncio
 import json
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +24,7 @@ from botocore.exceptions import ClientError, ProxyConnectionError, SSLError
 from adapters.aws import client
 from adapters.hot import Hot, decoded
 from tests.adapters.answers import environment, on_a_loop
+from tests.adapters.tls import certificate_in
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -280,23 +280,8 @@ async def _refreshed() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of 127.0.0.1 that signs itself, with its key in the same file."""
-    path = tmp_path / "tls.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    key, out = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run([*command, *names, "-keyout", key, "-out", out], check=True, capture_output=True)
-    path.write_bytes(out.read_bytes() + key.read_bytes())
-    return path
+    """A certificate of 127.0.0.1 that signs itself."""
+    return certificate_in(tmp_path)
 
 
 def test_a_custom_authority_counts_for_repeated_requests_too(
