@@ -291,57 +291,6 @@ def test_the_cli_leads_a_stream_mapping_through_its_life(world: World) -> None:
         assert "(ResourceNotFoundException)" in caught.value.stderr
 
 
-def settles(api: Any, mapping: str, *, pending: set[str], target: set[str]) -> str:
-    """The state that a mapping comes to, seen as a waiter sees it: any state that is in neither set ends the wait."""
-    deadline = time.monotonic() + SOON_S
-    while (state := api.get_event_source_mapping(UUID=mapping)["State"]) in pending:
-        assert time.monotonic() < deadline, state
-        time.sleep(POLL_S)
-    assert state in target, state
-    return str(state)
-
-
-def test_create_read_update_delete_as_an_infrastructure_tool_does_it_leaves_no_difference(
-    world: World,
-) -> None:
-    """What Terraform's aws_lambda_event_source_mapping does: waits for settled states, reads back, compares."""
-    stream, failed = a_stream(world), a_queue(world, "failed")
-    wanted: dict[str, Any] = {
-        "EventSourceArn": stream,
-        "BatchSize": 50,
-        "BisectBatchOnFunctionError": True,
-        "DestinationConfig": {"OnFailure": {"Destination": failed}},
-        "FilterCriteria": {"Filters": [{"Pattern": '{"data":{"kind":["alarm"]}}'}]},
-        "FunctionResponseTypes": ["ReportBatchItemFailures"],
-        "MaximumBatchingWindowInSeconds": 1,
-        "MaximumRecordAgeInSeconds": 600,
-        "MaximumRetryAttempts": 3,
-        "ParallelizationFactor": 2,
-        "StartingPosition": "TRIM_HORIZON",
-    }
-    with world.daemon():
-        api = world.api()
-        function = world.arn("lambda", "function:reader")
-        mapping = api.create_event_source_mapping(FunctionName=function, Enabled=True, **wanted)["UUID"]
-        working = {"Creating", "Enabling", "Disabling"}
-        assert settles(api, mapping, pending=working, target={"Enabled", "Disabled"}) == "Enabled"
-        read = api.get_event_source_mapping(UUID=mapping)
-        assert {name: read[name] for name in wanted} == wanted
-        assert read["FunctionArn"] == function
-        assert api.list_tags(Resource=read["EventSourceMappingArn"])["Tags"] == {}
-
-        changed = {"BatchSize": 60, "MaximumRetryAttempts": -1, "FilterCriteria": {}}
-        api.update_event_source_mapping(UUID=mapping, FunctionName=function, Enabled=False, **changed)
-        working = {"Updating", "Enabling", "Disabling"}
-        assert settles(api, mapping, pending=working, target={"Enabled", "Disabled"}) == "Disabled"
-        read = api.get_event_source_mapping(UUID=mapping)
-        assert (read["BatchSize"], read["MaximumRetryAttempts"]) == (60, -1)
-        assert not read.get("FilterCriteria", {}).get("Filters")
-
-        api.delete_event_source_mapping(UUID=mapping)
-        until(lambda: gone(api, mapping), within_s=SOON_S)
-
-
 def test_mappings_of_the_api_survive_a_restart(world: World) -> None:
     stream = a_stream(world)
     with world.daemon():

@@ -6,8 +6,8 @@ import pytest
 
 from poller.control import Fault, Refused
 from poller.mapping import as_written
-from poller.records import Epoch
 from poller.plan import SourceKind
+from poller.records import Epoch
 from poller.runtime.requests import created_by, denied_text, updated_by
 
 NOW = Epoch(1_767_225_600.0)
