@@ -19,6 +19,7 @@ from poller.rules.attempts import (
     drop,
     expires_at,
     halve,
+    interpose,
     resume,
     settle,
     start,
@@ -333,3 +334,68 @@ def test_failures_of_an_earlier_run_count_within_the_present_settings() -> None:
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1], [1]]
+
+
+def _behind_early_end(history: History, *numbers: int) -> Work:
+    """A batch with these records behind a call that ends its window early."""
+    return interpose(history.start(*numbers), new_id=lambda: "id-early")
+
+
+def test_an_early_end_goes_in_front_and_leaves_the_batch_as_it_was() -> None:
+    left = resume([(entries(1, 2), 0), (entries(3), 2)], new_id=ids(), now=Monotonic(5.0))
+    assert left is not None
+    work = interpose(left, new_id=lambda: "id-early")
+    early = work.parts[0]
+    assert (early.entries, early.request_id, early.failures) == ((), "id-early", 0)
+    assert early.final
+    assert early.early
+    assert work.parts[1:] == left.parts
+    assert work.resume_at == 5.0
+
+
+def test_the_batch_comes_after_an_early_end_under_its_own_request_id() -> None:
+    history = History(RetryPolicy())
+    history.run(_behind_early_end(history, 1, 2), lambda _: Accepted())
+    assert history.invoked == [[], [1, 2]]
+    assert history.ids == ["id-early", "id-1"]
+    assert history.settled == [1, 2]
+
+
+@pytest.mark.parametrize("bisect", [False, True])
+def test_an_early_end_that_fails_keeps_the_batch_waiting_and_uses_up_nothing_of_it(bisect: bool) -> None:
+    history = History(RetryPolicy(retries_max=1, bisect=bisect))
+    answers: Iterator[Verdict] = iter([FAILED, Accepted()])
+    history.run(_behind_early_end(history, 1), lambda batch: FAILED if batch else next(answers))
+    assert history.invoked == [[], [], [1], [1]]
+    assert history.ids == ["id-early"] * 2 + ["id-1"] * 2
+    assert [numbers_of(each.entries) for each in history.discards] == [[1]]
+
+
+def test_an_early_end_that_fails_for_good_is_given_up_without_the_batch() -> None:
+    history = History(RetryPolicy(retries_max=2, bisect=True))
+    history.run(_behind_early_end(history, 1, 2), lambda batch: Accepted() if batch else FAILED)
+    assert history.invoked == [[], [], [], [1, 2]]
+    (discard,) = history.discards
+    assert (discard.entries, discard.condition, discard.invoke_count) == ((), Condition.RETRIES, 3)
+    assert (discard.request_id, discard.response) == ("id-early", FAILED.response)
+    assert history.settled == [1, 2]
+
+
+def test_throttles_of_an_early_end_use_up_nothing() -> None:
+    answers: Iterator[Verdict] = iter([*[Deferred(Ended.THROTTLED, "busy")] * 5, Accepted()])
+    history = History(RetryPolicy(retries_max=0))
+    history.run(_behind_early_end(history, 1), lambda batch: Accepted() if batch else next(answers))
+    assert history.invoked == [[]] * 6 + [[1]]
+    assert history.discards == []
+
+
+def test_a_record_that_gets_too_old_behind_an_early_end_goes_after_it() -> None:
+    policy = RetryPolicy(age_max_s=60)
+    old = entry(1, arrived=BASE - 61)
+    batch = start((old, *entries(2)), new_id=ids(), now=Monotonic(0))
+    work = interpose(batch, new_id=ids())
+    assert expires_at(work, policy) is None
+    history = History(policy).run(work, lambda _: Accepted())
+    assert history.invoked == [[], [2]]
+    assert [numbers_of(each.entries) for each in history.discards] == [[1]]
+    assert history.settled == [1, 2]

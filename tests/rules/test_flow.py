@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, DynamoRecord, Epoch, Monotonic, Position, Record
+from poller.records import SHARD_END, Checkpoint, DynamoRecord, Epoch, Monotonic, Position, Record, ShardId
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
-from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, ShardFlow
+from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, Memo, PartMemo, ShardFlow, Windowing
 from poller.rules.lanes import lane_of
 from poller.rules.policies import BatchPolicy, RetryPolicy
-from poller.rules.responses import Accepted, Rejected, Response
+from poller.rules.responses import Accepted, Partial, Rejected, Response
+from poller.rules.windows import STATE_BYTES_MAX
 from poller.telemetry import Ended
 from tests.rules.build import BASE, Plain, ids, kinesis
 
@@ -30,6 +31,7 @@ def _flow(
     records_max: int = 10,
     look_ahead: int = 1000,
     matches: Matches | None = None,
+    windowing: Windowing | None = None,
 ) -> ShardFlow:
     return ShardFlow(
         checkpoint,
@@ -38,6 +40,7 @@ def _flow(
         look_ahead_records_max=look_ahead,
         encoder=Plain(),
         matches=matches,
+        windowing=windowing,
     )
 
 
@@ -329,3 +332,102 @@ def test_records_that_may_wait_long_in_a_blocked_lane_do_not_keep_the_answer_tha
     (record,) = [entry.record for each in work for entry in each.parts[0].entries]
     assert isinstance(record, DynamoRecord)
     assert bytes(record.change.new_image) == b'{"pk":{"S":"a"}}'
+
+
+WINDOWS = Windowing(10, ShardId("shardId-000000000000"), "arn:stream")
+HUGE = b'{"x":"' + b"x" * STATE_BYTES_MAX + b'"}'
+
+
+def _reported(flow: ShardFlow, state: bytes) -> Work:
+    """What is left of a batch of three whose second record the function reported, with this state."""
+    _accept(flow, [kinesis(1), kinesis(2), kinesis(3)])
+    work = _begin(flow)
+    assert work is not None
+    verdict = Partial(frozenset({1}), Response("$LATEST", None), state)
+    left, effects = settle(work, verdict, RetryPolicy(), new_id=ids(), now=NOW, rng=Random(1))
+    flow.answered(work.parts[0], verdict)
+    assert effects == [Advance(work.parts[0].entries[:1])]
+    flow.resolve(work.parts[0].entries[:1])
+    assert left is not None
+    return left
+
+
+def _closings(work: Work | None) -> list[tuple[bool, bool]]:
+    """Whether each part is a window's last call, and an early one."""
+    return [] if work is None else [(part.final, part.early) for part in work.parts]
+
+
+@pytest.mark.parametrize(("windowing", "state"), [(None, HUGE), (WINDOWS, b"{}")])
+def test_a_batch_goes_on_as_it_is_without_windows_or_with_a_small_state(
+    windowing: Windowing | None, state: bytes
+) -> None:
+    flow = _flow(windowing=windowing)
+    left = _reported(flow, state)
+    assert flow.with_early_end(left, new_id=ids()) is left
+
+
+def test_what_is_left_of_a_batch_waits_behind_one_early_end() -> None:
+    flow = _flow(windowing=WINDOWS)
+    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
+    assert _numbers(left) == [[], [2, 3]]
+    assert _closings(left) == [(True, True), (False, False)]
+    assert flow.with_early_end(left, new_id=ids()) is left
+
+
+def test_nothing_stands_in_front_of_nothing() -> None:
+    flow = _flow(windowing=WINDOWS)
+    _reported(flow, HUGE)
+    assert flow.with_early_end(None, new_id=ids()) is None
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_an_early_end_that_is_settled_or_given_up_is_not_put_in_front_again(given_up: bool) -> None:
+    flow = _flow(windowing=WINDOWS)
+    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
+    assert left is not None
+    if given_up:
+        flow.given_up(left.parts[0])
+    else:
+        flow.answered(left.parts[0], Accepted(HUGE))
+    rest = Work(left.parts[1:], NOW)
+    assert flow.with_early_end(rest, new_id=ids()) is rest
+
+
+def test_a_checkpoint_remembers_what_is_left_behind_an_early_end_and_the_state_that_calls_for_it() -> None:
+    flow = _flow(windowing=WINDOWS)
+    flow.replace(0, flow.with_early_end(_reported(flow, HUGE), new_id=ids()))
+    checkpoint = flow.checkpoint()
+    assert checkpoint.position == Position.after("1")
+    memo = msgspec.json.decode(checkpoint.memo, type=Memo)
+    assert memo.lanes == {0: (PartMemo("3", 0),)}
+    assert memo.window is not None
+    assert bytes(memo.window.state) == HUGE
+
+
+def test_an_early_end_of_an_earlier_run_comes_once_what_is_left_behind_it_was_read_again() -> None:
+    flow = _flow(windowing=WINDOWS)
+    flow.replace(0, flow.with_early_end(_reported(flow, HUGE), new_id=ids()))
+    again = _flow(flow.checkpoint(), windowing=WINDOWS)
+    _accept(again, [kinesis(2)])
+    assert _begin(again) is None
+    assert again.hungry
+    _accept(again, [kinesis(3), kinesis(4)])
+    resumed = _begin(again)
+    assert _numbers(resumed) == [[], [2, 3]]
+    assert _closings(resumed) == [(True, True), (False, False)]
+    assert again.work(0) is resumed
+
+
+def test_an_early_end_is_told_with_the_whole_state_and_its_window() -> None:
+    flow = _flow(windowing=WINDOWS)
+    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
+    assert left is not None
+    facts = flow.window(left.parts[0])
+    assert facts is not None
+    assert (facts.final, facts.terminated_early) == (True, True)
+    assert (facts.start, facts.state) == ("2026-01-01T00:00:00Z", HUGE)
+    flow.answered(left.parts[0], Accepted(b"{}"))
+    facts = flow.window(left.parts[1])
+    assert facts is not None
+    assert (facts.final, facts.terminated_early) == (False, False)
+    assert (facts.start, facts.state) == ("2026-01-01T00:00:00Z", b"{}")

@@ -18,12 +18,13 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.plan import OnDestinationFailure, Start, Tuning
+from poller.plan import MappingPlan, OnDestinationFailure, Start, Tuning
 from poller.records import (
     SHARD_END,
     Checkpoint,
     Epoch,
     FunctionError,
+    Invocation,
     Lease,
     MappingId,
     Outcome,
@@ -35,6 +36,7 @@ from poller.records import (
     WorkerId,
 )
 from poller.rules.policies import Backoff, BatchPolicy, RetryPolicy
+from poller.rules.windows import STATE_BYTES_MAX
 from poller.runtime.parts import StreamParts
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams import StreamMapping
@@ -635,6 +637,146 @@ def test_a_thousand_shards_are_read_by_one_mapping() -> None:
     stream, function = FakeStream(held=held), FakeFunction()
     run_mapping(lambda: stream_parts(stream, function, tuning=Tuning(idle_poll_s=10.0)), for_s=5)
     assert sorted(batch[0] for batch in function.calls) == list(range(1, 1001))
+
+
+HUGE = {"log": "x" * STATE_BYTES_MAX}
+type Called = tuple[list[int], object, bool, bool]
+"""A call in a tumbling window: records, state ("huge" for HUGE), isFinalInvokeForWindow, isWindowTerminatedEarly."""
+
+
+class CountingFunction(FakeFunction):
+    """Counts a window's records in its state, after it gave the scripted answers."""
+
+    def __init__(self, *answers: Outcome | None) -> None:
+        super().__init__(self._next)
+        self.windows: list[Called] = []
+        self.starts: list[str] = []
+        self._answers = list(answers)
+        self._counted = 0
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        event = json.loads(invocation.payload)
+        numbers = [int(record["kinesis"]["sequenceNumber"]) for record in event["Records"]]
+        state = event["state"]
+        self.windows.append(
+            (
+                numbers,
+                "huge" if state == HUGE else state,
+                event["isFinalInvokeForWindow"],
+                event["isWindowTerminatedEarly"],
+            )
+        )
+        self.starts.append(event["window"]["start"])
+        assert len(self.starts) <= 50, "the function is called for ever"
+        self._counted = state.get("n", 0) + len(numbers)
+        return await super().invoke(invocation)
+
+    def _next(self, _: list[int]) -> Outcome:
+        answer = self._answers.pop(0) if self._answers else None
+        return answer or _state({"n": self._counted})
+
+
+def _state(state: object, *failed: str) -> Succeeded:
+    failures = [{"itemIdentifier": each} for each in failed]
+    return Succeeded(json.dumps({"state": state, "batchItemFailures": failures}).encode())
+
+
+def _windowed(**changes: object) -> MappingPlan:
+    retry = RetryPolicy(retries_max=1, report_failures=True, bisect=True, backoff=STEADY)
+    return mapping(**({"tumbling_window_s": 10, "retry": retry} | changes))
+
+
+def test_a_window_whose_state_grew_too_large_ends_before_the_rest_of_a_reported_batch() -> None:
+    stream, function, store, seen = FakeStream(), CountingFunction(_state(HUGE, "2")), MemoryStore(), Seen()
+    stream.put(*records(1, 2, 3))
+    run_mapping(lambda: stream_parts(stream, function, plan=_windowed(), store=store, seen=seen), for_s=20)
+    assert function.windows == [
+        ([1, 2, 3], {}, False, False),
+        ([], "huge", True, True),
+        ([2, 3], {}, False, False),
+        ([], {"n": 2}, True, False),
+    ]
+    assert function.starts == ["2026-01-01T00:00:00Z"] * 4
+    assert function.times[:3] == [0.0] * 3
+    assert len(set(function.request_ids)) == 4
+    assert [event.records for event in seen.of(InvocationFinished)] == [3, 0, 2, 0]
+    assert seen.of(Discarded) == []
+    assert stored(store) == Position.after("3")
+
+
+def test_a_window_whose_state_grew_too_large_ends_before_the_other_parts_of_a_bisected_batch() -> None:
+    stream = FakeStream()
+    function = CountingFunction(FunctionError("E", "no"), FunctionError("E", "no"), _state(HUGE))
+    stream.put(*records(1, 2, 3, 4))
+    run_mapping(lambda: stream_parts(stream, function, plan=_windowed()), for_s=1)
+    assert function.windows == [
+        ([1, 2, 3, 4], {}, False, False),
+        ([1, 2], {}, False, False),
+        ([1], {}, False, False),
+        ([], "huge", True, True),
+        ([2], {}, False, False),
+        ([3, 4], {"n": 1}, False, False),
+    ]
+
+
+def test_a_window_whose_state_grew_too_large_ends_by_itself_when_nothing_of_its_batch_is_left() -> None:
+    stream, function, store = FakeStream(), CountingFunction(_state(HUGE)), MemoryStore()
+    stream.put(*records(1, 2, 3))
+    plan = _windowed(batch=BatchPolicy(records_max=2))
+    run_mapping(lambda: stream_parts(stream, function, plan=plan, store=store), for_s=1)
+    assert function.windows == [
+        ([1, 2], {}, False, False),
+        ([], "huge", True, True),
+        ([3], {}, False, False),
+    ]
+    assert stored(store) == Position.after("3")
+
+
+def test_an_early_end_that_fails_for_good_is_told_and_the_rest_of_its_batch_comes_behind_it() -> None:
+    stream, store, destination, seen = FakeStream(), MemoryStore(), FakeDestination(), Seen()
+    function = CountingFunction(
+        _state(HUGE, "2"), Throttled("busy", 2.0), FunctionError("E", "no"), FunctionError("E", "no")
+    )
+    stream.put(*records(1, 2, 3))
+    run_mapping(
+        lambda: stream_parts(
+            stream, function, plan=_windowed(), store=store, destination=destination, seen=seen
+        ),
+        for_s=5,
+    )
+    assert function.windows == [
+        ([1, 2, 3], {}, False, False),
+        *[([], "huge", True, True)] * 3,
+        ([2, 3], {}, False, False),
+    ]
+    assert function.times == [0.0, 0.0, 2.0, 2.0, 2.0]
+    assert len(set(function.request_ids[1:4])) == 1
+    (notice,) = destination.notices
+    document = json.loads(notice.document)
+    assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert document["requestContext"]["approximateInvokeCount"] == 2
+    assert document["KinesisBatchInfo"].keys() == {"shardId", "streamArn"}
+    assert document["timeWindowInfo"] == {
+        "window": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:10Z"},
+        "isFinalInvokeForWindow": True,
+        "isWindowTerminatedEarly": True,
+    }
+    assert json.loads(notice.payload)["state"] == HUGE
+    assert [event.blocked for event in seen.of(Blocked)] == [True, False]
+    assert [event.records for event in seen.of(Discarded)] == [0]
+    assert stored(store) == Position.after("3")
+
+
+def test_an_early_end_that_no_run_has_done_yet_comes_before_the_rest_of_its_batch_after_a_restart() -> None:
+    stream, store = FakeStream(), MemoryStore()
+    stream.put(*records(1, 2, 3))
+    first, second = CountingFunction(_state(HUGE, "2"), Throttled("busy", 60.0)), CountingFunction()
+    run_mapping(lambda: stream_parts(stream, first, plan=_windowed(), store=store), for_s=1)
+    assert stored(store) == Position.after("1")
+    run_mapping(lambda: stream_parts(stream, second, plan=_windowed(), store=store), for_s=1)
+    assert first.windows == [([1, 2, 3], {}, False, False), ([], "huge", True, True)]
+    assert second.windows == [([], "huge", True, True), ([2, 3], {}, False, False)]
+    assert stored(store) == Position.after("3")
 
 
 def _epoch(seconds: float) -> Epoch:
