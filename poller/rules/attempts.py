@@ -20,8 +20,9 @@ class Part:
     """Records that are invoked together under one request id.
 
     `failures` counts the invocations that used up a retry, `deferrals` those in a row that did not happen. A part that
-    closes a tumbling window is `final` and has no entries; `early` when the window's state grew too large. One that an
-    earlier run left behind is `resumed` until it was tried: its settings may be others since, which may save its records.
+    closes a tumbling window is `final` and has no entries, and its age counts from the window's end, `ends`; it is `early`
+    when the window's state grew too large. One that an earlier run left behind is `resumed` until it was tried: its
+    settings may be others since, which may save its records.
     """
 
     entries: tuple[Entry, ...]
@@ -31,6 +32,7 @@ class Part:
     response: Response | None = None
     final: bool = False
     early: bool = False
+    ends: Epoch | None = None
     resumed: bool = False
 
 
@@ -102,14 +104,14 @@ def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic) -> Work:
     return Work((Part(entries, new_id()),), now)
 
 
-def finish(*, early: bool, new_id: NewId, now: Monotonic) -> Work:
-    """Work that closes a tumbling window."""
-    return Work((Part((), new_id(), final=True, early=early),), now)
+def finish(*, early: bool, ends: Epoch | None, new_id: NewId, now: Monotonic) -> Work:
+    """Work that closes a tumbling window, whose time is over at `ends`."""
+    return Work((Part((), new_id(), final=True, early=early, ends=ends),), now)
 
 
-def interpose(work: Work, *, new_id: NewId) -> Work:
+def interpose(work: Work, *, ends: Epoch | None, new_id: NewId) -> Work:
     """Work whose tumbling window ends early, before what is left of its batch."""
-    return replace(work, parts=(Part((), new_id(), final=True, early=True), *work.parts))
+    return replace(work, parts=(Part((), new_id(), final=True, early=True, ends=ends), *work.parts))
 
 
 def resume(parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic) -> Work | None:
@@ -127,17 +129,19 @@ def step(work: Work, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> St
         (policy.retention_s, Condition.RETENTION),
         (policy.age_max_s, Condition.AGE),
     ):
-        if expired := _expired(part, age_max_s, epoch):
+        expired = _expired(part, age_max_s, epoch)
+        if expired or _outlived(part, age_max_s, epoch):
             entries = part.entries[:expired]
             return Discard(part, entries, condition, max(1, part.failures), part.request_id, None)
     return Wait(work.resume_at) if now < work.resume_at else Invoke(part)
 
 
 def expires_at(work: Work, policy: RetryPolicy) -> Epoch | None:
-    """When the first record at work gets too old; None when age does not count."""
+    """When the first record at work, or the call that closes a window, gets too old; None when age does not count."""
     ages = [age for age in (policy.age_max_s, policy.retention_s) if age is not None]
-    entries = work.parts[0].entries
-    return Epoch(entries[0].record.arrived + min(ages)) if ages and entries else None
+    part = work.parts[0]
+    since = part.entries[0].record.arrived if part.entries else _tried_since(part)
+    return Epoch(since + min(ages)) if ages and since is not None else None
 
 
 def settle(
@@ -225,6 +229,16 @@ def _expired(part: Part, age_max_s: float | None, epoch: Epoch) -> int:
         if entry.record.arrived >= oldest:
             return count
     return len(part.entries)
+
+
+def _outlived(part: Part, age_max_s: float | None, epoch: Epoch) -> bool:
+    """Whether a call that closes a window is too old. Its records are settled, so that it is tried once in any case."""
+    since = _tried_since(part)
+    return age_max_s is not None and since is not None and since < epoch - age_max_s
+
+
+def _tried_since(part: Part) -> Epoch | None:
+    return part.ends if part.failures else None
 
 
 def _work(parts: tuple[Part, ...], now: Monotonic) -> Work | None:

@@ -228,20 +228,20 @@ class ShardFlow:
             work = self._next(lane, new_id=new_id, now=now, epoch=epoch)
         work = self.with_early_end(work, new_id=new_id)
         self._work[lane] = work
-        if work is not None:
-            self._enter_window(work.parts[0].entries)
+        self._enter_window(work)
         return work
 
     def with_early_end(self, work: Work | None, *, new_id: NewId) -> Work | None:
         """What is left of a batch, behind the call that ends a window whose state grew too large (spec 7.1)."""
-        overgrown = self._windows is not None and self._windows.overgrown
-        if work is None or not overgrown or work.parts[0].final:
+        windows = self._windows
+        if work is None or windows is None or not windows.overgrown or work.parts[0].final:
             return work
-        return interpose(work, new_id=new_id)
+        return interpose(work, ends=windows.end, new_id=new_id)
 
     def replace(self, lane: int, work: Work | None) -> None:
         """The lane's batch moved on; None when all of it is settled."""
         self._work[lane] = work
+        self._enter_window(work)
         if self._ended:
             self._end_if_settled()
 
@@ -283,7 +283,6 @@ class ShardFlow:
         """The window that a part is called in; None without windows."""
         if self._windows is None:
             return None
-        self._enter_window(part.entries)
         return self._windows.facts(final=part.final, early=part.early)
 
     def resolve(self, entries: Sequence[Entry]) -> None:
@@ -332,13 +331,16 @@ class ShardFlow:
     def _settled_as_of(self, moment: Epoch) -> None:
         self._as_of = max(self._as_of, moment)
 
-    def _enter_window(self, entries: Sequence[Entry]) -> None:
-        """Opens the window of what is about to be delivered, unless one is open.
+    def _enter_window(self, work: Work | None) -> None:
+        """Opens the window of the records that are about to be delivered, unless one is open.
 
-        The newest record decides: what is left of a batch whose window ended early may begin with a late one.
+        The newest record decides: what is left of a batch whose window ended early may begin with late ones.
         """
-        if self._windows is not None and entries:
-            self._windows.enter(max(entry.record.arrived for entry in entries))
+        if self._windows is None or work is None or self._windows.open:
+            return
+        arrived = [entry.record.arrived for part in work.parts for entry in part.entries]
+        if arrived:
+            self._windows.enter(max(arrived))
 
     def _take(self, lane: int, now: Monotonic) -> tuple[Entry, ...]:
         buffer, windows = self._buffers[lane], self._windows
@@ -377,7 +379,7 @@ class ShardFlow:
 
     def _next(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> Work | None:
         if self._windows is not None and (closing := self._closing(self._windows, epoch)):
-            return finish(early=closing is Closing.EARLY, new_id=new_id, now=now)
+            return finish(early=closing is Closing.EARLY, ends=self._windows.end, new_id=new_id, now=now)
         entries = self._take(lane, now)
         return start(entries, new_id=new_id, now=now) if entries else None
 

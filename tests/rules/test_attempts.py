@@ -18,6 +18,7 @@ from poller.rules.attempts import (
     Work,
     drop,
     expires_at,
+    finish,
     halve,
     interpose,
     resume,
@@ -336,15 +337,19 @@ def test_failures_of_an_earlier_run_count_within_the_present_settings() -> None:
     assert history.invoked == [[1], [1]]
 
 
+ENDS = Epoch(BASE + 10)
+"""When the time of the window is over that ends early."""
+
+
 def _behind_early_end(history: History, *numbers: int) -> Work:
     """A batch with these records behind a call that ends its window early."""
-    return interpose(history.start(*numbers), new_id=lambda: "id-early")
+    return interpose(history.start(*numbers), ends=ENDS, new_id=lambda: "id-early")
 
 
 def test_an_early_end_goes_in_front_and_leaves_the_batch_as_it_was() -> None:
     left = resume([(entries(1, 2), 0), (entries(3), 2)], new_id=ids(), now=Monotonic(5.0))
     assert left is not None
-    work = interpose(left, new_id=lambda: "id-early")
+    work = interpose(left, ends=ENDS, new_id=lambda: "id-early")
     early = work.parts[0]
     assert (early.entries, early.request_id, early.failures) == ((), "id-early", 0)
     assert early.final
@@ -393,9 +398,32 @@ def test_a_record_that_gets_too_old_behind_an_early_end_goes_after_it() -> None:
     policy = RetryPolicy(age_max_s=60)
     old = entry(1, arrived=BASE - 61)
     batch = start((old, *entries(2)), new_id=ids(), now=Monotonic(0))
-    work = interpose(batch, new_id=ids())
+    work = interpose(batch, ends=ENDS, new_id=ids())
     assert expires_at(work, policy) is None
     history = History(policy).run(work, lambda _: Accepted())
     assert history.invoked == [[], [2]]
     assert [numbers_of(each.entries) for each in history.discards] == [[1]]
     assert history.settled == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "condition"),
+    [(RetryPolicy(age_max_s=60), Condition.AGE), (RetryPolicy(retention_s=60.0), Condition.RETENTION)],
+)
+def test_a_call_that_closes_a_window_is_given_up_when_its_window_ended_too_long_ago(
+    policy: RetryPolicy, condition: Condition
+) -> None:
+    work: Work | None = finish(early=False, ends=ENDS, new_id=ids(), now=Monotonic(0))
+    assert work is not None
+    assert expires_at(work, policy) is None
+    late = Epoch(ENDS + 61)
+    assert isinstance(step(work, policy, now=Monotonic(0), epoch=late), Invoke)
+    work, _ = settle(work, FAILED, policy, new_id=ids(), now=Monotonic(0), rng=Random(1))
+    assert work is not None
+    assert expires_at(work, policy) == ENDS + 60
+    assert isinstance(step(work, policy, now=Monotonic(0), epoch=Epoch(ENDS + 59)), Wait)
+    discard = step(work, policy, now=Monotonic(0), epoch=late)
+    assert isinstance(discard, Discard)
+    assert (discard.entries, discard.condition, discard.invoke_count) == ((), condition, 1)
+    left, _ = drop(work, discard, new_id=ids(), now=Monotonic(0))
+    assert left is None

@@ -523,6 +523,21 @@ def test_only_an_open_window_with_a_state_above_the_limit_is_overgrown(state: by
     assert not any([windows.overgrown, Windows(10, windows.memo()).overgrown])
 
 
+def test_all_that_is_left_behind_an_early_end_is_called_in_the_window_of_its_newest_record() -> None:
+    lane = Lane()
+    lane.policy = SPLITTING
+    lane.put((1, 11.0), (2, 9.0), (3, 12.0), (4, 13.0))
+    lane.answers = [FAILED, _reports(1)]
+    lane.run(14)
+    assert [(records, start) for records, start, *_ in lane.calls] == [
+        ([1, 2, 3, 4], "10"),
+        ([1, 2], "10"),
+        ([], "10"),
+        ([2], "10"),
+        ([3, 4], "10"),
+    ]
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_is_left_behind_an_early_end_begins_the_window_of_its_newest_record(restarted: bool) -> None:
     page = ((1, 11.0), (2, 9.0), (3, 12.0))
