@@ -138,7 +138,7 @@ class Catalog:
             design=self.design(mapping, definition.mapping),
             enabled=mapping.Enabled is not False,
             modified=definition.modified,
-            change=definition.change,
+            change=MappingState.ENABLED if self._definitions.inherited(definition) else definition.change,
             from_file=False,
             tags=definition.tags,
             deleting=definition.deleting,

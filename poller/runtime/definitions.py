@@ -86,6 +86,8 @@ class Definitions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[MappingId, Definition] = {}
+        self._first: dict[MappingId, int] | None = None
+        """The revisions that the first look at the store found."""
         self._writes = 0
         self.unread: tuple[str, ...] = ()
         """What is wrong with rows that could not be read, one line each."""
@@ -97,6 +99,10 @@ class Definitions:
     def get(self, mapping: MappingId) -> Definition | None:
         """The definition of one mapping."""
         return self._known.get(mapping)
+
+    def inherited(self, definition: Definition) -> bool:
+        """Whether a definition is as this worker found it when it came: its last change is no news."""
+        return self._first is not None and self._first.get(definition.mapping) == definition.revision
 
     async def refresh(self) -> bool:
         """Reads the store; raises what the store raises.
@@ -161,3 +167,5 @@ class Definitions:
             else:
                 known[definition.mapping] = definition
         self._known, self.unread = known, tuple(unread)
+        if self._first is None:
+            self._first = {each.mapping: each.revision for each in known.values()}

@@ -190,8 +190,12 @@ def test_mappings_survive_a_restart_with_state_tags_and_position() -> None:
         await asyncio.sleep(5)
 
     controlled(place, before)
+    told = len(place.states(kept[0].mapping))
     controlled(place, after)
     assert reader(place).calls == [[1, 2, 3, 4, 5]]
+    # A change that was applied long ago is no news: nothing is Creating again, which would refuse updates.
+    assert S.CREATING not in place.states(kept[0].mapping)[told:]
+    assert place.states(kept[0].mapping)[told] is S.ENABLED
 
 
 def test_a_change_at_one_replica_is_seen_by_another_within_five_seconds() -> None:
