@@ -6,13 +6,15 @@ milliseconds to get it back. Checkpoints that are saved together are therefore w
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Self
 
 from adapters.stores import fencing
 from adapters.stores.sqlite_database import rows
+from adapters.stores.sqlite_writer import BATCH_MAX
 from poller.errors import LeaseLost
 from poller.records import Checkpoint, Lease, MappingId, Position, ShardId, WorkerId
 
@@ -37,6 +39,12 @@ _SAVE = """
 _DROP = "DELETE FROM leases WHERE mapping = ? AND shard = ? AND epoch = ? RETURNING shard"
 
 
+JOINED_BYTES_MAX = 2 * 1024 * 1024
+"""Bytes of memos that one statement writes, unless a single memo has more."""
+_SIZES = tuple(1 << power for power in range((BATCH_MAX - 1).bit_length() + 1))
+"""Rows of joined statements. They are few, since the connection keeps each statement with all that it wrote last."""
+
+
 type Row = tuple[MappingId, ShardId]
 """Which lease a write is for."""
 
@@ -56,8 +64,10 @@ class Save:
 
     @classmethod
     def together(cls, db: sqlite3.Connection, saves: Sequence[Self]) -> list[tuple[None] | LeaseLost]:
-        """Writes checkpoints of different rows by one statement."""
-        written = set(_joined(db, _SAVE, [each._values() for each in saves]))
+        """Writes checkpoints of different rows by one statement, or by some when their memos are large."""
+        written: set[tuple[Any, ...]] = set()
+        for some in _portions(saves):
+            written.update(_joined(db, _SAVE, [each._values() for each in some]))
         return [(None,) if each.row in written else each._refused(db) for each in saves]
 
     def _values(self) -> tuple[Any, ...]:
@@ -125,8 +135,29 @@ def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
 def _joined(
     db: sqlite3.Connection, statement: str, values: Sequence[tuple[Any, ...]]
 ) -> list[tuple[Any, ...]]:
-    marks = ", ".join(f"({', '.join('?' * len(each))})" for each in values)
-    return rows(db, statement.format(values=marks), tuple(chain.from_iterable(values)))
+    """Runs a statement for some rows of values; a row of nulls, of which some are added, is for no lease."""
+    size, width = next(each for each in _SIZES if each >= len(values)), len(values[0])
+    nulls = (None,) * (width * (size - len(values)))
+    return rows(db, _sized(statement, size, width), (*chain.from_iterable(values), *nulls))
+
+
+@lru_cache(maxsize=2 * len(_SIZES))
+def _sized(statement: str, size: int, width: int) -> str:
+    marks = f"({', '.join('?' * width)})"
+    return statement.format(values=", ".join([marks] * size))
+
+
+def _portions(saves: Iterable[Save]) -> Iterator[list[Save]]:
+    """The saves in their order, as many at a time as one statement may write."""
+    some: list[Save] = []
+    left = JOINED_BYTES_MAX
+    for each in saves:
+        left -= len(each.checkpoint.memo)
+        if some and left < 0:
+            yield some
+            some, left = [], JOINED_BYTES_MAX - len(each.checkpoint.memo)
+        some.append(each)
+    yield some
 
 
 def _stored(db: sqlite3.Connection, mapping: MappingId, shard: ShardId) -> Lease | None:
