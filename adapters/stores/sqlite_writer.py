@@ -1,12 +1,14 @@
 """Owns what is written: what waits while a transaction runs is written together in the next one.
 
 A transaction is one piece of work of the database's thread. It ends there though writers are cancelled in the meantime;
-their writes may be on the disk then, as after a lost answer, and every write may be repeated.
+their writes may be on the disk then, as after a lost answer, and every write may be repeated. Where one write may have broken
+a transaction, each half of it is written again, so that in the end the others are written and that one has its error alone.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import groupby, islice
@@ -20,10 +22,29 @@ from poller.errors import PortError, ResourceMissing, ServiceUnavailable
 BATCH_MAX = 512
 """Writes in one transaction."""
 
+_EVERYBODYS = frozenset(
+    {
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""What is wrong with the file, or its locks: a part of the transaction would fare, and wait, as the whole did."""
+_PRIMARY_CODE = 0xFF
+
 type Work[T] = Callable[[sqlite3.Connection], T]
 """Statements of one write. Raises a PortError only before it has changed anything."""
 type Result = tuple[Any] | PortError
 """What a write returned, or why it was refused."""
+type Answers = Mapping[asyncio.Future[Result], Work[Any] | Joint[Any]]
+"""Writes, by what tells their writers."""
 
 
 class Joint[T](Protocol):
@@ -48,6 +69,8 @@ class Writer:
         self._path = database.path
         self._file = _identity(database.path)
         self._waiting: dict[asyncio.Future[Result], Work[Any] | Joint[Any]] = {}
+        self._halves: deque[Answers] = deque()
+        """Parts of a transaction that one of its writes may have broken, in their order."""
         self._running: asyncio.Future[list[Result]] | None = None
         self._closed = False
 
@@ -83,43 +106,74 @@ class Writer:
             await asyncio.wait([self._running])
 
     def _advance(self) -> None:
-        """Begins the next transaction unless one is running or nothing waits."""
-        if self._running is not None or not self._waiting:
-            return
-        answers = list(islice(self._waiting, BATCH_MAX))
-        works = [self._waiting.pop(answer) for answer in answers]
-        self._running = self._database.run(partial(self._transact, works=works))
-        self._running.add_done_callback(partial(self._settle, answers))
+        """Begins the next transaction unless one is running or nothing waits; a closed database refuses all that waits."""
+        while self._running is None and (answers := self._next()):
+            try:
+                running = self._database.run(partial(self._transact, works=list(answers.values())))
+            except PortError as refused:
+                _tell(answers, _to_each(refused, answers))
+                continue
+            self._running = running
+            running.add_done_callback(partial(self._settle, answers))
 
-    def _settle(self, answers: Sequence[asyncio.Future[Result]], ran: asyncio.Future[list[Result]]) -> None:
-        """Tells the writers that still wait, and goes on. What is raised here is a bug, and everybody's."""
+    def _next(self) -> Answers:
+        """What is to be written together now, without what nobody waits for any more; empty when nothing waits."""
+        while self._halves:
+            half = {answer: work for answer, work in self._halves.popleft().items() if not answer.done()}
+            if half:
+                return half
+        answers = list(islice(self._waiting, BATCH_MAX))
+        return {answer: self._waiting.pop(answer) for answer in answers}
+
+    def _settle(self, answers: Answers, ran: asyncio.Future[list[Result]]) -> None:
+        """Tells the writers that still wait, and goes on. What is raised here is a bug, and that of one write."""
         self._running = None
         bug = ran.exception()
-        results = ran.result() if bug is None else ()
-        for place, answer in enumerate(answers):
-            if answer.done():
-                continue
-            if bug is None:
-                answer.set_result(results[place])
-            else:
+        if bug is None:
+            _tell(answers, ran.result())
+        elif len(answers) > 1:
+            pairs = list(answers.items())
+            middle = len(pairs) // 2
+            self._halves.extendleft([dict(pairs[middle:]), dict(pairs[:middle])])
+        else:
+            (answer,) = answers
+            if not answer.done():
                 answer.set_exception(bug)
         self._advance()
 
     def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:
-        """Writes all in one transaction, on the database's thread; what fails the transaction is everybody's result."""
+        """Writes all in one transaction, on the database's thread; raises what may be the fault of one of several."""
         try:
             self._check_in_place()
             return _transaction(db, works)
         except sqlite3.Error as error:
+            if len(works) > 1 and not _is_everybodys(error):
+                raise
             return [mapped(error, self._path) for _ in works]
         except PortError as refused:
-            return [type(refused)(refused.reason) for _ in works]
+            return _to_each(refused, works)
 
     def _check_in_place(self) -> None:
         if _identity(self._path) != self._file:
             raise ResourceMissing(
                 f"{self._path} was moved or replaced while it was open; put it back or restart"
             )
+
+
+def _is_everybodys(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE in _EVERYBODYS
+
+
+def _to_each(refused: PortError, writes: Iterable[object]) -> list[Result]:
+    """A refusal for each write, since whoever raises one adds to it."""
+    return [type(refused)(refused.reason) for _ in writes]
+
+
+def _tell(answers: Answers, results: Sequence[Result]) -> None:
+    """Hands the results to the writers that still wait."""
+    for answer, result in zip(answers, results, strict=True):
+        if not answer.done():
+            answer.set_result(result)
 
 
 def _transaction(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:
