@@ -253,6 +253,8 @@ _BROKEN = (
     ResponseParserError,
     # Corrupt bytes reach the caller bare.
     UnicodeDecodeError,
+    # So does what nests too deep to be read.
+    RecursionError,
     aiohttp.ClientError,
     OSError,
 )

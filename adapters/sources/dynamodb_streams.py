@@ -171,6 +171,9 @@ class DynamoStream:
 
 def _answer(body: bytes) -> _Answer:
     """The answer; raises ValueError or KeyError when it is none. msgspec refuses lone surrogates, which JSON may have."""
+    if not body.isascii():
+        # msgspec looks into no text of the members that stay JSON, whose readers rely on its being UTF-8.
+        body.decode()
     try:
         return _ANSWER.decode(body)
     except msgspec.ValidationError:

@@ -347,7 +347,7 @@ def _attribute(wire: JsonObject) -> JsonObject:
 def _receives_max(policy: str | None) -> int | None:
     try:
         return int(json.loads(policy or "{}")["maxReceiveCount"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

@@ -15,7 +15,7 @@ _SCALE_MS = 1000
 _NOTHING: Mapping[str, type[PortError]] = MappingProxyType({})
 
 
-class calling:  # noqa: N801 - it is used as the function that it was
+class calling:  # noqa: N801 - it is used as a function is, like the context managers of `contextlib`
     """Around one call: `mapped`, and `understood` too, since the client's own parser trips over odd answers.
 
     A class, since it surrounds every call: a generator takes five times as long.
@@ -52,7 +52,8 @@ class understood:  # noqa: N801 - as `calling`
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+        # What nests too deep to be read is a RecursionError, which is no ValueError.
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, RecursionError)):
             raise ServiceUnavailable(
                 f"{self._operation}: the answer is not as documented: {type(error).__name__}"
             ) from error

@@ -30,6 +30,10 @@ def ok(**members: Any) -> Answer:
     return Answer(json.dumps(members).encode())
 
 
+TOO_DEEP = Answer(b'{"Records":[],"Messages":[],"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}")
+"""JSON that no reader follows to its bottom."""
+
+
 def error(code: str, *, status: int = 400, text: str = "the service's own words", query: str = "") -> Answer:
     """An error as the JSON protocols have it; `query` is the code of SQS's query protocol."""
     headers = {"x-amzn-query-error": f"{query};Sender"} if query else {}

@@ -19,7 +19,7 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from tests.adapters.answers import Answer, environment, error, ok, on_a_loop, serving, until
+from tests.adapters.answers import TOO_DEEP, Answer, environment, error, ok, on_a_loop, serving, until
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -92,6 +92,7 @@ def test_a_code_says_what_the_caller_does_next(code: str, status: int, kind: typ
         (ConnectionResetError(), ServiceUnavailable),
         (TimeoutError(), ServiceUnavailable),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), ServiceUnavailable),
+        (RecursionError(), ServiceUnavailable),
         (boto.NoCredentialsError(), AccessDenied),
         (boto.PartialCredentialsError(provider="env", cred_var="x"), AccessDenied),
         (boto.CredentialRetrievalError(provider="x", error_msg="x"), AccessDenied),
@@ -133,6 +134,8 @@ def test_a_bug_passes_the_table() -> None:
         (Answer(b"[]", 200), ServiceUnavailable),
         (Answer(b'{"Messages":[{"Body":"\xff\xfe"}]}', 200), ServiceUnavailable),
         (Answer(b'{"Messages":[{"MessageId":"1"}]}', 200, cut=20), ServiceUnavailable),
+        (TOO_DEEP, ServiceUnavailable),
+        (replace(TOO_DEEP, status=400), ServiceUnavailable),
     ],
     ids=[
         "throttled",
@@ -144,6 +147,8 @@ def test_a_bug_passes_the_table() -> None:
         "not an object",
         "bad utf-8",
         "connection lost",
+        "too deep",
+        "too deep error",
     ],
 )
 @on_a_loop

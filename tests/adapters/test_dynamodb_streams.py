@@ -14,7 +14,7 @@ from poller.plugins import InstalledPlugins, opened
 from poller.records import Cursor, DynamoRecord, Epoch, Position, Shard, ShardId
 from poller.rules.events import DynamoEncoder
 from poller.turns import Turns
-from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
+from tests.adapters.answers import TOO_DEEP, Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -257,6 +257,35 @@ async def test_an_answer_that_is_not_as_documented_is_unavailable() -> None:
             await source.shards()
         with pytest.raises(ServiceUnavailable, match="not as documented"):
             await source.read(SHARD, Cursor("0;here"), records_max=10)
+
+
+@on_a_loop
+async def test_an_answer_that_is_too_deep_to_be_read_is_unavailable() -> None:
+    async with scripted(GetRecords=[ok(Records=[]), TOO_DEEP]) as (source, _, _):
+        await source.read(SHARD, Cursor("0;here"), records_max=10)
+        with pytest.raises(ServiceUnavailable, match="RecursionError"):
+            await source.read(SHARD, Cursor("0;here"), records_max=10)
+
+
+@pytest.mark.parametrize("member", ["Keys", "NewImage", "OldImage"])
+@on_a_loop
+async def test_keys_and_images_that_are_no_utf_8_are_unavailable(member: str) -> None:
+    odd = wire()
+    odd["dynamodb"][member] = {"pk": {"S": "here"}}
+    body = ok(Records=[wire(), odd]).body.replace(b"here", b"\xff")
+    async with scripted(GetRecords=[ok(Records=[]), Answer(body)]) as (source, _, _):
+        await source.read(SHARD, Cursor("0;here"), records_max=10)
+        with pytest.raises(ServiceUnavailable, match="not as documented: UnicodeDecodeError"):
+            await source.read(SHARD, Cursor("0;here"), records_max=10)
+
+
+@on_a_loop
+async def test_keys_and_images_of_any_language_are_read() -> None:
+    body = ok(Records=[wire()]).body.replace(b"order-1", "Bestellung für 東京 🗼".encode())
+    async with scripted(GetRecords=[ok(Records=[]), Answer(body)]) as (source, _, _):
+        await source.read(SHARD, Cursor("0;here"), records_max=10)
+        (record,) = (await source.read(SHARD, Cursor("0;here"), records_max=10)).records
+    assert record.key == '{"pk":{"S":"Bestellung für 東京 🗼"},"sk":{"N":"7"}}'
 
 
 @on_a_loop

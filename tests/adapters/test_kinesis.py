@@ -18,7 +18,7 @@ from poller.plugins import InstalledPlugins, opened
 from poller.ports import StreamSource
 from poller.records import Cursor, Epoch, KinesisRecord, Page, Position, Shard, ShardId
 from poller.turns import Turns
-from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
+from tests.adapters.answers import TOO_DEEP, Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -229,6 +229,14 @@ async def test_an_iterator_that_is_refused_wants_a_new_cursor(code: str) -> None
 async def test_an_answer_that_is_not_as_documented_is_unavailable(answer: Answer) -> None:
     async with scripted(GetRecords=[answer]) as (source, _, _):
         with pytest.raises(ServiceUnavailable, match="not as documented"):
+            await source.read(SHARD, Cursor("0;here"), records_max=10)
+
+
+@on_a_loop
+async def test_an_answer_that_is_too_deep_to_be_read_is_unavailable() -> None:
+    async with scripted(GetRecords=[ok(Records=[]), TOO_DEEP]) as (source, _, _):
+        await source.read(SHARD, Cursor("0;here"), records_max=10)
+        with pytest.raises(ServiceUnavailable, match="RecursionError"):
             await source.read(SHARD, Cursor("0;here"), records_max=10)
 
 

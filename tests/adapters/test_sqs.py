@@ -12,7 +12,7 @@ from adapters.sources.sqs import ATTEMPT_S_MAX, SYSTEM_ATTRIBUTES, SqsQueue
 from poller.errors import InvalidConfiguration, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.plugins import InstalledPlugins, opened
 from poller.records import Epoch, Message, Monotonic, QueueFacts, Undone
-from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
+from tests.adapters.answers import TOO_DEEP, Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -262,6 +262,7 @@ async def test_the_url_is_asked_once_and_again_when_the_queue_was_gone() -> None
         ),
         ({"VisibilityTimeout": "30", "RedrivePolicy": "{not json"}, QueueFacts(30, fifo=False)),
         ({"VisibilityTimeout": "30", "RedrivePolicy": "[]"}, QueueFacts(30, fifo=False)),
+        ({"VisibilityTimeout": "30", "RedrivePolicy": "[" * 20_000}, QueueFacts(30, fifo=False)),
         (
             {"VisibilityTimeout": "30", "RedrivePolicy": '{"maxReceiveCount":null}'},
             QueueFacts(30, fifo=False),
@@ -279,6 +280,14 @@ async def test_a_queue_describes_itself(attributes: dict[str, str], facts: Queue
 async def test_an_answer_that_is_not_as_documented_is_unavailable(messages: Any) -> None:
     async with scripted(ReceiveMessage=[ok(Messages=messages)]) as (queue, _, _):
         with pytest.raises(ServiceUnavailable):
+            await queue.receive(messages_max=1, wait_s=0)
+
+
+@on_a_loop
+async def test_an_answer_that_is_too_deep_to_be_read_is_unavailable() -> None:
+    async with scripted(ReceiveMessage=[ok(), TOO_DEEP]) as (queue, _, _):
+        await queue.receive(messages_max=1, wait_s=0)
+        with pytest.raises(ServiceUnavailable, match="RecursionError"):
             await queue.receive(messages_max=1, wait_s=0)
 
 
