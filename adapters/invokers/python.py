@@ -103,9 +103,13 @@ def _cancels() -> int:
 
 
 def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Awaitable[Any]:
-    """The outcome of calling the handler; what it returns is handed on when that still has to be awaited."""
+    """The outcome of calling the handler; what it returns is handed on when that still has to be awaited.
+
+    Raises what reading the event raises, which is no fault of the handler.
+    """
+    given = event.decoded()
     try:
-        result = handler(event.decoded(), context)
+        result = handler(given, context)
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
         return raised(error)
     return result if inspect.isawaitable(result) else answered(result)

@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -36,7 +37,7 @@ class Threads:
         return self.busy >= self._threads_max
 
     async def run[T](self, function: Callable[[], T]) -> T:
-        """What `function` returns, called in a thread; it must not raise. Only while not `full`."""
+        """What `function` returns or raises, called in a thread. Only while not `full`."""
         assert not self.full, "asked for a thread while all are busy"
         future: asyncio.Future[T] = self._loop.create_future()
         inbox = self._idle.pop() if self._idle else self._start()
@@ -59,17 +60,30 @@ class Threads:
     def _work(self, inbox: _Inbox) -> None:
         while (job := inbox.get()) is not None:
             function, future = job
+            result, error = _ran(function)
             try:
-                self._loop.call_soon_threadsafe(self._finished, inbox, future, function())
+                self._loop.call_soon_threadsafe(partial(self._finished, inbox, future, result, error=error))
             except RuntimeError:
                 # The loop has closed: nobody waits for this answer or for this thread.
                 return
-            del job, function, future
+            del job, function, future, result, error
 
-    def _finished(self, inbox: _Inbox, future: asyncio.Future[Any], result: Any) -> None:
+    def _finished(
+        self, inbox: _Inbox, future: asyncio.Future[Any], result: Any, *, error: Exception | None
+    ) -> None:
         if inbox in self._all:
             self._idle.append(inbox)
-        if not future.done():
+        if future.done():
+            if inspect.iscoroutine(result):
+                result.close()
+        elif error is not None:
+            future.set_exception(error)
+        else:
             future.set_result(result)
-        elif inspect.iscoroutine(result):
-            result.close()
+
+
+def _ran(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return function(), None
+    except Exception as error:  # noqa: BLE001 - it is raised again where the function is waited for
+        return None, error

@@ -3,13 +3,23 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.invokers.python import PythonInvoker, PythonSettings, answered, open_python
 from poller.errors import InvalidConfiguration
-from poller.records import FunctionError, Invocation, Outcome, Succeeded, Throttled, TimedOut
+from poller.records import (
+    EncodedEvent,
+    FunctionError,
+    Invocation,
+    JsonObject,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+)
 from tests.contracts.invokers import ARN, REQUEST_ID, environment, invocation
 
 FUNCTIONS = "tests.adapters.functions"
@@ -87,6 +97,25 @@ def test_an_answer_that_holds_itself_is_a_marshal_error() -> None:
 def test_each_try_gets_a_fresh_event() -> None:
     event = invocation({"do": "mutate"})
     assert asyncio.run(calls(f"{FUNCTIONS}:act", event, event)) == [Succeeded(b"1"), Succeeded(b"1")]
+
+
+class Unreadable(EncodedEvent):
+    """An event whose reading has a bug."""
+
+    def decoded(self) -> JsonObject:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("handler", ["act", "act_on_loop", "hands_on"])
+def test_an_event_that_cannot_be_read_is_not_the_handler_s_fault(handler: str) -> None:
+    async def run() -> Outcome:
+        given = PythonSettings(function="orders", handler=f"{FUNCTIONS}:{handler}", workers=1)
+        async with environment() as env, open_python(given, env) as invoker:
+            with pytest.raises(ZeroDivisionError):
+                await invoker.invoke(replace(invocation({}), event=Unreadable(b"{}")))
+            return await invoker.invoke(invocation({"do": "echo"}))
+
+    assert asyncio.run(run()) == Succeeded(b'{"echo": {"do": "echo"}}')
 
 
 def test_the_context_is_that_of_lambda() -> None:
