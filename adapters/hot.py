@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -53,12 +53,13 @@ def decoded[T](decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return msgspec.convert(json.loads(body), type=decoder.type)
 
 
-class Secrets(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Secrets:
     """Credentials at the moment of one call."""
 
     access_key: str
-    secret_key: str
-    token: str | None
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,14 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     stream_output: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
-    """How the requests of one operation on one stream or queue are sent."""
+    """How the requests of one operation on one stream, queue or function are sent."""
 
     method: str
     url: str
@@ -145,8 +146,8 @@ class Signing:
 
     recipe: Recipe
     line: Line | None
-    headers: Mapping[str, str]
-    head: str
+    headers: Mapping[str, str] = field(repr=False)
+    head: str = field(repr=False)
     """A request's head as it is written, up to the Authorization header."""
     canonical: "hashlib._Hash"
     """The digest of the canonical request, up to the digest of the body."""

@@ -304,6 +304,21 @@ async def _over_tls(certificate: Path) -> int:
         return len(server.asked)
 
 
+@on_a_loop
+async def test_no_secret_shows_where_a_request_is_printed() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SESSION_TOKEN", "session-token")
+        async with wire() as server, environment(server.url) as env:
+            hot = Hot(await client(env, "kinesis", "eu-west-1"), "GetRecords", named="StreamARN")
+            await hot(PARAMETERS)
+            await hot(PARAMETERS)
+            (signing,) = hot._signings.values()
+            shown = f"{await hot._secrets()} {signing} {signing.recipe} {signing.request(b'{}')}"
+    assert signing.headers["X-Amz-Security-Token"] == "session-token"
+    for secret in ("session-token", "not-a-secret", signing.authorization(b"{}")[-64:]):
+        assert secret not in shown
+
+
 class Text(msgspec.Struct):
     """An answer with a text."""
 
