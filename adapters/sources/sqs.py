@@ -133,7 +133,6 @@ class SqsQueue:
     def __init__(self, api: SqsApi, polls: object, clock: Clock, *, arn: str) -> None:
         """`polls` is a client apart: long polls hold their connections for 20 s, and nothing may wait behind them."""
         self._api = api
-        self._polls = polls
         self._receives = Hot(polls, "ReceiveMessage", named="QueueUrl")
         self._deletes = Hot(api, "DeleteMessageBatch", named="QueueUrl")
         self._clock = clock

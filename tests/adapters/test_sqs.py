@@ -297,7 +297,7 @@ async def test_long_polls_have_connections_of_their_own() -> None:
         environment("http://127.0.0.1:1") as env,
         opened(InstalledPlugins(), "sources", "sqs", {"arn": ARN}, env) as queue,
     ):
-        assert queue._polls is not queue._api
+        assert queue._receives._client is not queue._deletes._client
 
 
 @on_a_loop
