@@ -3,15 +3,14 @@
 python -m benchmarks.idle [--seconds 10] [--json FILE]
 """
 
-import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import command
 from benchmarks.subjects import Cores, cpu_s, daemon, get, mapping, peak_mb, stub
 
 SECONDS = 10.0
@@ -87,17 +86,5 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.idle")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    given = parser.parse_args()
-    rows = asyncio.run(run(given.seconds))
-    print(table(rows))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    command("idle", run, table, seconds=SECONDS)

@@ -6,15 +6,14 @@ A queue is polled long, so a message is handed over when it comes. A stream is a
 default, up to five times at AWS's limit for one shard, and a record waits half of that on average.
 """
 
-import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import command
 from benchmarks.function import LATENCIES
 from benchmarks.subjects import Cores, daemon, mapping, stub
 
@@ -91,17 +90,5 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    given = parser.parse_args()
-    rows = asyncio.run(run(given.seconds))
-    print(table(rows))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    command("latency", run, table, seconds=SECONDS)

@@ -32,9 +32,9 @@ from aiobotocore.session import get_session
 from adapters.invokers.http import HttpSettings, open_http
 from benchmarks.function import taken
 from poller.clock import LoopClock
+from poller.invocations import EncodedEvent, Invocation, Succeeded
 from poller.plugins import Environment
 from poller.ports import Invoker
-from poller.records import EncodedEvent, Invocation, Succeeded
 
 REGION = "eu-west-1"
 STREAM_ARN = f"arn:aws:kinesis:{REGION}:111122223333:stream/orders"
@@ -303,9 +303,11 @@ async def worker(subject: str, kind: str, url: str) -> AsyncIterator[Work]:
     if subject == "invoker":
         settings = HttpSettings(function="orders", url=url)
         env = Environment(LoopClock())
-        async with open_http(settings, env) as invoker:
-            yield lambda _, count: invocations(invoker, count)
-        await env.shared.close()
+        try:
+            async with open_http(settings, env) as invoker:
+                yield lambda _, count: invocations(invoker, count)
+        finally:
+            await env.shared.close()
         return
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:

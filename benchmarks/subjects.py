@@ -263,19 +263,10 @@ def cpu_s(pid: int) -> float:
 
 def peak_mb(pid: int) -> float:
     """The most resident memory that a process has had."""
-    return _status_mb(pid, "VmHWM")
-
-
-def resident_mb(pid: int) -> float:
-    """The resident memory of a process."""
-    return _status_mb(pid, "VmRSS")
-
-
-def _status_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
+        if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise AssertionError(f"/proc has no {name}")
+    raise AssertionError("/proc has no VmHWM")
 
 
 def _free_port() -> int:
