@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from poller.findings import Finding, LambdaConsumer
+from poller.invocations import Invocation, Notice, Outcome
 from poller.records import (
-    Checkpoint,
     Cursor,
     Epoch,
-    Invocation,
-    Lease,
     MappingId,
-    MappingRow,
     Message,
     Monotonic,
-    Notice,
-    Outcome,
     Page,
     Position,
     QueueFacts,
@@ -26,8 +21,8 @@ from poller.records import (
     ShardId,
     Undone,
     WorkerId,
-    WorkerRow,
 )
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 
 class StreamSource(Protocol):

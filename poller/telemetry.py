@@ -8,10 +8,10 @@ from typing import Protocol
 
 import msgspec
 
-from poller.records import Condition as Condition
-from poller.records import Ended as Ended
+from poller.invocations import Condition as Condition
+from poller.invocations import Ended as Ended
 from poller.records import MappingId, Position, ShardId
-from poller.records import MappingState as MappingState
+from poller.rows import MappingState as MappingState
 
 
 class Loss(StrEnum):

@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.destinations.probing import look_at_directory
 from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.findings import Finding
+from poller.invocations import Notice
 from poller.plugins import Environment, Plugin
-from poller.records import Notice
 from poller.rules.failures import with_payload
 
 _KINDS: Mapping[int | None, type[PortError]] = MappingProxyType(

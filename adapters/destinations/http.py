@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.probing import connected, untried
 from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.findings import Finding
+from poller.invocations import Notice
 from poller.plugins import Environment, Plugin
-from poller.records import Notice
 from poller.rules.failures import with_payload
 
 TOTAL_S_MAX = 30.0

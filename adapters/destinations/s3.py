@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws import Arn, client, mapped
 from adapters.destinations.probing import probe_bucket
 from poller.findings import Finding
+from poller.invocations import Notice
 from poller.plugins import Environment, Plugin
-from poller.records import Notice
 from poller.rules.failures import object_key, with_payload
 
 CONTENT_TYPE = "application/octet-stream"

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws import Arn, checked_arn, client, mapped
 from adapters.destinations.probing import probe_queue
 from poller.findings import Finding
+from poller.invocations import Notice
 from poller.plugins import Environment, Plugin
-from poller.records import Notice
 
 
 def _standard_queue(text: str) -> str:

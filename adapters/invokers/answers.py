@@ -5,7 +5,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from poller.records import Epoch, FunctionError
+from poller.invocations import FunctionError
+from poller.records import Epoch
 
 ANSWER_BYTES_MAX = 6 * 1024 * 1024
 """What a synchronous function may answer, as on Lambda."""

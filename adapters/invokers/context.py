@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from poller.records import Invocation
+from poller.invocations import Invocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,9 @@ from adapters.invokers.answers import ANSWER_BYTES_MAX, error_document, failed, 
 from adapters.probing import connected, untried
 from poller.errors import InvalidConfiguration
 from poller.findings import Finding
+from poller.invocations import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.plugins import Environment, Plugin
-from poller.records import Epoch, Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.records import Epoch
 
 CONNECTIONS_MAX = 1000
 """Open at once for all functions of a daemon; a call that finds none free waits within its own time limit."""

@@ -21,8 +21,8 @@ from adapters.posting import Answer
 from adapters.probing import asked, tried
 from poller.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceThrottled
 from poller.findings import Finding
+from poller.invocations import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.plugins import Environment, Plugin
-from poller.records import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 
 MARGIN_S = 5.0
 """Beyond the function's own time, for the way to Lambda and back."""

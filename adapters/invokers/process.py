@@ -25,8 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from adapters.invokers.answers import ERROR_MESSAGE_CHARS_MAX, cut
 from adapters.invokers.runtime_api import Desk, Offer, RuntimeApi, serving
 from poller.errors import InvalidConfiguration
+from poller.invocations import Invocation, Outcome, Throttled, TimedOut, Unreachable
 from poller.plugins import Environment, Plugin
-from poller.records import Invocation, Monotonic, Outcome, Throttled, TimedOut, Unreachable
+from poller.records import Monotonic
 
 PROCESSES_DEFAULT = 64
 """Processes that one function may have when settings do not say; they are started when they are needed."""

@@ -23,8 +23,8 @@ from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, too_large
 from adapters.invokers.context import FunctionContext, context_of
 from adapters.invokers.threads import Threads
 from poller.errors import InvalidConfiguration
+from poller.invocations import Event, FunctionError, Invocation, Outcome, Succeeded, Throttled, TimedOut
 from poller.plugins import Environment, Plugin
-from poller.records import Event, FunctionError, Invocation, Outcome, Succeeded, Throttled, TimedOut
 
 WORKERS_DEFAULT = 64
 """Threads that one function may have when settings do not say; they are started when they are needed."""

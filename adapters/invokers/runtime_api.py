@@ -14,7 +14,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from adapters.invokers.answers import ANSWER_BYTES_MAX, RESPONSE_TOO_LARGE, failed, json_object
-from poller.records import FunctionError, Invocation, Outcome, Succeeded
+from poller.invocations import FunctionError, Invocation, Outcome, Succeeded
 
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 HEADER_BYTES_MAX = 1024 * 1024 + 1024

@@ -17,16 +17,7 @@ from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimme
 from poller.findings import Finding
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
-from poller.records import (
-    Cursor,
-    JsonObject,
-    KinesisRecord,
-    Page,
-    Position,
-    Rank,
-    Shard,
-    ShardId,
-)
+from poller.records import Cursor, JsonObject, KinesisRecord, Page, Position, Rank, Shard, ShardId
 from poller.turns import Turns
 
 PAGE_SHARDS = 1_000

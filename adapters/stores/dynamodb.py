@@ -46,7 +46,8 @@ from adapters.stores.dynamodb_table import (
 )
 from adapters.stores.probing import TableProbe
 from poller.plugins import Environment, Plugin
-from poller.records import Checkpoint, Lease, MappingId, MappingRow, Position, ShardId, WorkerId, WorkerRow
+from poller.records import MappingId, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 CONNECTIONS_MAX = 50
 LOOKS_MAX = 5

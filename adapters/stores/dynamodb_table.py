@@ -11,17 +11,8 @@ from typing import Any
 
 from adapters.aws import mapped
 from poller.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceUnavailable
-from poller.records import (
-    Checkpoint,
-    Epoch,
-    Lease,
-    MappingId,
-    MappingRow,
-    Position,
-    ShardId,
-    WorkerId,
-    WorkerRow,
-)
+from poller.records import Epoch, MappingId, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 ITEM_BYTES_MAX = 400 * 1024
 """DynamoDB's own limit for names and values of one item."""

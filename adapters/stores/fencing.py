@@ -7,7 +7,8 @@ owner ever, so the row itself tells a repeated call from a lost lease. `update` 
 from dataclasses import replace
 
 from poller.errors import LeaseLost, ResourceMissing, RowChanged
-from poller.records import Checkpoint, Lease, MappingRow, ShardId, WorkerId
+from poller.records import ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow
 
 
 def following(row: MappingRow) -> MappingRow:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from adapters import aws
 from poller.errors import InvalidConfiguration, ServiceUnavailable
 from poller.plugins import Environment, Plugin
-from poller.records import SHARD_END, Checkpoint, Lease, Position, ShardId
+from poller.records import SHARD_END, Position, ShardId
+from poller.rows import Checkpoint, Lease
 
 PAGES_MAX = 10_000
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from adapters.stores import fencing
 from poller.plugins import Environment, Plugin
-from poller.records import Checkpoint, Lease, MappingId, MappingRow, ShardId, WorkerId, WorkerRow
+from poller.records import MappingId, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 
 class MemoryStore:

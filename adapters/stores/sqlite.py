@@ -18,15 +18,8 @@ from adapters.stores.sqlite_file import mapped, only_read, prepare
 from adapters.stores.sqlite_leases import Save, Take
 from adapters.stores.sqlite_writer import Writer
 from poller.plugins import Environment, Plugin
-from poller.records import (
-    Checkpoint,
-    Epoch,
-    Lease,
-    MappingId,
-    MappingRow,
-    WorkerId,
-    WorkerRow,
-)
+from poller.records import Epoch, MappingId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 _COLUMNS = "mapping, fixed, seeded, document, revision"
 _MAPPING = f"SELECT {_COLUMNS} FROM mappings"

@@ -16,7 +16,8 @@ from adapters.stores import fencing
 from adapters.stores.sqlite_database import rows
 from adapters.stores.sqlite_writer import BATCH_MAX
 from poller.errors import LeaseLost
-from poller.records import Checkpoint, Lease, MappingId, Position, ShardId, WorkerId
+from poller.records import MappingId, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease
 
 _COLUMNS = "shard, parents, owner, epoch, position, memo"
 _BARE = "shard, parents, owner, epoch, position, x''"

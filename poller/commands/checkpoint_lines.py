@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from poller.errors import InvalidConfiguration
-from poller.records import Checkpoint, Epoch, Lease, MappingId, MappingRow, Position, Shard, ShardId
+from poller.records import Epoch, MappingId, Position, Shard, ShardId
+from poller.rows import Checkpoint, Lease, MappingRow
 
 LINES_MAX = 1_000_000
 SEQUENCE_DIGITS_MAX = 128

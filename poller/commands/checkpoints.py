@@ -16,7 +16,8 @@ from poller.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.planning import daemon_plan
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
-from poller.records import Epoch, Lease, MappingId, MappingRow, Shard, WorkerId
+from poller.records import Epoch, MappingId, Shard, WorkerId
+from poller.rows import Lease, MappingRow
 from poller.rules import facts, liveness
 from poller.settings import Settings
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from poller.records import Condition, Epoch, Monotonic
+from poller.invocations import Condition
+from poller.records import Epoch, Monotonic
 from poller.rules.backoff import Chance, wait_s
 from poller.rules.batching import Entry
 from poller.rules.policies import RetryPolicy

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import orjson
 
-from poller.records import Epoch, JsonObject, MappingId, Notice, Record, ShardId
+from poller.invocations import Notice
+from poller.records import Epoch, JsonObject, MappingId, Record, ShardId
 from poller.rules.attempts import Discard
 from poller.rules.events import WindowFacts
 

@@ -9,32 +9,24 @@ from typing import assert_never
 
 import msgspec
 
-from poller.records import (
-    SHARD_END,
-    Checkpoint,
-    EncodedEvent,
-    Epoch,
-    Event,
-    Monotonic,
-    Position,
-    Record,
-    ShardId,
-)
+from poller.invocations import EncodedEvent, Event
+from poller.records import SHARD_END, Epoch, Monotonic, Position, Record, ShardId
+from poller.rows import Checkpoint
+from poller.rules import memos
 from poller.rules.attempts import NewId, Part, Work, finish, interpose, resume, start
 from poller.rules.batching import Buffer, Entry
 from poller.rules.events import RecordEncoder, RecordsEvent, WindowFacts, build_windowed
 from poller.rules.lanes import lane_of
+from poller.rules.memos import MEMO_BYTES_MAX, Memo, PartMemo
 from poller.rules.policies import BatchPolicy
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.rules.watermark import SettledSpans, Span, Watermark
-from poller.rules.windows import Closing, WindowMemo, Windows
+from poller.rules.windows import Closing, Windows
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of events that one shard's records may come to while some lane is blocked."""
 AS_OF_STEP_S = 600
 """How finely a checkpoint tells the moment up to which everything is settled; an idle shard is written that often."""
-MEMO_BYTES_MAX = 256 * 1024
-"""A longer memo is not written: a restart may then deliver settled records again, which at-least-once allows."""
 
 type Matches = Callable[[Record], bool]
 
@@ -50,27 +42,6 @@ class Intake:
     filtered: int
     skipped: int
     repeated: int
-
-
-class PartMemo(msgspec.Struct, frozen=True, array_like=True):
-    """One part of a lane's batch: its last sequence number and its failures so far."""
-
-    last: str
-    failures: int
-
-
-class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a checkpoint remembers beside its position: settled spans beyond it, batches that were split or failed, and
-    the open tumbling window.
-
-    `as_of` is a moment in epoch seconds, never too late: what had arrived by then is settled. `lanes` maps a lane to the parts of its batch; it counts only while `lane_count` is the mapping's.
-    """
-
-    lane_count: int = 1
-    as_of: int = 0
-    beyond: tuple[tuple[str, str], ...] = ()
-    lanes: dict[int, tuple[PartMemo, ...]] = {}
-    window: WindowMemo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +68,7 @@ class ShardFlow:
         windowing: Windowing | None = None,
     ) -> None:
         assert windowing is None or lanes == 1, "windows need one lane"
-        memo = _decode(checkpoint.memo)
+        memo = memos.read(checkpoint.memo)
         same_lanes = memo.lane_count == lanes
         self._watermark = Watermark(checkpoint.position)
         self._settled_before = SettledSpans([(int(first), int(last)) for first, last in memo.beyond])
@@ -404,16 +375,6 @@ class ShardFlow:
             for part in work.parts
             if part.entries
         )
-
-
-def _decode(memo: bytes) -> Memo:
-    """A memo that cannot be read is as good as none: it only saves deliveries."""
-    if not memo:
-        return Memo()
-    try:
-        return msgspec.json.decode(memo, type=Memo)
-    except msgspec.DecodeError:
-        return Memo()
 
 
 def _texts(spans: Sequence[Span]) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from zlib import crc32
 
-from poller.records import Lease, ShardId, WorkerId
+from poller.records import ShardId, WorkerId
+from poller.rows import Lease
 
 LOAD_GAP_MIN = 0.25
 """Loads that differ by less than this part of the higher one are even; measured rates waver that much by themselves."""

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from poller.records import SHARD_END, Checkpoint, Lease, Position, Shard, ShardId
+from poller.records import SHARD_END, Position, Shard, ShardId
+from poller.rows import Checkpoint, Lease
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ that was paused itself looks again before it judges anybody.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from poller.records import Monotonic, WorkerId, WorkerRow
+from poller.records import Monotonic, WorkerId
+from poller.rows import WorkerRow
 
 
 @dataclass(frozen=True, slots=True)

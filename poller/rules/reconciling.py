@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poller.records import Ended, MappingId, MappingState
+from poller.invocations import Ended
+from poller.records import MappingId
+from poller.rows import MappingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

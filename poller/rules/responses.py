@@ -6,16 +6,8 @@ from typing import Any, assert_never
 
 import orjson
 
-from poller.records import (
-    Ended,
-    FunctionError,
-    JsonObject,
-    Outcome,
-    Succeeded,
-    Throttled,
-    TimedOut,
-    Unreachable,
-)
+from poller.invocations import Ended, FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.records import JsonObject
 
 ERROR_CHARACTERS_MAX = 256
 """What is kept of an error's text for people."""

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from poller.mapping import EventSourceMapping, FunctionIdentity, as_shown, plan
 from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind
-from poller.records import Epoch, MappingId, MappingState
+from poller.records import Epoch, MappingId
+from poller.rows import MappingState
 from poller.rules.reconciling import Wanted
 from poller.runtime.definitions import Definition, Definitions
 from poller.runtime.workshop import Design

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from poller.errors import LeaseLost, PortError, ServiceUnavailable
-from poller.records import Checkpoint, Lease
+from poller.rows import Checkpoint, Lease
 from poller.runtime.parts import Parts
 from poller.runtime.stopping import Reason, Stop, wait_until
 from poller.telemetry import CheckpointSaved, PortFailed

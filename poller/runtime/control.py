@@ -12,7 +12,8 @@ from poller.control import Fault, MappingView, Refused
 from poller.errors import PortError, ResourceMissing, RowChanged, ServiceThrottled
 from poller.mapping import EventSourceMapping, as_written
 from poller.ports import Clock
-from poller.records import MappingId, MappingState
+from poller.records import MappingId
+from poller.rows import MappingState
 from poller.rules.reconciling import BUSY, change_of, created, updated
 from poller.runtime import requests
 from poller.runtime.catalog import Catalog, Entry

@@ -13,7 +13,8 @@ import msgspec
 
 from poller.errors import RowChanged
 from poller.ports import Store
-from poller.records import Epoch, MappingId, MappingRow, MappingState
+from poller.records import Epoch, MappingId
+from poller.rows import MappingRow, MappingState
 
 PREFIX = "api:"
 

@@ -4,9 +4,9 @@ import asyncio
 from enum import Enum, auto
 
 from poller.errors import PortError, ServiceUnavailable
+from poller.invocations import Notice
 from poller.plan import OnDestinationFailure
 from poller.ports import Destination
-from poller.records import Notice
 from poller.runtime.parts import Parts
 from poller.runtime.stopping import Stop
 from poller.telemetry import DestinationFailed

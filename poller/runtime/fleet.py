@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from poller.records import MappingId, MappingState
+from poller.records import MappingId
+from poller.rows import MappingState
 from poller.rules.backoff import wait_s
 from poller.rules.reconciling import Drain, Forget, Running, Start, reconcile, shown
 from poller.runtime.catalog import Entry

@@ -14,7 +14,8 @@ from poller.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.plan import Tuning
 from poller.ports import Clock, WorkerStore
 from poller.processes import Anonymous, Process
-from poller.records import MappingId, Monotonic, WorkerId, WorkerRow
+from poller.records import MappingId, Monotonic, WorkerId
+from poller.rows import WorkerRow
 from poller.rules import facts as rules
 from poller.rules import liveness, sharing
 from poller.rules.facts import WISHES_MAX, Facts

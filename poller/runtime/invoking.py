@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from poller.invocations import Invocation, Outcome, TimedOut
 from poller.plan import FunctionPlan
 from poller.ports import Invoker
-from poller.records import Invocation, Outcome, TimedOut
 from poller.telemetry import Capacity, Observer
 
 GUARD_S = 5.0

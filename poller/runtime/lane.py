@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from poller.invocations import Ended, Event, Invocation, Outcome
 from poller.plan import SourceKind
-from poller.records import Ended, Epoch, Event, Invocation, Monotonic, Outcome, ShardId
+from poller.records import Epoch, Monotonic, ShardId
 from poller.rules import attempts, failures, responses
 from poller.rules.attempts import Advance, Discard, Effect, Invoke, Part, Retry, Split, Wait, Work
 from poller.rules.flow import ShardFlow

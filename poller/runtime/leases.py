@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poller.errors import LeaseLost, RowChanged
-from poller.records import Lease, MappingRow, Monotonic, Shard, ShardId
+from poller.records import Monotonic, Shard, ShardId
+from poller.rows import Lease, MappingRow
 from poller.rules import leasing
 from poller.rules.leasing import Decision, Team
 from poller.rules.lineage import Lineage, trace

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from poller.records import Epoch, Invocation
+from poller.invocations import Invocation
+from poller.records import Epoch
 from poller.rules import responses
 from poller.rules.backoff import wait_s
 from poller.rules.events import MessageEncoder

@@ -11,7 +11,8 @@ from poller.errors import (
     PositionTrimmed,
     ResourceMissing,
 )
-from poller.records import Cursor, Epoch, Lease, Page, Position
+from poller.records import Cursor, Epoch, Page, Position
+from poller.rows import Lease
 from poller.rules.flow import AS_OF_STEP_S, ShardFlow
 from poller.runtime.checkpoints import CheckpointWriter
 from poller.runtime.lane import Lane

@@ -7,7 +7,8 @@ from itertools import batched
 
 from poller.errors import PortError
 from poller.plan import MappingPlan, SourceKind
-from poller.records import DynamoRecord, KinesisRecord, Lease, Monotonic, Record, ShardId
+from poller.records import DynamoRecord, KinesisRecord, Monotonic, Record, ShardId
+from poller.rows import Lease
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
 from poller.rules.filtering import Filter
 from poller.rules.flow import Matches, ShardFlow, Windowing

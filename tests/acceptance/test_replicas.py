@@ -18,7 +18,8 @@ import yaml
 from adapters.demo.emulator import ACCOUNT, REGION, clients, credentials
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
 from adapters.stores.dynamodb import DynamoStore
-from poller.records import SHARD_END, Lease, MappingId, ShardId
+from poller.records import SHARD_END, MappingId, ShardId
+from poller.rows import Lease
 from tests.acceptance.replica_function import JOURNAL, NAME
 from tests.emulators import kinesis_local, ministack
 

@@ -10,7 +10,8 @@ from poller.clock import LoopClock
 from poller.errors import LeaseLost
 from poller.plugins import Environment
 from poller.ports import Store
-from poller.records import Checkpoint, Lease, Position, WorkerId
+from poller.records import Position, WorkerId
+from poller.rows import Checkpoint, Lease
 from tests.contracts.store import ORDERS
 
 

@@ -13,7 +13,8 @@ from adapters.stores.dynamodb import DynamoStore
 from adapters.stores.dynamodb_memo import MEMO_BYTES_MAX
 from adapters.stores.dynamodb_table import ROOM_BYTES
 from poller.errors import LeaseLost, ServiceUnavailable
-from poller.records import Checkpoint, Epoch, Lease, MappingRow
+from poller.records import Epoch
+from poller.rows import Checkpoint, Lease, MappingRow
 from tests.adapters.dynamo import lost_answer, meddled
 from tests.contracts.store import (
     ANN,

@@ -23,7 +23,8 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, ShardId
+from poller.records import SHARD_END, Epoch, ShardId
+from poller.rows import Checkpoint, Lease, MappingRow
 from tests import emulators
 from tests.adapters.dynamo import TABLES, environment, lost_answer, meddled, refusal
 from tests.conftest import REGION

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda
-from poller.records import Outcome, Succeeded, Throttled
+from poller.invocations import Outcome, Succeeded, Throttled
 from tests.adapters.answers import environment
 from tests.adapters.serving import LoopFactory, on_both_loops, on_loop
 from tests.adapters.test_hot import without_the_library

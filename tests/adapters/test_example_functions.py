@@ -10,7 +10,7 @@ import pytest
 from adapters.invokers.http import HttpSettings, open_http
 from adapters.invokers.python import PythonSettings, open_python
 from examples.functions.behind_http import application
-from poller.records import FunctionError, Outcome, Succeeded
+from poller.invocations import FunctionError, Outcome, Succeeded
 from tests.contracts.invokers import environment, invocation, served
 
 

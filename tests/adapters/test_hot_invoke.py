@@ -8,7 +8,7 @@ import pytest
 
 from adapters.invokers.answers import ANSWER_BYTES_MAX
 from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda
-from poller.records import FunctionError, Succeeded, Throttled
+from poller.invocations import FunctionError, Succeeded, Throttled
 from tests.adapters.answers import environment, on_a_loop
 from tests.adapters.test_hot import FRESH, Wire, signature, wire, without_the_library
 from tests.contracts.invokers import ARN, invocation

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from adapters.invokers.answers import retry_after_s
 from adapters.invokers.http import Answer, HttpSettings, open_http, outcome_of
 from poller.errors import InvalidConfiguration
-from poller.records import Epoch, FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.records import Epoch
 from tests.contracts.invokers import ARN, REQUEST_ID, environment, invocation, served
 from tests.emulators import free_port
 

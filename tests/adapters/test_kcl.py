@@ -14,7 +14,8 @@ from poller.cli import application
 from poller.clock import LoopClock
 from poller.errors import InvalidConfiguration
 from poller.plugins import Environment
-from poller.records import SHARD_END, Checkpoint, Lease, MappingId, Position, ShardId
+from poller.records import SHARD_END, MappingId, Position, ShardId
+from poller.rows import Checkpoint, Lease
 from tests.conftest import REGION
 from tests.emulators import Emulator
 

@@ -11,7 +11,7 @@ import pytest
 from adapters.aws import client
 from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda, outcome_of
 from poller.errors import ServiceUnavailable
-from poller.records import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from tests.contracts.invokers import ARN, environment, invocation, on_lambda
 from tests.emulators import free_port, ministack
 

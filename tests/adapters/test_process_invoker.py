@@ -15,7 +15,7 @@ import uvloop
 
 from adapters.invokers.process import ProcessInvoker, ProcessSettings, environment, open_process
 from poller.errors import InvalidConfiguration
-from poller.records import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
+from poller.invocations import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
 from tests.contracts import invokers
 from tests.contracts.invokers import ARN, REQUEST_ID, invocation
 

@@ -10,16 +10,16 @@ import pytest
 
 from adapters.invokers.python import PythonInvoker, PythonSettings, answered, open_python
 from poller.errors import InvalidConfiguration
-from poller.records import (
+from poller.invocations import (
     EncodedEvent,
     FunctionError,
     Invocation,
-    JsonObject,
     Outcome,
     Succeeded,
     Throttled,
     TimedOut,
 )
+from poller.records import JsonObject
 from tests.contracts.invokers import ARN, REQUEST_ID, environment, invocation
 
 FUNCTIONS = "tests.adapters.functions"

@@ -32,7 +32,8 @@ from poller.errors import (
     ServiceUnavailable,
 )
 from poller.plugins import Environment
-from poller.records import SHARD_END, Checkpoint, Epoch, Lease, MappingRow, Position, ShardId, WorkerId
+from poller.records import SHARD_END, Epoch, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow
 from tests.contracts.store import ANN, AUDIT, BOB, LADDER, MEMO, ONE, ORDERS, lease, only, seeded, taken
 
 KILLS = 20

@@ -20,7 +20,8 @@ from adapters.stores.sqlite_file import prepare
 from adapters.stores.sqlite_leases import JOINED_BYTES_MAX, Save, listed
 from adapters.stores.sqlite_writer import BATCH_MAX, Writer
 from poller.errors import ServiceThrottled, ServiceUnavailable
-from poller.records import Checkpoint, Position, WorkerId
+from poller.records import Position, WorkerId
+from poller.rows import Checkpoint
 from tests.adapters.test_sqlite_store import Hops, held_leases, one, run, traced, writing
 from tests.contracts.store import LADDER, ORDERS
 

@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from adapters.destinations import file, http, s3, sns, sqs
+from poller.invocations import Notice
 from poller.plugins import GivenPlugins, opened
 from poller.ports import Destination
-from poller.records import MappingId, Notice, ShardId
+from poller.records import MappingId, ShardId
 from tests.contracts.invokers import environment, served
 
 MAPPING = MappingId("11111111-2222-4333-8444-555555555555")

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from adapters.invokers import http, lambda_api, process, python
 from poller.clock import LoopClock
+from poller.invocations import EncodedEvent, Invocation
 from poller.plugins import Environment
 from poller.ports import Invoker
-from poller.records import EncodedEvent, Invocation
 from tests.adapters.functions import act_on_loop
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"

@@ -14,18 +14,8 @@ import pytest
 
 from poller.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.ports import Store, WorkerStore
-from poller.records import (
-    SHARD_END,
-    Checkpoint,
-    Epoch,
-    Lease,
-    MappingId,
-    MappingRow,
-    Position,
-    ShardId,
-    WorkerId,
-    WorkerRow,
-)
+from poller.records import SHARD_END, Epoch, MappingId, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 
 class FullStore(Store, WorkerStore, Protocol):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from poller.errors import LeaseLost, ResourceMissing, RowChanged
-from poller.records import Checkpoint, Epoch, Lease, MappingRow, ShardId, WorkerId
+from poller.records import Epoch, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow
 from tests.contracts.store import ANN, AUDIT, BOB, LADDER, ORDERS, FullStore, Opening, by_shard
 
 SHARDS = st.sampled_from([ShardId("a"), ShardId("b"), ShardId("c")])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from poller.invocations import FunctionError, Succeeded, Throttled, TimedOut
 from poller.ports import Invoker
-from poller.records import FunctionError, Succeeded, Throttled, TimedOut
 from tests.contracts.invokers import (
     behind_url,
     cancelled_call,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import Condition, Ended, Epoch, Monotonic
+from poller.invocations import Condition, Ended
+from poller.records import Epoch, Monotonic
 from poller.rules.attempts import (
     Advance,
     Discard,

@@ -2,7 +2,8 @@
 
 import json
 
-from poller.records import Condition, Epoch, MappingId, ShardId
+from poller.invocations import Condition
+from poller.records import Epoch, MappingId, ShardId
 from poller.rules.attempts import Discard, Part
 from poller.rules.batching import Entry
 from poller.rules.events import WindowFacts

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, DynamoRecord, Epoch, Monotonic, Position, Record, ShardId
+from poller.records import SHARD_END, DynamoRecord, Epoch, Monotonic, Position, Record, ShardId
+from poller.rows import Checkpoint
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
-from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, Memo, PartMemo, ShardFlow, Windowing
+from poller.rules.flow import AS_OF_STEP_S, Intake, Matches, ShardFlow, Windowing
 from poller.rules.lanes import lane_of
+from poller.rules.memos import Memo, PartMemo
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.rules.responses import Accepted, Partial, Rejected, Response
 from poller.rules.windows import STATE_BYTES_MAX

@@ -5,7 +5,8 @@ import tracemalloc
 import msgspec
 import pytest
 
-from poller.records import Checkpoint, DynamoRecord, Epoch, Position
+from poller.records import DynamoRecord, Epoch, Position
+from poller.rows import Checkpoint
 from poller.rules.events import DynamoEncoder
 from poller.rules.flow import ShardFlow
 from poller.rules.policies import BatchPolicy

@@ -7,7 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.records import Checkpoint, Lease, Position, ShardId, WorkerId
+from poller.records import Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease
 from poller.rules.leasing import Decision, Move, Peer, Team, decide, stolen, unknown
 
 ME, OTHER, THIRD = WorkerId("me"), WorkerId("other"), WorkerId("third")

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, Epoch, Lease, Position, Shard, ShardId
+from poller.records import SHARD_END, Epoch, Position, Shard, ShardId
+from poller.rows import Checkpoint, Lease
 from poller.rules.lineage import trace
 
 HORIZON = Position.horizon()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import MappingId, Monotonic, ShardId, WorkerId, WorkerRow
+from poller.records import MappingId, Monotonic, ShardId, WorkerId
+from poller.rows import WorkerRow
 from poller.rules.facts import Facts, busiest, membership, read, short, stirred, team, written
 from poller.rules.liveness import Sightings, dead, forgotten, next_death, observed
 from poller.rules.rates import Meter, metered

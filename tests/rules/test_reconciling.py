@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import Ended, MappingId, MappingState
+from poller.invocations import Ended
+from poller.records import MappingId
+from poller.rows import MappingState
 from poller.rules.reconciling import (
     BUSY,
     Drain,

@@ -6,15 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import (
-    Ended,
-    FunctionError,
-    Outcome,
-    Succeeded,
-    Throttled,
-    TimedOut,
-    Unreachable,
-)
+from poller.invocations import Ended, FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.rules.responses import (
     ERROR_CHARACTERS_MAX,
     Accepted,

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.records import SHARD_END, Checkpoint, Ended, Epoch, Monotonic, Position, ShardId
+from poller.invocations import Ended
+from poller.records import SHARD_END, Epoch, Monotonic, Position, ShardId
+from poller.rows import Checkpoint
 from poller.rules.attempts import Advance, Discard, Invoke, Work, drop, settle, step
 from poller.rules.flow import ShardFlow, Windowing
 from poller.rules.policies import BatchPolicy, RetryPolicy

@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 
 from poller.control import Fault, MappingView, Refused
+from poller.invocations import Outcome
 from poller.plan import DaemonPlan, FunctionPlan
-from poller.records import (
-    MappingId,
-    Outcome,
-)
+from poller.records import MappingId
 from poller.runtime.control import ControlPlane
 from poller.runtime.daemon import Daemon
 from poller.telemetry import MappingState

@@ -8,24 +8,10 @@ from random import Random
 
 from adapters.stores.memory import MemoryStore
 from poller.errors import PortError, ResourceMissing
+from poller.invocations import FunctionError, Invocation, Notice, Outcome, Succeeded
 from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.ports import Destination
-from poller.records import (
-    Cursor,
-    FunctionError,
-    Invocation,
-    KinesisRecord,
-    MappingId,
-    Notice,
-    Outcome,
-    Page,
-    Position,
-    Record,
-    Shard,
-    ShardId,
-    Succeeded,
-    WorkerId,
-)
+from poller.records import Cursor, KinesisRecord, MappingId, Page, Position, Record, Shard, ShardId, WorkerId
 from poller.runtime.invoking import Function
 from poller.runtime.parts import StreamParts
 from poller.telemetry import Event

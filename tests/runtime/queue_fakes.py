@@ -9,19 +9,9 @@ from typing import Any, cast
 
 from adapters.stores.memory import MemoryStore
 from poller.errors import PortError
+from poller.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
-from poller.records import (
-    FunctionError,
-    Invocation,
-    MappingId,
-    Message,
-    Outcome,
-    QueueFacts,
-    Succeeded,
-    Throttled,
-    Undone,
-    WorkerId,
-)
+from poller.records import MappingId, Message, QueueFacts, Undone, WorkerId
 from poller.runtime.invoking import Function
 from poller.runtime.parts import QueueParts
 from poller.runtime.queues import QueueMapping

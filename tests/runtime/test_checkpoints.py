@@ -19,18 +19,8 @@ from poller.commands.checkpoints import Desk, alive
 from poller.errors import InvalidConfiguration
 from poller.plan import DaemonPlan
 from poller.plugins import Environment, GivenPlugins
-from poller.records import (
-    SHARD_END,
-    Checkpoint,
-    Epoch,
-    Lease,
-    MappingId,
-    MappingRow,
-    Position,
-    Shard,
-    ShardId,
-    WorkerId,
-)
+from poller.records import SHARD_END, Epoch, MappingId, Position, Shard, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow
 from tests.virtual import run_virtual, virtual_clock
 
 MAPPING = MappingId("5d1f3a52-7f0e-4b52-9d9f-0c1c8a1b6a01")

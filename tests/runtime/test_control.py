@@ -18,11 +18,8 @@ from poller.errors import (
     ServiceUnavailable,
 )
 from poller.plan import FunctionPlan
-from poller.records import (
-    Epoch,
-    MappingId,
-    MappingRow,
-)
+from poller.records import Epoch, MappingId
+from poller.rows import MappingRow
 from poller.runtime.control import ControlPlane
 from poller.runtime.daemon import Daemon
 from poller.telemetry import MappingState, StoreFailed

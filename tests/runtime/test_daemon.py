@@ -10,7 +10,8 @@ import pytest
 from adapters.stores.memory import MemoryStore
 from poller.errors import AccessDenied, InvalidConfiguration, ServiceThrottled, ServiceUnavailable
 from poller.plan import FunctionPlan
-from poller.records import MappingId, MappingRow, Position
+from poller.records import MappingId, Position
+from poller.rows import MappingRow
 from poller.rules.policies import BatchPolicy, RetryPolicy
 from poller.runtime.daemon import Daemon
 from poller.telemetry import MappingState, PortFailed, StoreFailed

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from poller.invocations import EncodedEvent, Invocation, Outcome, Succeeded, TimedOut
 from poller.plan import FunctionPlan
-from poller.records import EncodedEvent, Invocation, Outcome, Succeeded, TimedOut
 from poller.runtime.invoking import GUARD_S, Function, Slots
 from poller.telemetry import Capacity
 from tests.runtime.fakes import Seen

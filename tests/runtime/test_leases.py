@@ -13,17 +13,8 @@ from adapters.stores.memory import MemoryStore
 from poller.errors import ServiceUnavailable
 from poller.plan import Tuning
 from poller.processes import LocalProcess
-from poller.records import (
-    SHARD_END,
-    Checkpoint,
-    Lease,
-    MappingId,
-    MappingRow,
-    Position,
-    ShardId,
-    WorkerId,
-    WorkerRow,
-)
+from poller.records import SHARD_END, MappingId, Position, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.rules.policies import BatchPolicy
 from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.parts import StreamParts

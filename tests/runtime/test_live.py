@@ -14,13 +14,8 @@ from poller.errors import (
     PortError,
     ResourceMissing,
 )
-from poller.records import (
-    FunctionError,
-    Outcome,
-    Position,
-    Succeeded,
-    Throttled,
-)
+from poller.invocations import FunctionError, Outcome, Succeeded, Throttled
+from poller.records import Position
 from poller.runtime.control import ControlPlane
 from poller.runtime.daemon import Daemon
 from tests.runtime.controlled import (

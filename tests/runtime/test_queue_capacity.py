@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poller.invocations import Outcome, Succeeded, Throttled
 from poller.plan import Tuning
-from poller.records import MappingId, Outcome, Succeeded, Throttled
+from poller.records import MappingId
 from poller.rules.policies import BatchPolicy, QueuePolicy, ScalingPolicy
 from poller.runtime.invoking import Slots
 from poller.runtime.queue_capacity import Capacity

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.errors import PortError, ServiceUnavailable
+from poller.invocations import FunctionError, Outcome, Succeeded
 from poller.plan import Tuning
-from poller.records import FunctionError, Outcome, Succeeded
 from poller.rules.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.runtime.queues import QueueMapping
 from poller.runtime.stopping import Stop

@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from adapters.stores.memory import MemoryStore
-from poller.records import Invocation, Outcome, WorkerId
+from poller.invocations import Invocation, Outcome
+from poller.records import WorkerId
 from poller.rules.policies import BatchPolicy, ScalingPolicy
 from poller.runtime.heartbeat import Heartbeat
 from poller.runtime.parts import QueueParts

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from poller.errors import AccessDenied, ResourceMissing, ServiceThrottled, ServiceUnavailable
+from poller.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.plan import Tuning
-from poller.records import FunctionError, Outcome, QueueFacts, Succeeded, Throttled, TimedOut, Unreachable
+from poller.records import QueueFacts
 from poller.rules.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.runtime.queues import QueueMapping
 from poller.runtime.stopping import Stop

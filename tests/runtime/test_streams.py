@@ -18,23 +18,10 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
+from poller.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.plan import MappingPlan, OnDestinationFailure, Start, Tuning
-from poller.records import (
-    SHARD_END,
-    Checkpoint,
-    Epoch,
-    FunctionError,
-    Invocation,
-    Lease,
-    MappingId,
-    Outcome,
-    Position,
-    Record,
-    ShardId,
-    Succeeded,
-    Throttled,
-    WorkerId,
-)
+from poller.records import SHARD_END, Epoch, MappingId, Position, Record, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease
 from poller.rules.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.rules.windows import STATE_BYTES_MAX
 from poller.runtime.parts import StreamParts

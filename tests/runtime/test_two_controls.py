@@ -8,7 +8,8 @@ from typing import Any
 from adapters.stores.memory import MemoryStore
 from poller.control import Fault, MappingView, Refused
 from poller.errors import RowChanged
-from poller.records import Epoch, MappingId, MappingRow, WorkerId
+from poller.records import Epoch, MappingId, WorkerId
+from poller.rows import MappingRow
 from poller.runtime.control import TRIES_MAX, ControlPlane
 from poller.runtime.daemon import Daemon
 from poller.runtime.definitions import PREFIX, Definition

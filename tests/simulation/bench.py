@@ -5,26 +5,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from poller.invocations import EncodedEvent, FunctionError, Invocation, Notice, Outcome, Succeeded
 from poller.plan import FunctionPlan, MappingPlan, SourceKind
-from poller.records import (
-    Checkpoint,
-    EncodedEvent,
-    Epoch,
-    FunctionError,
-    Invocation,
-    KinesisRecord,
-    Lease,
-    MappingId,
-    MappingRow,
-    Message,
-    Notice,
-    Outcome,
-    Position,
-    QueueFacts,
-    ShardId,
-    Succeeded,
-    WorkerId,
-)
+from poller.records import Epoch, KinesisRecord, MappingId, Message, Position, QueueFacts, ShardId, WorkerId
+from poller.rows import Checkpoint, Lease, MappingRow
 from poller.rules.events import KinesisEncoder, MessageEncoder, WindowFacts, build, build_windowed
 from poller.rules.failures import seconds
 from poller.telemetry import Condition, LeaseMoved

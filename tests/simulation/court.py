@@ -8,21 +8,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from poller.invocations import Notice, Outcome, Throttled
 from poller.plan import FunctionPlan, MappingPlan
-from poller.records import (
-    Checkpoint,
-    Lease,
-    MappingId,
-    MappingRow,
-    Message,
-    Notice,
-    Outcome,
-    Position,
-    Rank,
-    ShardId,
-    Throttled,
-    Undone,
-)
+from poller.records import MappingId, Message, Position, Rank, ShardId, Undone
+from poller.rows import Checkpoint, Lease, MappingRow
 from poller.telemetry import (
     Bisected,
     Deleted,

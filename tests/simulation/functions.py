@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from poller.records import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from tests.simulation.contents import Content, Kind, parse
 
 STATE_BYTES_HUGE = 1024 * 1024 + 1

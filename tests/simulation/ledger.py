@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from poller.records import Checkpoint, MappingId, Outcome, ShardId, Succeeded
+from poller.invocations import Outcome, Succeeded
+from poller.records import MappingId, ShardId
+from poller.rows import Checkpoint
 from tests.simulation.functions import Delivery
 
 

@@ -12,28 +12,22 @@ from pydantic import BaseModel, ConfigDict
 
 from adapters.stores.memory import MemoryStore
 from poller.errors import CursorExpired, LeaseLost, PositionTrimmed, ServiceUnavailable
+from poller.invocations import Invocation, Notice, Outcome, Unreachable
 from poller.plugins import Environment, GivenPlugins, Plugin
 from poller.records import (
-    Checkpoint,
     Cursor,
-    Invocation,
-    Lease,
     MappingId,
-    MappingRow,
     Message,
     Monotonic,
-    Notice,
-    Outcome,
     Page,
     Position,
     QueueFacts,
     Shard,
     ShardId,
     Undone,
-    Unreachable,
     WorkerId,
-    WorkerRow,
 )
+from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from tests.simulation.faults import Line, Port, epoch
 from tests.simulation.functions import Call, Delivery, FakeFunction, read_delivery
 from tests.simulation.queues import Delete, Describe, Extend, FakeQueue, Receive

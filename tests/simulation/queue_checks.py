@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from poller.invocations import Outcome, Succeeded, Throttled, Unreachable
 from poller.plan import MappingPlan
-from poller.records import Message, Outcome, Succeeded, Throttled, Undone, Unreachable
+from poller.records import Message, Undone
 from tests.simulation.capacity_checks import CapacityChecks
 from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery

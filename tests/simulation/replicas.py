@@ -9,7 +9,8 @@ from random import Random
 from poller.clock import LoopClock
 from poller.errors import ServiceUnavailable
 from poller.ports import Clock
-from poller.records import SHARD_END, Lease, MappingId, WorkerId
+from poller.records import SHARD_END, MappingId, WorkerId
+from poller.rows import Lease
 from tests.simulation.faults import Line, Port, epoch
 from tests.simulation.ledger import Violation
 from tests.simulation.plugs import at_once, seeded

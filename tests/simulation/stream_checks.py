@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from poller.invocations import Notice, Outcome
 from poller.plan import MappingPlan, SourceKind
-from poller.records import SHARD_END, Checkpoint, Epoch, Notice, Outcome, Position, Rank, ShardId
+from poller.records import SHARD_END, Epoch, Position, Rank, ShardId
+from poller.rows import Checkpoint
 from poller.telemetry import Condition, Discarded
 from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery, read_delivery

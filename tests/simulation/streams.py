@@ -7,17 +7,7 @@ from dataclasses import dataclass, field
 
 from poller.errors import CursorExpired, PositionTrimmed, ResourceMissing, ServiceThrottled
 from poller.plan import SourceKind
-from poller.records import (
-    Cursor,
-    Epoch,
-    KinesisRecord,
-    Page,
-    Position,
-    Rank,
-    Record,
-    Shard,
-    ShardId,
-)
+from poller.records import Cursor, Epoch, KinesisRecord, Page, Position, Rank, Record, Shard, ShardId
 from tests.records import dynamo_record
 from tests.simulation.contents import Content
 

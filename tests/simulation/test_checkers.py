@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from poller.invocations import Succeeded
 from poller.plan import Start
-from poller.records import SHARD_END, Position, Succeeded
+from poller.records import SHARD_END, Position
 from poller.rules.policies import RetryPolicy, ScalingPolicy
 from poller.telemetry import Condition, Discarded, MappingChanged, MappingState
 from tests.simulation.bench import BAD, FIRST, MAPPING, Bench, QueueBench, StreamBench, worker

@@ -18,7 +18,8 @@ from adapters.stores.memory import MemoryStore
 from poller.control import Fault, MappingView, Refused
 from poller.mapping import EventSourceMapping, plan
 from poller.plan import DaemonPlan, MappingPlan, SourceKind
-from poller.records import Epoch, Lease, MappingId, MappingRow, MappingState, WorkerId
+from poller.records import Epoch, MappingId, WorkerId
+from poller.rows import Lease, MappingRow, MappingState
 from poller.runtime import control
 from poller.runtime.daemon import Daemon
 from poller.runtime.definitions import PREFIX, Definition

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from poller.invocations import Throttled
 from poller.plan import FunctionPlan
-from poller.records import Throttled
 from poller.rules.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.telemetry import Deleted
 from tests.simulation.bench import BAD, MAPPING, QueueBench, worker

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapters.stores.memory import MemoryStore
 from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
-from poller.records import Lease, MappingId, ShardId, WorkerId, WorkerRow
+from poller.records import MappingId, ShardId, WorkerId
+from poller.rows import Lease, WorkerRow
 from poller.rules.policies import BatchPolicy
 from poller.telemetry import InvocationFinished, LeaseMoved, ShardStarted, ShardStopped
 from tests.simulation.contents import Content, Kind

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from poller.invocations import Outcome, Succeeded, TimedOut
 from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
-from poller.records import Checkpoint, MappingId, Outcome, Position, QueueFacts, Succeeded, TimedOut, WorkerId
+from poller.records import MappingId, Position, QueueFacts, WorkerId
+from poller.rows import Checkpoint
 from tests.simulation import world as worlds
 from tests.simulation.bench import BAD, GOOD
 from tests.simulation.contents import Content, Kind

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from poller.records import Outcome, ShardId, Succeeded
+from poller.invocations import Outcome, Succeeded
+from poller.records import ShardId
 from tests.simulation.faults import Marks
 from tests.simulation.functions import Delivery
 from tests.simulation.ledger import Flight, Violation, names

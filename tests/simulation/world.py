@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from adapters.stores.memory import MemoryStore
+from poller.invocations import Notice
 from poller.plan import DaemonPlan, SourceKind
 from poller.plugins import Environment
 from poller.ports import Clock
-from poller.records import SHARD_END, Notice, WorkerId
+from poller.records import SHARD_END, WorkerId
 from poller.runtime.daemon import Daemon
 from tests.simulation.court import Court
 from tests.simulation.faults import History, Line, Marks, epoch
