@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.demo.processes import Running, Unusable, free_port, plain_environment, running
-from deploy.cluster import images, keys, network, parts
+from deploy.cluster import groups, images, keys, network, parts
 from deploy.cluster.keys import NODE, Keys
 from deploy.cluster.parts import PAUSE, Place, Ports
 
@@ -22,7 +22,6 @@ CALL_S_MAX = 300.0
 READY_S_MAX = 120.0
 PODS_END_S_MAX = 60.0
 LOOK_S = 0.2
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,7 @@ async def cluster(programs: Path, folder: Path, *, snapshotter: str) -> AsyncIte
         stack.enter_context(network.bridge())
         network.configuration(folder / "cni", folder / "addresses")
         found = Cluster(place, secret)
+        stack.enter_context(groups.swept())
         stack.callback(_swept, place)
         begin = _starter(stack, place)
         await begin("etcd", parts.etcd(place)).answers(_etcd_health(place), READY_S_MAX)
@@ -130,16 +130,12 @@ def _emptied(found: Cluster) -> None:
 
 
 def _swept(place: Place) -> None:
-    """Takes away what outlives its process: container shims, mounts, and the pods' control groups."""
+    """Takes away what outlives its process: container shims and mounts."""
     for pid in _shims(place.containerd):
         os.kill(pid, signal.SIGKILL)
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed([each for each in mounts if each.startswith(f"{place.run}/")]):
         subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=CALL_S_MAX)
-    for group in CGROUPS.glob("*/kubepods"):
-        for each in sorted((each for each in group.rglob("*") if each.is_dir()), reverse=True):
-            each.rmdir()
-        group.rmdir()
 
 
 def _shims(socket: Path) -> Iterator[int]:
