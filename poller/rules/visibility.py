@@ -82,6 +82,11 @@ class Extend:
     held: tuple[Held, ...]
     visibility_s: int
 
+    @property
+    def until(self) -> Monotonic:
+        """When the first of them comes into sight."""
+        return min(each.until for each in self.held)
+
 
 @dataclass(slots=True)
 class Holds:

@@ -10,8 +10,12 @@ from poller.runtime.queue_scope import QueueScope, extend
 from poller.runtime.stopping import wait_until
 
 
+EXTEND_S_MIN = 1.0
+"""An extension call may take so long in any case; one that takes longer is given up when half of the time left is over."""
+
+
 class Keeper:
-    """Extends what is due, all of it in one call of the port."""
+    """Extends what is due at a moment in one call of the port; a call that takes long holds up no later one."""
 
     def __init__(self, scope: QueueScope) -> None:
         self._scope = scope
@@ -26,21 +30,26 @@ class Keeper:
     async def run(self) -> None:
         """Extends until closed."""
         scope = self._scope
-        while not self._closed:
-            scope.taken.clear()
-            due = scope.holds.due(scope.now)
-            if due:
-                async with asyncio.TaskGroup() as calls:
-                    for each in due:
-                        calls.create_task(self._extend(each), name="extension")
-                continue
-            moment = scope.holds.next_due
-            await wait_until(scope.taken, None if moment is None else max(0.0, moment - scope.now))
+        async with asyncio.TaskGroup() as calls:
+            while not self._closed:
+                scope.taken.clear()
+                for each in scope.holds.due(scope.now):
+                    calls.create_task(self._extend(each), name="extension")
+                moment = scope.holds.next_due
+                await wait_until(scope.taken, None if moment is None else max(0.0, moment - scope.now))
 
     async def _extend(self, command: Extend) -> None:
+        try:
+            await self._extend_now(command)
+        finally:
+            # What follows from the answer may be due first.
+            self._scope.taken.set()
+
+    async def _extend_now(self, command: Extend) -> None:
         scope, sent = self._scope, self._scope.now
         receipts = [held.receipt for held in command.held]
-        undone = await extend(scope, receipts, visibility_s=command.visibility_s)
+        within_s = max(EXTEND_S_MIN, (command.until - sent) / 2)
+        undone = await extend(scope, receipts, visibility_s=command.visibility_s, within_s=within_s)
         if isinstance(undone, PortError):
             wait_s = scope.parts.port_wait_s(self._failures)
             self._failures += 1

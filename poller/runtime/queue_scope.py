@@ -201,14 +201,15 @@ async def delete(scope: QueueScope, receipts: Sequence[str]) -> Sequence[Undone]
 
 
 async def extend(
-    scope: QueueScope, receipts: Sequence[str], *, visibility_s: int
+    scope: QueueScope, receipts: Sequence[str], *, visibility_s: int, within_s: float
 ) -> Sequence[Undone] | PortError:
     """One extension call, bounded in time."""
+    limit_s = min(within_s, CALL_S_MAX)
     try:
-        async with asyncio.timeout(CALL_S_MAX):
+        async with asyncio.timeout(limit_s):
             return await scope.parts.source.extend(receipts, visibility_s=visibility_s)
     except TimeoutError:
-        return ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s")
+        return ServiceUnavailable(f"no answer within {limit_s:.1f} s")
     except PortError as error:
         return error
 

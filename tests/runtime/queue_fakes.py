@@ -41,6 +41,8 @@ class Service:
     """When each receive was sent, how long it might wait, what it brought."""
     deletes: list[int] = field(default_factory=list)
     extensions: list[tuple[float, int, int]] = field(default_factory=list)
+    hangs: list[float] = field(default_factory=list)
+    """How long the next extensions take before their effect, one each."""
     _sent: asyncio.Event = field(default_factory=asyncio.Event)
 
     def send(self, *numbers: int, group: str | None = None, keep: bool = True) -> list[Letter]:
@@ -88,6 +90,7 @@ class Service:
 
     async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
         await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(self.hangs.pop(0) if self.hangs else 0.0)
         self._raise("extend")
         self.extensions.append((seconds(), len(receipts), visibility_s))
         undone = self.queue.apply(epoch(), Extend(tuple(receipts), visibility_s))

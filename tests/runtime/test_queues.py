@@ -12,7 +12,7 @@ from poller.plan import Tuning
 from poller.records import QueueFacts
 from poller.rules.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.runtime.queues import QueueMapping
-from poller.runtime.stopping import Stop
+from poller.runtime.stopping import Reason, Stop
 from poller.telemetry import (
     Deleted,
     Ended,
@@ -213,6 +213,39 @@ def test_a_failed_extension_is_repeated_in_time() -> None:
     assert service.received == {1: 1}
     assert [event.error for event in seen.of(PortFailed)] == ["ServiceUnavailable", "ServiceThrottled"]
     assert len(handler.calls) == 1
+
+
+def test_an_extension_that_takes_long_holds_up_no_later_one() -> None:
+    service, handler = standard(30), Handler(takes_s=50.0)
+
+    async def main() -> None:
+        given = parts(service, function_of(handler, timeout_s=60.0), plan(service))
+        service.send(1)
+        service.hangs = [4.0]
+        async with asyncio.timeout(60.0), asyncio.TaskGroup() as scope:
+            stop = Stop()
+            scope.create_task(QueueMapping(given, stop).run())
+            await asyncio.sleep(1.0)
+            service.send(2)
+            await asyncio.sleep(30.0)
+            stop.request(Reason.REQUESTED)
+
+    run_virtual(main())
+    # The first was due at 20 s and arrived at 24 s; the other one went in its own time.
+    assert [at for at, _, _ in service.extensions[:2]] == [21.0, 24.0]
+    assert service.received == {1: 1, 2: 1}
+
+
+def test_an_extension_that_hangs_is_given_up_in_time_for_another() -> None:
+    service, handler, seen = standard(30), Handler(takes_s=50.0), Seen()
+    service.send(1)
+    service.hangs = [1000.0]
+    function = function_of(handler, timeout_s=60.0)
+    tuning = Tuning(grace_s=60.0, port_backoff=Backoff(0.5, 1.0))
+    play(parts(service, function, plan(service), seen=seen, tuning=tuning), 60.0)
+    assert service.received == {1: 1}
+    assert [event.reason for event in seen.of(PortFailed)] == ["no answer within 5.0 s"]
+    assert service.extensions[0] == (26.0, 1, 30)
 
 
 def test_a_message_delivered_again_while_it_runs_is_not_run_twice_and_deleted_by_its_newest_receipt() -> None:

@@ -21,21 +21,20 @@ class CapacityChecks:
     marks: Marks
     _since: dict[str, float] = field(default_factory=dict)
     """When each worker first received."""
-    _ill: set[str] = field(default_factory=set)
-    """Workers that something happened to: the others may have taken their part over while their calls still ran."""
 
     def receives(self, worker: str, now: float) -> None:
         """A worker receives, perhaps nothing."""
         self._since.setdefault(worker, now)
 
-    def begins(self, flight: Flight, others: Sequence[Flight], *, healthy: bool) -> None:
-        """A batch is handed to the function while `others` run."""
-        if not healthy:
-            self._ill.add(flight.worker)
+    def begins(self, flight: Flight, others: Sequence[Flight], *, ill: Collection[str]) -> None:
+        """A batch is handed to the function while `others` run.
+
+        `ill`: workers that something has happened to; the others may take over their part while their calls still run.
+        """
         here = 1 + sum(1 for each in others if each.worker == flight.worker)
         if (cap := self.cap()) is not None:
             self._within(cap, here, "of one worker")
-            self._within_together(cap, flight, others)
+            self._within_together(cap, flight, others, ill)
             if here == cap:
                 self.marks.saw("queue at its maximum")
         if self.plan.scaling.provisioned_max is not None:
@@ -54,9 +53,11 @@ class CapacityChecks:
         if busy > cap:
             raise Violation("cap", f"{busy} batches of {self.plan.source_arn} {whose}, at most {cap}")
 
-    def _within_together(self, cap: int, flight: Flight, others: Sequence[Flight]) -> None:
-        busy: Collection[str] = {flight.worker, *(each.worker for each in others)}
-        if len(busy) == 1 or not self._ill.isdisjoint(busy):
+    def _within_together(
+        self, cap: int, flight: Flight, others: Sequence[Flight], ill: Collection[str]
+    ) -> None:
+        busy = {flight.worker, *(each.worker for each in others)}
+        if len(busy) == 1 or not busy.isdisjoint(ill):
             return
         self.marks.saw("workers share a maximum")
         self._within(cap, 1 + len(others), "of all workers")

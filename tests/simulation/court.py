@@ -61,6 +61,8 @@ class Court:
         self._functions = functions
         self._by_call = {(plan.source_arn, plan.function): plan for plan in plans}
         self._flights: dict[int, tuple[Flight, ShardId | None]] = {}
+        self._lines: dict[str, Line] = {}
+        """The lines of workers that have called functions of queues."""
         self._serial = 0
         for plan in plans:
             source = sources[plan.source_arn]
@@ -228,7 +230,8 @@ class Court:
         letters = checks.located(delivery)
         flight = self._flight(line, plan, call, delivery, checks.domains(letters))
         self._flights[flight.number] = flight, None
-        checks.begins(flight, letters, healthy=not line.faults)
+        self._lines[line.name] = line
+        checks.begins(flight, letters, ill={name for name, each in self._lines.items() if each.store_faults})
 
     def _begin_stream(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.streams[plan.mapping]

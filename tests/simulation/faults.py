@@ -83,6 +83,8 @@ class Line:
         self.faults = 0
         self.source_faults = 0
         """Those that may have kept it from extending or deleting messages."""
+        self.store_faults = 0
+        """Those that may have made others take it for dead."""
         self.refusal: type[PortError] | None = None
         """What every call is refused with from now on."""
         self._plan = plan
@@ -178,10 +180,12 @@ class Line:
         """The worker itself was stopped for a while."""
         self.faults += 1
         self.source_faults += 1
+        self.store_faults += 1
 
     def _saw(self, port: Port, fault: str, what: str) -> None:
         self.faults += 1
         self.source_faults += port is Port.SOURCE
+        self.store_faults += port is Port.STORE
         mark = f"{port}: {fault}"
         self.marks.saw(mark)
         self.history.tell(self.name, lambda: f"{what} -> {mark}")

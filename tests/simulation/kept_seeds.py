@@ -20,6 +20,8 @@ KEPT_SEEDS: dict[int, str] = {
     6970: "a worker that had just come took its part of a maximum while others still ran what they had received before",
     13334: "as 6970, with a maximum of one",
     18494: "as 6970, with four workers",
+    17786: "an extension call that took long held up all later ones, and messages came into sight that were waiting",
+    11387: "a worker took the part of a paused one after the lease time, and the check counted the call that still ran there",
     2531: "the queue gave a message out twice, and the check blamed who had it first for not having deleted it",
     604: "groups beside each other took more of a maximum than their worker's part",
 }

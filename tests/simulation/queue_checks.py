@@ -1,6 +1,6 @@
 """Owns the promises of queue mappings, checked at every effect against what the queue really holds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.invocations import Outcome, Succeeded, Throttled, Unreachable
@@ -92,7 +92,7 @@ class QueueChecks:
         """Messages are about to be hidden for so long from now on; 0 shows them."""
         self.visibility.extends(receipts, visibility_s, now, healthy=healthy)
 
-    def begins(self, flight: Flight, letters: Sequence[Letter], *, healthy: bool) -> None:
+    def begins(self, flight: Flight, letters: Sequence[Letter], *, ill: Collection[str]) -> None:
         """A batch is handed to the function."""
         others = list(self.flights.values())
         self.flights[flight.number] = flight
@@ -103,7 +103,7 @@ class QueueChecks:
         self._one_per_group(flight, others)
         self._in_group_order(letters)
         self._one_group(flight, letters, others)
-        self.capacity.begins(flight, others, healthy=healthy)
+        self.capacity.begins(flight, others, ill=ill)
         self._mark_repeats(letters)
 
     def ends(self, flight: Flight, outcome: Outcome | None, now: float) -> None:

@@ -99,7 +99,7 @@ async def a_worker_that_had_trouble_may_count_for_itself() -> QueueBench:
     bench, bob = QueueBench(scaling=ScalingPolicy(concurrency_max=1)), worker("bob")
     bench.send("", "")
     messages = bench.receive()
-    bob.faults = 1
+    bob.store_faults = 1
     calls = [
         bench.begin(bench.event([each]), line) for each, line in zip(messages, (bench.ann, bob), strict=True)
     ]
