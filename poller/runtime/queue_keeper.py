@@ -9,7 +9,6 @@ from poller.rules.visibility import Extend
 from poller.runtime.queue_scope import QueueScope, extend
 from poller.runtime.stopping import wait_until
 
-
 EXTEND_S_MIN = 1.0
 """An extension call may take so long in any case; one that takes longer is given up when half of the time left is over."""
 
