@@ -142,6 +142,9 @@ def raised(error: BaseException) -> FunctionError:
 
 def answered(result: Any) -> Outcome:
     """The outcome of a handler that returned `result`: its JSON, or Runtime.MarshalError when it has none."""
+    if result is None:
+        # What most handlers return that report no failures.
+        return Succeeded(b"null")
     try:
         payload = json.dumps(result, default=_decimal).encode()
     except (TypeError, ValueError, RecursionError) as error:

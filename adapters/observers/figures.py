@@ -5,6 +5,7 @@ Gauges are read from what is true now, so they cannot outlive the shard, the map
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
 from adapters.observers.mapping_figures import MappingFigures
@@ -78,6 +79,10 @@ class Figures:
 
     def on(self, event: Event) -> None:
         """Takes one event; returns at once."""
+        if type(event) in APPLY:
+            # Nearly all are of these kinds.
+            self._apply(event)
+            return
         match event:
             case Capacity():
                 self._capacity(event)
@@ -87,11 +92,18 @@ class Figures:
                 self._reloaded(event)
             case StoreFailed():
                 self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
-            case _ if event.mapping not in self._gone:
-                figures = self.mappings.get(event.mapping)
-                if figures is None:
-                    figures = self.mappings[event.mapping] = MappingFigures()
-                APPLY[type(event)](figures, event, self._clock.now())
+
+    def _apply(self, event: Any) -> None:
+        figures = self.mappings.get(event.mapping) or self._met(event.mapping)
+        if figures is not None:
+            APPLY[type(event)](figures, event, self._clock.now())
+
+    def _met(self, mapping: MappingId) -> MappingFigures | None:
+        """The figures of a mapping that has none yet; None for one that was forgotten."""
+        if mapping in self._gone:
+            return None
+        figures = self.mappings[mapping] = MappingFigures()
+        return figures
 
     def sweep(self) -> None:
         """Forgets mappings that were deleted long enough ago, with all their series."""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import msgspec
 
 from poller.records import JsonObject, Message, Monotonic, json_value
-from poller.rules.events import MessageEncoder, build, event_bytes
+from poller.rules.events import build, event_bytes
 from poller.rules.policies import BatchPolicy
 from poller.rules.polling import MESSAGES_MAX
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way to the function, and its encoded form."""
+    """A message on its way to the function: the record that a function sees, and that record encoded."""
 
     message: Message
+    view: JsonObject
     encoded: bytes
 
     @property
@@ -32,7 +33,6 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
 class LettersEvent(msgspec.Struct, frozen=True, gc=False):
     """The event for these letters."""
 
-    encoder: MessageEncoder
     letters: Sequence[Letter]
 
     @property
@@ -46,16 +46,19 @@ class LettersEvent(msgspec.Struct, frozen=True, gc=False):
 
     def decoded(self) -> JsonObject:
         """As an object, made anew."""
-        return {"Records": [self._record(letter) for letter in self.letters]}
+        return {"Records": [_copied(letter) for letter in self.letters]}
 
-    def _record(self, letter: Letter) -> JsonObject:
-        if letter.message.message_attributes:
-            record: JsonObject = json_value(letter.encoded)
-        else:
-            record = self.encoder.view(letter.message)
-            # Of a view, only this member belongs to the message.
-            record["messageAttributes"] = {}
+
+def _copied(letter: Letter) -> JsonObject:
+    """A record that a function may change."""
+    if letter.message.message_attributes:
+        record: JsonObject = json_value(letter.encoded)
         return record
+    # All other members are texts.
+    copied = letter.view.copy()
+    copied["attributes"] = copied["attributes"].copy()
+    copied["messageAttributes"] = {}
+    return copied
 
 
 class Receive(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,6 @@ from poller.invocations import Invocation
 from poller.records import Epoch
 from poller.rules import responses
 from poller.rules.backoff import wait_s
-from poller.rules.events import MessageEncoder
 from poller.rules.gathering import Letter, LettersEvent
 from poller.rules.groups import Choice, choose, with_followers
 from poller.rules.responses import Accepted, Deferred, Partial, Reading, Rejected, Verdict
@@ -43,14 +42,12 @@ class BatchRun:
         self,
         scope: QueueScope,
         deleter: Deleter,
-        encoder: MessageEncoder,
         owner: int,
         letters: Sequence[Letter],
         progress: Progress,
     ) -> None:
         self._scope = scope
         self._deleter = deleter
-        self._encoder = encoder
         self._owner = owner
         self._letters = list(letters)
         self._progress = progress
@@ -171,7 +168,7 @@ class BatchRun:
     async def _invoke(self, chunk: Sequence[Letter], request_id: str, *, attempt: int) -> Verdict:
         parts = self._scope.parts
         self._progress.state, self._progress.letters = "invoking", tuple(chunk)
-        event = LettersEvent(self._encoder, chunk)
+        event = LettersEvent(chunk)
         started = self._scope.now
         if event.size > self._plan.batch.payload_bytes_max:
             verdict: Verdict = responses.oversized(event.size, self._plan.batch.payload_bytes_max)

@@ -32,7 +32,7 @@ class Intake:
         self._scope = scope
         self._deleter = deleter
         self._filter = Filter.of(plan.filters, "sqs")
-        self.encoder = MessageEncoder(
+        self._encoder = MessageEncoder(
             source_arn=plan.source_arn, region=plan.region, windowed=plan.batch.window_s >= 1
         )
 
@@ -41,9 +41,9 @@ class Intake:
         kept: list[Letter] = []
         dropped: list[Message] = []
         for message in messages:
-            view = self.encoder.view(message)
+            view = self._encoder.view(message)
             if self._filter is None or self._filter.matches_sqs(view):
-                kept.append(Letter(message, encode_json(view)))
+                kept.append(Letter(message, view, encode_json(view)))
             else:
                 dropped.append(message)
         if self._filter is not None and messages:
@@ -138,8 +138,7 @@ class QueuePoller:
         if not letters:
             return
         self._scope.enter(owner, letters)
-        encoder = self._intake.encoder
-        run = BatchRun(self._scope, self._deleter, encoder, owner, letters, self.progress)
+        run = BatchRun(self._scope, self._deleter, owner, letters, self.progress)
         await run.run(reservation)
 
     async def _gather(self) -> list[Letter]:

@@ -15,7 +15,7 @@ QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 
 
 def letter(number: int = 0, size: int = 10) -> Letter:
-    return Letter(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), b"x" * size)
+    return Letter(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), {}, b"x" * size)
 
 
 def letters(count: int, size: int = 10) -> list[Letter]:
@@ -50,7 +50,7 @@ MESSAGES = st.lists(
 @given(MESSAGES, st.booleans())
 def test_an_event_is_measured_and_read_as_it_is_written(messages: list[Message], windowed: bool) -> None:
     encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=windowed)
-    event = LettersEvent(encoder, [Letter(message, encoder.encode(message)) for message in messages])
+    event = LettersEvent([Letter(each, encoder.view(each), encoder.encode(each)) for each in messages])
     written = event.encoded()
     assert event.size == len(written)
     for _ in range(2):

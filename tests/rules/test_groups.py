@@ -20,7 +20,7 @@ def letter(name: str, *, size: int = 1) -> Letter:
     """Named by its group and a number; a name without a group is in lower case digits only."""
     group = name[0] if name[0].isalpha() else ""
     attributes = {"MessageGroupId": group} if group else {}
-    return Letter(Message(name, "r", "", attributes, {}, "", Monotonic(0.0)), b"x" * size)
+    return Letter(Message(name, "r", "", attributes, {}, "", Monotonic(0.0)), {}, b"x" * size)
 
 
 def letters(*names: str) -> list[Letter]:
