@@ -31,6 +31,13 @@ LABEL org.opencontainers.image.title="poller" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 
+# Process 1 has to reap what functions' processes leave behind when they end, and the daemon must not: it would take away
+# the exit statuses that functions wait for. Which version it is depends on the base's Debian.
+# hadolint ignore=DL3008
+RUN apt-get update && \
+    apt-get install --yes --no-install-recommends tini && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
+
 # pip could install into nothing here: the daemon's own packages are in /opt/poller and the root file system is read-only.
 RUN groupadd --gid 65532 poller && \
     useradd --no-log-init --no-create-home --uid 65532 --gid poller --home-dir /var/lib/poller --shell /usr/sbin/nologin poller && \
@@ -47,5 +54,5 @@ ENV PATH=/opt/poller/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /app
 USER 65532:65532
 EXPOSE 8080
-ENTRYPOINT ["poller"]
+ENTRYPOINT ["tini", "--", "poller"]
 CMD ["run"]

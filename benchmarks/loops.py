@@ -32,7 +32,7 @@ from aiobotocore.session import get_session
 from adapters.invokers.http import HttpSettings, open_http
 from benchmarks.function import taken
 from poller.clock import LoopClock
-from poller.invocations import EncodedEvent, Invocation, Succeeded
+from poller.domain.invocations import EncodedEvent, Invocation, Succeeded
 from poller.plugins import Environment
 from poller.ports import Invoker
 

@@ -1,6 +1,21 @@
-"""Makes `python -m poller` the same as `poller`."""
+"""Makes `python -m poller` the same as `poller`, and takes signals before everything else is imported."""
 
-from poller.cli import main
+import sys
+
+from poller.commands.run import early_signals
+
+
+def main() -> None:
+    """The command line."""
+    if sys.argv[1:2] == ["run"]:
+        early_signals.install()
+        from poller.output.queued_output import keep_standard_descriptors
+
+        keep_standard_descriptors()
+    from poller.cli import main as command_line
+
+    command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.options import Json, Region, grouped
+from poller.commands.options import Json, Region, grouped
+from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
-    from poller.settings import Settings
+    from poller.config.settings import Settings
 
 DISTRIBUTION = "esm-poller"
 COMMANDS = "poller.commands"
@@ -32,11 +33,13 @@ Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="URL for al
 Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
 Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 Format = Annotated[str | None, typer.Option("--log-format", help="json or console.")]
-Url = Annotated[str, typer.Option("--url", envvar="POLLER_URL", help="Where a daemon listens.")]
+Url = Annotated[
+    str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class CommonOptions:
     """Settings of the file that most commands can be given, too."""
 
     store: Store = None
@@ -49,28 +52,37 @@ def run(
     config: Config,
     *,
     listen: Listen = None,
-    places: Places,
+    places: CommonOptions,
     worker: Worker = None,
     log_level: Level = None,
     log_format: Format = None,
 ) -> None:
     """Runs the daemon until SIGTERM or SIGINT, and follows changes of the configuration file meanwhile.
 
-    The first signal drains: running invocations finish, checkpoints are saved, exit status 0. A second one cancels them,
-    exit status 1.
+    The first signal drains: running invocations finish, checkpoints are saved, exit status 0. A second one cancels them, and so
+    does the end of the grace time: exit status 1 if any was cut off.
 
     Example: poller run --config poller.yaml --listen 127.0.0.1:8080
     """
     given: dict[str, Any] = {**asdict(places), "listen": listen, "worker": worker}
     given |= {"log": {"level": log_level, "format": log_format}}
-    settings = _settings(config, given)
-    from poller.commands.parts import LoadablePlugins
-    from poller.commands.run import ConfigurationFile, run_daemon
-    from poller.loading import load
+    from poller.config.file_signature import signature
+
+    seen = signature(config)
+    from poller.commands.shared import LoadablePlugins
+    from poller.config.loader import load_all
+
+    def load() -> "Settings":
+        return load_all(config, _given(given), LoadablePlugins())
+
+    settings = _told(load)
+    from poller.commands.run.command import ConfigurationFile, run_daemon
     from poller.runtime.daemon import Daemon
 
-    file = ConfigurationFile(config, lambda: load(config, _given(given)))
-    raise typer.Exit(run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file))
+    file = ConfigurationFile(config, load, seen)
+    status = run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file)
+    early_signals.ignore()
+    raise typer.Exit(status)
 
 
 @grouped
@@ -81,18 +93,31 @@ def check(
         bool, typer.Option("--live", help="Also ask the sources, open the destinations, import the handlers.")
     ] = False,
     as_json: Json = False,
-    places: Places,
+    places: CommonOptions,
 ) -> None:
     """Checks the configuration and shows what would run; starts nothing.
 
     Example: poller check --config poller.yaml --live
     """
     from poller.commands.check import check as check_settings
-    from poller.commands.parts import LoadablePlugins
+    from poller.commands.check import refuse
+    from poller.commands.shared import LoadablePlugins
+    from poller.config.loader import examine
 
-    settings = _settings(config, asdict(places), as_json=as_json)
+    registry = LoadablePlugins()
+    found = examine(config, _given(asdict(places)), registry)
+    if found.settings is None:
+        raise typer.Exit(refuse(found, as_json=as_json))
     raise typer.Exit(
-        check_settings(settings, LoadablePlugins(), place=str(config), live=live, as_json=as_json)
+        check_settings(
+            found.settings,
+            registry,
+            place=str(config),
+            live=live,
+            as_json=as_json,
+            lacking=found.lacking,
+            doubts=found.doubts,
+        )
     )
 
 
@@ -139,7 +164,7 @@ def explain(
 
     Example: poller filter explain --pattern '{"body": {"n": [1]}}' --event @message.json --source sqs
     """
-    from poller.filter_command import explain_command
+    from poller.commands.filter import explain_command
 
     exit_status, text = explain_command(_argument("--pattern", pattern), _argument("--event", event), source)
     typer.echo(text, err=exit_status == FAILED)
@@ -154,14 +179,14 @@ def export_checkpoints(
     config: Config,
     *,
     mapping: OneMapping = None,
-    places: Places,
+    places: CommonOptions,
 ) -> None:
     """Writes where every shard stands to standard output, a JSON line each.
 
     Example: poller checkpoints export --config poller.yaml > checkpoints.jsonl
     """
     from poller.commands.checkpoints import export
-    from poller.commands.parts import LoadablePlugins
+    from poller.commands.shared import LoadablePlugins
 
     settings = _settings(config, asdict(places))
     raise typer.Exit(export(settings, LoadablePlugins(), mapping=mapping, tell_line=typer.echo))
@@ -185,7 +210,7 @@ def import_checkpoints(
     ] = "refuse",
     mapping: OneMapping = None,
     force: Annotated[bool, typer.Option("--force", help="Let positions go back, too.")] = False,
-    places: Places,
+    places: CommonOptions,
 ) -> None:
     """Sets where shards stand, from a file or from the lease table of a KCL application that has stopped.
 
@@ -194,7 +219,7 @@ def import_checkpoints(
     Example: poller checkpoints import --config poller.yaml --from-kcl orders-app
     """
     from poller.commands.checkpoints import bring, bring_foreign
-    from poller.commands.parts import LoadablePlugins
+    from poller.commands.shared import LoadablePlugins
 
     if (file is None) is (from_kcl is None):
         typer.echo("poller: checkpoints import: name a file or --from-kcl, one of them", err=True)
@@ -276,20 +301,21 @@ def _root(
     return
 
 
-def _settings(config: Path, given: Mapping[str, Any], *, as_json: bool = False) -> "Settings":
-    from poller.commands.parts import tell
-    from poller.errors import InvalidConfiguration
-    from poller.loading import load
+def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
+    from poller.config.loader import load
+
+    return _told(lambda: load(config, _given(given)))
+
+
+def _told(load: Callable[[], "Settings"]) -> "Settings":
+    """What `load` returns; what is wrong with it is told, and ends the command."""
+    from poller.commands.shared import tell
+    from poller.domain.errors import InvalidConfiguration
 
     try:
-        return load(config, _given(given))
+        return load()
     except InvalidConfiguration as error:
-        if as_json:
-            import json
-
-            typer.echo(json.dumps({"ok": False, "problems": error.problems}, indent=2))
-        else:
-            tell(error.problems)
+        tell(error.problems)
         raise typer.Exit(FAILED) from None
 
 

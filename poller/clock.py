@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from poller.records import Epoch, Monotonic
+from poller.domain.records import Epoch, Monotonic
 
 
 class LoopClock:

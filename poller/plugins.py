@@ -1,18 +1,25 @@
 """Owns how plug-ins are described, found among installed entry points, and opened."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ValidationError
 
-from poller.errors import InvalidConfiguration
+from poller.config_errors.error_messages import FieldError, Layer, complaints, lines
+from poller.config_errors.known_names import nearest, question
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.plan import CallLimit
+from poller.loop_turns import LoopTurns
+from poller.output.function_log import FunctionLog
+from poller.output.last_words import LastWords
+from poller.output.queued_output import DroppedLines
 from poller.ports import Clock
-from poller.processes import Anonymous, Process
-from poller.turns import Turns
+from poller.process_identity import Anonymous, Process
+from poller.refused_requests import Strangers
 
 GROUPS = {
     "sources": "poller.sources",
@@ -33,12 +40,20 @@ class Plugin[SettingsT: BaseModel, PortT]:
     `open(settings, env)` returns an async context manager that yields the port; leaving it frees everything.
     `look` is for what `open` would leave traces of, as every store does: it yields something to ask instead, which may be a
     `poller.ports.Probe`, and makes nothing.
+    An invoker with `own_limits` is a `poller.ports.FunctionLookup`: a service ends
+    its functions, by time limits that are not in the configuration.
+    `call_limit` is for invokers: how many calls can run at once, as far as the settings alone tell.
+    `check` tells beforehand what `open` would refuse: it reads the files that the settings name, opens nothing, asks nobody and
+    imports no code of users.
     """
 
     name: str
     settings: type[SettingsT]
     open: Callable[[SettingsT, "Environment"], AbstractAsyncContextManager[PortT]]
     look: Callable[[SettingsT, "Environment"], AbstractAsyncContextManager[object]] | None = None
+    own_limits: bool = False
+    call_limit: Callable[[SettingsT], CallLimit] | None = None
+    check: Callable[[SettingsT], Iterable[FieldError]] | None = None
 
 
 class Shared:
@@ -74,8 +89,16 @@ class Environment:
     """Service name as AWS's clients spell it (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb) to URL."""
     shared: Shared = field(default_factory=Shared)
     process: Process = field(default_factory=Anonymous)
-    turns: Turns = field(default_factory=Turns)
+    turns: LoopTurns = field(default_factory=LoopTurns)
     """Who decodes much at once waits for a turn first, so that the loop comes round."""
+    function_log: FunctionLog = field(default_factory=FunctionLog)
+    """Where invokers hand over what their functions print and log."""
+    dropped_lines: DroppedLines = field(default_factory=DroppedLines)
+    """Lines of the process's stdout and stderr that nobody took."""
+    last_words: LastWords = field(default_factory=LastWords)
+    """How a line looks that is told when the log is closed."""
+    strangers: Strangers = field(default_factory=Strangers)
+    """Where requests are counted that were refused because of who sent them."""
 
     def endpoint(self, service: str) -> str | None:
         """The URL that settings give for a service; None leaves the choice to the AWS variables."""
@@ -91,14 +114,21 @@ class Registry(Protocol):
 
 
 class InstalledPlugins:
-    """Plug-ins among the entry points of installed distributions; loaded on first use."""
+    """Plug-ins among the entry points of installed distributions, which are looked for once; loaded on first use."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, dict[str, EntryPoint]] = {}
 
     def plugin(self, kind: str, name: str) -> Plugin[Any, Any]:
         """The plug-in, or InvalidConfiguration that lists the known names."""
-        found = {point.name: point for point in entry_points(group=GROUPS[kind])}
+        if kind not in self._points:
+            self._points[kind] = {point.name: point for point in entry_points(group=GROUPS[kind])}
+        found = self._points[kind]
         if name not in found:
-            known = ", ".join(sorted(found)) or "none"
-            raise InvalidConfiguration([f"no plug-in {name!r} among {kind}; installed: {known}"])
+            known = f"installed: {', '.join(sorted(found)) or 'none'}"
+            meant = nearest(name, found)
+            remedy = f"{question(meant)} ({known})" if meant else known
+            raise InvalidConfiguration([f"no plug-in {name!r} among {kind}; {remedy}"])
         loaded: Plugin[Any, Any] = found[name].load()
         return loaded
 
@@ -131,9 +161,7 @@ def validated(plugin: Plugin[Any, Any], settings: Mapping[str, Any], *, place: s
     try:
         model: BaseModel = plugin.settings.model_validate(dict(settings))
     except ValidationError as error:
-        problems = [
-            f"{place}: {'.'.join(str(part) for part in each['loc']) or '(whole)'}: {each['msg']}"
-            for each in error.errors(include_input=False)
-        ]
-        raise InvalidConfiguration(problems) from None
+        # What is given is told by its place alone, which has no braces to be filled in.
+        layer = Layer(place.replace("{", "{{").replace("}", "}}"), settings)
+        raise InvalidConfiguration(lines(complaints(error, plugin.settings), [layer])) from None
     return model

@@ -1,14 +1,16 @@
-"""Owns the Protocols between the engine and the outside. Each raises only what `poller.errors` has.
+"""Owns the Protocols between the engine and the outside. Each raises only what `poller.domain.errors` has.
 
 A port has at most four methods; who needs less asks for the narrower one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from poller.findings import Finding, LambdaConsumer
-from poller.invocations import Invocation, Notice, Outcome
-from poller.records import (
+from poller.domain.findings import Finding, LambdaConsumer
+from poller.domain.function_facts import FunctionFacts
+from poller.domain.invocations import Invocation, Notice, Outcome
+from poller.domain.plan import CallLimit
+from poller.domain.records import (
     Cursor,
     Epoch,
     MappingId,
@@ -22,7 +24,7 @@ from poller.records import (
     Undone,
     WorkerId,
 )
-from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 
 class StreamSource(Protocol):
@@ -39,6 +41,8 @@ class StreamSource(Protocol):
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """The next records; raises CursorExpired, and PositionTrimmed when they are gone.
 
+        A page ends before a record that cannot be read, and RecordUnreadable is raised where that is the first.
+
         Waits for a turn of the environment before it decodes a big answer, and for nothing after that.
         """
         ...
@@ -48,11 +52,31 @@ class StreamSource(Protocol):
         ...
 
 
+@runtime_checkable
+class CreationTime(Protocol):
+    """A stream that may be deleted and made again under its name. Raises as StreamSource does."""
+
+    async def created(self) -> Epoch | None:
+        """When the stream was created that has the name now; None when the credentials may not ask for it."""
+        ...
+
+
+@runtime_checkable
+class StreamStatus(Protocol):
+    """A stream that says when it gets no more records although it can still be read."""
+
+    over: str
+    """Why, with the remedy, as the source last said while it was listed or described; empty while it is written to."""
+
+
 class QueueSource(Protocol):
     """One queue. Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
-        """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20) for the first."""
+        """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20) for the first.
+
+        One that cannot be read is among them and says so: the others must not wait for it.
+        """
         ...
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
@@ -73,6 +97,16 @@ class Invoker(Protocol):
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the function and waits for its answer, `invocation.timeout_s` at most."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An invoker that can run only so many calls at once, whatever the function's own limit is."""
+
+    @property
+    def call_limit(self) -> CallLimit:
+        """How many, and why."""
         ...
 
 
@@ -103,7 +137,7 @@ class MappingStore(Protocol):
         ...
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows."""
+        """All rows; one that cannot be read says so in its `damage`, and what asks for that row alone is ServiceUnavailable."""
         ...
 
     async def forget(self, mapping: MappingId) -> None:
@@ -208,6 +242,15 @@ class Exposition(Protocol):
 
 
 @runtime_checkable
+class SlicedExposition(Protocol):
+    """An Exposition whose page may take long to make."""
+
+    def slices(self) -> Generator[None, None, tuple[bytes, str]]:
+        """Makes the page that `exposition` gives, some milliseconds of it in each step."""
+        ...
+
+
+@runtime_checkable
 class FunctionCheck(Protocol):
     """An invoker that can be asked about functions which no configuration names.
 
@@ -220,11 +263,42 @@ class FunctionCheck(Protocol):
 
 
 @runtime_checkable
+class FunctionLookup(Protocol):
+    """An invoker whose functions have settings of their own: a service runs them, and ends them at their time limit.
+
+    Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
+    """
+
+    async def describe_function(self, function_arn: str) -> FunctionFacts:
+        """What the service says of the function with this ARN, the qualifier included."""
+        ...
+
+
+@runtime_checkable
+class FunctionStarter(Protocol):
+    """An invoker that starts functions when they are called, in time that is not the call's."""
+
+    @property
+    def start_s_max(self) -> float:
+        """How long a call may take beyond its own time because the function has to be started first."""
+        ...
+
+
+@runtime_checkable
 class Probe(Protocol):
     """A part that can say whether it would work. Nothing is raised but cancellation, trouble is a finding."""
 
     async def probe(self) -> Sequence[Finding]:
         """Tries what has no effect outside: nothing is made, sent, deleted or hidden from others."""
+        ...
+
+
+@runtime_checkable
+class MappingList(Protocol):
+    """A look at a store that can say which mappings the store knows. Raises as MappingStore does; makes and changes nothing."""
+
+    async def mappings(self) -> Sequence[MappingRow]:
+        """All rows; none where there is no store yet."""
         ...
 
 

@@ -1,8 +1,9 @@
 """Owns what tests of all kinds share: emulators, started when the first test asks for one, and an AWS account per test."""
 
+import faulthandler
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,23 @@ REGION = "eu-west-1"
 # How fast a machine is says nothing about what is tested.
 settings.register_profile("poller", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("poller")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What tests of hostile texts print and log has lone surrogates; a report on its way between processes cannot."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_last_resort() -> Iterator[None]:
+    """A daemon that a test ran in this process leaves its last resort armed while threads run: it would end the tests."""
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,9 @@
 """Owns records built from the form that services send them in."""
 
-from adapters.sources.dynamodb_streams import read_by_hand as dynamo_record
+from adapters.sources.dynamodb_streams import read_by_hand
+from poller.domain.records import DynamoRecord, Epoch, JsonObject
 
-__all__ = ["dynamo_record"]
+
+def dynamo_record(wire: JsonObject) -> DynamoRecord:
+    """The record that GetRecords sends in this form."""
+    return read_by_hand(wire, Epoch(0.0))

@@ -17,6 +17,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from poller.clock import LoopClock
+from poller.foreign_tasks import contained, foreign
 
 EPOCH_BASE = 1_767_225_600.0
 """Epoch seconds at virtual time 0: 2026-01-01T00:00:00Z."""
@@ -89,7 +90,14 @@ class _Task[T](asyncio.Task[T]):
 
     def __init__(self, coro: Coroutine[Any, Any, T], *, serial: int, **options: Any) -> None:
         self._serial = serial
-        super().__init__(coro, **options)
+        self._foreign = foreign()
+        super().__init__(contained(coro) if self._foreign else coro, **options)
+        if self._foreign:
+            self.add_done_callback(lambda _: coro.close())
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As asyncio's; foreign code cancels its own tasks only."""
+        return False if foreign() and not self._foreign else super().cancel(msg)
 
     def __hash__(self) -> int:
         return self._serial
@@ -117,6 +125,12 @@ def in_scope(scope: str) -> Context:
     context = copy_context()
     context.run(_SCOPE.set, scope)
     return context
+
+
+def tasks_in_scope(scope: str) -> list[asyncio.Task[Any]]:
+    """The tasks of a scope that the loop made, in the order of their birth."""
+    found = [each for each in asyncio.all_tasks() if isinstance(each, _Task)]
+    return sorted((each for each in found if _scope_of(each.get_context()) == scope), key=hash)
 
 
 def _scope_of(context: Context | None) -> str:

@@ -6,19 +6,22 @@ from typing import Any
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from adapters.aws_region import SESSION_VARIABLES
-from poller.commands.parts import FAILED, tell
+from adapters.aws.region import SESSION_VARIABLES
+from adapters.commands.remedies import of_answer, of_failure
+from poller.commands.shared import FAILED, tell
 
 CALL_S_MAX = 30.0
 TRIES_MAX = 3
+AWS = "AWS"
+"""Stands for AWS itself where a daemon has an address."""
 ANY_REGION = "us-east-1"
 """Signs requests to a daemon when nothing names a region; a daemon serves mappings of all regions."""
 
 
 class Failed(Exception):
-    """The command cannot do what it was asked to; the text says why and what to do."""
+    """The command cannot do what it was asked to; each text says why and what to do, on a line of its own."""
 
 
 def lambda_client(url: str | None, region: str | None) -> Any:
@@ -53,12 +56,20 @@ def ended(action: Callable[[], None], where: str) -> int:
     try:
         action()
     except Failed as error:
-        tell([str(error)])
+        tell(map(str, error.args))
     except ClientError as error:
         found = error.response.get("Error", {})
-        tell([f"{where}: {found.get('Code', 'Unknown')}: {found.get('Message', '')}"])
+        code = str(found.get("Code", "Unknown"))
+        tell([_joined(f"{where}: {code}: {found.get('Message', '')}", of_answer(code, aws=where == AWS))])
+    except ParamValidationError as error:
+        # Nothing was sent to anybody.
+        tell([_joined(str(error), of_failure(error))])
     except BotoCoreError as error:
-        tell([f"{where}: {error}; is the address right, and are there credentials?"])
+        tell([_joined(f"{where}: {error}", of_failure(error))])
     else:
         return 0
     return FAILED
+
+
+def _joined(text: str, remedy: str) -> str:
+    return f"{text.strip().removesuffix('.')}; {remedy}" if remedy else text.strip()

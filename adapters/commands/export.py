@@ -12,12 +12,14 @@ import yaml
 from pydantic import ValidationError
 
 from adapters.commands.endpoint import Failed
-from poller.arns import Arn, FunctionName
-from poller.complaints import Layer, complaints
-from poller.errors import InvalidConfiguration
-from poller.loading import load
-from poller.mapping import EventSourceMapping, as_shown, as_written, source_kind
-from poller.settings import MAPPINGS_MAX, FileMapping
+from adapters.private_files import private_opener
+from poller.commands.shared import tell
+from poller.config.loader import load
+from poller.config.mapping import EventSourceMapping, as_shown, as_written, source_kind
+from poller.config.settings import MAPPINGS_MAX, FileMapping
+from poller.config_errors.error_messages import Layer, complaints, lines
+from poller.domain.arns import Arn, FunctionName
+from poller.domain.errors import InvalidConfiguration
 
 OFF = frozenset({"Disabled", "Disabling"})
 GOING = "Deleting"
@@ -45,6 +47,18 @@ def read_all(client: Any, asked: Mapping[str, str]) -> list[dict[str, Any]]:
         if len(found) > MAPPINGS_MAX:
             raise Failed(f"more than {MAPPINGS_MAX} mappings; name functions with --function")
     return found
+
+
+def told_empty(found: Mapping[str, Sequence[Any]], where: str) -> None:
+    """Says on stderr for which functions there is nothing ("": all functions); raises Failed when none of those named has a mapping."""
+    empty = [
+        f"{where}: there is no mapping{f' of function {name}' if name else ''}"
+        for name, mappings in found.items()
+        if not mappings
+    ]
+    if "" not in found and len(empty) == len(found):
+        raise Failed(*empty, "nothing is exported; look at the names of the functions, and at the region")
+    tell(empty)
 
 
 def exported(mappings: Sequence[Mapping[str, Any]], region: str) -> Exported:
@@ -78,7 +92,7 @@ def written(found: Exported, output: Path | None, *, force: bool) -> None:
         print(found.text, end="")
         return
     try:
-        with output.open("w" if force else "x", encoding="utf-8") as file:
+        with open(output, "w" if force else "x", encoding="utf-8", opener=private_opener) as file:
             file.write(found.text)
     except FileExistsError:
         raise Failed(f"{output}: is there already; choose another name, or --force to replace it") from None
@@ -124,7 +138,8 @@ def _obstacle(mapping: Mapping[str, Any]) -> str:
 
 
 def _name(mapping: Mapping[str, Any]) -> str:
-    function = str(mapping.get("FunctionArn", "")).partition(":function:")[2]
+    arn = Arn.read(str(mapping.get("FunctionArn", "")))
+    function = arn.function if arn is not None else ""
     return f"mapping {mapping['UUID']} of function {function}"
 
 
@@ -139,7 +154,7 @@ def _problems(mapping: Mapping[str, Any]) -> list[str]:
     try:
         FileMapping.model_validate(dict(mapping))
     except ValidationError as error:
-        return complaints(error, model=FileMapping, layers=[Layer("mapping", dict(mapping))])
+        return lines(complaints(error, FileMapping), [Layer("mapping", dict(mapping))])
     return []
 
 
@@ -147,7 +162,8 @@ def _checked(text: str) -> None:
     """What a daemon would refuse must not be written."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "poller.yaml"
-        path.write_text(text, encoding="utf-8")
+        with open(path, "x", encoding="utf-8", opener=private_opener) as file:
+            file.write(text)
         try:
             load(path)
         except InvalidConfiguration as error:

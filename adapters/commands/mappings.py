@@ -1,25 +1,29 @@
 """Owns `poller mappings`: lists, shows and changes event source mappings through Lambda's API, a daemon's or AWS's own."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from adapters.commands.endpoint import Failed, ended, lambda_client
-from adapters.commands.export import exported, read_all, written
-from poller.errors import InvalidConfiguration
-from poller.files import read_document
-from poller.options import Json, Region, grouped
+from adapters.commands.endpoint import AWS, Failed, ended, lambda_client
+from adapters.commands.export import exported, read_all, told_empty, written
+from adapters.commands.given_members import wrong_members
+from adapters.commands.remedies import UUIDS
+from poller.commands.fitting import ScreenPage, show
+from poller.commands.options import Json, Region, grouped
+from poller.config.yaml_files import read_document
+from poller.domain.arns import Arn
+from poller.domain.errors import InvalidConfiguration
 
 DAEMON = "http://127.0.0.1:8080"
 INTERNAL = frozenset({"ResponseMetadata"})
+MEMBER_LINES_MAX = 40
+"""Of one member's value; filters may be long."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,7 +38,7 @@ class Api:
     """Which API a command speaks to."""
 
     endpoint_url: Annotated[
-        str, typer.Option("--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
+        str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
     ] = DAEMON
     aws: Annotated[bool, typer.Option("--aws", help="AWS itself instead of a daemon.")] = False
     region: Region = None
@@ -71,7 +75,7 @@ def list_mappings(
         if as_json:
             _print_json(found)
         else:
-            Console().print(_table(found))
+            show(lambda width: _list_page(found, width))
 
     _run(act, api)
 
@@ -83,7 +87,7 @@ def get(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
 
     Example: poller mappings get 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11 --json
     """
-    _run(lambda client: _show(client.get_event_source_mapping(UUID=uuid), as_json=as_json), api)
+    _run(lambda client: _show(client.get_event_source_mapping(UUID=_uuid(uuid)), as_json=as_json), api)
 
 
 @app.command()
@@ -96,7 +100,13 @@ def create(members: Members = None, *, input_file: Input = None, api: Api, as_js
     """
 
     def act(client: Any) -> None:
-        _show(client.create_event_source_mapping(**_request(members, input_file)), as_json=as_json)
+        request = _request(members, input_file)
+        if not request:
+            raise Failed(
+                "no members; write FunctionName=orders EventSourceArn=ARN and what else it needs, or give --input"
+            )
+        _look_at(client, "CreateEventSourceMapping", request)
+        _show(client.create_event_source_mapping(**request), as_json=as_json)
 
     _run(act, api)
 
@@ -112,10 +122,15 @@ def update(
     """
 
     def act(client: Any) -> None:
+        named = _uuid(uuid)
         request = _request(members, input_file)
         if not request:
             raise Failed("nothing to change; write members as MaximumRetryAttempts=2, or give --input")
-        _show(client.update_event_source_mapping(UUID=uuid, **request), as_json=as_json)
+        if "UUID" in request:
+            raise Failed("UUID: is given as the argument; leave it out of the members")
+        request["UUID"] = named
+        _look_at(client, "UpdateEventSourceMapping", request)
+        _show(client.update_event_source_mapping(**request), as_json=as_json)
 
     _run(act, api)
 
@@ -127,7 +142,7 @@ def delete(uuid: Uuid, *, api: Api, as_json: Json = False) -> None:
 
     Example: poller mappings delete 0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11
     """
-    _run(lambda client: _show(client.delete_event_source_mapping(UUID=uuid), as_json=as_json), api)
+    _run(lambda client: _show(client.delete_event_source_mapping(UUID=_uuid(uuid)), as_json=as_json), api)
 
 
 @app.command()
@@ -163,7 +178,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     endpoint_url: Annotated[
         str | None,
-        typer.Option("--endpoint-url", help="Another endpoint than AWS's own, such as a daemon's."),
+        typer.Option("--url", "--endpoint-url", help="Another endpoint than AWS's own, such as a daemon's."),
     ] = None,
     region: Region = None,
 ) -> None:
@@ -174,25 +189,44 @@ def export(
 
     def act() -> None:
         if not from_aws and endpoint_url is None:
-            raise Failed("of what? give --from-aws, or --endpoint-url with a daemon's address")
+            raise Failed("of what? give --from-aws, or --url with a daemon's address")
         client = lambda_client(endpoint_url, region)
-        asked: list[dict[str, str]] = [{"FunctionName": name} for name in function or ()] or [{}]
-        found = [mapping for each in asked for mapping in read_all(client, each)]
-        written(exported(found, client.meta.region_name), output, force=force)
+        found = {name: read_all(client, {"FunctionName": name}) for name in function or ()}
+        found = found or {"": read_all(client, {})}
+        told_empty(found, endpoint_url or f"AWS in {client.meta.region_name}")
+        mappings = [mapping for each in found.values() for mapping in each]
+        written(exported(mappings, client.meta.region_name), output, force=force)
 
-    raise typer.Exit(ended(act, endpoint_url or "AWS"))
+    raise typer.Exit(ended(act, endpoint_url or AWS))
 
 
 def _switch(uuid: str, api: Api, *, enabled: bool, as_json: bool) -> None:
     _run(
-        lambda client: _show(client.update_event_source_mapping(UUID=uuid, Enabled=enabled), as_json=as_json),
+        lambda client: _show(
+            client.update_event_source_mapping(UUID=_uuid(uuid), Enabled=enabled), as_json=as_json
+        ),
         api,
     )
 
 
 def _run(act: Callable[[Any], None], api: Api) -> None:
     url = None if api.aws else api.endpoint_url
-    raise typer.Exit(ended(lambda: act(lambda_client(url, api.region)), url or "AWS"))
+    raise typer.Exit(ended(lambda: act(lambda_client(url, api.region)), url or AWS))
+
+
+def _uuid(text: str) -> str:
+    """The UUID, as it was written; raises Failed for what is none."""
+    try:
+        UUID(text)
+    except ValueError:
+        raise Failed(f"{text!r} is no UUID; {UUIDS}") from None
+    return text
+
+
+def _look_at(client: Any, operation: str, request: Mapping[str, Any]) -> None:
+    wrong = wrong_members(client, operation, request)
+    if wrong:
+        raise Failed(*wrong)
 
 
 def _request(members: Sequence[str] | None, input_file: Path | None) -> dict[str, Any]:
@@ -224,30 +258,38 @@ def _show(mapping: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(shown)
         return
-    table = Table(show_header=False)
-    table.add_column("member")
-    table.add_column("value", overflow="fold")
-    for name, value in shown.items():
-        table.add_row(name, Text(_cell(value)))
-    Console().print(table)
+    show(lambda width: _member_page(shown, width))
 
 
-def _table(mappings: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table()
-    for column in ("UUID", "function", "source", "state", "last result", "modified"):
-        table.add_column(column, overflow="fold")
+def _member_page(members: Mapping[str, Any], width: int) -> ScreenPage:
+    """All members, those without a value as AWS sends them."""
+    page = ScreenPage(width)
+    for name, value in members.items():
+        page.add(f"{name}: {_cell(value)}", lines_max=MEMBER_LINES_MAX)
+    return _with_hint(page, "poller mappings get UUID --json has all of what is cut")
+
+
+def _list_page(mappings: Sequence[Mapping[str, Any]], width: int) -> ScreenPage:
+    """A few lines for each mapping, the first with its UUID."""
+    page = ScreenPage(width)
     for mapping in mappings:
-        table.add_row(*(Text(cell) for cell in _row(mapping)))
-    return table
+        page.add(f"{mapping.get('UUID', '')} {mapping.get('State', '')}")
+        arn = Arn.read(str(mapping.get("FunctionArn", "")))
+        function = arn.function if arn is not None else ""
+        page.add(f"{function} ← {mapping.get('EventSourceArn') or ''}", depth=1, lines_max=3)
+        if mapping.get("LastProcessingResult"):
+            page.add(f"last result {mapping['LastProcessingResult']}", depth=1)
+        page.line(f"modified {_cell(mapping.get('LastModified'))}", depth=1)
+    if not mappings:
+        page.add("no event source mappings")
+    return _with_hint(page, "poller mappings list --json has all of what is cut")
 
 
-def _row(mapping: Mapping[str, Any]) -> Iterator[str]:
-    yield str(mapping.get("UUID", ""))
-    yield str(mapping.get("FunctionArn", "")).partition(":function:")[2]
-    yield str(mapping.get("EventSourceArn") or "")
-    yield str(mapping.get("State", ""))
-    yield str(mapping.get("LastProcessingResult") or "")
-    yield _cell(mapping.get("LastModified"))
+def _with_hint(page: ScreenPage, hint: str) -> ScreenPage:
+    if page.shortened:
+        page.line("")
+        page.add(hint)
+    return page
 
 
 def _cell(value: Any) -> str:

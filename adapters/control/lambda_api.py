@@ -1,18 +1,21 @@
-"""Owns Lambda's event source mapping API: the operations of spec 10.1, each a route over the mappings of this daemon."""
+"""Owns Lambda's event source mapping API: one route for each operation (aws-behaviour#operations)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 
 from aiohttp import web
 
-from adapters.control import members, paging, tags, wire
-from adapters.control.answers import answer
-from adapters.control.faults import Denied, Kind, fault, identified
-from adapters.control.guard import Guard
-from adapters.control.targets import values
-from poller.control import Fault, MappingControl, MappingView, Refused, TagControl
-from poller.records import MappingId
-from poller.status import StatusView
+from adapters.control.access.audit import Audit, changes_of, members_of, note
+from adapters.control.access.authentication import Guard
+from adapters.control.aws_errors import RejectionType, RequestRejected, fault, identified
+from adapters.control.mappings import mapping_document, paging, request_members, tags
+from adapters.control.query_string import values
+from adapters.control.responses import answer
+from poller.domain.mapping_api import ApiError, ApiErrorType, MappingControl, MappingView, TagControl
+from poller.domain.member_changes import changes_between
+from poller.domain.records import MappingId
+from poller.domain.status import StatusView
+from poller.domain.telemetry import ApiOperation
 
 MAPPINGS = "/2015-03-31/event-source-mappings"
 TAGS = "/2017-03-31/tags"
@@ -21,24 +24,29 @@ NO_FUNCTION = "1 validation error detected: Value null at 'functionName' failed 
 INCOMPLETE = "The daemon is starting or stopping and does not know all mappings; try again later."
 NO_CONTROL = "This server shows what runs and changes nothing"
 NOT_JSON = "The content type of the request body is not application/json"
+WHAT_IT_CONNECTED = ("EventSourceArn", "FunctionName")
 JSON_TYPES = {"application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1"}
 
 type _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def routes(
-    guard: Guard, status: StatusView, control: MappingControl | None, tag_control: TagControl | None
+    guard: Guard,
+    status: StatusView,
+    control: MappingControl | None,
+    tag_control: TagControl | None,
+    audit: Audit,
 ) -> list[web.RouteDef]:
     """All routes, each with and without a slash at its end. Without controls each answers that there is nothing."""
     api = LambdaApi(guard, status, control, tag_control)
     table: list[tuple[str, str, _Handler]] = [
-        ("POST", MAPPINGS, api.create),
+        ("POST", MAPPINGS, audit.told(ApiOperation.CREATE, api.create)),
         ("GET", MAPPINGS, api.list),
         ("GET", MAPPINGS + "/{uuid}", api.get),
-        ("PUT", MAPPINGS + "/{uuid}", api.update),
-        ("DELETE", MAPPINGS + "/{uuid}", api.delete),
-        ("POST", TAGS + "/{arn}", api.tag),
-        ("DELETE", TAGS + "/{arn}", api.untag),
+        ("PUT", MAPPINGS + "/{uuid}", audit.told(ApiOperation.UPDATE, api.update)),
+        ("DELETE", MAPPINGS + "/{uuid}", audit.told(ApiOperation.DELETE, api.delete)),
+        ("POST", TAGS + "/{arn}", audit.told(ApiOperation.TAG, api.tag)),
+        ("DELETE", TAGS + "/{arn}", audit.told(ApiOperation.UNTAG, api.untag)),
         ("GET", TAGS + "/{arn}", api.list_tags),
     ]
     return [route for each in table for route in _both(*each)]
@@ -57,7 +65,7 @@ def _answered(handler: _Handler) -> _Handler:
     async def answered(request: web.Request) -> web.Response:
         try:
             return identified(await handler(request))
-        except (Refused, Denied) as error:
+        except (ApiError, RequestRejected) as error:
             return fault(error)
 
     return answered
@@ -77,60 +85,79 @@ class LambdaApi:
     @property
     def _control(self) -> MappingControl:
         if self._mappings is None:
-            raise Denied(Kind.ABSENT, NO_CONTROL)
+            raise RequestRejected(RejectionType.ABSENT, NO_CONTROL)
         return self._mappings
 
     @property
     def _tag_control(self) -> TagControl:
         if self._tags is None:
-            raise Denied(Kind.ABSENT, NO_CONTROL)
+            raise RequestRejected(RejectionType.ABSENT, NO_CONTROL)
         return self._tags
 
     async def create(self, request: web.Request) -> web.Response:
         """CreateEventSourceMapping."""
         control = self._control
-        given = members.read(await self._body(request), members.CREATE)
+        given = request_members.read(await self._body(request), request_members.CREATE)
+        note(request, asked=members_of(given))
         if given.get("FunctionName") is None:
-            raise Refused(Fault.VALIDATION, NO_FUNCTION)
+            raise ApiError(ApiErrorType.VALIDATION, NO_FUNCTION)
         if "Tags" in given:
             tags.checked(given)
-        return _accepted(await control.create(given))
+        view = await control.create(given)
+        said = {
+            name: value
+            for name, value in view.parameters.items()
+            if given.get(name) is not None and name != "Tags"
+        }
+        note(request, mapping=view.mapping, changes=(*changes_between({}, said), *_tags(sorted(view.tags))))
+        return _accepted(view)
 
     async def get(self, request: web.Request) -> web.Response:
         """GetEventSourceMapping."""
         wanted = _id(request)
         for view in self._control.views():
             if view.mapping == wanted:
-                return answer(wire.mapping(view))
+                return answer(mapping_document.mapping(view))
         self._refuse_incomplete()
-        raise Refused(Fault.MISSING, UNKNOWN)
+        raise ApiError(ApiErrorType.MISSING, UNKNOWN)
 
     async def list(self, request: web.Request) -> web.Response:
         """ListEventSourceMappings."""
         views = self._control.views()
         self._refuse_incomplete()
         page = paging.page(views, paging.query(request.raw_path))
-        found = [wire.mapping(view) for view in page.views]
+        found = [mapping_document.mapping(view) for view in page.views]
         return answer({"EventSourceMappings": found, "NextMarker": page.marker})
 
     async def update(self, request: web.Request) -> web.Response:
         """UpdateEventSourceMapping."""
+        note(request, mapping=_id(request))
         control = self._control
-        given = members.read(await self._body(request), members.UPDATE)
-        return _accepted(await control.update(_id(request), given))
+        given = request_members.read(await self._body(request), request_members.UPDATE)
+        note(request, asked=members_of(given))
+        view = await control.update(_id(request), given)
+        note(request, changes=changes_of(view))
+        return _accepted(view)
 
     async def delete(self, request: web.Request) -> web.Response:
         """DeleteEventSourceMapping."""
+        note(request, mapping=_id(request))
         control = self._control
         await self._guard.signed_body(request)
-        return _accepted(await control.delete(_id(request)))
+        view = await control.delete(_id(request))
+        # Nobody can look it up any more.
+        gone = {name: view.parameters.get(name) for name in WHAT_IT_CONNECTED}
+        note(request, changes=changes_between(gone, {}))
+        return _accepted(view)
 
     async def tag(self, request: web.Request) -> web.Response:
         """TagResource."""
         control = self._tag_control
-        given = members.read(await self._body(request), members.TAG)
+        given = request_members.read(await self._body(request), request_members.TAG)
         wanted = self._tagged(request)
-        await control.tag(wanted.mapping, tags.checked(given))
+        wished = tags.checked(given)
+        note(request, mapping=wanted.mapping, asked=wished, changes=_tags(wished))
+        await control.tag(wanted.mapping, wished)
         return _nothing()
 
     async def untag(self, request: web.Request) -> web.Response:
@@ -138,7 +165,9 @@ class LambdaApi:
         control = self._tag_control
         await self._guard.signed_body(request)
         wanted = self._tagged(request)
-        await control.untag(wanted.mapping, tags.checked_keys(values(request.raw_path, "tagKeys")))
+        keys = tags.checked_keys(values(request.raw_path, "tagKeys"))
+        note(request, mapping=wanted.mapping, asked=keys, changes=_tags(keys))
+        await control.untag(wanted.mapping, keys)
         return _nothing()
 
     async def list_tags(self, request: web.Request) -> web.Response:
@@ -146,28 +175,28 @@ class LambdaApi:
         return answer({"Tags": dict(self._tagged(request).tags)})
 
     def _tagged(self, request: web.Request) -> MappingView:
-        """The mapping that the path names by its ARN; raises Refused."""
+        """The mapping that the path names by its ARN; raises ApiError."""
         try:
             return tags.tagged(self._control.views(), request.match_info["arn"])
-        except Refused as error:
-            if error.fault is Fault.MISSING:
+        except ApiError as error:
+            if error.fault is ApiErrorType.MISSING:
                 self._refuse_incomplete()
             raise
 
     def _refuse_incomplete(self) -> None:
-        """Raises Refused while a mapping that is not here may be one that is not known yet.
+        """Raises ApiError while a mapping that is not here may be one that is not known yet.
 
         Terraform takes a mapping that is not found for deleted and makes another one; of a fault of the server it asks again.
         """
         if not self._status.status().complete:
-            raise Refused(Fault.SERVICE, INCOMPLETE)
+            raise ApiError(ApiErrorType.SERVICE, INCOMPLETE)
 
     async def _body(self, request: web.Request) -> bytes:
         """The JSON body of a change by somebody who may change things."""
         body = await self._guard.signed_body(request)
         given = request.headers.get("Content-Type")
         if body and given is not None and request.content_type.lower() not in JSON_TYPES:
-            raise Denied(Kind.MEDIA_TYPE, NOT_JSON)
+            raise RequestRejected(RejectionType.MEDIA_TYPE, NOT_JSON)
         return body
 
 
@@ -175,8 +204,13 @@ def _id(request: web.Request) -> MappingId:
     return MappingId(request.match_info["uuid"].lower())
 
 
+def _tags(keys: Iterable[str]) -> list[str]:
+    """Tags by their keys; what they say may be anything."""
+    return [f"Tags.{key}" for key in keys]
+
+
 def _accepted(view: MappingView) -> web.Response:
-    return answer(wire.mapping(view), status=HTTPStatus.ACCEPTED)
+    return answer(mapping_document.mapping(view), status=HTTPStatus.ACCEPTED)
 
 
 def _nothing() -> web.Response:

@@ -7,20 +7,27 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import changes, lambda_api, reads
-from adapters.control.answers import application
-from adapters.control.connections import Gate
-from adapters.control.faults import refused
-from adapters.control.guard import Guard, guard
+from adapters.control import lambda_api, v1_api, v1_changes
+from adapters.control.access.audit import Audit
+from adapters.control.access.authentication import Guard, guard, objections
+from adapters.control.access.browser_requests import Names, names_of, no_web_pages
+from adapters.control.aws_errors import refused
+from adapters.control.connections import Gate, admitted, counted, measured
+from adapters.control.pressure import Crowd, Limits
+from adapters.control.pressure_metrics import PressureFigures
+from adapters.control.responses import application
 from adapters.control.settings import OPEN_CHANGES, ServerSettings
-from poller.control import MappingControl, TagControl
-from poller.errors import InvalidConfiguration
-from poller.fields import Address
+from poller.config.field_types import Address
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.status import StatusView
+from poller.domain.telemetry import Observer
 from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
-from poller.status import StatusView
+from poller.refused_requests import Strangers
 
 BACKLOG = 128
+"""Connections that the operating system holds until the loop comes round."""
 CLOSE_S = 2.0
 """For running requests at the end, before they are cut."""
 
@@ -28,12 +35,14 @@ CLOSE_S = 2.0
 class ControlServer:
     """Serves on a socket that is bound already, so that a taken port is known before anything runs."""
 
-    def __init__(self, sock: socket.socket, guard: Guard) -> None:
+    def __init__(self, sock: socket.socket, guard: Guard, names: Names, strangers: Strangers) -> None:
         self._sock = sock
         self._guard = guard
+        self._no_web_pages = no_web_pages(names, strangers, everybody=guard.everybody)
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
         self.address = Address(host, port)
+        self.limits = Limits()
 
     async def bound(self) -> Address:
         """Waits until requests are answered; returns where."""
@@ -46,22 +55,31 @@ class ControlServer:
         expositions: Sequence[Exposition],
         control: MappingControl | None = None,
         tags: TagControl | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Answers requests until cancelled; then running ones get a short time to finish.
 
         Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not there.
         """
         loop = asyncio.get_running_loop()
+        crowd = Crowd(self.limits, loop.time)
+        expositions = [*expositions, PressureFigures(crowd)]
+        audit = Audit(observer)
         table = [
-            *reads.routes(view, expositions, everybody=self._guard.everybody),
-            *lambda_api.routes(self._guard, view, control, tags),
-            *changes.routes(self._guard, control),
+            *v1_api.routes(view, expositions, everybody=self._guard.everybody),
+            *lambda_api.routes(self._guard, view, control, tags, audit),
+            *v1_changes.routes(self._guard, control, audit),
         ]
-        runner = web.AppRunner(application(table, refused), shutdown_timeout=CLOSE_S)
+        app = application(table, refused, outer=[counted(crowd)], inner=[admitted(crowd)])
+        app.middlewares.append(self._no_web_pages)
+        app.on_response_prepare.append(measured(crowd))
+        runner = web.AppRunner(app, shutdown_timeout=CLOSE_S)
         await runner.setup()
         assert runner.server is not None
         try:
-            listener = await loop.create_server(Gate(runner.server), sock=self._sock, backlog=BACKLOG)
+            # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
+            sock = self._sock.dup()
+            listener = await loop.create_server(Gate(runner.server, crowd), sock=sock, backlog=BACKLOG)
             self._ready.set()
             try:
                 await loop.create_future()
@@ -70,6 +88,7 @@ class ControlServer:
         finally:
             self._ready.clear()
             await runner.cleanup()
+            crowd.end()
 
 
 async def listening(address: Address) -> socket.socket:
@@ -110,10 +129,13 @@ async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterat
     allowed = guard(settings.api, env.clock)
     sock = await listening(settings.address)
     with sock:
-        server = ControlServer(sock, allowed)
-        if settings.api.allow_unauthenticated and not server.address.loopback:
-            raise InvalidConfiguration([f"listen: {settings.listen} is {server.address}; api.{OPEN_CHANGES}"])
-        yield server
+        bound = Address(*sock.getsockname()[:2])
+        if settings.api.allow_unauthenticated and not bound.loopback:
+            raise InvalidConfiguration(
+                [f"listen: {settings.listen} is {bound}; api.allow_unauthenticated {OPEN_CHANGES}"]
+            )
+        names = names_of(bound, settings.address, settings.api.allowed_hosts)
+        yield ControlServer(sock, allowed, names, env.strangers)
 
 
-plugin = Plugin("http", ServerSettings, open_server)
+plugin = Plugin("http", ServerSettings, open_server, check=lambda settings: objections(settings.api))

@@ -1,13 +1,15 @@
 """Owns what a user may set of the server, and where it may listen."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FilePath, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from poller.fields import Address, listen_address
+from poller.config.field_types import Address, host_name, listen_address
+from poller.config_errors.error_messages import FieldError, refused
 
 OPEN_CHANGES = (
-    "allow_unauthenticated would let everybody who reaches this address change mappings: listen on 127.0.0.1 or [::1], "
+    "would let everybody who reaches this address change mappings; listen on 127.0.0.1 or [::1], "
     "or set api.access_keys_file or api.tokens_file instead"
 )
 
@@ -17,9 +19,11 @@ class ApiSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    access_keys_file: FilePath | None = None
-    tokens_file: FilePath | None = None
+    access_keys_file: Path | None = None
+    tokens_file: Path | None = None
     allow_unauthenticated: bool = False
+    allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
+    """Names and addresses that `Host` may have beside those of loopback."""
 
 
 class ServerSettings(BaseModel):
@@ -33,7 +37,8 @@ class ServerSettings(BaseModel):
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         if self.api.allow_unauthenticated and not self.address.loopback:
-            raise ValueError(f"listen is {self.listen!r}, beyond loopback, and api.{OPEN_CHANGES}")
+            wrong, _, remedy = OPEN_CHANGES.partition("; ")
+            raise refused([FieldError("api.allow_unauthenticated", wrong, remedy, reads=("listen",))])
         return self
 
     @property

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adapters.demo.account import Account
+from adapters.demo.console import Screen, print_account, print_json
 from adapters.demo.emulator import require
 from adapters.demo.load import RECORDS_MAX, RECORDS_MIN, Item, Source, load
 from adapters.demo.processes import Unusable
-from adapters.demo.show import Screen, print_account, print_json
-from adapters.demo.story import play
+from adapters.demo.report import Account
+from adapters.demo.scenario import play
 
 RECORDS = 1200
 TIMEOUT_S = 120.0

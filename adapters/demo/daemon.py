@@ -20,7 +20,8 @@ from adapters.demo.journal import Journal
 from adapters.demo.load import Source
 from adapters.demo.processes import HOST, Running, Unusable, free_port, plain_environment, running
 from adapters.demo.resources import VISIBILITY_S, Resources
-from poller.status import DaemonStatus
+from adapters.private_files import private_opener
+from poller.domain.status import DaemonStatus
 
 READY_S_MAX = 30.0
 GRACE_S = 10.0
@@ -184,7 +185,8 @@ class Launcher:
             pause_s=pause_s,
             batch_size=batch_size,
         )
-        config.write_text(yaml.safe_dump(document, sort_keys=False))
+        with open(config, "w", encoding="utf-8", opener=private_opener) as file:
+            yaml.safe_dump(document, file, sort_keys=False)
         own = {JOURNAL: str(journal_path(self._folder)), LIFE: str(self._lives), PAUSE_S: str(pause_s)}
         env = plain_environment() | credentials() | own
         command = [sys.executable, "-m", "poller", "run", "--config", str(config)]

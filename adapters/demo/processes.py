@@ -13,6 +13,8 @@ from pathlib import Path
 
 import aiohttp
 
+from adapters.private_files import private_opener
+
 HOST = "127.0.0.1"
 POLL_S = 0.05
 END_S_MAX = 5.0
@@ -85,7 +87,7 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
 def running(name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> Iterator[Running]:
     """Runs `command` in `folder` until the block ends; its output is appended to NAME.log there."""
     log = folder / f"{name}.log"
-    with log.open("ab") as output:
+    with open(log, "ab", opener=private_opener) as output:
         # A group of its own: what a terminal sends on Ctrl-C reaches us alone, and we end the others in order.
         process = subprocess.Popen(
             command,
@@ -121,7 +123,7 @@ def free_port() -> int:
 
 def plain_environment() -> dict[str, str]:
     """This process's environment without what would lead AWS clients or the daemon elsewhere."""
-    away = ("AWS_", "POLLER_", "DEMO_")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(away)}
+    away = ("aws_", "poller_", "demo_")
+    kept = {name: text for name, text in os.environ.items() if not name.lower().startswith(away)}
     proxies = {name for name in kept if name.lower().endswith("_proxy")}
     return {name: text for name, text in kept.items() if name not in proxies}

@@ -1,13 +1,15 @@
 """Owns the file destination: documents with the whole event in them, one JSON line each, in a directory.
 
 A mapping has one file, named by its id. A notice is there for good when `send` returns: the line is written behind a
-complete line and flushed to the disk. Nothing is ever removed or rotated.
+complete line and flushed to the disk. Nothing is ever removed or rotated. A file is made for this user alone; a link,
+a FIFO or a device in its place is refused.
 """
 
 import asyncio
 import errno
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,12 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.destinations.probing import look_at_directory
-from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
-from poller.findings import Finding
-from poller.invocations import Notice
+from adapters.destinations.checks import look_at_directory
+from adapters.private_files import exposure, open_private
+from poller.config_errors.error_messages import FieldError
+from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
+from poller.domain.findings import Finding, Severity
+from poller.domain.invocations import Notice, with_payload
+from poller.output.log_fields import EVENT
 from poller.plugins import Environment, Plugin
-from poller.rules.failures import with_payload
 
 _KINDS: Mapping[int | None, type[PortError]] = MappingProxyType(
     {
@@ -30,16 +34,21 @@ _KINDS: Mapping[int | None, type[PortError]] = MappingProxyType(
         errno.EACCES: AccessDenied,
         errno.EPERM: AccessDenied,
         errno.EROFS: AccessDenied,
+        errno.ELOOP: AccessDenied,
+        errno.EMLINK: AccessDenied,
+        errno.EISDIR: AccessDenied,
+        errno.ENXIO: AccessDenied,
     }
 )
-_MODE = 0o600
+
+log = logging.getLogger("poller.destinations")
 
 
 def _directory_url(text: str) -> str:
     parts = urlsplit(text)
     path = unquote(parts.path)
     if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
-        raise ValueError(f"{text!r} names no directory; write file:///path/of/directory")
+        raise ValueError("names no directory; write file:///path/of/directory")
     return text
 
 
@@ -62,32 +71,41 @@ class FileDestination:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = asyncio.Lock()
+        self._looked_at: set[Path] = set()
 
     async def send(self, notice: Notice) -> None:
         """Appends the document; raises ServiceUnavailable (a full disk), AccessDenied, ResourceMissing."""
         path = self._directory / f"{notice.mapping}.jsonl"
         try:
             async with self._lock:
-                await asyncio.to_thread(append, path, with_payload(notice))
+                exposed = await asyncio.to_thread(append, path, with_payload(notice))
         except OSError as error:
             kind = _KINDS.get(error.errno, ServiceUnavailable)
             raise kind(f"file append to {path}: {error.strerror or type(error).__name__}") from error
+        if exposed and path not in self._looked_at:
+            log.warning("%s: %s", path, exposed, extra={EVENT: "file_exposed", "file": str(path)})
+        self._looked_at.add(path)
 
     async def probe(self) -> Sequence[Finding]:
         """Whether files can be made in the directory; makes none."""
         return [look_at_directory(self._directory)]
 
 
-def append(path: Path, line: bytes) -> None:
-    """Writes `line` behind the last complete line of a file and flushes both the file and its name to the disk."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+def append(path: Path, line: bytes) -> str:
+    """Writes `line` behind the last complete line of a file and flushes both the file and its name to the disk.
+
+    Returns who else may read the file, empty if nobody may; raises OSError.
+    """
+    descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         _write_all(descriptor, b"\n" * torn + line + b"\n")
         os.fsync(descriptor)
+        exposed = exposure(os.fstat(descriptor))
     if size == 0:
         _flush_directory(path.parent)
+    return exposed
 
 
 def _write_all(descriptor: int, text: bytes) -> None:
@@ -111,4 +129,17 @@ async def open_file(settings: FileSettings, env: Environment) -> AsyncIterator[F
     yield FileDestination(settings.directory)
 
 
-plugin = Plugin("file", FileSettings, open_file)
+def objections(settings: FileSettings) -> Iterator[FieldError]:
+    """Whether files can be made in the directory, which another machine may have."""
+    found = look_at_directory(settings.directory)
+    if found.grade in (Severity.PROBLEM, Severity.WARNING):
+        yield FieldError(
+            "arn",
+            found.text,
+            found.remedy,
+            here=found.grade is Severity.PROBLEM,
+            mild=found.grade is Severity.WARNING,
+        )
+
+
+plugin = Plugin("file", FileSettings, open_file, check=objections)

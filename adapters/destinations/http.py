@@ -12,12 +12,19 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.probing import connected, untried
-from poller.errors import AccessDenied, PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
-from poller.findings import Finding
-from poller.invocations import Notice
+from adapters.aws.permission_checks import connected, untried
+from adapters.bounded_answers import bounded
+from poller.config_errors.meant_arns import aws_queue_arn
+from poller.domain.errors import (
+    AccessDenied,
+    PortError,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
+from poller.domain.findings import Finding
+from poller.domain.invocations import Notice, with_payload
 from poller.plugins import Environment, Plugin
-from poller.rules.failures import with_payload
 
 TOTAL_S_MAX = 30.0
 CONNECT_S_MAX = 5.0
@@ -35,13 +42,18 @@ STATUSES: Mapping[int, type[PortError]] = MappingProxyType(
 
 
 def _usable_url(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL ({error}); write http://host:port/path or https://…") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        shown = text.rpartition("@")[2]
-        raise ValueError(f"{shown!r} is not a URL; write http://host:port/path or https://…")
+        raise ValueError("is not a URL; write http://host:port/path or https://…")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL must not hold a user or password; put a proxy that adds them in front")
-    if parts.port == 0:
+    if arn := aws_queue_arn(text):
+        raise ValueError(f"is the URL of a queue, which takes no documents; write its ARN, {arn}")
+    if port == 0:
         raise ValueError("port 0 is nobody's; name the port that the server listens on")
     return text
 
@@ -83,7 +95,7 @@ class HttpDestination:
 @asynccontextmanager
 async def _session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+        connector=bounded(aiohttp.TCPConnector(limit=CONNECTIONS_MAX)),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "poller"},
         timeout=aiohttp.ClientTimeout(total=TOTAL_S_MAX, sock_connect=CONNECT_S_MAX),

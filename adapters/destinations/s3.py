@@ -1,6 +1,6 @@
-"""Owns the S3 destination: the document with the whole event in it, as one object (spec 8.2).
+"""Owns the S3 destination: one object with the failure document and the whole event (aws-behaviour#s3-object).
 
-The key holds the notice's id, so that a notice that is sent again replaces its own object.
+The object's key contains the id of the notice, so a notice that is sent twice overwrites its own object.
 """
 
 import re
@@ -10,20 +10,22 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, client, mapped
-from adapters.destinations.probing import probe_bucket
-from poller.findings import Finding
-from poller.invocations import Notice
+from adapters.aws.calls import calling
+from adapters.aws.clients import client
+from adapters.destinations.checks import probe_bucket
+from poller.domain.arns import PARTITION, Arn
+from poller.domain.findings import Finding
+from poller.domain.invocations import Notice, object_key, with_payload
 from poller.plugins import Environment, Plugin
-from poller.rules.failures import object_key, with_payload
 
 CONTENT_TYPE = "application/octet-stream"
-_BUCKET = re.compile(r"arn:aws[a-z-]*:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(rf"arn:{PARTITION}:s3:::[A-Za-z0-9][A-Za-z0-9._-]{{1,253}}[A-Za-z0-9]")
+"""Buckets of the early years have capitals, underscores and more than 63 characters."""
 
 
 def _bucket_arn(text: str) -> str:
     if _BUCKET.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not the ARN of a bucket; write arn:aws:s3:::NAME, without a key")
+        raise ValueError("is not the ARN of a bucket; write arn:aws:s3:::NAME, without a key")
     return text
 
 
@@ -44,7 +46,7 @@ class S3Destination:
 
     async def send(self, notice: Notice) -> None:
         """Puts the object; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with mapped("s3 PutObject"):
+        with calling("s3 PutObject"):
             await self._service.put_object(
                 Bucket=self._bucket,
                 Key=object_key(notice),
@@ -63,7 +65,7 @@ async def open_s3(settings: S3Settings, env: Environment) -> AsyncIterator[S3Des
 
     A bucket's ARN has no region: the settings' is asked first, and S3 says which one is right.
     """
-    yield S3Destination(await client(env, "s3", None), Arn.of(settings.arn).resource)
+    yield S3Destination(await client(env, "s3", None), Arn.parse(settings.arn).resource)
 
 
 plugin = Plugin("s3", S3Settings, open_s3)

@@ -1,4 +1,4 @@
-"""Owns the SNS destination: the document as the message of a standard topic (spec 8.1), without the records."""
+"""Owns the SNS destination: the failure document as a message to a standard topic (aws-behaviour#failure-document)."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client, mapped
-from adapters.destinations.probing import probe_topic
-from poller.findings import Finding
-from poller.invocations import Notice
+from adapters.aws.calls import calling
+from adapters.aws.clients import checked_arn, client
+from adapters.destinations.checks import probe_topic
+from poller.domain.arns import Arn
+from poller.domain.findings import Finding
+from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
 
 
 def _standard_topic(text: str) -> str:
     if text.endswith(".fifo"):
-        raise ValueError(
-            f"{text!r} is a FIFO topic, which cannot be an on-failure destination; name a standard one"
-        )
+        raise ValueError("is a FIFO topic, which cannot be an on-failure destination; name a standard one")
     form = "the ARN of a standard topic; write arn:aws:sns:REGION:ACCOUNT:NAME"
     return checked_arn(text, service="sns", resource=r"[A-Za-z0-9_-]{1,256}", form=form)
 
@@ -39,7 +39,7 @@ class SnsDestination:
 
     async def send(self, notice: Notice) -> None:
         """Publishes the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with mapped("sns Publish"):
+        with calling("sns Publish"):
             await self._service.publish(TopicArn=self._topic_arn, Message=notice.document.decode())
 
     async def probe(self) -> Sequence[Finding]:
@@ -50,7 +50,7 @@ class SnsDestination:
 @asynccontextmanager
 async def open_sns(settings: SnsSettings, env: Environment) -> AsyncIterator[SnsDestination]:
     """Yields the destination; the topic is not called before there is something to publish."""
-    yield SnsDestination(await client(env, "sns", Arn.of(settings.arn).region), settings.arn)
+    yield SnsDestination(await client(env, "sns", Arn.parse(settings.arn).region), settings.arn)
 
 
 plugin = Plugin("sns", SnsSettings, open_sns)

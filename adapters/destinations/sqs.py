@@ -1,4 +1,4 @@
-"""Owns the SQS destination: the document as a message of a standard queue (spec 8.1), without the records.
+"""Owns the SQS destination: the failure document as a message to a standard queue (aws-behaviour#failure-document).
 
 The document has about a kilobyte. A queue whose own size limit is lower refuses it: ServiceUnavailable with SQS's code.
 """
@@ -9,18 +9,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client, mapped
-from adapters.destinations.probing import probe_queue
-from poller.findings import Finding
-from poller.invocations import Notice
+from adapters.aws.calls import calling
+from adapters.aws.clients import checked_arn, client
+from adapters.destinations.checks import probe_queue
+from poller.domain.arns import Arn
+from poller.domain.findings import Finding
+from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
 
 
 def _standard_queue(text: str) -> str:
     if text.endswith(".fifo"):
-        raise ValueError(
-            f"{text!r} is a FIFO queue, which cannot be an on-failure destination; name a standard one"
-        )
+        raise ValueError("is a FIFO queue, which cannot be an on-failure destination; name a standard one")
     form = "the ARN of a standard queue; write arn:aws:sqs:REGION:ACCOUNT:NAME"
     return checked_arn(text, service="sqs", resource=r"[A-Za-z0-9_-]{1,80}", form=form)
 
@@ -43,7 +43,7 @@ class SqsDestination:
 
     async def send(self, notice: Notice) -> None:
         """Sends the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with mapped("sqs SendMessage"):
+        with calling("sqs SendMessage"):
             await self._service.send_message(QueueUrl=self._queue_url, MessageBody=notice.document.decode())
 
     async def probe(self) -> Sequence[Finding]:
@@ -54,7 +54,7 @@ class SqsDestination:
 @asynccontextmanager
 async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsDestination]:
     """Yields the destination; the queue is not called before there is something to send."""
-    arn = Arn.of(settings.arn)
+    arn = Arn.parse(settings.arn)
     service = await client(env, "sqs", arn.region)
     # Made from the ARN, so that sending needs no permission but to send.
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"

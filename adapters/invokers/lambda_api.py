@@ -1,7 +1,7 @@
-"""Owns the `lambda` invoker: functions that run on AWS Lambda, called with Invoke, type RequestResponse.
+"""Owns the `lambda` invoker: functions on AWS Lambda, called with Invoke and type RequestResponse (aws-behaviour#invocations).
 
-What Lambda says of the function (`FunctionError`) is told from what it says of itself: throttles are Throttled, every
-other refusal or fault is Unreachable, and neither uses up a retry. Kinds go by error code and type, never by text.
+Errors of the function (`FunctionError`) are kept apart from errors of the service: throttling is Throttled, every other refusal or
+fault is Unreachable, and neither uses up a retry. Error codes and types decide, never the text.
 """
 
 import asyncio
@@ -14,24 +14,39 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.aws import client, mapped
-from adapters.hot import Hot
-from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, json_object, retry_after_s, too_large
-from adapters.posting import Answer
-from adapters.probing import asked, tried
-from poller.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceThrottled
-from poller.findings import Finding
-from poller.invocations import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from adapters.aws.calls import calling
+from adapters.aws.clients import READ_S_MAX, client
+from adapters.aws.pacing import shared_pacer
+from adapters.aws.permission_checks import Trial, asked, tried
+from adapters.aws.raw_http import Answer
+from adapters.aws.request_templates import FastOperation
+from adapters.invokers.outcomes import ANSWER_BYTES_MAX, failed_as_told, json_object, retry_after_s, too_large
+from poller.domain.arns import QUALIFIER, Arn
+from poller.domain.errors import (
+    InvalidConfiguration,
+    PortError,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
+from poller.domain.findings import Finding, Severity
+from poller.domain.function_facts import FunctionFacts
+from poller.domain.invocations import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.untrusted import numbers
+from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment, Plugin
 
 MARGIN_S = 5.0
-"""Beyond the function's own time, for the way to Lambda and back."""
+"""Beyond the given time, for the way to Lambda and back, where the caller does not decide when to give up."""
 SILENCE_S_MAX = 900.0 + 60.0
-"""A connection says nothing while the function runs, which may be Lambda's whole 15 minutes."""
+"""A connection says nothing while the function runs, which may be Lambda's whole 15 minutes and a cold start."""
+REASON_CHARS_MAX = 300
 CONNECTIONS_MAX = 1000
 CHUNK_BYTES = 256 * 1024
+LIMIT_S_MAX = 86_400
+"""A function's time limit beyond this is taken for no answer; Lambda's longest is below two hours."""
+INVOKE, DESCRIBE = "lambda:InvokeFunction", "lambda:GetFunctionConfiguration"
 TIMED_OUT_TYPE = "Sandbox.Timedout"
-_ARN_PARTS_UNQUALIFIED = 7
 _NO_ROOM = (
     "CodeArtifactUserPendingException",
     "ENILimitReachedException",
@@ -51,7 +66,7 @@ class LambdaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    qualifier: str | None = Field(default=None, pattern=r"^(\$LATEST|[A-Za-z0-9_-]{1,128})$")
+    qualifier: str | None = Field(default=None, pattern=f"^({QUALIFIER})$")
     """Version or alias to call when the mapping's ARN names none."""
     region: str | None = None
 
@@ -64,9 +79,13 @@ class LambdaInvoker:
         self._env = env
 
     async def invoke(self, invocation: Invocation) -> Outcome:
-        """Calls the function and waits for its answer, `invocation.timeout_s` and a margin at most."""
+        """Calls the function and waits for its answer.
+
+        Unless the call is open-ended, `invocation.timeout_s` and a margin at most; but the function may run on.
+        """
+        limit_s = None if invocation.open_ended else invocation.timeout_s + MARGIN_S
         try:
-            async with asyncio.timeout(invocation.timeout_s + MARGIN_S):
+            async with asyncio.timeout(limit_s):
                 return await self._invoke(invocation)
         except TimeoutError:
             return TimedOut(invocation.timeout_s)
@@ -82,18 +101,39 @@ class LambdaInvoker:
 
         Raises ServiceThrottled, ServiceUnavailable, AccessDenied.
         """
-        service = await self._client(function_arn)
         try:
-            with mapped("lambda GetFunction"):
-                await service.get_function(FunctionName=function_arn, **self.qualifier(function_arn))
+            await self._dry_run(function_arn)
         except ResourceMissing:
             return False
         return True
 
+    async def describe_function(self, function_arn: str) -> FunctionFacts:
+        """What Lambda says of the function by GetFunctionConfiguration.
+
+        Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
+        """
+        service = await self._client(function_arn, purpose="describe", read_s_max=READ_S_MAX)
+        # Lambda takes 15 such calls a second, from everybody in the account together.
+        pacer = await shared_pacer(self._env)
+        await pacer.pace(f"lambda configuration {self._region(function_arn)}")
+        with calling("lambda GetFunctionConfiguration"):
+            found = await service.get_function_configuration(
+                FunctionName=function_arn, **self.qualifier(function_arn)
+            )
+        return facts_of(found)
+
     async def probe_function(self, function_arn: str) -> Sequence[Finding]:
-        """Invokes with DryRun, by which Lambda looks at function and permission and runs nothing."""
+        """Invokes with DryRun, by which Lambda looks at function and permission and runs nothing; reads the configuration."""
+        invoking = await tried(INVOKE, self._dry_run(function_arn), on=function_arn)
+        if invoking.finding.grade is Severity.PROBLEM and not invoking.denied:
+            # One trouble: no function, no credentials, no connection.
+            return [invoking.finding]
+        described = await tried(DESCRIBE, self.describe_function(function_arn), on=function_arn)
+        return [invoking.finding, *_configuration(described, function_arn)]
+
+    async def _dry_run(self, function_arn: str) -> None:
         service = await self._client(function_arn)
-        call = asked(
+        await asked(
             service,
             "Invoke",
             NO_ROOM,
@@ -101,7 +141,6 @@ class LambdaInvoker:
             InvocationType="DryRun",
             **self.qualifier(function_arn),
         )
-        return [(await tried("lambda:InvokeFunction", call, on=function_arn)).finding]
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         arn, payload = invocation.function_arn, invocation.payload
@@ -109,7 +148,7 @@ class LambdaInvoker:
         hot = await self._env.shared.get(f"hot invoke {id(service)}", lambda: _hot(service))
         qualifier = self.qualifier(arn)
         name = f"{arn} {qualifier}"
-        with mapped("lambda Invoke", NO_ROOM):
+        with calling("lambda Invoke", NO_ROOM):
             repeated = await hot.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX)
             if repeated is not None:
                 return _outcome(repeated, invocation.timeout_s)
@@ -120,22 +159,62 @@ class LambdaInvoker:
             body = await read(answer["Payload"])
         return outcome_of(answer, body, invocation.timeout_s)
 
-    async def _client(self, function_arn: str) -> Any:
+    async def _client(
+        self, function_arn: str, *, purpose: str = "invoke", read_s_max: float = SILENCE_S_MAX
+    ) -> Any:
         return await client(
             self._env,
             "lambda",
-            self._settings.region or function_arn.split(":")[3],
-            purpose="invoke",
+            self._region(function_arn),
+            purpose=purpose,
             connections_max=CONNECTIONS_MAX,
-            read_s_max=SILENCE_S_MAX,
+            read_s_max=read_s_max,
         )
+
+    def _region(self, function_arn: str) -> str:
+        return self._settings.region or Arn.parse(function_arn).region
 
     def qualifier(self, function_arn: str) -> dict[str, str]:
         """What Invoke gets beside the ARN: a qualifier that is named twice is refused."""
-        qualified = len(function_arn.split(":")) > _ARN_PARTS_UNQUALIFIED
+        qualified = ":" in Arn.parse(function_arn).function
         return (
             {} if qualified or self._settings.qualifier is None else {"Qualifier": self._settings.qualifier}
         )
+
+
+def facts_of(found: Mapping[str, Any]) -> FunctionFacts:
+    """The facts in an answer of GetFunctionConfiguration; whatever is absent or null says nothing.
+
+    Raises ServiceUnavailable for an answer without a time limit, which says nothing of use.
+    """
+    given = found.get("Timeout")
+    timeout_s = numbers.number(given, least=1.0, most=LIMIT_S_MAX, default=None)
+    if timeout_s is None or isinstance(given, str):
+        raise ServiceUnavailable("lambda GetFunctionConfiguration: an answer without Timeout")
+    return FunctionFacts(
+        timeout_s=timeout_s,
+        role_arn=_text(found, "Role"),
+        state=_text(found, "State"),
+        state_reason=_text(found, "StateReason") or _text(found, "StateReasonCode"),
+        update_status=_text(found, "LastUpdateStatus"),
+        update_reason=_text(found, "LastUpdateStatusReason") or _text(found, "LastUpdateStatusReasonCode"),
+    )
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    return line_of(value, chars_max=REASON_CHARS_MAX) if isinstance(value, str) else ""
+
+
+def _configuration(trial: Trial[FunctionFacts], function_arn: str) -> list[Finding]:
+    """What a look at a function's configuration means to a check; the daemon works without it, but waits too long."""
+    if trial.answer is None:
+        text = f"{trial.finding.text}; the daemon then waits 900 s for each answer, whatever the function's time limit"
+        return [replace(trial.finding, grade=Severity.WARNING, text=text)]
+    trouble = trial.answer.trouble
+    if not trouble:
+        return [trial.finding]
+    return [trial.finding, Finding("state", Severity.WARNING, f"{function_arn}: {trouble}")]
 
 
 async def read(stream: Any) -> bytes | None:
@@ -158,9 +237,9 @@ def _outcome(answer: Answer, timeout_s: float) -> Outcome:
 
 
 @asynccontextmanager
-async def _hot(service: Any) -> AsyncIterator[Hot]:
+async def _hot(service: Any) -> AsyncIterator[FastOperation]:
     """One for all functions that are called through a client."""
-    yield Hot(service, "Invoke", named=None)
+    yield FastOperation(service, "Invoke", named=None)
 
 
 def outcome_of(answer: Mapping[str, Any], body: bytes | None, timeout_s: float) -> Outcome:
@@ -171,11 +250,9 @@ def outcome_of(answer: Mapping[str, Any], body: bytes | None, timeout_s: float) 
         return replace(too_large(ANSWER_BYTES_MAX), executed_version=version)
     if not function_error:
         return Succeeded(body, version)
-    document = json_object(body)
-    error_type = str(document.get("errorType") or function_error)
-    if error_type == TIMED_OUT_TYPE:
+    error = failed_as_told(json_object(body), error_type=str(function_error), executed_version=version)
+    if error.error_type == TIMED_OUT_TYPE:
         return TimedOut(timeout_s, version)
-    error = failed(error_type, str(document.get("errorMessage") or ""), executed_version=version)
     return replace(error, function_error=str(function_error))
 
 
@@ -193,4 +270,4 @@ async def open_lambda(settings: LambdaSettings, env: Environment) -> AsyncIterat
     yield LambdaInvoker(settings, env)
 
 
-plugin = Plugin("lambda", LambdaSettings, open_lambda)
+plugin = Plugin("lambda", LambdaSettings, open_lambda, own_limits=True)

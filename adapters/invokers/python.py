@@ -1,220 +1,248 @@
 """Owns the `python` invoker: functions that live in the daemon's own process.
 
-Asynchronous handlers run on the loop, all others in threads. The time limit cancels an asynchronous handler; one that
-refuses to be cancelled holds its caller until it returns. A thread cannot be ended: the outcome is TimedOut at the
-limit, and the thread's place stays taken until the handler returns. When every place is taken, calls are Throttled.
+Asynchronous handlers run on the loop, each call in a task of its own, all others in threads. The time limit cancels an
+asynchronous handler. A thread cannot be ended, nor can a handler that refuses to be cancelled: the outcome is TimedOut at the
+limit, and the place of the call stays taken until the handler returns. When every place is taken, calls are Throttled.
+
+An execution environment of Lambda runs one invocation at a time, and code relies on it: it keeps what belongs to one
+invocation in its module. So a synchronous handler runs one call at a time, unless `workers` says that its code is safe in
+threads. Lambda has no asynchronous handlers; they are written to run beside themselves, and do.
 """
 
 import asyncio
-import importlib
-import inspect
-import json
+import logging
 import os
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from adapters.invokers.answers import ANSWER_BYTES_MAX, failed, too_large
-from adapters.invokers.context import FunctionContext, context_of
-from adapters.invokers.threads import Threads
-from poller.errors import InvalidConfiguration
-from poller.invocations import Event, FunctionError, Invocation, Outcome, Succeeded, Throttled, TimedOut
+from adapters.invokers.handlers.calling import (
+    Handler,
+    Pending,
+    called,
+    completed,
+    finished,
+    is_coroutine_function,
+)
+from adapters.invokers.handlers.child_processes import open_processes
+from adapters.invokers.handlers.context import FunctionContext, context_of
+from adapters.invokers.handlers.loading import IMPORT_S_MAX, pending_imports
+from adapters.invokers.handlers.output import function_output
+from adapters.invokers.handlers.source import handler_name, is_declared_async, missing_module
+from adapters.invokers.handlers.tasks import HandlerTasks
+from adapters.invokers.handlers.threads import Threads
+from adapters.invokers.process import PROCESSES_MAX, ProcessInvoker
+from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.invocations import Invocation, Outcome, Throttled, TimedOut
+from poller.domain.plan import CallLimit
 from poller.plugins import Environment, Plugin
+from poller.ports import Clock
 
-WORKERS_DEFAULT = 64
-"""Threads that one function may have when settings do not say; they are started when they are needed."""
 WORKERS_MAX = 1000
+PROCESSES_DEFAULT = 8
+"""Child processes of one function where neither `processes` nor `max_concurrency` says how many; started when needed."""
+CALLS_MAX = 10_000
+"""Asynchronous calls of one function at once where no setting says how many, those included that refused to be cancelled."""
+CLOSE_GRACE_S = 1.0
+"""For asynchronous handlers that are cancelled because the function is closed."""
 MEMORY_MB_DEFAULT = 128
-
-type Handler = Callable[[Any, FunctionContext], Any]
 
 
 class PythonSettings(BaseModel):
-    """Settings of one function; `handler` is `module:attribute`, `workers` the most threads of a sync handler.
+    """Settings of one function; `handler` is kept as `module:attribute`, however it was written.
 
-    `max_concurrency` is the function's own limit, which the daemon gives; without `workers` there are as many threads.
+    `workers`: the code is safe to run beside itself, in so many calls at once. `isolation: process`: calls run in child
+    processes, `processes` at most, one call each at a time. `max_concurrency` is the function's own limit, which the daemon
+    gives.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    handler: str
+    handler: Annotated[str, AfterValidator(handler_name)]
     workers: int | None = Field(default=None, ge=1, le=WORKERS_MAX)
+    isolation: Literal["process"] | None = None
+    processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
     max_concurrency: int | None = None
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    """What the function logs from here on is told, where neither it nor its loggers say otherwise."""
     memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
     """What the context shows as `memory_limit_in_mb`; nothing enforces it."""
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        reads = ("isolation",)
+        found = []
+        if self.isolation and self.workers is not None:
+            wrong = "is for threads, and isolation: process has none"
+            found.append(FieldError("workers", wrong, "write processes: N instead", reads))
+        if self.processes is not None and not self.isolation:
+            found.append(
+                FieldError("processes", "is for isolation: process", "add that, or remove it", reads)
+            )
+        if found:
+            raise refused(found)
+        return self
+
+    @property
+    def processes_max(self) -> int:
+        """The most child processes."""
+        return self.processes or min(self.max_concurrency or PROCESSES_DEFAULT, PROCESSES_MAX)
+
     @property
     def threads(self) -> int:
-        """The most threads of a sync handler."""
-        return self.workers or min(self.max_concurrency or WORKERS_DEFAULT, WORKERS_MAX)
+        """The most threads of a synchronous handler."""
+        return self.workers or 1
+
+    @property
+    def tasks(self) -> int:
+        """The most calls of an asynchronous handler."""
+        return self.workers or self.max_concurrency or CALLS_MAX
+
+
+def call_limit(settings: PythonSettings, *, on_loop: bool) -> CallLimit:
+    """How many calls of the handler can run at once; `on_loop`: it is asynchronous."""
+    if settings.isolation:
+        return CallLimit(settings.processes_max, f"processes: {settings.processes_max}, one call each")
+    if settings.workers is not None:
+        return CallLimit(settings.workers, f"workers: {settings.workers}")
+    if on_loop:
+        return CallLimit(None, "an asynchronous handler runs beside itself; workers: N bounds it")
+    return CallLimit(1, "one at a time, as on Lambda; workers: N says that its code is safe in N threads")
 
 
 class PythonInvoker:
     """Calls one handler with (event, context)."""
 
-    def __init__(self, settings: PythonSettings, handler: Handler, threads: Threads) -> None:
+    def __init__(self, settings: PythonSettings, handler: Handler, threads: Threads, clock: Clock) -> None:
         self._settings = settings
         self._handler = handler
         self._threads = threads
+        self._clock = clock
         self._on_loop = is_coroutine_function(handler)
+        self._tasks = HandlerTasks(f"function {settings.function}", clock.monotonic)
         self._stream = uuid.uuid4().hex
+
+    @property
+    def call_limit(self) -> CallLimit:
+        """How many calls can run at once, and why."""
+        return call_limit(self._settings, on_loop=self._on_loop)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the handler and waits for its answer, `invocation.timeout_s` at most."""
-        cancels = _cancels()
-        try:
-            async with asyncio.timeout(invocation.timeout_s) as limit:
-                outcome = await self._called(invocation)
-        except TimeoutError:
-            return TimedOut(invocation.timeout_s)
-        if _cancels() > cancels:
-            # The handler swallowed a cancellation that was meant for us.
-            raise asyncio.CancelledError
-        return TimedOut(invocation.timeout_s) if limit.expired() else outcome
+        if self._on_loop:
+            outcome = await self._in_task(invocation)
+        else:
+            outcome = await self._in_thread(invocation)
+        return TimedOut(invocation.timeout_s) if outcome is None else outcome
 
-    async def _called(self, invocation: Invocation) -> Outcome:
-        context = context_of(
+    async def close(self) -> None:
+        """Cancels asynchronous handlers that still run, waits a moment for them, and lets threads end."""
+        self._threads.close()
+        await self._tasks.close(CLOSE_GRACE_S)
+
+    async def _in_task(self, invocation: Invocation) -> Outcome | None:
+        if not await self._tasks.room(self._settings.tasks):
+            return _full(self._settings.tasks, "calls")
+
+        context = self._context(invocation)
+        return await self._tasks.run(
+            lambda: completed(self._handler, invocation.event, context), invocation.timeout_s
+        )
+
+    async def _in_thread(self, invocation: Invocation) -> Outcome | None:
+        if self._threads.full or not await self._tasks.room(self._settings.threads - self._threads.busy):
+            return _full(self._settings.threads, "threads")
+        deadline = self._clock.monotonic() + invocation.timeout_s
+        context = self._context(invocation)
+        future = self._threads.start(lambda: called(self._handler, invocation.event, context))
+        try:
+            await asyncio.wait((future,), timeout=invocation.timeout_s)
+        finally:
+            if not future.done():
+                future.cancel()
+        if future.cancelled():
+            return None
+        found = future.result()
+        if not isinstance(found, Pending):
+            return found
+        # A plain function that answers something to be awaited: the rest of it runs on the loop.
+        left_s = max(0.0, deadline - self._clock.monotonic())
+        return await self._tasks.run(lambda: finished(found, context), left_s)
+
+    def _context(self, invocation: Invocation) -> FunctionContext:
+        return context_of(
             invocation,
             function=self._settings.function,
             memory_mb=self._settings.memory_mb,
             stream=self._stream,
         )
-        if self._on_loop:
-            return await settled(called(self._handler, invocation.event, context))
-        if self._threads.full:
-            return Throttled(
-                f"all {self._settings.threads} threads of the function are busy (setting: workers)"
-            )
-        return await settled(
-            await self._threads.run(lambda: called(self._handler, invocation.event, context))
-        )
 
 
-def _cancels() -> int:
-    task = asyncio.current_task()
-    assert task is not None, "an invoker runs in a task"
-    return task.cancelling()
+def _full(places: int, what: str) -> Throttled:
+    return Throttled(f"all {places} {what} of the function are busy (setting: workers)")
 
 
-def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Awaitable[Any]:
-    """The outcome of calling the handler; what it returns is handed on when that still has to be awaited.
-
-    Raises what reading the event raises, which is no fault of the handler.
-    """
-    given = event.decoded()
-    try:
-        result = handler(given, context)
-    except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return raised(error)
-    return result if inspect.isawaitable(result) else answered(result)
-
-
-async def settled(answer: Outcome | Awaitable[Any]) -> Outcome:
-    """The outcome of `called`, awaited if need be; a cancellation of this task goes through, the handler's own not."""
-    if not inspect.isawaitable(answer):
-        return answer
-    cancels = _cancels()
-    try:
-        result = await answer
-    except asyncio.CancelledError as error:
-        if _cancels() > cancels:
-            raise
-        return raised(error)
-    except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return raised(error)
-    return answered(result)
-
-
-def raised(error: BaseException) -> FunctionError:
-    """The outcome of a handler that raised, named by type as Lambda's Python runtime does."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - user code: __str__ of an exception may fail like anything else
-        message = "(its text could not be made)"
-    return failed(type(error).__name__, message)
-
-
-def answered(result: Any) -> Outcome:
-    """The outcome of a handler that returned `result`: its JSON, or Runtime.MarshalError when it has none."""
-    if result is None:
-        # What most handlers return that report no failures.
-        return Succeeded(b"null")
-    try:
-        payload = json.dumps(result, default=_decimal).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return failed("Runtime.MarshalError", f"Unable to marshal response: {error}")
-    return Succeeded(payload) if len(payload) <= ANSWER_BYTES_MAX else too_large(ANSWER_BYTES_MAX)
-
-
-def _decimal(value: Any) -> float:
-    # Numbers that come out of DynamoDB are Decimals in Python; Lambda's runtime answers them as numbers.
-    if isinstance(value, Decimal):
-        return float(value)
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-
-def is_coroutine_function(handler: Handler) -> bool:
-    """Whether calling `handler` gives a coroutine; knows objects with an asynchronous `__call__` too."""
-    call = getattr(handler, "__call__", None)  # noqa: B004 - its kind is asked for, not whether it exists
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
-
-
-def load_handler(function: str, handler: str) -> Handler:
-    """The callable that `module:attribute.path` names; raises InvalidConfiguration that says what to mend.
-
-    The current directory is importable, as under `python -m`.
-    """
-    module_name, _, path = handler.partition(":")
-    if not module_name or not path:
-        raise _wrong(function, handler, "has no module and attribute; write it as package.module:function")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    found = _attribute(_module(function, handler, module_name), function, handler, path)
-    if not callable(found):
-        raise _wrong(function, handler, f"{path} is a {type(found).__name__}; name a function instead")
-    return found  # type: ignore[no-any-return]  # what a user's module holds has no type
-
-
-def _module(function: str, handler: str, name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({os.getcwd()})"
-        raise _wrong(function, handler, remedy) from error
-    except (Exception, SystemExit) as error:
-        # User code: importing a module runs it, and it may raise anything.
-        what = f"{type(error).__name__}: {error}"
-        raise _wrong(function, handler, f"importing {name} raised {what}; mend the module") from error
-
-
-def _attribute(found: Any, function: str, handler: str, path: str) -> Any:
-    for name in path.split("."):
-        if not hasattr(found, name):
-            where = getattr(found, "__name__", type(found).__name__)
-            raise _wrong(function, handler, f"{where} has no attribute {name!r}; name one that exists")
-        found = getattr(found, name)
-    return found
-
-
-def _wrong(function: str, handler: str, what: str) -> InvalidConfiguration:
-    return InvalidConfiguration([f"functions.{function}.handler: {handler!r}: {what}"])
+def _forget(found: Any) -> None:
+    """Ends a coroutine that nobody will await."""
+    if isinstance(found, Pending) and hasattr(found.awaitable, "close"):
+        found.awaitable.close()
 
 
 @asynccontextmanager
-async def open_python(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
+async def open_python(
+    settings: PythonSettings, env: Environment
+) -> AsyncIterator[PythonInvoker | ProcessInvoker]:
     """Imports the handler and yields its invoker; raises InvalidConfiguration when there is no such handler."""
-    handler = load_handler(settings.function, settings.handler)
-    threads = Threads(f"function-{settings.function}", settings.threads)
+    if settings.isolation:
+        async with open_processes(
+            function=settings.function,
+            handler=settings.handler,
+            processes=settings.processes_max,
+            memory_mb=settings.memory_mb,
+            log_level=settings.log_level,
+            env=env,
+        ) as processes:
+            yield processes
+        return
+    async with _in_this_process(settings, env) as invoker:
+        yield invoker
+
+
+@asynccontextmanager
+async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
+    output = await function_output(env)
+    output.voice(settings.function, getattr(logging, settings.log_level.upper()))
+    threads = Threads(f"function-{settings.function}", settings.threads, dropped=_forget)
     try:
-        yield PythonInvoker(settings, handler, threads)
+        imports = await pending_imports(env)
+        # The thread that imports the module runs its first call too: code may keep what belongs to one thread.
+        handler = await imports.load(settings.function, settings.handler, threads.start, limit_s=IMPORT_S_MAX)
+        invoker = PythonInvoker(settings, handler, threads, env.clock)
+        try:
+            yield invoker
+        finally:
+            await invoker.close()
     finally:
         threads.close()
 
 
-plugin = Plugin("python", PythonSettings, open_python)
+def objections(settings: PythonSettings) -> list[FieldError]:
+    """Whether an import would find the module; nothing of it is run."""
+    missing = missing_module(settings.handler.partition(":")[0])
+    if not missing:
+        return []
+    remedy = f"install it, or start the daemon where it lies (this is {os.getcwd()})"
+    return [FieldError("handler", f"no module {missing!r}", remedy, here=True)]
+
+
+plugin = Plugin(
+    "python",
+    PythonSettings,
+    open_python,
+    check=objections,
+    call_limit=lambda settings: call_limit(settings, on_loop=is_declared_async(settings.handler)),
+)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adapters.observers.mapping_figures import AGE_BOUNDS_S, Histogram, MappingFigures, ShardFigures
-from poller import errors
-from poller.records import Epoch
-from poller.telemetry import (
+from adapters.observers.mapping_metrics import AGE_BOUNDS_S, Histogram, MappingFigures, ShardFigures
+from poller.domain import errors
+from poller.domain.records import Epoch
+from poller.domain.telemetry import (
     Bisected,
     Blocked,
     CheckpointSaved,
@@ -14,6 +14,7 @@ from poller.telemetry import (
     DestinationFailed,
     Discarded,
     Filtered,
+    GroupsBlocked,
     InvocationFinished,
     InvocationStarted,
     LeaseMoved,
@@ -105,7 +106,7 @@ def _blocked(figures: MappingFigures, event: Blocked, now: Epoch) -> None:
     if shard is None:
         return
     if event.blocked:
-        shard.blocked.setdefault(event.lane, now)
+        shard.blocked.setdefault(event.lane, now if event.since is None else event.since)
     else:
         shard.blocked.pop(event.lane, None)
 
@@ -154,6 +155,10 @@ def _port_failed(figures: MappingFigures, event: PortFailed, _now: Epoch) -> Non
     figures.port_failures[port, error] += 1
 
 
+def _groups_blocked(figures: MappingFigures, event: GroupsBlocked, _now: Epoch) -> None:
+    figures.groups_blocked_since = event.since
+
+
 def _pollers(figures: MappingFigures, event: Pollers, _now: Epoch) -> None:
     figures.pollers = event.pollers
 
@@ -177,5 +182,6 @@ APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {
     RecordsLost: _records_lost,
     PortFailed: _port_failed,
     Pollers: _pollers,
+    GroupsBlocked: _groups_blocked,
 }
 """How each event of one mapping moves its figures."""

@@ -1,6 +1,7 @@
 """Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -9,16 +10,18 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client
-from adapters.hot import Hot
-from adapters.pacing import shared_pacer
-from adapters.sources.probing import probe_stream
-from adapters.sources.wire import TURN_BYTES, begun, calling, from_cursor, to_cursor, understood
-from poller.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
-from poller.findings import Finding
-from poller.plugins import Environment, Plugin
-from poller.ports import Pacer
-from poller.records import (
+from adapters.aws.calls import calling, text_of, understood
+from adapters.aws.clients import checked_arn, client
+from adapters.aws.pacing import shared_pacer
+from adapters.aws.request_templates import FastOperation
+from adapters.sources.checks import probe_stream, still_written
+from adapters.sources.odd_answers import Read, are_numbers, member, moment, read_singly, sequence_number, text
+from adapters.sources.service_calls import TURN_BYTES, begun, from_cursor, to_cursor
+from poller.domain.arns import Arn
+from poller.domain.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
+from poller.domain.findings import Finding
+from poller.domain.records import (
+    EVENT_VERSION,
     Cursor,
     DynamoChange,
     DynamoIdentity,
@@ -31,11 +34,17 @@ from poller.records import (
     Shard,
     ShardId,
 )
-from poller.turns import Turns
+from poller.loop_turns import LoopTurns
+from poller.plugins import Environment, Plugin
+from poller.ports import Pacer
 
 PAGE_SHARDS = 100
 PAGES_MAX = 1_000
 READ_RECORDS_MAX = 1_000
+DISABLED = (
+    "the stream is disabled and gets no more records (StreamStatus DISABLED); "
+    "if the table has another stream now, write its ARN (LatestStreamArn of the table)"
+)
 SKIPS_MAX = 20
 """Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
 _SECOND_MS = 1_000
@@ -91,13 +100,14 @@ class DynamoStream:
     to the whole second that AWS gives: a record of the same second is included.
     """
 
-    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, turns: Turns, *, arn: str) -> None:
+    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, turns: LoopTurns, *, arn: str) -> None:
         self._api = api
-        self._records = Hot(api, "GetRecords", named=None)
+        self._records = FastOperation(api, "GetRecords", named=None)
         self._pacer = pacer
         self._turns = turns
         self._arn = arn
-        self._region = Arn.of(arn).region
+        self._region = Arn.parse(arn).region
+        self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
         """All shards of the last 24 hours, open and closed."""
@@ -106,10 +116,12 @@ class DynamoStream:
         for _ in range(PAGES_MAX):
             described = await self._describe(place)
             with understood("dynamodbstreams DescribeStream"):
-                shards += [_shard(each) for each in described["Shards"]]
+                shards += [_shard(each, disabled=bool(self.over)) for each in described["Shards"]]
             last = described.get("LastEvaluatedShardId")
             if not last:
                 return shards
+            if last == place.get("ExclusiveStartShardId"):
+                raise ServiceUnavailable("dynamodbstreams DescribeStream: the same page again")
             place = {"ExclusiveStartShardId": last}
         raise ServiceUnavailable(
             f"dynamodbstreams DescribeStream: more than {PAGES_MAX * PAGE_SHARDS} shards"
@@ -122,18 +134,23 @@ class DynamoStream:
             reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place)
         with understood("dynamodbstreams DescribeStream"):
             described: JsonObject = reply["StreamDescription"]
+            self.over = DISABLED if described.get("StreamStatus") == "DISABLED" else ""
             return described
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
+        iterator = await self._iterator(shard, position)
+        return to_cursor(iterator, position.since_ms // _SECOND_MS * _SECOND_MS)
+
+    async def _iterator(self, shard: ShardId, position: Position) -> str:
         await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
         with calling("dynamodbstreams GetShardIterator", _special(position)):
             reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
         with understood("dynamodbstreams GetShardIterator"):
-            return to_cursor(reply["ShardIterator"], position.since_ms // _SECOND_MS * _SECOND_MS)
+            return text_of(reply, "ShardIterator")
 
     async def retention_s(self) -> float | None:
-        """DynamoDB keeps stream records for 24 hours, always (spec 5.1)."""
+        """Always 24 hours for a DynamoDB stream (aws-behaviour#retention)."""
         return RETENTION_S
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
@@ -148,62 +165,80 @@ class DynamoStream:
     async def probe(self) -> Sequence[Finding]:
         """Tries every permission of this source; one record is read and stays where it is."""
         guess = "shardId-00000000000000000000-00000000"
-        return await probe_stream(
+        found = await probe_stream(
             self, arn=self._arn, service="dynamodb", listing="DescribeStream", guess=guess
         )
+        return [*found, *still_written(self.over, on=self._arn)]
 
     async def _page(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> tuple[Page, bool]:
         """One read, and whether it had records of which all are from before the start."""
         since_ms, iterator = from_cursor(cursor)
+        answer = await self._get_records(shard, iterator, min(records_max, READ_RECORDS_MAX))
+        answer.check("dynamodbstreams GetRecords")
+        records = begun(answer.records, since_ms) if since_ms else answer.records
+        following = answer.following
+        if answer.trouble:
+            following = await self._before_trouble(shard, iterator, answer)
+        after = None if following is None else to_cursor(following, 0 if records else since_ms)
+        return Page(records, after), bool(answer.records) and not records
+
+    async def _before_trouble(self, shard: ShardId, iterator: str, answer: Read[DynamoRecord]) -> str:
+        """An iterator that is right before a record that cannot be read; what its number is worth is not known."""
+        again = await self._get_records(shard, iterator, len(answer.records))
+        if following := answer.followed_by(again):
+            return following
+        return await self._iterator(shard, Position.after(answer.records[-1].sequence_number))
+
+    async def _get_records(self, shard: ShardId, iterator: str, limit: int) -> Read[DynamoRecord]:
         await self._pacer.pace(f"dynamodbstreams GetRecords {self._arn} {shard}")
-        limit = min(records_max, READ_RECORDS_MAX)
         with calling("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
             body = await self._records({"ShardIterator": iterator, "Limit": limit})
         if len(body) > TURN_BYTES:
             await self._turns.turn()
         with understood("dynamodbstreams GetRecords"):
-            answer = _answer(body)
-        records = begun(answer.records, since_ms) if since_ms else answer.records
-        following = answer.next_shard_iterator
-        after = None if following is None else to_cursor(following, 0 if records else since_ms)
-        return Page(records, after), bool(answer.records) and not records
+            return read_answer(body, Epoch(time.time()))
 
 
-def _answer(body: bytes) -> _Answer:
-    """The answer; raises ValueError or KeyError when it is none. msgspec refuses lone surrogates, which JSON may have."""
+def read_answer(body: bytes, now: Epoch) -> Read[DynamoRecord]:
+    """What GetRecords answered `now`; raises ValueError when it is no answer. A record without a time is from now."""
     if not body.isascii():
         # msgspec looks into no text of the members that stay JSON, whose readers rely on its being UTF-8.
         body.decode()
     try:
-        return _ANSWER.decode(body)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        found = json.loads(body)
-        return _Answer([read_by_hand(each) for each in found["Records"]], found.get("NextShardIterator"))
+        answer = _ANSWER.decode(body)
+    except msgspec.MsgspecError:
+        return read_singly(body, lambda wire: read_by_hand(wire, now))
+    if are_numbers([each.change.sequence_number for each in answer.records]):
+        return Read(answer.records, answer.next_shard_iterator)
+    return read_singly(body, lambda wire: read_by_hand(wire, now))
 
 
-def read_by_hand(wire: JsonObject) -> DynamoRecord:
-    """A record from an object of the form that GetRecords sends."""
-    change = wire["dynamodb"]
+def read_by_hand(wire: JsonObject, now: Epoch) -> DynamoRecord:
+    """A record from an object of the form that GetRecords sends; raises ValueError when it cannot be read."""
+    change = member(wire, "dynamodb")
+    number = sequence_number(change)
     raw = {field: msgspec.Raw(_compact(change[name])) for name, field in _RAW.items() if name in change}
-    identity = wire.get("userIdentity")
+    identity = member(wire, "userIdentity")
     return DynamoRecord(
-        event_id=wire["eventID"],
-        event_name=wire["eventName"],
         change=DynamoChange(
-            arrived=Epoch(float(change["ApproximateCreationDateTime"])),
-            sequence_number=change["SequenceNumber"],
-            view_type=change.get("StreamViewType"),
+            arrived=moment(change, "ApproximateCreationDateTime", otherwise=now),
+            sequence_number=number,
+            view_type=text(change, "StreamViewType") if "StreamViewType" in change else msgspec.UNSET,
             **raw,
         ),
-        event_version=wire.get("eventVersion", "1.1"),
-        identity=None if identity is None else DynamoIdentity(identity["Type"], identity["PrincipalId"]),
+        event_id=text(wire, "eventID"),
+        event_name=text(wire, "eventName"),
+        event_version=text(wire, "eventVersion") if "eventVersion" in wire else EVENT_VERSION,
+        identity=None if identity is None else _identity(identity),
     )
 
 
+def _identity(wire: JsonObject) -> DynamoIdentity:
+    return DynamoIdentity(text(wire, "Type"), text(wire, "PrincipalId"))
+
+
 def _compact(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _special(position: Position) -> Mapping[str, type[PositionTrimmed]]:
@@ -222,18 +257,18 @@ def _place(position: Position) -> dict[str, str]:
             raise AssertionError("a shard that has ended has no cursor")
 
 
-def _shard(wire: JsonObject) -> Shard:
+def _shard(wire: JsonObject, *, disabled: bool) -> Shard:
     parent = wire.get("ParentShardId")
     return Shard(
-        ShardId(wire["ShardId"]),
+        ShardId(text_of(wire, "ShardId")),
         (ShardId(parent),) if parent else (),
-        closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
+        closed=disabled or (wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
     )
 
 
 @asynccontextmanager
 async def _open(settings: DynamoSettings, env: Environment) -> AsyncIterator[DynamoStream]:
-    api: DynamoStreamsApi = await client(env, "dynamodbstreams", Arn.of(settings.arn).region)
+    api: DynamoStreamsApi = await client(env, "dynamodbstreams", Arn.parse(settings.arn).region)
     yield DynamoStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 

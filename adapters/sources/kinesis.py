@@ -1,5 +1,6 @@
 """Owns the Kinesis source: ListShards, GetShardIterator, GetRecords, DescribeStreamSummary."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -8,17 +9,39 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, checked_arn, client
-from adapters.hot import Hot, decoded
-from adapters.pacing import shared_pacer
-from adapters.sources.probing import probe_kinesis
-from adapters.sources.wire import TURN_BYTES, begun, calling, from_cursor, to_cursor, understood
-from poller.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
-from poller.findings import Finding
+from adapters.aws.calls import calling, text_of, understood
+from adapters.aws.clients import checked_arn, client
+from adapters.aws.pacing import shared_pacer
+from adapters.aws.request_templates import FastOperation
+from adapters.sources.checks import probe_kinesis, still_written
+from adapters.sources.odd_answers import (
+    Read,
+    are_numbers,
+    is_base64,
+    moment,
+    read_singly,
+    sequence_number,
+    text,
+)
+from adapters.sources.service_calls import TURN_BYTES, begun, from_cursor, to_cursor
+from poller.domain.arns import Arn
+from poller.domain.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
+from poller.domain.findings import Finding
+from poller.domain.records import (
+    Cursor,
+    Epoch,
+    JsonObject,
+    KinesisRecord,
+    Page,
+    Position,
+    Rank,
+    Shard,
+    ShardId,
+)
+from poller.domain.untrusted import numbers
+from poller.loop_turns import LoopTurns
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
-from poller.records import Cursor, JsonObject, KinesisRecord, Page, Position, Rank, Shard, ShardId
-from poller.turns import Turns
 
 PAGE_SHARDS = 1_000
 PAGES_MAX = 100
@@ -26,7 +49,12 @@ LISTINGS_MAX = 3
 """Listings begun until one goes through before its page token expires (after five minutes)."""
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
+RETENTION_HOURS_MAX = 1_000_000.0
+"""AWS keeps records for a year at most; others may keep them longer."""
 """Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
+DELETING = (
+    "the stream is being deleted (StreamStatus DELETING); make it again under its name, or write another ARN"
+)
 _SECOND_MS = 1_000
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
@@ -73,20 +101,58 @@ class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     records: list[KinesisRecord]
     next_shard_iterator: str | None = None
     millis_behind_latest: int | None = None
+    child_shards: list[msgspec.Raw] | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-class KinesisStream:
-    """StreamSource over one Kinesis stream; calls on a shard are paced under AWS's five a second."""
+def read_answer(body: bytes, now: Epoch) -> Read[KinesisRecord]:
+    """What GetRecords answered `now`; raises ValueError when it is no answer.
 
-    def __init__(self, api: KinesisApi, pacer: Pacer, turns: Turns, *, arn: str) -> None:
+    A record without a time has arrived by now. Its data and number go into events as they are, so they are looked at: data
+    that is not base64 needs an escape in the answer.
+    """
+    try:
+        answer = _ANSWER.decode(body)
+    except msgspec.MsgspecError:
+        return read_singly(body, lambda wire: _read_record(wire, now))
+    records = answer.records
+    if are_numbers([each.sequence_number for each in records]) and (
+        b"\\" not in body or all(is_base64(each.data) for each in records)
+    ):
+        following = answer.next_shard_iterator
+        ended = following is None and bool(answer.child_shards)
+        return Read(_to_the_millisecond(records), following, answer.millis_behind_latest, ended=ended)
+    return read_singly(body, lambda wire: _read_record(wire, now))
+
+
+def _read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
+    data = text(wire, "Data")
+    if data is None or not is_base64(data):
+        raise ValueError("Data is no base64")
+    arrived = moment(wire, "ApproximateArrivalTimestamp", otherwise=now)
+    return KinesisRecord(
+        sequence_number(wire),
+        Epoch(round(arrived * _SECOND_MS) / _SECOND_MS),
+        data,
+        text(wire, "PartitionKey"),
+    )
+
+
+class KinesisStream:
+    """StreamSource over one Kinesis stream. Calls on a shard are paced (aws-behaviour#read-limits).
+
+    Aggregated records are passed on as they are (aws-behaviour#aggregated-records).
+    """
+
+    def __init__(self, api: KinesisApi, pacer: Pacer, turns: LoopTurns, *, arn: str) -> None:
         self._api = api
-        self._records = Hot(api, "GetRecords", named="StreamARN")
+        self._records = FastOperation(api, "GetRecords", named="StreamARN")
         self._pacer = pacer
         self._turns = turns
         self._arn = arn
+        self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
         """All shards within retention, open and closed."""
@@ -107,6 +173,8 @@ class KinesisStream:
                 shards += [_shard(each) for each in reply["Shards"]]
             if not reply.get("NextToken"):
                 return shards
+            if reply["NextToken"] == parameters.get("NextToken"):
+                raise ServiceUnavailable("kinesis ListShards: the same page again")
             # AWS refuses a stream's name or ARN beside a token.
             parameters = {"NextToken": reply["NextToken"]}
         raise ServiceUnavailable(f"kinesis ListShards: more than {PAGES_MAX * PAGE_SHARDS} shards")
@@ -138,13 +206,14 @@ class KinesisStream:
         for _ in range(PROBES_MAX):
             assert iterator is not None
             answer = await self._get_records(shard, iterator, 1)
+            answer.check("kinesis GetRecords")
             found = int(answer.records[0].sequence_number) if answer.records else None
             if found is not None and found > position.sequence:
                 raise PositionTrimmed(f"kinesis GetRecords: {shard}: the position's record is gone")
-            iterator = answer.next_shard_iterator
+            iterator = answer.following
             if found is not None and iterator is not None:
                 return to_cursor(iterator)
-            if found is not None or iterator is None or not answer.millis_behind_latest:
+            if found is not None or iterator is None or not answer.behind_ms:
                 break
         return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
@@ -163,33 +232,64 @@ class KinesisStream:
         with calling("kinesis GetShardIterator", special):
             reply = await self._api.get_shard_iterator(StreamARN=self._arn, ShardId=shard, **place)
         with understood("kinesis GetShardIterator"):
-            return str(reply["ShardIterator"])
+            return text_of(reply, "ShardIterator")
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
-        """The next records, at most 10,000 or 10 MB; no records with `behind_ms` above 0 means: read on."""
+        """The next records, at most 10,000 or 10 MiB; no records with `behind_ms` above 0 means: read on.
+
+        A page ends before a record that cannot be read; the next read raises RecordUnreadable.
+        """
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, records_max)
-        read = _to_the_millisecond(answer.records)
-        records = begun(read, since_ms) if since_ms else read
-        following = answer.next_shard_iterator
+        answer.check("kinesis GetRecords")
+        records = begun(answer.records, since_ms) if since_ms else answer.records
+        following = answer.following
+        if answer.trouble:
+            following = await self._before_trouble(shard, iterator, answer)
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
-        return Page(records, after, answer.millis_behind_latest)
+        return Page(records, after, answer.behind_ms, answer.ended and after is None)
+
+    async def _before_trouble(self, shard: ShardId, iterator: str, answer: Read[KinesisRecord]) -> str:
+        """An iterator that is right before a record that cannot be read; what its number is worth is not known."""
+        again = await self._get_records(shard, iterator, len(answer.records))
+        if following := answer.followed_by(again):
+            return following
+        last = Position.after(answer.records[-1].sequence_number)
+        return await self._at(shard, "AFTER_SEQUENCE_NUMBER", last)
 
     async def retention_s(self) -> float | None:
-        """The stream's retention period; None when the credentials may not ask for it."""
+        """The stream's retention period; None when the credentials may not ask for it, or Kinesis says nothing of use."""
+        summary = await self._summary()
+        with understood("kinesis DescribeStreamSummary"):
+            hours = 0 if summary is None else summary["RetentionPeriodHours"]
+            kept = numbers.number(hours, most=RETENTION_HOURS_MAX, default=0.0)
+            return kept * 3600.0 if kept > 0 else None
+
+    async def created(self) -> Epoch | None:
+        """When the stream was created that has the name now; None when the credentials may not ask for it."""
+        summary = await self._summary()
+        with understood("kinesis DescribeStreamSummary"):
+            moment = None if summary is None else summary.get("StreamCreationTimestamp")
+            found = numbers.moment(moment, default=None)
+            return None if found is None else Epoch(found)
+
+    async def _summary(self) -> JsonObject | None:
         try:
             with calling("kinesis DescribeStreamSummary"):
                 reply = await self._api.describe_stream_summary(StreamARN=self._arn)
         except AccessDenied:
             return None
         with understood("kinesis DescribeStreamSummary"):
-            return float(reply["StreamDescriptionSummary"]["RetentionPeriodHours"]) * 3600.0
+            summary: JsonObject = reply["StreamDescriptionSummary"]
+            self.over = DELETING if summary.get("StreamStatus") == "DELETING" else ""
+            return summary
 
     async def probe(self) -> Sequence[Finding]:
         """Tries every permission of this source; one record is read and stays where it is."""
-        return await probe_kinesis(self, arn=self._arn)
+        found = await probe_kinesis(self, arn=self._arn)
+        return [*found, *still_written(self.over, on=self._arn)]
 
-    async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> _Answer:
+    async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> Read[KinesisRecord]:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("kinesis GetRecords", _ITERATOR_REFUSED):
@@ -197,31 +297,33 @@ class KinesisStream:
             body = await self._records(parameters)
             if len(body) > TURN_BYTES:
                 await self._turns.turn()
-            return decoded(_ANSWER, body)
+            return read_answer(body, Epoch(time.time()))
 
 
 def _to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
-    """Records whose times are as fine as the service's; round(…, 3) would take twice as long."""
-    if all(round(each.arrived * _SECOND_MS) / _SECOND_MS == each.arrived for each in records):
-        return records
-    return [
-        msgspec.structs.replace(each, arrived=round(each.arrived * _SECOND_MS) / _SECOND_MS)
-        for each in records
-    ]
+    """Records whose times are as fine as the service's; round(…, 3) would take twice as long, a generator half as much again."""
+    for each in records:
+        arrived = each.arrived
+        if round(arrived * _SECOND_MS) / _SECOND_MS != arrived:
+            return [
+                msgspec.structs.replace(each, arrived=round(each.arrived * _SECOND_MS) / _SECOND_MS)
+                for each in records
+            ]
+    return records
 
 
 def _shard(wire: JsonObject) -> Shard:
     parents = (wire.get("ParentShardId"), wire.get("AdjacentParentShardId"))
     return Shard(
-        ShardId(wire["ShardId"]),
+        ShardId(text_of(wire, "ShardId")),
         tuple(ShardId(parent) for parent in parents if parent),
-        closed="EndingSequenceNumber" in wire["SequenceNumberRange"],
+        closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
     )
 
 
 @asynccontextmanager
 async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
-    api: KinesisApi = await client(env, "kinesis", Arn.of(settings.arn).region)
+    api: KinesisApi = await client(env, "kinesis", Arn.parse(settings.arn).region)
     yield KinesisStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 

@@ -12,36 +12,32 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.aws import Arn, bare, checked_arn, client
-from adapters.hot import Hot, decoded
-from adapters.sources.probing import QueueProbe
-from adapters.sources.wire import calling, understood
-from poller.errors import PortError, ResourceMissing
+from adapters.aws.calls import calling, text_of, understood
+from adapters.aws.clients import bare, checked_arn, client
+from adapters.aws.request_templates import FastOperation, decoded
+from adapters.sources.checks import QueueProbe
+from adapters.sources.odd_answers import json_object
+from poller.domain.arns import Arn
+from poller.domain.errors import PortError, ResourceMissing
+from poller.domain.records import UNKNOWN_GROUP, JsonObject, Message, Monotonic, QueueFacts, Undone
+from poller.domain.untrusted import numbers
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
-from poller.records import JsonObject, Message, Monotonic, QueueFacts, Undone
 
 BATCH_MAX = 10
 """Messages in one call, AWS's limit."""
 WAIT_S_MAX = 20
+VISIBILITY_S_MAX = 43_200
+RECEIVES_MAX = 1_000_000
+"""AWS takes 1,000; others may take more."""
 BATCHES_IN_FLIGHT_MAX = 8
 """Batched deletes and extensions that one caller has on the way at once."""
 POLLS_MAX = 2_000
 """Long polls open at once in the daemon; AWS's ceiling is 1,250 for one mapping."""
 ATTEMPT_S_MAX = 240.0
-"""How long a failed FIFO receive may be repeated under its attempt id; AWS knows the id for five minutes."""
+"""How long after its first try a failed FIFO receive may be repeated under its attempt id; AWS knows the id for five
+minutes (aws-behaviour#repeated-fifo-receive)."""
 ATTEMPTS_MAX = 100
-SYSTEM_ATTRIBUTES = (
-    "ApproximateReceiveCount",
-    "AWSTraceHeader",
-    "SentTimestamp",
-    "SequenceNumber",
-    "MessageGroupId",
-    "SenderId",
-    "MessageDeduplicationId",
-    "ApproximateFirstReceiveTimestamp",
-)
-"""In the order of events (spec 1.3): a standard queue's are those that remain when FIFO's are left out."""
 LAPSED_CODES = frozenset(
     {
         "ReceiptHandleIsInvalid",
@@ -83,12 +79,12 @@ class SqsApi(Protocol):
 
 
 class _Wire(msgspec.Struct, frozen=True, rename="pascal"):
-    message_id: str
-    receipt_handle: str
-    body: str
-    md5_of_body: str = msgspec.field(name="MD5OfBody")
+    message_id: Annotated[str, msgspec.Meta(min_length=1)]
+    receipt_handle: Annotated[str, msgspec.Meta(min_length=1)]
+    body: str | None = None
+    md5_of_body: str | None = msgspec.field(name="MD5OfBody", default=None)
     attributes: dict[str, str] | None = None
-    message_attributes: dict[str, JsonObject] | None = None
+    message_attributes: dict[str, JsonObject | None] | None = None
     md5_of_message_attributes: str | None = msgspec.field(name="MD5OfMessageAttributes", default=None)
 
 
@@ -124,7 +120,7 @@ class _Attempt:
 
     attempt_id: str
     messages_max: int
-    sent: Monotonic
+    first_sent: Monotonic
 
 
 class SqsQueue:
@@ -133,10 +129,11 @@ class SqsQueue:
     def __init__(self, api: SqsApi, polls: object, clock: Clock, *, arn: str) -> None:
         """`polls` is a client apart: long polls hold their connections for 20 s, and nothing may wait behind them."""
         self._api = api
-        self._receives = Hot(polls, "ReceiveMessage", named="QueueUrl")
-        self._deletes = Hot(api, "DeleteMessageBatch", named="QueueUrl")
+        self._receives = FastOperation(polls, "ReceiveMessage", named="QueueUrl")
+        self._deletes = FastOperation(api, "DeleteMessageBatch", named="QueueUrl")
         self._clock = clock
-        self._arn = Arn.of(arn)
+        self._arn = Arn.parse(arn)
+        self._fifo = self._arn.resource.endswith(".fifo")
         self._url: str | None = None
         self._asking = asyncio.Lock()
         self._unanswered: list[_Attempt] = []
@@ -147,24 +144,23 @@ class SqsQueue:
         parameters = {
             "MaxNumberOfMessages": min(messages_max, BATCH_MAX),
             "WaitTimeSeconds": min(int(wait_s), WAIT_S_MAX),
-            "MessageSystemAttributeNames": list(SYSTEM_ATTRIBUTES),
+            "MessageSystemAttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         }
-        if not self._arn.resource.endswith(".fifo"):
-            return await self._receive(parameters, self._clock.monotonic())
+        if not self._fifo:
+            return await self._receive(parameters)
         return await self._receive_again(parameters, messages_max)
 
     async def _receive_again(self, parameters: dict[str, Any], messages_max: int) -> Sequence[Message]:
         """A FIFO receive under an attempt id, which is kept while the receive has no answer.
 
         When only the answer was lost, the messages are in flight and their groups are blocked for the whole visibility
-        timeout. The next receive repeats the id, and SQS gives the same messages and receipts again.
+        timeout. The next receive repeats the id, and SQS gives the same messages and receipts again, hidden for the whole
+        visibility timeout from the repeated call on.
         """
         attempt = self._attempt(messages_max)
         try:
-            return await self._receive(
-                {**parameters, "ReceiveRequestAttemptId": attempt.attempt_id}, attempt.sent
-            )
+            return await self._receive({**parameters, "ReceiveRequestAttemptId": attempt.attempt_id})
         except PortError:
             if len(self._unanswered) < ATTEMPTS_MAX:
                 self._unanswered.append(attempt)
@@ -174,19 +170,19 @@ class SqsQueue:
         now = self._clock.monotonic()
         if not self._unanswered:
             return _Attempt(self._new_attempt(), messages_max, now)
-        recent = [one for one in self._unanswered if now - one.sent < ATTEMPT_S_MAX]
+        recent = [one for one in self._unanswered if now - one.first_sent < ATTEMPT_S_MAX]
         repeated = next((one for one in recent if one.messages_max == messages_max), None)
         self._unanswered = [one for one in recent if one is not repeated]
-        # A repeated receive keeps the time of the first: SQS may count the visibility timeout from there.
         return repeated or _Attempt(self._new_attempt(), messages_max, now)
 
     def _new_attempt(self) -> str:
         return f"{self._attempts}-{next(self._count)}"
 
-    async def _receive(self, parameters: Mapping[str, Any], sent: Monotonic) -> list[Message]:
+    async def _receive(self, parameters: Mapping[str, Any]) -> list[Message]:
+        sent = self._clock.monotonic()
         body = await self._asked("sqs ReceiveMessage", self._receives, parameters)
         with understood("sqs ReceiveMessage"):
-            return [_message(each, sent) for each in decoded(_RECEIVED, body).messages or ()]
+            return read_answer(body, sent, fifo=self._fifo)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
         """Deletes any number of messages, ten a call; returns those that were not deleted.
@@ -233,12 +229,12 @@ class SqsQueue:
         with understood("sqs GetQueueAttributes"):
             attributes: JsonObject = reply["Attributes"]
             return QueueFacts(
-                visibility_timeout_s=int(attributes["VisibilityTimeout"]),
+                visibility_timeout_s=_seconds(attributes["VisibilityTimeout"]),
                 fifo=attributes.get("FifoQueue") == "true",
                 redrive_receives_max=_receives_max(attributes.get("RedrivePolicy")),
             )
 
-    async def _asked(self, operation: str, hot: Hot, parameters: Mapping[str, Any]) -> bytes:
+    async def _asked(self, operation: str, hot: FastOperation, parameters: Mapping[str, Any]) -> bytes:
         """`_on_queue` for the operations that run all the time."""
         try:
             with calling(operation):
@@ -255,7 +251,7 @@ class SqsQueue:
                         QueueName=self._arn.resource, QueueOwnerAWSAccountId=self._arn.account
                     )
                 with understood("sqs GetQueueUrl"):
-                    self._url = str(reply["QueueUrl"])
+                    self._url = text_of(reply, "QueueUrl")
             return self._url
 
     @contextmanager
@@ -317,42 +313,113 @@ def _undone(receipts: Sequence[str], reply: _Batch) -> list[Undone]:
     ]
 
 
-def _message(wire: _Wire, sent: Monotonic) -> Message:
-    given = wire.attributes or {}
+def read_answer(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
+    """The messages of a ReceiveMessage that was sent at `sent`; raises ValueError when it is no answer."""
+    try:
+        answer = _RECEIVED.decode(body)
+    except msgspec.MsgspecError:
+        return _read_singly(body, sent, fifo=fifo)
+    return [_message(each, sent, fifo=fifo) for each in answer.messages or ()]
+
+
+def _read_singly(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
+    """Messages of an answer in which something is not as documented; one that cannot be read says why.
+
+    SQS keeps a message that nobody deletes, and its redrive policy is the way out for one that can never be read.
+    """
+    wires = json_object(body).get("Messages")
+    if not isinstance(wires, list | None):
+        raise ValueError("the messages are no list")
+    messages: list[Message] = []
+    for wire in wires or ():
+        try:
+            read = msgspec.convert(_without_nulls(wire), type=_Wire)
+        except msgspec.ValidationError as error:
+            messages.append(_unreadable(wire, str(error), sent, fifo=fifo))
+        else:
+            messages.append(_message(read, sent, fifo=fifo))
+    return messages
+
+
+def _without_nulls(wire: object) -> object:
+    """A message whose system attributes leave out those that are null."""
+    attributes = wire.get("Attributes") if isinstance(wire, dict) else None
+    if not isinstance(wire, dict) or not isinstance(attributes, dict):
+        return wire
+    return wire | {"Attributes": {name: each for name, each in attributes.items() if each is not None}}
+
+
+def _unreadable(wire: object, why: str, sent: Monotonic, *, fifo: bool) -> Message:
+    members = wire if isinstance(wire, dict) else {}
+    attributes = members.get("Attributes")
+    known = attributes if isinstance(attributes, dict) else {}
+    texts = {name: each for name, each in known.items() if isinstance(each, str)}
+    message_id, receipt = (
+        each if isinstance(each := members.get(name), str) else "" for name in ("MessageId", "ReceiptHandle")
+    )
+    return Message(
+        message_id=message_id,
+        receipt=receipt,
+        body=None,
+        attributes=texts,
+        message_attributes={},
+        md5_of_body=None,
+        received=sent,
+        group=_group(texts, fifo=fifo),
+        unreadable=why,
+    )
+
+
+def _message(wire: _Wire, sent: Monotonic, *, fifo: bool) -> Message:
+    attributes = wire.attributes or {}
+    given = wire.message_attributes
     return Message(
         message_id=wire.message_id,
         receipt=wire.receipt_handle,
         body=wire.body,
-        attributes={name: given[name] for name in SYSTEM_ATTRIBUTES if name in given},
-        message_attributes={
-            name: _attribute(value) for name, value in (wire.message_attributes or {}).items()
-        },
+        attributes=attributes,
+        message_attributes={name: _attribute(value or {}) for name, value in given.items()} if given else {},
         md5_of_body=wire.md5_of_body,
         received=sent,
         md5_of_message_attributes=wire.md5_of_message_attributes,
+        group=_group(attributes, fifo=fifo),
     )
+
+
+def _group(attributes: Mapping[str, str], *, fifo: bool) -> str | None:
+    """The message group of a FIFO queue; on a standard queue MessageGroupId is a tenant's label."""
+    return attributes.get("MessageGroupId", UNKNOWN_GROUP) if fifo else None
 
 
 def _attribute(wire: JsonObject) -> JsonObject:
-    """A message attribute as functions see it: the scalar that it has, and two lists that are always empty."""
-    scalar = (
-        {"binaryValue": wire["BinaryValue"]}
-        if "BinaryValue" in wire
-        else {"stringValue": wire["StringValue"]}
-    )
-    return scalar | {"stringListValues": [], "binaryListValues": [], "dataType": wire["DataType"]}
+    """A message attribute as functions see it: the scalar that it has, if any, and two lists that are always empty."""
+    shown: JsonObject = {}
+    if (binary := wire.get("BinaryValue")) is not None:
+        shown["binaryValue"] = binary
+    elif (text := wire.get("StringValue")) is not None:
+        shown["stringValue"] = text
+    return shown | {"stringListValues": [], "binaryListValues": [], "dataType": wire.get("DataType")}
+
+
+def _seconds(text: str) -> int:
+    seconds = numbers.whole(text, most=VISIBILITY_S_MAX, default=None)
+    if seconds is None:
+        raise ValueError("no time that a queue can have")
+    return seconds
 
 
 def _receives_max(policy: str | None) -> int | None:
     try:
-        return int(json.loads(policy or "{}")["maxReceiveCount"])
-    except (KeyError, TypeError, ValueError, RecursionError):
+        found = json.loads(policy or "{}")
+    except (TypeError, ValueError, RecursionError):
         return None
+    receives = found.get("maxReceiveCount") if isinstance(found, dict) else None
+    return numbers.whole(receives, most=RECEIVES_MAX, default=None)
 
 
 @asynccontextmanager
 async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQueue]:
-    region = Arn.of(settings.arn).region
+    region = Arn.parse(settings.arn).region
     api: SqsApi = await client(env, "sqs", region)
     polls = await client(env, "sqs", region, purpose="long polls", connections_max=POLLS_MAX)
     yield SqsQueue(api, polls, env.clock, arn=settings.arn)
@@ -360,7 +427,7 @@ async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQue
 
 @asynccontextmanager
 async def _look(settings: SqsSettings, env: Environment) -> AsyncIterator[QueueProbe]:
-    lambda_client = await client(env, "lambda", Arn.of(settings.arn).region)
+    lambda_client = await client(env, "lambda", Arn.parse(settings.arn).region)
     async with _open(settings, env) as queue:
         yield QueueProbe(queue, lambda_client, arn=settings.arn)
 

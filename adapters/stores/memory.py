@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from adapters.stores import fencing
+from adapters.stores import conflicts
+from poller.domain.records import MappingId, ShardId, WorkerId
+from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
-from poller.records import MappingId, ShardId, WorkerId
-from poller.rows import Checkpoint, Lease, MappingRow, WorkerRow
 
 
 class MemoryStore:
@@ -33,9 +33,9 @@ class MemoryStore:
         """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
         stored = self._rows.get(row.mapping)
         if stored is None or stored.revision != row.revision:
-            fencing.updated_before(stored, row)
+            conflicts.updated_before(stored, row)
         else:
-            self._rows[row.mapping] = _own(fencing.following(row))
+            self._rows[row.mapping] = _own(conflicts.following(row))
 
     async def mappings(self) -> Sequence[MappingRow]:
         """All rows, by id."""
@@ -61,14 +61,14 @@ class MemoryStore:
         """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
         stored = self._stored(mapping, lease.shard)
         if stored is None or stored.epoch != lease.epoch:
-            return fencing.taken_before(stored, lease, owner=owner)
+            return conflicts.taken_before(stored, lease, owner=owner)
         return self._keep(mapping, replace(stored, owner=owner, epoch=lease.epoch + 1))
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Clears the owner and keeps the checkpoint; raises LeaseLost."""
         stored = self._stored(mapping, lease.shard)
         if stored is None or not _held(stored, lease):
-            fencing.released_before(stored, lease)
+            conflicts.released_before(stored, lease)
         else:
             self._keep(mapping, replace(stored, owner=None))
 
@@ -76,7 +76,7 @@ class MemoryStore:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
         stored = self._stored(mapping, lease.shard)
         if stored is None or not _held(stored, lease) or checkpoint.position < stored.checkpoint.position:
-            raise fencing.unsaved(stored, lease, checkpoint)
+            raise conflicts.unsaved(stored, lease, checkpoint)
         self._keep(mapping, replace(stored, checkpoint=checkpoint))
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
@@ -85,7 +85,7 @@ class MemoryStore:
         if stored is None:
             return
         if stored.epoch != lease.epoch:
-            raise fencing.lost(stored, lease)
+            raise conflicts.lost(stored, lease)
         del self._leases[mapping][lease.shard]
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.demo.daemon import BATCH_SIZE, configuration
-from adapters.demo.story import Scene
+from adapters.demo.scenario import Scene
 
 
 def document(stage: Scene, *, listen: str, store: Path) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from typing import Any
 VARIABLES = {"$__rate_interval": "1m", "$namespace": ".*", "$function": ".*"}
 """What Grafana puts in: everything chosen, a range that has four scrapes."""
 _THRESHOLD = re.compile(r"\s(?:>|<|==|>=|<=)\s*(?:[0-9.]+(?:\s*\*\s*[0-9.]+)?)")
-EMPTY = {"alert PollerStoreFailing": "a store that answers has no series of failures"}
+EMPTY = {
+    "alert PollerStoreFailing": "a store that answers has no series of failures",
+    "alert PollerGroupBlockedLong": "a FIFO queue has a series only while a message group is blocked",
+}
 """Alerts whose data is rightly empty while all is well, and why."""
 ABSENT = re.compile(r"absent\((?P<metric>[a-z_]+)\)")
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adapters.demo.account import account
 from adapters.demo.daemon import GRACE_S, journal_path
 from adapters.demo.emulator import credentials
 from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S
 from adapters.demo.load import load
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
-from adapters.demo.story import Scene, scene
+from adapters.demo.report import account
+from adapters.demo.scenario import Scene, scene
 from deploy.checks import demo
 
 IMAGE = os.environ.get("IMAGE", "poller") + ":" + os.environ.get("TAG", version("esm-poller"))
@@ -138,7 +138,10 @@ def facts(engine: list[str]) -> Mapping[str, object]:
     assert host["ReadonlyRootfs"] is True
     assert host["Memory"] == 256 * 1024 * 1024
     assert found["Config"]["User"] == USER
-    pid = found["State"]["Pid"]
+    # Process 1 is the init, the daemon is its child.
+    init = found["State"]["Pid"]
+    assert Path(f"/proc/{init}/comm").read_text() == "tini\n"
+    (pid,) = Path(f"/proc/{init}/task/{init}/children").read_text().split()
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["Uid"].split() == ["65532"] * 4
     assert status["CapEff"].strip() == "0" * 16
@@ -152,7 +155,7 @@ def facts(engine: list[str]) -> Mapping[str, object]:
     }
 
 
-def memory_limit(pid: int) -> int:
+def memory_limit(pid: str) -> int:
     """What the kernel allows a process, in bytes, by its control group (version 2 or 1)."""
     groups = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     found = {name: group for _, names, group in groups for name in names.split(",")}

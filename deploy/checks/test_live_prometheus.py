@@ -20,7 +20,7 @@ from adapters.demo.emulator import credentials
 from adapters.demo.functions import JOURNAL, LIFE
 from adapters.demo.load import load
 from adapters.demo.processes import HOST, free_port, plain_environment, running
-from adapters.demo.story import Scene, scene
+from adapters.demo.scenario import Scene, scene
 from deploy.checks import demo, troubles
 from deploy.checks.expressions import EMPTY, Expression, of_dashboard, of_rules, of_variables
 from deploy.checks.rendering import ROOT

@@ -23,8 +23,8 @@ from deploy.checks.rendering import (
     workload,
 )
 from deploy.tools import prometheus_rule
-from poller.commands.run import WAIT_FOR_RESTART
-from poller.loading import load
+from poller.commands.run.command import WAIT_FOR_RESTART
+from poller.config.loader import load
 
 VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
 CUSTOM = {"PodMonitor", "PrometheusRule"}
@@ -133,7 +133,7 @@ def test_a_pod_monitor_scrapes_a_port_that_is_there() -> None:
 def test_the_rules_of_chart_and_component_are_those_of_the_files() -> None:
     rendered = helm("--values", VALUES[0].parent / "replicas.yaml")
     chart, wanted = of_kind(rendered, "PrometheusRule")["spec"], prometheus_rule.document()["spec"]
-    text = json.dumps(wanted).replace('"docs/runbooks', '"https://docs.example/runbooks')
+    text = json.dumps(wanted).replace('"docs/operate/runbooks', '"https://docs.example/runbooks')
     assert chart == json.loads(text)
     assert prometheus_rule.TARGET.read_text() == prometheus_rule.text()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.demo.emulator import REGION
-from adapters.demo.story import Scene
+from adapters.demo.scenario import Scene
 
 STREAM = "troubled"
 ACTIVE_TRIES_MAX = 20

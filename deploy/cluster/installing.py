@@ -1,4 +1,4 @@
-"""Owns how the overlay for several replicas gets into the cluster, in the steps that docs/kubernetes.md gives to a user."""
+"""Owns how the overlay for several replicas gets into the cluster, in the steps that docs/operate/kubernetes.md gives to a user."""
 
 import shutil
 from collections.abc import Mapping

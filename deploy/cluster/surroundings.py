@@ -129,7 +129,7 @@ async def surroundings(folder: Path) -> AsyncIterator[Surroundings]:
 
 
 async def _resources(aws: Clients) -> str:
-    """The table as docs/kubernetes.md makes it, a stream, and a queue, whose URL is returned."""
+    """The table as docs/operate/kubernetes.md makes it, a stream, and a queue, whose URL is returned."""
     names = {"HASH": "pk", "RANGE": "sk"}
     await aws["dynamodb"].create_table(
         TableName=TABLE,

@@ -2,97 +2,92 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from poller.commands.live import Look, looks
-from poller.commands.parts import FAILED, control_settings, environment, observer_settings, tell
-from poller.errors import InvalidConfiguration
-from poller.findings import Grade
-from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind, destination_plugin
-from poller.planning import daemon_plan
-from poller.plugins import Registry, validated
-from poller.settings import Settings
+from poller.commands.check_live import CheckResult, looks, shown_destination
+from poller.commands.fitting import ScreenPage, show
+from poller.commands.shared import FAILED, environment, nothing_runs, tell, unlike_names
+from poller.config.daemon_plan import daemon_plan
+from poller.config.loader import Examined
+from poller.config.settings import Settings
+from poller.domain.arns import Arn
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.findings import Severity
+from poller.domain.plan import TIMEOUT_S, CallLimit, DaemonPlan, FunctionPlan, MappingPlan, SourceKind
+from poller.plugins import Registry
+from poller.runtime.mappings.components import call_limit_told
+
+PLACES = (
+    "positions: a stream's mapping whose function only gets another qualifier, or is written as an ARN, goes on where it stopped; "
+    "--live says where each begins"
+)
+
+PARAGRAPH_LINES_MAX = 20
 
 
-def check(settings: Settings, registry: Registry, *, place: str, live: bool, as_json: bool) -> int:
-    """Prints what would run, or what is wrong with it, each line beginning with `place`; returns the exit status."""
+def check(
+    settings: Settings,
+    registry: Registry,
+    *,
+    place: str,
+    live: bool,
+    as_json: bool,
+    lacking: Sequence[str] = (),
+    doubts: Sequence[str] = (),
+) -> int:
+    """Prints what would run, or what is wrong with it, each line beginning with `place`; returns the exit status.
+
+    `lacking` are lines, with their place, about what this machine does not have: another one may, so that they are problems of a
+    live check only. `doubts` are lines about what keeps nothing from starting.
+    """
     plan = daemon_plan(settings)
-    problems = static_problems(settings, plan, registry)
-    found: list[Look] = []
-    if live and not problems:
+    found: list[CheckResult] = []
+    if live and not lacking:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(_live(settings, plan, registry))
-    problems = [f"{place}: {each}" for each in problems + _lines(found, Grade.PROBLEM)]
-    warnings = [f"{place}: {each}" for each in _lines(found, Grade.WARNING)]
+    told = [*nothing_runs(settings), *unlike_names(settings), *_lines(found, Severity.WARNING)]
+    warnings = [*doubts, *([] if live else lacking), *(f"{place}: {each}" for each in told)]
+    problems = [*(lacking if live else []), *(f"{place}: {each}" for each in _lines(found, Severity.PROBLEM))]
     if as_json:
-        print(json.dumps(_document(plan, problems, warnings, found if live else None), indent=2))
+        document = _document(plan, registry, problems, warnings, found if live else None)
+        print(json.dumps(document, indent=2))
     else:
-        _print_tables(plan, found, sound=not problems)
-        # Last, so that a terminal shows them below the tables.
+        show(lambda width: page_of(plan, registry, found, width, sound=not problems))
+        # Last, so that a terminal shows them below the rest.
         tell([*(f"warning: {each}" for each in warnings), *problems])
     return FAILED if problems else 0
 
 
-def _lines(found: Sequence[Look], grade: Grade) -> list[str]:
+def refuse(examined: Examined, *, as_json: bool) -> int:
+    """Tells what is wrong with a configuration; returns the exit status."""
+    warnings = [*examined.doubts, *examined.lacking]
+    if as_json:
+        print(json.dumps({"ok": False, "problems": examined.problems, "warnings": warnings}, indent=2))
+    else:
+        tell([*(f"warning: {each}" for each in warnings), *examined.problems])
+    return FAILED
+
+
+def _lines(found: Sequence[CheckResult], grade: Severity) -> list[str]:
     return [line for look in found for line in look.lines(grade)]
 
 
 def _document(
-    plan: DaemonPlan, problems: Sequence[str], warnings: Sequence[str], found: Sequence[Look] | None
+    plan: DaemonPlan,
+    registry: Registry,
+    problems: Sequence[str],
+    warnings: Sequence[str],
+    found: Sequence[CheckResult] | None,
 ) -> dict[str, Any]:
-    live = {} if found is None else {"warnings": warnings, "live": [asdict(each) for each in found]}
-    return {"ok": not problems, "problems": problems, **live, **picture(plan)}
+    live = {} if found is None else {"live": [asdict(each) for each in found]}
+    return {"ok": not problems, "problems": problems, "warnings": warnings, **live, **picture(plan, registry)}
 
 
-def static_problems(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[str]:
-    """What plug-ins object to in their settings. Nothing is opened and no user code is imported."""
-    return [
-        problem
-        for place, kind, name, given in plugged(settings, plan)
-        for problem in _objections(registry, kind, name, given, place)
-    ]
-
-
-def plugged(settings: Settings, plan: DaemonPlan) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Every plug-in that the daemon will open: place in the file, kind, name, settings."""
-    yield "control", "control", "http", control_settings(settings)
-    for name, given in observer_settings(settings).items():
-        yield "log", "observers", name, given
-    yield "store", "stores", plan.store, plan.store_settings
-    for name, function in plan.functions.items():
-        yield f"functions.{name}", "invokers", function.invoker, invoker_settings(function)
-    for index, mapping in enumerate(plan.mappings):
-        yield f"mappings[{index}]", "sources", mapping.kind.value, source_settings(mapping)
-        if mapping.destination:
-            place = f"mappings[{index}].DestinationConfig"
-            yield place, "destinations", destination_plugin(mapping.destination), {"arn": mapping.destination}
-
-
-def invoker_settings(function: FunctionPlan) -> dict[str, Any]:
-    """What a function's invoker is told."""
-    return {**function.settings, "function": function.name}
-
-
-def source_settings(mapping: MappingPlan) -> dict[str, Any]:
-    """What a mapping's source is told."""
-    return {**mapping.source_settings, "arn": mapping.source_arn}
-
-
-def _objections(registry: Registry, kind: str, name: str, given: Mapping[str, Any], place: str) -> list[str]:
-    try:
-        validated(registry.plugin(kind, name), given, place=place)
-    except InvalidConfiguration as error:
-        return [problem if problem.startswith(place) else f"{place}: {problem}" for problem in error.problems]
-    return []
-
-
-async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[Look]:
+async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[CheckResult]:
     env = environment(settings)
     try:
         return await looks(plan, registry, env, consumers=settings.check.lambda_consumers)
@@ -100,24 +95,47 @@ async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> lis
         await env.shared.close()
 
 
-def picture(plan: DaemonPlan) -> dict[str, Any]:
+def picture(plan: DaemonPlan, registry: Registry) -> dict[str, Any]:
     """What would run, as JSON; of plug-in settings only the names, since their values may be secret."""
     return {
         "worker": plan.worker,
         "store": plan.store,
-        "functions": [_function_row(each) for each in plan.functions.values()],
+        "functions": [_function_row(each, registry) for each in plan.functions.values()],
         "mappings": [_mapping_row(each) for each in plan.mappings],
     }
 
 
-def _function_row(function: FunctionPlan) -> dict[str, Any]:
+def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
+    limit = _limit(function, registry)
+    # Where the invoker allows less than the function's own limit does.
+    bounded = limit.calls != function.max_concurrency
+    more = {"calls_at_once": limit.calls, "calls_at_once_reason": limit.reason} if bounded else {}
     return {
         "name": function.name,
         "invoker": function.invoker,
-        "timeout_s": function.timeout_s,
+        "timeout_s": _timeout_s(function, registry),
         "max_concurrency": function.max_concurrency,
+        **more,
         "settings": sorted(function.settings),
     }
+
+
+def _timeout_s(function: FunctionPlan, registry: Registry) -> float | None:
+    """What is configured as time limit, or the default; None for the function's own, which its service knows."""
+    if function.timeout_s is not None:
+        return function.timeout_s
+    try:
+        return None if registry.plugin("invokers", function.invoker).own_limits else TIMEOUT_S
+    except InvalidConfiguration:
+        # There is no such invoker, which is told as a problem.
+        return TIMEOUT_S
+
+
+def _limit(function: FunctionPlan, registry: Registry) -> CallLimit:
+    try:
+        return call_limit_told(function, registry)
+    except InvalidConfiguration:
+        return CallLimit(None, "not known: its settings are wrong")
 
 
 def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
@@ -136,15 +154,10 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         "bisect": mapping.retry.bisect,
         "partial_failures": mapping.retry.report_failures,
         "filters": len(mapping.filters),
-        "destination": _shown(mapping.destination),
+        "destination": shown_destination(mapping.destination) if mapping.destination else None,
         "on_destination_failure": mapping.on_destination_failure.value,
         "concurrency_max": mapping.scaling.concurrency_max,
     }
-
-
-def _shown(destination: str | None) -> str | None:
-    """A destination without a URL's query, which may hold a secret."""
-    return destination.partition("?")[0] if destination else None
 
 
 def _start(mapping: MappingPlan) -> str:
@@ -153,40 +166,57 @@ def _start(mapping: MappingPlan) -> str:
     return "TRIM_HORIZON" if mapping.start.since is None else f"AT_TIMESTAMP {mapping.start.since:.3f}"
 
 
-def _print_tables(plan: DaemonPlan, found: Sequence[Look], *, sound: bool) -> None:
-    console = Console()
+def page_of(
+    plan: DaemonPlan, registry: Registry, found: Sequence[CheckResult], width: int, *, sound: bool
+) -> ScreenPage:
+    """What would run, if it can, and what a live look found, in lines of at most `width` cells."""
+    page = ScreenPage(width)
     if sound:
-        _print_plan(plan, console)
+        _functions(page, plan, registry)
+        _mappings(page, plan)
     if found:
-        seen = _table("looked at", ("where", "what", "works", "not tried"))
-        for look in found:
-            seen.add_row(look.place, look.name, look.checks(Grade.OK), look.checks(Grade.UNTRIED))
-        console.print(seen)
+        page.line("looked at")
+    for look in found:
+        _paragraph(page, f"{look.place}: {look.name}", depth=1)
+        for word, grade in (("works", Severity.OK), ("not tried", Severity.UNTRIED)):
+            if checks := look.checks(grade):
+                _paragraph(page, f"{word}: {checks}", depth=2)
     if sound:
-        console.print(f"store: {plan.store}; configuration is valid", markup=False)
+        _paragraph(page, f"store: {plan.store}; configuration is valid")
+    return page
 
 
-def _print_plan(plan: DaemonPlan, console: Console) -> None:
-    functions = _table("functions", ("function", "invoker", "time limit", "at once"))
+def _paragraph(page: ScreenPage, text: str, *, depth: int = 0) -> None:
+    page.add(text, depth=depth, lines_max=PARAGRAPH_LINES_MAX)
+
+
+def _functions(page: ScreenPage, plan: DaemonPlan, registry: Registry) -> None:
+    page.line("functions")
     for each in plan.functions.values():
-        most = "no limit" if each.max_concurrency is None else str(each.max_concurrency)
-        functions.add_row(each.name, each.invoker, f"{each.timeout_s:g} s", most)
-    mappings = _table("mappings", ("source", "function", "takes", "on failure"))
+        timeout_s = _timeout_s(each, registry)
+        limit = "its own time limit" if timeout_s is None else f"time limit {timeout_s:g} s"
+        _paragraph(page, each.name, depth=1)
+        _paragraph(page, f"{each.invoker}, {limit}", depth=2)
+        _paragraph(page, f"calls at once: {_at_once(_limit(each, registry))}", depth=2)
+
+
+def _mappings(page: ScreenPage, plan: DaemonPlan) -> None:
+    page.line("mappings")
     for mapping in plan.mappings:
-        mappings.add_row(mapping.source_arn, _function_cell(mapping), _takes(mapping), _on_failure(mapping))
-    console.print(functions)
-    console.print(mappings)
+        _paragraph(page, mapping.source_arn, depth=1)
+        _paragraph(page, f"to {_function_cell(mapping)}", depth=2)
+        _paragraph(page, _takes(mapping), depth=2)
+        _paragraph(page, f"on failure: {_on_failure(mapping)}", depth=2)
+    if any(each.kind is not SourceKind.SQS for each in plan.mappings):
+        _paragraph(page, PLACES)
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _at_once(limit: CallLimit) -> str:
+    return limit.reason if limit.calls is None else f"{limit.calls} ({limit.reason})"
 
 
 def _function_cell(mapping: MappingPlan) -> str:
-    name = mapping.function_arn.partition(":function:")[2]
+    name = Arn.parse(mapping.function_arn).function
     return name if mapping.enabled else f"{name} (disabled)"
 
 
@@ -207,9 +237,10 @@ def _takes(mapping: MappingPlan) -> str:
 
 def _on_failure(mapping: MappingPlan) -> str:
     if mapping.kind is SourceKind.SQS:
-        return "visibility timeout, then the queue's dead-letter queue"
+        return "again after the visibility timeout, as often as the queue's own redrive policy says"
     retries, age = mapping.retry.retries_max, mapping.retry.age_max_s
     ends = [f"{retries} retries"] if retries is not None else []
     ends += [f"{age:g} s of age"] if age is not None else []
+    end = shown_destination(mapping.destination) if mapping.destination else "discarded"
     halves = ", in halves" if mapping.retry.bisect else ""
-    return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {_shown(mapping.destination) or 'discarded'}"
+    return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {end}"

@@ -9,19 +9,25 @@ from typing import Any, Protocol
 
 import uvloop
 
-from poller.commands.checkpoint_lines import Kept, Steps, read, steps, with_ancestors, written
-from poller.commands.parts import FAILED, environment, tell
-from poller.errors import InvalidConfiguration, LeaseLost, PortError
-from poller.plan import DaemonPlan, MappingPlan, SourceKind
-from poller.planning import daemon_plan
+from poller.commands.checkpoint_file import ImportSteps, Kept, read, steps, with_ancestors, written
+from poller.commands.shared import FAILED, environment, tell
+from poller.config.daemon_plan import daemon_plan
+from poller.config.plugin_specs import source_of, store_of
+from poller.config.settings import Settings
+from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError, ServiceUnavailable
+from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
+from poller.domain.records import Epoch, MappingId, Shard, WorkerId
+from poller.domain.rows import Lease, MappingRow
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
-from poller.records import Epoch, MappingId, Shard, WorkerId
-from poller.rows import Lease, MappingRow
-from poller.rules import facts, liveness
-from poller.settings import Settings
+from poller.rules.workers import liveness, worker_report
 
 LOOK_S = 1.0
+NOTHING_WRITTEN = "FILE: holds no checkpoints; give what `poller checkpoints export` has written"
+UNKNOWN = (
+    "neither the configuration nor the store knows it, so that nothing reads from there; is the UUID right? A mapping of the file "
+    "that is to go on there needs it as its UUID"
+)
 
 
 class Foreign(Protocol):
@@ -33,7 +39,7 @@ class Foreign(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CommandContext:
     """What the commands work with."""
 
     store: Store
@@ -48,7 +54,7 @@ def export(
 ) -> int:
     """Writes the checkpoints of the store's mappings, or of one; returns the exit status."""
 
-    async def work(desk: Desk) -> None:
+    async def work(desk: CommandContext) -> None:
         await _export(desk, mapping)
 
     return _run(settings, registry, work, tell_line)
@@ -59,9 +65,17 @@ def bring(
 ) -> int:
     """Puts what `text` holds into the store; returns the exit status."""
 
-    async def work(desk: Desk) -> None:
-        for found, kept in read(text).items():
-            await _bring(desk, found, kept, force=force)
+    async def work(desk: CommandContext) -> None:
+        given = read(text)
+        if not given:
+            raise InvalidConfiguration([NOTHING_WRITTEN])
+        known = {each.mapping for each in desk.plan.mappings} | {
+            row.mapping for row in await desk.store.mappings()
+        }
+        for found, kept in given.items():
+            await bring_one(desk, found, kept, force=force)
+            if found not in known:
+                desk.tell(f"mapping {found}: {UNKNOWN}")
 
     return _run(settings, registry, work, tell_line)
 
@@ -78,12 +92,12 @@ def bring_foreign(
 ) -> int:
     """Takes over another consumer's checkpoints for one stream mapping of the file; returns the exit status."""
 
-    async def work(desk: Desk) -> None:
+    async def work(desk: CommandContext) -> None:
         chosen = _chosen(desk.plan, mapping)
         async with opened(desk.registry, "checkpoints", plugin, given, desk.env) as foreign:
             leases = {each.shard: each for each in await foreign.leases(chosen.source_arn)}
         listed = await _listed(desk, chosen)
-        await _bring(desk, chosen.mapping, Kept(None, with_ancestors(leases, listed)), force=force)
+        await bring_one(desk, chosen.mapping, Kept(None, with_ancestors(leases, listed)), force=force)
 
     return _run(settings, registry, work, tell_line)
 
@@ -91,7 +105,7 @@ def bring_foreign(
 def _run(
     settings: Settings,
     registry: Registry,
-    work: Callable[[Desk], Awaitable[None]],
+    work: Callable[[CommandContext], Awaitable[None]],
     tell_line: Callable[[str], None],
 ) -> int:
     try:
@@ -109,31 +123,32 @@ def _run(
 async def _with_desk(
     settings: Settings,
     registry: Registry,
-    work: Callable[[Desk], Awaitable[None]],
+    work: Callable[[CommandContext], Awaitable[None]],
     tell_line: Callable[[str], None],
 ) -> None:
     plan = daemon_plan(settings)
     async with AsyncExitStack() as stack:
         env = environment(settings)
         stack.push_async_callback(env.shared.close)
-        store: Store = await stack.enter_async_context(
-            opened(registry, "stores", plan.store, plan.store_settings, env)
-        )
-        await work(Desk(store, plan, registry, env, tell_line))
+        store: Store = await stack.enter_async_context(store_of(plan).opened(registry, env))
+        await work(CommandContext(store, plan, registry, env, tell_line))
 
 
-async def _export(desk: Desk, mapping: str | None) -> None:
+async def _export(desk: CommandContext, mapping: str | None) -> None:
     rows = await desk.store.mappings()
     chosen = [row for row in rows if mapping in (None, row.mapping)]
     if mapping is not None and not chosen:
         known = ", ".join(row.mapping for row in rows) or "none"
         raise InvalidConfiguration([f"--mapping: value {mapping!r}: not in the store, which has {known}"])
     for row in chosen:
+        if row.damage:
+            raise ServiceUnavailable(row.damage)
         for line in written(row, await desk.store.leases(row.mapping)):
             desk.tell(line)
 
 
-async def _bring(desk: Desk, mapping: MappingId, kept: Kept, *, force: bool) -> None:
+async def bring_one(desk: CommandContext, mapping: MappingId, kept: Kept, *, force: bool) -> None:
+    """Puts one mapping's positions into the store; raises InvalidConfiguration for what must not be set."""
     stored = {lease.shard: lease for lease in await desk.store.leases(mapping)}
     owners = {lease.owner for lease in stored.values() if lease.owner is not None}
     busy = await alive(desk, owners) if owners else frozenset()
@@ -153,7 +168,7 @@ async def _make_row(store: Store, mapping: MappingId, fixed: Epoch) -> None:
         await store.update(replace(row, seeded=True))
 
 
-async def _carry_out(store: Store, mapping: MappingId, todo: Steps) -> None:
+async def _carry_out(store: Store, mapping: MappingId, todo: ImportSteps) -> None:
     """Every write is fenced: a worker that takes a shard meanwhile keeps it, and the import says so."""
     me = WorkerId(f"import-{uuid.uuid4()}")
     await store.seed(mapping, todo.seed)
@@ -177,7 +192,7 @@ async def _carry_out(store: Store, mapping: MappingId, todo: Steps) -> None:
         raise InvalidConfiguration(lost)
 
 
-async def alive(desk: Desk, owners: Collection[WorkerId]) -> frozenset[WorkerId]:
+async def alive(desk: CommandContext, owners: Collection[WorkerId]) -> frozenset[WorkerId]:
     """Those of `owners` that live: seen to beat, or not seen dead for the lease time. Returns as soon as that is known."""
     clock, lease_s = desk.env.clock, desk.plan.tuning.lease_s
     sightings: liveness.Sightings = {}
@@ -185,7 +200,7 @@ async def alive(desk: Desk, owners: Collection[WorkerId]) -> frozenset[WorkerId]
     while True:
         asked = clock.monotonic()
         rows = [row for row in await desk.store.workers() if row.worker in owners]
-        rows = [row for row in rows if not desk.env.process.gone(facts.read(row.facts).process)]
+        rows = [row for row in rows if not desk.env.process.gone(worker_report.read(row.facts).process)]
         sightings = liveness.observed(sightings, rows, asked=asked, answered=clock.monotonic())
         for row in rows:
             first.setdefault(row.worker, row.counter)
@@ -206,8 +221,7 @@ def _chosen(plan: DaemonPlan, mapping: str | None) -> MappingPlan:
     return named[0]
 
 
-async def _listed(desk: Desk, chosen: MappingPlan) -> Sequence[Shard]:
-    given = {"arn": chosen.source_arn, **chosen.source_settings}
-    async with opened(desk.registry, "sources", chosen.kind.value, given, desk.env) as source:
+async def _listed(desk: CommandContext, chosen: MappingPlan) -> Sequence[Shard]:
+    async with source_of(chosen).opened(desk.registry, desk.env) as source:
         stream: StreamSource = source
         return await stream.shards()

@@ -1,8 +1,13 @@
-"""Owns how long to wait before a repeated try: exponential with full jitter."""
+"""Owns the waits between attempts: the bound doubles with each attempt, and the wait is a random time below it.
+
+Calls of ports wait for any part of the bound ("full jitter"), which spreads many callers best. A failing batch waits for half of
+the bound and a random part of the other half, which fits the few recordings of AWS Lambda (aws-behaviour#back-off). With a first
+bound of 0.4 s a batch that always fails is invoked eight or nine times in a minute.
+"""
 
 from typing import Protocol
 
-from poller.rules.policies import Backoff
+from poller.domain.policies import Backoff
 
 
 class Chance(Protocol):
@@ -25,3 +30,9 @@ def ceiling_s(backoff: Backoff, tries: int) -> float:
 def wait_s(backoff: Backoff, tries: int, rng: Chance) -> float:
     """Seconds to wait after `tries` earlier waits (0 for the first): uniform between 0 and the ceiling."""
     return rng.uniform(0.0, ceiling_s(backoff, tries))
+
+
+def retry_wait_s(backoff: Backoff, tries: int, rng: Chance) -> float:
+    """Seconds before a batch is tried again after `tries` earlier waits: uniform between half of the ceiling and all of it."""
+    bound_s = ceiling_s(backoff, tries)
+    return rng.uniform(bound_s / 2, bound_s)

@@ -1,7 +1,7 @@
-"""Owns the events that functions see, byte for byte in AWS's key order (spec 1).
+"""Owns the events that functions get, with the same bytes and key order as on AWS (aws-behaviour#events).
 
-How many bytes a record takes is known before it is encoded, so that the size of a finished event is a sum, and an
-event is encoded only for who sends it somewhere: a function in this process gets the same as objects.
+The size of a record is computed before the record is encoded, so the size of an event is a sum. An event is encoded only when
+it is sent to another process. A function in this process gets Python objects with the same content.
 """
 
 import json
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol, cast, final
 
 import orjson
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from poller.records import (
+from poller.domain.records import (
     ABSENT,
     DynamoIdentity,
     DynamoRecord,
@@ -34,21 +34,16 @@ _KINESIS_PARTS = (
     b'","approximateArrivalTimestamp":',
 )
 """What stands before the key, the sequence number, the data and the time."""
-_DYNAMO_PARTS = (b'{"eventID":', b',"eventName":', b',"eventVersion":', b',"Keys":', b',"SequenceNumber":"')
-"""What stands before the id, the name, the version, the keys and the sequence number."""
+_DYNAMO_PARTS = (b'{"eventID":', b',"eventName":', b',"eventVersion":', b',"SequenceNumber":"')
+"""What stands before the id, the name, the version and the sequence number."""
+_KEYS = b',"Keys":'
 _NEW_IMAGE = b',"NewImage":'
 _OLD_IMAGE = b',"OldImage":'
 _SIZE_BYTES = b',"SizeBytes":'
 _VIEW_TYPE = b',"StreamViewType":'
 _IDENTITY = b',"userIdentity":'
-_STANDARD_ATTRIBUTES = (
-    "ApproximateReceiveCount",
-    "AWSTraceHeader",
-    "SentTimestamp",
-    "SenderId",
-    "ApproximateFirstReceiveTimestamp",
-)
-_FIFO_ATTRIBUTES = (
+SYSTEM_ATTRIBUTES = (
+    "DeadLetterQueueSourceArn",
     "ApproximateReceiveCount",
     "AWSTraceHeader",
     "SentTimestamp",
@@ -58,6 +53,12 @@ _FIFO_ATTRIBUTES = (
     "MessageDeduplicationId",
     "ApproximateFirstReceiveTimestamp",
 )
+"""SQS's own attributes of a message in the order of events; new ones follow in the order in which SQS gives them."""
+_NOT_SHOWN = "SqsManagedSseEnabled"
+"""An attribute of queues that some services give with messages; AWS shows it to no function."""
+_PLACES = {name: place for place, name in enumerate(SYSTEM_ATTRIBUTES)}
+_ORDERS_MAX = 64
+"""Combinations of attributes whose order is remembered."""
 
 
 def encode_json(value: object) -> bytes:
@@ -110,7 +111,7 @@ class RecordsEvent:
 
 @final
 class KinesisEncoder:
-    """Encodes Kinesis records (spec 1.1)."""
+    """Encodes Kinesis records (aws-behaviour#kinesis-event)."""
 
     def __init__(self, *, shard: ShardId, source_arn: str, region: str, role_arn: str) -> None:
         self._event_id = b'},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"%s:' % shard.encode()
@@ -203,7 +204,7 @@ class KinesisEncoder:
 
 @final
 class DynamoEncoder:
-    """Encodes DynamoDB stream records (spec 1.2). The place of a TTL removal's `userIdentity` is not known; it stands last."""
+    """Encodes DynamoDB stream records (aws-behaviour#dynamodb-event). `userIdentity` is the last member; AWS's place for it is not known."""
 
     def __init__(self, *, source_arn: str, region: str) -> None:
         self._source_arn = source_arn
@@ -217,7 +218,7 @@ class DynamoEncoder:
 
     def encode(self, record: DynamoRecord) -> bytes:
         """The record as it stands in the event's `Records` array."""
-        event_id, name, version, keys, number = _DYNAMO_PARTS
+        event_id, name, version, number = _DYNAMO_PARTS
         change = record.change
         parts: list[bytes | Raw] = [
             event_id,
@@ -228,9 +229,9 @@ class DynamoEncoder:
             encode_json(record.event_version),
             self._source,
             _whole_seconds(change.arrived),
-            keys,
-            change.keys,
         ]
+        if change.keys is not ABSENT:
+            parts += (_KEYS, change.keys)
         if change.new_image is not ABSENT:
             parts += (_NEW_IMAGE, change.new_image)
         if change.old_image is not ABSENT:
@@ -238,7 +239,7 @@ class DynamoEncoder:
         parts += (number, change.sequence_number.encode(), b'"')
         if change.size_bytes is not ABSENT:
             parts += (_SIZE_BYTES, change.size_bytes)
-        if change.view_type is not None:
+        if change.view_type is not UNSET:
             parts += (_VIEW_TYPE, encode_json(change.view_type))
         parts.append(self._tail)
         if record.identity is not None:
@@ -263,8 +264,9 @@ class DynamoEncoder:
         change = record.change
         shown: JsonObject = {
             "ApproximateCreationDateTime": float(int(change.arrived)),
-            "Keys": json_value(change.keys),
         }
+        if change.keys is not ABSENT:
+            shown["Keys"] = json_value(change.keys)
         if change.new_image is not ABSENT:
             shown["NewImage"] = json_value(change.new_image)
         if change.old_image is not ABSENT:
@@ -272,7 +274,7 @@ class DynamoEncoder:
         shown["SequenceNumber"] = change.sequence_number
         if change.size_bytes is not ABSENT:
             shown["SizeBytes"] = json_value(change.size_bytes)
-        if change.view_type is not None:
+        if change.view_type is not UNSET:
             shown["StreamViewType"] = change.view_type
         view: JsonObject = {
             "eventID": record.event_id,
@@ -295,17 +297,18 @@ class DynamoEncoder:
             + len(encode_json(record.event_name))
             + len(encode_json(record.event_version))
             + len(_whole_seconds(change.arrived))
-            + len(change.keys)
             + len(change.sequence_number)
             + 1
         )
+        if change.keys is not ABSENT:
+            size += len(_KEYS) + len(change.keys)
         if change.new_image is not ABSENT:
             size += len(_NEW_IMAGE) + len(change.new_image)
         if change.old_image is not ABSENT:
             size += len(_OLD_IMAGE) + len(change.old_image)
         if change.size_bytes is not ABSENT:
             size += len(_SIZE_BYTES) + len(change.size_bytes)
-        if change.view_type is not None:
+        if change.view_type is not UNSET:
             size += len(_VIEW_TYPE) + len(encode_json(change.view_type))
         if record.identity is not None:
             size += len(_IDENTITY) + len(encode_json(_identity(record.identity)))
@@ -323,15 +326,14 @@ def _identity(identity: DynamoIdentity) -> JsonObject:
 
 @final
 class MessageEncoder:
-    """Encodes SQS messages (spec 1.3). With a batching window, an absent attribute digest is written as null."""
+    """Encodes SQS messages (aws-behaviour#sqs-event). With a batching window, an absent attribute digest is written as null."""
 
     def __init__(self, *, source_arn: str, region: str, windowed: bool) -> None:
         self._arn = source_arn
         self._region = region
         self._windowed = windowed
-        self._order = _FIFO_ATTRIBUTES if source_arn.endswith(".fifo") else _STANDARD_ATTRIBUTES
-        self._ordered: set[tuple[str, ...]] = set()
-        """Names that came in their order already, as nearly always; subsets of the order, so there are few."""
+        self._orders: dict[tuple[str, ...], list[str] | None] = {}
+        """How names are ordered that came before, which are nearly always the same; None where they came in order."""
 
     def view(self, message: Message) -> JsonObject:
         """The record as functions and filters see it."""
@@ -357,17 +359,24 @@ class MessageEncoder:
     def _attributes(self, message: Message) -> dict[str, str]:
         attributes = message.attributes
         names = tuple(attributes)
-        if names in self._ordered:
-            return attributes.copy()
-        shown = {name: attributes[name] for name in self._order if name in attributes}
-        if tuple(shown) == names:
-            self._ordered.add(names)
-        return shown
+        try:
+            order = self._orders[names]
+        except KeyError:
+            order = self._ordered(names)
+        return attributes.copy() if order is None else {name: attributes[name] for name in order}
+
+    def _ordered(self, names: tuple[str, ...]) -> list[str] | None:
+        shown = [name for name in names if name != _NOT_SHOWN]
+        order = sorted(shown, key=lambda name: _PLACES.get(name, len(_PLACES)))
+        given = None if tuple(order) == names else order
+        if len(self._orders) < _ORDERS_MAX:
+            self._orders[names] = given
+        return given
 
 
 @dataclass(frozen=True, slots=True)
 class WindowFacts:
-    """The members that a tumbling window adds to an event (spec 1.4); `state` is encoded JSON, times are RFC 3339."""
+    """The members that a tumbling window adds to an event (aws-behaviour#window-event). `state` is encoded JSON, times are RFC 3339."""
 
     start: str
     end: str
@@ -384,7 +393,7 @@ def build(encoded: Sequence[bytes]) -> bytes:
 def build_windowed(
     encoded: Sequence[bytes], window: WindowFacts, *, shard: ShardId, source_arn: str
 ) -> bytes:
-    """The event for these encoded records within a tumbling window, members in the order of spec 1.4."""
+    """The event for these encoded records in a tumbling window; the order of members is AWS's (aws-behaviour#window-event)."""
     members = (
         b',"shardId":%s,"eventSourceARN":%s' % (encode_json(shard), encode_json(source_arn)),
         b',"window":{"start":%s,"end":%s}' % (encode_json(window.start), encode_json(window.end)),

@@ -1,11 +1,11 @@
-"""Owns what follows from comparing the mappings that should run with those that do, and their states (spec 10.5)."""
+"""Owns the comparison of the mappings that should run with those that do run, and the states of mappings (aws-behaviour#states)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poller.invocations import Ended
-from poller.records import MappingId
-from poller.rows import MappingState
+from poller.domain.invocations import Ended
+from poller.domain.records import MappingId
+from poller.domain.rows import MappingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningMapping:
     """A mapping as it is at work; `tried` once its parts were opened or could not be, `broken` after a bug."""
 
     design: object
@@ -38,7 +38,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartMapping:
     """Begin the mapping by this design."""
 
     mapping: MappingId
@@ -47,7 +47,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Let the mapping finish what runs, and take nothing new."""
+    """Let the mapping finish what is in flight, and take nothing new (aws-behaviour#stopping-a-mapping)."""
 
     mapping: MappingId
 
@@ -59,10 +59,12 @@ class Forget:
     mapping: MappingId
 
 
-type Command = Start | Drain | Forget
+type Command = StartMapping | Drain | Forget
 
 
-def reconcile(wanted: Mapping[MappingId, Wanted], running: Mapping[MappingId, Running]) -> Sequence[Command]:
+def reconcile(
+    wanted: Mapping[MappingId, Wanted], running: Mapping[MappingId, RunningMapping]
+) -> Sequence[Command]:
     """What to do now. A mapping never has two runs: the next one starts when the one before has drained."""
     drains = [
         Drain(mapping)
@@ -70,7 +72,7 @@ def reconcile(wanted: Mapping[MappingId, Wanted], running: Mapping[MappingId, Ru
         if not run.stopping and not _fits(wanted.get(mapping), run)
     ]
     starts = [
-        Start(mapping, each.design)
+        StartMapping(mapping, each.design)
         for mapping, each in wanted.items()
         if each.runs and mapping not in running
     ]
@@ -80,12 +82,15 @@ def reconcile(wanted: Mapping[MappingId, Wanted], running: Mapping[MappingId, Ru
     return [*drains, *starts, *forgets]
 
 
-def _fits(wanted: Wanted | None, run: Running) -> bool:
+def _fits(wanted: Wanted | None, run: RunningMapping) -> bool:
     return wanted is not None and wanted.runs and wanted.design == run.design
 
 
-def shown(wanted: Wanted, run: Running | None) -> MappingState:
-    """The state that a mapping is in: on its way to what is wanted, or there."""
+def shown(wanted: Wanted, run: RunningMapping | None, *, ending: bool = False) -> MappingState:
+    """The state that a mapping is in: on its way to what is wanted, or there.
+
+    `ending`: the daemon drains, which changes nothing of the mapping: it is as enabled as before, and others may work at it.
+    """
     match wanted, run:
         case Wanted(deleting=True), _:
             return MappingState.DELETING
@@ -94,14 +99,14 @@ def shown(wanted: Wanted, run: Running | None) -> MappingState:
         case Wanted(enabled=False), _:
             return MappingState.DISABLING
         case _, None:
-            return wanted.change
-        case _, Running(stopping=True):
+            return MappingState.ENABLED if ending else wanted.change
+        case _, RunningMapping(stopping=True) if not ending:
             return MappingState.UPDATING
-        case _, Running() if run.design != wanted.design:
+        case _, RunningMapping() if run.design != wanted.design:
             return MappingState.UPDATING
-        case _, Running(broken=True):
+        case _, RunningMapping(broken=True):
             return MappingState.BROKEN
-        case _, Running(tried=False):
+        case _, RunningMapping(tried=False) if not ending:
             return wanted.change
         case _:
             return MappingState.ENABLED
@@ -116,7 +121,7 @@ BUSY = frozenset(
         MappingState.DELETING,
     }
 )
-"""States in which AWS refuses changes, because the last one is not applied yet."""
+"""States in which changes are refused, because the last one is not applied yet (aws-behaviour#changes-take-time)."""
 
 
 def created(*, enabled: bool, queue: bool) -> MappingState:
@@ -149,7 +154,7 @@ FUNCTION_FAILED = "PROBLEM: Function call failed"
 
 
 def result_of(ended: Ended) -> str:
-    """LastProcessingResult after an invocation; a valid partial report counts as OK (spec 6, 10.5)."""
+    """LastProcessingResult after an invocation; a valid partial report is OK (aws-behaviour#last-processing-result)."""
     return FINE if ended in {Ended.SUCCESS, Ended.PARTIAL} else FUNCTION_FAILED
 
 

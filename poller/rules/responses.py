@@ -1,21 +1,45 @@
-"""Owns how a function's answer is read: outcome and payload in, verdict out (spec 6)."""
+"""Owns how a function's answer is read: outcome and payload in, verdict out (aws-behaviour#answers)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+import msgspec
 import orjson
 
-from poller.invocations import Ended, FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
-from poller.records import JsonObject
+from poller.domain.invocations import (
+    RETRY_AFTER_S_MAX,
+    VERSION_CHARS_MAX,
+    Ended,
+    FunctionError,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from poller.domain.records import JsonObject
+from poller.domain.untrusted.numbers import number
+from poller.domain.untrusted.texts import line_of, lines_of
+from poller.rules.filtering import is_light
 
 ERROR_CHARACTERS_MAX = 256
-"""What is kept of an error's text for people."""
+"""Longer error texts are cut."""
+
+
+class _Members(msgspec.Struct, frozen=True, rename={"failures": "batchItemFailures"}):
+    """The members of an answer that have a meaning."""
+
+    failures: msgspec.Raw = msgspec.Raw()
+    state: msgspec.Raw = msgspec.Raw()
+
+
+_MEMBERS = msgspec.json.Decoder(_Members)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a discard document says of the last answer (spec 8.1, `responseContext`)."""
+    """The last answer as the failure document shows it, in `responseContext` (aws-behaviour#failure-document)."""
 
     executed_version: str
     function_error: str | None
@@ -23,14 +47,17 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Everything is done. `state` is the returned window state's JSON where a window asked for one."""
+    """The whole batch succeeded. `state` is the JSON of the returned window state, empty outside of windows."""
 
     state: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The function reported some records, by index in the batch; at least one, and not a whole stream batch."""
+    """The function reported that some records failed. `failed` has their indexes in the batch, at least one.
+
+    A stream goes on at the lowest one (aws-behaviour#partial-report).
+    """
 
     failed: frozenset[int]
     response: Response
@@ -39,16 +66,20 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The whole batch failed and a retry is used up. `response` is None when no call was possible."""
+    """The whole batch failed and a retry is used up. `response` is None when no call was possible.
+
+    `cause` is the function's own error, for logs and status; no rule reads it.
+    """
 
     ended: Ended
     error: str
     response: Response | None
+    cause: FunctionError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The function was not called; nothing is used up."""
+    """The function was not called; no retry is used up (aws-behaviour#refused-call)."""
 
     ended: Ended
     error: str
@@ -59,70 +90,113 @@ type Verdict = Accepted | Partial | Rejected | Deferred
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How answers are read: whether failure reports count, whether an empty report item is ignored (SQS, spec 12.7),
-    whether a `state` object must come back (tumbling windows)."""
+class ResponseReading:
+    """How answers are read.
+
+    `report_failures`: failure reports count. `ignore_empty_items`: an empty item of a report is ignored, as for queues
+    (aws-behaviour#answers). `state_required`: the answer needs a `state` object
+    (aws-behaviour#failures-in-a-window).
+    """
 
     report_failures: bool = False
     ignore_empty_items: bool = False
     state_required: bool = False
 
 
-def parse(outcome: Outcome, identifiers: Sequence[str], reading: Reading) -> Verdict:
+def parse(outcome: Outcome, identifiers: Sequence[str], reading: ResponseReading) -> Verdict:
     """The verdict on a batch whose records have these identifiers (sequence numbers or message ids), in order."""
     match outcome:
         case Succeeded():
             return _parse_answer(outcome, identifiers, reading)
         case FunctionError(error_type, message, version, function_error):
-            return Rejected(
-                Ended.FUNCTION_ERROR, cut(f"{error_type}: {message}"), Response(version, function_error)
-            )
+            error = cut(f"{error_type}: {message}")
+            return Rejected(Ended.FUNCTION_ERROR, error, Response(version, function_error), outcome)
         case TimedOut(timeout_s, version):
             return Rejected(
-                Ended.TIMED_OUT, f"timed out after {timeout_s:g} s", Response(version, "Unhandled")
+                Ended.TIMED_OUT, f"timed out after {timeout_s:g} s", Response(_version(version), "Unhandled")
             )
         case Throttled(reason, retry_after_s):
-            return Deferred(Ended.THROTTLED, cut(reason), retry_after_s)
+            return Deferred(Ended.THROTTLED, cut(reason), _asked(retry_after_s))
         case Unreachable(reason, retry_after_s):
-            return Deferred(Ended.UNREACHABLE, cut(reason), retry_after_s)
+            return Deferred(Ended.UNREACHABLE, cut(reason), _asked(retry_after_s))
         case _:
             assert_never(outcome)
 
 
 def oversized(payload_bytes: int, payload_bytes_max: int) -> Rejected:
-    """The verdict on a single record whose event is too large to send (spec 4): it fails without a call."""
+    """The verdict on a single record whose event is too large to send: it fails without a call (aws-behaviour#oversized-record)."""
     error = f"the event has {payload_bytes} bytes, more than the {payload_bytes_max} that a function may get"
     return Rejected(Ended.OVERSIZED, error, None)
 
 
+def was_called(verdict: Verdict) -> bool:
+    """Whether the function was really called."""
+    match verdict:
+        case Accepted() | Partial():
+            return True
+        case Rejected(response=response):
+            return response is not None
+        case Deferred():
+            return False
+        case _:
+            assert_never(verdict)
+
+
 def cut(text: str) -> str:
-    """One line for people, cut to the limit."""
-    line = " ".join(text.split())
-    return line if len(line) <= ERROR_CHARACTERS_MAX else line[: ERROR_CHARACTERS_MAX - 1] + "…"
+    """One line of at most ERROR_CHARACTERS_MAX. Third-party invokers may not have cleaned the text."""
+    return " ".join(lines_of(text, chars_max=ERROR_CHARACTERS_MAX).split())
 
 
-def _parse_answer(outcome: Succeeded, identifiers: Sequence[str], reading: Reading) -> Verdict:
+def _asked(seconds: object) -> float | None:
+    """The seconds to wait that the function asked for. A third-party invoker may give any value."""
+    return number(seconds, most=RETRY_AFTER_S_MAX, default=None, clamp=True)
+
+
+def _version(text: str) -> str:
+    """The version is copied into failure documents, which must stay valid JSON whatever the service's header contains."""
+    return line_of(text, chars_max=VERSION_CHARS_MAX)
+
+
+def _parse_answer(outcome: Succeeded, identifiers: Sequence[str], reading: ResponseReading) -> Verdict:
     if not (reading.report_failures or reading.state_required):
         return Accepted()
-    response = Response(outcome.executed_version, None)
+    response = Response(_version(outcome.executed_version), None)
     try:
-        answer = orjson.loads(outcome.payload) if outcome.payload else None
+        answer, state = _read(outcome.payload)
     except orjson.JSONDecodeError:
         return _malformed("the answer is not JSON", response)
-    state = b""
-    if reading.state_required:
-        if not isinstance(answer, dict) or not isinstance(answer.get("state"), dict):
-            return _malformed("the answer has no state object, which a tumbling window needs", response)
-        state = orjson.dumps(answer["state"])
+    except (msgspec.MsgspecError, RecursionError):
+        return _malformed("the answer is not an object in JSON", response)
+    if reading.state_required and not state:
+        return _malformed("the answer has no state object, which a tumbling window needs", response)
+    if not reading.state_required:
+        state = b""
     if not reading.report_failures:
         return Accepted(state)
     return _parse_report(answer, identifiers, reading, response=response, state=state)
 
 
+def _read(payload: bytes) -> tuple[Any, bytes]:
+    """The answer, and the JSON of its state object (empty without one).
+
+    Of an answer that takes long to parse, only the two needed members are read. Raises ValueError and RecursionError.
+    """
+    if is_light(payload):
+        answer = orjson.loads(payload) if payload else None
+        given = answer.get("state") if isinstance(answer, dict) else None
+        return answer, orjson.dumps(given) if isinstance(given, dict) else b""
+    members = _MEMBERS.decode(payload)
+    state = bytes(members.state)
+    report = bytes(members.failures)
+    # A report that is slow to parse is far larger than any batch, so it cannot be a valid one.
+    failures = orjson.loads(report or b"null") if is_light(report) else False
+    return {"batchItemFailures": failures}, state if state.startswith(b"{") else b""
+
+
 def _parse_report(
     answer: Any,
     identifiers: Sequence[str],
-    reading: Reading,
+    reading: ResponseReading,
     *,
     response: Response,
     state: bytes,

@@ -1,4 +1,5 @@
 """Asyncio shells: wait, ask a rule, carry out its commands.
 
-What may live here: loops that own a scope (daemon, mapping, shard, lane, queue) and nothing that decides.
+What may live here: the daemon, and what all of its mappings use: stopping, watched tasks, invocations. Loops that
+own a scope stand in their wing: `mappings`, `streams`, `queues`, `workers`. Nothing here decides.
 """

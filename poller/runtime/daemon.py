@@ -4,25 +4,31 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
-from poller.errors import InvalidConfiguration, PortError, ServiceThrottled, ServiceUnavailable
-from poller.plan import DaemonPlan
-from poller.plugins import Environment, Registry, opened
+from poller.config.plugin_specs import store_of
+from poller.domain.errors import InvalidConfiguration, PortError, ServiceThrottled, ServiceUnavailable
+from poller.domain.plan import DaemonPlan
+from poller.domain.records import MappingId, Monotonic
+from poller.domain.status import DaemonStatus, idle_note
+from poller.domain.telemetry import Observer, StoreFailed, TaskKind
+from poller.plugins import Environment, Registry
 from poller.ports import Store
-from poller.records import MappingId, Monotonic
 from poller.rules.backoff import wait_s
-from poller.runtime.catalog import Catalog
-from poller.runtime.control import ControlPlane, Desk
-from poller.runtime.definitions import Definitions
-from poller.runtime.fleet import Fleet
-from poller.runtime.heartbeat import Heartbeat
-from poller.runtime.looking import Inspector
-from poller.runtime.results import Results
+from poller.rules.plan_changes import plan_changes
+from poller.runtime.mappings.components import DaemonContext
+from poller.runtime.mappings.definitions import Definitions
+from poller.runtime.mappings.desired import DesiredMappings
+from poller.runtime.mappings.last_result import LastResults
+from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
+from poller.runtime.mappings.preflight import Preflight
+from poller.runtime.mappings.running import RunningMappings
+from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
-from poller.runtime.workshop import Tools
-from poller.status import DaemonStatus
-from poller.telemetry import Observer, StoreFailed
+from poller.runtime.streams.places import Places
+from poller.runtime.watched_tasks import WatchedTasks, ended_note
+from poller.runtime.workers.heartbeat import Heartbeat
 
 RECONCILE_S = 3.0
 """Between two looks at the store for mappings that other replicas have changed."""
@@ -30,6 +36,8 @@ LOOK_S_MAX = 10.0
 """How long one look may take before it counts as failed."""
 NEWS_S = 2 * RECONCILE_S
 """After which every other worker has surely seen that a mapping is deleted; before, it would begin it anew."""
+ENDED_SHOWN_S = 300.0
+"""For how long a task that ended by itself is shown."""
 FORGET_S = 30.0
 """How long a deleted mapping waits for other workers to give its shards up before it is forgotten all the same."""
 
@@ -39,10 +47,11 @@ class Works:
     """What there is once the store is open."""
 
     definitions: Definitions
-    catalog: Catalog
-    fleet: Fleet
+    catalog: DesiredMappings
+    fleet: RunningMappings
     store: Store
     heart: Heartbeat
+    places: Places
 
 
 class Daemon:
@@ -57,14 +66,15 @@ class Daemon:
         observer: Observer,
         rng: Random,
     ) -> None:
-        self.control = ControlPlane()
+        self.control = MappingService()
         """Who changes mappings while they run."""
         self.note = ""
         """One line for people, shown with the status: what is wrong beside the mappings."""
         self._plan = plan
         self._registry = registry
         self._env = env
-        self._results = Results(observer)
+        self._tally = StopTally()
+        self._results = LastResults(observer, self._tally, clock=env.clock)
         self._rng = rng
         self._stop = Stop()
         self._woken = asyncio.Event()
@@ -85,29 +95,45 @@ class Daemon:
             if store is None:
                 return
             heart = self._heart(store)
-            async with heart.beating(self._stop), asyncio.TaskGroup() as scope:
+            stack.callback(self._emit_cut_short)
+            async with heart.beating(self._stop), WatchedTasks(self._results) as scope:
                 works = self._work_with(store, heart, scope)
-                problems = await self._start(works)
-                if problems:
-                    self._stop.request(Reason.REQUESTED)
-                works.fleet.gate.set()
-                with self._stop.waking(self._woken):
-                    await self._keep(works)
-                self.control.close()
-                await self._drain(works)
+                with self._tally.counting(works.fleet.workshop.calls):
+                    problems = await self._work(works, scope)
         if problems:
             raise InvalidConfiguration(problems)
 
+    async def _work(self, works: Works, scope: WatchedTasks) -> list[str]:
+        """From the start to the end of all mappings; returns what was wrong with the configuration."""
+        problems = await self._start(works)
+        if problems:
+            self.stop()
+        works.fleet.gate.set()
+        with self._stop.waking(self._woken):
+            keeping = scope.kept(
+                TaskKind.RECONCILER, partial(self._keep, works), over=lambda: self._stop.requested
+            )
+            await keeping.wait()
+        self.control.close()
+        await self._drain(works)
+        return problems
+
+    @property
+    def grace_s(self) -> float:
+        """How long running invocations have after `stop`."""
+        return self._plan.tuning.grace_s
+
     def stop(self) -> None:
         """Drains: nothing new is taken, running invocations finish within the grace, checkpoints are saved."""
-        self._stop.request(Reason.REQUESTED)
+        self._tally.begin()
+        self._stop.request(Reason.REQUESTED, within_s=self.grace_s)
 
     async def rehearse(self, plan: DaemonPlan) -> list[str]:
         """What is wrong with the parts that another configuration would open, one line each; changes nothing."""
         works = self._works
         if works is None:
             return []
-        entries = Catalog(plan, works.definitions, now=self._env.clock.now()).entries()
+        entries = DesiredMappings(plan, works.definitions, now=self._env.clock.now()).entries()
         known = {entry.mapping: entry.design for entry in works.catalog.entries()}
         problems: list[str] = []
         for entry in entries:
@@ -115,15 +141,18 @@ class Daemon:
                 problems += await works.fleet.workshop.rehearse(entry.design)
         return list(dict.fromkeys(problems))
 
-    def replan(self, plan: DaemonPlan) -> None:
+    def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
         """Takes another configuration: mappings that it changes drain and start anew, the others go on.
 
-        Worker and store stay what they are.
+        Worker and store stay what they are. Returns what changes, one line each.
         """
+        changes = plan_changes(self._plan, plan)
         self._plan = plan
         if self._works is not None:
             self._works.catalog.replan(plan, now=self._env.clock.now())
+            self._works.places.changed()
         self._woken.set()
+        return changes
 
     def status(self) -> DaemonStatus:
         """What runs here now."""
@@ -134,30 +163,37 @@ class Daemon:
             problems.insert(0, "not everything is open yet")
         if self._stop.requested:
             problems.insert(0, "draining")
-        notes += works.catalog.notes() if works is not None else ()
+        notes += (*works.catalog.notes(), *works.fleet.workshop.notes()) if works is not None else ()
+        mappings = works.fleet.statuses() if works is not None else ()
+        notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
             worker=str(self._plan.worker),
-            mappings=works.fleet.statuses() if works is not None else (),
+            mappings=mappings,
             ready=not problems,
             alive=True,
             problems=tuple(problems),
-            notes=tuple(note for note in (self.note, self._store_problem, *notes) if note),
+            notes=tuple(note for note in (self.note, self._store_problem, *notes, *self._ended()) if note),
             complete=opened and self._looked and not self._stop.requested,
         )
+
+    def _ended(self) -> list[str]:
+        """The tasks that ended by themselves not long ago."""
+        now = self._env.clock.monotonic()
+        return [ended_note(event, now - at) for at, event in self._results.ended if now - at < ENDED_SHOWN_S]
 
     async def _open_store(self, stack: AsyncExitStack) -> Store | None:
         """The store; None when a stop came first. Waits for one that has no room or does not answer."""
         tries = 0
         while not self._stop.requested:
-            context = opened(self._registry, "stores", self._plan.store, self._plan.store_settings, self._env)
+            context = store_of(self._plan).opened(self._registry, self._env)
             try:
-                store: Store = await stack.enter_async_context(context)
+                async with interrupted_by(self._stop):
+                    store: Store = await stack.enter_async_context(context)
+                    self._store_problem = ""
+                    return store
             except (ServiceThrottled, ServiceUnavailable) as error:
                 await self._stop.sleep(self._store_failed(error, tries))
                 tries += 1
-            else:
-                self._store_problem = ""
-                return store
         return None
 
     def _heart(self, store: Store) -> Heartbeat:
@@ -170,8 +206,13 @@ class Daemon:
             process=self._env.process,
         )
 
-    def _work_with(self, store: Store, heart: Heartbeat, scope: asyncio.TaskGroup) -> Works:
-        tools = Tools(
+    def _work_with(self, store: Store, heart: Heartbeat, scope: WatchedTasks) -> Works:
+        definitions = Definitions(store)
+        places = Places(
+            lambda: self._plan.mappings,
+            made=lambda mapping: definitions.get(mapping) is not None,
+        )
+        tools = DaemonContext(
             registry=self._registry,
             env=self._env,
             worker=self._plan.worker,
@@ -179,11 +220,11 @@ class Daemon:
             workers=heart,
             observer=self._results,
             rng=self._rng,
+            places=places,
         )
-        definitions = Definitions(store)
-        catalog = Catalog(self._plan, definitions, now=self._env.clock.now())
-        fleet = Fleet(tools, scope, self._stop, results=self._results, woken=self._woken.set)
-        self._works = Works(definitions, catalog, fleet, store, heart)
+        catalog = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
+        fleet = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
+        self._works = Works(definitions, catalog, fleet, store, heart, places)
         return self._works
 
     async def _start(self, works: Works) -> list[str]:
@@ -214,12 +255,12 @@ class Daemon:
             await self._forget(works, works.fleet.apply(works.catalog.entries()))
             await wait_until(self._woken, max(0.0, due - clock.monotonic()))
 
-    def _desk(self, works: Works) -> Desk:
-        return Desk(
+    def _desk(self, works: Works) -> ServiceContext:
+        return ServiceContext(
             catalog=works.catalog,
             definitions=works.definitions,
             fleet=works.fleet,
-            inspector=Inspector(self._registry, self._env),
+            inspector=Preflight(self._registry, self._env),
             results=self._results,
             clock=self._env.clock,
             rng=self._rng,
@@ -258,17 +299,16 @@ class Daemon:
         if works.heart.accompanied and for_s < NEWS_S:
             return
         try:
-            async with asyncio.timeout(LOOK_S_MAX):
+            async with interrupted_by(self._stop), asyncio.timeout(LOOK_S_MAX):
                 if for_s < FORGET_S and await self._held_elsewhere(works, mapping):
                     return
                 await works.definitions.forget(mapping)
+                del self._deleted[mapping]
+                self._woken.set()
         except TimeoutError:
             self._store_failed(ServiceUnavailable(f"no answer within {LOOK_S_MAX:g} s"), 0)
         except PortError as error:
             self._store_failed(error, 0)
-        else:
-            del self._deleted[mapping]
-            self._woken.set()
 
     async def _held_elsewhere(self, works: Works, mapping: MappingId) -> bool:
         leases = await works.store.leases(mapping, memos=False)
@@ -279,9 +319,14 @@ class Daemon:
         tasks = set(works.fleet.tasks)
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=self._plan.tuning.grace_s)
+        _, late = await asyncio.wait(tasks, timeout=self._stop.left_s)
         for task in late:
             task.cancel()
+
+    def _emit_cut_short(self) -> None:
+        """Tells what the end left undone, when all has ended."""
+        if (told := self._tally.cut_short(self.grace_s)) is not None:
+            self._results.on(told)
 
     def _store_failed(self, error: PortError, tries: int) -> float:
         delay_s = wait_s(self._plan.tuning.port_backoff, tries, self._rng)

@@ -1,97 +1,383 @@
-"""Owns calls of functions: the slots that bound them and the guard around an invoker."""
+"""Owns how functions are invoked: the guard around an invoker, and the one way of a batch to the function and back."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TypedDict, assert_never, get_args
 
-from poller.invocations import Invocation, Outcome, TimedOut
-from poller.plan import FunctionPlan
-from poller.ports import Invoker
-from poller.telemetry import Capacity, Observer
+from poller.domain.errors import PortError
+from poller.domain.function_facts import FunctionFacts
+from poller.domain.invocations import (
+    Ended,
+    Event,
+    FunctionError,
+    Invocation,
+    Outcome,
+    TimedOut,
+    Unreachable,
+)
+from poller.domain.plan import TIMEOUT_S, FunctionPlan, MappingPlan
+from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.telemetry import (
+    CallLeftBehind,
+    Capacity,
+    InvocationFinished,
+    InvocationStarted,
+    Observer,
+)
+from poller.ports import Clock, FunctionLookup, FunctionStarter, Invoker
+from poller.rules import responses
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, ResponseReading, Verdict, cut
+from poller.runtime.foreign_calls import BrokenOff, isolated
+from poller.runtime.function_watch import FunctionWatch
+from poller.runtime.slots import Slots
+from poller.runtime.stopping import Stop, interrupted_by
+from poller.runtime.watched_tasks import reason_of
+
+OUTCOMES = frozenset(get_args(Outcome.__value__))
 
 GUARD_S = 5.0
 """How much longer than a function's limit an invoker may take before the engine gives it up."""
+SERVICE_START_S = 10.0
+"""What a function that a service runs may take to start, beside its limit: Lambda gives initialisation ten seconds of its own."""
+MARGIN_S = 30.0
+"""The same for a function that a service ends: for its cold start, and for the way there and back.
 
-
-class Slots:
-    """How many invocations of one function may run at once; waiters are served in order.
-
-    `changed` is called whenever a slot was taken or given back.
-    """
-
-    def __init__(self, limit: int | None, changed: Callable[[], None] = lambda: None) -> None:
-        self._changed = changed
-        self._limit = limit
-        self._semaphore = asyncio.Semaphore(limit) if limit is not None else None
-        self.in_flight = 0
-        self.waiting = 0
-        self.users = 0
-
-    @property
-    def limit(self) -> int | None:
-        """The limit; None for none."""
-        return self._limit
-
-    @property
-    def free(self) -> int | None:
-        """Slots that nobody has; None when there is no limit."""
-        return None if self._limit is None else self._limit - self.in_flight
-
-    async def acquire(self) -> None:
-        """Takes a slot, waiting for one if need be."""
-        if self._semaphore is not None:
-            self.waiting += 1
-            try:
-                await self._semaphore.acquire()
-            finally:
-                self.waiting -= 1
-        self.in_flight += 1
-        self._changed()
-
-    async def acquire_now(self) -> bool:
-        """Takes a slot if one is free and nobody waits for it; returns at once."""
-        if self._semaphore is not None and self._semaphore.locked():
-            return False
-        await self.acquire()
-        return True
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Counts one more mapping among those that use the function."""
-        self.users += 1
-        try:
-            yield
-        finally:
-            self.users -= 1
-
-    def release(self) -> None:
-        """Gives a slot back."""
-        assert self.in_flight > 0, "a slot given back twice"
-        self.in_flight -= 1
-        if self._semaphore is not None:
-            self._semaphore.release()
-        self._changed()
+Lambda gives initialisation ten seconds of its own, and more to container images.
+"""
 
 
 class Function:
-    """One function of this daemon: its plan, its invoker, its slots."""
+    """One function of this daemon: its plan, its invoker, its slots, and how long a call of it may take now."""
 
     def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
         self.plan = plan
         self.slots = Slots(plan.max_concurrency, self._tell)
         self._invoker = invoker
         self._observer = observer
+        self._call_name = f"call of {plan.name}"
+        self._late_calls: dict[asyncio.Timeout, tuple[str, float]] = {}
+        """Calls that take longer than was known to be possible, by what gives them up: the ARN, and when each began."""
+        self._start_s_max = invoker.start_s_max if isinstance(invoker, FunctionStarter) else 0.0
+        self._listeners: list[Callable[[], None]] = []
+        self.calls: Counter[MappingId] = Counter()
+        """Calls that somebody waits for, by the mapping that makes them."""
+        self._left_behind: set[asyncio.Task[None]] = set()
+        """Calls that did not end when they were cancelled; each has its slot until it ends."""
+        self._watch = (
+            FunctionWatch(plan, invoker, observer, self._changed)
+            if isinstance(invoker, FunctionLookup)
+            else None
+        )
 
-    async def call(self, invocation: Invocation) -> Outcome:
-        """Invokes within a slot that the caller holds; an invoker that never answers counts as timed out."""
-        assert self.slots.in_flight > 0, "a call without a slot"
+    def limit_s(self, function_arn: str) -> float:
+        """How long a call by this ARN may take now. The one place that says so."""
+        if self._watch is not None:
+            return self._watch.limit_s(function_arn)
+        return TIMEOUT_S if self.plan.timeout_s is None else self.plan.timeout_s
+
+    def longest_s(self, function_arn: str) -> float:
+        """How long a call that begins now takes at most as a rule, the start of the function included."""
+        start_s = self._start_s_max if self._watch is None else SERVICE_START_S
+        return self.limit_s(function_arn) + start_s
+
+    def known_limit_s(self, function_arn: str) -> float | None:
+        """What AWS compares a queue's visibility timeout with: the function's own limit, else the configured one; None if unknown."""
+        if self._watch is None:
+            return self.limit_s(function_arn)
+        facts = self._watch.facts(function_arn)
+        return self.plan.timeout_s if facts is None else facts.timeout_s
+
+    def facts(self, function_arn: str) -> FunctionFacts | None:
+        """What the function's service said last; None when there is none, or it has said nothing."""
+        return None if self._watch is None else self._watch.facts(function_arn)
+
+    def notes(self) -> list[str]:
+        """What people should know of the function, one line each."""
+        notes = [] if self._watch is None else list(self._watch.notes())
+        if self._left_behind:
+            count = len(self._left_behind)
+            notes.append(f"function {self.plan.name}: {count} calls go on although they were cancelled")
+        return notes
+
+    @asynccontextmanager
+    async def used_by(self, function_arn: str) -> AsyncIterator[None]:
+        """A mapping calls this ARN: what its service says of it is known on entry, or why not, and followed inside."""
+        if self._watch is None:
+            yield
+            return
+        async with self._watch.used_by(function_arn):
+            yield
+
+    @contextmanager
+    def listening(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Calls `changed` whenever limit, role or state of the function is another."""
+        self._listeners.append(changed)
         try:
-            async with asyncio.timeout(invocation.timeout_s + GUARD_S):
-                return await self._invoker.invoke(invocation)
+            yield
+        finally:
+            self._listeners.remove(changed)
+
+    async def follow(self) -> None:
+        """Keeps what the function's service says of it up to date, until it is cancelled."""
+        if self._watch is None:
+            await asyncio.Event().wait()
+        else:
+            await self._watch.follow()
+
+    async def call(self, invocation: Invocation, *, mapping: MappingId) -> Outcome:
+        """Invokes within a slot that the caller holds; whatever the invoker does, there is an outcome.
+
+        One that never answers counts as timed out. One that raises, is cancelled from inside or returns no outcome counts as
+        a function error, but for errors that a port may raise: then the function is unreachable.
+        """
+        assert self.slots.in_flight > 0, "a call without a slot"
+        self.calls[mapping] += 1
+        try:
+            return await self._call(invocation)
+        finally:
+            self.calls[mapping] -= 1
+            if not self.calls[mapping]:
+                del self.calls[mapping]
+
+    async def _call(self, invocation: Invocation) -> Outcome:
+        if self._watch is not None:
+            return await self._call_open_ended(_open_ended(invocation), self._watch)
+        try:
+            async with asyncio.timeout(invocation.timeout_s + self._start_s_max + GUARD_S):
+                return await self._invoke(invocation)
         except TimeoutError:
             return TimedOut(invocation.timeout_s)
+
+    async def _call_open_ended(self, invocation: Invocation, watch: FunctionWatch) -> Outcome:
+        """Waits until the function has surely ended, by what is known of its limit when that moment comes."""
+        loop, arn = asyncio.get_running_loop(), invocation.function_arn
+        began = loop.time()
+        try:
+            # A call that ends in time has this one timer; one that is late gets another.
+            async with asyncio.timeout(None) as deadline:
+                late = loop.call_at(began + invocation.timeout_s, self._late, deadline, watch, arn, began)
+                try:
+                    outcome = await self._invoke(invocation)
+                finally:
+                    late.cancel()
+                    self._late_calls.pop(deadline, None)
+        except TimeoutError:
+            outcome = TimedOut(invocation.timeout_s)
+        if isinstance(outcome, Unreachable):
+            # It may be gone, or made anew with other settings.
+            watch.ask(arn)
+        facts = watch.facts(arn)
+        if isinstance(outcome, TimedOut) and facts is not None:
+            return replace(outcome, timeout_s=facts.timeout_s)
+        return outcome
+
+    def _late(self, deadline: asyncio.Timeout, watch: FunctionWatch, arn: str, began: float) -> None:
+        """A call has taken as long as was known to be possible when it began: it is given up, but not before a look."""
+        now = asyncio.get_running_loop().time()
+        self._late_calls[deadline] = arn, began
+        deadline.reschedule(max(now, began + watch.limit_s(arn)) + MARGIN_S)
+        watch.ask(arn)
+
+    async def _invoke(self, invocation: Invocation) -> Outcome:
+        """The invoker's outcome, or what counts as one. Raises TimeoutError when the invoker does."""
+        try:
+            outcome = await isolated(
+                self._invoker.invoke,
+                invocation,
+                name=self._call_name,
+                left_behind=self._leave_behind,
+            )
+        except TimeoutError:
+            raise
+        except PortError as error:
+            return Unreachable(error.reason)
+        except BrokenOff as error:
+            return FunctionError("Invoker.BrokenOff", cut(str(error)))
+        except Exception as error:  # noqa: BLE001 - foreign code: a plug-in may raise anything
+            return FunctionError(f"Invoker.{type(error).__name__}", reason_of(error))
+        if type(outcome) not in OUTCOMES:
+            return FunctionError("Invoker.NoOutcome", f"the invoker returned a {type(outcome).__name__}")
+        return outcome
+
+    def _leave_behind(self, task: asyncio.Task[None]) -> None:
+        """The call goes on: its slot is not free for another one."""
+        self.slots.keep()
+        self._left_behind.add(task)
+        task.add_done_callback(self._ended_late)
+        self._observer.on(CallLeftBehind(function=self.plan.name, calls=len(self._left_behind)))
+
+    def _ended_late(self, task: asyncio.Task[None]) -> None:
+        self._left_behind.discard(task)
+        self.slots.release()
+
+    def _changed(self) -> None:
+        """A limit may be longer: nobody gives up while the function still runs. A shorter one is for calls to come."""
+        for deadline, (arn, began) in self._late_calls.items():
+            until = began + self.limit_s(arn) + MARGIN_S
+            if (when := deadline.when()) is not None and when < until and not deadline.expired():
+                deadline.reschedule(until)
+        for changed in tuple(self._listeners):
+            changed()
 
     def _tell(self) -> None:
         self._observer.on(
             Capacity(function=self.plan.name, in_flight=self.slots.in_flight, limit=self.slots.limit)
         )
+
+
+def _open_ended(call: Invocation) -> Invocation:
+    """The same call, which the caller gives up."""
+    return Invocation(call.function_arn, call.request_id, call.event, call.timeout_s, open_ended=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationBatch:
+    """What one invocation hands to the function.
+
+    `identifiers` are those of its records, in order: sequence numbers or message ids. `attempt` counts from 1. `newest` is
+    when the last record of a stream's batch arrived.
+    """
+
+    event: Event
+    identifiers: Sequence[str]
+    request_id: str
+    attempt: int
+    newest: Epoch | None = None
+
+
+class BatchInvoker:
+    """Invokes a mapping's function with batches, for a queue or for one shard of a stream.
+
+    Each invocation goes the same way: size limit, slot, call, verdict. It emits `InvocationStarted` before the call, and
+    `InvocationFinished` after the verdict. A batch whose event is too large fails without slot and call.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        plan: MappingPlan,
+        reading: ResponseReading,
+        *,
+        clock: Clock,
+        observer: Observer,
+        shard: ShardId | None = None,
+    ) -> None:
+        self._function = function
+        self._plan = plan
+        self._reading = reading
+        self._clock = clock
+        self._observer = observer
+        self._shard = shard
+
+    async def invoke(
+        self, batch: InvocationBatch, *, widened: Callable[[Verdict], Verdict] | None = None
+    ) -> Verdict:
+        """Invokes within a slot that the caller holds. `widened`: what the mapping makes of a verdict."""
+        verdict, duration_s = self._too_large(batch), 0.0
+        if verdict is None:
+            outcome, duration_s = await self._call(batch)
+            verdict = responses.parse(outcome, batch.identifiers, self._reading)
+        verdict = verdict if widened is None else widened(verdict)
+        self._emit_finished(batch, verdict, duration_s)
+        return verdict
+
+    async def invoke_in_slot(self, batch: InvocationBatch, stop: Stop) -> Verdict | None:
+        """Invokes within a slot that it takes; None when a stop came before there was one: nothing was called."""
+        verdict, duration_s = self._too_large(batch), 0.0
+        if verdict is None:
+            if not await self._slot_taken(stop):
+                return None
+            try:
+                outcome, duration_s = await self._call(batch)
+            finally:
+                self._function.slots.release()
+            verdict = responses.parse(outcome, batch.identifiers, self._reading)
+        self._emit_finished(batch, verdict, duration_s)
+        return verdict
+
+    def _too_large(self, batch: InvocationBatch) -> Verdict | None:
+        size, size_max = batch.event.size, self._plan.batch.payload_bytes_max
+        return responses.oversized(size, size_max) if size > size_max else None
+
+    async def _slot_taken(self, stop: Stop) -> bool:
+        """Waits for a slot; False when a stop came first, or the lease was lost meanwhile."""
+        slots = self._function.slots
+        async with interrupted_by(stop):
+            await slots.acquire()
+            if not stop.lost:
+                return True
+            slots.release()
+        return False
+
+    async def _call(self, batch: InvocationBatch) -> tuple[Outcome, float]:
+        """The outcome, and how many seconds it took."""
+        plan = self._plan
+        self._observer.on(
+            InvocationStarted(
+                mapping=plan.mapping,
+                function=plan.function,
+                records=len(batch.identifiers),
+                request_id=batch.request_id,
+                attempt=batch.attempt,
+            )
+        )
+        started = self._clock.monotonic()
+        outcome = await self._function.call(
+            Invocation(
+                function_arn=plan.function_arn,
+                request_id=batch.request_id,
+                event=batch.event,
+                timeout_s=self._function.limit_s(plan.function_arn),
+            ),
+            mapping=plan.mapping,
+        )
+        return outcome, self._clock.monotonic() - started
+
+    def _emit_finished(self, batch: InvocationBatch, verdict: Verdict, duration_s: float) -> None:
+        ended, failed, error = _described(verdict, len(batch.identifiers))
+        age_ms = None if batch.newest is None else max(0.0, (self._clock.now() - batch.newest) * 1000.0)
+        self._observer.on(
+            InvocationFinished(
+                mapping=self._plan.mapping,
+                function=self._plan.function,
+                shard=self._shard,
+                records=len(batch.identifiers),
+                failed=failed,
+                ended=ended,
+                duration_s=duration_s,
+                request_id=batch.request_id,
+                iterator_age_ms=age_ms,
+                error=error,
+                **_cause_of(verdict),
+            )
+        )
+
+
+class _Cause(TypedDict, total=False):
+    """Members of InvocationFinished that only a function's own errors have."""
+
+    error_type: str
+    stack_trace: tuple[str, ...]
+
+
+def _described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:
+    """How an invocation ended, how many of its records failed, and the error."""
+    match verdict:
+        case Accepted():
+            return Ended.SUCCESS, 0, ""
+        case Partial(failed):
+            return Ended.PARTIAL, len(failed), ""
+        case Rejected(ended, error) | Deferred(ended, error):
+            return ended, records, error
+        case _:
+            assert_never(verdict)
+
+
+def _cause_of(verdict: Verdict) -> _Cause:
+    """What the function itself said of its failure, as members of an event."""
+    if not isinstance(verdict, Rejected) or verdict.cause is None:
+        return {}
+    return {"error_type": verdict.cause.error_type, "stack_trace": verdict.cause.stack_trace}

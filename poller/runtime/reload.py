@@ -1,7 +1,7 @@
 """Owns the reload of the configuration file: notices that it changed, hands a good one over, tells a bad one."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,16 @@ from typing import Protocol
 
 import watchfiles
 
-from poller.errors import InvalidConfiguration
-from poller.plan import DaemonPlan
+from poller.config.file_signature import Signature, signature
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.plan import DaemonPlan
+from poller.domain.telemetry import ConfigurationReloaded, Observer
 from poller.rules.responses import cut
-from poller.telemetry import ConfigurationReloaded, Observer
 
 POLL_S = 2.0
 """Between two looks at the file where nothing tells of its changes (network file systems, links into other folders)."""
 SETTLE_MS = 100
 """An editor's several steps are one change."""
-
-type Signature = tuple[object, ...] | None
-"""Which file it is and when it was written; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,14 @@ class Reloadable(Protocol):
         """What is wrong with the parts that another configuration would open."""
         ...
 
-    def replan(self, plan: DaemonPlan) -> None:
-        """Takes another configuration."""
+    def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
+        """Takes another configuration; returns what changes, one line each."""
         ...
 
 
 async def follow(
     changes: AsyncIterator[None],
-    load: Callable[[], Loaded],
+    load: Callable[[], Awaitable[Loaded]],
     daemon: Reloadable,
     observer: Observer,
 ) -> None:
@@ -57,39 +55,37 @@ async def follow(
     """
     async for _ in changes:
         try:
-            loaded = load()
+            loaded = await load()
             problems = await daemon.rehearse(loaded.plan)
         except InvalidConfiguration as error:
             problems = error.problems
+        except Exception as error:  # noqa: BLE001 - a fault of ours in reading is told like a file that is refused
+            problems = [f"could not be read, by a fault of the daemon: {type(error).__name__}: {error}"]
         else:
             if not problems:
-                daemon.replan(loaded.plan)
+                taken = daemon.replan(loaded.plan)
                 daemon.note = _waiting(loaded)
-                observer.on(ConfigurationReloaded(ok=True, reason=daemon.note))
+                observer.on(ConfigurationReloaded(ok=True, reason=daemon.note, changes=taken))
                 continue
         reason = _reason(problems)
         daemon.note = f"the changed configuration file is refused, the one before stays in effect: {reason}"
         observer.on(ConfigurationReloaded(ok=False, reason=reason))
 
 
-async def changes_of(path: Path, ticks: AsyncIterator[object]) -> AsyncGenerator[None]:
-    """Yields whenever the file at `path` is another one than before, or was written; looks at each tick."""
-    seen = signature(path)
+async def changes_of(path: Path, ticks: AsyncIterator[object], seen: Signature) -> AsyncGenerator[None]:
+    """Yields whenever the file at `path` is another one than before, or was written; looks now and at each tick.
+
+    `seen` is what was there before the file was read that is in effect.
+    """
+    first = signature(path)
+    if first != seen:
+        seen = first
+        yield
     async for _ in ticks:
         now = signature(path)
         if now != seen:
             seen = now
             yield
-
-
-def signature(path: Path) -> Signature:
-    """Which file `path` leads to and when it was written, so that a swapped link counts as a change."""
-    try:
-        real = path.resolve(strict=True)
-        found = real.stat()
-    except (OSError, RuntimeError):
-        return None
-    return str(real), found.st_ino, found.st_mtime_ns, found.st_size
 
 
 async def ticks_beside(path: Path) -> AsyncGenerator[object]:
@@ -113,10 +109,19 @@ async def ticks_beside(path: Path) -> AsyncGenerator[object]:
         yield None
 
 
-async def watch(path: Path, load: Callable[[], Loaded], daemon: Reloadable, observer: Observer) -> None:
-    """Follows the file at `path` until cancelled."""
-    async with aclosing(ticks_beside(path)) as ticks, aclosing(changes_of(path, ticks)) as changes:
-        await follow(changes, load, daemon, observer)
+async def watch(
+    path: Path, load: Callable[[], Loaded], daemon: Reloadable, observer: Observer, *, seen: Signature
+) -> None:
+    """Follows the file at `path` until cancelled; `seen` is from before it was read at the start.
+
+    `load` runs in a thread: a large file takes seconds to read, and the loop goes on meanwhile.
+    """
+
+    def off_loop() -> Awaitable[Loaded]:
+        return asyncio.to_thread(load)
+
+    async with aclosing(ticks_beside(path)) as ticks, aclosing(changes_of(path, ticks, seen)) as changes:
+        await follow(changes, off_loop, daemon, observer)
 
 
 def _waiting(loaded: Loaded) -> str:
@@ -126,5 +131,5 @@ def _waiting(loaded: Loaded) -> str:
 
 
 def _reason(problems: list[str]) -> str:
-    more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    more = f" (and {len(problems) - 1} more; `poller check` tells them all)" if len(problems) > 1 else ""
     return cut(problems[0]) + more

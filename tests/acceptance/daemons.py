@@ -13,7 +13,7 @@ from pathlib import Path
 from adapters.demo.daemon import Daemon
 from adapters.demo.journal import Line, Reader
 from adapters.demo.processes import plain_environment
-from adapters.demo.story import Scene
+from adapters.demo.scenario import Scene
 
 POLL_S = 0.05
 COMMAND_S_MAX = 150.0

@@ -53,11 +53,12 @@ def test_each_source_has_its_poison_where_poison_goes(rows: dict[str, Any]) -> N
 
 
 def test_streams_gave_up_exactly_one_record_after_their_retries(rows: dict[str, Any]) -> None:
-    for source in ("orders", "stock"):
-        row = rows[source]
+    streams = [rows[source] for source in ("orders", "stock")]
+    for row in streams:
         assert row["discarded"] == len(row["buried"]) == 1
         assert row["conditions"] == ["RetryAttemptsExhausted"]
-        assert row["bisections"] > 0
+    # On a busy machine one poison may come in a batch of its own, which cannot be halved.
+    assert sum(row["bisections"] for row in streams) > 0
 
 
 def test_progress_is_shown_while_it_runs(played: tuple[Ended, float]) -> None:

@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from adapters.demo.account import account
 from adapters.demo.daemon import Daemon
 from adapters.demo.journal import Reader
 from adapters.demo.load import load
-from adapters.demo.story import Scene, scene
+from adapters.demo.report import account
+from adapters.demo.scenario import Scene, scene
 from tests.acceptance.daemons import drained, kill, open_requests, settled
 
 pytestmark = pytest.mark.acceptance

@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from tests.acceptance import api_function
-from tests.acceptance.daemons import Ended, command
-from tests.acceptance.test_aws_clients import (
+from tests.acceptance.clients.test_aws_clients import (
     EFFECT_S_MAX,
     KEY,
     SECRET,
@@ -29,6 +28,7 @@ from tests.acceptance.test_aws_clients import (
     send,
     until,
 )
+from tests.acceptance.daemons import Ended, command
 from tests.conftest import REGION, fresh_account
 from tests.emulators import Emulator
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from adapters.demo.account import account
 from adapters.demo.daemon import Daemon, Launcher
 from adapters.demo.journal import Line, Reader
 from adapters.demo.load import Source, load
-from adapters.demo.story import Scene, scene
+from adapters.demo.report import account
+from adapters.demo.scenario import Scene, scene
 from tests.acceptance.daemons import command, drained, open_requests, settled, until
 
 pytestmark = pytest.mark.acceptance
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.acceptance
 RECORDS = 400
 SEED = 7
 PAUSE_S = 1.5
-LONG_PAUSE_S = 2.5
+LONG_PAUSE_S = 8.0
 BUSY_S_MAX = 30.0
 SIGNAL_S_MAX = 0.5
 """After which a signal has surely been seen."""

@@ -2,23 +2,29 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 
-from adapters import aws
+from adapters.aws import clients
 from adapters.destinations import file, http, s3, sns, sqs
 from adapters.invokers import http as http_function
 from adapters.invokers import lambda_api
 from adapters.sources import dynamodb_streams, kinesis
 from adapters.sources import sqs as queues
-from adapters.stores import dynamodb, sqlite
-from poller.findings import Finding, Grade, LambdaConsumer
+from adapters.stores.dynamodb import store as dynamodb
+from adapters.stores.sqlite import store as sqlite
+from poller.domain.errors import PortError
+from poller.domain.findings import Finding, LambdaConsumer, Severity
+from poller.domain.records import Epoch, MappingId
+from poller.domain.rows import MappingRow
 from poller.plugins import Environment, Plugin
 from poller.ports import ConsumerCheck, FunctionProbe, Probe
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
@@ -89,9 +95,35 @@ async def test_a_stream_that_may_be_read_is_read_for_one_record() -> None:
         GetRecords=[PAGE],
         DescribeStreamSummary=[SUMMARY],
     )
-    assert {each.grade for each in found} == {Grade.OK}
+    assert {each.grade for each in found} == {Severity.OK}
     assert service.parameters("GetRecords")[0]["Limit"] == 1
     assert service.parameters("GetShardIterator")[0]["ShardId"] == SHARD["ShardId"]
+
+
+@on_a_loop
+async def test_a_stream_that_gets_no_more_records_is_told_with_the_remedy() -> None:
+    disabled = {"StreamArn": TABLE_STREAM, "StreamStatus": "DISABLED", "Shards": [SHARD]}
+    found, _ = await of_script(
+        dynamodb_streams.plugin,
+        TABLE_STREAM,
+        DescribeStream=[ok(StreamDescription=disabled)],
+        GetShardIterator=[ITERATOR],
+        GetRecords=[PAGE],
+    )
+    assert (found[-1].check, found[-1].grade) == ("stream status", Severity.WARNING)
+    assert found[-1].text.startswith(f"{TABLE_STREAM}: the stream is disabled")
+    assert "write its ARN" in found[-1].text
+    summary = {"RetentionPeriodHours": 24, "StreamStatus": "DELETING"}
+    found, _ = await of_script(
+        kinesis.plugin,
+        STREAM,
+        ListShards=[SHARDS],
+        GetShardIterator=[ITERATOR],
+        GetRecords=[PAGE],
+        DescribeStreamSummary=[ok(StreamDescriptionSummary=summary)],
+    )
+    assert (found[-1].check, found[-1].grade) == ("stream status", Severity.WARNING)
+    assert "being deleted" in found[-1].text
 
 
 @on_a_loop
@@ -104,10 +136,10 @@ async def test_each_missing_permission_of_a_stream_has_its_iam_name() -> None:
         DescribeStreamSummary=[DENIED],
     )
     assert [(each.check, each.grade) for each in found] == [
-        ("kinesis:ListShards", Grade.PROBLEM),
-        ("kinesis:GetShardIterator", Grade.PROBLEM),
-        ("kinesis:GetRecords", Grade.UNTRIED),
-        ("kinesis:DescribeStreamSummary", Grade.WARNING),
+        ("kinesis:ListShards", Severity.PROBLEM),
+        ("kinesis:GetShardIterator", Severity.PROBLEM),
+        ("kinesis:GetRecords", Severity.UNTRIED),
+        ("kinesis:DescribeStreamSummary", Severity.WARNING),
     ]
     assert found[0].text == f"kinesis:ListShards on {STREAM}: not allowed"
     assert service.parameters("GetShardIterator")[0]["ShardId"] == "shardId-000000000000"
@@ -142,15 +174,15 @@ async def test_reading_alone_may_be_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("answer", "check", "grade", "text"),
     [
-        (MISSING, "kinesis:ListShards", Grade.PROBLEM, "there is none, or it is hidden"),
-        (error("LimitExceededException"), "kinesis:ListShards", Grade.WARNING, "throttled"),
-        (error("InternalFailure", status=500), "kinesis:ListShards", Grade.PROBLEM, "InternalFailure"),
-        (error("ExpiredTokenException"), "credentials", Grade.PROBLEM, "ExpiredTokenException"),
-        (error("KMSAccessDeniedException"), "kms:Decrypt", Grade.PROBLEM, f"on the key of {STREAM}"),
+        (MISSING, "kinesis:ListShards", Severity.PROBLEM, "there is none, or it is hidden"),
+        (error("LimitExceededException"), "kinesis:ListShards", Severity.WARNING, "throttled"),
+        (error("InternalFailure", status=500), "kinesis:ListShards", Severity.PROBLEM, "InternalFailure"),
+        (error("ExpiredTokenException"), "credentials", Severity.PROBLEM, "ExpiredTokenException"),
+        (error("KMSAccessDeniedException"), "kms:Decrypt", Severity.PROBLEM, f"on the key of {STREAM}"),
     ],
 )
 def test_other_trouble_is_told_from_missing_permissions(
-    answer: Answer, check: str, grade: Grade, text: str
+    answer: Answer, check: str, grade: Severity, text: str
 ) -> None:
     @on_a_loop
     async def run() -> None:
@@ -168,7 +200,7 @@ async def test_without_credentials_nothing_else_is_said(monkeypatch: pytest.Monk
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     found = await probed(kinesis.plugin, "http://127.0.0.1:1", arn=STREAM)
-    assert [each.check for each in found if each.grade is Grade.PROBLEM] == ["credentials"]
+    assert [each.check for each in found if each.grade is Severity.PROBLEM] == ["credentials"]
     assert "give AWS credentials" in found[0].text
 
 
@@ -177,7 +209,7 @@ async def test_a_stream_that_has_no_shard_yet_is_no_problem() -> None:
     found, _ = await of_script(
         dynamodb_streams.plugin, TABLE_STREAM, DescribeStream=[ok(StreamDescription={"Shards": []})]
     )
-    assert [each.grade for each in found] == [Grade.OK, Grade.UNTRIED, Grade.UNTRIED]
+    assert [each.grade for each in found] == [Severity.OK, Severity.UNTRIED, Severity.UNTRIED]
 
 
 # Queues
@@ -213,7 +245,7 @@ async def test_each_missing_permission_of_a_queue_has_its_iam_name() -> None:
         DeleteMessageBatch=[DENIED],
         ChangeMessageVisibilityBatch=[DENIED],
     )
-    assert [each.text for each in found if each.grade is Grade.PROBLEM] == [
+    assert [each.text for each in found if each.grade is Severity.PROBLEM] == [
         f"sqs:{action} on {QUEUE}: not allowed"
         for action in ("GetQueueAttributes", "DeleteMessage", "ChangeMessageVisibility")
     ]
@@ -223,7 +255,7 @@ async def test_each_missing_permission_of_a_queue_has_its_iam_name() -> None:
 async def test_the_permission_that_is_named_is_that_of_the_call_that_was_refused() -> None:
     found, service = await of_script(queues.plugin, QUEUE, GetQueueUrl=[DENIED])
     assert found[0].text == f"sqs:GetQueueUrl on {QUEUE}: not allowed"
-    assert {each.grade for each in found[1:]} == {Grade.UNTRIED}
+    assert {each.grade for each in found[1:]} == {Severity.UNTRIED}
     assert service.operations() == ["GetQueueUrl"]
 
 
@@ -275,12 +307,60 @@ async def test_lambda_that_may_not_be_invoked_is_told_and_runs_nothing() -> None
         looking(lambda_api.plugin, {"function": "orders"}, url) as invoker,
     ):
         assert isinstance(invoker, FunctionProbe)
-        (found,) = await invoker.probe_function(f"{FUNCTION}:prod")
-        assert (found.grade, found.text) == (
-            Grade.PROBLEM,
-            f"lambda:InvokeFunction on {FUNCTION}:prod: not allowed",
-        )
-        assert [each.headers["X-Amz-Invocation-Type"] for each in asked] == ["DryRun"]
+        found = await invoker.probe_function(f"{FUNCTION}:prod")
+        assert [(each.grade, each.text) for each in found] == [
+            (Severity.PROBLEM, f"lambda:InvokeFunction on {FUNCTION}:prod: not allowed"),
+            (
+                Severity.WARNING,
+                f"lambda:GetFunctionConfiguration on {FUNCTION}:prod: not allowed; the daemon then waits 900 s for each"
+                " answer, whatever the function's time limit",
+            ),
+        ]
+        assert [(each.method, each.headers.get("X-Amz-Invocation-Type")) for each in asked] == [
+            ("POST", "DryRun"),
+            ("GET", None),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "checks"),
+    [
+        ({"Timeout": 3, "State": "Active"}, {}),
+        ({"Timeout": 3}, {}),
+        (
+            {"Timeout": 3, "State": "Failed", "StateReason": "no\x1b[31m such image"},
+            {"state": f"{FUNCTION}: its state is Failed (no such image)"},
+        ),
+        (
+            {"Timeout": 3, "State": "Pending", "StateReasonCode": "Creating"},
+            {"state": f"{FUNCTION}: its state is Pending (Creating)"},
+        ),
+        ({"Timeout": 3, "State": "Hibernating"}, {"state": f"{FUNCTION}: its state is Hibernating"}),
+        (
+            {
+                "Timeout": 3,
+                "State": "Active",
+                "LastUpdateStatus": "Failed",
+                "LastUpdateStatusReason": "a key",
+            },
+            {"state": f"{FUNCTION}: its last update failed, the version before it runs (a key)"},
+        ),
+    ],
+)
+@on_a_loop
+async def test_what_lambda_says_of_a_functions_state_is_told(
+    answer: Mapping[str, Any], checks: Mapping[str, str]
+) -> None:
+    async with (
+        saying(200, json.dumps(answer)) as (url, _),
+        looking(lambda_api.plugin, {"function": "orders"}, url) as invoker,
+    ):
+        found = await invoker.probe_function(FUNCTION)
+        assert {each.check: each.text for each in found if each.grade is not Severity.OK} == checks
+        assert {each.check for each in found if each.grade is Severity.OK} == {
+            "lambda:InvokeFunction",
+            "lambda:GetFunctionConfiguration",
+        }
 
 
 @on_a_loop
@@ -350,7 +430,7 @@ def test_a_destination_that_may_not_be_asked_is_a_warning(
 async def test_a_bucket_that_does_not_exist_is_a_problem() -> None:
     async with saying(404, "") as (url, _):
         found = await probed(s3.plugin, url, arn="arn:aws:s3:::failed")
-    assert found[0].grade is Grade.PROBLEM
+    assert found[0].grade is Severity.PROBLEM
     assert found[0].text.startswith("arn:aws:s3:::failed: there is none")
 
 
@@ -372,7 +452,7 @@ def test_a_url_is_connected_to_and_nothing_more(plugin: Plugin[Any, Any], settin
             name: value.format(url=f"http://127.0.0.1:{free_port()}") for name, value in settings.items()
         }
         found = await probed(plugin, None, **given)
-        assert found[0].grade is Grade.PROBLEM
+        assert found[0].grade is Severity.PROBLEM
         assert "127.0.0.1" in found[0].text
 
     run()
@@ -383,7 +463,7 @@ def test_a_directory_for_documents_has_to_exist(tmp_path: Path) -> None:
     async def run() -> None:
         assert grades(await probed(file.plugin, arn=f"file://{tmp_path}")) == {"directory": "ok"}
         (missing,) = await probed(file.plugin, arn=f"file://{tmp_path}/none")
-        assert (missing.grade, missing.text) == (Grade.PROBLEM, f"{tmp_path}/none is no directory")
+        assert (missing.grade, missing.text) == (Severity.PROBLEM, f"{tmp_path}/none is no directory")
         assert os.listdir(tmp_path) == []
 
     run()
@@ -401,8 +481,10 @@ def test_a_sqlite_file_is_looked_at_and_not_made(tmp_path: Path) -> None:
         (tmp_path / "text").write_text("neither empty nor a database")
         assert await at(tmp_path / "text") == {"directory": "ok", "file": "problem"}
         assert await at(tmp_path / "text" / "state.db") == {"directory": "problem"}
-        (tmp_path / "empty").touch()
+        (tmp_path / "empty").touch(mode=0o600)
         assert await at(tmp_path / "empty") == {"directory": "ok", "file": "ok"}
+        (tmp_path / "open").touch(mode=0o604)
+        assert await at(tmp_path / "open") == {"directory": "ok", "file": "warning"}
         foreign = sqlite3.connect(tmp_path / "foreign.db")
         foreign.execute("PRAGMA application_id=7")
         foreign.execute("CREATE TABLE others (x)")
@@ -428,7 +510,75 @@ def test_the_file_of_a_store_that_ran_is_fine(tmp_path: Path) -> None:
     run()
 
 
+KNOWN = MappingRow(
+    MappingId("0f4b8a5e-0000-4000-8000-000000000001"), Epoch(1.5), seeded=True, document={"a": "b"}
+)
+
+
+@pytest.mark.parametrize("ending", ["runs", "stopped", "was killed"])
+def test_a_look_at_a_file_says_which_mappings_the_store_knows_and_makes_nothing(
+    tmp_path: Path, ending: str
+) -> None:
+    @on_a_loop
+    async def run() -> None:
+        path = tmp_path / "odd name?#.db"
+        settings = sqlite.SqliteSettings(url=f"sqlite://{quote(str(path))}")
+        async with environment(None) as env, sqlite.look_sqlite(settings, env) as look:
+            assert await look.mappings() == []
+            assert os.listdir(tmp_path) == []
+            async with sqlite.open_sqlite(settings, env) as store:
+                await store.create(KNOWN)
+                if ending == "runs":
+                    assert await look.mappings() == [KNOWN]
+                if ending == "was killed":
+                    for name in os.listdir(tmp_path):
+                        shutil.copy(tmp_path / name, tmp_path.parent / name)
+            if ending == "was killed":
+                for name in os.listdir(tmp_path.parent):
+                    if name.startswith("odd name"):
+                        shutil.move(tmp_path.parent / name, tmp_path / name)
+            before = sorted(os.listdir(tmp_path))
+            assert await look.mappings() == [KNOWN]
+            assert sorted(os.listdir(tmp_path)) == before
+
+    run()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough for a header" * 10])
+def test_a_look_at_what_is_no_store_is_a_port_error_or_no_mapping(tmp_path: Path, content: bytes) -> None:
+    @on_a_loop
+    async def run() -> None:
+        path = tmp_path / "state.db"
+        path.write_bytes(content)
+        settings = sqlite.SqliteSettings(url=f"sqlite://{path}")
+        async with environment(None) as env, sqlite.look_sqlite(settings, env) as look:
+            try:
+                assert await look.mappings() == []
+            except PortError:
+                assert content
+
+    run()
+
+
 # The DynamoDB store
+
+
+@on_a_loop
+async def test_a_look_at_a_table_says_which_mappings_the_store_knows() -> None:
+    item = {
+        "pk": {"S": "mappings"},
+        "sk": {"S": KNOWN.mapping},
+        "fixed": {"N": "1.5"},
+        "seeded": {"BOOL": True},
+        "document": {"S": '{"a": "b"}'},
+        "revision": {"N": "0"},
+    }
+    script = {"Query": [ok(Items=[item], Count=1), MISSING]}
+    async with serving(script) as service, environment(service.url) as env:
+        settings = dynamodb.DynamoSettings(url="dynamodb://state")
+        async with dynamodb.look_dynamodb(settings, env) as look:
+            assert await look.mappings() == [KNOWN]
+            assert await look.mappings() == []
 
 
 def table(*keys: str) -> Answer:
@@ -463,7 +613,7 @@ async def of_table(url: str, /, **script: Sequence[Answer]) -> tuple[list[Findin
 async def test_a_table_is_written_only_under_conditions_that_cannot_hold() -> None:
     found, service = await of_table("dynamodb://state", DescribeTable=[table("pk", "sk")], **ROWS)
     assert len(found) == 6
-    assert {each.grade for each in found} == {Grade.OK}
+    assert {each.grade for each in found} == {Severity.OK}
     for operation in ("PutItem", "UpdateItem", "DeleteItem"):
         (given,) = service.parameters(operation)
         assert given["ConditionExpression"] == "attribute_exists(pk)"
@@ -481,18 +631,18 @@ async def test_each_missing_permission_of_a_table_has_its_iam_name() -> None:
 @on_a_loop
 async def test_a_table_with_other_keys_is_a_problem() -> None:
     found, _ = await of_table("dynamodb://state", DescribeTable=[table("id")], **ROWS)
-    assert [each.check for each in found if each.grade is Grade.PROBLEM] == ["keys"]
+    assert [each.check for each in found if each.grade is Severity.PROBLEM] == ["keys"]
 
 
 @on_a_loop
 async def test_a_table_is_never_made() -> None:
     found, service = await of_table("dynamodb://state", DescribeTable=[MISSING])
     assert [(each.grade, each.text) for each in found] == [
-        (Grade.PROBLEM, "there is no DynamoDB table state")
+        (Severity.PROBLEM, "there is no DynamoDB table state")
     ]
     found, _ = await of_table("dynamodb://state?create=true", DescribeTable=[MISSING])
     assert grades(found)["dynamodb:CreateTable"] == "untried"
-    assert Grade.PROBLEM not in {each.grade for each in found}
+    assert Severity.PROBLEM not in {each.grade for each in found}
     assert service.operations() == ["DescribeTable"]
 
 
@@ -513,25 +663,25 @@ def test_an_emulators_queue_table_and_bucket_are_found_to_work(ministack: Emulat
             (dynamodb.plugin, {"url": "dynamodb://state"}),
         ):
             found = await probed(plugin, ministack.url, **settings)
-            assert {each.grade for each in found} <= {Grade.OK, Grade.UNTRIED}, found
+            assert {each.grade for each in found} <= {Severity.OK, Severity.UNTRIED}, found
         async with environment(ministack.url) as env:
-            service = await aws.client(env, "sqs", REGION)
+            service = await clients.client(env, "sqs", REGION)
             url = (await service.get_queue_url(QueueName="mails"))["QueueUrl"]
             left = await service.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
             assert [each["Body"] for each in left["Messages"]] == ["still here"]
-            items = await (await aws.client(env, "dynamodb", REGION)).scan(TableName="state")
+            items = await (await clients.client(env, "dynamodb", REGION)).scan(TableName="state")
             assert items["Count"] == 0
 
     run()
 
 
 async def _made(env: Environment) -> dict[str, str]:
-    queue, tables = await aws.client(env, "sqs", REGION), await aws.client(env, "dynamodb", REGION)
+    queue, tables = await clients.client(env, "sqs", REGION), await clients.client(env, "dynamodb", REGION)
     url = (await queue.create_queue(QueueName="mails"))["QueueUrl"]
     await queue.send_message(QueueUrl=url, MessageBody="still here")
-    topic = await (await aws.client(env, "sns", REGION)).create_topic(Name="failed")
+    topic = await (await clients.client(env, "sns", REGION)).create_topic(Name="failed")
     bucket = f"failed-{os.environ['AWS_ACCESS_KEY_ID']}"
-    await (await aws.client(env, "s3", REGION)).create_bucket(
+    await (await clients.client(env, "s3", REGION)).create_bucket(
         Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     names = ("pk", "sk")

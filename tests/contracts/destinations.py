@@ -1,37 +1,32 @@
 """Owns what the destinations' contract suite needs of each kind: where notices go, and how to read them back."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from adapters.aws.clients import client
 from adapters.destinations import file, http, s3, sns, sqs
-from poller.invocations import Notice
+from poller.domain.errors import (
+    AccessDenied,
+    PortError,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
+from poller.domain.records import JsonObject
 from poller.plugins import GivenPlugins, opened
 from poller.ports import Destination
-from poller.records import MappingId, ShardId
+from poller.testing.destination import MAPPING, PORT_ERRORS
 from tests.contracts.invokers import environment, served
+from tests.contracts.worlds import fresh_name
 
-MAPPING = MappingId("11111111-2222-4333-8444-555555555555")
 REGION = "eu-west-1"
-DOCUMENT = b'{"requestContext":{"requestId":"r"},"version":"1.0","timestamp":"2026-01-01T00:00:09.314Z","x":"\xc3\xa4"}'
-PAYLOAD = b'{"Records":[{"body":"\xc3\xa4 \\"quoted\\""}]}'
-
-
-def notice(number: int = 1, *, payload: bytes = PAYLOAD) -> Notice:
-    """A notice with an id of its own for each `number`."""
-    return Notice(
-        notice_id=f"9b8fa9f0-5a7f-4000-8000-{number:012d}",
-        mapping=MAPPING,
-        shard=ShardId("shardId-000000000000"),
-        document=DOCUMENT,
-        payload=payload,
-        timestamp="2026-01-01T00:00:09.314Z",
-    )
 
 
 @dataclass
@@ -42,10 +37,15 @@ class Server:
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    taken: list[bytes] = field(default_factory=list)
+    """The bodies of requests that were not refused."""
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers any request."""
-        self.requests.append((request.path, dict(request.headers), await request.read()))
+        body = await request.read()
+        self.requests.append((request.path, dict(request.headers), body))
+        if self.status < 300:
+            self.taken.append(body)
         return web.Response(status=self.status, text=self.body, headers=self.headers)
 
     @asynccontextmanager
@@ -74,11 +74,52 @@ def rest_error(server: Server, code: str, status: int) -> None:
     server.status, server.body = status, f"<Error><Code>{code}</Code><Message>no</Message></Error>"
 
 
+def status_alone(server: Server, code: str, status: int) -> None:
+    """An error of a plain server."""
+    del code
+    server.status, server.body = status, "no"
+
+
 ERRORS: dict[str, Callable[[Server, str, int], None]] = {
     "sqs": json_error,
     "sns": query_error,
     "s3": rest_error,
+    "http": status_alone,
 }
+REFUSALS: dict[str, dict[type[PortError], tuple[str, int]]] = {
+    "sqs": {
+        ServiceThrottled: ("RequestThrottled", 403),
+        ServiceUnavailable: ("InternalFailure", 500),
+        AccessDenied: ("AccessDeniedException", 403),
+        ResourceMissing: ("QueueDoesNotExist", 400),
+    },
+    "sns": {
+        ServiceThrottled: ("Throttled", 429),
+        ServiceUnavailable: ("InternalError", 500),
+        AccessDenied: ("AuthorizationError", 403),
+        ResourceMissing: ("NotFound", 404),
+    },
+    "s3": {
+        ServiceThrottled: ("SlowDown", 503),
+        ServiceUnavailable: ("InternalError", 500),
+        AccessDenied: ("AccessDenied", 403),
+        ResourceMissing: ("NoSuchBucket", 404),
+    },
+    "http": {
+        ServiceThrottled: ("", 429),
+        ServiceUnavailable: ("", 500),
+        AccessDenied: ("", 403),
+        ResourceMissing: ("", 404),
+    },
+}
+"""Kind of destination and port error to what its service answers: code and HTTP status."""
+ACCEPTED = {
+    "sqs": '{"MessageId": "1"}',
+    "sns": "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>",
+    "s3": "",
+    "http": "",
+}
+"""Kind of destination to the body of an answer that takes a notice."""
 ARNS = {
     "sqs": "arn:aws:sqs:eu-west-1:111122223333:failed",
     "sns": "arn:aws:sns:eu-west-1:111122223333:failed",
@@ -104,3 +145,130 @@ async def destination(kind: str, arn: str, endpoint: str | None = None) -> Async
 def lines(directory: Path) -> list[Any]:
     """The documents in a file destination."""
     return [json.loads(line) for line in (directory / f"{MAPPING}.jsonl").read_bytes().splitlines()]
+
+
+class FileWorld:
+    """A destination in a directory."""
+
+    with_payload = True
+    errors = (ResourceMissing, AccessDenied)
+
+    def __init__(self, found: Destination, directory: Path) -> None:
+        self.destination = found
+        self._directory = directory
+        self._away = directory.with_name("away")
+
+    async def arrived(self, at_least: int) -> Sequence[JsonObject]:
+        del at_least
+        return lines(self._directory)
+
+    async def fail(self, error: type[PortError]) -> None:
+        self._directory.rename(self._away)
+        if error is AccessDenied:
+            self._directory.symlink_to(self._directory)
+
+    async def heal(self) -> None:
+        self._directory.unlink(missing_ok=True)
+        self._away.rename(self._directory)
+
+
+class ServedWorld:
+    """A destination over a server of its own, which can refuse as the service does."""
+
+    errors = PORT_ERRORS
+
+    def __init__(self, found: Destination, kind: str, server: Server) -> None:
+        self.destination = found
+        self.with_payload = kind in ("http", "s3")
+        self._kind = kind
+        self._server = server
+        server.body = ACCEPTED[kind]
+
+    async def arrived(self, at_least: int) -> Sequence[JsonObject]:
+        del at_least
+        return [json.loads(document_in(self._kind, body)) for body in self._server.taken]
+
+    async def fail(self, error: type[PortError]) -> None:
+        code, status = REFUSALS[self._kind][error]
+        ERRORS[self._kind](self._server, code, status)
+
+    async def heal(self) -> None:
+        self._server.status, self._server.body, self._server.headers = 200, ACCEPTED[self._kind], {}
+
+
+def document_in(kind: str, body: bytes) -> str | bytes:
+    """The document in the body of a request of this kind."""
+    match kind:
+        case "sqs":
+            return str(json.loads(body)["MessageBody"])
+        case "sns":
+            return parse_qs(body.decode())["Message"][0]
+        case _:
+            return body
+
+
+class QueueWorld:
+    """An SQS queue on an emulator; or a topic, with a queue that is subscribed to it."""
+
+    with_payload = False
+
+    def __init__(self, found: Destination, sqs: Any, queue_url: str, *, topic: bool = False) -> None:
+        self.destination = found
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._topic = topic
+        self._found: list[JsonObject] = []
+
+    async def arrived(self, at_least: int) -> Sequence[JsonObject]:
+        while len(self._found) < at_least:
+            answer = await self._sqs.receive_message(
+                QueueUrl=self._queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=5
+            )
+            assert answer.get("Messages"), f"only {len(self._found)} of {at_least} arrived"
+            for message in answer["Messages"]:
+                body = json.loads(message["Body"])
+                self._found.append(json.loads(body["Message"]) if self._topic else body)
+        return self._found
+
+
+class BucketWorld:
+    """A bucket on an emulator."""
+
+    with_payload = True
+
+    def __init__(self, found: Destination, s3: Any, bucket: str) -> None:
+        self.destination = found
+        self._s3 = s3
+        self._bucket = bucket
+
+    async def arrived(self, at_least: int) -> Sequence[JsonObject]:
+        del at_least
+        listed = await self._s3.list_objects_v2(Bucket=self._bucket)
+        return [await self._document(each["Key"]) for each in listed["Contents"]]
+
+    async def _document(self, key: str) -> JsonObject:
+        found = await self._s3.get_object(Bucket=self._bucket, Key=key)
+        document: JsonObject = json.loads(await found["Body"].read())
+        return document
+
+
+@asynccontextmanager
+async def on_emulator(kind: str, url: str) -> AsyncIterator[QueueWorld | BucketWorld]:
+    """A fresh destination of a kind on an emulator of AWS's services."""
+    name = fresh_name()
+    async with environment(region=REGION, endpoint_url=url) as env:
+        api = {each: await client(env, each, REGION) for each in ("sqs", "sns", "s3")}
+        arn = ARNS[kind].replace("failed", name)
+        queue_url = (await api["sqs"].create_queue(QueueName=name))["QueueUrl"]
+        if kind == "sns":
+            await api["sns"].create_topic(Name=name)
+            queue_arn = ARNS["sqs"].replace("failed", name)
+            await api["sns"].subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
+        if kind == "s3":
+            place = {"LocationConstraint": REGION}
+            await api["s3"].create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        async with destination(kind, arn, url) as found:
+            if kind == "s3":
+                yield BucketWorld(found, api["s3"], name)
+            else:
+                yield QueueWorld(found, api["sqs"], queue_url, topic=kind == "sns")

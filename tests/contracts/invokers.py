@@ -1,6 +1,5 @@
 """Owns what the invokers' contract suite needs of each kind: how to open one, and a function behind it."""
 
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -11,20 +10,9 @@ from aiohttp import web
 
 from adapters.invokers import http, lambda_api, process, python
 from poller.clock import LoopClock
-from poller.invocations import EncodedEvent, Invocation
 from poller.plugins import Environment
 from poller.ports import Invoker
-from tests.adapters.functions import act_on_loop
-
-ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
-REQUEST_ID = "3e2f4c1a-0000-4000-8000-000000000001"
-TIMEOUT_S = 20.0
-"""Of calls that should not time out: a process may start slowly where many run."""
-
-
-def invocation(event: Any, *, timeout_s: float = TIMEOUT_S, arn: str = ARN) -> Invocation:
-    """A call with `event` as JSON."""
-    return Invocation(arn, REQUEST_ID, EncodedEvent(json.dumps(event).encode()), timeout_s)
+from tests.adapters.invokers.functions.plain import act_on_loop
 
 
 @asynccontextmanager
@@ -64,7 +52,7 @@ async def emulated(request: web.Request) -> web.Response:
 @asynccontextmanager
 async def python_on_loop(**settings: Any) -> AsyncIterator[Invoker]:
     """An asynchronous Python function."""
-    handler = "tests.adapters.functions:act_on_loop"
+    handler = "tests.adapters.invokers.functions.plain:act_on_loop"
     given = python.PythonSettings.model_validate({"function": "orders", "handler": handler, **settings})
     async with environment() as env, python.open_python(given, env) as invoker:
         yield invoker
@@ -72,8 +60,17 @@ async def python_on_loop(**settings: Any) -> AsyncIterator[Invoker]:
 
 @asynccontextmanager
 async def python_in_threads(**settings: Any) -> AsyncIterator[Invoker]:
-    """A synchronous Python function."""
-    async with python_on_loop(handler="tests.adapters.functions:act", **settings) as invoker:
+    """A synchronous Python function whose code is safe in threads."""
+    given = {"workers": 4, **settings}
+    async with python_on_loop(handler="tests.adapters.invokers.functions.plain:act", **given) as invoker:
+        yield invoker
+
+
+@asynccontextmanager
+async def python_in_processes(**settings: Any) -> AsyncIterator[Invoker]:
+    """A synchronous Python function in processes of the daemon's own."""
+    given = {"isolation": "process", "processes": 4, **settings}
+    async with python_on_loop(handler="tests.adapters.invokers.functions.plain:act", **given) as invoker:
         yield invoker
 
 
@@ -92,7 +89,7 @@ async def behind_url(**settings: Any) -> AsyncIterator[Invoker]:
 @asynccontextmanager
 async def in_processes(**settings: Any) -> AsyncIterator[Invoker]:
     """A function run by awslambdaric in processes."""
-    command = [sys.executable, "-m", "awslambdaric", "tests.adapters.functions.act"]
+    command = [sys.executable, "-m", "awslambdaric", "tests.adapters.invokers.functions.plain.act"]
     given = process.ProcessSettings.model_validate({"function": "orders", "command": command, **settings})
     async with environment() as env, process.open_process(given, env) as invoker:
         yield invoker
@@ -125,12 +122,3 @@ async def on_lambda(**settings: Any) -> AsyncIterator[Invoker]:
         lambda_api.open_lambda(given, env) as invoker,
     ):
         yield invoker
-
-
-async def cancelled_call(invoker: Invoker, call: Invocation) -> bool:
-    """Cancels a call shortly after it began; whether it ended as cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(invoker.invoke(call))
-        await asyncio.sleep(0.2)
-        task.cancel()
-    return task.cancelled()

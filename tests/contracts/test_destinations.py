@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.aws import client
-from poller.errors import (
+from adapters.aws.clients import client
+from poller.domain.errors import (
     AccessDenied,
     InvalidConfiguration,
     PortError,
@@ -18,21 +19,30 @@ from poller.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from tests.contracts.destinations import (
-    ARNS,
-    DOCUMENT,
-    ERRORS,
+from poller.testing.destination import (
+    DELIVERING,
+    FAILING,
     MAPPING,
     PAYLOAD,
+    DestinationScenario,
+    document,
+    notice,
+)
+from tests.contracts.destinations import (
+    ARNS,
+    ERRORS,
     REGION,
+    FileWorld,
+    ServedWorld,
     Server,
     destination,
     lines,
-    notice,
+    on_emulator,
 )
 from tests.contracts.invokers import environment
 from tests.emulators import Emulator, free_port, ministack
 
+DOCUMENT = document(1).decode()
 KEY = f"aws/lambda/{MAPPING}/shardId-000000000000/2026/01/01/2026-01-01T00.00.09-9b8fa9f0-5a7f-4000-8000-"
 
 
@@ -67,6 +77,58 @@ async def bodies(sqs: Any, queue_url: str, count: int) -> list[str]:
     return found
 
 
+def each(scenarios: tuple[DestinationScenario, ...]) -> pytest.MarkDecorator:
+    """One test for each scenario."""
+    return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario.__name__)
+
+
+@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+@each(DELIVERING)
+def test_a_service_of_aws_is_a_destination(
+    scenario: DestinationScenario, kind: str, emulator: Emulator
+) -> None:
+    async def run() -> None:
+        async with on_emulator(kind, emulator.url) as world:
+            await scenario(world)
+
+    asyncio.run(run())
+
+
+@each(DELIVERING + FAILING)
+def test_a_url_is_a_destination(scenario: DestinationScenario) -> None:
+    server = Server()
+
+    async def run() -> None:
+        async with server.running() as url, destination("http", f"{url}/failed") as found:
+            await scenario(ServedWorld(found, "http", server))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+@each(FAILING)
+def test_a_service_of_aws_that_refuses_is_a_destination(scenario: DestinationScenario, kind: str) -> None:
+    server = Server()
+
+    async def run() -> None:
+        async with server.running() as url, destination(kind, ARNS[kind], url) as found:
+            await scenario(ServedWorld(found, kind, server))
+
+    asyncio.run(run())
+
+
+@each(DELIVERING + FAILING)
+def test_a_directory_is_a_destination(scenario: DestinationScenario, tmp_path: Path) -> None:
+    directory = tmp_path / "failed"
+    directory.mkdir()
+
+    async def run() -> None:
+        async with destination("file", directory.as_uri()) as found:
+            await scenario(FileWorld(found, directory))
+
+    asyncio.run(run())
+
+
 def test_a_queue_gets_the_document_as_it_is_and_again_when_it_is_sent_again(emulator: Emulator) -> None:
     async def run() -> list[str]:
         async with clients(emulator) as aws:
@@ -76,7 +138,7 @@ def test_a_queue_gets_the_document_as_it_is_and_again_when_it_is_sent_again(emul
                 await queue.send(notice())
             return await bodies(aws["sqs"], url, 2)
 
-    assert asyncio.run(run()) == [DOCUMENT.decode()] * 2
+    assert asyncio.run(run()) == [DOCUMENT] * 2
 
 
 def test_a_topic_publishes_the_document_as_its_message(emulator: Emulator) -> None:
@@ -92,7 +154,7 @@ def test_a_topic_publishes_the_document_as_its_message(emulator: Emulator) -> No
 
     notification = json.loads(asyncio.run(run())[0])
     assert notification["Type"] == "Notification"
-    assert notification["Message"] == DOCUMENT.decode()
+    assert notification["Message"] == DOCUMENT
 
 
 def test_a_bucket_gets_one_object_a_notice_with_the_event_in_it(emulator: Emulator) -> None:
@@ -237,20 +299,28 @@ def test_a_missing_target_in_the_emulator_is_missing(kind: str, emulator: Emulat
         asyncio.run(run())
 
 
+@contextmanager
+def files_of_bytes(most: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as when a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize(
-    ("target", "error"),
-    [(None, ResourceMissing), ("/dev/full", ServiceUnavailable), ("/sys/kernel/x", AccessDenied)],
+    ("directory", "error"),
+    [("nowhere", ResourceMissing), (".", ServiceUnavailable), ("/sys/kernel", AccessDenied)],
 )
 def test_each_fault_of_the_disk_is_the_error_that_says_what_to_do(
-    target: str | None, error: type[PortError], tmp_path: Path
+    directory: str, error: type[PortError], tmp_path: Path
 ) -> None:
-    directory = tmp_path if target else tmp_path / "nowhere"
-    if target:
-        (tmp_path / f"{MAPPING}.jsonl").symlink_to(target)
-
     async def run() -> None:
-        async with destination("file", directory.as_uri()) as found:
-            await found.send(notice())
+        async with destination("file", (tmp_path / directory).as_uri()) as found:
+            with files_of_bytes(64):
+                await found.send(notice())
 
     with pytest.raises(error):
         asyncio.run(run())
@@ -284,9 +354,9 @@ def test_a_wrong_arn_is_refused_with_field_value_and_remedy(kind: str, arn: str,
 
 def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
     async def run() -> None:
-        async with destination("http", "https://user:hidden@host/x"):
+        async with destination("http", "https://user:geheim@host/x"):
             raise AssertionError("opened")
 
     with pytest.raises(InvalidConfiguration) as raised:
         asyncio.run(run())
-    assert "hidden" not in str(raised.value)
+    assert "geheim" not in str(raised.value)

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from adapters.stores import sqlite
 from adapters.stores.memory import MemoryStore
+from adapters.stores.sqlite import store as sqlite
 from poller.clock import LoopClock
-from poller.errors import InvalidConfiguration
+from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, opened
-from tests.contracts.store import SCENARIOS, FullStore, Opening, Scenario
-from tests.contracts.store_history import StoreMachine
+from poller.testing.store import SCENARIOS
+from poller.testing.store_history import StoreMachine
+from poller.testing.store_steps import FullStore, Opening, Scenario
 
 
 def memory_opening() -> Opening:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.observers.figures import Figures
+from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from deploy.checks.expressions import EMPTY, Expression, compared, filled, of_dashboard, of_rules
-from poller.records import Epoch, Monotonic
+from poller.domain.records import Epoch, Monotonic
 
 ROOT = Path(__file__).parents[2]
 RULES = tuple(ROOT / "deploy" / "prometheus" / name for name in ("recording.yaml", "alerts.yaml"))

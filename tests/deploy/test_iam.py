@@ -44,9 +44,9 @@ ROLES = (
     Role(
         ("store-dynamodb", "store-dynamodb-create"),
         "dynamodb",
-        tuple(f"stores/dynamodb{part}.py" for part in ("", "_calls", "_memo", "_table")),
+        tuple(f"stores/dynamodb/{part}.py" for part in ("store", "calls", "memo_parts", "table")),
     ),
-    Role(("import-kcl",), "dynamodb", ("stores/kcl.py",)),
+    Role(("import-kcl",), "dynamodb", ("checkpoints/kcl.py",)),
 )
 CHECK = "check-live"
 """For the looks at what the daemon only writes to, and at other consumers."""
@@ -61,14 +61,16 @@ def operations(service: str) -> dict[str, str]:
 
 
 def called(tree: ast.AST) -> Iterator[str]:
-    """Names of methods that are called on an object, and words given to those that call by name: `call`, `_call` and `Hot`."""
+    """Names of methods that are called on an object, and words given to those that call by name: `call`, `_call` and `FastOperation`."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
                 func=ast.Attribute(attr="_call" | "call"), args=[ast.Constant(value=str(method)), *_]
             ):
                 yield method
-            case ast.Call(func=ast.Name(id="Hot"), args=[_, ast.Constant(value=str(operation)), *_]):
+            case ast.Call(
+                func=ast.Name(id="FastOperation"), args=[_, ast.Constant(value=str(operation)), *_]
+            ):
                 yield xform_name(operation)
             case ast.Call(func=ast.Attribute(attr=method)):
                 yield method
@@ -124,13 +126,13 @@ def test_the_policy_of_the_check_grants_what_only_looks_call() -> None:
     asked = {
         operation
         for family in ("sources", "destinations")
-        for node in ast.walk(ast.parse((ROOT / "adapters" / family / "probing.py").read_text()))
+        for node in ast.walk(ast.parse((ROOT / "adapters" / family / "checks.py").read_text()))
         for operation in _asked(node)
     }
     owners = {each: next(name for name, known in models.items() if each in known) for each in asked}
     actions = {f"{service}:{ACTIONS.get(each, each)}" for each, service in owners.items()}
     assert {action for each in statements(CHECK) for action in listed(each["Action"])} == actions
-    page = (ROOT / "docs" / "iam.md").read_text()
+    page = (ROOT / "docs" / "operate" / "iam.md").read_text()
     line = next(line for line in page.splitlines() if f"deploy/iam/{CHECK}.json" in line)
     assert actions
     assert all(f"`{action}`" in line for action in actions)
@@ -145,15 +147,15 @@ def _asked(node: ast.AST) -> Iterator[str]:
 def test_every_adapter_that_calls_aws_has_a_policy() -> None:
     calling = {
         str(path.relative_to(ROOT / "adapters"))
-        for path in (ROOT / "adapters").glob("*/*.py")
-        if "aws.client(" in path.read_text() or "await client(" in path.read_text()
+        for path in (ROOT / "adapters").rglob("*.py")
+        if "clients.client(" in path.read_text() or "await client(" in path.read_text()
     }
     assert calling <= {module for role in ROLES for module in role.modules}
     assert calling
 
 
 def test_the_table_in_the_documents_is_that_of_the_policies() -> None:
-    page = (ROOT / "docs" / "iam.md").read_text()
+    page = (ROOT / "docs" / "operate" / "iam.md").read_text()
     for role in ROLES:
         for policy in role.policies:
             line = next(line for line in page.splitlines() if f"deploy/iam/{policy}.json" in line)

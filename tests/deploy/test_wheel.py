@@ -17,4 +17,4 @@ def test_the_wheel_carries_the_licence_and_both_packages(tmp_path: Path) -> None
         info = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
         assert b"License-Expression: Apache-2.0" in archive.read(f"{info}/METADATA")
-    assert {"poller/cli.py", "adapters/aws.py"} <= names
+    assert {"poller/cli.py", "adapters/aws/clients.py"} <= names

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from itertools import count
 
-from poller.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
-from poller.rules.attempts import NewId
-from poller.rules.batching import Entry
+from poller.domain.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
+from poller.rules.streams.attempts import NewId
+from poller.rules.streams.batching import Entry
 from tests.records import dynamo_record
 
 BASE = 1_767_225_600.0
 
 
-def kinesis(number: int, *, key: str = "k", arrived: float = BASE, data: str = "aGVsbG8=") -> KinesisRecord:
+def kinesis(
+    number: int, *, key: str | None = "k", arrived: float = BASE, data: str = "aGVsbG8="
+) -> KinesisRecord:
     """A Kinesis record whose sequence number is `number`."""
-    return KinesisRecord(str(number), key, Epoch(arrived), data)
+    return KinesisRecord(str(number), Epoch(arrived), data, key)
 
 
 def dynamo(

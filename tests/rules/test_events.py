@@ -1,4 +1,4 @@
-"""Events are byte for byte as AWS writes them (spec 1)."""
+"""Events are byte for byte as AWS writes them (aws-behaviour#events)."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.records import DynamoRecord, Epoch, KinesisRecord, ShardId
+from poller.domain.records import DynamoRecord, Epoch, KinesisRecord, ShardId
 from poller.rules.events import (
     DynamoEncoder,
     KinesisEncoder,
@@ -57,9 +57,9 @@ def _kinesis_encoder() -> KinesisEncoder:
 def test_a_kinesis_event_is_aws_own_bytes() -> None:
     record = KinesisRecord(
         "49650000000000000000000000000000000000000000000000000002",
-        "device-7",
         Epoch(1767225600.125),
         "eyJ0ZW1wIjogMjF9",
+        "device-7",
     )
     assert build([_kinesis_encoder().encode(record)]).decode() == KINESIS_EVENT
 
@@ -96,10 +96,13 @@ def test_a_standard_queue_event_is_aws_own_bytes() -> None:
     assert build([encoder.encode(message(**STANDARD_ATTRIBUTES))]).decode() == STANDARD_EVENT
 
 
-def test_a_fifo_message_orders_its_attributes_as_documented() -> None:
-    encoder = MessageEncoder(source_arn=QUEUE + ".fifo", region="eu-west-1", windowed=False)
+@pytest.mark.parametrize("arn", [QUEUE, QUEUE + ".fifo"])
+def test_a_message_of_either_kind_of_queue_shows_every_attribute_in_aws_order(arn: str) -> None:
+    encoder = MessageEncoder(source_arn=arn, region="eu-west-1", windowed=False)
     names = [
+        "DeadLetterQueueSourceArn",
         "ApproximateReceiveCount",
+        "AWSTraceHeader",
         "SentTimestamp",
         "SequenceNumber",
         "MessageGroupId",
@@ -107,8 +110,35 @@ def test_a_fifo_message_orders_its_attributes_as_documented() -> None:
         "MessageDeduplicationId",
         "ApproximateFirstReceiveTimestamp",
     ]
-    record = json.loads(encoder.encode(message(**dict.fromkeys(reversed(names), "1"))))
-    assert list(record["attributes"]) == names
+    for some in (names, names[::-1], names[1::2], names[::-2]):
+        for _ in range(2):
+            record = json.loads(encoder.encode(message(**dict.fromkeys(some, "1"))))
+            assert list(record["attributes"]) == [name for name in names if name in some]
+
+
+def test_new_attributes_stand_last_as_given_and_what_belongs_to_the_queue_is_left_out() -> None:
+    encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=False)
+    odd = {"Zeta": "1", "SenderId": "2", "SqsManagedSseEnabled": "true", "Alpha": "3"}
+    for _ in range(2):
+        record = json.loads(encoder.encode(message(**odd)))
+        assert record["attributes"] == {"SenderId": "2", "Zeta": "1", "Alpha": "3"}
+        assert list(record["attributes"]) == ["SenderId", "Zeta", "Alpha"]
+
+
+def test_attributes_in_any_number_of_combinations_take_no_more_memory() -> None:
+    encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=False)
+    for number in range(1000):
+        record = json.loads(encoder.encode(message(**{f"New{number}": "1", "SenderId": "2"})))
+        assert list(record["attributes"]) == ["SenderId", f"New{number}"]
+    assert len(encoder._orders) < 100
+
+
+def test_a_record_without_partition_key_has_null() -> None:
+    encoder, record = _kinesis_encoder(), KinesisRecord("2", Epoch(1.5), "")
+    assert b'{"kinesisSchemaVersion":"1.0","partitionKey":null,"sequenceNumber":"2",' in encoder.encode(
+        record
+    )
+    assert encoder.views([record])[0]["kinesis"]["partitionKey"] is None
 
 
 @pytest.mark.parametrize(
@@ -154,8 +184,8 @@ def test_the_size_of_an_event_is_known_before_it_is_built(encoded: list[bytes]) 
 def _kinesis_records() -> st.SearchStrategy[list[KinesisRecord]]:
     times = st.integers(0, 4_000_000_000_000).map(lambda ms: Epoch(ms / 1000))
     number = st.text(alphabet="0123456789", min_size=1)
-    key = st.text(st.characters())
-    return st.lists(st.builds(KinesisRecord, number, key, times, st.just("eyJ0ZW1wIjogMjF9")), max_size=5)
+    key = st.none() | st.text(st.characters())
+    return st.lists(st.builds(KinesisRecord, number, times, st.just("eyJ0ZW1wIjogMjF9"), key), max_size=5)
 
 
 def _agrees(event: RecordsEvent) -> None:
@@ -182,7 +212,7 @@ def _drawn(text: str, *, removal: bool) -> DynamoRecord:
 
 
 def test_a_function_may_change_what_it_gets() -> None:
-    encoder, record = _kinesis_encoder(), KinesisRecord("2", "device-7", Epoch(1.5), "")
+    encoder, record = _kinesis_encoder(), KinesisRecord("2", Epoch(1.5), "", "device-7")
     event = RecordsEvent(encoder, [record], sum(encoder.sizes([record])))
     event.decoded()["Records"][0]["kinesis"].clear()
     assert event.decoded() == json.loads(event.encoded())
@@ -190,7 +220,7 @@ def test_a_function_may_change_what_it_gets() -> None:
 
 @given(st.text(), st.text(alphabet="0123456789", min_size=1))
 def test_any_partition_key_survives_the_event(key: str, sequence: str) -> None:
-    record = KinesisRecord(sequence, key, Epoch(1.5), "")
+    record = KinesisRecord(sequence, Epoch(1.5), "", key)
     (decoded,) = json.loads(build([_kinesis_encoder().encode(record)]))["Records"]
     assert decoded["kinesis"]["partitionKey"] == key
     assert decoded["eventID"] == f"{SHARD}:{sequence}"

@@ -1,20 +1,21 @@
-"""What follows from comparing the mappings that should run with those that do, and the states of spec 10.5."""
+"""The comparison of the mappings that should run with those that do run, and the states (aws-behaviour#states)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.invocations import Ended
-from poller.records import MappingId
-from poller.rows import MappingState
+from poller.domain.invocations import Ended
+from poller.domain.records import MappingId
+from poller.domain.rows import MappingState
 from poller.rules.reconciling import (
     BUSY,
     Drain,
     Forget,
-    Running,
-    Start,
+    RunningMapping,
+    StartMapping,
     Wanted,
     change_of,
     created,
@@ -28,20 +29,20 @@ M = MappingId("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11")
 S = MappingState
 
 CASES = [
-    ("a new mapping starts", Wanted(design=1), None, [Start(M, 1)], S.CREATING),
-    ("one that runs as wanted is left alone", Wanted(design=1), Running(design=1), [], S.ENABLED),
-    ("another design drains first", Wanted(design=2), Running(design=1), [Drain(M)], S.UPDATING),
+    ("a new mapping starts", Wanted(design=1), None, [StartMapping(M, 1)], S.CREATING),
+    ("one that runs as wanted is left alone", Wanted(design=1), RunningMapping(design=1), [], S.ENABLED),
+    ("another design drains first", Wanted(design=2), RunningMapping(design=1), [Drain(M)], S.UPDATING),
     (
         "what drains is not asked again, and nothing starts beside it",
         Wanted(design=2),
-        Running(design=1, stopping=True),
+        RunningMapping(design=1, stopping=True),
         [],
         S.UPDATING,
     ),
     (
         "what was wanted again while it drains starts anew when it has drained",
         Wanted(design=1),
-        Running(design=1, stopping=True),
+        RunningMapping(design=1, stopping=True),
         [],
         S.UPDATING,
     ),
@@ -49,19 +50,31 @@ CASES = [
         "when it has drained, the new one starts",
         Wanted(design=2, change=S.UPDATING),
         None,
-        [Start(M, 2)],
+        [StartMapping(M, 2)],
         S.UPDATING,
     ),
-    ("a disabled one drains", Wanted(design=1, enabled=False), Running(design=1), [Drain(M)], S.DISABLING),
+    (
+        "a disabled one drains",
+        Wanted(design=1, enabled=False),
+        RunningMapping(design=1),
+        [Drain(M)],
+        S.DISABLING,
+    ),
     ("a disabled one stays away", Wanted(design=1, enabled=False), None, [], S.DISABLED),
     (
         "an enabled one starts",
         Wanted(design=1, change=S.ENABLING),
         None,
-        [Start(M, 1)],
+        [StartMapping(M, 1)],
         S.ENABLING,
     ),
-    ("a deleted one drains", Wanted(design=1, deleting=True), Running(design=1), [Drain(M)], S.DELETING),
+    (
+        "a deleted one drains",
+        Wanted(design=1, deleting=True),
+        RunningMapping(design=1),
+        [Drain(M)],
+        S.DELETING,
+    ),
     (
         "a deleted one that has drained is forgotten",
         Wanted(design=1, deleting=True),
@@ -72,15 +85,15 @@ CASES = [
     (
         "one that could not be opened yet is still on its way",
         Wanted(design=1, change=S.ENABLING),
-        Running(design=1, tried=False),
+        RunningMapping(design=1, tried=False),
         [],
         S.ENABLING,
     ),
-    ("a broken one is shown as such", Wanted(design=1), Running(design=1, broken=True), [], S.BROKEN),
+    ("a broken one is shown as such", Wanted(design=1), RunningMapping(design=1, broken=True), [], S.BROKEN),
     (
         "a broken one that shall be another is on its way",
         Wanted(design=2),
-        Running(design=1, broken=True),
+        RunningMapping(design=1, broken=True),
         [Drain(M)],
         S.UPDATING,
     ),
@@ -91,14 +104,14 @@ CASES = [
     ("fact", "wanted", "run", "commands", "state"), CASES, ids=[case[0] for case in CASES]
 )
 def test_what_is_done_and_shown(
-    fact: str, wanted: Wanted, run: Running | None, commands: list[object], state: MappingState
+    fact: str, wanted: Wanted, run: RunningMapping | None, commands: list[object], state: MappingState
 ) -> None:
     assert reconcile({M: wanted}, {M: run} if run is not None else {}) == commands, fact
     assert shown(wanted, run) is state
 
 
 def test_what_nobody_wants_any_more_drains() -> None:
-    assert reconcile({}, {M: Running(design=1)}) == [Drain(M)]
+    assert reconcile({}, {M: RunningMapping(design=1)}) == [Drain(M)]
 
 
 @pytest.mark.parametrize(
@@ -160,22 +173,22 @@ WANTED = st.builds(
     deleting=st.booleans(),
     change=st.just(S.UPDATING),
 )
-RUNNING = st.builds(Running, design=st.integers(0, 2), stopping=st.booleans())
+RUNNING = st.builds(RunningMapping, design=st.integers(0, 2), stopping=st.booleans())
 
 
 @given(wanted=st.dictionaries(IDS, WANTED), running=st.dictionaries(IDS, RUNNING))
 def test_whatever_runs_it_comes_to_what_is_wanted_and_never_runs_twice(
-    wanted: Mapping[MappingId, Wanted], running: dict[MappingId, Running]
+    wanted: Mapping[MappingId, Wanted], running: dict[MappingId, RunningMapping]
 ) -> None:
     known = dict(wanted)
     for _ in range(4):
         for command in reconcile(known, running):
             match command:
-                case Start(mapping, design):
+                case StartMapping(mapping, design):
                     assert mapping not in running
-                    running[mapping] = Running(design=design)
+                    running[mapping] = RunningMapping(design=design)
                 case Drain(mapping):
-                    running[mapping] = Running(design=running[mapping].design, stopping=True)
+                    running[mapping] = RunningMapping(design=running[mapping].design, stopping=True)
                 case Forget(mapping):
                     assert mapping not in running
                     del known[mapping]
@@ -185,3 +198,28 @@ def test_whatever_runs_it_comes_to_what_is_wanted_and_never_runs_twice(
     }
     assert known == {mapping: each for mapping, each in wanted.items() if not each.deleting}
     assert all(shown(each, running.get(mapping)) not in BUSY for mapping, each in known.items())
+
+
+@given(
+    wanted=st.builds(
+        Wanted,
+        design=st.integers(1, 2),
+        enabled=st.booleans(),
+        deleting=st.booleans(),
+        change=st.sampled_from([S.CREATING, S.ENABLING, S.UPDATING]),
+    ),
+    run=st.none()
+    | st.builds(
+        RunningMapping,
+        design=st.integers(1, 2),
+        tried=st.booleans(),
+        stopping=st.booleans(),
+        broken=st.booleans(),
+    ),
+)
+def test_the_end_of_the_daemon_is_no_change_of_a_mapping(wanted: Wanted, run: RunningMapping | None) -> None:
+    before = None if run is None else replace(run, stopping=False, tried=True)
+    settled = shown(wanted, before)
+    if run is None and wanted.runs:
+        settled = S.ENABLED
+    assert shown(wanted, run, ending=True) is settled

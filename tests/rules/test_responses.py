@@ -1,4 +1,4 @@
-"""Answers are read by the table of spec 6."""
+"""Answers of functions are read by AWS's table (aws-behaviour#answers)."""
 
 import json
 
@@ -6,22 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.invocations import Ended, FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.invocations import (
+    Ended,
+    FunctionError,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 from poller.rules.responses import (
     ERROR_CHARACTERS_MAX,
     Accepted,
     Deferred,
     Partial,
-    Reading,
     Rejected,
     Response,
+    ResponseReading,
     oversized,
     parse,
 )
 
 IDS = ["101", "102", "103"]
-STREAM = Reading(report_failures=True)
-QUEUE = Reading(report_failures=True, ignore_empty_items=True)
+STREAM = ResponseReading(report_failures=True)
+QUEUE = ResponseReading(report_failures=True, ignore_empty_items=True)
 OK = Response("$LATEST", None)
 
 
@@ -43,7 +51,7 @@ def _report(*items: object) -> bytes:
         b'{"ok":1}',
     ],
 )
-def test_an_answer_without_failures_accepts_the_batch(reading: Reading, answer: bytes) -> None:
+def test_an_answer_without_failures_accepts_the_batch(reading: ResponseReading, answer: bytes) -> None:
     assert parse(Succeeded(answer), IDS, reading) == Accepted()
 
 
@@ -73,7 +81,7 @@ def test_an_answer_without_failures_accepts_the_batch(reading: Reading, answer: 
         b"\xff\xfe",
     ],
 )
-def test_a_malformed_report_fails_the_whole_batch(reading: Reading, answer: bytes) -> None:
+def test_a_malformed_report_fails_the_whole_batch(reading: ResponseReading, answer: bytes) -> None:
     verdict = parse(Succeeded(answer), IDS, reading)
     assert isinstance(verdict, Rejected)
     assert verdict.ended is Ended.REJECTED
@@ -88,14 +96,14 @@ def test_an_empty_item_is_ignored_by_queues_and_fails_a_stream_batch() -> None:
 
 
 @pytest.mark.parametrize("reading", [STREAM, QUEUE], ids=["streams", "queues"])
-def test_valid_identifiers_are_a_partial_failure(reading: Reading) -> None:
+def test_valid_identifiers_are_a_partial_failure(reading: ResponseReading) -> None:
     answer = _report({"itemIdentifier": "103"}, {"itemIdentifier": "102"}, {"itemIdentifier": "103"})
     assert parse(Succeeded(answer, "7"), IDS, reading) == Partial(frozenset({1, 2}), Response("7", None))
 
 
 def test_without_reports_the_answer_is_ignored() -> None:
-    assert parse(Succeeded(_report({"itemIdentifier": "101"})), IDS, Reading()) == Accepted()
-    assert parse(Succeeded(b"not json"), IDS, Reading()) == Accepted()
+    assert parse(Succeeded(_report({"itemIdentifier": "101"})), IDS, ResponseReading()) == Accepted()
+    assert parse(Succeeded(b"not json"), IDS, ResponseReading()) == Accepted()
 
 
 @pytest.mark.parametrize(
@@ -118,13 +126,15 @@ def test_only_function_errors_and_time_outs_use_up_a_retry(outcome: Outcome, exp
     "answer", [b"", b"null", b"{}", b'{"state":[]}', b'{"state":null}', b'{"state":"x"}']
 )
 def test_a_window_needs_a_state_object(answer: bytes) -> None:
-    verdict = parse(Succeeded(answer), IDS, Reading(state_required=True))
+    verdict = parse(Succeeded(answer), IDS, ResponseReading(state_required=True))
     assert isinstance(verdict, Rejected)
     assert verdict.response == OK
 
 
 def test_a_window_gets_its_state_back() -> None:
-    assert parse(Succeeded(b'{"state":{"n":1}}'), IDS, Reading(state_required=True)) == Accepted(b'{"n":1}')
+    assert parse(Succeeded(b'{"state":{"n":1}}'), IDS, ResponseReading(state_required=True)) == Accepted(
+        b'{"n":1}'
+    )
 
 
 def test_an_oversized_record_has_no_response() -> None:
@@ -142,7 +152,7 @@ def test_errors_are_one_line_and_bounded() -> None:
 
 @given(st.binary(max_size=200), st.booleans(), st.booleans())
 def test_no_answer_can_raise(answer: bytes, ignore: bool, state: bool) -> None:
-    reading = Reading(report_failures=True, ignore_empty_items=ignore, state_required=state)
+    reading = ResponseReading(report_failures=True, ignore_empty_items=ignore, state_required=state)
     assert parse(Succeeded(answer), IDS, reading) is not None
 
 

@@ -10,14 +10,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores.memory import MemoryStore
-from poller.plan import DaemonPlan, FunctionPlan, MappingPlan, Tuning
+from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, Tuning
+from poller.domain.policies import Backoff
+from poller.domain.records import MappingId, WorkerId
+from poller.domain.telemetry import MappingChanged, MappingState
 from poller.plugins import Environment, GivenPlugins, Plugin
-from poller.records import MappingId, WorkerId
-from poller.rules.policies import Backoff
 from poller.runtime.daemon import Daemon
-from poller.telemetry import MappingChanged, MappingState
 from tests.runtime.fakes import FakeDestination, FakeFunction, FakeStream, Seen
-from tests.runtime.queue_fakes import Handler, Service
+from tests.runtime.function_fakes import OwnLimit
+from tests.runtime.queues.queue_fakes import Handler, Service
 from tests.virtual import run_virtual, virtual_clock
 
 ACCOUNT = "eu-west-1:111122223333"
@@ -37,7 +38,7 @@ class Site:
     """What a daemon finds outside. `opening` has troubles of the next openings of a part, by ARN, name or URL."""
 
     sources: dict[str, FakeStream | Service] = field(default_factory=dict)
-    functions: dict[str, FakeFunction | Handler] = field(default_factory=dict)
+    functions: dict[str, FakeFunction | Handler | OwnLimit] = field(default_factory=dict)
     destinations: dict[str, FakeDestination] = field(default_factory=dict)
     store: MemoryStore = field(default_factory=MemoryStore)
     known_functions: set[str] = field(default_factory=set)
@@ -51,6 +52,7 @@ class Site:
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("stores", "memory"): lambda _: ("memory", store or self.store),
             ("invokers", "fake"): lambda given: (given["function"], self.functions[given["function"]]),
+            ("invokers", "own"): lambda given: (given["function"], self.functions[given["function"]]),
             ("invokers", "asked"): lambda given: (given["function"], Asked(self)),
             ("destinations", "sqs"): lambda given: (given["arn"], self.destinations[given["arn"]]),
             **{
@@ -82,7 +84,7 @@ class Site:
             finally:
                 self.open_now.remove(key)
 
-        return Plugin(name, AnySettings, opening)
+        return Plugin(name, AnySettings, opening, own_limits=name == "own")
 
 
 class Asked(FakeFunction):

@@ -7,14 +7,24 @@ from dataclasses import dataclass, field
 from random import Random
 
 from adapters.stores.memory import MemoryStore
-from poller.errors import PortError, ResourceMissing
-from poller.invocations import FunctionError, Invocation, Notice, Outcome, Succeeded
-from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.errors import PortError, ResourceMissing
+from poller.domain.invocations import FunctionError, Invocation, Notice, Outcome, Succeeded
+from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.records import (
+    Cursor,
+    KinesisRecord,
+    MappingId,
+    Page,
+    Position,
+    Record,
+    Shard,
+    ShardId,
+    WorkerId,
+)
+from poller.domain.telemetry import AnyTelemetryEvent
 from poller.ports import Destination
-from poller.records import Cursor, KinesisRecord, MappingId, Page, Position, Record, Shard, ShardId, WorkerId
 from poller.runtime.invoking import Function
-from poller.runtime.parts import StreamParts
-from poller.telemetry import Event
+from poller.runtime.streams.context import StreamContext
 from tests.rules.build import kinesis
 from tests.virtual import EPOCH_BASE, virtual_clock
 
@@ -26,9 +36,9 @@ class Seen:
     """An observer that keeps every event."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[AnyTelemetryEvent] = []
 
-    def on(self, event: Event) -> None:
+    def on(self, event: AnyTelemetryEvent) -> None:
         self.events.append(event)
 
     def of[T](self, kind: type[T]) -> list[T]:
@@ -50,6 +60,12 @@ class FakeStream:
     cursors: list[Position] = field(default_factory=list)
     behind_ms: int = 0
     kept_s: float | None = None
+    cursors_lost: int = 0
+    """How many of the next reads leave the cursor out although the shard is open."""
+    listed_late: int = 0
+    """Listings that do not show yet what has ended."""
+    listings: list[float] = field(default_factory=list)
+    over: str = ""
 
     def put(self, *records: Record, shard: ShardId = SHARD) -> None:
         """Adds records."""
@@ -58,7 +74,10 @@ class FakeStream:
     async def shards(self) -> Sequence[Shard]:
         if self.listing_trouble:
             raise self.listing_trouble.pop(0)
-        return [Shard(shard, self.parents.get(shard, ()), shard in self.ended) for shard in self.held]
+        self.listings.append(virtual_clock().monotonic())
+        ended = () if self.listed_late else self.ended
+        self.listed_late = max(0, self.listed_late - 1)
+        return [Shard(shard, self.parents.get(shard, ()), shard in ended) for shard in self.held]
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         if shard not in self.held:
@@ -81,6 +100,9 @@ class FakeStream:
         after = at + len(page)
         if shard in self.ended and after == len(self.held[shard]):
             return Page(page, None, 0)
+        if self.cursors_lost:
+            self.cursors_lost -= 1
+            return Page(page, None, self.behind_ms)
         return Page(page, Cursor(str(after)), self.behind_ms)
 
     async def retention_s(self) -> float | None:
@@ -160,10 +182,10 @@ def stream_parts(
     tuning: Tuning | None = None,
     max_concurrency: int | None = None,
     worker: str = "worker-1",
-) -> StreamParts:
+) -> StreamContext:
     """The parts of a stream mapping over these fakes."""
     observer = seen or Seen()
-    return StreamParts(
+    return StreamContext(
         plan=plan or mapping(),
         worker=WorkerId(worker),
         function=Function(

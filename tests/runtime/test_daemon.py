@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 
 from adapters.stores.memory import MemoryStore
-from poller.errors import AccessDenied, InvalidConfiguration, ServiceThrottled, ServiceUnavailable
-from poller.plan import FunctionPlan
-from poller.records import MappingId, Position
-from poller.rows import MappingRow
-from poller.rules.policies import BatchPolicy, RetryPolicy
+from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceThrottled, ServiceUnavailable
+from poller.domain.plan import FunctionPlan
+from poller.domain.policies import BatchPolicy, RetryPolicy
+from poller.domain.records import MappingId, Position
+from poller.domain.rows import MappingRow
+from poller.domain.telemetry import MappingState, PortFailed, StoreFailed
 from poller.runtime.daemon import Daemon
-from poller.telemetry import MappingState, PortFailed, StoreFailed
 from tests.runtime.daemons import FAILED, STEADY, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import (
     STREAM_ARN,
@@ -25,7 +25,7 @@ from tests.runtime.fakes import (
     poison,
     records,
 )
-from tests.runtime.test_streams import position_of
+from tests.runtime.streams.test_stream_mapping import position_of
 
 OTHER_ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 FIRST = mapping()
@@ -191,7 +191,9 @@ def test_a_daemon_does_not_know_all_mappings_before_its_store_has_answered() -> 
         assert not daemon.status().complete
         await until(lambda: daemon.status().complete)
 
-    play(lambda: place.daemon(daemon_plan(FIRST), store=Silent()), script)
+    # A mapping that runs lists, too.
+    disabled = replace(FIRST, enabled=False)
+    play(lambda: place.daemon(daemon_plan(disabled), store=Silent()), script)
     assert len(place.seen.of(StoreFailed)) == 2
 
 

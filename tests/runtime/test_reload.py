@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from poller.errors import InvalidConfiguration
-from poller.plan import DaemonPlan
-from poller.runtime.reload import Loaded, changes_of, follow, signature
-from poller.telemetry import ConfigurationReloaded
+from poller.config.file_signature import signature
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.plan import DaemonPlan
+from poller.domain.telemetry import ConfigurationReloaded
+from poller.runtime.reload import Loaded, changes_of, follow, watch
 from tests.runtime.daemons import daemon_plan
 from tests.runtime.fakes import Seen
 from tests.virtual import run_virtual
@@ -28,8 +31,9 @@ class FakeDaemon:
         found, self._problems = self._problems, []
         return found
 
-    def replan(self, plan: DaemonPlan) -> None:
+    def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
         self.plans.append(plan)
+        return ("tuning.grace_s: 30.0 -> 5.0",)
 
 
 async def times(count: int) -> AsyncIterator[None]:
@@ -38,13 +42,13 @@ async def times(count: int) -> AsyncIterator[None]:
         yield
 
 
-def followed(daemon: FakeDaemon, *loads: Loaded | InvalidConfiguration) -> list[ConfigurationReloaded]:
+def followed(daemon: FakeDaemon, *loads: Loaded | Exception) -> list[ConfigurationReloaded]:
     """One change after the other, each with its own content."""
     left, seen = list(loads), Seen()
 
-    def load() -> Loaded:
+    async def load() -> Loaded:
         found = left.pop(0)
-        if isinstance(found, InvalidConfiguration):
+        if isinstance(found, Exception):
             raise found
         return found
 
@@ -54,7 +58,9 @@ def followed(daemon: FakeDaemon, *loads: Loaded | InvalidConfiguration) -> list[
 
 def test_a_good_configuration_is_taken_over() -> None:
     daemon, plan = FakeDaemon(), daemon_plan()
-    assert followed(daemon, Loaded(plan)) == [ConfigurationReloaded(ok=True)]
+    assert followed(daemon, Loaded(plan)) == [
+        ConfigurationReloaded(ok=True, changes=("tuning.grace_s: 30.0 -> 5.0",))
+    ]
     assert (daemon.plans, daemon.note) == ([plan], "")
 
 
@@ -72,7 +78,10 @@ def test_a_bad_file_changes_nothing_and_is_told_until_a_good_one_comes() -> None
     bad = InvalidConfiguration(["poller.yaml: mappings[0].BatchSize: value 0: too small", "another", "third"])
     (event,) = followed(daemon, bad)
     assert not event.ok
-    assert event.reason == "poller.yaml: mappings[0].BatchSize: value 0: too small (and 2 more problems)"
+    assert (
+        event.reason
+        == "poller.yaml: mappings[0].BatchSize: value 0: too small (and 2 more; `poller check` tells them all)"
+    )
     assert daemon.note.startswith(
         "the changed configuration file is refused, the one before stays in effect: "
     )
@@ -102,7 +111,7 @@ def noticed(path: Path, *steps: Callable[[], object]) -> list[int]:
             yield number
 
     async def main() -> list[int]:
-        return [done[-1] async for _ in changes_of(path, ticks())]
+        return [done[-1] async for _ in changes_of(path, ticks(), signature(path))]
 
     done: list[int] = []
     return run_virtual(main())
@@ -149,3 +158,84 @@ def test_a_file_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path) -
 def test_what_leads_to_no_file_has_no_signature(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     assert signature(tmp_path / name) is None
+
+
+def test_a_change_since_the_file_was_read_at_the_start_is_noticed_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("a")
+    read_at_start = signature(path)
+    path.write_text("b")
+
+    async def main() -> float:
+        async for _ in changes_of(path, times(3), read_at_start):
+            return asyncio.get_running_loop().time()
+        raise AssertionError("the change was missed")
+
+    assert run_virtual(main()) == 0.0
+
+
+def test_a_write_within_one_tick_of_the_file_systems_clock_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("a")
+    os.utime(path, (1, 1))
+
+    def write() -> None:
+        path.write_text("b")
+        os.utime(path, (1, 1))
+
+    assert noticed(path, lambda: None, write, lambda: None) == [1]
+
+
+def test_each_of_several_quick_changes_leads_to_the_last_content(tmp_path: Path) -> None:
+    path, loaded = tmp_path / "poller.yaml", []
+    path.write_text("0")
+    seen, daemon = signature(path), FakeDaemon()
+
+    async def ticks() -> AsyncIterator[None]:
+        for _ in range(5):
+            await asyncio.sleep(0)
+            yield
+
+    async def load() -> Loaded:
+        # The file changes again while it is read, three times.
+        loaded.append(path.read_text())
+        if len(loaded) <= 3:
+            path.write_text(str(len(loaded)))
+        return Loaded(daemon_plan())
+
+    path.write_text("first")
+    run_virtual(follow(changes_of(path, ticks(), seen), load, daemon, Seen()))
+    assert loaded == ["first", "1", "2", "3"]
+
+
+def test_a_fault_in_reading_is_told_like_a_file_that_is_refused() -> None:
+    daemon = FakeDaemon()
+    told = followed(daemon, KeyError("5"), Loaded(daemon_plan()))
+    assert [each.ok for each in told] == [False, True]
+    assert told[0].reason == "could not be read, by a fault of the daemon: KeyError: '5'"
+    assert daemon.plans == [daemon_plan()]
+
+
+def test_a_file_that_takes_long_to_read_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    path, went_on = tmp_path / "poller.yaml", threading.Event()
+    path.write_text("old")
+    before = signature(path)
+    path.write_text("changed")
+    daemon, waited = FakeDaemon(), []
+
+    def load() -> Loaded:
+        waited.append(went_on.wait(30))
+        return Loaded(daemon_plan())
+
+    async def scenario() -> None:
+        following = asyncio.create_task(watch(path, load, daemon, Seen(), seen=before))
+        while not daemon.plans:
+            await asyncio.sleep(0.01)
+            # Only a loop that goes on while the file is read comes here.
+            went_on.set()
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    asyncio.run(scenario())
+    assert waited == [True]

@@ -3,11 +3,12 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 
-from tests.simulation.scenario import Scenario, base
 from tests.simulation.sweep import Swept, spread
-from tests.simulation.variations import draw
-from tests.simulation.world import Failed, run_scenario
+from tests.simulation.worlds.scenario import Scenario, base
+from tests.simulation.worlds.variations import draw
+from tests.simulation.worlds.world import Failed, run_scenario
 
 
 def main() -> int:
@@ -34,12 +35,17 @@ def _one(scenario: Scenario, *, trace: bool) -> int:
     try:
         report = run_scenario(scenario, trace=trace)
     except Failed as failure:
-        print("\n".join(failure.history))
+        print(account(failure.history))
         print(failure)
         return 1
-    print("\n".join(report.history))
+    print(account(report.history))
     print(f"seed {scenario.seed} holds; {report.virtual_s:.0f} s of virtual time; saw {dict(report.marks)}")
     return 0
+
+
+def account(history: Iterable[str]) -> str:
+    """The lines of a history for a terminal, which takes no half of a surrogate pair; keys may have one."""
+    return "\n".join(history).encode(errors="backslashreplace").decode()
 
 
 def _many(seeds: range, jobs: int) -> int:

@@ -4,17 +4,17 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from poller.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
-from poller.records import MappingId, QueueFacts
-from poller.rules.policies import Backoff, BatchPolicy
-from poller.runtime.queue_poller import SLOW_RETRY_S
-from poller.telemetry import InvocationFinished, PortFailed
-from tests.simulation.contents import Content
-from tests.simulation.faults import Denial, FaultPlan, History, Marks, Port, epoch
-from tests.simulation.functions import Period, Script
-from tests.simulation.scenario import Put, Scenario, Setup
-from tests.simulation.variations import ANYTHING
-from tests.simulation.world import World, run_world
+from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.policies import Backoff, BatchPolicy
+from poller.domain.records import MappingId, QueueFacts
+from poller.domain.telemetry import InvocationFinished, PortFailed
+from poller.runtime.queues.queue_poller import SLOW_RETRY_S
+from tests.simulation.services.contents import Content
+from tests.simulation.services.faults import Denial, FaultPlan, History, Marks, Port, epoch
+from tests.simulation.services.functions import Period, Script
+from tests.simulation.worlds.scenario import Put, Scenario, Setup
+from tests.simulation.worlds.variations import ANYTHING
+from tests.simulation.worlds.world import World, run_world
 from tests.virtual import EPOCH_BASE
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"

@@ -15,21 +15,21 @@ from typing import Any
 import pytest
 
 from adapters.stores.memory import MemoryStore
-from poller.control import Fault, MappingView, Refused
-from poller.mapping import EventSourceMapping, plan
-from poller.plan import DaemonPlan, MappingPlan, SourceKind
-from poller.records import Epoch, MappingId, WorkerId
-from poller.rows import Lease, MappingRow, MappingState
-from poller.runtime import control
+from poller.config.mapping import EventSourceMapping, plan
+from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
+from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
+from poller.domain.records import Epoch, MappingId, WorkerId
+from poller.domain.rows import API_PREFIX, Lease, MappingRow, MappingState
 from poller.runtime.daemon import Daemon
-from poller.runtime.definitions import PREFIX, Definition
-from tests.simulation.contents import Content
-from tests.simulation.faults import Marks, epoch
-from tests.simulation.ledger import Violation
-from tests.simulation.plugs import at_once, seeded
-from tests.simulation.scenario import DESTINATION, HEALED_S, WRITING_S, Put, Scenario, Setup, base
-from tests.simulation.streams import FakeStream
-from tests.simulation.world import Failed, Report, World, run_world
+from poller.runtime.mappings import mapping_service
+from poller.runtime.mappings.definitions import Definition
+from tests.simulation.checks.ledger import Violation
+from tests.simulation.services.contents import Content
+from tests.simulation.services.fake_plugins import at_once, seeded
+from tests.simulation.services.faults import Marks, epoch
+from tests.simulation.services.streams import FakeStream
+from tests.simulation.worlds.scenario import DESTINATION, HEALED_S, WRITING_S, Put, Scenario, Setup, base
+from tests.simulation.worlds.world import Failed, Report, World, run_world
 from tests.virtual import EPOCH_BASE
 
 CALL_S_MAX = 10.0
@@ -109,8 +109,8 @@ class ControlledWorld(World):
                         view = await call(daemon)
                 except TimeoutError:
                     self.marks.saw("change without an answer")
-                except Refused as refused:
-                    if refused.fault is Fault.MISSING:
+                except ApiError as refused:
+                    if refused.fault is ApiErrorType.MISSING:
                         return
                     told = str(refused)
                     self.history.tell("control", lambda told=told: f"{what} -> {told}")  # type: ignore[misc]  # bound per turn
@@ -158,7 +158,7 @@ class ControlledWorld(World):
         await self._told("delete twin", lambda daemon: daemon.control.delete(made[0].mapping))
 
     def _definitions(self) -> list[Definition]:
-        rows = [row for row in at_once(self.store.mappings()) if row.mapping.startswith(PREFIX)]
+        rows = [row for row in at_once(self.store.mappings()) if row.mapping.startswith(API_PREFIX)]
         return [Definition.of(row) for row in rows]
 
     async def _gone(self) -> None:
@@ -194,8 +194,8 @@ async def _made(daemon: Daemon, request: Mapping[str, Any]) -> MappingView | Non
     """What a create request makes; None if something connects the same."""
     try:
         return await daemon.control.create(request)
-    except Refused as refused:
-        if refused.fault is not Fault.CONFLICT:
+    except ApiError as refused:
+        if refused.fault is not ApiErrorType.CONFLICT:
             raise
         return None
 
@@ -342,7 +342,7 @@ def test_twins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nobody(*_: object) -> None:
         """Nobody looks whether another worker has made the same."""
 
-    monkeypatch.setattr(control, "_rival", nobody)
+    monkeypatch.setattr(mapping_service, "_rival", nobody)
     assert reason(ControlledWorld, workers=4).startswith("control: of twins ")
 
 

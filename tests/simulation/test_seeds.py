@@ -2,10 +2,11 @@
 
 import pytest
 
+from tests.simulation.__main__ import account
 from tests.simulation.kept_seeds import KEPT_BASE_SEEDS, KEPT_SEEDS
-from tests.simulation.scenario import base
-from tests.simulation.sweep import CHUNK, SOMETIMES, Swept, sweep
-from tests.simulation.world import run_scenario, run_seed
+from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
+from tests.simulation.worlds.scenario import base
+from tests.simulation.worlds.world import run_scenario, run_seed
 
 SEEDS = 2000
 CHUNKS = [range(start, start + CHUNK) for start in range(0, SEEDS, CHUNK)]
@@ -36,7 +37,19 @@ def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:
     assert swept.never() == []
 
 
+def test_an_account_of_odd_keys_can_be_printed() -> None:
+    assert account(["put key-8\ud800", "grüße"]).encode() == "put key-8\\ud800\ngrüße".encode()
+
+
 def test_a_sweep_that_is_too_kind_names_what_it_never_saw() -> None:
     swept = Swept()
     swept.marks.update(SOMETIMES[1:])
     assert swept.never() == [SOMETIMES[0]]
+
+
+def test_what_is_seldom_is_missed_only_by_a_long_sweep() -> None:
+    swept = Swept(seeds=SELDOM_SEEDS - 1)
+    swept.marks.update(SOMETIMES)
+    assert swept.never() == []
+    swept.seeds += 1
+    assert swept.never() == list(SELDOM)

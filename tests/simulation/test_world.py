@@ -9,13 +9,13 @@ from collections import Counter
 import pytest
 
 from tests.simulation.sweep import sweep
-from tests.simulation.variations import draw
-from tests.simulation.world import Failed, run_scenario, run_seed
+from tests.simulation.worlds.variations import draw
+from tests.simulation.worlds.world import Failed, run_scenario, run_seed
 
 SEEDS = (3, 17, 58)
 PROGRAM = """
 import hashlib
-from tests.simulation.world import run_seed
+from tests.simulation.worlds.world import run_seed
 for seed in {seeds}:
     print(hashlib.sha256("\\n".join(run_seed(seed, trace=True).history).encode()).hexdigest())
 """

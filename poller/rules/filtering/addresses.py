@@ -13,6 +13,7 @@ _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _IPV6 = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
 _MASK = re.compile(r"[+-]?[0-9]{1,10}")
 _IPV4_CHARS_MAX = 15
+_IPV6_CHARS_MAX = 39
 _OCTET_MAX = 255
 _MASK_MAX = 2**31 - 1
 
@@ -30,6 +31,9 @@ class AddressRange:
 
 def parse_address(text: str) -> Address | None:
     """The address that `text` writes, or None; IPv4 written inside IPv6 (`::ffff:a00:5`) is IPv4."""
+    if len(text) > _IPV6_CHARS_MAX:
+        # Also because the search for the colons of an IPv6 address is quadratic in a text of colons.
+        return None
     if _IPV4.fullmatch(text):
         return _parse_ipv4(text)
     if _IPV6.fullmatch(text):

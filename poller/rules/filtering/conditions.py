@@ -1,11 +1,10 @@
-"""Owns the conditions that a pattern may set on one value, and the predicate that they compile to.
+"""Owns the conditions of a pattern on one value (aws-behaviour#operators), and the predicate that they compile to.
 
 A value is a JSON scalar; arrays and objects are taken apart before they come here. The values in a pattern's
 array are alternatives: one of them is enough.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +15,8 @@ Test = Callable[[object], bool]
 """Whether one scalar satisfies a field; total: any object is an answer, never an error."""
 TextTest = Callable[[str], bool]
 NumberTest = Callable[[float], bool]
+type Slices[T] = Generator[None, None, T]
+"""Work in slices: each `next` does a piece of a few milliseconds, and the last one returns the result."""
 
 
 class TextKind(StrEnum):
@@ -61,7 +62,7 @@ class InRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextCondition:
     """One text operator; `operand` is as the pattern writes it, escapes of a wildcard included."""
 
     kind: TextKind
@@ -96,7 +97,7 @@ class NotNumbers:
 class NotTexts:
     """Any value for which none of the text operators holds."""
 
-    texts: tuple[Text, ...]
+    texts: tuple[TextCondition, ...]
 
 
 Not = NotLiterals | NotNumbers | NotTexts
@@ -105,7 +106,7 @@ Condition = (
     | NumberIs
     | NumberBetween
     | InRange
-    | Text
+    | TextCondition
     | Exists
     | Absent
     | NotLiterals
@@ -128,6 +129,39 @@ def compile_test(conditions: Sequence[Condition]) -> Test:
         false=any(_holds_for(condition, False) for condition in conditions),
         null=any(_holds_for(condition, None) for condition in conditions),
     )
+
+
+def weight_of(conditions: Sequence[Condition]) -> int:
+    """How many comparisons a test may take, at least one."""
+    return sum(len(each.texts) if isinstance(each, NotTexts) else 1 for each in conditions)
+
+
+class LongTest:
+    """The same predicate as `compile_test` for a text of megabytes: one comparison in a slice."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        self._conditions = conditions
+
+    def __call__(self, text: str) -> Slices[bool]:
+        """Whether any of the conditions holds."""
+        for condition in self._conditions:
+            yield
+            if isinstance(condition, Exists):
+                return True
+            if isinstance(condition, NotTexts):
+                if not (yield from _one_of(condition.texts, text)):
+                    return True
+            elif (test := _text_test(condition)) is not None and test(text):
+                return True
+        return False
+
+
+def _one_of(texts: Sequence[TextCondition], text: str) -> Slices[bool]:
+    for each in texts:
+        yield
+        if compile_text(each)(text):
+            return True
+    return False
 
 
 def _always(_: object) -> bool:
@@ -208,7 +242,7 @@ def _text_test(condition: Condition) -> TextTest | None:
     match condition:
         case Literal(str(expected)):
             return lambda text: text == expected
-        case Text():
+        case TextCondition():
             return compile_text(condition)
         case InRange(addresses):
             return lambda text: (address := parse_address(text)) is not None and address in addresses
@@ -223,7 +257,7 @@ def _text_test(condition: Condition) -> TextTest | None:
             return None
 
 
-def compile_text(condition: Text) -> TextTest:
+def compile_text(condition: TextCondition) -> TextTest:
     """The predicate of one text operator; its cost is linear in the value's length."""
     operand = condition.operand
     match condition.kind:
@@ -234,38 +268,41 @@ def compile_text(condition: Text) -> TextTest:
         case TextKind.WILDCARD:
             return _wildcard(split_wildcard(operand))
         case TextKind.IGNORE_CASE:
-            folded = _fold(operand)
-            return lambda text: folded.fullmatch(text) is not None
+            forms = _forms(operand)
+            return lambda text: _end_of(forms, text) == len(text)
         case TextKind.PREFIX_IGNORE_CASE:
-            folded = _fold(operand)
-            return lambda text: folded.match(text) is not None
+            forms = _forms(operand)
+            return lambda text: _end_of(forms, text) >= 0
         case TextKind.SUFFIX_IGNORE_CASE:
             return _suffix_ignoring_case(operand)
 
 
-def _fold(operand: str) -> re.Pattern[str]:
-    return re.compile("".join(_either_case(character) for character in operand), re.DOTALL)
+def _forms(operand: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Event Ruler accepts a character's lower and its upper form (`ß`: also `SS`), and nothing between.
+
+    No form begins or ends with the other one of its character, so that nothing is ever tried twice.
+    """
+    return tuple((character.lower(), character.upper()) for character in operand)
 
 
-def _either_case(character: str) -> str:
-    """Event Ruler accepts a character's lower and its upper form (`ß`: also `SS`), and nothing between."""
-    forms = sorted({character.lower(), character.upper()})
-    return re.escape(forms[0]) if len(forms) == 1 else f"(?:{'|'.join(re.escape(form) for form in forms)})"
+def _end_of(forms: tuple[tuple[str, str], ...], text: str) -> int:
+    """Where a text has gone through these characters from its start on; -1 if it does not begin with them."""
+    at = 0
+    for lower, upper in forms:
+        if text.startswith(lower, at):
+            at += len(lower)
+        elif text.startswith(upper, at):
+            at += len(upper)
+        else:
+            return -1
+    return at
 
 
 def _suffix_ignoring_case(operand: str) -> TextTest:
-    folded = _fold(operand)
-    widths = range(
-        sum(min(len(c.lower()), len(c.upper())) for c in operand),
-        sum(max(len(c.lower()), len(c.upper())) for c in operand) + 1,
-    )
-
-    def test(text: str) -> bool:
-        return any(
-            width <= len(text) and folded.fullmatch(text, len(text) - width) is not None for width in widths
-        )
-
-    return test
+    """Compared from the end, since the forms of a character differ in length."""
+    forms = tuple((lower[::-1], upper[::-1]) for lower, upper in reversed(_forms(operand)))
+    longest = sum(max(map(len, each)) for each in forms)
+    return lambda text: _end_of(forms, text[len(text) - min(longest, len(text)) :][::-1]) >= 0
 
 
 def split_wildcard(operand: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ class InvalidPattern(ValueError):
     """The pattern cannot be used; whoever sent it has to change it (AWS: `InvalidParameterValueException`).
 
     Its text never differs, as on Lambda; `reason` holds EventBridge's words, which Lambda hides, for our own
-    explanations (9.4).
+    explanations (aws-behaviour#invalid-patterns).
     """
 
     def __init__(self, reason: str) -> None:

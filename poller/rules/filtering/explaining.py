@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poller.rules.filtering.pattern import Pattern
-from poller.rules.filtering.structure import Branch, Seen
+from poller.rules.filtering.pattern import STEPS_MAX, Pattern
+from poller.rules.filtering.structure import Branch, FoundLeaf, StepBudget, TooMuchWork
 from poller.rules.filtering.views import (
     PAYLOAD_KEYS,
     Form,
@@ -52,9 +52,13 @@ def explain(pattern: Pattern, event: object) -> Explanation:
 
 
 def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, ...]:
-    """The failures of one branch; empty if it holds."""
-    seen = branch.look(event)
-    at = branch.holding(seen)
+    """The failures of one branch; empty if it holds, or if the event is too tangled to tell."""
+    steps = StepBudget(STEPS_MAX)
+    try:
+        seen = branch.look(event, steps)
+        at = branch.holding(seen, steps)
+    except TooMuchWork:
+        return ()
     if at is None:
         return ()
     alone = tuple(
@@ -101,7 +105,7 @@ def _opened(source: Source, record: dict[str, object]) -> tuple[dict[str, object
     match record:
         case {
             "kinesis": {
-                "partitionKey": str(key),
+                "partitionKey": (str() | None) as key,
                 "sequenceNumber": str(number),
                 "approximateArrivalTimestamp": int() | float() as arrived,
                 "data": str(data),
@@ -115,16 +119,16 @@ def _opened(source: Source, record: dict[str, object]) -> tuple[dict[str, object
             )
 
 
-def _together(branch: Branch, seen: Sequence[Sequence[Seen]], at: int) -> Failure:
+def _together(branch: Branch, seen: Sequence[Sequence[FoundLeaf]], at: int) -> Failure:
     each = branch.fields[at]
     others = ", ".join(before.path for before in branch.fields[:at])
     why = f"no single array element satisfies this together with the conditions on {others}"
     return Failure(each.path, each.text, _values(seen[at]), why)
 
 
-def _values(leaves: Sequence[Seen]) -> tuple[object, ...]:
+def _values(leaves: Sequence[FoundLeaf]) -> tuple[object, ...]:
     return tuple(leaf.value for leaf in leaves)
 
 
-def _why(leaves: Sequence[Seen]) -> str:
+def _why(leaves: Sequence[FoundLeaf]) -> str:
     return "none of the values satisfies it" if leaves else "there is no value at this path"

@@ -1,14 +1,15 @@
 """Owns how a pattern's JSON text becomes branches of fields, and everything that makes a pattern invalid.
 
-The words in `InvalidPattern.reason` are EventBridge's (9.4). The parse follows Event Ruler where JSON leaves a
+The words in `InvalidPattern.reason` are EventBridge's (aws-behaviour#invalid-patterns). The parse follows Event Ruler where JSON leaves a
 choice: a key that is written twice overrides at its leaf, and a field in an alternative of `$or` overrides the
 same field written before it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from poller.domain.untrusted.numbers import json_whole
 from poller.rules.filtering.addresses import AddressRange, parse_address, parse_cidr
 from poller.rules.filtering.conditions import (
     Absent,
@@ -21,7 +22,7 @@ from poller.rules.filtering.conditions import (
     NotTexts,
     NumberBetween,
     NumberIs,
-    Text,
+    TextCondition,
     TextKind,
     double,
 )
@@ -33,6 +34,10 @@ FIELDS_MAX = 256
 """Fields in one branch; Event Ruler's limit."""
 BRANCHES_MAX = 1000
 """Combinations that the alternatives of all `$or` may multiply to; EventBridge's limit."""
+CONDITIONS_MAX = 32_768
+"""Fields of all combinations together: what compiling takes grows with them, not with the text of the pattern."""
+NESTING_MAX = 300
+"""Objects and arrays inside each other, operators and the alternatives of `$or` included."""
 WILDCARDS_MAX = 5
 """Stars in one wildcard. EventBridge judges by the work a matcher may have; six stars are known to be refused."""
 
@@ -120,12 +125,32 @@ def _plain(value: object) -> object:
 def _read(text: str | bytes) -> Members:
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        tree = json.loads(decoded, object_pairs_hook=Members, parse_constant=_refuse_constant)
+        tree = json.loads(
+            decoded, object_pairs_hook=Members, parse_constant=_refuse_constant, parse_int=json_whole
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidPattern(f"Filter is not JSON: {error}") from error
     if not isinstance(tree, Members):
         raise InvalidPattern("Filter is not an object")
+    _check_nesting(tree)
     return tree
+
+
+def _check_nesting(tree: object) -> None:
+    """Everything that follows goes down by calls."""
+    level: list[object] = [tree]
+    for _ in range(NESTING_MAX):
+        inner = [each for value in level for each in _parts(value)]
+        if not inner:
+            return
+        level = inner
+    raise InvalidPattern(f"Objects and arrays are nested deeper than {NESTING_MAX}")
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, Members):
+        return (member for _, member in value)
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_constant(name: str) -> object:
@@ -172,6 +197,7 @@ def _multiply(branches: list[dict[str, Leaf]], path: tuple[str, ...], value: obj
         product += _branches(copies, path, alternative, with_or=True, inside_or=True)
         if len(product) > BRANCHES_MAX:
             raise InvalidPattern(f"{OR} alternatives multiply to more than {BRANCHES_MAX}")
+        _check_size(product)
     return product
 
 
@@ -183,6 +209,12 @@ def _add(branches: list[dict[str, Leaf]], path: str, values: list[object]) -> No
         branch[path] = leaf
         if len(branch) > FIELDS_MAX:
             raise InvalidPattern(f"More than {FIELDS_MAX} fields")
+    _check_size(branches)
+
+
+def _check_size(branches: Sequence[Branch]) -> None:
+    if len(branches) > 1 and sum(map(len, branches)) > CONDITIONS_MAX:
+        raise InvalidPattern(f"{OR} alternatives multiply to more than {CONDITIONS_MAX} fields")
 
 
 def _condition(value: object) -> Condition:
@@ -210,11 +242,11 @@ def _operator(members: Members) -> Condition:
         case "suffix":
             return _affix(name, operand, plain=TextKind.SUFFIX, ignoring_case=TextKind.SUFFIX_IGNORE_CASE)
         case "equals-ignore-case":
-            return Text(
+            return TextCondition(
                 TextKind.IGNORE_CASE, _string(operand, "equals-ignore-case match pattern must be a string")
             )
         case "wildcard":
-            return Text(TextKind.WILDCARD, _wildcard(operand))
+            return TextCondition(TextKind.WILDCARD, _wildcard(operand))
         case "cidr":
             return InRange(parse_cidr(_string(operand, "prefix match pattern must be a string")))
         case "numeric":
@@ -241,13 +273,13 @@ def _string(operand: object, otherwise: str) -> str:
     return operand
 
 
-def _affix(name: str, operand: object, *, plain: TextKind, ignoring_case: TextKind) -> Text:
+def _affix(name: str, operand: object, *, plain: TextKind, ignoring_case: TextKind) -> TextCondition:
     if not isinstance(operand, Members):
-        return Text(plain, _string(operand, f"{name} match pattern must be a string"))
+        return TextCondition(plain, _string(operand, f"{name} match pattern must be a string"))
     inner, text = _only(operand, f"{name.capitalize()} expression name not found")
     if inner != "equals-ignore-case":
         raise InvalidPattern(f"Unsupported {name} pattern: {inner}")
-    return Text(ignoring_case, _string(text, "equals-ignore-case match pattern must be a string"))
+    return TextCondition(ignoring_case, _string(text, "equals-ignore-case match pattern must be a string"))
 
 
 def _wildcard(operand: object) -> str:
@@ -377,7 +409,7 @@ def _anything_but_text(members: Members) -> NotTexts:
     if operand == []:
         raise InvalidPattern("Empty arrays are not allowed")
     operands: Iterable[object] = operand if isinstance(operand, list) else [operand]
-    return NotTexts(tuple(Text(kind, _negated(kind, each)) for each in operands))
+    return NotTexts(tuple(TextCondition(kind, _negated(kind, each)) for each in operands))
 
 
 def _negated(kind: TextKind, operand: object) -> str:

@@ -1,107 +1,219 @@
-"""Owns where a pattern's fields are in an event, and array consistency.
+"""Owns where the fields of a pattern are in an event (aws-behaviour#structure-of-patterns).
 
-Paths are the keys joined by dots, on both sides: `{"a.b": …}` and `{"a": {"b": …}}` are the same. An array of
-objects puts every leaf under it into one of its elements; fields of a branch have to be met by leaves that agree
-on the element of every array that they share.
+Paths are keys joined by dots, in patterns and in events: `{"a.b": …}` and `{"a": {"b": …}}` are the same. Every leaf below an array
+of objects belongs to one element of it. The leaves that match a branch must belong to the same element of each array that they
+share.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
-from poller.rules.filtering.conditions import Test
+from poller.rules.filtering.conditions import LongTest, Test
 
 Elements = frozenset[tuple[int, int]]
 """Which element (index) of which array (number in this event) a leaf stands in."""
 
+LOOK_STEPS_MAX: Final = 10_000
+"""What a search for leaves that agree may take; about five milliseconds."""
+ITEMS_MAX: Final = 16_384
+"""Comparisons of fields with the items of flat lists that are made at once; about five milliseconds."""
+TEXT_CHARS_MAX: Final = 4 * 1024 * 1024
+"""Characters of texts that are compared at once."""
+_SIMPLE_KEYS_MAX: Final = 8
+"""A longer path is always walked: the ways to write it with dots grow with the square of its length."""
 _NOWHERE: Final[Elements] = frozenset()
 _MISSING: Final = object()
 _TANGLED: Final = object()
 
 
-class Seen(NamedTuple):
+class TooMuchWork(Exception):
+    """A search has taken as many steps as it may; the answer is not known."""
+
+
+class StepBudget:
+    """How many steps are left."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, steps: int) -> None:
+        """Counts steps; raises TooMuchWork when there are none left."""
+        self._left -= steps
+        if self._left < 0:
+            raise TooMuchWork
+
+
+class SearchLimits(NamedTuple):
+    """What one look at an event may take: steps of a search, items of a flat list, characters of a text."""
+
+    steps: int
+    items: int
+    chars: int
+
+    @classmethod
+    def shared(cls, branches: int, weight: int) -> "SearchLimits":
+        """For each of some branches, whose fields have this weight together."""
+        return cls(LOOK_STEPS_MAX // branches, ITEMS_MAX // weight, TEXT_CHARS_MAX // weight)
+
+
+class FoundLeaf(NamedTuple):
     """A leaf of the event at a field's path."""
 
     value: object
     elements: Elements
 
 
-class _Step(NamedTuple):
+class PathStep(NamedTuple):
     """One key of a path, and the dotted keys by which an event can skip levels of the path from here."""
 
     key: str
     joins: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field of a branch; `absent` is whether having no value is good enough, `text` its conditions as JSON."""
+    """One field of a branch; `absent` is whether having no value is good enough, `text` its conditions as JSON.
+
+    `weight` is how many comparisons `test` takes; `long` is the same test in slices. `steps` lead to where the field is.
+    Alternatives share their fields.
+    """
 
     path: str
     text: str
     test: Test
     absent: bool
+    weight: int
+    long: LongTest
+    steps: tuple[PathStep, ...]
 
-    def holds(self, seen: Sequence[Seen]) -> bool:
+    def holds_alone(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
+        """Whether the field holds, without regard to others; None where arrays of objects or long values stand in the way."""
+        leaf = _simple_leaf(event, self.steps, limits.items)
+        if leaf is _MISSING:
+            return self.absent
+        if leaf is _TANGLED or (isinstance(leaf, str) and len(leaf) > limits.chars):
+            return None
+        if isinstance(leaf, list):
+            return any(map(self.test, leaf)) or (self.absent and not leaf)
+        return self.test(leaf)
+
+    def holds(self, seen: Sequence[FoundLeaf]) -> bool:
         """Whether the leaves at this field's path satisfy it."""
         return any(self.test(leaf.value) for leaf in seen) or (self.absent and not seen)
 
 
 @dataclass(slots=True)
-class _Node:
-    """A place in an event that some field's path leads through; `hops` are the event keys that lead on from it."""
+class Node:
+    """A place in an event that some field's path leads through: the fields that end here, and the keys that lead on."""
 
-    slot: int | None = None
-    hops: dict[str, "_Node"] = field(default_factory=dict)
+    fields: list[int] = field(default_factory=list)
+    below: int = 0
+    """How many fields end here or further on."""
+    keys: dict[str, "Node"] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, paths: Iterable[str]) -> "Node":
+        """The root over these paths; fields are numbered in their order."""
+        root = cls()
+        for number, path in enumerate(paths):
+            node = root
+            node.below += 1
+            for key in path.split("."):
+                node = node.keys.setdefault(key, cls())
+                node.below += 1
+            node.fields.append(number)
+        return root
+
+    def at(self, key: str) -> "Node | None":
+        """Where a key of an event leads to; one with dots skips levels."""
+        if "." not in key:
+            return self.keys.get(key)
+        node = self
+        for part in key.split("."):
+            following = node.keys.get(part)
+            if following is None:
+                return None
+            node = following
+        return node
+
+    def members(self, value: dict[str, object]) -> Iterable[tuple[object, "Node"]]:
+        """The members of an object that some path leads to, each with its place."""
+        for key, node in self.keys.items():
+            if key in value:
+                yield value[key], node
+        if "." in "".join(value):
+            for key in value:
+                if "." in key and (found := self.at(key)) is not None:
+                    yield value[key], found
 
 
-@dataclass(frozen=True, slots=True)
 class Branch:
     """Fields that must all hold, in Event Ruler's order (by path, in UTF-16 code units)."""
 
-    fields: tuple[Field, ...]
-    _root: _Node
-    _simple: tuple[tuple[Field, tuple["_Step", ...]], ...]
+    __slots__ = ("_root", "_simple", "fields")
 
-    @classmethod
-    def of(cls, fields: Iterable[Field]) -> Self:
+    def __init__(self, fields: Iterable[Field]) -> None:
         """A branch of these fields, whose paths differ."""
-        ordered = tuple(sorted(fields, key=lambda each: path_order(each.path)))
-        return cls(ordered, _grow(ordered), tuple((each, _steps(each.path)) for each in ordered))
+        self.fields = tuple(sorted(fields, key=lambda each: path_order(each.path)))
+        self._root: Node | None = None
+        self._simple = tuple((each.steps, each.test, each.absent) for each in self.fields)
 
-    def holds(self, event: dict[str, object]) -> bool:
-        """Whether all fields hold for an event."""
-        for each, steps in self._simple:
-            leaf = _simple_leaf(event, steps)
-            if leaf is _MISSING:
-                holds = each.absent
-            elif isinstance(leaf, list):
-                holds = any(map(each.test, leaf)) or (each.absent and not leaf)
+    def holds(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
+        """Whether all fields hold for an event; None when that takes more than the limits allow."""
+        _, items, chars = limits
+        # As Field.holds_alone, spelled out for speed.
+        for steps, test, absent in self._simple:
+            leaf = _simple_leaf(event, steps, items)
+            if isinstance(leaf, str):
+                if len(leaf) > chars:
+                    return self.holds_together(event, limits)
+                held = test(leaf)
+            elif leaf is _MISSING:
+                held = absent
             elif leaf is _TANGLED:
-                return self.holding(self.look(event)) is None
+                return self.holds_together(event, limits)
+            elif isinstance(leaf, list):
+                held = any(map(test, leaf)) or (absent and not leaf)
             else:
-                holds = each.test(leaf)
-            if not holds:
+                held = test(leaf)
+            if not held:
                 return False
         return True
 
-    def look(self, event: dict[str, object]) -> list[list[Seen]]:
-        """The leaves of an event at each field's path, in the order of the fields."""
-        return _look(self._root, event, len(self.fields))
+    def holds_together(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
+        """The same by a search for leaves that agree."""
+        left = StepBudget(limits.steps)
+        try:
+            return self.holding(self.look(event, left), left) is None
+        except TooMuchWork:
+            return None
 
-    def holding(self, seen: Sequence[Sequence[Seen]]) -> int | None:
-        """None if all fields hold together, else the index of the first that cannot hold with those before it."""
+    def look(self, event: dict[str, object], steps: StepBudget) -> list[list[FoundLeaf]]:
+        """The leaves of an event at each field's path, in the order of the fields. Raises TooMuchWork."""
+        if self._root is None:
+            self._root = Node.over(each.path for each in self.fields)
+        return _look(self._root, event, len(self.fields), steps)
+
+    def holding(self, seen: Sequence[Sequence[FoundLeaf]], steps: StepBudget) -> int | None:
+        """None if all fields hold together, else the index of the first that cannot hold with those before it.
+
+        Raises TooMuchWork.
+        """
         relevant = _relevant(seen)
         standing: set[Elements] = {_NOWHERE}
         for index, (each, leaves) in enumerate(zip(self.fields, seen, strict=True)):
             indexed = _Index(leaves)
-            standing = {
-                frozenset(pair for pair in place if pair[0] in relevant[index])
-                for before in standing
-                for place in _places(each, indexed.consistent(before), before)
-            }
+            following: set[Elements] = set()
+            for before in standing:
+                for place in _places(each, indexed.consistent(before, steps), before, steps):
+                    steps.take(1 + len(place))
+                    following.add(frozenset(pair for pair in place if pair[0] in relevant[index]))
+            standing = following
             if not standing:
                 return index
         return None
@@ -112,29 +224,18 @@ def path_order(path: str) -> bytes:
     return path.encode("utf-16-be", "surrogatepass")
 
 
-def _steps(path: str) -> tuple[_Step, ...]:
+def steps_to(path: str) -> tuple[PathStep, ...]:
+    """The keys of a path; none for a long one."""
     keys = path.split(".")
+    if len(keys) > _SIMPLE_KEYS_MAX:
+        return ()
     return tuple(
-        _Step(key, tuple(".".join(keys[at:end]) for end in range(at + 2, len(keys) + 1)))
+        PathStep(key, tuple(".".join(keys[at:end]) for end in range(at + 2, len(keys) + 1)))
         for at, key in enumerate(keys)
     )
 
 
-def _grow(fields: Sequence[Field]) -> _Node:
-    root = _Node()
-    for slot, each in enumerate(fields):
-        keys = each.path.split(".")
-        nodes = [root]
-        for depth in range(1, len(keys) + 1):
-            known = nodes[-1].hops.get(keys[depth - 1])
-            nodes.append(_Node() if known is None else known)
-            for start in range(depth):
-                nodes[start].hops[".".join(keys[start:depth])] = nodes[depth]
-        nodes[-1].slot = slot
-    return root
-
-
-def _simple_leaf(event: dict[str, object], steps: tuple[_Step, ...]) -> object:
+def _simple_leaf(event: dict[str, object], steps: tuple[PathStep, ...], items_max: int) -> object:
     """The leaf, or flat list of leaves, at a path of objects; `_TANGLED` where there is more than that to see."""
     value: object = event
     for key, joins in steps:
@@ -145,34 +246,42 @@ def _simple_leaf(event: dict[str, object], steps: tuple[_Step, ...]) -> object:
                 return _TANGLED
         value = value.get(key, _MISSING)
     if isinstance(value, dict):
-        return _MISSING
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return _MISSING if steps else _TANGLED
+    if isinstance(value, list) and (
+        len(value) > items_max or any(isinstance(item, dict | list) for item in value)
+    ):
         return _TANGLED
     return value
 
 
-def _look(root: _Node, event: dict[str, object], slots: int) -> list[list[Seen]]:
-    seen: list[list[Seen]] = [[] for _ in range(slots)]
+def _look(root: Node, event: dict[str, object], fields: int, steps: StepBudget) -> list[list[FoundLeaf]]:
+    seen: list[list[FoundLeaf]] = [[] for _ in range(fields)]
     arrays = 0
     # An explicit stack: an event may nest arrays deeper than Python nests calls.
-    waiting: list[tuple[object, _Node, Elements]] = [(event, root, _NOWHERE)]
+    waiting: list[tuple[object, Node, Elements]] = [(event, root, _NOWHERE)]
     while waiting:
         value, node, elements = waiting.pop()
         if isinstance(value, dict):
-            waiting += [(value[key], hop, elements) for key, hop in node.hops.items() if key in value]
+            steps.take(1 + len(node.keys))
+            waiting += [(inner, at, elements) for inner, at in node.members(value)]
         elif isinstance(value, list):
+            # An array that only one field leads through binds nobody.
+            shared = node.below > 1
+            steps.take(1 + len(value) * (1 + len(elements) * shared))
             # Backwards, so that leaves come out in the order they are written.
             for index in range(len(value) - 1, -1, -1):
                 item = value[index]
-                inside = elements | {(arrays, index)} if isinstance(item, dict | list) else elements
-                waiting.append((item, node, inside))
+                bound = shared and isinstance(item, dict | list)
+                waiting.append((item, node, elements | {(arrays, index)} if bound else elements))
             arrays += 1
-        elif node.slot is not None:
-            seen[node.slot].append(Seen(value, elements))
+        else:
+            steps.take(1)
+            for number in node.fields:
+                seen[number].append(FoundLeaf(value, elements))
     return seen
 
 
-def _relevant(seen: Sequence[Sequence[Seen]]) -> list[set[int]]:
+def _relevant(seen: Sequence[Sequence[FoundLeaf]]) -> list[set[int]]:
     """For each field, the arrays that a later field's leaves stand in; what others chose no longer matters."""
     relevant: list[set[int]] = [set() for _ in seen]
     for index in range(len(seen) - 1, 0, -1):
@@ -186,32 +295,40 @@ class _Index:
 
     __slots__ = ("_arrays", "_by_element", "_leaves", "_outside")
 
-    def __init__(self, leaves: Sequence[Seen]) -> None:
+    def __init__(self, leaves: Sequence[FoundLeaf]) -> None:
         self._leaves = leaves
         self._arrays: Counter[int] = Counter()
-        self._by_element: dict[tuple[int, int], list[Seen]] = {}
-        self._outside: dict[int, list[Seen]] = {}
+        self._by_element: dict[tuple[int, int], list[FoundLeaf]] = {}
+        self._outside: dict[int, list[FoundLeaf]] = {}
         for leaf in leaves:
             for pair in leaf.elements:
                 self._arrays[pair[0]] += 1
                 self._by_element.setdefault(pair, []).append(leaf)
 
-    def consistent(self, place: Elements) -> Iterable[Seen]:
+    def consistent(self, place: Elements, steps: StepBudget) -> Iterable[FoundLeaf]:
         """The leaves that agree with `place` on the element of every array that both stand in."""
+        steps.take(1 + len(place))
         shared = [pair for pair in place if pair[0] in self._arrays]
         if not shared:
             return self._leaves
         pair = min(shared, key=self._cost)
         near = chain(self._by_element.get(pair, ()), self._out_of(pair[0]))
         chosen = dict(place)
-        return (
-            leaf for leaf in near if all(chosen.get(array, index) == index for array, index in leaf.elements)
-        )
+        return self._agreeing(near, chosen, steps)
+
+    @staticmethod
+    def _agreeing(
+        near: Iterable[FoundLeaf], chosen: dict[int, int], steps: StepBudget
+    ) -> Iterable[FoundLeaf]:
+        for leaf in near:
+            steps.take(1 + len(leaf.elements))
+            if all(chosen.get(array, index) == index for array, index in leaf.elements):
+                yield leaf
 
     def _cost(self, pair: tuple[int, int]) -> int:
         return len(self._by_element.get(pair, ())) + len(self._leaves) - self._arrays[pair[0]]
 
-    def _out_of(self, array: int) -> list[Seen]:
+    def _out_of(self, array: int) -> list[FoundLeaf]:
         if self._arrays[array] == len(self._leaves):
             return []
         if array not in self._outside:
@@ -221,11 +338,14 @@ class _Index:
         return self._outside[array]
 
 
-def _places(each: Field, leaves: Iterable[Seen], before: Elements) -> Iterable[Elements]:
+def _places(
+    each: Field, leaves: Iterable[FoundLeaf], before: Elements, steps: StepBudget
+) -> Iterable[Elements]:
     """Where the branch may stand after this field: with one of the consistent leaves, or with none."""
     absent = each.absent
     for leaf in leaves:
         absent = False
+        steps.take(each.weight)
         if each.test(leaf.value):
             yield before | leaf.elements
     if absent:

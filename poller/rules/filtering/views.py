@@ -1,9 +1,9 @@
-"""Owns what a pattern sees of each source's records, and the filters of one mapping.
+"""Owns what a pattern sees of each source's records (aws-behaviour#what-a-pattern-sees), and the filters of one mapping.
 
 The payload (`data`, `dynamodb`, `body`) is decoded only when some pattern looks at it, and at most once a record.
-A payload that a branch cannot be held against is a record that this branch does not match (9.2): text against a
-JSON pattern, JSON against a plain pattern, bytes that are not base64 or not UTF-8 against either. Nothing here
-raises for a record, so one odd record never fails its batch.
+A branch does not match a payload of another form (aws-behaviour#text-and-json-payloads): text with a JSON pattern, JSON with a
+plain pattern, or bytes that are not base64 or not UTF-8 with either. Nothing here raises for a record, so one odd record never
+fails its batch.
 """
 
 import json
@@ -15,13 +15,23 @@ from typing import Final, Literal, Self
 import msgspec
 import orjson
 
+from poller.domain.records import JsonObject
+from poller.domain.untrusted.numbers import json_whole
+from poller.rules.events import encode_json
+from poller.rules.filtering.alternatives import Alternatives
+from poller.rules.filtering.conditions import Slices
 from poller.rules.filtering.pattern import Pattern, compile_pattern
+from poller.rules.filtering.reading import NotJson
 from poller.rules.filtering.structure import Branch
 
 Source = Literal["kinesis", "dynamodb", "sqs"]
 
 PAYLOAD_KEYS: Final[dict[Source, str]] = {"kinesis": "data", "dynamodb": "dynamodb", "sqs": "body"}
 KINESIS_SCHEMA_VERSION: Final = "1.0"
+PARSED_BYTES_MAX: Final = 64 * 1024
+"""A payload up to this is parsed whatever is in it."""
+PARSE_STEPS_MAX: Final = 120_000
+"""What a longer one may cost to be parsed in one go, in steps of about 50 nanoseconds; what is odd is parsed twice."""
 
 
 class Form(StrEnum):
@@ -37,6 +47,8 @@ class Form(StrEnum):
     """Branch: asks for both, which no payload can be."""
     UNREADABLE = "unreadable"
     """Payload: not base64, or not UTF-8."""
+    DEEP = "nested too deeply to be parsed"
+    """Payload: text that a reader without recursion has to look at."""
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -50,15 +62,17 @@ _UNREADABLE: Final = Payload(Form.UNREADABLE, None)
 
 
 def decode_base64(data: str) -> Payload:
-    """The payload of a Kinesis record.
+    """The payload of a Kinesis record."""
+    raw = _base64(data)
+    return _UNREADABLE if raw is None else decode_bytes(raw)
 
-    msgspec is as strict as the standard library's decoder is when asked to validate, and takes a third of its time.
-    """
+
+def _base64(data: str) -> bytes | None:
+    """msgspec is as strict as the standard library's decoder is when asked to validate, and takes a third of its time."""
     try:
-        raw = msgspec.convert(data, bytes)
+        return msgspec.convert(data, bytes)
     except msgspec.ValidationError:
-        return _UNREADABLE
-    return decode_bytes(raw)
+        return None
 
 
 def decode_bytes(raw: bytes) -> Payload:
@@ -86,8 +100,10 @@ def decode_text(body: object) -> Payload:
 def _decode_odd(text: str) -> Payload:
     """JSON that orjson refuses and AWS takes (half of a surrogate pair, numbers beyond a double), else text."""
     try:
-        return Payload(Form.JSON, json.loads(text, parse_constant=_refuse_constant))
-    except (ValueError, RecursionError):
+        return Payload(Form.JSON, json.loads(text, parse_constant=_refuse_constant, parse_int=json_whole))
+    except RecursionError:
+        return Payload(Form.DEEP, text)
+    except ValueError:
         return Payload(Form.PLAIN, text)
 
 
@@ -106,15 +122,37 @@ def form_of(branch: Branch, payload_key: str) -> Form:
     return Form.JSON if inner else Form.NONE
 
 
+def is_light(text: str | bytes) -> bool:
+    """Whether a JSON text is parsed within some ten milliseconds: each object and array costs, and each value."""
+    if len(text) <= PARSED_BYTES_MAX:
+        return True
+    if len(text) // 16 > PARSE_STEPS_MAX:
+        return False
+    if isinstance(text, str):
+        opened, values = text.count("[") + text.count("{"), text.count(",")
+    else:
+        # The images of a DynamoDB change are raw parts of an answer, which count nothing.
+        text = bytes(text)
+        opened, values = text.count(b"[") + text.count(b"{"), text.count(b",")
+    return 3 * opened + values + len(text) // 16 <= PARSE_STEPS_MAX
+
+
+type Answer = bool | Slices[bool]
+"""Whether a record passes; in slices where telling it is too much for one step of the event loop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The filters of one mapping, any one of which lets a record pass; ask the method of the mapping's source."""
+    """The filters of one mapping; a record passes if any one matches (aws-behaviour#filters). Call the method of the mapping's source.
+
+    A record also passes when its arrays are too tangled to tell: the function gets rather too much than too little.
+    """
 
     source: Source
     looks_at_payload: bool
-    _blind: tuple[Branch, ...]
-    _plain: tuple[Branch, ...]
-    _inner: tuple[Branch, ...]
+    _blind: Alternatives
+    _plain: Alternatives
+    _inner: Alternatives
 
     @classmethod
     def of(cls, patterns: Sequence[str], source: Source) -> Self | None:
@@ -133,43 +171,90 @@ class Filter:
         by_form: dict[Form, list[Branch]] = {form: [] for form in Form}
         for branch in (branch for pattern in patterns for branch in pattern.branches):
             by_form[form_of(branch, PAYLOAD_KEYS[source])].append(branch)
-        blind, plain, inner = (tuple(by_form[form]) for form in (Form.NONE, Form.PLAIN, Form.JSON))
-        looks = len(blind) < sum(len(branches) for branches in by_form.values())
+        blind, plain, inner = (Alternatives(by_form[form]) for form in (Form.NONE, Form.PLAIN, Form.JSON))
+        looks = len(blind.branches) < sum(map(len, by_form.values()))
         return cls(source, looks, blind, plain, inner)
 
-    def matches_kinesis(self, partition_key: str, sequence_number: str, arrived: float, data: str) -> bool:
+    def matches_kinesis(
+        self, partition_key: str | None, sequence_number: str, arrived: float, data: str
+    ) -> Answer:
         """Whether a record passes. `arrived` is in epoch seconds; `data` is base64, decoded only if looked at."""
         event = kinesis_view(partition_key, sequence_number, arrived)
-        if _any_holds(self._blind, event):
-            return True
-        return self.looks_at_payload and self._payload_holds(event, decode_base64(data))
+        blind = self._blind.holds(event) if self._blind.branches else False
+        if blind or (blind is False and not self.looks_at_payload):
+            return blind
+        raw = _base64(data) if self.looks_at_payload else None
+        if blind is None:
+            return self._searched(event, raw)
+        return raw is not None and self._with_payload(event, raw)
 
-    def matches_dynamodb(self, record: dict[str, object]) -> bool:
+    def matches_dynamodb(self, record: JsonObject) -> Answer:
         """Whether an event record, complete as the function would get it, passes."""
-        if _any_holds(self._blind, record):
-            return True
-        return self.looks_at_payload and self._payload_holds(
-            record, Payload(Form.JSON, record.get("dynamodb"))
-        )
+        for branches in (self._blind, self._inner):
+            held = branches.holds(record)
+            if held:
+                return True
+            if held is None:
+                return self.search_dynamodb(encode_json(record))
+        return False
 
-    def matches_sqs(self, record: dict[str, object]) -> bool:
+    def search_dynamodb(self, record: bytes) -> Slices[bool]:
+        """The same for a record as JSON that is not light."""
+        text = record.decode()
+        for branches in (self._blind, self._inner):
+            if branches.branches and (yield from branches.search("", text, "")):
+                return True
+        return False
+
+    def matches_sqs(self, record: JsonObject) -> Answer:
         """Whether an event record, with `body` as the text it is, passes. The record is left as it is."""
-        if _any_holds(self._blind, record):
+        blind = self._blind.holds(record) if self._blind.branches else False
+        if blind or (blind is False and not self.looks_at_payload):
+            return blind
+        body = record.get("body")
+        raw = body if isinstance(body, str) else "null"
+        return self._searched(record, raw) if blind is None else self._with_payload(record.copy(), raw)
+
+    def _with_payload(self, event: JsonObject, raw: bytes | str) -> Answer:
+        """With the payload decoded, which is put into the event."""
+        if len(raw) > PARSED_BYTES_MAX and not is_light(raw):
+            return self._search_both(event, raw)
+        payload = decode_text(raw) if isinstance(raw, str) else decode_bytes(raw)
+        form = payload.form
+        if form is Form.DEEP:
+            return self._search_both(event, raw)
+        branches = self._inner if form is Form.JSON else self._plain
+        if not branches.branches or form is Form.UNREADABLE:
+            return False
+        event[PAYLOAD_KEYS[self.source]] = payload.value
+        held = branches.holds(event)
+        return self._search_both(event, raw) if held is None else held
+
+    def _search_both(self, event: JsonObject, raw: bytes | str) -> Slices[bool]:
+        """As JSON, and as text if it is none."""
+        key = PAYLOAD_KEYS[self.source]
+        yield
+        try:
+            text = raw if isinstance(raw, str) else raw.decode()
+        except UnicodeDecodeError:
+            return False
+        envelope = encode_json({name: value for name, value in event.items() if name != key}).decode()
+        try:
+            return (yield from self._inner.search(envelope, text, key))
+        except NotJson:
+            return (yield from self._plain.search_plain(envelope, text, key))
+
+    def _searched(self, event: JsonObject, raw: bytes | str | None) -> Slices[bool]:
+        """As `_with_payload`, where the members beside the payload are too much for one step as well."""
+        key = PAYLOAD_KEYS[self.source]
+        envelope = encode_json({name: value for name, value in event.items() if name != key}).decode()
+        if (yield from self._blind.search("", envelope, "")):
             return True
-        return self.looks_at_payload and self._payload_holds(record, decode_text(record.get("body")))
-
-    def _payload_holds(self, event: dict[str, object], payload: Payload) -> bool:
-        match payload.form:
-            case Form.JSON:
-                branches = self._inner
-            case Form.PLAIN:
-                branches = self._plain
-            case _:
-                return False
-        return bool(branches) and _any_holds(branches, event | {PAYLOAD_KEYS[self.source]: payload.value})
+        answer = raw is not None and self.looks_at_payload and self._with_payload(event.copy(), raw)
+        return answer if isinstance(answer, bool) else (yield from answer)
 
 
-def kinesis_view(partition_key: str, sequence_number: str, arrived: float) -> dict[str, object]:
+def kinesis_view(partition_key: str | None, sequence_number: str, arrived: float) -> dict[str, object]:
     """What patterns see of a Kinesis record, without its `data`."""
     return {
         "partitionKey": partition_key,
@@ -177,10 +262,3 @@ def kinesis_view(partition_key: str, sequence_number: str, arrived: float) -> di
         "approximateArrivalTimestamp": arrived,
         "kinesisSchemaVersion": KINESIS_SCHEMA_VERSION,
     }
-
-
-def _any_holds(branches: tuple[Branch, ...], event: dict[str, object]) -> bool:
-    for branch in branches:  # noqa: SIM110 - any() with a generator costs a third of a small match
-        if branch.holds(event):
-            return True
-    return False

@@ -1,0 +1,203 @@
+"""Owns requests that are written out already, sent over the AWS library's own connections.
+
+The library builds a request anew on each call, which costs more than all else about it. Here it is built once for an
+address; each call writes bytes to a connection of the library's pool and reads the answer with its parser. The
+pool with its limits, the TLS contexts and authorities, and all time limits are the library's, and what fails
+raises what the library raises. Whatever is out of the ordinary (a proxy, cookies, a redirection, another release of
+aiohttp) is left to the library: `RawEndpoint.to` or `RawEndpoint.post` returns None.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from botocore import exceptions as boto
+from yarl import URL
+
+AIOHTTP = "3.14."
+"""The release whose connections are known here; with any other one the library sends."""
+FAILURE = 300
+"""From this status on the library takes an answer for an error."""
+TAKEN_AT_ONCE_BYTES = 16 * 1024
+"""What the kernel takes of an idle connection's message whatever its peer does: the smallest usual send buffer."""
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+_EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What a connection raises; a TimeoutError is an OSError."""
+
+
+class Answer(NamedTuple):
+    """One answer; `body` is its beginning when it was not read `whole`, because it was longer than it may be."""
+
+    status: int
+    raw_headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    whole: bool = True
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case, as the library has them."""
+        return {name.decode().lower(): value.decode() for name, value in self.raw_headers}
+
+
+class RawEndpoint:
+    """The way to one address."""
+
+    def __init__(self, session: aiohttp.ClientSession, request: ClientRequest) -> None:
+        """For `to`. `request` stands for all requests to its address, for the pool as for headers."""
+        assert session.connector is not None
+        self._jar = session.cookie_jar
+        self._connector = session.connector
+        self._timeout = session.timeout
+        self._request = request
+        self._reading: dict[str, Any] = {
+            "read_until_eof": True,
+            "auto_decompress": session.auto_decompress,
+            "read_timeout": session.timeout.sock_read,
+            "read_bufsize": session._read_bufsize,
+            "timeout_ceil_threshold": session.connector._timeout_ceil_threshold,
+            "max_line_size": session._max_line_size,
+            "max_field_size": session._max_field_size,
+            "max_headers": session._max_headers,
+        }
+
+    @classmethod
+    async def to(cls, http: object, method: str, url: str, headers: Mapping[str, str]) -> Self | None:
+        """The way to `url` over the connections of a client's HTTP session; None where only the library knows it."""
+        if not isinstance(http, AIOHTTPSession) or not aiohttp.__version__.startswith(AIOHTTP):
+            return None
+        # Neither has a public name, nor a type.
+        proxies, opened = getattr(http, "_proxy_config", None), getattr(http, "_get_session", None)
+        if proxies is None or opened is None or proxies.proxy_url_for(url) is not None:
+            return None
+        session: aiohttp.ClientSession = await opened(None)
+        assert session.connector is not None
+        if session.trust_env or session.trace_configs or session.connector.force_close:
+            return None
+        if session.timeout.total is not None or not all(map(str.isprintable, headers.values())):
+            return None
+        where = URL(url, encoded=True)
+        if where.raw_user is not None:
+            return None
+        request = ClientRequest(
+            method,
+            where,
+            headers=headers,
+            skip_auto_headers=session.skip_auto_headers,
+            loop=asyncio.get_running_loop(),
+            session=session,
+        )
+        # As the library asks for answers.
+        request.headers["Accept-Encoding"] = "identity"
+        # This one has no body; each message says how long its own is.
+        del request.headers["Content-Length"]
+        return cls(session, request)
+
+    @property
+    def head(self) -> str:
+        """The request line, and the headers that all requests have."""
+        request = self._request
+        lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+        return f"{request.method} {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
+
+    async def post(self, message: bytes, *, bytes_max: int | None = None) -> Answer | None:
+        """Sends a message, head and body, and reads the answer. None: it had no effect, and the library is to send it.
+
+        Of an answer with more than `bytes_max` bytes (None: any) no more is read. Raises what the library's HTTP session raises.
+        """
+        if len(self._jar):
+            return None
+        try:
+            return await self._exchange(message, bytes_max)
+        except _EXPECTED as error:
+            raise raised(error, str(self._request.url)) from error
+
+    async def _exchange(self, message: bytes, bytes_max: int | None) -> Answer | None:
+        try:
+            connection = await self._connector.connect(self._request, traces=[], timeout=self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._request.url}") from error
+        try:
+            answer = await self._ask(connection, message, bytes_max)
+        except BaseException:
+            # An answer may still come: the connection is of no more use.
+            connection.close()
+            raise
+        if (answer is None or answer.whole) and _sent(connection, message, answer):
+            connection.release()
+        else:
+            connection.close()
+        return answer
+
+    async def _ask(self, connection: Connection, message: bytes, bytes_max: int | None) -> Answer | None:
+        protocol = connection.protocol
+        assert protocol is not None
+        protocol.set_response_params(**self._reading)
+        _write(protocol, message)
+        protocol.start_timeout()
+        head, payload = await protocol.read()
+        while 100 <= head.code <= 199 and head.code != 101:
+            head, payload = await protocol.read()
+        if payload.is_eof():
+            body = payload.read_nowait()
+        else:
+            body = await (payload.read() if bytes_max is None else _bounded(payload, bytes_max))
+        if "Set-Cookie" in head.headers:
+            self._jar.update_cookies_from_headers(head.headers.getall("Set-Cookie"), self._request.url)
+        if head.code in _REDIRECTIONS:
+            return None
+        return Answer(head.code, head.raw_headers, body, bytes_max is None or len(body) <= bytes_max)
+
+
+async def _bounded(payload: aiohttp.StreamReader, bytes_max: int) -> bytes:
+    """A body, or a beginning of it that is longer than `bytes_max`."""
+    body = bytearray()
+    while len(body) <= bytes_max and (piece := await payload.readany()):
+        body += piece
+    return bytes(body)
+
+
+def _write(protocol: ResponseHandler, message: bytes) -> None:
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+    transport.write(message)
+
+
+def _sent(connection: Connection, message: bytes, answer: Answer | None) -> bool:
+    """Whether all of a message is on its way, so that the next one has not to wait behind it.
+
+    A service may refuse a request before it has read it, and what is left below TLS or in the kernel cannot be seen: a
+    long one that was refused counts as left.
+    """
+    refused = answer is None or answer.status >= FAILURE
+    if refused and len(message) > TAKEN_AT_ONCE_BYTES:
+        return False
+    transport = connection.transport
+    return transport is None or not transport.get_write_buffer_size()
+
+
+def raised(error: Exception, url: str) -> boto.BotoCoreError:
+    """What the library's HTTP session makes of an error of a connection without a proxy."""
+    match error:
+        case aiohttp.ClientSSLError():
+            return boto.SSLError(endpoint_url=url, error=error)
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return boto.ConnectionClosedError(endpoint_url=url, error=error)
+        case aiohttp.ConnectionTimeoutError():
+            return boto.ConnectTimeoutError(endpoint_url=url, error=error)
+        case aiohttp.ServerTimeoutError():
+            return boto.ReadTimeoutError(endpoint_url=url, error=error)
+        case aiohttp.ClientConnectionError():
+            return boto.EndpointConnectionError(endpoint_url=url, error=error)
+        case TimeoutError():
+            return boto.ReadTimeoutError(endpoint_url=url, error=error)
+        case OSError():
+            return boto.EndpointConnectionError(endpoint_url=url, error=error)
+        case _:
+            return boto.HTTPClientError(error=error)

@@ -1,0 +1,151 @@
+"""Owns how much of an answer is read in one step of the loop, and how much may come before there is an answer at all.
+
+The HTTP library reads whatever a server sends, for as long as it sends. A server may send interim answers (`100 Continue`,
+`103 Early Hints`) without end, the size of a chunk with a million digits, or a body in chunks of one byte; each would hold the loop.
+So what comes is read in pieces, some milliseconds of them at once and the rest in the next turns of the loop. A server that goes on
+without coming to its answer is cut off: its connection is closed, and the request fails as for an answer that is no HTTP.
+"""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+from poller.loop_turns import TURN_S
+
+INTERIM_MAX = 20
+"""Interim answers before an answer; servers send one or two."""
+BARE_BYTES_MAX = 2 * 1024 * 1024
+"""What a server may send without ending a head or bringing a byte of a body; the library refuses heads longer than one megabyte."""
+HEAD_PIECE_BYTES = 8 * 1024
+PIECE_BYTES = 32 * 1024
+"""What is read of a head and of a body without looking at the clock: some milliseconds at worst."""
+TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
+TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
+
+
+class BoundedAnswers(ResponseHandler):
+    """A connection of the library that reads in pieces, and cuts off a server that does not come to its answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._heads = 0
+        """Of answers, interim or not, since the last request."""
+        self._bare_bytes = 0
+        self._body_bytes = 0
+        self._held = memoryview(b"")
+        """What came and is still to be read."""
+        self._goes_on = False
+        """It is read in the next turn of the loop."""
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the connection can take no further request."""
+        return bool(self._held) or super().should_close
+
+    def set_response_params(self, **given: Any) -> None:
+        """A request follows."""
+        self._heads = self._bare_bytes = self._body_bytes = 0
+        super().set_response_params(**given)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Takes the head of an answer; one too many is dropped."""
+        self._heads += 1
+        self._bare_bytes = self._body_bytes = 0
+        if self._heads <= INTERIM_MAX + 1:
+            super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads what came, or its beginning; empty: goes on with what the library has put aside."""
+        if not self._held and (len(data) <= self._piece_bytes() or self._parser is None):
+            self._read(data)
+        elif data:
+            self._held = memoryview(bytes(self._held) + data if self._held else data)
+            self._read_held()
+        else:
+            self._read(data)
+            # Not at once: whoever takes the body would find more of it each time, and never wait.
+            self._hold()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing more is read."""
+        self._held = memoryview(b"")
+        super().connection_lost(exc)
+
+    def _read_held(self) -> None:
+        self._goes_on = False
+        ends = time.perf_counter() + TURN_S
+        while self._held and not self._reading_paused:
+            size = self._piece_bytes()
+            piece, self._held = bytes(self._held[:size]), self._held[size:]
+            self._read(piece)
+            if time.perf_counter() >= ends:
+                break
+        if self._held:
+            self._hold()
+        elif self._buffer_paused and not self._tail:
+            self._resume_reading_for_buffer()
+
+    def _piece_bytes(self) -> int:
+        """Heads cost more than bodies; one of 18 bytes takes as long as some kilobytes of a body."""
+        in_body = self._payload is not None and not self._payload.is_eof()
+        return PIECE_BYTES if in_body else HEAD_PIECE_BYTES
+
+    def _hold(self) -> None:
+        """Takes nothing more until what is held is read, in the next turn of the loop."""
+        if not self._buffer_paused:
+            self._pause_reading_for_buffer()
+        if not self._reading_paused and not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._read_held)
+
+    def _resume_reading_for_buffer(self) -> None:
+        if not self._held:
+            super()._resume_reading_for_buffer()
+
+    def _read(self, piece: bytes) -> None:
+        super().data_received(piece)
+        if self._exception is not None:
+            self._held = memoryview(b"")
+            # The library tells whoever waits for a head; whoever waits for the body would wait for ever.
+            self._fail_body(str(self._exception))
+            return
+        body_bytes = self._payload.total_bytes if self._payload is not None else 0
+        moved, self._body_bytes = body_bytes != self._body_bytes, body_bytes
+        self._bare_bytes = 0 if moved else self._bare_bytes + len(piece)
+        if self._heads > INTERIM_MAX + 1:
+            self._cut_off(TOO_MANY)
+        elif self._bare_bytes > BARE_BYTES_MAX:
+            self._cut_off(TOO_MUCH)
+
+    def _cut_off(self, why: str) -> None:
+        self._held = memoryview(b"")
+        if self.transport is not None:
+            self.transport.close()
+        self.set_exception(HttpProcessingError(code=400, message=why))
+        self._fail_body(why)
+
+    def _fail_body(self, why: str) -> None:
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(why))
+
+
+def bounded[C: aiohttp.BaseConnector](connector: C) -> C:
+    """`connector`, whose new connections are bounded."""
+    # It has no public name, and no other place decides what a connection reads.
+    connector._factory = partial(BoundedAnswers, asyncio.get_running_loop())  # type: ignore[assignment]  # one of its own kind
+    return connector
+
+
+class BoundedSession(AIOHTTPSession):
+    """The HTTP session of AWS clients, with bounded connections."""
+
+    async def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
+        connector: aiohttp.TCPConnector = await super()._create_connector(proxy_url)  # type: ignore[misc]  # not in its stubs
+        return bounded(connector)

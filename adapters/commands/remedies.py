@@ -1,0 +1,86 @@
+"""Owns what to do about each error that a command meets at Lambda's API, a daemon's or AWS's own."""
+
+from collections.abc import Mapping
+
+from botocore import exceptions
+
+KEY_NEEDED = (
+    "changes need an access key: name a file with one as api.access_keys_file in the daemon's configuration, and set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to it here (docs/use/api.md)"
+)
+KEY_UNKNOWN = (
+    "the daemon does not know the id of the access key that was sent: give it an entry in the file that api.access_keys_file "
+    "names in the daemon's configuration, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to one of that file (docs/use/api.md)"
+)
+SECRET_WRONG = (
+    "the daemon knows the id of the access key, but the secret is not the one in its api.access_keys_file, or the clocks "
+    "differ by more than 5 minutes; set AWS_SECRET_ACCESS_KEY to it (docs/use/api.md)"
+)
+KEY_OF_AWS = "look at the credentials that are used here: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else AWS_PROFILE"
+UUIDS = "poller mappings list shows the UUIDs that there are"
+BUSY = "the last change is not applied yet; poller mappings get UUID shows the State, try again when it has settled"
+LATER = "try again in some seconds"
+UNCHANGED = "nothing was changed; correct what it names"
+TAKEN = "nothing was changed; poller mappings list shows what is there"
+NO_DAEMON = (
+    "what answers there is no daemon of poller, or it does not know this name of itself (api.allowed_hosts)"
+)
+NOBODY_THERE = "is the address right, and does a daemon run there? (--url, or POLLER_URL)"
+LOG_OF_DAEMON = "the daemon's log and poller status have the cause"
+MEMBERS = "poller mappings create --help has an example, docs/use/configuration.md the members"
+
+OF_DAEMON: Mapping[str, str] = {
+    "MissingAuthenticationTokenException": KEY_NEEDED,
+    "IncompleteSignatureException": KEY_NEEDED,
+    "UnrecognizedClientException": KEY_UNKNOWN,
+    "InvalidSignatureException": SECRET_WRONG,
+    "AccessDeniedException": NO_DAEMON,
+    "UnknownOperationException": NO_DAEMON,
+    "ResourceNotFoundException": UUIDS,
+    "ResourceConflictException": TAKEN,
+    "ResourceInUseException": BUSY,
+    "TooManyRequestsException": LATER,
+    "ServiceUnavailableException": LATER,
+    "ServiceException": LOG_OF_DAEMON,
+    "ValidationException": MEMBERS,
+    "InvalidParameterValueException": UNCHANGED,
+    "SerializationException": MEMBERS,
+}
+"""By the code of the error that a daemon answers."""
+OF_AWS: Mapping[str, str] = {
+    "MissingAuthenticationTokenException": KEY_OF_AWS,
+    "IncompleteSignatureException": KEY_OF_AWS,
+    "UnrecognizedClientException": KEY_OF_AWS,
+    "InvalidSignatureException": f"{KEY_OF_AWS}; or set this machine's clock",
+    "ExpiredTokenException": f"they have expired; {KEY_OF_AWS}",
+    "AccessDeniedException": "these credentials need lambda:ListEventSourceMappings to read, and the like to change (docs/operate/iam.md)",
+    "ResourceNotFoundException": "look at the UUID or the function's name, and at the region",
+    "ResourceInUseException": BUSY,
+    "TooManyRequestsException": LATER,
+    "ServiceException": LATER,
+}
+"""The same of AWS."""
+NOT_SENT: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.ParamValidationError, MEMBERS),
+    (exceptions.NoCredentialsError, KEY_OF_AWS),
+    (exceptions.CredentialRetrievalError, KEY_OF_AWS),
+    (exceptions.PartialCredentialsError, KEY_OF_AWS),
+    (exceptions.ProfileNotFound, "write the profile, or unset AWS_PROFILE"),
+    (exceptions.ReadTimeoutError, "it took too long; look at what is there now, and try again"),
+    (exceptions.SSLError, "a daemon speaks plain http; https needs a proxy in front of it (docs/use/api.md)"),
+    (exceptions.ConnectionError, NOBODY_THERE),
+    (exceptions.HTTPClientError, NOBODY_THERE),
+    (exceptions.BotoCoreError, ""),
+)
+"""By the kind of what kept a request from being sent or answered; the first that fits."""
+ANSWER_UNCLEAR = "is this the address of a daemon? (--url, or POLLER_URL)"
+
+
+def of_answer(code: str, *, aws: bool) -> str:
+    """What to do about an error that was answered; empty where its own text has to do."""
+    return (OF_AWS if aws else OF_DAEMON).get(code, "" if aws or code.isalpha() else ANSWER_UNCLEAR)
+
+
+def of_failure(error: Exception) -> str:
+    """What to do about a request that got no answer; empty where the error's own text has to do."""
+    return next((remedy for kind, remedy in NOT_SENT if isinstance(error, kind)), "")

@@ -1,0 +1,102 @@
+"""Owns how requests are told that web pages make, in the browser of somebody who reaches this server, and that they are refused.
+
+A page of another site has no credential, but it reaches what its reader's machine reaches. It has two ways. It sends a
+change here and cannot see the answer: the browser adds `Origin` and `Sec-Fetch-Site`. Or it lets a name of its own lead to
+this address, so that the browser takes our answers for the page's own (DNS rebinding): then `Host` has that name.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from adapters.control.aws_errors import PREFIXES, RejectionType, RequestRejected, fault
+from adapters.control.responses import refusal
+from poller.config.field_types import Address
+from poller.domain.telemetry import Listener, RefusedFor
+from poller.refused_requests import Strangers
+
+TEXTS = {
+    RefusedFor.HOST: "The Host header has no name of this server: write localhost or an IP address of this machine in the URL, "
+    "or add the name to api.allowed_hosts",
+    RefusedFor.ORIGIN: "Changes are not for web pages of other sites; send no Origin and no Sec-Fetch-Site header",
+}
+READS = {"GET", "HEAD", "OPTIONS"}
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
+"""Content types that a page may send to other sites without asking first."""
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([^\[\]:]{1,253}))(?::[0-9]{0,5})?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that `Host` may have. `loopback`: only this machine reaches the server, so that no others are expected.
+
+    Otherwise the daemon cannot know its names, nor the addresses by which probes and proxies call it: without `allowed`
+    any will do, and with it also every IP address, since no page can make one its own.
+    """
+
+    loopback: bool
+    allowed: frozenset[str] = frozenset()
+
+    def know(self, host: str) -> bool:
+        """Whether a `Host` header, with or without a port, is one of them."""
+        if not self.loopback and not self.allowed:
+            return True
+        found = _HOST.fullmatch(host)
+        name = plain(found[1] or found[2]) if found else ""
+        if name in self.allowed or name == "localhost":
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback
+
+
+def plain(name: str) -> str:
+    """A name in lower case and without the dot of the root."""
+    return name.lower().removesuffix(".")
+
+
+def names_of(bound: Address, listen: Address, allowed: Iterable[str]) -> Names:
+    """The names of a server that is bound to an address, by what the settings call it."""
+    given = [*allowed, listen.host] if bound.loopback else allowed
+    return Names(bound.loopback, frozenset(map(plain, given)))
+
+
+def trouble(request: web.Request, names: Names, *, everybody: bool) -> RefusedFor | None:
+    """What shows that a web page sent a request. `everybody`: changes need no credential, so that no page at all may send one."""
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) > 1 or not all(map(names.know, hosts)):
+        return RefusedFor.HOST
+    if request.method in READS:
+        return None
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    origin = request.headers.get("Origin")
+    own = origin is not None and hosts and origin.partition("://")[2].lower() == hosts[0].lower()
+    if everybody:
+        foreign = origin is not None or site != "none"
+    else:
+        foreign = (origin is not None and not own) or site in {"cross-site", "same-site"}
+    return RefusedFor.ORIGIN if foreign else None
+
+
+def no_web_pages(names: Names, strangers: Strangers, *, everybody: bool) -> Middleware:
+    """Refuses and counts the requests of web pages, in the form of the API that a path belongs to."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = trouble(request, names, everybody=everybody)
+        if reason is None:
+            return await handler(request)
+        strangers.refused(Listener.PORT, reason)
+        if request.path.startswith(PREFIXES):
+            return fault(RequestRejected(RejectionType.DENIED, TEXTS[reason]))
+        return refusal(HTTPStatus.FORBIDDEN, TEXTS[reason])
+
+    return guarded

@@ -1,0 +1,137 @@
+"""Owns how refused requests are answered on Lambda's paths: statuses, headers and body shapes (aws-behaviour#error-bodies)."""
+
+import uuid
+from enum import StrEnum
+from http import HTTPStatus
+
+from aiohttp import web
+
+from adapters.control.responses import BODY_BYTES_MAX, answer, refusal
+from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.untrusted.texts import lines_of
+
+PREFIXES = ("/2015-03-31/", "/2017-03-31/")
+"""Lambda's API lives below these."""
+TEXT_CHARS_MAX = 8192
+"""Of what an error says, which may repeat what the client sent."""
+
+
+class RejectionType(StrEnum):
+    """AWS's exceptions that come before an operation: those of signatures, routes and request bodies."""
+
+    NO_TOKEN = "MissingAuthenticationTokenException"
+    INCOMPLETE = "IncompleteSignatureException"
+    SIGNATURE = "InvalidSignatureException"
+    UNKNOWN_KEY = "UnrecognizedClientException"
+    DENIED = "AccessDeniedException"
+    SERIALIZATION = "SerializationException"
+    MEDIA_TYPE = "UnsupportedMediaTypeException"
+    TOO_LARGE = "RequestTooLargeException"
+    OPERATION = "UnknownOperationException"
+    ABSENT = "NotImplementedException"
+    UNAVAILABLE = "ServiceUnavailableException"
+
+
+class RequestRejected(Exception):
+    """A request that does not reach its operation. `text` never has a secret, a signature or a token in it."""
+
+    def __init__(self, kind: RejectionType, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+
+
+class Shape(StrEnum):
+    """Body shapes: the member that has the text, and what stands in `Type`."""
+
+    USER = "User message"
+    USER_CAPITAL = "User Message"
+    SERVICE = "Service Message"
+    BARE = " message"
+    BARE_CAPITAL = " Message"
+
+
+_FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
+    ApiErrorType.PARAMETER: (HTTPStatus.BAD_REQUEST, Shape.USER),
+    ApiErrorType.VALIDATION: (HTTPStatus.BAD_REQUEST, Shape.BARE),
+    ApiErrorType.CONFLICT: (HTTPStatus.CONFLICT, Shape.USER),
+    ApiErrorType.MISSING: (HTTPStatus.NOT_FOUND, Shape.USER_CAPITAL),
+    ApiErrorType.IN_USE: (HTTPStatus.BAD_REQUEST, Shape.USER_CAPITAL),
+    ApiErrorType.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS, Shape.USER),
+    ApiErrorType.SERVICE: (HTTPStatus.INTERNAL_SERVER_ERROR, Shape.SERVICE),
+    RejectionType.NO_TOKEN: (HTTPStatus.FORBIDDEN, Shape.BARE),
+    RejectionType.INCOMPLETE: (HTTPStatus.FORBIDDEN, Shape.BARE),
+    RejectionType.SIGNATURE: (HTTPStatus.FORBIDDEN, Shape.BARE),
+    RejectionType.UNKNOWN_KEY: (HTTPStatus.FORBIDDEN, Shape.BARE),
+    RejectionType.DENIED: (HTTPStatus.FORBIDDEN, Shape.BARE_CAPITAL),
+    RejectionType.SERIALIZATION: (HTTPStatus.BAD_REQUEST, Shape.BARE),
+    RejectionType.MEDIA_TYPE: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Shape.USER),
+    RejectionType.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Shape.USER),
+    RejectionType.OPERATION: (HTTPStatus.METHOD_NOT_ALLOWED, Shape.BARE),
+    RejectionType.ABSENT: (HTTPStatus.NOT_IMPLEMENTED, Shape.BARE),
+    RejectionType.UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, Shape.SERVICE),
+}
+
+UNKNOWN_ROUTE = "Unable to determine service/operation name to be authorized"
+_LIBRARY: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
+    HTTPStatus.NOT_FOUND: (RejectionType.DENIED, UNKNOWN_ROUTE),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        RejectionType.OPERATION,
+        "This path does not know the method; the header Allow lists what it knows",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        RejectionType.TOO_LARGE,
+        f"Request must be smaller than {BODY_BYTES_MAX} bytes",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        ApiErrorType.THROTTLED,
+        "Rate exceeded; wait for the seconds that the header Retry-After names",
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        RejectionType.UNAVAILABLE,
+        "The answer took too long; look at what is there now, and try again",
+    ),
+}
+"""What the web library refuses, in AWS's manner."""
+
+
+def status_of(name: ApiErrorType | RejectionType) -> HTTPStatus:
+    """The status of an exception."""
+    return _FORMS[name][0]
+
+
+def body_of(name: ApiErrorType | RejectionType, text: str) -> dict[str, str]:
+    """The body of an exception; the order of its members is AWS's."""
+    kind, _, member = _FORMS[name][1].value.partition(" ")
+    return ({"Type": kind} if kind else {}) | {member: text}
+
+
+def fault(error: ApiError | RequestRejected) -> web.Response:
+    """The answer to a request on Lambda's paths that is refused."""
+    name = error.fault if isinstance(error, ApiError) else error.kind
+    return identified(_fault(name, error.text))
+
+
+def refused(path: str, status: int) -> web.Response:
+    """The answer to a request that the web library, a limit or a bug ended, in the form of its path."""
+    if not path.startswith(PREFIXES):
+        return refusal(status)
+    unexpected = (ApiErrorType.SERVICE, "A fault of this server; its log has the cause")
+    name, text = _LIBRARY.get(HTTPStatus(status), unexpected)
+    response = _fault(name, text)
+    if name is ApiErrorType.SERVICE:
+        response.set_status(status)
+    return identified(response)
+
+
+def identified(response: web.Response) -> web.Response:
+    """Gives an answer the id that every answer of AWS has."""
+    response.headers["x-amzn-requestid"] = str(uuid.uuid4())
+    return response
+
+
+def _fault(name: ApiErrorType | RejectionType, text: str) -> web.Response:
+    shown = lines_of(text, chars_max=TEXT_CHARS_MAX)
+    response = answer(body_of(name, shown), status=status_of(name))
+    response.headers["x-amzn-errortype"] = name.value
+    return response

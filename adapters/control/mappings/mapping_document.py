@@ -1,0 +1,99 @@
+"""Owns the mapping document: all 33 members of a mapping in AWS's order (aws-behaviour#mapping-document)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from poller.config.members import TABLE, JsonType, Member, SourceGroup, document_order, inside
+from poller.domain.arns import Arn, FunctionName
+from poller.domain.mapping_api import MappingView
+from poller.domain.untrusted.credentials import hide_path
+from poller.domain.untrusted.numbers import MOMENT_MAX, number
+
+MEMBERS = document_order()
+STREAM_REASON = "User action"
+QUEUE_REASON = "USER_INITIATED"
+NOTHING_YET = "No records processed"
+
+
+def mapping(view: MappingView, table: Sequence[Member] = TABLE) -> dict[str, Any]:
+    """All members in order, unset ones None."""
+    group = SourceGroup.QUEUES if is_queue(view) else SourceGroup.STREAMS
+    found = _given(view.parameters, "", group, table) | _of_mapping(view, group)
+    return {name: found.get(name) for name in document_order(table)}
+
+
+def is_queue(view: MappingView) -> bool:
+    """Whether the source is a queue; AWS words some members by it."""
+    return Arn.parse(view.parameters["EventSourceArn"]).service == "sqs"
+
+
+def mapping_arn(view: MappingView) -> str:
+    """The mapping's own ARN, in the partition, region and account of its function."""
+    function = Arn.parse(view.function_arn)
+    base = f"arn:{function.partition}:lambda:{function.region}:{function.account}"
+    return f"{base}:event-source-mapping:{view.mapping}"
+
+
+def function_of(view: MappingView) -> FunctionName:
+    """The function, with its qualifier as given."""
+    return FunctionName.parse(view.function_arn)
+
+
+def seconds(moment: float) -> float:
+    """Epoch seconds with a fraction of milliseconds at most."""
+    return round(number(moment, most=MOMENT_MAX, default=0.0, clamp=True), 3)
+
+
+def _given(
+    parameters: Mapping[str, Any], path: str, group: SourceGroup, table: Sequence[Member]
+) -> dict[str, Any]:
+    """What was given of the members that such a source takes; None for one that says nothing."""
+    return {
+        name: _shown(parameters.get(name), member, group, table)
+        for name, member in inside(path, table).items()
+        if group in member.sources
+    }
+
+
+def _shown(value: Any, member: Member, group: SourceGroup, table: Sequence[Member]) -> Any:
+    match member.type:
+        case JsonType.OBJECT:
+            found = _given(value or {}, member.path, group, table)
+            return found if any(each is not None for each in found.values()) else None
+        case JsonType.LIST:
+            item = f"{member.path}[]"
+            items = [
+                _given(each, item, group, table) if isinstance(each, Mapping) else each
+                for each in value or ()
+            ]
+            return items or None
+        case JsonType.TEXT:
+            return value or None
+        case JsonType.MOMENT:
+            return None if value is None else seconds(value)
+        case _:
+            return value
+
+
+def _of_mapping(view: MappingView, group: SourceGroup) -> dict[str, Any]:
+    """The members that no request sets, and those that AWS shows in a way of their own."""
+    found = {
+        "UUID": view.mapping,
+        "FunctionArn": view.function_arn,
+        "EventSourceMappingArn": mapping_arn(view),
+        "State": view.state.value,
+        "LastModified": seconds(view.last_modified),
+        "FunctionResponseTypes": list(view.parameters.get("FunctionResponseTypes") or ()),
+    }
+    if group is SourceGroup.QUEUES:
+        return found | {"StateTransitionReason": view.reason or QUEUE_REASON}
+    failure = (view.parameters.get("DestinationConfig") or {}).get("OnFailure") or {}
+    return found | {
+        "StateTransitionReason": view.reason or STREAM_REASON,
+        "LastProcessingResult": view.last_result or NOTHING_YET,
+        "DestinationConfig": {
+            "OnSuccess": None,
+            # A URL, which only the configuration file can have, may hold a secret; an ARN stays as it is.
+            "OnFailure": {"Destination": hide_path(failure.get("Destination") or "") or None},
+        },
+    }

@@ -1,0 +1,155 @@
+"""Owns the OpenAPI document: what is common to all paths, and the paths of /v1 and of the probes.
+
+The schemas of what runs are made from the values that are answered.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from adapters.control.openapi import lambda_paths
+from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
+from poller.domain.status import DaemonStatus
+
+_MAPPING_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "UUID of the mapping",
+    "schema": {"type": "string", "minLength": 1},
+}
+
+
+def document(*, everybody: bool = False) -> Json:
+    """The document, OpenAPI 3.1; times are epoch seconds. `everybody`: changes need no credential."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "poller",
+            "version": version("esm-poller"),
+            "description": "What a poller daemon runs, and Lambda's API to change it. Times are seconds since "
+            "1970-01-01 UTC. Reads are open. The paths of Lambda's API work with a slash at their end too.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [],
+        "paths": _paths(everybody) | lambda_paths.paths(everybody=everybody),
+        "components": {
+            "schemas": dict(sorted((_schemas() | lambda_paths.schemas()).items())),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} | lambda_paths.SCHEME,
+        },
+    }
+
+
+def _paths(everybody: bool) -> Json:
+    return {
+        "/healthz": _get("getHealth", "Whether the daemon is alive", _probes()),
+        "/readyz": _get("getReadiness", "Whether every enabled mapping has its parts open", _probes()),
+        "/metrics": _get("getMetrics", "Prometheus metrics", {"200": _text("The page")}),
+        "/v1/mappings": _get(
+            "listMappings", "Everything that runs", {"200": json_answer("The daemon", "DaemonStatus")}
+        ),
+        "/v1/mappings/{id}": {
+            "parameters": [_MAPPING_ID],
+            **_get(
+                "getMapping",
+                "One mapping",
+                {
+                    "200": json_answer("The mapping", "MappingStatus"),
+                    "404": problem("No mapping has this id"),
+                },
+            ),
+        },
+        "/v1/mappings/{id}/enable": _switch("enableMapping", "Enable a mapping", everybody),
+        "/v1/mappings/{id}/disable": _switch("disableMapping", "Disable a mapping", everybody),
+        "/v1/openapi.json": _get(
+            "getDocument", "This document", {"200": json_answer("The document", "Document")}
+        ),
+    }
+
+
+def _get(name: str, summary: str, responses: Json) -> Json:
+    return {"get": {"operationId": name, "summary": summary, "responses": responses | _anything()}}
+
+
+def _switch(name: str, summary: str, everybody: bool) -> Json:
+    unauthorized = problem("No known token")
+    unauthorized["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+    responses = {
+        "202": json_answer("The mapping's state now", "Switched"),
+        "400": problem("The mapping cannot be switched as it is"),
+        "401": unauthorized,
+        "404": problem("No mapping has this id"),
+        "409": problem("The mapping is in the configuration file; change it there"),
+        "415": problem("The body is a form of a web page"),
+        "429": problem("Too many changes at once, or too many requests of this address; try again"),
+        "501": problem("This server changes nothing"),
+    }
+    security: list[Json] = [{"token": []}]
+    return {
+        "parameters": [_MAPPING_ID],
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "security": [{}, *security] if everybody else security,
+            "responses": responses | _anything(),
+        },
+    }
+
+
+def _anything() -> Json:
+    """What any request may be answered."""
+    return {
+        "400": problem("Not HTTP, or headers too large"),
+        "403": problem(
+            "The Host header has no name of this server, or a web page of another site asks for a change"
+        ),
+        "429": problem("Too many requests of this address; Retry-After says when to try again"),
+        "500": problem("A fault of the server; its log has the cause"),
+        "503": problem("The answer took too long, or there are too many connections"),
+    }
+
+
+def _probes() -> Json:
+    return {"200": json_answer("It is", "Probe"), "503": json_answer("It is not, and why", "ProbeOrError")}
+
+
+def _text(description: str) -> Json:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+def _schemas() -> Json:
+    adapter = TypeAdapter(DaemonStatus)
+    root = adapter.json_schema(ref_template=REF + "{model}", mode="serialization")
+    found: Json = root.pop("$defs")
+    found["DaemonStatus"] = root
+    lines = {"type": "array", "items": {"type": "string"}}
+    found["Probe"] = _object(
+        alive={"type": "boolean"}, ready={"type": "boolean"}, problems=lines, notes=lines
+    )
+    found[ERROR] = _object(error={"type": "string"}, message={"type": "string"})
+    found["Switched"] = _object(mapping={"type": "string"}, state={"type": "string"})
+    for schema in _objects(found):
+        _close(schema)
+    found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}
+    found["Document"] = {"type": "object", "required": ["openapi", "info", "paths"]}
+    return found
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties}
+
+
+def _objects(schemas: Json) -> Iterator[Json]:
+    return (schema for schema in schemas.values() if "properties" in schema)
+
+
+def _close(schema: Any) -> None:
+    """An answer has all of its fields and no others; a default says nothing about it."""
+    schema["required"] = list(schema["properties"])
+    schema["additionalProperties"] = False
+    for found in schema["properties"].values():
+        found.pop("default", None)
+        found.pop("title", None)

@@ -1,0 +1,41 @@
+"""Owns the server's own metrics: connections, and what was refused or closed so that others are answered."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from adapters.control.pressure import Crowd, Reason
+
+
+class PressureFigures(Collector):
+    """An Exposition over those who are connected."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The page's body and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics."""
+        yield GaugeMetricFamily(
+            "poller_http_connections", "Connections to the daemon's own port.", value=self._crowd.connections
+        )
+        refused = CounterMetricFamily(
+            "poller_http_refused",
+            "Connections and requests to the daemon's own port that were refused, by the limit.",
+            labels=("limit",),
+        )
+        for reason in Reason:
+            refused.add_metric((reason,), self._crowd.refused[reason])
+        yield refused
+        yield CounterMetricFamily(
+            "poller_http_idle_closed",
+            "Idle connections that were closed to make room for new ones.",
+            value=self._crowd.closed_idle,
+        )

@@ -1,0 +1,126 @@
+"""Owns how the server answers: JSON, also for errors, headers on every answer, and limits of time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from poller.domain.untrusted.rendering import as_json
+
+HANDLE_S = 10.0
+"""For reading a request's body and finding the answer."""
+SEND_S = 20.0
+"""For a client to take an answer; after that its connection is cut."""
+BODY_BYTES_MAX = 1024 * 1024
+SERVER_NAME = "poller"
+
+MESSAGES = {
+    HTTPStatus.BAD_REQUEST: "the request is not HTTP as this server understands it, or its headers are too large",
+    HTTPStatus.NOT_FOUND: "there is nothing at this path; /v1/openapi.json lists what there is",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not know the method; the header Allow lists what it knows",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {BODY_BYTES_MAX} bytes",
+    HTTPStatus.EXPECTATION_FAILED: "no expectation but 100-continue can be met",
+    HTTPStatus.TOO_MANY_REQUESTS: "more is asked than is answered at once; wait for the seconds that the header Retry-After names",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "a fault of this server; its log has the cause",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the answer took too long; try again",
+}
+HEADERS = {
+    "Server": SERVER_NAME,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def answer(value: Any, *, status: int = HTTPStatus.OK) -> web.Response:
+    """A JSON answer; dataclasses become objects with their fields' names."""
+    return web.Response(body=as_json(value), status=status, content_type="application/json")
+
+
+def refusal(status: int, message: str | None = None) -> web.Response:
+    """A JSON error: `error` is a word for the status, `message` a sentence with the remedy."""
+    known = HTTPStatus(status)
+    word = known.phrase.lower().replace(" ", "_").replace("-", "_")
+    return answer({"error": word, "message": message or MESSAGES.get(known, known.phrase)}, status=status)
+
+
+type Refuse = Callable[[str, int], web.Response]
+"""From a request's path and a status to the answer, in the form of the API that the path belongs to."""
+
+
+def application(
+    routes: Iterable[web.AbstractRouteDef],
+    refuse: Refuse,
+    *,
+    outer: Iterable[Middleware] = (),
+    inner: Iterable[Middleware] = (),
+) -> web.Application:
+    """The routes with what holds for all of them; `refuse` words what the web library and the limits refuse.
+
+    `outer` middlewares see a request until its answer is sent; what they wait for has no limit of time, as it has for `inner` ones.
+    """
+    middlewares = [*outer, _timed(refuse), *inner, _in_json(refuse)]
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.append(_with_headers)
+    app.add_routes(routes)
+    return app
+
+
+async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER_NAME  # in place of the library's own, which it has set by now
+    for name, text in HEADERS.items():
+        response.headers.setdefault(name, text)
+
+
+type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _timed(refuse: Refuse) -> Middleware:
+    """Finds and sends the answer within limits, so that no client holds a connection by being slow."""
+
+    @web.middleware
+    async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(HANDLE_S):
+                response = await handler(request)
+        except TimeoutError:
+            response = refuse(request.path, HTTPStatus.SERVICE_UNAVAILABLE)
+        try:
+            async with asyncio.timeout(SEND_S):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    return timed
+
+
+def refuse_long(request: web.Request) -> None:
+    """Raises for a body that says that it is too long, before any of it comes."""
+    length = request.content_length
+    if length is not None and length > BODY_BYTES_MAX:
+        raise web.HTTPRequestEntityTooLarge(BODY_BYTES_MAX, length)
+
+
+def _in_json(refuse: Refuse) -> Middleware:
+    """Gives the errors of the web library the form of ours."""
+
+    @web.middleware
+    async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            response = refuse(request.path, error.status)
+            if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                # What is left of the body is not read.
+                response.force_close()
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+
+    return in_json

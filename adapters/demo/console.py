@@ -1,0 +1,160 @@
+"""Owns how a demo looks: progress while it runs, the account at the end; in colour on a terminal, as plain lines elsewhere."""
+
+import json
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from adapters.demo.load import Source
+from adapters.demo.report import Account, Evidence, Row
+from adapters.demo.writing import Written
+
+PLAIN_S = 2.0
+"""Between two plain lines of progress."""
+WHAT = {
+    Source.ORDERS: "Kinesis",
+    Source.STOCK: "DynamoDB",
+    Source.MAILS: "SQS",
+    Source.PAYMENTS: "SQS FIFO",
+}
+GRAVES = {
+    Source.ORDERS: "on-failure queue orders-failed",
+    Source.STOCK: "on-failure bucket stock-failed",
+    Source.MAILS: "dead-letter queue mails-dead",
+    Source.PAYMENTS: "dead-letter queue payments-dead.fifo",
+}
+BURIED_SHOWN_MAX = 3
+
+
+class Screen:
+    """Shows progress on `console`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._last = 0.0
+        self._line = ""
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def tell(self, line: str) -> None:
+        """One line that stays."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def show(self, evidence: Evidence, written: Written) -> None:
+        """The picture of this moment."""
+        if self._live:
+            self._live.update(_progress(evidence, written), refresh=True)
+            return
+        line = "; ".join(_summary(evidence, written, source) for source in Source)
+        now = time.monotonic()
+        if line != self._line and now - self._last >= PLAIN_S:
+            self._last, self._line = now, line
+            self.tell(line)
+
+
+def _counts(evidence: Evidence, written: Written, source: Source) -> tuple[int, int, int, int]:
+    processed = sum(item in evidence.ledger.processed for item in evidence.load[source])
+    counters = (evidence.counters or {}).get(source, {})
+    filtered = int(counters.get("filtered_out_event_count", 0))
+    return written.counts[source], processed, filtered, len(evidence.grave.items[source])
+
+
+def _summary(evidence: Evidence, written: Written, source: Source) -> str:
+    all_written, processed, filtered, buried = _counts(evidence, written, source)
+    blocked = evidence.blocked.get(source)
+    stood = f", blocked up to {blocked.for_s:.1f} s" if blocked else ""
+    return f"{source}: {processed} delivered, {filtered} filtered, {buried} given up of {all_written}{stood}"
+
+
+def _progress(evidence: Evidence, written: Written) -> Table:
+    table = _table("written", "delivered", "filtered", "given up", "blocked up to")
+    for source in Source:
+        blocked = evidence.blocked.get(source)
+        counts = (str(count) for count in _counts(evidence, written, source))
+        table.add_row(_title(source), *counts, f"{blocked.for_s:.1f} s" if blocked else "")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("source", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _title(source: Source) -> str:
+    return f"{source} ({WHAT[source]})"
+
+
+def print_account(account: Account, console: Console) -> None:
+    """The account, for people."""
+
+    def say(text: str, style: str = "") -> None:
+        console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+    table = _table("written", "delivered", "filtered", "given up", "calls", "failed")
+    for row in account.rows:
+        numbers = (row.written, row.processed, row.filtered, len(row.buried))
+        calls = (row.invocations, row.failed_invocations)
+        table.add_row(_title(row.source), *(str(each) for each in (*numbers, *calls)))
+    console.print(table)
+    for row in account.rows:
+        say(f"{row.source}")
+        for line in sentences(row):
+            say(f"  {line}")
+    for note in account.notes:
+        say(f"note: {note}", "yellow")
+    for problem in account.problems:
+        say(f"PROBLEM: {problem}", "red")
+    say(_verdict(account), "red" if account.problems else "green")
+
+
+def _verdict(account: Account) -> str:
+    if not account.problems:
+        good = (
+            "Every record was delivered, in order where there is one, or filtered, or lies where poison goes"
+        )
+        return f"{good} ({account.seconds:.1f} s)."
+    return f"{len(account.problems)} problems ({account.seconds:.1f} s)."
+
+
+def sentences(row: Row) -> list[str]:
+    """What the numbers of one source mean."""
+    lines = []
+    if row.buried:
+        shown = ", ".join(each.split(" ", 1)[1] for each in row.buried[:BURIED_SHOWN_MAX])
+        more = f" and {len(row.buried) - BURIED_SHOWN_MAX} more" if len(row.buried) > BURIED_SHOWN_MAX else ""
+        why = f" ({', '.join(row.conditions)})" if row.conditions else ""
+        lines.append(
+            f"given up: {shown}{more}, tried {row.most_tries} times, now in the {GRAVES[row.source]}{why}"
+        )
+    halves = f"; {row.bisections} failing batches were halved" if row.bisections else ""
+    lines.append(f"retried: {row.retried} records were delivered again after a failure{halves}")
+    if row.blocked:
+        blocked = row.blocked
+        lines.append(f"blocked: {blocked.where} for {blocked.for_s:.1f} s at most: {blocked.error}")
+    if row.repeated:
+        lines.append(f"repeated: {row.repeated} records came again after they had been processed")
+    if row.lanes:
+        lines.append(f"order: held in each of {row.lanes} lanes, by what the function got")
+    return lines
+
+
+def print_json(account: Account) -> None:
+    """The account, for machines, on standard output."""
+    print(json.dumps(account.document(), indent=2))

@@ -1,0 +1,235 @@
+"""Owns Lambda's Runtime API as one function process sees it: an HTTP server on loopback with one invocation at a time.
+
+A runtime is told from others by the address that it was given, so each process has a server of its own. A `Desk` is the
+state of one process's life: what waits to be taken, what was taken, and how it ended. It dies with the process, so that
+a request of an earlier process can never answer a later one's invocation.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from adapters.invokers.function_processes.runtime_entrance import Doorkeeper, Entrance, refusal
+from adapters.invokers.outcomes import (
+    ANSWER_BYTES_MAX,
+    RESPONSE_TOO_LARGE,
+    failed,
+    failed_as_told,
+    json_object,
+)
+from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
+from poller.refused_requests import Strangers
+
+ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
+HEADER_BYTES_MAX = 1024 * 1024 + 1024
+"""Runtimes send what X-Ray should know of an error in a header of up to a megabyte."""
+EXIT_ERROR = "Runtime.ExitError"
+_LOOPBACK = "127.0.0.1"
+_PREFIX = "/2018-06-01/runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An invocation that a process may take, and when its time is over."""
+
+    invocation: Invocation
+    deadline_ms: int
+
+
+class Desk:
+    """One process's side of the Runtime API; every future in it belongs to the running loop."""
+
+    def __init__(self) -> None:
+        self.ready: asyncio.Future[FunctionError | None] = asyncio.get_running_loop().create_future()
+        """Done when the process asks for its first invocation (None) or says that it cannot start."""
+        self.taken: str | None = None
+        """Request id of the invocation that the process works on."""
+        self._offers: asyncio.Queue[Offer] = asyncio.Queue(maxsize=1)
+        self._answer: asyncio.Future[Outcome | None] | None = None
+
+    async def ask(self, offer: Offer) -> Outcome | None:
+        """Hands out `offer` and waits for its outcome, None when the process ended without having seen it; one at a time."""
+        assert self._offers.empty(), "one invocation at a time"
+        assert self.taken is None, "one invocation at a time"
+        self._answer = asyncio.get_running_loop().create_future()
+        self._offers.put_nowait(offer)
+        return await self._answer
+
+    async def take(self) -> Offer | None:
+        """The next invocation, as soon as there is one; None when the last one has no answer yet."""
+        if self.taken is not None:
+            return None
+        if not self.ready.done():
+            self.ready.set_result(None)
+        offer = await self._offers.get()
+        self.taken = offer.invocation.request_id
+        return offer
+
+    def settle(self, request_id: str, outcome: Outcome) -> bool:
+        """Takes an outcome; False when no invocation of that id waits for one."""
+        if self.taken != request_id:
+            return False
+        self.taken = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(outcome)
+        return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an invocation was handed in that has no outcome yet."""
+        return self.taken is not None or not self._offers.empty()
+
+    def ended(self, status: int) -> None:
+        """The process has ended; `status` is negative when a signal ended it."""
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        error = failed(EXIT_ERROR, f"Runtime exited without providing a reason: {how}")
+        self.refuse(error)
+        if self._answer is None or self._answer.done():
+            return
+        self._answer.set_result(error if self.taken else None)
+
+    def refuse(self, error: FunctionError) -> None:
+        """The process says that it cannot start."""
+        if not self.ready.done():
+            self.ready.set_result(error)
+
+
+class RuntimeApi:
+    """Serves one process after another at one address, and nobody else."""
+
+    def __init__(self, keeper: Doorkeeper) -> None:
+        self.address = ""
+        self.desk = Desk()
+        self.keeper = keeper
+        self._server: web.Server | None = None
+
+    def clear(self) -> Desk:
+        """A fresh desk for a process that starts now; the old one is no longer served, nor what its process left behind."""
+        self.desk = Desk()
+        self.keeper.expect(None)
+        if self._server is not None:
+            for connection in self._server.connections:
+                connection.force_close()
+        return self.desk
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Serves on a free loopback port; `address` is its host:port."""
+        # A `next` whose process has died must not take the invocation of its successor: it is cancelled with its connection.
+        runner = web.AppRunner(
+            self.app(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=0.1,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        await runner.setup()
+        self._server = runner.server
+        assert self._server is not None
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                partial(Entrance, self.keeper, self._server), _LOOPBACK, 0, family=socket.AF_INET
+            )
+            host, port = listener.sockets[0].getsockname()[:2]
+            self.address = f"{host}:{port}"
+            try:
+                yield
+            finally:
+                listener.close()
+        finally:
+            await runner.cleanup()
+
+    def app(self) -> web.Application:
+        """The routes of the Runtime API."""
+        app = web.Application(middlewares=[self._no_web_pages], client_max_size=ANSWER_BYTES_MAX)
+        app.router.add_get(f"{_PREFIX}/invocation/next", self._next)
+        app.router.add_post(f"{_PREFIX}/invocation/{{request_id}}/response", self._response)
+        app.router.add_post(f"{_PREFIX}/invocation/{{request_id}}/error", self._error)
+        app.router.add_post(f"{_PREFIX}/init/error", self._init_error)
+        return app
+
+    @web.middleware
+    async def _no_web_pages(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = self.keeper.trouble(request, self.address)
+        if reason is None:
+            return await handler(request)
+        self.keeper.refused(reason)
+        return refusal(reason, self.address)
+
+    async def _next(self, _request: web.Request) -> web.Response:
+        offer = await self.desk.take()
+        if offer is None:
+            return _refused(
+                HTTPStatus.FORBIDDEN, "InvalidStateTransition", "the last invocation has no answer yet"
+            )
+        return web.Response(
+            body=offer.invocation.payload,
+            content_type="application/json",
+            headers={
+                "Lambda-Runtime-Aws-Request-Id": offer.invocation.request_id,
+                "Lambda-Runtime-Deadline-Ms": str(offer.deadline_ms),
+                "Lambda-Runtime-Invoked-Function-Arn": offer.invocation.function_arn,
+            },
+        )
+
+    async def _response(self, request: web.Request) -> web.Response:
+        desk = self.desk
+        try:
+            outcome: Outcome = Succeeded(await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            outcome = failed(RESPONSE_TOO_LARGE, f"the answer has more than {ANSWER_BYTES_MAX} bytes")
+        if not desk.settle(request.match_info["request_id"], outcome):
+            return _unknown(request)
+        if isinstance(outcome, FunctionError):
+            return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", outcome.message)
+        return _accepted()
+
+    async def _error(self, request: web.Request) -> web.Response:
+        desk = self.desk
+        return (
+            _accepted()
+            if desk.settle(request.match_info["request_id"], await _document(request))
+            else _unknown(request)
+        )
+
+    async def _init_error(self, request: web.Request) -> web.Response:
+        desk = self.desk
+        desk.refuse(await _document(request))
+        return _accepted()
+
+
+async def _document(request: web.Request) -> FunctionError:
+    try:
+        document = json_object(await request.read())
+    except web.HTTPRequestEntityTooLarge:
+        document = {"errorMessage": f"the error document has more than {ANSWER_BYTES_MAX} bytes"}
+    named = request.headers.get(ERROR_TYPE_HEADER) or "Runtime.Unknown"
+    return failed_as_told(document, error_type=named)
+
+
+def _accepted() -> web.Response:
+    return web.json_response({"status": "OK"}, status=HTTPStatus.ACCEPTED)
+
+
+def _unknown(request: web.Request) -> web.Response:
+    message = f"no invocation {request.match_info['request_id'][:64]!r} waits for an answer"
+    return _refused(HTTPStatus.BAD_REQUEST, "InvalidRequestID", message)
+
+
+def _refused(status: HTTPStatus, error_type: str, message: str) -> web.Response:
+    return web.json_response({"errorType": error_type, "errorMessage": message}, status=status)
+
+
+@asynccontextmanager
+async def serving(function: str, strangers: Strangers) -> AsyncIterator[RuntimeApi]:
+    """A Runtime API for the processes of one place that run `function`; nobody may connect yet."""
+    api = RuntimeApi(Doorkeeper(function, strangers))
+    async with api.listening():
+        yield api

@@ -1,0 +1,76 @@
+"""Owns how a function process is started so that it waits until it may begin, and how it is ended: by way of the launcher.
+
+Where there is no launcher, the process leads a process group, and only that can be ended.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from adapters.invokers.function_processes import launcher
+
+LAUNCHED = sys.platform == "linux"
+"""Elsewhere there is no signal at the daemon's end and no subreaper, and the command is started as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to start, with which variables and descriptors."""
+
+    command: Sequence[str]
+    variables: Mapping[str, str]
+    descriptors: Sequence[int] = ()
+    _begin: int | None = None
+
+    def begin(self) -> None:
+        """Lets the command begin."""
+        if self._begin is not None:
+            with suppress(BrokenPipeError):
+                os.write(self._begin, b"\n")
+
+
+@contextmanager
+def start_of(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Start]:
+    """What starts `command` with `variables`; leaving it closes this side. A command that may not begin by then never does."""
+    if not LAUNCHED:
+        yield Start(command, variables)
+        return
+    with ExitStack() as stack:
+        waiting, begin = os.pipe()
+        stack.callback(os.close, waiting)
+        stack.callback(os.close, begin)
+        given = os.memfd_create("variables")
+        with os.fdopen(given, "wb", closefd=False) as file:
+            stack.callback(os.close, given)
+            file.writelines(os.fsencode(f"{name}={value}\0") for name, value in variables.items())
+        os.lseek(given, 0, os.SEEK_SET)
+        words = map(str, (launcher.__file__, os.getpid(), waiting, given))
+        yield Start([sys.executable, "-I", "-S", *words, *command], _own_variables(), (waiting, given), begin)
+
+
+def _own_variables() -> dict[str, str]:
+    """What the dynamic linker was told for the daemon's interpreter, which is the launcher's too."""
+    return {name: value for name, value in os.environ.items() if name.startswith("LD_")}
+
+
+def ask_to_end(pid: int) -> None:
+    """Sends SIGTERM to the command and its process group; `pid` is the started process, which was not waited for yet."""
+    with suppress(ProcessLookupError):
+        if LAUNCHED:
+            os.kill(pid, signal.SIGTERM)
+        else:
+            os.killpg(pid, signal.SIGTERM)
+
+
+def end_all(pid: int) -> None:
+    """Kills the command and all that it started, in whatever session; elsewhere than on Linux its process group."""
+    with suppress(ProcessLookupError):
+        if LAUNCHED:
+            os.kill(pid, launcher.END)
+            # A guard that somebody has stopped hears nothing.
+            os.kill(pid, signal.SIGCONT)
+        else:
+            os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,191 @@
+"""Owns the child process of a Python function with `isolation: process`: it imports the handler and runs one call at a time.
+
+It asks for calls at Lambda's Runtime API, which the daemon serves for it, and answers there. All is done in the main
+thread, as on Lambda, so that code may set signal handlers and keep an event loop. The daemon holds the other end of its
+standard input: when that closes, the daemon is gone, and the process ends with all that it started.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import uuid
+
+from adapters.invokers.function_processes.output import FIELDS_MARK
+from adapters.invokers.handlers.calling import Handler, Pending, called, finished, raised
+from adapters.invokers.handlers.context import FunctionContext
+from adapters.invokers.handlers.loading import load_handler
+from adapters.invokers.handlers.output import record_text
+from adapters.invokers.printed_levels import standard_name
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded
+from poller.domain.untrusted.texts import cut
+from poller.output.function_log import LOGGER_CHARS_MAX
+from poller.output.log_fields import fields_of_record
+
+API = "AWS_LAMBDA_RUNTIME_API"
+PREFIX = "/2018-06-01/runtime"
+WRONG = "InvalidConfiguration"
+"""Error type of a start that failed for what a user wrote; the message says what to mend."""
+
+
+class RuntimeClient:
+    """The daemon as the process sees it. Any error of the connection means that the daemon is gone."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = http.client.HTTPConnection(address)
+
+    def next(self) -> tuple[http.client.HTTPMessage, bytes]:
+        """The next call: its headers and its event; waits for one."""
+        self._connection.request("GET", f"{PREFIX}/invocation/next")
+        response = self._connection.getresponse()
+        return response.headers, response.read()
+
+    def post(self, path: str, body: bytes) -> None:
+        """Answers."""
+        self._connection.request("POST", f"{PREFIX}/{path}", body, {"Content-Type": "application/json"})
+        self._connection.getresponse().read()
+
+
+_NO_NAME = re.compile(r"[\x00-\x1f\]]")
+"""What would end a logger's name too early."""
+
+
+class _Lines(logging.Formatter):
+    """Lines as Lambda's Python runtime writes them, with the logger's name and what was given with `extra=`; the daemon tells them at their level. One line a record."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03d"
+    request_id = str(uuid.UUID(int=0))
+
+    def format(self, record: logging.LogRecord) -> str:
+        level, text = standard_name(record.levelno), record_text(record)
+        # The daemon makes line feeds of these again.
+        text = text.replace("\n", "\r").replace(FIELDS_MARK, " ")
+        fields = fields_of_record(record)
+        if fields:
+            text = f"{FIELDS_MARK}{json.dumps(fields, ensure_ascii=False)}{FIELDS_MARK}{text}"
+        logger = _NO_NAME.sub("_", cut(record.name, LOGGER_CHARS_MAX)) or "root"
+        return f"[{level} {logger}]\t{self.formatTime(record)}Z\t{self.request_id}\t{text}"
+
+
+class Calls:
+    """Runs the handler, call after call, in the main thread; a loop of its own waits for what is to be awaited."""
+
+    def __init__(self, handler: Handler, *, function: str, memory_mb: int, stream: str) -> None:
+        self._handler = handler
+        self._function = function
+        self._memory_mb = memory_mb
+        self._stream = stream
+
+    def run(self, headers: http.client.HTTPMessage, event: bytes) -> Outcome:
+        """One call."""
+        deadline_ms = int(headers["Lambda-Runtime-Deadline-Ms"])
+        context = FunctionContext(
+            function=self._function,
+            arn=headers["Lambda-Runtime-Invoked-Function-Arn"],
+            request_id=headers["Lambda-Runtime-Aws-Request-Id"],
+            memory_mb=self._memory_mb,
+            stream=self._stream,
+            timeout_s=deadline_ms / 1000.0 - time.time(),
+        )
+        found = called(self._handler, EncodedEvent(event), context)
+        return self._awaited(found, context) if isinstance(found, Pending) else found
+
+    def _awaited(self, pending: Pending, context: FunctionContext) -> Outcome:
+        outcomes: list[Outcome] = []
+
+        async def carry() -> None:
+            outcomes.append(await finished(pending, context))
+
+        try:
+            asyncio.get_event_loop().run_until_complete(carry())
+        except BaseException as error:  # noqa: BLE001 - user code: it may have cancelled the task, or ended the loop
+            outcomes.append(raised(error))
+        return outcomes[0]
+
+
+def error_body(error: FunctionError) -> bytes:
+    """An error document as Lambda's runtimes write it."""
+    document = {
+        "errorType": error.error_type,
+        "errorMessage": error.message,
+        "stackTrace": list(error.stack_trace),
+    }
+    return json.dumps(document).encode()
+
+
+def end_with_daemon() -> None:
+    """Ends this process and all that it started as soon as the daemon's end of standard input is closed."""
+    line = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait() -> None:
+        while os.read(line, 1):
+            continue
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, name="daemon's end", daemon=True).start()
+
+
+def serve(client: RuntimeClient, calls: Calls, lines: _Lines) -> None:
+    """Runs calls until the daemon is gone."""
+    while True:
+        headers, event = client.next()
+        request_id = headers["Lambda-Runtime-Aws-Request-Id"]
+        lines.request_id = request_id
+        outcome = calls.run(headers, event)
+        match outcome:
+            case Succeeded(payload):
+                client.post(f"invocation/{request_id}/response", payload)
+            case FunctionError():
+                client.post(f"invocation/{request_id}/error", error_body(outcome))
+            case _:
+                raise AssertionError(outcome)
+
+
+def main() -> None:
+    """Until the daemon ends this process or is gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("function")
+    parser.add_argument("handler")
+    parser.add_argument("--log-level", default="INFO")
+    given = parser.parse_args()
+    end_with_daemon()
+    client = RuntimeClient(os.environ.pop(API))
+    lines = _Lines()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(lines)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(given.log_level)
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    try:
+        found = load_handler(given.function, given.handler)
+    except InvalidConfiguration as error:
+        document = {"errorType": WRONG, "errorMessage": error.problems[0], "stackTrace": []}
+        client.post("init/error", json.dumps(document).encode())
+        sys.exit(1)
+    calls = Calls(
+        found,
+        function=given.function,
+        memory_mb=int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]),
+        stream=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+    )
+    try:
+        serve(client, calls, lines)
+    except (OSError, http.client.HTTPException):
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Owns how a handler is found: its module is imported, its attribute looked up, and what is wrong is told with a remedy.
+
+Importing runs a user's code, which may take long or never end. It is done in a thread, so that the loop goes on.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from adapters.invokers.handlers.calling import Handler, name_of, text_of
+from adapters.invokers.handlers.output import speaking
+from adapters.invokers.handlers.source import handler_name
+from adapters.invokers.stack_traces import stack_of
+from poller.domain.errors import InvalidConfiguration
+from poller.domain.untrusted.texts import line_of
+from poller.plugins import Environment
+
+IMPORT_S_MAX = 25.0
+"""How long the import of a handler's module may take; shorter than what the daemon gives the opening of a function."""
+PROBLEM_CHARS_MAX = 500
+_LIBRARIES = ('File "<', *(f'File "{sysconfig.get_path(name)}' for name in ("stdlib", "purelib", "platlib")))
+_MAIN_THREAD = "main thread"
+"""In the text of what Python raises when something is for the main thread only, as signal handlers are."""
+
+
+def load_handler(function: str, handler: str) -> Handler:
+    """The callable that a handler names; raises InvalidConfiguration that says what to mend.
+
+    The current directory is importable, as under `python -m`.
+    """
+    try:
+        module_name, _, path = handler_name(handler).partition(":")
+    except ValueError as error:
+        raise wrong(function, handler, str(error)) from error
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = _attribute(_module(function, handler, module_name), function, handler, path)
+        kind = None if callable(found) else type(found).__name__
+    except InvalidConfiguration:
+        raise
+    except BaseException as error:  # user code: a module's attributes may raise anything
+        what = f"looking up {path} raised {_told(error)}; mend the module"
+        raise wrong(function, handler, what) from error
+    if kind is not None:
+        raise wrong(function, handler, f"{path} is a {kind}; name a function instead")
+    return found  # type: ignore[no-any-return]  # what a user's module holds has no type
+
+
+def wrong(function: str, handler: str, what: str) -> InvalidConfiguration:
+    """What is wrong with a function's handler."""
+    return InvalidConfiguration([f"functions.{function}.handler: {handler!r}: {what}"])
+
+
+def too_slow(function: str, handler: str, for_s: float) -> InvalidConfiguration:
+    """The import of the handler's module has not ended in time."""
+    module = handler.partition(":")[0]
+    what = f"importing {module} took longer than {for_s:g} s; let the module load less, or load it at the first call"
+    return wrong(function, handler, what)
+
+
+class PendingImports:
+    """The imports of one daemon that nobody waits for any more, so that a module that hangs costs one thread."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, asyncio.Future[Any]] = {}
+
+    async def load(
+        self,
+        function: str,
+        handler: str,
+        run: Callable[[Callable[[], Handler]], asyncio.Future[Handler]],
+        *,
+        limit_s: float,
+    ) -> Handler:
+        """The handler, loaded by what `run` starts elsewhere; raises InvalidConfiguration, also when that takes too long."""
+        module = handler.partition(":")[0]
+        if imported(module):
+            return _load(function, handler)
+        before = self._pending.get(module)
+        if before is not None and not before.done():
+            await asyncio.wait((before,), timeout=limit_s)
+            if not before.done():
+                raise too_slow(function, handler, limit_s)
+        loading = run(lambda: _load(function, handler))
+        self._pending[module] = loading
+        loading.add_done_callback(lambda done: self._ended(module, done))
+        await asyncio.wait((loading,), timeout=limit_s)
+        if not loading.done():
+            raise too_slow(function, handler, limit_s)
+        return loading.result()
+
+    def _ended(self, module: str, loading: asyncio.Future[Any]) -> None:
+        if self._pending.get(module) is loading:
+            del self._pending[module]
+        # Whoever waited has asked for it; if nobody did any more, nobody misses it.
+        _ = loading.cancelled() or loading.exception()
+
+
+@asynccontextmanager
+async def _pending_imports() -> AsyncIterator[PendingImports]:
+    yield PendingImports()
+
+
+async def pending_imports(env: Environment) -> PendingImports:
+    """Those of this daemon."""
+    return await env.shared.get("python imports", _pending_imports)
+
+
+def _load(function: str, handler: str) -> Handler:
+    with speaking(function):
+        return load_handler(function, handler)
+
+
+def imported(module: str) -> bool:
+    """Whether a module is there already, so that nothing of it will run; one that is being imported is not."""
+    found = sys.modules.get(module)
+    spec = getattr(found, "__spec__", None)
+    return found is not None and not getattr(spec, "_initializing", False)
+
+
+def _module(function: str, handler: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({os.getcwd()})"
+        raise wrong(function, handler, remedy) from error
+    except BaseException as error:
+        # User code: importing a module runs it, and it may raise anything.
+        what = f"importing {name} raised {_told(error)}{_place(error)}; {_remedy(error)}"
+        raise wrong(function, handler, what) from error
+
+
+def _remedy(error: BaseException) -> str:
+    if _MAIN_THREAD in text_of(error):
+        return (
+            "modules are imported in a thread: let the module do this when it runs as a program only, "
+            "or set isolation: process, which imports it in the main thread of a process of its own"
+        )
+    return "mend the module"
+
+
+def _told(error: BaseException) -> str:
+    return line_of(f"{name_of(error)}: {text_of(error)}", chars_max=PROBLEM_CHARS_MAX)
+
+
+def _place(error: BaseException) -> str:
+    """In which line of a user's module it was raised; the whole stack goes to the function's log."""
+    stack = stack_of(error)
+    if not stack:
+        return ""
+    logging.getLogger(__name__).error("The import failed.\n%s\n%s", "\n".join(stack), _told(error))
+    places = [entry.strip().splitlines()[0] for entry in stack]
+    # What the module called may have raised deep in a library; the line that called it is the one to mend.
+    theirs = [place for place in places if not any(library in place for library in _LIBRARIES)]
+    return f" ({(theirs or places)[-1]})"
+
+
+def _attribute(found: Any, function: str, handler: str, path: str) -> Any:
+    for name in path.split("."):
+        if not hasattr(found, name):
+            where = getattr(found, "__name__", type(found).__name__)
+            raise wrong(function, handler, f"{where} has no attribute {name!r}; name one that exists")
+        found = getattr(found, name)
+    return found

@@ -1,0 +1,96 @@
+"""Owns what is said of a URL that could not be reached, did not answer, or answered with a failure.
+
+Texts name host and port, never the path or the query of a URL, which may hold secrets.
+"""
+
+import errno
+import re
+import ssl
+
+import aiohttp
+from yarl import URL
+
+from poller.domain.untrusted.texts import line_of
+
+EXCERPT_BYTES_MAX = 2000
+EXCERPT_CHARS_MAX = 200
+DETAIL_CHARS_MAX = 120
+_UNREADABLE = 8
+"""A text of which more than one character in so many cannot be shown is no text."""
+_TAGS = re.compile(r"<(?:!--|[/!?a-zA-Z])[^<>]*>")
+
+
+def excerpt(body: bytes | None) -> str:
+    """The beginning of an answer's body on one line, without the tags of a page; empty when there is none."""
+    if not body:
+        return ""
+    text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "ignore" if len(body) > EXCERPT_BYTES_MAX else "replace")
+    unreadable = sum(not (char.isprintable() or char.isspace()) or char == "\ufffd" for char in text)
+    if unreadable * _UNREADABLE > len(text):
+        return f"({len(body)} bytes that are no text)"
+    return line_of(" ".join(_TAGS.sub(" ", text).split()), chars_max=EXCERPT_CHARS_MAX)
+
+
+def place_of(url: str) -> str:
+    """Host and port of a URL."""
+    found = URL(url)
+    host = found.host or ""
+    return f"[{host}]:{found.port}" if ":" in host else f"{host}:{found.port}"
+
+
+def unreached(error: Exception, url: str) -> str:
+    """Why there was no connection, or the request did not get out."""
+    place = place_of(url)
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            why = f"the name {URL(url).host} has no address (DNS: {_detail(error.os_error)})"
+        case aiohttp.ClientConnectorCertificateError():
+            why = f"TLS with {place} failed: {_detail(error.certificate_error)}"
+        case aiohttp.ClientSSLError():
+            why = f"TLS with {place} failed: {_detail(error.os_error)}"
+        case aiohttp.ClientConnectorError() if error.os_error.errno == errno.ECONNREFUSED:
+            why = f"{place} refuses connections"
+        case aiohttp.ClientConnectorError():
+            why = f"{place}: {_detail(error.os_error)}"
+        case _:
+            why = f"{place}: {_detail(error)}"
+    return f"the connection to the function's URL failed before the request was sent: {why}"
+
+
+def unanswered(error: Exception, url: str, *, begun: bool) -> str:
+    """How the connection ended after the request was sent; `begun`: there was the beginning of an answer."""
+    match error:
+        case aiohttp.ClientPayloadError():
+            how = "the answer broke off or cannot be read"
+        case aiohttp.ClientResponseError():
+            how = f"the answer is no HTTP: {_detail(error)}"
+        case _ if begun:
+            how = "the connection broke in the middle of the answer"
+        case aiohttp.ServerDisconnectedError():
+            how = "the connection was closed without an answer"
+        case ConnectionError() | aiohttp.ClientOSError():
+            how = f"the connection broke without an answer ({_detail(error)})"
+        case _:
+            how = f"there was no answer ({_detail(error)})"
+    return f"after the request was sent to {place_of(url)}, {how}"
+
+
+def _without_pointer(text: str) -> str:
+    """A message of the library's parser without the line below that points with `^` at a place of the line above."""
+    return "\n".join(line for line in text.splitlines() if line.strip() != "^")
+
+
+def _detail(error: BaseException) -> str:
+    """What an error says of itself, as far as it cannot hold a path."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            text = error.verify_message
+        case ssl.SSLError():
+            text = error.reason or type(error).__name__
+        case aiohttp.ClientResponseError():
+            text = _without_pointer(error.message)
+        case OSError() if error.strerror and error.errno:
+            text = error.strerror
+        case _:
+            text = type(error).__name__
+    return line_of(" ".join(text.split()), chars_max=DETAIL_CHARS_MAX)

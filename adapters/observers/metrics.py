@@ -1,0 +1,198 @@
+"""Owns the figures behind the metrics: plain counts per mapping, moved by events, forgotten as a whole.
+
+Gauges are read from what is true now, so they cannot outlive the shard, the mapping or the function they speak of.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
+from adapters.observers.mapping_metrics import Histogram, MappingFigures
+from poller.domain.records import Epoch, MappingId
+from poller.domain.telemetry import (
+    AnyTelemetryEvent,
+    ApiChange,
+    ApiOperation,
+    CallLeftBehind,
+    Capacity,
+    ConfigurationReloaded,
+    Listener,
+    LoopBlocked,
+    MappingChanged,
+    MappingState,
+    ObserverFailed,
+    RefusedFor,
+    StoreFailed,
+    StrangerRefused,
+    TaskEnd,
+    TaskEnded,
+    TaskKind,
+)
+from poller.ports import Clock
+
+LINGER_S = 300.0
+"""For how long a deleted mapping's series stay, so that the last counts are scraped."""
+LINGERING_MAX = 200
+LOOP_BOUNDS_S = (1, 2, 5, 10, 30, 60, 300)
+FORGOTTEN_MAX = 10_000
+_STILL = frozenset({MappingState.DISABLED, MappingState.BROKEN, MappingState.DELETING})
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityFigures:
+    """Invocations of one function that run now, and how many may."""
+
+    in_flight: int
+    limit: int | None
+
+
+class Forgotten:
+    """Ids whose late events no longer count; the oldest make room for new ones."""
+
+    def __init__(self, ids_max: int) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids_max = ids_max
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._ids
+
+    def add(self, name: str) -> None:
+        """Late events of `name` no longer count."""
+        self._ids[name] = None
+        while len(self._ids) > self._ids_max:
+            self._ids.popitem(last=False)
+
+    def discard(self, name: str) -> None:
+        """Events of `name` count again."""
+        self._ids.pop(name, None)
+
+
+@dataclass(slots=True)
+class DaemonFigures:
+    """What belongs to the daemon as a whole; `reloaded_at` is when the configuration was last taken over."""
+
+    reloaded_at: Epoch
+    reload_ok: bool = True
+    reloads: Counter[str] = field(default_factory=lambda: Counter(success=0, failure=0))
+    store_failures: Counter[str] = field(default_factory=Counter)
+    observer_failures: Counter[str] = field(default_factory=Counter)
+    api_changes: Counter[tuple[ApiOperation, str]] = field(default_factory=Counter)
+    loop_blocked: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS_S))
+    loop_blocked_s_max: float = 0.0
+    left_behind: Counter[str] = field(default_factory=Counter)
+    """Calls of each function that did not end when they were cancelled."""
+    tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
+    strangers_refused: Counter[tuple[Listener, RefusedFor]] = field(default_factory=Counter)
+
+
+class Figures:
+    """The figures of all mappings and functions, and of the daemon itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.mappings: dict[MappingId, MappingFigures] = {}
+        self.functions: dict[str, CapacityFigures] = {}
+        self.daemon = DaemonFigures(clock.now())
+        self._gone = Forgotten(FORGOTTEN_MAX)
+        self._gone_functions = Forgotten(FORGOTTEN_MAX)
+
+    def on(self, event: AnyTelemetryEvent) -> None:
+        """Takes one event; returns at once."""
+        if type(event) in APPLY:
+            # Nearly all are of these kinds.
+            self._apply(event)
+            return
+        match event:
+            case Capacity():
+                self._capacity(event)
+            case MappingChanged():
+                self._changed(event)
+            case ConfigurationReloaded():
+                self._reloaded(event)
+            case ApiChange():
+                self.daemon.api_changes[event.operation, _outcome(event)] += 1
+            case StoreFailed():
+                self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
+            case CallLeftBehind():
+                self.daemon.left_behind[event.function] += 1
+            case LoopBlocked():
+                self.daemon.loop_blocked.observe(event.blocked_s)
+                self.daemon.loop_blocked_s_max = max(self.daemon.loop_blocked_s_max, event.blocked_s)
+            case ObserverFailed():
+                self.daemon.observer_failures[event.observer] += 1
+            case StrangerRefused():
+                self.daemon.strangers_refused[event.listener, event.reason] += 1
+            case TaskEnded():
+                self.daemon.tasks_ended[event.task, event.end] += 1
+
+    def _apply(self, event: Any) -> None:
+        figures = self.mappings.get(event.mapping) or self._met(event.mapping)
+        if figures is not None:
+            APPLY[type(event)](figures, event, self._clock.now())
+
+    def _met(self, mapping: MappingId) -> MappingFigures | None:
+        """The figures of a mapping that has none yet; None for one that was forgotten."""
+        if mapping in self._gone:
+            return None
+        figures = self.mappings[mapping] = MappingFigures()
+        return figures
+
+    def sweep(self) -> None:
+        """Forgets mappings that were deleted long enough ago, with all their series."""
+        now = self._clock.monotonic()
+        lingering = [
+            (figures.deleted_at, mapping)
+            for mapping, figures in self.mappings.items()
+            if figures.deleted_at is not None
+        ]
+        lingering.sort()
+        surplus = len(lingering) - LINGERING_MAX
+        for index, (deleted_at, mapping) in enumerate(lingering):
+            if index < surplus or now - deleted_at >= LINGER_S:
+                self._forget(mapping)
+
+    def _capacity(self, event: Capacity) -> None:
+        if event.function not in self._gone_functions:
+            self.functions[event.function] = CapacityFigures(event.in_flight, event.limit)
+
+    def _changed(self, event: MappingChanged) -> None:
+        self._gone.discard(event.mapping)
+        self._gone_functions.discard(event.function)
+        figures = self.mappings.setdefault(event.mapping, MappingFigures())
+        before, figures.function = figures.function, event.function
+        figures.source_arn, figures.state = event.source_arn, event.state
+        figures.start_at_zero()
+        if event.state in _STILL:
+            figures.shards.clear()
+            figures.leases.clear()
+            figures.pollers = None
+            figures.groups_blocked_since = None
+        if event.state is not MappingState.DELETING:
+            figures.deleted_at = None
+        elif figures.deleted_at is None:
+            figures.deleted_at = self._clock.monotonic()
+            self.sweep()
+        self._drop_function(before)
+
+    def _reloaded(self, event: ConfigurationReloaded) -> None:
+        self.daemon.reloads["success" if event.ok else "failure"] += 1
+        self.daemon.reload_ok = event.ok
+        if event.ok:
+            self.daemon.reloaded_at = self._clock.now()
+
+    def _forget(self, mapping: MappingId) -> None:
+        figures = self.mappings.pop(mapping)
+        self._gone.add(mapping)
+        self._drop_function(figures.function)
+
+    def _drop_function(self, function: str) -> None:
+        if function and all(each.function != function for each in self.mappings.values()):
+            self.functions.pop(function, None)
+            self._gone_functions.add(function)
+
+
+def _outcome(event: ApiChange) -> str:
+    if event.broken_off:
+        return "broken_off"
+    return "refused" if event.refused else "accepted"

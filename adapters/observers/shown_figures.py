@@ -1,0 +1,185 @@
+"""Owns which figures of a mapping are shown under which metric's name, and what that means."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from adapters.observers.mapping_metrics import Histogram, MappingFigures
+from poller.domain.telemetry import Condition, Ended, Loss
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One metric with the label `mapping` alone; `read` gives None for mappings that have no such series."""
+
+    name: str
+    meaning: str
+    read: Callable[[MappingFigures], float | None]
+
+
+COUNTERS = (
+    Shown("polled_event_count", "Events read (AWS: PolledEventCount).", lambda f: f.polled),
+    Shown(
+        "filtered_out_event_count",
+        "Events that no filter matched (AWS: FilteredOutEventCount); no series without a filter.",
+        lambda f: f.filtered,
+    ),
+    Shown(
+        "invoked_event_count",
+        "Events handed to the function, again on each retry (AWS: InvokedEventCount).",
+        lambda f: f.invoked,
+    ),
+    Shown(
+        "failed_invoke_event_count",
+        "Events of failed or throttled invocations; of a partial report the reported ones (AWS: FailedInvokeEventCount).",
+        lambda f: f.failed,
+    ),
+    Shown(
+        "dropped_event_count",
+        "Events given up by age or retries and not delivered to a destination (AWS: DroppedEventCount).",
+        lambda f: f.dropped,
+    ),
+    Shown(
+        "on_failure_destination_delivered_event_count",
+        "Events in delivered destination messages (AWS: OnFailureDestinationDeliveredEventCount).",
+        lambda f: f.delivered,
+    ),
+    Shown(
+        "deleted_event_count",
+        "Messages deleted after processing or filtering (AWS: DeletedEventCount).",
+        lambda f: f.deleted,
+    ),
+    Shown("records_processed", "Records that a function processed.", lambda f: f.processed),
+    Shown("bisections", "Failing batches that were split into two.", lambda f: f.bisections),
+    Shown(
+        "destination_delivery_failures",
+        "Failed tries to deliver to an on-failure destination.",
+        lambda f: f.destination_failures,
+    ),
+    Shown("checkpoint_saves", "Positions written to the store.", lambda f: f.checkpoints),
+    Shown("leases_taken", "Leases of shards that were taken.", lambda f: f.leases_taken),
+    Shown("leases_lost", "Leases of shards that were lost.", lambda f: f.leases_lost),
+    Shown(
+        "deletes_lapsed",
+        "Messages not deleted because their receipt was no longer valid.",
+        lambda f: f.deletes_lapsed,
+    ),
+    Shown("deletes_failed", "Messages whose deletion was given up.", lambda f: f.deletes_failed),
+    Shown(
+        "messages_released",
+        "Received messages left to their visibility timeout unsettled.",
+        lambda f: f.released,
+    ),
+)
+
+
+def _of_streams(read: Callable[[MappingFigures], float | None]) -> Callable[[MappingFigures], float | None]:
+    return lambda figures: read(figures) if figures.stream else None
+
+
+GAUGES = (
+    Shown(
+        "iterator_age_seconds",
+        "Age of the last record of the last batch when its function finished, the highest of all shards.",
+        MappingFigures.age_s,
+    ),
+    Shown(
+        "behind_seconds",
+        "How far reading is behind the tip of the stream, the highest of all shards; where the source says so.",
+        MappingFigures.behind_s,
+    ),
+    Shown("shards", "Shards that are read here.", _of_streams(lambda f: len(f.shards))),
+    Shown("leases_held", "Leases of shards that are held here.", _of_streams(lambda f: len(f.leases))),
+    Shown(
+        "blocked_lanes",
+        "Lanes whose batch fails over and over.",
+        _of_streams(MappingFigures.blocked_lanes),
+    ),
+    Shown(
+        "blocked_shards",
+        "Shards with at least one blocked lane.",
+        _of_streams(lambda f: len(f.blocked_shards())),
+    ),
+    Shown(
+        "destinations_failing",
+        "Shards that wait because their on-failure destination does not take the notice.",
+        _of_streams(MappingFigures.destinations_failing),
+    ),
+    Shown("pollers", "Pollers of a queue.", lambda f: f.pollers),
+    Shown(
+        "queue_blocked_since_timestamp_seconds",
+        "Since when the longest blocked message group of a FIFO queue is blocked, epoch seconds; only while one is.",
+        lambda f: f.groups_blocked_since,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHistogram:
+    """One histogram with the label `mapping` alone."""
+
+    name: str
+    meaning: str
+    read: Callable[[MappingFigures], Histogram | None]
+
+
+HISTOGRAMS = (
+    ShownHistogram("invocation_records", "Records handed over in one invocation.", lambda f: f.records),
+    ShownHistogram("invocation_duration_seconds", "How long invocations took.", lambda f: f.duration),
+    ShownHistogram(
+        "invocation_iterator_age_seconds",
+        "Age of the batch's last record when the function finished (AWS: IteratorAge, there in milliseconds).",
+        lambda f: f.age,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownByWord:
+    """One counter with `mapping` and more labels, whose values come from closed sets."""
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...]
+    read: Callable[[MappingFigures], Iterable[tuple[tuple[str, ...], float]]]
+
+
+def _discards(figures: MappingFigures) -> Iterator[tuple[tuple[str, ...], float]]:
+    if figures.stream or figures.discards:
+        yield from (((each,), figures.discards[each]) for each in Condition)
+
+
+def _discarded_records(figures: MappingFigures) -> Iterator[tuple[tuple[str, ...], float]]:
+    if figures.stream or figures.discarded:
+        yield from (((each,), figures.discarded[each]) for each in Condition)
+
+
+def _losses(figures: MappingFigures) -> Iterator[tuple[tuple[str, ...], float]]:
+    if figures.stream or figures.losses:
+        yield from (((each,), figures.losses[each]) for each in Loss)
+
+
+BY_WORD = (
+    ShownByWord(
+        "invocations",
+        "Invocations by how they ended.",
+        ("ended",),
+        lambda f: [((each,), f.ended[each]) for each in Ended],
+    ),
+    ShownByWord(
+        "retries",
+        "Batches to be tried again; counted: the try used up a retry, free: it did not.",
+        ("kind",),
+        lambda f: [(("counted",), f.retries_counted), (("free",), f.retries_free)],
+    ),
+    ShownByWord("discards", "Batches given up, by AWS's condition.", ("condition",), _discards),
+    ShownByWord(
+        "discarded_records", "Records given up, by AWS's condition.", ("condition",), _discarded_records
+    ),
+    ShownByWord("losses", "Times that the source lost records before they were read.", ("loss",), _losses),
+    ShownByWord(
+        "port_failures",
+        "Failed calls to sources and the store, by the class of error.",
+        ("port", "error"),
+        lambda f: f.port_failures.items(),
+    ),
+)

@@ -1,0 +1,122 @@
+"""Owns the looks at streams and queues: permissions tried by calls that take nothing away from anybody."""
+
+from typing import Any
+
+from adapters.aws.calls import understood
+from adapters.aws.permission_checks import ALLOW, Trial, asked, tried, untried
+from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing
+from poller.domain.findings import Finding, LambdaConsumer, Severity
+from poller.domain.records import Cursor, JsonObject, Position, QueueFacts, Shard, ShardId, Undone
+from poller.ports import QueueSource, StreamSource
+
+NO_RECEIPT = "poller-check-has-no-such-receipt"
+"""SQS refuses it for the message it names, and only after it found the caller allowed to ask."""
+CONSUMER_PAGES_MAX = 10
+CONSUMERS_PAGE = 100
+
+
+async def probe_stream(
+    source: StreamSource, *, arn: str, service: str, listing: str, guess: str
+) -> list[Finding]:
+    """Lists the shards, takes a read token, and reads one record, which stays where it is.
+
+    Where listing alone is not allowed the others are tried on the shard `guess`, which need not exist.
+    """
+    iterator, reading = f"{service}:GetShardIterator", f"{service}:GetRecords"
+    listed = await tried(f"{service}:{listing}", source.shards(), on=arn)
+    shard = ShardId(guess) if listed.denied else _open(listed)
+    if shard is None:
+        why = "the stream has no shard yet" if listed.error is None else "the stream could not be asked"
+        return [listed.finding, *untried((iterator, reading), why)]
+    granted = (ResourceMissing,) if listed.denied else ()
+    token = await tried(iterator, source.cursor(shard, Position.horizon()), on=arn, granted=granted)
+    return [listed.finding, token.finding, await _read(source, shard, token, reading=reading, on=arn)]
+
+
+def still_written(over: str, *, on: str) -> list[Finding]:
+    """A warning when the stream gets no more records, for the reason `over`; nothing when that is empty."""
+    return [Finding("stream status", Severity.WARNING, f"{on}: {over}")] if over else []
+
+
+def _open(listed: Trial[Any]) -> ShardId | None:
+    """A shard to read, an open one if there is any."""
+    shards: list[Shard] = sorted(listed.answer or (), key=lambda each: each.closed)
+    return shards[0].shard_id if shards else None
+
+
+async def _read(
+    source: StreamSource, shard: ShardId, token: Trial[Cursor], *, reading: str, on: str
+) -> Finding:
+    if token.answer is None:
+        return untried((reading,), "there is no shard iterator to read with")[0]
+    call = source.read(shard, token.answer, records_max=1)
+    return (await tried(reading, call, on=on, granted=(CursorExpired, PositionTrimmed))).finding
+
+
+class QueueProbe:
+    """A Probe and ConsumerCheck over one queue; `lambda_client` asks for AWS Lambda's own mappings of it."""
+
+    def __init__(self, queue: QueueSource, lambda_client: Any, *, arn: str) -> None:
+        self._queue = queue
+        self._lambda = lambda_client
+        self._arn = arn
+
+    async def describe(self) -> QueueFacts:
+        """The queue's own settings; raises what the source's `describe` does."""
+        return await self._queue.describe()
+
+    async def probe(self) -> list[Finding]:
+        """Asks for the queue's settings, and deletes and hides a message that does not exist. Receives nothing."""
+        described = await tried("sqs:GetQueueAttributes", self._queue.describe(), on=self._arn)
+        receives = untried(("sqs:ReceiveMessage",), "a receive hides messages from others")
+        others = ("sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
+        if described.answer is None and not described.denied:
+            return [described.finding, *receives, *untried(others, "the queue could not be asked")]
+        deleted = await tried(others[0], self._queue.delete([NO_RECEIPT]), on=self._arn)
+        hidden = await tried(others[1], self._queue.extend([NO_RECEIPT], visibility_s=0), on=self._arn)
+        asked_for = [Finding("sqs:GetQueueUrl", Severity.OK), described.finding]
+        return [*asked_for, *receives, _understood(deleted, self._arn), _understood(hidden, self._arn)]
+
+    async def lambda_consumers(self) -> list[LambdaConsumer]:
+        """AWS Lambda's own event source mappings of this queue, a thousand at most."""
+        found: list[LambdaConsumer] = []
+        parameters: dict[str, Any] = {"EventSourceArn": self._arn, "MaxItems": CONSUMERS_PAGE}
+        for _ in range(CONSUMER_PAGES_MAX):
+            page = await asked(self._lambda, "ListEventSourceMappings", **parameters)
+            with understood("lambda ListEventSourceMappings"):
+                found += [_consumer(each) for each in page.get("EventSourceMappings") or ()]
+            if page.get("NextMarker") in (None, "", parameters.get("Marker")):
+                break
+            parameters["Marker"] = page["NextMarker"]
+        return found
+
+
+def _consumer(wire: JsonObject) -> LambdaConsumer:
+    texts = [wire.get(name) for name in ("UUID", "FunctionArn", "State")]
+    return LambdaConsumer(*(text if isinstance(text, str) else "" for text in texts))
+
+
+def _understood(trial: Trial[Any], arn: str) -> Finding:
+    """A receipt that is refused as lapsed, or taken in silence, is what a permitted call gets."""
+    undone: list[Undone] = [each for each in trial.answer or () if not each.lapsed]
+    if not undone:
+        return trial.finding
+    check = trial.finding.check
+    return Finding(
+        check, Severity.WARNING, f"{check} on {arn}: answered {undone[0].reason}, which tells nothing"
+    )
+
+
+async def probe_kinesis(stream: StreamSource, *, arn: str) -> list[Finding]:
+    """As `probe_stream`, and whether the stream tells how long it keeps records, without which the daemon works too."""
+    found = await probe_stream(
+        stream, arn=arn, service="kinesis", listing="ListShards", guess="shardId-000000000000"
+    )
+    action = "kinesis:DescribeStreamSummary"
+    if found[1].grade is Severity.UNTRIED:
+        return [*found, *untried((action,), "the stream could not be asked")]
+    told = await tried(action, stream.retention_s(), on=arn)
+    if told.error is None and told.answer is None:
+        text = f"{action} on {arn}: not allowed, so that it is not known how long records are kept"
+        return [*found, Finding(action, Severity.WARNING, text, ALLOW)]
+    return [*found, told.finding]

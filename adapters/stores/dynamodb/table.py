@@ -1,0 +1,205 @@
+"""Owns the DynamoDB table: its keys, how rows are items, and how it is made and checked at opening.
+
+One table holds everything. `pk` is `mappings`, `workers` or `leases#MAPPING`; `sk` is the id of the mapping, worker or
+shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.aws.clients import mapped
+from adapters.stores import stored_rows
+from poller.domain.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceUnavailable
+from poller.domain.records import MappingId, Position
+from poller.domain.rows import Lease, MappingRow, WorkerRow
+
+ITEM_BYTES_MAX = 400 * 1024
+"""DynamoDB's own limit for names and values of one item."""
+OVERHEAD_BYTES = 4 * 1024
+"""Reserved for everything in an item but its memo, document or facts."""
+ROOM_BYTES = ITEM_BYTES_MAX - OVERHEAD_BYTES
+"""What an item has room for beside that."""
+TABLE_WAITS_S = (0.05, 0.1, 0.2, 0.5, *[1.0] * 60)
+"""Between looks at a table that is being made; AWS takes 5 to 20 seconds."""
+KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+ATTRIBUTES = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")]
+
+MAPPINGS = "mappings"
+WORKERS = "workers"
+LEASE_NAMES = ("sk", "parents", "epoch", "owner", "position", "position_key")
+"""Attributes that make a lease without its memo."""
+
+type Item = dict[str, Any]
+"""An item or a part of one as DynamoDB's API has it: name to {type: value}."""
+
+
+class _InUse(PortError):
+    """Somebody else is making the table."""
+
+
+def leases_of(mapping: MappingId) -> str:
+    """The partition that has a mapping's leases."""
+    return f"leases#{mapping}"
+
+
+def key(partition: str, name: str) -> Item:
+    """The primary key of one row."""
+    return {"pk": {"S": partition}, "sk": {"S": name}}
+
+
+def check_room(content: bytes, what: str) -> None:
+    """Raises ServiceUnavailable for content that no item has room for: a later and smaller one may fit."""
+    if len(content) > ROOM_BYTES:
+        raise ServiceUnavailable(
+            f"{what} has {len(content)} bytes; a DynamoDB item has room for {ROOM_BYTES}"
+        )
+
+
+def _json(content: Mapping[str, Any], what: str) -> Item:
+    text = json.dumps(dict(content))
+    check_room(text.encode(), what)
+    return {"S": text}
+
+
+def place(position: Position) -> Item:
+    """The attributes that hold a position."""
+    return {"position": {"S": position.encode()}, "position_key": {"S": position.sort_key()}}
+
+
+def lease_item(mapping: MappingId, lease: Lease, memo: Item) -> Item:
+    """A whole lease row with the attributes of its memo; `owner` is absent when nobody has the lease."""
+    owner = {"owner": {"S": lease.owner}} if lease.owner else {}
+    return {
+        **key(leases_of(mapping), lease.shard),
+        "parents": {"L": [{"S": parent} for parent in lease.parents]},
+        "epoch": {"N": str(lease.epoch)},
+        **owner,
+        **place(lease.checkpoint.position),
+        **memo,
+    }
+
+
+def lease_of(item: Item, memo: bytes = b"") -> Lease:
+    """Inverse of `lease_item`; the memo is the caller's, who may have no use for it."""
+    return stored_rows.lease(_plain(item, "shard", LEASE_NAMES), memo)
+
+
+def mapping_values(row: MappingRow) -> Item:
+    """The attributes of a mapping row beside its key."""
+    document = _json(row.document, f"the document of mapping {row.mapping}")
+    return {
+        "fixed": {"N": repr(row.fixed)},
+        "seeded": {"BOOL": row.seeded},
+        "document": document,
+        "revision": {"N": str(row.revision)},
+    }
+
+
+def mapping_of(item: Item) -> MappingRow:
+    """A mapping row from its item; items of before there were revisions have none."""
+    names = ("sk", "fixed", "seeded", "document", "revision")
+    return stored_rows.mapping_row({"revision": 0, **_plain(item, "mapping", names)})
+
+
+def worker_item(row: WorkerRow) -> Item:
+    """A whole worker row."""
+    facts = _json(row.facts, f"what worker {row.worker} says of itself")
+    return {**key(WORKERS, row.worker), "counter": {"N": str(row.counter)}, "facts": facts}
+
+
+def worker_of(item: Item) -> WorkerRow:
+    """Inverse of `worker_item`."""
+    return stored_rows.worker_row(_plain(item, "worker", ("sk", "counter", "facts")))
+
+
+def _plain(item: Item, named: str, names: Sequence[str]) -> dict[str, Any]:
+    """Attributes of an item as plain values; the sort key is called `named`."""
+    found = {name: _value(item[name]) for name in names if name in item}
+    found[named] = found.pop("sk", None)
+    return found
+
+
+def _value(attribute: Any) -> Any:
+    """A value of one of the types that rows have, else one that no row has: numbers as they are written, sets, maps."""
+    match attribute:
+        case {"S": str(text)}:
+            return text
+        case {"N": str(digits)}:
+            return _number(digits)
+        case {"BOOL": bool(truth)}:
+            return truth
+        case {"L": list(members)}:
+            return [_value(each) for each in members]
+        case _:
+            return attribute
+
+
+def _number(digits: str) -> int | float | str:
+    try:
+        return int(digits)
+    except ValueError:
+        try:
+            return float(digits)
+        except ValueError:
+            return digits
+
+
+async def ready(client: Any, table: str, *, create: bool) -> None:
+    """Returns when the table can be used; makes it first if there is none and `create` is set.
+
+    Raises InvalidConfiguration for a missing table or one with other keys, ServiceUnavailable when it is not active in
+    time, and what `adapters.aws.clients.mapped` raises.
+    """
+    found = await _described(client, table)
+    if found is None:
+        await _create(client, table, allowed=create)
+    for wait_s in TABLE_WAITS_S:
+        if found is not None and found["TableStatus"] in ("ACTIVE", "UPDATING"):
+            check_keys(found, table)
+            return
+        await asyncio.sleep(wait_s)
+        found = await _described(client, table)
+    raise ServiceUnavailable(f"DynamoDB table {table} is not active after {sum(TABLE_WAITS_S):.0f} s")
+
+
+async def _described(client: Any, table: str) -> Item | None:
+    try:
+        with mapped("dynamodb DescribeTable"):
+            described: Item = (await client.describe_table(TableName=table))["Table"]
+    except ResourceMissing:
+        return None
+    return described
+
+
+async def _create(client: Any, table: str, *, allowed: bool) -> None:
+    if not allowed:
+        problem = (
+            f"store: there is no DynamoDB table {table}; make it, or write dynamodb://{table}?create=true"
+        )
+        raise InvalidConfiguration([problem])
+    try:
+        with mapped("dynamodb CreateTable", {"ResourceInUseException": _InUse}):
+            await client.create_table(
+                TableName=table,
+                KeySchema=KEYS,
+                AttributeDefinitions=ATTRIBUTES,
+                BillingMode="PAY_PER_REQUEST",
+            )
+    except _InUse:
+        return
+
+
+def check_keys(described: Item, table: str) -> None:
+    """Raises InvalidConfiguration for a table with other keys."""
+    kinds = {each["AttributeName"]: each["AttributeType"] for each in described["AttributeDefinitions"]}
+    found = [
+        (each["AttributeName"], each["KeyType"], kinds[each["AttributeName"]])
+        for each in described["KeySchema"]
+    ]
+    if found != [("pk", "HASH", "S"), ("sk", "RANGE", "S")]:
+        problem = (
+            f"store: DynamoDB table {table} has the keys {found}; it needs pk (HASH, S) and sk (RANGE, S)"
+        )
+        raise InvalidConfiguration([problem])

@@ -1,0 +1,67 @@
+"""Owns the checks of a SQLite store's file before a daemon opens it. Nothing is made."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from adapters.stores.sqlite.schema import APPLICATION_ID, exposure_at
+from poller.domain.findings import Finding, Severity
+from poller.domain.rows import MappingRow
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+HEADER_BYTES = 100
+_APPLICATION = slice(68, 72)
+"""Where SQLite's header has the application id, high byte first."""
+
+
+class FileProbe:
+    """A Probe and MappingList over the file of the SQLite store, which need not exist; `known` reads its mappings."""
+
+    def __init__(self, path: Path, known: Callable[[Path], list[MappingRow]]) -> None:
+        self._path = path
+        self._known = known
+
+    async def probe(self) -> list[Finding]:
+        """Looks at directory and file; opens no database, since that makes files."""
+        return await asyncio.to_thread(lambda: list(_file(self._path)))
+
+    async def mappings(self) -> list[MappingRow]:
+        """All rows; raises port errors."""
+        return await asyncio.to_thread(self._known, self._path)
+
+
+def _file(path: Path) -> Iterator[Finding]:
+    yield _directory(path)
+    if path.exists():
+        yield _content(path)
+
+
+def _directory(path: Path) -> Finding:
+    """The directory has to be writable, or the nearest one above it that exists: the daemon makes the others."""
+    check = "directory"
+    nearest = next(each for each in path.absolute().parents if each.exists())
+    if not nearest.is_dir():
+        return Finding(check, Severity.PROBLEM, f"{nearest} is no directory", "correct the path")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        text = f"{nearest} may not be written by this user"
+        return Finding(check, Severity.PROBLEM, text, "correct its owner or mode, or put the store elsewhere")
+    return Finding(check, Severity.OK)
+
+
+def _content(path: Path) -> Finding:
+    check = "file"
+    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+        text = f"{path} is no file that this user may read and write"
+        return Finding(check, Severity.PROBLEM, text, "correct its owner or mode, or put the store elsewhere")
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if header and not header.startswith(SQLITE_MAGIC):
+        return Finding(check, Severity.PROBLEM, f"{path} is no SQLite database", "choose another file")
+    if header and int.from_bytes(header[_APPLICATION]) not in {0, APPLICATION_ID}:
+        return Finding(
+            check, Severity.PROBLEM, f"{path} is a database of another program", "choose another file"
+        )
+    if exposed := exposure_at(path):
+        return Finding(check, Severity.WARNING, f"{path}: {exposed}")
+    return Finding(check, Severity.OK)

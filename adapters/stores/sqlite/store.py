@@ -1,0 +1,222 @@
+"""Owns the store in one SQLite file, which several processes of one machine may share."""
+
+import json
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from adapters.stores import conflicts, url_options
+from adapters.stores.sqlite import lease_statements
+from adapters.stores.sqlite.checks import FileProbe
+from adapters.stores.sqlite.connection import Database, any_text, connected, rows
+from adapters.stores.sqlite.group_commit import Writer
+from adapters.stores.sqlite.lease_statements import Save, Take
+from adapters.stores.sqlite.schema import SCHEMA, mapped, obstacles, only_read, prepare
+from adapters.stores.stored_rows import mapping_row, sound, worker_row
+from poller.config_errors.error_messages import FieldError
+from poller.domain.records import MappingId, WorkerId
+from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.plugins import Environment, Plugin
+
+_COLUMNS = "mapping, fixed, seeded, document, revision"
+_MAPPING = f"SELECT {_COLUMNS} FROM mappings"
+_CREATE = f"INSERT INTO mappings ({_COLUMNS}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_UPDATE = """
+    UPDATE mappings SET fixed = ?, seeded = ?, document = ?, revision = revision + 1 WHERE mapping = ? AND revision = ?
+    RETURNING mapping
+"""
+_BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter, facts = excluded.facts"
+
+
+class SqliteStore:
+    """A Store and WorkerStore over one writing and one reading connection.
+
+    A condition is part of the statement that writes, so that processes that share the file cannot pass each other.
+    """
+
+    def __init__(self, writer: Writer, reader: Database) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        return await self._writer.write(partial(_create, row=row, document=json.dumps(dict(row.document))))
+
+    async def update(self, row: MappingRow) -> None:
+        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        await self._writer.write(partial(_update, row=row, document=json.dumps(dict(row.document))))
+
+    async def mappings(self) -> Sequence[MappingRow]:
+        """All rows, by id."""
+        return await self._read(_mappings)
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes the mapping and all its leases and checkpoints; no error when there is none."""
+        await self._writer.write(partial(_forget, mapping=mapping))
+
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        return await self._read(partial(lease_statements.listed, mapping=mapping, memos=memos))
+
+    async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
+        """Adds leases for shards that have none yet; leaves existing ones as they are. All of them or none."""
+        if leases:
+            await self._writer.write(partial(lease_statements.seed, mapping=mapping, leases=leases))
+
+    async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
+        """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
+        return await self._writer.join(Take(mapping, lease, owner))
+
+    async def release(self, mapping: MappingId, lease: Lease) -> None:
+        """Clears the owner and keeps the checkpoint; raises LeaseLost."""
+        await self._writer.write(partial(lease_statements.release, mapping=mapping, lease=lease))
+
+    async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
+        await self._writer.join(Save(mapping, lease, checkpoint))
+
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        await self._writer.write(partial(lease_statements.drop, mapping=mapping, lease=lease))
+
+    async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
+        """Writes the worker's row over the one before."""
+        await self._writer.write(
+            partial(rows, sql=_BEAT, parameters=(worker, counter, json.dumps(dict(facts))))
+        )
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """All workers' rows, by id."""
+        return await self._read(_workers)
+
+    async def retire(self, worker: WorkerId) -> None:
+        """Removes the worker's row; no error when there is none."""
+        statement = "DELETE FROM workers WHERE worker = ?"
+        await self._writer.write(partial(rows, sql=statement, parameters=(worker,)))
+
+    async def _read[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._reader.run(work)
+        except sqlite3.Error as error:
+            raise mapped(error, self._reader.path) from error
+
+
+def _create(db: sqlite3.Connection, *, row: MappingRow, document: str) -> MappingRow:
+    rows(db, _CREATE, (row.mapping, row.fixed, row.seeded, document, row.revision))
+    kept = _stored(db, row.mapping)
+    assert kept is not None, "the statement before made it unless it was there"
+    return kept
+
+
+def _update(db: sqlite3.Connection, *, row: MappingRow, document: str) -> None:
+    if not rows(db, _UPDATE, (row.fixed, row.seeded, document, row.mapping, row.revision)):
+        conflicts.updated_before(_stored(db, row.mapping), row)
+
+
+def _forget(db: sqlite3.Connection, *, mapping: MappingId) -> None:
+    rows(db, "DELETE FROM leases WHERE mapping = ?", (mapping,))
+    rows(db, "DELETE FROM mappings WHERE mapping = ?", (mapping,))
+
+
+def _mappings(db: sqlite3.Connection) -> list[MappingRow]:
+    return [_mapping(row) for row in rows(db, f"{_MAPPING} ORDER BY mapping")]
+
+
+def known(path: Path) -> list[MappingRow]:
+    """All rows of a file, which is not made, nor any file beside it; raises port errors."""
+    if not path.exists():
+        return []
+    # Beside a write-ahead log there are its other files; without one nobody writes just now.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)) as db:
+            db.text_factory = any_text
+            ((version,),) = rows(db, "PRAGMA user_version")
+            return _mappings(db) if version == len(SCHEMA) else []
+    except sqlite3.Error as error:
+        raise mapped(error, path) from error
+
+
+def _stored(db: sqlite3.Connection, mapping: MappingId) -> MappingRow | None:
+    found = rows(db, f"{_MAPPING} WHERE mapping = ?", (mapping,))
+    return sound(_mapping(found[0])) if found else None
+
+
+def _workers(db: sqlite3.Connection) -> list[WorkerRow]:
+    found = rows(db, "SELECT worker, counter, facts FROM workers ORDER BY worker")
+    return [worker_row(dict(zip(("worker", "counter", "facts"), each, strict=True))) for each in found]
+
+
+def _mapping(row: tuple[Any, ...]) -> MappingRow:
+    return mapping_row(dict(zip(_COLUMNS.split(", "), row, strict=True)))
+
+
+def _names_a_file(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/") or "%00" in parts.path:
+        raise ValueError("write sqlite:///absolute/path/to/file, or sqlite:relative/path")
+    return url
+
+
+class SqliteSettings(BaseModel):
+    """Where the file is and how it is written; `synchronous`, `busy_timeout_s` and `bytes_max` may stand in the URL.
+
+    `synchronous` full: what was acknowledged survives a power loss; normal: it survives the end of the process, and after a
+    power loss the last moments may be missing. `bytes_max` bounds the file; None: the disk does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, AfterValidator(_names_a_file)]
+    synchronous: Literal["full", "normal"] = "full"
+    busy_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    bytes_max: int | None = Field(default=None, ge=1024 * 1024)
+
+    _spread = model_validator(mode="before")(url_options.spread)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(unquote(urlsplit(self.url).path))
+
+
+@asynccontextmanager
+async def open_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[SqliteStore]:
+    """The store in the file; raises InvalidConfiguration, ServiceThrottled or ServiceUnavailable as `prepare` does."""
+    path, busy_timeout_s = settings.path, settings.busy_timeout_s
+    async with connected(path, busy_timeout_s=busy_timeout_s) as database:
+        await prepare(database, full_sync=settings.synchronous == "full", bytes_max=settings.bytes_max)
+        async with connected(path, busy_timeout_s=busy_timeout_s) as reader:
+            await only_read(reader)
+            writer = Writer(database)
+            try:
+                yield SqliteStore(writer, reader)
+            finally:
+                await writer.close()
+
+
+@asynccontextmanager
+async def look_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[FileProbe]:
+    """A look at the file, which is not made."""
+    yield FileProbe(settings.path, known)
+
+
+def objections(settings: SqliteSettings) -> Iterator[FieldError]:
+    """Whether there can be a file."""
+    for wrong, remedy in obstacles(settings.path):
+        yield FieldError("url", wrong, remedy, here=True)
+        return
+    if not settings.path.parent.is_dir():
+        wrong = f"there is no directory {settings.path.absolute().parent}"
+        yield FieldError(
+            "url", wrong, "`poller run` makes it, and begins without positions; is the path right?", mild=True
+        )
+
+
+plugin = Plugin("sqlite", SqliteSettings, open_sqlite, look_sqlite, check=objections)

@@ -1,0 +1,196 @@
+"""Owns how stored values become rows, and what a row means in which somebody has damaged a value.
+
+A store outlives versions, restores and people with editors. A value that no poller wrote is an error that names row, attribute and
+remedy, and only whoever needs that row has it: it is never guessed, passed over or written over. What is guessed where a shard
+stands would skip records.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from poller.domain.errors import ServiceUnavailable
+from poller.domain.records import Epoch, MappingId, Position, ShardId, WorkerId
+from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.untrusted import numbers
+from poller.domain.untrusted.numbers import MOMENT_MAX
+from poller.domain.untrusted.texts import line_of
+
+NUMBER_MAX = 1 << 53
+_WHOLE_MAX = 10**100
+"""In a JSON text."""
+SHOWN_CHARS_MAX = 200
+COUNTER_UNKNOWN = -1
+"""Of a worker whose row is damaged: it stands still until the worker writes its row anew, within a second if it lives."""
+MAPPING_REMEDY = (
+    "restore it from a backup or correct it; removed, a mapping of the file begins anew at its starting position, "
+    "and one made through the API is gone"
+)
+LEASE_REMEDY = "restore it from a backup or correct it; removed, what the source has of the shard comes again"
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+type Values = Mapping[str, Any]
+"""The attributes of a row by name, as plain values; those without a value are absent."""
+
+
+def mapping_row(values: Values) -> MappingRow:
+    """A mapping's row; its `damage` is set, and all but its id means nothing, where it cannot be read."""
+    try:
+        return MappingRow(
+            MappingId(_read(values, "mapping", text)),
+            Epoch(_read(values, "fixed", moment)),
+            seeded=_read(values, "seeded", flag),
+            document=_read(values, "document", json_object),
+            revision=_read(values, "revision", whole),
+        )
+    except ValueError as error:
+        name = shown(values.get("mapping"))
+        return MappingRow(MappingId(name), Epoch(0.0), damage=_told(f"mapping {name}", error, MAPPING_REMEDY))
+
+
+def sound(row: MappingRow) -> MappingRow:
+    """The row; raises ServiceUnavailable when it is damaged."""
+    if row.damage:
+        raise ServiceUnavailable(row.damage)
+    return row
+
+
+def lease(values: Values, memo: bytes) -> Lease:
+    """A shard's lease; raises ServiceUnavailable when it is damaged."""
+    try:
+        position = _read(values, "position", _position)
+        if _read(values, "position_key", text) != position.sort_key():
+            raise ValueError("position_key is not that of position")
+        owner = _read(values, "owner", text) if values.get("owner") is not None else None
+        return Lease(
+            ShardId(_read(values, "shard", text)),
+            _read(values, "parents", _names),
+            Checkpoint(position, memo),
+            WorkerId(owner) if owner is not None else None,
+            _read(values, "epoch", whole),
+        )
+    except ValueError as error:
+        raise ServiceUnavailable(_told(f"shard {shown(values.get('shard'))}", error, LEASE_REMEDY)) from error
+
+
+def worker_row(values: Values) -> WorkerRow:
+    """A worker's row; what is damaged says nothing, since every living worker writes its own anew all the time."""
+    return WorkerRow(
+        WorkerId(shown(values.get("worker"))),
+        _or(COUNTER_UNKNOWN, values, "counter", whole),
+        _or({}, values, "facts", json_object),
+    )
+
+
+def text(value: Any) -> str:
+    """Some text that is UTF-8."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("is no text")
+    value.encode()
+    return value
+
+
+def flag(value: Any) -> bool:
+    """A truth, or 0 or 1."""
+    if value not in (0, 1):
+        raise ValueError("is neither true nor false")
+    return bool(value)
+
+
+def whole(value: Any) -> int:
+    """A number of something."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < NUMBER_MAX:
+        raise ValueError("is no whole number in its range")
+    return value
+
+
+def moment(value: Any) -> float:
+    """Epoch seconds."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < MOMENT_MAX:
+        raise ValueError("is no moment")
+    return float(value)
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """The object of a JSON text."""
+    found = _json(value)
+    if not isinstance(found, dict):
+        raise ValueError("is no JSON object")
+    return found
+
+
+def json_list(value: Any) -> list[Any]:
+    """The list of a JSON text."""
+    found = _json(value)
+    if not isinstance(found, list):
+        raise ValueError("is no JSON list")
+    return found
+
+
+def shown(name: Any) -> str:
+    """The name of a row as it can be shown, whatever it is."""
+    return name if _is_text(name) else repr(name)[:SHOWN_CHARS_MAX]
+
+
+def _is_text(name: Any) -> bool:
+    try:
+        return bool(text(name))
+    except ValueError:
+        return False
+
+
+def _json(value: Any) -> Any:
+    return json.loads(text(value), parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _whole(digits: str) -> int:
+    found = numbers.whole(digits, least=-_WHOLE_MAX, most=_WHOLE_MAX, default=None)
+    if found is None:
+        raise ValueError("a number is too large")
+    return found
+
+
+def _position(value: Any) -> Position:
+    found = Position.decode(text(value))
+    if found.encode() != value:
+        raise ValueError("is no position")
+    return found
+
+
+def _names(value: Any) -> tuple[ShardId, ...]:
+    found = value if isinstance(value, list) else json_list(value)
+    return tuple(ShardId(text(name)) for name in found)
+
+
+def _read[T](values: Values, name: str, parse: Callable[[Any], T]) -> T:
+    """One attribute; raises ValueError that names it."""
+    if name not in values:
+        raise ValueError(f"{name} is missing")
+    try:
+        return parse(values[name])
+    except _DAMAGE as error:
+        raise ValueError(f"{name}: {str(error) or type(error).__name__}") from error
+
+
+def _or[T](otherwise: T, values: Values, name: str, parse: Callable[[Any], T]) -> T:
+    try:
+        return _read(values, name, parse)
+    except ValueError:
+        return otherwise
+
+
+def _told(row: str, error: ValueError, remedy: str) -> str:
+    said, why = (line_of(each, chars_max=SHOWN_CHARS_MAX) for each in (row, str(error)))
+    return f"the row of {said} in the store is damaged: {why}; {remedy}"

@@ -1,0 +1,304 @@
+"""Owns the live look of `poller check`: every part of a plan opened as the daemon would, asked, and closed again.
+
+Parts are looked at side by side, a few at a time, each for a bounded time. Nothing is made, sent or changed. Functions come
+first, because a queue is compared with what is found of its function.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of, store_of
+from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.findings import Finding, Severity
+from poller.domain.plan import TIMEOUT_S, DaemonPlan, FunctionPlan, MappingPlan, SourceKind, Start
+from poller.domain.rows import MappingRow
+from poller.domain.untrusted.credentials import hide_path
+from poller.plugins import Environment, Registry, validated
+from poller.ports import ConsumerCheck, FunctionLookup, FunctionProbe, MappingList, Probe
+from poller.rules.continued_mapping import Begin, Continue, Unclear, decide
+from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
+from poller.runtime.streams.places import connection
+
+LOOK_S_MAX = 60.0
+"""For all that one part is asked."""
+LOOKS_MAX = 8
+"""Parts looked at at once."""
+OPENS = "opens"
+
+type Ask = Callable[[Any], Awaitable[Sequence[Finding]]]
+type CallLimits = dict[str, float | None]
+"""How long functions may take, by ARN, as far as it was found; None where nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTarget:
+    """One part to look at: its place in the configuration, what it is called, and how it is asked once it is open."""
+
+    place: str
+    name: str
+    part: PluginSpec
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found at one place; `kind` is its family of plug-ins."""
+
+    place: str
+    kind: str
+    plugin: str
+    name: str
+    findings: tuple[Finding, ...]
+
+    def lines(self, grade: Severity) -> list[str]:
+        """The findings of one grade, a line each, with the place in front."""
+        return [
+            each.line if each.line.startswith(self.place) else f"{self.place}: {each.line}"
+            for each in self.findings
+            if each.grade is grade
+        ]
+
+    def checks(self, grade: Severity) -> str:
+        """Names of the checks of one grade."""
+        return ", ".join(each.check for each in self.findings if each.grade is grade)
+
+
+async def looks(
+    plan: DaemonPlan, registry: Registry, env: Environment, *, consumers: LambdaConsumers
+) -> list[CheckResult]:
+    """Looks at functions, sources, destinations and the store of a plan; in that order, whichever answers first."""
+    limits: CallLimits = {}
+    functions = list(function_targets(plan, registry, limits))
+    others = list(other_targets(plan, registry, consumers, limits))
+    gate = asyncio.Semaphore(LOOKS_MAX)
+    progress = ProgressLine(len(functions) + len(others), sys.stderr)
+
+    async def one(target: CheckTarget) -> CheckResult:
+        async with gate:
+            found = await _looked(target, registry, env)
+        progress.step(target.place)
+        return found
+
+    async def each_of(wanted: Sequence[CheckTarget]) -> list[CheckResult]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(each), name=f"look at {each.place}") for each in wanted]
+        return [task.result() for task in tasks]
+
+    try:
+        return [*await each_of(functions), *await each_of(others)]
+    finally:
+        progress.end()
+
+
+def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -> Iterator[CheckTarget]:
+    """All functions of a plan; how long they may take is added to `limits`."""
+    for function in plan.functions.values():
+        arns = sorted({each.function_arn for each in plan.mappings if each.function == function.name})
+        ask = _function(arns, function, limits)
+        yield CheckTarget(f"functions.{function.name}", function.name, function_of(function), ask)
+
+
+def other_targets(
+    plan: DaemonPlan, registry: Registry, consumers: LambdaConsumers, limits: CallLimits
+) -> Iterator[CheckTarget]:
+    """All other parts of a plan; a destination that several mappings share is one."""
+    for index, mapping in enumerate(plan.mappings):
+        place, part = f"mappings[{index}]", source_of(mapping)
+        ask = _queue(mapping, plan.functions[mapping.function], consumers, limits)
+        yield CheckTarget(place, mapping.source_arn, part, ask if mapping.kind is SourceKind.SQS else _stream)
+    places: dict[str, str] = {}
+    for index, mapping in enumerate(plan.mappings):
+        if mapping.destination:
+            places.setdefault(mapping.destination, f"mappings[{index}].DestinationConfig")
+    for destination, place in places.items():
+        yield CheckTarget(place, shown_destination(destination), destination_spec(destination), _probed)
+    yield CheckTarget("store", plan.store, store_of(plan), _store(plan))
+
+
+def shown_destination(destination: str) -> str:
+    """A destination without what may be a secret in it: the path of a web address, and any query."""
+    return hide_path(destination).partition("?")[0]
+
+
+async def _looked(target: CheckTarget, registry: Registry, env: Environment) -> CheckResult:
+    try:
+        async with asyncio.timeout(LOOK_S_MAX), _opened(target, registry, env) as port:
+            found = await target.ask(port)
+    except InvalidConfiguration as error:
+        found = [Finding(OPENS, Severity.PROBLEM, problem) for problem in error.problems]
+    except PortError as error:
+        found = [Finding(OPENS, Severity.PROBLEM, error.reason)]
+    except TimeoutError:
+        text = f"not done within {LOOK_S_MAX:g} s"
+        found = [Finding(OPENS, Severity.PROBLEM, text, "is the endpoint right and reachable?")]
+    part = target.part
+    # One trouble, such as credentials that are missing, may answer several questions.
+    return CheckResult(target.place, part.kind, part.name, target.name, tuple(dict.fromkeys(found)))
+
+
+def _opened(
+    target: CheckTarget, registry: Registry, env: Environment
+) -> AbstractAsyncContextManager[object | None]:
+    part = target.part
+    plugin = registry.plugin(part.kind, part.name)
+    settings = validated(plugin, part.settings(plugin.settings), place=target.place)
+    if plugin.look is not None:
+        return plugin.look(settings, env)
+    return _unopened() if part.kind == "stores" else plugin.open(settings, env)
+
+
+class _Unopened:
+    """Stands for a store that cannot be looked at without being made."""
+
+    async def probe(self) -> Sequence[Finding]:
+        return [Finding(OPENS, Severity.UNTRIED, "the store was not opened: its plug-in cannot be looked at")]
+
+
+@asynccontextmanager
+async def _unopened() -> AsyncIterator[_Unopened]:
+    yield _Unopened()
+
+
+async def _probed(port: Any) -> Sequence[Finding]:
+    return await port.probe() if isinstance(port, Probe) else [Finding(OPENS, Severity.OK)]
+
+
+def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits) -> Ask:
+    async def ask(invoker: Any) -> Sequence[Finding]:
+        shorter = [found for arn in arns for found in await _limit(invoker, arn, function, limits)]
+        if not isinstance(invoker, FunctionProbe):
+            return [*await _probed(invoker), *shorter]
+        if not arns:
+            return [Finding(OPENS, Severity.UNTRIED, "the function was not tried: no mapping names it")]
+        return [*[found for arn in arns for found in await invoker.probe_function(arn)], *shorter]
+
+    return ask
+
+
+async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLimits) -> list[Finding]:
+    """Notes how long a function may take; warns of a configured limit that is shorter than its own."""
+    configured_s = function.timeout_s
+    if not isinstance(invoker, FunctionLookup):
+        limits[arn] = TIMEOUT_S if configured_s is None else configured_s
+        return []
+    try:
+        own_s = (await invoker.describe_function(arn)).timeout_s
+    except PortError:
+        # What the invoker was asked to try tells why.
+        limits[arn] = configured_s
+        return []
+    limits[arn] = own_s
+    if configured_s is None or configured_s >= own_s:
+        return []
+    text = f"timeout_s: {configured_s:g} s is shorter than the own limit of {arn}, {own_s:g} s; the daemon waits {own_s:g} s"
+    return [Finding("timeout_s", Severity.WARNING, text, "remove it")]
+
+
+def _store(plan: DaemonPlan) -> Ask:
+    async def ask(store: Any) -> Sequence[Finding]:
+        probed = await _probed(store)
+        if not isinstance(store, MappingList) or any(each.grade is Severity.PROBLEM for each in probed):
+            return probed
+        try:
+            return [*probed, *places(plan, [row for row in await store.mappings() if not row.damage])]
+        except PortError as error:
+            text = f"where new mappings begin is not known: {error.reason}"
+            return [*probed, Finding("positions", Severity.WARNING, text)]
+
+    return ask
+
+
+def places(plan: DaemonPlan, rows: Sequence[MappingRow]) -> Iterator[Finding]:
+    """Where each stream mapping of the file begins by what the store knows."""
+    streams = {each.mapping: connection(each) for each in plan.mappings if each.kind is not SourceKind.SQS}
+    placed = {row.mapping for row in rows if row.seeded}
+    for index, mapping in enumerate(plan.mappings):
+        if mapping.mapping not in streams:
+            continue
+        name = f"mappings[{index}]"
+        if mapping.mapping in placed:
+            yield Finding(f"{name} goes on where it stopped", Severity.OK)
+            continue
+        match decide(mapping.mapping, streams[mapping.mapping], rows, file=streams):
+            case Continue(_, function):
+                yield Finding(f"{name} goes on where {function} stopped", Severity.OK)
+            case Unclear() as unclear:
+                at_start = mapping.start == Start()
+                where = (
+                    "at its StartingPosition" if at_start else "where the one that is furthest behind stopped"
+                )
+                text = f"{name}: begins {where}: {unclear.reason}"
+                remedy = "to keep a place, put the mapping with that function back, and change one mapping at a time"
+                yield Finding("positions", Severity.WARNING, text, remedy)
+            case Begin():
+                yield Finding(f"{name} is new and begins at its StartingPosition", Severity.OK)
+
+
+async def _stream(source: Any) -> Sequence[Finding]:
+    if isinstance(source, Probe):
+        return await source.probe()
+    await source.shards()
+    return [Finding("shards", Severity.OK)]
+
+
+def _queue(
+    mapping: MappingPlan, function: FunctionPlan, consumers: LambdaConsumers, limits: CallLimits
+) -> Ask:
+    async def ask(queue: Any) -> Sequence[Finding]:
+        probed = await queue.probe() if isinstance(queue, Probe) else None
+        try:
+            timeout_s = limits.get(mapping.function_arn, function.timeout_s)
+            warned = queue_warnings(await queue.describe(), timeout_s)
+        except PortError:
+            if probed is None:
+                raise
+            # The probe has told why.
+            return probed
+        found = probed if probed is not None else [Finding("attributes", Severity.OK)]
+        warnings = [Finding(each.partition(":")[0], Severity.WARNING, each) for each in warned]
+        return [*found, *warnings, *await _others(queue, mapping, consumers)]
+
+    return ask
+
+
+async def _others(queue: Any, mapping: MappingPlan, policy: LambdaConsumers) -> list[Finding]:
+    """Whether AWS Lambda consumes the queue; that it cannot be asked is no reason not to run."""
+    if policy is LambdaConsumers.IGNORE or not isinstance(queue, ConsumerCheck):
+        return []
+    try:
+        return [lambda_consumers(await queue.lambda_consumers(), policy, enabled=mapping.enabled)]
+    except PortError as error:
+        check = "lambda:ListEventSourceMappings"
+        text = f"{check} for {mapping.source_arn}: {error.reason}; whether AWS Lambda consumes it too is not known"
+        return [Finding(check, Severity.WARNING, text, "allow it, or set check.lambda_consumers: ignore")]
+
+
+class ProgressLine:
+    """One line that counts, on a terminal only."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total = total
+        self._stream = stream
+        self._shown = stream.isatty()
+        self._done = 0
+        self._show("")
+
+    def step(self, place: str) -> None:
+        """One more is done."""
+        self._done += 1
+        self._show(f", last {place}")
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _show(self, more: str) -> None:
+        if self._shown:
+            self._stream.write(f"\r\x1b[Kpoller: looked at {self._done} of {self._total}{more}")
+            self._stream.flush()

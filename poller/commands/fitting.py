@@ -1,0 +1,94 @@
+"""Owns how lines are fitted to the width of a screen: wrapped, cut with an ellipsis, and never longer than it.
+
+Widths are those of a terminal's cells: a wide character takes two. Identifiers that people copy are never broken over lines.
+"""
+
+import sys
+from collections.abc import Callable
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+
+from poller.domain.untrusted.texts import cut
+
+WIDTH_MIN = 40
+"""A UUID and its indent fit in it; a narrower screen wraps as it likes."""
+CHARS_A_CELL_MAX = 4
+"""Characters looked at for each cell of the width; combining ones take none."""
+INDENT = "  "
+ELLIPSIS = "…"
+
+
+class ScreenPage:
+    """Lines of one screen. `shortened` says whether anything was cut or left out."""
+
+    def __init__(self, width: int) -> None:
+        self.lines: list[str] = []
+        self.shortened = False
+        self._width = max(width, WIDTH_MIN)
+
+    def line(self, text: str, *, depth: int = 0) -> None:
+        """One line, cut where it is too long."""
+        self.add(text, depth=depth, lines_max=1)
+
+    def add(self, text: str, *, depth: int = 0, lines_max: int = 2) -> None:
+        """A text in at most so many lines; the ones after the first are indented once more."""
+        rest = self._printable(text, lines_max)
+        for number in range(lines_max):
+            margin = INDENT * (depth + bool(number))
+            room = self._width - len(margin)
+            if number == lines_max - 1:
+                self.lines.append(margin + self._fitted(rest, room))
+                return
+            first, rest = _split(rest, room)
+            self.lines.append(margin + first)
+            if not rest:
+                return
+
+    def left_out(self, text: str, *, depth: int = 0) -> None:
+        """A line that says what is not shown."""
+        self.shortened = True
+        self.line(text, depth=depth)
+
+    def _printable(self, text: str, lines_max: int) -> str:
+        """Whatever a function put into its error, the terminal gets only what prints, and of that what may be shown."""
+        chars_max = self._width * lines_max * CHARS_A_CELL_MAX
+        self.shortened |= len(text) > chars_max
+        return "".join(
+            char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+            for char in cut(text, chars_max)
+        ).strip()
+
+    def _fitted(self, text: str, room: int) -> str:
+        if cell_len(text) <= room:
+            return text
+        self.shortened = True
+        return set_cell_size(text, room - 1).rstrip() + ELLIPSIS
+
+
+def _split(text: str, room: int) -> tuple[str, str]:
+    """The words that fit, and the others. A word that is longer than a line goes on in the next one."""
+    if cell_len(text) <= room:
+        return text, ""
+    fitting = _prefix(text, room)
+    at = fitting.rfind(" ")
+    if text[len(fitting)] != " " and at > 0:
+        fitting = fitting[:at]
+    return fitting.rstrip(), text[len(fitting) :].lstrip()
+
+
+def _prefix(text: str, room: int) -> str:
+    """The longest beginning of `text` that takes no more than `room` cells."""
+    low, high = 0, min(len(text), room * CHARS_A_CELL_MAX)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cell_len(text[:middle]) <= room else (low, middle - 1)
+    return text[: max(low, 1)]
+
+
+def show(page: Callable[[int], ScreenPage], console: Console | None = None) -> None:
+    """Prints a page that is made for the terminal's width; COLUMNS, or 80, where there is no terminal."""
+    console = console or Console()
+    text = "\n".join(page(console.width).lines)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)

@@ -1,0 +1,94 @@
+"""Owns what several commands need: the plug-ins' registry and environment, and how problems are told."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from poller.clock import LoopClock
+from poller.config.settings import Settings
+from poller.config_errors.known_names import one_letter_apart, question
+from poller.domain.arns import FunctionName
+from poller.domain.errors import PROBLEM_CHARS_MAX, InvalidConfiguration
+from poller.domain.untrusted.texts import line_of
+from poller.output.last_words import LastWords, for_people
+from poller.output.queued_output import DroppedLines
+from poller.plugins import Environment, InstalledPlugins, Plugin
+from poller.process_identity import LocalProcess
+
+NEAR_MAX = 3
+FAILED = 2
+"""Exit status of a command that could not do what it was asked to."""
+
+
+_HOW_TO_RUN = "write one with FunctionName and EventSourceArn (docs/use/configuration.md), or make it with `poller mappings create`"
+
+
+class LoadablePlugins:
+    """Installed plug-ins; one that cannot be imported is a wrong configuration that names what is missing."""
+
+    def __init__(self) -> None:
+        self._installed = InstalledPlugins()
+
+    def plugin(self, kind: str, name: str) -> Plugin[Any, Any]:
+        """The plug-in, or InvalidConfiguration with the known names or with what its import lacks."""
+        try:
+            return self._installed.plugin(kind, name)
+        except ImportError as error:
+            problem = f"plug-in {name!r} among {kind} cannot be loaded: {error}; install what it needs"
+            raise InvalidConfiguration([problem]) from error
+
+
+def environment(
+    settings: Settings, dropped_lines: DroppedLines | None = None, last_words: LastWords | None = None
+) -> Environment:
+    """What plug-ins may know of this daemon; its `shared` is the caller's to close."""
+    return Environment(
+        clock=LoopClock(steady=time.monotonic),
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        endpoint_urls=settings.endpoint_urls,
+        process=LocalProcess(),
+        dropped_lines=dropped_lines or DroppedLines(),
+        last_words=last_words or LastWords(),
+    )
+
+
+def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The observers of a daemon and what each is told."""
+    return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
+
+
+def control_settings(settings: Settings) -> dict[str, Any]:
+    """What the control server is told."""
+    return {"listen": settings.listen, "api": settings.api.model_dump()}
+
+
+def nothing_runs(settings: Settings) -> list[str]:
+    """A line if none of the configured mappings runs: there is none, or each is disabled."""
+    if any(each.Enabled is not False for each in settings.mappings):
+        return []
+    what = "every mapping has Enabled: false" if settings.mappings else "there is none"
+    return [f"mappings: {what}, so that nothing of this file will run; {_HOW_TO_RUN}"]
+
+
+def unlike_names(settings: Settings) -> list[str]:
+    """A line for each mapping whose function is not configured, and has nearly the name of one that is."""
+    found = []
+    for index, mapping in enumerate(settings.mappings):
+        name = FunctionName.parse(mapping.FunctionName).name
+        near = [each for each in settings.functions if one_letter_apart(_folded(name), _folded(each))]
+        if name not in settings.functions and near:
+            what = f"{name!r} is not below functions, so that {settings.default_invoker} calls it"
+            found.append(f"mappings[{index}].FunctionName: {what}; {question(near[:NEAR_MAX])}")
+    return found
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def tell(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
+    """One line each on stderr, in this form."""
+    for problem in problems:
+        print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)

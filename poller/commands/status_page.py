@@ -1,0 +1,176 @@
+"""Owns how a daemon's status looks on a screen: what is blocked first, each mapping with its UUID, shards and what fails.
+
+A page can be read at 80 columns. What is long is cut, `--json` has it whole; stack traces are there and in the log only.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from poller.commands.fitting import ScreenPage
+from poller.domain.arns import Arn
+from poller.domain.records import Epoch
+from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
+from poller.domain.telemetry import MappingState
+
+MAPPINGS_SHOWN_MAX = 200
+SECOND_MS = 1000
+SHARDS_SHOWN_MAX = 50
+"""Of one mapping; the blocked ones come first."""
+LANES_SHOWN_MAX = 10
+"""Of one shard or queue: blocked ones, and as many that fail and block nothing."""
+RECORDS_SHOWN_MAX = 3
+NOTES_SHOWN_MAX = 20
+NOT_BLOCKED = Epoch(float("inf"))
+WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
+
+
+def status_page(status: DaemonStatus, now: Epoch, width: int) -> ScreenPage:
+    """Everything as one picture, made for people; `now` in epoch seconds."""
+    page = ScreenPage(width)
+    ready = "ready" if status.ready else "not ready"
+    alive = "" if status.alive else ", not alive"
+    page.add(f"worker {status.worker}: {ready}{alive}")
+    _notes(page, status.problems)
+    _notes(page, [f"note: {note}" for note in status.notes])
+    mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
+    for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
+        page.line("")
+        _mapping(page, mapping, now)
+    if len(mappings) > MAPPINGS_SHOWN_MAX:
+        page.line("")
+        page.left_out(f"and {len(mappings) - MAPPINGS_SHOWN_MAX} more mappings")
+    if page.shortened or any(lane.error is not None for lane in _all_lanes(status)):
+        page.line("")
+        page.add(WHOLE)
+    return page
+
+
+def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
+    for note in notes[:NOTES_SHOWN_MAX]:
+        page.add(note, depth=1, lines_max=3)
+    if len(notes) > NOTES_SHOWN_MAX:
+        page.left_out(f"and {len(notes) - NOTES_SHOWN_MAX} more", depth=1)
+
+
+def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch) -> None:
+    source = Arn.read(mapping.source_arn)
+    page.add(f"{mapping.function} ← {source.service} {source.resource}" if source else mapping.function)
+    page.line(mapping.mapping, depth=1)
+    reason = f": {mapping.reason}" if mapping.reason else ""
+    facts = [f"{mapping.state}{reason}"]
+    if mapping.pollers is not None:
+        facts.append(f"{mapping.pollers} poller{'' if mapping.pollers == 1 else 's'}")
+    if mapping.state is MappingState.ENABLED and mapping.blocked:
+        facts.append("blocked")
+    page.add(", ".join(facts), depth=1, lines_max=3)
+    _lanes(page, mapping.lanes, now, depth=1)
+    shards = sorted(mapping.shards, key=lambda each: _since(each.lanes))
+    for shard in shards[:SHARDS_SHOWN_MAX]:
+        _shard(page, shard, now)
+    more = Counter(shard.state for shard in shards[SHARDS_SHOWN_MAX:])
+    if more:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(more.items()))
+        page.left_out(f"and {more.total()} more shards: {states}", depth=1)
+
+
+def _shard(page: ScreenPage, shard: ShardStatus, now: Epoch) -> None:
+    where = f" at {shard.owner}" if shard.state == "elsewhere" and shard.owner else ""
+    reason = f": {shard.reason}" if shard.reason else ""
+    page.add(f"{shard.shard} {shard.state}{where}{reason}{_behind(shard)}", depth=1)
+    if shard.position:
+        page.line(shard.position, depth=2)
+    _lanes(page, shard.lanes, now, depth=2)
+
+
+def _behind(shard: ShardStatus) -> str:
+    """How far reading is behind the end of the shard. A blocked one that was read to its end is behind all the same."""
+    if shard.behind_ms is None or (shard.state == "blocked" and shard.behind_ms < SECOND_MS):
+        return ""
+    return f", {span(shard.behind_ms / SECOND_MS)} behind"
+
+
+def _lanes(page: ScreenPage, lanes: tuple[LaneStatus, ...], now: Epoch, *, depth: int) -> None:
+    """Lanes that are blocked, then what fails and blocks nothing: messages of a standard queue."""
+    blocked = sorted(
+        (lane for lane in lanes if lane.blocked_since is not None), key=lambda lane: _since((lane,))
+    )
+    failing = [lane for lane in lanes if lane.blocked_since is None and lane.last_error]
+    for found, what in ((blocked, "that are blocked"), (failing, "that fail")):
+        for lane in found[:LANES_SHOWN_MAX]:
+            _lane(page, lane, now, depth=depth)
+        if len(found) > LANES_SHOWN_MAX:
+            page.left_out(f"and {len(found) - LANES_SHOWN_MAX} more {what}", depth=depth)
+
+
+def _lane(page: ScreenPage, lane: LaneStatus, now: Epoch, *, depth: int) -> None:
+    name = f"lane {lane.lane}" if lane.lane.isdecimal() and len(lane.lane) <= 3 else lane.lane
+    page.add(f"{name} {_how(lane, now)}", depth=depth)
+    page.add(_tries(lane, now), depth=depth + 1)
+    if lane.last_error:
+        page.add(lane.last_error, depth=depth + 1)
+    named = [record for record in lane.records if record.identifier != lane.lane]
+    for record in named[:RECORDS_SHOWN_MAX]:
+        key = f"key {record.key}" if record.key else "no key"
+        age = span(max(0.0, now - record.arrived))
+        page.add(f"record {record.identifier}, {age} old, {key}", depth=depth + 1)
+    more = max(lane.records_count, len(lane.records)) - RECORDS_SHOWN_MAX
+    if more > 0:
+        page.left_out(f"and {more} more records", depth=depth + 1)
+
+
+def _how(lane: LaneStatus, now: Epoch) -> str:
+    since = _trouble_since(lane)
+    word = "failing" if lane.blocked_since is None else "blocked"
+    return word if since is None else f"{word} for {span(max(0.0, now - since))}"
+
+
+def _tries(lane: LaneStatus, now: Epoch) -> str:
+    """Since when, how often it was tried and what comes next. A queue's message at its last receive is not tried again."""
+    since, most = _trouble_since(lane), lane.attempts_max
+    said = [] if since is None else [f"since {moment(since)}"]
+    said.append(f"attempt {lane.attempts}" if most is None else f"receive {lane.attempts} of {most}")
+    if lane.next_try is not None:
+        wait_s = lane.next_try - now
+        last = most is not None and lane.attempts >= most
+        what = "to the dead-letter queue" if last else "next try"
+        said.append(f"{what} in {span(wait_s)}" if wait_s > 0 else f"{what} now")
+    return ", ".join(said)
+
+
+def _trouble_since(lane: LaneStatus) -> Epoch | None:
+    return lane.failing_since if lane.blocked_since is None else lane.blocked_since
+
+
+def _since(lanes: Iterable[LaneStatus]) -> Epoch:
+    return min((lane.blocked_since for lane in lanes if lane.blocked_since is not None), default=NOT_BLOCKED)
+
+
+def _mapping_since(mapping: MappingStatus) -> Epoch:
+    return _since(_mapping_lanes(mapping))
+
+
+def _mapping_lanes(mapping: MappingStatus) -> Iterable[LaneStatus]:
+    yield from mapping.lanes
+    for shard in mapping.shards:
+        yield from shard.lanes
+
+
+def _all_lanes(status: DaemonStatus) -> Iterable[LaneStatus]:
+    return (lane for mapping in status.mappings for lane in _mapping_lanes(mapping))
+
+
+def moment(when: Epoch) -> str:
+    """`when` as ISO text in UTC; one that no calendar has is a number of seconds."""
+    try:
+        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{when:g}"
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it: 0.4 s, 12 s, 5 min, 3 h, 2 d."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"

@@ -1,0 +1,65 @@
+"""Owns how settings become the plan of one daemon."""
+
+import socket
+import uuid
+
+from poller.config.field_types import store_name
+from poller.config.mapping import as_written, plan
+from poller.config.settings import FileMapping, FunctionEntry, Settings
+from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan
+from poller.domain.policies import QueuePolicy
+from poller.domain.records import MappingId, WorkerId
+
+
+def daemon_plan(settings: Settings) -> DaemonPlan:
+    """What one daemon runs by these settings; a worker without a name gets one that no other process has."""
+    mappings = tuple(_mapping_plan(mapping, settings) for mapping in settings.mappings)
+    functions = {name: _function_plan(name, entry, settings) for name, entry in settings.functions.items()}
+    for mapping in mappings:
+        if mapping.function not in functions:
+            functions[mapping.function] = _function_plan(mapping.function, FunctionEntry(), settings)
+    return DaemonPlan(
+        worker=WorkerId(settings.worker or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"),
+        store=store_name(settings.store),
+        store_settings={"url": settings.store},
+        functions=functions,
+        mappings=mappings,
+        documents={
+            each.mapping: as_written(mapping)
+            for each, mapping in zip(mappings, settings.mappings, strict=True)
+        },
+        default_invoker=settings.default_invoker,
+        on_destination_failure=settings.on_destination_failure,
+        tuning=settings.tuning,
+    )
+
+
+def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
+    return plan(
+        mapping,
+        settings.identities,
+        identity=MappingId(mapping.UUID) if mapping.UUID else None,
+        on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
+        source_settings=mapping.source,
+        queue=_queue_policy(mapping),
+    )
+
+
+def _queue_policy(mapping: FileMapping) -> QueuePolicy:
+    return QueuePolicy(
+        extend_visibility=mapping.extend_visibility is not False,
+        one_group_per_batch=bool(mapping.one_group_per_batch),
+        group_aware_failures=bool(mapping.group_aware_failures),
+    )
+
+
+def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> FunctionPlan:
+    return FunctionPlan(
+        name=name,
+        invoker=entry.invoker or settings.default_invoker,
+        settings=dict(entry.model_extra or {}),
+        timeout_s=entry.timeout_s,
+        max_concurrency=entry.max_concurrency,
+        arn=entry.arn,
+        role=entry.role or "",
+    )

@@ -1,0 +1,198 @@
+"""Owns what single settings may be: addresses, URLs, names, ARNs, numbers.
+
+Each function returns the value or raises ValueError whose text is what is wrong, a semicolon and the remedy.
+"""
+
+import ipaddress
+import re
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from poller.config.mapping import Whole
+from poller.domain.arns import BARE_NAME_CHARS_MAX, Arn, FunctionName
+from poller.plugins import GROUPS
+
+SECONDS_MAX = 86_400
+COUNT_MAX = 1_000_000
+SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
+"""Services as AWS's clients spell them, for `endpoint_urls`."""
+STORES = ("dynamodb", "memory", "sqlite")
+_PORT_MAX = 65_535
+HOST_CHARS_MAX = 255
+_HOST = re.compile(r"((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?")
+
+
+def number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("not a number; write digits, without unit")
+    return value
+
+
+def http_url(text: str) -> str:
+    remedy = "write http://HOST:PORT or https://HOST"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"not a URL; {remedy}") from None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ValueError(f"not an HTTP URL; {remedy}")
+    if not _is_host(host) or not text.isprintable() or " " in text:
+        raise ValueError(
+            "its host is none that AWS's clients take; write an IP address, or a name of letters, digits, dashes and dots"
+        )
+    if parts.username or parts.password:
+        raise ValueError(
+            "a URL with user or password; leave them out, credentials come from the AWS variables"
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a name or an IP address, and a port (0: any free one)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        bare = host[1:-1] if bracketed else host
+        if not colon or not bare or (not bracketed and re.search(r"[\s:/\[\]]", bare)):
+            raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+        if bracketed:
+            try:
+                ipaddress.IPv6Address(bare)
+            except ValueError:
+                raise ValueError("no IPv6 address in the brackets; write [::1]:8080") from None
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
+            raise ValueError(f"no port behind the colon; write 0 to {_PORT_MAX}")
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it, as far as the text alone tells."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def listen_address(text: str) -> str:
+    Address.parse(text)
+    return text
+
+
+def no_port_alone(value: object) -> object:
+    """What people write as a port is read as a number; in quotes it would be as wrong. Raises ValueError."""
+    if isinstance(value, int | float):
+        raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+    return value
+
+
+def host_name(text: str) -> str:
+    """A name or an IP address as `Host` headers have them, without a port and brackets."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if not re.fullmatch(r"(?!-)[A-Za-z0-9_.-]{1,253}", text):
+            raise ValueError("no host name; write a name or an IP address, without scheme and port") from None
+    return text
+
+
+def _is_host(host: str) -> bool:
+    """Whether AWS's clients take it; they refuse names with an underscore, as some networks of containers have."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return len(host) <= HOST_CHARS_MAX and _HOST.fullmatch(host) is not None
+    return "%" not in host
+
+
+def store_name(url: str) -> str:
+    """The store plug-in that a URL asks for: its scheme. Raises ValueError."""
+    examples = "sqlite:///var/lib/poller/state.db, memory:// or dynamodb://TABLE"
+    name, separator, rest = url.partition(":")
+    place = rest.removeprefix("//").partition("?")[0]
+    if not separator or (name not in STORES and name not in _installed_stores()):
+        known = ", ".join(sorted({*STORES, *_installed_stores()}))
+        raise ValueError(f"not the URL of a store; write {examples} (known schemes: {known})")
+    if name == "sqlite" and not place.strip("/"):
+        raise ValueError("no file behind sqlite:; write sqlite:///var/lib/poller/state.db")
+    if name == "dynamodb" and not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", place):
+        raise ValueError("no table name behind dynamodb:; write dynamodb://TABLE")
+    if name == "memory" and rest != "//":
+        raise ValueError("memory:// takes nothing behind it; write memory://")
+    return name
+
+
+def _installed_stores() -> set[str]:
+    return {point.name for point in entry_points(group=GROUPS["stores"])}
+
+
+def store_url(url: str) -> str:
+    store_name(url)
+    return url
+
+
+def aws_service(name: str) -> str:
+    if name not in SERVICES:
+        raise ValueError(f"no service that poller calls; write one of {', '.join(SERVICES)}")
+    return name
+
+
+def function_key(name: str) -> str:
+    if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{BARE_NAME_CHARS_MAX}}}", name):
+        raise ValueError(
+            f"not a function's bare name; write letters, digits, - and _, {BARE_NAME_CHARS_MAX} at most"
+        )
+    return name
+
+
+def bare_function_arn(text: str) -> str:
+    try:
+        name = FunctionName.parse(text)
+    except ValueError:
+        name = FunctionName("")
+    if not name.partition:
+        raise ValueError("not a function's ARN; write arn:aws:lambda:REGION:ACCOUNT:function:NAME")
+    if name.qualifier:
+        raise ValueError("has a qualifier; write it behind the mapping's FunctionName")
+    return text
+
+
+def role_arn(text: str) -> str:
+    try:
+        role = Arn.parse(text).service == "iam"
+    except ValueError:
+        role = False
+    if not role:
+        raise ValueError("not a role's ARN; write arn:aws:iam::ACCOUNT:role/NAME")
+    return text
+
+
+def uuid_text(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ValueError(
+            "not a UUID; write one, or leave it out and it is made from source and function"
+        ) from None
+
+
+type Seconds = Annotated[float, BeforeValidator(number), Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
+type Count = Annotated[Whole, Field(ge=1, le=COUNT_MAX)]
+type Url = Annotated[str, AfterValidator(http_url)]
+type PlugInName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+type FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]

@@ -1,0 +1,179 @@
+"""Owns where settings come from, and what of it is misspelled or wrong.
+
+Precedence: command line, environment (`POLLER_*`, nested with `__`), configuration file, defaults.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from poller.config.partial_checks import second_look
+from poller.config.plugin_settings import objections, plugged
+from poller.config.quoted_flags import quoted_flags
+from poller.config.settings import ENV_PREFIX, Settings, laid_over
+from poller.config.yaml_files import NameNotText, read_document
+from poller.config_errors.error_messages import Layer, SettingError, complaints, lines, origin_is_last
+from poller.config_errors.known_names import Path as Place
+from poller.config_errors.known_names import known_names
+from poller.domain.errors import InvalidConfiguration
+from poller.plugins import Registry
+
+COMMAND_LINE_ONLY = {"config", "url"}
+"""POLLER_* variables that stand for options of commands, not for settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found: the settings if there is nothing wrong with them, else `problems`, a line each.
+
+    `lacking` says what this machine does not have; the daemon does not start without that, but the machine that it will run
+    on may have it.
+    """
+
+    settings: Settings | None
+    problems: list[str]
+    lacking: list[str]
+    doubts: list[str] = field(default_factory=list)
+    """What keeps nothing from starting, and may not be meant."""
+
+
+def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the file at `path`, the environment and `overrides` (the command line, nested as the file is).
+
+    Raises InvalidConfiguration with a line for every problem, whichever place it comes from. Settings of plug-ins are left to
+    whoever opens them; `examine` looks at those too.
+    """
+    return _settled(_examined(path, overrides, None))
+
+
+def load_all(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Settings:
+    """As `load`, for a daemon that starts here: with the settings of its plug-ins, and with what this machine must have."""
+    found = _examined(path, overrides, registry)
+    return _settled(Examined(found.settings, [*found.problems, *found.lacking], []))
+
+
+def examine(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Examined:
+    """Everything that keeps a daemon from starting with these settings, as far as it shows without opening anything."""
+    return _examined(path, overrides, registry)
+
+
+def _settled(found: Examined) -> Settings:
+    if found.settings is None or found.problems:
+        raise InvalidConfiguration(found.problems)
+    return found.settings
+
+
+def _examined(path: Path | None, overrides: Mapping[str, Any] | None, registry: Registry | None) -> Examined:
+    problems: list[str] = []
+    unnamed: list[str] = []
+    document: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    try:
+        document = read_document(path) if path else {}
+    except NameNotText as error:
+        unnamed, document = error.problems, error.rest
+    except InvalidConfiguration as error:
+        problems += error.problems
+    unread = bool(problems)
+    environment = _environment(problems)
+    problems += unnamed
+    problems += _misspelled(os.environ)
+    layers = [
+        Layer("command line", overrides or {}),
+        Layer("environment " + ENV_PREFIX + "{name}", environment),
+        Layer(str(path or "configuration").replace("{", "{{").replace("}", "}}"), document),
+    ]
+    if unread:
+        return Examined(None, problems, [])
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = laid_over(merged, layer.values)
+    settings, found = _read(merged)
+    quoted = [each for each in quoted_flags(document, registry) if origin_is_last(each.path, layers)]
+    found = _beyond(found, quoted)
+    if registry is not None:
+        found = _beyond(found, dict.fromkeys(_of_plug_ins(merged, registry)))
+    problems += lines([each for each in found if not each.here and not each.mild], layers)
+    return Examined(
+        None if problems else settings,
+        problems,
+        lacking=lines([each for each in found if each.here], layers),
+        doubts=lines([each for each in found if each.mild and each.path[0] in merged], layers),
+    )
+
+
+def _environment(problems: list[str]) -> dict[str, Any]:
+    """What the variables hold; those that cannot be read are added to the problems, each by its name."""
+    source = EnvSettingsSource(Settings, env_ignore_empty=True)
+    given = dict(source.env_vars)
+    for name in given:
+        source.env_vars = {name: given[name]}
+        try:
+            source()
+        except SettingsError:
+            where = f"environment {name.upper()}"
+            problems.append(
+                f"{where}: is no JSON; write JSON, or one variable a setting with __ between names"
+            )
+        else:
+            continue
+        given = {each: value for each, value in given.items() if each != name}
+    source.env_vars = given
+    return source()
+
+
+def _read(document: Mapping[str, Any]) -> tuple[Settings | None, list[SettingError]]:
+    try:
+        return Settings(**document), []
+    except ValidationError as error:
+        found = complaints(error, Settings)
+        return None, _beyond(found, second_look(document, found))
+
+
+def _of_plug_ins(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
+    for part in plugged(document):
+        yield from objections(part, registry)
+
+
+def _beyond(found: Sequence[SettingError], later: Iterable[SettingError]) -> list[SettingError]:
+    """What was found, and of what came later all about other settings."""
+    told = {each.path for each in found}
+    return [*found, *(each for each in later if told.isdisjoint(_on_the_way(each.path)))]
+
+
+def _on_the_way(path: Place) -> list[Place]:
+    return [path[:length] for length in range(1, len(path) + 1)]
+
+
+def _misspelled(variables: Mapping[str, str]) -> list[str]:
+    """POLLER_* variables that nearly name a setting.
+
+    Others are not ours: Kubernetes sets POLLER_PORT, POLLER_SERVICE_HOST and more for a service called poller.
+    """
+    known = list(Settings.model_fields)
+    nested = {
+        f"{name}_{inner}": f"{name}__{inner}" for name in known for inner in known_names(Settings, (name,))
+    }
+    problems = []
+    for variable in variables:
+        upper = variable.upper()
+        name = upper.removeprefix(ENV_PREFIX).split("__")[0].lower()
+        if not upper.startswith(ENV_PREFIX) or name in known or name in COMMAND_LINE_ONLY:
+            continue
+        if name in nested:
+            meant = f"did you mean {ENV_PREFIX}{nested[name].upper()}?"
+            problems.append(f"environment {variable}: unknown setting; {meant}")
+        elif near := _near(name, known):
+            meant = "__".join([near.upper(), *upper.split("__")[1:]])
+            problems.append(f"environment {variable}: unknown setting; did you mean {ENV_PREFIX}{meant}?")
+    return problems
+
+
+def _near(name: str, known: Sequence[str]) -> str | None:
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)

@@ -1,0 +1,363 @@
+"""Owns the event source mapping as users write it: AWS's field names and types, and how it becomes a plan.
+
+The rules between the fields are in `poller.config.aws_validation`; here is only what can be said of one field's type.
+"""
+
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+from poller.config.members import (
+    MOMENT_S_MAX,
+    PROVISIONED_MAX,
+    PROVISIONED_MIN,
+    UNLIMITED,
+    SourceGroup,
+    default,
+    with_defaults,
+)
+from poller.config_errors.hints import INTRINSIC
+from poller.domain.arns import Arn, FunctionName
+from poller.domain.plan import MappingPlan, OnDestinationFailure, SourceKind, Start
+from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
+from poller.domain.records import Epoch, MappingId
+
+LISTED_CHARS_MAX = 80
+_WHOLE = re.compile(r"[-+]?\d{1,18}")
+_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
+
+
+def _refuse_intrinsic(value: object) -> None:
+    """Names what people paste where a value belongs: CloudFormation's functions in their long form."""
+    if isinstance(value, dict) and len(value) == 1:
+        name = str(next(iter(value)))
+        if INTRINSIC.fullmatch(name):
+            raise ValueError(f"CloudFormation's {name} is not resolved here; write the value itself")
+
+
+def _whole(value: object) -> object:
+    """CloudFormation takes numbers in quotes too; true and 1.5 are no numbers of things."""
+    _refuse_intrinsic(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | None):
+        raise ValueError("not a whole number; write digits, without unit")
+    return value
+
+
+def _flag(value: object) -> object:
+    """CloudFormation takes "true" in quotes too."""
+    _refuse_intrinsic(value)
+    if isinstance(value, str) and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if not isinstance(value, bool | None):
+        raise ValueError("neither true nor false; write one of them")
+    return value
+
+
+def _text(value: object) -> object:
+    """Names what people paste where a text belongs: CloudFormation's functions, numbers that lost their quotes."""
+    _refuse_intrinsic(value)
+    if not isinstance(value, str | None):
+        raise ValueError("not a text; put it in quotes")
+    return value
+
+
+def _pattern(value: object) -> object:
+    """A pattern is JSON text; people write it as YAML too."""
+    if isinstance(value, dict):
+        _refuse_intrinsic(value)
+        raise ValueError("not a text; write the pattern as JSON text, in quotes")
+    return _text(value)
+
+
+def _listed(value: object) -> object:
+    """A list of one is easily written without its brackets."""
+    _refuse_intrinsic(value)
+    if isinstance(value, str):
+        raise ValueError(f"not a list; write [{value[:LISTED_CHARS_MAX]}]")
+    return value
+
+
+def _none_if_empty(text: str | None) -> str | None:
+    return text or None
+
+
+def _moment(value: object) -> object:
+    """Epoch seconds from a number, its text, or ISO 8601 (UTC unless it has an offset)."""
+    _refuse_intrinsic(value)
+    if isinstance(value, str):
+        value = float(value) if _NUMBER.fullmatch(value) else _from_iso(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise ValueError("not a moment; write epoch seconds or 2026-01-31T12:00:00Z")
+    if value is not None and not (math.isfinite(value) and 0 <= value <= MOMENT_S_MAX):
+        raise ValueError("outside the years 1970 to 9999; write epoch seconds, not milliseconds")
+    return value
+
+
+def _from_iso(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("not a moment; write epoch seconds or 2026-01-31T12:00:00Z") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _tags(value: object) -> object:
+    """CloudFormation has a list of Key and Value where the API has an object."""
+    if isinstance(value, list) and all(
+        isinstance(item, dict) and set(item) == {"Key", "Value"} for item in value
+    ):
+        return {item["Key"]: item["Value"] for item in value if isinstance(item["Key"], str)}
+    return value
+
+
+type Whole = Annotated[int, BeforeValidator(_whole)]
+type Flag = Annotated[bool, BeforeValidator(_flag)]
+type MappingText = Annotated[str, BeforeValidator(_text)]
+type MappingTexts = Annotated[tuple[MappingText, ...], BeforeValidator(_listed)]
+type StartMoment = Annotated[float, BeforeValidator(_moment)]
+
+
+class MappingSection(BaseModel):
+    """What all parts of a mapping have in common: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FilterSetting(MappingSection):
+    """One filter; `Pattern` is JSON text."""
+
+    Pattern: Annotated[str | None, BeforeValidator(_pattern)] = None
+
+
+class Criteria(MappingSection):
+    """Filters, of which any may match; empty means no filter."""
+
+    Filters: tuple[FilterSetting, ...] | None = None
+
+
+class DestinationSetting(MappingSection):
+    """Where a notice goes; an empty text is no destination."""
+
+    Destination: MappingText | None = None
+
+
+class Destinations(MappingSection):
+    """Only OnFailure is supported, as for every event source mapping; OnSuccess is here to be refused in AWS's words."""
+
+    OnFailure: DestinationSetting | None = None
+    OnSuccess: DestinationSetting | None = None
+
+
+class ScalingSetting(MappingSection):
+    """The cap of concurrent invocations of a queue mapping."""
+
+    MaximumConcurrency: Whole | None = None
+
+
+class Provisioned(MappingSection):
+    """The pollers of a queue mapping in provisioned mode; PollerGroupName is for Kafka, and here to be refused."""
+
+    MinimumPollers: Whole | None = None
+    MaximumPollers: Whole | None = None
+    PollerGroupName: Annotated[MappingText | None, AfterValidator(_none_if_empty)] = None
+
+
+class Metrics(MappingSection):
+    """Which opt-in metrics there are; here they are always on."""
+
+    Metrics: MappingTexts | None = None
+
+
+class EventSourceMapping(MappingSection):
+    """One mapping, with AWS's member names (aws-behaviour#members-and-defaults). None means that a member was not given.
+
+    A valid instance has the right types, no more: `poller.config.aws_validation` says what AWS would refuse.
+    """
+
+    FunctionName: MappingText
+    EventSourceArn: MappingText | None = None
+    Enabled: Flag | None = None
+    BatchSize: Whole | None = None
+    MaximumBatchingWindowInSeconds: Whole | None = None
+    ParallelizationFactor: Whole | None = None
+    StartingPosition: MappingText | None = None
+    StartingPositionTimestamp: StartMoment | None = None
+    MaximumRecordAgeInSeconds: Whole | None = None
+    MaximumRetryAttempts: Whole | None = None
+    BisectBatchOnFunctionError: Flag | None = None
+    TumblingWindowInSeconds: Whole | None = None
+    DestinationConfig: Destinations | None = None
+    FunctionResponseTypes: MappingTexts | None = None
+    FilterCriteria: Criteria | None = None
+    ScalingConfig: ScalingSetting | None = None
+    ProvisionedPollerConfig: Provisioned | None = None
+    MetricsConfig: Metrics | None = None
+    KMSKeyArn: MappingText | None = Field(
+        default=None, validation_alias=AliasChoices("KMSKeyArn", "KmsKeyArn")
+    )
+    Tags: Annotated[dict[MappingText, MappingText], BeforeValidator(_tags)] | None = None
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The filters' patterns, in order."""
+        filters = (self.FilterCriteria.Filters if self.FilterCriteria else None) or ()
+        return tuple(each.Pattern or "" for each in filters)
+
+    @property
+    def destination(self) -> str | None:
+        """ARN of the on-failure destination, if there is one."""
+        failure = self.DestinationConfig.OnFailure if self.DestinationConfig else None
+        return (failure.Destination or None) if failure else None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionIdentity:
+    """How a configured function is called in events and documents: its unqualified ARN (None: built) and role ARN."""
+
+    arn: str | None = None
+    role: str = ""
+
+
+def as_written(mapping: EventSourceMapping) -> dict[str, Any]:
+    """What was given, in AWS's names and plain JSON values; what is empty and means nothing is left out."""
+    found = mapping.model_dump(mode="json", exclude_none=True, include=set(EventSourceMapping.model_fields))
+    meanings = {
+        "FilterCriteria": bool(mapping.patterns),
+        "DestinationConfig": mapping.destination is not None,
+        "KMSKeyArn": bool(mapping.KMSKeyArn),
+        **{
+            name: bool(found.get(name))
+            for name in ("ScalingConfig", "ProvisionedPollerConfig", "MetricsConfig")
+        },
+    }
+    return {name: value for name, value in found.items() if meanings.get(name, True)}
+
+
+def as_shown(mapping: EventSourceMapping) -> dict[str, Any]:
+    """The given members and all defaults (aws-behaviour#members-and-defaults), with AWS's names and plain JSON values."""
+    return with_defaults(as_written(mapping), source_group(source_kind(mapping.EventSourceArn or "")))
+
+
+def source_group(kind: SourceKind) -> SourceGroup:
+    """Which members such a source takes."""
+    return SourceGroup.QUEUES if kind is SourceKind.SQS else SourceGroup.STREAMS
+
+
+def source_kind(arn: str) -> SourceKind:
+    """Kind of source that an ARN names (aws-behaviour#event-source-arn); raises ValueError for anything else."""
+    parsed = Arn.parse(arn)
+    if not (parsed.region and parsed.account):
+        raise ValueError("the ARN has no region or no account")
+    match parsed.service, parsed.resource.split("/"):
+        case "kinesis", ["stream", name] if name:
+            return SourceKind.KINESIS
+        case "kinesis", ["stream", name, "consumer", consumer] if name and consumer:
+            return SourceKind.KINESIS
+        case "dynamodb", ["table", name, "stream", label] if name and label:
+            return SourceKind.DYNAMODB
+        case "sqs", [name] if name and ":" not in name:
+            return SourceKind.SQS
+        case "dynamodb", ["table", *_]:
+            raise ValueError("this is a table; write the ARN of its stream (LatestStreamArn)")
+        case _:
+            raise ValueError("write the ARN of a Kinesis stream, a DynamoDB stream or an SQS queue")
+
+
+def function_arn(mapping: EventSourceMapping, functions: Mapping[str, FunctionIdentity]) -> str:
+    """The function's ARN, with the qualifier as given (aws-behaviour#function-arn).
+
+    A full ARN is returned unchanged. Otherwise the configured ARN is used, and without one the source's region and account.
+    """
+    name = FunctionName.parse(mapping.FunctionName)
+    given = functions.get(name.name, FunctionIdentity()).arn
+    if given is None or name.region:
+        return name.arn(Arn.parse(mapping.EventSourceArn or ""))
+    return f"{given}:{name.qualifier}" if name.qualifier else given
+
+
+def mapping_id(source_arn: str, function: str) -> MappingId:
+    """The id that every replica computes for one source and one function ARN."""
+    return MappingId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{source_arn}\n{function}")))
+
+
+def plan(
+    mapping: EventSourceMapping,
+    functions: Mapping[str, FunctionIdentity],
+    *,
+    identity: MappingId | None = None,
+    on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP,
+    source_settings: Mapping[str, Any] | None = None,
+    queue: QueuePolicy | None = None,
+) -> MappingPlan:
+    """The plan of a valid mapping: `refusals` must have found nothing. Defaults are filled in."""
+    source_arn = mapping.EventSourceArn or ""
+    kind = source_kind(source_arn)
+    name = FunctionName.parse(mapping.FunctionName).name
+    arn = function_arn(mapping, functions)
+    return MappingPlan(
+        mapping=identity or mapping_id(source_arn, arn),
+        kind=kind,
+        source_arn=source_arn,
+        function=name,
+        function_arn=arn,
+        role_arn=functions.get(name, FunctionIdentity()).role,
+        enabled=mapping.Enabled is not False,
+        start=_start(mapping),
+        batch=_batch(mapping, kind),
+        retry=_retry(mapping),
+        scaling=_scaling(mapping),
+        lanes=mapping.ParallelizationFactor or 1,
+        tumbling_window_s=mapping.TumblingWindowInSeconds or 0,
+        filters=mapping.patterns,
+        destination=mapping.destination,
+        on_destination_failure=on_destination_failure,
+        source_settings=dict(source_settings or {}),
+        queue=queue or QueuePolicy(),
+    )
+
+
+def _start(mapping: EventSourceMapping) -> Start:
+    match mapping.StartingPosition:
+        case "LATEST":
+            return Start(latest=True)
+        case "AT_TIMESTAMP":
+            return Start(since=Epoch(mapping.StartingPositionTimestamp or 0.0))
+        case _:
+            return Start()
+
+
+def _batch(mapping: EventSourceMapping, kind: SourceKind) -> BatchPolicy:
+    size = mapping.BatchSize or default("BatchSize", source_group(kind))
+    return BatchPolicy(records_max=size, window_s=float(mapping.MaximumBatchingWindowInSeconds or 0))
+
+
+def _retry(mapping: EventSourceMapping) -> RetryPolicy:
+    retries, age = mapping.MaximumRetryAttempts, mapping.MaximumRecordAgeInSeconds
+    return RetryPolicy(
+        retries_max=None if retries in {None, UNLIMITED} else retries,
+        age_max_s=None if age is None or age == UNLIMITED else float(age),
+        bisect=bool(mapping.BisectBatchOnFunctionError),
+        report_failures=bool(mapping.FunctionResponseTypes),
+    )
+
+
+def _scaling(mapping: EventSourceMapping) -> ScalingPolicy:
+    cap = mapping.ScalingConfig.MaximumConcurrency if mapping.ScalingConfig else None
+    provisioned = mapping.ProvisionedPollerConfig
+    if provisioned is None:
+        return ScalingPolicy(concurrency_max=cap)
+    return ScalingPolicy(
+        concurrency_max=cap,
+        provisioned_min=provisioned.MinimumPollers or PROVISIONED_MIN,
+        provisioned_max=provisioned.MaximumPollers or PROVISIONED_MAX,
+    )

@@ -1,0 +1,306 @@
+"""Owns which plug-ins a document of settings asks for, and what those object to in it.
+
+It looks at the document as it was written, so that mistakes elsewhere in it keep none of these from being told.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+
+from poller.config.field_types import listen_address, store_name
+from poller.config.mapping import source_kind
+from poller.config.plugin_specs import PluginSpec, destination_spec, invoker_spec, source_spec, store_spec
+from poller.config.settings import FunctionEntry, Settings
+from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingError, complaints, moved
+from poller.config_errors.known_names import Path
+from poller.domain.arns import FunctionName
+from poller.domain.errors import InvalidConfiguration
+from poller.plugins import GROUPS, Plugin, Registry
+
+ROUNDS_MAX = 5
+"""Looks at one plug-in's settings: each goes without what was wrong so far, and may see what that had hidden."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugged:
+    """One plug-in and its settings: where it is named in the file, and where its settings stand.
+
+    `elsewhere` has the places of settings that do not stand below `under`. What the daemon gives and has no place there is no
+    user's to write. `beside` are names that stand among its settings and are not its own.
+    With `name_only` nobody uses it yet, and only its name is looked at.
+    """
+
+    spec: PluginSpec
+    named_at: Path
+    under: Path
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    name_only: bool = False
+    beside: tuple[str, ...] = ()
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Settings that the daemon gives and no user writes."""
+        return frozenset(self.spec.given.keys() - self.elsewhere.keys())
+
+    def where(self, path: Path) -> Path:
+        """The place in the file of one of its settings."""
+        if path and path[0] in self.elsewhere:
+            return self.elsewhere[str(path[0])] + path[1:]
+        return self.under + path
+
+
+def plugged(document: Mapping[str, Any]) -> Iterator[Plugged]:
+    """Every plug-in that a daemon opens by this document, as far as it can be made out."""
+    yield _control(document)
+    yield from _store(document)
+    yield from _functions(document)
+    yield from _mappings(document)
+
+
+def objections(part: Plugged, registry: Registry) -> list[SettingError]:
+    """What is wrong with a plug-in's name and settings. Nothing is opened and nothing of users is imported."""
+    try:
+        plugin = registry.plugin(part.spec.kind, part.spec.name)
+    except InvalidConfiguration as error:
+        texts = [problem.partition("; ") for problem in error.problems]
+        return [SettingError(part.named_at, wrong, remedy) for wrong, _, remedy in texts]
+    if part.name_only:
+        return []
+    found = [_known_elsewhere(each, part, registry) for each in _of_model(plugin, part)]
+    return moved(found, part.where)
+
+
+def _known_elsewhere(complaint: SettingError, part: Plugged, registry: Registry) -> SettingError:
+    """A setting that this invoker does not know and another one does."""
+    if part.spec.kind != "invokers" or complaint.known is None or len(complaint.path) != 1:
+        return complaint
+    knowing = [name for name in _invokers() if complaint.path[0] in _settings_of(name, registry)]
+    if not knowing or complaint.path[0] in part.hidden:
+        return complaint
+    chosen = f"write invoker: {' or '.join(knowing)}"
+    if part.named_at[-1] == "invoker":
+        return replace(
+            complaint, remedy=f"remove it, or {chosen}, which has it; invoker: {part.spec.name} has not"
+        )
+    return replace(
+        complaint, remedy=f"{chosen}, which has it; without an invoker, {part.spec.name} calls the function"
+    )
+
+
+def _invokers() -> list[str]:
+    return sorted(point.name for point in entry_points(group=GROUPS["invokers"]))
+
+
+def _settings_of(invoker: str, registry: Registry) -> Collection[str]:
+    try:
+        return list(registry.plugin("invokers", invoker).settings.model_fields)
+    except InvalidConfiguration:
+        return ()
+
+
+def _control(document: Mapping[str, Any]) -> Plugged:
+    # A wrong address is told by the daemon's own settings.
+    listen = document.get("listen")
+    usable = listen if _is_address(listen) else Settings.model_fields["listen"].default
+    own = {"listen": usable, "api": _table(document.get("api"))}
+    return Plugged(spec=PluginSpec("control", "http", own), named_at=(), under=())
+
+
+def _store(document: Mapping[str, Any]) -> Iterator[Plugged]:
+    url = document.get("store", Settings.model_fields["store"].default)
+    try:
+        name = store_name(url) if isinstance(url, str) else ""
+    except ValueError:
+        name = ""
+    if name:
+        place: Path = ("store",)
+        yield Plugged(
+            spec=store_spec(name, {"url": url}), named_at=place, under=place, elsewhere={"url": place}
+        )
+
+
+def _functions(document: Mapping[str, Any]) -> Iterator[Plugged]:
+    default = document.get("default_invoker", Settings.model_fields["default_invoker"].default)
+    entries = _table(document.get("functions"))
+    if isinstance(default, str):
+        yield Plugged(
+            spec=PluginSpec("invokers", default), named_at=("default_invoker",), under=(), name_only=True
+        )
+    named = {str(name): entry for name, entry in entries.items() if isinstance(entry, dict)}
+    for mapping in _list(document.get("mappings")):
+        name = _function_name(_table(mapping).get("FunctionName"))
+        if name and name not in entries:
+            named[name] = {}
+    for name, entry in named.items():
+        invoker = entry.get("invoker") or default
+        if isinstance(invoker, str):
+            yield _function(name, entry, invoker)
+
+
+def _function(name: str, entry: Mapping[str, Any], invoker: str) -> Plugged:
+    place: Path = ("functions", name)
+    own = {key: value for key, value in entry.items() if key not in FunctionEntry.model_fields}
+    # A wrong number is told by the daemon's own settings.
+    limit = entry.get("max_concurrency")
+    usable = limit if isinstance(limit, int) else None
+    return Plugged(
+        spec=invoker_spec(name, invoker, own, max_concurrency=usable),
+        named_at=(*place, "invoker") if entry.get("invoker") else ("default_invoker",),
+        under=place,
+        beside=tuple(FunctionEntry.model_fields),
+    )
+
+
+def _mappings(document: Mapping[str, Any]) -> Iterator[Plugged]:
+    for index, each in enumerate(_list(document.get("mappings"))):
+        mapping = _table(each)
+        place: Path = ("mappings", index)
+        arn = mapping.get("EventSourceArn")
+        try:
+            kind = source_kind(arn).value if isinstance(arn, str) else ""
+        except ValueError:
+            kind = ""
+        if kind:
+            at: Path = (*place, "EventSourceArn")
+            spec = source_spec(kind, str(arn), _table(mapping.get("source")))
+            yield Plugged(spec=spec, named_at=at, under=(*place, "source"), elsewhere={"arn": at})
+        failure = _table(_table(mapping.get("DestinationConfig")).get("OnFailure"))
+        if (destination := _destination(failure.get("Destination"))) is not None:
+            at = (*place, "DestinationConfig", "OnFailure", "Destination")
+            yield Plugged(spec=destination, named_at=at, under=at, elsewhere={"arn": at})
+
+
+def _of_model(plugin: Plugin[Any, Any], part: Plugged) -> list[SettingError]:
+    """By the plug-in's model, and by what it knows beyond that once its settings are right each by itself."""
+    stray = [
+        SettingError((name,), "unknown setting", "", known=())
+        for name in part.spec.own
+        if name in part.hidden
+    ]
+    look = LenientCheck(plugin.settings, part.spec.settings(plugin.settings))
+    look.rounds()
+    if plugin.check is not None:
+        look.checked(plugin.check)
+    known = {*plugin.settings.model_fields, *part.beside} - (part.spec.given.keys() - set(part.beside))
+    return [_named(each, tuple(sorted(known))) for each in (*stray, *look.found)]
+
+
+def _named(complaint: SettingError, known: tuple[str, ...]) -> SettingError:
+    """An unknown name at the top is told with all names that stand there."""
+    if complaint.known is None or len(complaint.path) != 1:
+        return complaint
+    return SettingError(complaint.path, complaint.wrong, complaint.remedy, known=known)
+
+
+class LenientCheck:
+    """A look at settings by a model that goes on where one mistake hides another.
+
+    `found` is what is wrong, `model` the settings as far as they can be read; it lacks those that are needed and not there. `validated_by` is
+    the model with validators around it, if it has such.
+    """
+
+    def __init__(self, model: type, given: Mapping[str, Any], *, validated_by: Any = None) -> None:
+        self.found: list[SettingError] = []
+        self.model: Any = None
+        self._kind = model
+        self._validated_by = validated_by or model
+        self._given = dict(given)
+        self._wrong: set[Path] = set()
+        self._missing: set[str] = set()
+
+    def rounds(self) -> None:
+        """Looks until nothing new is found."""
+        kind, given = self._validated_by, self._given
+        for _ in range(ROUNDS_MAX):
+            try:
+                read = TypeAdapter(kind).validate_python(given)
+            except ValidationError as error:
+                new = self.add(complaints(error, self._kind))
+            else:
+                for name in self._missing:
+                    read.__dict__.pop(name, None)
+                self.model = read
+                return
+            if not new:
+                return
+            for each in new:
+                given = without(given, each.path)
+            kind = self._without_needing(kind, given.keys())
+
+    def _without_needing(self, kind: Any, given: Collection[str]) -> Any:
+        """A model that does not need what is not given."""
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return kind
+        needed = {name for name, each in kind.model_fields.items() if each.is_required()} - set(given)
+        self._missing |= needed
+        optional: dict[str, Any] = dict.fromkeys(needed, (Any, None))
+        return create_model(kind.__name__, __base__=kind, **optional) if optional else kind
+
+    def checked(self, check: Callable[[Any], Iterable[FieldError]]) -> None:
+        """Adds what a plug-in knows beyond its model; as far as the settings are there that it asks for."""
+        if self.model is None:
+            return
+        try:
+            for each in check(self.model):
+                self.add([SettingError.of(each)])
+        except AttributeError:
+            if not self._missing:
+                raise
+
+    def add(self, found: Iterable[SettingError]) -> list[SettingError]:
+        """Takes what follows from settings that are not wrong themselves; returns it."""
+        new = [each for each in found if not self._follows(each)]
+        for each in new:
+            self._wrong.add(each.path)
+        for each in new[:LINES_MAX]:
+            self._wrong |= {(*each.path[:-1], name) for name in each.meant_instead(self._given)}
+        self.found += new
+        return new
+
+    def _follows(self, complaint: SettingError) -> bool:
+        told = {complaint.path[: length + 1] for length in range(len(complaint.path))}
+        return not self._wrong.isdisjoint(told | {(name,) for name in complaint.reads or ()})
+
+
+def without(given: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+    """`given` without the setting at `path`; of a list the whole."""
+    if not path or path[0] not in given:
+        return dict(given)
+    head, rest = path[0], path[1:]
+    inner = given[head]
+    kept = {name: value for name, value in given.items() if name != head}
+    if rest and isinstance(rest[0], str) and isinstance(inner, Mapping):
+        return {**kept, head: without(inner, rest)}
+    return kept
+
+
+def _is_address(text: object) -> bool:
+    try:
+        return isinstance(text, str) and bool(listen_address(text))
+    except ValueError:
+        return False
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _destination(destination: object) -> PluginSpec | None:
+    try:
+        return destination_spec(destination) if isinstance(destination, str) else None
+    except ValueError:
+        return None
+
+
+def _function_name(text: object) -> str:
+    try:
+        return FunctionName.parse(text).name if isinstance(text, str) else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,81 @@
+"""Owns which settings a plug-in gets: those that the file gives it, and those that the daemon gives it.
+
+`check`, the look before a mapping is accepted, and `run` all take them from here, so that what is checked is what is opened. What the
+daemon gives wins: an entry below `functions` cannot call itself by another name, nor `source` name another stream.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, destination_plugin
+from poller.plugins import Environment, Registry, opened
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSpec:
+    """One plug-in to open: its kind and name, the settings of its own, and those that the daemon gives it.
+
+    Of the `given` ones an invoker gets those that its model knows; not every invoker needs to know a function's name.
+    """
+
+    kind: str
+    name: str
+    own: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, model: type[BaseModel]) -> dict[str, Any]:
+        """What the plug-in's model is made of."""
+        return {**self.own, **{name: value for name, value in self.given.items() if self._takes(model, name)}}
+
+    def opened(self, registry: Registry, env: Environment) -> AbstractAsyncContextManager[Any]:
+        """The open port; raises InvalidConfiguration and what the plug-in raises."""
+        model = registry.plugin(self.kind, self.name).settings
+        return opened(registry, self.kind, self.name, self.settings(model), env)
+
+    def _takes(self, model: type[BaseModel], name: str) -> bool:
+        return (
+            self.kind != "invokers"
+            or name in model.model_fields
+            or model.model_config.get("extra") == "allow"
+        )
+
+
+def invoker_spec(
+    function: str, invoker: str, own: Mapping[str, Any], *, max_concurrency: int | None
+) -> PluginSpec:
+    """A function's invoker, which is told how many calls there may be at once."""
+    return PluginSpec("invokers", invoker, own, {"function": function, "max_concurrency": max_concurrency})
+
+
+def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
+    """A mapping's source."""
+    return PluginSpec("sources", kind, own, {"arn": arn})
+
+
+def destination_spec(destination: str) -> PluginSpec:
+    """The destination with this ARN or URL, which names the plug-in; raises ValueError where it names none."""
+    return PluginSpec("destinations", destination_plugin(destination), given={"arn": destination})
+
+
+def store_spec(name: str, settings: Mapping[str, Any]) -> PluginSpec:
+    """The daemon's store."""
+    return PluginSpec("stores", name, given=settings)
+
+
+def function_of(plan: FunctionPlan) -> PluginSpec:
+    """The invoker of a planned function."""
+    return invoker_spec(plan.name, plan.invoker, plan.settings, max_concurrency=plan.max_concurrency)
+
+
+def source_of(plan: MappingPlan) -> PluginSpec:
+    """The source of a planned mapping."""
+    return source_spec(plan.kind.value, plan.source_arn, plan.source_settings)
+
+
+def store_of(plan: DaemonPlan) -> PluginSpec:
+    """The store of a planned daemon."""
+    return store_spec(plan.store, plan.store_settings)

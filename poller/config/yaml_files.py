@@ -1,0 +1,266 @@
+"""Owns how configuration files are read: YAML without surprises, bounded, with errors that name the line.
+
+Plain YAML 1.2 scalars only: `on`, `yes`, `12:30` and dates stay text, tags are refused, duplicate keys too.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from poller.domain.errors import InvalidConfiguration
+
+FILE_BYTES_MAX = 10 * 1024 * 1024
+DEPTH_MAX = 64
+"""Levels of nesting."""
+NODES_MAX = 1_000_000
+"""Values in a document, after every alias is counted as what it stands for."""
+
+_INTRINSIC = re.compile(
+    "!(And|Base64|Cidr|Condition|Equals|FindInMap|GetAZs|GetAtt|If|ImportValue|Join|Not|Or|Ref|Select|Split|Sub|Transform)"
+)
+"""CloudFormation's functions in their short form."""
+_STR = "tag:yaml.org,2002:str"
+_SCALARS = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "tag:yaml.org,2002:int": (r"[-+]?(?:0|[1-9][0-9]{0,30})", list("-+0123456789")),
+    "tag:yaml.org,2002:float": (
+        r"[-+]?[0-9]{1,30}(?:\.[0-9]{0,30}(?:[eE][-+]?[0-9]{1,3})?|[eE][-+]?[0-9]{1,3})",
+        list("-+0123456789"),
+    ),
+    "tag:yaml.org,2002:merge": (r"<<", ["<"]),
+}
+
+
+class NameNotText(InvalidConfiguration):
+    """Names that are a number, true or the like: put them in quotes. `rest` is the document without them."""
+
+    def __init__(self, problems: list[str], rest: dict[str, Any]) -> None:
+        super().__init__(problems)
+        self.rest = rest
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses tags, duplicates and depth."""
+
+    twice = False
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to declare them; filled below, never changed again
+    _depth = 0
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        tag = getattr(event, "tag", None)
+        if tag not in {None, "!", _STR}:
+            raise _problem(_tag_refused(str(tag)), event.start_mark)
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise _problem(f"nested deeper than {DEPTH_MAX} levels; flatten it", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        # Duplicates are looked for here: later, merging has put keys of other mappings among a mapping's own.
+        if isinstance(node, MappingNode) and not self.twice:
+            _refuse_duplicates(node)
+        elif isinstance(node, ScalarNode):
+            _refuse_surrogates(node)
+        return node
+
+
+class _TwiceLoader(_Loader):
+    """One whose names may be there twice: whoever reads says so."""
+
+    twice = True
+
+
+def _tag_refused(tag: str) -> str:
+    if _INTRINSIC.fullmatch(tag):
+        return f"CloudFormation's {tag} is not resolved here; write the value itself"
+    short = tag.replace("tag:yaml.org,2002:", "!!")
+    return f"the tag {short} is not supported; write the value itself"
+
+
+def _refuse_duplicates(node: MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, ScalarNode):
+            if key.value in seen:
+                raise _problem(f"the key {_cut(key.value)} is there twice; remove one", key.start_mark)
+            seen.add(key.value)
+
+
+def _refuse_surrogates(node: ScalarNode) -> None:
+    if any("\ud800" <= char <= "\udfff" for char in node.value):
+        raise _problem("half a surrogate pair is no text; write the character itself", node.start_mark)
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def _problem(text: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The file's top-level mapping, empty for an empty file; raises InvalidConfiguration with one line."""
+    return parse_document(_text(path), name=str(path))
+
+
+def parse_document(text: str, *, name: str) -> dict[str, Any]:
+    """The mapping that YAML `text` holds; raises InvalidConfiguration whose line begins with `name`."""
+    try:
+        document = _load(text)
+    except yaml.MarkedYAMLError as error:
+        raise InvalidConfiguration([_located(error, name)]) from None
+    except (ValueError, OverflowError):
+        raise InvalidConfiguration(
+            [f"{name}: an escape like \\U stands for no character; write it out"]
+        ) from None
+    except yaml.YAMLError as error:
+        reason = str(getattr(error, "reason", "not readable"))
+        raise InvalidConfiguration([f"{name}: not YAML: {reason}; save the file as plain text"]) from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InvalidConfiguration(
+            [f"{name}: holds no settings; write lines like `name: value` at the top level"]
+        )
+    odd: list[str] = []
+    rest = _named(document, "", odd)
+    if odd:
+        raise NameNotText(
+            [f"{name}: {each}: its name is not a text; put the name in quotes" for each in odd], rest
+        )
+    return document
+
+
+class DocumentLine(NamedTuple):
+    """One line `name: value` at the top of a document, with the number of its line."""
+
+    line: int
+    name: object
+    value: object
+
+
+def parse_entries(text: str) -> list[DocumentLine]:
+    """The top-level entries of YAML `text` as they stand there, names that are no texts or there twice too.
+
+    Raises InvalidConfiguration with one line that may hold parts of the text.
+    """
+    try:
+        loader = _TwiceLoader(text)
+        try:
+            return _entries(loader)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise InvalidConfiguration([_located(error, "")]) from None
+    except (ValueError, OverflowError, yaml.YAMLError):
+        raise InvalidConfiguration([": cannot be read"]) from None
+
+
+def _entries(loader: _Loader) -> list[DocumentLine]:
+    node = loader.get_single_node()
+    if node is None or (isinstance(node, ScalarNode) and loader.construct_document(node) is None):
+        return []
+    if not isinstance(node, MappingNode):
+        raise _problem("holds no settings", node.start_mark)
+    if _weight(node, {}) > NODES_MAX:
+        raise _problem(f"more than {NODES_MAX} values, aliases included", node.start_mark)
+    return [
+        DocumentLine(
+            key.start_mark.line + 1,
+            loader.construct_object(key, deep=True),
+            loader.construct_object(value, deep=True),
+        )
+        for key, value in node.value
+    ]
+
+
+def _named(value: Any, place: str, odd: list[str]) -> Any:
+    """`value` without what has a name that is not a text; the places of those are added to `odd`."""
+    if isinstance(value, dict):
+        kept = {}
+        for key, inner in value.items():
+            if isinstance(key, str):
+                kept[key] = _named(inner, f"{place}.{key}" if place else key, odd)
+            else:
+                # As it stands in the file, or close to it: true and null, not Python's words.
+                odd.append(f"{place}[{'null' if key is None else str(key).lower()}]")
+        return kept
+    if isinstance(value, list):
+        return [_named(inner, f"{place}[{index}]", odd) for index, inner in enumerate(value)]
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise InvalidConfiguration([f"{path}: no such file; give the path of a file with --config"]) from None
+    except IsADirectoryError:
+        raise InvalidConfiguration(
+            [f"{path}: is a directory; give the path of a file with --config"]
+        ) from None
+    except PermissionError:
+        raise InvalidConfiguration(
+            [f"{path}: may not be read; give this user the right to read it"]
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration([f"{path}: cannot be read: {error}"]) from None
+    if len(content) > FILE_BYTES_MAX:
+        raise InvalidConfiguration([f"{path}: larger than {FILE_BYTES_MAX} bytes; is it the right file?"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration(
+            [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
+        ) from None
+
+
+def _load(text: str) -> object:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _weight(node, {}) > NODES_MAX:
+            raise _problem(f"more than {NODES_MAX} values, aliases included; write less", node.start_mark)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _weight(node: Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for; refuses one that contains itself."""
+    if id(node) in known:
+        weight = known[id(node)]
+        if weight is None:
+            raise _problem("an alias contains itself; write the value out", node.start_mark)
+        return weight
+    known[id(node)] = None
+    match node:
+        case SequenceNode():
+            children = list(node.value)
+        case MappingNode():
+            children = [part for pair in node.value for part in pair]
+        case _:
+            children = []
+    weight = 1 + sum(_weight(child, known) for child in children)
+    known[id(node)] = weight
+    return weight
+
+
+def _located(error: yaml.MarkedYAMLError, name: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+    problem = error.problem or "cannot be read"
+    context = f" ({error.context})" if error.context else ""
+    return f"{name}:{where} {problem}{context}"

@@ -1,0 +1,88 @@
+"""Owns what is said of names that people bring from elsewhere: SAM, CloudFormation, Lambda's answers, other event sources."""
+
+import re
+from collections.abc import Mapping
+
+INTRINSIC = re.compile(r"Fn::\w+|Ref|Condition")
+"""CloudFormation's functions in their long form."""
+_BROKER = "message brokers (Amazon MQ)"
+_KAFKA = "Kafka"
+_DOCUMENTS = "DocumentDB"
+_OTHER_SOURCES: Mapping[str, str] = {
+    "SelfManagedEventSource": _KAFKA,
+    "Topics": _KAFKA,
+    "AmazonManagedKafkaEventSourceConfig": _KAFKA,
+    "SelfManagedKafkaEventSourceConfig": _KAFKA,
+    "KafkaBootstrapServers": _KAFKA,
+    "ConsumerGroupId": _KAFKA,
+    "SchemaRegistryConfig": _KAFKA,
+    "SourceAccessConfigurations": f"{_KAFKA} and {_BROKER}",
+    "Queues": _BROKER,
+    "Broker": _BROKER,
+    "DynamicPolicyName": _BROKER,
+    "SecretsManagerKmsKeyId": f"{_KAFKA} and {_BROKER}",
+    "DocumentDBEventSourceConfig": _DOCUMENTS,
+    "Cluster": _DOCUMENTS,
+    "DatabaseName": _DOCUMENTS,
+    "CollectionName": _DOCUMENTS,
+    "FullDocument": _DOCUMENTS,
+}
+"""Members of a mapping by the event sources that have them; none of those is supported."""
+_RESOURCE = "this is the whole CloudFormation resource; write only what stands below its Properties"
+_ANSWER = "remove it; it is part of Lambda's answers, and no setting"
+_MAPPING: Mapping[str, str] = {
+    "Type": _RESOURCE,
+    "Properties": _RESOURCE,
+    "DependsOn": _RESOURCE,
+    "Condition": _RESOURCE,
+    "DeletionPolicy": _RESOURCE,
+    "UpdateReplacePolicy": _RESOURCE,
+    "Metadata": _RESOURCE,
+    "Stream": "write EventSourceArn; Stream is SAM's name for it",
+    "Queue": "write EventSourceArn; Queue is SAM's name for it",
+    "LoggingConfig": "remove it; it is for Kafka only",
+    "FunctionArn": "write FunctionName, which may be an ARN; FunctionArn is a member of Lambda's answers",
+    "EventSourceMappingArn": _ANSWER,
+    "State": _ANSWER,
+    "StateTransitionReason": _ANSWER,
+    "LastModified": _ANSWER,
+    "LastProcessingResult": _ANSWER,
+    "FilterCriteriaError": _ANSWER,
+}
+_TEMPLATE = "this is a CloudFormation template; write each mapping's Properties as an item below `mappings:`"
+_TOP: Mapping[str, str] = dict.fromkeys(
+    ("AWSTemplateFormatVersion", "Transform", "Resources", "Globals", "Events", "Outputs"), _TEMPLATE
+)
+_DESTINATION: Mapping[str, str] = {
+    "Type": "remove it; Type is SAM's, and the ARN at Destination says of which kind the destination is",
+    "QueueArn": "write Destination with the queue's ARN",
+    "TopicArn": "write Destination with the topic's ARN",
+}
+_MAPPING_DEPTH = 3
+"""mappings, an index, the name."""
+
+
+def hint(path: tuple[str | int, ...], value: object) -> str | None:
+    """The remedy for a setting that is unknown at `path`; None when the name says nothing."""
+    name, parent = str(path[-1]), path[-2] if len(path) > 1 else None
+    if len(path) == 1:
+        return _TOP.get(name)
+    if path[0] != "mappings":
+        return None
+    if len(path) > _MAPPING_DEPTH and INTRINSIC.fullmatch(name):
+        return f"CloudFormation's {name} is not resolved here; write the value itself"
+    if parent in {"OnFailure", "OnSuccess"}:
+        return _DESTINATION.get(name)
+    if len(path) != _MAPPING_DEPTH:
+        return None
+    if name in _OTHER_SOURCES:
+        return _of_other_sources(_OTHER_SOURCES[name], value)
+    return _MAPPING.get(name)
+
+
+def _of_other_sources(sources: str, value: object) -> str:
+    """One that says nothing (null, an empty list) often stands in what tools write of every mapping."""
+    if value is None or value in ([], {}, ""):
+        return f"remove this line, which says nothing here; the setting is for {sources}"
+    number = "are" if sources.endswith(")") else "is"
+    return f"remove the mapping; {sources} {number} not supported"

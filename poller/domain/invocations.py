@@ -1,0 +1,192 @@
+"""Owns what passes between the engine and a function: the event, the call, its outcome, and the notice of what was given up."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import orjson
+
+from poller.domain.records import JsonObject, MappingId, ShardId, json_value
+from poller.domain.untrusted.texts import ends_of, line_of
+
+ERROR_TYPE_CHARS_MAX = 128
+ERROR_MESSAGE_CHARS_MAX = 1024
+STACK_LINES_MAX = 40
+STACK_LINE_CHARS_MAX = 256
+VERSION_CHARS_MAX = 128
+"""What is kept of a function's error; longer texts are cut."""
+RETRY_AFTER_S_MAX = 300.0
+"""Nobody is believed who asks to be left alone for longer."""
+
+
+class Event(Protocol):
+    """What a function gets."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of `encoded`, known without making them."""
+        ...
+
+    def encoded(self) -> bytes:
+        """As UTF-8 JSON."""
+        ...
+
+    def decoded(self) -> JsonObject:
+        """As the object that reading `encoded` gives, made anew: who gets it may change it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """An event that is at hand as UTF-8 JSON."""
+
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the JSON."""
+        return len(self.payload)
+
+    def encoded(self) -> bytes:
+        """As UTF-8 JSON."""
+        return self.payload
+
+    def decoded(self) -> JsonObject:
+        """As an object, made anew."""
+        event: JsonObject = json_value(self.payload)
+        return event
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of a function: its event, and how long the function may take.
+
+    An `open_ended` call is given up by the caller, who knows when the function has surely ended; the invoker waits on.
+    """
+
+    function_arn: str
+    request_id: str
+    event: Event
+    timeout_s: float
+    open_ended: bool = False
+
+    @property
+    def payload(self) -> bytes:
+        """The event as UTF-8 JSON."""
+        return self.event.encoded()
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The function returned; `payload` is its answer's bytes, empty when it answered nothing."""
+
+    payload: bytes
+    executed_version: str = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionError:
+    """The function ran and failed. Uses up a retry. Whoever makes one, its texts are cleaned and cut here; `stack_trace` is one line each."""
+
+    error_type: str
+    message: str
+    executed_version: str = "$LATEST"
+    function_error: str = "Unhandled"
+    stack_trace: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name, chars_max in _ERROR_TEXTS.items():
+            object.__setattr__(self, name, line_of(getattr(self, name), chars_max=chars_max))
+        lines = ends_of(self.stack_trace, lines_max=STACK_LINES_MAX, chars_max=STACK_LINE_CHARS_MAX)
+        object.__setattr__(self, "stack_trace", lines)
+
+
+_ERROR_TEXTS = {
+    "error_type": ERROR_TYPE_CHARS_MAX,
+    "message": ERROR_MESSAGE_CHARS_MAX,
+    "executed_version": VERSION_CHARS_MAX,
+    "function_error": ERROR_TYPE_CHARS_MAX,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The function took longer than it may. Uses up a retry."""
+
+    timeout_s: float
+    executed_version: str = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The function has no room. Uses up no retry."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The function could not be called (no connection, not found, denied, service error). Uses up no retry."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+type Outcome = Succeeded | FunctionError | TimedOut | Throttled | Unreachable
+
+
+class Ended(StrEnum):
+    """How an invocation ended, as metrics and logs name it."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    REJECTED = "rejected"
+    """The function returned, but its failure report was malformed or named everything."""
+    FUNCTION_ERROR = "function_error"
+    TIMED_OUT = "timed_out"
+    THROTTLED = "throttled"
+    UNREACHABLE = "unreachable"
+    OVERSIZED = "oversized"
+
+
+class Condition(StrEnum):
+    """Why a batch was discarded; the values are AWS's (aws-behaviour#failure-document)."""
+
+    RETRIES = "RetryAttemptsExhausted"
+    AGE = "RecordAgeExceeded"
+    RETENTION = "RetentionExceeded"
+    """The source no longer has the records. AWS has no such value, and no destination gets a document (aws-behaviour#retention)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One discarded batch that an on-failure destination must be told about (aws-behaviour#failure-document).
+
+    `document` is the compact JSON body without `payload`; `payload` the event as it was sent to the function;
+    `timestamp` the body's timestamp text; `notice_id` a random UUID that stays the same when delivery is tried again.
+    """
+
+    notice_id: str
+    mapping: MappingId
+    shard: ShardId
+    document: bytes
+    payload: bytes
+    timestamp: str
+
+
+def with_payload(notice: Notice) -> bytes:
+    """The document for S3: `payload`, the event as a JSON string, stands between `version` and `timestamp`."""
+    document: JsonObject = {}
+    for name, value in orjson.loads(notice.document).items():
+        if name == "timestamp":
+            document["payload"] = notice.payload.decode()
+        document[name] = value
+    return orjson.dumps(document)
+
+
+def object_key(notice: Notice) -> str:
+    """The key of the S3 object: mapping, shard, day, and the document's time in whole seconds (aws-behaviour#s3-object)."""
+    day, _, clock = notice.timestamp.partition("T")
+    second = clock.partition(".")[0].replace(":", ".")
+    return f"aws/lambda/{notice.mapping}/{notice.shard}/{day.replace('-', '/')}/{day}T{second}-{notice.notice_id}"

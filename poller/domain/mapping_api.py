@@ -1,0 +1,86 @@
+"""Owns what the control API asks of the daemon: the mappings as Lambda's API shows them, and the changes of them.
+
+The API adapter speaks HTTP and AWS's wire form; the runtime decides, stores and applies. Between them stand these values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from poller.domain.records import Epoch, MappingId
+from poller.domain.telemetry import MappingState
+
+
+class ApiErrorType(StrEnum):
+    """The AWS exception for a refused request (aws-behaviour#error-bodies)."""
+
+    PARAMETER = "InvalidParameterValueException"
+    VALIDATION = "ValidationException"
+    CONFLICT = "ResourceConflictException"
+    MISSING = "ResourceNotFoundException"
+    IN_USE = "ResourceInUseException"
+    THROTTLED = "TooManyRequestsException"
+    SERVICE = "ServiceException"
+
+
+class ApiError(Exception):
+    """A request that cannot be carried out. `text` is AWS's own where AWS has one."""
+
+    def __init__(self, fault: ApiErrorType, text: str) -> None:
+        super().__init__(text)
+        self.fault = fault
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingView:
+    """One mapping as the API shows it.
+
+    `parameters` has AWS's names and values as in a create request, with every default filled in; `function_arn` keeps
+    the qualifier as given. `reason` is AWS's word for who caused the state. `from_file` mappings refuse changes.
+    """
+
+    mapping: MappingId
+    parameters: Mapping[str, Any]
+    function_arn: str
+    state: MappingState
+    reason: str
+    last_modified: Epoch
+    last_result: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    from_file: bool = False
+    before: Mapping[str, Any] | None = None
+    """In the answer to an update: the parameters before it."""
+
+
+class MappingControl(Protocol):
+    """Who can be asked to change what runs. Each change returns once it is stored; it is applied soon after."""
+
+    def views(self) -> tuple[MappingView, ...]:
+        """All mappings, in the order of their creation; returns at once."""
+        ...
+
+    async def create(self, request: Mapping[str, Any]) -> MappingView:
+        """Makes a mapping from the members of a create request; raises ApiError."""
+        ...
+
+    async def update(self, mapping: MappingId, request: Mapping[str, Any]) -> MappingView:
+        """Changes a mapping by the members of an update request; raises ApiError and changes nothing then."""
+        ...
+
+    async def delete(self, mapping: MappingId) -> MappingView:
+        """Ends a mapping and forgets its positions; raises ApiError."""
+        ...
+
+
+class TagControl(Protocol):
+    """Tags of mappings, named by the mapping's own ARN."""
+
+    async def tag(self, mapping: MappingId, tags: Mapping[str, str]) -> None:
+        """Adds or replaces tags; raises ApiError."""
+        ...
+
+    async def untag(self, mapping: MappingId, keys: tuple[str, ...]) -> None:
+        """Removes tags; raises ApiError."""
+        ...

@@ -1,0 +1,68 @@
+"""Owns how a change of settings is told: one line for each member that is another one than before, old and new value, cut."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from poller.domain.untrusted.credentials import hide_path
+from poller.domain.untrusted.texts import cut, line_of
+
+VALUE_CHARS_MAX = 120
+CHANGES_MAX = 20
+"""Lines of one change; the others are counted."""
+DEPTH_MAX = 4
+"""Of members inside members that are told one by one."""
+NONE = "none"
+
+
+def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """`NAME: OLD -> NEW` for each member that differs, in the order of their names; none where there is no value."""
+    return several(list(_changes(before, after, "", DEPTH_MAX)))
+
+
+def several(lines: list[str]) -> tuple[str, ...]:
+    """The first of these lines, and how many more there are."""
+    if len(lines) <= CHANGES_MAX:
+        return tuple(lines)
+    return (*lines[:CHANGES_MAX], f"and {len(lines) - CHANGES_MAX} more")
+
+
+def field_changes(before: object, after: object, *, apart: frozenset[str] = frozenset()) -> dict[str, str]:
+    """By name, the fields of two values of one dataclass that differ: `OLD -> NEW`. Those `apart` are left out."""
+    assert is_dataclass(before)
+    names = [field.name for field in fields(before) if field.name not in apart]
+    values = ((name, getattr(before, name), getattr(after, name)) for name in names)
+    return {name: f"{_shown(old)} -> {_shown(new)}" for name, old, new in values if old != new}
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], place: str, depth: int) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old == new or (_nothing(old) and _nothing(new)):
+            continue
+        where = f"{place}{line_of(str(name), chars_max=VALUE_CHARS_MAX)}"
+        inside = [each if isinstance(each, Mapping) else {} for each in (old, new)]
+        if depth and all(isinstance(each, Mapping) or _nothing(each) for each in (old, new)):
+            yield from _changes(inside[0], inside[1], f"{where}.", depth - 1)
+        else:
+            yield f"{where}: {_shown(old)} -> {_shown(new)}"
+
+
+def _nothing(value: object) -> bool:
+    return value is None or value == {} or value == [] or value == ()
+
+
+def _shown(value: Any) -> str:
+    """A value on one line. Of a URL the query is hidden, of a web address the path too: tokens stand there."""
+    if _nothing(value):
+        return NONE
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        address, mark, _ = hide_path(value).partition("?")
+        text = f"{address}?…" if mark and "://" in address else hide_path(value)
+    else:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    return cut(line_of(text, chars_max=VALUE_CHARS_MAX), VALUE_CHARS_MAX)

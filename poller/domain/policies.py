@@ -1,0 +1,64 @@
+"""Owns the small frozen values by which settings reach rules, and the limits with names."""
+
+from dataclasses import dataclass, field
+
+PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
+"""The largest event of a synchronous invocation, with base64 and metadata (aws-behaviour#event-size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a batch closes: by count, by seconds since its first record (0: at once), by bytes of the finished event."""
+
+    records_max: int = 100
+    window_s: float = 0.0
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off: the wait before try n is a random part of min(`cap_s`, `base_s` * 2**n) seconds."""
+
+    base_s: float = 0.4
+    cap_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What happens to a failing batch. None in `retries_max`, `age_max_s` or `retention_s`: no limit.
+
+    `retention_s` is how long the source itself keeps records; a batch is not tried beyond that.
+    """
+
+    retries_max: int | None = None
+    age_max_s: float | None = None
+    retention_s: float | None = None
+    bisect: bool = False
+    report_failures: bool = False
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """How many pollers a queue mapping may run. `concurrency_max` None: AWS's own ceiling.
+
+    `provisioned_min` and `provisioned_max` are set together, in provisioned mode only.
+    """
+
+    concurrency_max: int | None = None
+    provisioned_min: int | None = None
+    provisioned_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How a queue mapping treats its messages beyond what AWS's parameters say.
+
+    `extend_visibility` False is AWS's way: at most one extension, when a batching window asks for it. `backoff` is for
+    batches that the function had no room for.
+    """
+
+    extend_visibility: bool = True
+    one_group_per_batch: bool = False
+    group_aware_failures: bool = False
+    backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.2, cap_s=5.0))

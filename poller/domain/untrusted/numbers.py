@@ -1,0 +1,119 @@
+"""Owns how numbers and moments from outside are read: whatever comes, a value within bounds or the default, never an exception.
+
+What comes may be a text of any length and kind, bytes, a number that is none (NaN), a date that no calendar has, an object of
+somebody else's. Two answers are possible for a number beyond its bounds: it is no number of the kind that is meant, and the
+default is taken, or it stands for the bound (`clamp`).
+"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_tz
+from math import isfinite
+
+MOMENT_MAX = 253_402_300_800.0
+"""The end of the year 9999: what no date can show is no time."""
+JSON_DIGITS_MAX = 400
+"""A longer whole number of JSON is beyond a double in any case; Python refuses to read very long ones."""
+DIGITS_MAX = 300
+"""Of a longer text no more is read: a double has 309 digits before its point."""
+_BEYOND = 10**DIGITS_MAX
+LOOKED_AT_MAX = 4096
+TEXT_CHARS_MAX = 64
+"""A longer text is no date."""
+_LAST_MOMENT = MOMENT_MAX - 1.0
+
+
+def whole[D](value: object, *, least: int = 0, most: int, default: D, clamp: bool = False) -> int | D:
+    """A whole number from `least` to `most`: an integer, a float without fraction, or decimal digits with or without a sign."""
+    try:
+        found = _whole(value)
+    except Exception:  # noqa: BLE001 - an object of somebody else's may raise anything
+        return default
+    if found is None or not (clamp or least <= found <= most):
+        return default
+    return min(max(found, least), most)
+
+
+def number[D](
+    value: object, *, least: float = 0.0, most: float, default: D, clamp: bool = False
+) -> float | D:
+    """A finite number from `least` to `most`, from a number or a text as in JSON or Python, without underscores."""
+    try:
+        found = _number(value)
+    except Exception:  # noqa: BLE001 - an object of somebody else's may raise anything
+        return default
+    if found is None or not (clamp or least <= found <= most):
+        return default
+    return min(max(found, least), most)
+
+
+def json_whole(digits: str) -> float:
+    """For `parse_int` of the standard library: a whole number of JSON of any length; a very long one is infinite."""
+    return int(digits) if len(digits) < JSON_DIGITS_MAX else float(digits)
+
+
+def moment[D](value: object, *, default: D) -> float | D:
+    """Epoch seconds within the years 1970 to 9999, from a number or its text."""
+    return number(value, most=_LAST_MOMENT, default=default)
+
+
+def http_date[D](text: object, *, default: D) -> float | D:
+    """Epoch seconds of an HTTP date, one without a zone in UTC; one beyond the years 1970 to 9999 becomes their first or last moment."""
+    if not isinstance(text, str) or len(text) > TEXT_CHARS_MAX:
+        return default
+    try:
+        parts = parsedate_tz(text)
+        if parts is None:
+            return default
+        year, month, day, hour, minute, second = (int(each) for each in parts[:6])
+        if year > 9999:
+            return _LAST_MOMENT
+        found = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC).timestamp()
+        return min(max(found - (parts[9] or 0), 0.0), _LAST_MOMENT)
+    except Exception:  # noqa: BLE001 - the library raises IndexError and others of texts that are no date
+        return default
+
+
+def iso_moment[D](text: object, *, default: D) -> float | D:
+    """Epoch seconds of an ISO 8601 text, one without a zone in UTC."""
+    if not isinstance(text, str) or len(text) > TEXT_CHARS_MAX:
+        return default
+    try:
+        found = datetime.fromisoformat(text)
+        return moment((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp(), default=default)
+    except (ValueError, OverflowError):
+        return default
+
+
+def date_of(when: float) -> datetime:
+    """A moment as a date in UTC; one that no calendar has becomes the nearest that one has."""
+    return datetime.fromtimestamp(number(when, most=_LAST_MOMENT, default=0.0, clamp=True), UTC)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes | bytearray):
+        value = value[: DIGITS_MAX + 1].decode("ascii", "replace")
+    if not isinstance(value, str):
+        return None
+    # What a longer one says is beyond all bounds anyway.
+    value = value[:LOOKED_AT_MAX].strip(" \t\r\n")[:DIGITS_MAX]
+    return value if value.isascii() and "_" not in value else None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if isfinite(value) and value.is_integer() else None
+    text = _text(value)
+    return int(text) if text and text.removeprefix("-").removeprefix("+").isdigit() else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return float(min(max(value, -_BEYOND), _BEYOND))
+    found = value if isinstance(value, float) else float(_text(value) or "nan")
+    return found if isfinite(found) else None

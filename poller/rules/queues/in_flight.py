@@ -1,0 +1,283 @@
+"""Owns the messages of one queue mapping from their receive to their delete, release or failure.
+
+Four pieces have to agree about each message: `visibility` knows how long the message is hidden from others, `message_groups`
+knows its place in its group, `failing` remembers failures for people, and `poll_tally` counts for the scaling rule. This
+module is the only one that changes more than one of them, and it fixes the order of these changes.
+
+A message takes these steps:
+
+1. `received` takes what one receive brought. Only messages that are fresh, readable and not too early go on.
+2. `begin` gives the messages of a batch their places in their groups, under a receive id. No other receive may be taken
+   between the two steps on a FIFO queue, because the places follow the order of the receives.
+3. `choose` takes the next event out of the batch and starts it. Messages that lapsed or are blocked leave the batch.
+   `retry` checks a started event again, after the function refused it.
+4. `answered` takes the function's verdict. Failed messages leave and block the messages behind them. The others are
+   returned, and keep their places until they are deleted.
+5. `start_delete` and `deleted` are the two ends of a delete call, `released` is the end of a call that makes messages
+   visible. A message leaves for good there, and later messages of its group may then run.
+
+`settlements` grows whenever messages leave. A batch whose groups are not ready can only become ready then.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from typing import assert_never
+
+import msgspec
+from msgspec import structs
+
+from poller.domain.invocations import FunctionError
+from poller.domain.policies import BatchPolicy
+from poller.domain.records import Epoch, Message, Monotonic, Undone
+from poller.domain.untrusted.texts import line_of
+from poller.rules.queues.failing import FailingItem, FailureLog
+from poller.rules.queues.message_groups import Choice, Groups, choose, readable
+from poller.rules.queues.poll_tally import PollTally
+from poller.rules.queues.receive_batch import QueueItem
+from poller.rules.queues.visibility import VisibilityPolicy, VisibilityTracker
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict, cut
+
+ID_CHARACTERS_MAX = 100
+"""Characters of a message id that an error text quotes."""
+
+
+class Reception(msgspec.Struct, frozen=True, gc=False):
+    """What became of one receive.
+
+    `fresh` messages go on. `unreadable` has one error text for each message that cannot be read. `left_alone` counts
+    these messages and the messages behind them in their groups. `late` counts messages that were visible again, or too early
+    in their group, when they came.
+    """
+
+    fresh: tuple[Message, ...]
+    unreadable: tuple[str, ...] = ()
+    left_alone: int = 0
+    late: int = 0
+
+
+class PendingDelete(msgspec.Struct, frozen=True, gc=False):
+    """A message to delete, and the receive id of its batch (None: a filter dropped it, so it never had a place)."""
+
+    message: Message
+    receive_id: int | None
+
+
+class DeleteCall(msgspec.Struct, frozen=True, gc=False):
+    """One delete call: its messages, their newest receipts, and the ids that were visible to others when it began."""
+
+    pending: Sequence[PendingDelete]
+    receipts: Sequence[str]
+    lapsed: frozenset[str]
+
+
+class DeleteResult(msgspec.Struct, frozen=True, gc=False):
+    """What a delete call did.
+
+    `again` needs another call. `messages` were deleted in time. `lapsed` may be processed again by somebody else.
+    """
+
+    again: Sequence[PendingDelete]
+    messages: int
+    lapsed: int
+
+
+class InFlightTracker:
+    """The messages of one queue mapping between receive and delete. `one_group`: an event holds one group only."""
+
+    def __init__(self, visibility: VisibilityPolicy, batch: BatchPolicy, *, one_group: bool) -> None:
+        self.visibility = VisibilityTracker(visibility)
+        self.tally = PollTally()
+        self.settlements = 0
+        """How often messages have left."""
+        self._groups = Groups()
+        self._failures = FailureLog()
+        self._batch = batch
+        self._one_group = one_group
+        self._receives = 0
+
+    def __len__(self) -> int:
+        return len(self.visibility)
+
+    def received(
+        self, messages: Sequence[Message], *, asked: int, timeout_s: float, now: Monotonic, epoch: Epoch
+    ) -> Reception:
+        """Takes what a receive brought that asked for `asked` messages. `timeout_s` is the function's present time limit."""
+        taken = messages
+        left: Sequence[Message] = ()
+        if any(message.unreadable for message in messages):
+            taken, left = readable(messages)
+        unreadable = tuple(self._unreadable(message, epoch) for message in left if message.unreadable)
+        fresh, late = self._admit(taken, timeout_s, now) if taken else ((), 0)
+        self.tally.count_receive(messages=len(messages), fresh=len(fresh), asked=asked)
+        return Reception(fresh, unreadable, len(left), late)
+
+    def begin(self, items: Sequence[QueueItem]) -> int:
+        """Gives the items of a new batch their places in their groups; returns the batch's receive id."""
+        self._receives += 1
+        counts: dict[str, int] = {}
+        for item in items:
+            if (group := item.group) is not None:
+                counts[group] = counts.get(group, 0) + 1
+        if counts:
+            self._groups.enter(self._receives, counts)
+        return self._receives
+
+    def choose(self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic) -> Choice:
+        """Takes the next event out of these items and starts it; its items must be handed to the function."""
+        ours = self.without_lapsed(receive_id, items, started=False, now=now)
+        choice = choose(
+            ours,
+            partial(self._groups.state, receive_id),
+            self._batch,
+            one_group=self._one_group,
+        )
+        for item in choice.chunk:
+            if item.group is not None:
+                self._groups.start(receive_id, item.group)
+        lapsed = len(items) - len(ours)
+        return structs.replace(choice, lapsed=lapsed) if lapsed else choice
+
+    def retry(self, receive_id: int, chunk: Sequence[QueueItem], *, now: Monotonic) -> Choice:
+        """Checks an event that the function refused: what of it may be tried again, and what is blocked by now."""
+        ours = self.without_lapsed(receive_id, chunk, started=True, now=now)
+        blocked = [item for item in ours if self._groups.blocked(receive_id, item.group)]
+        kept = ours if not blocked else [item for item in ours if item not in blocked]
+        return Choice(tuple(kept), tuple(blocked), (), len(chunk) - len(ours))
+
+    def answered(
+        self, receive_id: int, chunk: Sequence[QueueItem], verdict: Verdict, *, now: Monotonic, epoch: Epoch
+    ) -> list[PendingDelete]:
+        """Takes the function's verdict on a started event; returns the messages to delete."""
+        match verdict:
+            case Accepted():
+                return self._done(receive_id, chunk)
+            case Partial(failed):
+                reported = [chunk[place] for place in sorted(failed)]
+                self._fail(receive_id, reported, "the function reported it", None, now, epoch)
+                return self._done(
+                    receive_id, [item for place, item in enumerate(chunk) if place not in failed]
+                )
+            case Rejected(error=error, cause=cause):
+                self._fail(receive_id, chunk, error, cause, now, epoch)
+                return []
+            case Deferred():
+                raise AssertionError("the function refused this event, so it must be tried again")
+            case _:
+                assert_never(verdict)
+
+    def without_lapsed(
+        self, receive_id: int, items: Sequence[QueueItem], *, started: bool, now: Monotonic
+    ) -> list[QueueItem]:
+        """Lets go of items that may be visible to others; returns the items that are still ours."""
+        lapsed = [item.message for item in items if self.visibility.lapsed(item.message_id, now=now)]
+        if not lapsed:
+            return list(items)
+        self._settle(receive_id, lapsed, started=started, done=False)
+        gone = {message.message_id for message in lapsed}
+        return [item for item in items if item.message_id not in gone]
+
+    def released(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
+        """These items were made visible, or are left to their visibility timeout because the call failed."""
+        self._settle(receive_id, [item.message for item in items], started=started, done=False)
+
+    def start_delete(self, pending: Sequence[PendingDelete], *, now: Monotonic) -> DeleteCall:
+        """A delete call for these messages. It has the newest receipts: a message may have been received again."""
+        ids = [each.message.message_id for each in pending]
+        lapsed = frozenset(message_id for message_id in ids if self.visibility.lapsed(message_id, now=now))
+        return DeleteCall(pending, [self.visibility.receipt(message_id) for message_id in ids], lapsed)
+
+    def deleted(self, call: DeleteCall, undone: Sequence[Undone]) -> DeleteResult:
+        """Takes the queue's answer to a delete call."""
+        if not undone and not call.lapsed:
+            self._settle_deletes(call.pending, done=True)
+            return DeleteResult((), len(call.pending), 0)
+        refused = {each.receipt: each.lapsed for each in undone}
+        done: list[PendingDelete] = []
+        gone: list[PendingDelete] = []
+        again: list[PendingDelete] = []
+        for each, receipt in zip(call.pending, call.receipts, strict=True):
+            if receipt not in refused:
+                done.append(each)
+            elif refused[receipt] and self.visibility.receipt(each.message.message_id) == receipt:
+                gone.append(each)
+            else:
+                # A message that was received again during the call has a new receipt, which is worth another try.
+                again.append(each)
+        self._settle_deletes(done, done=True)
+        self._settle_deletes(gone, done=False)
+        late = sum(each.message.message_id in call.lapsed for each in done)
+        return DeleteResult(again, len(done) - late, len(gone) + late)
+
+    def delete_failed(self, pending: Sequence[PendingDelete]) -> None:
+        """These messages could not be deleted in any of the tries. They will be received again."""
+        self._settle_deletes(pending, done=False)
+
+    def failing(self, epoch: Epoch, *, receives_max: int | None) -> dict[str, FailingItem]:
+        """What fails now, also while it is tried again; see `FailureLog.current`."""
+        return self._failures.current(
+            epoch,
+            lambda message_id: self.visibility.until(message_id) is not None,
+            receives_max=receives_max,
+        )
+
+    def _unreadable(self, message: Message, epoch: Epoch) -> str:
+        """Records a message that cannot be read as failing; returns the error text."""
+        named = line_of(message.message_id, chars_max=ID_CHARACTERS_MAX) or "without id"
+        reason = cut(f"message {named} cannot be read: {message.unreadable}")
+        next_try = Epoch(epoch + self.visibility.policy.visibility_s)
+        self._failures.failed([message], reason, now=epoch, next_try=next_try)
+        return reason
+
+    def _admit(
+        self, messages: Sequence[Message], timeout_s: float, now: Monotonic
+    ) -> tuple[tuple[Message, ...], int]:
+        """Tracks what is ours from now on; returns the fresh messages and how many came too late or too early."""
+        self.visibility.follow_limit(timeout_s)
+        admission = self.visibility.admit(messages, now=now)
+        if not admission.repeated:
+            return admission.fresh, admission.late
+        early = self._groups.too_early(messages, {message.message_id for message in admission.fresh})
+        if not early:
+            return admission.fresh, admission.late
+        for message_id in early:
+            self.visibility.forget(message_id)
+        fresh = tuple(message for message in admission.fresh if message.message_id not in early)
+        return fresh, admission.late + len(early)
+
+    def _done(self, receive_id: int, items: Sequence[QueueItem]) -> list[PendingDelete]:
+        self.tally.count_done()
+        self._failures.done([item.message for item in items])
+        return [PendingDelete(item.message, receive_id) for item in items]
+
+    def _fail(
+        self,
+        receive_id: int,
+        items: Sequence[QueueItem],
+        error: str,
+        cause: FunctionError | None,
+        now: Monotonic,
+        epoch: Epoch,
+    ) -> None:
+        """Records a failure. The messages are left to their visibility timeout."""
+        self.tally.count_failed()
+        messages = [item.message for item in items]
+        for message in messages:
+            until = self.visibility.until(message.message_id) or now
+            next_try = Epoch(epoch + until - now)
+            self._failures.failed([message], error, now=epoch, next_try=next_try, cause=cause)
+        self._settle(receive_id, messages, started=True, done=False)
+
+    def _settle_deletes(self, pending: Sequence[PendingDelete], *, done: bool) -> None:
+        for receive_id, own in groupby(pending, lambda each: each.receive_id):
+            self._settle(receive_id, [each.message for each in own], started=True, done=done)
+
+    def _settle(
+        self, receive_id: int | None, messages: Sequence[Message], *, started: bool, done: bool
+    ) -> None:
+        """These messages leave: they are deleted (`done`), or will be received again."""
+        for message in messages:
+            self.visibility.forget(message.message_id)
+            if receive_id is not None and (group := message.group) is not None:
+                self._groups.settle(receive_id, group, started=started, done=done)
+        self.settlements += 1

@@ -1,0 +1,312 @@
+"""Owns how long received messages stay ours: until when each is hidden, and when to extend that.
+
+SQS hides a received message from others for the queue's visibility timeout (aws-behaviour#visibility). When that is over, SQS
+gives the message to anybody, whether it still runs here or not. This module answers three questions for each message:
+
+- Until when is it surely hidden? The time counts from the moment at which the receive was sent. SQS began to count later
+  than that, so the deadline here is never too late. With a timeout of a second or two that
+  would leave too little: there it counts from the answer.
+- When must it be extended? When a third of the time is left: enough for the call and for trying again. A try that fails
+  leaves at least half of the remaining time to the next one. SQS hides a message for 12 hours at most; then it is let go.
+- Is it still ours? A message whose deadline has passed may be with somebody else. It is not started and not deleted here.
+
+A message may be received again while it is here, because it lapsed or because a standard queue gave it out twice. It does not
+run a second time. Its newer receipt replaces the older one, which may no longer work for the delete.
+
+Messages that are due at the same moment share one planned extension, since SQS takes ten in one call.
+
+With `extend_visibility: false` there is AWS's way: at most one extension, right after the receive, if a batching window needs it.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from poller.domain.records import Message, Monotonic, Undone
+
+VISIBILITY_S_MAX = 43_200
+"""SQS hides a message for 12 hours from its receive at most, extensions included (aws-behaviour#sizes-and-counts)."""
+HOLD_S_MIN = 5
+"""The shortest extension. With a very short visibility timeout, extensions by that timeout would cost a call a second."""
+TRUSTED_S_MIN = 3
+"""From this visibility timeout on, a message counts as hidden since the receive was sent; below it since the answer, because the call
+itself takes too large a part of the timeout."""
+WINDOW_MARGIN_S = 30
+"""Seconds that AWS adds when it extends the visibility for a batching window (aws-behaviour#visibility)."""
+IDLE_RENEWALS_MAX = 100
+"""How many planned extensions without messages may be kept, in addition to half of all."""
+RENEWAL_S = 1.0
+"""The shortest wait before a failed extension is repeated, if enough time is left."""
+RENEWAL_S_MIN = 0.2
+"""The shortest wait before an extension is repeated when little time is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibilityPolicy:
+    """What visibility depends on: the queue's timeout, whether we extend, the batching window and the function's time limit."""
+
+    visibility_s: int
+    extend: bool
+    window_s: float
+    timeout_s: float
+
+    @property
+    def hold_s(self) -> int:
+        """Seconds of one extension."""
+        return min(max(self.visibility_s, HOLD_S_MIN), VISIBILITY_S_MAX)
+
+    @property
+    def first_s(self) -> int | None:
+        """Seconds of the one extension that AWS makes right after a receive; None where it makes none."""
+        needed_s = self.window_s + self.timeout_s
+        if self.extend or self.window_s <= 0 or needed_s <= self.visibility_s:
+            return None
+        return min(math.ceil(needed_s) + WINDOW_MARGIN_S, VISIBILITY_S_MAX)
+
+
+class InFlightMessage(msgspec.Struct, eq=False):
+    """A message that we have.
+
+    `receipt` is its newest one, `receives` how often it was received, `taken` when its newest time began, `until` the
+    moment up to which it is certainly hidden.
+    """
+
+    message_id: str
+    receipt: str
+    receives: int
+    taken: Monotonic
+    until: Monotonic
+    renewal: "Renewal | None" = None
+    """The message's planned extension."""
+
+
+class Renewal(msgspec.Struct, eq=False):
+    """A planned extension of these messages. A message that has left, or has a newer plan, stays in `held`; `left` counts the others."""
+
+    held: tuple[InFlightMessage, ...]
+    left: int
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """What a receive brought: fresh messages, how many we had already, and how many were visible again when they came."""
+
+    fresh: tuple[Message, ...]
+    repeated: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Hide these messages for `visibility_s` seconds from now on."""
+
+    held: tuple[InFlightMessage, ...]
+    visibility_s: int
+
+    @property
+    def until(self) -> Monotonic:
+        """When the first of these messages becomes visible."""
+        return min(each.until for each in self.held)
+
+
+@dataclass(slots=True)
+class VisibilityTracker:
+    """The deadlines, receipts and planned extensions of one queue mapping's messages."""
+
+    policy: VisibilityPolicy
+    _held: dict[str, InFlightMessage] = field(default_factory=dict)
+    _renewals: list[tuple[Monotonic, int, Renewal]] = field(default_factory=list)
+    _entries: int = 0
+    _idle: int = 0
+    """How many planned extensions have no message left."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def admit(self, messages: Sequence[Message], *, now: Monotonic) -> Admission:
+        """Takes what one receive brought. `now` is when it was answered."""
+        fresh: list[Message] = []
+        planned: dict[Monotonic, list[InFlightMessage]] = {}
+        repeated = late = 0
+        for message in messages:
+            held = self._taken(message, now)
+            known = self._held.get(message.message_id)
+            if held.until <= now:
+                late += 1
+                continue
+            if known is None:
+                self._held[message.message_id] = held
+                fresh.append(message)
+            else:
+                repeated += 1
+                if not _newer(held, known):
+                    continue
+                known.receipt, known.receives = held.receipt, held.receives
+                known.taken, known.until = held.taken, held.until
+                self._drop_plan(known)
+                held = known
+            if (moment := self._first_renewal(held, now)) is not None:
+                planned.setdefault(moment, []).append(held)
+        self._schedule(planned)
+        return Admission(tuple(fresh), repeated, late)
+
+    def follow_queue(self, policy: VisibilityPolicy) -> None:
+        """The queue's settings may have changed. Messages that we have already keep their deadlines."""
+        self.policy = policy
+
+    def follow_limit(self, timeout_s: float) -> None:
+        """The function's time limit may have changed."""
+        if timeout_s != self.policy.timeout_s:
+            self.policy = replace(self.policy, timeout_s=timeout_s)
+
+    @property
+    def next_due(self) -> Monotonic | None:
+        """When to call `due` again; None while no extension is planned."""
+        return self._renewals[0][0] if self._renewals else None
+
+    def due(self, now: Monotonic) -> list[Extend]:
+        """The extensions to make now. Report the result of each to `answered`, or to `postponed` if the call failed."""
+        by_seconds: dict[int, list[InFlightMessage]] = {}
+        while self._renewals and self._renewals[0][0] <= now:
+            _, _, renewal = heapq.heappop(self._renewals)
+            self._idle -= not renewal.left
+            for held in renewal.held:
+                if held.renewal is renewal:
+                    held.renewal = None
+                    self._plan(held, now, by_seconds)
+        return [Extend(tuple(held), seconds) for seconds, held in by_seconds.items()]
+
+    def answered(
+        self,
+        command: Extend,
+        receipts: Sequence[str],
+        undone: Sequence[Undone],
+        *,
+        sent: Monotonic,
+        now: Monotonic,
+    ) -> None:
+        """Takes the queue's answer to an extension call that was sent at `sent` with these receipts."""
+        refused = {each.receipt: each.lapsed for each in undone}
+        # A message that was received again during the call has another receipt, and its own deadline.
+        same = [
+            (held, refused.get(receipt))
+            for held, receipt in zip(command.held, receipts, strict=True)
+            if held.receipt == receipt
+        ]
+        until = Monotonic(sent + command.visibility_s)
+        self.extended([held for held, lapsed in same if lapsed is None], until=until)
+        self.gone([held for held, lapsed in same if lapsed is True], now=now)
+        self.postponed([held for held, lapsed in same if lapsed is False], now=now, wait_s=0.0)
+
+    def extended(self, held: Iterable[InFlightMessage], *, until: Monotonic) -> None:
+        """These messages are hidden until `until`."""
+        planned: dict[Monotonic, list[InFlightMessage]] = {}
+        for each in held:
+            each.until = until
+            self._drop_plan(each)
+            if self._has(each) and self.policy.extend and until <= each.taken + VISIBILITY_S_MAX - 1:
+                planned.setdefault(self._renew_at(each, self.policy.hold_s), []).append(each)
+        self._schedule(planned)
+
+    def gone(self, held: Iterable[InFlightMessage], *, now: Monotonic) -> None:
+        """The queue no longer accepts the receipts of these messages: they are visible, or deleted."""
+        for each in held:
+            each.until = min(each.until, now)
+            self._drop_plan(each)
+
+    def postponed(self, held: Iterable[InFlightMessage], *, now: Monotonic, wait_s: float) -> None:
+        """These extensions failed. They are planned again after a wait, for messages that are still hidden then.
+
+        The wait takes at most half of the time that is left.
+        """
+        planned: dict[Monotonic, list[InFlightMessage]] = {}
+        for each in held:
+            self._drop_plan(each)
+            half_s = max((each.until - now) / 2, RENEWAL_S_MIN)
+            moment = Monotonic(now + min(max(wait_s, RENEWAL_S), half_s))
+            if self._has(each) and moment < each.until:
+                planned.setdefault(moment, []).append(each)
+        self._schedule(planned)
+
+    def lapsed(self, message_id: str, *, now: Monotonic) -> bool:
+        """Whether a message may be visible to others."""
+        held = self._held.get(message_id)
+        return held is None or held.until <= now
+
+    def until(self, message_id: str) -> Monotonic | None:
+        """Until when a message is hidden; None if we do not have it."""
+        held = self._held.get(message_id)
+        return None if held is None else held.until
+
+    def receipt(self, message_id: str) -> str:
+        """The newest receipt of a message that we have."""
+        return self._held[message_id].receipt
+
+    def forget(self, message_id: str) -> None:
+        """The message is deleted, or is left to its visibility timeout."""
+        held = self._held.pop(message_id, None)
+        if held is not None:
+            self._drop_plan(held)
+
+    def _drop_plan(self, held: InFlightMessage) -> None:
+        """Takes the message out of its planned extension.
+
+        A plan without messages is removed when it is due, which may be hours away, or when there are many of them.
+        """
+        renewal, held.renewal = held.renewal, None
+        if renewal is None:
+            return
+        renewal.left -= 1
+        if not renewal.left:
+            self._idle += 1
+            if self._idle > len(self._renewals) // 2 + IDLE_RENEWALS_MAX:
+                self._renewals = [each for each in self._renewals if each[2].left]
+                heapq.heapify(self._renewals)
+                self._idle = 0
+
+    def _has(self, held: InFlightMessage) -> bool:
+        """Whether we still have the message. It may have been deleted during its extension call."""
+        return self._held.get(held.message_id) is held
+
+    def _taken(self, message: Message, now: Monotonic) -> InFlightMessage:
+        policy = self.policy
+        visibility_s = max(policy.visibility_s, 1)
+        since = message.received if visibility_s >= TRUSTED_S_MIN else now
+        until = Monotonic(since + visibility_s)
+        return InFlightMessage(message.message_id, message.receipt, message.receives, since, until)
+
+    def _first_renewal(self, held: InFlightMessage, now: Monotonic) -> Monotonic | None:
+        """When to extend a message that was received now; None for never."""
+        if self.policy.extend:
+            return self._renew_at(held, max(self.policy.visibility_s, 1))
+        return None if self.policy.first_s is None else now
+
+    def _plan(
+        self, held: InFlightMessage, now: Monotonic, by_seconds: dict[int, list[InFlightMessage]]
+    ) -> None:
+        wanted_s = self.policy.hold_s if self.policy.extend else self.policy.first_s
+        left_s = VISIBILITY_S_MAX - math.ceil(now - held.taken)
+        if wanted_s is not None and now < held.until and left_s > 0:
+            by_seconds.setdefault(min(wanted_s, left_s), []).append(held)
+
+    @staticmethod
+    def _renew_at(held: InFlightMessage, seconds: int) -> Monotonic:
+        """When two thirds of the time are over. The last third is left for the call and its repetitions."""
+        return Monotonic(held.until - seconds / 3)
+
+    def _schedule(self, planned: Mapping[Monotonic, Sequence[InFlightMessage]]) -> None:
+        for moment, members in planned.items():
+            renewal = Renewal(tuple(members), len(members))
+            for held in members:
+                held.renewal = renewal
+            self._entries += 1
+            heapq.heappush(self._renewals, (moment, self._entries, renewal))
+
+
+def _newer(held: InFlightMessage, known: InFlightMessage) -> bool:
+    """Whether `held` is from a later receive than `known`: by the queue's receive count, or by time without one."""
+    if held.receives and known.receives:
+        return held.receives > known.receives
+    return held.taken > known.taken

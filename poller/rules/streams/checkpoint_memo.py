@@ -1,0 +1,47 @@
+"""Owns what a checkpoint remembers beside its position, and how that is written."""
+
+from typing import Annotated
+
+import msgspec
+
+from poller.domain.records import SEQUENCE_DIGITS_MAX
+from poller.rules.streams.blocked_since import BlockedMemo
+from poller.rules.streams.windows import WindowMemo
+
+MEMO_BYTES_MAX = 256 * 1024
+"""A longer memo is not written: a restart may then deliver settled records again, which at-least-once allows."""
+
+type _Sequence = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{SEQUENCE_DIGITS_MAX}}}$")]
+
+
+class PartMemo(msgspec.Struct, frozen=True, array_like=True):
+    """One part of a lane's batch: its last sequence number and its failures so far."""
+
+    last: _Sequence
+    failures: int
+
+
+class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Settled spans beyond the position, batches that were split or have failed, the open tumbling window.
+
+    `as_of` is a moment in epoch seconds, never too late: what had arrived by then is settled. `lanes` maps a lane to the
+    parts of its batch; it counts only while `lane_count` is the mapping's. `blocked` says since when which records block
+    their lanes.
+    """
+
+    lane_count: int = 1
+    as_of: int = 0
+    beyond: tuple[tuple[_Sequence, _Sequence], ...] = ()
+    lanes: dict[int, tuple[PartMemo, ...]] = {}
+    window: WindowMemo | None = None
+    blocked: tuple[BlockedMemo, ...] = ()
+
+
+def read(memo: bytes) -> Memo:
+    """A memo that cannot be read is as good as none: it only saves deliveries."""
+    if not memo:
+        return Memo()
+    try:
+        return msgspec.json.decode(memo, type=Memo)
+    except (msgspec.DecodeError, RecursionError):
+        return Memo()

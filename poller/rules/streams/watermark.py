@@ -1,0 +1,151 @@
+"""Owns the safe position of a shard: the end of the settled records that have no gap before them (aws-behaviour#checkpoints).
+
+A shard is read in order, but its records are not settled in order. They are spread over lanes by key, and a lane that fails
+and retries stays behind while the others go on:
+
+    read       1  2  3  4  5  6  7  8
+    lane       a  b  a  b  b  a  b  a
+    settled    x  x  .  x  x  .  x  .      lane a retries record 3
+                  ^ watermark: 2           settled ahead: 4-5, 7
+
+The watermark is the last settled record before the first one that is not settled. A checkpoint says only that position, so that a
+worker which goes on there reads record 3 again: nothing is skipped, whatever happens. It never moves back.
+
+Records 4, 5 and 7 would then run a second time. The checkpoint's memo has them as spans, first and last sequence number, and
+`SettledSpans` leaves them out when they are read again. A memo may be lost or too large: then they run twice, which
+at-least-once delivery allows.
+
+Each record gets an index when it is read, and is settled by that index exactly once. Every key is always in the same lane, so
+the order of a key is kept although lanes do not wait for each other.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from poller.domain.records import SHARD_END, Position
+
+type Span = tuple[int, int]
+"""First and last sequence number of records that follow each other in the shard and are all settled."""
+
+
+class Watermark:
+    """Tracks records in read order and says up to where everything is settled.
+
+    Each tracked record gets the next index; it is resolved once, by that index. `position` moves only forward.
+    """
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+        self._unsettled_from = 0
+        self._waiting: deque[str] = deque()
+        self._settled: set[int] = set()
+        self._ended = False
+
+    @property
+    def position(self) -> Position:
+        """The safe position; SHARD_END once the end was read and everything is settled."""
+        return self._position
+
+    @property
+    def span(self) -> int:
+        """Records from the first unsettled one to the last one that was read."""
+        return len(self._waiting)
+
+    @property
+    def tracked(self) -> int:
+        """How many records were tracked in all; the next one gets this index."""
+        return self._unsettled_from + len(self._waiting)
+
+    def passed(self, index: int) -> bool:
+        """Whether the safe position is behind this record."""
+        return index < self._unsettled_from
+
+    def track(self, sequence_number: str) -> int:
+        """Takes the next record that was read; returns its index."""
+        assert not self._ended, "a record behind the end of its shard"
+        self._waiting.append(sequence_number)
+        return self._unsettled_from + len(self._waiting) - 1
+
+    def track_all(self, sequence_numbers: Sequence[str]) -> int:
+        """Takes the next records that were read; returns the index of the first."""
+        assert not self._ended or not sequence_numbers, "a record behind the end of its shard"
+        first = self.tracked
+        self._waiting.extend(sequence_numbers)
+        return first
+
+    def resolve(self, indices: Iterable[int]) -> None:
+        """Settles records. Each must be tracked and not settled yet."""
+        new = list(indices)
+        if new and not self._settled and new == list(range(self._unsettled_from, new[-1] + 1)):
+            assert new[-1] < self.tracked, "settled, but never read"
+            self._forward(len(new))
+            return
+        fresh = set(new)
+        assert len(fresh) == len(new), "settled twice"
+        assert self._settled.isdisjoint(fresh), "settled twice"
+        if new:
+            assert self._unsettled_from <= min(new), "settled twice"
+            assert max(new) < self.tracked, "settled, but never read"
+        self._settled |= fresh
+        self._advance()
+
+    def end(self) -> None:
+        """The shard has no more records."""
+        self._ended = True
+        self._advance()
+
+    def beyond(self) -> tuple[Span, ...]:
+        """Settled records behind the safe position, as spans in order; what a restart need not deliver again."""
+        spans: list[Span] = []
+        first: str | None = None
+        last = ""
+        for offset, sequence in enumerate(self._waiting):
+            if self._unsettled_from + offset in self._settled:
+                first, last = first or sequence, sequence
+            elif first is not None:
+                spans.append((int(first), int(last)))
+                first = None
+        if first is not None:
+            spans.append((int(first), int(last)))
+        return tuple(spans)
+
+    def _advance(self) -> None:
+        count = 0
+        while count < len(self._waiting) and self._unsettled_from + count in self._settled:
+            self._settled.remove(self._unsettled_from + count)
+            count += 1
+        self._forward(count)
+
+    def _forward(self, count: int) -> None:
+        """The next `count` records are settled."""
+        last = ""
+        for _ in range(count):
+            last = self._waiting.popleft()
+        self._unsettled_from += count
+        if last:
+            moved = Position.after(last)
+            assert moved > self._position, "the source went backwards"
+            self._position = moved
+        if self._ended and not self._waiting:
+            self._position = SHARD_END
+
+
+class SettledSpans:
+    """Spans that an earlier run settled beyond its position; asked for each record that is read again, in order."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = deque(spans)
+
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    def left(self, read_to: int) -> tuple[Span, ...]:
+        """What of the spans was not read again yet: it lies behind the sequence number `read_to`."""
+        return tuple((max(first, read_to + 1), last) for first, last in self._spans if last > read_to)
+
+    def covers(self, sequence_number: str) -> bool:
+        """Whether the record is settled already. Sequence numbers must come in ascending order."""
+        sequence = int(sequence_number)
+        while self._spans and self._spans[0][1] < sequence:
+            self._spans.popleft()
+        return bool(self._spans) and self._spans[0][0] <= sequence

@@ -1,0 +1,66 @@
+"""Owns what a running mapping is made of: its plan, its open ports, and the daemon's clock, chance and observer."""
+
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from poller.domain.plan import MappingPlan, Tuning
+from poller.domain.records import WorkerId
+from poller.domain.telemetry import Observer
+from poller.loop_turns import LoopTurns
+from poller.ports import Clock, Store
+from poller.rules.backoff import wait_s
+from poller.runtime.invoking import Function
+from poller.runtime.workers.membership import Alone, Workers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingContext:
+    """What streams and queues have in common."""
+
+    plan: MappingPlan
+    worker: WorkerId
+    function: Function
+    store: Store
+    clock: Clock
+    rng: Random
+    observer: Observer
+    tuning: Tuning
+    turns: LoopTurns = field(default_factory=LoopTurns)
+    workers: Workers | None = None
+    """Who shares the mapping's work; None: nobody."""
+
+    @property
+    def crew(self) -> Workers:
+        """Who shares the mapping's work."""
+        return self.workers or Alone(self.worker)
+
+    @property
+    def limit_s(self) -> float:
+        """How long one call of the function may take now."""
+        return self.function.limit_s(self.plan.function_arn)
+
+    @property
+    def longest_s(self) -> float:
+        """How long a call that begins now takes at most as a rule, the start of the function included."""
+        return self.function.longest_s(self.plan.function_arn)
+
+    @property
+    def role_arn(self) -> str:
+        """The role that the function runs as: what is configured, else what its service says; empty when nobody does."""
+        facts = None if self.plan.role_arn else self.function.facts(self.plan.function_arn)
+        return self.plan.role_arn if facts is None else facts.role_arn
+
+    def new_id(self) -> str:
+        """A random UUID; a request id or the id of a notice."""
+        return str(UUID(int=self.rng.getrandbits(128), version=4))
+
+    def port_wait_s(self, tries: int) -> float:
+        """Seconds to wait after `tries` failed calls of a port in a row."""
+        return wait_s(self.tuning.port_backoff, tries, self.rng)
+
+
+def common(parts: MappingContext) -> dict[str, Any]:
+    """The fields of `parts` by name, to make the parts of a stream or a queue from."""
+    return {each.name: getattr(parts, each.name) for each in fields(MappingContext)}

@@ -1,0 +1,283 @@
+"""Owns the opening of what mappings are made of: functions, which several may share, sources, destinations."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random
+from typing import Any
+
+from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of
+from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
+from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.records import WorkerId
+from poller.domain.telemetry import FunctionOpened, Observer, TaskEnd, TaskKind
+from poller.plugins import Environment, Registry, validated
+from poller.ports import Bounded, Destination, Invoker, Store
+from poller.runtime.context import MappingContext, common
+from poller.runtime.invoking import Function
+from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
+from poller.runtime.queues.context import QueueContext
+from poller.runtime.queues.queue_mapping import QueueMapping
+from poller.runtime.stop_tally import Calls
+from poller.runtime.stopping import Reason, Stop, unless_stopped
+from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.places import Places
+from poller.runtime.streams.stream_mapping import StreamMapping
+from poller.runtime.watched_tasks import TaskFault, WatchedTasks, reason_of
+from poller.runtime.workers.membership import Workers
+
+OPEN_S_MAX = 30.0
+"""How long the opening of one part may take before it counts as failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSpec:
+    """All that one run of a mapping is made of; two that are equal make the same run."""
+
+    plan: MappingPlan
+    function: FunctionPlan
+    tuning: Tuning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonContext:
+    """What all mappings of a daemon work with."""
+
+    registry: Registry
+    env: Environment
+    worker: WorkerId
+    store: Store
+    workers: Workers
+    observer: Observer
+    rng: Random
+    places: Places = field(default_factory=Places)
+
+
+class ComponentFactory:
+    """Opens the parts of mappings. Functions run in tasks of `scope`, each as long as a mapping uses it."""
+
+    def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
+        self._tools = tools
+        self._functions = FunctionPool(tools, scope)
+
+    async def open(
+        self, design: MappingSpec, stack: AsyncExitStack, lost: Callable[[], None]
+    ) -> Callable[[Stop], Runner]:
+        """Opens everything into `stack`; returns what makes the runner. Raises PartFailed.
+
+        `lost` is called when the function is gone although nobody closed it.
+        """
+        function = await stack.enter_async_context(self._functions.using(design.function, lost))
+        await stack.enter_async_context(function.used_by(design.plan.function_arn))
+        source = await _entered(stack, "source", source_of(design.plan), self._tools)
+        parts = self._parts(design, function)
+        if design.plan.kind is SourceKind.SQS:
+            return partial(QueueMapping, QueueContext(**common(parts), source=source))
+        destination = await self._destination(design.plan, stack)
+        stream = StreamContext(
+            **common(parts), source=source, destination=destination, places=self._tools.places
+        )
+        return partial(StreamMapping, stream)
+
+    async def rehearse(self, design: MappingSpec) -> list[str]:
+        """What is wrong with a design as configured: opens its parts and closes them again, uses none of them."""
+        problems: list[str] = []
+        parts = [function_of(design.function), source_of(design.plan)]
+        parts += [destination_spec(design.plan.destination)] if design.plan.destination else []
+        for part in parts:
+            try:
+                async with asyncio.timeout(OPEN_S_MAX), part.opened(self._tools.registry, self._tools.env):
+                    pass
+            except InvalidConfiguration as error:
+                problems += error.problems
+            except (PortError, TimeoutError):
+                # The outside is in trouble, which says nothing of the configuration.
+                continue
+        return problems
+
+    def notes(self) -> list[str]:
+        """What people should know of the functions, one line each."""
+        return self._functions.notes()
+
+    def calls(self) -> Calls:
+        """How many calls of functions are under way."""
+        return self._functions.calls()
+
+    def _parts(self, design: MappingSpec, function: Function) -> MappingContext:
+        return MappingContext(
+            plan=design.plan,
+            worker=self._tools.worker,
+            function=function,
+            store=self._tools.store,
+            clock=self._tools.env.clock,
+            rng=self._tools.rng,
+            observer=self._tools.observer,
+            tuning=design.tuning,
+            turns=self._tools.env.turns,
+            workers=self._tools.workers,
+        )
+
+    async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:
+        if plan.destination is None:
+            return None
+        part = destination_spec(plan.destination)
+        destination: Destination = await _entered(stack, "destination", part, self._tools)
+        return destination
+
+
+class SharedFunction:
+    """One open function in a task of its own, since what is opened in a task has to be closed in it."""
+
+    def __init__(self, plan: FunctionPlan, tools: DaemonContext) -> None:
+        self.plan = plan
+        self.users: list[Callable[[], None]] = []
+        """Who is told when the function is gone although nobody closed it."""
+        self.left = Stop()
+        self.closed = asyncio.Event()
+        self.trouble: Exception | None = None
+        self._tools = tools
+        self._function: Function | None = None
+        self._settled = asyncio.Event()
+
+    async def run(self) -> None:
+        """Opens the function, waits until nobody uses it any more, closes it."""
+        self.trouble = await contained(self._open())
+
+    def gone(self) -> None:
+        """It is closed, or could not be opened."""
+        self._settled.set()
+        self.closed.set()
+        for lost in self.users:
+            lost()
+
+    async def opened(self) -> Function:
+        """The function, as soon as it is open; raises what its opening raised."""
+        await self._settled.wait()
+        if self._function is None:
+            assert self.trouble is not None, "a function that is neither open nor in trouble"
+            raise self.trouble
+        return self._function
+
+    def calls(self) -> Calls:
+        """How many calls are under way."""
+        found = {} if self._function is None else self._function.calls
+        return Counter({(mapping, self.plan.name): calls for mapping, calls in found.items()})
+
+    def notes(self) -> list[str]:
+        """What people should know of the function, one line each."""
+        return [] if self._function is None else self._function.notes()
+
+    async def _open(self) -> None:
+        async with AsyncExitStack() as stack:
+            part = function_of(self.plan)
+            # Nobody who has left waits for an opening that takes long.
+            invoker = await unless_stopped(self.left, _entered(stack, "invoker", part, self._tools))
+            if invoker is None:
+                return
+            self._function = function = self._limited(invoker)
+            self._settled.set()
+            async with WatchedTasks(self._tools.observer) as scope:
+                following = scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)
+                await self.left.wait()
+                following.cancel()
+
+    def _limited(self, invoker: Invoker) -> Function:
+        """The function with as many slots as calls can run, so that nothing is taken that could not."""
+        limit = call_limit(self.plan, invoker.call_limit if isinstance(invoker, Bounded) else None)
+        observer = self._tools.observer
+        observer.on(
+            FunctionOpened(
+                function=self.plan.name,
+                invoker=self.plan.invoker,
+                calls_at_once=limit.calls,
+                reason=limit.reason,
+            )
+        )
+        return Function(replace(self.plan, max_concurrency=limit.calls), invoker, observer)
+
+
+class FunctionPool:
+    """The open functions by name; all mappings of one share its slots, so there is never a second one of that name."""
+
+    def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
+        self._tools = tools
+        self._scope = scope
+        self._hosts: dict[str, SharedFunction] = {}
+
+    @asynccontextmanager
+    async def using(self, plan: FunctionPlan, lost: Callable[[], None]) -> AsyncIterator[Function]:
+        """The function, opened if it is not. One by another plan is waited for until its last mapping has left it."""
+        host = await self._host(plan)
+        host.users.append(lost)
+        try:
+            yield await host.opened()
+        finally:
+            host.users.remove(lost)
+            if not host.users:
+                host.left.request(Reason.REQUESTED)
+        if host.left.requested:
+            await host.closed.wait()
+        if host.trouble is not None:
+            raise host.trouble
+
+    def calls(self) -> Calls:
+        """How many calls are under way."""
+        return sum((host.calls() for host in self._hosts.values()), Counter())
+
+    def notes(self) -> list[str]:
+        """What people should know of all functions, one line each."""
+        return [note for host in self._hosts.values() for note in host.notes()]
+
+    async def _host(self, plan: FunctionPlan) -> SharedFunction:
+        while (host := self._hosts.get(plan.name)) is not None:
+            if host.plan == plan and not host.left.requested:
+                return host
+            await host.closed.wait()
+        host = self._hosts[plan.name] = SharedFunction(plan, self._tools)
+        self._scope.spawn(host.run(), f"{TaskKind.FUNCTION} {plan.name}", partial(self._ended, host))
+        return host
+
+    def _ended(self, host: SharedFunction, end: TaskEnd, error: BaseException | None) -> None:
+        """Lets the mappings of a function know that it is gone; they open it anew."""
+        del self._hosts[host.plan.name]
+        if error is not None or (host.trouble is None and not host.left.requested):
+            name, reason = f"{TaskKind.FUNCTION} {host.plan.name}", reason_of(error) if error else ""
+            host.trouble = TaskFault(name, end, reason)
+            if error is not None or not self._scope.ending:
+                self._scope.tell(TaskKind.FUNCTION, name, end, reason)
+        host.gone()
+
+
+def call_limit(plan: FunctionPlan, invoker: CallLimit | None) -> CallLimit:
+    """How many calls of a function can run at once, by its own limit and by its invoker's (None: it has none)."""
+    return (invoker or CallLimit(None, "no limit")).within(plan.max_concurrency)
+
+
+def call_limit_told(plan: FunctionPlan, registry: Registry) -> CallLimit:
+    """How many calls of a function can run at once, as far as its settings alone tell; raises InvalidConfiguration."""
+    part = function_of(plan)
+    plugin = registry.plugin(part.kind, part.name)
+    if plugin.call_limit is None:
+        return call_limit(plan, None)
+    settings = validated(plugin, part.settings(plugin.settings), place=f"functions.{plan.name}")
+    return call_limit(plan, plugin.call_limit(settings))
+
+
+async def _entered(stack: AsyncExitStack, port: str, part: PluginSpec, tools: DaemonContext) -> Any:
+    with _naming(port):
+        async with asyncio.timeout(OPEN_S_MAX):
+            return await stack.enter_async_context(part.opened(tools.registry, tools.env))
+
+
+@contextmanager
+def _naming(port: str) -> Iterator[None]:
+    """Says which part of a mapping it was that could not be opened."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise PartFailed(port, ServiceUnavailable(f"not open within {OPEN_S_MAX:g} s")) from error
+    except (PortError, InvalidConfiguration) as error:
+        raise PartFailed(port, error) from error

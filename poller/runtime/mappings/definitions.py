@@ -1,0 +1,175 @@
+"""Owns the mappings made through the API as the store keeps them: their documents, and what this worker last saw of them.
+
+A mapping has two rows: one under its own id that the workers who read the source keep (since when, seeded), and one under
+`api:ID` with its definition. So a change of the definition can never take back what a worker wrote meanwhile.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import msgspec
+
+from poller.domain.errors import RowChanged
+from poller.domain.records import Epoch, MappingId
+from poller.domain.rows import API_PREFIX, MappingRow, MappingState
+from poller.ports import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A mapping made through the API.
+
+    `parameters` in AWS's names as they were asked for, `change` is what the last change is called until it is applied.
+    `revision` is that of the row from which it was read.
+    """
+
+    mapping: MappingId
+    parameters: Mapping[str, Any]
+    created: Epoch
+    modified: Epoch
+    change: MappingState = MappingState.CREATING
+    tags: Mapping[str, str] = field(default_factory=dict)
+    deleting: bool = False
+    revision: int = 0
+
+    def row(self) -> MappingRow:
+        """The row that stores keep."""
+        document = {
+            "parameters": dict(self.parameters),
+            "created": self.created,
+            "modified": self.modified,
+            "change": self.change.value,
+            "tags": dict(self.tags),
+            "deleting": self.deleting,
+        }
+        return MappingRow(key(self.mapping), fixed=self.created, document=document, revision=self.revision)
+
+    @classmethod
+    def of(cls, row: MappingRow) -> Self:
+        """Inverse of `row`; raises ValueError for a document that this version does not understand."""
+        try:
+            found = msgspec.convert(dict(row.document), _Document)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        return cls(
+            mapping=MappingId(row.mapping.removeprefix(API_PREFIX)),
+            parameters=found.parameters,
+            created=Epoch(found.created),
+            modified=Epoch(found.modified),
+            change=found.change,
+            tags=found.tags,
+            deleting=found.deleting,
+            revision=row.revision,
+        )
+
+
+class _Document(msgspec.Struct):
+    parameters: dict[str, Any]
+    created: float
+    modified: float
+    change: MappingState
+    tags: dict[str, str]
+    deleting: bool
+
+
+def key(mapping: MappingId) -> MappingId:
+    """Under which id the store keeps a mapping's definition."""
+    return MappingId(API_PREFIX + mapping)
+
+
+class Definitions:
+    """The definitions in the store, as this worker last read or wrote them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[MappingId, Definition] = {}
+        self._first: dict[MappingId, int] | None = None
+        """The revisions that the first look at the store found."""
+        self._writes = 0
+        self.unread: tuple[str, ...] = ()
+        """What is wrong with rows that could not be read, one line each."""
+
+    def known(self) -> tuple[Definition, ...]:
+        """All of them, in the order of their creation."""
+        return tuple(sorted(self._known.values(), key=lambda each: (each.created, each.mapping)))
+
+    def get(self, mapping: MappingId) -> Definition | None:
+        """The definition of one mapping."""
+        return self._known.get(mapping)
+
+    def inherited(self, definition: Definition) -> bool:
+        """Whether a definition is as this worker found it when it came: its last change is no news."""
+        return self._first is not None and self._first.get(definition.mapping) == definition.revision
+
+    async def refresh(self) -> bool:
+        """Reads the store; raises what the store raises.
+
+        False if a write of ours came meanwhile: what was read may be older than that, and is dropped.
+        """
+        writes = self._writes
+        rows = await self._store.mappings()
+        if writes != self._writes:
+            return False
+        self._take(rows)
+        return True
+
+    async def add(self, definition: Definition) -> Definition:
+        """Keeps a new mapping, whose LATEST is the moment of its creation, and returns it.
+
+        Raises RowChanged when another worker has made one with the same id.
+        """
+        await self._store.create(MappingRow(definition.mapping, fixed=definition.created))
+        row = definition.row()
+        with self._writing():
+            if await self._store.create(row) != row:
+                raise RowChanged(f"mapping {definition.mapping} is in the store already")
+            self._known[definition.mapping] = definition
+        return definition
+
+    async def change(self, definition: Definition) -> Definition:
+        """Replaces a definition at its revision, and returns it at the next.
+
+        Raises ResourceMissing when another worker has forgotten it meanwhile, RowChanged when one has changed it.
+        """
+        kept = replace(definition, revision=definition.revision + 1)
+        with self._writing():
+            await self._store.update(definition.row())
+            self._known[definition.mapping] = kept
+        return kept
+
+    async def forget(self, mapping: MappingId) -> None:
+        """Removes a mapping with its positions; the definition goes last, so that a failure is made good later."""
+        await self._store.forget(mapping)
+        with self._writing():
+            await self._store.forget(key(mapping))
+            self._known.pop(mapping, None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What was read before a write began or ended is old."""
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes += 1
+
+    def _take(self, rows: Sequence[MappingRow]) -> None:
+        """Takes what was read. A definition that cannot be read is not gone: its mapping goes on as it is."""
+        unread = [f"store: {row.damage}" for row in rows if row.damage]
+        known: dict[MappingId, Definition] = {}
+        for row in rows:
+            if not row.mapping.startswith(API_PREFIX):
+                continue
+            try:
+                definition = None if row.damage else Definition.of(row)
+            except ValueError as error:
+                unread.append(f"store: the definition of mapping {row.mapping} cannot be read: {error}")
+                definition = None
+            definition = definition or self._known.get(MappingId(row.mapping.removeprefix(API_PREFIX)))
+            if definition is not None:
+                known[definition.mapping] = definition
+        self._known, self.unread = known, tuple(unread)
+        if self._first is None:
+            self._first = {each.mapping: each.revision for each in known.values()}

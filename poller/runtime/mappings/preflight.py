@@ -1,0 +1,109 @@
+"""Owns the check of the source and the function themselves before a mapping is accepted (aws-behaviour#order-of-checks)."""
+
+import asyncio
+
+from poller.config.plugin_specs import function_of, source_of
+from poller.domain.errors import AccessDenied, InvalidConfiguration, PortError, ResourceMissing
+from poller.domain.function_facts import FunctionFacts
+from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.plan import TIMEOUT_S, DaemonPlan, SourceKind
+from poller.plugins import Environment, Registry
+from poller.ports import FunctionCheck, FunctionLookup
+from poller.rules.queues.queue_checks import short_visibility_text
+from poller.runtime.mappings.api_requests import NO_FUNCTION, NO_QUEUE, denied_text
+from poller.runtime.mappings.components import MappingSpec
+
+LOOK_S_MAX = 4.0
+"""For one look; a request makes two at most, and somebody waits for its answer."""
+
+
+class Preflight:
+    """Opens a source or an invoker for one look."""
+
+    def __init__(self, registry: Registry, env: Environment) -> None:
+        self._registry = registry
+        self._env = env
+
+    async def look_at_function(self, design: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
+        """What the function's service says of it; None where there is no service, or it does not say.
+
+        Raises ApiError when the service has no such function, and when nothing says that there is one: neither the
+        configuration nor its invoker.
+        """
+        configured = design.function.name in plan.functions
+        if configured and not self._has_own_limit(design):
+            return None
+        try:
+            exists, facts = await self._function(design)
+        except InvalidConfiguration:
+            exists, facts = configured, None
+        except (PortError, TimeoutError) as error:
+            if configured:
+                return None
+            raise ApiError(
+                ApiErrorType.SERVICE, f"The function could not be looked up: {_reason(error)}"
+            ) from error
+        if not exists:
+            raise ApiError(ApiErrorType.PARAMETER, NO_FUNCTION)
+        return facts
+
+    async def look_at_source(self, design: MappingSpec, facts: FunctionFacts | None) -> None:
+        """Raises ApiError unless the source is there, may be read, and a queue's visibility timeout is long enough.
+
+        `facts` is what `look_at_function` found.
+        """
+        arn, queue = design.plan.source_arn, design.plan.kind is SourceKind.SQS
+        try:
+            async with asyncio.timeout(LOOK_S_MAX):
+                await self._describe(design, facts, queue=queue)
+        except InvalidConfiguration as error:
+            raise ApiError(ApiErrorType.PARAMETER, "; ".join(error.problems)) from error
+        except ResourceMissing as error:
+            raise ApiError(
+                ApiErrorType.PARAMETER, NO_QUEUE if queue else f"Stream not found: {arn}"
+            ) from error
+        except AccessDenied as error:
+            raise ApiError(ApiErrorType.PARAMETER, denied_text(arn, design.plan.kind)) from error
+        except (PortError, TimeoutError) as error:
+            text = f"The event source could not be looked up: {_reason(error)}"
+            raise ApiError(ApiErrorType.SERVICE, text) from error
+
+    async def _function(self, design: MappingSpec) -> tuple[bool, FunctionFacts | None]:
+        """Whether there is the function, and what is said of it."""
+        part, arn = function_of(design.function), design.plan.function_arn
+        async with asyncio.timeout(LOOK_S_MAX), part.opened(self._registry, self._env) as invoker:
+            if isinstance(invoker, FunctionLookup):
+                try:
+                    return True, await invoker.describe_function(arn)
+                except ResourceMissing:
+                    return False, None
+                except AccessDenied:
+                    if not isinstance(invoker, FunctionCheck):
+                        raise
+            return isinstance(invoker, FunctionCheck) and await invoker.exists(arn), None
+
+    def _has_own_limit(self, design: MappingSpec) -> bool:
+        """Whether the function has a time limit beside the configured one. Nothing is opened to know it."""
+        return self._registry.plugin("invokers", design.function.invoker).own_limits
+
+    async def _describe(self, design: MappingSpec, facts: FunctionFacts | None, *, queue: bool) -> None:
+        part = source_of(design.plan)
+        async with part.opened(self._registry, self._env) as source:
+            if not queue:
+                await source.shards()
+                return
+            visibility_s = (await source.describe()).visibility_timeout_s
+        timeout_s = self._timeout_s(design, facts)
+        if timeout_s is not None and visibility_s < timeout_s:
+            raise ApiError(ApiErrorType.PARAMETER, short_visibility_text(visibility_s, timeout_s))
+
+    def _timeout_s(self, design: MappingSpec, facts: FunctionFacts | None) -> float | None:
+        """The function's time limit: its own, else the configured one; None when nobody knows."""
+        if facts is not None:
+            return facts.timeout_s
+        configured_s = design.function.timeout_s
+        return TIMEOUT_S if configured_s is None and not self._has_own_limit(design) else configured_s
+
+
+def _reason(error: PortError | TimeoutError) -> str:
+    return error.reason if isinstance(error, PortError) else f"no answer within {LOOK_S_MAX:g} s"

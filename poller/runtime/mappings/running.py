@@ -1,0 +1,223 @@
+"""Owns the mappings at work: starts and drains them as they are wanted, and tells and shows the state of each."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import assert_never
+
+from poller.domain.records import MappingId
+from poller.domain.rows import MappingState
+from poller.domain.status import MappingStatus
+from poller.domain.telemetry import MappingChanged, TaskEnd, TaskKind
+from poller.rules.backoff import wait_s
+from poller.rules.reconciling import Drain, Forget, RunningMapping, StartMapping, reconcile, shown
+from poller.runtime.mappings.components import ComponentFactory, DaemonContext, MappingSpec
+from poller.runtime.mappings.desired import DesiredMapping
+from poller.runtime.mappings.last_result import LastResults
+from poller.runtime.mappings.supervisor import AGAIN_S, Supervisor
+from poller.runtime.stopping import Reason, Stop
+from poller.runtime.watched_tasks import WatchedTasks
+
+STOPPING = "stopping with the daemon: what runs finishes"
+STOPPED = "stopped with the daemon"
+
+
+class RunningMappings:
+    """The supervisors of one daemon, each in a task of `scope`. `woken` is called whenever something has changed."""
+
+    def __init__(
+        self,
+        tools: DaemonContext,
+        scope: WatchedTasks,
+        stop: Stop,
+        *,
+        results: LastResults,
+        woken: Callable[[], None],
+    ) -> None:
+        self.gate = asyncio.Event()
+        """Closed until the daemon's start has succeeded: nothing is read before."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.workshop = ComponentFactory(tools, scope)
+        self._tools = tools
+        self._scope = scope
+        self._stop = stop
+        self._results = results
+        self._woken = woken
+        self._entries: dict[MappingId, DesiredMapping] = {}
+        self._supervisors: dict[MappingId, tuple[MappingSpec, Supervisor]] = {}
+        self._told: dict[MappingId, tuple[DesiredMapping, MappingState, str]] = {}
+        self._once_open: set[MappingId] = set()
+
+    def apply(self, entries: Sequence[DesiredMapping]) -> list[MappingId]:
+        """Starts and drains what is to be; returns the deleted mappings that are at work here no more."""
+        given = {entry.mapping: entry for entry in entries}
+        leaving = {
+            mapping: replace(entry, deleting=True)
+            for mapping, entry in self._entries.items()
+            if mapping not in given and mapping in self._supervisors
+        }
+        self._entries = given | leaving
+        wanted = {mapping: entry.wanted() for mapping, entry in self._entries.items()}
+        done: list[MappingId] = []
+        for command in () if self._stop.requested else reconcile(wanted, self._running()):
+            match command:
+                case StartMapping(mapping, design):
+                    assert isinstance(design, MappingSpec)
+                    self._start(mapping, design)
+                case Drain(mapping):
+                    self._supervisors[mapping][1].stop.request(Reason.REQUESTED)
+                case Forget(mapping):
+                    done.append(mapping)
+                case _:
+                    assert_never(command)
+        self._tell()
+        return done
+
+    def supervisor(self, mapping: MappingId) -> Supervisor | None:
+        """Who runs a mapping now."""
+        found = self._supervisors.get(mapping)
+        return found[1] if found is not None else None
+
+    def state(self, entry: DesiredMapping) -> MappingState:
+        """The state that a mapping is in."""
+        return shown(entry.wanted(), self._running_one(entry.mapping), ending=self._stop.requested)
+
+    def statuses(self) -> tuple[MappingStatus, ...]:
+        """What every mapping is doing."""
+        return tuple(self._status(entry) for entry in self._entries.values())
+
+    def problems(self) -> tuple[list[str], list[str]]:
+        """Why the daemon is not ready, and what people should know beside that.
+
+        A mapping of the file has to be open once; after that, and for mappings made through the API, trouble is theirs alone.
+        """
+        problems: list[str] = []
+        notes: list[str] = []
+        for entry in self._entries.values():
+            # A daemon that drains does not open anything any more, and is not ready anyway.
+            runs = entry.wanted().runs and not self._stop.requested
+            text = self._problem(entry) if runs else ""
+            broken = self.state(entry) is MappingState.BROKEN
+            vital = entry.from_file and (broken or entry.mapping not in self._once_open)
+            if text:
+                (problems if vital else notes).append(text)
+            supervisor = self.supervisor(entry.mapping)
+            notes += supervisor.notes() if supervisor is not None else ()
+            if place := self._tools.places.notes.get(entry.mapping):
+                notes.append(f"mapping {entry.mapping}: {place.reason}")
+        return problems, notes
+
+    def _running(self) -> dict[MappingId, RunningMapping]:
+        return {
+            mapping: run for mapping in self._supervisors if (run := self._running_one(mapping)) is not None
+        }
+
+    def _running_one(self, mapping: MappingId) -> RunningMapping | None:
+        found = self._supervisors.get(mapping)
+        if found is None:
+            return None
+        design, supervisor = found
+        return RunningMapping(
+            design=design,
+            tried=supervisor.tried.is_set(),
+            stopping=supervisor.stop.requested,
+            broken=bool(supervisor.bug),
+        )
+
+    def _start(self, mapping: MappingId, design: MappingSpec) -> None:
+        supervisor = Supervisor(
+            mapping,
+            partial(self.workshop.open, design),
+            gate=self.gate,
+            observer=self._tools.observer,
+            wait_s=lambda tries: wait_s(design.tuning.port_backoff, tries, self._tools.rng),
+            changed=self._woken,
+        )
+        self._supervisors[mapping] = design, supervisor
+        name, ended = f"{TaskKind.MAPPING} {mapping}", partial(self._ended, mapping, supervisor)
+        task = self._scope.spawn(self._run(supervisor), name, ended)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _run(self, supervisor: Supervisor) -> None:
+        def stop() -> None:
+            supervisor.stop.request(Reason.REQUESTED, within_s=self._stop.left_s)
+
+        with self._stop.listening(stop):
+            await supervisor.run()
+
+    def _ended(
+        self, mapping: MappingId, supervisor: Supervisor, end: TaskEnd, error: BaseException | None
+    ) -> None:
+        """Makes room for the mapping's next start; one that nobody stopped is shown as broken until then."""
+        if error is not None or not (supervisor.stop.requested or self._scope.ending):
+            supervisor.ended(end, error)
+        if supervisor.stop.requested or self._scope.ending:
+            self._forget(mapping)
+            return
+        asyncio.get_running_loop().call_later(AGAIN_S, self._forget, mapping)
+
+    def _forget(self, mapping: MappingId) -> None:
+        del self._supervisors[mapping]
+        self._woken()
+
+    def _status(self, entry: DesiredMapping) -> MappingStatus:
+        plan, supervisor = entry.design.plan, self.supervisor(entry.mapping)
+        reason = supervisor.reason if supervisor is not None else entry.obstacle
+        if self._stop.requested and entry.wanted().runs:
+            reason = reason or (STOPPED if supervisor is None else STOPPING)
+        status = partial(
+            MappingStatus,
+            mapping=entry.mapping,
+            function=plan.function,
+            source_arn=plan.source_arn,
+            state=self.state(entry),
+            reason=reason,
+            last_result="" if entry.queue else self._results.of(entry.mapping),
+        )
+        if supervisor is None:
+            return status()
+        return status(shards=supervisor.shards(), lanes=supervisor.lanes(), pollers=supervisor.pollers)
+
+    def _problem(self, entry: DesiredMapping) -> str:
+        supervisor, where = self.supervisor(entry.mapping), entry.design.plan.source_arn
+        if supervisor is None or not supervisor.opened:
+            bug = supervisor.bug if supervisor is not None else ""
+            reason = supervisor.reason if supervisor is not None else ""
+            if bug:
+                return f"mapping {entry.mapping}: broken: {bug}"
+            return f"mapping {entry.mapping} ({where}): {reason or 'not open yet'}"
+        self._once_open.add(entry.mapping)
+        return ""
+
+    def _tell(self) -> None:
+        """Tells observers of every state that is another than before."""
+        for mapping in self._told.keys() - self._entries.keys():
+            self._bid_farewell(mapping)
+        for entry in self._entries.values():
+            supervisor = self.supervisor(entry.mapping)
+            troubled = supervisor is not None and (supervisor.bug or supervisor.failure is not None)
+            reason = supervisor.reason if supervisor is not None and troubled else entry.obstacle
+            now = self.state(entry), reason
+            if self._told.get(entry.mapping, (None,))[1:] != now:
+                self._told[entry.mapping] = entry, *now
+                self._tools.observer.on(_changed(entry, *now))
+
+    def _bid_farewell(self, mapping: MappingId) -> None:
+        entry, state, _ = self._told.pop(mapping)
+        if state is not MappingState.DELETING:
+            self._tools.observer.on(_changed(entry, MappingState.DELETING, ""))
+        self._once_open.discard(mapping)
+        self._results.forget(mapping)
+
+
+def _changed(entry: DesiredMapping, state: MappingState, reason: str) -> MappingChanged:
+    plan = entry.design.plan
+    return MappingChanged(
+        mapping=entry.mapping,
+        function=plan.function,
+        source_arn=plan.source_arn,
+        state=state,
+        reason=reason,
+    )

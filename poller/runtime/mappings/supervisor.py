@@ -1,0 +1,239 @@
+"""Owns one mapping's life by one design: opens its parts, runs it, and when something stops it, says so and tries again."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.records import MappingId
+from poller.domain.status import LaneStatus, ShardStatus
+from poller.domain.telemetry import Observer, TaskEnd, TaskEnded, TaskKind
+from poller.rules.responses import cut
+from poller.runtime.port_failures import failure_reason, report_failure
+from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
+from poller.runtime.watched_tasks import TaskFault, reason_of
+
+AGAIN_S = 1.0
+"""The least wait before a mapping that was stopped by something is started again."""
+STEADY_S = 300.0
+"""A mapping that ran for so long before it was stopped begins its back-off anew."""
+
+
+class Runner(Protocol):
+    """A mapping at work: a stream has shards, a queue has lanes and pollers."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether source and store answered once, so that the mapping is ready."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it does not get on; empty when it does."""
+        ...
+
+    @property
+    def pollers(self) -> int | None:
+        """How many pollers a queue runs; None for a stream."""
+        ...
+
+    async def run(self) -> None:
+        """Until the scope stops."""
+        ...
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """What the shards are doing."""
+        ...
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """What the lanes are doing."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know although it gets on, one line each."""
+        ...
+
+
+class PartFailed(Exception):
+    """A part of a mapping (source, invoker, destination) could not be opened. Try again later."""
+
+    def __init__(self, port: str, error: PortError | InvalidConfiguration) -> None:
+        super().__init__(str(error))
+        self.port = port
+        self.error = error
+
+    @property
+    def reason(self) -> str:
+        """One line for people."""
+        return failure_reason(self.error)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return self.error.problems if isinstance(self.error, InvalidConfiguration) else [self.error.reason]
+
+
+class Opener(Protocol):
+    """Who opens the parts of a mapping into a stack, and says what makes its runner."""
+
+    async def __call__(self, stack: AsyncExitStack, lost: Callable[[], None]) -> Callable[[Stop], Runner]:
+        """Raises PartFailed. `lost` is called when a part is gone although nobody closed it."""
+        ...
+
+
+async def contained(work: Awaitable[None]) -> Exception | None:
+    """What `work` raised, a bug too. The one place where `Exception` is caught; whoever asks has to tell it."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - see above
+        return error
+    return None
+
+
+class Supervisor:
+    """Runs one mapping by one design until `stop`. `gate` holds all back until the daemon's start has succeeded."""
+
+    def __init__(
+        self,
+        mapping: MappingId,
+        opener: Opener,
+        *,
+        gate: asyncio.Event,
+        observer: Observer,
+        wait_s: Callable[[int], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self.stop = Stop()
+        self.tried = asyncio.Event()
+        """Set once the parts were opened, or could not be."""
+        self.failure: PartFailed | None = None
+        self.bug = ""
+        self._mapping = mapping
+        self._opener = opener
+        self._gate = gate
+        self._observer = observer
+        self._wait_s = wait_s
+        self._changed = changed
+        self._runner: Runner | None = None
+
+    async def run(self) -> None:
+        """Until a stop is requested and the mapping has drained."""
+        tries = 0
+        loop = asyncio.get_running_loop()
+        while not self.stop.requested:
+            began = loop.time()
+            with self.stop.child() as stop:
+                trouble = await contained(self._once(stop))
+            if trouble is not None:
+                tries = 0 if loop.time() - began > STEADY_S else tries
+                wait_s = self._wait_s(tries) + AGAIN_S
+                tries += 1
+                self._note(trouble, wait_s)
+                await self.stop.sleep(wait_s)
+        self.tried.set()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the mapping is at work and its source and the store have answered."""
+        return self._runner is not None and self._runner.opened
+
+    @property
+    def reason(self) -> str:
+        """Why it does not get on; empty when it does."""
+        if self.bug or self.failure is not None:
+            return self.bug or (self.failure.reason if self.failure is not None else "")
+        return self._runner.reason if self._runner is not None else ""
+
+    @property
+    def pollers(self) -> int | None:
+        """How many pollers a queue runs; None for a stream."""
+        return self._runner.pollers if self._runner is not None else None
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """What the shards are doing."""
+        return self._runner.shards() if self._runner is not None else ()
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """What the lanes are doing."""
+        return self._runner.lanes() if self._runner is not None else ()
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know although it gets on, one line each."""
+        return self._runner.notes() if self._runner is not None else ()
+
+    async def _once(self, stop: Stop) -> None:
+        """One start: opens the parts, runs until the scope stops, closes them."""
+        async with AsyncExitStack() as stack:
+            opening = self._opener(stack, lambda: stop.request(Reason.REQUESTED))
+            make = await unless_stopped(stop, opening)
+            if make is None:
+                return
+            self.failure, self.bug = None, ""
+            self._settled()
+            async with interrupted_by(stop):
+                await self._gate.wait()
+            if stop.requested:
+                return
+            self._runner = make(stop)
+            try:
+                await self._runner.run()
+            finally:
+                self._runner = None
+            if not stop.requested:
+                raise TaskFault(f"{TaskKind.MAPPING} {self._mapping}", TaskEnd.RETURNED)
+
+    def ended(self, end: TaskEnd, error: BaseException | None) -> None:
+        """The task that runs the mapping has ended although nobody had stopped it."""
+        self._note(error or TaskFault(f"{TaskKind.MAPPING} {self._mapping}", end), 0.0)
+
+    def _note(self, trouble: BaseException, wait_s: float) -> None:
+        self.failure, self.bug = None, ""
+        if isinstance(trouble, PartFailed):
+            self.failure = trouble
+            report_failure(
+                self._observer, trouble.error, mapping=self._mapping, port=trouble.port, wait_s=wait_s
+            )
+        else:
+            self.bug = described(trouble)
+            self._emit_ended(trouble)
+        self._settled()
+
+    def _emit_ended(self, trouble: BaseException) -> None:
+        """Tells what ended the mapping itself; what ended other tasks was told there."""
+        name = f"{TaskKind.MAPPING} {self._mapping}"
+        end, reason = TaskEnd.RAISED, reason_of(trouble)
+        if isinstance(trouble, TaskFault):
+            end, reason = trouble.end, ""
+        if isinstance(trouble, BaseExceptionGroup) or (
+            isinstance(trouble, TaskFault) and trouble.name != name
+        ):
+            return
+        self._observer.on(
+            TaskEnded(
+                task=TaskKind.MAPPING,
+                name=name,
+                end=end,
+                mapping=self._mapping,
+                reason=reason,
+            )
+        )
+
+    def _settled(self) -> None:
+        self.tried.set()
+        self._changed()
+
+
+def described(bug: BaseException) -> str:
+    """A bug in one line: its class, its text and where it came up."""
+    innermost = _innermost(bug)
+    place = traceback.extract_tb(innermost.__traceback__)[-1:]
+    where = f" at {place[0].name} line {place[0].lineno}" if place else ""
+    return cut(f"{type(innermost).__name__}: {innermost}{where}")
+
+
+def _innermost(bug: BaseException) -> BaseException:
+    while isinstance(bug, BaseExceptionGroup):
+        bug = bug.exceptions[0]
+    return bug

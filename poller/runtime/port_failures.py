@@ -1,0 +1,33 @@
+"""Owns how it is told that a call to a source, a store or another part failed."""
+
+from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.records import MappingId, ShardId
+from poller.domain.telemetry import Observer, PortFailed
+from poller.rules.responses import cut
+
+
+def report_failure(
+    observer: Observer,
+    error: PortError | InvalidConfiguration,
+    *,
+    mapping: MappingId,
+    port: str,
+    shard: ShardId | None = None,
+    wait_s: float = 0.0,
+) -> None:
+    """Tells that a call to `port` failed, and how long it is until the next try."""
+    observer.on(
+        PortFailed(
+            mapping=mapping,
+            shard=shard,
+            port=port,
+            error=type(error).__name__,
+            reason=failure_reason(error),
+            wait_s=wait_s,
+        )
+    )
+
+
+def failure_reason(error: PortError | InvalidConfiguration) -> str:
+    """One line for people."""
+    return cut("; ".join(error.problems)) if isinstance(error, InvalidConfiguration) else error.reason

@@ -1,0 +1,247 @@
+"""Owns what the pollers of one queue mapping share: its messages in flight, its calls to the queue, and the events about both.
+
+`InFlightTracker` decides about the messages. This module gives it the time, emits the events, and wakes the batches that
+wait for messages to leave.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
+from poller.domain.records import Message, Monotonic, Undone
+from poller.domain.telemetry import Deleted, Polled, PortFailed, Released
+from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
+from poller.rules.queues.message_groups import Choice
+from poller.rules.queues.open_batch import OpenBatch
+from poller.rules.queues.receive_batch import QueueItem
+from poller.rules.queues.visibility import VisibilityPolicy
+from poller.rules.responses import Verdict
+from poller.runtime.queues.capacity import QueueCapacity
+from poller.runtime.queues.context import QueueContext
+from poller.runtime.queues.open_receives import Polls
+from poller.runtime.queues.refusals import RefusalGate
+from poller.runtime.stopping import Stop
+from poller.runtime.watched_tasks import WatchedTasks
+
+CALL_S_MAX = 30.0
+"""How long one delete or extension may take before it counts as failed."""
+RELEASE_S_MAX = 5.0
+"""How long one release may take. After that the messages are left to their visibility timeout."""
+
+
+@dataclass(slots=True)
+class SourceHealth:
+    """How calls to the queue go: `failures` in a row, and the `reason` of the last one."""
+
+    failures: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class InFlight:
+    """Shared by the pollers, the deleter and the visibility extender of one mapping."""
+
+    parts: QueueContext
+    stop: Stop
+    capacity: QueueCapacity
+    tracker: InFlightTracker
+    source: SourceHealth = field(default_factory=SourceHealth)
+    polls: Polls = field(init=False)
+    open_batch: OpenBatch = field(init=False)
+    gate: RefusalGate = field(init=False)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when messages were received, so that an extension may be due earlier than before."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _watched: bool = False
+    _settlements: int = 0
+    """The tracker's settlements that waiting batches know about."""
+
+    def __post_init__(self) -> None:
+        self.polls = Polls(self.parts.clock)
+        self.open_batch = OpenBatch(self.parts.plan.batch)
+        self.gate = RefusalGate(self.parts.clock)
+
+    @property
+    def now(self) -> Monotonic:
+        """The monotonic clock."""
+        return self.parts.clock.monotonic()
+
+    def tasks(self) -> WatchedTasks:
+        """A group for tasks of the mapping."""
+        return WatchedTasks(self.parts.observer, self.parts.plan.mapping)
+
+    def received(self, messages: Sequence[Message], *, asked: int) -> tuple[Message, ...]:
+        """Takes what a receive brought that asked for `asked` messages; returns the messages to filter and run."""
+        parts, mapping = self.parts, self.parts.plan.mapping
+        reception = self.tracker.received(
+            messages, asked=asked, timeout_s=parts.limit_s, now=self.now, epoch=parts.clock.now()
+        )
+        parts.observer.on(Polled(mapping=mapping, shard=None, records=len(messages)))
+        for reason in reception.unreadable:
+            self._emit_port_failed(RecordUnreadable.__name__, reason, wait_s=0.0)
+        self._emit_released(reception.left_alone)
+        self._emit_released(reception.late)
+        if len(messages) > reception.left_alone:
+            self.taken.set()
+        return reception.fresh
+
+    def choose(self, receive_id: int, items: Sequence[QueueItem]) -> Choice:
+        """Takes and starts the next event of a batch."""
+        return self._chosen(self.tracker.choose(receive_id, items, now=self.now))
+
+    def retry(self, receive_id: int, chunk: Sequence[QueueItem]) -> Choice:
+        """What of a refused event may be tried again."""
+        return self._chosen(self.tracker.retry(receive_id, chunk, now=self.now))
+
+    def answered(
+        self, receive_id: int, chunk: Sequence[QueueItem], verdict: Verdict
+    ) -> Sequence[PendingDelete]:
+        """Takes the verdict on an event; returns the messages to delete."""
+        pending = self.tracker.answered(
+            receive_id, chunk, verdict, now=self.now, epoch=self.parts.clock.now()
+        )
+        self._wake()
+        return pending
+
+    async def delete(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
+        """One delete call; returns the messages that need another one."""
+        call = self.tracker.start_delete(pending, now=self.now)
+        undone = await _deleted(self.parts, call.receipts)
+        if isinstance(undone, PortError):
+            self.emit_failed(undone, wait_s=0.0)
+            return pending
+        result = self.tracker.deleted(call, undone)
+        self._wake()
+        self._emit_deleted(messages=result.messages, lapsed=result.lapsed)
+        return result.again
+
+    def delete_failed(self, pending: Sequence[PendingDelete]) -> None:
+        """Gives up the delete of these messages."""
+        self.tracker.delete_failed(pending)
+        self._wake()
+        self._emit_deleted(failed=len(pending))
+
+    async def release(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
+        """Makes items visible again that were not run.
+
+        This keeps the order: SQS hands out no message of a group while an earlier one is in flight, and begins with the first
+        when all of them are visible. After a stop we wait for the polls that are under way, because they would receive the
+        released messages.
+        """
+        if self.stop.requested:
+            await self.polls.answered()
+            items = self._without_lapsed(receive_id, items, started=started)
+        if not items:
+            return
+        receipts = [self.tracker.visibility.receipt(item.message_id) for item in items]
+        try:
+            async with asyncio.timeout(RELEASE_S_MAX):
+                await self.parts.source.extend(receipts, visibility_s=0)
+        except TimeoutError:
+            self.emit_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"), wait_s=0.0)
+        except PortError as error:
+            self.emit_failed(error, wait_s=0.0)
+        finally:
+            self.tracker.released(receive_id, items, started=started)
+            self._wake()
+            self._emit_released(len(items))
+
+    def moving(self) -> asyncio.Event:
+        """An event that is set when messages leave the next time."""
+        self._watched = True
+        return self._moved
+
+    def emit_failed(self, error: PortError, *, wait_s: float) -> None:
+        """A call to the queue failed."""
+        self._emit_port_failed(type(error).__name__, error.reason, wait_s=wait_s)
+
+    def _chosen(self, choice: Choice) -> Choice:
+        self._wake()
+        self._emit_released(choice.lapsed)
+        return choice
+
+    def _without_lapsed(
+        self, receive_id: int, items: Sequence[QueueItem], *, started: bool
+    ) -> Sequence[QueueItem]:
+        ours = self.tracker.without_lapsed(receive_id, items, started=started, now=self.now)
+        self._wake()
+        self._emit_released(len(items) - len(ours))
+        return ours
+
+    def _wake(self) -> None:
+        """Wakes the batches that wait for messages to leave, if some left."""
+        if self._settlements == self.tracker.settlements:
+            return
+        self._settlements = self.tracker.settlements
+        if self._watched:
+            self._watched = False
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+
+    def _emit_released(self, messages: int) -> None:
+        if messages:
+            self.parts.observer.on(Released(mapping=self.parts.plan.mapping, messages=messages))
+
+    def _emit_deleted(self, *, messages: int = 0, lapsed: int = 0, failed: int = 0) -> None:
+        if messages or lapsed or failed:
+            self.parts.observer.on(
+                Deleted(mapping=self.parts.plan.mapping, messages=messages, lapsed=lapsed, failed=failed)
+            )
+
+    def _emit_port_failed(self, error: str, reason: str, *, wait_s: float) -> None:
+        self.parts.observer.on(
+            PortFailed(
+                mapping=self.parts.plan.mapping,
+                shard=None,
+                port="source",
+                error=error,
+                reason=reason,
+                wait_s=wait_s,
+            )
+        )
+
+
+async def extend(
+    scope: InFlight, receipts: Sequence[str], *, visibility_s: int, within_s: float
+) -> Sequence[Undone] | PortError:
+    """One extension call, bounded in time."""
+    limit_s = min(within_s, CALL_S_MAX)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await scope.parts.source.extend(receipts, visibility_s=visibility_s)
+    except TimeoutError:
+        return ServiceUnavailable(f"no answer within {limit_s:.1f} s")
+    except PortError as error:
+        return error
+
+
+async def _deleted(parts: QueueContext, receipts: Sequence[str]) -> Sequence[Undone] | PortError:
+    """One delete call, bounded in time."""
+    try:
+        async with asyncio.timeout(CALL_S_MAX):
+            return await parts.source.delete(receipts)
+    except TimeoutError:
+        return ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s")
+    except PortError as error:
+        return error
+
+
+def tracker_of(parts: QueueContext, visibility_s: int) -> InFlightTracker:
+    """The tracker of this mapping, for a queue with this visibility timeout."""
+    plan = parts.plan
+    return InFlightTracker(
+        visibility_policy(parts, visibility_s),
+        plan.batch,
+        one_group=plan.fifo and plan.queue.one_group_per_batch,
+    )
+
+
+def visibility_policy(parts: QueueContext, visibility_s: int) -> VisibilityPolicy:
+    """What visibility depends on in this mapping, for a queue with this visibility timeout."""
+    return VisibilityPolicy(
+        visibility_s=visibility_s,
+        extend=parts.plan.queue.extend_visibility,
+        window_s=parts.plan.batch.window_s,
+        timeout_s=parts.limit_s,
+    )

@@ -1,0 +1,247 @@
+"""Owns one gathered batch: invoked in one or more events, kept while the function refuses, settled message by message."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poller.domain.records import Epoch, Monotonic
+from poller.domain.telemetry import Retrying, TaskKind
+from poller.rules import responses
+from poller.rules.backoff import wait_s
+from poller.rules.queues.failing import waiting_since
+from poller.rules.queues.message_groups import with_followers
+from poller.rules.queues.receive_batch import QueueItem, QueueItemsEvent
+from poller.rules.responses import Deferred, Partial, ResponseReading, Verdict
+from poller.runtime.invoking import BatchInvoker, InvocationBatch
+from poller.runtime.queues.capacity import Reservation
+from poller.runtime.queues.deleter import Deleter
+from poller.runtime.queues.in_flight import InFlight
+from poller.runtime.stopping import interrupted_by
+
+CHUNKS_AT_ONCE_MAX = 10
+"""Events of one batch that run at the same time, where each event holds one group."""
+
+
+@dataclass(slots=True)
+class PollerProgress:
+    """What a poller is doing, for the status."""
+
+    state: str = "idle"
+    letters: tuple[QueueItem, ...] = ()
+    attempts: int = 0
+    blocked_since: Epoch | None = None
+    next_try: Epoch | None = None
+    error: str = ""
+    waits_since: Monotonic | None = None
+    """Since when its batch waits, because the function refuses it or its groups are not ready. Tries do not end this wait."""
+
+    def wait(self, now: Monotonic) -> None:
+        """Its batch waits, from now on or still."""
+        self.waits_since = now if self.waits_since is None else self.waits_since
+
+    def rest(self) -> None:
+        """The poller has no batch."""
+        self.state, self.error = "idle", ""
+        self.letters, self.attempts, self.blocked_since, self.waits_since = (), 0, None, None
+
+
+class BatchRun:
+    """The messages of one batch, until each is deleted, failed or given back."""
+
+    def __init__(
+        self,
+        scope: InFlight,
+        deleter: Deleter,
+        owner: int,
+        letters: Sequence[QueueItem],
+        progress: PollerProgress,
+    ) -> None:
+        self._scope = scope
+        self._deleter = deleter
+        self._owner = owner
+        self._letters = list(letters)
+        self._progress = progress
+        self._plan = scope.parts.plan
+        self._one_group = self._plan.fifo and self._plan.queue.one_group_per_batch
+        self._invoker = BatchInvoker(
+            scope.parts.function,
+            self._plan,
+            ResponseReading(report_failures=self._plan.retry.report_failures, ignore_empty_items=True),
+            clock=scope.parts.clock,
+            observer=scope.parts.observer,
+        )
+
+    async def run(self, reservation: Reservation) -> None:
+        """Runs the whole batch in the reserved slot. With one group per event, groups run at the same time in further free slots.
+
+        The caller frees the slot. With one group per event it is freed here, as soon as no event needs it.
+        """
+        extra = await self._more_room()
+        if not extra:
+            await self._work(reservation, stays=True)
+            return
+        async with self._scope.tasks() as workers:
+            workers.start(TaskKind.GROUPS, self._work_in(reservation, stays=True))
+            for each in extra:
+                workers.start(TaskKind.GROUPS, self._work_in(each, stays=False))
+
+    async def _more_room(self) -> list[Reservation]:
+        if not self._one_group:
+            return []
+        groups = len({letter.group for letter in self._letters})
+        granted: list[Reservation] = []
+        while len(granted) < min(groups, CHUNKS_AT_ONCE_MAX) - 1:
+            more = await self._scope.capacity.reserve_now(extra=True)
+            if more is None:
+                break
+            granted.append(more)
+        return granted
+
+    async def _work_in(self, reservation: Reservation, *, stays: bool) -> bool:
+        try:
+            await self._work(reservation, stays=stays)
+            return True
+        finally:
+            reservation.free()
+            if stays:
+                self._progress.wait(self._scope.now)
+
+    async def _work(self, reservation: Reservation, *, stays: bool) -> None:
+        """Runs one event after the other. `stays`: waits for groups that are not ready yet."""
+        while chunk := await self._next(reservation, stays=stays):
+            if stays:
+                self._progress.waits_since = None
+            await self._through(chunk, reservation, stays=stays)
+
+    async def _next(self, reservation: Reservation, *, stays: bool) -> Sequence[QueueItem]:
+        while self._letters:
+            if not stays and not reservation.held:
+                break
+            if not await self._has_room(reservation) or not self._in_time():
+                await self._give_up()
+                break
+            choice = self._scope.choose(self._owner, self._letters)
+            self._letters = list(choice.rest)
+            if choice.blocked:
+                await self._scope.release(self._owner, choice.blocked, started=False)
+            if choice.chunk:
+                return choice.chunk
+            if not stays:
+                break
+            if self._letters:
+                await self._settlement(reservation)
+        return ()
+
+    async def _has_room(self, reservation: Reservation) -> bool:
+        """Whether there is room for an event. Takes room again if a refused event gave it back, and waits for it as long as a stop allows."""
+        if not reservation.held:
+            async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
+                await reservation.again()
+        return reservation.held
+
+    def _in_time(self) -> bool:
+        """Whether an event that begins now may be expected to end within the time that a stop leaves."""
+        return self._scope.stop.allows(self._scope.parts.longest_s)
+
+    async def _settlement(self, reservation: Reservation) -> None:
+        """Gives the room back and waits until messages leave, as long as another event could still begin after that."""
+        self._progress.state = "waiting"
+        self._progress.wait(self._scope.now)
+        moving = self._scope.moving()
+        async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
+            with reservation.away():
+                await moving.wait()
+                await reservation.again()
+        if not reservation.held:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Releases the messages that were not started, because there is no time or no room for them."""
+        letters, self._letters = self._letters, []
+        await self._scope.release(self._owner, letters, started=False)
+
+    async def _through(self, chunk: Sequence[QueueItem], reservation: Reservation, *, stays: bool) -> None:
+        """Invokes the function until it takes the event, as long as the messages are ours."""
+        request_id = self._scope.parts.new_id()
+        tries = 0
+        verdict = await self._invoke(chunk, request_id, attempt=1)
+        if isinstance(verdict, Deferred):
+            self._scope.gate.refused()
+        try:
+            while isinstance(verdict, Deferred):
+                if stays:
+                    self._progress.wait(self._scope.now)
+                kept = await self._keep(chunk, verdict, tries, reservation)
+                if not kept:
+                    return
+                if len(kept) < len(chunk):
+                    chunk, request_id = kept, self._scope.parts.new_id()
+                tries += 1
+                verdict = await self._invoke(chunk, request_id, attempt=tries + 1)
+        finally:
+            if tries or isinstance(verdict, Deferred):
+                self._scope.gate.gone()
+        self._settle(chunk, verdict)
+
+    async def _keep(
+        self, chunk: Sequence[QueueItem], verdict: Deferred, tries: int, reservation: Reservation
+    ) -> Sequence[QueueItem]:
+        """Gives the room back and waits for the next try; returns the messages that are still ours."""
+        scope = self._scope
+        self._count_refusal(tries)
+        delay_s = max(wait_s(self._plan.queue.backoff, tries, scope.parts.rng), verdict.retry_after_s or 0.0)
+        self._emit_retrying(verdict, tries, delay_s)
+        async with interrupted_by(scope.stop):
+            with reservation.away():
+                await scope.stop.sleep(delay_s)
+                await reservation.again()
+        if scope.stop.requested or not reservation.held:
+            await scope.release(self._owner, chunk, started=True)
+            return ()
+        again = scope.retry(self._owner, chunk)
+        if again.blocked:
+            await scope.release(self._owner, again.blocked, started=True)
+        return again.chunk
+
+    def _count_refusal(self, tries: int) -> None:
+        """Counts a refusal. A batch that is refused again shows nothing about other batches."""
+        scope = self._scope
+        if not tries or scope.gate.everything_refused:
+            scope.tracker.tally.count_refused()
+        else:
+            scope.tracker.tally.count_deferred()
+
+    async def _invoke(self, chunk: Sequence[QueueItem], request_id: str, *, attempt: int) -> Verdict:
+        self._progress.state, self._progress.letters = "invoking", tuple(chunk)
+        batch = InvocationBatch(
+            event=QueueItemsEvent(chunk),
+            identifiers=[letter.message_id for letter in chunk],
+            request_id=request_id,
+            attempt=attempt,
+        )
+        verdict = await self._invoker.invoke(batch, widened=lambda verdict: self._widened(verdict, chunk))
+        if responses.was_called(verdict):
+            self._scope.gate.accepted()
+        return verdict
+
+    def _widened(self, verdict: Verdict, chunk: Sequence[QueueItem]) -> Verdict:
+        """The verdict; with `group_aware_failures` later messages of failed groups fail too (aws-behaviour#reports-for-message-groups)."""
+        if not isinstance(verdict, Partial) or not self._plan.queue.group_aware_failures:
+            return verdict
+        failed = with_followers([letter.group for letter in chunk], verdict.failed)
+        return Partial(failed, verdict.response, verdict.state)
+
+    def _settle(self, chunk: Sequence[QueueItem], verdict: Verdict) -> None:
+        if pending := self._scope.answered(self._owner, chunk, verdict):
+            self._deleter.add(pending)
+        self._progress.letters, self._progress.blocked_since = (), None
+        self._progress.attempts, self._progress.error = 0, ""
+
+    def _emit_retrying(self, verdict: Deferred, tries: int, delay_s: float) -> None:
+        now = self._scope.parts.clock.now()
+        progress = self._progress
+        progress.state, progress.attempts, progress.error = "waiting", tries + 1, verdict.error
+        progress.blocked_since = waiting_since([letter.message for letter in progress.letters], now)
+        progress.next_try = Epoch(now + delay_s)
+        self._scope.parts.observer.on(
+            Retrying(mapping=self._plan.mapping, shard=None, attempt=tries + 1, wait_s=delay_s, free=True)
+        )

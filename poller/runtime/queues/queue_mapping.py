@@ -1,0 +1,314 @@
+"""Owns one queue mapping: opens the queue, keeps as many pollers as the rule wants, and shows how it goes."""
+
+import asyncio
+
+from poller.domain.errors import AccessDenied, PortError, ResourceMissing
+from poller.domain.records import Epoch, Message, QueueFacts
+from poller.domain.status import FaultyRecord, LaneStatus, ShardStatus, error_document
+from poller.domain.telemetry import GroupsBlocked, Pollers, PortFailed, TaskKind
+from poller.domain.untrusted.texts import line_of
+from poller.rules.queues import scaling
+from poller.rules.queues.failing import FailingItem
+from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
+from poller.runtime.queues.capacity import QueueCapacity
+from poller.runtime.queues.context import QueueContext
+from poller.runtime.queues.deleter import Deleter
+from poller.runtime.queues.in_flight import InFlight, tracker_of, visibility_policy
+from poller.runtime.queues.queue_poller import SLOW_RETRY_S, MessageIntake, QueuePoller
+from poller.runtime.queues.visibility_check import VisibilityCheck
+from poller.runtime.queues.visibility_extender import VisibilityExtender
+from poller.runtime.queues.worker_share import WorkerShare
+from poller.runtime.stopping import Stop, interrupted_by
+from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.membership import Maximum, Membership
+
+FACTS_S = 300.0
+"""Between two looks at the queue's own settings."""
+LAST_WORDS_S_MAX = 2.0
+"""For the last deletes of a mapping that was cancelled."""
+LANES_SHOWN_MAX = 200
+FAULTY_RECORDS_MAX = 10
+"""Messages of a failing group that a status names."""
+KEY_CHARACTERS_MAX = 256
+
+
+class QueueMapping:
+    """One queue mapping from start to stop."""
+
+    def __init__(self, parts: QueueContext, stop: Stop) -> None:
+        self.opened = False
+        self.reason = ""
+        self.pollers: int | None = None
+        self._parts = parts
+        self._stop = stop
+        self._maximum = scaling.maximum(parts.plan.scaling)
+        self._bounds = scaling.bounds(parts.plan.scaling, parts.function.plan.max_concurrency)
+        self._seat: Membership | None = None
+        self._scope: InFlight | None = None
+        self._visibility: VisibilityCheck | None = None
+        self._pollers: dict[int, QueuePoller] = {}
+        self._scaling: Scaling | None = None
+        self._started = 0
+        self._blocked_since: Epoch | None = None
+        self._receives_max: int | None = None
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """None: a queue has no shards."""
+        return ()
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """What fails, by message group or message, then the pollers at work."""
+        if self._scope is None:
+            return ()
+        failing = [
+            _failing(key, each, fifo=self._parts.plan.fifo, receives_max=self._receives_max)
+            for key, each in self._troubles(self._scope).items()
+        ]
+        working = [lane for poller in self._pollers.values() if (lane := poller.status()) is not None]
+        return tuple([*failing, *working][:LANES_SHOWN_MAX])
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know although the mapping gets on, one line each."""
+        return () if self._visibility is None else self._visibility.notes
+
+    async def run(self) -> None:
+        """Polls until a stop is requested and everything that was received is settled, left or given back."""
+        maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
+        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum)
+        function = self._parts.function
+        with function.slots.used(), function.listening(self._compare), seated as seat:
+            self._seat = seat
+            facts = await self._open(seat)
+            if facts is not None:
+                try:
+                    await self._consume(facts, seat)
+                finally:
+                    if self._blocked_since is not None:
+                        self._emit_blocked(None)
+
+    async def _open(self, seat: Membership) -> QueueFacts | None:
+        """The queue's settings, as soon as it tells them; None when a stop came first.
+
+        A maximum for all workers waits until they know of each other.
+        """
+        tries = 0
+        while not self._stop.requested:
+            try:
+                async with interrupted_by(self._stop):
+                    if self._maximum is not None:
+                        await seat.team()
+                    facts = await self._parts.source.describe()
+                    self.opened, self.reason = True, ""
+                    return facts
+            except PortError as error:
+                wait_s = self._wait_s(error, tries)
+                tries += 1
+                self.reason = error.reason
+                self._emit_failed(error, wait_s)
+                await self._stop.sleep(wait_s)
+        return None
+
+    async def _consume(self, facts: QueueFacts, seat: Membership) -> None:
+        parts = self._parts
+        part = None if self._maximum is None else WorkerShare(parts.clock, seat.allowed)
+        scope = InFlight(
+            parts=parts,
+            stop=self._stop,
+            capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, part=part),
+            tracker=tracker_of(parts, facts.visibility_timeout_s),
+        )
+        self._scope = scope
+        self._receives_max = facts.redrive_receives_max
+        self._visibility = VisibilityCheck(parts, facts.visibility_timeout_s)
+        deleter, keeper = Deleter(scope), VisibilityExtender(scope)
+        intake = MessageIntake(scope, deleter)
+        try:
+            async with scope.tasks() as around:
+                around.start(TaskKind.VISIBILITY, keeper.run(), over=keeper.may_end)
+                async with scope.tasks() as behind:
+                    behind.start(TaskKind.DELETER, deleter.run(), over=deleter.may_end)
+                    await self._poll(scope, deleter, intake)
+                    deleter.close()
+                keeper.close()
+        except BaseException:
+            # Cancelled, or a fault: what is done and not yet deleted would run again.
+            await self._last_words(deleter)
+            raise
+
+    async def _poll(self, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
+        """Runs pollers and what looks after them; returns when the last poller has left."""
+        async with scope.tasks() as group:
+            group.start(TaskKind.QUEUE_FACTS, self._watch(scope), over=lambda: self._stop.requested)
+            self._scaling = scaling.start(self._bounds, now=scope.now)
+            while not self._stop.requested:
+                self._fill(group, scope, deleter, intake)
+                await self._stop.sleep(TICK_S)
+                self._scale(scope)
+                if all(each.progress.waits_since is not None for each in self._pollers.values()):
+                    scope.gate.stalled()
+                self._show_blocked(scope)
+                self.reason = scope.source.reason
+        self._show_pollers()
+
+    def _fill(self, group: WatchedTasks, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
+        while self._wanted(joining=True):
+            self._started += 1
+            number = self._started
+            poller = QueuePoller(number, scope, deleter, intake, self._wanted, tasks=group)
+            self._pollers[number] = poller
+            group.start(TaskKind.POLLER, self._run(number), of=str(number), over=poller.may_end)
+        self._show_pollers()
+
+    async def _run(self, number: int) -> None:
+        try:
+            await self._pollers[number].run()
+        finally:
+            del self._pollers[number]
+
+    def _wanted(self, *, joining: bool = False) -> bool:
+        """Whether there should be as many pollers as there are, or one more."""
+        if self._scaling is None or self._scope is None:
+            return False
+        count, target = len(self._pollers) + joining, self._scaling.target
+        if count > target and count - self._replaceable() > target:
+            return False
+        return self._within_share(joining)
+
+    def _replaceable(self) -> int:
+        """Pollers whose batches wait such that others may take their places."""
+        if self._scope is None:
+            return 0
+        gate = self._scope.gate
+        return sum(gate.replaceable(each.progress.waits_since) for each in self._pollers.values())
+
+    def _within_share(self, more: int) -> bool:
+        """Whether what runs here and `more` is within this worker's part of a maximum of all workers."""
+        if self._maximum is None:
+            return True
+        if self._seat is None or self._scope is None:
+            return False
+        at_work = len(self._pollers) - self._replaceable()
+        return at_work + self._scope.capacity.extra + more <= self._seat.allowed()
+
+    def _used(self) -> int:
+        """The invocations that may run here now."""
+        return self._scope.capacity.used if self._scope is not None else 0
+
+    def _scale(self, scope: InFlight) -> None:
+        assert self._scaling is not None
+        long_ago = scope.now - TICK_S
+        closed = scope.gate.everything_refused or not scope.gate.open
+        waiting = (
+            closed
+            + scope.capacity.queued
+            + sum(
+                poller.receiving_since is not None and poller.receiving_since <= long_ago
+                for poller in self._pollers.values()
+            )
+        )
+        self._scaling = scaling.step(
+            self._scaling,
+            scope.tracker.tally.take(waiting=waiting),
+            self._bounds,
+            tolerant=self._parts.plan.retry.report_failures,
+            now=scope.now,
+        )
+
+    async def _watch(self, scope: InFlight) -> None:
+        """Follows changes of the queue's visibility timeout."""
+        while not await self._stop.sleep(FACTS_S):
+            try:
+                async with interrupted_by(self._stop):
+                    facts = await self._parts.source.describe()
+                    scope.tracker.visibility.follow_queue(
+                        visibility_policy(self._parts, facts.visibility_timeout_s)
+                    )
+                    self._receives_max = facts.redrive_receives_max
+                    if self._visibility is not None:
+                        self._visibility.queue_says(facts.visibility_timeout_s)
+            except PortError as error:
+                self._emit_failed(error, FACTS_S)
+
+    def _compare(self) -> None:
+        if self._visibility is not None:
+            self._visibility.look()
+
+    async def _last_words(self, deleter: Deleter) -> None:
+        """The grace is over: one try at the deletes that are due."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_S_MAX):
+                await deleter.last_try()
+        except TimeoutError:
+            return
+
+    def _wait_s(self, error: PortError, tries: int) -> float:
+        wait_s = self._parts.port_wait_s(tries)
+        slow = isinstance(error, (AccessDenied, ResourceMissing))
+        return max(wait_s, SLOW_RETRY_S) if slow else wait_s
+
+    def _troubles(self, scope: InFlight) -> dict[str, FailingItem]:
+        """What fails now, also while it is tried again."""
+        return scope.tracker.failing(self._parts.clock.now(), receives_max=self._receives_max)
+
+    def _show_blocked(self, scope: InFlight) -> None:
+        """Since when a message group is blocked, by failed messages or by a batch that the function refuses."""
+        if not self._parts.plan.fifo:
+            return
+        moments = [trouble.since for trouble in self._troubles(scope).values()]
+        refused = (poller.progress.blocked_since for poller in self._pollers.values())
+        since = min([*moments, *(each for each in refused if each is not None)], default=None)
+        if since != self._blocked_since:
+            self._emit_blocked(since)
+
+    def _emit_blocked(self, since: Epoch | None) -> None:
+        self._blocked_since = since
+        self._parts.observer.on(GroupsBlocked(mapping=self._parts.plan.mapping, since=since))
+
+    def _show_pollers(self) -> None:
+        """How many run; in provisioned mode as AWS counts them, ten of ours to one."""
+        provisioned = self._parts.plan.scaling.provisioned_min is not None
+        pollers = -(-len(self._pollers) // PROVISIONED_CONCURRENCY) if provisioned else len(self._pollers)
+        if pollers != self.pollers:
+            self.pollers = pollers
+            self._parts.observer.on(Pollers(mapping=self._parts.plan.mapping, pollers=pollers))
+
+    def _emit_failed(self, error: PortError, wait_s: float) -> None:
+        self._parts.observer.on(
+            PortFailed(
+                mapping=self._parts.plan.mapping,
+                shard=None,
+                port="source",
+                error=type(error).__name__,
+                reason=error.reason,
+                wait_s=wait_s,
+            )
+        )
+
+
+def _nothing() -> None:
+    """Nobody waits for news of a queue's leases: there are none."""
+
+
+def _failing(key: str, trouble: FailingItem, *, fifo: bool, receives_max: int | None) -> LaneStatus:
+    """A failing group blocks what is behind it; a failing message of a standard queue blocks nothing."""
+    return LaneStatus(
+        lane=line_of(key, chars_max=KEY_CHARACTERS_MAX),
+        state="waiting",
+        attempts=trouble.receives,
+        attempts_max=receives_max,
+        blocked_since=trouble.since if fifo else None,
+        failing_since=None if fifo else trouble.since,
+        next_try=trouble.next_try,
+        last_error=trouble.error,
+        error=error_document(trouble.cause),
+        records=tuple(_faulty(message) for message in trouble.messages[:FAULTY_RECORDS_MAX]),
+        records_count=len(trouble.messages),
+    )
+
+
+def _faulty(message: Message) -> FaultyRecord:
+    return FaultyRecord(
+        identifier=line_of(message.message_id, chars_max=KEY_CHARACTERS_MAX),
+        key=line_of(message.attributes.get("MessageGroupId", ""), chars_max=KEY_CHARACTERS_MAX),
+        arrived=message.sent,
+    )

@@ -1,0 +1,338 @@
+"""Owns one poller of a queue, a loop of three steps: reserve room, receive, run the batch."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from poller.domain.errors import AccessDenied, PortError, ResourceMissing
+from poller.domain.records import Message, Monotonic
+from poller.domain.status import LaneStatus
+from poller.domain.telemetry import Filtered, TaskKind
+from poller.rules.events import MessageEncoder, encode_json
+from poller.rules.filtering import Filter, Slices
+from poller.rules.filtering.pages import SLICE_BYTES
+from poller.rules.queues.in_flight import PendingDelete
+from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
+from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive
+from poller.rules.queues.scaling import IDLE_S
+from poller.runtime.queues.capacity import Reservation
+from poller.runtime.queues.deleter import Deleter
+from poller.runtime.queues.in_flight import InFlight
+from poller.runtime.queues.message_batch import BatchRun, PollerProgress
+from poller.runtime.stopping import interrupted_by
+from poller.runtime.watched_tasks import WatchedTasks
+
+SLOW_RETRY_S = 10.0
+"""The shortest wait before the next receive from a queue that is missing or that denies access."""
+LAPSED_PAUSE_S = 10.0
+"""The pause after a receive from a queue with visibility timeout 0. Its messages are not hidden, so the next receive brings them again."""
+
+
+type Judged = dict[str, QueueItem | None]
+"""Items by the receipts of their messages; None for a message that no filter matches."""
+
+
+class MessageIntake:
+    """What the pollers of one mapping do with received messages: filter and encode them."""
+
+    def __init__(self, scope: InFlight, deleter: Deleter) -> None:
+        plan = scope.parts.plan
+        self._scope = scope
+        self._deleter = deleter
+        self._filter = Filter.of(plan.filters, "sqs")
+        self._encoder = MessageEncoder(
+            source_arn=plan.source_arn, region=plan.region, windowed=plan.batch.window_s >= 1
+        )
+
+    async def judged(self, messages: Sequence[Message]) -> Judged:
+        """The items that the function would get, by receipt. Many or long messages are handled in slices, with other work between them."""
+        return await self._scope.parts.turns.slices(self._judged(messages))
+
+    def _judged(self, messages: Sequence[Message]) -> Slices[Judged]:
+        judged: Judged = {}
+        size = 0
+        for message in messages:
+            if message.unreadable:
+                continue
+            view = self._encoder.view(message)
+            answer = self._filter is None or self._filter.matches_sqs(view)
+            passes = answer if isinstance(answer, bool) else (yield from answer)
+            judged[message.receipt] = QueueItem(message, view, encode_json(view)) if passes else None
+            size += len(message.body or "")
+            if size >= SLICE_BYTES:
+                size = 0
+                yield
+        return judged
+
+    def taken(self, messages: Sequence[Message], judged: Judged) -> list[QueueItem]:
+        """The items for the function. The other messages are deleted."""
+        kept: list[QueueItem] = []
+        dropped: list[Message] = []
+        for message in messages:
+            letter = judged[message.receipt]
+            if letter is None:
+                dropped.append(message)
+            else:
+                kept.append(letter)
+        if self._filter is not None and messages:
+            self._scope.parts.observer.on(
+                Filtered(
+                    mapping=self._scope.parts.plan.mapping,
+                    shard=None,
+                    records=len(dropped),
+                    evaluated=len(messages),
+                )
+            )
+        if dropped:
+            self._deleter.add([PendingDelete(message, None) for message in dropped])
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one receive brought for the function. `drained`: the queue had fewer messages than were asked for."""
+
+    letters: Sequence[QueueItem]
+    drained: bool
+
+
+@dataclass(slots=True)
+class PollBeside:
+    """A poll in a task of its own, beside a batch that gathers. `fetched` is the result of `_fetch` once `answered` is set."""
+
+    fetched: Fetched | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class QueuePoller:
+    """One poller. It ends between two batches when `wanted` is false. `tasks` runs polls that a stop does not wait for."""
+
+    def __init__(
+        self,
+        number: int,
+        scope: InFlight,
+        deleter: Deleter,
+        intake: MessageIntake,
+        wanted: Callable[[], bool],
+        *,
+        tasks: WatchedTasks,
+    ) -> None:
+        self.progress = PollerProgress()
+        self.receiving_since: Monotonic | None = None
+        self._number = number
+        self._scope = scope
+        self._deleter = deleter
+        self._intake = intake
+        self._wanted = wanted
+        self._tasks = tasks
+        self._idle_since = scope.now
+        self._empty = 0
+        self._repeated = 0
+        self._pause_s = 0.0
+        plan = scope.parts.plan
+        self._windowed = plan.batch.window_s > 0 and not plan.fifo
+        self._left = False
+        self._last_poll: PollBeside | None = None
+        """The poll that was under way when a stop closed the poller's batch."""
+
+    def may_end(self) -> bool:
+        """Whether it has ended, or should stop."""
+        return self._left or self._scope.stop.requested
+
+    async def run(self) -> None:
+        """Polls until the scope stops or the poller is no longer wanted."""
+        stop = self._scope.stop
+        while not stop.requested and self._wanted():
+            self.progress.rest()
+            reservation = await self._reserve()
+            if reservation is None:
+                continue
+            self._pause_s = 0.0
+            receive = self._scope.gate.begin()
+            try:
+                await self._turn(reservation)
+            finally:
+                reservation.free()
+                self._scope.gate.end(receive)
+            if self._pause_s:
+                await stop.sleep(self._pause_s)
+        self._left = True
+
+    def status(self) -> LaneStatus | None:
+        """What the poller is doing; None while it has nothing to do."""
+        progress = self.progress
+        if progress.state == "idle":
+            return None
+        return LaneStatus(
+            lane=f"poller {self._number}",
+            state=progress.state,
+            attempts=progress.attempts,
+            blocked_since=progress.blocked_since,
+            next_try=progress.next_try if progress.blocked_since is not None else None,
+            last_error=progress.error,
+            records_count=len(progress.letters),
+        )
+
+    async def _reserve(self) -> Reservation | None:
+        """Room for one invocation; None when a stop came first, or when the poller may not receive any more."""
+        scope = self._scope
+        if self._deleter.roomy and scope.gate.open:
+            ready = await scope.capacity.reserve_now()
+            if ready is not None:
+                return ready
+        granted: list[Reservation | None] = []
+        async with interrupted_by(scope.stop):
+            await self._deleter.room()
+            await scope.gate.passed()
+            granted.append(await scope.capacity.reserve())
+        reservation = granted[0] if granted else None
+        if reservation is None:
+            return None
+        if scope.stop.requested or not scope.gate.open or not self._wanted():
+            reservation.free()
+            return None
+        return reservation
+
+    async def _turn(self, reservation: Reservation) -> None:
+        await self._run(await (self._gather() if self._windowed else self._gather_once()), reservation)
+        if self._last_poll is not None:
+            self.progress.rest()
+            await self._last_poll.answered.wait()
+            fetched = self._last_poll.fetched
+            await self._run(fetched.letters if fetched is not None else (), reservation)
+
+    async def _run(self, letters: Sequence[QueueItem], reservation: Reservation) -> None:
+        """Runs a batch. After a stop, messages without enough time are given back."""
+        if not letters:
+            return
+        receive_id = self._scope.tracker.begin(letters)
+        run = BatchRun(self._scope, self._deleter, receive_id, letters, self.progress)
+        await run.run(reservation)
+
+    async def _gather_once(self) -> Sequence[QueueItem]:
+        """One receive is one batch when there is no window."""
+        share = self._scope.capacity.share()
+        asked = min(MESSAGES_MAX, self._scope.parts.plan.batch.records_max)
+        fetched = await self._fetch(Receive(asked, self._wait_s(share)), long=share.roomy)
+        return fetched.letters if fetched is not None else ()
+
+    async def _gather(self) -> Sequence[QueueItem]:
+        """Receives for the mapping's open batch; returns the batch that this poller must run, empty for none."""
+        scope, batch = self._scope, self._scope.open_batch
+        while True:
+            share = scope.capacity.share()
+            contended = (share.waiting > 0 and not share.alone) or (
+                share.awaited and scope.capacity.queued > 0
+            )
+            step = batch.step(self._number, now=scope.now, wait_s=self._wait_s(share), contended=contended)
+            match step:
+                case Receive():
+                    fetched = await self._fetch_beside_batch(step, long=share.roomy)
+                    if fetched is None:
+                        return batch.close(self._number)
+                    letters = batch.received(
+                        self._number, fetched.letters, drained=fetched.drained, now=scope.now
+                    )
+                    if letters or not batch.kept_by(self._number):
+                        return letters
+                    self.progress.state, self.progress.letters = "gathering", batch.letters
+                case Pause(until):
+                    if await scope.stop.sleep(until - scope.now):
+                        return batch.close(self._number)
+                case CloseBatch():
+                    return batch.close(self._number)
+                case _:
+                    assert_never(step)
+
+    async def _fetch_beside_batch(self, ask: Receive, *, long: bool) -> Fetched | None:
+        """As `_fetch`. At a stop, the keeper of a batch runs it at once, and runs the messages of its poll after it."""
+        scope = self._scope
+        if scope.stop.requested or not scope.open_batch.kept_by(self._number):
+            return await self._fetch(ask, long=long)
+
+        poll = PollBeside()
+        woken = asyncio.Event()
+
+        async def fetch() -> bool:
+            poll.fetched = await self._fetch(ask, long=long)
+            poll.answered.set()
+            woken.set()
+            return True
+
+        self._tasks.start(TaskKind.POLL, fetch(), of=str(self._number))
+        with scope.stop.waking(woken):
+            await woken.wait()
+        if not poll.answered.is_set():
+            self._last_poll = poll
+        return poll.fetched
+
+    async def _fetch(self, ask: Receive, *, long: bool) -> Fetched | None:
+        """What one receive brought; None if it failed, or if a stop came before it."""
+        messages = await self._receive(ask)
+        if messages is None:
+            return None
+        # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin` there
+        # is no await: the places in the groups follow the order of the receives.
+        judged = await self._intake.judged(messages)
+        letters = self._take(messages, judged, ask.messages_max, long=long)
+        return Fetched(letters, drained=len(messages) < ask.messages_max)
+
+    async def _receive(self, ask: Receive) -> Sequence[Message] | None:
+        """The messages of one receive call; None if it failed, or if a stop came before it. A stop does not interrupt a call."""
+        scope = self._scope
+        if scope.stop.requested:
+            return None
+        self.receiving_since = scope.now
+        try:
+            with scope.polls.under_way(ask.wait_s):
+                messages = await scope.parts.source.receive(messages_max=ask.messages_max, wait_s=ask.wait_s)
+        except PortError as error:
+            self._failed(error)
+            return None
+        finally:
+            self.receiving_since = None
+        scope.source.failures, scope.source.reason = 0, ""
+        return messages
+
+    def _wait_s(self, share: Share) -> int:
+        scope = self._scope
+        return poll_wait_s(
+            share,
+            visibility_s=scope.tracker.visibility.policy.visibility_s,
+            grace_s=scope.parts.tuning.grace_s,
+        )
+
+    def _take(
+        self, messages: Sequence[Message], judged: Judged, asked: int, *, long: bool
+    ) -> list[QueueItem]:
+        fresh = self._scope.received(messages, asked=asked)
+        if fresh:
+            self._idle_since, self._empty, self._repeated = self._scope.now, 0, 0
+            if not self._scope.tracker.visibility.policy.visibility_s:
+                self._pause_s = LAPSED_PAUSE_S
+        elif messages:
+            self._repeated += 1
+            self._pause_s = repeated_pause_s(self._repeated)
+        else:
+            self._rest(long=long)
+        return self._intake.taken(fresh, judged)
+
+    def _rest(self, *, long: bool) -> None:
+        now = self._scope.now
+        if now - self._idle_since >= IDLE_S:
+            self._idle_since = now
+            self._scope.tracker.tally.count_idle()
+        self._empty = 0 if long else self._empty + 1
+        self._pause_s = 0.0 if long else pause_s(self._empty)
+
+    def _failed(self, error: PortError) -> None:
+        scope = self._scope
+        wait_s = scope.parts.port_wait_s(scope.source.failures)
+        if isinstance(error, (AccessDenied, ResourceMissing)):
+            wait_s = max(wait_s, SLOW_RETRY_S)
+        scope.source.failures += 1
+        scope.source.reason = error.reason
+        scope.tracker.tally.count_refused()
+        scope.emit_failed(error, wait_s=wait_s)
+        self._pause_s = wait_s

@@ -1,0 +1,91 @@
+"""Owns what the stream mappings of one daemon share about where they begin: the file's mappings, the store's, and notes."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from poller.domain.plan import MappingPlan, SourceKind
+from poller.domain.records import MappingId, Monotonic
+from poller.domain.rows import API_PREFIX, MappingRow
+from poller.domain.telemetry import PlaceFound
+from poller.ports import Clock, MappingStore
+from poller.rules.continued_mapping import Connection, connection_of
+
+
+def connection(plan: MappingPlan) -> Connection:
+    """What a mapping connects."""
+    return Connection(plan.source_arn, plan.function, plan.function_arn)
+
+
+@dataclass(slots=True)
+class Places:
+    """`plans` says which mappings the file has now, `made` whether one was made through the API and is there still.
+
+    `notes` is what people should know of a mapping's place.
+    """
+
+    plans: Callable[[], Sequence[MappingPlan]] = tuple
+    made: Callable[[MappingId], bool] = lambda _: True
+    notes: dict[MappingId, PlaceFound] = field(default_factory=dict)
+    _listeners: list[Callable[[], None]] = field(default_factory=list)
+    _plans: Sequence[MappingPlan] | None = None
+    _file: Mapping[str, Mapping[MappingId, Connection]] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _rows: Mapping[str, Sequence[MappingRow]] = field(default_factory=dict)
+    _listed: Monotonic | None = None
+    damaged: tuple[str, ...] = ()
+    """What is wrong with rows of which nobody knows what they connect, as the last listing had them."""
+
+    def _strange(self, damaged: Sequence[MappingRow]) -> tuple[str, ...]:
+        """Those of no mapping that is wanted: such a one is held up by its own row alone."""
+        wanted = {plan.mapping for plan in self.plans()}
+        return tuple(
+            row.damage
+            for row in damaged
+            if not (row.mapping in wanted or row.mapping.startswith(API_PREFIX) or self.made(row.mapping))
+        )
+
+    @contextmanager
+    def listening(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Calls `changed` whenever the file has changed."""
+        self._listeners.append(changed)
+        try:
+            yield
+        finally:
+            self._listeners.remove(changed)
+
+    def changed(self) -> None:
+        """Says that the file has changed: a mapping that stays writes down which others it has beside it."""
+        for each in tuple(self._listeners):
+            each()
+
+    def file(self, source: str) -> Mapping[MappingId, Connection]:
+        """The file's mappings of one stream and what they connect; made anew only when the file has changed."""
+        plans = self.plans()
+        if plans is not self._plans:
+            found: dict[str, dict[MappingId, Connection]] = defaultdict(dict)
+            for each in plans:
+                if each.kind is not SourceKind.SQS:
+                    found[each.source_arn][each.mapping] = connection(each)
+            self._plans, self._file = plans, dict(found)
+        return self._file.get(source, {})
+
+    async def rows(self, source: str, store: MappingStore, clock: Clock) -> Sequence[MappingRow]:
+        """The rows of one stream's mappings of any file, as a listing shows them that begins now.
+
+        Who asks meanwhile shares the next one: a thousand new mappings would list a thousand rows each.
+        """
+        asked = clock.monotonic()
+        async with self._turn:
+            if self._listed is None or self._listed < asked:
+                began = clock.monotonic()
+                found: dict[str, list[MappingRow]] = defaultdict(list)
+                rows = await store.mappings()
+                self.damaged = self._strange([row for row in rows if row.damage])
+                for row in rows:
+                    if known := connection_of(row):
+                        found[known.source].append(row)
+                self._rows, self._listed = dict(found), began
+            return self._rows.get(source, ())

@@ -1,0 +1,278 @@
+"""Owns where a stream mapping begins: its row in the store, and the positions that it takes over from another mapping.
+
+A mapping of the file that the store does not know may continue one that is gone from the file (`poller.rules.continued_mapping`). It
+waits until no live worker runs that one. Then it claims it, takes every lease of the other, so that nobody can write there any more, copies
+the checkpoints, marks its own row, and forgets the other. A worker that ends between two steps leaves what the next look of any
+worker begins anew. One that could continue several copies the earliest of their checkpoints and leaves theirs alone.
+A mapping that runs writes down each change of the file, so that the store knows which mappings the last file had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import batched
+from typing import Any
+
+from poller.domain.errors import LeaseLost, PortError, ResourceMissing, RowChanged, ServiceUnavailable
+from poller.domain.plan import Start
+from poller.domain.records import MappingId
+from poller.domain.rows import Lease, MappingRow
+from poller.domain.telemetry import PlaceFound, TaskKind
+from poller.ports import MappingStore
+from poller.rules.continued_mapping import (
+    Begin,
+    Change,
+    Connection,
+    Continue,
+    Unclear,
+    change_to,
+    claimed,
+    claimed_by,
+    completed,
+    continued_by,
+    decide,
+    described,
+    earliest,
+    refreshed,
+)
+from poller.rules.streams import recreated_stream
+from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.places import connection
+from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.membership import Membership
+
+TAKES_AT_ONCE = 16
+KEPT, WAITING, UNCLEAR = "kept", "waiting", "unclear"
+
+
+class NotYet(Exception):
+    """The mapping waits for others to stop. Try again soon; `reason` is one line for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Place:
+    """One mapping's row."""
+
+    def __init__(self, parts: StreamContext, seat: Membership) -> None:
+        self._parts = parts
+        self._seat = seat
+        self._mapping = parts.plan.mapping
+        self._connection = connection(parts.plan)
+        self._store: MappingStore = parts.store
+        self._file: Mapping[MappingId, Connection] = {}
+        """The file's mappings of the stream when the row was read last."""
+
+    @property
+    def file_changed(self) -> bool:
+        """Whether the row is to be read anew, since the file has other mappings of the stream and still has this one."""
+        file = self._parts.places.file(self._connection.source)
+        return file != self._file and self._mapping in file
+
+    async def row(self) -> MappingRow:
+        """The mapping's row, once the place where the mapping begins is settled.
+
+        LATEST is the moment at which the row was written; on AWS it is later (aws-behaviour#latest-is-late).
+
+        Raises NotYet, and what the store's ports raise.
+        """
+        self.check()
+        file = self._parts.places.file(self._connection.source)
+        from_file = self._mapping in file
+        if from_file:
+            # Others must know of this run before it reads its row, in which they may claim it.
+            await self._seat.team()
+        wanted = MappingRow(
+            self._mapping,
+            fixed=self._parts.clock.now(),
+            document=described(self._connection) if from_file else {},
+        )
+        row = await self._store.create(wanted)
+        if from_file:
+            try:
+                row = await (self._refreshed(row, file) if row.seeded else self._placed(row, file))
+            except RowChanged:
+                raise NotYet("another worker settles where it begins") from None
+        self._file = file
+        return row
+
+    def check(self) -> None:
+        """Raises NotYet when the mapping is wanted no more: where it begins must not be settled then.
+
+        The file may change at any time; a run that it ends goes on until it has drained.
+        """
+        if self._mapping not in self._parts.places.file(
+            self._connection.source
+        ) and not self._parts.places.made(self._mapping):
+            raise NotYet("the mapping is gone from the file")
+
+    async def _refreshed(self, row: MappingRow, file: Mapping[MappingId, Connection]) -> MappingRow:
+        """Writes down what the mapping connects and the file has, and finishes a taking over that was left half done."""
+        await self._check_claim(row)
+        if self._told() == WAITING:
+            self._tell(
+                KEPT, "goes on where the mapping stopped that it waited for; another worker saw to that"
+            )
+        change = change_to(file, self._connection, await self._rows())
+        row = await self._described(row, refreshed(row, self._connection, change))
+        return await self._forgotten(row)
+
+    async def _placed(self, row: MappingRow, file: Mapping[MappingId, Connection]) -> MappingRow:
+        rows = await self._rows()
+        if self._parts.places.damaged:
+            # It may be the one where this mapping stands: to begin anew could skip what it has not read.
+            raise ServiceUnavailable(self._parts.places.damaged[0])
+        change = change_to(file, self._connection, rows)
+        match decide(self._mapping, self._connection, rows, file=file):
+            case Continue(old, function):
+                return await self._continued(row, old, function, change)
+            case Unclear() as unclear:
+                return await self._unclear(row, unclear, change)
+            case Begin():
+                if self._told() == WAITING:
+                    # The mapping that it waited for is wanted again.
+                    del self._parts.places.notes[self._mapping]
+                return await self._described(row, described(self._connection, change=change))
+
+    async def _unclear(self, row: MappingRow, found: Unclear, change: Change) -> MappingRow:
+        """Begins no later than the mappings that it could continue have come to; their own positions stay."""
+        document = described(self._connection, change=change)
+        if self._parts.plan.start == Start():
+            self._tell(UNCLEAR, f"begins at its StartingPosition: {found.reason}")
+            return await self._described(row, document)
+        for old, function in zip(found.rows, found.functions, strict=True):
+            await self._wait_for(old.mapping, function)
+        places = [await self._parts.store.leases(old.mapping) for old in found.rows]
+        await self._parts.store.seed(self._mapping, earliest(places))
+        self.check()
+        # Of several streams of that name the oldest is told, so that a stream that was made anew is begun anew.
+        oldest = min(found.rows, key=lambda old: recreated_stream.created_of(old.document) or old.fixed)
+        document = {**recreated_stream.kept(oldest.document), **document}
+        fixed = min(old.fixed for old in found.rows)
+        row = await self._updated(replace(row, fixed=fixed, seeded=True, document=document))
+        self._tell(UNCLEAR, f"begins where the one that is furthest behind stopped: {found.reason}")
+        self._seat.tell()
+        return row
+
+    async def _continued(self, row: MappingRow, old: MappingRow, function: str, change: Change) -> MappingRow:
+        await self._wait_for(old.mapping, function)
+        old = await self._claim(old)
+        if await self._seat.elsewhere(old.mapping):
+            # Somebody has begun to run it meanwhile, and waits now that it is claimed.
+            await self._store.update(replace(old, document=claimed(old, None)))
+            raise NotYet("a worker runs the other mapping again")
+        leases = await self._fenced(old.mapping)
+        await self._parts.store.seed(
+            self._mapping, [Lease(each.shard, each.parents, each.checkpoint) for each in leases]
+        )
+        self.check()
+        if old.mapping in self._parts.places.file(self._connection.source):
+            raise NotYet("the mapping that it would continue is wanted again")
+        taken = described(self._connection, change=change, continued=old.mapping)
+        document = {**recreated_stream.kept(old.document), **taken}
+        row = await self._updated(replace(row, fixed=old.fixed, seeded=True, document=document))
+        self._tell(
+            KEPT,
+            f"goes on where {function} stopped; the positions of mapping {old.mapping} are its own now",
+        )
+        self._seat.tell()
+        return await self._forgotten(row)
+
+    async def _wait_for(self, old: MappingId, function: str) -> None:
+        """Raises NotYet while a live worker runs the other mapping, this one included."""
+        workers = await self._seat.elsewhere(old)
+        if workers:
+            names = ", ".join(sorted(workers))
+            text = f"waits for worker {names} to stop or take the new file, which runs {function}; then it goes on there"
+            self._tell(WAITING, text)
+            raise NotYet(text)
+
+    async def _check_claim(self, row: MappingRow) -> None:
+        """Raises NotYet when another mapping has taken this one's positions over, or is about to."""
+        other = claimed_by(row)
+        if other is None:
+            return
+        rows = await self._rows()
+        taker = next((each for each in rows if each.mapping == other), None)
+        if taker is not None and taker.seeded:
+            await self._store.forget(self._mapping)
+            raise NotYet(f"its positions are those of mapping {other} now")
+        if taker is not None and (workers := await self._seat.elsewhere(other)):
+            text = f"waits for worker {', '.join(sorted(workers))}, which takes its positions over for mapping {other}"
+            self._tell(WAITING, text)
+            raise NotYet(text)
+
+    async def _claim(self, old: MappingRow) -> MappingRow:
+        """Writes down that this mapping takes the other's positions over; returns the other's row.
+
+        Workers may have files with different new mappings. Raises NotYet while a live worker is about it for another one.
+        """
+        other = claimed_by(old)
+        if other == self._mapping:
+            return old
+        workers = await self._seat.elsewhere(other) if other is not None else frozenset()
+        if workers:
+            text = f"waits for worker {', '.join(sorted(workers))}, which takes the same positions over for mapping {other}"
+            self._tell(WAITING, text)
+            raise NotYet(text)
+        try:
+            return await self._updated(replace(old, document=claimed(old, self._mapping)))
+        except ResourceMissing:
+            raise NotYet("another worker has taken the same positions over") from None
+
+    async def _fenced(self, old: MappingId) -> list[Lease]:
+        """All leases of the other mapping, taken, so that whoever had them can write no more. Raises NotYet."""
+        listed = await self._parts.store.leases(old, memos=False)
+        taken: list[Lease] = []
+        for some in batched(listed, TAKES_AT_ONCE, strict=False):
+            async with WatchedTasks(self._parts.observer, self._parts.plan.mapping) as group:
+                tasks = [group.start(TaskKind.TAKE, self._take(old, each), of=each.shard) for each in some]
+            for found in (task.result() for task in tasks):
+                if isinstance(found, LeaseLost):
+                    raise NotYet("another worker takes over the same positions")
+                if isinstance(found, PortError):
+                    raise found
+                taken.append(found)
+        return taken
+
+    async def _take(self, old: MappingId, lease: Lease) -> Lease | PortError:
+        try:
+            return await self._parts.store.take(old, lease, owner=self._parts.worker)
+        except PortError as error:
+            return error
+
+    async def _forgotten(self, row: MappingRow) -> MappingRow:
+        """Forgets the mapping whose positions were taken over, unless it is wanted again."""
+        old = continued_by(row)
+        if old is None:
+            return row
+        if old not in self._parts.places.file(self._connection.source):
+            if await self._seat.elsewhere(old):
+                return row
+            await self._store.forget(old)
+        return await self._updated(replace(row, document=completed(row)))
+
+    async def _rows(self) -> Sequence[MappingRow]:
+        """The rows of the stream's mappings of any file."""
+        return await self._parts.places.rows(self._connection.source, self._store, self._parts.clock)
+
+    async def _described(self, row: MappingRow, described: Mapping[str, Any]) -> MappingRow:
+        document = {**row.document, **described}
+        return row if document == row.document else await self._updated(replace(row, document=document))
+
+    async def _updated(self, row: MappingRow) -> MappingRow:
+        await self._store.update(row)
+        return replace(row, revision=row.revision + 1)
+
+    def _told(self) -> str:
+        note = self._parts.places.notes.get(self._mapping)
+        return note.place if note is not None else ""
+
+    def _tell(self, place: str, reason: str) -> None:
+        note = PlaceFound(
+            mapping=self._mapping, function=self._connection.function, place=place, reason=reason
+        )
+        if self._parts.places.notes.get(self._mapping) != note:
+            self._parts.places.notes[self._mapping] = note
+            self._parts.observer.on(note)

@@ -1,0 +1,327 @@
+"""Owns a stream mapping: starts and ends the runs of its shards as leases come and go."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import batched
+
+from poller.domain.errors import PortError
+from poller.domain.plan import MappingPlan, SourceKind
+from poller.domain.records import DynamoRecord, KinesisRecord, Monotonic, Record, ShardId
+from poller.domain.rows import Lease
+from poller.domain.status import LaneStatus, ShardStatus
+from poller.domain.telemetry import LeaseMoved, TaskKind
+from poller.ports import StreamStatus
+from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
+from poller.rules.filtering import Answer, Filter, is_light
+from poller.rules.filtering.pages import Matches
+from poller.rules.streams.flow import ShardFlow, Windowing
+from poller.rules.workers.load import Meter, metered
+from poller.runtime.port_failures import report_failure
+from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
+from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.leases import HeldLease, Leases
+from poller.runtime.streams.shard import ShardRun
+from poller.runtime.streams.starting_place import NotYet
+from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.membership import Membership
+
+LOOK_PART = 0.5
+"""Of the heartbeat: between two looks at the leases while some change hands."""
+TAKES_AT_ONCE = 16
+ABLE_TRIES_MAX = 3
+"""Failed looks in a row after which this worker gets no more leases of the mapping."""
+
+
+@dataclass(slots=True)
+class RunningShard:
+    """A shard at work here."""
+
+    lease: Lease
+    run: ShardRun
+    stop: Stop
+    meter: Meter
+    role_arn: str
+    """Whose role stands in the events of this run."""
+
+    def rate(self, now: Monotonic) -> float:
+        """Records a second."""
+        self.meter = metered(self.meter, self.run.records, now)
+        return self.meter.rate
+
+
+class StreamMapping:
+    """One stream mapping on this worker."""
+
+    def __init__(self, parts: StreamContext, stop: Stop) -> None:
+        self._parts = parts
+        self._stop = stop
+        self._wanted = asyncio.Event()
+        self._running: dict[ShardId, RunningShard] = {}
+        self._leases: Leases | None = None
+        self._settled = True
+        self._matches = matcher(parts)
+        self.opened = False
+        self.reason = ""
+        self.pollers: int | None = None
+
+    async def run(self) -> None:
+        """Runs the mapping's shards until the scope stops and they have drained."""
+        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=self._wake, rates=self._rates)
+        function = self._parts.function
+        with (
+            function.slots.used(),
+            function.listening(self._wanted.set),
+            self._parts.places.listening(self._file_changed),
+            self._stop.waking(self._wanted),
+            seated as seat,
+        ):
+            self._leases = leases = Leases(self._parts, seat)
+            tries = 0
+            async with self._tasks() as scope:
+                while not self._stop.requested:
+                    self._wanted.clear()
+                    try:
+                        async with interrupted_by(self._stop):
+                            await self._look(leases, seat, scope)
+                        tries, wait_s = 0, self._wait_s(leases)
+                    except NotYet as waiting:
+                        self.opened, self.reason = True, waiting.reason
+                        wait_s = self._parts.tuning.heartbeat_s
+                    except PortError as error:
+                        wait_s = self._failed(error, tries)
+                        tries += 1
+                    seat.able = tries < ABLE_TRIES_MAX
+                    await wait_until(self._wanted, wait_s)
+
+    def shards(self) -> tuple[ShardStatus, ...]:
+        """What the shards are doing: those at work here, at work elsewhere, and those that wait for their parents."""
+        running = tuple(each.run.status() for each in self._running.values())
+        lineage = self._leases.lineage if self._leases is not None else None
+        if lineage is None:
+            return running
+        elsewhere = tuple(
+            ShardStatus(
+                shard=lease.shard,
+                state="elsewhere",
+                position=lease.checkpoint.position.encode(),
+                owner=lease.owner,
+            )
+            for lease in lineage.runnable
+            if lease.owner is not None
+            and lease.owner != self._parts.worker
+            and lease.shard not in self._running
+        )
+        waiting = tuple(
+            ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")
+            for shard, parents in lineage.waiting.items()
+        )
+        return running + elsewhere + waiting
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """A stream's lanes stand under its shards."""
+        return ()
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know although the mapping gets on."""
+        source = self._parts.source
+        over = source.over if isinstance(source, StreamStatus) else ""
+        plan = self._parts.plan
+        return (f"mapping {plan.mapping} ({plan.source_arn}): {over}",) if over else ()
+
+    def _wake(self) -> None:
+        """Something has changed among the workers; it may be that this worker's own heartbeat is late."""
+        self._check_leases()
+        self._wanted.set()
+
+    def _file_changed(self) -> None:
+        if self._leases is not None and self._leases.file_changed:
+            self._wanted.set()
+
+    def _check_leases(self) -> None:
+        """Stops shards whose leases hold no more."""
+        for each in tuple(self._running.values()):
+            each.stop.check()
+
+    async def _look(self, leases: Leases, seat: Membership, scope: WatchedTasks) -> None:
+        """One look at the leases, and what follows from it."""
+        self._check_leases()
+        look = await leases.look({shard: each.lease for shard, each in self._running.items()})
+        source = self._parts.source
+        self.opened, self._settled = True, look.decision.settled
+        self.reason = source.over if isinstance(source, StreamStatus) else ""
+        seat.wish(look.decision.wish)
+        self._stop_shards(sorted(look.stolen), Reason.LOST)
+        self._stop_shards(sorted(look.decision.give), Reason.REQUESTED)
+        self._stop_shards(self._by_another_role(), Reason.REQUESTED)
+        for some in batched(look.decision.take, TAKES_AT_ONCE, strict=False):
+            if self._stop.requested:
+                return
+            async with self._tasks() as group:
+                taking = [
+                    group.start(TaskKind.TAKE, self._take(lease, leases, seat, scope), of=lease.shard)
+                    for lease in some
+                ]
+            for trouble in (task.result() for task in taking):
+                if isinstance(trouble, PortError):
+                    raise trouble
+
+    def _by_another_role(self) -> list[ShardId]:
+        """Shards that have to begin anew, since the size of their records was measured with another role's ARN."""
+        if self._parts.plan.kind is not SourceKind.KINESIS:
+            return []
+        role_arn = self._parts.role_arn
+        return [shard for shard, each in self._running.items() if each.role_arn != role_arn]
+
+    def _stop_shards(self, shards: Collection[ShardId], reason: Reason) -> None:
+        for shard in shards:
+            if shard in self._running:
+                self._running[shard].stop.request(reason)
+
+    async def _take(
+        self, lease: Lease, leases: Leases, seat: Membership, scope: WatchedTasks
+    ) -> PortError | bool:
+        """Takes a lease and starts its shard; whether it could, or what went wrong at the store."""
+        try:
+            held = await leases.take(lease)
+        except PortError as error:
+            return error
+        if held is None or scope.ending:
+            self._settled = False
+            return False
+        self._emit_moved(lease.shard, held=True)
+        over = asyncio.Event()
+        run = self._run_shard(held, leases, seat, over)
+        scope.start(TaskKind.SHARD, run, of=lease.shard, over=over.is_set)
+        # The task takes its place among the running before the next look.
+        await asyncio.sleep(0)
+        return True
+
+    async def _run_shard(
+        self, held: HeldLease, leases: Leases, seat: Membership, over: asyncio.Event
+    ) -> None:
+        lease = held.lease
+
+        def note_lost() -> None:
+            if stop.reason is Reason.LOST:
+                leases.lose(lease.shard)
+                self._emit_moved(lease.shard, held=False)
+
+        with self._stop.child(held.holds) as stop, stop.listening(note_lost):
+            role_arn = self._parts.role_arn
+            run = ShardRun(
+                lease,
+                self._flow(lease, role_arn),
+                self._parts,
+                stop,
+                matches=self._matches,
+                remade=self._remade,
+            )
+            meter = Meter(self._parts.clock.monotonic())
+            self._running[lease.shard] = RunningShard(lease, run, stop, meter, role_arn)
+            seat.held = len(self._running)
+            try:
+                await run.run()
+            finally:
+                del self._running[lease.shard]
+                seat.held = len(self._running)
+                if run.ended or stop.requested:
+                    over.set()
+                if run.ended:
+                    leases.forget_listing()
+                seat.tell()
+                self._wanted.set()
+
+    def _tasks(self) -> WatchedTasks:
+        return WatchedTasks(self._parts.observer, self._parts.plan.mapping)
+
+    async def _remade(self) -> bool:
+        """Whether the stream was made again; the next look, which comes at once then, begins it anew."""
+        if self._leases is None or not await self._leases.remade():
+            return False
+        self._wanted.set()
+        return True
+
+    def _rates(self) -> dict[ShardId, float]:
+        now = self._parts.clock.monotonic()
+        return {shard: each.rate(now) for shard, each in self._running.items()}
+
+    def _wait_s(self, leases: Leases) -> float:
+        """Until the next look: when the source is to be listed again, or soon while leases change hands."""
+        now = self._parts.clock.monotonic()
+        due: float = leases.next_discovery
+        if not self._settled:
+            due = min(due, now + self._parts.tuning.heartbeat_s * LOOK_PART)
+            if leases.next_offer is not None:
+                due = min(due, leases.next_offer)
+        return max(0.0, due - now)
+
+    def _flow(self, lease: Lease, role_arn: str) -> ShardFlow:
+        plan, tuning = self._parts.plan, self._parts.tuning
+        return ShardFlow(
+            lease.checkpoint,
+            batch=plan.batch,
+            lanes=plan.lanes,
+            look_ahead_records_max=tuning.look_ahead_records_max,
+            encoder=encoder(plan, lease.shard, role_arn),
+            windowing=windowing(plan, lease.shard),
+        )
+
+    def _failed(self, error: PortError, tries: int) -> float:
+        wait_s = self._parts.port_wait_s(tries)
+        self.reason = error.reason
+        report_failure(
+            self._parts.observer, error, mapping=self._parts.plan.mapping, port="discovery", wait_s=wait_s
+        )
+        return wait_s
+
+    def _emit_moved(self, shard: ShardId, *, held: bool) -> None:
+        self._parts.observer.on(LeaseMoved(mapping=self._parts.plan.mapping, shard=shard, held=held))
+
+
+def windowing(plan: MappingPlan, shard: ShardId) -> Windowing | None:
+    """A shard's tumbling windows; None without."""
+    if not plan.tumbling_window_s:
+        return None
+    return Windowing(plan.tumbling_window_s, shard, plan.source_arn)
+
+
+def encoder(plan: MappingPlan, shard: ShardId, role_arn: str) -> RecordEncoder:
+    """The encoder for a shard's records."""
+    if plan.kind is SourceKind.KINESIS:
+        return KinesisEncoder(shard=shard, source_arn=plan.source_arn, region=plan.region, role_arn=role_arn)
+    return DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
+
+
+def matcher(parts: StreamContext) -> Matches | None:
+    """The mapping's filters as a predicate on records; None when it has none."""
+    plan = parts.plan
+    if plan.kind is SourceKind.KINESIS:
+        return _kinesis_matcher(Filter.of(plan.filters, "kinesis"))
+    encoder = DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
+    return _dynamo_matcher(Filter.of(plan.filters, "dynamodb"), encoder)
+
+
+def _kinesis_matcher(criteria: Filter | None) -> Matches | None:
+    if criteria is None:
+        return None
+
+    def matches(record: Record) -> Answer:
+        assert isinstance(record, KinesisRecord)
+        return criteria.matches_kinesis(record.key, record.sequence_number, record.arrived, record.data)
+
+    return matches
+
+
+def _dynamo_matcher(criteria: Filter | None, encoder: DynamoEncoder) -> Matches | None:
+    if criteria is None:
+        return None
+
+    def matches(record: Record) -> Answer:
+        assert isinstance(record, DynamoRecord)
+        change = record.change
+        if not (is_light(change.new_image) and is_light(change.old_image)):
+            return criteria.search_dynamodb(encoder.encode(record))
+        return criteria.matches_dynamodb(encoder.view(record))
+
+    return matches

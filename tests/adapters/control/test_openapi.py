@@ -1,0 +1,123 @@
+"""Schemathesis against the server: what the OpenAPI document says is what is answered, whatever is sent."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from pydantic import ValidationError
+
+from adapters.control.openapi.document import document
+from adapters.control.openapi.lambda_paths import NAME_PATTERN, SOURCE_PATTERN
+from adapters.control.settings import ApiSettings
+from poller.config.aws_validation import ViolationType as Objected
+from poller.config.aws_validation import answer, refusals
+from poller.config.mapping import EventSourceMapping
+from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
+from poller.domain.records import Epoch, MappingId
+from tests.adapters.control.mapping_control import MappingModel
+from tests.adapters.control.serving import Running, Setting, serving
+from tests.adapters.control.test_lambda_api import ON_QUEUE, ON_STREAM, QUEUE_BODY, STREAM_BODY
+
+EXAMPLES = 15
+PATIENCE_S = 120.0
+SEED = 20260101
+
+
+class ModelRules(MappingModel):
+    """Mappings that refuse what AWS's API model forbids, and nothing else: that is what a schema can say."""
+
+    async def create(self, request: Mapping[str, Any]) -> MappingView:
+        refuse(request)
+        return await super().create(request)
+
+    async def update(self, mapping: MappingId, request: Mapping[str, Any]) -> MappingView:
+        refuse({**ON_QUEUE, **request})
+        return await super().update(mapping, request)
+
+
+def refuse(request: Mapping[str, Any]) -> None:
+    """What the schema cannot let through: a real service would not find such a source or function."""
+    for name, pattern in (("FunctionName", NAME_PATTERN), ("EventSourceArn", SOURCE_PATTERN)):
+        if not re.search(pattern, request.get(name, "")):
+            raise ApiError(ApiErrorType.PARAMETER, f"{name} does not exist")
+    try:
+        mapping = EventSourceMapping.model_validate(request)
+    except ValidationError as error:
+        raise ApiError(ApiErrorType.VALIDATION, str(error)) from None
+    found = refusals(mapping, now=Epoch(2e12))
+    told = answer([each for each in found if each.fault is Objected.VALIDATION])
+    if told is not None:
+        raise ApiError(ApiErrorType(told[0].value), told[1])
+
+
+async def schemathesis(run: Running, folder: Path, *more: str) -> tuple[int, str]:
+    """Exit status and report of a run over all operations and phases."""
+    words = [
+        "run",
+        f"{run.url}/v1/openapi.json",
+        f"--max-examples={EXAMPLES}",
+        f"--seed={SEED}",
+        # An address may ask a hundred times a second.
+        "--rate-limit=90/s",
+        "--no-color",
+        *more,
+    ]
+    program = Path(sys.executable).with_name("st")
+
+    def call() -> tuple[int, str]:
+        done = subprocess.run(
+            [program, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return await asyncio.to_thread(call)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("everybody", [False, True], ids=["with credentials", "without credentials"])
+def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
+    model = ModelRules()
+    setting = Setting(
+        api=ApiSettings(allow_unauthenticated=everybody), control=model, tags=model, patience_s=PATIENCE_S
+    )
+    status, report = serving(lambda run: schemathesis(run, tmp_path), setting)
+    assert status == 0, report
+    assert "Selected: 15/15" in report
+    assert bool(model.asked) is everybody
+
+
+@pytest.mark.parametrize("body", [QUEUE_BODY, STREAM_BODY])
+def test_the_documents_schema_fits_a_mapping_and_not_less(body: str) -> None:
+    components = document()["components"]
+    schema = {"$ref": "#/components/schemas/Mapping", "components": components}
+    mapping = json.loads(body)
+    jsonschema_rs.validate(schema, mapping)
+    for name in mapping:
+        less = {key: value for key, value in mapping.items() if key != name}
+        assert not jsonschema_rs.is_valid(schema, less)
+
+
+@pytest.mark.parametrize(
+    ("request_json", "fits"),
+    [
+        (ON_QUEUE, True),
+        (ON_STREAM, True),
+        ({**ON_QUEUE, "BatchSize": None, "Unknown": 1}, True),
+        ({**ON_QUEUE, "BatchSize": 0}, False),
+        ({**ON_QUEUE, "BatchSize": "10"}, False),
+        ({**ON_QUEUE, "FunctionResponseTypes": ["other"]}, False),
+        ({**ON_QUEUE, "Topics": ["a"]}, False),
+        ({"EventSourceArn": ON_QUEUE["EventSourceArn"]}, False),
+        ({**ON_QUEUE, "EventSourceArn": "orders"}, False),
+    ],
+)
+def test_the_schema_of_a_request_says_what_is_taken(request_json: dict[str, Any], fits: bool) -> None:
+    schema = {"$ref": "#/components/schemas/CreateRequest", "components": document()["components"]}
+    assert jsonschema_rs.is_valid(schema, request_json) is fits

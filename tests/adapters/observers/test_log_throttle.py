@@ -1,0 +1,273 @@
+"""What the log tells of trouble: each new error at once, and of all that repeats how often, also when nothing more comes."""
+
+import asyncio
+import io
+import json
+import logging
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.observers.log_throttle import FIRST_S, KINDS_MAX, QUIET_S, TEXTS_MAX, Repeats, Telling, kind_of
+from adapters.observers.logs import Fields, LogObserver, LogSettings, _trouble, open_logs
+from poller.domain.records import Monotonic, ShardId
+from poller.domain.telemetry import AnyTelemetryEvent, Blocked, Ended, InvocationFinished
+from poller.plugins import Environment
+from poller.testing.telemetry_events import MAPPING, SHARD, SetClock, finished, one_of_each
+from tests.bounds.growth import assert_linear
+
+
+def failing(error: str, *, shard: ShardId | None = None) -> InvocationFinished:
+    """A failed invocation of a queue's message."""
+    return finished(Ended.FUNCTION_ERROR, failed=1, error=error, shard=shard)
+
+
+@dataclass
+class Told:
+    """A log observer with its timers on a set clock, and the lines that it wrote."""
+
+    clock: SetClock = field(default_factory=SetClock)
+    lines: list[Fields] = field(default_factory=list)
+    timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.observer = LogObserver(self.write, self.clock, level=logging.INFO, later=self.later)
+
+    def write(self, level: int, word: str, more: Fields) -> None:
+        self.lines.append({"event": word, "at": self.clock.at} | more)
+
+    def later(self, after_s: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.clock.at + after_s, call))
+
+    def on(self, *events: AnyTelemetryEvent) -> None:
+        for event in events:
+            self.observer.on(event)
+
+    def wait(self, for_s: float) -> None:
+        """Lets time go by; timers ring in order."""
+        until = self.clock.at + for_s
+        while due := [timer for timer in self.timers if timer[0] <= until]:
+            timer = min(due, key=lambda each: each[0])
+            self.timers.remove(timer)
+            self.clock.at = max(self.clock.at, timer[0])
+            timer[1]()
+        self.clock.at = until
+
+    def counted(self) -> int:
+        """All that the lines stand for."""
+        return sum(1 + line.get("untold", 0) for line in self.lines)
+
+
+TWENTY = [
+    "KeyError: 'id'",
+    "ValueError: no order",
+    "TypeError: unsupported operand",
+    "TimeoutError: the database",
+    *(f"ValueError: no customer {number}" for number in range(16)),
+]
+
+
+@pytest.mark.parametrize("shard", [None, SHARD], ids=["queue", "stream"])
+def test_each_of_twenty_different_errors_is_told_at_once(shard: ShardId | None) -> None:
+    told = Told()
+    told.on(*(failing(error, shard=shard) for error in TWENTY))
+    assert [line["error"] for line in told.lines] == TWENTY
+
+
+def test_twelve_failures_that_are_followed_by_nothing_are_counted_when_their_time_is_over() -> None:
+    told = Told()
+    told.on(*[failing("ValueError: no")] * 13)
+    assert len(told.lines) == 1
+    told.wait(FIRST_S + 1)
+    assert [line.get("untold", 0) for line in told.lines] == [0, 11]
+    assert told.lines[1]["at"] - told.lines[0]["at"] == pytest.approx(FIRST_S, abs=0.01)
+    assert told.counted() == 13
+
+
+def test_what_is_untold_when_the_daemon_ends_is_told_then() -> None:
+    told = Told()
+    told.on(*[failing("ValueError: no")] * 13)
+    told.observer.close()
+    assert told.counted() == 13
+    told.wait(1000)
+    assert told.counted() == 13
+
+
+def test_the_log_of_a_daemon_tells_the_rest_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    async def run() -> None:
+        async with open_logs(LogSettings(), Environment(clock=SetClock())) as observer:
+            for _ in range(13):
+                observer.on(failing("ValueError: no"))
+
+    asyncio.run(run())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("untold", 0) for line in lines] == [0, 11]
+
+
+def test_a_stack_trace_is_told_where_its_error_is_new() -> None:
+    told = Told()
+    event = finished(
+        Ended.FUNCTION_ERROR, error="E: no", error_type="E", stack_trace=("  File x", "    raise\x1b[1m E")
+    )
+    told.on(event, event)
+    told.wait(60)
+    assert [line.get("stack_trace") for line in told.lines] == [["  File x", "    raise E"], None]
+    assert [line["error_type"] for line in told.lines] == ["E", "E"]
+
+
+def test_an_error_that_differs_each_time_does_not_flood_the_log() -> None:
+    told = Told()
+    told.on(*(failing(f"ValueError: record {number} of '{number}x'") for number in range(1000)))
+    assert len(told.lines) == TEXTS_MAX
+    told.wait(60)
+    assert told.counted() == 1000
+
+
+def test_kinds_without_end_do_not_flood_the_log() -> None:
+    told = Told()
+    words = ["".join(random.Random(number).choices("ghijklmnop", k=9)) for number in range(2000)]
+    told.on(*(failing(f"ValueError: {word}") for word in words))
+    assert len(told.lines) <= KINDS_MAX + TEXTS_MAX
+    told.wait(60)
+    assert told.counted() == 2000
+
+
+OLD, NEW = "no answer within 5 s", "AccessDenied: the policy has no Allow"
+WITH_TEXT = [
+    event
+    for event in one_of_each()
+    if _trouble(event) is not None and {"error", "reason"} & set(event.__struct_fields__)
+]
+
+
+def saying(event: AnyTelemetryEvent, text: str) -> AnyTelemetryEvent:
+    """The event with this text, in the member that has the words of whoever failed."""
+    name = "reason" if "reason" in event.__struct_fields__ else "error"
+    return msgspec.structs.replace(event, **{name: text})
+
+
+@pytest.mark.parametrize("event", WITH_TEXT, ids=lambda event: type(event).__name__)
+def test_a_new_kind_of_trouble_is_told_at_once_whoever_tells_it(event: AnyTelemetryEvent) -> None:
+    told = Told()
+    told.on(*[saying(event, OLD)] * 20, saying(event, NEW), *[saying(event, OLD)] * 20)
+    assert [OLD in json.dumps(line) for line in told.lines] == [True, False]
+    told.wait(60)
+    assert told.counted() == 41
+
+
+def test_kinds_that_have_passed_make_room_for_new_ones() -> None:
+    repeats: Repeats[str] = Repeats()
+    words = ["".join(random.Random(number).choices("ghijklmnop", k=9)) for number in range(400)]
+    told, now = 0, 0.0
+    for word in words[:KINDS_MAX]:
+        told += len(repeats.happened("here", word, Monotonic(now), text=word))
+        assert repeats.happened("here", word, Monotonic(now), text=word) == []
+    for word in words[KINDS_MAX:]:
+        now += QUIET_S / 50
+        found = repeats.happened("here", word, Monotonic(now), text=word)
+        told += sum(1 + each.untold for each in found)
+        if now >= QUIET_S:
+            assert found[-1] == Telling(word, new=True), "none of the first kinds has been there for long"
+    assert told + sum(1 + each.untold for each in repeats.rest()) == len(words) + KINDS_MAX
+
+
+def test_telling_kinds_apart_is_linear_in_the_text() -> None:
+    units = ("1", "a1", "a", "'", "\"'", "1a.", "0x", "f" * 8 + "-", "1z", "ffz")
+
+    def make(chars: int) -> list[str]:
+        return [unit * (chars // len(unit)) + "z" for unit in units]
+
+    assert_linear(lambda texts: [kind_of(text) for text in texts], make, 6_000)
+
+
+def test_a_lane_that_is_free_again_is_not_told_to_be_blocked_afterwards() -> None:
+    told = Told()
+    for _ in range(5):
+        told.on(
+            *(Blocked(mapping=MAPPING, shard=SHARD, lane=0, blocked=blocked) for blocked in (True, False))
+        )
+    told.wait(60)
+    assert [line["event"] for line in told.lines] == ["blocked", "unblocked"]
+
+
+def test_a_lane_that_gets_through_tells_what_was_untold_of_its_failures() -> None:
+    told = Told()
+    told.on(Blocked(mapping=MAPPING, shard=SHARD, lane=0, blocked=True))
+    told.on(*[failing("ValueError: no", shard=SHARD)] * 5)
+    told.on(Blocked(mapping=MAPPING, shard=SHARD, lane=0, blocked=False))
+    assert [(line["event"], line.get("untold", 0)) for line in told.lines] == [
+        ("blocked", 0),
+        ("invocation_finished", 0),
+        ("invocation_finished", 3),
+        ("unblocked", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ValueError: no order 17", "ValueError: no order #"),
+        ("KeyError: 'abc'", "KeyError: #"),
+        ('no "name" given', "no # given"),
+        ("at 0x7f2a956d4130", "at #"),
+        ("id 3e2f4c1a-0000-4000-8000-000000000001 gone", "id # gone"),
+        ("hash deadbeef01 cafe", "hash # cafe"),
+        ("Face added", "Face added"),
+        ("3.5 s", "#.# s"),
+    ],
+)
+def test_a_kind_is_a_text_without_what_differs_by_record(text: str, kind: str) -> None:
+    assert kind_of(text) == kind
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_all_that_happened_is_told_or_counted_and_what_is_new_is_told_at_once(seed: int) -> None:
+    rng = random.Random(seed)
+    repeats: Repeats[str] = Repeats(keys_max=rng.choice([2, 10_000]))
+    now, happened, told = 0.0, Counter[str](), Counter[str]()
+    seen: set[str] = set()
+
+    def count(tellings: list[Telling[str]]) -> None:
+        for each in tellings:
+            told[each.event.partition(" ")[0]] += 1 + each.untold
+
+    for _ in range(rng.randrange(1, 400)):
+        now += rng.choice([0.0, 0.1, 1.0, 30.0])
+        match rng.randrange(8):
+            case 0:
+                count(repeats.due(Monotonic(now)))
+            case 1:
+                place = rng.choice("abc")
+                count(repeats.over(place))
+            case _:
+                place, text = rng.choice("abc"), rng.choice(["x 1", "x 2", "y", "z 'q'"])
+                happened[place] += 1
+                found = repeats.happened(place, f"{place} {text}", Monotonic(now), text=text)
+                if f"{place} {text}" not in seen:
+                    assert found[-1] == Telling(f"{place} {text}", new=True)
+                seen.add(f"{place} {text}")
+                count(found)
+    count(repeats.rest())
+    assert told == happened
+
+
+def test_the_memory_of_many_places_has_a_bound() -> None:
+    repeats: Repeats[Any] = Repeats(keys_max=50)
+    told = 0
+    for number in range(5000):
+        found = repeats.happened(
+            f"place {number % 70}", number, Monotonic(number / 100), text=f"kind {number % 3}"
+        )
+        told += sum(1 + each.untold for each in found)
+    assert len(repeats._troubles) <= 50
+    assert sum(map(len, repeats._kinds.values())) == len(repeats._troubles)
+    assert told + sum(1 + each.untold for each in repeats.rest()) == 5000

@@ -1,0 +1,140 @@
+"""A program for tests of how a daemon ends: `poller run` over a fake stream with one record, and a function that misbehaves."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from adapters.invokers import python
+from adapters.observers import logs
+from adapters.stores import memory
+from poller.commands.run.command import run_daemon
+from poller.config.settings import Settings
+from poller.plugins import Environment, GivenPlugins, Plugin
+from poller.runtime.daemon import Daemon
+from tests.runtime.fakes import STREAM_ARN, FakeStream, records
+
+HERE = "tests.commands.run.misbehaving_daemon"
+
+
+def called() -> None:
+    """Tells the test."""
+    os.write(1, b"called\n")
+
+
+async def answers(_event: Any, _context: Any) -> None:
+    """Does nothing wrong."""
+    called()
+
+
+async def refuses(_event: Any, _context: Any) -> None:
+    """Refuses every cancellation."""
+    called()
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def cancels_all(_event: Any, _context: Any) -> None:
+    """Cancels every task that it finds."""
+    for task in asyncio.all_tasks():
+        task.cancel()
+    called()
+
+
+async def stops_the_loop(_event: Any, _context: Any) -> None:
+    """Stops the loop, from here and from a task of its own."""
+
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+
+    asyncio.get_running_loop().stop()
+    await asyncio.create_task(stop())
+    called()
+
+
+async def leaves_an_exit(_event: Any, _context: Any) -> None:
+    """Wants to end the program from a task that nobody awaits."""
+
+    async def leave() -> None:
+        sys.exit(7)
+
+    leaves_an_exit.__dict__["kept"] = asyncio.create_task(leave())
+    await asyncio.sleep(0.1)
+    called()
+
+
+def hangs(_event: Any, _context: Any) -> None:
+    """Never returns, in a thread."""
+    called()
+    time.sleep(3600)
+
+
+class Anything(BaseModel):
+    """Any settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Control:
+    """Serves nobody."""
+
+    address = "nowhere"
+
+    async def serve(self, *_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+
+class Quiet:
+    """Observes nothing."""
+
+    def on(self, _: Any) -> None:
+        return
+
+
+def given(name: str, port: Any) -> Plugin[Any, Any]:
+    @asynccontextmanager
+    async def opening(_settings: Anything, _env: Environment) -> AsyncIterator[Any]:
+        yield port
+
+    return Plugin(name, Anything, opening)
+
+
+def main(handler: str, timeout_s: float, grace_s: float) -> int:
+    """Runs until a signal."""
+    stream = FakeStream()
+    stream.put(*records(1))
+    registry = GivenPlugins(
+        {
+            ("observers", "prometheus"): given("prometheus", Quiet()),
+            ("observers", "logs"): logs.plugin,
+            ("control", "http"): given("http", Control()),
+            ("stores", "memory"): memory.plugin,
+            ("sources", "kinesis"): given("kinesis", stream),
+            ("invokers", "python"): python.plugin,
+        }
+    )
+    functions: dict[str, Any] = {
+        "orders": {"invoker": "python", "handler": handler, "timeout_s": timeout_s, "workers": 1}
+    }
+    mapping = {"FunctionName": "orders", "EventSourceArn": STREAM_ARN, "StartingPosition": "TRIM_HORIZON"}
+    document = {
+        "store": "memory://",
+        "functions": functions,
+        "mappings": [mapping],
+        "tuning": {"grace_s": grace_s},
+    }
+    return run_daemon(Settings.model_validate(document), registry, Daemon, place=str(Path(__file__)))
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+    sys.exit(status)

@@ -1,0 +1,116 @@
+"""What `poller filter explain` says and with which exit status."""
+
+import base64
+import json
+
+import pytest
+
+from poller.commands.filter import explain_command
+
+KINESIS = json.dumps(
+    {
+        "kinesis": {
+            "partitionKey": "device-7",
+            "sequenceNumber": "1",
+            "approximateArrivalTimestamp": 1767225600.125,
+            "data": base64.b64encode(b'{"temp": 21}').decode(),
+        },
+        "eventSource": "aws:kinesis",
+    }
+)
+
+
+def test_a_match_is_status_0() -> None:
+    assert explain_command('{"a": [1]}', '{"a": 1}', None) == (0, "matches")
+
+
+def test_each_failed_condition_is_named_with_the_values_it_saw() -> None:
+    status, text = explain_command(
+        '{"a": ["x", {"prefix": "é"}], "b": {"c": [1]}, "d": [2]}', '{"a": ["y", null], "d": 2}', None
+    )
+    assert status == 1
+    assert text.splitlines() == [
+        "does not match",
+        "  a: none of the values satisfies it",
+        '    condition: ["x", {"prefix": "é"}]',
+        '    values: "y", null',
+        "  b.c: there is no value at this path",
+        "    condition: [1]",
+    ]
+
+
+def test_conditions_that_hold_in_different_array_elements_are_named_as_such() -> None:
+    status, text = explain_command('{"l": {"a": [1], "b": [2]}}', '{"l": [{"a": 1}, {"b": 2}]}', None)
+    assert status == 1
+    assert "l.b: no single array element satisfies this together with the conditions on l.a" in text
+
+
+def test_each_alternative_of_or_is_explained() -> None:
+    status, text = explain_command('{"$or": [{"a": [1]}, {"b": [2]}]}', '{"a": 3}', None)
+    assert status == 1
+    assert "alternative 1 of 2:\n  a: none of the values satisfies it" in text
+    assert "alternative 2 of 2:\n  b: there is no value at this path" in text
+
+
+def test_an_invalid_pattern_is_status_2_with_the_reason() -> None:
+    status, text = explain_command('{"a": []}', "{}", None)
+    assert (status, text) == (
+        2,
+        "pattern: Invalid filter pattern definition.\nreason: Empty arrays are not allowed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "source", "words"),
+    [
+        ("{", None, "event: not JSON"),
+        ("{", "sqs", "event: not JSON"),
+        ("[]", "sqs", "event: a record is a JSON object"),
+        ("{}", "kinesis", "event: a Kinesis record has a member kinesis"),
+        ("{}", "kafka", "source: 'kafka' is none of kinesis, dynamodb, sqs"),
+    ],
+)
+def test_an_invalid_event_or_source_is_status_2(event: str, source: str | None, words: str) -> None:
+    status, text = explain_command('{"a": [1]}', event, source)
+    assert status == 2
+    assert text.startswith(words)
+
+
+def test_an_event_that_is_no_object_does_not_match() -> None:
+    status, text = explain_command('{"a": [1]}', "[1]", None)
+    assert status == 1
+    assert "event: the event is not a JSON object" in text
+
+
+def test_with_a_source_the_event_is_a_record_and_its_payload_is_decoded() -> None:
+    assert (
+        explain_command('{"data": {"temp": [21]}, "partitionKey": ["device-7"]}', KINESIS, "kinesis")[0] == 0
+    )
+    assert explain_command('{"body": {"a": [1]}}', '{"body": "{\\"a\\": 1}"}', "sqs")[0] == 0
+    assert explain_command('{"eventName": ["INSERT"]}', '{"eventName": "INSERT"}', "dynamodb")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "body", "words"),
+    [
+        ('{"body": ["a"]}', '{"a": 1}', "the payload is JSON and these conditions are for plain"),
+        ('{"body": {"a": [1]}}', "text", "the payload is plain and these conditions are for JSON"),
+    ],
+)
+def test_a_payload_of_the_other_kind_is_named_as_such(pattern: str, body: str, words: str) -> None:
+    status, text = explain_command(pattern, json.dumps({"body": body}), "sqs")
+    assert status == 1
+    assert words in text
+
+
+def test_long_values_are_shortened() -> None:
+    _, text = explain_command('{"a": ["x"]}', json.dumps({"a": "y" * 10_000}), None)
+    assert len(text) < 400
+    assert text.endswith(" …")
+
+
+def test_half_a_surrogate_pair_can_be_printed() -> None:
+    status, text = explain_command('{"a": ["\\ud83d"]}', '{"a": 1}', None)
+    assert status == 1
+    assert "\\ud83d" in text
+    assert text.encode()

@@ -1,0 +1,386 @@
+"""`poller status`: what it shows of what is blocked, at any width, whatever the texts are."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from typer.testing import CliRunner, Result
+
+from poller.cli import application
+from poller.commands.status import decode, watch_status
+from poller.commands.status_page import WHOLE, moment, span, status_page
+from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.status import (
+    DaemonStatus,
+    ErrorDocument,
+    FaultyRecord,
+    LaneStatus,
+    MappingStatus,
+    ShardStatus,
+)
+from poller.domain.telemetry import MappingState
+from tests.hostile_texts import HOSTILE
+
+STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
+NOW = Epoch(1_767_225_600.0)
+UUIDS = ("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11", "7a4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b22")
+WIDTHS = (40, 80, 100, 200)
+LANE_LINES_MAX = 13
+"""Of a lane at 40 columns: two each for its name, its tries, its error and three records, and one for those left out."""
+
+
+def call(*words: str, columns: int = 80) -> Result:
+    env = {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+    return CliRunner().invoke(application([]), list(words), env=env)
+
+
+def lane(**fields: Any) -> LaneStatus:
+    return LaneStatus(lane="0", state="waiting", **fields)
+
+
+BLOCKED = MappingStatus(
+    mapping=MappingId(UUIDS[1]),
+    function="orders",
+    source_arn=STREAM,
+    state=MappingState.ENABLED,
+    shards=(
+        ShardStatus(shard=ShardId("shard-fine"), state="reading", position="AFTER:5", behind_ms=400),
+        ShardStatus(
+            shard=ShardId("shard-bad"),
+            state="blocked",
+            position="AFTER:7",
+            behind_ms=7_200_000,
+            lanes=(
+                lane(
+                    attempts=12,
+                    blocked_since=Epoch(NOW - 300),
+                    next_try=Epoch(NOW + 12),
+                    last_error="ValueError: [red]bad\x1b[31m",
+                    error=ErrorDocument(
+                        errorType="ValueError",
+                        errorMessage="[red]bad",
+                        stackTrace=tuple(f"  frame {number}" for number in range(20)),
+                    ),
+                    records=(FaultyRecord(identifier="8", key="k", arrived=Epoch(NOW - 301)),),
+                    records_count=4,
+                ),
+            ),
+        ),
+    ),
+)
+CALM = MappingStatus(
+    mapping=MappingId(UUIDS[0]),
+    function="audit",
+    source_arn=QUEUE,
+    state=MappingState.DISABLED,
+    reason="switched off",
+    pollers=5,
+)
+PICTURE = DaemonStatus(
+    worker="w", mappings=(CALM, BLOCKED), ready=False, alive=True, problems=("not open yet",)
+)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers /v1/mappings with the server's body."""
+
+    def do_GET(self) -> None:
+        body: bytes = self.server.body  # type: ignore[attr-defined]  # set by `daemon`
+        self.send_response(200 if self.path == "/v1/mappings" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def daemon(body: bytes) -> Iterator[str]:
+    """The URL of something that answers as a daemon does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        server.body = body  # type: ignore[attr-defined]  # the handler's only way to know
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def shown(picture: DaemonStatus, width: int = 80) -> str:
+    return "\n".join(status_page(picture, NOW, width).lines)
+
+
+def test_a_blocked_shard_can_be_read_at_80_columns() -> None:
+    blocked = replace(PICTURE, mappings=(BLOCKED,), ready=True, problems=())
+    assert shown(blocked).splitlines() == [
+        "worker w: ready",
+        "",
+        "orders ← kinesis stream/orders",
+        f"  {UUIDS[1]}",
+        "  Enabled, blocked",
+        "  shard-bad blocked, 2 h behind",
+        "    AFTER:7",
+        "    lane 0 blocked for 5 min",
+        "      since 2025-12-31T23:55:00Z, attempt 12, next try in 12 s",
+        "      ValueError: [red]bad\N{REPLACEMENT CHARACTER}[31m",
+        "      record 8, 5 min old, key k",
+        "      and 1 more records",
+        "  shard-fine reading, 0.4 s behind",
+        "    AFTER:5",
+        "",
+        WHOLE,
+    ]
+
+
+def test_stack_traces_are_in_the_json_and_the_screen_says_so() -> None:
+    for width in WIDTHS:
+        text = shown(PICTURE, width)
+        assert "frame" not in text
+        assert "--json" in text
+    whole = ErrorDocument(errorType="E", errorMessage="m", stackTrace=("  frame 7",))
+    body = msgspec.json.encode(replace(PICTURE, mappings=(with_lane(lane(last_error="E: m", error=whole)),)))
+    with daemon(body) as url:
+        assert "frame 7" in call("status", "--url", url, "--json").stdout
+    assert WHOLE not in shown(replace(PICTURE, mappings=(CALM,)))
+
+
+def test_what_is_blocked_comes_first() -> None:
+    text = shown(PICTURE)
+    assert text.index("shard-bad") < text.index("shard-fine") < text.index("audit")
+    for part in ("worker w: not ready", "not open yet", "Disabled: switched off, 5 pollers"):
+        assert part in text
+
+
+def test_failing_messages_of_a_standard_queue_show_all_that_is_known() -> None:
+    failing = LaneStatus(
+        lane="4c1f2a9e-58b2-4f5e-9a53-9b9d3b9d1c11",
+        state="waiting",
+        attempts=2,
+        attempts_max=5,
+        failing_since=Epoch(NOW - 300),
+        next_try=Epoch(NOW + 12),
+        last_error="KeyError: 'sku'",
+        records=(FaultyRecord(identifier="4c1f2a9e-58b2-4f5e-9a53-9b9d3b9d1c11", key="", arrived=NOW),),
+        records_count=1,
+    )
+    last = replace(failing, attempts=5)
+    text = shown(
+        replace(PICTURE, mappings=(replace(CALM, state=MappingState.ENABLED, lanes=(failing, last)),))
+    )
+    name = "4c1f2a9e-58b2-4f5e-9a53-9b9d3b9d1c11"
+    assert text.splitlines()[4:] == [
+        f"  {UUIDS[0]}",
+        "  Enabled: switched off, 5 pollers",
+        f"  {name} failing for 5 min",
+        "    since 2025-12-31T23:55:00Z, receive 2 of 5, next try in 12 s",
+        "    KeyError: 'sku'",
+        f"  {name} failing for 5 min",
+        "    since 2025-12-31T23:55:00Z, receive 5 of 5, to the dead-letter queue in 12 s",
+        "    KeyError: 'sku'",
+    ]
+
+
+def test_of_many_failing_messages_some_are_shown_and_the_others_counted() -> None:
+    lanes = tuple(
+        LaneStatus(lane=f"message-{number}", state="waiting", last_error="E: no", attempts=2)
+        for number in range(25)
+    )
+    text = shown(replace(PICTURE, mappings=(replace(CALM, lanes=lanes),)))
+    assert "message-9 failing" in text
+    assert "message-10 failing" not in text
+    assert "and 15 more that fail" in text
+
+
+def test_notes_are_shown_beside_problems() -> None:
+    text = shown(replace(PICTURE, notes=("the changed configuration file is refused",)))
+    assert "  note: the changed configuration file is refused" in text
+
+
+def with_lane(*lanes: LaneStatus) -> MappingStatus:
+    shard = ShardStatus(
+        shard=ShardId("shardId-000000000000"), state="blocked", position="AFTER:7", lanes=lanes
+    )
+    return replace(BLOCKED, shards=(shard,))
+
+
+TEXTS = st.sampled_from(sorted(HOSTILE.values())) | st.text(max_size=300) | st.just("日本語 " * 200)
+MOMENTS = st.floats(-1e18, 1e18) | st.floats(NOW - 1e6, NOW + 1e6)
+LANES = st.builds(
+    LaneStatus,
+    lane=TEXTS,
+    state=TEXTS,
+    attempts=st.integers(0, 10**9),
+    attempts_max=st.none() | st.integers(1, 1000),
+    blocked_since=st.none() | MOMENTS.map(Epoch),
+    failing_since=st.none() | MOMENTS.map(Epoch),
+    next_try=st.none() | MOMENTS.map(Epoch),
+    last_error=TEXTS,
+    records=st.lists(
+        st.builds(FaultyRecord, identifier=TEXTS, key=TEXTS, arrived=MOMENTS.map(Epoch)), max_size=5
+    ).map(tuple),
+    records_count=st.integers(0, 10_000),
+)
+SHARDS = st.builds(
+    ShardStatus,
+    shard=TEXTS.map(ShardId),
+    state=TEXTS,
+    position=TEXTS,
+    behind_ms=st.none() | st.integers(0, 10**12),
+    owner=TEXTS,
+    reason=TEXTS,
+    lanes=st.lists(LANES, max_size=2).map(tuple),
+)
+MAPPINGS = st.builds(
+    MappingStatus,
+    mapping=st.sampled_from(UUIDS).map(MappingId),
+    function=TEXTS,
+    source_arn=TEXTS | st.just(STREAM),
+    state=st.sampled_from(MappingState),
+    reason=TEXTS,
+    shards=st.lists(SHARDS, max_size=2).map(tuple),
+    lanes=st.lists(LANES, max_size=2).map(tuple),
+    pollers=st.none() | st.integers(0, 1000),
+)
+
+
+@settings(max_examples=25)
+@given(
+    mappings=st.lists(MAPPINGS, max_size=2),
+    notes=st.lists(TEXTS, max_size=3),
+    worker=TEXTS,
+    width=st.sampled_from(WIDTHS),
+)
+def test_no_line_is_longer_than_the_screen_and_each_uuid_stands_whole(
+    mappings: list[MappingStatus], notes: list[str], worker: str, width: int
+) -> None:
+    status = DaemonStatus(
+        worker=worker,
+        mappings=tuple(mappings),
+        ready=True,
+        alive=True,
+        problems=tuple(notes),
+        notes=tuple(notes),
+    )
+    lines = status_page(status, NOW, width).lines
+    assert max(cell_len(line) for line in lines) <= width
+    assert all(line.isprintable() for line in lines)
+    for mapping in mappings:
+        assert f"  {mapping.mapping}" in lines
+    lanes = [lane for each in mappings for lane in each.lanes]
+    lanes += [lane for each in mappings for shard in each.shards for lane in shard.lanes]
+    shards = sum(len(each.shards) for each in mappings)
+    fixed = 2 + 3 * 2 * len(notes) + len(mappings) * 7 + shards * 3 + 3
+    assert len(lines) <= fixed + LANE_LINES_MAX * len(lanes)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_text_may_stand_in_an_error(name: str) -> None:
+    for width in WIDTHS:
+        lines = shown(replace(PICTURE, mappings=(with_lane(lane(last_error=HOSTILE[name]), lane()),)), width)
+        assert max(map(cell_len, lines.splitlines())) <= width
+
+
+def test_a_daemon_with_very_much_to_show_is_cut() -> None:
+    failing = tuple(lane(blocked_since=Epoch(NOW - n), last_error="E") for n in range(500))
+    many = tuple(replace(with_lane(*failing), mapping=MappingId(f"m{n}")) for n in range(300))
+    text = shown(replace(PICTURE, mappings=many))
+    assert text.count("lane 0 blocked for") == 2000
+    assert "and 490 more that are blocked" in text
+    assert "and 100 more mappings" in text
+    shards = tuple(ShardStatus(shard=ShardId(f"s{n}"), state="reading", position="") for n in range(60))
+    found = shown(replace(PICTURE, mappings=(replace(BLOCKED, shards=(*shards, *BLOCKED.shards)),)))
+    assert "and 12 more shards: 12 reading" in found
+    assert "shard-bad" in found
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100])
+def test_the_command_takes_its_width_from_columns_where_there_is_no_terminal(columns: int) -> None:
+    long = with_lane(lane(blocked_since=NOW, last_error="ValueError: " + "what went wrong " * 60))
+    with daemon(msgspec.json.encode(replace(PICTURE, mappings=(long,)))) as url:
+        lines = call("status", "--url", url, columns=columns).stdout.splitlines()
+    assert columns - 10 < max(map(len, lines)) <= columns
+    assert f"  {UUIDS[1]}" in lines
+    (error,) = [n for n, line in enumerate(lines) if "ValueError" in line]
+    assert lines[error + 1].endswith("…")
+
+
+def test_status_asks_a_daemon() -> None:
+    with daemon(msgspec.json.encode(PICTURE)) as url:
+        found = call("status", "--url", url)
+        as_json = call("status", "--url", url + "/", "--json")
+    assert found.exit_code == 0
+    assert "shard-bad" in found.stdout
+    assert decode(as_json.stdout.encode()) == PICTURE
+
+
+def test_status_ignores_members_it_does_not_know() -> None:
+    body = msgspec.json.decode(msgspec.json.encode(PICTURE)) | {"tomorrow": 1}
+    assert decode(msgspec.json.encode(body)) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("ftp://127.0.0.1", "not an HTTP URL; write http://HOST:PORT"),
+        ("http://127.0.0.1:1", "Connection refused; is the daemon running, and --url its address?"),
+    ],
+)
+def test_status_says_why_there_is_none(url: str, text: str) -> None:
+    found = call("status", "--url", url)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert text in found.stderr
+
+
+def test_status_of_something_else_than_a_daemon() -> None:
+    with daemon(b"<html>") as url:
+        wrong_body = call("status", "--url", url)
+        wrong_path = call("status", "--url", url + "/other")
+    assert (wrong_body.exit_code, wrong_path.exit_code) == (2, 2)
+    assert "the answer is no status" in wrong_body.stderr
+    assert "answered status 404" in wrong_path.stderr
+
+
+def test_watching_shows_picture_after_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    waits: list[float] = []
+    with daemon(msgspec.json.encode(PICTURE)) as url:
+        assert watch_status(url, every_s=3.0, pictures=3, sleep=waits.append) == 0
+    assert waits == [3.0, 3.0]
+    assert capsys.readouterr().out.count("worker w") == 3
+
+
+def test_watching_outlasts_a_daemon_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch_status("http://127.0.0.1:1", every_s=1.0, pictures=1, sleep=lambda _: None) == 0
+    assert "no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (0.4, "0.4 s"),
+        (1, "1 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (7200, "2 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_lengths_of_time_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_moments_are_iso_also_where_there_is_no_calendar() -> None:
+    assert moment(NOW) == "2026-01-01T00:00:00Z"
+    assert moment(Epoch(1e300)) == "1e+300"

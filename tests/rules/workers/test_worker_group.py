@@ -1,0 +1,479 @@
+"""What a heartbeat decides: documented cases, and that a lease never holds at two workers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poller.domain.records import MappingId, Monotonic, ShardId, WorkerId
+from poller.domain.rows import WorkerRow
+from poller.rules.workers import name_check, worker_report
+from poller.rules.workers.assignment import Move
+from poller.rules.workers.name_check import DOUBLES_MAX, NAME_CHECK_BEATS, NameCheck
+from poller.rules.workers.worker_group import (
+    CALM_BEATS,
+    FORGOTTEN_LEASES,
+    RETIRED_MAX,
+    SILENT_BEATS,
+    GroupMember,
+    HeartbeatEffects,
+    SeatLeft,
+    SeatReport,
+    WorkerLeaves,
+    WorkerListing,
+)
+from poller.rules.workers.worker_report import WorkerReport, short
+
+ANN, BOB, CAT = WorkerId("ann"), WorkerId("bob"), WorkerId("cat")
+ORDERS, STOCK = MappingId("orders"), MappingId("stock")
+LEASE_S, HEARTBEAT_S = 10.0, 1.0
+NOTHING = HeartbeatEffects()
+
+
+def on(*mappings: MappingId, **changes: Any) -> WorkerReport:
+    """What a worker reports that runs these mappings."""
+    return WorkerReport(on=tuple(map(short, mappings)), **changes)
+
+
+@dataclass
+class Play:
+    """Ann's heartbeat, by hand. The store answers at once unless a test says otherwise."""
+
+    member: GroupMember = field(
+        default_factory=lambda: GroupMember(ANN, counter=0, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
+    )
+    rates: dict[MappingId, Mapping[ShardId, float]] = field(default_factory=dict)
+    used: dict[MappingId, int] = field(default_factory=dict)
+
+    def seat(self, mapping: MappingId, **changes: Any) -> HeartbeatEffects:
+        """A mapping that runs here."""
+        report = SeatReport(mapping=mapping, **changes)
+        self.rates.setdefault(mapping, {})
+        if report.maximum is not None:
+            self.used.setdefault(mapping, 0)
+        return self.member.update(report)
+
+    def report(self) -> WorkerReport:
+        """What the next heartbeat says."""
+        return self.member.report(rates=self.rates, used=self.used, process={})
+
+    def beat(self, at: float, *, answered: float | None = None) -> HeartbeatEffects:
+        """A heartbeat that begins at one moment and gets through at another."""
+        now = Monotonic(at if answered is None else answered)
+        return self.member.beaten(self.report(), began=Monotonic(at), now=now)
+
+    def list(self, at: float, *ended: WorkerId, **others: tuple[int, WorkerReport]) -> HeartbeatEffects:
+        """A listing that shows these counters and reports."""
+        return self.member.listed(listing(at, *ended, **others), used=self.used)
+
+    def round(self, at: float, **others: tuple[int, WorkerReport]) -> HeartbeatEffects:
+        """A heartbeat and a listing."""
+        self.beat(at)
+        return self.list(at, **others)
+
+
+def listing(at: float, *ended: WorkerId, **others: tuple[int, WorkerReport]) -> WorkerListing:
+    """A listing that took no time."""
+    rows = [
+        WorkerRow(WorkerId(name), counter, facts=worker_report.written(report))
+        for name, (counter, report) in others.items()
+    ]
+    reports = {row.worker: worker_report.read(row.facts) for row in rows}
+    return WorkerListing(rows, reports, frozenset(ended), Monotonic(at), Monotonic(at))
+
+
+def test_a_heartbeat_counts_up_and_reports_what_runs_here() -> None:
+    play = Play(rates={STOCK: {ShardId("a"): 1.26}})
+    play.seat(ORDERS, able=False, held=2, changes=3)
+    play.seat(STOCK, held=1, requests=(Move(ShardId("b"), BOB, ANN), Move(ShardId("a"), BOB, ANN)))
+    assert play.report() == WorkerReport(
+        on=tuple(sorted((short(ORDERS), short(STOCK)))),
+        unable=(short(ORDERS),),
+        held=3,
+        load=1.3,
+        wishes={short(STOCK): ("a", "b")},
+        rates={short(STOCK): {"a": 1.3}},
+        news={short(ORDERS): 3},
+    )
+    assert play.member.counter == 1
+    play.member.update(SeatLeft(STOCK))
+    play.member.update(WorkerLeaves())
+    assert play.report() == on(ORDERS, unable=(short(ORDERS),), held=2, news={short(ORDERS): 3}, leaving=True)
+    assert play.member.counter == 2
+
+
+@pytest.mark.parametrize(
+    ("began", "got_through", "now", "holds"),
+    [
+        (0.0, 0.0, 9.9, True),
+        (0.0, 0.0, 10.0, False),  # The lease time counts from the begin of the last heartbeat
+        (0.0, 3.0, 10.0, False),  # and not from when it got through.
+        (5.0, 5.0, 14.9, True),
+        (5.0, 9.9, 14.9, True),
+        (5.0, 10.0, 10.0, False),  # The one before was too old when this one got through: a new term.
+        (11.0, 11.0, 11.0, False),
+    ],
+)
+def test_a_lease_holds_as_long_as_no_heartbeat_was_late(
+    began: float, got_through: float, now: float, holds: bool
+) -> None:
+    play = Play()
+    play.beat(0.0)
+    term = play.member.term.number
+    if began > 0 or got_through > 0:
+        play.beat(began, answered=got_through)
+    assert play.member.holds(term, Monotonic(now)) is holds
+
+
+def test_a_term_that_ended_wakes_all_mappings_once_and_a_heartbeat_begins_another() -> None:
+    play = Play()
+    play.seat(ORDERS)
+    play.seat(STOCK)
+    play.beat(0.0)
+    first = play.member.term
+    assert first.ends == 10.0
+    assert play.member.expire(Monotonic(9.9)) == NOTHING
+    assert play.member.expire(Monotonic(10.0)) == HeartbeatEffects(wake=(ORDERS, STOCK))
+    assert play.member.expire(Monotonic(11.0)) == NOTHING
+    assert play.member.term.ends is None
+    assert play.beat(12.0) == NOTHING
+    second = play.member.term
+    assert second.ends == 22.0
+    assert not play.member.holds(first.number, Monotonic(12.0))
+    assert play.member.holds(second.number, Monotonic(12.0))
+
+
+def test_a_heartbeat_that_gets_through_late_wakes_all_mappings() -> None:
+    play = Play()
+    play.seat(ORDERS)
+    play.beat(0.0)
+    assert play.beat(1.0, answered=10.0) == HeartbeatEffects(wake=(ORDERS,))
+
+
+@pytest.mark.parametrize(
+    ("change", "alone", "accompanied"),
+    [
+        (SeatReport(mapping=STOCK), True, True),
+        (SeatReport(mapping=ORDERS), False, False),
+        (SeatReport(mapping=ORDERS, held=3), False, False),
+        (SeatReport(mapping=ORDERS, able=False), True, True),
+        (SeatReport(mapping=ORDERS, requests=(Move(ShardId("a"), BOB, ANN),)), True, True),
+        (SeatReport(mapping=ORDERS, changes=1), False, True),
+        (SeatLeft(ORDERS), True, True),
+        (WorkerLeaves(), True, True),
+    ],
+)
+def test_what_others_should_know_does_not_wait_for_the_next_heartbeat(
+    change: SeatReport | SeatLeft | WorkerLeaves, alone: bool, accompanied: bool
+) -> None:
+    for expected, others in ((alone, {}), (accompanied, {"bob": (1, on(ORDERS))})):
+        play = Play()
+        play.seat(ORDERS)
+        play.round(0.0, **others)
+        assert play.member.update(change) == HeartbeatEffects(beat_soon=expected)
+
+
+def test_the_group_can_be_asked_once_others_know_of_the_mapping_and_were_listed() -> None:
+    play = Play()
+
+    def ready(at: float, *, after: float | None = None) -> bool:
+        since = None if after is None else Monotonic(after)
+        return play.member.ready(ORDERS, Monotonic(at), after=since)
+
+    play.beat(0.0)
+    play.seat(ORDERS)
+    play.list(0.1)
+    assert not ready(0.1), "no heartbeat has reported it"
+    play.beat(1.0)
+    assert ready(1.0)
+    assert not ready(1.0, after=0.1)
+    play.list(1.1)
+    assert ready(1.1, after=0.1)
+    assert not ready(11.0), "the heartbeat is too old"
+    play.member.update(SeatLeft(ORDERS))
+    play.seat(ORDERS)
+    assert not ready(1.1), "another stay of the same mapping must be reported, too"
+
+
+def test_a_group_has_who_is_alive_and_says_who_is_silent_and_whether_somebody_moved() -> None:
+    play = Play()
+    play.seat(ORDERS, held=4)
+    play.seat(STOCK, requests=(Move(ShardId("a"), BOB, ANN),))
+    play.round(0.0, bob=(1, on(ORDERS, held=9)))
+    group = play.member.group(ORDERS, Monotonic(0.0))
+    assert {worker: peer.held for worker, peer in group.peers.items()} == {ANN: 5, BOB: 8}
+    assert (group.calm, group.silent) == (True, frozenset())
+    play.round(1.0, bob=(1, on(ORDERS)), cat=(1, on(ORDERS)))
+    assert not play.member.group(ORDERS, Monotonic(1.0 + CALM_BEATS - 0.1)).calm
+    assert play.member.group(ORDERS, Monotonic(1.0 + CALM_BEATS)).calm
+    play.round(SILENT_BEATS, bob=(1, on(ORDERS)), cat=(2, on(ORDERS)))
+    assert play.member.group(ORDERS, Monotonic(SILENT_BEATS)).silent == {BOB}
+    play.round(10.0, bob=(1, on(ORDERS)), cat=(9, on(ORDERS)))
+    group = play.member.group(ORDERS, Monotonic(10.0))
+    assert group.peers.keys() == {ANN, CAT}
+    assert group.unaware == {BOB: {CAT}}
+    assert play.report().dead == {"bob": 1}
+    assert play.member.at_work(ORDERS) == {ANN, CAT}
+    assert play.member.at_work(STOCK) == {ANN}
+
+
+@pytest.mark.parametrize(
+    ("says", "counter", "heard_again", "alive"),
+    [
+        ({"bob": 7}, 7, True, False),
+        ({"bob": 6}, 7, True, True),  # Bob has beaten since.
+        ({"bob": 7}, 7, False, True),  # Cat may be dead itself: its counter has not moved since it was met.
+        ({}, 7, True, True),
+    ],
+)
+def test_another_worker_is_believed_about_a_death_if_it_is_alive_and_nothing_moved_since(
+    says: dict[str, int], counter: int, heard_again: bool, alive: bool
+) -> None:
+    play = Play()
+    play.seat(ORDERS)
+    bob, cat = (counter, on(ORDERS)), on(ORDERS, dead=says)
+    play.round(0.0, bob=bob, cat=(1, cat))
+    play.round(1.0, bob=bob, cat=(2 if heard_again else 1, cat))
+    assert (BOB in play.member.at_work(ORDERS)) is alive
+    assert play.report().dead == {}, "a worker reports only deaths that it saw itself"
+
+
+def test_the_row_of_an_ended_process_goes_at_once_and_rows_of_the_long_dead_later() -> None:
+    play = Play()
+    assert play.list(0.0, BOB, bob=(1, on(ORDERS)), cat=(1, on(ORDERS))).retire == (BOB,)
+    assert play.member.at_work(ORDERS) == {CAT}
+    long_s = FORGOTTEN_LEASES * LEASE_S
+    assert play.list(long_s - 0.1, cat=(1, on(ORDERS))).retire == ()
+    assert play.list(long_s, cat=(1, on(ORDERS))).retire == (CAT,)
+    many = {f"worker-{number:02d}": (1, WorkerReport()) for number in range(RETIRED_MAX + 5)}
+    retired = play.list(long_s, *map(WorkerId, many), **many).retire
+    assert retired == tuple(sorted(many))[:RETIRED_MAX]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "woken"),
+    [
+        (on(ORDERS), on(ORDERS, load=3.0, held=7), ()),
+        (on(ORDERS), on(ORDERS, wishes={short(ORDERS): ("a",)}), (ORDERS,)),
+        (on(ORDERS), on(ORDERS, news={short(STOCK): 1}), (STOCK,)),
+        (on(ORDERS), on(ORDERS, leaving=True), (ORDERS, STOCK)),
+        (on(ORDERS), on(), (ORDERS, STOCK)),
+        (on(ORDERS), None, (ORDERS, STOCK)),
+        (None, on(), (ORDERS, STOCK)),
+        (None, None, ()),
+    ],
+)
+def test_a_mapping_is_woken_when_others_report_something_that_concerns_it(
+    before: WorkerReport | None, after: WorkerReport | None, woken: tuple[MappingId, ...]
+) -> None:
+    play = Play()
+    play.seat(ORDERS)
+    play.seat(STOCK)
+    play.round(0.0, **({} if before is None else {"bob": (1, before)}))
+    effects = play.round(1.0, **({} if after is None else {"bob": (2, after)}))
+    came_or_went = (before is None) is not (after is None)
+    assert effects == HeartbeatEffects(wake=woken, beat_soon=came_or_went)
+
+
+def test_the_next_round_comes_after_a_heartbeat_or_when_somebody_is_to_be_taken_for_dead() -> None:
+    play = Play()
+    assert play.member.next_beat(Monotonic(3.0)) == 4.0
+    play.round(0.0, bob=(1, WorkerReport()))
+    assert play.member.next_beat(Monotonic(9.5)) == 10.0
+    assert play.member.next_beat(Monotonic(8.5)) == 9.5
+    play.round(10.0, bob=(1, WorkerReport()))
+    assert play.member.next_beat(Monotonic(10.0)) == 11.0
+
+
+def test_a_maximum_is_used_only_as_far_as_it_was_claimed_before_the_listing() -> None:
+    play = Play()
+    play.seat(STOCK, maximum=6)
+
+    def allowed(at: float) -> int:
+        return play.member.allowed(STOCK, Monotonic(at))
+
+    play.beat(0.0)
+    assert allowed(0.0) == 0, "nobody was listed yet"
+    assert play.list(0.0).beat_soon, "the share is known now and not yet claimed"
+    assert allowed(0.0) == 0
+    assert play.round(0.1) == NOTHING
+    assert allowed(0.1) == 6
+    assert play.round(1.0, bob=(1, on(STOCK, claims={short(STOCK): 0}))).beat_soon
+    assert allowed(1.0) == 3, "the share of two"
+    play.used[STOCK] = 5
+    assert play.report().claims == {short(STOCK): 5}, "what still runs is claimed, too"
+    play.round(2.0, bob=(2, on(STOCK, claims={short(STOCK): 4})))
+    assert allowed(2.0) == 2, "what the other one's claim leaves"
+    play.member.update(WorkerLeaves())
+    assert allowed(2.0) == 0
+    assert play.report().claims == {short(STOCK): 5}
+
+
+def test_nothing_of_a_maximum_may_be_used_while_heartbeats_do_not_get_through() -> None:
+    play = Play()
+    play.seat(STOCK, maximum=6)
+    play.round(0.0)
+    play.round(1.0)
+    assert play.member.allowed(STOCK, Monotonic(10.9)) == 6
+    assert play.member.allowed(STOCK, Monotonic(11.0)) == 0
+
+
+def test_a_mapping_that_comes_again_must_claim_again() -> None:
+    play = Play()
+    play.seat(STOCK, maximum=6)
+    play.round(0.0)
+    play.round(1.0)
+    play.member.update(SeatLeft(STOCK))
+    play.seat(STOCK, maximum=6)
+    assert play.member.allowed(STOCK, Monotonic(1.0)) == 0
+
+
+MINE, THEIRS = {"pid": 1}, {"pid": 2}
+
+
+@pytest.mark.parametrize(
+    ("processes", "taken"),
+    [
+        ([THEIRS] * DOUBLES_MAX, True),
+        ([THEIRS] * (DOUBLES_MAX - 1), False),
+        ([THEIRS, MINE, THEIRS], False),
+        ([THEIRS, {}, THEIRS], False),
+        ([None, None, None], False),
+    ],
+)
+def test_a_name_is_taken_when_another_process_wrote_the_row_twice_in_a_row(
+    processes: list[dict[str, int] | None], taken: bool
+) -> None:
+    check = NameCheck()
+    other = WorkerRow(BOB, 1, facts=worker_report.written(WorkerReport(process=THEIRS)))
+    for process in processes:
+        mine = [] if process is None else [WorkerRow(ANN, 1, facts={"process": process})]
+        check = check.after([other, *mine], ANN, mine=MINE)
+    assert check.taken is taken
+
+
+@pytest.mark.parametrize(
+    ("counter", "mine", "beating", "due"),
+    [
+        (NAME_CHECK_BEATS, MINE, True, True),
+        (NAME_CHECK_BEATS + 1, MINE, True, False),
+        (NAME_CHECK_BEATS, {}, True, False),
+        (NAME_CHECK_BEATS, MINE, False, False),
+    ],
+)
+def test_the_name_is_checked_now_and_then(
+    counter: int, mine: dict[str, int], beating: bool, due: bool
+) -> None:
+    assert name_check.due(counter, mine=mine, beating=beating) is due
+
+
+# A lease never holds at two workers, whatever the delays and however clocks are set.
+
+
+@dataclass
+class StoreModel:
+    """Rows of workers, and one lease: whoever takes it must have seen the present epoch."""
+
+    rows: dict[WorkerId, WorkerRow] = field(default_factory=dict)
+    owner: WorkerId | None = None
+    epoch: int = 0
+
+    def take(self, worker: WorkerId, epoch: int) -> int | None:
+        """The new epoch; None if somebody else was faster."""
+        if epoch != self.epoch:
+            return None
+        self.owner, self.epoch = worker, self.epoch + 1
+        return self.epoch
+
+
+class LeaseUser:
+    """A worker that beats, lists, and takes the lease when it may. Every call has a sending, an effect and an answer.
+
+    Time passes between any two of them, and both kinds of call go on beside each other. A process may sleep at any moment; a
+    batch that it has begun goes on meanwhile.
+    """
+
+    def __init__(self, worker: WorkerId, store: StoreModel, *, clock_ahead_s: float, rng: Random) -> None:
+        self.worker, self.store, self.rng, self.ahead_s = worker, store, rng, clock_ahead_s
+        self.member = GroupMember(worker, counter=0, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
+        self.member.update(SeatReport(mapping=ORDERS))
+        self.held: int | None = None
+        self.asleep_until = 0.0
+        self.now = Monotonic(0.0)
+        self.beats = self._beats()
+        self.takes = self._takes()
+
+    def step(self, true_s: float) -> None:
+        """The next step of one of the two."""
+        self.now = Monotonic(true_s + self.ahead_s)
+        next(self.rng.choice((self.beats, self.beats, self.takes)))
+        if self.rng.random() < 0.3:
+            self.member.expire(self.now)
+
+    def holds(self, true_s: float) -> bool:
+        """Whether this worker uses the lease."""
+        return self.held is not None and self.member.holds(self.held, Monotonic(true_s + self.ahead_s))
+
+    def _beats(self) -> Any:
+        while True:
+            report, began = self.member.report(rates={ORDERS: {}}, used={}, process={}), self.now
+            row = WorkerRow(self.worker, self.member.counter, facts=worker_report.written(report))
+            yield
+            lost = self.rng.choice(("", "", "", "call", "answer"))
+            if lost != "call":
+                self.store.rows[self.worker] = row
+            yield
+            if lost:
+                self.member.expire(self.now)
+                continue
+            self.member.beaten(report, began=began, now=self.now)
+            asked = self.now
+            yield
+            rows = [row for row in self.store.rows.values() if row.worker != self.worker]
+            yield
+            reports = {row.worker: worker_report.read(row.facts) for row in rows}
+            self.member.listed(WorkerListing(rows, reports, frozenset(), asked, self.now), used={})
+            yield
+
+    def _takes(self) -> Any:
+        while True:
+            owner, epoch, asked = self.store.owner, self.store.epoch, self.now
+            yield
+            if self.holds(self.now - self.ahead_s):
+                if self.rng.random() < 0.1:
+                    self.held, self.store.owner = None, None
+                continue
+            while not self.member.ready(ORDERS, self.now, after=asked):
+                yield
+            group = self.member.group(ORDERS, self.now)
+            if owner not in (None, self.worker) and group.alive(owner):
+                continue
+            yield
+            term = self.member.term.number
+            yield
+            taken = self.store.take(self.worker, epoch)
+            yield
+            if taken is not None:
+                self.held = term
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 4), st.sampled_from((0.1, 0.4, 1.0)))
+def test_a_lease_never_holds_at_two_workers(seed: int, workers: int, pace_s: float) -> None:
+    rng, store, true_s = Random(seed), StoreModel(), 0.0
+    users = [
+        LeaseUser(WorkerId(f"worker-{number}"), store, clock_ahead_s=rng.uniform(-1e5, 1e5), rng=rng)
+        for number in range(workers)
+    ]
+    for _ in range(400):
+        true_s += rng.choice((0.0, pace_s, pace_s * rng.random()))
+        if rng.random() < 0.05:
+            rng.choice(users).asleep_until = true_s + 1.5 * LEASE_S * rng.random()
+        awake = [user for user in users if user.asleep_until <= true_s]
+        if awake:
+            rng.choice(awake).step(true_s)
+        assert [user.worker for user in users if user.holds(true_s)][1:] == []

@@ -1,0 +1,394 @@
+"""Owns the promises of stream mappings, checked at every effect against what the stream really holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import msgspec
+
+from poller.domain.invocations import Notice, Outcome
+from poller.domain.plan import MappingPlan, SourceKind
+from poller.domain.records import SHARD_END, Epoch, Position, Rank, ShardId
+from poller.domain.rows import Checkpoint, MappingRow
+from poller.domain.telemetry import Condition, Discarded
+from poller.rules.streams.recreated_stream import SAME_S, created_of
+from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
+from tests.simulation.checks.window_checks import Shelf, WindowChecks
+from tests.simulation.services.faults import Marks, epoch
+from tests.simulation.services.functions import Delivery, read_delivery
+from tests.simulation.services.streams import FakeStream, Held
+
+
+@dataclass(slots=True)
+class _Row:
+    """Records of one order: a shard's, or one key's in it. Everything before `first_open` is settled for good."""
+
+    records: list[Held] = field(default_factory=list)
+    first_open: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one tenure has delivered: the highest record of each order, and what it settled."""
+
+    highest: dict[str, int] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class StreamChecks:
+    """The truth about one mapping of a stream, and its checkers; each raises Violation."""
+
+    plan: MappingPlan
+    stream: FakeStream
+    marks: Marks
+    since: Epoch | None = None
+    settled: set[int] = field(default_factory=set)
+    discarded: set[int] = field(default_factory=set)
+    saved: dict[ShardId, Checkpoint] = field(default_factory=dict)
+    flights: dict[int, Flight] = field(default_factory=dict)
+    windows: WindowChecks | None = None
+    noticed_at: float | None = -inf
+    """Since when the mapping's row says that the stream was made again; None: it does not yet."""
+    _offered: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
+    _failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _rows: dict[str, _Row] = field(default_factory=dict)
+    _places: dict[int, tuple[ShardId, Held]] = field(default_factory=dict)
+    _indexed: dict[ShardId, int] = field(default_factory=dict)
+    _runs: dict[tuple[str, int, ShardId], _Run] = field(default_factory=dict)
+    _ended: set[ShardId] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.plan.tumbling_window_s:
+            self.windows = WindowChecks(self.plan.tumbling_window_s, self.marks)
+
+    def created(self, fixed: Epoch) -> None:
+        """The store has the mapping's row: this is the moment that LATEST stands for."""
+        self.since = self.plan.start.position(fixed).since
+
+    def located(self, delivery: Delivery) -> tuple[ShardId, list[Held]]:
+        """The shard and the records of an event."""
+        self._index()
+        places = [self._places[int(each.identifier)] for each in delivery.records]
+        shards = {shard for shard, _ in places}
+        if len(shards) != 1:
+            raise Violation("one shard", f"an event mixes {names(sorted(shards))}")
+        return places[0][0], [held for _, held in places]
+
+    def domains(self, shard: ShardId, records: Iterable[Held]) -> frozenset[str]:
+        """The orders that these records belong to."""
+        return frozenset(self._domain(shard, each) for each in records)
+
+    def reads(self, shard: ShardId) -> None:
+        """A shard is read: its parents must be settled to their ends."""
+        self._after_parents(shard, "read")
+
+    def begins(self, flight: Flight, shard: ShardId, records: Sequence[Held], tenure: Tenure | None) -> None:
+        """A batch is handed to the function."""
+        others = [each for each in self.flights.values() if each.by_right]
+        self.flights[flight.number] = flight
+        self._wanted(shard, records)
+        if flight.by_right:
+            self._after_parents(shard, "invoked")
+            self._alone(flight, shard, others)
+            self._in_order(shard, records)
+            if tenure is not None:
+                self._once_each(tenure, shard, records)
+            self._mark_lineage(shard)
+            if self.windows is not None:
+                self._index()
+                everything = self.stream.shards[shard].records
+                due = {each.sequence for each in everything if self._counts(each)} - self.discarded
+                run = (tenure.worker, tenure.epoch, shard) if tenure is not None else None
+                self.windows.begins(flight, shard, records, Shelf(everything, due), run)
+
+    def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
+        """The worker has the outcome, or never will."""
+        self.flights.pop(flight.number, None)
+        if outcome is None:
+            return
+        reports = self.plan.retry.report_failures
+        done = [int(each) for each in done_by(outcome, flight.delivery, reports=reports, stream=True)]
+        if self.windows is not None and flight.by_right:
+            self.windows.ends(flight, shard, outcome, progress=bool(done))
+        self.settled.update(done)
+        failed = tuple(int(each.identifier) for each in flight.delivery.records[len(done) :])
+        if failed:
+            self._failed[flight.request_id] = failed
+        if tenure is not None and flight.by_right:
+            self._run(tenure, shard).settled.update(done)
+
+    def abandoned(self, request_id: str, delivery: Delivery) -> None:
+        """The engine gave up waiting for a call, which counts as a failure of all its records."""
+        if delivery.records:
+            self._failed[request_id] = tuple(int(each.identifier) for each in delivery.records)
+
+    def offered(self, notice: Notice) -> None:
+        """The engine wants to send a notice: these are the records that it may drop when it cannot."""
+        sequences = [int(each.identifier) for each in read_delivery(notice.payload).records]
+        if sequences:
+            key = str(sequences[0]), str(sequences[-1]), len(sequences)
+            self._offered[key] = frozenset(sequences)
+
+    def notified(self, notice: Notice, now: float) -> None:
+        """The destination has a notice: its records are given up, if that was right."""
+        document = msgspec.json.decode(notice.document)
+        context = document["requestContext"]
+        delivery = read_delivery(notice.payload)
+        if not delivery.records:
+            assert self.windows is not None, "a notice without records"
+            self.windows.given_up(notice.shard)
+            return
+        shard, records = self.located(delivery)
+        info = document["KinesisBatchInfo" if self.plan.kind is SourceKind.KINESIS else "DDBStreamBatchInfo"]
+        told = (info["shardId"], info["startSequenceNumber"], info["endSequenceNumber"], info["batchSize"])
+        true = (shard, str(records[0].sequence), str(records[-1].sequence), len(records))
+        if told != true or notice.shard != shard:
+            raise Violation("notice", f"tells {told} of {true}")
+        condition = Condition(context["condition"])
+        self._rightly_discarded(records, condition, now, request_id=context["requestId"])
+        self._give_up(records)
+
+    def dropped(self, event: Discarded, now: float) -> None:
+        """The engine gave a batch up without a notice, which only a setting allows."""
+        if event.delivered:
+            return
+        if not event.records and self.windows is not None:
+            self.windows.given_up(event.shard)
+            return
+        if self.plan.destination is not None and self.plan.on_destination_failure == "keep":
+            raise Violation("notice", f"{event.first} to {event.last} dropped without a notice")
+        records = self._between(event)
+        self._rightly_discarded(records, event.condition, now, request_id=None)
+        self._give_up(records)
+
+    def knows_of(self, tenure: Tenure | None) -> bool:
+        """Whether who took a shard then knew of this stream: until that is noticed, it is taken for the one before."""
+        return tenure is not None and self.noticed_at is not None and tenure.since >= self.noticed_at
+
+    def written(self, row: MappingRow) -> None:
+        """The mapping's row may say now that the stream is another one than before."""
+        created = created_of(row.document)
+        if self.noticed_at is None and created is not None and abs(created - self.stream.created_at) < SAME_S:
+            self.noticed_at = epoch()
+
+    def knows(self, shard: ShardId, position: Position) -> bool:
+        """Whether a position may be one of this stream, and not of one that had its name before."""
+        if not self.stream.first:
+            return True
+        state = self.stream.shards.get(shard)
+        match position.rank:
+            case Rank.AFTER:
+                return state is not None and position.sequence >= self.stream.first
+            case _:
+                return state is not None and state.closed
+
+    def saves(self, shard: ShardId, checkpoint: Checkpoint) -> None:
+        """A checkpoint was accepted: it never goes back, and covers settled records only."""
+        before = self.saved.get(shard)
+        if before is not None and checkpoint.position < before.position:
+            raise Violation("checkpoint", f"{shard} goes back to {checkpoint.position.encode()}")
+        self.saved[shard] = checkpoint
+        self._index()
+        if checkpoint.position == SHARD_END and not self.stream.shards[shard].closed:
+            raise Violation("checkpoint", f"{shard} is open, its checkpoint says it ended")
+        first = self._first_unsettled(shard)
+        if first is not None and _covers(checkpoint.position, first):
+            raise Violation("checkpoint", f"{shard} {checkpoint.position.encode()} covers {first.sequence}")
+
+    def unsettled(self) -> list[Held]:
+        """Records that still have to be settled."""
+        self._index()
+        return [held for shard in self.stream.shards for held in self._open_records(shard)]
+
+    def behind(self) -> list[ShardId]:
+        """Shards whose checkpoint does not cover all their settled records."""
+        return [shard for shard in self.stream.shards if not self._covered(shard)]
+
+    def open_windows(self) -> list[tuple[ShardId, list[float]]]:
+        """Shards with windows in which something was done and that were never closed."""
+        if self.windows is None:
+            return []
+        self._index()
+        left = []
+        for shard, state in self.stream.shards.items():
+            done = [
+                each for each in state.records if self._counts(each) and each.sequence not in self.discarded
+            ]
+            if still := self.windows.left_open(shard, done):
+                left.append((shard, still))
+        return left
+
+    def _counts(self, held: Held) -> bool:
+        return self._required(held) and not self._trimmed(held)
+
+    def _give_up(self, records: Sequence[Held]) -> None:
+        sequences = [each.sequence for each in records]
+        self.discarded.update(sequences)
+        self.settled.update(sequences)
+
+    def _covered(self, shard: ShardId) -> bool:
+        records = self.stream.shards[shard].records
+        wanted = [held for held in records if self._required(held) and not self._trimmed(held)]
+        if not wanted:
+            return True
+        saved = self.saved.get(shard)
+        return saved is not None and _covers(saved.position, wanted[-1])
+
+    def _index(self) -> None:
+        for shard, state in self.stream.shards.items():
+            done = self._indexed.get(shard, 0)
+            for held in state.records[done:]:
+                self._places[held.sequence] = (shard, held)
+                self._rows.setdefault(self._domain(shard, held), _Row()).records.append(held)
+            self._indexed[shard] = len(state.records)
+
+    def _domain(self, shard: ShardId, held: Held) -> str:
+        return f"{shard}/{held.key}" if self.plan.lanes > 1 else shard
+
+    def _required(self, held: Held) -> bool:
+        started = self.since is None or held.arrived >= self.since
+        return started and (held.content.keep or not self.plan.filters)
+
+    def _trimmed(self, held: Held) -> bool:
+        """Whether retention took the record; what is lost like that need not be delivered."""
+        state = self.stream.shards[self._places[held.sequence][0]]
+        return bool(state.trimmed) and held.sequence <= state.records[state.trimmed - 1].sequence
+
+    def _due(self, held: Held) -> bool:
+        return held.sequence not in self.settled and self._required(held) and not self._trimmed(held)
+
+    def _open_records(self, shard: ShardId) -> Iterable[Held]:
+        return (held for held in self.stream.shards[shard].records if self._due(held))
+
+    def _first_unsettled(self, shard: ShardId) -> Held | None:
+        return next(iter(self._open_records(shard)), None)
+
+    def _wanted(self, shard: ShardId, records: Sequence[Held]) -> None:
+        for held in records:
+            if self.plan.filters and not held.content.keep:
+                raise Violation("filter", f"{held.sequence} was delivered, no filter matches it")
+            # DynamoDB's arrival times are whole seconds, so the second of the start itself may be delivered.
+            if self.since is None or self._unlisted_at(self.since, shard):
+                continue
+            if held.arrived < self.since - 1.0:
+                raise Violation("start", f"{held.sequence} in {shard} is from before the start")
+
+    def _unlisted_at(self, since: Epoch, shard: ShardId) -> bool:
+        """Whether a listing from then on may lack the shard, which is read as a whole when it appears later."""
+        return self.stream.shards[shard].opened_at > since - self.stream.listing_lag_s
+
+    def _after_parents(self, shard: ShardId, what: str) -> None:
+        if shard in self._ended:
+            return
+        self._index()
+        for parent in self.stream.shards[shard].parents:
+            due = self._first_unsettled(parent)
+            if due is not None:
+                raise Violation("lineage", f"{shard} {what} while {due.sequence} of {parent} is unsettled")
+        self._ended.add(shard)
+
+    def _mark_lineage(self, shard: ShardId) -> None:
+        parents = self.stream.shards[shard].parents
+        if len(parents) == 2:
+            self.marks.saw("merge child")
+        if any(each != shard and self._has_siblings(each) for each in parents):
+            self.marks.saw("split child")
+
+    def _has_siblings(self, parent: ShardId) -> bool:
+        return sum(parent in state.parents for state in self.stream.shards.values()) == 2
+
+    def _alone(self, flight: Flight, shard: ShardId, others: Sequence[Flight]) -> None:
+        both = [each for each in others if each.domains & flight.domains]
+        if both:
+            raise Violation("one in flight", f"{names(sorted(both[0].domains & flight.domains))} twice")
+        here = sum(1 for each in others if any(name.startswith(shard) for name in each.domains))
+        if here >= self.plan.lanes:
+            raise Violation("one in flight", f"{here + 1} batches of {shard}, {self.plan.lanes} lanes")
+
+    def _in_order(self, shard: ShardId, records: Sequence[Held]) -> None:
+        sequences = [each.sequence for each in records]
+        if sequences != sorted(set(sequences)):
+            raise Violation("order", f"an event of {shard} is {names(sequences)}")
+        inside = set(sequences)
+        last = {self._domain(shard, each): each.sequence for each in records}
+        for domain, sequence in last.items():
+            for held in self._unsettled_before(domain, sequence):
+                if held.sequence not in inside:
+                    raise Violation("order", f"{sequence} of {domain} before {held.sequence} is settled")
+
+    def _unsettled_before(self, domain: str, sequence: int) -> Iterable[Held]:
+        row = self._rows[domain]
+        while row.first_open < len(row.records) and not self._due(row.records[row.first_open]):
+            row.first_open += 1
+        for held in row.records[row.first_open :]:
+            if held.sequence >= sequence:
+                return
+            if self._due(held):
+                yield held
+
+    def _once_each(self, tenure: Tenure, shard: ShardId, records: Sequence[Held]) -> None:
+        run = self._run(tenure, shard)
+        for held in records:
+            domain = self._domain(shard, held)
+            if held.sequence in run.settled:
+                raise Violation("once", f"{held.sequence} again, {tenure.worker} has settled it")
+            if _covers(tenure.start.position, held):
+                raise Violation("once", f"{held.sequence} again, it is behind the checkpoint")
+            run.highest[domain] = max(run.highest.get(domain, 0), held.sequence)
+
+    def _run(self, tenure: Tenure, shard: ShardId) -> _Run:
+        return self._runs.setdefault((tenure.worker, tenure.epoch, shard), _Run())
+
+    def _rightly_discarded(
+        self, records: Sequence[Held], condition: Condition, now: float, *, request_id: str | None
+    ) -> None:
+        match condition:
+            case Condition.AGE:
+                self._old_enough(records, now)
+            case Condition.RETRIES if request_id is not None:
+                self._tried_enough(records, request_id)
+
+    def _old_enough(self, records: Sequence[Held], now: float) -> None:
+        age_max_s = self.plan.retry.age_max_s
+        young = [each.sequence for each in records if age_max_s is None or each.arrived > now - age_max_s]
+        if young:
+            raise Violation("discard", f"{names(young)} are not too old")
+
+    def _tried_enough(self, records: Sequence[Held], request_id: str) -> None:
+        sequences = tuple(each.sequence for each in records)
+        # A batch that failed before a restart is given up by the next worker, which has no request of its own for it.
+        tried = sequences if sequences in self._failed.values() else self._failed.get(request_id)
+        oversized = len(records) == 1 and records[0].content.pad > self.plan.batch.payload_bytes_max / 2
+        if tried != sequences and not oversized:
+            raise Violation("discard", f"{names(sequences)} given up, {names(tried or ())} failed last")
+
+    def _between(self, event: Discarded) -> list[Held]:
+        """The records of a discard that left no notice; one lane's only when there is one lane."""
+        self._index()
+        inside = [
+            held
+            for held in self.stream.shards[event.shard].records
+            if int(event.first) <= held.sequence <= int(event.last)
+        ]
+        offered = self._offered.get((event.first, event.last, event.records))
+        if offered is not None:
+            return [held for held in inside if held.sequence in offered]
+        failed = [each for each in self._failed.values() if str(each[0]) == event.first]
+        exact = [each for each in failed if str(each[-1]) == event.last and len(each) == event.records]
+        if exact:
+            return [held for held in inside if held.sequence in exact[-1]]
+        wanted = [held for held in inside if event.records == 1 or self._due(held)]
+        if len(wanted) != event.records:
+            raise Violation("discard", f"{event.records} records given up, {len(wanted)} are between")
+        return wanted
+
+
+def _covers(position: Position, held: Held) -> bool:
+    match position.rank:
+        case Rank.START:
+            return False
+        case Rank.AFTER:
+            return held.sequence <= position.sequence
+        case Rank.END:
+            return True

@@ -1,0 +1,156 @@
+"""Owns the promises of tumbling windows: each record counted once in its window's state, each window closed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from poller.domain.invocations import Outcome, Succeeded
+from poller.domain.records import ShardId
+from tests.simulation.checks.ledger import Flight, Violation, names
+from tests.simulation.services.faults import Marks
+from tests.simulation.services.functions import Delivery
+from tests.simulation.services.streams import Held
+
+STATE_BYTES_MAX = 1024 * 1024
+"""A larger state ends its window (aws-behaviour#window-state-too-large)."""
+
+type WindowId = tuple[ShardId, float]
+"""A shard and the epoch second at which the window begins."""
+type RunId = tuple[str, int, ShardId]
+"""A worker's time with a shard: worker, epoch, shard."""
+type State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What a shard has, and the sequence numbers of what has to be in its windows in the end."""
+
+    records: Sequence[Held]
+    due: set[int]
+
+
+@dataclass(slots=True)
+class WindowChecks:
+    """The windows of one mapping; functions keep the numbers of the records that they have done as state."""
+
+    length_s: int
+    marks: Marks
+    closed: set[WindowId] = field(default_factory=set)
+    _ended_early: dict[WindowId, set[int]] = field(default_factory=dict)
+    """What was counted in the parts of a window that ended early."""
+    _finals: dict[ShardId, Delivery] = field(default_factory=dict)
+    """The last final event of each shard."""
+    _returned: dict[RunId, State] = field(default_factory=dict)
+    """The state that the next call of a run has to carry."""
+    _runs: dict[int, RunId] = field(default_factory=dict)
+    """The run that a call in flight belongs to."""
+
+    def begins(
+        self, flight: Flight, shard: ShardId, records: Sequence[Held], shelf: Shelf, run: RunId | None
+    ) -> None:
+        """An event is handed to the function; `run` None: nobody holds the shard."""
+        event = flight.delivery.event
+        window = shard, self._start(flight.delivery)
+        inside = [held for held in shelf.records if self._begin_of(held) == window[1]]
+        if strangers := [each.sequence for each in records if each not in inside]:
+            raise Violation(
+                "window", f"{names(strangers)} of {shard} do not belong to the window from {window[1]}"
+            )
+        self._counted_once(_numbers(flight.delivery), records, inside)
+        if run is not None:
+            self._runs[flight.number] = run
+            self._goes_on(run, event)
+        self._early_when_huge(flight.delivery, shard)
+        if event["isWindowTerminatedEarly"]:
+            self._rightly_early(flight.delivery)
+        elif event["isFinalInvokeForWindow"]:
+            wanted = {held.content.number for held in inside if held.sequence in shelf.due}
+            self._complete(_numbers(flight.delivery), wanted, window)
+        if event["isFinalInvokeForWindow"]:
+            self._finals[shard] = flight.delivery
+        else:
+            self._opened(window)
+
+    def ends(self, flight: Flight, shard: ShardId, outcome: Outcome, *, progress: bool) -> None:
+        """The worker has the outcome; `progress`: the function did some of the records."""
+        run = self._runs.pop(flight.number, None)
+        if not isinstance(outcome, Succeeded):
+            return
+        if flight.delivery.event["isFinalInvokeForWindow"]:
+            self._close(shard, flight.delivery)
+            self.marks.saw("window closed")
+        elif run is not None and progress:
+            self._returned[run] = msgspec.json.decode(outcome.payload)["state"]
+
+    def given_up(self, shard: ShardId) -> None:
+        """The final call of the shard's open window was given up."""
+        if shard in self._finals:
+            self._close(shard, self._finals[shard])
+            self.marks.saw("window given up")
+
+    def left_open(self, shard: ShardId, done: Sequence[Held]) -> list[float]:
+        """Windows of these records, all done by the function, that were never closed."""
+        windows = sorted({self._begin_of(held) for held in done})
+        return [each for each in windows if (shard, each) not in self.closed]
+
+    def _start(self, delivery: Delivery) -> float:
+        window = delivery.event["window"]
+        start, end = (datetime.fromisoformat(window[each]).timestamp() for each in ("start", "end"))
+        if end - start != self.length_s or start % self.length_s:
+            raise Violation("window", f"from {start} to {end}, which is no window of {self.length_s} s")
+        return start
+
+    def _begin_of(self, held: Held) -> float:
+        return held.arrived // self.length_s * self.length_s
+
+    def _counted_once(self, numbers: Sequence[int], records: Sequence[Held], inside: Sequence[Held]) -> None:
+        known = {held.content.number for held in inside}
+        twice = {held.content.number for held in records} & set(numbers)
+        if twice or len(numbers) != len(set(numbers)):
+            raise Violation("window", f"{names(sorted(twice) or numbers)} would be counted twice")
+        if foreign := set(numbers) - known:
+            raise Violation("window", f"the state has {names(sorted(foreign))} of another window")
+
+    def _goes_on(self, run: RunId, event: State) -> None:
+        """The state is what was returned last in this run; what an earlier run left is in its checkpoint."""
+        if run in self._returned and event["state"] != self._returned[run]:
+            raise Violation("window", f"the state of {run[2]} is not what the function returned last")
+
+    def _early_when_huge(self, delivery: Delivery, shard: ShardId) -> None:
+        huge = len(msgspec.json.encode(delivery.event["state"])) > STATE_BYTES_MAX
+        early = delivery.event["isWindowTerminatedEarly"]
+        if huge and not early:
+            raise Violation("window", f"{shard} goes on with a state of more than 1 MB")
+        if early and not huge:
+            raise Violation("window", f"a window of {shard} ends early, its state is not too large")
+
+    def _rightly_early(self, delivery: Delivery) -> None:
+        if delivery.records or not delivery.event["isFinalInvokeForWindow"]:
+            raise Violation("window", "a window ends early with an event that is not its final one")
+
+    def _complete(self, numbers: Sequence[int], wanted: set[int], window: WindowId) -> None:
+        """What the state lacks was counted before the window ended early, if it did."""
+        missing = wanted - set(numbers) - self._ended_early.get(window, set())
+        if missing:
+            raise Violation("window", f"the final state lacks {names(sorted(missing))}")
+
+    def _opened(self, window: WindowId) -> None:
+        self.closed.discard(window)
+        if window in self._ended_early:
+            self.marks.saw("window begun anew")
+
+    def _close(self, shard: ShardId, delivery: Delivery) -> None:
+        window = shard, self._start(delivery)
+        self.closed.add(window)
+        if delivery.event["isWindowTerminatedEarly"]:
+            self._ended_early.setdefault(window, set()).update(_numbers(delivery))
+            self.marks.saw("window ended early")
+        for run in [each for each in self._returned if each[2] == shard]:
+            self._returned[run] = {}
+
+
+def _numbers(delivery: Delivery) -> list[int]:
+    return [int(each) for each in delivery.event["state"].get("numbers", [])]
