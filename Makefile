@@ -9,6 +9,8 @@ JOBS ?= 2
 # These mostly wait for other processes, so more of them fit side by side.
 ACCEPTANCE_JOBS ?= 4
 SEEDS ?= 0:20000
+# Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test check static unit acceptance soak lock clean
 
@@ -22,8 +24,9 @@ $(READY): requirements/dev.lock pyproject.toml .python-version
 	  echo "poller needs CPython 3.13 or newer; $(PYTHON) is $$($(PYTHON) --version). Say which: make PYTHON=/path/to/python3.13" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip sync --quiet --require-hashes requirements/dev.lock
+	$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q poller adapters
 	@touch $@
 
 $(NPM_READY): $(READY) tests/npm/package-lock.json
