@@ -1,7 +1,7 @@
-"""Owns how functions' lines get into the log: as lines of the log's own format, so many in a second and no more.
+"""Owns how the lines of functions get into the log, in the log's own format and at a limited rate.
 
-A function that writes without end must neither fill the disk nor hold up the others. What is beyond the limit is
-dropped, counted, and told once a second.
+A function that writes without end must neither fill the disk nor hold up the others. Lines beyond the limit are dropped and
+counted, and once a second a line of the log gives the count.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from poller.output.function_log import FunctionLine
 from poller.ports import Clock
 
 LINES_PER_SECOND_MAX = 1000
-"""Of one function."""
+"""The limit of one function."""
 SECOND_S = 1.0
-SAID = "function_log"
+FUNCTION_LINE = "function_log"
 DROPPED = "function_log_dropped"
 
 type Fields = dict[str, Any]
 type Later = Callable[[float, Callable[[], None]], None]
-"""Calls something on the loop after so many seconds; may be called from any thread."""
+"""Calls a callback on the loop after a number of seconds; may be called from any thread."""
 
 
 @dataclass(slots=True)
@@ -33,13 +33,13 @@ class _Second:
     lines: int = 0
     dropped: int = 0
 
-    def over(self, now: float) -> bool:
-        """Whether it is another second; so too when somebody has set the clock back."""
+    def is_over(self, now: float) -> bool:
+        """Whether this second has passed. A clock that was set back starts another second too."""
         return not self.began <= now < self.began + SECOND_S
 
 
 class FunctionLines:
-    """Writes lines of functions; `line` may be called from any thread."""
+    """Writes lines of functions to the log. `line` may be called from any thread."""
 
     def __init__(self, write: Callable[[int, str, Fields], None], clock: Clock, *, later: Later) -> None:
         self._write = write
@@ -49,72 +49,72 @@ class FunctionLines:
         self._seconds: dict[str, _Second] = {}
 
     def line(self, line: FunctionLine) -> None:
-        """Writes one line, or counts it where the second has no room for more."""
-        taken, dropped, first = self._taken(line.function)
+        """Writes one line, or counts it as dropped if this second has had its share."""
+        admitted, dropped, first = self._admit(line.function)
         if dropped:
-            self._tell_dropped(line.function, dropped)
+            self._report_dropped(line.function, dropped)
         if first:
-            self._later(SECOND_S, self.tell)
-        if taken:
+            self._later(SECOND_S, self.report)
+        if admitted:
             more: Fields = {"function": line.function, "request_id": line.request_id, "logger": line.logger}
             given = {name: value for name, value in more.items() if value}
-            self._write(_level(line.level), SAID, dict(line.fields) | given | {"message": line.text})
+            self._write(_level(line.level), FUNCTION_LINE, dict(line.fields) | given | {"message": line.text})
 
     def dropped(self, function: str, lines: int) -> None:
-        """Counts lines that were dropped before they came here."""
+        """Counts lines that were dropped before they reached the log."""
         now = self._clock.now()
         with self._lock:
             second = self._seconds.setdefault(function, _Second(now))
             first = second.dropped == 0
             second.dropped += lines
         if first:
-            self._later(SECOND_S, self.tell)
+            self._later(SECOND_S, self.report)
 
-    def tell(self) -> None:
-        """Tells what was dropped in seconds that are over, and forgets functions that are quiet."""
-        self._tell(self._clock.now())
+    def report(self) -> None:
+        """Logs what was dropped in seconds that are over, and forgets functions that are quiet."""
+        self._report(self._clock.now())
 
     def close(self) -> None:
-        """Tells all that was dropped."""
-        self._tell(float("inf"))
+        """Logs all that was dropped."""
+        self._report(float("inf"))
 
-    def _taken(self, function: str) -> tuple[bool, int, bool]:
-        """Whether a line may be written, how many were dropped before it, whether it is the first to be dropped."""
-        # Of the two clocks this is the one that threads may read.
+    def _admit(self, function: str) -> tuple[bool, int, bool]:
+        """Returns whether a line may be written, how many were dropped in the second before, and whether it is the first to be dropped."""
+        # Threads may read the epoch clock, but not the monotonic one.
         now = self._clock.now()
         dropped = 0
         with self._lock:
             second = self._seconds.get(function)
-            if second is None or second.over(now):
+            if second is None or second.is_over(now):
                 dropped = second.dropped if second is not None else 0
                 second = self._seconds[function] = _Second(now)
-            taken = second.lines < LINES_PER_SECOND_MAX
-            second.lines += taken
-            second.dropped += not taken
-            return taken, dropped, second.dropped == 1 and not taken
+            admitted = second.lines < LINES_PER_SECOND_MAX
+            second.lines += admitted
+            second.dropped += not admitted
+            return admitted, dropped, second.dropped == 1 and not admitted
 
-    def _tell(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         with self._lock:
-            over = {name: second for name, second in self._seconds.items() if second.over(now)}
-            for name in over:
+            finished = {name: second for name, second in self._seconds.items() if second.is_over(now)}
+            for name in finished:
                 del self._seconds[name]
-        for name, second in over.items():
+        for name, second in finished.items():
             if second.dropped:
-                self._tell_dropped(name, second.dropped)
+                self._report_dropped(name, second.dropped)
 
-    def _tell_dropped(self, function: str, lines: int) -> None:
+    def _report_dropped(self, function: str, lines: int) -> None:
         more = {"function": function, "lines": lines, "lines_per_second_max": LINES_PER_SECOND_MAX}
         self._write(logging.WARNING, DROPPED, more)
 
 
 def _level(level: int) -> int:
-    """The standard level that a level of one's own comes nearest to from above."""
+    """Returns the highest standard level that is not above `level`."""
     steps = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
     return next((step for step in steps if level >= step), logging.DEBUG)
 
 
 def later_on(loop: asyncio.AbstractEventLoop) -> Later:
-    """Calls on `loop`; a loop that is closed calls nothing any more."""
+    """Returns what schedules calls on `loop`. It does nothing once the loop is closed."""
 
     def later(after_s: float, call: Callable[[], None]) -> None:
         if not loop.is_closed():
@@ -127,7 +127,7 @@ def later_on(loop: asyncio.AbstractEventLoop) -> Later:
 async def function_lines(
     write: Callable[[int, str, Fields], None], clock: Clock
 ) -> AsyncIterator[FunctionLines]:
-    """Yields what takes lines; at the end it tells what was dropped."""
+    """Yields a receiver of lines. At the end it logs what was dropped."""
     lines = FunctionLines(write, clock, later=later_on(asyncio.get_running_loop()))
     try:
         yield lines

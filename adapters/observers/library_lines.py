@@ -1,4 +1,4 @@
-"""Owns how the lines of libraries get into the log: what they log from warning on, and the warnings of Python itself."""
+"""Owns how libraries get into the log: what they log at WARNING and above, and the warnings of Python itself."""
 
 import logging
 import warnings
@@ -11,12 +11,12 @@ from poller.output.lockless_handler import LocklessHandler
 from poller.output.log_fields import EVENT, fields_of_record
 
 LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "asyncio", "urllib3")
-"""Libraries that log requests and credentials below WARNING; they are kept at WARNING whatever the level here."""
+"""Libraries that log requests and credentials below WARNING. They stay at WARNING whatever level the log has."""
 LINE = "library"
 OURS = "poller."
-"""How the names of our loggers begin."""
+"""The prefix of our own loggers' names."""
 WARNINGS = "py.warnings"
-"""The logger's name that `logging` gives to warnings of Python."""
+"""The name of the logger that `logging` uses for warnings of Python."""
 TEXT_CHARS_MAX = 500
 TRACE_CHARS_MAX = 4000
 TRACE_READ_CHARS_MAX = 64 * 1024
@@ -27,14 +27,14 @@ type Write = Callable[[int, str, Fields], None]
 
 
 class LibraryLines(LocklessHandler):
-    """Writes what libraries log from WARNING on as lines like ours, without credentials."""
+    """Writes what libraries log at WARNING and above as lines of the log's format, without credentials."""
 
     def __init__(self, write: Write) -> None:
         super().__init__(logging.WARNING)
         self._write_line = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record; its traceback is cut to the end, where the cause stands."""
+        """Writes one record. Of a long traceback it keeps the end, which has the cause."""
         more: Fields = {
             "logger": line_of(record.name, chars_max=TEXT_CHARS_MAX),
             "message": line_of(_message(record), chars_max=TEXT_CHARS_MAX),
@@ -47,7 +47,7 @@ class LibraryLines(LocklessHandler):
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Lines of our own that are no event of the engine name themselves."""
+    """Returns the name of a line's event. Our own loggers may give one; others may not."""
     event = getattr(record, EVENT, LINE)
     return event if record.name.startswith(OURS) and isinstance(event, str) else LINE
 
@@ -57,8 +57,8 @@ def _trace(record: logging.LogRecord) -> str:
         assert record.exc_info is not None
         trace = logging.Formatter().formatException(record.exc_info)
     except Exception:  # noqa: BLE001 - the exception may be a function's
-        return "(its traceback could not be made)"
-    # Cleaned before it is cut: half of a credential does not look like one.
+        return "(its traceback could not be rendered)"
+    # Credentials are removed before the text is cut, since half of a credential does not look like one.
     lines = lines_of(trace[-TRACE_READ_CHARS_MAX:], chars_max=TRACE_READ_CHARS_MAX).split("\n")
     text = " ".join(fewer(lines[len(trace) > TRACE_READ_CHARS_MAX :], lines_max=TRACE_LINES_MAX))
     return text if len(text) <= TRACE_CHARS_MAX else "…" + text[1 - TRACE_CHARS_MAX :]
@@ -68,19 +68,19 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - what a library logs may be a function's object
-        return record.msg if isinstance(record.msg, str) else "(its text could not be made)"
+        return record.msg if isinstance(record.msg, str) else "(its text could not be rendered)"
 
 
 def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - the exception may be a function's
-        return "(its text could not be made)"
+        return "(its text could not be rendered)"
 
 
 @contextmanager
 def libraries_logged(handler: logging.Handler) -> Iterator[None]:
-    """Sends what libraries log to `handler`, none of it below WARNING; puts everything back at the end."""
+    """Sends what libraries log to `handler`, and nothing below WARNING; restores all loggers at the end."""
     root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     before = [(logger, logger.level) for logger in loggers]
@@ -97,18 +97,18 @@ def libraries_logged(handler: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def warnings_logged(write: Write) -> Iterator[None]:
-    """Makes a line of each warning of Python; puts everything back at the end, unless somebody else has taken them since."""
+    """Logs each warning of Python. At the end it restores `warnings.showwarning`, unless somebody has replaced it meanwhile."""
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         try:
             text = f"{category.__name__}: {message}"
         except Exception:  # noqa: BLE001 - the warning may be a function's object
-            text = "a warning whose text could not be made"
+            text = "a warning whose text could not be rendered"
         line = line_of(text, chars_max=TEXT_CHARS_MAX)
         place = line_of(f"{filename}:{lineno}", chars_max=TEXT_CHARS_MAX)
         write(logging.WARNING, LINE, {"logger": WARNINGS, "message": line, "place": place})
 
-    before, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # typeshed wants the names of parameters
+    before, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # typeshed checks the names of parameters
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Owns how events move the figures of their mapping."""
+"""Owns how each telemetry event changes the figures of its mapping."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +45,7 @@ def _polled(figures: MappingFigures, event: Polled, _now: Epoch) -> None:
     if event.behind_ms is not None:
         shard.behind_s = event.behind_ms / 1000
     if not event.records and not event.behind_ms and not shard.blocked:
-        # At the tip of an idle shard nothing waits: the age of the last batch would go on alarming for ever.
+        # An idle shard has nothing to wait for. Without this the age of its last batch would raise an alarm for ever.
         shard.age_s = 0.0
 
 
@@ -138,9 +138,8 @@ def _lease_moved(figures: MappingFigures, event: LeaseMoved, _now: Epoch) -> Non
     if event.held:
         figures.leases_taken = (figures.leases_taken or 0) + 1
         figures.leases.add(event.shard)
-    elif (
-        event.shard in figures.leases
-    ):  # a loss may be noticed twice: by a refused write, by a look at the store
+    elif event.shard in figures.leases:
+        # The same loss may be reported twice: by a refused write, and by reading the store.
         figures.leases_lost = (figures.leases_lost or 0) + 1
         figures.drop_shard(event.shard)
 
@@ -184,4 +183,4 @@ APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {
     Pollers: _pollers,
     GroupsBlocked: _groups_blocked,
 }
-"""How each event of one mapping moves its figures."""
+"""What each event does to the figures of its mapping."""

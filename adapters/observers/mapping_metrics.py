@@ -1,4 +1,4 @@
-"""Owns the figures of one mapping: counts, histograms, and what is true now of its shards."""
+"""Owns the figures of one mapping: its counts and histograms, and the present state of its shards."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -30,7 +30,7 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Upper bound and cumulative count of each bucket, +Inf last."""
+        """Returns the upper bound and the cumulative count of each bucket, the one of +Inf last."""
         found: list[tuple[str, float]] = []
         below = 0
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
@@ -41,7 +41,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class ShardFigures:
-    """What is true of one shard that is read here; `blocked` has the lanes that fail and since when."""
+    """The present state of one shard that this daemon reads; `blocked` says since when each blocked lane is blocked."""
 
     behind_s: float | None = None
     age_s: float | None = None
@@ -51,7 +51,7 @@ class ShardFigures:
 
 @dataclass(slots=True)
 class MappingFigures:
-    """All figures of one mapping. A count that is None has no series: it does not apply, or nothing moved it yet."""
+    """All figures of one mapping. A count that is None has no series: it does not apply, or nothing has changed it yet."""
 
     function: str = ""
     source_arn: str = ""
@@ -94,42 +94,42 @@ class MappingFigures:
 
     @property
     def source(self) -> str:
-        """The service that has the source; empty before the mapping was announced, and for what is no source."""
+        """The service that has the source; empty if it is not known yet or is no source of events."""
         arn = Arn.read(self.source_arn)
         return arn.service if arn is not None and arn.service in SERVICES else ""
 
     @property
     def stream(self) -> bool:
-        """Whether the source is known to have shards."""
+        """Whether the source is a stream, which has shards."""
         return self.source in {"kinesis", "dynamodb"}
 
     def behind_s(self) -> float | None:
-        """How far the shard that is furthest behind has to read, in seconds."""
+        """Returns how many seconds the shard that is furthest behind is behind the tip of the stream."""
         return max((s.behind_s for s in self.shards.values() if s.behind_s is not None), default=None)
 
     def age_s(self) -> float | None:
-        """The highest of the shards' last iterator ages, in seconds."""
+        """Returns the highest of the shards' last iterator ages, in seconds."""
         return max((s.age_s for s in self.shards.values() if s.age_s is not None), default=None)
 
     def blocked_lanes(self) -> int:
-        """Lanes that fail now."""
+        """Counts the lanes that are blocked now."""
         return sum(len(shard.blocked) for shard in self.shards.values())
 
     def blocked_shards(self) -> dict[ShardId, Epoch]:
-        """Shards with a failing lane, and since when the first of them fails."""
+        """Returns the shards with a blocked lane, and since when the first lane of each is blocked."""
         return {shard: min(found.blocked.values()) for shard, found in self.shards.items() if found.blocked}
 
     def destinations_failing(self) -> int:
-        """Shards that wait for their on-failure destination."""
+        """Counts the shards that wait for their on-failure destination."""
         return sum(shard.destination_failing for shard in self.shards.values())
 
     def drop_shard(self, shard: ShardId) -> None:
-        """Forgets what was true of a shard that is no longer read here."""
+        """Removes the state of a shard that this daemon no longer reads."""
         self.shards.pop(shard, None)
         self.leases.discard(shard)
 
     def start_at_zero(self) -> None:
-        """Gives the counts that fit the source a zero, so that their first increase is seen."""
+        """Sets the counts that fit the source to zero, so that a query sees their first increase."""
         names = _STREAM_COUNTS if self.stream else _QUEUE_COUNTS
         for name in names:
             if getattr(self, name) is None:

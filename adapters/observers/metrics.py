@@ -1,6 +1,7 @@
-"""Owns the figures behind the metrics: plain counts per mapping, moved by events, forgotten as a whole.
+"""Owns the figures behind the metrics: plain counts and states of each mapping, each function and the daemon.
 
-Gauges are read from what is true now, so they cannot outlive the shard, the mapping or the function they speak of.
+Telemetry events change them. All figures of a mapping are removed together, some time after the mapping was deleted. A gauge
+is computed from the present state, so it ends with the shard, mapping or function that it is about.
 """
 
 from collections import Counter, OrderedDict
@@ -32,23 +33,23 @@ from poller.domain.telemetry import (
 from poller.ports import Clock
 
 LINGER_S = 300.0
-"""For how long a deleted mapping's series stay, so that the last counts are scraped."""
+"""How long the series of a deleted mapping stay, so that its last counts are scraped."""
 LINGERING_MAX = 200
 LOOP_BOUNDS_S = (1, 2, 5, 10, 30, 60, 300)
-FORGOTTEN_MAX = 10_000
-_STILL = frozenset({MappingState.DISABLED, MappingState.BROKEN, MappingState.DELETING})
+REMOVED_IDS_MAX = 10_000
+_NOT_RUNNING = frozenset({MappingState.DISABLED, MappingState.BROKEN, MappingState.DELETING})
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityFigures:
-    """Invocations of one function that run now, and how many may."""
+    """How many invocations of one function run now, and how many may."""
 
     in_flight: int
     limit: int | None
 
 
-class Forgotten:
-    """Ids whose late events no longer count; the oldest make room for new ones."""
+class RemovedIds:
+    """Ids of what was removed, whose late events are ignored. The oldest ids make room for new ones."""
 
     def __init__(self, ids_max: int) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
@@ -58,7 +59,7 @@ class Forgotten:
         return name in self._ids
 
     def add(self, name: str) -> None:
-        """Late events of `name` no longer count."""
+        """Ignores events of `name` from now on."""
         self._ids[name] = None
         while len(self._ids) > self._ids_max:
             self._ids.popitem(last=False)
@@ -70,7 +71,7 @@ class Forgotten:
 
 @dataclass(slots=True)
 class DaemonFigures:
-    """What belongs to the daemon as a whole; `reloaded_at` is when the configuration was last taken over."""
+    """The figures of the daemon as a whole; `reloaded_at` is when the configuration was last applied."""
 
     reloaded_at: Epoch
     reload_ok: bool = True
@@ -94,13 +95,13 @@ class Figures:
         self.mappings: dict[MappingId, MappingFigures] = {}
         self.functions: dict[str, CapacityFigures] = {}
         self.daemon = DaemonFigures(clock.now())
-        self._gone = Forgotten(FORGOTTEN_MAX)
-        self._gone_functions = Forgotten(FORGOTTEN_MAX)
+        self._removed = RemovedIds(REMOVED_IDS_MAX)
+        self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
 
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once."""
         if type(event) in APPLY:
-            # Nearly all are of these kinds.
+            # Nearly all events are of these kinds.
             self._apply(event)
             return
         match event:
@@ -127,19 +128,19 @@ class Figures:
                 self.daemon.tasks_ended[event.task, event.end] += 1
 
     def _apply(self, event: Any) -> None:
-        figures = self.mappings.get(event.mapping) or self._met(event.mapping)
+        figures = self.mappings.get(event.mapping) or self._new(event.mapping)
         if figures is not None:
             APPLY[type(event)](figures, event, self._clock.now())
 
-    def _met(self, mapping: MappingId) -> MappingFigures | None:
-        """The figures of a mapping that has none yet; None for one that was forgotten."""
-        if mapping in self._gone:
+    def _new(self, mapping: MappingId) -> MappingFigures | None:
+        """Makes figures for a mapping that has none yet; returns None for one that was removed."""
+        if mapping in self._removed:
             return None
         figures = self.mappings[mapping] = MappingFigures()
         return figures
 
     def sweep(self) -> None:
-        """Forgets mappings that were deleted long enough ago, with all their series."""
+        """Removes the figures of mappings that were deleted long enough ago, and so all their series."""
         now = self._clock.monotonic()
         lingering = [
             (figures.deleted_at, mapping)
@@ -150,20 +151,20 @@ class Figures:
         surplus = len(lingering) - LINGERING_MAX
         for index, (deleted_at, mapping) in enumerate(lingering):
             if index < surplus or now - deleted_at >= LINGER_S:
-                self._forget(mapping)
+                self._remove(mapping)
 
     def _capacity(self, event: Capacity) -> None:
-        if event.function not in self._gone_functions:
+        if event.function not in self._removed_functions:
             self.functions[event.function] = CapacityFigures(event.in_flight, event.limit)
 
     def _changed(self, event: MappingChanged) -> None:
-        self._gone.discard(event.mapping)
-        self._gone_functions.discard(event.function)
+        self._removed.discard(event.mapping)
+        self._removed_functions.discard(event.function)
         figures = self.mappings.setdefault(event.mapping, MappingFigures())
         before, figures.function = figures.function, event.function
         figures.source_arn, figures.state = event.source_arn, event.state
         figures.start_at_zero()
-        if event.state in _STILL:
+        if event.state in _NOT_RUNNING:
             figures.shards.clear()
             figures.leases.clear()
             figures.pollers = None
@@ -181,15 +182,15 @@ class Figures:
         if event.ok:
             self.daemon.reloaded_at = self._clock.now()
 
-    def _forget(self, mapping: MappingId) -> None:
+    def _remove(self, mapping: MappingId) -> None:
         figures = self.mappings.pop(mapping)
-        self._gone.add(mapping)
+        self._removed.add(mapping)
         self._drop_function(figures.function)
 
     def _drop_function(self, function: str) -> None:
         if function and all(each.function != function for each in self.mappings.values()):
             self.functions.pop(function, None)
-            self._gone_functions.add(function)
+            self._removed_functions.add(function)
 
 
 def _outcome(event: ApiChange) -> str:

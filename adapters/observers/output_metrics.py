@@ -1,4 +1,4 @@
-"""Owns the figures of the daemon's own output: lines that nobody took."""
+"""Owns the metric of the daemon's own output: lines that were dropped because nobody read them."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from poller.output.queued_output import DroppedLines
 
 
 class OutputCollector(Collector):
-    """Reads them when a page is made."""
+    """Reads the count of dropped lines when a page of metrics is made."""
 
     def __init__(self, dropped: DroppedLines) -> None:
         self._dropped = dropped
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics."""
+        """Yields the one metric."""
         yield CounterMetricFamily(
             "poller_log_lines_dropped",
             "Lines of stderr and stdout that were dropped, since nobody read them or they could not be written.",

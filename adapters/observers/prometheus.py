@@ -1,4 +1,8 @@
-"""Owns the Prometheus metrics: their names, and the page that is scraped (aws-behaviour#event-counts)."""
+"""Owns the Prometheus metrics: their names, and the page that Prometheus scrapes (aws-behaviour#event-counts).
+
+A page of many mappings takes long to make. So it is made in slices of part_of_mappings milliseconds, between which the event loop does
+other work, and a finished page is reused for a while.
+"""
 
 import platform
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
@@ -45,27 +49,27 @@ from poller.ports import Clock
 
 LABEL_CHARS_MAX = 512
 BLOCKED_SHARDS_SHOWN_MAX = 20
-"""Blocked shards that are named per mapping, those that are blocked longest; the counts know all of them."""
+"""Blocked shards of one mapping that are named: those that are blocked longest. The counts include all of them."""
 BLOCKED_SHARDS_SHOWN_IN_ALL_MAX = 1000
 MAPPINGS_IN_SLICE = 50
-"""A page is made in parts of so many mappings of one family."""
+"""A slice has one metric of this many mappings."""
 PAGE_REUSE = 9.0
-"""A page is shown again for this many times as long as it took to make: scrapes get a tenth of the loop at most."""
+"""A page is reused for this many times as long as it took to make, so that scrapes use a tenth of the loop at most."""
 
 
-type Some = Sequence[tuple[MappingId, MappingFigures]]
+type MappingSlice = Sequence[tuple[MappingId, MappingFigures]]
 
 
 class FiguresCollector(Collector):
-    """Turns the figures of this moment into metric families."""
+    """Turns the present figures into metric families."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """All families, in a fixed order; parts of one family stand behind each other."""
+        """Yields all families in a fixed order. A family of many mappings comes in several parts, one after the other."""
         self._figures.sweep()
-        # Mappings may come and go while a page is made.
+        # A copy, since mappings may come and go while a page is made.
         mappings = list(batched(self._figures.mappings.items(), MAPPINGS_IN_SLICE, strict=False)) or [()]
         yield InfoMetricFamily(
             "poller_build",
@@ -74,21 +78,23 @@ class FiguresCollector(Collector):
         )
         yield from map(_info, mappings)
         yield from map(_states, mappings)
-        yield from (_counter(shown, some) for shown in COUNTERS for some in mappings)
-        yield from (_by_word(shown, some) for shown in BY_WORD for some in mappings)
-        yield from (_gauge(shown, some) for shown in GAUGES for some in mappings)
-        yield from (_histogram(shown, some) for shown in HISTOGRAMS for some in mappings)
+        yield from (_counter(shown, part_of_mappings) for shown in COUNTERS for part_of_mappings in mappings)
+        yield from (_by_word(shown, part_of_mappings) for shown in BY_WORD for part_of_mappings in mappings)
+        yield from (_gauge(shown, part_of_mappings) for shown in GAUGES for part_of_mappings in mappings)
+        yield from (
+            _histogram(shown, part_of_mappings) for shown in HISTOGRAMS for part_of_mappings in mappings
+        )
         yield from _blocked(mappings)
         yield from _capacity(self._figures)
         yield from _daemon(self._figures.daemon)
 
 
 def _label(text: str) -> str:
-    """A name as the value of a label; one odd name must not cost the page."""
+    """Returns a name that is safe as a label's value: one odd name must not break the whole page."""
     return line_of(text, chars_max=LABEL_CHARS_MAX)
 
 
-def _info(mappings: Some) -> Metric:
+def _info(mappings: MappingSlice) -> Metric:
     family = GaugeMetricFamily(
         "poller_mapping_info",
         "Always 1; what a mapping connects.",
@@ -101,7 +107,7 @@ def _info(mappings: Some) -> Metric:
     return family
 
 
-def _states(mappings: Some) -> Metric:
+def _states(mappings: MappingSlice) -> Metric:
     family = GaugeMetricFamily(
         "poller_mapping_state", "1 for the state that a mapping is in, else 0.", labels=("mapping", "state")
     )
@@ -111,7 +117,7 @@ def _states(mappings: Some) -> Metric:
     return family
 
 
-def _counter(shown: Shown, mappings: Some) -> Metric:
+def _counter(shown: Shown, mappings: MappingSlice) -> Metric:
     family = CounterMetricFamily(f"poller_{shown.name}", shown.meaning, labels=("mapping",))
     for mapping, figures in mappings:
         if (value := shown.read(figures)) is not None:
@@ -119,7 +125,7 @@ def _counter(shown: Shown, mappings: Some) -> Metric:
     return family
 
 
-def _gauge(shown: Shown, mappings: Some) -> Metric:
+def _gauge(shown: Shown, mappings: MappingSlice) -> Metric:
     family = GaugeMetricFamily(f"poller_{shown.name}", shown.meaning, labels=("mapping",))
     for mapping, figures in mappings:
         if (value := shown.read(figures)) is not None:
@@ -127,7 +133,7 @@ def _gauge(shown: Shown, mappings: Some) -> Metric:
     return family
 
 
-def _by_word(shown: ShownByWord, mappings: Some) -> Metric:
+def _by_word(shown: ShownByWord, mappings: MappingSlice) -> Metric:
     family = CounterMetricFamily(f"poller_{shown.name}", shown.meaning, labels=("mapping", *shown.labels))
     for mapping, figures in mappings:
         for words, value in shown.read(figures):
@@ -135,7 +141,7 @@ def _by_word(shown: ShownByWord, mappings: Some) -> Metric:
     return family
 
 
-def _histogram(shown: ShownHistogram, mappings: Some) -> Metric:
+def _histogram(shown: ShownHistogram, mappings: MappingSlice) -> Metric:
     family = HistogramMetricFamily(f"poller_{shown.name}", shown.meaning, labels=("mapping",))
     for mapping, figures in mappings:
         if (found := shown.read(figures)) is not None:
@@ -143,10 +149,10 @@ def _histogram(shown: ShownHistogram, mappings: Some) -> Metric:
     return family
 
 
-def _blocked(mappings: Sequence[Some]) -> Iterator[Metric]:
+def _blocked(mappings: Sequence[MappingSlice]) -> Iterator[Metric]:
     named: list[tuple[Epoch, MappingId, ShardId]] = []
-    for some in mappings:
-        for mapping, figures in some:
+    for part_of_mappings in mappings:
+        for mapping, figures in part_of_mappings:
             found = sorted((since, shard) for shard, since in figures.blocked_shards().items())
             named += [(since, mapping, shard) for since, shard in found[:BLOCKED_SHARDS_SHOWN_MAX]]
         yield _blocked_shards(())
@@ -225,10 +231,10 @@ def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
         for end in TaskEnd:
             ended.add_metric((kind, end), figures.tasks_ended[kind, end])
     yield ended
-    yield from _foreign(figures)
+    yield from _functions_and_observers(figures)
 
 
-def _foreign(figures: DaemonFigures) -> Iterator[Metric]:
+def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
     blocked = HistogramMetricFamily(
         "poller_loop_blocked_seconds",
         "How long the event loop stood still, each time that it did for a second or more.",
@@ -266,7 +272,7 @@ def _foreign(figures: DaemonFigures) -> Iterator[Metric]:
 
 
 class PrometheusObserver:
-    """An Observer and an Exposition: counts events and gives the page in Prometheus' text format."""
+    """An Observer and an Exposition: counts events, and renders the page in Prometheus' text format."""
 
     def __init__(self, figures: Figures, clock: Clock, dropped: DroppedLines | None = None) -> None:
         self._figures = figures
@@ -279,11 +285,11 @@ class PrometheusObserver:
         ProcessCollector(registry=self._registry)
 
     def on(self, event: AnyTelemetryEvent) -> None:
-        """Takes one event; returns at once."""
+        """Counts one event; returns at once."""
         self._figures.on(event)
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page's body and its content type."""
+        """Returns the page's body and its content type."""
         work = self.slices()
         while True:
             try:
@@ -293,7 +299,7 @@ class PrometheusObserver:
                 return found
 
     def slices(self) -> Generator[None, None, tuple[bytes, str]]:
-        """The same in slices of some milliseconds; the figures of one mapping in one family are of one moment."""
+        """Does the same in slices of part_of_mappings milliseconds. All series of one mapping in one metric are read at one moment."""
         began = self._clock.monotonic()
         if not self._page or began >= self._page_until:
             page, took_s = bytearray(), 0.0
@@ -307,28 +313,28 @@ class PrometheusObserver:
         return self._page, CONTENT_TYPE_PLAIN_0_0_4
 
 
-class _One(Collector):
-    """A collector of one part of a family."""
+class _PartCollector(Collector):
+    """A collector that has only one part of a family."""
 
     def __init__(self, part: Metric) -> None:
         self._part = part
 
     def collect(self) -> Iterator[Metric]:
-        """That part."""
+        """Yields that part."""
         yield self._part
 
 
 def _rendered(registry: CollectorRegistry) -> Iterator[bytes]:
-    """The text of each part; a family's first part has the two lines of its head."""
+    """Yields the text of each part. Only the first part of a family has the lines HELP and TYPE."""
     family = ""
     for part in registry.collect():
-        text = generate_latest(_One(part))
+        text = generate_latest(_PartCollector(part))
         yield text if part.name != family else text.split(b"\n", 2)[2]
         family = part.name
 
 
 class PrometheusSettings(BaseModel):
-    """There is nothing to set."""
+    """This plug-in has no settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -337,7 +343,7 @@ class PrometheusSettings(BaseModel):
 async def open_prometheus(
     _settings: PrometheusSettings, env: Environment
 ) -> AsyncIterator[PrometheusObserver]:
-    """An observer with a registry of its own."""
+    """Yields an observer with a registry of its own."""
     yield PrometheusObserver(Figures(env.clock), env.clock, env.dropped_lines)
 
 

@@ -1,4 +1,4 @@
-"""Owns which figures of a mapping are shown under which metric's name, and what that means."""
+"""Owns the tables of a mapping's metrics: for each one its name, its help text, and how it is read from the figures."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from poller.domain.telemetry import Condition, Ended, Loss
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One metric with the label `mapping` alone; `read` gives None for mappings that have no such series."""
+    """One metric whose only label is `mapping`; `read` returns None for a mapping that has no such series."""
 
     name: str
     meaning: str
@@ -115,7 +115,7 @@ GAUGES = (
 
 @dataclass(frozen=True, slots=True)
 class ShownHistogram:
-    """One histogram with the label `mapping` alone."""
+    """One histogram whose only label is `mapping`."""
 
     name: str
     meaning: str
@@ -135,7 +135,7 @@ HISTOGRAMS = (
 
 @dataclass(frozen=True, slots=True)
 class ShownByWord:
-    """One counter with `mapping` and more labels, whose values come from closed sets."""
+    """One counter with the label `mapping` and further labels, whose values come from closed sets."""
 
     name: str
     meaning: str

@@ -21,7 +21,8 @@ from adapters.control.aws_errors import fault
 from adapters.control.mappings import mapping_document
 from adapters.control.responses import answer
 from adapters.invokers.outcomes import failed
-from adapters.observers.logs import LogObserver, LogSettings, open_logs
+from adapters.observers.log_observer import LogObserver
+from adapters.observers.logs import LogSettings, open_logs
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.commands.shared import tell

@@ -13,7 +13,7 @@ from adapters.control.access import audit, authentication, sigv4
 from adapters.control.mappings import tags
 from adapters.control.responses import BODY_BYTES_MAX
 from adapters.control.settings import ApiSettings
-from adapters.observers.logs import fields_of
+from adapters.observers.log_events import fields_of
 from poller.clock import LoopClock
 from poller.config import aws_validation as aws_texts
 from poller.domain.mapping_api import ApiError, ApiErrorType

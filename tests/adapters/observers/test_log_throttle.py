@@ -1,4 +1,4 @@
-"""What the log tells of trouble: each new error at once, and of all that repeats how often, also when nothing more comes."""
+"""What the log tells of trouble: each new error at once, and of all that throttle how often, also when nothing more comes."""
 
 import asyncio
 import io
@@ -14,8 +14,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.observers.log_throttle import FIRST_S, KINDS_MAX, QUIET_S, TEXTS_MAX, Repeats, Telling, kind_of
-from adapters.observers.logs import Fields, LogObserver, LogSettings, _trouble, open_logs
+from adapters.observers.log_events import Fields, problem_of
+from adapters.observers.log_observer import LogObserver
+from adapters.observers.log_throttle import (
+    FIRST_S,
+    KINDS_MAX,
+    QUIET_S,
+    TEXTS_MAX,
+    LogEntry,
+    LogThrottle,
+    kind_of,
+)
+from adapters.observers.logs import LogSettings, open_logs
 from poller.domain.records import Monotonic, ShardId
 from poller.domain.telemetry import AnyTelemetryEvent, Blocked, Ended, InvocationFinished
 from poller.plugins import Environment
@@ -145,7 +155,7 @@ OLD, NEW = "no answer within 5 s", "AccessDenied: the policy has no Allow"
 WITH_TEXT = [
     event
     for event in one_of_each()
-    if _trouble(event) is not None and {"error", "reason"} & set(event.__struct_fields__)
+    if problem_of(event) is not None and {"error", "reason"} & set(event.__struct_fields__)
 ]
 
 
@@ -165,19 +175,19 @@ def test_a_new_kind_of_trouble_is_told_at_once_whoever_tells_it(event: AnyTeleme
 
 
 def test_kinds_that_have_passed_make_room_for_new_ones() -> None:
-    repeats: Repeats[str] = Repeats()
+    throttle: LogThrottle[str] = LogThrottle()
     words = ["".join(random.Random(number).choices("ghijklmnop", k=9)) for number in range(400)]
     told, now = 0, 0.0
     for word in words[:KINDS_MAX]:
-        told += len(repeats.happened("here", word, Monotonic(now), text=word))
-        assert repeats.happened("here", word, Monotonic(now), text=word) == []
+        told += len(throttle.offer("here", word, Monotonic(now), text=word))
+        assert throttle.offer("here", word, Monotonic(now), text=word) == []
     for word in words[KINDS_MAX:]:
         now += QUIET_S / 50
-        found = repeats.happened("here", word, Monotonic(now), text=word)
-        told += sum(1 + each.untold for each in found)
+        found = throttle.offer("here", word, Monotonic(now), text=word)
+        told += sum(1 + each.suppressed for each in found)
         if now >= QUIET_S:
-            assert found[-1] == Telling(word, new=True), "none of the first kinds has been there for long"
-    assert told + sum(1 + each.untold for each in repeats.rest()) == len(words) + KINDS_MAX
+            assert found[-1] == LogEntry(word, new=True), "none of the first kinds has been there for long"
+    assert told + sum(1 + each.suppressed for each in throttle.flush()) == len(words) + KINDS_MAX
 
 
 def test_telling_kinds_apart_is_linear_in_the_text() -> None:
@@ -232,42 +242,42 @@ def test_a_kind_is_a_text_without_what_differs_by_record(text: str, kind: str) -
 @pytest.mark.parametrize("seed", range(200))
 def test_all_that_happened_is_told_or_counted_and_what_is_new_is_told_at_once(seed: int) -> None:
     rng = random.Random(seed)
-    repeats: Repeats[str] = Repeats(keys_max=rng.choice([2, 10_000]))
+    throttle: LogThrottle[str] = LogThrottle(keys_max=rng.choice([2, 10_000]))
     now, happened, told = 0.0, Counter[str](), Counter[str]()
     seen: set[str] = set()
 
-    def count(tellings: list[Telling[str]]) -> None:
-        for each in tellings:
-            told[each.event.partition(" ")[0]] += 1 + each.untold
+    def count(entries: list[LogEntry[str]]) -> None:
+        for each in entries:
+            told[each.event.partition(" ")[0]] += 1 + each.suppressed
 
     for _ in range(rng.randrange(1, 400)):
         now += rng.choice([0.0, 0.1, 1.0, 30.0])
         match rng.randrange(8):
             case 0:
-                count(repeats.due(Monotonic(now)))
+                count(throttle.due(Monotonic(now)))
             case 1:
                 place = rng.choice("abc")
-                count(repeats.over(place))
+                count(throttle.resolved(place))
             case _:
                 place, text = rng.choice("abc"), rng.choice(["x 1", "x 2", "y", "z 'q'"])
                 happened[place] += 1
-                found = repeats.happened(place, f"{place} {text}", Monotonic(now), text=text)
+                found = throttle.offer(place, f"{place} {text}", Monotonic(now), text=text)
                 if f"{place} {text}" not in seen:
-                    assert found[-1] == Telling(f"{place} {text}", new=True)
+                    assert found[-1] == LogEntry(f"{place} {text}", new=True)
                 seen.add(f"{place} {text}")
                 count(found)
-    count(repeats.rest())
+    count(throttle.flush())
     assert told == happened
 
 
 def test_the_memory_of_many_places_has_a_bound() -> None:
-    repeats: Repeats[Any] = Repeats(keys_max=50)
+    throttle: LogThrottle[Any] = LogThrottle(keys_max=50)
     told = 0
     for number in range(5000):
-        found = repeats.happened(
+        found = throttle.offer(
             f"place {number % 70}", number, Monotonic(number / 100), text=f"kind {number % 3}"
         )
-        told += sum(1 + each.untold for each in found)
-    assert len(repeats._troubles) <= 50
-    assert sum(map(len, repeats._kinds.values())) == len(repeats._troubles)
-    assert told + sum(1 + each.untold for each in repeats.rest()) == 5000
+        told += sum(1 + each.suppressed for each in found)
+    assert len(throttle._problems) <= 50
+    assert sum(map(len, throttle._kinds.values())) == len(throttle._problems)
+    assert told + sum(1 + each.suppressed for each in throttle.flush()) == 5000

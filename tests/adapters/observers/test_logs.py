@@ -13,19 +13,11 @@ from typing import Any
 import pytest
 
 from adapters.observers.library_lines import LIBRARIES, LibraryLines, libraries_logged, warnings_logged
-from adapters.observers.log_throttle import FIRST_S, LONGEST_S, QUIET_S, Repeats
-from adapters.observers.logs import (
-    BLOCKED_TOLD_S,
-    LEVELS,
-    TEXT_CHARS_MAX,
-    WORDS,
-    Fields,
-    Lines,
-    LogObserver,
-    LogSettings,
-    open_logs,
-    plugin,
-)
+from adapters.observers.log_events import EVENT_NAMES, LEVELS, TEXT_CHARS_MAX, Fields
+from adapters.observers.log_lines import LineWriter
+from adapters.observers.log_observer import BLOCKED_LOGGED_S, LogObserver
+from adapters.observers.log_throttle import FIRST_S, LONGEST_S, QUIET_S, LogThrottle
+from adapters.observers.logs import LogSettings, open_logs, plugin
 from poller.domain.records import Monotonic, ShardId
 from poller.domain.telemetry import (
     AnyTelemetryEvent,
@@ -82,13 +74,13 @@ class Told:
 
 def test_every_event_has_a_level_and_a_name() -> None:
     assert LEVELS.keys() == KINDS
-    assert WORDS.keys() == KINDS
+    assert EVENT_NAMES.keys() == KINDS
 
 
 def test_at_debug_each_event_is_one_line() -> None:
     log = Told(logging.DEBUG)
     log.on(*one_of_each())
-    assert log.words() == [WORDS[type(event)] for event in one_of_each()]
+    assert log.words() == [EVENT_NAMES[type(event)] for event in one_of_each()]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +165,7 @@ def test_a_lane_that_flaps_is_told_once() -> None:
 def test_getting_through_after_a_long_time_is_told_even_if_the_start_was_not() -> None:
     log = Told()
     log.on(BLOCKED, FREED, BLOCKED)
-    log.clock.at += BLOCKED_TOLD_S
+    log.clock.at += BLOCKED_LOGGED_S
     log.on(FREED)
     assert log.words() == ["blocked", "unblocked", "unblocked"]
 
@@ -205,30 +197,30 @@ def test_discarded_batches_are_always_told() -> None:
     assert log.words() == ["discarded"] * 50
 
 
-def repeated(repeats: Repeats[int], key: str, at: float) -> int | None:
+def repeated(throttle: LogThrottle[int], key: str, at: float) -> int | None:
     """How many were untold before, if it is told now."""
-    told = repeats.happened(key, 0, Monotonic(at))
-    return told[-1].untold if told else None
+    told = throttle.offer(key, 0, Monotonic(at))
+    return told[-1].suppressed if told else None
 
 
 def test_trouble_that_was_quiet_is_new() -> None:
-    repeats: Repeats[int] = Repeats()
-    assert [repeated(repeats, "a", at) for at in (0, 1, 1 + QUIET_S)] == [0, None, 0]
+    throttle: LogThrottle[int] = LogThrottle()
+    assert [repeated(throttle, "a", at) for at in (0, 1, 1 + QUIET_S)] == [0, None, 0]
 
 
 def test_intervals_grow_to_a_limit() -> None:
-    repeats: Repeats[int] = Repeats()
-    told = [at for at in range(0, 10_000, 10) if repeated(repeats, "a", at) is not None]
+    throttle: LogThrottle[int] = LogThrottle()
+    told = [at for at in range(0, 10_000, 10) if repeated(throttle, "a", at) is not None]
     gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
     assert gaps[0] == FIRST_S
     assert max(gaps) == LONGEST_S
 
 
 def test_the_troubles_that_are_remembered_are_few() -> None:
-    repeats: Repeats[int] = Repeats(keys_max=2)
+    throttle: LogThrottle[int] = LogThrottle(keys_max=2)
     for key in "abc":
-        repeated(repeats, key, 0)
-    assert [repeated(repeats, key, 1) for key in "cba"] == [None, None, 0]
+        repeated(throttle, key, 0)
+    assert [repeated(throttle, key, 1) for key in "cba"] == [None, None, 0]
 
 
 def test_a_text_in_a_line_is_cut() -> None:
@@ -249,7 +241,9 @@ def test_an_error_text_cannot_start_a_line_of_its_own() -> None:
 
 def written(*, console: bool) -> str:
     stream = io.StringIO()
-    observer = LogObserver(Lines(stream, SetClock(), console=console).write, SetClock(), level=logging.INFO)
+    observer = LogObserver(
+        LineWriter(stream, SetClock(), console=console).write, SetClock(), level=logging.INFO
+    )
     observer.on(FAILED)
     return stream.getvalue()
 
@@ -278,7 +272,9 @@ class Full(io.StringIO):
 
 
 def test_a_stream_that_takes_nothing_loses_the_line_only() -> None:
-    observer = LogObserver(Lines(Full(), SetClock(), console=False).write, SetClock(), level=logging.INFO)
+    observer = LogObserver(
+        LineWriter(Full(), SetClock(), console=False).write, SetClock(), level=logging.INFO
+    )
     observer.on(FAILED)
     assert isinstance(observer, LogObserver)
 
@@ -286,7 +282,7 @@ def test_a_stream_that_takes_nothing_loses_the_line_only() -> None:
 def library_lines(emit: Any) -> list[dict[str, Any]]:
     """What a library's logging gives while a stream is our log."""
     stream = io.StringIO()
-    with libraries_logged(LibraryLines(Lines(stream, SetClock(), console=False).write)):
+    with libraries_logged(LibraryLines(LineWriter(stream, SetClock(), console=False).write)):
         emit()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -386,7 +382,7 @@ def test_a_warning_of_python_is_a_line_and_the_next_owner_has_them_back() -> Non
     before = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        with warnings_logged(Lines(stream, SetClock(), console=False).write):
+        with warnings_logged(LineWriter(stream, SetClock(), console=False).write):
             warnings.warn("coroutine 'x' was never awaited", RuntimeWarning, stacklevel=1)
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert line["message"] == "RuntimeWarning: coroutine 'x' was never awaited"

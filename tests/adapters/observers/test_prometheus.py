@@ -416,7 +416,7 @@ def test_mappings_that_come_and_go_leave_no_more_than_the_limit() -> None:
 
 
 def test_forgotten_names_are_themselves_forgotten() -> None:
-    gone = figures_module.Forgotten(2)
+    gone = figures_module.RemovedIds(2)
     for name in "abc":
         gone.add(name)
     assert ["a" in gone, "b" in gone, "c" in gone] == [False, True, True]

@@ -1,0 +1,268 @@
+"""Owns how a telemetry event becomes a line of the log: its name, its level, its fields, and which problem it is about.
+
+A log that repeats a lasting problem with every retry hides everything else. So an event about a problem has a problem key,
+which says where the problem is, and a text, which says what is wrong. The log throttle decides by these two how often to log.
+"""
+
+import logging
+from collections.abc import Callable, Hashable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from poller.domain.records import Position
+from poller.domain.telemetry import (
+    AnyTelemetryEvent,
+    ApiChange,
+    Bisected,
+    Blocked,
+    CallLeftBehind,
+    Capacity,
+    CheckpointSaved,
+    ConfigurationReloaded,
+    DaemonEnded,
+    DaemonStarting,
+    Deleted,
+    DestinationFailed,
+    Discarded,
+    Ended,
+    Filtered,
+    FunctionChanged,
+    FunctionOpened,
+    GroupsBlocked,
+    InvocationFinished,
+    InvocationStarted,
+    LeaseMoved,
+    LoopBlocked,
+    MappingChanged,
+    MappingState,
+    ObserverFailed,
+    PlaceFound,
+    Polled,
+    Pollers,
+    PortFailed,
+    RecordsLost,
+    Released,
+    Retrying,
+    ShardStarted,
+    ShardStopped,
+    StopCutShort,
+    StoreFailed,
+    StrangerRefused,
+    TaskEnded,
+    VisibilityTooShort,
+)
+from poller.domain.untrusted.texts import ends_of, line_of
+
+TEXT_CHARS_MAX = 500
+"""The longest text in a line. A longer one is cut."""
+LINES_MAX = 100
+"""The lines of a stack trace that a line shows."""
+
+NOT_MASKED = frozenset({"who"})
+"""Fields that are logged as they are: an access key id looks like a credential, but the operator chose it and it is no secret."""
+
+type Fields = dict[str, Any]
+
+
+def _changed_level(event: MappingChanged) -> int:
+    return logging.ERROR if event.state is MappingState.BROKEN else logging.INFO
+
+
+def _finished_level(event: InvocationFinished) -> int:
+    return logging.DEBUG if event.ended is Ended.SUCCESS else logging.WARNING
+
+
+def _discarded_level(event: Discarded) -> int:
+    return logging.WARNING if event.delivered else logging.ERROR
+
+
+def _destination_level(event: DestinationFailed) -> int:
+    return logging.WARNING if event.wait_s is not None else logging.ERROR
+
+
+def _deleted_level(event: Deleted) -> int:
+    return logging.WARNING if event.lapsed or event.failed else logging.DEBUG
+
+
+def _lease_level(event: LeaseMoved) -> int:
+    return logging.INFO if event.held else logging.WARNING
+
+
+def _function_level(event: FunctionChanged) -> int:
+    return logging.WARNING if event.reason else logging.INFO
+
+
+def _place_level(event: PlaceFound) -> int:
+    return logging.WARNING if event.place == "unclear" else logging.INFO
+
+
+def _api_level(event: ApiChange) -> int:
+    return logging.WARNING if event.refused else logging.INFO
+
+
+def _ended_level(event: DaemonEnded) -> int:
+    return logging.ERROR if event.exit_status else logging.INFO
+
+
+def _reload_level(event: ConfigurationReloaded) -> int:
+    return logging.INFO if event.ok else logging.ERROR
+
+
+LEVELS: Mapping[type, int | Callable[[Any], int]] = {
+    MappingChanged: _changed_level,
+    Polled: logging.DEBUG,
+    Filtered: logging.DEBUG,
+    InvocationStarted: logging.DEBUG,
+    InvocationFinished: _finished_level,
+    Retrying: logging.WARNING,
+    Bisected: logging.INFO,
+    Discarded: _discarded_level,
+    DestinationFailed: _destination_level,
+    Blocked: logging.WARNING,
+    Deleted: _deleted_level,
+    Released: logging.INFO,
+    CheckpointSaved: logging.DEBUG,
+    ShardStarted: logging.INFO,
+    ShardStopped: logging.INFO,
+    LeaseMoved: _lease_level,
+    RecordsLost: logging.ERROR,
+    PortFailed: logging.WARNING,
+    Capacity: logging.DEBUG,
+    FunctionChanged: _function_level,
+    VisibilityTooShort: logging.WARNING,
+    FunctionOpened: logging.INFO,
+    Pollers: logging.INFO,
+    GroupsBlocked: logging.DEBUG,
+    PlaceFound: _place_level,
+    ConfigurationReloaded: _reload_level,
+    StoreFailed: logging.WARNING,
+    TaskEnded: logging.ERROR,
+    CallLeftBehind: logging.ERROR,
+    ObserverFailed: logging.ERROR,
+    LoopBlocked: logging.WARNING,
+    StrangerRefused: logging.WARNING,
+    ApiChange: _api_level,
+    DaemonStarting: logging.INFO,
+    DaemonEnded: _ended_level,
+    StopCutShort: logging.WARNING,
+}
+"""The level at which each event is logged."""
+RELEVANT_BELOW_LEVEL = frozenset({Blocked, ShardStopped, LeaseMoved})
+"""Events that the log needs for its own state even when their level is too low to be logged."""
+
+EVENT_NAMES: Mapping[type, str] = {
+    MappingChanged: "mapping_changed",
+    Polled: "polled",
+    Filtered: "filtered",
+    InvocationStarted: "invocation_started",
+    InvocationFinished: "invocation_finished",
+    Retrying: "retrying",
+    Bisected: "bisected",
+    Discarded: "discarded",
+    DestinationFailed: "destination_failed",
+    Blocked: "blocked",
+    Deleted: "deleted",
+    Released: "released",
+    CheckpointSaved: "checkpoint_saved",
+    ShardStarted: "shard_started",
+    ShardStopped: "shard_stopped",
+    LeaseMoved: "lease_moved",
+    RecordsLost: "records_lost",
+    PortFailed: "port_failed",
+    Capacity: "capacity",
+    FunctionChanged: "function_changed",
+    VisibilityTooShort: "visibility_too_short",
+    FunctionOpened: "function_opened",
+    Pollers: "pollers",
+    GroupsBlocked: "groups_blocked",
+    PlaceFound: "place_found",
+    ConfigurationReloaded: "configuration_reloaded",
+    StoreFailed: "store_failed",
+    TaskEnded: "task_ended",
+    CallLeftBehind: "call_left_behind",
+    ObserverFailed: "observer_failed",
+    LoopBlocked: "loop_blocked",
+    StrangerRefused: "stranger_refused",
+    ApiChange: "api_change",
+    DaemonStarting: "daemon_starting",
+    DaemonEnded: "daemon_ended",
+    StopCutShort: "stop_cut_short",
+}
+"""The name of each event, which is the value of the field `event`."""
+
+
+def level_of(event: AnyTelemetryEvent) -> int:
+    """Returns the level at which an event is logged."""
+    level = LEVELS[type(event)]
+    return level if isinstance(level, int) else level(event)
+
+
+def problem_of(event: AnyTelemetryEvent) -> Hashable:
+    """Returns the key of the problem that an event is about; None for events that are always logged."""
+    match event:
+        case InvocationFinished() if event.ended is not Ended.SUCCESS:
+            return ("invocation", event.mapping, event.shard)
+        case Retrying():
+            return ("retry", event.mapping, event.shard)
+        case Blocked(blocked=True):
+            return ("blocked", event.mapping, event.shard, event.lane)
+        case DestinationFailed() if event.wait_s is not None:
+            return ("destination", event.mapping, event.shard)
+        case PortFailed():
+            return ("port", event.mapping, event.shard, event.port, event.error)
+        case Bisected():
+            return ("bisected", event.mapping, event.shard)
+        case StoreFailed():
+            return ("store", event.error)
+        case CallLeftBehind():
+            return ("left behind", event.function)
+        case LoopBlocked():
+            return ("loop", event.place)
+        case StrangerRefused():
+            return ("stranger", event.listener, event.reason, event.function, event.uid)
+        case ObserverFailed():
+            return ("observer", event.observer)
+        case ApiChange() if event.refused or event.broken_off:
+            return ("api", event.operation, event.broken_off)
+        case TaskEnded():
+            return ("task", event.mapping, event.task, event.end)
+        case Deleted() | Released() | Pollers() | GroupsBlocked():
+            return (type(event), event.mapping)
+        case _:
+            return None
+
+
+def problem_text(event: AnyTelemetryEvent) -> str:
+    """Returns the free texts of an event, which tell different problems with the same key apart."""
+    match event:
+        case ApiChange():
+            return f"{event.who} {event.refused}"
+        case _:
+            found = (getattr(event, name, "") for name in ("ended", "error", "reason"))
+            return " ".join(text for text in found if text)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case StrEnum():
+            return value.value
+        case str():
+            return line_of(value, chars_max=TEXT_CHARS_MAX)
+        case tuple():
+            return list(ends_of(value, lines_max=LINES_MAX, chars_max=TEXT_CHARS_MAX))
+        case float():
+            return round(value, 3)
+        case Position():
+            return value.encode()
+        case _:
+            return value
+
+
+def fields_of(event: AnyTelemetryEvent) -> Fields:
+    """Returns an event's fields as plain values, without the empty ones."""
+    found = ((name, getattr(event, name)) for name in event.__struct_fields__)
+    return {
+        name: value if name in NOT_MASKED else _plain(value)
+        for name, value in found
+        if value is not None and value not in ("", ())
+    }
