@@ -10,7 +10,8 @@ time ago. Another worker takes it for dead when it *saw* the counter stand still
 anybody can see it, so the owner always stops first.
 
 A *term* lasts until a heartbeat is late. Then every lease that was taken in it is lost for good, because somebody else may
-have taken it meanwhile. The next heartbeat that gets through begins a new term. A lease remembers the number of its term, and
+have taken it meanwhile. The next heartbeat that gets through begins a new term. Between the two no term runs, and a lease
+that is taken then never holds: others still take this worker for dead. A lease remembers the number of its term, and
 is tested before every batch and write. A process may be paused between the test and a write; then the store refuses the write
 by its fence, the owner and epoch of the lease.
 
@@ -272,9 +273,17 @@ class GroupMember:
 
     # Questions: none changes anything.
 
-    def holds(self, number: int, now: Monotonic) -> bool:
-        """Whether a lease that was taken in the term of this number still holds."""
-        return self._term.number == number and self._term.fresh(now)
+    def lease_term(self, now: Monotonic) -> int | None:
+        """The number of the term to which a lease belongs that is asked for now; None when no term runs.
+
+        Ask before the store is asked for the lease. A lease that is asked for while no term runs never holds: others may
+        take it before they see the next heartbeat.
+        """
+        return self._term.number if self._term.fresh(now) else None
+
+    def holds(self, term: int | None, now: Monotonic) -> bool:
+        """Whether a lease of this term (`lease_term`) still holds."""
+        return term is not None and self._term.number == term and self._term.fresh(now)
 
     def allowed(self, mapping: MappingId, now: Monotonic) -> int:
         """How much of the mapping's maximum may be in use here; nothing while heartbeats do not get through."""

@@ -148,8 +148,13 @@ class Leases:
         return decision
 
     async def take(self, lease: Lease) -> HeldLease | None:
-        """The lease as taken; None when somebody else was faster, or this worker's own heartbeat was late meanwhile."""
+        """The lease as taken; None when another worker was faster, or a heartbeat of this worker is late.
+
+        After a late heartbeat, the next look waits until one gets through, and then decides again.
+        """
         holds = self._seat.holding()
+        if not holds():
+            return None
         try:
             taken = await self._parts.store.take(self._parts.plan.mapping, lease, owner=self._parts.worker)
         except LeaseLost:

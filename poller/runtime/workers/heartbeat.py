@@ -116,8 +116,8 @@ class Heartbeat:
         return self._member.allowed(mapping, self._clock.monotonic())
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether leases that are taken from now on still hold: no heartbeat was late since."""
-        term = self._member.term.number
+        """Returns a function that says whether a lease that is asked for now still holds: no heartbeat was late since."""
+        term = self._member.lease_term(self._clock.monotonic())
         return lambda: self._member.holds(term, self._clock.monotonic())
 
     async def group(self, mapping: MappingId, *, anew: bool) -> WorkerGroup:
@@ -312,7 +312,7 @@ class HeartbeatSeat:
         self._update(replace(self.report, changes=self.report.changes + 1))
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether leases that are taken from now on still hold."""
+        """Returns a function that says whether a lease that is asked for now still holds."""
         return self._heartbeat.holding()
 
     def allowed(self) -> int:

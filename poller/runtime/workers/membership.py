@@ -52,7 +52,10 @@ class Membership(Protocol):
         ...
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether leases that are taken from now on still hold."""
+        """Returns a function that says whether a lease that is asked for now still holds.
+
+        It says no from the start while this worker's heartbeats are late.
+        """
         ...
 
     def allowed(self) -> int:

