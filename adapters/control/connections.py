@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from adapters.control.aws_errors import refused
-from adapters.control.pressure import Crowd, Guest, LoopShares, Reason, host_of
+from adapters.control.entrance import FULL_RETRY_AFTER_S
+from adapters.control.pressure import Crowd, Guest, LoopShares, Reason
 from adapters.control.responses import HEADERS, Handler
 
 READING = frozenset({"GET", "HEAD"})
@@ -25,7 +26,6 @@ HEADERS_MAX = 64
 AHEAD_MAX = 4
 """Requests that a client may send before it has the answer to the first; beyond that nothing more is read."""
 RETRY_AFTER_S = 1
-FULL_RETRY_AFTER_S = 5
 
 
 class Connection(web.RequestHandler):
@@ -36,33 +36,36 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_crowd", "_wire", "guest")
 
-    def __init__(self, server: web.Server, crowd: Crowd, **options: Any) -> None:
+    def __init__(self, server: web.Server, crowd: Crowd, guest: Guest, **options: Any) -> None:
         super().__init__(server, **options)
         # The library has a limit, but not as an option.
         self._max_msg_queue_size, self._msg_queue_resume_size = AHEAD_MAX, AHEAD_MAX // 2
         self._crowd = crowd
-        self.guest: Guest | None = None
+        self.guest = guest
+        self._wire: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Stays, or says why not and goes; on the loop's next turn, as uvloop starts to read when this returns."""
+        """Stays, unless it was ended for another one meanwhile."""
         self._wire = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
-        guest = Guest(host_of(transport.get_extra_info("peername")), self._end)
-        if self._crowd.enter(guest):
-            self.guest = guest
-            super().connection_made(transport)
+        super().connection_made(transport)
+        if self._crowd.has(self.guest):
+            self.guest.end = self._end
         else:
-            asyncio.get_running_loop().call_soon(_turn_away, self._wire)
-
-    def data_received(self, data: bytes) -> None:
-        """Takes what was sent, if the connection may stay."""
-        if self.guest is not None:
-            super().data_received(data)
+            # uvloop starts to read when this returns.
+            asyncio.get_running_loop().call_soon(self._end)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Makes room."""
-        if self.guest is not None:
-            self._crowd.leave(self.guest)
-            super().connection_lost(exc)
+        """Makes room, and lets go of what refers back to the connection.
+
+        What thousands of connections leave behind in circles would otherwise stop the loop for some hundred milliseconds at once
+        when Python collects it.
+        """
+        self._crowd.leave(self.guest)
+        super().connection_lost(exc)
+        self._messages.clear()
+        self._keepalive_handle = None
+        self.guest.end = _nothing
+        self._wire = None
 
     def handle_error(
         self,
@@ -82,7 +85,8 @@ class Connection(web.RequestHandler):
     def _end(self) -> None:
         """Closes at once: a client that reads nothing would keep a connection that is closed in good order."""
         self.force_close()
-        self._wire.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     def _client_is_gone(self, exc: BaseException | None) -> bool:
         """Whether a request failed since nobody waits for its answer any more, which is the client's own business."""
@@ -90,21 +94,8 @@ class Connection(web.RequestHandler):
         return lost and isinstance(exc, ConnectionError)
 
 
-def _turn_away(transport: asyncio.Transport) -> None:
-    transport.write(_FULL)
-    transport.close()
-
-
-def _full() -> bytes:
-    body = b'{"error":"service_unavailable","message":"too many connections; close some, or try again later"}\r\n'
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nServer: poller\r\nContent-Type: application/json\r\n"
-        f"Retry-After: {FULL_RETRY_AFTER_S}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_FULL = _full()
+def _nothing() -> None:
+    return
 
 
 class Gate:
@@ -114,10 +105,11 @@ class Gate:
         self._server = server
         self._crowd = crowd
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self, guest: Guest) -> asyncio.Protocol:
         return Connection(
             self._server,
             self._crowd,
+            guest,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=SILENT_S,
             lingering_time=BODY_LEFT_S,
@@ -132,7 +124,6 @@ class Gate:
 def _guest(request: web.BaseRequest) -> Guest:
     connection = request.protocol
     assert isinstance(connection, Connection)
-    assert connection.guest is not None, "a connection that may not stay reads nothing"
     return connection.guest
 
 
@@ -166,11 +157,12 @@ def admitted(crowd: Crowd) -> Middleware:
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        reason = crowd.ask(_guest(request), request.path)
+        guest = _guest(request)
+        reason = crowd.ask(guest, request.path)
         if reason is not None:
             return _refusal(request.path, reason)
         share = shares.of(request.path)
-        await share.turn()
+        await share.turn(guest.host)
         began = time.perf_counter()
         response = await handler(request)
         if request.method in READING:

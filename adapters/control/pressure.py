@@ -4,9 +4,11 @@ One loop does everything, so that nobody who asks may have it for long, and nobo
 
 - A connection more than there may be is not refused while another one is idle: the longest idle one goes. One address has a
   share of the connections, and its own idle ones go first.
+- Each address may open so many connections a second. One that comes again as soon as it is sent away would keep the loop busy
+  with nothing else.
 - Where every connection is busy, some more are taken for probes and metrics alone.
 - Requests are answered one at a time, and between two of them the loop has five times as long for everything else as the
-  first one took. Probes wait for probes only, and metrics for metrics.
+  first one took. Probes wait for probes only, and metrics for metrics. Addresses take turns.
 - Each address has so many requests a second; probes and metrics are not counted, they have their share of the loop.
 
 Nothing here waits or writes but `LoopShare`; `Crowd` decides, the connection and the middleware do.
@@ -15,7 +17,7 @@ Nothing here waits or writes but `LoopShare`; `Crowd` decides, the connection an
 import asyncio
 import ipaddress
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,6 +41,10 @@ class Limits:
     connections_of_address_max: int = 64
     vital_connections_max: int = 32
     """Beside all others, for paths that are vital."""
+    connections_per_s: float = 100.0
+    """New ones of an address; what it opens beyond that may ask for what is vital only."""
+    connections_at_once: float = 500.0
+    """How many an address may open at once after it was quiet."""
     requests_per_s: float = 100.0
     requests_at_once: float = 200.0
     """What an address may ask at once after it was quiet."""
@@ -51,6 +57,7 @@ class Reason(StrEnum):
 
     CONNECTIONS = "connections"
     ADDRESS_CONNECTIONS = "address_connections"
+    CONNECTION_RATE = "connection_rate"
     REQUEST_RATE = "request_rate"
     UNSENT = "unsent_answers"
 
@@ -62,9 +69,9 @@ class Bucket:
     tokens: float
     at: float
 
-    def take(self, now: float, limits: Limits) -> bool:
+    def take(self, now: float, *, per_s: float, at_once: float) -> bool:
         """Whether there is one more now."""
-        self.tokens = min(limits.requests_at_once, self.tokens + (now - self.at) * limits.requests_per_s)
+        self.tokens = min(at_once, self.tokens + (now - self.at) * per_s)
         self.at = now
         if self.tokens < 1.0:
             return False
@@ -86,9 +93,13 @@ class Guest:
 
 @dataclass(slots=True)
 class _Address:
-    bucket: Bucket
+    opened: Bucket
+    asked: Bucket
     guests: int = 0
+    vital: int = 0
+    """Of these."""
     idle: OrderedDict[Guest, None] = field(default_factory=OrderedDict)
+    """Those that are not vital."""
 
 
 class Crowd:
@@ -101,6 +112,8 @@ class Crowd:
         self._now = now
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._idle: OrderedDict[Guest, None] = OrderedDict()
+        self._idle_vital: OrderedDict[Guest, None] = OrderedDict()
+        """They make room for each other only: without one of them there is no more room for others."""
         self._guests: set[Guest] = set()
         self._vital = 0
         self.unsent = 0
@@ -116,21 +129,34 @@ class Crowd:
         """How many are remembered."""
         return len(self._addresses)
 
+    def has(self, guest: Guest) -> bool:
+        """Whether a connection has entered and neither left nor been ended."""
+        return guest in self._guests
+
     def enter(self, guest: Guest) -> bool:
         """Whether a new connection may stay; the longest idle one is ended for it where there is no room."""
         address = self._address(guest.host)
         limits = self.limits
         reason: Reason | None = None
-        if address.guests >= limits.connections_of_address_max and not self._end_first(address.idle):
+        if not address.opened.take(
+            self._now(), per_s=limits.connections_per_s, at_once=limits.connections_at_once
+        ):
+            reason = Reason.CONNECTION_RATE
+        elif address.guests - address.vital >= limits.connections_of_address_max and not self._end_first(
+            address.idle
+        ):
             reason = Reason.ADDRESS_CONNECTIONS
         elif len(self._guests) - self._vital >= limits.connections_max and not self._end_first(self._idle):
             reason = Reason.CONNECTIONS
         if reason is not None:
-            if self._vital >= limits.vital_connections_max:
+            # One that comes too fast takes nobody's place: to end one and let another in is what keeps the loop busy.
+            idle = OrderedDict() if reason is Reason.CONNECTION_RATE else self._idle_vital
+            if self._vital >= limits.vital_connections_max and not self._end_first(idle):
                 self.refused[reason] += 1
                 return False
             guest.vital = True
             self._vital += 1
+            address.vital += 1
         self._guests.add(guest)
         address.guests += 1
         self.rest(guest)
@@ -151,6 +177,7 @@ class Crowd:
         self._vital -= guest.vital
         address = self._addresses[guest.host]
         address.guests -= 1
+        address.vital -= guest.vital
         self._addresses.move_to_end(guest.host)
         for _ in range(len(self._addresses) - ADDRESSES_MAX):
             host = next((host for host, each in self._addresses.items() if not each.guests), None)
@@ -161,15 +188,16 @@ class Crowd:
     def work(self, guest: Guest) -> None:
         """A request of this connection is being answered."""
         if guest in self._guests:
-            self._idle.pop(guest, None)
+            self._idle_of(guest).pop(guest, None)
             self._addresses[guest.host].idle.pop(guest, None)
 
     def rest(self, guest: Guest) -> None:
         """The connection waits for its next request."""
         self._sent(guest)
         if guest in self._guests:
-            self._idle[guest] = None
-            self._addresses[guest.host].idle[guest] = None
+            self._idle_of(guest)[guest] = None
+            if not guest.vital:
+                self._addresses[guest.host].idle[guest] = None
 
     def ask(self, guest: Guest, path: str) -> Reason | None:
         """Why a request is refused; None when it may be answered."""
@@ -192,7 +220,9 @@ class Crowd:
         if path not in VITAL:
             if guest.vital:
                 return Reason.CONNECTIONS
-            if not self._address(guest.host).bucket.take(self._now(), self.limits):
+            limits = self.limits
+            asked = self._address(guest.host).asked
+            if not asked.take(self._now(), per_s=limits.requests_per_s, at_once=limits.requests_at_once):
                 return Reason.REQUEST_RATE
         if path not in PROBES and self.unsent > self.limits.unsent_bytes_max:
             return Reason.UNSENT
@@ -201,8 +231,14 @@ class Crowd:
     def _address(self, host: str) -> _Address:
         found = self._addresses.get(host)
         if found is None:
-            found = self._addresses[host] = _Address(Bucket(self.limits.requests_at_once, self._now()))
+            limits, now = self.limits, self._now()
+            found = self._addresses[host] = _Address(
+                Bucket(limits.connections_at_once, now), Bucket(limits.requests_at_once, now)
+            )
         return found
+
+    def _idle_of(self, guest: Guest) -> OrderedDict[Guest, None]:
+        return self._idle_vital if guest.vital else self._idle
 
     def _end_first(self, idle: OrderedDict[Guest, None]) -> bool:
         if not idle:
@@ -215,20 +251,52 @@ class Crowd:
 
 
 class LoopShare:
-    """Turns of the loop for requests: one at a time, and a rest behind each that had much to do."""
+    """Turns of the loop for requests: one at a time, and a rest behind each that had much to do.
+
+    Addresses take turns, however many requests each of them has waiting.
+    """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._free_at = 0.0
+        self._taken = False
 
-    async def turn(self) -> None:
-        """Returns when a request may be answered; the loop has come round since the one before."""
-        async with self._turn:
+    async def turn(self, host: str) -> None:
+        """Returns when a request of this address may be answered; the loop has come round since the one before."""
+        if self._taken:
+            await self._wait(host)
+        self._taken = True
+        try:
             await asyncio.sleep(max(0.0, self._free_at - time.monotonic()))
+        finally:
+            self._next()
 
     def used(self, took_s: float) -> None:
         """The loop was busy with a request for so long."""
         self._free_at = time.monotonic() + min(REST_S_MAX, REST * took_s)
+
+    async def _wait(self, host: str) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(host, deque()).append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():
+                # The turn came at the same time; it is for the next one.
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        """Hands the turn on to the address that has waited longest since its last one."""
+        while self._waiting:
+            host, waiting = self._waiting.popitem(last=False)
+            first = waiting.popleft()
+            if waiting:
+                self._waiting[host] = waiting
+            if not first.done():
+                first.set_result(None)
+                return
+        self._taken = False
 
 
 class LoopShares:

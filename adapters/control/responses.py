@@ -95,9 +95,21 @@ def _timed(refuse: Refuse) -> Middleware:
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
+        except RuntimeError as error:
+            if _is_open(request.transport):
+                raise
+            # uvloop raises it for a connection that it has closed already.
+            raise ConnectionResetError("the client has gone") from error
         return response
 
     return timed
+
+
+def _is_open(transport: asyncio.Transport | None) -> bool:
+    if transport is None or transport.is_closing():
+        return False
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.fileno() >= 0
 
 
 def refuse_long(request: web.Request) -> None:

@@ -13,6 +13,7 @@ from adapters.control.access.authentication import Guard, guard, objections
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admitted, counted, measured
+from adapters.control.entrance import BACKLOG, entering
 from adapters.control.pressure import Crowd, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
@@ -26,8 +27,6 @@ from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
 from poller.refused_requests import Strangers
 
-BACKLOG = 128
-"""Connections that the operating system holds until the loop comes round."""
 CLOSE_S = 2.0
 """For running requests at the end, before they are cut."""
 
@@ -78,13 +77,10 @@ class ControlServer:
         assert runner.server is not None
         try:
             # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
-            sock = self._sock.dup()
-            listener = await loop.create_server(Gate(runner.server, crowd), sock=sock, backlog=BACKLOG)
-            self._ready.set()
-            try:
-                await loop.create_future()
-            finally:
-                listener.close()
+            with self._sock.dup() as sock:
+                async with entering(sock, crowd, Gate(runner.server, crowd)):
+                    self._ready.set()
+                    await loop.create_future()
         finally:
             self._ready.clear()
             await runner.cleanup()
