@@ -1,6 +1,7 @@
 """Owns what invokers make of answers: error documents, limits on their size, hints when to come back."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ ANSWER_BYTES_MAX = 6 * 1024 * 1024
 """What a synchronous function may answer, as on Lambda."""
 STACK_CHARS_READ_MAX = 64 * 1024
 """What is looked at of a stack trace before it is cut to its lines."""
+BEGINNING_BYTES_MAX = 64 * 1024
+"""What is looked at of a document that is nested too deeply for the JSON reader; type and message stand at its beginning."""
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]', re.DOTALL)
 RESPONSE_TOO_LARGE = "Function.ResponseSizeTooLarge"
 
 
@@ -35,7 +39,10 @@ def too_large(bytes_max: int) -> FunctionError:
 
 
 def error_document(payload: bytes) -> FunctionError | None:
-    """What a body says that is a JSON object with both `errorType` and `errorMessage`, else None."""
+    """What a body says that is a JSON object with both `errorType` and `errorMessage`, else None.
+
+    One that cannot be read as a whole counts when its beginning has both: the function failed, whatever else it wrote.
+    """
     found = json_object(payload) if b'"errorType"' in payload and b'"errorMessage"' in payload else {}
     if "errorType" not in found or "errorMessage" not in found:
         return None
@@ -55,12 +62,50 @@ def failed_as_told(
 
 
 def json_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object that `payload` holds; empty when it holds anything else."""
+    """The JSON object that `payload` holds; empty when it holds anything else.
+
+    Bytes that are no UTF-8 are replaced. Of an object that is nested too deeply only the texts of its outermost level are read.
+    """
     try:
-        found = json.loads(payload, parse_int=numbers.json_whole)
-    except (ValueError, RecursionError):
+        found = _loaded(payload)
+    except RecursionError:
+        return _outermost_texts(payload[:BEGINNING_BYTES_MAX].decode("utf-8", "replace"))
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _loaded(payload: bytes) -> Any:
+    try:
+        return json.loads(payload, parse_int=numbers.json_whole)
+    except UnicodeDecodeError:
+        return json.loads(payload.decode("utf-8", "replace"), parse_int=numbers.json_whole)
+
+
+def _outermost_texts(text: str) -> dict[str, Any]:
+    """The members of an object that are texts, as far as it is there; what they stand beside is passed over."""
+    found: dict[str, Any] = {}
+    depth, name, last = 0, "", ""
+    for token in map(re.Match.group, _TOKEN.finditer(text)):
+        if depth == 1 and token == ":":
+            name, last = last, ""
+        elif depth == 1 and token in (",", "}"):
+            if name and last:
+                found[_text(name)] = _text(last)
+            name = last = ""
+        elif depth == 1 and token[0] == '"':
+            last = token
+        depth += (token in ("{", "[")) - (token in ("}", "]"))
+        if depth < 1:
+            break
+    return found
+
+
+def _text(token: str) -> str:
+    try:
+        return str(json.loads(token, strict=False))
+    except ValueError:
+        return token[1:-1]
 
 
 def retry_after_s(header: str | None, now: Epoch) -> float | None:

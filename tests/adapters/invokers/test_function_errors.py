@@ -5,6 +5,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.invokers.lambda_api import outcome_of
 from adapters.invokers.outcomes import error_document, failed, failed_as_told
@@ -139,3 +141,51 @@ def test_an_exception_that_was_never_raised_has_no_stack() -> None:
 def test_an_error_document_with_a_long_number_is_no_success(digits: int) -> None:
     body = b'{"errorType": "Full", "errorMessage": "no", "left": ' + b"9" * digits + b"}"
     assert error_document(body) == FunctionError("Full", "no", "$LATEST")
+
+
+def _nested(depth: int) -> bytes:
+    return b'{"errorType": "Deep", "errorMessage": "no\\u0021", "a": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+@pytest.mark.parametrize("depth", [1 << power for power in range(22)])
+def test_an_error_document_that_is_nested_deeply_is_no_success(depth: int) -> None:
+    assert error_document(_nested(depth)) == FunctionError("Deep", "no!", "$LATEST")
+
+
+def test_names_further_in_make_no_error_document_of_a_deep_answer() -> None:
+    deep = b"[" * 1_000_000
+    assert error_document(b'{"a": {"errorType": "E", "errorMessage": "m"}, "b": ' + deep) is None
+    assert error_document(b'{"errorType": "E", "a": "errorMessage", "errorMessage": ' + deep) is None
+    assert error_document(b'["errorType", "errorMessage", ' + deep) is None
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", bytes(range(0x80, 0x100))]
+)
+@pytest.mark.parametrize("place", ["errorMessage", "requestId", "stackTrace"])
+def test_an_error_document_with_bytes_that_are_no_text_is_no_success(odd: bytes, place: str) -> None:
+    document = {"errorType": "Odd", "errorMessage": "m", "requestId": "r", "stackTrace": ["s"]}
+    document[place] = "@"
+    found = error_document(json.dumps(document).encode().replace(b"@", odd))
+    assert found is not None
+    assert found.error_type == "Odd"
+    assert found.message
+    assert bounded(found)
+
+
+@given(st.binary(max_size=40), st.integers(0, 40), st.integers(1, 100_000))
+def test_whatever_follows_type_and_message_the_function_has_failed(
+    odd: bytes, place: int, depth: int
+) -> None:
+    kept = odd.replace(b'"', b"").replace(b"\\", b"")
+    text = bytes(byte for byte in kept if byte >= 0x20)
+    body = b'{"errorMessage": "m", "errorType": "E", "x": "%s", "y": %s}' % (
+        text[:place],
+        b"[" * depth + b"]" * depth,
+    )
+    assert error_document(body) == FunctionError("E", "m", "$LATEST")
+
+
+def test_lambda_tells_of_a_document_that_cannot_be_read_as_a_whole() -> None:
+    found = outcome_of({"FunctionError": "Unhandled"}, _nested(1 << 20), 30.0)
+    assert found == FunctionError("Deep", "no!", "$LATEST", "Unhandled")
