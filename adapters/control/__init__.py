@@ -1,5 +1,5 @@
 """The HTTP server: Lambda's mapping API, `/v1`, probes, metrics and the page.
 
-What may live here: the server, its routes and its limits. Who may do what stands in `access`, how a mapping is read and
-written in `mappings`, the API's own description in `openapi`.
+What may live here: the server, its routes and its limits. `access` decides who may do what, `mappings` reads and writes the
+JSON of mappings, and `openapi` describes the API.
 """

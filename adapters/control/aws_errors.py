@@ -1,4 +1,4 @@
-"""Owns how refused requests are answered on Lambda's paths: statuses, headers and body shapes (aws-behaviour#error-bodies)."""
+"""Owns the answers to refused requests on Lambda's paths: statuses, headers and body shapes (aws-behaviour#error-bodies)."""
 
 import uuid
 from enum import StrEnum
@@ -11,13 +11,13 @@ from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.texts import lines_of
 
 PREFIXES = ("/2015-03-31/", "/2017-03-31/")
-"""Lambda's API lives below these."""
+"""The paths of Lambda's API begin with these."""
 TEXT_CHARS_MAX = 8192
-"""Of what an error says, which may repeat what the client sent."""
+"""The longest text of an error, which may repeat what the client sent."""
 
 
 class RejectionType(StrEnum):
-    """AWS's exceptions that come before an operation: those of signatures, routes and request bodies."""
+    """AWS's exceptions for requests that reach no operation: wrong signatures, routes and request bodies."""
 
     NO_TOKEN = "MissingAuthenticationTokenException"
     INCOMPLETE = "IncompleteSignatureException"
@@ -33,7 +33,7 @@ class RejectionType(StrEnum):
 
 
 class RequestRejected(Exception):
-    """A request that does not reach its operation. `text` never has a secret, a signature or a token in it."""
+    """A request that reaches no operation. `text` never contains a secret, a signature or a token."""
 
     def __init__(self, kind: RejectionType, text: str) -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ class RequestRejected(Exception):
 
 
 class Shape(StrEnum):
-    """Body shapes: the member that has the text, and what stands in `Type`."""
+    """Body shapes, written as the value of `Type` (which may be absent), a space, and the member that has the text."""
 
     USER = "User message"
     USER_CAPITAL = "User Message"
@@ -73,7 +73,7 @@ _FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
 }
 
 UNKNOWN_ROUTE = "Unable to determine service/operation name to be authorized"
-_LIBRARY: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
+_LIBRARY_ERRORS: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
     HTTPStatus.NOT_FOUND: (RejectionType.DENIED, UNKNOWN_ROUTE),
     HTTPStatus.METHOD_NOT_ALLOWED: (
         RejectionType.OPERATION,
@@ -92,32 +92,32 @@ _LIBRARY: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
         "The answer took too long; look at what is there now, and try again",
     ),
 }
-"""What the web library refuses, in AWS's manner."""
+"""What AWS answers for the statuses with which the web library refuses a request."""
 
 
 def status_of(name: ApiErrorType | RejectionType) -> HTTPStatus:
-    """The status of an exception."""
+    """Returns the HTTP status of an exception."""
     return _FORMS[name][0]
 
 
 def body_of(name: ApiErrorType | RejectionType, text: str) -> dict[str, str]:
-    """The body of an exception; the order of its members is AWS's."""
+    """Returns the body of an exception, with its members in AWS's order."""
     kind, _, member = _FORMS[name][1].value.partition(" ")
     return ({"Type": kind} if kind else {}) | {member: text}
 
 
 def fault(error: ApiError | RequestRejected) -> web.Response:
-    """The answer to a request on Lambda's paths that is refused."""
+    """Returns the answer to a refused request on Lambda's paths."""
     name = error.fault if isinstance(error, ApiError) else error.kind
     return identified(_fault(name, error.text))
 
 
 def refused(path: str, status: int) -> web.Response:
-    """The answer to a request that the web library, a limit or a bug ended, in the form of its path."""
+    """Returns the answer to a request that the web library, a limit or a bug ended, in the form of the path's API."""
     if not path.startswith(PREFIXES):
         return refusal(status)
     unexpected = (ApiErrorType.SERVICE, "A fault of this server; its log has the cause")
-    name, text = _LIBRARY.get(HTTPStatus(status), unexpected)
+    name, text = _LIBRARY_ERRORS.get(HTTPStatus(status), unexpected)
     response = _fault(name, text)
     if name is ApiErrorType.SERVICE:
         response.set_status(status)
@@ -125,7 +125,7 @@ def refused(path: str, status: int) -> web.Response:
 
 
 def identified(response: web.Response) -> web.Response:
-    """Gives an answer the id that every answer of AWS has."""
+    """Adds a request id to an answer, as AWS does to every answer."""
     response.headers["x-amzn-requestid"] = str(uuid.uuid4())
     return response
 

@@ -24,7 +24,7 @@ NO_FUNCTION = "1 validation error detected: Value null at 'functionName' failed 
 INCOMPLETE = "The daemon is starting or stopping and does not know all mappings; try again later."
 NO_CONTROL = "This server shows what runs and changes nothing"
 NOT_JSON = "The content type of the request body is not application/json"
-WHAT_IT_CONNECTED = ("EventSourceArn", "FunctionName")
+CONNECTED_MEMBERS = ("EventSourceArn", "FunctionName")
 JSON_TYPES = {"application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1"}
 
 type _Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -37,16 +37,16 @@ def routes(
     tag_control: TagControl | None,
     audit: Audit,
 ) -> list[web.RouteDef]:
-    """All routes, each with and without a slash at its end. Without controls each answers that there is nothing."""
+    """Returns all routes, each with and without a slash at its end. Without controls each answers that it is not served."""
     api = LambdaApi(guard, status, control, tag_control)
     table: list[tuple[str, str, _Handler]] = [
-        ("POST", MAPPINGS, audit.told(ApiOperation.CREATE, api.create)),
+        ("POST", MAPPINGS, audit.audited(ApiOperation.CREATE, api.create)),
         ("GET", MAPPINGS, api.list),
         ("GET", MAPPINGS + "/{uuid}", api.get),
-        ("PUT", MAPPINGS + "/{uuid}", audit.told(ApiOperation.UPDATE, api.update)),
-        ("DELETE", MAPPINGS + "/{uuid}", audit.told(ApiOperation.DELETE, api.delete)),
-        ("POST", TAGS + "/{arn}", audit.told(ApiOperation.TAG, api.tag)),
-        ("DELETE", TAGS + "/{arn}", audit.told(ApiOperation.UNTAG, api.untag)),
+        ("PUT", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.UPDATE, api.update)),
+        ("DELETE", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.DELETE, api.delete)),
+        ("POST", TAGS + "/{arn}", audit.audited(ApiOperation.TAG, api.tag)),
+        ("DELETE", TAGS + "/{arn}", audit.audited(ApiOperation.UNTAG, api.untag)),
         ("GET", TAGS + "/{arn}", api.list_tags),
     ]
     return [route for each in table for route in _both(*each)]
@@ -60,7 +60,7 @@ def _both(method: str, path: str, handler: _Handler) -> list[web.RouteDef]:
 
 
 def _answered(handler: _Handler) -> _Handler:
-    """Turns what is raised into AWS's answers, and gives each answer an id."""
+    """Answers errors as AWS does, and gives each answer a request id."""
 
     async def answered(request: web.Request) -> web.Response:
         try:
@@ -72,7 +72,7 @@ def _answered(handler: _Handler) -> _Handler:
 
 
 class LambdaApi:
-    """Handlers over the mappings."""
+    """The handlers of Lambda's operations."""
 
     def __init__(
         self, guard: Guard, status: StatusView, control: MappingControl | None, tag_control: TagControl | None
@@ -104,12 +104,14 @@ class LambdaApi:
         if "Tags" in given:
             tags.checked(given)
         view = await control.create(given)
-        said = {
+        changed = {
             name: value
             for name, value in view.parameters.items()
             if given.get(name) is not None and name != "Tags"
         }
-        note(request, mapping=view.mapping, changes=(*changes_between({}, said), *_tags(sorted(view.tags))))
+        note(
+            request, mapping=view.mapping, changes=(*changes_between({}, changed), *_tags(sorted(view.tags)))
+        )
         return _accepted(view)
 
     async def get(self, request: web.Request) -> web.Response:
@@ -145,8 +147,8 @@ class LambdaApi:
         control = self._control
         await self._guard.signed_body(request)
         view = await control.delete(_id(request))
-        # Nobody can look it up any more.
-        gone = {name: view.parameters.get(name) for name in WHAT_IT_CONNECTED}
+        # The log keeps what it connected, since nobody can look it up any more.
+        gone = {name: view.parameters.get(name) for name in CONNECTED_MEMBERS}
         note(request, changes=changes_between(gone, {}))
         return _accepted(view)
 
@@ -155,10 +157,10 @@ class LambdaApi:
         control = self._tag_control
         given = request_members.read(await self._body(request), request_members.TAG)
         wanted = self._tagged(request)
-        wished = tags.checked(given)
-        note(request, mapping=wanted.mapping, asked=wished, changes=_tags(wished))
-        await control.tag(wanted.mapping, wished)
-        return _nothing()
+        tags_given = tags.checked(given)
+        note(request, mapping=wanted.mapping, asked=tags_given, changes=_tags(tags_given))
+        await control.tag(wanted.mapping, tags_given)
+        return _no_content()
 
     async def untag(self, request: web.Request) -> web.Response:
         """UntagResource."""
@@ -168,14 +170,14 @@ class LambdaApi:
         keys = tags.checked_keys(values(request.raw_path, "tagKeys"))
         note(request, mapping=wanted.mapping, asked=keys, changes=_tags(keys))
         await control.untag(wanted.mapping, keys)
-        return _nothing()
+        return _no_content()
 
     async def list_tags(self, request: web.Request) -> web.Response:
         """ListTags."""
         return answer({"Tags": dict(self._tagged(request).tags)})
 
     def _tagged(self, request: web.Request) -> MappingView:
-        """The mapping that the path names by its ARN; raises ApiError."""
+        """Returns the mapping that the path names by its ARN; raises ApiError."""
         try:
             return tags.tagged(self._control.views(), request.match_info["arn"])
         except ApiError as error:
@@ -184,15 +186,15 @@ class LambdaApi:
             raise
 
     def _refuse_incomplete(self) -> None:
-        """Raises ApiError while a mapping that is not here may be one that is not known yet.
+        """Raises ApiError while not all mappings are loaded, since a mapping that is not found may still appear.
 
-        Terraform takes a mapping that is not found for deleted and makes another one; of a fault of the server it asks again.
+        Terraform takes a mapping that is not found for deleted, and makes another one. After a server error it asks again.
         """
         if not self._status.status().complete:
             raise ApiError(ApiErrorType.SERVICE, INCOMPLETE)
 
     async def _body(self, request: web.Request) -> bytes:
-        """The JSON body of a change by somebody who may change things."""
+        """Returns the JSON body of a change whose sender may make it."""
         body = await self._guard.signed_body(request)
         given = request.headers.get("Content-Type")
         if body and given is not None and request.content_type.lower() not in JSON_TYPES:
@@ -205,7 +207,7 @@ def _id(request: web.Request) -> MappingId:
 
 
 def _tags(keys: Iterable[str]) -> list[str]:
-    """Tags by their keys; what they say may be anything."""
+    """Names tags by their keys only, since a value may be anything, even a secret."""
     return [f"Tags.{key}" for key in keys]
 
 
@@ -213,7 +215,7 @@ def _accepted(view: MappingView) -> web.Response:
     return answer(mapping_document.mapping(view), status=HTTPStatus.ACCEPTED)
 
 
-def _nothing() -> web.Response:
+def _no_content() -> web.Response:
     response = web.Response(status=HTTPStatus.NO_CONTENT)
     response.headers["Content-Type"] = "application/json"
     return response

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import lambda_api, v1_api, v1_changes
+from adapters.control import lambda_api, v1_api
 from adapters.control.access.audit import Audit
-from adapters.control.access.authentication import Guard, guard, objections
+from adapters.control.access.authentication import Guard, guard, setting_errors
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admitted, counted, measured
@@ -65,9 +65,9 @@ class ControlServer:
         expositions = [*expositions, PressureFigures(crowd)]
         audit = Audit(observer)
         table = [
-            *v1_api.routes(view, expositions, everybody=self._guard.everybody),
+            *v1_api.read_routes(view, expositions, everybody=self._guard.everybody),
             *lambda_api.routes(self._guard, view, control, tags, audit),
-            *v1_changes.routes(self._guard, control, audit),
+            *v1_api.change_routes(self._guard, control, audit),
         ]
         app = application(table, refused, outer=[counted(crowd)], inner=[admitted(crowd)])
         app.middlewares.append(self._no_web_pages)
@@ -134,4 +134,4 @@ async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterat
         yield ControlServer(sock, allowed, names, env.strangers)
 
 
-plugin = Plugin("http", ServerSettings, open_server, check=lambda settings: objections(settings.api))
+plugin = Plugin("http", ServerSettings, open_server, check=lambda settings: setting_errors(settings.api))

@@ -1,4 +1,4 @@
-"""Owns what a user may set of the server, and where it may listen."""
+"""Owns the settings of the server, and which of them may not be combined."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -15,7 +15,7 @@ OPEN_CHANGES = (
 
 
 class ApiSettings(BaseModel):
-    """Who may change things. Reads are open to everybody who reaches the address."""
+    """Who may change mappings. Reads are open to everybody who can reach the address."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +23,7 @@ class ApiSettings(BaseModel):
     tokens_file: Path | None = None
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
-    """Names and addresses that `Host` may have beside those of loopback."""
+    """Names and addresses that the header `Host` may have, in addition to those of loopback."""
 
 
 class ServerSettings(BaseModel):
@@ -35,7 +35,7 @@ class ServerSettings(BaseModel):
     api: ApiSettings = ApiSettings()
 
     @model_validator(mode="after")
-    def _guarded(self) -> Self:
+    def _no_open_changes(self) -> Self:
         if self.api.allow_unauthenticated and not self.address.loopback:
             wrong, _, remedy = OPEN_CHANGES.partition("; ")
             raise refused([FieldError("api.allow_unauthenticated", wrong, remedy, reads=("listen",))])
@@ -43,5 +43,5 @@ class ServerSettings(BaseModel):
 
     @property
     def address(self) -> Address:
-        """`listen`, parsed."""
+        """The parsed `listen`."""
         return Address.parse(self.listen)

@@ -1,25 +1,37 @@
-"""Owns what everybody may read: probes, metrics, and what runs."""
+"""Owns the server's own routes: probes, metrics and `/v1`.
+
+Everybody who reaches the server may read. On `/v1` somebody with a bearer token may also enable and disable a mapping.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
+from adapters.control.access.audit import Audit, Unauthorized, changes_of, note
+from adapters.control.access.authentication import Guard
+from adapters.control.access.browser_requests import FORMS
+from adapters.control.aws_errors import status_of
 from adapters.control.openapi.document import document
 from adapters.control.responses import answer, refusal
+from poller.domain.mapping_api import ApiError, MappingControl
+from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus, StatusView
+from poller.domain.telemetry import ApiOperation
 from poller.loop_turns import LoopTurns
 from poller.ports import Exposition, SlicedExposition
 
 PLAIN = "text/plain; charset=utf-8"
+NO_FORM = "this is no form of a web page: send no body and no Content-Type, or JSON"
+NO_CONTROL = "this server shows what runs and changes nothing"
 
 
-def routes(
+def read_routes(
     view: StatusView, expositions: Sequence[Exposition], *, everybody: bool = False
 ) -> list[web.RouteDef]:
-    """The routes that need no credential; each answers GET and HEAD. `everybody`: changes need none either."""
-    reads = Reads(view, expositions, everybody=everybody)
+    """Returns the routes that need no credential; each answers GET and HEAD. `everybody`: changes need none either."""
+    reads = ReadHandlers(view, expositions, everybody=everybody)
     return [
         web.get("/healthz", reads.health),
         web.get("/readyz", reads.readiness),
@@ -27,6 +39,17 @@ def routes(
         web.get("/v1/mappings", reads.mappings),
         web.get("/v1/mappings/{id}", reads.mapping),
         web.get("/v1/openapi.json", reads.openapi),
+    ]
+
+
+def change_routes(guard: Guard, control: MappingControl | None, audit: Audit) -> list[web.RouteDef]:
+    """Returns the routes that need a token."""
+    switch = ChangeHandlers(guard, control)
+    on = audit.audited(ApiOperation.ENABLE, switch.on)
+    off = audit.audited(ApiOperation.DISABLE, switch.off)
+    return [
+        web.post("/v1/mappings/{id}/enable", _answered(on)),
+        web.post("/v1/mappings/{id}/disable", _answered(off)),
     ]
 
 
@@ -40,8 +63,8 @@ def _probe(status: DaemonStatus, *, good: bool) -> web.Response:
     return answer(body, status=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-class Reads:
-    """Handlers over one view and the pages of some observers."""
+class ReadHandlers:
+    """The handlers that show the state of the daemon and the pages of its observers."""
 
     def __init__(self, view: StatusView, expositions: Sequence[Exposition], *, everybody: bool) -> None:
         self._view = view
@@ -51,18 +74,18 @@ class Reads:
         self._scraped = asyncio.Lock()
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Whether the daemon is alive; that it answers shows that its loop turns."""
+        """Answers whether the daemon is alive. That it answers at all shows that its event loop runs."""
         status = self._view.status()
         return _probe(status, good=status.alive)
 
     async def readiness(self, _request: web.Request) -> web.Response:
-        """Whether every enabled mapping has its parts open."""
+        """Answers whether all parts of every enabled mapping are open."""
         status = self._view.status()
         return _probe(status, good=status.ready)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """All observers' pages, one after the other, with the content type of the first."""
-        # Who asks meanwhile is shown the same page.
+        """Answers with the pages of all observers, one after the other, and the content type of the first."""
+        # A scrape that comes meanwhile waits, and then gets the finished page.
         async with self._scraped:
             pages = [await self._page(exposition) for exposition in self._expositions]
         body = b"".join(page if page.endswith(b"\n") or not page else page + b"\n" for page, _ in pages)
@@ -74,11 +97,11 @@ class Reads:
         return exposition.exposition()
 
     async def mappings(self, _request: web.Request) -> web.Response:
-        """Everything that runs."""
+        """Answers with the state of everything that runs."""
         return answer(self._view.status())
 
     async def mapping(self, request: web.Request) -> web.Response:
-        """One mapping by its UUID."""
+        """Answers with the state of one mapping, which is named by its UUID."""
         wanted = request.match_info["id"].lower()
         for found in self._view.status().mappings:
             if found.mapping == wanted:
@@ -88,5 +111,62 @@ class Reads:
         )
 
     async def openapi(self, _request: web.Request) -> web.Response:
-        """What all routes answer."""
+        """Answers with the OpenAPI document."""
         return answer(self._document)
+
+
+class NotServed(Exception):
+    """A change that this server does not make for anybody, or not for a request of this form."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+type _Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def _answered(handler: _Handler) -> _Handler:
+    """Answers errors in the form of /v1."""
+
+    async def answered(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except NotServed as error:
+            return refusal(error.status, str(error))
+        except Unauthorized as error:
+            response = refusal(HTTPStatus.UNAUTHORIZED, str(error))
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        except ApiError as error:
+            return refusal(status_of(error.fault), error.text)
+
+    return answered
+
+
+class ChangeHandlers:
+    """The handlers that enable and disable a mapping."""
+
+    def __init__(self, guard: Guard, control: MappingControl | None) -> None:
+        self._guard = guard
+        self._control = control
+
+    async def on(self, request: web.Request) -> web.Response:
+        """Enables a mapping."""
+        return await self._switch(request, enabled=True)
+
+    async def off(self, request: web.Request) -> web.Response:
+        """Disables a mapping."""
+        return await self._switch(request, enabled=False)
+
+    async def _switch(self, request: web.Request, *, enabled: bool) -> web.Response:
+        mapping = MappingId(request.match_info["id"].lower())
+        note(request, mapping=mapping)
+        self._guard.check_bearer(request)
+        if "Content-Type" in request.headers and request.content_type.lower() in FORMS:
+            raise NotServed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NO_FORM)
+        if self._control is None:
+            raise NotServed(HTTPStatus.NOT_IMPLEMENTED, NO_CONTROL)
+        view = await self._control.update(mapping, {"Enabled": enabled})
+        note(request, changes=changes_of(view))
+        return answer({"mapping": view.mapping, "state": view.state.value}, status=HTTPStatus.ACCEPTED)

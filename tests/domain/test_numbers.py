@@ -297,7 +297,7 @@ READ_OTHERWISE = {
     "adapters/control/mappings/request_members.py:_scalar": "a float without fraction",
     "adapters/control/mappings/paging.py:_whole": "18 digits at most, by its pattern",
     "adapters/control/access/sigv4.py:_moment": "ValueError becomes the refusal of the request",
-    "adapters/control/access/sigv4.py:_written": "the clock, or what _moment has read",
+    "adapters/control/access/sigv4.py:_basic_format": "the clock, or what _moment has read",
     "adapters/aws/request_templates.py:FastOperation._signing": "the clock",
     "adapters/invokers/handlers/calling.py:_decimal": "a function's own answer: whatever it raises is the function's error",
     "adapters/invokers/function_processes/launcher.py:": "an argument that the daemon gives",

@@ -1,7 +1,8 @@
-"""Owns who changed what through the API: each request that would change something is told once, with what became of it.
+"""Owns the audit of the API: each request for a change makes one telemetry event with its sender and its outcome.
 
-A handler notes what it learns (`note`), the guard who it is (`known_as`). What is noted is told when the handler is through,
-also when it refused, failed or was cut off. A request whose body did not come to its end is no change and no refusal: it was broken off.
+While a request runs, the handler records what it learns about it (`note`), and the guard records who sent it (`set_sender`).
+The event is made when the handler ends, also when it refused the request, failed or was cancelled. A request whose body did
+not arrive in full is neither a change nor a refusal: it is reported as broken off.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ CUT_OFF = "no answer was given; look at what is there now"
 
 
 class Unauthorized(Exception):
-    """A change without a valid bearer token."""
+    """A change was requested without a valid bearer token."""
 
 
 @dataclass(slots=True)
-class Trail:
-    """What is known so far of one request."""
+class AuditRecord:
+    """What is known so far about one request."""
 
     who: str = UNAUTHENTICATED
     mapping: str = ""
@@ -39,19 +40,19 @@ class Trail:
     changes: tuple[str, ...] = ()
 
 
-TRAIL = web.RequestKey("trail", Trail)
+AUDIT_RECORD = web.RequestKey("record", AuditRecord)
 
 type _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def known_as(request: web.Request, who: str) -> None:
-    """The request is proven to come from `who`: an access key id, or the name of a token, as the daemon's own file has it.
+def set_sender(request: web.Request, who: str) -> None:
+    """Records the proven sender of a request: an access key id or the name of a token, as the daemon's file spells it.
 
     An access key id is no secret, although it looks like one.
     """
-    trail = request.get(TRAIL)
-    if trail is not None:
-        trail.who = cut("".join(char if char.isprintable() else "?" for char in who), NAME_CHARS_MAX)
+    record = request.get(AUDIT_RECORD)
+    if record is not None:
+        record.who = cut("".join(char if char.isprintable() else "?" for char in who), NAME_CHARS_MAX)
 
 
 def note(
@@ -61,57 +62,57 @@ def note(
     asked: Iterable[str] | None = None,
     changes: Iterable[str] | None = None,
 ) -> None:
-    """Which mapping is meant, the names that the request has, and what was changed in the end."""
-    trail = request.get(TRAIL)
-    if trail is None:
+    """Records which mapping is meant, which members or tags the request names, and what was changed in the end."""
+    record = request.get(AUDIT_RECORD)
+    if record is None:
         return
     if mapping is not None:
-        trail.mapping = line_of(mapping, chars_max=NAME_CHARS_MAX)
+        record.mapping = line_of(mapping, chars_max=NAME_CHARS_MAX)
     if asked is not None:
-        trail.asked = several([line_of(each, chars_max=VALUE_CHARS_MAX) for each in asked])
+        record.asked = several([line_of(each, chars_max=VALUE_CHARS_MAX) for each in asked])
     if changes is not None:
-        trail.changes = several([line_of(each, chars_max=LINE_CHARS_MAX) for each in changes])
+        record.changes = several([line_of(each, chars_max=LINE_CHARS_MAX) for each in changes])
 
 
 def members_of(given: Mapping[str, Any]) -> list[str]:
-    """The names of the members that say something."""
+    """Returns the names of the members that have a value."""
     return [name for name, value in given.items() if value is not None]
 
 
 def changes_of(view: MappingView) -> tuple[str, ...]:
-    """What an update came to."""
+    """Returns what an update changed."""
     return changes_between(view.before, view.parameters) if view.before is not None else ()
 
 
 class Audit:
-    """Tells an observer of changes; None: nobody listens."""
+    """Reports requested changes to an observer, if there is one."""
 
     def __init__(self, observer: Observer | None) -> None:
         self._observer = observer
 
-    def told(self, operation: ApiOperation, handler: _Handler) -> _Handler:
-        """The handler of requests for this operation, each of which is told."""
+    def audited(self, operation: ApiOperation, handler: _Handler) -> _Handler:
+        """Wraps a handler, so that each of its requests is reported as this operation."""
 
-        async def audited(request: web.Request) -> web.Response:
-            trail = request[TRAIL] = Trail()
+        async def reporting(request: web.Request) -> web.Response:
+            record = request[AUDIT_RECORD] = AuditRecord()
             try:
                 refuse_long(request)
                 response = await handler(request)
             except BaseException as error:
                 broken_off = _is_broken_off(request, error)
                 why = "" if broken_off else _why(error)
-                self._tell(operation, request, trail, refused=why, broken_off=broken_off)
+                self._report(operation, request, record, refused=why, broken_off=broken_off)
                 raise
-            self._tell(operation, request, trail)
+            self._report(operation, request, record)
             return response
 
-        return audited
+        return reporting
 
-    def _tell(
+    def _report(
         self,
         operation: ApiOperation,
         request: web.Request,
-        trail: Trail,
+        record: AuditRecord,
         *,
         refused: str = "",
         broken_off: bool = False,
@@ -120,10 +121,10 @@ class Audit:
             self._observer.on(
                 ApiChange(
                     operation=operation,
-                    who=trail.who,
+                    who=record.who,
                     address=request.remote or "",
-                    mapping=trail.mapping,
-                    changes=trail.asked if refused else trail.changes,
+                    mapping=record.mapping,
+                    changes=record.asked if refused else record.changes,
                     refused=line_of(refused, chars_max=TEXT_CHARS_MAX),
                     broken_off=broken_off,
                 )
@@ -131,7 +132,7 @@ class Audit:
 
 
 def _is_broken_off(request: web.Request, error: BaseException) -> bool:
-    """Whether a handler still waited for the body when the client went away or its time was over."""
+    """Whether the client went away, or its time ran out, before the whole body had arrived."""
     expected = isinstance(error, (OSError, web.RequestPayloadError, asyncio.CancelledError))
     return expected and not request.content.is_eof()
 

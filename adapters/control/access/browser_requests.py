@@ -1,8 +1,9 @@
-"""Owns how requests are told that web pages make, in the browser of somebody who reaches this server, and that they are refused.
+"""Owns how requests of web pages are recognized and refused.
 
-A page of another site has no credential, but it reaches what its reader's machine reaches. It has two ways. It sends a
-change here and cannot see the answer: the browser adds `Origin` and `Sec-Fetch-Site`. Or it lets a name of its own lead to
-this address, so that the browser takes our answers for the page's own (DNS rebinding): then `Host` has that name.
+A web page of another site has no credential, but it runs in a browser that may be able to reach this server. It has two ways
+to attack. It can send a change without seeing the answer; then the browser adds `Origin` and `Sec-Fetch-Site`. Or it can make
+its own host name resolve to this server, so that the browser takes our answers for those of the page's site (DNS rebinding);
+then `Host` has that name.
 """
 
 import ipaddress
@@ -27,24 +28,25 @@ TEXTS = {
 }
 READS = {"GET", "HEAD", "OPTIONS"}
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
-"""Content types that a page may send to other sites without asking first."""
+"""Content types that a page may send to other sites without a preflight request."""
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([^\[\]:]{1,253}))(?::[0-9]{0,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names that `Host` may have. `loopback`: only this machine reaches the server, so that no others are expected.
+    """The names that `Host` may have.
 
-    Otherwise the daemon cannot know its names, nor the addresses by which probes and proxies call it: without `allowed`
-    any will do, and with it also every IP address, since no page can make one its own.
+    `loopback`: only this machine reaches the server, so that loopback names are enough. Otherwise the daemon cannot know its
+    own names, nor the addresses by which probes and proxies call it. Then every name is accepted if `allowed` is empty, and
+    else those in `allowed` and every IP address: no page can make an IP address its own host name.
     """
 
     loopback: bool
     allowed: frozenset[str] = frozenset()
 
-    def know(self, host: str) -> bool:
-        """Whether a `Host` header, with or without a port, is one of them."""
+    def includes(self, host: str) -> bool:
+        """Whether the name in a `Host` header, with or without a port, is one of them."""
         if not self.loopback and not self.allowed:
             return True
         found = _HOST.fullmatch(host)
@@ -59,20 +61,23 @@ class Names:
 
 
 def plain(name: str) -> str:
-    """A name in lower case and without the dot of the root."""
+    """Returns a host name in lower case and without a dot at its end."""
     return name.lower().removesuffix(".")
 
 
 def names_of(bound: Address, listen: Address, allowed: Iterable[str]) -> Names:
-    """The names of a server that is bound to an address, by what the settings call it."""
+    """Returns the names of a server that is bound to `bound` and that the settings call `listen`."""
     given = [*allowed, listen.host] if bound.loopback else allowed
     return Names(bound.loopback, frozenset(map(plain, given)))
 
 
-def trouble(request: web.Request, names: Names, *, everybody: bool) -> RefusedFor | None:
-    """What shows that a web page sent a request. `everybody`: changes need no credential, so that no page at all may send one."""
+def refused_for(request: web.Request, names: Names, *, everybody: bool) -> RefusedFor | None:
+    """Returns what shows that a web page sent a request, or None.
+
+    `everybody`: changes need no credential, so that not even a page of this server may send one.
+    """
     hosts = request.headers.getall("Host", [])
-    if len(hosts) > 1 or not all(map(names.know, hosts)):
+    if len(hosts) > 1 or not all(map(names.includes, hosts)):
         return RefusedFor.HOST
     if request.method in READS:
         return None
@@ -87,11 +92,11 @@ def trouble(request: web.Request, names: Names, *, everybody: bool) -> RefusedFo
 
 
 def no_web_pages(names: Names, strangers: Strangers, *, everybody: bool) -> Middleware:
-    """Refuses and counts the requests of web pages, in the form of the API that a path belongs to."""
+    """Refuses and counts requests of web pages. The answer has the form of the API that the path belongs to."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        reason = trouble(request, names, everybody=everybody)
+        reason = refused_for(request, names, everybody=everybody)
         if reason is None:
             return await handler(request)
         strangers.refused(Listener.PORT, reason)

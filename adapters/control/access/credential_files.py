@@ -1,6 +1,6 @@
-"""Owns the files that hold secrets: how they are read, and that they are read again when they change.
+"""Owns the files that hold secrets. Each is read when it is opened, and again whenever it changes.
 
-No text of a file ever gets into an error or the log, but the names of its entries.
+Errors and the log name the entries of a file, but never show any other text of it.
 """
 
 import logging
@@ -22,9 +22,9 @@ ENTRIES_MAX = 1000
 NAME_CHARS_MAX = 128
 SECRET_CHARS_MAX = 1024
 WRONG_MAX = 20
-"""Entries of one file that are told as wrong at once."""
+"""Wrong entries of one file that are reported at once."""
 FRESH_NS = 2_000_000_000
-"""A file changed so shortly before it was read may change once more without a new time; it is read again."""
+"""A file that changed less than this before it was read may change again without a new time stamp, so it is read again."""
 
 REFUSED = "secret_file_refused"
 EXPOSED = "file_exposed"
@@ -34,7 +34,7 @@ KEPT = "what it held before stays in force"
 log = logging.getLogger("poller.control")
 
 type Wrong = tuple[str, str]
-"""What is wrong, and the remedy."""
+"""A problem and its remedy."""
 
 _WHERE = re.compile(r"line \d+, column \d+")
 _NAME = re.compile(rf"[\w.@:+=,/-]{{1,{NAME_CHARS_MAX}}}", re.ASCII)
@@ -43,7 +43,7 @@ _SECRET = re.compile(rf"[!-~]{{1,{SECRET_CHARS_MAX}}}")
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """What tells one version of a file from another; links are followed, so a swapped one is another file."""
+    """What distinguishes the versions of a file. Links are followed, so a link to another file is another version."""
 
     device: int
     inode: int
@@ -60,30 +60,30 @@ class SecretFile:
         self._place = f"api.{field}: {path}"
         self._stamp: _Stamp | None = None
         self._fresh = False
-        self._told = ""
+        self._reported = ""
         self._secrets: Mapping[str, str] = {}
-        self._tell(EXPOSED, self._read())
+        self._report(EXPOSED, self._read())
 
     def secrets(self) -> Mapping[str, str]:
-        """Secrets by name, as the file has them now; what it had before if it is not readable now."""
+        """Returns the secrets by name, as the file has them now, or as it had them last if it cannot be read now."""
         try:
             if self._fresh or self._stamp != _stamp(self._path.stat()):
-                self._tell(EXPOSED, self._read())
+                self._report(EXPOSED, self._read())
         except OSError as error:
-            self._tell(REFUSED, f"{self._place}: {error.strerror}; {KEPT}")
+            self._report(REFUSED, f"{self._place}: {error.strerror}; {KEPT}")
         except InvalidConfiguration as error:
-            self._tell(REFUSED, f"{' | '.join(error.problems)}; {KEPT}")
+            self._report(REFUSED, f"{' | '.join(error.problems)}; {KEPT}")
         return self._secrets
 
     def _read(self) -> str:
-        """Takes over what the file holds; returns what is wrong with its mode."""
+        """Reads the secrets of the file; returns what is wrong with its mode, or an empty text."""
         try:
             with self._path.open("rb") as file:
                 facts = os.fstat(file.fileno())
                 content = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
             raise InvalidConfiguration([f"{self._place}: {error.strerror}; let this user read it"]) from None
-        # Noted before the content is judged, so that a bad version is judged once.
+        # Set before the content is checked, so that a wrong version is checked only once.
         self._stamp = _stamp(facts)
         self._fresh = time.time_ns() - facts.st_mtime_ns < FRESH_NS
         self._secrets = parsed(content, place=self._place)
@@ -92,16 +92,16 @@ class SecretFile:
         mode = f"{stat.S_IMODE(facts.st_mode):04o}"
         return f"{self._place}: everybody on this machine may read it (mode {mode}); make it 0600"
 
-    def _tell(self, event: str, problem: str) -> None:
-        """Logs a problem when it is a new one."""
-        if problem and problem != self._told:
+    def _report(self, event: str, problem: str) -> None:
+        """Logs a problem unless it is the same as last time."""
+        if problem and problem != self._reported:
             level = logging.ERROR if event == REFUSED else logging.WARNING
             log.log(level, "%s", problem, extra={EVENT: event, "file": str(self._path)})
-        self._told = problem
+        self._reported = problem
 
 
-def looked_at(path: Path, *, field: str) -> list[FieldError]:
-    """What SecretFile would refuse in a file; that it is not there, another machine may mend."""
+def file_errors(path: Path, *, field: str) -> list[FieldError]:
+    """Returns what SecretFile would refuse in a file. A missing file is an error of this machine only: another may have it."""
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
@@ -113,7 +113,7 @@ def looked_at(path: Path, *, field: str) -> list[FieldError]:
 
 
 def parsed(content: bytes, *, place: str) -> Mapping[str, str]:
-    """Secrets by name; raises InvalidConfiguration that says where something is wrong, and nothing of what is there."""
+    """Returns secrets by name; raises InvalidConfiguration that says where something is wrong, without the text itself."""
     secrets, wrong = _read(content)
     if wrong:
         raise InvalidConfiguration([f"{place}: {what}; {remedy}" for what, remedy in wrong])
@@ -141,7 +141,7 @@ def _read(content: bytes) -> tuple[Mapping[str, str], list[Wrong]]:
 
 def _of_entry(entry: DocumentLine) -> list[Wrong]:
     name = entry.name
-    # A wrong name may be a secret that stands on the wrong side of the colon.
+    # A wrong name is not shown: it may be a secret on the wrong side of the colon.
     if not isinstance(name, str):
         return [("the name is read as a number or the like, not as a text", "put it in quotes")]
     if not _NAME.fullmatch(name):

@@ -1,8 +1,9 @@
-"""Owns the memory of used signatures, so that a request that somebody recorded cannot be sent again.
+"""Owns the memory of used signatures, so that an attacker cannot repeat a request that he recorded.
 
-A signature has a date of whole seconds, and the SDKs do not sign the id of a call. Two equal calls within one second
-therefore have equal signatures, a retried call too. They are told from a replay by the id and the number of the try that
-the SDKs send, for the short time in which a second equal signature can come about at all.
+A signature has a date of whole seconds, and SDKs do not sign the id of a call. So two equal calls within one second have the
+same signature, and so has a retry. SDKs also send the id of a call and the number of the attempt. By these the cache tells
+another call or attempt from a replay. It does so only shortly after the first use: later the date, and so the signature,
+would be different.
 """
 
 from dataclasses import dataclass, field
@@ -11,15 +12,15 @@ from adapters.control.access.sigv4 import SKEW_S, Proof
 from poller.domain.records import Epoch
 
 SIGNATURES_MAX = 10_000
-"""Used signatures that are remembered; each is for ten minutes at most."""
+"""Used signatures that are remembered, each for ten minutes at most."""
 EQUAL_S = 2.0
-"""After its first use, how long an equal signature of another call is taken."""
+"""How long after the first use of a signature another call with the same one is accepted."""
 EQUALS_MAX = 16
-"""Calls with one signature."""
+"""Calls that are accepted with one signature."""
 
 
 class Full(Exception):
-    """So many signatures are remembered that no other can be taken without forgetting one that is still good."""
+    """The cache is full of signatures that are still valid, so that no other one can be accepted."""
 
 
 @dataclass(slots=True)
@@ -29,15 +30,15 @@ class _Used:
     calls: set[str] = field(default_factory=set)
 
 
-class Replays:
-    """The signatures that were used and are not too old yet."""
+class ReplayCache:
+    """The used signatures that are still valid."""
 
     def __init__(self, *, signatures_max: int = SIGNATURES_MAX) -> None:
         self._used: dict[str, _Used] = {}
         self._signatures_max = signatures_max
 
     def admit(self, proof: Proof, call: str, *, now: Epoch) -> bool:
-        """Whether this use is not a replay; remembers it then. `call` is empty if the client gave none. Raises Full."""
+        """Returns True and remembers the use if it is no replay. `call` is empty if the client gave none. Raises Full."""
         self._forget_old(now)
         used = self._used.get(proof.signature)
         if used is None:
@@ -53,7 +54,7 @@ class Replays:
         return len(self._used)
 
     def _forget_old(self, now: Epoch) -> None:
-        """Drops from the oldest on, up to the first that is still good."""
+        """Removes the oldest signatures up to the first one that is still valid."""
         while self._used:
             oldest = next(iter(self._used))
             if self._used[oldest].ends >= now:

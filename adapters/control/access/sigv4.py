@@ -1,7 +1,7 @@
 """Owns the verification of AWS Signature Version 4 as the SDKs sign requests to Lambda.
 
-Pure: the request, the keys and the moment are arguments. The texts are AWS's where it has one, without the echo of what
-was sent.
+The module is pure: the request, the keys and the time are arguments. Error texts are AWS's where AWS has one, but they do not
+repeat what the client sent.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _ELEMENTS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it was sent: `target` is path and query still encoded, `headers` in their order."""
+    """A request as it was sent. `target` is the encoded path and query; `headers` are in their order."""
 
     method: str
     target: str
@@ -50,13 +50,13 @@ class Request:
     body: bytes = b""
 
     def all(self, name: str) -> list[str]:
-        """All values of one header, by its name in lower case."""
+        """Returns all values of one header; `name` is in lower case."""
         return [value for key, value in self.headers if key.lower() == name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What the Authorization header says; nothing of it is proven."""
+    """What the Authorization header says, before anything of it is proven."""
 
     key: str
     day: str
@@ -74,7 +74,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A verified signature: whose, which, and the moment it says that it was made."""
+    """A verified signature, with its key and the time at which it says that it was made."""
 
     key: str
     signature: str
@@ -82,7 +82,7 @@ class Proof:
 
 
 def claim(request: Request) -> Claim:
-    """What the request claims, before its body is needed; raises RequestRejected if it is incomplete."""
+    """Parses the Authorization header; raises RequestRejected if something is missing. Needs no body."""
     given = request.all("authorization")
     if not given:
         raise RequestRejected(RejectionType.NO_TOKEN, MISSING)
@@ -111,7 +111,7 @@ def claim(request: Request) -> Claim:
 
 
 def secret_for(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epoch) -> str:
-    """The secret that must have made the signature; raises RequestRejected for all that is wrong already without the body."""
+    """Returns the secret of the claimed key; raises RequestRejected for everything that is wrong and needs no body to see."""
     date = request.all("x-amz-date")[0].strip()
     at = _moment(date)
     _check_scope(claimed, date)
@@ -134,7 +134,7 @@ def proof(request: Request, claimed: Claim, keys: Mapping[str, str], *, now: Epo
 
 
 def canonical(request: Request, signed: tuple[str, ...], payload: str) -> str:
-    """The canonical request; `payload` is the body's hash in hex. The path is encoded once more, as for all but S3."""
+    """Returns the canonical request; `payload` is the body's hash in hex. The path is encoded again, as for every service but S3."""
     path, query = parts(request.target)
     sorted_pairs = sorted(
         (quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in raw_pairs(query)
@@ -153,13 +153,13 @@ def canonical(request: Request, signed: tuple[str, ...], payload: str) -> str:
 
 
 def string_to_sign(canonical_request: str, date: str, scope: str) -> str:
-    """What is signed."""
+    """Returns the text that the signature is computed from."""
     digest = hashlib.sha256(canonical_request.encode("utf-8", "surrogateescape")).hexdigest()
     return "\n".join((ALGORITHM, date, scope, digest))
 
 
 def signature(secret: str, claimed: Claim, text: str) -> str:
-    """The signature of `text` by a secret, in hex."""
+    """Returns the signature of `text` by a secret, in hex."""
     key = f"AWS4{secret}".encode()
     for part in (claimed.day, claimed.region, claimed.service, claimed.terminator, text):
         key = hmac.new(key, part.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
@@ -195,7 +195,7 @@ def _check_scope(claimed: Claim, date: str) -> None:
 
 
 def _check_signed(request: Request, claimed: Claim) -> None:
-    """Host, date and all headers that mean something to AWS are signed, each listed once, in order, and there."""
+    """Raises RequestRejected unless host, date and all x-amz- headers are signed, and the list of signed headers is in order."""
     sent = {name.lower() for name, _ in request.headers}
     needed = {"host", "x-amz-date"} | {name for name in sent if name.startswith("x-amz-")}
     for name in sorted(needed - set(claimed.signed)):
@@ -212,23 +212,23 @@ def _check_signed(request: Request, claimed: Claim) -> None:
 def _check_skew(date: str, at: Epoch, now: Epoch) -> None:
     minutes = SKEW_S // 60
     if at < now - SKEW_S:
-        limit = f"{_written(now - SKEW_S)} ({_written(now)} - {minutes} min.)"
+        limit = f"{_basic_format(now - SKEW_S)} ({_basic_format(now)} - {minutes} min.)"
         raise RequestRejected(
             RejectionType.SIGNATURE, f"Signature expired: {date} is now earlier than {limit}"
         )
     if at > now + SKEW_S:
-        limit = f"{_written(now + SKEW_S)} ({_written(now)} + {minutes} min.)"
+        limit = f"{_basic_format(now + SKEW_S)} ({_basic_format(now)} + {minutes} min.)"
         raise RequestRejected(
             RejectionType.SIGNATURE, f"Signature not yet current: {date} is still later than {limit}"
         )
 
 
-def _written(moment: float) -> str:
+def _basic_format(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _payload(request: Request) -> str:
-    """The body's own hash; what the header says of it must agree, so UNSIGNED-PAYLOAD is refused."""
+    """Returns the hash of the body. A header that gives a hash must agree with it, so UNSIGNED-PAYLOAD is refused."""
     payload = hashlib.sha256(request.body).hexdigest()
     if any(value.strip() != payload for value in request.all("x-amz-content-sha256")):
         raise RequestRejected(RejectionType.SIGNATURE, PAYLOAD)

@@ -16,38 +16,38 @@ NOTHING_YET = "No records processed"
 
 
 def mapping(view: MappingView, table: Sequence[Member] = TABLE) -> dict[str, Any]:
-    """All members in order, unset ones None."""
+    """Returns all members in order; those that are not set are None."""
     group = SourceGroup.QUEUES if is_queue(view) else SourceGroup.STREAMS
     found = _given(view.parameters, "", group, table) | _of_mapping(view, group)
     return {name: found.get(name) for name in document_order(table)}
 
 
 def is_queue(view: MappingView) -> bool:
-    """Whether the source is a queue; AWS words some members by it."""
+    """Whether the source is a queue. Some members of the document depend on it."""
     return Arn.parse(view.parameters["EventSourceArn"]).service == "sqs"
 
 
 def mapping_arn(view: MappingView) -> str:
-    """The mapping's own ARN, in the partition, region and account of its function."""
+    """Returns the mapping's own ARN, in the partition, region and account of its function."""
     function = Arn.parse(view.function_arn)
     base = f"arn:{function.partition}:lambda:{function.region}:{function.account}"
     return f"{base}:event-source-mapping:{view.mapping}"
 
 
 def function_of(view: MappingView) -> FunctionName:
-    """The function, with its qualifier as given."""
+    """Returns the name of the mapping's function, with its qualifier if one was given."""
     return FunctionName.parse(view.function_arn)
 
 
 def seconds(moment: float) -> float:
-    """Epoch seconds with a fraction of milliseconds at most."""
+    """Returns epoch seconds, rounded to milliseconds."""
     return round(number(moment, most=MOMENT_MAX, default=0.0, clamp=True), 3)
 
 
 def _given(
     parameters: Mapping[str, Any], path: str, group: SourceGroup, table: Sequence[Member]
 ) -> dict[str, Any]:
-    """What was given of the members that such a source takes; None for one that says nothing."""
+    """Returns the given values of the members inside `path` that this kind of source takes; None for empty ones."""
     return {
         name: _shown(parameters.get(name), member, group, table)
         for name, member in inside(path, table).items()
@@ -76,7 +76,7 @@ def _shown(value: Any, member: Member, group: SourceGroup, table: Sequence[Membe
 
 
 def _of_mapping(view: MappingView, group: SourceGroup) -> dict[str, Any]:
-    """The members that no request sets, and those that AWS shows in a way of their own."""
+    """Returns the members that no request sets, and those that AWS shows in another form than a request gives them."""
     found = {
         "UUID": view.mapping,
         "FunctionArn": view.function_arn,
@@ -93,7 +93,7 @@ def _of_mapping(view: MappingView, group: SourceGroup) -> dict[str, Any]:
         "LastProcessingResult": view.last_result or NOTHING_YET,
         "DestinationConfig": {
             "OnSuccess": None,
-            # A URL, which only the configuration file can have, may hold a secret; an ARN stays as it is.
+            # A URL, which only the configuration file can give, may contain a secret, so its path is hidden. An ARN stays as it is.
             "OnFailure": {"Destination": hide_path(failure.get("Destination") or "") or None},
         },
     }

@@ -1,7 +1,7 @@
-"""Owns lists in pages: which mappings a filter matches, and the markers between pages.
+"""Owns the pages of a list: which mappings a filter matches, and the markers that lead from one page to the next.
 
-A list is in the order of ids. A marker says after which id to go on, so that mappings that come and go in between neither
-repeat nor hide others.
+A list is in the order of ids, and a marker contains the last id of its page. So mappings that are made or deleted between two
+pages neither repeat nor hide others.
 """
 
 import base64
@@ -24,7 +24,7 @@ BAD_MARKER = "The marker is not valid; take it from the NextMarker of an answer.
 MARKER_PATTERN = r"[A-Za-z0-9_-]{21}[AQgw]"
 """The 16 bytes of a UUID in base 64."""
 
-# The patterns are those of AWS's API model: its texts show them.
+# These patterns are copied from AWS's API model, since AWS's error texts show them.
 FUNCTION_PATTERN = (
     r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?"
     r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
@@ -34,7 +34,7 @@ ARN_PATTERN = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What a list is asked for; `after` is the id behind which the page begins."""
+    """The parameters of a list request; the page begins with the first id above `after`."""
 
     source_arn: str | None = None
     function: str | None = None
@@ -44,14 +44,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page and the marker of the next, None at the end."""
+    """One page, and the marker of the next one; None if this is the last."""
 
     views: Sequence[MappingView]
     marker: str | None
 
 
 def query(target: str) -> Query:
-    """The query of a list request; raises ApiError and RequestRejected."""
+    """Parses the query of a list request; raises ApiError and RequestRejected."""
     source, function = first(target, "EventSourceArn") or None, first(target, "FunctionName")
     items = _whole(first(target, "MaxItems"))
     found = [
@@ -71,7 +71,7 @@ def query(target: str) -> Query:
 
 
 def page(views: Iterable[MappingView], asked: Query) -> Page:
-    """The mappings of one page, in the order of their ids."""
+    """Returns one page of the mappings that match, in the order of their ids."""
     matching = sorted(
         (view for view in views if view.mapping > asked.after and matches(view, asked)),
         key=lambda view: view.mapping,
@@ -82,25 +82,25 @@ def page(views: Iterable[MappingView], asked: Query) -> Page:
 
 
 def matches(view: MappingView, asked: Query) -> bool:
-    """Whether a mapping has exactly this source ARN, and this function with exactly its qualifier (aws-behaviour#pages-of-a-list)."""
+    """Whether a mapping has this source ARN, and this function with the same qualifier (aws-behaviour#pages-of-a-list)."""
     if asked.source_arn is not None and view.parameters.get("EventSourceArn") != asked.source_arn:
         return False
     return asked.function is None or _is_function(function_of(view), asked.function)
 
 
 def marker(mapping: MappingId) -> str:
-    """The marker for going on behind a mapping."""
+    """Returns the marker of a page that begins after a mapping."""
     return base64.urlsafe_b64encode(UUID(mapping).bytes).decode().rstrip("=")
 
 
 def headed(constraints: Sequence[str]) -> str:
-    """AWS's text for violations of the API model."""
+    """Returns AWS's text for all violations of the API model by one request."""
     noun = "error" if len(constraints) == 1 else "errors"
     return f"{len(constraints)} validation {noun} detected: {'; '.join(constraints)}"
 
 
 def constraint(field: str, value: str, must: str) -> str:
-    """AWS's text for one violation of the API model."""
+    """Returns AWS's text for one violation of the API model."""
     shown = value if len(value) <= FUNCTION_NAME_CHARS_MAX else value[:FUNCTION_NAME_CHARS_MAX] + "…"
     return f"Value '{shown}' at '{field}' failed to satisfy constraint: Member must {must}"
 

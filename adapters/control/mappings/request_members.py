@@ -1,6 +1,6 @@
-"""Owns how requests are read: by the JSON types in the table of members, and what AWS says of a wrong one.
+"""Owns how the JSON body of a request is read and checked, by the types in the table of members.
 
-Members that the model does not have are passed over, as AWS does. Nulls count as absent.
+As with AWS, unknown members are ignored, null counts as absent, and a wrong type gets AWS's error text.
 """
 
 import math
@@ -42,11 +42,11 @@ _CANNOT_BE: Mapping[JsonType, str] = {
     JsonType.FLAG: "a Boolean",
     JsonType.MOMENT: "milliseconds since epoch",
 }
-"""AWS's wording of what something else cannot be converted to."""
+"""How AWS's error texts name the type that a value cannot be converted to."""
 
 
 def structure(members: Iterable[Member]) -> Structure:
-    """Names and types of these members of the table, with what is inside them."""
+    """Returns the names and types of these members of the table, with the members inside them."""
     given = tuple(members)
     return _inside("", given)
 
@@ -71,20 +71,20 @@ def _shape(member: Member, given: Sequence[Member]) -> Shape:
 UPDATE = structure(requested(RequestKind.UPDATE))
 CREATE = structure(requested(RequestKind.CREATE))
 TAG: Structure = {"Tags": CREATE["Tags"]}
-ELSEWHERE = refused()
-"""Members for sources that there are none of here: refused when they say something."""
-NOTHING: tuple[Any, ...] = (None, [], {})
+OTHER_SOURCES_MEMBERS = refused()
+"""Members for kinds of sources that poller does not have. A request that gives one a value is refused."""
+EMPTY_VALUES: tuple[Any, ...] = (None, [], {})
 
 
 def read(body: bytes, structure: Structure) -> dict[str, Any]:
-    """The request's members; an empty body has none.
+    """Returns the members of a request; an empty body has none.
 
-    Raises RequestRejected for what is not JSON or of a wrong type, ApiError for members of other kinds of sources.
+    Raises RequestRejected for a body that is not JSON or has a wrong type, and ApiError for members of other kinds of sources.
     """
     given = _parsed(body)
     found = _structure(given, structure)
     if found.get("EventSourceArn") or "EventSourceArn" not in structure:
-        _refuse_elsewhere(given)
+        _refuse_other_sources(given)
     return found
 
 
@@ -94,16 +94,16 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        # The library's text repeats parts of the body.
+        # Without the cause: the library's text repeats parts of the body.
         raise RequestRejected(RejectionType.SERIALIZATION, NOT_JSON) from None
     if not isinstance(value, dict):
         raise _wrong(LISTED if isinstance(value, list) else "Unexpected value type in payload")
     return value
 
 
-def _refuse_elsewhere(given: Mapping[str, Any]) -> None:
-    for name in ELSEWHERE:
-        if given.get(name) not in NOTHING:
+def _refuse_other_sources(given: Mapping[str, Any]) -> None:
+    for name in OTHER_SOURCES_MEMBERS:
+        if given.get(name) not in EMPTY_VALUES:
             text = f"Unsupported {name} parameter for given event source mapping type."
             raise ApiError(ApiErrorType.PARAMETER, text)
 

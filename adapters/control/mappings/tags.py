@@ -1,4 +1,4 @@
-"""Owns what tag requests may say: whose tags, and what a tag may be."""
+"""Owns the checks of tag requests: which mapping an ARN names, and which tags are valid."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from adapters.control.mappings.paging import constraint, headed
 from poller.config.members import ARN_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 
-# The pattern of AWS's error texts, not of its API model (aws-behaviour#tags-of-a-mapping).
+# AWS's error texts show this pattern, which is not the one of its API model (aws-behaviour#tags-of-a-mapping).
 RESOURCE_PATTERN = (
     r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:"
     r"(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|"
@@ -20,7 +20,7 @@ _NULL = "Value null at '{}' failed to satisfy constraint: Member must not be nul
 
 
 def tagged(views: Sequence[MappingView], arn: str) -> MappingView:
-    """The mapping that an ARN names, in any case of its UUID; raises ApiError in AWS's words."""
+    """Returns the mapping that an ARN names, whatever the case of its letters; raises ApiError with AWS's text."""
     if len(arn) > ARN_CHARS_MAX or not re.fullmatch(RESOURCE_PATTERN, arn, re.ASCII):
         must = f"satisfy regular expression pattern: {RESOURCE_PATTERN}"
         raise ApiError(ApiErrorType.VALIDATION, headed([constraint("resource", arn, must)]))
@@ -33,7 +33,7 @@ def tagged(views: Sequence[MappingView], arn: str) -> MappingView:
 
 
 def checked(request: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a request; raises ApiError."""
+    """Returns the tags of a request; raises ApiError if one is not valid."""
     tags: dict[str, str] | None = request.get("Tags")
     if tags is None:
         raise ApiError(ApiErrorType.VALIDATION, headed([_NULL.format("tags")]))
@@ -49,7 +49,7 @@ def checked(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    """The keys of a request; raises ApiError when there are none."""
+    """Returns the different keys of a request; raises ApiError if there are none."""
     if not keys:
         raise ApiError(ApiErrorType.VALIDATION, headed([_NULL.format("tagKeys")]))
     return tuple(dict.fromkeys(keys))

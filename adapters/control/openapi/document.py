@@ -1,6 +1,6 @@
 """Owns the OpenAPI document: what is common to all paths, and the paths of /v1 and of the probes.
 
-The schemas of what runs are made from the values that are answered.
+The schemas of the daemon's state are derived from the dataclasses that are answered.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _MAPPING_ID = {
 
 
 def document(*, everybody: bool = False) -> Json:
-    """The document, OpenAPI 3.1; times are epoch seconds. `everybody`: changes need no credential."""
+    """Returns the OpenAPI 3.1 document. `everybody`: changes need no credential."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +71,7 @@ def _paths(everybody: bool) -> Json:
 
 
 def _get(name: str, summary: str, responses: Json) -> Json:
-    return {"get": {"operationId": name, "summary": summary, "responses": responses | _anything()}}
+    return {"get": {"operationId": name, "summary": summary, "responses": responses | _common_errors()}}
 
 
 def _switch(name: str, summary: str, everybody: bool) -> Json:
@@ -94,13 +94,13 @@ def _switch(name: str, summary: str, everybody: bool) -> Json:
             "operationId": name,
             "summary": summary,
             "security": [{}, *security] if everybody else security,
-            "responses": responses | _anything(),
+            "responses": responses | _common_errors(),
         },
     }
 
 
-def _anything() -> Json:
-    """What any request may be answered."""
+def _common_errors() -> Json:
+    """Returns the errors that any request may get."""
     return {
         "400": problem("Not HTTP, or headers too large"),
         "403": problem(
@@ -147,7 +147,7 @@ def _objects(schemas: Json) -> Iterator[Json]:
 
 
 def _close(schema: Any) -> None:
-    """An answer has all of its fields and no others; a default says nothing about it."""
+    """Makes a schema exact: an answer has all of its fields and no others, so defaults and titles are removed."""
     schema["required"] = list(schema["properties"])
     schema["additionalProperties"] = False
     for found in schema["properties"].values():

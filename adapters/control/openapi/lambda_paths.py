@@ -1,4 +1,4 @@
-"""Owns Lambda's paths in the OpenAPI document; the schemas of requests are made from the table that requests are read by."""
+"""Owns Lambda's paths in the OpenAPI document. Schemas are derived from the table of members by which requests are read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,7 +34,7 @@ _SECURITY: list[Json] = [{"signature": []}]
 _ERROR = "LambdaError"
 _EARLY = ("400", "429", "503")
 _EARLY_ERROR = "EarlyError"
-"""What is refused before its path is read (a line that is too long, a connection too many) is no error of Lambda's."""
+"""A request that is refused before its path is read (too long a line, too many connections) does not get Lambda's form."""
 _ID = {
     "name": "UUID",
     "in": "path",
@@ -65,7 +65,7 @@ _BODY_FAULTS = {"415": "The body is not application/json"}
 _MISSING = {"404": "There is no such mapping"}
 
 
-# Generators of requests make texts from these patterns, so that their regions have AWS's form and bounded lengths.
+# Test tools generate texts from these patterns, so regions in them have AWS's form and a bounded length.
 _REGION = "(eusc-)?[a-z]{2}(-[a-z]{1,16}){1,2}-[0-9]"
 _PARTITION = "aws(-[a-z]+)*"
 _ACCOUNT = "[0-9]{12}"
@@ -84,7 +84,7 @@ _PATTERNS = {"FunctionName": NAME_PATTERN, "EventSourceArn": SOURCE_PATTERN}
 
 
 def paths(*, everybody: bool) -> Json:
-    """Lambda's paths. `everybody`: changes need no credential."""
+    """Returns Lambda's paths. `everybody`: changes need no credential."""
     security = [{}, *_SECURITY] if everybody else _SECURITY
     found: Json = {
         MAPPINGS: {
@@ -117,19 +117,19 @@ def paths(*, everybody: bool) -> Json:
 
 
 def schemas(table: Sequence[Member] = TABLE) -> Json:
-    """The schemas of Lambda's paths, by the table of members."""
+    """Returns the schemas of Lambda's paths, derived from the table of members."""
     text: Json = {"type": "string"}
     tag = [each for each in table if each.field == "Tags"]
     return {
         "Mapping": _mapping(table),
-        "MappingPage": _closed(
+        "MappingPage": _exact_object(
             EventSourceMappings={"type": "array", "items": ref("Mapping"), "maxItems": 100},
             NextMarker={"type": ["string", "null"]},
         ),
-        "TagList": _closed(Tags={"type": "object", "additionalProperties": text}),
+        "TagList": _exact_object(Tags={"type": "object", "additionalProperties": text}),
         "CreateRequest": _request(RequestKind.CREATE, table, "FunctionName", "EventSourceArn"),
         "UpdateRequest": _request(RequestKind.UPDATE, table),
-        "TagRequest": _closed_to(_properties(tag), "Tags"),
+        "TagRequest": _open_object(_properties(tag), "Tags"),
         _ERROR: {
             "type": "object",
             "properties": {"Type": {"enum": ["User", "Service"]}, "message": text, "Message": text},
@@ -160,7 +160,7 @@ def _operation(name: str, status: str, description: str, schema: str | None, bod
 
 
 def _links() -> Json:
-    """Where a new mapping is found."""
+    """Returns the operations that take the id or the ARN of a new mapping."""
     by_id = ("GetEventSourceMapping", "UpdateEventSourceMapping", "DeleteEventSourceMapping")
     by_arn = ("ListTags", "TagResource", "UntagResource")
     linked = {name: {"UUID": "$response.body#/UUID"} for name in by_id}
@@ -207,7 +207,7 @@ def _tag_keys() -> Json:
     }
 
 
-def _closed(**properties: Json) -> Json:
+def _exact_object(**properties: Json) -> Json:
     return {
         "type": "object",
         "properties": properties,
@@ -217,7 +217,7 @@ def _closed(**properties: Json) -> Json:
 
 
 def _mapping(table: Sequence[Member]) -> Json:
-    """All members, always there; those that are never null say of which type they are."""
+    """Returns the schema of a mapping: all members are always present, and most may be null."""
     found: dict[str, Json] = {name: {"type": "null"} for name in document_order(table)}
     given = _properties(tuple(requested(RequestKind.CREATE, table)))
     found |= {name: schema for name, schema in given.items() if name in found}
@@ -227,17 +227,17 @@ def _mapping(table: Sequence[Member]) -> Json:
             found[each.path] = {"type": _TYPES[each.type]}
     found["FunctionResponseTypes"]["items"] = {"type": "string"}
     found["State"] = {"enum": [state.value for state in MappingState]}
-    return _closed(**found)
+    return _exact_object(**found)
 
 
 def _request(which: RequestKind, table: Sequence[Member], *required: str) -> Json:
-    """A request; members for other kinds of sources are refused when they say something."""
-    elsewhere: Json = {name: {"enum": list(request_members.NOTHING)} for name in refused(table)}
-    return _closed_to(_properties(tuple(requested(which, table))) | elsewhere, *required)
+    """Returns the schema of a request. Members for other kinds of sources may only have empty values."""
+    other_sources: Json = {name: {"enum": list(request_members.EMPTY_VALUES)} for name in refused(table)}
+    return _open_object(_properties(tuple(requested(which, table))) | other_sources, *required)
 
 
-def _closed_to(properties: Json, *required: str) -> Json:
-    """Members that AWS does not know are passed over, null counts as absent where a member may be absent."""
+def _open_object(properties: Json, *required: str) -> Json:
+    """Returns an object schema. Unknown members are allowed, and null counts as absent unless the member is required."""
     for name in required:
         properties[name]["type"] = properties[name]["type"][0]
     return {"type": "object", "properties": properties, "required": list(required)}
@@ -253,7 +253,7 @@ def _properties(given: Sequence[Member]) -> Json:
 
 
 def _bounds(member: Member) -> Json:
-    """What AWS's API model says beyond the type."""
+    """Returns the bounds that AWS's API model sets beyond the type."""
     found: Json = {}
     if member.span is not None:
         found |= {"minimum": member.span[0], "maximum": member.span[1]}

@@ -1,4 +1,4 @@
-"""Owns the small parts that every path of the OpenAPI document is made of."""
+"""Owns the small pieces that the paths of the OpenAPI document are made of."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from adapters.commands.mappings import app as mappings_app
 from adapters.commands.remedies import KEY_NEEDED
-from adapters.control.access.authentication import NO_KEYS, NO_TOKENS, named
+from adapters.control.access.authentication import NO_KEYS, NO_TOKENS, token_name
 from adapters.control.access.credential_files import KEPT, SecretFile, parsed
 from adapters.control.access.sigv4 import Request
 from adapters.control.server import plugin
@@ -588,9 +588,9 @@ def test_a_bad_file_stops_the_start_with_a_remedy(tmp_path: Path) -> None:
 
 def test_a_token_is_known_only_as_a_whole() -> None:
     tokens = {"a": "one", "b": "two"}
-    assert [named(each, tokens) for each in ("one", "two", "on", "", "onetwo", "a")] == [
+    assert [token_name(each, tokens) for each in ("one", "two", "on", "", "onetwo", "a")] == [
         "a",
         "b",
         *[None] * 4,
     ]
-    assert named("", {}) is None
+    assert token_name("", {}) is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.control import aws_errors, lambda_api, responses, v1_changes
+from adapters.control import aws_errors, lambda_api, responses, v1_api
 from adapters.control.access import audit, authentication, sigv4
 from adapters.control.mappings import tags
 from adapters.control.responses import BODY_BYTES_MAX
@@ -273,7 +273,7 @@ def test_whatever_a_request_says_is_one_bounded_line(name: str) -> None:
 def _own_texts() -> list[str]:
     modules = [
         audit,
-        v1_changes,
+        v1_api,
         aws_errors,
         authentication,
         lambda_api,

@@ -13,10 +13,10 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from adapters.control import connections, lambda_api, responses, v1_api, v1_changes
+from adapters.control import connections, lambda_api, responses, v1_api
 from adapters.control.access.audit import Audit
-from adapters.control.access.authentication import Guard, objections
-from adapters.control.access.replay_cache import Replays
+from adapters.control.access.authentication import Guard, setting_errors
+from adapters.control.access.replay_cache import ReplayCache
 from adapters.control.openapi.document import document
 from adapters.control.server import CLOSE_S, listening, open_server, plugin
 from adapters.control.settings import ServerSettings
@@ -151,11 +151,11 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         for method in item
         if method != "parameters"
     }
-    allowed = Guard(SetClock(), Replays())
+    allowed = Guard(SetClock(), ReplayCache())
     table = [
-        *v1_api.routes(View(), ()),
+        *v1_api.read_routes(View(), ()),
         *lambda_api.routes(allowed, View(), None, None, Audit(None)),
-        *v1_changes.routes(allowed, None, Audit(None)),
+        *v1_api.change_routes(allowed, None, Audit(None)),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
@@ -461,7 +461,7 @@ def test_open_changes_on_loopback_are_allowed(listen: str) -> None:
 
 def test_a_file_of_keys_must_exist(tmp_path: Path) -> None:
     settings = {"listen": "127.0.0.1:0", "api": {"tokens_file": str(tmp_path / "none.yaml")}}
-    (objection,) = objections(ServerSettings.model_validate(settings).api)
+    (objection,) = setting_errors(ServerSettings.model_validate(settings).api)
     assert (objection.field, objection.wrong) == ("api.tokens_file", "No such file or directory")
 
 

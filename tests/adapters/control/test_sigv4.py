@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.control.access import sigv4
-from adapters.control.access.replay_cache import EQUAL_S, EQUALS_MAX, Full, Replays
+from adapters.control.access.replay_cache import EQUAL_S, EQUALS_MAX, Full, ReplayCache
 from adapters.control.access.sigv4 import MISMATCH, SKEW_S, Proof, Request
 from adapters.control.aws_errors import RejectionType, RequestRejected
 from poller.domain.records import Epoch
@@ -396,7 +396,7 @@ def test_no_authorization_makes_the_verification_fail_otherwise(text: str) -> No
 
 
 def test_a_used_signature_is_refused() -> None:
-    replays, proof = Replays(), Proof(KEY, "a" * 64, Epoch(1000.0))
+    replays, proof = ReplayCache(), Proof(KEY, "a" * 64, Epoch(1000.0))
     assert replays.admit(proof, "call-1", now=Epoch(1000.0))
     assert not replays.admit(proof, "call-1", now=Epoch(1000.0))
     assert not replays.admit(proof, "", now=Epoch(1000.0))
@@ -404,7 +404,7 @@ def test_a_used_signature_is_refused() -> None:
 
 
 def test_equal_calls_of_one_second_are_not_replays() -> None:
-    replays, proof = Replays(), Proof(KEY, "a" * 64, Epoch(1000.0))
+    replays, proof = ReplayCache(), Proof(KEY, "a" * 64, Epoch(1000.0))
     assert replays.admit(proof, "call-1", now=Epoch(1000.0))
     assert replays.admit(proof, "call-2", now=Epoch(1000.0 + EQUAL_S))
     assert not replays.admit(proof, "call-2", now=Epoch(1000.0 + EQUAL_S))
@@ -412,13 +412,13 @@ def test_equal_calls_of_one_second_are_not_replays() -> None:
 
 
 def test_there_are_not_many_equal_calls() -> None:
-    replays, proof = Replays(), Proof(KEY, "a" * 64, Epoch(1000.0))
+    replays, proof = ReplayCache(), Proof(KEY, "a" * 64, Epoch(1000.0))
     taken = [replays.admit(proof, f"call-{n}", now=Epoch(1000.0)) for n in range(EQUALS_MAX + 5)]
     assert taken.count(True) == EQUALS_MAX
 
 
 def test_a_signature_is_remembered_for_as_long_as_it_is_good() -> None:
-    replays, proof = Replays(), Proof(KEY, "a" * 64, Epoch(1000.0))
+    replays, proof = ReplayCache(), Proof(KEY, "a" * 64, Epoch(1000.0))
     assert replays.admit(proof, "", now=Epoch(1000.0 - SKEW_S))
     assert not replays.admit(proof, "", now=Epoch(1000.0 + SKEW_S))
     assert replays.admit(Proof(KEY, "b" * 64, Epoch(1301.0)), "", now=Epoch(1300.1))
@@ -426,7 +426,7 @@ def test_a_signature_is_remembered_for_as_long_as_it_is_good() -> None:
 
 
 def test_the_memory_is_bounded_and_forgets_nothing_that_is_still_good() -> None:
-    replays = Replays(signatures_max=3)
+    replays = ReplayCache(signatures_max=3)
     for number in range(3):
         assert replays.admit(Proof(KEY, str(number), Epoch(1000.0 + number)), "", now=Epoch(1000.0))
     with pytest.raises(Full):
