@@ -1,7 +1,7 @@
-"""Owns how files are made that only the daemon's own user may read, and how others that are open to more users are told.
+"""Owns how files are made that only the daemon's user may read, and how existing files are found that others may read.
 
-The mode is part of the call that makes a file or directory, so that it is open to others at no moment. What is there already
-keeps its mode: an operator may have chosen it.
+The mode is part of the call that makes a file or directory, so that others cannot open it even for a moment. A file that
+already exists keeps its mode, since an operator may have chosen it.
 """
 
 import errno
@@ -14,11 +14,11 @@ DIRECTORY_MODE = 0o700
 
 
 def open_private(path: Path, flags: int, *, follow: bool = False) -> int:
-    """Opens a regular file, which is made with mode 0600 if it is not there; returns its descriptor.
+    """Opens a regular file and returns its descriptor; makes it with mode 0600 if it does not exist.
 
-    Raises OSError, also for what is no regular file, a FIFO or a device, instead of waiting for it; and, unless `follow`, for
-    a symbolic link at the end of the path and for a file that has another name (a hard link). Links to directories above are
-    followed.
+    Raises OSError, also for a FIFO or a device, on which opening could wait for ever. Unless `follow` is set, it also raises
+    OSError for a symbolic link at the end of the path, and for a file with a second name (a hard link). Links in the
+    directories of the path are followed.
     """
     more = os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -40,12 +40,12 @@ def open_private(path: Path, flags: int, *, follow: bool = False) -> int:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """For the argument `opener` of `open`, where a user names the file: it may be a link or a device."""
+    """Opens a file that a user names, which may be a link or a device. For the argument `opener` of `open`."""
     return os.open(path, flags, FILE_MODE)
 
 
 def make_private_directories(path: Path) -> None:
-    """Makes a directory and those above it that are missing, all with mode 0700; raises OSError."""
+    """Makes a directory and its missing parents, all with mode 0700; raises OSError."""
     missing = []
     for each in (path, *path.parents):
         if each.is_dir():
@@ -60,7 +60,7 @@ def make_private_directories(path: Path) -> None:
 
 
 def exposure(facts: os.stat_result) -> str:
-    """Who else has a hand in a file, with the remedy; empty if nobody has. Its group may: a group is made on purpose."""
+    """Says who else may open a file, with the remedy; empty if nobody else may. Its group may, since groups are made on purpose."""
     if facts.st_mode & stat.S_IRWXO:
         return (
             f"every user of this machine may open it (mode {stat.S_IMODE(facts.st_mode):04o}); make it 0600"

@@ -1,8 +1,8 @@
-"""Owns the lease table of the Kinesis Client Library, versions 1 to 3: what its rows say of a shard's position.
+"""Owns the reading of lease tables of the Kinesis Client Library, versions 1 to 3, and the positions in them.
 
-One row a lease, under `leaseKey`: the shard's id, or `ACCOUNT:STREAM:CREATED:SHARD` when the application reads several
-streams. `checkpoint` is a sequence number or one of TRIM_HORIZON, LATEST, AT_TIMESTAMP, SHARD_END. Rows without one are
-no leases: since version 3.5 the workers' own rows may stand in the same table.
+A lease is a row whose `leaseKey` is the shard's id, or `ACCOUNT:STREAM:CREATED:SHARD` if the application reads several
+streams. Its `checkpoint` is a sequence number or one of TRIM_HORIZON, LATEST, AT_TIMESTAMP, SHARD_END. Rows without a
+checkpoint are not leases: since version 3.5 the table may also have the rows of the workers.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -30,11 +30,14 @@ type Item = dict[str, Any]
 
 
 class Inside(StrEnum):
-    """What a checkpoint inside a record that holds several (of the Producer Library) means to functions, which get it whole."""
+    """What to do with a checkpoint inside a record.
+
+    The Producer Library puts several records into one. Functions here get such a record as a whole.
+    """
 
     REFUSE = "refuse"
     DONE = "done"
-    """The record counts as processed: what came behind the checkpoint in it is not delivered."""
+    """The record counts as processed: what follows the checkpoint inside it is not delivered."""
     AGAIN = "again"
     """The record is delivered again as a whole."""
 
@@ -48,7 +51,7 @@ class KclTable:
         self._inside = inside
 
     async def leases(self, source_arn: str) -> Sequence[Lease]:
-        """The leases of one stream; raises InvalidConfiguration that names each row which cannot be taken over."""
+        """Returns the leases of one stream; raises InvalidConfiguration that names each row that cannot be used."""
         stream = source_arn.rpartition("/")[2] if ":stream/" in source_arn else ""
         rows = [item for item in await self._items() if _is_lease(item)]
         return leases_of(rows, stream, self._inside)
@@ -67,7 +70,7 @@ class KclTable:
 
 
 def leases_of(rows: Iterable[Item], stream: str, inside: Inside) -> list[Lease]:
-    """The leases that rows of a table mean for one stream (its name; empty: rows are not told apart by stream)."""
+    """Makes leases of the rows of one stream. An empty `stream` accepts only rows that name no stream."""
     found, problems = [], []
     for shard, row in _of_stream(rows, stream):
         try:
@@ -83,11 +86,11 @@ def leases_of(rows: Iterable[Item], stream: str, inside: Inside) -> list[Lease]:
 
 
 def _of_stream(rows: Iterable[Item], stream: str) -> list[tuple[ShardId, Item]]:
-    """The rows of one stream with their shards; of a stream that was made again under its name only those of the newest one."""
-    named = [(_named(row["leaseKey"]["S"]), row) for row in rows]
-    mine = [(name, row) for name, row in named if name.stream in ("", stream)]
-    newest = max((name.created for name, _ in mine), default=0)
-    return [(name.shard, row) for name, row in mine if name.created in (0, newest)]
+    """Returns the rows of one stream with their shards. If the stream was deleted and made again, only those of the newest one."""
+    named = [(_parse_key(row["leaseKey"]["S"]), row) for row in rows]
+    of_stream = [(name, row) for name, row in named if name.stream in ("", stream)]
+    newest = max((name.created for name, _ in of_stream), default=0)
+    return [(name.shard, row) for name, row in of_stream if name.created in (0, newest)]
 
 
 def _is_lease(item: Item) -> bool:
@@ -95,19 +98,19 @@ def _is_lease(item: Item) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Name:
-    """What a lease key says; `stream` is empty and `created` (epoch seconds) 0 where it names the shard alone."""
+class _LeaseKey:
+    """The parts of a lease key. If it names only a shard, `stream` is empty and `created` (epoch seconds) is 0."""
 
     shard: ShardId
     stream: str = ""
     created: int = 0
 
 
-def _named(key: str) -> _Name:
+def _parse_key(key: str) -> _LeaseKey:
     parts = key.split(":")
     if len(parts) < 4:
-        return _Name(ShardId(key))
-    return _Name(ShardId(parts[-1]), parts[1], numbers.whole(parts[2], most=CREATED_MAX, default=0))
+        return _LeaseKey(ShardId(key))
+    return _LeaseKey(ShardId(parts[-1]), parts[1], numbers.whole(parts[2], most=CREATED_MAX, default=0))
 
 
 def _position_of(row: Item, inside: Inside) -> Position:
@@ -140,7 +143,7 @@ def _position_of(row: Item, inside: Inside) -> Position:
 
 
 class KclSettings(BaseModel):
-    """Which table, which is the application's name by default; `region` None: the daemon's own."""
+    """The table, which the library names after the application by default; `region` None: the daemon's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -151,7 +154,7 @@ class KclSettings(BaseModel):
 
 @asynccontextmanager
 async def open_kcl(settings: KclSettings, env: Environment) -> AsyncGenerator[KclTable]:
-    """The table; nothing is asked yet."""
+    """Yields the table. Nothing is read yet."""
     client = await clients.client(env, "dynamodb", settings.region, purpose="kcl")
     yield KclTable(client, settings.table, settings.inside_record)
 

@@ -1,1 +1,1 @@
-"""Places that on-failure documents go to; each module is one plug-in, found by its entry point."""
+"""Destinations, to which failure documents are sent. Each module but `checks` is one plug-in, found by its entry point."""

@@ -1,4 +1,4 @@
-"""Owns the looks at destinations: whether they are there. Nothing is sent, since a document would arrive."""
+"""Owns the checks of destinations: whether each exists. Nothing is sent, since a document would arrive."""
 
 import os
 import stat
@@ -13,28 +13,28 @@ _ARRIVES = "a document would arrive"
 
 
 async def probe_queue(service: Any, queue_url: str, arn: str) -> list[Finding]:
-    """Asks for the attributes of the queue at the URL that documents go to."""
+    """Reads the attributes of the queue to which documents are sent."""
     call = asked(service, "GetQueueAttributes", QueueUrl=queue_url, AttributeNames=["QueueArn"])
     trial = await tried("sqs:GetQueueAttributes", call, on=arn)
     return [for_the_check_alone(trial, _EXISTS), *untried(("sqs:SendMessage",), _ARRIVES)]
 
 
 async def probe_topic(service: Any, arn: str) -> list[Finding]:
-    """Asks for the topic's attributes."""
+    """Reads the topic's attributes."""
     trial = await tried("sns:GetTopicAttributes", asked(service, "GetTopicAttributes", TopicArn=arn), on=arn)
     return [for_the_check_alone(trial, _EXISTS), *untried(("sns:Publish",), _ARRIVES)]
 
 
 async def probe_bucket(service: Any, bucket: str) -> list[Finding]:
-    """Asks for the bucket's head."""
+    """Calls HeadBucket, which tells whether the bucket exists."""
     trial = await tried(
         "s3:ListBucket", asked(service, "HeadBucket", Bucket=bucket), on=f"arn:aws:s3:::{bucket}"
     )
     return [for_the_check_alone(trial, _EXISTS), *untried(("s3:PutObject",), _ARRIVES)]
 
 
-def look_at_directory(path: Path) -> Finding:
-    """Whether files can be made in a directory, as far as its modes tell."""
+def check_directory(path: Path) -> Finding:
+    """Checks whether files can be made in a directory, by its modes."""
     check = "directory"
     if not path.is_dir():
         return Finding(check, Severity.PROBLEM, f"{path} is no directory", "make it, or correct the path")

@@ -1,8 +1,8 @@
-"""Owns the file destination: documents with the whole event in them, one JSON line each, in a directory.
+"""Owns the file destination: failure documents with the whole event in them, one JSON line each, in a directory.
 
-A mapping has one file, named by its id. A notice is there for good when `send` returns: the line is written behind a
-complete line and flushed to the disk. Nothing is ever removed or rotated. A file is made for this user alone; a link,
-a FIFO or a device in its place is refused.
+Each mapping has one file, named by its id. When `send` returns, the line is flushed to the disk. A line always starts on a new
+line, even if an earlier write was cut off. Nothing is ever removed or rotated. A new file is readable by this user only. A
+link, a FIFO or a device in its place is refused.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from adapters.destinations.checks import look_at_directory
+from adapters.destinations.checks import check_directory
 from adapters.private_files import exposure, open_private
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
@@ -71,7 +71,7 @@ class FileDestination:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = asyncio.Lock()
-        self._looked_at: set[Path] = set()
+        self._checked: set[Path] = set()
 
     async def send(self, notice: Notice) -> None:
         """Appends the document; raises ServiceUnavailable (a full disk), AccessDenied, ResourceMissing."""
@@ -82,19 +82,19 @@ class FileDestination:
         except OSError as error:
             kind = _KINDS.get(error.errno, ServiceUnavailable)
             raise kind(f"file append to {path}: {error.strerror or type(error).__name__}") from error
-        if exposed and path not in self._looked_at:
+        if exposed and path not in self._checked:
             log.warning("%s: %s", path, exposed, extra={EVENT: "file_exposed", "file": str(path)})
-        self._looked_at.add(path)
+        self._checked.add(path)
 
     async def probe(self) -> Sequence[Finding]:
-        """Whether files can be made in the directory; makes none."""
-        return [look_at_directory(self._directory)]
+        """Checks whether files can be made in the directory; makes none."""
+        return [check_directory(self._directory)]
 
 
 def append(path: Path, line: bytes) -> str:
-    """Writes `line` behind the last complete line of a file and flushes both the file and its name to the disk.
+    """Appends `line` on a line of its own, and flushes the file and its name to the disk.
 
-    Returns who else may read the file, empty if nobody may; raises OSError.
+    Returns who else may read the file, empty if nobody else may; raises OSError.
     """
     descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -124,14 +124,14 @@ def _flush_directory(directory: Path) -> None:
 
 @asynccontextmanager
 async def open_file(settings: FileSettings, env: Environment) -> AsyncIterator[FileDestination]:
-    """Yields the destination; the directory is not touched before there is something to write."""
+    """Yields the destination. The directory is not used before there is something to write."""
     del env
     yield FileDestination(settings.directory)
 
 
-def objections(settings: FileSettings) -> Iterator[FieldError]:
-    """Whether files can be made in the directory, which another machine may have."""
-    found = look_at_directory(settings.directory)
+def setting_errors(settings: FileSettings) -> Iterator[FieldError]:
+    """Returns what is wrong with the directory. Another machine may have it, so some errors hold for this one only."""
+    found = check_directory(settings.directory)
     if found.grade in (Severity.PROBLEM, Severity.WARNING):
         yield FieldError(
             "arn",
@@ -142,4 +142,4 @@ def objections(settings: FileSettings) -> Iterator[FieldError]:
         )
 
 
-plugin = Plugin("file", FileSettings, open_file, check=objections)
+plugin = Plugin("file", FileSettings, open_file, check=setting_errors)

@@ -1,6 +1,7 @@
-"""Owns the HTTP destination: documents with the whole event in them, POSTed to a URL. 2xx means taken for good.
+"""Owns the HTTP destination: failure documents with the whole event in them, POSTed to a URL. A status 2xx means delivered.
 
-The header `Idempotency-Key` is the notice's id, which stays the same when a notice is sent again. Redirects are not followed.
+The header `Idempotency-Key` is the id of the notice, which stays the same when the notice is sent again. Redirects are not
+followed.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,7 +39,7 @@ STATUSES: Mapping[int, type[PortError]] = MappingProxyType(
         429: ServiceThrottled,
     }
 )
-"""What a status means to the caller; all that are not 2xx and not here are ServiceUnavailable."""
+"""The error for a status. Every other status that is not 2xx is ServiceUnavailable."""
 
 
 def _usable_url(text: str) -> str:
@@ -88,7 +89,7 @@ class HttpDestination:
             raise STATUSES.get(status, ServiceUnavailable)(f"http POST to {self._host}: status {status}")
 
     async def probe(self) -> Sequence[Finding]:
-        """Whether somebody takes connections there; posts nothing."""
+        """Checks whether the server accepts connections; posts nothing."""
         return [await connected(self._url), *untried(("POST",), "a document would arrive")]
 
 
@@ -105,7 +106,7 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @asynccontextmanager
 async def open_http(settings: HttpSettings, env: Environment) -> AsyncIterator[HttpDestination]:
-    """Yields the destination; connects with the first notice."""
+    """Yields the destination. It connects with the first notice."""
     yield HttpDestination(await env.shared.get("destinations.http", _session), settings.arn)
 
 

@@ -20,7 +20,7 @@ from poller.plugins import Environment, Plugin
 
 CONTENT_TYPE = "application/octet-stream"
 _BUCKET = re.compile(rf"arn:{PARTITION}:s3:::[A-Za-z0-9][A-Za-z0-9._-]{{1,253}}[A-Za-z0-9]")
-"""Buckets of the early years have capitals, underscores and more than 63 characters."""
+"""Old buckets may have capitals, underscores and more than 63 characters."""
 
 
 def _bucket_arn(text: str) -> str:
@@ -55,15 +55,15 @@ class S3Destination:
             )
 
     async def probe(self) -> Sequence[Finding]:
-        """Whether the bucket is there; puts nothing."""
+        """Checks whether the bucket exists; puts nothing."""
         return await probe_bucket(self._service, self._bucket)
 
 
 @asynccontextmanager
 async def open_s3(settings: S3Settings, env: Environment) -> AsyncIterator[S3Destination]:
-    """Yields the destination; the bucket is not called before there is something to put.
+    """Yields the destination. It calls the bucket only when there is something to put.
 
-    A bucket's ARN has no region: the settings' is asked first, and S3 says which one is right.
+    A bucket's ARN has no region. The first request goes to the daemon's region, and S3 answers which one is right.
     """
     yield S3Destination(await client(env, "s3", None), Arn.parse(settings.arn).resource)
 

@@ -43,13 +43,13 @@ class SnsDestination:
             await self._service.publish(TopicArn=self._topic_arn, Message=notice.document.decode())
 
     async def probe(self) -> Sequence[Finding]:
-        """Whether the topic is there; publishes nothing."""
+        """Checks whether the topic exists; publishes nothing."""
         return await probe_topic(self._service, self._topic_arn)
 
 
 @asynccontextmanager
 async def open_sns(settings: SnsSettings, env: Environment) -> AsyncIterator[SnsDestination]:
-    """Yields the destination; the topic is not called before there is something to publish."""
+    """Yields the destination. It calls the topic only when there is something to publish."""
     yield SnsDestination(await client(env, "sns", Arn.parse(settings.arn).region), settings.arn)
 
 

@@ -1,6 +1,6 @@
 """Owns the SQS destination: the failure document as a message to a standard queue (aws-behaviour#failure-document).
 
-The document has about a kilobyte. A queue whose own size limit is lower refuses it: ServiceUnavailable with SQS's code.
+The document has about a kilobyte. A queue with a lower size limit refuses it: ServiceUnavailable with SQS's code.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -47,16 +47,16 @@ class SqsDestination:
             await self._service.send_message(QueueUrl=self._queue_url, MessageBody=notice.document.decode())
 
     async def probe(self) -> Sequence[Finding]:
-        """Whether the queue is there; sends nothing."""
+        """Checks whether the queue exists; sends nothing."""
         return await probe_queue(self._service, self._queue_url, self._arn)
 
 
 @asynccontextmanager
 async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsDestination]:
-    """Yields the destination; the queue is not called before there is something to send."""
+    """Yields the destination. It calls the queue only when there is something to send."""
     arn = Arn.parse(settings.arn)
     service = await client(env, "sqs", arn.region)
-    # Made from the ARN, so that sending needs no permission but to send.
+    # The URL is made from the ARN. To ask SQS for it would need another permission.
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"
     yield SqsDestination(service, queue_url, settings.arn)
 

@@ -1,4 +1,4 @@
-"""Owns the looks at streams and queues: permissions tried by calls that take nothing away from anybody."""
+"""Owns the checks of streams and queues: each permission is tried by a call that takes no record or message from anybody."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from poller.domain.records import Cursor, JsonObject, Position, QueueFacts, Shar
 from poller.ports import QueueSource, StreamSource
 
 NO_RECEIPT = "poller-check-has-no-such-receipt"
-"""SQS refuses it for the message it names, and only after it found the caller allowed to ask."""
+"""A receipt that no message has. SQS checks the permission first, and then refuses the receipt."""
 CONSUMER_PAGES_MAX = 10
 CONSUMERS_PAGE = 100
 
@@ -18,9 +18,9 @@ CONSUMERS_PAGE = 100
 async def probe_stream(
     source: StreamSource, *, arn: str, service: str, listing: str, guess: str
 ) -> list[Finding]:
-    """Lists the shards, takes a read token, and reads one record, which stays where it is.
+    """Lists the shards, gets an iterator, and reads one record, which stays in the stream.
 
-    Where listing alone is not allowed the others are tried on the shard `guess`, which need not exist.
+    If listing is not allowed, the other calls are tried on the shard `guess`, which need not exist.
     """
     iterator, reading = f"{service}:GetShardIterator", f"{service}:GetRecords"
     listed = await tried(f"{service}:{listing}", source.shards(), on=arn)
@@ -34,12 +34,12 @@ async def probe_stream(
 
 
 def still_written(over: str, *, on: str) -> list[Finding]:
-    """A warning when the stream gets no more records, for the reason `over`; nothing when that is empty."""
+    """Returns a warning if the stream gets no more records, for the reason `over`; nothing if that is empty."""
     return [Finding("stream status", Severity.WARNING, f"{on}: {over}")] if over else []
 
 
 def _open(listed: Trial[Any]) -> ShardId | None:
-    """A shard to read, an open one if there is any."""
+    """Returns a shard to read, an open one if there is one."""
     shards: list[Shard] = sorted(listed.answer or (), key=lambda each: each.closed)
     return shards[0].shard_id if shards else None
 
@@ -54,7 +54,7 @@ async def _read(
 
 
 class QueueProbe:
-    """A Probe and ConsumerCheck over one queue; `lambda_client` asks for AWS Lambda's own mappings of it."""
+    """A Probe and ConsumerCheck of one queue; `lambda_client` lists AWS Lambda's own mappings of it."""
 
     def __init__(self, queue: QueueSource, lambda_client: Any, *, arn: str) -> None:
         self._queue = queue
@@ -62,11 +62,11 @@ class QueueProbe:
         self._arn = arn
 
     async def describe(self) -> QueueFacts:
-        """The queue's own settings; raises what the source's `describe` does."""
+        """Returns the queue's own settings; raises what the source's `describe` raises."""
         return await self._queue.describe()
 
     async def probe(self) -> list[Finding]:
-        """Asks for the queue's settings, and deletes and hides a message that does not exist. Receives nothing."""
+        """Reads the queue's settings, and tries to delete and to hide a message that does not exist. Receives nothing."""
         described = await tried("sqs:GetQueueAttributes", self._queue.describe(), on=self._arn)
         receives = untried(("sqs:ReceiveMessage",), "a receive hides messages from others")
         others = ("sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
@@ -75,10 +75,10 @@ class QueueProbe:
         deleted = await tried(others[0], self._queue.delete([NO_RECEIPT]), on=self._arn)
         hidden = await tried(others[1], self._queue.extend([NO_RECEIPT], visibility_s=0), on=self._arn)
         asked_for = [Finding("sqs:GetQueueUrl", Severity.OK), described.finding]
-        return [*asked_for, *receives, _understood(deleted, self._arn), _understood(hidden, self._arn)]
+        return [*asked_for, *receives, _judged(deleted, self._arn), _judged(hidden, self._arn)]
 
     async def lambda_consumers(self) -> list[LambdaConsumer]:
-        """AWS Lambda's own event source mappings of this queue, a thousand at most."""
+        """Returns AWS Lambda's own event source mappings of this queue, a thousand at most."""
         found: list[LambdaConsumer] = []
         parameters: dict[str, Any] = {"EventSourceArn": self._arn, "MaxItems": CONSUMERS_PAGE}
         for _ in range(CONSUMER_PAGES_MAX):
@@ -96,8 +96,8 @@ def _consumer(wire: JsonObject) -> LambdaConsumer:
     return LambdaConsumer(*(text if isinstance(text, str) else "" for text in texts))
 
 
-def _understood(trial: Trial[Any], arn: str) -> Finding:
-    """A receipt that is refused as lapsed, or taken in silence, is what a permitted call gets."""
+def _judged(trial: Trial[Any], arn: str) -> Finding:
+    """Judges a call with a receipt that does not exist: a permitted call reports success, or that the receipt has expired."""
     undone: list[Undone] = [each for each in trial.answer or () if not each.lapsed]
     if not undone:
         return trial.finding
@@ -108,15 +108,15 @@ def _understood(trial: Trial[Any], arn: str) -> Finding:
 
 
 async def probe_kinesis(stream: StreamSource, *, arn: str) -> list[Finding]:
-    """As `probe_stream`, and whether the stream tells how long it keeps records, without which the daemon works too."""
+    """As `probe_stream`, and reads the retention period, without which the daemon works too."""
     found = await probe_stream(
         stream, arn=arn, service="kinesis", listing="ListShards", guess="shardId-000000000000"
     )
     action = "kinesis:DescribeStreamSummary"
     if found[1].grade is Severity.UNTRIED:
         return [*found, *untried((action,), "the stream could not be asked")]
-    told = await tried(action, stream.retention_s(), on=arn)
-    if told.error is None and told.answer is None:
+    retention = await tried(action, stream.retention_s(), on=arn)
+    if retention.error is None and retention.answer is None:
         text = f"{action} on {arn}: not allowed, so that it is not known how long records are kept"
         return [*found, Finding(action, Severity.WARNING, text, ALLOW)]
-    return [*found, told.finding]
+    return [*found, retention.finding]

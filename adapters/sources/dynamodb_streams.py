@@ -1,4 +1,7 @@
-"""Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords."""
+"""Owns the DynamoDB Streams source: DescribeStream, GetShardIterator, GetRecords.
+
+The service cannot start at a time. Such a position starts at the trim horizon, and older records are skipped while reading.
+"""
 
 import json
 import time
@@ -16,7 +19,7 @@ from adapters.aws.pacing import shared_pacer
 from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_stream, still_written
 from adapters.sources.odd_answers import Read, are_numbers, member, moment, read_singly, sequence_number, text
-from adapters.sources.service_calls import TURN_BYTES, begun, from_cursor, to_cursor
+from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
 from poller.domain.arns import Arn
 from poller.domain.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
 from poller.domain.findings import Finding
@@ -46,12 +49,12 @@ DISABLED = (
     "if the table has another stream now, write its ARN (LatestStreamArn of the table)"
 )
 SKIPS_MAX = 20
-"""Reads in one call that pass over records from before the start; bounds a call to about five seconds."""
+"""Reads in one call whose records are all before the start time. This bounds a call to about five seconds."""
 _SECOND_MS = 1_000
 _RAW = MappingProxyType(
     {"Keys": "keys", "NewImage": "new_image", "OldImage": "old_image", "SizeBytes": "size_bytes"}
 )
-"""Members that stay JSON."""
+"""Members that are kept as raw JSON."""
 
 
 def _stream_arn(text: str) -> str:
@@ -72,7 +75,7 @@ class DynamoSettings(BaseModel):
 
 
 class DynamoStreamsApi(Protocol):
-    """The operations, answered as AWS's JSON with binary values as base64 text and times as numbers."""
+    """The operations that are used. They return AWS's JSON, with binary values as base64 text and times as numbers."""
 
     async def describe_stream(self, **parameters: Any) -> JsonObject:
         """DescribeStream."""
@@ -84,7 +87,7 @@ class DynamoStreamsApi(Protocol):
 
 
 class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
-    """What GetRecords answers."""
+    """The members of GetRecords' answer that are used."""
 
     records: list[DynamoRecord]
     next_shard_iterator: str | None = None
@@ -96,8 +99,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 class DynamoStream:
     """StreamSource over one table's stream.
 
-    The service has no start by time. Such a position reads from the horizon and passes over what was created before it,
-    to the whole second that AWS gives: a record of the same second is included.
+    AWS gives creation times in whole seconds, so a start at a time includes all records of that second.
     """
 
     def __init__(self, api: DynamoStreamsApi, pacer: Pacer, turns: LoopTurns, *, arn: str) -> None:
@@ -110,7 +112,7 @@ class DynamoStream:
         self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
-        """All shards of the last 24 hours, open and closed."""
+        """Lists all shards of the last 24 hours, open and closed."""
         shards: list[Shard] = []
         place: dict[str, str] = {}
         for _ in range(PAGES_MAX):
@@ -128,7 +130,7 @@ class DynamoStream:
         )
 
     async def _describe(self, place: Mapping[str, str]) -> JsonObject:
-        # AWS allows ten of these a second for the whole account.
+        # AWS allows ten such calls a second for the whole account.
         await self._pacer.pace(f"dynamodbstreams DescribeStream {self._region}")
         with calling("dynamodbstreams DescribeStream"):
             reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place)
@@ -138,13 +140,13 @@ class DynamoStream:
             return described
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
-        """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
+        """Returns a cursor for the first record after `position`; raises PositionTrimmed if it was removed."""
         iterator = await self._iterator(shard, position)
         return to_cursor(iterator, position.since_ms // _SECOND_MS * _SECOND_MS)
 
     async def _iterator(self, shard: ShardId, position: Position) -> str:
         await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
-        with calling("dynamodbstreams GetShardIterator", _special(position)):
+        with calling("dynamodbstreams GetShardIterator", _special_errors(position)):
             reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
         with understood("dynamodbstreams GetShardIterator"):
             return text_of(reply, "ShardIterator")
@@ -154,7 +156,7 @@ class DynamoStream:
         return RETENTION_S
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
-        """The next records, at most 1,000; `behind_ms` is None, the service does not say."""
+        """Reads the next records, at most 1,000. The service does not say how far behind they are, so `behind_ms` is None."""
         page, skipped = await self._page(shard, cursor, records_max=records_max)
         for _ in range(SKIPS_MAX):
             if page.cursor is None or not skipped:
@@ -163,7 +165,7 @@ class DynamoStream:
         return page
 
     async def probe(self) -> Sequence[Finding]:
-        """Tries every permission of this source; one record is read and stays where it is."""
+        """Tries every permission of this source; reads one record, which stays in the stream."""
         guess = "shardId-00000000000000000000-00000000"
         found = await probe_stream(
             self, arn=self._arn, service="dynamodb", listing="DescribeStream", guess=guess
@@ -171,11 +173,11 @@ class DynamoStream:
         return [*found, *still_written(self.over, on=self._arn)]
 
     async def _page(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> tuple[Page, bool]:
-        """One read, and whether it had records of which all are from before the start."""
+        """Reads one page; also returns whether it had records and all of them were before the start time."""
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, min(records_max, READ_RECORDS_MAX))
         answer.check("dynamodbstreams GetRecords")
-        records = begun(answer.records, since_ms) if since_ms else answer.records
+        records = records_since(answer.records, since_ms) if since_ms else answer.records
         following = answer.following
         if answer.trouble:
             following = await self._before_trouble(shard, iterator, answer)
@@ -183,7 +185,7 @@ class DynamoStream:
         return Page(records, after), bool(answer.records) and not records
 
     async def _before_trouble(self, shard: ShardId, iterator: str, answer: Read[DynamoRecord]) -> str:
-        """An iterator that is right before a record that cannot be read; what its number is worth is not known."""
+        """Returns an iterator just before an unreadable record, whose own sequence number cannot be trusted."""
         again = await self._get_records(shard, iterator, len(answer.records))
         if following := answer.followed_by(again):
             return following
@@ -200,21 +202,21 @@ class DynamoStream:
 
 
 def read_answer(body: bytes, now: Epoch) -> Read[DynamoRecord]:
-    """What GetRecords answered `now`; raises ValueError when it is no answer. A record without a time is from now."""
+    """Reads an answer of GetRecords that came at `now`; raises ValueError if it is none. A record without a time is from now."""
     if not body.isascii():
-        # msgspec looks into no text of the members that stay JSON, whose readers rely on its being UTF-8.
+        # msgspec does not check the text inside raw JSON, and its readers rely on UTF-8.
         body.decode()
     try:
         answer = _ANSWER.decode(body)
     except msgspec.MsgspecError:
-        return read_singly(body, lambda wire: read_by_hand(wire, now))
+        return read_singly(body, lambda wire: read_record(wire, now))
     if are_numbers([each.change.sequence_number for each in answer.records]):
         return Read(answer.records, answer.next_shard_iterator)
-    return read_singly(body, lambda wire: read_by_hand(wire, now))
+    return read_singly(body, lambda wire: read_record(wire, now))
 
 
-def read_by_hand(wire: JsonObject, now: Epoch) -> DynamoRecord:
-    """A record from an object of the form that GetRecords sends; raises ValueError when it cannot be read."""
+def read_record(wire: JsonObject, now: Epoch) -> DynamoRecord:
+    """Makes a record from an object of GetRecords' form; raises ValueError if it is unreadable."""
     change = member(wire, "dynamodb")
     number = sequence_number(change)
     raw = {field: msgspec.Raw(_compact(change[name])) for name, field in _RAW.items() if name in change}
@@ -241,8 +243,8 @@ def _compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _special(position: Position) -> Mapping[str, type[PositionTrimmed]]:
-    """A sequence number that the shard never had is refused as invalid: nothing behind it is there either."""
+def _special_errors(position: Position) -> Mapping[str, type[PositionTrimmed]]:
+    """Returns how errors of GetShardIterator are mapped. A sequence number that the shard never had is refused as invalid."""
     refused = {"ValidationException": PositionTrimmed} if position.rank is Rank.AFTER else {}
     return MappingProxyType(refused)
 

@@ -1,4 +1,8 @@
-"""Owns the Kinesis source: ListShards, GetShardIterator, GetRecords, DescribeStreamSummary."""
+"""Owns the Kinesis source: ListShards, GetShardIterator, GetRecords, DescribeStreamSummary.
+
+Kinesis does not report that the record of a position was removed: an iterator for it silently starts at a later record. So a
+cursor is found by reading the record of the position itself, and a later record in its place means that it was lost.
+"""
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,7 +27,7 @@ from adapters.sources.odd_answers import (
     sequence_number,
     text,
 )
-from adapters.sources.service_calls import TURN_BYTES, begun, from_cursor, to_cursor
+from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
 from poller.domain.arns import Arn
 from poller.domain.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.domain.findings import Finding
@@ -46,12 +50,12 @@ from poller.ports import Pacer
 PAGE_SHARDS = 1_000
 PAGES_MAX = 100
 LISTINGS_MAX = 3
-"""Listings begun until one goes through before its page token expires (after five minutes)."""
+"""How often a listing is begun again because its page token expired, which happens after five minutes."""
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
+"""Reads that look for the record of a position. Kinesis may return no record although there are more."""
 RETENTION_HOURS_MAX = 1_000_000.0
-"""AWS keeps records for a year at most; others may keep them longer."""
-"""Reads that look for the record of a position. Kinesis may answer with nothing although there is more."""
+"""AWS keeps records for a year at most; other services may keep them longer."""
 DELETING = (
     "the stream is being deleted (StreamStatus DELETING); make it again under its name, or write another ARN"
 )
@@ -80,7 +84,7 @@ class KinesisSettings(BaseModel):
 
 
 class KinesisApi(Protocol):
-    """The operations, answered as AWS's JSON with data as base64 text and times as numbers."""
+    """The operations that are used. They return AWS's JSON, with data as base64 text and times as numbers."""
 
     async def list_shards(self, **parameters: Any) -> JsonObject:
         """ListShards."""
@@ -96,7 +100,7 @@ class KinesisApi(Protocol):
 
 
 class _Answer(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
-    """What GetRecords answers, as far as anybody here looks at it."""
+    """The members of GetRecords' answer that are used."""
 
     records: list[KinesisRecord]
     next_shard_iterator: str | None = None
@@ -108,10 +112,10 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def read_answer(body: bytes, now: Epoch) -> Read[KinesisRecord]:
-    """What GetRecords answered `now`; raises ValueError when it is no answer.
+    """Reads an answer of GetRecords that came at `now`; raises ValueError if it is none.
 
-    A record without a time has arrived by now. Its data and number go into events as they are, so they are looked at: data
-    that is not base64 needs an escape in the answer.
+    A record without a time counts as arrived now. Data and sequence numbers go into events as they are, so they are checked.
+    Data that could break the JSON of an event needs an escape in the answer, so without a backslash data is not checked.
     """
     try:
         answer = _ANSWER.decode(body)
@@ -155,7 +159,7 @@ class KinesisStream:
         self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
-        """All shards within retention, open and closed."""
+        """Lists all shards within the retention period, open and closed."""
         for _ in range(LISTINGS_MAX):
             try:
                 return await self._listing()
@@ -175,15 +179,15 @@ class KinesisStream:
                 return shards
             if reply["NextToken"] == parameters.get("NextToken"):
                 raise ServiceUnavailable("kinesis ListShards: the same page again")
-            # AWS refuses a stream's name or ARN beside a token.
+            # AWS refuses a request with both a token and a stream's name or ARN.
             parameters = {"NextToken": reply["NextToken"]}
         raise ServiceUnavailable(f"kinesis ListShards: more than {PAGES_MAX * PAGE_SHARDS} shards")
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
-        """A read token for the first record behind `position`.
+        """Returns a cursor for the first record after `position`.
 
-        Raises PositionTrimmed when the stream does not know the position's record any more, which Kinesis itself passes
-        over in silence. That a shard was idle for all the retention looks the same when a new record has come.
+        Raises PositionTrimmed if the stream no longer has the position's record, which Kinesis itself does not report. A shard
+        that was idle for the whole retention period and then got a new record looks the same.
         """
         match position.rank:
             case Rank.START:
@@ -196,9 +200,9 @@ class KinesisStream:
     async def _from_start(self, shard: ShardId, position: Position) -> Cursor:
         if position.since is None:
             return to_cursor(await self._iterator(shard, {"ShardIteratorType": "TRIM_HORIZON"}))
-        # A moment may lie in AWS's future when this host's clock is ahead; that heals by waiting.
+        # AWS refuses a time in its future, which happens when this host's clock is ahead. Waiting helps.
         place = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position.since}
-        # Where a client or a service cuts the moment to its second, what comes too early is dropped while reading.
+        # A client or service may cut the time to its second. Records that are then too early are left out while reading.
         return to_cursor(await self._iterator(shard, place, _MOMENT_REFUSED), position.since_ms)
 
     async def _behind(self, shard: ShardId, position: Position) -> Cursor:
@@ -219,7 +223,7 @@ class KinesisStream:
 
     async def _at(self, shard: ShardId, kind: str, position: Position) -> str:
         place = {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence_number}
-        # A sequence number of another life of the stream is refused, so all that followed it is gone.
+        # A refused sequence number is from a stream that was deleted and made again, so all records after it are gone.
         return await self._iterator(shard, place, _SEQUENCE_REFUSED)
 
     async def _iterator(
@@ -235,14 +239,14 @@ class KinesisStream:
             return text_of(reply, "ShardIterator")
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
-        """The next records, at most 10,000 or 10 MiB; no records with `behind_ms` above 0 means: read on.
+        """Reads the next records, at most 10,000 or 10 MiB. An empty page with `behind_ms` above 0 is not the end: read on.
 
         A page ends before a record that cannot be read; the next read raises RecordUnreadable.
         """
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, records_max)
         answer.check("kinesis GetRecords")
-        records = begun(answer.records, since_ms) if since_ms else answer.records
+        records = records_since(answer.records, since_ms) if since_ms else answer.records
         following = answer.following
         if answer.trouble:
             following = await self._before_trouble(shard, iterator, answer)
@@ -250,7 +254,7 @@ class KinesisStream:
         return Page(records, after, answer.behind_ms, answer.ended and after is None)
 
     async def _before_trouble(self, shard: ShardId, iterator: str, answer: Read[KinesisRecord]) -> str:
-        """An iterator that is right before a record that cannot be read; what its number is worth is not known."""
+        """Returns an iterator just before an unreadable record, whose own sequence number cannot be trusted."""
         again = await self._get_records(shard, iterator, len(answer.records))
         if following := answer.followed_by(again):
             return following
@@ -258,7 +262,7 @@ class KinesisStream:
         return await self._at(shard, "AFTER_SEQUENCE_NUMBER", last)
 
     async def retention_s(self) -> float | None:
-        """The stream's retention period; None when the credentials may not ask for it, or Kinesis says nothing of use."""
+        """Returns the stream's retention period in seconds; None if it may not be read or is no valid number."""
         summary = await self._summary()
         with understood("kinesis DescribeStreamSummary"):
             hours = 0 if summary is None else summary["RetentionPeriodHours"]
@@ -285,7 +289,7 @@ class KinesisStream:
             return summary
 
     async def probe(self) -> Sequence[Finding]:
-        """Tries every permission of this source; one record is read and stays where it is."""
+        """Tries every permission of this source; reads one record, which stays in the stream."""
         found = await probe_kinesis(self, arn=self._arn)
         return [*found, *still_written(self.over, on=self._arn)]
 
@@ -301,7 +305,10 @@ class KinesisStream:
 
 
 def _to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
-    """Records whose times are as fine as the service's; round(…, 3) would take twice as long, a generator half as much again."""
+    """Rounds arrival times to milliseconds, as the service has them.
+
+    `round(…, 3)` would take twice as long, and a generator half as long again.
+    """
     for each in records:
         arrived = each.arrived
         if round(arrived * _SECOND_MS) / _SECOND_MS != arrived:

@@ -1,8 +1,11 @@
-"""Owns the SQS source: ReceiveMessage, DeleteMessageBatch, ChangeMessageVisibilityBatch, GetQueueAttributes."""
+"""Owns the SQS source: ReceiveMessage, DeleteMessageBatch, ChangeMessageVisibilityBatch, GetQueueAttributes.
+
+A receive from a FIFO queue has an attempt id. If only its answer was lost, its messages are in flight and block their groups.
+The next receive then repeats the id, and SQS returns the same messages again (aws-behaviour#repeated-fifo-receive).
+"""
 
 import asyncio
 import itertools
-import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -13,40 +16,34 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws.calls import calling, text_of, understood
-from adapters.aws.clients import bare, checked_arn, client
+from adapters.aws.clients import checked_arn, client
 from adapters.aws.request_templates import FastOperation, decoded
 from adapters.sources.checks import QueueProbe
-from adapters.sources.odd_answers import json_object
+from adapters.sources.sqs_answers import (
+    BATCH_ANSWER,
+    BatchAnswer,
+    read_answer,
+    receives_max,
+    undone,
+    visibility_seconds,
+)
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
-from poller.domain.records import UNKNOWN_GROUP, JsonObject, Message, Monotonic, QueueFacts, Undone
-from poller.domain.untrusted import numbers
+from poller.domain.records import JsonObject, Message, Monotonic, QueueFacts, Undone
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 
 BATCH_MAX = 10
 """Messages in one call, AWS's limit."""
 WAIT_S_MAX = 20
-VISIBILITY_S_MAX = 43_200
-RECEIVES_MAX = 1_000_000
-"""AWS takes 1,000; others may take more."""
 BATCHES_IN_FLIGHT_MAX = 8
-"""Batched deletes and extensions that one caller has on the way at once."""
+"""Batched calls that one delete or extension has open at once."""
 POLLS_MAX = 2_000
-"""Long polls open at once in the daemon; AWS's ceiling is 1,250 for one mapping."""
+"""Long polls that the daemon has open at once. AWS allows 1,250 for one mapping."""
 ATTEMPT_S_MAX = 240.0
-"""How long after its first try a failed FIFO receive may be repeated under its attempt id; AWS knows the id for five
-minutes (aws-behaviour#repeated-fifo-receive)."""
+"""How long a failed FIFO receive may be repeated with its attempt id. AWS knows an id for five minutes
+(aws-behaviour#repeated-fifo-receive)."""
 ATTEMPTS_MAX = 100
-LAPSED_CODES = frozenset(
-    {
-        "ReceiptHandleIsInvalid",
-        "InvalidParameterValue",
-        "InvalidParameterValueException",
-        "MessageNotInflight",
-    }
-)
-"""What SQS answers for one message whose receipt is not good any more; a FIFO queue's expired one is InvalidParameterValue."""
 
 
 def _queue_arn(text: str) -> str:
@@ -63,7 +60,7 @@ class SqsSettings(BaseModel):
 
 
 class SqsApi(Protocol):
-    """The operations, answered as AWS's JSON with binary values as base64 text."""
+    """The operations that are used. They return AWS's JSON, with binary values as base64 text."""
 
     async def get_queue_url(self, **parameters: Any) -> JsonObject:
         """GetQueueUrl."""
@@ -76,42 +73,6 @@ class SqsApi(Protocol):
     async def change_message_visibility_batch(self, **parameters: Any) -> JsonObject:
         """ChangeMessageVisibilityBatch."""
         ...
-
-
-class _Wire(msgspec.Struct, frozen=True, rename="pascal"):
-    message_id: Annotated[str, msgspec.Meta(min_length=1)]
-    receipt_handle: Annotated[str, msgspec.Meta(min_length=1)]
-    body: str | None = None
-    md5_of_body: str | None = msgspec.field(name="MD5OfBody", default=None)
-    attributes: dict[str, str] | None = None
-    message_attributes: dict[str, JsonObject | None] | None = None
-    md5_of_message_attributes: str | None = msgspec.field(name="MD5OfMessageAttributes", default=None)
-
-
-class _Received(msgspec.Struct, frozen=True, rename="pascal"):
-    """What ReceiveMessage answers."""
-
-    messages: list[_Wire] | None = None
-
-
-class _Done(msgspec.Struct, frozen=True, rename="pascal"):
-    id: str
-
-
-class _Refused(msgspec.Struct, frozen=True, rename="pascal"):
-    id: str
-    code: str = "Unknown"
-
-
-class _Batch(msgspec.Struct, frozen=True, rename="pascal"):
-    """What a batched call answers."""
-
-    successful: list[_Done] | None = None
-    failed: list[_Refused] | None = None
-
-
-_RECEIVED = msgspec.json.Decoder(_Received)
-_BATCH = msgspec.json.Decoder(_Batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +88,7 @@ class SqsQueue:
     """QueueSource over one SQS queue, standard or FIFO."""
 
     def __init__(self, api: SqsApi, polls: object, clock: Clock, *, arn: str) -> None:
-        """`polls` is a client apart: long polls hold their connections for 20 s, and nothing may wait behind them."""
+        """`polls` is a client of its own: a long poll keeps its connection for 20 s, and other calls must not wait for that."""
         self._api = api
         self._receives = FastOperation(polls, "ReceiveMessage", named="QueueUrl")
         self._deletes = FastOperation(api, "DeleteMessageBatch", named="QueueUrl")
@@ -140,7 +101,7 @@ class SqsQueue:
         self._attempts, self._count = str(uuid.uuid4()), itertools.count()
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
-        """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20, whole seconds) for the first."""
+        """Receives up to `messages_max` (1 to 10) messages; waits up to `wait_s` (0 to 20, whole seconds) for the first."""
         parameters = {
             "MaxNumberOfMessages": min(messages_max, BATCH_MAX),
             "WaitTimeSeconds": min(int(wait_s), WAIT_S_MAX),
@@ -152,9 +113,9 @@ class SqsQueue:
         return await self._receive_again(parameters, messages_max)
 
     async def _receive_again(self, parameters: dict[str, Any], messages_max: int) -> Sequence[Message]:
-        """A FIFO receive under an attempt id, which is kept while the receive has no answer.
+        """Receives from a FIFO queue with an attempt id, and keeps the id if there is no answer.
 
-        When only the answer was lost, the messages are in flight and their groups are blocked for the whole visibility
+        If only the answer was lost, the messages are in flight and their groups are blocked for the whole visibility
         timeout. The next receive repeats the id, and SQS gives the same messages and receipts again, hidden for the whole
         visibility timeout from the repeated call on.
         """
@@ -180,27 +141,27 @@ class SqsQueue:
 
     async def _receive(self, parameters: Mapping[str, Any]) -> list[Message]:
         sent = self._clock.monotonic()
-        body = await self._asked("sqs ReceiveMessage", self._receives, parameters)
+        body = await self._call_fast("sqs ReceiveMessage", self._receives, parameters)
         with understood("sqs ReceiveMessage"):
             return read_answer(body, sent, fifo=self._fifo)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
-        """Deletes any number of messages, ten a call; returns those that were not deleted.
+        """Deletes any number of messages, ten per call; returns those that were not deleted.
 
-        Raises only when no call went through. A standard queue says nothing of a lapsed receipt: it answers success.
+        Raises only if no call succeeded. A standard queue does not report an expired receipt, but success.
         """
         return await _batched(receipts, self._delete_ten)
 
     async def _delete_ten(self, receipts: Sequence[str]) -> list[Undone]:
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        body = await self._asked("sqs DeleteMessageBatch", self._deletes, {"Entries": entries})
+        body = await self._call_fast("sqs DeleteMessageBatch", self._deletes, {"Entries": entries})
         with understood("sqs DeleteMessageBatch"):
-            return _undone(receipts, decoded(_BATCH, body))
+            return undone(receipts, decoded(BATCH_ANSWER, body))
 
     async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
-        """Hides messages for `visibility_s` from now on, ten a call; returns those left unchanged.
+        """Hides messages for `visibility_s` from now on, ten per call; returns those left unchanged.
 
-        Raises only when no call went through.
+        Raises only if no call succeeded.
         """
 
         async def extend_ten(ten: Sequence[str]) -> list[Undone]:
@@ -217,28 +178,28 @@ class SqsQueue:
             url = await self._queue_url()
             reply = await self._api.change_message_visibility_batch(QueueUrl=url, Entries=entries)
         with understood("sqs ChangeMessageVisibilityBatch"):
-            return _undone(receipts, msgspec.convert(reply, type=_Batch))
+            return undone(receipts, msgspec.convert(reply, type=BatchAnswer))
 
     async def describe(self) -> QueueFacts:
-        """The queue's own settings; a redrive policy that cannot be read counts as none."""
+        """Returns the queue's own settings. A redrive policy that cannot be read counts as none."""
         with self._on_queue("sqs GetQueueAttributes"):
-            # All of them: a standard queue refuses to be asked for FifoQueue by name.
+            # All attributes, since a standard queue refuses a request that names FifoQueue.
             reply = await self._api.get_queue_attributes(
                 QueueUrl=await self._queue_url(), AttributeNames=["All"]
             )
         with understood("sqs GetQueueAttributes"):
             attributes: JsonObject = reply["Attributes"]
             return QueueFacts(
-                visibility_timeout_s=_seconds(attributes["VisibilityTimeout"]),
+                visibility_timeout_s=visibility_seconds(attributes["VisibilityTimeout"]),
                 fifo=attributes.get("FifoQueue") == "true",
-                redrive_receives_max=_receives_max(attributes.get("RedrivePolicy")),
+                redrive_receives_max=receives_max(attributes.get("RedrivePolicy")),
             )
 
-    async def _asked(self, operation: str, hot: FastOperation, parameters: Mapping[str, Any]) -> bytes:
-        """`_on_queue` for the operations that run all the time."""
+    async def _call_fast(self, operation: str, fast: FastOperation, parameters: Mapping[str, Any]) -> bytes:
+        """Calls one of the frequent operations; otherwise as `_on_queue`."""
         try:
             with calling(operation):
-                return await hot({"QueueUrl": self._url or await self._queue_url(), **parameters})
+                return await fast({"QueueUrl": self._url or await self._queue_url(), **parameters})
         except ResourceMissing:
             self._url = None
             raise
@@ -256,7 +217,7 @@ class SqsQueue:
 
     @contextmanager
     def _on_queue(self, operation: str) -> Iterator[None]:
-        """Maps errors; forgets the URL of a queue that is gone, since a new one of its name may have another."""
+        """Maps errors. If the queue does not exist, forgets its URL: a new queue of this name may have another one."""
         try:
             with calling(operation):
                 yield
@@ -270,7 +231,7 @@ class _Ten(Protocol):
 
 
 async def _batched(receipts: Sequence[str], call: _Ten) -> Sequence[Undone]:
-    """Runs `call` on each ten receipts, some at once; a failed call leaves its ten undone."""
+    """Runs `call` for each ten receipts, several at once. A failed call leaves its ten undone."""
     if len(receipts) <= BATCH_MAX:
         return await call(receipts) if receipts else []
     gate = asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX)
@@ -289,132 +250,17 @@ async def _batched(receipts: Sequence[str], call: _Ten) -> Sequence[Undone]:
 
 
 def _merged(tens: Sequence[Sequence[str]], answers: Sequence[list[Undone] | PortError]) -> Sequence[Undone]:
-    """All that was left undone; raises the first error when every call failed."""
+    """Returns all that was left undone; raises the first error if every call failed."""
     failed = [answer for answer in answers if isinstance(answer, PortError)]
     if failed and len(failed) == len(answers):
         raise failed[0]
-    undone: list[Undone] = []
+    left: list[Undone] = []
     for ten, answer in zip(tens, answers, strict=True):
         if isinstance(answer, PortError):
-            undone += [Undone(receipt, answer.reason, lapsed=False) for receipt in ten]
+            left += [Undone(receipt, answer.reason, lapsed=False) for receipt in ten]
         else:
-            undone += answer
-    return undone
-
-
-def _undone(receipts: Sequence[str], reply: _Batch) -> list[Undone]:
-    """What a batch reply leaves undone: entries that failed, and entries it does not mention at all."""
-    done = {entry.id for entry in reply.successful or ()}
-    failed = {entry.id: bare(entry.code) for entry in reply.failed or ()}
-    return [
-        Undone(receipt, code := failed.get(str(index), "no answer"), lapsed=code in LAPSED_CODES)
-        for index, receipt in enumerate(receipts)
-        if str(index) not in done
-    ]
-
-
-def read_answer(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
-    """The messages of a ReceiveMessage that was sent at `sent`; raises ValueError when it is no answer."""
-    try:
-        answer = _RECEIVED.decode(body)
-    except msgspec.MsgspecError:
-        return _read_singly(body, sent, fifo=fifo)
-    return [_message(each, sent, fifo=fifo) for each in answer.messages or ()]
-
-
-def _read_singly(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
-    """Messages of an answer in which something is not as documented; one that cannot be read says why.
-
-    SQS keeps a message that nobody deletes, and its redrive policy is the way out for one that can never be read.
-    """
-    wires = json_object(body).get("Messages")
-    if not isinstance(wires, list | None):
-        raise ValueError("the messages are no list")
-    messages: list[Message] = []
-    for wire in wires or ():
-        try:
-            read = msgspec.convert(_without_nulls(wire), type=_Wire)
-        except msgspec.ValidationError as error:
-            messages.append(_unreadable(wire, str(error), sent, fifo=fifo))
-        else:
-            messages.append(_message(read, sent, fifo=fifo))
-    return messages
-
-
-def _without_nulls(wire: object) -> object:
-    """A message whose system attributes leave out those that are null."""
-    attributes = wire.get("Attributes") if isinstance(wire, dict) else None
-    if not isinstance(wire, dict) or not isinstance(attributes, dict):
-        return wire
-    return wire | {"Attributes": {name: each for name, each in attributes.items() if each is not None}}
-
-
-def _unreadable(wire: object, why: str, sent: Monotonic, *, fifo: bool) -> Message:
-    members = wire if isinstance(wire, dict) else {}
-    attributes = members.get("Attributes")
-    known = attributes if isinstance(attributes, dict) else {}
-    texts = {name: each for name, each in known.items() if isinstance(each, str)}
-    message_id, receipt = (
-        each if isinstance(each := members.get(name), str) else "" for name in ("MessageId", "ReceiptHandle")
-    )
-    return Message(
-        message_id=message_id,
-        receipt=receipt,
-        body=None,
-        attributes=texts,
-        message_attributes={},
-        md5_of_body=None,
-        received=sent,
-        group=_group(texts, fifo=fifo),
-        unreadable=why,
-    )
-
-
-def _message(wire: _Wire, sent: Monotonic, *, fifo: bool) -> Message:
-    attributes = wire.attributes or {}
-    given = wire.message_attributes
-    return Message(
-        message_id=wire.message_id,
-        receipt=wire.receipt_handle,
-        body=wire.body,
-        attributes=attributes,
-        message_attributes={name: _attribute(value or {}) for name, value in given.items()} if given else {},
-        md5_of_body=wire.md5_of_body,
-        received=sent,
-        md5_of_message_attributes=wire.md5_of_message_attributes,
-        group=_group(attributes, fifo=fifo),
-    )
-
-
-def _group(attributes: Mapping[str, str], *, fifo: bool) -> str | None:
-    """The message group of a FIFO queue; on a standard queue MessageGroupId is a tenant's label."""
-    return attributes.get("MessageGroupId", UNKNOWN_GROUP) if fifo else None
-
-
-def _attribute(wire: JsonObject) -> JsonObject:
-    """A message attribute as functions see it: the scalar that it has, if any, and two lists that are always empty."""
-    shown: JsonObject = {}
-    if (binary := wire.get("BinaryValue")) is not None:
-        shown["binaryValue"] = binary
-    elif (text := wire.get("StringValue")) is not None:
-        shown["stringValue"] = text
-    return shown | {"stringListValues": [], "binaryListValues": [], "dataType": wire.get("DataType")}
-
-
-def _seconds(text: str) -> int:
-    seconds = numbers.whole(text, most=VISIBILITY_S_MAX, default=None)
-    if seconds is None:
-        raise ValueError("no time that a queue can have")
-    return seconds
-
-
-def _receives_max(policy: str | None) -> int | None:
-    try:
-        found = json.loads(policy or "{}")
-    except (TypeError, ValueError, RecursionError):
-        return None
-    receives = found.get("maxReceiveCount") if isinstance(found, dict) else None
-    return numbers.whole(receives, most=RECEIVES_MAX, default=None)
+            left += answer
+    return left
 
 
 @asynccontextmanager

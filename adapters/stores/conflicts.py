@@ -1,7 +1,8 @@
-"""Owns the words and the second look of a conditional write that a store refused.
+"""Owns what a refused conditional write means: a repeated call that had succeeded before, or a conflict, and its error text.
 
-A write whose answer was lost is sent again. `take` and `release` then find their own work done: an epoch has one
-owner ever, so the row itself tells a repeated call from a lost lease. `update` compares all that it wrote.
+A write whose answer was lost is sent again, and its condition no longer holds because of the first one. So the stored row is
+compared with what the write wanted. An epoch never has more than one owner, so owner and epoch are enough for `take` and
+`release`. `update` compares the whole row.
 """
 
 from dataclasses import replace
@@ -12,12 +13,12 @@ from poller.domain.rows import Checkpoint, Lease, MappingRow
 
 
 def following(row: MappingRow) -> MappingRow:
-    """The row as an update by it is stored."""
+    """Returns the row that is stored by an update with `row`."""
     return replace(row, revision=row.revision + 1)
 
 
 def updated_before(stored: MappingRow | None, row: MappingRow) -> None:
-    """Returns if the same `update` was carried out already; raises ResourceMissing or RowChanged otherwise."""
+    """Returns if this `update` has already succeeded; raises ResourceMissing or RowChanged otherwise."""
     if stored is None:
         raise ResourceMissing(f"mapping {row.mapping} is not in the store")
     if stored != following(row):
@@ -26,26 +27,26 @@ def updated_before(stored: MappingRow | None, row: MappingRow) -> None:
 
 
 def taken_before(stored: Lease | None, lease: Lease, *, owner: WorkerId) -> Lease:
-    """The stored lease if this very `take` made it; raises LeaseLost otherwise."""
+    """Returns the stored lease if this `take` has already succeeded; raises LeaseLost otherwise."""
     if stored is not None and stored.owner == owner and stored.epoch == lease.epoch + 1:
         return stored
     raise LeaseLost(f"{_standing(stored, lease.shard)}; {owner} wanted to take epoch {lease.epoch}")
 
 
 def released_before(stored: Lease | None, lease: Lease) -> None:
-    """Returns if the owner of this epoch gave it up already; raises LeaseLost otherwise."""
+    """Returns if this `release` has already succeeded; raises LeaseLost otherwise."""
     if stored is not None and lease.owner and stored.owner is None and stored.epoch == lease.epoch:
         return
     raise lost(stored, lease)
 
 
 def lost(stored: Lease | None, lease: Lease) -> LeaseLost:
-    """The exception for a write by `lease` that owner or epoch forbid."""
+    """Returns the error for a write with `lease` whose owner or epoch is not the stored one."""
     return LeaseLost(f"{_standing(stored, lease.shard)}; {lease.owner} holds epoch {lease.epoch}")
 
 
 def unsaved(stored: Lease | None, lease: Lease, checkpoint: Checkpoint) -> LeaseLost:
-    """The exception for a checkpoint that was refused: by owner or epoch, or because it goes back."""
+    """Returns the error for a refused checkpoint: owner or epoch differ, or its position is before the stored one."""
     if stored is None or (stored.owner, stored.epoch) != (lease.owner, lease.epoch):
         return lost(stored, lease)
     there, wanted = stored.checkpoint.position.encode(), checkpoint.position.encode()

@@ -1,4 +1,4 @@
-"""Owns the store that lives and dies with the process: for tests, simulations and trying things out."""
+"""Owns the store in memory, which ends with the process: for tests, simulations and trying things out."""
 
 import copy
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -26,20 +26,20 @@ class MemoryStore:
         self._workers: dict[WorkerId, WorkerRow] = {}
 
     async def create(self, row: MappingRow) -> MappingRow:
-        """Keeps `row` unless the mapping is known; returns the row that is kept."""
-        return _own(self._rows.setdefault(row.mapping, _own(row)))
+        """Adds `row` unless the mapping has one already; returns the stored row."""
+        return _copy(self._rows.setdefault(row.mapping, _copy(row)))
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        """Replaces the row of the same revision; raises ResourceMissing if there is no row, RowChanged if its revision differs."""
         stored = self._rows.get(row.mapping)
         if stored is None or stored.revision != row.revision:
             conflicts.updated_before(stored, row)
         else:
-            self._rows[row.mapping] = _own(conflicts.following(row))
+            self._rows[row.mapping] = _copy(conflicts.following(row))
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows, by id."""
-        return [_own(self._rows[mapping]) for mapping in sorted(self._rows)]
+        """Returns all rows, sorted by id."""
+        return [_copy(self._rows[mapping]) for mapping in sorted(self._rows)]
 
     async def forget(self, mapping: MappingId) -> None:
         """Removes the mapping and all its leases and checkpoints; no error when there is none."""
@@ -47,25 +47,25 @@ class MemoryStore:
         self._leases.pop(mapping, None)
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        """Returns all leases of one mapping with their checkpoints, sorted by shard id; without `memos` all memos are empty."""
         rows = self._leases.get(mapping, {})
-        return [rows[shard] if memos else _bare(rows[shard]) for shard in sorted(rows)]
+        return [rows[shard] if memos else _without_memo(rows[shard]) for shard in sorted(rows)]
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
-        """Adds leases for shards that have none yet; leaves existing ones as they are."""
+        """Adds leases for shards that have none yet; does not change existing ones."""
         rows = self._leases.setdefault(mapping, {})
         for lease in leases:
             rows.setdefault(lease.shard, lease)
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
-        """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
+        """Makes `owner` the owner at the next epoch; returns the stored lease; raises LeaseLost if the epoch is another."""
         stored = self._stored(mapping, lease.shard)
         if stored is None or stored.epoch != lease.epoch:
             return conflicts.taken_before(stored, lease, owner=owner)
         return self._keep(mapping, replace(stored, owner=owner, epoch=lease.epoch + 1))
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
-        """Clears the owner and keeps the checkpoint; raises LeaseLost."""
+        """Removes the owner and keeps the checkpoint; raises LeaseLost if owner or epoch is another."""
         stored = self._stored(mapping, lease.shard)
         if stored is None or not _held(stored, lease):
             conflicts.released_before(stored, lease)
@@ -80,7 +80,7 @@ class MemoryStore:
         self._keep(mapping, replace(stored, checkpoint=checkpoint))
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
-        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""
         stored = self._stored(mapping, lease.shard)
         if stored is None:
             return
@@ -89,11 +89,11 @@ class MemoryStore:
         del self._leases[mapping][lease.shard]
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
-        """Writes the worker's row over the one before."""
+        """Writes the worker's row in place of the one before."""
         self._workers[worker] = WorkerRow(worker, counter, copy.deepcopy(dict(facts)))
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """All workers' rows, by id."""
+        """Returns the rows of all workers, sorted by id."""
         return [copy.deepcopy(self._workers[worker]) for worker in sorted(self._workers)]
 
     async def retire(self, worker: WorkerId) -> None:
@@ -108,7 +108,7 @@ class MemoryStore:
         return lease
 
 
-def _bare(lease: Lease) -> Lease:
+def _without_memo(lease: Lease) -> Lease:
     return replace(lease, checkpoint=Checkpoint(lease.checkpoint.position))
 
 
@@ -116,13 +116,13 @@ def _held(stored: Lease, lease: Lease) -> bool:
     return lease.owner is not None and (stored.owner, stored.epoch) == (lease.owner, lease.epoch)
 
 
-def _own(row: MappingRow) -> MappingRow:
-    """A copy that shares no mutable part, as from any store that keeps its rows elsewhere."""
+def _copy(row: MappingRow) -> MappingRow:
+    """Returns a copy that shares no mutable part with `row`, as from a store outside the process."""
     return replace(row, document=copy.deepcopy(dict(row.document)))
 
 
 class MemorySettings(BaseModel):
-    """`url` is memory://, nothing else."""
+    """`url` can only be memory://."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,7 +131,7 @@ class MemorySettings(BaseModel):
 
 @asynccontextmanager
 async def open_memory(settings: MemorySettings, env: Environment) -> AsyncGenerator[MemoryStore]:
-    """An empty store."""
+    """Yields an empty store."""
     yield MemoryStore()
 
 

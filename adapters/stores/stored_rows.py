@@ -1,8 +1,8 @@
-"""Owns how stored values become rows, and what a row means in which somebody has damaged a value.
+"""Owns how stored values become rows, and what becomes of a row with a damaged value.
 
-A store outlives versions, restores and people with editors. A value that no poller wrote is an error that names row, attribute and
-remedy, and only whoever needs that row has it: it is never guessed, passed over or written over. What is guessed where a shard
-stands would skip records.
+A store outlives versions of poller and restores of backups, and people edit it by hand. A value that poller did not write is an
+error that names the row, the attribute and the remedy. Only callers that need this row get the error. The value is never
+guessed, ignored or overwritten: a guessed position would skip records.
 """
 
 import json
@@ -19,23 +19,24 @@ from poller.domain.untrusted.texts import line_of
 
 NUMBER_MAX = 1 << 53
 _WHOLE_MAX = 10**100
-"""In a JSON text."""
+"""The largest whole number that is read from a JSON text."""
 SHOWN_CHARS_MAX = 200
 COUNTER_UNKNOWN = -1
-"""Of a worker whose row is damaged: it stands still until the worker writes its row anew, within a second if it lives."""
+"""The counter of a damaged worker row. It does not change, so the worker counts as dead unless it writes its row again, which a
+living worker does within a second."""
 MAPPING_REMEDY = (
     "restore it from a backup or correct it; removed, a mapping of the file begins anew at its starting position, "
     "and one made through the API is gone"
 )
 LEASE_REMEDY = "restore it from a backup or correct it; removed, what the source has of the shard comes again"
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_PARSE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 type Values = Mapping[str, Any]
-"""The attributes of a row by name, as plain values; those without a value are absent."""
+"""The attributes of a row by name, as plain values. Attributes without a value are absent."""
 
 
 def mapping_row(values: Values) -> MappingRow:
-    """A mapping's row; its `damage` is set, and all but its id means nothing, where it cannot be read."""
+    """Makes a mapping's row. If it cannot be read, `damage` says why, and only its id is meaningful."""
     try:
         return MappingRow(
             MappingId(_read(values, "mapping", text)),
@@ -46,18 +47,20 @@ def mapping_row(values: Values) -> MappingRow:
         )
     except ValueError as error:
         name = shown(values.get("mapping"))
-        return MappingRow(MappingId(name), Epoch(0.0), damage=_told(f"mapping {name}", error, MAPPING_REMEDY))
+        return MappingRow(
+            MappingId(name), Epoch(0.0), damage=_damage_text(f"mapping {name}", error, MAPPING_REMEDY)
+        )
 
 
 def sound(row: MappingRow) -> MappingRow:
-    """The row; raises ServiceUnavailable when it is damaged."""
+    """Returns the row; raises ServiceUnavailable if it is damaged."""
     if row.damage:
         raise ServiceUnavailable(row.damage)
     return row
 
 
 def lease(values: Values, memo: bytes) -> Lease:
-    """A shard's lease; raises ServiceUnavailable when it is damaged."""
+    """Makes a shard's lease; raises ServiceUnavailable if a value is damaged."""
     try:
         position = _read(values, "position", _position)
         if _read(values, "position_key", text) != position.sort_key():
@@ -71,11 +74,13 @@ def lease(values: Values, memo: bytes) -> Lease:
             _read(values, "epoch", whole),
         )
     except ValueError as error:
-        raise ServiceUnavailable(_told(f"shard {shown(values.get('shard'))}", error, LEASE_REMEDY)) from error
+        raise ServiceUnavailable(
+            _damage_text(f"shard {shown(values.get('shard'))}", error, LEASE_REMEDY)
+        ) from error
 
 
 def worker_row(values: Values) -> WorkerRow:
-    """A worker's row; what is damaged says nothing, since every living worker writes its own anew all the time."""
+    """Makes a worker's row. Damaged values count as empty, since a living worker writes its row again within a second."""
     return WorkerRow(
         WorkerId(shown(values.get("worker"))),
         _or(COUNTER_UNKNOWN, values, "counter", whole),
@@ -84,7 +89,7 @@ def worker_row(values: Values) -> WorkerRow:
 
 
 def text(value: Any) -> str:
-    """Some text that is UTF-8."""
+    """Checks a text that is not empty and can be encoded in UTF-8."""
     if not isinstance(value, str) or not value:
         raise ValueError("is no text")
     value.encode()
@@ -92,28 +97,28 @@ def text(value: Any) -> str:
 
 
 def flag(value: Any) -> bool:
-    """A truth, or 0 or 1."""
+    """Checks a bool, which may be stored as 0 or 1."""
     if value not in (0, 1):
         raise ValueError("is neither true nor false")
     return bool(value)
 
 
 def whole(value: Any) -> int:
-    """A number of something."""
+    """Checks a whole number that is not negative."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < NUMBER_MAX:
         raise ValueError("is no whole number in its range")
     return value
 
 
 def moment(value: Any) -> float:
-    """Epoch seconds."""
+    """Checks a time in epoch seconds."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < MOMENT_MAX:
         raise ValueError("is no moment")
     return float(value)
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """The object of a JSON text."""
+    """Parses a JSON text that contains an object."""
     found = _json(value)
     if not isinstance(found, dict):
         raise ValueError("is no JSON object")
@@ -121,7 +126,7 @@ def json_object(value: Any) -> dict[str, Any]:
 
 
 def json_list(value: Any) -> list[Any]:
-    """The list of a JSON text."""
+    """Parses a JSON text that contains a list."""
     found = _json(value)
     if not isinstance(found, list):
         raise ValueError("is no JSON list")
@@ -129,7 +134,7 @@ def json_list(value: Any) -> list[Any]:
 
 
 def shown(name: Any) -> str:
-    """The name of a row as it can be shown, whatever it is."""
+    """Returns the name of a row in a form that can be shown, whatever type it has."""
     return name if _is_text(name) else repr(name)[:SHOWN_CHARS_MAX]
 
 
@@ -175,12 +180,12 @@ def _names(value: Any) -> tuple[ShardId, ...]:
 
 
 def _read[T](values: Values, name: str, parse: Callable[[Any], T]) -> T:
-    """One attribute; raises ValueError that names it."""
+    """Parses one attribute; raises ValueError that names it."""
     if name not in values:
         raise ValueError(f"{name} is missing")
     try:
         return parse(values[name])
-    except _DAMAGE as error:
+    except _PARSE_ERRORS as error:
         raise ValueError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
@@ -191,6 +196,6 @@ def _or[T](otherwise: T, values: Values, name: str, parse: Callable[[Any], T]) -
         return otherwise
 
 
-def _told(row: str, error: ValueError, remedy: str) -> str:
+def _damage_text(row: str, error: ValueError, remedy: str) -> str:
     said, why = (line_of(each, chars_max=SHOWN_CHARS_MAX) for each in (row, str(error)))
     return f"the row of {said} in the store is damaged: {why}; {remedy}"

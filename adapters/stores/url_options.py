@@ -1,4 +1,4 @@
-"""Owns how a store's URL carries options: `scheme://place?option=value` means the same as the keys beside `url`."""
+"""Owns the options in a store's URL: `scheme://place?option=value` means the same as a key `option` beside `url`."""
 
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 def spread(values: Any) -> Any:
     """Moves the query of `url` into the settings; raises ValueError for an option that is given twice.
 
-    Values that are no table with a text under `url` are left for the model to refuse.
+    Settings that are no table with a text as `url` are returned unchanged, for the model to refuse.
     """
     if not isinstance(values, dict) or not isinstance(values.get("url"), str):
         return values

@@ -17,7 +17,7 @@ from adapters.commands.export import Exported, written
 from adapters.demo.journal import Journal, Line
 from adapters.demo.load import Item, Kind, Source
 from adapters.demo.processes import running
-from adapters.destinations.checks import look_at_directory
+from adapters.destinations.checks import check_directory
 from adapters.private_files import make_private_directories, open_private
 from poller.domain.errors import AccessDenied, InvalidConfiguration
 from poller.domain.findings import Severity
@@ -270,9 +270,9 @@ def test_a_file_of_another_user_is_told(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_a_check_warns_of_a_directory_in_which_everybody_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
-    assert look_at_directory(tmp_path).grade is Severity.WARNING
+    assert check_directory(tmp_path).grade is Severity.WARNING
     tmp_path.chmod(0o700)
-    assert look_at_directory(tmp_path).grade is Severity.OK
+    assert check_directory(tmp_path).grade is Severity.OK
 
 
 def test_a_file_in_the_way_of_a_directory_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.observers.log_throttle import kind_of
-from adapters.sources import dynamodb_streams, kinesis, sqs
+from adapters.sources import dynamodb_streams, kinesis, sqs_answers
 from poller.config.yaml_files import parse_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import Succeeded
@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
     "an odd record of DynamoDB": (dynamo_answer, lambda body: dynamodb_streams.read_answer(body, NOW), 500),
     "odd messages of SQS": (
         sqs_answer,
-        lambda body: sqs.read_answer(body, Monotonic(0.0), fifo=False),
+        lambda body: sqs_answers.read_answer(body, Monotonic(0.0), fifo=False),
         1_000,
     ),
     "reports of a record": (report({"itemIdentifier": "b"}), answered, 2_000),

@@ -18,7 +18,7 @@ import poller
 from adapters.aws.clients import translate
 from adapters.invokers.lambda_api import facts_of
 from adapters.invokers.outcomes import retry_after_s
-from adapters.sources.sqs import _receives_max
+from adapters.sources.sqs_answers import receives_max
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import RETRY_AFTER_S_MAX, Throttled, Unreachable
@@ -242,7 +242,7 @@ def test_attributes_of_messages_and_queues_are_read_whatever_they_are(value: Any
     ],
 )
 def test_a_redrive_policy_is_read_or_none(policy: str | None, receives: int | None) -> None:
-    assert _receives_max(policy) == receives
+    assert receives_max(policy) == receives
 
 
 @pytest.mark.parametrize("value", ODD_VALUES)

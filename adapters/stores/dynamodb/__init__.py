@@ -1,4 +1,4 @@
 """The store in one DynamoDB table.
 
-What may live here: the table, its calls, its items and its checks.
+What may live here: the table, its calls, its items, its checks, and how memos and checkpoints are written.
 """

@@ -1,4 +1,4 @@
-"""Owns the calls to one DynamoDB table: their time limit, what their errors mean, pages, and many at once."""
+"""Owns the calls to one DynamoDB table: their time limit, their errors, reading all pages, and several calls at once."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -10,7 +10,7 @@ from adapters.stores.dynamodb.table import Item
 from poller.domain.errors import PortError, ServiceThrottled, ServiceUnavailable
 
 CALLS_MAX = 16
-"""Calls at once on behalf of one method of the store."""
+"""Calls that one method of the store makes at once."""
 PAGES_MAX = 10_000
 """Pages of one listing; a page has up to 1 MB."""
 
@@ -23,7 +23,7 @@ _SPECIAL = {"ConditionalCheckFailedException": Refused, "TransactionConflictExce
 
 
 class Table:
-    """One table of a DynamoDB client. Every method raises Refused where it gives a condition, and other port errors."""
+    """One table of a DynamoDB client. Every method raises port errors, and Refused if its condition does not hold."""
 
     def __init__(self, client: Any, name: str, *, call_timeout_s: float) -> None:
         self._client = client
@@ -31,13 +31,13 @@ class Table:
         self._call_timeout_s = call_timeout_s
 
     async def call(self, operation: str, **arguments: Any) -> Any:
-        """One call of the client's method `operation` on this table; no answer in time is ServiceUnavailable."""
+        """Calls the client's method `operation` on this table; raises ServiceUnavailable if there is no answer in time."""
         with calling(f"dynamodb {operation}", _SPECIAL):
             async with asyncio.timeout(self._call_timeout_s):
                 return await getattr(self._client, operation)(TableName=self.name, **arguments)
 
     async def get(self, row: Item) -> Item | None:
-        """The item with the key `row` as it is now."""
+        """Reads the item with the key `row`, with strong consistency."""
         answer = await self.call("get_item", Key=row, ConsistentRead=True)
         found: Item | None = answer.get("Item")
         return found
@@ -52,7 +52,7 @@ class Table:
         names: Iterable[str] = (),
         returned: str = "NONE",
     ) -> Item:
-        """Changes one item; `names` stand as #name, by default those of all values."""
+        """Changes one item. Expressions write attribute names as `#name`; `names` defaults to the names of all values."""
         answer = await self.call(
             "update_item",
             Key=row,
@@ -66,9 +66,9 @@ class Table:
         return changed
 
     async def query(self, partition: str, *names: str, between: tuple[str, str] | None = None) -> list[Item]:
-        """All items of one partition as they are now, or only the named attributes of them, by sort key.
+        """Reads all items of one partition, sorted by sort key and with strong consistency.
 
-        `between` has the lowest and the highest sort key that are wanted.
+        If there are `names`, only these attributes. `between` has the lowest and the highest sort key that are wanted.
         """
         wanted: Item = {}
         if names:
@@ -94,7 +94,7 @@ class Table:
 
 
 async def each[T](calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """What all calls return, awaited some at a time; the first trouble is raised when its neighbours are done."""
+    """Awaits calls, `CALLS_MAX` at a time, and returns their results. An error is raised when the calls beside it have ended."""
     results: list[T] = []
     for some in batched(calls, CALLS_MAX, strict=False):
         async with asyncio.TaskGroup() as group:
@@ -110,5 +110,5 @@ async def each[T](calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 async def _tried[T](call: Coroutine[Any, Any, T]) -> T | PortError:
     try:
         return await call
-    except PortError as trouble:
-        return trouble
+    except PortError as error:
+        return error

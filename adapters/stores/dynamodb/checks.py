@@ -1,4 +1,4 @@
-"""Owns the looks at stores: what would stand in a daemon's way. Nothing is made and no row is changed."""
+"""Owns the checks of the table that a daemon would use. No table is made and no row is changed."""
 
 import uuid
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ _ROW_ACTIONS = (
 
 
 class _Refused(PortError):
-    """The condition did not hold, as it never does here."""
+    """The condition did not hold. The check writes with conditions that never hold."""
 
 
 _SPECIAL = MappingProxyType({"ConditionalCheckFailedException": _Refused})
 
 
 class TableProbe:
-    """A Probe and MappingList over a DynamoDB table, which the daemon would make if `create` is set."""
+    """A Probe and MappingList of a DynamoDB table. With `create` the daemon would make a missing table."""
 
     def __init__(self, client: Any, table: str, *, create: bool) -> None:
         self._client = client
@@ -37,7 +37,7 @@ class TableProbe:
         self._create = create
 
     async def probe(self) -> list[Finding]:
-        """Asks for the table, reads a row that does not exist, and writes under conditions that cannot hold."""
+        """Describes the table, reads a row that does not exist, and writes with conditions that cannot hold."""
         action = "dynamodb:DescribeTable"
         call = asked(self._client, "DescribeTable", TableName=self._table)
         described = await tried(action, call, on=f"table {self._table}")
@@ -49,7 +49,7 @@ class TableProbe:
         return [described.finding, *keys, *await self._rows()]
 
     async def mappings(self) -> list[MappingRow]:
-        """All rows; none when there is no table. Raises port errors."""
+        """Returns all rows; none if there is no table. Raises port errors."""
         try:
             items = await Table(self._client, self._table, call_timeout_s=STEP_S_MAX).query(MAPPINGS)
         except ResourceMissing:

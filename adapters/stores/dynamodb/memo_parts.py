@@ -1,8 +1,9 @@
-"""Owns how a memo of any size is kept in DynamoDB: compressed, and in parts of its own when its row has no room for it.
+"""Owns how a memo of any size is kept in DynamoDB: compressed, and split into parts if it does not fit into its lease row.
 
-The parts of one memo are a generation: items under `memos#MAPPING` that are never changed. Their keys begin with the
-shard, the epoch and the turn of the writer, so that generations sort by age. The lease row names the one that counts,
-and is written last, under the fence: parts that no row names are left-overs of a writer that did not come to its end.
+A part is an item under `memos#MAPPING` that never changes. The parts of one memo are called a generation. Their keys begin with
+the shard, the epoch and the turn of the writer, so that generations sort by age. A turn is a number that grows with each save.
+The lease row names the valid generation. It is written last, and only if the fence holds. Parts that no row names were left by
+a writer that was interrupted.
 """
 
 import asyncio
@@ -19,24 +20,24 @@ from poller.domain.records import MappingId, ShardId
 from poller.domain.untrusted import numbers
 
 MEMO_BYTES_MAX = 8 * 1024 * 1024
-"""A longer memo is refused: a function's answer, and so a window's state, has 6 MB at most."""
+"""A longer memo is refused. A function's answer, and so the state of a window, has 6 MB at most."""
 PLAIN_BYTES_MAX = 1024
-"""A memo up to this costs one write unit as it is; a longer one is compressed if that makes it shorter."""
+"""A memo up to this size costs one write unit uncompressed. A longer one is compressed if that makes it shorter."""
 LOOP_BYTES_MAX = 64 * 1024
-"""More than this is compressed and unpacked beside the event loop, which it would hold up for milliseconds."""
+"""A longer memo is compressed and unpacked in a thread, since it would block the event loop for milliseconds."""
 LEVEL = 1
 """zlib's fastest: about 10 ms for 1 MB of JSON."""
 ZLIB = "zlib"
 PLAIN = "plain"
 POINTER = ("memo_generation", "memo_parts")
-"""Attributes of a row whose memo is in parts."""
+"""The attributes of a row whose memo is in parts."""
 CAUSE_CHARS_MAX = 100
 _DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Generation:
-    """Which writer's parts, by the fence's own order: a later one is never written by who is behind the fence."""
+    """Identifies the parts of one save. Epoch and turn sort in the order of the saves that the fence admits."""
 
     epoch: int
     turn: int
@@ -46,7 +47,7 @@ class Generation:
 
     @classmethod
     def of(cls, row: Item) -> Self | None:
-        """That of a lease row, None when its memo stands in the row itself."""
+        """Returns the generation that a lease row names, or None if the memo is in the row itself."""
         if "memo_generation" not in row:
             return None
         with _parsed(row):
@@ -56,17 +57,17 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A memo as it is written."""
+    """A memo in the form in which it is stored."""
 
     form: str
     content: bytes
 
     def inline(self) -> Item:
-        """The attributes of a row that has the memo itself."""
+        """Returns the attributes of a row that contains the memo itself."""
         return {"memo": {"B": self.content}, "memo_form": {"S": self.form}}
 
     def pointer(self, generation: Generation, parts: int) -> Item:
-        """The attributes of a row whose memo is in parts."""
+        """Returns the attributes of a row whose memo is in parts."""
         return {
             "memo_form": {"S": self.form},
             "memo_generation": {"S": str(generation)},
@@ -75,7 +76,7 @@ class Packed:
 
 
 async def pack(memo: bytes, shard: ShardId) -> Packed:
-    """The shorter form of `memo`; raises ServiceUnavailable for one that is too long: a later one may be shorter."""
+    """Returns the shorter form of `memo`. Raises ServiceUnavailable for one that is too long, since a later one may be shorter."""
     if len(memo) > MEMO_BYTES_MAX:
         raise ServiceUnavailable(
             f"the memo of shard {shard} has {len(memo)} bytes; DynamoDB keeps {MEMO_BYTES_MAX} at most"
@@ -93,12 +94,12 @@ def _shorter(memo: bytes) -> Packed:
 
 
 def light(row: Item) -> bool:
-    """Whether the row has its memo in itself, and short enough to be unpacked on the event loop."""
+    """Whether the row contains its memo, and the memo is short enough to be unpacked on the event loop."""
     return "memo_generation" not in row and len(_content(row)) <= LOOP_BYTES_MAX
 
 
 def unpacked(row: Item, content: bytes | None = None) -> bytes:
-    """The memo of a row, of its own content or that of its parts; raises ServiceUnavailable if it cannot be read."""
+    """Unpacks the memo of a row, from `content` if its parts were read; raises ServiceUnavailable if it cannot be unpacked."""
     packed = _content(row) if content is None else content
     with _parsed(row):
         form = row.get("memo_form", {"S": PLAIN})["S"]
@@ -115,7 +116,7 @@ def unpacked(row: Item, content: bytes | None = None) -> bytes:
 
 
 async def unpack(row: Item, content: bytes | None = None) -> bytes:
-    """As `unpacked`, beside the event loop: for rows that are not light."""
+    """As `unpacked`, but in a thread: for rows that are not light."""
     return await asyncio.to_thread(unpacked, row, content)
 
 
@@ -133,7 +134,7 @@ def _whole(text: str) -> int:
 
 @contextmanager
 def _parsed(row: Item) -> Iterator[None]:
-    """Raises ServiceUnavailable for what no poller has written."""
+    """Turns parse errors into ServiceUnavailable: poller did not write such values."""
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
@@ -147,7 +148,7 @@ def _unreadable(row: Item, why: str) -> ServiceUnavailable:
 
 
 def incomplete(row: Item) -> ServiceUnavailable:
-    """The error for a row that names parts which are not there, however often one looks."""
+    """Returns the error for a row that names parts that are missing after several reads."""
     return _unreadable(row, f"parts of {row['memo_generation']['S']} are missing")
 
 
@@ -168,7 +169,7 @@ class Parts:
         self._room = room
 
     async def write(self, mapping: MappingId, shard: ShardId, generation: Generation, content: bytes) -> int:
-        """Writes all of one generation and returns how many there are."""
+        """Writes all parts of one generation; returns how many there are."""
         parts = [content[at : at + self._room] for at in range(0, len(content), self._room)]
         await each(
             self._table.call(
@@ -180,7 +181,7 @@ class Parts:
         return len(parts)
 
     async def read(self, mapping: MappingId, row: Item) -> bytes | None:
-        """The content of the generation that a lease row names; None when some of it is not there (any more)."""
+        """Reads the content of the generation that a lease row names; returns None if a part is missing."""
         span = _span(f"{row['sk']['S']}#{row['memo_generation']['S']}")
         items = await self._table.query(memos_of(mapping), between=span)
         with _parsed(row):
@@ -191,14 +192,14 @@ class Parts:
     async def keys(
         self, mapping: MappingId, shard: ShardId, *, below: Generation | None = None
     ) -> list[Item]:
-        """Keys of a shard's parts, of all generations or those older than `below`."""
+        """Returns the keys of a shard's parts, of all generations or of those older than `below`."""
         first, last = _span(shard)
         return await self._keys(mapping, (first, f"{shard}#{below}" if below else last))
 
     async def sweep(
         self, mapping: MappingId, shard: ShardId, *, below: Generation, keep: Generation | None = None
     ) -> None:
-        """Removes the parts of generations older than `below`, which are left-overs, but for those of `keep`."""
+        """Removes the parts of generations older than `below`, except those of `keep`."""
         found = await self.keys(mapping, shard, below=below)
         if keep is not None:
             found = [part for part in found if not part["sk"]["S"].startswith(f"{shard}#{keep}#")]
@@ -213,7 +214,7 @@ class Parts:
         await self.remove(await self._keys(mapping, None))
 
     async def remove(self, keys: Iterable[Item]) -> None:
-        """Removes the parts with these keys; no error for those that are gone."""
+        """Removes the parts with these keys; no error for parts that do not exist."""
         await each(self._table.call("delete_item", Key=part) for part in keys)
 
     async def _keys(self, mapping: MappingId, between: tuple[str, str] | None) -> list[Item]:
@@ -221,5 +222,5 @@ class Parts:
 
 
 def _span(prefix: str) -> tuple[str, str]:
-    """The lowest and highest sort key that begin with `prefix` and #: nothing but digits, - and # comes behind it."""
+    """Returns the lowest and the highest sort key that begin with `prefix` and #. Only digits, - and # follow."""
     return f"{prefix}#", f"{prefix}#~"

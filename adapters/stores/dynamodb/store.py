@@ -1,7 +1,7 @@
 """Owns the store in one DynamoDB table, for workers on many machines.
 
-Every write is one conditional call on one item, but that of a memo which its row has no room for. An answer that was
-lost leaves a write undecided, so each call may be sent again, and a late copy of an earlier one changes nothing.
+Every write is one conditional call on one item, except that of a memo that does not fit into its row. If an answer is lost,
+nobody knows whether the write succeeded. So each call may be sent again, and a late copy of an earlier call changes nothing.
 """
 
 import re
@@ -16,11 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from adapters.aws import clients
 from adapters.stores import conflicts, url_options
 from adapters.stores.dynamodb.calls import Refused, Table, each
+from adapters.stores.dynamodb.checkpoint_writer import HELD, CheckpointWriter, fence, without_memo
 from adapters.stores.dynamodb.checks import TableProbe
 from adapters.stores.dynamodb.memo_parts import (
-    POINTER,
     Generation,
-    Packed,
     Parts,
     incomplete,
     light,
@@ -40,37 +39,33 @@ from adapters.stores.dynamodb.table import (
     leases_of,
     mapping_of,
     mapping_values,
-    place,
     ready,
     worker_item,
     worker_of,
 )
 from adapters.stores.stored_rows import sound
 from poller.domain.errors import ServiceThrottled
-from poller.domain.records import MappingId, Position, ShardId, WorkerId
+from poller.domain.records import MappingId, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
 CONNECTIONS_MAX = 50
-LOOKS_MAX = 5
-"""Looks at a row whose parts are gone before they are read: each means that its memo was saved twice meanwhile."""
-_HELD = "#owner = :owner AND #epoch = :epoch"
-_FORWARD = f"{_HELD} AND #position_key <= :position_key AND (attribute_not_exists(#turn) OR #turn < :turn)"
-_WHOLE = "attribute_not_exists(#parted)"
+READS_MAX = 5
+"""How often a row is read again because its parts were removed before they were read. Each time its memo was saved twice."""
 _NEW_OR_COMPLETE = "attribute_not_exists(pk) OR " + " AND ".join(
     f"attribute_exists(#{name})" for name in ("fixed", "seeded", "document")
 )
-"""A row that somebody has damaged must not be completed: its LATEST would be another moment."""
+"""A damaged row must not be completed, since LATEST would then mean another time."""
 _NEXT = "#revision = :revision"
 _FIRST = f"{_NEXT} OR (attribute_exists(pk) AND attribute_not_exists(#revision))"
-"""For revision 0, which items of before there were revisions do not name."""
+"""The condition for revision 0, which old items do not have as an attribute."""
 
 
 class DynamoStore:
-    """A Store and WorkerStore over a DynamoDB client and the name of a table.
+    """A Store and WorkerStore in one table of a DynamoDB client.
 
-    `turn` gives ever larger numbers within the process. It orders the saves of one owner at one epoch, so that a save
-    which the network held back cannot replace the memo of a later one. `room` is how many bytes of a memo one item takes.
+    `turn` returns a larger number with each call in this process. It orders the saves of one owner at one epoch. `room` is how
+    many bytes of a memo fit into an item.
     """
 
     def __init__(
@@ -87,9 +82,10 @@ class DynamoStore:
         self._parts = Parts(self._table, room)
         self._room = room
         self._turn = turn
+        self._checkpoints = CheckpointWriter(self._table, self._parts, room=room, turn=turn)
 
     async def create(self, row: MappingRow) -> MappingRow:
-        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        """Adds `row` unless the mapping has one already; returns the stored row."""
         at = key(MAPPINGS, row.mapping)
         try:
             kept = await self._table.update(
@@ -108,7 +104,7 @@ class DynamoStore:
         return sound(mapping_of(kept))
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        """Replaces the row of the same revision; raises ResourceMissing if there is no row, RowChanged if its revision differs."""
         at = key(MAPPINGS, row.mapping)
         try:
             await self._table.call(
@@ -123,13 +119,13 @@ class DynamoStore:
             conflicts.updated_before(None if stored is None else sound(mapping_of(stored)), row)
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows, by id."""
+        """Returns all rows, sorted by id."""
         return [mapping_of(item) for item in await self._table.query(MAPPINGS)]
 
     async def forget(self, mapping: MappingId) -> None:
         """Removes the mapping and all its leases and checkpoints; no error when there is none.
 
-        The mapping's own row goes last: what an error leaves is still listed and can be forgotten again.
+        The mapping's own row is removed last. After an error the mapping is still listed, and can be forgotten again.
         """
         rows = await self._table.query(leases_of(mapping), "pk", "sk")
         await each(self._table.call("delete_item", Key=row) for row in rows)
@@ -137,7 +133,7 @@ class DynamoStore:
         await self._table.call("delete_item", Key=key(MAPPINGS, mapping))
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        """Returns all leases of one mapping with their checkpoints, sorted by shard id; without `memos` all memos are empty."""
         if not memos:
             return [lease_of(row) for row in await self._table.query(leases_of(mapping), *LEASE_NAMES)]
         rows = await self._table.query(leases_of(mapping))
@@ -146,17 +142,17 @@ class DynamoStore:
         return sorted(leases, key=lambda lease: lease.shard)
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
-        """Adds leases for shards that have none yet; leaves existing ones as they are."""
+        """Adds leases for shards that have none yet; does not change existing ones."""
         await each(self._add(mapping, lease) for lease in leases)
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
-        """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
+        """Makes `owner` the owner at the next epoch; returns the stored lease; raises LeaseLost if the epoch is another."""
         try:
             row: Item | None = await self._table.update(
                 key(leases_of(mapping), lease.shard),
                 change="SET #owner = :owner, #epoch = :next REMOVE #turn",
                 condition="#epoch = :epoch",
-                values={**_fence(owner, lease.epoch), "next": {"N": str(lease.epoch + 1)}},
+                values={**fence(owner, lease.epoch), "next": {"N": str(lease.epoch + 1)}},
                 names=("owner", "epoch", "turn"),
                 returned="ALL_NEW",
             )
@@ -166,118 +162,27 @@ class DynamoStore:
         return conflicts.taken_before(stored, lease, owner=owner)
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
-        """Clears the owner and keeps the checkpoint; raises LeaseLost."""
+        """Removes the owner and keeps the checkpoint; raises LeaseLost if owner or epoch is another."""
         try:
             await self._table.update(
                 key(leases_of(mapping), lease.shard),
                 change="REMOVE #owner",
-                condition=_HELD,
-                values=_fence(lease.owner, lease.epoch),
+                condition=HELD,
+                values=fence(lease.owner, lease.epoch),
                 names=("owner", "epoch"),
             )
         except Refused:
-            conflicts.released_before(_bare(await self._row(mapping, lease.shard)), lease)
+            conflicts.released_before(without_memo(await self._row(mapping, lease.shard)), lease)
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position.
 
         Raises ServiceUnavailable for a memo that is too long.
         """
-        packed = await pack(checkpoint.memo, lease.shard)
-        try:
-            if len(packed.content) > self._room:
-                await self._save_parts(mapping, lease, checkpoint, packed=packed)
-            elif not await self._save_whole(mapping, lease, checkpoint, packed=packed):
-                await self._save_last(mapping, lease, checkpoint, packed=packed)
-        except Refused:
-            _superseded(_bare(await self._row(mapping, lease.shard)), lease, checkpoint)
-
-    async def _save_whole(
-        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
-    ) -> bool:
-        """Writes row and memo in one call; False if the shard may have parts of memos, which then have to go."""
-        new = {**place(checkpoint.position), **packed.inline()}
-        try:
-            await self._move(mapping, lease, new, to=checkpoint.position, turn=self._turn(), whole=True)
-        except Refused:
-            row = await self._row(mapping, lease.shard)
-            if row is not None and "parted" in row:
-                return False
-            raise
-        return True
-
-    async def _save_last(
-        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
-    ) -> None:
-        """Writes row and memo, and removes the parts of earlier memos and then the mark that there may be some."""
-        turn = self._turn()
-        new = {**place(checkpoint.position), **packed.inline()}
-        await self._move(mapping, lease, new, to=checkpoint.position, turn=turn, without=POINTER)
-        await self._parts.sweep(mapping, lease.shard, below=Generation(lease.epoch, turn))
-        try:
-            await self._table.update(
-                key(leases_of(mapping), lease.shard),
-                change="REMOVE #parted",
-                condition=f"{_HELD} AND #turn = :turn",
-                values={**_fence(lease.owner, lease.epoch), "turn": {"N": str(turn)}},
-                names=("owner", "epoch", "turn", "parted"),
-            )
-        except Refused:
-            return  # What was to be saved is saved; whoever saves since then finds the mark.
-
-    async def _save_parts(
-        self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint, *, packed: Packed
-    ) -> None:
-        """Marks the row, removes what was left over, writes the parts, and then the row that names them.
-
-        The mark's turn shuts out earlier saves that are still under way: what the row names now stays until this save
-        is done, and everything older can go. It stays until the next save, too, for those who read it just now.
-        """
-        mark, to, turn = {"parted": {"BOOL": True}}, checkpoint.position, self._turn()
-        row = await self._move(mapping, lease, mark, to=to, turn=turn, returned="ALL_NEW")
-        left_over = Generation(lease.epoch, turn)
-        await self._parts.sweep(mapping, lease.shard, below=left_over, keep=Generation.of(row))
-        generation = Generation(lease.epoch, self._turn())
-        count = await self._parts.write(mapping, lease.shard, generation, packed.content)
-        new = {**place(to), **packed.pointer(generation, count)}
-        try:
-            await self._move(mapping, lease, new, to=to, turn=generation.turn, without=("memo",))
-        except Refused:
-            row = await self._row(mapping, lease.shard) or {}
-            if Generation.of(row) != generation:
-                await self._parts.discard(mapping, lease.shard, generation)
-            raise
-
-    async def _move(
-        self,
-        mapping: MappingId,
-        lease: Lease,
-        new: Item,
-        *,
-        to: Position,
-        turn: int,
-        without: Sequence[str] = (),
-        whole: bool = False,
-        returned: str = "NONE",
-    ) -> Item:
-        """Sets the attributes `new` and the turn of a row that `lease` holds and that is not ahead of `to` or `turn`.
-
-        With `whole` only if the shard has no parts of memos.
-        """
-        new = {**new, "turn": {"N": str(turn)}}
-        used = {**new, "position_key": {"S": to.sort_key()}, **_fence(lease.owner, lease.epoch)}
-        removed = " REMOVE " + ", ".join(f"#{name}" for name in without) if without else ""
-        return await self._table.update(
-            key(leases_of(mapping), lease.shard),
-            change="SET " + ", ".join(f"#{name} = :{name}" for name in new) + removed,
-            condition=f"{_FORWARD} AND {_WHOLE}" if whole else _FORWARD,
-            values=used,
-            names={*used, *without, *(("parted",) if whole else ())},
-            returned=returned,
-        )
+        await self._checkpoints.save(mapping, lease, checkpoint)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
-        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""
         parts = await self._parts.keys(mapping, lease.shard)
         try:
             await self._table.call(
@@ -288,18 +193,18 @@ class DynamoStore:
                 ExpressionAttributeValues={":epoch": {"N": str(lease.epoch)}},
             )
         except Refused as refused:
-            stored = _bare(await self._row(mapping, lease.shard))
+            stored = without_memo(await self._row(mapping, lease.shard))
             if stored is not None:
                 raise conflicts.lost(stored, lease) from refused
-        # Those that were there before the row went: a row that is made anew never names them.
+        # Only parts from before the row was removed. A new row never names them.
         await self._parts.remove(parts)
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
-        """Writes the worker's row over the one before."""
+        """Writes the worker's row in place of the one before."""
         await self._table.call("put_item", Item=worker_item(WorkerRow(worker, counter, facts)))
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """All workers' rows, by id."""
+        """Returns the rows of all workers, sorted by id."""
         return [worker_of(item) for item in await self._table.query(WORKERS)]
 
     async def retire(self, worker: WorkerId) -> None:
@@ -328,8 +233,8 @@ class DynamoStore:
         return await self._table.get(key(leases_of(mapping), shard))
 
     async def _lease(self, mapping: MappingId, row: Item) -> Lease | None:
-        """The lease with its memo put together; that of a later row if it moved on meanwhile, None if it is gone."""
-        for _ in range(LOOKS_MAX):
+        """Returns the lease with its memo, of a later row if the memo was saved meanwhile; None if the row was removed."""
+        for _ in range(READS_MAX):
             if Generation.of(row) is None:
                 return lease_of(row, await unpack(row))
             content = await self._parts.read(mapping, row)
@@ -342,23 +247,6 @@ class DynamoStore:
         raise incomplete(row)
 
 
-def _fence(owner: WorkerId | None, epoch: int) -> Item:
-    """Values for the fence; the empty text is nobody's name, so that a lease without owner passes no condition."""
-    return {"owner": {"S": owner or ""}, "epoch": {"N": str(epoch)}}
-
-
-def _bare(row: Item | None) -> Lease | None:
-    """The lease without its memo, to see who has it and where it stands."""
-    return None if row is None else lease_of(row)
-
-
-def _superseded(stored: Lease | None, lease: Lease, checkpoint: Checkpoint) -> None:
-    """Returns if a later save by the same owner stands at this position; raises LeaseLost otherwise."""
-    unlike = stored is None or (stored.owner, stored.epoch) != (lease.owner, lease.epoch)
-    if unlike or stored is None or stored.checkpoint.position != checkpoint.position:
-        raise conflicts.unsaved(stored, lease, checkpoint)
-
-
 def _names_a_table(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "dynamodb" or parts.path or not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", parts.netloc):
@@ -367,7 +255,7 @@ def _names_a_table(url: str) -> str:
 
 
 class DynamoSettings(BaseModel):
-    """Which table; the other keys may stand in the URL. `region` None: the daemon's own."""
+    """The table. The other keys may also be options of the URL. `region` None: the daemon's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -386,7 +274,7 @@ class DynamoSettings(BaseModel):
 
 @asynccontextmanager
 async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[DynamoStore]:
-    """The store in the table, which is made if asked; raises InvalidConfiguration and port errors as `ready` does."""
+    """Yields the store; makes the table if `create` is set; raises what `ready` raises."""
     client = await clients.client(
         env, "dynamodb", settings.region, purpose="store", connections_max=CONNECTIONS_MAX
     )
@@ -396,7 +284,7 @@ async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGene
 
 @asynccontextmanager
 async def look_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[TableProbe]:
-    """A look at the table, which is not made."""
+    """Yields a check of the table, which is not made."""
     client = await clients.client(env, "dynamodb", settings.region, purpose="store")
     yield TableProbe(client, settings.table, create=settings.create)
 

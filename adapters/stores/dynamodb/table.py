@@ -1,4 +1,4 @@
-"""Owns the DynamoDB table: its keys, how rows are items, and how it is made and checked at opening.
+"""Owns the DynamoDB table: its keys, how rows become items and back, and how it is made and checked when it is opened.
 
 One table holds everything. `pk` is `mappings`, `workers` or `leases#MAPPING`; `sk` is the id of the mapping, worker or
 shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own.
@@ -18,39 +18,39 @@ from poller.domain.rows import Lease, MappingRow, WorkerRow
 ITEM_BYTES_MAX = 400 * 1024
 """DynamoDB's own limit for names and values of one item."""
 OVERHEAD_BYTES = 4 * 1024
-"""Reserved for everything in an item but its memo, document or facts."""
+"""Reserved for everything in an item except its memo, document or facts."""
 ROOM_BYTES = ITEM_BYTES_MAX - OVERHEAD_BYTES
-"""What an item has room for beside that."""
+"""How long a memo, document or facts may be."""
 TABLE_WAITS_S = (0.05, 0.1, 0.2, 0.5, *[1.0] * 60)
-"""Between looks at a table that is being made; AWS takes 5 to 20 seconds."""
+"""Waits between checks of a table that is being made, which takes AWS 5 to 20 seconds."""
 KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
 ATTRIBUTES = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")]
 
 MAPPINGS = "mappings"
 WORKERS = "workers"
 LEASE_NAMES = ("sk", "parents", "epoch", "owner", "position", "position_key")
-"""Attributes that make a lease without its memo."""
+"""The attributes of a lease without its memo."""
 
 type Item = dict[str, Any]
-"""An item or a part of one as DynamoDB's API has it: name to {type: value}."""
+"""An item or a part of one in the form of DynamoDB's API: name to {type: value}."""
 
 
 class _InUse(PortError):
-    """Somebody else is making the table."""
+    """Another process is making the table."""
 
 
 def leases_of(mapping: MappingId) -> str:
-    """The partition that has a mapping's leases."""
+    """Returns the partition of a mapping's leases."""
     return f"leases#{mapping}"
 
 
 def key(partition: str, name: str) -> Item:
-    """The primary key of one row."""
+    """Returns the primary key of one row."""
     return {"pk": {"S": partition}, "sk": {"S": name}}
 
 
 def check_room(content: bytes, what: str) -> None:
-    """Raises ServiceUnavailable for content that no item has room for: a later and smaller one may fit."""
+    """Raises ServiceUnavailable for content that does not fit into an item, since a later one may be smaller."""
     if len(content) > ROOM_BYTES:
         raise ServiceUnavailable(
             f"{what} has {len(content)} bytes; a DynamoDB item has room for {ROOM_BYTES}"
@@ -64,12 +64,12 @@ def _json(content: Mapping[str, Any], what: str) -> Item:
 
 
 def place(position: Position) -> Item:
-    """The attributes that hold a position."""
+    """Returns the attributes of a position."""
     return {"position": {"S": position.encode()}, "position_key": {"S": position.sort_key()}}
 
 
 def lease_item(mapping: MappingId, lease: Lease, memo: Item) -> Item:
-    """A whole lease row with the attributes of its memo; `owner` is absent when nobody has the lease."""
+    """Makes the item of a lease with the attributes of its memo; `owner` is absent if nobody has the lease."""
     owner = {"owner": {"S": lease.owner}} if lease.owner else {}
     return {
         **key(leases_of(mapping), lease.shard),
@@ -82,12 +82,12 @@ def lease_item(mapping: MappingId, lease: Lease, memo: Item) -> Item:
 
 
 def lease_of(item: Item, memo: bytes = b"") -> Lease:
-    """Inverse of `lease_item`; the memo is the caller's, who may have no use for it."""
+    """Makes a lease of its item, with the memo that the caller has unpacked."""
     return stored_rows.lease(_plain(item, "shard", LEASE_NAMES), memo)
 
 
 def mapping_values(row: MappingRow) -> Item:
-    """The attributes of a mapping row beside its key."""
+    """Returns the attributes of a mapping row, without its key."""
     document = _json(row.document, f"the document of mapping {row.mapping}")
     return {
         "fixed": {"N": repr(row.fixed)},
@@ -98,31 +98,31 @@ def mapping_values(row: MappingRow) -> Item:
 
 
 def mapping_of(item: Item) -> MappingRow:
-    """A mapping row from its item; items of before there were revisions have none."""
+    """Makes a mapping row of its item. Old items have no revision, which counts as 0."""
     names = ("sk", "fixed", "seeded", "document", "revision")
     return stored_rows.mapping_row({"revision": 0, **_plain(item, "mapping", names)})
 
 
 def worker_item(row: WorkerRow) -> Item:
-    """A whole worker row."""
+    """Makes the item of a worker row."""
     facts = _json(row.facts, f"what worker {row.worker} says of itself")
     return {**key(WORKERS, row.worker), "counter": {"N": str(row.counter)}, "facts": facts}
 
 
 def worker_of(item: Item) -> WorkerRow:
-    """Inverse of `worker_item`."""
+    """Makes a worker row of its item."""
     return stored_rows.worker_row(_plain(item, "worker", ("sk", "counter", "facts")))
 
 
 def _plain(item: Item, named: str, names: Sequence[str]) -> dict[str, Any]:
-    """Attributes of an item as plain values; the sort key is called `named`."""
+    """Returns attributes of an item as plain values. The sort key gets the name `named`."""
     found = {name: _value(item[name]) for name in names if name in item}
     found[named] = found.pop("sk", None)
     return found
 
 
 def _value(attribute: Any) -> Any:
-    """A value of one of the types that rows have, else one that no row has: numbers as they are written, sets, maps."""
+    """Returns the plain value of an attribute, or the attribute itself if its type is not used in rows."""
     match attribute:
         case {"S": str(text)}:
             return text
@@ -147,10 +147,10 @@ def _number(digits: str) -> int | float | str:
 
 
 async def ready(client: Any, table: str, *, create: bool) -> None:
-    """Returns when the table can be used; makes it first if there is none and `create` is set.
+    """Waits until the table can be used; makes it first if it is missing and `create` is set.
 
-    Raises InvalidConfiguration for a missing table or one with other keys, ServiceUnavailable when it is not active in
-    time, and what `adapters.aws.clients.mapped` raises.
+    Raises InvalidConfiguration for a missing table or one with other keys, ServiceUnavailable if it is not active in time,
+    and what `adapters.aws.clients.mapped` raises.
     """
     found = await _described(client, table)
     if found is None:

@@ -1,4 +1,4 @@
-"""Owns the checks of a SQLite store's file before a daemon opens it. Nothing is made."""
+"""Owns the checks of a SQLite store's file before a daemon opens it. No file is made."""
 
 import asyncio
 import os
@@ -12,23 +12,23 @@ from poller.domain.rows import MappingRow
 SQLITE_MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 _APPLICATION = slice(68, 72)
-"""Where SQLite's header has the application id, high byte first."""
+"""The place of the application id in SQLite's header, high byte first."""
 
 
 class FileProbe:
-    """A Probe and MappingList over the file of the SQLite store, which need not exist; `known` reads its mappings."""
+    """A Probe and MappingList of the file of the SQLite store, which need not exist; `read_mappings` reads its mappings."""
 
-    def __init__(self, path: Path, known: Callable[[Path], list[MappingRow]]) -> None:
+    def __init__(self, path: Path, read_mappings: Callable[[Path], list[MappingRow]]) -> None:
         self._path = path
-        self._known = known
+        self._read_mappings = read_mappings
 
     async def probe(self) -> list[Finding]:
-        """Looks at directory and file; opens no database, since that makes files."""
+        """Checks the directory and the file. Does not open the database, since that makes files."""
         return await asyncio.to_thread(lambda: list(_file(self._path)))
 
     async def mappings(self) -> list[MappingRow]:
-        """All rows; raises port errors."""
-        return await asyncio.to_thread(self._known, self._path)
+        """Returns all rows; raises port errors."""
+        return await asyncio.to_thread(self._read_mappings, self._path)
 
 
 def _file(path: Path) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def _file(path: Path) -> Iterator[Finding]:
 
 
 def _directory(path: Path) -> Finding:
-    """The directory has to be writable, or the nearest one above it that exists: the daemon makes the others."""
+    """Checks that the directory is writable, or the nearest existing one above it, in which the daemon makes the others."""
     check = "directory"
     nearest = next(each for each in path.absolute().parents if each.exists())
     if not nearest.is_dir():

@@ -1,6 +1,7 @@
-"""Owns a connection to a database file on a thread of its own, which does one piece of work after the other.
+"""Owns a connection to a database file in a thread of its own, which does one piece of work after the other.
 
-A piece of work is a function of the connection: the way to the thread and back is gone once, whatever it executes.
+A piece of work is a function that gets the connection. It may run many statements, and still costs only one change to the
+thread and back.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ def rows(db: sqlite3.Connection, sql: str, parameters: tuple[Any, ...] = ()) -> 
 
 
 def any_text(found: bytes) -> str:
-    """A text of the file. One that is not UTF-8 comes with half surrogates in it: it must not spoil all other rows of a query."""
+    """Decodes a text of the file. Bytes that are not UTF-8 become lone surrogates, so that they do not break a whole query."""
     return found.decode("utf-8", "surrogateescape")
 
 
@@ -35,16 +36,16 @@ class Database:
         self._closed = False
 
     def run[T](self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """What `work` returns, as a future; raises ServiceUnavailable when the database is closed.
+        """Returns a future of what `work` returns; raises ServiceUnavailable if the database is closed.
 
-        Work that has begun goes on to its end, though nobody may wait for it any more.
+        Work that has begun always runs to its end, even if its caller was cancelled.
         """
         if self._closed:
             raise ServiceUnavailable(f"{self.path} is closed")
         return asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
 
     async def close(self) -> None:
-        """Closes the connection when what was begun is done. All was committed before, so that errors lose nothing."""
+        """Closes the connection when all begun work has ended. Everything was committed before, so an error here loses nothing."""
         self._closed = True
         closed = self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
@@ -64,7 +65,7 @@ class Database:
 
 @asynccontextmanager
 async def connected(path: Path, *, busy_timeout_s: float) -> AsyncGenerator[Database]:
-    """The file at `path`, which the first work opens or makes; its errors are that work's."""
+    """Yields a database. Its file is opened or made by the first work, which raises the errors of that."""
     database = Database(path, busy_timeout_s=busy_timeout_s)
     try:
         yield database

@@ -1,8 +1,9 @@
-"""Owns what is written: what waits while a transaction runs is written together in the next one.
+"""Owns group commit: writes that wait while a transaction runs are written together in the next one.
 
-A transaction is one piece of work of the database's thread. It ends there though writers are cancelled in the meantime;
-their writes may be on the disk then, as after a lost answer, and every write may be repeated. Where one write may have broken
-a transaction, each half of it is written again, so that in the end the others are written and that one has its error alone.
+A transaction is one piece of work in the database's thread. It runs to its end even if its writers are cancelled meanwhile. Their
+writes may then be on the disk, as after a lost answer, so every write must be repeatable. If a transaction fails and one of
+its writes may be the cause, each half of them is written again. In the end all others are written, and only the broken write
+gets the error.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from poller.domain.errors import PortError, ResourceMissing, ServiceUnavailable
 BATCH_MAX = 512
 """Writes in one transaction."""
 
-_EVERYBODYS = frozenset(
+_FILE_ERRORS = frozenset(
     {
         sqlite3.SQLITE_AUTH,
         sqlite3.SQLITE_BUSY,
@@ -36,28 +37,28 @@ _EVERYBODYS = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""What is wrong with the file, or its locks: a part of the transaction would fare, and wait, as the whole did."""
+"""Errors of the file or its locks. Smaller transactions would fail in the same way, so these are not split."""
 _PRIMARY_CODE = 0xFF
 
 type Work[T] = Callable[[sqlite3.Connection], T]
-"""Statements of one write. Raises a PortError only before it has changed anything."""
+"""The statements of one write. May raise a PortError only before it has changed anything."""
 type Result = tuple[Any] | PortError
-"""What a write returned, or why it was refused."""
+"""What a write returned, or the error with which it was refused."""
 type Answers = Mapping[asyncio.Future[Result], Work[Any] | Joint[Any]]
-"""Writes, by what tells their writers."""
+"""Writes by the futures that their writers await."""
 
 
 class Joint[T](Protocol):
-    """A write that others of its class may share one statement with, as long as they are for other rows."""
+    """A write that can share one statement with others of its class that are for other rows."""
 
     @property
     def row(self) -> Hashable:
-        """Which row it is for."""
+        """The row that it writes."""
         ...
 
     @classmethod
     def together(cls, db: sqlite3.Connection, writes: Sequence[Self]) -> Sequence[tuple[T] | PortError]:
-        """The results of all."""
+        """Carries out all writes by one statement; returns their results."""
         ...
 
 
@@ -70,21 +71,21 @@ class Writer:
         self._file = _identity(database.path)
         self._waiting: dict[asyncio.Future[Result], Work[Any] | Joint[Any]] = {}
         self._halves: deque[Answers] = deque()
-        """Parts of a transaction that one of its writes may have broken, in their order."""
+        """Halves of transactions that one of their writes may have broken, in the order of the writes."""
         self._running: asyncio.Future[list[Result]] | None = None
         self._closed = False
 
     async def write[T](self, work: Work[T]) -> T:
-        """What `work` returns, once it is committed; raises its PortError, or what the database's error means."""
-        returned: T = await self._written(work)
+        """Returns what `work` returns, once it is committed; raises its PortError, or one for the database's error."""
+        returned: T = await self._commit(work)
         return returned
 
     async def join[T](self, work: Joint[T]) -> T:
-        """The same for a write that may be done together with others."""
-        returned: T = await self._written(work)
+        """The same for a write that can share a statement with others."""
+        returned: T = await self._commit(work)
         return returned
 
-    async def _written(self, work: Work[Any] | Joint[Any]) -> Any:
+    async def _commit(self, work: Work[Any] | Joint[Any]) -> Any:
         if self._closed:
             raise ServiceUnavailable(f"{self._path} is closed")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -100,24 +101,24 @@ class Writer:
             self._waiting.pop(answer, None)
 
     async def close(self) -> None:
-        """Refuses everything new, and returns when what waits is written."""
+        """Refuses new writes, and returns when all waiting ones are written."""
         self._closed = True
         while self._running is not None:
             await asyncio.wait([self._running])
 
     def _advance(self) -> None:
-        """Begins the next transaction unless one is running or nothing waits; a closed database refuses all that waits."""
+        """Starts the next transaction, unless one is running or nothing waits. A closed database refuses all waiting writes."""
         while self._running is None and (answers := self._next()):
             try:
                 running = self._database.run(partial(self._transact, works=list(answers.values())))
             except PortError as refused:
-                _tell(answers, _to_each(refused, answers))
+                _resolve(answers, _error_for_each(refused, answers))
                 continue
             self._running = running
             running.add_done_callback(partial(self._settle, answers))
 
     def _next(self) -> Answers:
-        """What is to be written together now, without what nobody waits for any more; empty when nothing waits."""
+        """Returns the writes of the next transaction; empty if nothing waits. A half leaves out writes that nobody awaits any more."""
         while self._halves:
             half = {answer: work for answer, work in self._halves.popleft().items() if not answer.done()}
             if half:
@@ -126,11 +127,11 @@ class Writer:
         return {answer: self._waiting.pop(answer) for answer in answers}
 
     def _settle(self, answers: Answers, ran: asyncio.Future[list[Result]]) -> None:
-        """Tells the writers that still wait, and goes on. What is raised here is a bug, and that of one write."""
+        """Gives the results to the writers, and goes on. An exception here is a bug of one write, so the transaction is halved."""
         self._running = None
         bug = ran.exception()
         if bug is None:
-            _tell(answers, ran.result())
+            _resolve(answers, ran.result())
         elif len(answers) > 1:
             pairs = list(answers.items())
             middle = len(pairs) // 2
@@ -142,16 +143,16 @@ class Writer:
         self._advance()
 
     def _transact(self, db: sqlite3.Connection, *, works: Sequence[Work[Any] | Joint[Any]]) -> list[Result]:
-        """Writes all in one transaction, on the database's thread; raises what may be the fault of one of several."""
+        """Runs all works in one transaction, in the database's thread; raises errors that one of several works may have caused."""
         try:
             self._check_in_place()
             return _transaction(db, works)
         except sqlite3.Error as error:
-            if len(works) > 1 and not _is_everybodys(error):
+            if len(works) > 1 and not _is_file_error(error):
                 raise
             return [mapped(error, self._path) for _ in works]
         except PortError as refused:
-            return _to_each(refused, works)
+            return _error_for_each(refused, works)
 
     def _check_in_place(self) -> None:
         if _identity(self._path) != self._file:
@@ -160,17 +161,17 @@ class Writer:
             )
 
 
-def _is_everybodys(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE in _EVERYBODYS
+def _is_file_error(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE in _FILE_ERRORS
 
 
-def _to_each(refused: PortError, writes: Iterable[object]) -> list[Result]:
-    """A refusal for each write, since whoever raises one adds to it."""
+def _error_for_each(refused: PortError, writes: Iterable[object]) -> list[Result]:
+    """Makes an error for each write: raising an exception adds a traceback, so they cannot share one."""
     return [type(refused)(refused.reason) for _ in writes]
 
 
-def _tell(answers: Answers, results: Sequence[Result]) -> None:
-    """Hands the results to the writers that still wait."""
+def _resolve(answers: Answers, results: Sequence[Result]) -> None:
+    """Gives the results to the writers that still wait."""
     for answer, result in zip(answers, results, strict=True):
         if not answer.done():
             answer.set_result(result)
@@ -188,14 +189,14 @@ def _transaction(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]
 
 
 def _roll_back(db: sqlite3.Connection) -> None:
-    """Ends the transaction if there is one; if that fails the next write tries again."""
+    """Rolls back the transaction if there is one. If that fails, the next write tries again."""
     if db.in_transaction:
         with suppress(sqlite3.Error):
             rows(db, "ROLLBACK")
 
 
 def _results(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]) -> Iterator[Result]:
-    """Carries the works out in their order; those of one class that follow each other are done together."""
+    """Carries out the works in their order. Consecutive works of one class share a statement."""
     for kind, some in groupby(works, type):
         if hasattr(kind, "together"):
             for group in _distinct(cast("Iterable[Joint[Any]]", some)):
@@ -205,7 +206,7 @@ def _results(db: sqlite3.Connection, works: Sequence[Work[Any] | Joint[Any]]) ->
 
 
 def _distinct(works: Iterable[Joint[Any]]) -> Iterator[Sequence[Joint[Any]]]:
-    """Groups in which no row comes twice."""
+    """Splits works into groups in which no row comes twice."""
     group: dict[Hashable, Joint[Any]] = {}
     for work in works:
         if work.row in group:

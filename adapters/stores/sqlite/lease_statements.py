@@ -1,7 +1,7 @@
-"""Owns the statements on leases. A condition is part of the statement that writes.
+"""Owns the SQL statements on leases. The condition of a write is part of the statement that writes.
 
-Python's sqlite3 lets go of the interpreter around each step of a statement, and beside a busy event loop waits some
-milliseconds to get it back. Checkpoints that are saved together are therefore written by one statement, and so are takes.
+Python's sqlite3 releases the interpreter lock at each step of a statement. With a busy event loop it then waits some milliseconds
+to get the lock back. So checkpoints that are saved together are written by one statement, and so are leases that are taken.
 """
 
 import json
@@ -21,7 +21,7 @@ from poller.domain.rows import Checkpoint, Lease
 
 _NAMES = ("shard", "parents", "owner", "epoch", "position", "position_key")
 _COLUMNS = f"{', '.join(_NAMES)}, memo"
-_BARE = f"{', '.join(_NAMES)}, x''"
+_WITHOUT_MEMO = f"{', '.join(_NAMES)}, x''"
 _LEASE = f"SELECT {_COLUMNS} FROM leases WHERE mapping = ?"
 _SEED = "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _TAKE = f"""
@@ -42,18 +42,19 @@ _DROP = "DELETE FROM leases WHERE mapping = ? AND shard = ? AND epoch = ? RETURN
 
 
 JOINED_BYTES_MAX = 2 * 1024 * 1024
-"""Bytes of memos that one statement writes, unless a single memo has more."""
+"""The bytes of memos that one statement writes. A single memo may have more."""
 _SIZES = tuple(1 << power for power in range((BATCH_MAX - 1).bit_length() + 1))
-"""Rows of joined statements. They are few, since the connection keeps each statement with all that it wrote last."""
+"""The numbers of rows that a joined statement may have. They are few, since the connection caches each statement together with
+its last values."""
 
 
 type Row = tuple[MappingId, ShardId]
-"""Which lease a write is for."""
+"""Identifies the lease that is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A checkpoint to be written, if the lease has its owner and epoch still and is not ahead of it."""
+    """Writes a checkpoint, if the lease still has this owner and epoch and is not ahead of the checkpoint."""
 
     mapping: MappingId
     lease: Lease
@@ -61,12 +62,12 @@ class Save:
 
     @property
     def row(self) -> Row:
-        """The lease's."""
+        """The lease's row."""
         return self.mapping, self.lease.shard
 
     @classmethod
     def together(cls, db: sqlite3.Connection, saves: Sequence[Self]) -> list[tuple[None] | PortError]:
-        """Writes checkpoints of different rows by one statement, or by some when their memos are large."""
+        """Writes checkpoints of different rows by one statement, or by several if their memos are large."""
         written: set[tuple[Any, ...]] = set()
         for some in _portions(saves):
             written.update(_joined(db, _SAVE, [each._values() for each in some]))
@@ -86,7 +87,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A lease to be taken by `owner`, if its epoch is still the one that was seen."""
+    """Makes `owner` the owner of a lease, if it still has the epoch that was read."""
 
     mapping: MappingId
     lease: Lease
@@ -94,12 +95,12 @@ class Take:
 
     @property
     def row(self) -> Row:
-        """The lease's."""
+        """The lease's row."""
         return self.mapping, self.lease.shard
 
     @classmethod
     def together(cls, db: sqlite3.Connection, takes: Sequence[Self]) -> list[tuple[Lease] | PortError]:
-        """Takes different leases by one statement; each comes as it is stored then."""
+        """Takes different leases by one statement; returns each as it is stored afterwards."""
         values = [(*each.row, each.lease.epoch, each.owner) for each in takes]
         taken = {(mapping, row[0]): row for mapping, *row in _joined(db, _TAKE, values)}
         return [each._result(db, taken.get(each.row)) for each in takes]
@@ -114,19 +115,19 @@ class Take:
 
 
 def listed(db: sqlite3.Connection, mapping: MappingId, *, memos: bool) -> list[Lease]:
-    """All leases of the mapping, by shard id; with `memos` off all memos are empty."""
-    columns = _COLUMNS if memos else _BARE
+    """Returns all leases of the mapping, sorted by shard id; without `memos` all memos are empty."""
+    columns = _COLUMNS if memos else _WITHOUT_MEMO
     found = rows(db, f"SELECT {columns} FROM leases WHERE mapping = ? ORDER BY shard", (mapping,))
     return [_lease(row) for row in found]
 
 
 def seed(db: sqlite3.Connection, mapping: MappingId, leases: Sequence[Lease]) -> None:
-    """Adds those that are not there yet."""
+    """Adds leases for shards that have none yet."""
     db.executemany(_SEED, [_columns(mapping, lease) for lease in leases])
 
 
 def release(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
-    """Clears the owner; raises LeaseLost."""
+    """Removes the owner; raises LeaseLost if owner or epoch is another."""
     if not rows(db, _RELEASE, (mapping, lease.shard, lease.owner, lease.epoch)):
         conflicts.released_before(_stored(db, mapping, lease.shard), lease)
 
@@ -142,7 +143,7 @@ def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
 def _joined(
     db: sqlite3.Connection, statement: str, values: Sequence[tuple[Any, ...]]
 ) -> list[tuple[Any, ...]]:
-    """Runs a statement for some rows of values; a row of nulls, of which some are added, is for no lease."""
+    """Runs a statement for several rows of values. Rows of nulls, which match no lease, fill up to one of the sizes."""
     size, width = next(each for each in _SIZES if each >= len(values)), len(values[0])
     nulls = (None,) * (width * (size - len(values)))
     return rows(db, _sized(statement, size, width), (*chain.from_iterable(values), *nulls))
@@ -155,7 +156,7 @@ def _sized(statement: str, size: int, width: int) -> str:
 
 
 def _portions(saves: Iterable[Save]) -> Iterator[list[Save]]:
-    """The saves in their order, as many at a time as one statement may write."""
+    """Yields the saves in their order, as many at a time as one statement may write."""
     some: list[Save] = []
     left = JOINED_BYTES_MAX
     for each in saves:

@@ -1,4 +1,4 @@
-"""Owns the database file: how it is opened and checked, its tables, and what SQLite's errors mean to a caller."""
+"""Owns the database file: how it is opened, checked and migrated, its tables, and the port errors for SQLite's errors."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from poller.domain.errors import (
 from poller.output.log_fields import EVENT
 
 APPLICATION_ID = 0x45534D50
-"""Marks our files in SQLite's header (ESMP)."""
+"""Identifies our files in SQLite's header (ESMP)."""
 SCHEMA = (
     """
     CREATE TABLE mappings (
@@ -34,18 +34,18 @@ SCHEMA = (
     """,
     "ALTER TABLE mappings ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
 )
-"""Statements that lead from each schema version to the next; the file's `user_version` counts those that were run."""
+"""The statements that lead from each schema version to the next. The file's `user_version` counts those that were run."""
 SQLITE_MIN = (3, 37, 0)
-"""The first with STRICT tables and RETURNING."""
+"""The first version with STRICT tables and RETURNING."""
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""A larger file is opened without the check of all its pages, which takes about a second for this much."""
+"""All pages of a file up to this size are checked when it is opened, which takes about a second."""
 WAL_BYTES_KEPT_MAX = 16 * 1024 * 1024
 WAL_ATTEMPTS_MAX = 40
 WAL_WAIT_S = 0.05
-"""SQLite does not wait for others while it switches a new file to WAL, so that openings at the same time try again."""
+"""The wait before another attempt to switch a new file to WAL. SQLite itself does not wait for other processes there."""
 PAGE_BYTES = 4096
 BESIDE = ("-wal", "-shm")
-"""Ends of the names of the files that SQLite keeps beside an open database."""
+"""The suffixes of the files that SQLite keeps beside an open database."""
 _PRIMARY_CODE = 0xFF
 
 log = logging.getLogger("poller.stores")
@@ -56,10 +56,10 @@ _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 async def prepare(database: Database, *, full_sync: bool, bytes_max: int | None) -> None:
-    """Opens the file, made with its directory if there is none; makes or migrates its tables, and sets how it is written.
+    """Opens the file, making it and its directory if they are missing; makes or migrates its tables; sets how it is written.
 
-    Raises InvalidConfiguration for a file that cannot be used as it is, ServiceThrottled when others keep it locked,
-    ServiceUnavailable when the disk is full or fails.
+    Raises InvalidConfiguration for a file that cannot be used as it is, ServiceThrottled if other processes keep it locked,
+    ServiceUnavailable if the disk is full or fails.
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise InvalidConfiguration([f"SQLite is {sqlite3.sqlite_version}; this store needs 3.37 or newer"])
@@ -81,7 +81,7 @@ async def prepare(database: Database, *, full_sync: bool, bytes_max: int | None)
 
 
 def obstacles(path: Path) -> Iterator[tuple[str, str]]:
-    """What keeps `prepare` from making or opening a file, and the remedies, as far as it shows without opening it."""
+    """Yields what would keep `prepare` from making or opening a file, and the remedy, as far as can be seen without opening it."""
     if path.is_dir():
         yield f"{path} is a directory", "write the path of a file"
         return
@@ -96,7 +96,7 @@ def obstacles(path: Path) -> Iterator[tuple[str, str]]:
 
 
 async def only_read(database: Database) -> None:
-    """Opens a file that was prepared for reading alone; raises what `prepare` does."""
+    """Opens a prepared file for reading only; raises what `prepare` raises."""
     try:
         await database.run(partial(rows, sql="PRAGMA query_only=ON"))
     except sqlite3.Error as error:
@@ -114,7 +114,7 @@ def _make_parent(path: Path) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """Makes an empty file of this user alone, which SQLite takes for a new database; its other files get the mode of this one."""
+    """Makes an empty file for this user only, which SQLite takes for a new database. SQLite's other files get the same mode."""
     try:
         os.close(open_private(path, os.O_RDWR, follow=True))
     except OSError as error:
@@ -128,7 +128,7 @@ def _make_file(path: Path) -> None:
 
 
 def exposure_at(path: Path) -> str:
-    """Who else may open a file; empty if nobody may or if there is none."""
+    """Says who else may open a file; empty if nobody else may, or if it does not exist."""
     try:
         return exposure(path.stat())
     except OSError:
@@ -167,7 +167,7 @@ def _check_pages(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Brings the tables to the newest version in one transaction, which also shows that the file can be written."""
+    """Migrates the tables to the newest version in one transaction, which also shows that the file can be written."""
     rows(db, "BEGIN IMMEDIATE")
     version = _check_ours(db, path)
     for script in SCHEMA[version:]:
@@ -179,8 +179,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_ours(db: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version, 0 for an empty file; refuses other programs' files before they are changed."""
-    # Another opening may make the tables between these looks: who sees tables then sees their mark as well.
+    """Returns the file's schema version, 0 for an empty file. Refuses files of other programs before they are changed."""
+    # Another process may make the tables between these reads. Tables are counted first: if they exist, so does their mark.
     ((tables,),) = rows(db, "SELECT count(*) FROM sqlite_master")
     ((owner,),) = rows(db, "PRAGMA application_id")
     ((version,),) = rows(db, "PRAGMA user_version")
@@ -205,7 +205,7 @@ def _primary(error: sqlite3.Error) -> int | None:
 
 
 def unusable(error: sqlite3.Error, path: Path) -> PortError | InvalidConfiguration:
-    """What an error while the file is opened means; what will not heal by itself is a wrong configuration."""
+    """Returns the error for a failed opening. One that will not go away by itself is InvalidConfiguration."""
     match _primary(error):
         case code if code in _BROKEN:
             return InvalidConfiguration([_broken(path, str(error))])
@@ -217,7 +217,7 @@ def unusable(error: sqlite3.Error, path: Path) -> PortError | InvalidConfigurati
 
 
 def mapped(error: sqlite3.Error, path: Path) -> PortError:
-    """What an error on the open file means; the transaction that had it was rolled back."""
+    """Returns the port error for an error on the open file, whose transaction was rolled back."""
     code = _primary(error)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code in _BUSY:

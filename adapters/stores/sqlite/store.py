@@ -35,9 +35,9 @@ _BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter 
 
 
 class SqliteStore:
-    """A Store and WorkerStore over one writing and one reading connection.
+    """A Store and WorkerStore with one connection for writing and one for reading.
 
-    A condition is part of the statement that writes, so that processes that share the file cannot pass each other.
+    The condition of a write is part of its statement, so no other process can change the row between check and write.
     """
 
     def __init__(self, writer: Writer, reader: Database) -> None:
@@ -45,15 +45,15 @@ class SqliteStore:
         self._reader = reader
 
     async def create(self, row: MappingRow) -> MappingRow:
-        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        """Adds `row` unless the mapping has one already; returns the stored row."""
         return await self._writer.write(partial(_create, row=row, document=json.dumps(dict(row.document))))
 
     async def update(self, row: MappingRow) -> None:
-        """Replaces the row at its revision; raises ResourceMissing when there is none, RowChanged at another revision."""
+        """Replaces the row of the same revision; raises ResourceMissing if there is no row, RowChanged if its revision differs."""
         await self._writer.write(partial(_update, row=row, document=json.dumps(dict(row.document))))
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows, by id."""
+        """Returns all rows, sorted by id."""
         return await self._read(_mappings)
 
     async def forget(self, mapping: MappingId) -> None:
@@ -61,20 +61,20 @@ class SqliteStore:
         await self._writer.write(partial(_forget, mapping=mapping))
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints, by shard id; with `memos` off all memos are empty."""
+        """Returns all leases of one mapping with their checkpoints, sorted by shard id; without `memos` all memos are empty."""
         return await self._read(partial(lease_statements.listed, mapping=mapping, memos=memos))
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
-        """Adds leases for shards that have none yet; leaves existing ones as they are. All of them or none."""
+        """Adds leases for shards that have none yet, all of them or none; does not change existing ones."""
         if leases:
             await self._writer.write(partial(lease_statements.seed, mapping=mapping, leases=leases))
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
-        """Makes `owner` the owner at the next epoch and returns the lease as it is stored; raises LeaseLost."""
+        """Makes `owner` the owner at the next epoch; returns the stored lease; raises LeaseLost if the epoch is another."""
         return await self._writer.join(Take(mapping, lease, owner))
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
-        """Clears the owner and keeps the checkpoint; raises LeaseLost."""
+        """Removes the owner and keeps the checkpoint; raises LeaseLost if owner or epoch is another."""
         await self._writer.write(partial(lease_statements.release, mapping=mapping, lease=lease))
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
@@ -82,17 +82,17 @@ class SqliteStore:
         await self._writer.join(Save(mapping, lease, checkpoint))
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
-        """Removes the shard's row; raises LeaseLost if its epoch is another; no error when there is none."""
+        """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""
         await self._writer.write(partial(lease_statements.drop, mapping=mapping, lease=lease))
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
-        """Writes the worker's row over the one before."""
+        """Writes the worker's row in place of the one before."""
         await self._writer.write(
             partial(rows, sql=_BEAT, parameters=(worker, counter, json.dumps(dict(facts))))
         )
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """All workers' rows, by id."""
+        """Returns the rows of all workers, sorted by id."""
         return await self._read(_workers)
 
     async def retire(self, worker: WorkerId) -> None:
@@ -110,7 +110,7 @@ class SqliteStore:
 def _create(db: sqlite3.Connection, *, row: MappingRow, document: str) -> MappingRow:
     rows(db, _CREATE, (row.mapping, row.fixed, row.seeded, document, row.revision))
     kept = _stored(db, row.mapping)
-    assert kept is not None, "the statement before made it unless it was there"
+    assert kept is not None, "the row exists: the statement above has added it if it was missing"
     return kept
 
 
@@ -128,11 +128,11 @@ def _mappings(db: sqlite3.Connection) -> list[MappingRow]:
     return [_mapping(row) for row in rows(db, f"{_MAPPING} ORDER BY mapping")]
 
 
-def known(path: Path) -> list[MappingRow]:
-    """All rows of a file, which is not made, nor any file beside it; raises port errors."""
+def stored_mappings(path: Path) -> list[MappingRow]:
+    """Returns all rows of a file; makes neither the file nor others beside it; raises port errors."""
     if not path.exists():
         return []
-    # Beside a write-ahead log there are its other files; without one nobody writes just now.
+    # If there is a write-ahead log, SQLite needs no new file to read. If there is none, no process is writing just now.
     mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)) as db:
@@ -165,10 +165,10 @@ def _names_a_file(url: str) -> str:
 
 
 class SqliteSettings(BaseModel):
-    """Where the file is and how it is written; `synchronous`, `busy_timeout_s` and `bytes_max` may stand in the URL.
+    """Where the file is and how it is written. `synchronous`, `busy_timeout_s` and `bytes_max` may also be options of the URL.
 
-    `synchronous` full: what was acknowledged survives a power loss; normal: it survives the end of the process, and after a
-    power loss the last moments may be missing. `bytes_max` bounds the file; None: the disk does.
+    `synchronous` full: every acknowledged write survives a power loss. normal: it survives the end of the process, but after a
+    power loss the last writes may be missing. `bytes_max` limits the size of the file; None: only the disk limits it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -188,7 +188,7 @@ class SqliteSettings(BaseModel):
 
 @asynccontextmanager
 async def open_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[SqliteStore]:
-    """The store in the file; raises InvalidConfiguration, ServiceThrottled or ServiceUnavailable as `prepare` does."""
+    """Yields the store; raises what `prepare` raises."""
     path, busy_timeout_s = settings.path, settings.busy_timeout_s
     async with connected(path, busy_timeout_s=busy_timeout_s) as database:
         await prepare(database, full_sync=settings.synchronous == "full", bytes_max=settings.bytes_max)
@@ -203,12 +203,12 @@ async def open_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenera
 
 @asynccontextmanager
 async def look_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[FileProbe]:
-    """A look at the file, which is not made."""
-    yield FileProbe(settings.path, known)
+    """Yields a check of the file, which is not made."""
+    yield FileProbe(settings.path, stored_mappings)
 
 
-def objections(settings: SqliteSettings) -> Iterator[FieldError]:
-    """Whether there can be a file."""
+def setting_errors(settings: SqliteSettings) -> Iterator[FieldError]:
+    """Returns what would keep the daemon from opening or making the file."""
     for wrong, remedy in obstacles(settings.path):
         yield FieldError("url", wrong, remedy, here=True)
         return
@@ -219,4 +219,4 @@ def objections(settings: SqliteSettings) -> Iterator[FieldError]:
         )
 
 
-plugin = Plugin("sqlite", SqliteSettings, open_sqlite, look_sqlite, check=objections)
+plugin = Plugin("sqlite", SqliteSettings, open_sqlite, look_sqlite, check=setting_errors)

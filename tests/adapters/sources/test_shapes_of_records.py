@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.sources import dynamodb_streams, kinesis, sqs
+from adapters.sources import dynamodb_streams, kinesis, sqs_answers
 from poller.domain.records import Epoch, Monotonic, Position, Record, ShardId
 from poller.rules.events import (
     SYSTEM_ATTRIBUTES,
@@ -157,7 +157,7 @@ def test_every_dynamodb_record_of_the_model_becomes_an_event(shaper: Shaper, key
 @given(shapers, st.lists(texts, min_size=1, max_size=5), st.booleans())
 def test_every_message_of_the_model_becomes_an_event(shaper: Shaper, bodies: list[str], fifo: bool) -> None:
     wires = [message_wire(shaper, number, text) for number, text in enumerate(bodies)]
-    messages = sqs.read_answer(body("Messages", wires), Monotonic(5.0), fifo=fifo)
+    messages = sqs_answers.read_answer(body("Messages", wires), Monotonic(5.0), fifo=fifo)
     assert [each.unreadable for each in messages] == [""] * len(wires)
     encoder = MessageEncoder(source_arn="arn:x" + ".fifo" * fifo, region="eu-west-1", windowed=False)
     for wire, message in zip(wires, messages, strict=True):
@@ -264,5 +264,5 @@ def test_a_message_that_cannot_be_read_says_why_and_the_others_are_read(
     plain = Shaper(Random(1), odd=0.0)
     wires: list[Any] = [message_wire(plain, number, "body") for number in range(3)]
     wires[1] |= changes
-    messages = sqs.read_answer(body("Messages", [*wires, "text"]), Monotonic(5.0), fifo=False)
+    messages = sqs_answers.read_answer(body("Messages", [*wires, "text"]), Monotonic(5.0), fifo=False)
     assert [each.unreadable for each in messages] == ["", why, "", "Expected `object`, got `str`"]

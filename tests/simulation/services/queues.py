@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from adapters.sources.sqs import read_answer
+from adapters.sources.sqs_answers import read_answer
 from poller.domain.errors import ResourceMissing
 from poller.domain.records import JsonObject, Message, Monotonic, QueueFacts, Undone
 from tests.simulation.services.contents import Content
