@@ -29,7 +29,8 @@ import orjson
 import uvloop
 from aiobotocore.session import get_session
 
-from adapters.invokers.http import HttpSettings, open_http
+from adapters.invokers.http import open_http
+from adapters.invokers.http_settings import HttpSettings
 from benchmarks.function import taken
 from poller.clock import LoopClock
 from poller.domain.invocations import EncodedEvent, Invocation, Succeeded

@@ -1,1 +1,1 @@
-"""Commands that need a library which speaks to the outside; each is found through the entry points `poller.commands`."""
+"""Commands that need a client library. Each is found through the entry points `poller.commands`."""

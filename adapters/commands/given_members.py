@@ -1,4 +1,4 @@
-"""Owns the look at the members of a request before it is sent: names that the operation does not have, and those it needs."""
+"""Owns the check of a request's members before it is sent: unknown names, and missing required ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from poller.config_errors.hints import hint
 from poller.config_errors.known_names import nearest, question
 
 MAPPING_PATH = ("mappings", 0)
-"""Where hints look for the names of a mapping."""
+"""The place in a configuration at which hints know the names of a mapping."""
 
 
 def wrong_members(client: Any, operation: str, given: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the names of the members that an operation is given, one line each."""
+    """Returns what is wrong with the names of an operation's members, one line each."""
     shape = client.meta.service_model.operation_model(operation).input_shape
     lines = list(_unknown(shape, given, ()))
     misspelled = {
@@ -27,13 +27,13 @@ def _unknown(shape: Any, given: Any, path: tuple[str | int, ...]) -> Iterator[st
             if name in shape.members:
                 yield from _unknown(shape.members[name], value, (*path, name))
             else:
-                yield _told((*path, name), value, list(shape.members))
+                yield _unknown_text((*path, name), value, list(shape.members))
     elif shape.type_name == "list" and isinstance(given, Sequence) and not isinstance(given, str):
         for place, each in enumerate(given):
             yield from _unknown(shape.member, each, (*path, place))
 
 
-def _told(path: tuple[str | int, ...], value: Any, known: list[str]) -> str:
+def _unknown_text(path: tuple[str | int, ...], value: Any, known: list[str]) -> str:
     name = str(path[-1])
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     remedy = hint((*MAPPING_PATH, *path), value)

@@ -1,4 +1,4 @@
-"""Owns `poller mappings`: lists, shows and changes event source mappings through Lambda's API, a daemon's or AWS's own."""
+"""Owns `poller mappings`, which lists, shows and changes event source mappings through Lambda's API, of a daemon or of AWS."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from poller.domain.errors import InvalidConfiguration
 DAEMON = "http://127.0.0.1:8080"
 INTERNAL = frozenset({"ResponseMetadata"})
 MEMBER_LINES_MAX = 40
-"""Of one member's value; filters may be long."""
+"""Lines of one member's value that are shown, since filters may be long."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,7 +105,7 @@ def create(members: Members = None, *, input_file: Input = None, api: Api, as_js
             raise Failed(
                 "no members; write FunctionName=orders EventSourceArn=ARN and what else it needs, or give --input"
             )
-        _look_at(client, "CreateEventSourceMapping", request)
+        _check_members(client, "CreateEventSourceMapping", request)
         _show(client.create_event_source_mapping(**request), as_json=as_json)
 
     _run(act, api)
@@ -129,7 +129,7 @@ def update(
         if "UUID" in request:
             raise Failed("UUID: is given as the argument; leave it out of the members")
         request["UUID"] = named
-        _look_at(client, "UpdateEventSourceMapping", request)
+        _check_members(client, "UpdateEventSourceMapping", request)
         _show(client.update_event_source_mapping(**request), as_json=as_json)
 
     _run(act, api)
@@ -215,7 +215,7 @@ def _run(act: Callable[[Any], None], api: Api) -> None:
 
 
 def _uuid(text: str) -> str:
-    """The UUID, as it was written; raises Failed for what is none."""
+    """Returns the UUID as it was written; raises Failed if it is none."""
     try:
         UUID(text)
     except ValueError:
@@ -223,14 +223,14 @@ def _uuid(text: str) -> str:
     return text
 
 
-def _look_at(client: Any, operation: str, request: Mapping[str, Any]) -> None:
+def _check_members(client: Any, operation: str, request: Mapping[str, Any]) -> None:
     wrong = wrong_members(client, operation, request)
     if wrong:
         raise Failed(*wrong)
 
 
 def _request(members: Sequence[str] | None, input_file: Path | None) -> dict[str, Any]:
-    """The members of a request: those of the file, and over them those of the command line. Raises Failed."""
+    """Returns the members of a request: those of the file, overridden by those of the command line. Raises Failed."""
     request: dict[str, Any] = {}
     if input_file is not None:
         try:
@@ -246,7 +246,7 @@ def _request(members: Sequence[str] | None, input_file: Path | None) -> dict[str
 
 
 def _value(text: str) -> Any:
-    """JSON where it is JSON, so that numbers, true and objects need no quotes; else the text itself."""
+    """Parses a value as JSON, so that numbers, true and objects can be given; anything else is a text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -262,7 +262,7 @@ def _show(mapping: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _member_page(members: Mapping[str, Any], width: int) -> ScreenPage:
-    """All members, those without a value as AWS sends them."""
+    """Shows all members, including those without a value."""
     page = ScreenPage(width)
     for name, value in members.items():
         page.add(f"{name}: {_cell(value)}", lines_max=MEMBER_LINES_MAX)
@@ -270,7 +270,7 @@ def _member_page(members: Mapping[str, Any], width: int) -> ScreenPage:
 
 
 def _list_page(mappings: Sequence[Mapping[str, Any]], width: int) -> ScreenPage:
-    """A few lines for each mapping, the first with its UUID."""
+    """Shows a few lines for each mapping, the first with its UUID."""
     page = ScreenPage(width)
     for mapping in mappings:
         page.add(f"{mapping.get('UUID', '')} {mapping.get('State', '')}")

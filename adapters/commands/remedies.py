@@ -1,4 +1,4 @@
-"""Owns what to do about each error that a command meets at Lambda's API, a daemon's or AWS's own."""
+"""Owns the remedies for the errors of commands that use Lambda's API, of a daemon or of AWS."""
 
 from collections.abc import Mapping
 
@@ -46,7 +46,7 @@ OF_DAEMON: Mapping[str, str] = {
     "InvalidParameterValueException": UNCHANGED,
     "SerializationException": MEMBERS,
 }
-"""By the code of the error that a daemon answers."""
+"""Remedies by the code of a daemon's error."""
 OF_AWS: Mapping[str, str] = {
     "MissingAuthenticationTokenException": KEY_OF_AWS,
     "IncompleteSignatureException": KEY_OF_AWS,
@@ -59,7 +59,7 @@ OF_AWS: Mapping[str, str] = {
     "TooManyRequestsException": LATER,
     "ServiceException": LATER,
 }
-"""The same of AWS."""
+"""Remedies by the code of an error of AWS."""
 NOT_SENT: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ParamValidationError, MEMBERS),
     (exceptions.NoCredentialsError, KEY_OF_AWS),
@@ -72,15 +72,15 @@ NOT_SENT: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.HTTPClientError, NOBODY_THERE),
     (exceptions.BotoCoreError, ""),
 )
-"""By the kind of what kept a request from being sent or answered; the first that fits."""
+"""Remedies by the exception, for requests that were not sent or not answered. The first that fits counts."""
 ANSWER_UNCLEAR = "is this the address of a daemon? (--url, or POLLER_URL)"
 
 
 def of_answer(code: str, *, aws: bool) -> str:
-    """What to do about an error that was answered; empty where its own text has to do."""
+    """Returns the remedy for an error that was answered; empty if there is none."""
     return (OF_AWS if aws else OF_DAEMON).get(code, "" if aws or code.isalpha() else ANSWER_UNCLEAR)
 
 
 def of_failure(error: Exception) -> str:
-    """What to do about a request that got no answer; empty where the error's own text has to do."""
+    """Returns the remedy for a request that got no answer; empty if there is none."""
     return next((remedy for kind, remedy in NOT_SENT if isinstance(error, kind)), "")

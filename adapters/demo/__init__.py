@@ -1,5 +1,5 @@
-"""The demo: a small shop on a local AWS emulator, whose daemon is checked against what its functions really saw.
+"""The demo: a small shop on a local emulator of AWS, whose daemon is checked against what its functions received.
 
-Here live the demo's resources, its load, its functions and its account. Nothing of it is imported by a daemon, unless its
+What may live here: the demo's resources, its load, its functions and its report. A daemon imports nothing of it, unless its
 configuration names the demo's functions.
 """

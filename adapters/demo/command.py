@@ -14,19 +14,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adapters.demo.console import Screen, print_account, print_json
+from adapters.demo.console import Screen, print_json, print_report
 from adapters.demo.emulator import require
 from adapters.demo.load import RECORDS_MAX, RECORDS_MIN, Item, Source, load
 from adapters.demo.processes import Unusable
-from adapters.demo.report import Account
+from adapters.demo.report import Report
 from adapters.demo.scenario import play
 
 RECORDS = 1200
 TIMEOUT_S = 120.0
-NOT_GOOD = 1
-"""Exit status when some record is not where it should be."""
+PROBLEMS_FOUND = 1
+"""Exit status if some record is not where it should be."""
 FAILED = 2
-"""Exit status when the demo could not run."""
+"""Exit status if the demo could not run."""
 INTERRUPTED = 130
 SEEDS = 2**32
 
@@ -61,24 +61,24 @@ def demo(
     """
     console = Console(stderr=as_json)
     seed = random.randrange(SEEDS) if seed is None else seed
-    account: Account | None = None
+    report: Report | None = None
     status = FAILED
     try:
         with _folder(console, keep=keep) as folder:
-            account = _played(folder, records, seed, timeout_s=timeout_s, console=console)
+            report = _run_demo(folder, records, seed, timeout_s=timeout_s, console=console)
     except* Unusable as group:
         for error in _leaves(group):
             print(f"poller: demo: {error}", file=sys.stderr)
     except* (KeyboardInterrupt, asyncio.CancelledError):
         status = INTERRUPTED
         print("poller: demo: interrupted; everything that it started has ended", file=sys.stderr)
-    if account is None:
+    if report is None:
         raise typer.Exit(status)
     if as_json:
-        print_json(account)
+        print_json(report)
     else:
-        print_account(account, console)
-    raise typer.Exit(NOT_GOOD if account.problems else 0)
+        print_report(report, console)
+    raise typer.Exit(PROBLEMS_FOUND if report.problems else 0)
 
 
 def _leaves(group: BaseExceptionGroup[Unusable]) -> Iterator[Unusable]:
@@ -89,23 +89,23 @@ def _leaves(group: BaseExceptionGroup[Unusable]) -> Iterator[Unusable]:
             yield each
 
 
-def _played(folder: Path, records: int, seed: int, *, timeout_s: float, console: Console) -> Account:
+def _run_demo(folder: Path, records: int, seed: int, *, timeout_s: float, console: Console) -> Report:
     require()
     items = load(records, seed)
     with Screen(console) as screen, asyncio.Runner() as runner:
-        screen.tell(f"{sum(map(len, items.values()))} records, seed {seed}")
+        screen.print_line(f"{sum(map(len, items.values()))} records, seed {seed}")
         return runner.run(_until_signal(folder, items, timeout_s=timeout_s, screen=screen))
 
 
 async def _until_signal(
     folder: Path, items: Mapping[Source, Sequence[Item]], *, timeout_s: float, screen: Screen
-) -> Account:
+) -> Report:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    # Ctrl-C cancels the runner's task already.
+    # The runner itself cancels its task on Ctrl-C.
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    return await play(folder, items, timeout_s=timeout_s, tell=screen.tell, show=screen.show)
+    return await play(folder, items, timeout_s=timeout_s, print_line=screen.print_line, show=screen.show)
 
 
 @contextmanager

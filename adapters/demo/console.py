@@ -1,4 +1,4 @@
-"""Owns how a demo looks: progress while it runs, the account at the end; in colour on a terminal, as plain lines elsewhere."""
+"""Owns the output of a demo: progress while it runs and the report at the end; in colour on a terminal, else plain lines."""
 
 import json
 import time
@@ -10,18 +10,18 @@ from rich.live import Live
 from rich.table import Table
 
 from adapters.demo.load import Source
-from adapters.demo.report import Account, Evidence, Row
+from adapters.demo.report import Evidence, Report, Row
 from adapters.demo.writing import Written
 
 PLAIN_S = 2.0
-"""Between two plain lines of progress."""
+"""Seconds between two plain lines of progress."""
 WHAT = {
     Source.ORDERS: "Kinesis",
     Source.STOCK: "DynamoDB",
     Source.MAILS: "SQS",
     Source.PAYMENTS: "SQS FIFO",
 }
-GRAVES = {
+GIVEN_UP_PLACES = {
     Source.ORDERS: "on-failure queue orders-failed",
     Source.STOCK: "on-failure bucket stock-failed",
     Source.MAILS: "dead-letter queue mails-dead",
@@ -50,12 +50,12 @@ class Screen:
         if self._live:
             self._live.stop()
 
-    def tell(self, line: str) -> None:
-        """One line that stays."""
+    def print_line(self, line: str) -> None:
+        """Prints one line."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def show(self, evidence: Evidence, written: Written) -> None:
-        """The picture of this moment."""
+        """Shows the present progress."""
         if self._live:
             self._live.update(_progress(evidence, written), refresh=True)
             return
@@ -63,14 +63,14 @@ class Screen:
         now = time.monotonic()
         if line != self._line and now - self._last >= PLAIN_S:
             self._last, self._line = now, line
-            self.tell(line)
+            self.print_line(line)
 
 
 def _counts(evidence: Evidence, written: Written, source: Source) -> tuple[int, int, int, int]:
     processed = sum(item in evidence.ledger.processed for item in evidence.load[source])
     counters = (evidence.counters or {}).get(source, {})
     filtered = int(counters.get("filtered_out_event_count", 0))
-    return written.counts[source], processed, filtered, len(evidence.grave.items[source])
+    return written.counts[source], processed, filtered, len(evidence.dead_letters.items[source])
 
 
 def _summary(evidence: Evidence, written: Written, source: Source) -> str:
@@ -101,47 +101,47 @@ def _title(source: Source) -> str:
     return f"{source} ({WHAT[source]})"
 
 
-def print_account(account: Account, console: Console) -> None:
-    """The account, for people."""
+def print_report(report: Report, console: Console) -> None:
+    """Prints the report as text."""
 
-    def say(text: str, style: str = "") -> None:
+    def print_text(text: str, style: str = "") -> None:
         console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
     table = _table("written", "delivered", "filtered", "given up", "calls", "failed")
-    for row in account.rows:
+    for row in report.rows:
         numbers = (row.written, row.processed, row.filtered, len(row.buried))
         calls = (row.invocations, row.failed_invocations)
         table.add_row(_title(row.source), *(str(each) for each in (*numbers, *calls)))
     console.print(table)
-    for row in account.rows:
-        say(f"{row.source}")
+    for row in report.rows:
+        print_text(f"{row.source}")
         for line in sentences(row):
-            say(f"  {line}")
-    for note in account.notes:
-        say(f"note: {note}", "yellow")
-    for problem in account.problems:
-        say(f"PROBLEM: {problem}", "red")
-    say(_verdict(account), "red" if account.problems else "green")
+            print_text(f"  {line}")
+    for note in report.notes:
+        print_text(f"note: {note}", "yellow")
+    for problem in report.problems:
+        print_text(f"PROBLEM: {problem}", "red")
+    print_text(_verdict(report), "red" if report.problems else "green")
 
 
-def _verdict(account: Account) -> str:
-    if not account.problems:
+def _verdict(report: Report) -> str:
+    if not report.problems:
         good = (
             "Every record was delivered, in order where there is one, or filtered, or lies where poison goes"
         )
-        return f"{good} ({account.seconds:.1f} s)."
-    return f"{len(account.problems)} problems ({account.seconds:.1f} s)."
+        return f"{good} ({report.seconds:.1f} s)."
+    return f"{len(report.problems)} problems ({report.seconds:.1f} s)."
 
 
 def sentences(row: Row) -> list[str]:
-    """What the numbers of one source mean."""
+    """Returns what the numbers of one source mean."""
     lines = []
     if row.buried:
         shown = ", ".join(each.split(" ", 1)[1] for each in row.buried[:BURIED_SHOWN_MAX])
         more = f" and {len(row.buried) - BURIED_SHOWN_MAX} more" if len(row.buried) > BURIED_SHOWN_MAX else ""
         why = f" ({', '.join(row.conditions)})" if row.conditions else ""
         lines.append(
-            f"given up: {shown}{more}, tried {row.most_tries} times, now in the {GRAVES[row.source]}{why}"
+            f"given up: {shown}{more}, tried {row.most_tries} times, now in the {GIVEN_UP_PLACES[row.source]}{why}"
         )
     halves = f"; {row.bisections} failing batches were halved" if row.bisections else ""
     lines.append(f"retried: {row.retried} records were delivered again after a failure{halves}")
@@ -155,6 +155,6 @@ def sentences(row: Row) -> list[str]:
     return lines
 
 
-def print_json(account: Account) -> None:
-    """The account, for machines, on standard output."""
-    print(json.dumps(account.document(), indent=2))
+def print_json(report: Report) -> None:
+    """Prints the report as JSON on standard output."""
+    print(json.dumps(report.document(), indent=2))

@@ -1,4 +1,4 @@
-"""Owns the daemon as the demo runs it: its configuration, its process, and what it says of itself."""
+"""Owns the daemon of the demo: its configuration, its process, and the reading of its status and metrics."""
 
 import asyncio
 import sys
@@ -27,11 +27,11 @@ READY_S_MAX = 30.0
 GRACE_S = 10.0
 ANSWER_S_MAX = 5.0
 PAYMENTS_MAX = 5
-"""In one batch; what stands behind poison in its batches shares its grave."""
+"""Messages in one batch. Messages behind poison in a batch go to the dead-letter queue with it."""
 BATCH_SIZE = 100
-"""Of streams; AWS's default."""
+"""The batch size of streams, which is AWS's default."""
 LANES_PER_SHARD = 2
-"""Of the orders: keys of one shard are processed beside each other."""
+"""The parallelization factor of the orders: keys of one shard are processed concurrently."""
 EVENT_BYTES_MAX = 6 * 1024 * 1024
 LIFE_HEADER = "x-demo-life"
 PAUSE_HEADER = "x-demo-pause-s"
@@ -57,7 +57,7 @@ def configuration(
     pause_s: float,
     batch_size: int,
 ) -> dict[str, Any]:
-    """What the daemon is told; the same names as in a user's file."""
+    """Returns the daemon's configuration, as a user would write it."""
     python = {"invoker": "python"}
     return {
         "region": REGION,
@@ -80,7 +80,7 @@ def configuration(
 
 
 def mapping(source: Source, resources: Resources, *, batch_size: int) -> dict[str, Any]:
-    """One mapping, in AWS's names."""
+    """Returns one mapping with AWS's names."""
     found: dict[str, Any] = {
         "UUID": UUIDS[source],
         "FunctionName": source.value,
@@ -107,21 +107,21 @@ def mapping(source: Source, resources: Resources, *, batch_size: int) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A running daemon and where it answers."""
+    """A running daemon and its URL."""
 
     running: Running
     url: str
 
     async def ready(self) -> None:
-        """Returns when every mapping has its parts open; raises Unusable otherwise."""
+        """Waits until every mapping is ready; raises Unusable if that does not happen."""
         await self.running.answers(f"{self.url}/readyz", READY_S_MAX)
 
     async def status(self) -> DaemonStatus:
-        """What runs, as `poller status` asks for it; raises Unusable when there is no answer."""
+        """Reads the status, as `poller status` does; raises Unusable if there is no answer."""
         return msgspec.json.decode(await self._get("/v1/mappings"), type=DaemonStatus)
 
     async def figures(self) -> dict[Source, dict[str, float]]:
-        """Counters of each mapping: names without prefix, values of further labels behind a slash."""
+        """Reads the counters of each mapping: names without prefix, followed by a slash and the values of further labels."""
         return counters((await self._get("/metrics")).decode())
 
     async def _get(self, path: str) -> bytes:
@@ -138,7 +138,7 @@ class Daemon:
 
 
 def counters(page: str) -> dict[Source, dict[str, float]]:
-    """The counters in a page of metrics, by source."""
+    """Returns the counters of each source in a page of metrics."""
     sources = {uuid: source for source, uuid in UUIDS.items()}
     found: dict[Source, dict[str, float]] = {source: {} for source in Source}
     for family in text_string_to_metric_families(page):
@@ -152,7 +152,7 @@ def counters(page: str) -> dict[Source, dict[str, float]]:
 
 
 class Launcher:
-    """Starts daemons one after the other on the same store; each start is a life of its own."""
+    """Starts daemons one after the other on the same store. Each start has the number of a life."""
 
     def __init__(self, folder: Path, resources: Resources, *, endpoint: str, function_url: str) -> None:
         self._folder = folder
@@ -163,14 +163,14 @@ class Launcher:
 
     @property
     def journal(self) -> Path:
-        """Where the functions write."""
+        """The journal of the functions."""
         return journal_path(self._folder)
 
     @contextmanager
     def launched(self, *, pause_s: float = 0.0, batch_size: int = BATCH_SIZE) -> Iterator[Daemon]:
-        """A daemon's process that is there until the block ends; it need not be ready.
+        """Runs a daemon until the block ends. It need not be ready yet.
 
-        Its functions take `pause_s`; `batch_size` is for the streams.
+        Its functions take `pause_s` for each invocation; `batch_size` is that of the streams.
         """
         self._lives += 1
         port = free_port()
@@ -195,13 +195,13 @@ class Launcher:
 
 
 def journal_path(folder: Path) -> Path:
-    """Where the functions of a demo in `folder` write."""
+    """Returns the path of the journal of a demo in `folder`."""
     return folder / "journal.jsonl"
 
 
 @asynccontextmanager
 async def function_server(folder: Path) -> AsyncIterator[str]:
-    """Serves the function `stock` as a user would behind HTTP; yields its URL."""
+    """Serves the function `stock` over HTTP; yields its URL."""
     journal = Journal(journal_path(folder))
 
     async def stock(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Owns where poison ends up: on-failure documents in a queue and a bucket, messages in dead-letter queues."""
+"""Owns the collection of records that were given up: failure documents in a queue and a bucket, messages in dead-letter queues."""
 
 import json
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from adapters.demo.resources import Resources
 from adapters.demo.writing import Written
 
 RECEIVES_MAX = 20
-"""Receives in one look at one queue."""
+"""Receives from one queue in one round of collecting."""
 
 
 @dataclass(slots=True)
-class Graveyard:
-    """What was found so far: items by source, and the conditions that documents give."""
+class DeadLetters:
+    """What was found so far: the items of each source, and the conditions that the documents give."""
 
     items: dict[Source, list[Item]] = field(default_factory=lambda: {source: [] for source in Source})
     conditions: dict[Source, list[str]] = field(default_factory=lambda: {source: [] for source in Source})
-    puzzles: list[str] = field(default_factory=list)
-    """Documents that name nothing that was written."""
+    unmatched: list[str] = field(default_factory=list)
+    """Problems: documents that match no record that was written."""
 
 
-class Gravedigger:
-    """Looks into the queues and the bucket; what it has found in a queue it takes out of there."""
+class DeadLetterCollector:
+    """Collects from the queues and the bucket. It deletes the messages that it receives."""
 
     def __init__(self, clients: Clients, resources: Resources, written: Written) -> None:
         self._clients = clients
@@ -34,21 +34,21 @@ class Gravedigger:
         self._written = written
         self._objects: set[str] = set()
         self._documents: list[str] = []
-        """Of orders; one may come before the source has answered where it put the record."""
-        self.found = Graveyard()
+        """Documents of orders. One may arrive before the stream has answered with the record's sequence number."""
+        self.found = DeadLetters()
 
     async def look(self) -> None:
-        """Takes in what came since the last look."""
+        """Collects what has arrived since the last call."""
         for source, queue in self._resources.dead.items():
             for body in await self._bodies(queue.url):
-                self._buried(source, body)
+                self._add_dead_letter(source, body)
         for body in await self._new_objects():
             document = json.loads(body)
             self._condition(Source.STOCK, document)
             self.found.items[Source.STOCK] += items_of(Source.STOCK, json.loads(document["payload"]))
         self._find_orders()
 
-    def _buried(self, source: Source, body: str) -> None:
+    def _add_dead_letter(self, source: Source, body: str) -> None:
         if source is Source.ORDERS:
             self._condition(source, json.loads(body))
             self._documents.append(body)
@@ -59,13 +59,13 @@ class Gravedigger:
         self.found.conditions[source].append(document["requestContext"]["condition"])
 
     def _find_orders(self) -> None:
-        """Looks up which orders the documents mean."""
+        """Finds the orders that the documents mean."""
         meant = [
             (body, between(json.loads(body)["KinesisBatchInfo"], self._written.places))
             for body in self._documents
         ]
         self.found.items[Source.ORDERS] = [item for _, items in meant for item in items]
-        self.found.puzzles = [
+        self.found.unmatched = [
             f"{Source.ORDERS}: a document names nothing that was written: {body}"
             for body, items in meant
             if not items
@@ -99,7 +99,7 @@ class Gravedigger:
 
 
 def between(batch: Mapping[str, Any], places: Mapping[tuple[str, int], Item]) -> list[Item]:
-    """The orders that a document's batch has: those of its shard from its first to its last sequence number, without noise."""
+    """Returns the orders of a document's batch: those of its shard from its first to its last sequence number, without noise."""
     first, last = int(batch["startSequenceNumber"]), int(batch["endSequenceNumber"])
     return [
         item

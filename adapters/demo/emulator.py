@@ -35,7 +35,7 @@ def require() -> None:
 
 @asynccontextmanager
 async def emulator(folder: Path) -> AsyncIterator[str]:
-    """A running emulator's URL; its output goes to `folder`."""
+    """Runs an emulator and yields its URL; its output goes to `folder`."""
     require()
     port = free_port()
     env = plain_environment() | {
@@ -52,7 +52,7 @@ async def emulator(folder: Path) -> AsyncIterator[str]:
 
 
 def credentials() -> dict[str, str]:
-    """Environment variables by which an AWS client reaches the emulator's account and no file of the user's."""
+    """Returns variables with which an AWS client uses the emulator's account and none of the user's files."""
     return {
         "AWS_ACCESS_KEY_ID": ACCOUNT,
         "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -65,7 +65,7 @@ def credentials() -> dict[str, str]:
 
 @asynccontextmanager
 async def clients(url: str) -> AsyncIterator[Clients]:
-    """Clients of all services that the demo uses."""
+    """Yields clients of all services that the demo uses."""
     nowhere = (None, None, os.devnull, None)
     session = AioSession(
         session_vars={

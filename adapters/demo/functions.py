@@ -1,8 +1,8 @@
 """Owns the demo's functions, written as a user writes them: called with an event and a context.
 
-`stock` is called over HTTP, the others by the daemon itself. Each writes down in a journal what it got, by which the
-account is checked. The environment variable DEMO_JOURNAL names the file, DEMO_LIFE the run of the daemon, DEMO_PAUSE_S how
-long an invocation takes.
+`stock` is called over HTTP, the others by the daemon itself. Each writes to a journal which records it received. The report is
+made from the journal. The environment variable DEMO_JOURNAL names its file, DEMO_LIFE numbers the runs of the daemon, and
+DEMO_PAUSE_S says how long an invocation takes.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ PAUSE_S = "DEMO_PAUSE_S"
 
 
 class CannotProcess(Exception):
-    """A function's failure."""
+    """A function could not process a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An event that a function is at work on."""
+    """An event that a function is processing."""
 
     request: str
     items: tuple[Item, ...]
     names: tuple[str, ...]
-    """What to call each item in a report."""
+    """The identifier of each item in a partial batch response."""
 
 
 class Function:
-    """What all four functions share: they go through the items and write down what came of them."""
+    """What all four functions do: process the items and write to the journal what became of them."""
 
     def __init__(self, source: Source, journal: Journal, life: int) -> None:
         self._source = source
@@ -46,13 +46,13 @@ class Function:
         self._life = life
 
     def begin(self, event: dict[str, Any], request: str) -> Job:
-        """Takes one event."""
+        """Begins the processing of one event."""
         items = items_of(self._source, event)
         self._journal.write(Line(self._source, request, self._life, True, tuple(items)))
         return Job(request, tuple(items), tuple(map(identifier_of, event["Records"])))
 
     def finish(self, job: Job) -> Any:
-        """Answers with the failed records, or raises CannotProcess (orders)."""
+        """Returns the partial batch response, or raises CannotProcess (orders)."""
         bad = next((index for index, item in enumerate(job.items) if self._fails(item)), None)
         failed = self._failed(job.items, bad)
         self._journal.write(Line(self._source, job.request, self._life, False, job.items, failed))
@@ -61,7 +61,7 @@ class Function:
         return {"batchItemFailures": [{"itemIdentifier": job.names[index]} for index in sorted(failed)]}
 
     def _failed(self, items: Sequence[Item], bad: int | None) -> frozenset[int]:
-        """What is left undone when the item at `bad` is the first that fails."""
+        """Returns the indices that are not processed if the item at `bad` is the first that fails."""
         if bad is None:
             return frozenset()
         match self._source:
@@ -76,7 +76,7 @@ class Function:
                 return self._failed_groups(items, bad)
 
     def _failed_groups(self, items: Sequence[Item], bad: int) -> frozenset[int]:
-        """In a FIFO queue all that follows a failure in its group is left undone, other groups go on."""
+        """Returns the same for a FIFO queue: after a failure the rest of its group is not processed; other groups go on."""
         stopped = {items[bad].lane}
         failed = {bad}
         for index in range(bad + 1, len(items)):
@@ -91,7 +91,7 @@ class Function:
 
 
 async def orders(event: dict[str, Any], context: Any) -> Any:
-    """Takes orders from the Kinesis stream; an exception fails the whole batch."""
+    """Processes orders from the Kinesis stream; an exception fails the whole batch."""
     function = _function(Source.ORDERS)
     job = function.begin(event, context.aws_request_id)
     await asyncio.sleep(pause_s())
@@ -99,12 +99,12 @@ async def orders(event: dict[str, Any], context: Any) -> Any:
 
 
 def mails(event: dict[str, Any], context: Any) -> Any:
-    """Takes mails from the standard queue; reports the failed ones alone."""
+    """Processes mails from the standard queue; reports only the failed ones."""
     return _worked(Source.MAILS, event, context)
 
 
 def payments(event: dict[str, Any], context: Any) -> Any:
-    """Takes payments from the FIFO queue; a failure stops its group."""
+    """Processes payments from the FIFO queue; a failure stops its group."""
     return _worked(Source.PAYMENTS, event, context)
 
 
@@ -116,7 +116,7 @@ def _worked(source: Source, event: dict[str, Any], context: Any) -> Any:
 
 
 def pause_s() -> float:
-    """How long an invocation takes; none in a demo."""
+    """Returns how long an invocation takes, which is no time in `poller demo`."""
     return float(os.environ.get(PAUSE_S, "0"))
 
 
@@ -125,12 +125,12 @@ def _function(source: Source) -> Function:
 
 
 def items_of(source: Source, event: dict[str, Any]) -> list[Item]:
-    """The items in an event's records."""
+    """Returns the items in an event's records."""
     return [item_of(source, record) for record in event["Records"]]
 
 
 def item_of(source: Source, record: dict[str, Any]) -> Item:
-    """The item in one record of an event."""
+    """Returns the item in one record of an event."""
     match source:
         case Source.ORDERS:
             return Item.read(source, base64.b64decode(record["kinesis"]["data"]).decode())
@@ -143,7 +143,7 @@ def item_of(source: Source, record: dict[str, Any]) -> Item:
 
 
 def identifier_of(record: dict[str, Any]) -> str:
-    """What a function names a failed record by: sequence number or message id."""
+    """Returns the identifier of a record in a partial batch response: sequence number or message id."""
     if "kinesis" in record:
         return str(record["kinesis"]["sequenceNumber"])
     if "dynamodb" in record:

@@ -1,6 +1,6 @@
-"""Owns what the functions write down of the records they got, a JSON line at the start and at the end of each invocation.
+"""Owns the journal of the functions: a JSON line with the records at the start and at the end of each invocation.
 
-A line is one write to a file that is open for appending, so that it is whole or absent whatever happens to the process.
+A line is one write to a file that is open for appending, so it is complete or absent, whatever happens to the process.
 """
 
 import json
@@ -12,14 +12,14 @@ from pathlib import Path
 from adapters.demo.load import Item, Kind, Source
 
 READ_BYTES_MAX = 64 * 1024 * 1024
-"""Of the journal at once; the rest comes with the next look."""
+"""How much of the journal is read at once. The next call reads on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An invocation began with these items, or ended: `failed` has the indices of those it did not process.
+    """The start of an invocation with these items, or its end: `failed` has the indices of items that were not processed.
 
-    `life` is the run of the daemon that called.
+    `life` numbers the run of the daemon that called.
     """
 
     source: Source
@@ -30,7 +30,7 @@ class Line:
     failed: frozenset[int] = frozenset()
 
     def encode(self) -> bytes:
-        """The line as it stands in the file."""
+        """Returns the line as it is written to the file."""
         return (
             json.dumps(
                 [
@@ -48,11 +48,11 @@ class Line:
 
 
 def decode(text: bytes) -> Line:
-    """The line that `text` holds."""
+    """Parses a line."""
     source, request, life, began, items, failed = json.loads(text)
     kind = Source(source)
-    told = tuple(Item(kind, lane, number, Kind(word)) for lane, number, word in items)
-    return Line(kind, request, life, began, told, frozenset(failed))
+    parsed = tuple(Item(kind, lane, number, Kind(word)) for lane, number, word in items)
+    return Line(kind, request, life, began, parsed, frozenset(failed))
 
 
 class Journal:
@@ -70,7 +70,7 @@ class Journal:
             os.close(target)
 
     def first_time(self, item: Item) -> bool:
-        """Whether nobody asked this of the item before, in whatever process; a file says so."""
+        """Returns True for the first call for an item in any process. A file remembers the call."""
         mark = self._path.with_name(f"stumbled-{item.source}-{item.lane}-{item.number}")
         try:
             os.close(os.open(mark, os.O_CREAT | os.O_EXCL, 0o600))
@@ -87,7 +87,7 @@ class Reader:
         self._offset = 0
 
     def fresh(self) -> Iterator[Line]:
-        """The whole lines that came since the last look."""
+        """Yields the complete lines that were written since the last call."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

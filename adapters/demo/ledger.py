@@ -1,7 +1,7 @@
-"""Owns the judgement of what the functions saw: each record processed, each lane in order, one invocation a lane. Pure.
+"""Owns the checks of what the functions received: each record processed, each lane in order, one invocation per lane. Pure.
 
-Order is at-least-once order. A delivery of a lane goes on where the last one stood, or begins again further back and
-repeats from there in order. What a delivery leaves out must lie where poison goes.
+Order means at-least-once order. A delivery of a lane continues where the last one ended, or starts again at an earlier record
+and repeats from there in order. A record that a delivery skips must have been given up.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,19 @@ from itertools import pairwise
 from adapters.demo.journal import Line
 from adapters.demo.load import Item, Source, by_lane, wanted
 
-COMPLAINTS_MAX = 50
+PROBLEMS_MAX = 50
 
 
 @dataclass(slots=True)
 class Track:
-    """One lane: what may come, in order, and how far the functions are."""
+    """One lane: the expected records in order, and how far the functions have got."""
 
     expected: Sequence[Item]
     place: Mapping[Item, int]
     cursor: int = 0
     life: int = 0
     open: tuple[int, str] | None = None
-    """Life and request of the invocation that has records of this lane now."""
+    """The life and the request id of the invocation that has records of this lane now."""
 
 
 @dataclass(slots=True)
@@ -41,31 +41,31 @@ class Tally:
 
 @dataclass(slots=True)
 class Ledger:
-    """Takes the journal's lines and knows what follows from them."""
+    """Reads the lines of the journal and checks them."""
 
     load: Mapping[Source, Sequence[Item]]
     processed: set[Item] = field(default_factory=set)
     tries: dict[Item, int] = field(default_factory=dict)
     skipped: dict[Item, str] = field(default_factory=dict)
-    """Records of a lane that a delivery left out, with the words that tell it."""
-    complaints: list[str] = field(default_factory=list)
+    """Records of a lane that a delivery skipped, each with the text of the problem."""
+    problems: list[str] = field(default_factory=list)
     _disordered: set[Source] = field(default_factory=set)
     tallies: dict[Source, Tally] = field(default_factory=lambda: {source: Tally() for source in Source})
     _tracks: dict[tuple[Source, str], Track] = field(default_factory=dict)
     _wanted: set[Item] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Lays out the lanes of the load."""
+        """Prepares the lanes of the load."""
         for source, items in self.load.items():
             self._wanted.update(wanted(items))
             for lane, its in by_lane(wanted(items)).items():
                 self._tracks[source, lane] = Track(its, {item: place for place, item in enumerate(its)})
 
     def take(self, line: Line) -> None:
-        """Takes one line of the journal, in their order."""
+        """Reads one line of the journal. Lines must come in their order."""
         for item in line.items:
             if item not in self._wanted:
-                self._complain(
+                self._add_problem(
                     line.source, f"{name(item)} reached the function, but was filtered out or never written"
                 )
         known = [item for item in line.items if item in self._wanted]
@@ -94,13 +94,13 @@ class Ledger:
     def _begin(self, track: Track, line: Line, items: Sequence[Item]) -> None:
         places = [track.place[item] for item in items]
         if track.open is not None and track.open[0] == line.life:
-            self._complain(line.source, f"{name(items[0])}: its lane was in two invocations at once")
+            self._add_problem(line.source, f"{name(items[0])}: its lane was in two invocations at once")
         if any(later <= earlier for earlier, later in pairwise(places)):
-            self._complain(
+            self._add_problem(
                 line.source, f"{line.source} {items[0].lane}: {_numbers(items)} came in this order"
             )
         if track.life == line.life and places[0] < track.cursor and line.source.stream:
-            self._complain(
+            self._add_problem(
                 line.source, f"{name(items[0])} came again although the daemon had not been restarted"
             )
         there = set(places)
@@ -112,7 +112,7 @@ class Ledger:
     def _end(self, track: Track, line: Line, done: Sequence[Item]) -> None:
         if track.open == (line.life, line.request):
             track.open = None
-        # An invocation that outlived its daemon no longer decides where the lane stands.
+        # An invocation that outlived its daemon does not count for the lane's place.
         if track.life == line.life and done:
             track.cursor = max(track.cursor, track.place[done[-1]] + 1)
 
@@ -122,17 +122,17 @@ class Ledger:
         self.skipped.setdefault(item, f"{name(item)} was left out before {name(by[-1])}")
 
     def disordered(self, source: Source) -> bool:
-        """Whether something was wrong with what its function got."""
+        """Whether its function received something wrong."""
         return source in self._disordered
 
-    def _complain(self, source: Source, text: str) -> None:
+    def _add_problem(self, source: Source, text: str) -> None:
         self._disordered.add(source)
-        if len(self.complaints) < COMPLAINTS_MAX:
-            self.complaints.append(text)
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(text)
 
 
 def name(item: Item) -> str:
-    """How the account calls an item: source, lane and number."""
+    """Returns the name of an item in the report: source, lane and number."""
     return f"{item.source} {item.lane}/{item.number}"
 
 

@@ -1,4 +1,4 @@
-"""Owns what is written to the four sources: which records, in which lanes, which of them are poison. Pure."""
+"""Owns the load: which records are written to the four sources, in which lanes, and which of them are poison. Pure."""
 
 import json
 from collections import defaultdict
@@ -13,13 +13,13 @@ RECORDS_MAX = 100_000
 LANES = 12
 """Partition keys, items or message groups per source."""
 NOISE = 0.1
-"""Share of records that the filters leave out."""
+"""The share of records that the filters leave out."""
 STUMBLES = 2
-"""Records per source that their function fails on once."""
+"""Records of each source on which their function fails once."""
 
 
 class Source(StrEnum):
-    """The four sources, by what the shop keeps in them."""
+    """The four sources, named by what the shop keeps in them."""
 
     ORDERS = "orders"
     """A Kinesis stream."""
@@ -71,18 +71,18 @@ class Item:
     kind: Kind
 
     def text(self) -> str:
-        """What is written: JSON."""
+        """Returns the JSON text that is written."""
         return json.dumps({"lane": self.lane, "number": self.number, "kind": self.kind.value})
 
     @classmethod
     def read(cls, source: Source, text: str) -> Self:
-        """The item that `text` of a source says."""
+        """Parses the text of an item."""
         fields = json.loads(text)
         return cls(source, fields["lane"], int(fields["number"]), Kind(fields["kind"]))
 
 
 def planned(source: Source, records: int, rng: Random) -> tuple[Item, ...]:
-    """`records` items of one source in the order in which they are written: one poison, some stumbles, some noise."""
+    """Returns `records` items of one source in the order of writing: one poison, some stumbles, some noise."""
     middle = range(records // 4, records // 2)
     marked: dict[int, Kind] = {}
     if source.filtered:
@@ -99,13 +99,13 @@ def planned(source: Source, records: int, rng: Random) -> tuple[Item, ...]:
 
 
 def load(records: int, seed: int) -> dict[Source, tuple[Item, ...]]:
-    """What is written to all four sources, `records` together or a few more; the same for the same seed."""
+    """Returns the items of all four sources, `records` in total or a few more. The same seed gives the same items."""
     rng = Random(seed)
     return {source: planned(source, -int(-records * share // 1), rng) for source, share in SHARES.items()}
 
 
 def by_lane(items: Iterable[Item]) -> dict[str, list[Item]]:
-    """The items of each lane, in order."""
+    """Returns the items of each lane, in order."""
     lanes: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         lanes[item.lane].append(item)
@@ -113,5 +113,5 @@ def by_lane(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 
 def wanted(items: Sequence[Item]) -> list[Item]:
-    """The items that no filter leaves out."""
+    """Returns the items that no filter leaves out."""
     return [item for item in items if item.kind is not Kind.NOISE]

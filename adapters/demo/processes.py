@@ -18,18 +18,18 @@ from adapters.private_files import private_opener
 HOST = "127.0.0.1"
 POLL_S = 0.05
 END_S_MAX = 5.0
-"""For a process to end after SIGTERM, before it is killed."""
+"""How long a process may take to end after SIGTERM before it is killed."""
 ANSWER_S_MAX = 5.0
 TAIL_CHARS = 2000
 
 
 class Unusable(Exception):
-    """Something that the demo needs did not work; the text says what and where its output is."""
+    """Something that the demo needs did not work. The text says what, and where its output is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process of ours."""
+    """A process that the demo has started."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -37,12 +37,12 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Its process id."""
         return self.process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs; negative when a signal ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self.process.poll()
 
     def signal(self, number: signal.Signals) -> None:
@@ -50,7 +50,7 @@ class Running:
         self.process.send_signal(number)
 
     async def ended(self, within_s: float) -> int:
-        """Waits for its end; returns the exit status, raises Unusable when it takes longer."""
+        """Waits for its end and returns the exit status; raises Unusable if that takes longer than `within_s`."""
         deadline = time.monotonic() + within_s
         while (status := self.exit_status) is None:
             if time.monotonic() > deadline:
@@ -59,7 +59,7 @@ class Running:
         return status
 
     async def answers(self, url: str, within_s: float) -> None:
-        """Returns when `url` answers 200; raises Unusable when the process ends or time is up."""
+        """Waits until `url` answers 200; raises Unusable if the process ends or the time is over."""
         deadline = time.monotonic() + within_s
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX)) as session:
             while time.monotonic() < deadline and self.exit_status is None:
@@ -71,7 +71,7 @@ class Running:
         raise Unusable(f"{self.name} (pid {self.pid}) at {url}: {why}\n{self.tail()}")
 
     def tail(self) -> str:
-        """The end of its output."""
+        """Returns the end of its output."""
         return f"end of {self.log}:\n{self.log.read_text(errors='replace')[-TAIL_CHARS:]}"
 
 
@@ -88,7 +88,7 @@ def running(name: str, command: Sequence[str], env: Mapping[str, str], folder: P
     """Runs `command` in `folder` until the block ends; its output is appended to NAME.log there."""
     log = folder / f"{name}.log"
     with open(log, "ab", opener=private_opener) as output:
-        # A group of its own: what a terminal sends on Ctrl-C reaches us alone, and we end the others in order.
+        # A process group of its own, so that Ctrl-C in a terminal reaches only us, and we end the others in order.
         process = subprocess.Popen(
             command,
             env=dict(env),
@@ -114,7 +114,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
+    """Returns a TCP port of the loopback address that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -122,7 +122,7 @@ def free_port() -> int:
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what would lead AWS clients or the daemon elsewhere."""
+    """Returns this process's environment without variables that redirect AWS clients or configure the daemon."""
     away = ("aws_", "poller_", "demo_")
     kept = {name: text for name, text in os.environ.items() if not name.lower().startswith(away)}
     proxies = {name for name in kept if name.lower().endswith("_proxy")}

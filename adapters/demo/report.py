@@ -1,10 +1,10 @@
-"""Owns the account of a demo: what became of every record, and everything that is not as it should be. Pure."""
+"""Owns the report of a demo: what became of every record, and every problem. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from adapters.demo.dead_letters import Graveyard
+from adapters.demo.dead_letters import DeadLetters
 from adapters.demo.ledger import Ledger, name
 from adapters.demo.load import Item, Kind, Source, by_lane
 
@@ -12,12 +12,12 @@ SHOWN_MAX = 5
 """Records that one sentence names."""
 
 type Counters = Mapping[Source, Mapping[str, float]]
-"""The daemon's counters, by source."""
+"""The daemon's counters of each source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The longest time that something of a source was blocked, as the daemon's status showed it."""
+    """The longest time that a lane of a source was blocked, as the daemon's status showed it."""
 
     for_s: float
     where: str
@@ -26,7 +26,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One source's part of the account."""
+    """The figures of one source."""
 
     source: Source
     written: int
@@ -38,18 +38,18 @@ class Row:
     repeated: int
     most_tries: int
     lanes: int
-    """Keys, items or groups whose order was checked and held; 0 when there is none, or it did not hold."""
+    """Keys, items or groups whose order was checked and was right; 0 if the source has no order or it was wrong."""
     bisections: int
     discarded: int
     buried: tuple[str, ...]
-    """Records at the destination or in the dead-letter queue, by name."""
+    """The names of the records at the destination or in the dead-letter queue."""
     conditions: tuple[str, ...] = ()
     blocked: Blocked | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What happened; good when there are no problems."""
+class Report:
+    """What happened. The demo succeeded if there are no problems."""
 
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
@@ -57,25 +57,25 @@ class Account:
     seconds: float = 0.0
 
     def document(self) -> dict[str, Any]:
-        """The account as JSON values."""
+        """Returns the report as JSON values."""
         return {"ok": not self.problems, **asdict(self)}
 
 
 @dataclass(slots=True)
 class Evidence:
-    """Everything that an account is made of. `counters` None: the daemon was not asked, or not one daemon did it all."""
+    """Everything that a report is made of. `counters` None: they were not read, or several daemons did the work."""
 
     load: Mapping[Source, Sequence[Item]]
     ledger: Ledger
-    grave: Graveyard
+    dead_letters: DeadLetters
     counters: Counters | None = None
     blocked: dict[Source, Blocked] = field(default_factory=dict)
     left: dict[Source, int] = field(default_factory=dict)
-    """Messages that are still in a queue."""
+    """The number of messages that are still in each queue."""
 
     def outstanding(self, source: Source) -> list[Item]:
-        """What is neither processed nor buried; poison must be buried."""
-        buried = set(self.grave.items[source])
+        """Returns the items that are neither processed nor given up. Poison must be given up."""
+        buried = set(self.dead_letters.items[source])
         return [
             item
             for item in self.load[source]
@@ -85,7 +85,7 @@ class Evidence:
         ]
 
     def unfiltered(self, source: Source) -> int:
-        """Records that the filter has still to leave out."""
+        """Returns how many records the filter has still to leave out."""
         if self.counters is None or not source.filtered:
             return 0
         noise = sum(item.kind is Kind.NOISE for item in self.load[source])
@@ -100,19 +100,19 @@ class Evidence:
         )
 
 
-def account(evidence: Evidence, *, lenient: bool = False, seconds: float = 0.0) -> Account:
-    """The account of what is known now.
+def make_report(evidence: Evidence, *, lenient: bool = False, seconds: float = 0.0) -> Report:
+    """Makes the report of what is known now.
 
-    `lenient` is for daemons that were killed: messages may have been received so often that healthy ones are in the
+    `lenient` is for daemons that were killed. Then even good messages may have been received so often that they are in the
     dead-letter queue.
     """
     problems = [
-        *evidence.ledger.complaints,
-        *evidence.grave.puzzles,
+        *evidence.ledger.problems,
+        *evidence.dead_letters.unmatched,
         *(problem for source in Source for problem in _problems(evidence, source, lenient=lenient)),
     ]
     rows = tuple(_row(evidence, source) for source in Source)
-    return Account(rows, tuple(problems), tuple(_notes(evidence)), seconds)
+    return Report(rows, tuple(problems), tuple(_notes(evidence)), seconds)
 
 
 def _row(evidence: Evidence, source: Source) -> Row:
@@ -132,29 +132,29 @@ def _row(evidence: Evidence, source: Source) -> Row:
         lanes=len(by_lane(items)) if source.ordered and not evidence.ledger.disordered(source) else 0,
         bisections=int(counters.get("bisections", 0)),
         discarded=int(sum(value for key, value in counters.items() if key.startswith("discarded_records/"))),
-        buried=tuple(name(item) for item in evidence.grave.items[source]),
-        conditions=tuple(sorted(set(evidence.grave.conditions[source]))),
+        buried=tuple(name(item) for item in evidence.dead_letters.items[source]),
+        conditions=tuple(sorted(set(evidence.dead_letters.conditions[source]))),
         blocked=evidence.blocked.get(source),
     )
 
 
 def _problems(evidence: Evidence, source: Source, *, lenient: bool) -> list[str]:
-    grave = "its on-failure destination" if source.stream else "its dead-letter queue"
-    buried = set(evidence.grave.items[source])
+    place = "its on-failure destination" if source.stream else "its dead-letter queue"
+    buried = set(evidence.dead_letters.items[source])
     missing = evidence.outstanding(source)
     found: list[str] = []
     if never := [item for item in missing if item not in evidence.ledger.tries]:
-        found.append(f"{source}: never reached the function and not in {grave}: {_named(never)}")
+        found.append(f"{source}: never reached the function and not in {place}: {_names(never)}")
     if unfinished := [item for item in missing if item in evidence.ledger.tries]:
-        found.append(f"{source}: tried, but neither processed nor in {grave}: {_named(unfinished)}")
+        found.append(f"{source}: tried, but neither processed nor in {place}: {_names(unfinished)}")
     found += [
-        f"{text}, and it is not in {grave}"
+        f"{text}, and it is not in {place}"
         for item, text in evidence.ledger.skipped.items()
         if item.source is source and item not in buried
     ]
     healthy = [item for item in buried if item.kind is not Kind.POISON and not _behind_poison(item, buried)]
     if healthy and not lenient:
-        found.append(f"{source}: in {grave} although nothing is wrong with them: {_named(healthy)}")
+        found.append(f"{source}: in {place} although nothing is wrong with them: {_names(healthy)}")
     if (unfiltered := evidence.unfiltered(source)) > 0:
         found.append(f"{source}: the daemon filtered out {unfiltered} records fewer than the filter says")
     if left := evidence.left.get(source, 0):
@@ -163,7 +163,7 @@ def _problems(evidence: Evidence, source: Source, *, lenient: bool) -> list[str]
 
 
 def _behind_poison(item: Item, buried: set[Item]) -> bool:
-    """Whether a message stood behind poison in its FIFO group: it was received as often without being tried."""
+    """Whether a message was behind poison in its FIFO group, so that it was received as often without being processed."""
     return item.source is Source.PAYMENTS and any(
         other.kind is Kind.POISON and other.lane == item.lane and other.number < item.number
         for other in buried
@@ -171,16 +171,16 @@ def _behind_poison(item: Item, buried: set[Item]) -> bool:
 
 
 def _notes(evidence: Evidence) -> list[str]:
-    buried = evidence.grave.items[Source.PAYMENTS]
+    buried = evidence.dead_letters.items[Source.PAYMENTS]
     behind = [item for item in buried if item.kind is not Kind.POISON]
     if not behind:
         return []
     return [
-        f"{_named(behind)} stood behind the poison of their group in its batches, were received as often, and so are in "
+        f"{_names(behind)} stood behind the poison of their group in its batches, were received as often, and so are in "
         "the dead-letter queue too: what AWS does with FIFO batches"
     ]
 
 
-def _named(items: Sequence[Item]) -> str:
+def _names(items: Sequence[Item]) -> str:
     shown = ", ".join(f"{item.lane}/{item.number}" for item in items[:SHOWN_MAX])
     return shown if len(items) <= SHOWN_MAX else f"{shown} and {len(items) - SHOWN_MAX} more"

@@ -1,4 +1,4 @@
-"""Owns what the demo creates on the emulator: a stream, a table, two queues, and where their poison goes."""
+"""Owns what the demo creates on the emulator: a stream, a table, two queues, and their destinations and dead-letter queues."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue by its two names."""
+    """A queue by its URL and its ARN."""
 
     url: str
     arn: str
@@ -27,17 +27,17 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What there is: ARNs of the sources, the two queues to write to, and where their poison goes."""
+    """The ARNs of the sources, the two queues to write to, and the places of records that are given up."""
 
     sources: Mapping[Source, str]
     queues: Mapping[Source, Queue]
     dead: Mapping[Source, Queue]
-    """Dead-letter queues of the queues, and the on-failure queue of the orders."""
+    """The dead-letter queues of the queues, and the on-failure queue of the orders."""
     bucket: str
-    """On-failure destination of the stock."""
+    """The bucket that is the on-failure destination of the stock."""
 
     def destination(self, source: Source) -> str | None:
-        """ARN of the on-failure destination of a stream's mapping."""
+        """Returns the ARN of the on-failure destination of a stream's mapping."""
         if source is Source.ORDERS:
             return self.dead[source].arn
         return f"arn:aws:s3:::{self.bucket}" if source is Source.STOCK else None

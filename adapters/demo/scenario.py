@@ -1,4 +1,4 @@
-"""Owns the demo from its first process to its last: emulator, sources, daemon, load, and the wait for all to settle."""
+"""Owns the course of a demo: emulator, sources, daemon, load, and the wait until all records are settled."""
 
 import asyncio
 import time
@@ -10,29 +10,29 @@ from signal import SIGTERM
 from typing import Any
 
 from adapters.demo.daemon import GRACE_S, Daemon, Launcher, function_server, journal_path
-from adapters.demo.dead_letters import Gravedigger
+from adapters.demo.dead_letters import DeadLetterCollector
 from adapters.demo.emulator import Clients, clients, emulator
 from adapters.demo.journal import Reader
 from adapters.demo.ledger import Ledger
 from adapters.demo.load import Item, Source
 from adapters.demo.processes import Unusable
-from adapters.demo.report import Account, Blocked, Evidence, account
+from adapters.demo.report import Blocked, Evidence, Report, make_report
 from adapters.demo.resources import RECEIVES_MAX, Resources, create
 from adapters.demo.writing import Writer, Written
 from poller.domain.status import DaemonStatus, LaneStatus
 
-LOOK_S = 0.3
-"""Between two looks at what has happened."""
+CHECK_S = 0.3
+"""Seconds between two checks of the progress."""
 
-type Tell = Callable[[str], None]
-"""Takes one line for the user."""
+type PrintLine = Callable[[str], None]
+"""Prints one line for the user."""
 type Show = Callable[[Evidence, Written], None]
-"""Takes the picture of this moment."""
+"""Shows the present progress."""
 
 
 @dataclass(slots=True)
 class Scene:
-    """Everything that stands before a daemon is started."""
+    """Everything that exists before a daemon is started."""
 
     folder: Path
     endpoint: str
@@ -42,21 +42,21 @@ class Scene:
     written: Written
     evidence: Evidence
     reader: Reader
-    digger: Gravedigger
+    collector: DeadLetterCollector
 
     def launcher(self) -> Launcher:
-        """What starts daemons on this scene."""
+        """Returns what starts daemons."""
         return Launcher(self.folder, self.resources, endpoint=self.endpoint, function_url=self.function_url)
 
     def writer(self) -> Writer:
-        """What writes the load."""
+        """Returns what writes the load."""
         return Writer(self.clients, self.resources, self.written)
 
     async def look(self) -> None:
-        """Takes in what came since the last look."""
+        """Reads what has happened since the last call."""
         for line in self.reader.fresh():
             self.evidence.ledger.take(line)
-        await self.digger.look()
+        await self.collector.look()
         for source, queue in self.resources.queues.items():
             self.evidence.left[source] = await _depth(self.clients["sqs"], queue.url)
 
@@ -65,13 +65,13 @@ class Scene:
 async def scene(
     folder: Path, load: Mapping[Source, Sequence[Item]], *, receives_max: int = RECEIVES_MAX
 ) -> AsyncIterator[Scene]:
-    """Starts emulator and function server, creates the sources; all is gone when the block ends."""
+    """Starts the emulator and the function server and creates the sources; ends everything with the block."""
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(emulator(folder))
         aws = await stack.enter_async_context(clients(endpoint))
         resources = await create(aws, receives_max=receives_max)
         written = Written()
-        digger = Gravedigger(aws, resources, written)
+        collector = DeadLetterCollector(aws, resources, written)
         yield Scene(
             folder,
             endpoint,
@@ -79,25 +79,32 @@ async def scene(
             aws,
             resources,
             written,
-            Evidence(load, Ledger(load), digger.found),
+            Evidence(load, Ledger(load), collector.found),
             Reader(journal_path(folder)),
-            digger,
+            collector,
         )
 
 
 async def play(
-    folder: Path, load: Mapping[Source, Sequence[Item]], *, timeout_s: float, tell: Tell, show: Show
-) -> Account:
-    """The whole demo; returns the account of what was known when all had settled or time was up."""
+    folder: Path,
+    load: Mapping[Source, Sequence[Item]],
+    *,
+    timeout_s: float,
+    print_line: PrintLine,
+    show: Show,
+) -> Report:
+    """Runs the whole demo; returns the report when all records are settled or the time is over."""
     began = time.monotonic()
     async with scene(folder, load) as stage:
-        tell(f"emulator of AWS at {stage.endpoint}; a stream, a table and two queues are there")
+        print_line(f"emulator of AWS at {stage.endpoint}; a stream, a table and two queues are there")
         with stage.launcher().launched() as daemon:
             await daemon.ready()
-            tell(f"daemon ready, pid {daemon.running.pid}; poller status --url {daemon.url} shows it too")
+            print_line(
+                f"daemon ready, pid {daemon.running.pid}; poller status --url {daemon.url} shows it too"
+            )
             problems = await _until_settled(stage, daemon, load, timeout_s=timeout_s, show=show)
             daemon.running.signal(SIGTERM)
-            tell("told the daemon to drain (SIGTERM)")
+            print_line("told the daemon to drain (SIGTERM)")
             status = await daemon.running.ended(GRACE_S + 5)
         await stage.look()
         show(stage.evidence, stage.written)
@@ -105,8 +112,8 @@ async def play(
             problems.append(
                 f"the daemon ended with exit status {status} instead of 0; {daemon.running.tail()}"
             )
-        found = account(stage.evidence, seconds=time.monotonic() - began)
-        return Account(found.rows, (*problems, *found.problems), found.notes, found.seconds)
+        found = make_report(stage.evidence, seconds=time.monotonic() - began)
+        return Report(found.rows, (*problems, *found.problems), found.notes, found.seconds)
 
 
 async def _until_settled(
@@ -117,7 +124,7 @@ async def _until_settled(
     timeout_s: float,
     show: Show,
 ) -> list[str]:
-    """Writes the load and watches until all has settled; returns what went wrong with that."""
+    """Writes the load and waits until all records are settled; returns the problems with that."""
     try:
         async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as scope:
             writes = [
@@ -125,7 +132,7 @@ async def _until_settled(
                 for source, items in load.items()
             ]
             while not (all(task.done() for task in writes) and stage.evidence.complete):
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(CHECK_S)
                 await _watch(stage, daemon)
                 show(stage.evidence, stage.written)
     except TimeoutError:
@@ -142,7 +149,7 @@ async def _watch(stage: Scene, daemon: Daemon) -> None:
 
 
 def note_blocked(blocked: dict[Source, Blocked], status: DaemonStatus, now: float) -> None:
-    """Keeps for each source the longest blockade that a status has shown."""
+    """Keeps for each source the longest time for which a status showed it blocked."""
     for mapping in status.mappings:
         lanes = [("", lane) for lane in mapping.lanes]
         lanes += [(f"{shard.shard} ", lane) for shard in mapping.shards for lane in shard.lanes]
@@ -160,7 +167,7 @@ def _blocked(place: str, lane: LaneStatus, for_s: float) -> Blocked:
 
 
 async def _depth(sqs: Any, url: str) -> int:
-    """Messages in a queue, those in flight too."""
+    """Counts the messages in a queue, including those in flight."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
     return sum(int(answer["Attributes"][each]) for each in names)

@@ -1,4 +1,4 @@
-"""Owns how the load reaches the sources: in order within each lane, lanes beside each other."""
+"""Owns the writing of the load to the sources: in order within each lane, all lanes concurrently."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from adapters.demo.processes import Unusable
 from adapters.demo.resources import Resources
 
 MESSAGES_MAX = 10
-"""In one SendMessageBatch, AWS's limit."""
+"""Messages in one SendMessageBatch, which is AWS's limit."""
 
 
 @dataclass(slots=True)
 class Written:
-    """What the sources have taken so far: how much of each, and where Kinesis put which item."""
+    """What was written so far: the number of items of each source, and the place of each order in Kinesis."""
 
     counts: dict[Source, int] = field(default_factory=lambda: dict.fromkeys(Source, 0))
     places: dict[tuple[str, int], Item] = field(default_factory=dict)
-    """Shard and sequence number of orders."""
+    """The orders by shard and sequence number."""
 
 
 class Writer:
-    """Writes items."""
+    """Writes items to their sources."""
 
     def __init__(self, clients: Clients, resources: Resources, written: Written) -> None:
         self._clients = clients
@@ -32,7 +32,7 @@ class Writer:
         self._written = written
 
     async def write(self, items: Sequence[Item], *, over_s: float = 0.0) -> None:
-        """Writes items of one source, spread over `over_s`; returns when the source has taken all of them."""
+        """Writes items of one source, spread over `over_s`; returns when all are written."""
         async with asyncio.TaskGroup() as scope:
             for lane, its in by_lane(items).items():
                 scope.create_task(self._write_lane(its, over_s), name=f"write {lane}")

@@ -1,5 +1,5 @@
-"""Ways to call a function; each plug-in is a module, found by its entry point.
+"""Invokers, which call functions. Each plug-in is a module, found by its entry point.
 
-What may live here: the plug-ins, and what all of them make of answers. Python handlers stand in `handlers`, functions that are
-processes of their own in `function_processes`.
+What may live here: the plug-ins, and how they turn answers into outcomes. `handlers` has what concerns Python handlers, and
+`function_processes` what concerns functions that are processes of their own.
 """

@@ -1,6 +1,6 @@
-"""Owns what is said of a URL that could not be reached, did not answer, or answered with a failure.
+"""Owns the error texts for a URL that could not be reached, did not answer, or answered with a failure.
 
-Texts name host and port, never the path or the query of a URL, which may hold secrets.
+Texts name host and port, never the path or the query of a URL, since these may contain secrets.
 """
 
 import errno
@@ -16,12 +16,12 @@ EXCERPT_BYTES_MAX = 2000
 EXCERPT_CHARS_MAX = 200
 DETAIL_CHARS_MAX = 120
 _UNREADABLE = 8
-"""A text of which more than one character in so many cannot be shown is no text."""
+"""A body counts as binary if more than one of this many characters cannot be shown."""
 _TAGS = re.compile(r"<(?:!--|[/!?a-zA-Z])[^<>]*>")
 
 
 def excerpt(body: bytes | None) -> str:
-    """The beginning of an answer's body on one line, without the tags of a page; empty when there is none."""
+    """Returns the beginning of an answer's body on one line, without HTML tags; empty if there is no body."""
     if not body:
         return ""
     text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "ignore" if len(body) > EXCERPT_BYTES_MAX else "replace")
@@ -32,14 +32,14 @@ def excerpt(body: bytes | None) -> str:
 
 
 def place_of(url: str) -> str:
-    """Host and port of a URL."""
+    """Returns host and port of a URL."""
     found = URL(url)
     host = found.host or ""
     return f"[{host}]:{found.port}" if ":" in host else f"{host}:{found.port}"
 
 
 def unreached(error: Exception, url: str) -> str:
-    """Why there was no connection, or the request did not get out."""
+    """Says why there was no connection, or why the request could not be sent."""
     place = place_of(url)
     match error:
         case aiohttp.ClientConnectorDNSError():
@@ -58,7 +58,7 @@ def unreached(error: Exception, url: str) -> str:
 
 
 def unanswered(error: Exception, url: str, *, begun: bool) -> str:
-    """How the connection ended after the request was sent; `begun`: there was the beginning of an answer."""
+    """Says how the connection ended after the request was sent; `begun`: the beginning of an answer had arrived."""
     match error:
         case aiohttp.ClientPayloadError():
             how = "the answer broke off or cannot be read"
@@ -76,12 +76,12 @@ def unanswered(error: Exception, url: str, *, begun: bool) -> str:
 
 
 def _without_pointer(text: str) -> str:
-    """A message of the library's parser without the line below that points with `^` at a place of the line above."""
+    """Removes from a parser's message the line that points with `^` at a place of the line above."""
     return "\n".join(line for line in text.splitlines() if line.strip() != "^")
 
 
 def _detail(error: BaseException) -> str:
-    """What an error says of itself, as far as it cannot hold a path."""
+    """Returns the text of an error if it cannot contain a path, else its type."""
     match error:
         case ssl.SSLCertVerificationError():
             text = error.verify_message

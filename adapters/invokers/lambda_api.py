@@ -1,7 +1,7 @@
 """Owns the `lambda` invoker: functions on AWS Lambda, called with Invoke and type RequestResponse (aws-behaviour#invocations).
 
-Errors of the function (`FunctionError`) are kept apart from errors of the service: throttling is Throttled, every other refusal or
-fault is Unreachable, and neither uses up a retry. Error codes and types decide, never the text.
+Errors of the function (`FunctionError`) differ from errors of the service. Throttling is Throttled, every other service error is
+Unreachable, and neither uses up a retry. Error codes and types decide, never the text.
 """
 
 import asyncio
@@ -20,7 +20,13 @@ from adapters.aws.pacing import shared_pacer
 from adapters.aws.permission_checks import Trial, asked, tried
 from adapters.aws.raw_http import Answer
 from adapters.aws.request_templates import FastOperation
-from adapters.invokers.outcomes import ANSWER_BYTES_MAX, failed_as_told, json_object, retry_after_s, too_large
+from adapters.invokers.outcomes import (
+    ANSWER_BYTES_MAX,
+    json_object,
+    reported_failure,
+    retry_after_s,
+    too_large,
+)
 from poller.domain.arns import QUALIFIER, Arn
 from poller.domain.errors import (
     InvalidConfiguration,
@@ -37,14 +43,14 @@ from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment, Plugin
 
 MARGIN_S = 5.0
-"""Beyond the given time, for the way to Lambda and back, where the caller does not decide when to give up."""
+"""Added to the time limit of a call for the way to Lambda and back."""
 SILENCE_S_MAX = 900.0 + 60.0
-"""A connection says nothing while the function runs, which may be Lambda's whole 15 minutes and a cold start."""
+"""How long a connection may be silent: Lambda's 15 minutes and a cold start."""
 REASON_CHARS_MAX = 300
 CONNECTIONS_MAX = 1000
 CHUNK_BYTES = 256 * 1024
 LIMIT_S_MAX = 86_400
-"""A function's time limit beyond this is taken for no answer; Lambda's longest is below two hours."""
+"""A longer time limit of a function counts as a wrong answer. Lambda's longest is below two hours."""
 INVOKE, DESCRIBE = "lambda:InvokeFunction", "lambda:GetFunctionConfiguration"
 TIMED_OUT_TYPE = "Sandbox.Timedout"
 _NO_ROOM = (
@@ -57,17 +63,17 @@ _NO_ROOM = (
     "SubnetIPAddressLimitReachedException",
 )
 NO_ROOM: Mapping[str, type[PortError]] = MappingProxyType(dict.fromkeys(_NO_ROOM, ServiceThrottled))
-"""Codes of Invoke that say "not now" beside the throttles that all services have."""
+"""Codes of Invoke that mean throttled, in addition to those of all services."""
 
 
 class LambdaSettings(BaseModel):
-    """Settings of one function on Lambda; `region` None: the one in the function's ARN."""
+    """Settings of one function on Lambda; `region` None: that of the function's ARN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
     qualifier: str | None = Field(default=None, pattern=f"^({QUALIFIER})$")
-    """Version or alias to call when the mapping's ARN names none."""
+    """The version or alias to call if the mapping's ARN names none."""
     region: str | None = None
 
 
@@ -81,7 +87,7 @@ class LambdaInvoker:
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the function and waits for its answer.
 
-        Unless the call is open-ended, `invocation.timeout_s` and a margin at most; but the function may run on.
+        Waits for `invocation.timeout_s` and a margin at most, unless the call is open-ended. The function may run on after that.
         """
         limit_s = None if invocation.open_ended else invocation.timeout_s + MARGIN_S
         try:
@@ -90,7 +96,7 @@ class LambdaInvoker:
         except TimeoutError:
             return TimedOut(invocation.timeout_s)
         except ServiceThrottled as error:
-            return Throttled(error.reason, retry_after_s(_hint(error), self._env.clock.now()))
+            return Throttled(error.reason, retry_after_s(_retry_after_header(error), self._env.clock.now()))
         except PortError as error:
             return Unreachable(error.reason)
         except InvalidConfiguration as error:
@@ -108,12 +114,12 @@ class LambdaInvoker:
         return True
 
     async def describe_function(self, function_arn: str) -> FunctionFacts:
-        """What Lambda says of the function by GetFunctionConfiguration.
+        """Reads the function's configuration (GetFunctionConfiguration).
 
         Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
         """
         service = await self._client(function_arn, purpose="describe", read_s_max=READ_S_MAX)
-        # Lambda takes 15 such calls a second, from everybody in the account together.
+        # Lambda allows 15 such calls a second for the whole account.
         pacer = await shared_pacer(self._env)
         await pacer.pace(f"lambda configuration {self._region(function_arn)}")
         with calling("lambda GetFunctionConfiguration"):
@@ -123,10 +129,10 @@ class LambdaInvoker:
         return facts_of(found)
 
     async def probe_function(self, function_arn: str) -> Sequence[Finding]:
-        """Invokes with DryRun, by which Lambda looks at function and permission and runs nothing; reads the configuration."""
+        """Invokes with DryRun, which checks function and permission and runs nothing; then reads the configuration."""
         invoking = await tried(INVOKE, self._dry_run(function_arn), on=function_arn)
         if invoking.finding.grade is Severity.PROBLEM and not invoking.denied:
-            # One trouble: no function, no credentials, no connection.
+            # No function, no credentials or no connection: the second call would report the same problem.
             return [invoking.finding]
         described = await tried(DESCRIBE, self.describe_function(function_arn), on=function_arn)
         return [invoking.finding, *_configuration(described, function_arn)]
@@ -145,14 +151,14 @@ class LambdaInvoker:
     async def _invoke(self, invocation: Invocation) -> Outcome:
         arn, payload = invocation.function_arn, invocation.payload
         service = await self._client(arn)
-        hot = await self._env.shared.get(f"hot invoke {id(service)}", lambda: _hot(service))
+        fast = await self._env.shared.get(f"fast invoke {id(service)}", lambda: _fast_invoke(service))
         qualifier = self.qualifier(arn)
         name = f"{arn} {qualifier}"
         with calling("lambda Invoke", NO_ROOM):
-            repeated = await hot.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX)
+            repeated = await fast.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX)
             if repeated is not None:
                 return _outcome(repeated, invocation.timeout_s)
-            with hot.learning(name):
+            with fast.learning(name):
                 answer = await service.invoke(
                     FunctionName=arn, InvocationType="RequestResponse", Payload=payload, **qualifier
                 )
@@ -175,7 +181,7 @@ class LambdaInvoker:
         return self._settings.region or Arn.parse(function_arn).region
 
     def qualifier(self, function_arn: str) -> dict[str, str]:
-        """What Invoke gets beside the ARN: a qualifier that is named twice is refused."""
+        """Returns the parameter Qualifier, unless the ARN has a qualifier: Lambda refuses two."""
         qualified = ":" in Arn.parse(function_arn).function
         return (
             {} if qualified or self._settings.qualifier is None else {"Qualifier": self._settings.qualifier}
@@ -183,9 +189,9 @@ class LambdaInvoker:
 
 
 def facts_of(found: Mapping[str, Any]) -> FunctionFacts:
-    """The facts in an answer of GetFunctionConfiguration; whatever is absent or null says nothing.
+    """Reads an answer of GetFunctionConfiguration. Members that are absent or null are left empty.
 
-    Raises ServiceUnavailable for an answer without a time limit, which says nothing of use.
+    Raises ServiceUnavailable for an answer without a time limit.
     """
     given = found.get("Timeout")
     timeout_s = numbers.number(given, least=1.0, most=LIMIT_S_MAX, default=None)
@@ -207,7 +213,7 @@ def _text(found: Mapping[str, Any], name: str) -> str:
 
 
 def _configuration(trial: Trial[FunctionFacts], function_arn: str) -> list[Finding]:
-    """What a look at a function's configuration means to a check; the daemon works without it, but waits too long."""
+    """Returns the findings of reading a configuration. Without it the daemon works, but waits too long for answers."""
     if trial.answer is None:
         text = f"{trial.finding.text}; the daemon then waits 900 s for each answer, whatever the function's time limit"
         return [replace(trial.finding, grade=Severity.WARNING, text=text)]
@@ -218,7 +224,7 @@ def _configuration(trial: Trial[FunctionFacts], function_arn: str) -> list[Findi
 
 
 async def read(stream: Any) -> bytes | None:
-    """The whole body, or None when it has more than ANSWER_BYTES_MAX bytes."""
+    """Reads the whole body; returns None if it has more than ANSWER_BYTES_MAX bytes."""
     body = bytearray()
     async with stream:
         async for chunk in stream.iter_chunks(CHUNK_BYTES):
@@ -237,26 +243,26 @@ def _outcome(answer: Answer, timeout_s: float) -> Outcome:
 
 
 @asynccontextmanager
-async def _hot(service: Any) -> AsyncIterator[FastOperation]:
-    """One for all functions that are called through a client."""
+async def _fast_invoke(service: Any) -> AsyncIterator[FastOperation]:
+    """Yields the operation, which all functions of one client share."""
     yield FastOperation(service, "Invoke", named=None)
 
 
 def outcome_of(answer: Mapping[str, Any], body: bytes | None, timeout_s: float) -> Outcome:
-    """What an answer of Invoke with status 200 means; `body` is None when it was too large."""
+    """Returns the outcome of an answer of Invoke with status 200; `body` is None if it was too large."""
     version = answer.get("ExecutedVersion") or "$LATEST"
     function_error = answer.get("FunctionError")
     if body is None:
         return replace(too_large(ANSWER_BYTES_MAX), executed_version=version)
     if not function_error:
         return Succeeded(body, version)
-    error = failed_as_told(json_object(body), error_type=str(function_error), executed_version=version)
+    error = reported_failure(json_object(body), error_type=str(function_error), executed_version=version)
     if error.error_type == TIMED_OUT_TYPE:
         return TimedOut(timeout_s, version)
     return replace(error, function_error=str(function_error))
 
 
-def _hint(error: ServiceThrottled) -> str | None:
+def _retry_after_header(error: ServiceThrottled) -> str | None:
     if not isinstance(error.__cause__, ClientError):
         return None
     headers = error.__cause__.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -266,7 +272,7 @@ def _hint(error: ServiceThrottled) -> str | None:
 
 @asynccontextmanager
 async def open_lambda(settings: LambdaSettings, env: Environment) -> AsyncIterator[LambdaInvoker]:
-    """Yields the invoker; the AWS client is made with the first call, which names the region."""
+    """Yields the invoker. The AWS client is made at the first call, whose ARN names the region."""
     yield LambdaInvoker(settings, env)
 
 

@@ -1,21 +1,21 @@
-"""Owns what invokers make of answers: error documents, limits on their size, hints when to come back."""
+"""Owns how invokers turn answers into outcomes: error documents, size limits, and Retry-After headers."""
 
 import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from adapters.invokers.stack_traces import stack_in, told
+from adapters.invokers.stack_traces import as_text, stack_in
 from poller.domain.invocations import RETRY_AFTER_S_MAX, FunctionError
 from poller.domain.records import Epoch
 from poller.domain.untrusted import numbers
 
 ANSWER_BYTES_MAX = 6 * 1024 * 1024
-"""What a synchronous function may answer, as on Lambda."""
+"""The largest answer of a synchronous function, as on Lambda."""
 STACK_CHARS_READ_MAX = 64 * 1024
-"""What is looked at of a stack trace before it is cut to its lines."""
+"""How much of an entry of a stack trace is read before it is split into lines."""
 BEGINNING_BYTES_MAX = 64 * 1024
-"""What is looked at of a document that is nested too deeply for the JSON reader; type and message stand at its beginning."""
+"""How much is read of a document that is nested too deeply for the JSON parser. Type and message are at its beginning."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]', re.DOTALL)
 RESPONSE_TOO_LARGE = "Function.ResponseSizeTooLarge"
 
@@ -27,44 +27,44 @@ def failed(
     stack_trace: Iterable[str] = (),
     executed_version: str = "$LATEST",
 ) -> FunctionError:
-    """A function error; an entry of `stack_trace` may have several lines."""
+    """Makes a function error. An entry of `stack_trace` may have several lines."""
     lines = (line for entry in stack_trace for line in entry[:STACK_CHARS_READ_MAX].splitlines())
     trace = tuple(line for line in lines if line.strip())
     return FunctionError(error_type, message, executed_version, stack_trace=trace)
 
 
 def too_large(bytes_max: int) -> FunctionError:
-    """The outcome of an answer that has more than `bytes_max` bytes."""
+    """Makes the outcome of an answer that has more than `bytes_max` bytes."""
     return failed(RESPONSE_TOO_LARGE, f"the answer has more than {bytes_max} bytes")
 
 
 def error_document(payload: bytes) -> FunctionError | None:
-    """What a body says that is a JSON object with both `errorType` and `errorMessage`, else None.
+    """Reads an error document, a JSON object with both `errorType` and `errorMessage`; returns None for anything else.
 
-    One that cannot be read as a whole counts when its beginning has both: the function failed, whatever else it wrote.
+    If the whole document cannot be parsed, it is enough that its beginning has both members: the function has failed anyway.
     """
     found = json_object(payload) if b'"errorType"' in payload and b'"errorMessage"' in payload else {}
     if "errorType" not in found or "errorMessage" not in found:
         return None
-    return failed_as_told(found, error_type="")
+    return reported_failure(found, error_type="")
 
 
-def failed_as_told(
+def reported_failure(
     document: dict[str, Any], *, error_type: str, executed_version: str = "$LATEST"
 ) -> FunctionError:
-    """The function error that an error document describes; `error_type` is for one that names none."""
+    """Makes the function error that an error document describes. `error_type` is used if the document has none."""
     return failed(
-        told(document.get("errorType")) or error_type,
-        told(document.get("errorMessage")),
+        as_text(document.get("errorType")) or error_type,
+        as_text(document.get("errorMessage")),
         stack_trace=stack_in(document),
         executed_version=executed_version,
     )
 
 
 def json_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object that `payload` holds; empty when it holds anything else.
+    """Parses a JSON object; returns an empty one for anything else.
 
-    Bytes that are no UTF-8 are replaced. Of an object that is nested too deeply only the texts of its outermost level are read.
+    Bytes that are not UTF-8 are replaced. Of an object that is nested too deeply, only the outermost text members are read.
     """
     try:
         found = _loaded(payload)
@@ -83,7 +83,7 @@ def _loaded(payload: bytes) -> Any:
 
 
 def _outermost_texts(text: str) -> dict[str, Any]:
-    """The members of an object that are texts, as far as it is there; what they stand beside is passed over."""
+    """Returns the outermost members of an object that are texts; ignores all others, and the end may be missing."""
     found: dict[str, Any] = {}
     depth, name, last = 0, "", ""
     for token in map(re.Match.group, _TOKEN.finditer(text)):
@@ -109,7 +109,7 @@ def _text(token: str) -> str:
 
 
 def retry_after_s(header: str | None, now: Epoch) -> float | None:
-    """Seconds that a Retry-After header (a number or an HTTP date) asks for, bounded; None when it says nothing."""
+    """Returns the seconds that a Retry-After header (a number or an HTTP date) asks for, bounded; None if it has no meaning."""
     if header is None:
         return None
     text = header.strip()

@@ -1,12 +1,15 @@
-"""Owns the `process` invoker: functions as child processes that speak Lambda's Runtime API, such as awslambdaric.
+"""Owns the `process` invoker: functions as child processes that use Lambda's Runtime API, for example with awslambdaric.
 
-One process runs one invocation at a time. Processes are started when all others are busy, up to a limit, and kept.
-As on Lambda the time of starting is apart from the time of a call: the first call of a process may take up to
-`init_timeout_s` longer. What a process writes is lines of the function log, with the id of the call that it works on.
+One process runs one invocation at a time. A new process is started if all others are busy, up to a limit, and is kept. As on
+Lambda, the time to start does not count as time of the call: the first call of a process may take `init_timeout_s` longer.
+What a process writes becomes lines of the function log with the request id of its current call.
 
-How a call ends: its time is over: the process and all that it started are killed, TimedOut. The process ends while it works:
-FunctionError Runtime.ExitError. It ends or reports an error before it is ready: Unreachable, and the function rests
-for a back-off that grows with each failure in a row. All processes are busy: Throttled.
+How a call ends:
+- The time limit is over: the process and everything that it started are killed; TimedOut.
+- The process ends during the call: FunctionError Runtime.ExitError.
+- The process ends or reports an error before it is ready: Unreachable. No other start is tried for a back-off that grows with
+  each failure in a row.
+- All processes are busy: Throttled.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from adapters.invokers.function_processes.output import ProcessOutput
-from adapters.invokers.function_processes.runtime_api import Desk, Offer, RuntimeApi, serving
+from adapters.invokers.function_processes.runtime_api import Offer, ProcessSession, RuntimeApi, serving
 from adapters.invokers.function_processes.start import LAUNCHED, ask_to_end, end_all, start_of
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.errors import InvalidConfiguration
@@ -40,22 +43,22 @@ from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment, Plugin
 
 PROCESSES_DEFAULT = 64
-"""Processes that one function may have when settings do not say; they are started when they are needed."""
+"""Processes that one function may have if no setting limits them. They are started when needed."""
 PROCESSES_MAX = 1000
 INIT_TIMEOUT_S = 10.0
 STOP_GRACE_S = 2.0
-REST_BASE_S = 0.5
-REST_CAP_S = 30.0
+START_PAUSE_BASE_S = 0.5
+START_PAUSE_MAX_S = 30.0
 _DOUBLINGS_MAX = 16
 MEMORY_MB_DEFAULT = 128
 _OWN_PREFIX = "poller_"
-"""In lower case: the daemon takes its variables in any."""
+"""The prefix of the daemon's own variables, in lower case: the daemon accepts them in any case."""
 
 
 class ProcessSettings(BaseModel):
     """Settings of one function that runs as child processes; `cwd` None: the daemon's own directory.
 
-    `max_concurrency` is the function's own limit, which the daemon gives; without `processes` there are as many.
+    The daemon sets `max_concurrency` to the function's own limit. Without `processes` there are as many processes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,28 +66,27 @@ class ProcessSettings(BaseModel):
     function: str
     command: list[str] = Field(min_length=1, max_length=1000)
     env: dict[str, str] = Field(default_factory=dict)
-    """Added to the daemon's environment, of which POLLER_ variables are left out."""
+    """Variables that are added to the daemon's environment. The daemon's own POLLER_ variables are left out."""
     cwd: Path | None = None
     handler: str = ""
-    """What `_HANDLER` says; empty: the last word of the command."""
+    """The value of `_HANDLER`; empty: the last word of the command."""
     processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
     max_concurrency: int | None = None
     init_timeout_s: float = Field(default=INIT_TIMEOUT_S, gt=0, le=900)
     stop_grace_s: float = Field(default=STOP_GRACE_S, ge=0, le=60)
-
-    """Between SIGTERM and SIGKILL when the daemon ends."""
+    """The time between SIGTERM and SIGKILL when the daemon ends."""
     memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
-    """What AWS_LAMBDA_FUNCTION_MEMORY_SIZE says; nothing enforces it."""
+    """The value of AWS_LAMBDA_FUNCTION_MEMORY_SIZE. Nothing enforces it."""
 
     @property
     def processes_max(self) -> int:
-        """The most processes."""
+        """The largest number of processes."""
         return self.processes or min(self.max_concurrency or PROCESSES_DEFAULT, PROCESSES_MAX)
 
     @field_validator("command")
     @classmethod
-    def _words(cls, command: list[str]) -> list[str]:
-        if not command or not command[0] or any("\0" in word for word in command):
+    def _check_command(cls, command: list[str]) -> list[str]:
+        if not command or not command[0] or any("\0" in send for send in command):
             raise ValueError(
                 "a command starts with a program and has no NUL characters; write [program, argument, …]"
             )
@@ -92,14 +94,14 @@ class ProcessSettings(BaseModel):
 
     @field_validator("cwd")
     @classmethod
-    def _a_path(cls, cwd: Path | None) -> Path | None:
+    def _check_cwd(cls, cwd: Path | None) -> Path | None:
         if cwd is not None and "\0" in str(cwd):
             raise ValueError("a path has no NUL characters; write a directory's path")
         return cwd
 
     @field_validator("env")
     @classmethod
-    def _variables(cls, env: dict[str, str]) -> dict[str, str]:
+    def _check_variables(cls, env: dict[str, str]) -> dict[str, str]:
         odd = [name for name, value in env.items() if not name or "=" in name or "\0" in name + value]
         if odd:
             remedy = "remove '=' and NUL characters"
@@ -108,11 +110,11 @@ class ProcessSettings(BaseModel):
 
 
 def environment(settings: ProcessSettings, api: str, *, region: str | None) -> dict[str, str]:
-    """The variables of a function process: the daemon's, the user's, Lambda's; later ones win."""
+    """Returns the variables of a function process: the daemon's, then the user's, then Lambda's. Later ones win."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.lower().startswith(_OWN_PREFIX)
     }
-    # `python` in a command should be found even when the daemon's own environment is not activated.
+    # A command should find `python` even if the daemon's virtual environment is not activated.
     path = os.pathsep.join(filter(None, [inherited.get("PATH"), os.path.dirname(sys.executable)]))
     regions = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
     return {
@@ -133,7 +135,7 @@ def environment(settings: ProcessSettings, api: str, *, region: str | None) -> d
 
 
 class Worker:
-    """One place for a process: its Runtime API and, while it lives, the process."""
+    """Runs one process after another: their Runtime API, their output, and the present process."""
 
     def __init__(self, settings: ProcessSettings, env: Environment, stdin: int) -> None:
         self._settings = settings
@@ -147,18 +149,18 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether a process runs here, as far as is known."""
+        """Whether the process runs, as far as is known."""
         return self._running is not None and self._running.returncode is None and not self._killed
 
     async def start(self) -> str | None:
-        """Starts a process and waits until it is ready; otherwise says why it is not."""
+        """Starts a process and waits until it is ready; returns why it is not, or None."""
         ready = False
         try:
             async with asyncio.timeout(self._settings.init_timeout_s):
                 problem = await self._started()
             ready = problem is None
         except OSError as error:
-            # TimeoutError is one of them; no other comes out of a start that has begun.
+            # TimeoutError is an OSError. Any other OSError means that the process could not be started at all.
             late = isinstance(error, TimeoutError)
             limit = f"it was not ready in {self._settings.init_timeout_s:g} seconds"
             problem = limit if late else f"it could not be started ({error.strerror or type(error).__name__})"
@@ -169,32 +171,32 @@ class Worker:
         return problem
 
     async def call(self, invocation: Invocation) -> Outcome | None:
-        """Runs one invocation in the process, which must have been started; kills it when the time is over.
+        """Runs one invocation in the started process; kills the process if the time limit is over.
 
-        None when the process ended without having seen the invocation.
+        Returns None if the process ended before it took the invocation.
         """
         assert self._api is not None, "a process must be started before it is called"
-        desk = self._api.desk
+        session = self._api.session
         deadline = self._env.clock.now() + invocation.timeout_s
         self._output.call(invocation.request_id)
         try:
             async with asyncio.timeout(invocation.timeout_s):
-                return await self._watched(desk, desk.ask(Offer(invocation, int(deadline * 1000))))
+                return await self._until_ended(session, session.ask(Offer(invocation, int(deadline * 1000))))
         except TimeoutError:
             return (
                 TimedOut(invocation.timeout_s)
-                if desk.taken
+                if session.taken
                 else Unreachable("the process took no call in time")
             )
         finally:
-            if desk.waiting:
+            if session.waiting:
                 self._kill()
             self._output.drain()
 
     async def stop(self) -> None:
-        """Asks the process to end, kills it after the grace, and closes its Runtime API."""
+        """Sends SIGTERM, kills the process after the grace, and closes its Runtime API."""
         if self._running is not None:
-            self._tell(ask_to_end)
+            self._signal(ask_to_end)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.stop_grace_s):
                     await self._running.wait()
@@ -209,7 +211,7 @@ class Worker:
         if self._api is None:
             served = serving(self._settings.function, self._env.strangers)
             self._api = await self._stack.enter_async_context(served)
-        desk = self._api.clear()
+        session = self._api.clear()
         self._killed = False
         writing = self._output.open()
         variables = environment(self._settings, self._api.address, region=self._env.region)
@@ -225,42 +227,42 @@ class Worker:
                     start_new_session=True,
                     pass_fds=start.descriptors,
                 )
-                # Only now it may begin, so that it is known before it connects.
-                self._api.keeper.expect(self._running.pid)
+                # The process begins only now, so that its id is known before it connects.
+                self._api.guard.expect(self._running.pid)
                 start.begin()
         finally:
             os.close(writing)
-        problem = await self._watched(desk, desk.ready)
+        problem = await self._until_ended(session, session.ready)
         return None if problem is None else f"{problem.error_type}: {problem.message}"
 
-    async def _watched[T](self, desk: Desk, wanted: Awaitable[T]) -> T:
-        """What `wanted` gives, which `desk` decides at the latest when the process ends."""
+    async def _until_ended[T](self, session: ProcessSession, wanted: Awaitable[T]) -> T:
+        """Awaits `wanted`, which the session ends at the latest when the process ends."""
         assert self._running is not None, "there is a process to watch"
         async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(_watch(desk, self._running), name="function process")
+            watch = tasks.create_task(_watch(session, self._running), name="function process")
             found = await wanted
             watch.cancel()
         return found
 
     def _kill(self) -> None:
-        """Ends the process at once, with all that it started; the loop reaps it."""
-        self._tell(end_all)
+        """Kills the process and everything that it started. The event loop reaps it."""
+        self._signal(end_all)
         self._killed = True
 
-    def _tell(self, word: Callable[[int], None]) -> None:
-        # Only while the process is not reaped: its number may belong to somebody else afterwards.
+    def _signal(self, send: Callable[[int], None]) -> None:
+        # Only before the process is reaped: afterwards another process may get its id.
         if self._running is not None and self._running.returncode is None:
-            word(self._running.pid)
+            send(self._running.pid)
 
 
-async def _watch(desk: Desk, running: Process) -> None:
-    desk.ended(await running.wait())
+async def _watch(session: ProcessSession, running: Process) -> None:
+    session.ended(await running.wait())
 
 
 class ProcessInvoker:
-    """Runs one function in as many processes as it has calls at once, up to `settings.processes_max`.
+    """Runs one function in as many processes as it has concurrent calls, up to `settings.processes_max`.
 
-    `stdin` PIPE: the processes' standard input closes when this process ends, however it does.
+    `stdin` PIPE: the standard input of the processes closes when the daemon ends, in whatever way.
     """
 
     def __init__(self, settings: ProcessSettings, env: Environment, *, stdin: int = DEVNULL) -> None:
@@ -269,10 +271,10 @@ class ProcessInvoker:
         self._workers = [Worker(settings, env, stdin) for _ in range(settings.processes_max)]
         self._idle = list(self._workers)
         self._failures = 0
-        self._rest_until = Monotonic(0.0)
+        self._no_start_before = Monotonic(0.0)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
-        """Runs the function in a free process, for `invocation.timeout_s` at most once that is ready."""
+        """Runs the function in a free process, for `invocation.timeout_s` at most from the moment it is ready."""
         if not self._idle:
             return Throttled(
                 f"all {self._settings.processes_max} processes of the function are busy (setting: processes)"
@@ -286,7 +288,7 @@ class ProcessInvoker:
 
     @property
     def start_s_max(self) -> float:
-        """A process may have to start before it takes a call."""
+        """How long starting a process may take before a call."""
         return self._settings.init_timeout_s
 
     @property
@@ -295,7 +297,7 @@ class ProcessInvoker:
         return call_limit(self._settings)
 
     async def warm(self) -> str | None:
-        """Starts a first process before it is needed; says why that is not ready, if it is not."""
+        """Starts a first process before it is needed; returns why it is not ready, or None."""
         return await self._workers[0].start()
 
     async def close(self) -> None:
@@ -307,12 +309,12 @@ class ProcessInvoker:
     async def _run(self, worker: Worker, invocation: Invocation) -> Outcome:
         if worker.alive and (outcome := await worker.call(invocation)):
             return outcome
-        return await self._run_anew(worker, invocation)
+        return await self._run_in_new_process(worker, invocation)
 
-    async def _run_anew(self, worker: Worker, invocation: Invocation) -> Outcome:
-        rest_s = self._rest_until - self._clock.monotonic()
-        if rest_s > 0:
-            return Unreachable("the function's process did not start; it is tried again soon", rest_s)
+    async def _run_in_new_process(self, worker: Worker, invocation: Invocation) -> Outcome:
+        pause_s = self._no_start_before - self._clock.monotonic()
+        if pause_s > 0:
+            return Unreachable("the function's process did not start; it is tried again soon", pause_s)
         problem = await worker.start()
         if problem is None:
             self._failures = 0
@@ -320,30 +322,30 @@ class ProcessInvoker:
             if outcome is not None:
                 return outcome
             problem = "it ended before it took its first call"
-        self._rest()
+        self._pause_starts()
         reason = f"the function's process did not start: {problem}"
         return Unreachable(line_of(reason, chars_max=ERROR_MESSAGE_CHARS_MAX))
 
-    def _rest(self) -> None:
+    def _pause_starts(self) -> None:
         now = self._clock.monotonic()
-        if now < self._rest_until:
-            return  # Several that started together and failed together are one failure.
-        rest_s = min(REST_CAP_S, REST_BASE_S * 2.0 ** min(self._failures, _DOUBLINGS_MAX))
+        if now < self._no_start_before:
+            return  # Processes that were started together and failed together count as one failure.
+        pause_s = min(START_PAUSE_MAX_S, START_PAUSE_BASE_S * 2.0 ** min(self._failures, _DOUBLINGS_MAX))
         self._failures += 1
-        self._rest_until = Monotonic(now + rest_s)
+        self._no_start_before = Monotonic(now + pause_s)
 
 
 def call_limit(settings: ProcessSettings) -> CallLimit:
-    """One call a process."""
+    """Returns the limit: one call per process."""
     return CallLimit(settings.processes_max, f"processes: {settings.processes_max}, one call each")
 
 
-def objections(settings: ProcessSettings) -> Iterator[FieldError]:
-    """Whether this machine has the program and its directory, and can tell processes apart."""
+def setting_errors(settings: ProcessSettings) -> Iterator[FieldError]:
+    """Yields an error if this machine lacks the program, its directory, or /proc."""
     if LAUNCHED and not Path("/proc/self/fd").is_dir():
         yield FieldError("command", "function processes need /proc", "mount it", here=True)
-    astray = settings.cwd is not None and not settings.cwd.is_dir()
-    if astray:
+    missing_directory = settings.cwd is not None and not settings.cwd.is_dir()
+    if missing_directory:
         wrong = f"{str(settings.cwd)!r} is no directory"
         yield FieldError("cwd", wrong, "name one that exists", here=True)
     path = environment(settings, "", region=None)["PATH"]
@@ -351,22 +353,22 @@ def objections(settings: ProcessSettings) -> Iterator[FieldError]:
     local = (settings.cwd or Path.cwd()) / program
     if shutil.which(program, path=path) is None and not ("/" in program and os.access(local, os.X_OK)):
         remedy = "install it or write its full path"
-        if not astray or "/" not in program:
+        if not missing_directory or "/" not in program:
             yield FieldError("command", f"no program {program!r}", remedy, here=True)
 
 
-def checked(settings: ProcessSettings) -> None:
-    """Raises InvalidConfiguration when the program or its directory does not exist."""
+def check_machine(settings: ProcessSettings) -> None:
+    """Raises InvalidConfiguration if the program or its directory does not exist."""
     place = f"functions.{settings.function}"
-    problems = [f"{place}.{each.field}: {each.wrong}; {each.remedy}" for each in objections(settings)]
+    problems = [f"{place}.{each.field}: {each.wrong}; {each.remedy}" for each in setting_errors(settings)]
     if problems:
         raise InvalidConfiguration(problems)
 
 
 @asynccontextmanager
 async def open_process(settings: ProcessSettings, env: Environment) -> AsyncIterator[ProcessInvoker]:
-    """Yields the invoker; raises InvalidConfiguration when there is no such program. Leaving it ends every process."""
-    checked(settings)
+    """Yields the invoker; raises InvalidConfiguration if there is no such program. Ends all processes at the end."""
+    check_machine(settings)
     invoker = ProcessInvoker(settings, env)
     try:
         yield invoker
@@ -374,4 +376,4 @@ async def open_process(settings: ProcessSettings, env: Environment) -> AsyncIter
         await invoker.close()
 
 
-plugin = Plugin("process", ProcessSettings, open_process, call_limit=call_limit, check=objections)
+plugin = Plugin("process", ProcessSettings, open_process, call_limit=call_limit, check=setting_errors)

@@ -1,12 +1,12 @@
-"""Owns the `python` invoker: functions that live in the daemon's own process.
+"""Owns the `python` invoker: functions that run in the daemon's own process.
 
-Asynchronous handlers run on the loop, each call in a task of its own, all others in threads. The time limit cancels an
-asynchronous handler. A thread cannot be ended, nor can a handler that refuses to be cancelled: the outcome is TimedOut at the
-limit, and the place of the call stays taken until the handler returns. When every place is taken, calls are Throttled.
+Asynchronous handlers run on the event loop, each call in a task of its own. All others run in threads. The time limit cancels an
+asynchronous handler. A thread cannot be ended, and a handler may ignore its cancellation. Then the outcome is TimedOut at the
+limit, but the call keeps its slot until the handler returns. If no slot is free, calls are Throttled.
 
-An execution environment of Lambda runs one invocation at a time, and code relies on it: it keeps what belongs to one
-invocation in its module. So a synchronous handler runs one call at a time, unless `workers` says that its code is safe in
-threads. Lambda has no asynchronous handlers; they are written to run beside themselves, and do.
+On Lambda an execution environment runs one invocation at a time, and code relies on that: it keeps data of one invocation in
+module variables. So a synchronous handler runs one call at a time, unless `workers` says that its code is safe in threads.
+Lambda has no asynchronous handlers. Those are written to run concurrently, so they do.
 """
 
 import asyncio
@@ -43,20 +43,19 @@ from poller.ports import Clock
 
 WORKERS_MAX = 1000
 PROCESSES_DEFAULT = 8
-"""Child processes of one function where neither `processes` nor `max_concurrency` says how many; started when needed."""
+"""Child processes of one function if neither `processes` nor `max_concurrency` is set. They are started when needed."""
 CALLS_MAX = 10_000
-"""Asynchronous calls of one function at once where no setting says how many, those included that refused to be cancelled."""
+"""Concurrent asynchronous calls of one function if no setting limits them, including those that ignored a cancellation."""
 CLOSE_GRACE_S = 1.0
-"""For asynchronous handlers that are cancelled because the function is closed."""
+"""How long closing a function waits for asynchronous handlers that it has cancelled."""
 MEMORY_MB_DEFAULT = 128
 
 
 class PythonSettings(BaseModel):
-    """Settings of one function; `handler` is kept as `module:attribute`, however it was written.
+    """Settings of one function; `handler` is stored as `module:attribute`, in whatever form it was written.
 
-    `workers`: the code is safe to run beside itself, in so many calls at once. `isolation: process`: calls run in child
-    processes, `processes` at most, one call each at a time. `max_concurrency` is the function's own limit, which the daemon
-    gives.
+    `workers`: the code is safe to run concurrently, in this many calls. `isolation: process`: calls run in child processes,
+    `processes` at most, each with one call at a time. The daemon sets `max_concurrency` to the function's own limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,12 +67,12 @@ class PythonSettings(BaseModel):
     processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
     max_concurrency: int | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    """What the function logs from here on is told, where neither it nor its loggers say otherwise."""
+    """The lowest level at which records of the function are logged, unless it or its loggers set another one."""
     memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
-    """What the context shows as `memory_limit_in_mb`; nothing enforces it."""
+    """The value of `memory_limit_in_mb` in the context. Nothing enforces it."""
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_combination(self) -> Self:
         reads = ("isolation",)
         found = []
         if self.isolation and self.workers is not None:
@@ -89,22 +88,22 @@ class PythonSettings(BaseModel):
 
     @property
     def processes_max(self) -> int:
-        """The most child processes."""
+        """The largest number of child processes."""
         return self.processes or min(self.max_concurrency or PROCESSES_DEFAULT, PROCESSES_MAX)
 
     @property
     def threads(self) -> int:
-        """The most threads of a synchronous handler."""
+        """The largest number of threads of a synchronous handler."""
         return self.workers or 1
 
     @property
     def tasks(self) -> int:
-        """The most calls of an asynchronous handler."""
+        """The largest number of concurrent calls of an asynchronous handler."""
         return self.workers or self.max_concurrency or CALLS_MAX
 
 
 def call_limit(settings: PythonSettings, *, on_loop: bool) -> CallLimit:
-    """How many calls of the handler can run at once; `on_loop`: it is asynchronous."""
+    """Returns how many calls of the handler can run at once; `on_loop`: it is asynchronous."""
     if settings.isolation:
         return CallLimit(settings.processes_max, f"processes: {settings.processes_max}, one call each")
     if settings.workers is not None:
@@ -132,7 +131,7 @@ class PythonInvoker:
         return call_limit(self._settings, on_loop=self._on_loop)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
-        """Calls the handler and waits for its answer, `invocation.timeout_s` at most."""
+        """Calls the handler and waits for its answer, for `invocation.timeout_s` at most."""
         if self._on_loop:
             outcome = await self._in_task(invocation)
         else:
@@ -140,7 +139,7 @@ class PythonInvoker:
         return TimedOut(invocation.timeout_s) if outcome is None else outcome
 
     async def close(self) -> None:
-        """Cancels asynchronous handlers that still run, waits a moment for them, and lets threads end."""
+        """Cancels asynchronous handlers that still run, waits for them for a short time, and lets threads end."""
         self._threads.close()
         await self._tasks.close(CLOSE_GRACE_S)
 
@@ -169,7 +168,7 @@ class PythonInvoker:
         found = future.result()
         if not isinstance(found, Pending):
             return found
-        # A plain function that answers something to be awaited: the rest of it runs on the loop.
+        # A synchronous function returned an awaitable, which is awaited on the loop.
         left_s = max(0.0, deadline - self._clock.monotonic())
         return await self._tasks.run(lambda: finished(found, context), left_s)
 
@@ -186,8 +185,8 @@ def _full(places: int, what: str) -> Throttled:
     return Throttled(f"all {places} {what} of the function are busy (setting: workers)")
 
 
-def _forget(found: Any) -> None:
-    """Ends a coroutine that nobody will await."""
+def _close_awaitable(found: Any) -> None:
+    """Closes a coroutine that nobody will await."""
     if isinstance(found, Pending) and hasattr(found.awaitable, "close"):
         found.awaitable.close()
 
@@ -196,7 +195,7 @@ def _forget(found: Any) -> None:
 async def open_python(
     settings: PythonSettings, env: Environment
 ) -> AsyncIterator[PythonInvoker | ProcessInvoker]:
-    """Imports the handler and yields its invoker; raises InvalidConfiguration when there is no such handler."""
+    """Imports the handler and yields its invoker; raises InvalidConfiguration if there is no such handler."""
     if settings.isolation:
         async with open_processes(
             function=settings.function,
@@ -215,11 +214,11 @@ async def open_python(
 @asynccontextmanager
 async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
     output = await function_output(env)
-    output.voice(settings.function, getattr(logging, settings.log_level.upper()))
-    threads = Threads(f"function-{settings.function}", settings.threads, dropped=_forget)
+    output.logging_settings(settings.function, getattr(logging, settings.log_level.upper()))
+    threads = Threads(f"function-{settings.function}", settings.threads, dropped=_close_awaitable)
     try:
         imports = await pending_imports(env)
-        # The thread that imports the module runs its first call too: code may keep what belongs to one thread.
+        # The thread that imports the module also runs its first call, since the module may keep objects of this thread.
         handler = await imports.load(settings.function, settings.handler, threads.start, limit_s=IMPORT_S_MAX)
         invoker = PythonInvoker(settings, handler, threads, env.clock)
         try:
@@ -230,8 +229,8 @@ async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncI
         threads.close()
 
 
-def objections(settings: PythonSettings) -> list[FieldError]:
-    """Whether an import would find the module; nothing of it is run."""
+def setting_errors(settings: PythonSettings) -> list[FieldError]:
+    """Returns an error if an import would not find the module. Runs nothing of it."""
     missing = missing_module(settings.handler.partition(":")[0])
     if not missing:
         return []
@@ -243,6 +242,6 @@ plugin = Plugin(
     "python",
     PythonSettings,
     open_python,
-    check=objections,
+    check=setting_errors,
     call_limit=lambda settings: call_limit(settings, on_loop=is_declared_async(settings.handler)),
 )

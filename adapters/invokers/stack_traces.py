@@ -1,4 +1,4 @@
-"""Owns stack traces: of an exception that a Python function raised, and those that other runtimes write into error documents."""
+"""Owns stack traces: those of exceptions that Python functions raise, and those in the error documents of other runtimes."""
 
 import importlib
 import linecache
@@ -12,33 +12,33 @@ _OWN = os.path.dirname(__file__) + os.sep
 _LIBRARY = os.path.dirname(importlib.__file__)
 _IMPORTING = "<frozen importlib"
 _traceback = BaseException.__dict__["__traceback__"].__get__
-"""An exception's true traceback: its class may have a member of that name."""
+"""Reads an exception's real traceback, since its class may define a member of that name."""
 FRAMES_MAX = 100_000
-"""Frames that are looked at; a stack has fewer unless somebody has raised the interpreter's limit by far."""
+"""Frames that are read. A stack has fewer, unless the function raised the interpreter's recursion limit by far."""
 ENTRIES_MAX = 10_000
-"""Entries of an error document's stack trace that are looked at."""
+"""Entries of an error document's stack trace that are read."""
 ENTRY_CHARS_MAX = 4096
 _STACK_MEMBERS = ("stackTrace", "trace")
 """Node.js calls it `trace`, the others `stackTrace`."""
 
 
 def stack_of(error: BaseException) -> list[str]:
-    """Where `error` was raised, the outermost call first, two lines an entry; none of it is the daemon's own code.
+    """Returns where `error` was raised, the outermost call first, two lines per entry, without the daemon's own frames.
 
-    No values of variables: they may be anybody's data.
+    It has no values of variables, since they may be confidential.
     """
     frames = list(islice(_frames(_traceback(error)), FRAMES_MAX))
-    theirs = next((place for place, (path, _, _) in enumerate(frames) if not _own(path)), len(frames))
-    return [_entry(*frame) for frame in frames[theirs:]]
+    first_of_user = next((place for place, (path, _, _) in enumerate(frames) if not _own(path)), len(frames))
+    return [_entry(*frame) for frame in frames[first_of_user:]]
 
 
 def stack_in(document: dict[str, Any]) -> list[str]:
-    """The stack trace of an error document, as any of Lambda's runtimes writes it; empty when there is none."""
+    """Returns the stack trace of an error document, in the form of any of Lambda's runtimes; empty if it has none."""
     found = next((document[name] for name in _STACK_MEMBERS if document.get(name)), ())
     if isinstance(found, str):
         return [found]
     return (
-        [_entry_told(entry)[:ENTRY_CHARS_MAX] for entry in found[:ENTRIES_MAX]]
+        [_reported_entry(entry)[:ENTRY_CHARS_MAX] for entry in found[:ENTRIES_MAX]]
         if isinstance(found, list)
         else []
     )
@@ -61,20 +61,20 @@ def _entry(path: str, line: int | None, name: str) -> str:
     return f"{where}\n    {source}" if source else where
 
 
-def _entry_told(entry: Any) -> str:
-    """One entry: text in most runtimes, an object in Go's, a list of file, line, name and code in old Python's."""
+def _reported_entry(entry: Any) -> str:
+    """Returns an entry as text. Go's runtime writes objects, old Python runtimes write lists of file, line, name and code."""
     match entry:
         case {"path": path, "line": line, "label": label}:
-            return f"  {told(path)}:{told(line)} {told(label)}"
+            return f"  {as_text(path)}:{as_text(line)} {as_text(label)}"
         case [path, line, name, *code]:
-            source = "".join(f"\n    {told(each)}" for each in code[:1])
-            return f'  File "{told(path)}", line {told(line)}, in {told(name)}{source}'
+            source = "".join(f"\n    {as_text(each)}" for each in code[:1])
+            return f'  File "{as_text(path)}", line {as_text(line)}, in {as_text(name)}{source}'
         case _:
-            return told(entry)
+            return as_text(entry)
 
 
-def told(value: Any) -> str:
-    """A member of an error document as text; whatever it is, none is empty."""
+def as_text(value: Any) -> str:
+    """Returns a member of an error document as text, whatever its type; null is empty."""
     if isinstance(value, str):
         return value
     try:

@@ -57,7 +57,7 @@ def _trace(record: logging.LogRecord) -> str:
         assert record.exc_info is not None
         trace = logging.Formatter().formatException(record.exc_info)
     except Exception:  # noqa: BLE001 - the exception may be a function's
-        return "(its traceback could not be rendered)"
+        return "(its traceback could not be made)"
     # Credentials are removed before the text is cut, since half of a credential does not look like one.
     lines = lines_of(trace[-TRACE_READ_CHARS_MAX:], chars_max=TRACE_READ_CHARS_MAX).split("\n")
     text = " ".join(fewer(lines[len(trace) > TRACE_READ_CHARS_MAX :], lines_max=TRACE_LINES_MAX))
@@ -68,14 +68,14 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - what a library logs may be a function's object
-        return record.msg if isinstance(record.msg, str) else "(its text could not be rendered)"
+        return record.msg if isinstance(record.msg, str) else "(its text could not be made)"
 
 
 def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - the exception may be a function's
-        return "(its text could not be rendered)"
+        return "(its text could not be made)"
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def warnings_logged(write: Write) -> Iterator[None]:
         try:
             text = f"{category.__name__}: {message}"
         except Exception:  # noqa: BLE001 - the warning may be a function's object
-            text = "a warning whose text could not be rendered"
+            text = "a warning whose text could not be made"
         line = line_of(text, chars_max=TEXT_CHARS_MAX)
         place = line_of(f"{filename}:{lineno}", chars_max=TEXT_CHARS_MAX)
         write(logging.WARNING, LINE, {"logger": WARNINGS, "message": line, "place": place})

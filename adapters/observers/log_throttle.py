@@ -5,7 +5,7 @@ ids and quoted words. Each kind is throttled on its own, so that a new kind of p
 repeats at the same place. The first few different texts of one kind are logged at once too.
 
 An event that is not logged is suppressed: it is counted, and the last one is kept. When the interval is over, the last one is
-logged with the count, even if nothing more offer. So logged and suppressed events together are all events.
+logged with the count, even if nothing more happened. So logged and suppressed events together are all events.
 """
 
 import heapq
@@ -80,7 +80,7 @@ class LogThrottle[E]:
         self._keys_max = keys_max
 
     def offer(self, place: Hashable, event: E, now: Monotonic, *, text: str = "") -> list[LogEntry[E]]:
-        """Returns what is to be logged now that `event` has offer: the event itself, or nothing if it is suppressed.
+        """Returns what is to be logged now that `event` has happened: the event itself, or nothing if it is suppressed.
 
         Making room for a new problem may end an old one. Its suppressed events are then returned too.
         """

@@ -1,6 +1,6 @@
 """Owns the Prometheus metrics: their names, and the page that Prometheus scrapes (aws-behaviour#event-counts).
 
-A page of many mappings takes long to make. So it is made in slices of part_of_mappings milliseconds, between which the event loop does
+A page of many mappings takes long to make. So it is made in slices of some milliseconds, between which the event loop does
 other work, and a finished page is reused for a while.
 """
 
@@ -299,7 +299,7 @@ class PrometheusObserver:
                 return found
 
     def slices(self) -> Generator[None, None, tuple[bytes, str]]:
-        """Does the same in slices of part_of_mappings milliseconds. All series of one mapping in one metric are read at one moment."""
+        """Does the same in slices of some milliseconds. All series of one mapping in one metric are read at one moment."""
         began = self._clock.monotonic()
         if not self._page or began >= self._page_until:
             page, took_s = bytearray(), 0.0

@@ -19,7 +19,7 @@ from adapters.demo.emulator import credentials
 from adapters.demo.functions import JOURNAL, LIFE, PAUSE_S
 from adapters.demo.load import load
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
-from adapters.demo.report import account
+from adapters.demo.report import make_report
 from adapters.demo.scenario import Scene, scene
 from deploy.checks import demo
 
@@ -116,7 +116,7 @@ async def _works(engine: list[str], folder: Path) -> None:
             process.signal(signal.SIGTERM)
             assert await process.ended(DRAINED_S_MAX) == 0, process.tail()
         await stage.look()
-        found = account(stage.evidence)
+        found = make_report(stage.evidence)
         assert not found.problems, found.problems
         print(f"{RECORDS} records settled, exit status 0; {limits}")
 

@@ -10,7 +10,7 @@ import pytest
 from adapters.demo.daemon import Daemon
 from adapters.demo.journal import Reader
 from adapters.demo.load import load
-from adapters.demo.report import account
+from adapters.demo.report import make_report
 from adapters.demo.scenario import Scene, scene
 from tests.acceptance.daemons import drained, kill, open_requests, settled
 
@@ -77,7 +77,7 @@ async def _at_a_random_moment(daemon: Daemon, rng: Random) -> None:
 
 
 def _judge(stage: Scene, seed: int) -> None:
-    found = account(stage.evidence, lenient=True)
+    found = make_report(stage.evidence, lenient=True)
     print(*found.rows, sep="\n")
     assert not found.problems, f"seed {seed}: {found.problems}"
     assert sum(row.written for row in found.rows) >= RECORDS

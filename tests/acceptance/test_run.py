@@ -11,7 +11,7 @@ import pytest
 from adapters.demo.daemon import Daemon, Launcher
 from adapters.demo.journal import Line, Reader
 from adapters.demo.load import Source, load
-from adapters.demo.report import account
+from adapters.demo.report import make_report
 from adapters.demo.scenario import Scene, scene
 from tests.acceptance.daemons import command, drained, open_requests, settled, until
 
@@ -53,7 +53,7 @@ async def _goes_on(stage: Scene, launcher: Launcher) -> None:
     with launcher.launched() as daemon:
         await settled(stage, within_s=60.0)
         assert await drained(daemon, within_s=15.0) == 0
-    found = account(stage.evidence)
+    found = make_report(stage.evidence)
     assert not found.problems
     assert [row.repeated for row in found.rows] == [0, 0, 0, 0]
 

@@ -15,7 +15,8 @@ from adapters.aws.clients import client, mapped
 from adapters.aws.request_templates import FastOperation
 from adapters.bounded_answers import INTERIM_MAX, PIECE_BYTES, TOO_MANY, TOO_MUCH
 from adapters.destinations import http as webhook
-from adapters.invokers.http import HttpSettings, open_http
+from adapters.invokers.http import open_http
+from adapters.invokers.http_settings import HttpSettings
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut
 from poller.testing.destination import notice

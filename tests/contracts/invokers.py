@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.invokers import http, lambda_api, process, python
+from adapters.invokers.http_settings import HttpSettings
 from poller.clock import LoopClock
 from poller.plugins import Environment
 from poller.ports import Invoker
@@ -81,7 +82,7 @@ async def behind_url(**settings: Any) -> AsyncIterator[Invoker]:
     app.router.add_post("/2015-03-31/functions/function/invocations", emulated)
     async with served(app) as url, environment() as env:
         path = f"{url}/2015-03-31/functions/function/invocations"
-        given = http.HttpSettings.model_validate({"function": "orders", "url": path, **settings})
+        given = HttpSettings.model_validate({"function": "orders", "url": path, **settings})
         async with http.open_http(given, env) as invoker:
             yield invoker
 

@@ -1,4 +1,4 @@
-"""Functions as processes: their start, their output, and Lambda's Runtime API for them.
+"""Functions as processes: their start and end, their output, and Lambda's Runtime API for them.
 
-What may live here: what concerns a function's process, whatever language it is written in.
+What may live here: everything about the process of a function, whatever language the function is written in.
 """

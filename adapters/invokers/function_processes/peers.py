@@ -1,8 +1,8 @@
-"""Owns who is at the other end of a loopback connection: which process holds the socket, as the kernel tells.
+"""Owns how the process at the other end of a loopback connection is found.
 
-The kernel is asked for the peer's socket by the two addresses (sock_diag; where it has none, the table in /proc/net is
-searched). The socket's inode then stands among the descriptors of whoever holds it, in /proc. A process of another
-container shares the loopback device with its pod but not /proc, so that it is nobody's process here.
+First the kernel is asked for the peer's socket by its two addresses. This uses the netlink protocol sock_diag, or the tables in
+/proc/net if the kernel does not have it. Then the process is found that has the socket's inode among its descriptors in /proc.
+A process of another container of the same pod shares the loopback device but not /proc, so it is never found.
 """
 
 import os
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 SUPPORTED = sys.platform == "linux"
-"""Elsewhere the kernel does not tell whose a socket is."""
+"""Whether this system can tell which process has a socket."""
 
 type Endpoint = tuple[str, int]
 """An IPv4 address and a port."""
@@ -38,24 +38,24 @@ _ANSWERED = struct.Struct("=BBBB HH 16s 16s III IIIII")
 
 @dataclass(frozen=True, slots=True)
 class PeerSocket:
-    """A socket, and the user who made it."""
+    """A socket, by its inode, and the user who made it."""
 
     uid: int
     inode: int
 
 
 def socket_of(peer: Endpoint, own: Endpoint) -> PeerSocket | None:
-    """The connected socket at `peer`, whose other end is ours at `own`; None when nobody holds it any more."""
-    found = asked(peer, own)
-    if found is None and asked(own, peer) is None:
-        # It does not even know our end, so that it cannot be asked.
-        found = searched(peer, own)
-    # The kernel keeps a socket for a while after its process is gone.
+    """Returns the connected socket at `peer`, whose other end is ours at `own`; None if no process has it any more."""
+    found = socket_by_netlink(peer, own)
+    if found is None and socket_by_netlink(own, peer) is None:
+        # The kernel does not even find our own end, so sock_diag does not work here.
+        found = socket_in_tables(peer, own)
+    # The kernel keeps a socket for a while after its process has ended. Its inode is then 0.
     return found if found is not None and found.inode else None
 
 
 def holds(pid: int, inode: int) -> bool:
-    """Whether a process has a socket among its descriptors; no when its descriptors cannot be seen."""
+    """Whether a process has a socket among its descriptors; False if its descriptors cannot be read."""
     wanted = f"socket:[{inode}]"
     with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
         for each in descriptors:
@@ -66,7 +66,7 @@ def holds(pid: int, inode: int) -> bool:
 
 
 def tree(leader: int) -> Iterator[int]:
-    """A process and its descendants whose parents all live, as far as this kernel lists them; cheap."""
+    """Yields a process and its descendants whose parents all live, if the kernel lists children. Fast."""
     found, seen = [leader], {leader}
     for pid in found:
         yield pid
@@ -76,8 +76,12 @@ def tree(leader: int) -> Iterator[int]:
 
 
 def session(leader: int) -> list[int]:
-    """Everybody in the session of `leader`, and all descendants of these; looks at every process of the machine."""
-    facts = {int(name): fact for name in os.listdir("/proc") if name.isdigit() and (fact := _fact(name))}
+    """Returns all processes of the session of `leader` and their descendants. Reads every process of the machine."""
+    facts = {
+        int(name): parents
+        for name in os.listdir("/proc")
+        if name.isdigit() and (parents := _parent_and_session(name))
+    }
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in facts.items():
         children.setdefault(parent, []).append(pid)
@@ -91,14 +95,14 @@ def session(leader: int) -> list[int]:
 
 
 def descends(pid: int, ancestor: int) -> bool:
-    """Whether a process comes from `ancestor`, as far as parents live; cheap, and says no beyond ANCESTORS_MAX generations."""
+    """Whether a process descends from `ancestor` through living parents, in at most ANCESTORS_MAX generations. Fast."""
     for _ in range(ANCESTORS_MAX):
         if pid == ancestor:
             return True
-        fact = _fact(str(pid))
-        if fact is None:
+        parents = _parent_and_session(str(pid))
+        if parents is None:
             break
-        pid = fact[0]
+        pid = parents[0]
     return False
 
 
@@ -109,19 +113,19 @@ def _children(pid: int) -> Iterator[int]:
                 yield from map(int, file.read().split())
 
 
-def _fact(name: str) -> tuple[int, int] | None:
-    """Parent and session of a process."""
+def _parent_and_session(name: str) -> tuple[int, int] | None:
+    """Returns parent and session of a process."""
     try:
         with open(f"/proc/{name}/stat", "rb") as file:
-            # The name in brackets may have blanks and brackets of its own.
+            # The name stands in parentheses, and may contain blanks and parentheses itself.
             words = file.read().rpartition(b")")[2].split()
         return int(words[1]), int(words[3])
     except (OSError, IndexError):
         return None
 
 
-def asked(local: Endpoint, remote: Endpoint) -> PeerSocket | None:
-    """The socket at `local` that is connected to `remote`; None when there is none, or when the kernel cannot be asked."""
+def socket_by_netlink(local: Endpoint, remote: Endpoint) -> PeerSocket | None:
+    """Asks the kernel for the socket at `local` that is connected to `remote`; None if there is none or sock_diag fails."""
     ends = (
         socket.htons(local[1]),
         socket.htons(remote[1]),
@@ -141,10 +145,10 @@ def asked(local: Endpoint, remote: Endpoint) -> PeerSocket | None:
     return PeerSocket(uid, inode)
 
 
-def searched(peer: Endpoint, own: Endpoint) -> PeerSocket | None:
-    """The same from the tables of all connections, which takes long where there are many."""
+def socket_in_tables(peer: Endpoint, own: Endpoint) -> PeerSocket | None:
+    """Finds the same socket in the tables of all connections, which is slow if there are many."""
     for table, mapped in (("tcp", ""), ("tcp6", "0000000000000000FFFF0000")):
-        line_start = f"{mapped}{_written(peer)} {mapped}{_written(own)}".encode()
+        line_start = f"{mapped}{_hexadecimal(peer)} {mapped}{_hexadecimal(own)}".encode()
         with suppress(OSError), open(f"/proc/net/{table}", "rb") as file:
             for line in file:
                 if line_start in line:
@@ -153,6 +157,6 @@ def searched(peer: Endpoint, own: Endpoint) -> PeerSocket | None:
     return None
 
 
-def _written(endpoint: Endpoint) -> str:
+def _hexadecimal(endpoint: Endpoint) -> str:
     (address,) = struct.unpack("=I", socket.inet_aton(endpoint[0]))
     return f"{address:08X}:{endpoint[1]:04X}"

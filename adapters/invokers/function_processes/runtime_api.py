@@ -1,8 +1,8 @@
-"""Owns Lambda's Runtime API as one function process sees it: an HTTP server on loopback with one invocation at a time.
+"""Owns Lambda's Runtime API for one function process: an HTTP server on loopback that offers one invocation at a time.
 
-A runtime is told from others by the address that it was given, so each process has a server of its own. A `Desk` is the
-state of one process's life: what waits to be taken, what was taken, and how it ended. It dies with the process, so that
-a request of an earlier process can never answer a later one's invocation.
+Requests do not name their process, so each process has a server with an address of its own. A `ProcessSession` is the state of
+one process: the invocation that it may take, the one that it has taken, and how it ended. It ends with the process, so a late
+request of an earlier process can never answer an invocation of a later one.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from adapters.invokers.function_processes.runtime_entrance import Doorkeeper, Entrance, refusal
+from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
     RESPONSE_TOO_LARGE,
     failed,
-    failed_as_told,
     json_object,
+    reported_failure,
 )
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
 from poller.refused_requests import Strangers
 
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 HEADER_BYTES_MAX = 1024 * 1024 + 1024
-"""Runtimes send what X-Ray should know of an error in a header of up to a megabyte."""
+"""Runtimes send X-Ray's details of an error in a header of up to a megabyte."""
 EXIT_ERROR = "Runtime.ExitError"
 _LOOPBACK = "127.0.0.1"
 _PREFIX = "/2018-06-01/runtime"
@@ -37,25 +37,25 @@ _PREFIX = "/2018-06-01/runtime"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An invocation that a process may take, and when its time is over."""
+    """An invocation that a process may take, and its deadline."""
 
     invocation: Invocation
     deadline_ms: int
 
 
-class Desk:
-    """One process's side of the Runtime API; every future in it belongs to the running loop."""
+class ProcessSession:
+    """The state of one process in the Runtime API. Its futures belong to the running loop."""
 
     def __init__(self) -> None:
         self.ready: asyncio.Future[FunctionError | None] = asyncio.get_running_loop().create_future()
-        """Done when the process asks for its first invocation (None) or says that it cannot start."""
+        """Resolved with None when the process asks for its first invocation, or with the error if it cannot start."""
         self.taken: str | None = None
-        """Request id of the invocation that the process works on."""
+        """The request id of the invocation that the process works on."""
         self._offers: asyncio.Queue[Offer] = asyncio.Queue(maxsize=1)
         self._answer: asyncio.Future[Outcome | None] | None = None
 
     async def ask(self, offer: Offer) -> Outcome | None:
-        """Hands out `offer` and waits for its outcome, None when the process ended without having seen it; one at a time."""
+        """Offers an invocation and waits for its outcome, one at a time; None if the process ended before it took the invocation."""
         assert self._offers.empty(), "one invocation at a time"
         assert self.taken is None, "one invocation at a time"
         self._answer = asyncio.get_running_loop().create_future()
@@ -63,7 +63,7 @@ class Desk:
         return await self._answer
 
     async def take(self) -> Offer | None:
-        """The next invocation, as soon as there is one; None when the last one has no answer yet."""
+        """Waits for the next invocation and returns it; returns None if the last one has no answer yet."""
         if self.taken is not None:
             return None
         if not self.ready.done():
@@ -73,7 +73,7 @@ class Desk:
         return offer
 
     def settle(self, request_id: str, outcome: Outcome) -> bool:
-        """Takes an outcome; False when no invocation of that id waits for one."""
+        """Accepts an outcome; returns False if no invocation with this id waits for one."""
         if self.taken != request_id:
             return False
         self.taken = None
@@ -83,11 +83,11 @@ class Desk:
 
     @property
     def waiting(self) -> bool:
-        """Whether an invocation was handed in that has no outcome yet."""
+        """Whether an invocation was offered that has no outcome yet."""
         return self.taken is not None or not self._offers.empty()
 
     def ended(self, status: int) -> None:
-        """The process has ended; `status` is negative when a signal ended it."""
+        """Records that the process has ended; `status` is negative if a signal ended it."""
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         error = failed(EXIT_ERROR, f"Runtime exited without providing a reason: {how}")
         self.refuse(error)
@@ -96,33 +96,33 @@ class Desk:
         self._answer.set_result(error if self.taken else None)
 
     def refuse(self, error: FunctionError) -> None:
-        """The process says that it cannot start."""
+        """Records that the process cannot start."""
         if not self.ready.done():
             self.ready.set_result(error)
 
 
 class RuntimeApi:
-    """Serves one process after another at one address, and nobody else."""
+    """Serves one process after another at one address, and refuses all others."""
 
-    def __init__(self, keeper: Doorkeeper) -> None:
+    def __init__(self, guard: ConnectionGuard) -> None:
         self.address = ""
-        self.desk = Desk()
-        self.keeper = keeper
+        self.session = ProcessSession()
+        self.guard = guard
         self._server: web.Server | None = None
 
-    def clear(self) -> Desk:
-        """A fresh desk for a process that starts now; the old one is no longer served, nor what its process left behind."""
-        self.desk = Desk()
-        self.keeper.expect(None)
+    def clear(self) -> ProcessSession:
+        """Makes a new session for a process that starts now, and closes the connections of the process before."""
+        self.session = ProcessSession()
+        self.guard.expect(None)
         if self._server is not None:
             for connection in self._server.connections:
                 connection.force_close()
-        return self.desk
+        return self.session
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Serves on a free loopback port; `address` is its host:port."""
-        # A `next` whose process has died must not take the invocation of its successor: it is cancelled with its connection.
+        """Serves on a free loopback port; `address` is then its host:port."""
+        # A pending `next` of a dead process must not take the invocation of its successor, so it is cancelled with its connection.
         runner = web.AppRunner(
             self.app(),
             handler_cancellation=True,
@@ -135,7 +135,7 @@ class RuntimeApi:
         assert self._server is not None
         try:
             listener = await asyncio.get_running_loop().create_server(
-                partial(Entrance, self.keeper, self._server), _LOOPBACK, 0, family=socket.AF_INET
+                partial(Entrance, self.guard, self._server), _LOOPBACK, 0, family=socket.AF_INET
             )
             host, port = listener.sockets[0].getsockname()[:2]
             self.address = f"{host}:{port}"
@@ -147,7 +147,7 @@ class RuntimeApi:
             await runner.cleanup()
 
     def app(self) -> web.Application:
-        """The routes of the Runtime API."""
+        """Makes the application with the routes of the Runtime API."""
         app = web.Application(middlewares=[self._no_web_pages], client_max_size=ANSWER_BYTES_MAX)
         app.router.add_get(f"{_PREFIX}/invocation/next", self._next)
         app.router.add_post(f"{_PREFIX}/invocation/{{request_id}}/response", self._response)
@@ -157,14 +157,14 @@ class RuntimeApi:
 
     @web.middleware
     async def _no_web_pages(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        reason = self.keeper.trouble(request, self.address)
+        reason = self.guard.refused_for(request, self.address)
         if reason is None:
             return await handler(request)
-        self.keeper.refused(reason)
+        self.guard.refused(reason)
         return refusal(reason, self.address)
 
     async def _next(self, _request: web.Request) -> web.Response:
-        offer = await self.desk.take()
+        offer = await self.session.take()
         if offer is None:
             return _refused(
                 HTTPStatus.FORBIDDEN, "InvalidStateTransition", "the last invocation has no answer yet"
@@ -180,28 +180,28 @@ class RuntimeApi:
         )
 
     async def _response(self, request: web.Request) -> web.Response:
-        desk = self.desk
+        session = self.session
         try:
             outcome: Outcome = Succeeded(await request.read())
         except web.HTTPRequestEntityTooLarge:
             outcome = failed(RESPONSE_TOO_LARGE, f"the answer has more than {ANSWER_BYTES_MAX} bytes")
-        if not desk.settle(request.match_info["request_id"], outcome):
+        if not session.settle(request.match_info["request_id"], outcome):
             return _unknown(request)
         if isinstance(outcome, FunctionError):
             return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", outcome.message)
         return _accepted()
 
     async def _error(self, request: web.Request) -> web.Response:
-        desk = self.desk
+        session = self.session
         return (
             _accepted()
-            if desk.settle(request.match_info["request_id"], await _document(request))
+            if session.settle(request.match_info["request_id"], await _document(request))
             else _unknown(request)
         )
 
     async def _init_error(self, request: web.Request) -> web.Response:
-        desk = self.desk
-        desk.refuse(await _document(request))
+        session = self.session
+        session.refuse(await _document(request))
         return _accepted()
 
 
@@ -211,7 +211,7 @@ async def _document(request: web.Request) -> FunctionError:
     except web.HTTPRequestEntityTooLarge:
         document = {"errorMessage": f"the error document has more than {ANSWER_BYTES_MAX} bytes"}
     named = request.headers.get(ERROR_TYPE_HEADER) or "Runtime.Unknown"
-    return failed_as_told(document, error_type=named)
+    return reported_failure(document, error_type=named)
 
 
 def _accepted() -> web.Response:
@@ -229,7 +229,7 @@ def _refused(status: HTTPStatus, error_type: str, message: str) -> web.Response:
 
 @asynccontextmanager
 async def serving(function: str, strangers: Strangers) -> AsyncIterator[RuntimeApi]:
-    """A Runtime API for the processes of one place that run `function`; nobody may connect yet."""
-    api = RuntimeApi(Doorkeeper(function, strangers))
+    """Yields a Runtime API for processes of `function`. No process may connect yet."""
+    api = RuntimeApi(ConnectionGuard(function, strangers))
     async with api.listening():
         yield api

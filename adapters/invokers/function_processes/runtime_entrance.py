@@ -1,7 +1,7 @@
 """Owns who may connect to the Runtime API of a function process: that process, its session and its descendants.
 
-A connection is looked at once, when it is made, and closed at once when nobody of the process holds its other end: no byte
-of a stranger is read. The daemon's user alone would say too little, as all functions run as the same.
+A connection is checked once, when it is made. If no such process has its other end, it is closed before a byte is read. To
+check only the user would not be enough, since all functions run as the same user.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from poller.domain.telemetry import Listener, RefusedFor
 from poller.refused_requests import Strangers
 
 STRANGERS_PER_SECOND_MAX = 20
-"""Of so many strangers a second all processes of the machine are looked at; of more, only the process and its children."""
+"""How often in a second all processes of the machine are searched for a stranger. Beyond that, only the process and its children
+are searched."""
 
 _BODY = b'{"errorType":"AccessDenied","errorMessage":"only the process of the function may speak here"}'
 _REFUSED = (
@@ -36,57 +37,61 @@ _REFUSED = (
 )
 
 
-class Doorkeeper:
-    """Lets one process at a time in, with all that it started, and counts the others."""
+class ConnectionGuard:
+    """Admits one process at a time, with all that it started, and counts refused connections."""
 
     def __init__(self, function: str, strangers: Strangers) -> None:
         self._function = function
         self._strangers = strangers
         self._leader: int | None = None
-        self._spoke: int | None = None
+        self._last_admitted: int | None = None
         self._second = 0
         self._searches = 0
 
     def expect(self, leader: int | None) -> None:
-        """From now on the process `leader`, which leads a session of its own, may connect; None: nobody may."""
+        """Admits the process `leader` from now on, which leads a session of its own; None admits nobody."""
         self._leader = leader
-        self._spoke = None
+        self._last_admitted = None
 
     def admits(self, peer: Endpoint, own: Endpoint) -> bool:
-        """Whether somebody who may speak is at `peer`, the other end of a connection to `own`."""
+        """Whether an admitted process has the socket at `peer`, the other end of a connection to `own`."""
         if not SUPPORTED:
             return True
-        found = socket_of(peer, own)
-        if found is None:
-            # Who connected is gone already, like a process that was just killed.
+        peer_socket = socket_of(peer, own)
+        if peer_socket is None:
+            # The process has already ended, for example because it was just killed.
             return False
-        if self._leader is not None and self._ours(found, self._leader):
+        if self._leader is not None and self._is_admitted(peer_socket, self._leader):
             return True
-        self.refused(RefusedFor.PEER, found.uid)
+        self.refused(RefusedFor.PEER, peer_socket.uid)
         return False
 
     def refused(self, reason: RefusedFor, uid: int | None = None) -> None:
         """Counts a request or connection that was refused."""
         self._strangers.refused(Listener.RUNTIME_API, reason, function=self._function, uid=uid)
 
-    def trouble(self, request: web.Request, address: str) -> RefusedFor | None:
-        """What shows that a web page sent a request to `address`, by way of a browser that the process itself runs."""
+    def refused_for(self, request: web.Request, address: str) -> RefusedFor | None:
+        """Returns what shows that a web page sent a request to `address`, through a browser that the process runs; else None."""
         if request.headers.getall("Host", [address]) != [address]:
             return RefusedFor.HOST
         foreign = request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
         return RefusedFor.ORIGIN if foreign or "Origin" in request.headers else None
 
-    def _ours(self, found: PeerSocket, leader: int) -> bool:
-        if os.geteuid() != 0 and found.uid != os.geteuid():
-            # Without root's rights no process of ours is another user's.
+    def _is_admitted(self, peer_socket: PeerSocket, leader: int) -> bool:
+        if os.geteuid() != 0 and peer_socket.uid != os.geteuid():
+            # Without root, a process that we started cannot belong to another user.
             return False
-        if self._spoke is not None and holds(self._spoke, found.inode) and descends(self._spoke, leader):
-            # Not every kernel lists children, so that who has spoken would have to be searched for again.
+        if (
+            self._last_admitted is not None
+            and holds(self._last_admitted, peer_socket.inode)
+            and descends(self._last_admitted, leader)
+        ):
+            # Not every kernel lists children, so the last process that connected is remembered and checked first.
             return True
-        holder = _holder(tree(leader), found.inode)
+        holder = _holder(tree(leader), peer_socket.inode)
         if holder is None and self._may_search():
-            holder = _holder(session(leader), found.inode)
-        self._spoke = holder or self._spoke
+            holder = _holder(session(leader), peer_socket.inode)
+        self._last_admitted = holder or self._last_admitted
         return holder is not None
 
     def _may_search(self) -> bool:
@@ -102,22 +107,22 @@ def _holder(pids: Iterable[int], inode: int) -> int | None:
 
 
 class Entrance(asyncio.Protocol):
-    """A connection until it is known whose it is; then it is the server's, or closed."""
+    """A connection before its process is checked. Then it is passed to the server, or closed."""
 
-    def __init__(self, keeper: Doorkeeper, serve: Callable[[], asyncio.Protocol]) -> None:
-        self._keeper = keeper
+    def __init__(self, guard: ConnectionGuard, serve: Callable[[], asyncio.Protocol]) -> None:
+        self._guard = guard
         self._serve = serve
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Looks who it is."""
+        """Checks which process connected."""
         stream = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
         peer, own = (stream.get_extra_info(name) for name in ("peername", "sockname"))
-        if peer and own and self._keeper.admits(peer[:2], own[:2]):
+        if peer and own and self._guard.admits(peer[:2], own[:2]):
             served = self._serve()
             stream.set_protocol(served)
             served.connection_made(stream)
         else:
-            # On the next turn, as uvloop starts to read when this returns.
+            # On the next turn of the loop, since uvloop starts to read only when this returns.
             asyncio.get_running_loop().call_soon(_refuse, stream)
 
 
@@ -127,7 +132,7 @@ def _refuse(stream: asyncio.Transport) -> None:
 
 
 def refusal(reason: RefusedFor, address: str) -> web.Response:
-    """The answer to a request that does not name this entrance's `address`, or that a web page sent."""
+    """Returns the answer to a request with a wrong Host header, or from a web page."""
     if reason is RefusedFor.HOST:
         message = f"the header Host is not the address of this entrance; send Host: {address}, as AWS_LAMBDA_RUNTIME_API has it"
     else:

@@ -1,6 +1,7 @@
-"""Owns how a function process is started so that it waits until it may begin, and how it is ended: by way of the launcher.
+"""Owns how a function process is started and ended, by means of the launcher.
 
-Where there is no launcher, the process leads a process group, and only that can be ended.
+The launcher waits until the daemon lets the command begin. Where there is no launcher, the process leads a process group, and
+only the processes of that group can be ended.
 """
 
 import os
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from adapters.invokers.function_processes import launcher
 
 LAUNCHED = sys.platform == "linux"
-"""Elsewhere there is no signal at the daemon's end and no subreaper, and the command is started as it is."""
+"""Whether the launcher is used. Only Linux has subreapers and a signal at the end of the parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What to start, with which variables and descriptors."""
+    """A command to start, with its variables and descriptors."""
 
     command: Sequence[str]
     variables: Mapping[str, str]
@@ -26,7 +27,7 @@ class Start:
     _begin: int | None = None
 
     def begin(self) -> None:
-        """Lets the command begin."""
+        """Lets the launcher run the command."""
         if self._begin is not None:
             with suppress(BrokenPipeError):
                 os.write(self._begin, b"\n")
@@ -34,7 +35,7 @@ class Start:
 
 @contextmanager
 def start_of(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Start]:
-    """What starts `command` with `variables`; leaving it closes this side. A command that may not begin by then never does."""
+    """Yields what starts `command` with `variables`. At the end a command that was not let begin can never begin."""
     if not LAUNCHED:
         yield Start(command, variables)
         return
@@ -52,12 +53,12 @@ def start_of(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[S
 
 
 def _own_variables() -> dict[str, str]:
-    """What the dynamic linker was told for the daemon's interpreter, which is the launcher's too."""
+    """Returns the variables of the dynamic linker that the daemon's interpreter needs, since it also runs the launcher."""
     return {name: value for name, value in os.environ.items() if name.startswith("LD_")}
 
 
 def ask_to_end(pid: int) -> None:
-    """Sends SIGTERM to the command and its process group; `pid` is the started process, which was not waited for yet."""
+    """Sends SIGTERM to the command and its process group; `pid` is the started process, which must not be reaped yet."""
     with suppress(ProcessLookupError):
         if LAUNCHED:
             os.kill(pid, signal.SIGTERM)
@@ -66,11 +67,11 @@ def ask_to_end(pid: int) -> None:
 
 
 def end_all(pid: int) -> None:
-    """Kills the command and all that it started, in whatever session; elsewhere than on Linux its process group."""
+    """Kills the command and all that it started, in whatever session; without the launcher only its process group."""
     with suppress(ProcessLookupError):
         if LAUNCHED:
             os.kill(pid, launcher.END)
-            # A guard that somebody has stopped hears nothing.
+            # A guard that somebody has stopped would not get the signal.
             os.kill(pid, signal.SIGCONT)
         else:
             os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Python handlers: how one is found, called, and kept from disturbing the daemon or others.
+"""Python handlers: how one is found and called, and how it is kept from disturbing the daemon and other functions.
 
-What may live here: what concerns a user's Python code, in this process or in a child process.
+What may live here: everything about a user's Python code, in this process or in a child process.
 """

@@ -1,7 +1,7 @@
-"""Owns one call of a Python handler: what it returned or raised becomes an outcome, whatever that is.
+"""Owns one call of a Python handler: whatever it returns or raises becomes an outcome.
 
-A handler's objects are foreign code too: their `__class__`, `__str__`, `items` and `__await__` may raise anything or lie.
-Nothing of theirs is touched outside a guard, and what is kept of them is plain text and plain bytes.
+A handler's objects are foreign code too: their `__class__`, `__str__`, `items` and `__await__` may raise anything or give wrong
+results. So they are used only inside a `try`, and only plain text and plain bytes are kept of them.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from adapters.invokers.handlers.context import FunctionContext
-from adapters.invokers.handlers.output import speaking
+from adapters.invokers.handlers.output import attributed_to
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX, failed, too_large
 from adapters.invokers.stack_traces import stack_of
 from poller.domain.invocations import (
@@ -26,31 +26,31 @@ from poller.domain.invocations import (
 )
 
 MARSHAL_ERROR = "Runtime.MarshalError"
-LOOKS_MAX = 100_000
-"""Values that are looked at of an answer before it is encoded; one cycle of lists would be looked at for ever."""
+VALUES_COUNTED_MAX = 100_000
+"""Values of an answer that are counted before it is encoded. Without a limit, a list that contains itself would never end."""
 NO_TEXT = "(its text could not be made)"
 
 type Handler = Callable[[Any, FunctionContext], Any]
 
 _name_of = type.__dict__["__name__"].__get__
-"""A class's true name: a metaclass may have a `__name__` of its own that raises."""
+"""Reads a class's real name, since a metaclass may define a `__name__` that raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The handler returned something that has still to be awaited."""
+    """The handler returned an awaitable, which must still be awaited."""
 
     awaitable: Awaitable[Any]
 
 
 def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Pending:
-    """The outcome of calling the handler, or what has still to be awaited.
+    """Calls the handler; returns the outcome, or what must still be awaited.
 
-    Raises what reading the event raises, which is no fault of the handler.
+    Raises what decoding the event raises, which is not the handler's fault.
     """
     given = event.decoded()
     try:
-        with speaking(context.function_name, context.aws_request_id):
+        with attributed_to(context.function_name, context.aws_request_id):
             result = handler(given, context)
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
         return raised(error)
@@ -58,13 +58,13 @@ def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome 
 
 
 async def completed(handler: Handler, event: Event, context: FunctionContext) -> Outcome:
-    """The outcome of calling the handler, and of awaiting what it returned where that has to be awaited.
+    """Calls the handler and awaits its result if that is awaitable; returns the outcome.
 
-    As `called` and `finished` one after the other; the function speaks once, since that costs something for each call.
+    Does the same as `called` and `finished` together, but attributes output only once, which makes each call faster.
     """
     given = event.decoded()
     try:
-        with speaking(context.function_name, context.aws_request_id):
+        with attributed_to(context.function_name, context.aws_request_id):
             result = handler(given, context)
             if _awaitable(result):
                 result = await result
@@ -74,12 +74,12 @@ async def completed(handler: Handler, event: Event, context: FunctionContext) ->
 
 
 async def finished(pending: Pending, context: FunctionContext) -> Outcome:
-    """The outcome of awaiting what a handler returned.
+    """Awaits what a handler returned; returns the outcome.
 
-    A cancellation is the handler's failure like anything else: this runs in a task that is the handler's own.
+    A cancellation counts as the handler's failure too, since this runs in a task of the handler's own.
     """
     try:
-        with speaking(context.function_name, context.aws_request_id):
+        with attributed_to(context.function_name, context.aws_request_id):
             result = await pending.awaitable
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
         return raised(error)
@@ -87,14 +87,14 @@ async def finished(pending: Pending, context: FunctionContext) -> Outcome:
 
 
 def raised(error: BaseException) -> FunctionError:
-    """The outcome of a handler that raised, named by type as Lambda's Python runtime does."""
+    """Returns the outcome of a handler that raised. As in Lambda's Python runtime, its error type is the exception's class."""
     return failed(name_of(error), text_of(error), stack_trace=_stack_of(error))
 
 
 def answered(result: Any) -> Outcome:
-    """The outcome of a handler that returned `result`: its JSON, or Runtime.MarshalError when it has none."""
+    """Returns the outcome of a handler that returned `result`: its JSON, or Runtime.MarshalError if it cannot be encoded."""
     if result is None:
-        # What most handlers return that report no failures.
+        # The usual result of handlers that report no failures.
         return Succeeded(b"null")
     try:
         if least_bytes(result) > ANSWER_BYTES_MAX:
@@ -113,12 +113,12 @@ def _stack_of(error: BaseException) -> list[str]:
 
 
 def name_of(error: BaseException) -> str:
-    """The name of an exception's class as far as it is kept."""
+    """Returns the name of an exception's class, cut to what is kept."""
     return plain(_name_of(type(error)), ERROR_TYPE_CHARS_MAX)
 
 
 def text_of(error: BaseException) -> str:
-    """An exception's text as far as it is kept."""
+    """Returns an exception's text, cut to what is kept."""
     try:
         return plain(str(error), ERROR_MESSAGE_CHARS_MAX)
     except BaseException:  # noqa: BLE001 - user code: __str__ of an exception may fail like anything else
@@ -126,7 +126,7 @@ def text_of(error: BaseException) -> str:
 
 
 def plain(text: str, chars_max: int) -> str:
-    """A string of no class but str, longer than `chars_max` when there was more, so that whoever cuts it knows."""
+    """Returns a plain `str`. If the text is too long, it stays longer than `chars_max`, so that a later cut can mark that."""
     return str.__getitem__(text, slice(0, 4 * chars_max))
 
 
@@ -138,40 +138,40 @@ def _awaitable(result: Any) -> bool:
 
 
 def _decimal(value: Any) -> float:
-    # Numbers that come out of DynamoDB are Decimals in Python; Lambda's runtime answers them as numbers.
+    # boto3 returns numbers of DynamoDB as Decimal. Lambda's runtime encodes these as numbers.
     if isinstance(value, Decimal):
         return float(value)
     raise TypeError(f"Object of type {_name_of(type(value))} is not JSON serializable")
 
 
 _encode = json.JSONEncoder(default=_decimal).encode
-"""Bound here: a function may put something else in the place of `json.dumps`."""
+"""Bound at import, since a function may replace `json.dumps`."""
 
 
 def least_bytes(result: Any) -> int:
-    """What the JSON of `result` has at least; stops counting where that is too much.
+    """Returns a lower bound of the size of `result` as JSON; stops counting when it is too large.
 
-    The encoder lets nothing else of this process run until it has ended, which takes seconds for some hundred megabytes.
-    Only strings, lists and dictionaries are looked into, and only by their own classes' means, so that nothing of a user's runs.
+    The encoder blocks the whole process, for seconds if there are some hundred megabytes. Only strings, lists and dictionaries of
+    exactly these classes are counted, so that no user code runs.
     """
-    found, left, looks = 0, [result], LOOKS_MAX
-    while left and found <= ANSWER_BYTES_MAX and looks:
-        looks -= 1
+    found, left, values_left = 0, [result], VALUES_COUNTED_MAX
+    while left and found <= ANSWER_BYTES_MAX and values_left:
+        values_left -= 1
         value = left.pop()
         kind = type(value)
         if kind is str:
             found += len(value)
         elif kind is list or kind is tuple:
             found += len(value)
-            left.extend(value if len(value) <= looks else value[:looks])
+            left.extend(value if len(value) <= values_left else value[:values_left])
         elif kind is dict:
             found += 4 * len(value)
-            left.extend(value.values() if len(value) <= looks else islice(value.values(), looks))
+            left.extend(value.values() if len(value) <= values_left else islice(value.values(), values_left))
     return found
 
 
 def is_coroutine_function(handler: Handler) -> bool:
-    """Whether calling `handler` gives a coroutine; knows objects with an asynchronous `__call__` too."""
+    """Whether calling `handler` returns a coroutine, also for an object with an asynchronous `__call__`."""
     try:
         call = getattr(handler, "__call__", None)  # noqa: B004 - its kind is asked for, not whether it exists
         return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)

@@ -1,8 +1,8 @@
 """Owns the child process of a Python function with `isolation: process`: it imports the handler and runs one call at a time.
 
-It asks for calls at Lambda's Runtime API, which the daemon serves for it, and answers there. All is done in the main
-thread, as on Lambda, so that code may set signal handlers and keep an event loop. The daemon holds the other end of its
-standard input: when that closes, the daemon is gone, and the process ends with all that it started.
+It gets calls from Lambda's Runtime API, which the daemon serves, and answers there. Everything runs in the main thread, as on
+Lambda, so that code may set signal handlers and keep an event loop. The daemon has the other end of this process's standard
+input. When that closes, the daemon has ended, and this process ends with all that it started.
 """
 
 import argparse
@@ -33,33 +33,36 @@ from poller.output.log_fields import fields_of_record
 API = "AWS_LAMBDA_RUNTIME_API"
 PREFIX = "/2018-06-01/runtime"
 WRONG = "InvalidConfiguration"
-"""Error type of a start that failed for what a user wrote; the message says what to mend."""
+"""The error type of a start that failed because of the configuration. The message says what to correct."""
 
 
 class RuntimeClient:
-    """The daemon as the process sees it. Any error of the connection means that the daemon is gone."""
+    """A client of the daemon's Runtime API. Any connection error means that the daemon has ended."""
 
     def __init__(self, address: str) -> None:
         self._connection = http.client.HTTPConnection(address)
 
     def next(self) -> tuple[http.client.HTTPMessage, bytes]:
-        """The next call: its headers and its event; waits for one."""
+        """Waits for the next call; returns its headers and its event."""
         self._connection.request("GET", f"{PREFIX}/invocation/next")
         response = self._connection.getresponse()
         return response.headers, response.read()
 
     def post(self, path: str, body: bytes) -> None:
-        """Answers."""
+        """Sends an answer."""
         self._connection.request("POST", f"{PREFIX}/{path}", body, {"Content-Type": "application/json"})
         self._connection.getresponse().read()
 
 
 _NO_NAME = re.compile(r"[\x00-\x1f\]]")
-"""What would end a logger's name too early."""
+"""Characters that would end a logger's name in the prefix of a line."""
 
 
 class _Lines(logging.Formatter):
-    """Lines as Lambda's Python runtime writes them, with the logger's name and what was given with `extra=`; the daemon tells them at their level. One line a record."""
+    """Formats each record as one line, like Lambda's Python runtime, with the logger's name and the fields of `extra=`.
+
+    The daemon parses the line and logs it at its level.
+    """
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -68,7 +71,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level, text = standard_name(record.levelno), record_text(record)
-        # The daemon makes line feeds of these again.
+        # The daemon turns the carriage returns into line feeds again.
         text = text.replace("\n", "\r").replace(FIELDS_MARK, " ")
         fields = fields_of_record(record)
         if fields:
@@ -78,7 +81,7 @@ class _Lines(logging.Formatter):
 
 
 class Calls:
-    """Runs the handler, call after call, in the main thread; a loop of its own waits for what is to be awaited."""
+    """Runs the handler, one call after another, in the main thread. Awaitables run on that thread's event loop."""
 
     def __init__(self, handler: Handler, *, function: str, memory_mb: int, stream: str) -> None:
         self._handler = handler
@@ -87,7 +90,7 @@ class Calls:
         self._stream = stream
 
     def run(self, headers: http.client.HTTPMessage, event: bytes) -> Outcome:
-        """One call."""
+        """Runs one call."""
         deadline_ms = int(headers["Lambda-Runtime-Deadline-Ms"])
         context = FunctionContext(
             function=self._function,
@@ -114,7 +117,7 @@ class Calls:
 
 
 def error_body(error: FunctionError) -> bytes:
-    """An error document as Lambda's runtimes write it."""
+    """Returns an error document in the form of Lambda's runtimes."""
     document = {
         "errorType": error.error_type,
         "errorMessage": error.message,
@@ -124,7 +127,7 @@ def error_body(error: FunctionError) -> bytes:
 
 
 def end_with_daemon() -> None:
-    """Ends this process and all that it started as soon as the daemon's end of standard input is closed."""
+    """Kills this process and all that it started as soon as the daemon's end of standard input is closed."""
     line = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -139,7 +142,7 @@ def end_with_daemon() -> None:
 
 
 def serve(client: RuntimeClient, calls: Calls, lines: _Lines) -> None:
-    """Runs calls until the daemon is gone."""
+    """Runs calls until the daemon has ended."""
     while True:
         headers, event = client.next()
         request_id = headers["Lambda-Runtime-Aws-Request-Id"]
@@ -155,7 +158,7 @@ def serve(client: RuntimeClient, calls: Calls, lines: _Lines) -> None:
 
 
 def main() -> None:
-    """Until the daemon ends this process or is gone."""
+    """Runs until the daemon ends this process or has ended itself."""
     parser = argparse.ArgumentParser()
     parser.add_argument("function")
     parser.add_argument("handler")

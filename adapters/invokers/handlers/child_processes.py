@@ -1,7 +1,7 @@
-"""Owns Python functions with `isolation: process`: child processes of the daemon's own, one call each at a time, kept warm.
+"""Owns Python functions with `isolation: process`, which run in child processes with one call each at a time.
 
-A child is killed with all that it started when its time is over, and replaced when it has ended. Its module is imported in
-it: the first one is started when the function is opened, so that a wrong handler is told at once.
+A child process imports the handler's module, and is kept for further calls. If a call takes too long, the process and all that
+it started are killed. The first process is started when the function is opened, so that a wrong handler is reported at once.
 """
 
 import sys
@@ -22,7 +22,7 @@ CHILD = "adapters.invokers.handlers.child"
 async def open_processes(
     *, function: str, handler: str, processes: int, memory_mb: int, log_level: str, env: Environment
 ) -> AsyncIterator[ProcessInvoker]:
-    """Yields the invoker once one process has imported the handler; raises InvalidConfiguration when none can."""
+    """Yields the invoker when one process has imported the handler; raises InvalidConfiguration if it cannot."""
     command = [sys.executable, "-u", "-m", CHILD, function, handler, "--log-level", log_level.upper()]
     settings = ProcessSettings(
         function=function,

@@ -1,4 +1,4 @@
-"""Owns the context object that Python functions get as their second argument: what Lambda's Python runtime gives them."""
+"""Owns the context object, the second argument of Python functions, with the attributes of Lambda's Python runtime."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from poller.domain.invocations import Invocation
 
 
 class CognitoIdentity:
-    """Who called, by Amazon Cognito; an event source mapping calls for nobody."""
+    """The Cognito identity of the caller. It is empty, since an event source mapping calls for no user."""
 
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
 
@@ -24,7 +24,7 @@ class CognitoIdentity:
 
 
 class FunctionContext:
-    """What a function may know of its own call; attributes are those of Lambda's. A function may add its own."""
+    """What a function can find out about its own call. A function may add attributes of its own."""
 
     def __init__(
         self, *, function: str, arn: str, request_id: str, memory_mb: int, stream: str, timeout_s: float
@@ -43,11 +43,11 @@ class FunctionContext:
         self._deadline = time.monotonic() + timeout_s
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the time limit ends the call; never negative."""
+        """Returns the milliseconds until the time limit, never a negative number."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:
-        """The trace context of the call: none, as mappings hand on none."""
+        """Returns the trace context of the call, which is empty: mappings pass none on."""
         return {}
 
     def log(self, msg: object) -> None:
@@ -71,7 +71,7 @@ class FunctionContext:
 
 
 def context_of(invocation: Invocation, *, function: str, memory_mb: int, stream: str) -> FunctionContext:
-    """The context of a call that starts now; `stream` names the log stream (one per process, as on Lambda)."""
+    """Makes the context of a call that starts now; `stream` names the log stream (one per process, as on Lambda)."""
     return FunctionContext(
         function=function,
         arn=invocation.function_arn,

@@ -1,6 +1,6 @@
-"""Owns how a handler is found: its module is imported, its attribute looked up, and what is wrong is told with a remedy.
+"""Owns how a handler is loaded: its module is imported and its attribute looked up; errors come with a remedy.
 
-Importing runs a user's code, which may take long or never end. It is done in a thread, so that the loop goes on.
+An import runs a user's code, which may take long or never end. So it is done in a thread, and the loop goes on.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from adapters.invokers.handlers.calling import Handler, name_of, text_of
-from adapters.invokers.handlers.output import speaking
+from adapters.invokers.handlers.output import attributed_to
 from adapters.invokers.handlers.source import handler_name
 from adapters.invokers.stack_traces import stack_of
 from poller.domain.errors import InvalidConfiguration
@@ -22,17 +22,17 @@ from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment
 
 IMPORT_S_MAX = 25.0
-"""How long the import of a handler's module may take; shorter than what the daemon gives the opening of a function."""
+"""How long the import of a handler's module may take. The daemon waits longer for the opening of a function."""
 PROBLEM_CHARS_MAX = 500
 _LIBRARIES = ('File "<', *(f'File "{sysconfig.get_path(name)}' for name in ("stdlib", "purelib", "platlib")))
 _MAIN_THREAD = "main thread"
-"""In the text of what Python raises when something is for the main thread only, as signal handlers are."""
+"""A part of Python's error texts for things that only the main thread can do, such as setting signal handlers."""
 
 
 def load_handler(function: str, handler: str) -> Handler:
-    """The callable that a handler names; raises InvalidConfiguration that says what to mend.
+    """Imports and returns the callable that a handler names; raises InvalidConfiguration that says what to correct.
 
-    The current directory is importable, as under `python -m`.
+    Modules of the current directory can be imported, as with `python -m`.
     """
     try:
         module_name, _, path = handler_name(handler).partition(":")
@@ -46,7 +46,7 @@ def load_handler(function: str, handler: str) -> Handler:
     except InvalidConfiguration:
         raise
     except BaseException as error:  # user code: a module's attributes may raise anything
-        what = f"looking up {path} raised {_told(error)}; mend the module"
+        what = f"looking up {path} raised {_error_text(error)}; mend the module"
         raise wrong(function, handler, what) from error
     if kind is not None:
         raise wrong(function, handler, f"{path} is a {kind}; name a function instead")
@@ -54,19 +54,19 @@ def load_handler(function: str, handler: str) -> Handler:
 
 
 def wrong(function: str, handler: str, what: str) -> InvalidConfiguration:
-    """What is wrong with a function's handler."""
+    """Makes the error for a function's handler."""
     return InvalidConfiguration([f"functions.{function}.handler: {handler!r}: {what}"])
 
 
 def too_slow(function: str, handler: str, for_s: float) -> InvalidConfiguration:
-    """The import of the handler's module has not ended in time."""
+    """Makes the error for an import that has not ended in time."""
     module = handler.partition(":")[0]
     what = f"importing {module} took longer than {for_s:g} s; let the module load less, or load it at the first call"
     return wrong(function, handler, what)
 
 
 class PendingImports:
-    """The imports of one daemon that nobody waits for any more, so that a module that hangs costs one thread."""
+    """The imports of one daemon that have not ended, so that a module that hangs takes only one thread."""
 
     def __init__(self) -> None:
         self._pending: dict[str, asyncio.Future[Any]] = {}
@@ -79,7 +79,7 @@ class PendingImports:
         *,
         limit_s: float,
     ) -> Handler:
-        """The handler, loaded by what `run` starts elsewhere; raises InvalidConfiguration, also when that takes too long."""
+        """Loads the handler in a thread, which `run` starts; raises InvalidConfiguration, also if it takes too long."""
         module = handler.partition(":")[0]
         if imported(module):
             return _load(function, handler)
@@ -99,7 +99,7 @@ class PendingImports:
     def _ended(self, module: str, loading: asyncio.Future[Any]) -> None:
         if self._pending.get(module) is loading:
             del self._pending[module]
-        # Whoever waited has asked for it; if nobody did any more, nobody misses it.
+        # Reads the exception, so that asyncio does not log it as never retrieved.
         _ = loading.cancelled() or loading.exception()
 
 
@@ -109,17 +109,17 @@ async def _pending_imports() -> AsyncIterator[PendingImports]:
 
 
 async def pending_imports(env: Environment) -> PendingImports:
-    """Those of this daemon."""
+    """Returns the pending imports of this daemon."""
     return await env.shared.get("python imports", _pending_imports)
 
 
 def _load(function: str, handler: str) -> Handler:
-    with speaking(function):
+    with attributed_to(function):
         return load_handler(function, handler)
 
 
 def imported(module: str) -> bool:
-    """Whether a module is there already, so that nothing of it will run; one that is being imported is not."""
+    """Whether a module is fully imported, so that an import runs nothing of it."""
     found = sys.modules.get(module)
     spec = getattr(found, "__spec__", None)
     return found is not None and not getattr(spec, "_initializing", False)
@@ -133,7 +133,7 @@ def _module(function: str, handler: str, name: str) -> Any:
         raise wrong(function, handler, remedy) from error
     except BaseException as error:
         # User code: importing a module runs it, and it may raise anything.
-        what = f"importing {name} raised {_told(error)}{_place(error)}; {_remedy(error)}"
+        what = f"importing {name} raised {_error_text(error)}{_place(error)}; {_remedy(error)}"
         raise wrong(function, handler, what) from error
 
 
@@ -146,20 +146,20 @@ def _remedy(error: BaseException) -> str:
     return "mend the module"
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return line_of(f"{name_of(error)}: {text_of(error)}", chars_max=PROBLEM_CHARS_MAX)
 
 
 def _place(error: BaseException) -> str:
-    """In which line of a user's module it was raised; the whole stack goes to the function's log."""
+    """Returns the line of a user's module in which it was raised. Writes the whole stack to the function's log."""
     stack = stack_of(error)
     if not stack:
         return ""
-    logging.getLogger(__name__).error("The import failed.\n%s\n%s", "\n".join(stack), _told(error))
+    logging.getLogger(__name__).error("The import failed.\n%s\n%s", "\n".join(stack), _error_text(error))
     places = [entry.strip().splitlines()[0] for entry in stack]
-    # What the module called may have raised deep in a library; the line that called it is the one to mend.
-    theirs = [place for place in places if not any(library in place for library in _LIBRARIES)]
-    return f" ({(theirs or places)[-1]})"
+    # The exception may come from deep inside a library. The line of the user that called it must be corrected.
+    of_user = [place for place in places if not any(library in place for library in _LIBRARIES)]
+    return f" ({(of_user or places)[-1]})"
 
 
 def _attribute(found: Any, function: str, handler: str, path: str) -> Any:

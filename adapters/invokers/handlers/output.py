@@ -1,14 +1,14 @@
-"""Owns what Python functions say inside this process: their logging, and what they print, becomes lines of the function log.
+"""Owns the output of Python functions in this process: what they log and print becomes lines of the function log.
 
-On Lambda a function has its process to itself. Here it shares logging, `sys.stdout` and `sys.stderr` with the daemon
-and with other functions, so that three things have to be kept apart.
+On Lambda a function has a process of its own. Here it shares logging, `sys.stdout` and `sys.stderr` with the daemon and with other
+functions. So output must be attributed to the right function and call, and one function must not change the output of others.
 
-Who speaks is a context variable (`speaking`), which tasks and `asyncio.to_thread` hand on. What a function gives to a `ThreadPoolExecutor` speaks
-for the call that gave it. A thread that a function starts by itself may serve many calls; its lines go to the call that runs, or, where
-several run, to their function without a request id.
+A context variable (`attributed_to`) says which call is running. Tasks and `asyncio.to_thread` inherit it, and work that a function
+submits to a `ThreadPoolExecutor` belongs to the call that submitted it. A thread that a function starts itself may serve many calls.
+Its lines go to the running call, or, if several run, to their function without a request id.
 
-What it does to the root logger and to `sys.stdout` and `sys.stderr` holds for it alone (`root_logger`, `streams`). What is left to be found out
-when it ends is that it disabled all loggers that there were, as `dictConfig` does.
+What a function does to the root logger and the standard streams affects only itself (`root_logger`, `standard_streams`). One thing can
+only be repaired afterwards: that it disabled all existing loggers, as `dictConfig` does.
 """
 
 import logging
@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.invokers.handlers.root_logger import Views, Voice, own_logging
+from adapters.invokers.handlers.root_logger import FunctionLogging, LoggingViews, own_logging
 from adapters.invokers.handlers.standard_streams import function_streams
 from adapters.invokers.printed_levels import Levels, level_of
 from poller.output.function_log import LINE_CHARS_MAX, BegunLine, FunctionLog
@@ -29,195 +29,199 @@ from poller.output.log_fields import fields_of_record
 from poller.plugins import Environment
 
 LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "asyncio", "urllib3")
-"""Loggers whose records are a function's only if they were made while it ran."""
+"""Loggers whose records belong to a function only if they were made in its context."""
 SENTINEL = "poller.function_output"
-"""A logger that is disabled only where all are."""
+"""A logger that nobody disables by name. If it is disabled, all loggers were."""
 BEGUN_MAX = 250
-"""Lines without an end that are kept of one speaker, one for each stream and thread."""
+"""Unfinished lines that are kept of one call. There is one for each stream and thread."""
 
 
 @dataclass(eq=False, slots=True)
-class Speaker:
-    """A function that speaks: in one of its calls, or while its module is imported."""
+class RunningCode:
+    """Running code of a function: one of its calls, or the import of its module."""
 
     function: str
     request_id: str | None = None
     begun: dict[tuple[str, int], BegunLine] = field(default_factory=dict)
-    """Name of a stream and number of a thread to the line that was begun there."""
+    """Unfinished lines, by the name of the stream and the number of the thread."""
     levels: Levels | None = None
     redirects: dict[str, Any] | None = None
-    """Name of a stream of `sys` to what the function put in its place."""
+    """Streams that the function put in the place of those of `sys`, by their names."""
 
 
-_speaker: ContextVar[Speaker | None] = ContextVar("speaker", default=None)
+_running_code: ContextVar[RunningCode | None] = ContextVar("running_code", default=None)
 _output: list["FunctionOutput"] = []
-"""What is installed in this process, the innermost last."""
+"""The installed outputs of this process, the innermost last."""
 
 
-class speaking:  # noqa: N801 - it is used like a function; a generator would take three times as long for each call
-    """Whatever is logged and printed meanwhile in this context is the function's."""
+class attributed_to:  # noqa: N801 - it is used like a function; a generator would take three times as long for each call
+    """Attributes what is logged and printed in this context to a function and its call."""
 
-    __slots__ = ("_output", "_speaker", "_token")
+    __slots__ = ("_output", "_running_code", "_token")
 
     def __init__(self, function: str, request_id: str | None = None) -> None:
-        self._speaker = Speaker(function, request_id)
+        self._running_code = RunningCode(function, request_id)
         self._output = _output[-1] if _output else None
 
     def __enter__(self) -> None:
-        self._token = _speaker.set(self._speaker)
+        self._token = _running_code.set(self._running_code)
         if self._output is not None:
-            self._output.begin(self._speaker)
+            self._output.begin(self._running_code)
 
     def __exit__(self, *_: object) -> None:
         if self._output is not None:
-            self._output.end(self._speaker)
+            self._output.end(self._running_code)
         with suppress(ValueError):
-            # A coroutine that nobody finished is closed by whoever clears it away, in a context of his own.
-            _speaker.reset(self._token)
+            # A coroutine that was not finished is closed by the garbage collector in another context.
+            _running_code.reset(self._token)
 
 
 class FunctionOutput:
-    """What functions of this process say, on its way to `log`. Made by `installed`."""
+    """Passes the output of this process's functions on to `log`. Made by `installed`."""
 
     def __init__(self, log: FunctionLog) -> None:
         self._log = log
         self._thread = threading.get_ident()
-        self._voices: dict[str, Voice] = {}
-        self._running: set[Speaker] = set()
-        self._unplaced: dict[str, Speaker] = {}
+        self._settings: dict[str, FunctionLogging] = {}
+        self._running: set[RunningCode] = set()
+        self._without_call: dict[str, RunningCode] = {}
         self._root = logging.getLogger()
         self._handlers = self._root.handlers
-        self._nobody = self._made("", level=logging.NOTSET)
-        self._views = Views(self._voice)
+        self._unattributed = self._new_settings("", level=logging.NOTSET)
+        self._views = LoggingViews(self._current_settings)
         self._libraries = [logging.getLogger(name) for name in LIBRARIES]
         self._sentinel = logging.getLogger(SENTINEL)
         self._sentinel.disabled = False
         self._enabled: list[logging.Logger] = []
         self._installed = ExitStack()
 
-    def voice(self, function: str, level: int | None = None) -> Voice:
-        """The voice of a function; `level` is set if it is given."""
-        voice = self._voices.get(function)
-        if voice is None:
-            voice = self._voices[function] = self._made(function)
+    def logging_settings(self, function: str, level: int | None = None) -> FunctionLogging:
+        """Returns the logging settings of a function; sets its level if `level` is given."""
+        logging_settings = self._settings.get(function)
+        if logging_settings is None:
+            logging_settings = self._settings[function] = self._new_settings(function)
         if level is not None:
-            voice.level = level
-            self._views.apply_level(iter(self._voices.values()))
-        return voice
+            logging_settings.level = level
+            self._views.apply_level(iter(self._settings.values()))
+        return logging_settings
 
-    def begin(self, speaker: Speaker) -> None:
-        """A function begins to speak."""
-        self._running.add(speaker)
-        if speaker.request_id is None:
+    def begin(self, running_code: RunningCode) -> None:
+        """Begins a call or an import."""
+        self._running.add(running_code)
+        if running_code.request_id is None:
             self._enabled = [each for each in self._loggers() if not each.disabled]
 
-    def end(self, speaker: Speaker) -> None:
-        """A function has spoken: lines that it began are lines, what it did to the root logger is its own."""
-        self._running.discard(speaker)
-        self._end_lines(speaker)
+    def end(self, running_code: RunningCode) -> None:
+        """Ends a call or an import: logs its unfinished lines, and enables loggers that it disabled all at once."""
+        self._running.discard(running_code)
+        self._end_lines(running_code)
         if self._sentinel.disabled:
             for logger in (self._sentinel, *self._enabled, *self._libraries):
                 logger.disabled = False
 
-    def who(self) -> Speaker | None:
-        """Who speaks in this context; None: the daemon itself."""
-        speaker = _speaker.get()
-        if speaker is not None or threading.get_ident() == self._thread:
-            return speaker
+    def current(self) -> RunningCode | None:
+        """Returns the call or import to which output of this context belongs; None: the daemon itself."""
+        running_code = _running_code.get()
+        if running_code is not None or threading.get_ident() == self._thread:
+            return running_code
         running = list(self._running)
         if len(running) == 1:
             return running[0]
-        functions = {each.function for each in running} or self._voices.keys()
+        functions = {each.function for each in running} or self._settings.keys()
         function = next(iter(functions)) if len(functions) == 1 else ""
-        return self._unplaced.setdefault(function, Speaker(function))
+        return self._without_call.setdefault(function, RunningCode(function))
 
-    def printed(self, speaker: Speaker, stream: str, text: str) -> None:
-        """Takes what was written to a stream: whole lines are told, the last piece waits for its end."""
+    def printed(self, running_code: RunningCode, stream: str, text: str) -> None:
+        """Accepts text that was written to a stream: logs complete lines, and keeps the rest until its end comes."""
         place = (stream, threading.get_ident())
-        begun = speaker.begun.pop(place, None) or BegunLine()
+        begun = running_code.begun.pop(place, None) or BegunLine()
         *lines, rest = text.split("\n")
         for line in lines:
             begun.add(line)
-            self._said(speaker, begun)
+            self._log_line(running_code, begun)
             begun = BegunLine()
         if rest:
             begun.add(rest)
         if begun.chars:
-            if len(speaker.begun) >= BEGUN_MAX:
-                self._end_lines(speaker)
-            speaker.begun[place] = begun
+            if len(running_code.begun) >= BEGUN_MAX:
+                self._end_lines(running_code)
+            running_code.begun[place] = begun
 
-    def logged(self, voice: Voice, record: logging.LogRecord, text: Callable[[], str]) -> None:
-        """Takes a record that came to the root logger's handler for the function."""
-        speaker = self.who()
-        if speaker is None or (_speaker.get() is None and record.name.partition(".")[0] in LIBRARIES):
+    def logged(
+        self, logging_settings: FunctionLogging, record: logging.LogRecord, text: Callable[[], str]
+    ) -> None:
+        """Accepts a record that reached a function's handler of the root logger."""
+        running_code = self.current()
+        if running_code is None or (
+            _running_code.get() is None and record.name.partition(".")[0] in LIBRARIES
+        ):
             for handler in self._handlers:
                 if record.levelno >= handler.level:
                     handler.handle(record)
-        elif voice is self._nobody or self._wanted(voice, record):
+        elif logging_settings is self._unattributed or self._wanted(logging_settings, record):
             self._log.write(
-                speaker.function,
+                running_code.function,
                 text(),
                 level=record.levelno,
-                request_id=speaker.request_id,
+                request_id=running_code.request_id,
                 logger=record.name,
                 fields=fields_of_record(record),
             )
 
     def request_id(self) -> str | None:
-        """Of the call that speaks."""
-        speaker = self.who()
-        return speaker.request_id if speaker is not None else None
+        """Returns the request id of the running call."""
+        running_code = self.current()
+        return running_code.request_id if running_code is not None else None
 
     def install(self) -> None:
-        """Takes the root logger and the streams over."""
+        """Replaces the root logger's settings and the streams."""
         self._installed.enter_context(own_logging(self._views))
-        self._installed.enter_context(function_streams(self.who, self.printed))
+        self._installed.enter_context(function_streams(self.current, self.printed))
         self._submit = ThreadPoolExecutor.submit
         self._submitting = _submitting(self._submit)
         ThreadPoolExecutor.submit = self._submitting  # type: ignore[method-assign]  # until `remove`
 
     def remove(self) -> None:
-        """Gives them back, unless somebody else has taken them since."""
-        for speaker in self._unplaced.values():
-            self._end_lines(speaker)
+        """Restores them, unless somebody else has replaced them meanwhile."""
+        for running_code in self._without_call.values():
+            self._end_lines(running_code)
         if ThreadPoolExecutor.submit is self._submitting:
             ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
         self._installed.close()
 
-    def _made(self, function: str, **more: Any) -> Voice:
-        voice = Voice(function, **more)
-        voice.handlers.append(_Records(self, voice))
-        return voice
+    def _new_settings(self, function: str, **more: Any) -> FunctionLogging:
+        logging_settings = FunctionLogging(function, **more)
+        logging_settings.handlers.append(_Records(self, logging_settings))
+        return logging_settings
 
-    def _voice(self) -> Voice | None:
-        """Whose view of `logging` holds here."""
-        speaker = self.who()
-        if speaker is None:
+    def _current_settings(self) -> FunctionLogging | None:
+        """Returns the logging settings that hold in this context; None: the daemon's own."""
+        running_code = self.current()
+        if running_code is None:
             return None
-        return self.voice(speaker.function) if speaker.function else self._nobody
+        return self.logging_settings(running_code.function) if running_code.function else self._unattributed
 
-    def _end_lines(self, speaker: Speaker) -> None:
-        """What was begun is said, although its end did not come."""
-        while speaker.begun:
-            self._said(speaker, speaker.begun.popitem()[1])
+    def _end_lines(self, running_code: RunningCode) -> None:
+        """Logs the unfinished lines of a call."""
+        while running_code.begun:
+            self._log_line(running_code, running_code.begun.popitem()[1])
 
-    def _said(self, speaker: Speaker, line: BegunLine) -> None:
+    def _log_line(self, running_code: RunningCode, line: BegunLine) -> None:
         text = line.text
         if text.strip():
-            speaker.levels = speaker.levels or Levels()
-            level = speaker.levels.of(text, level_of(text))
+            running_code.levels = running_code.levels or Levels()
+            level = running_code.levels.of(text, level_of(text))
             self._log.write(
-                speaker.function, text, level=level, request_id=speaker.request_id, chars=line.chars
+                running_code.function, text, level=level, request_id=running_code.request_id, chars=line.chars
             )
 
-    def _wanted(self, voice: Voice, record: logging.LogRecord) -> bool:
-        """Whether the function's own level lets a record through, where no logger below the root has one."""
-        if record.levelno <= voice.disabled:
+    def _wanted(self, logging_settings: FunctionLogging, record: logging.LogRecord) -> bool:
+        """Whether the function's own level admits a record. A level of a logger below the root has admitted it already."""
+        if record.levelno <= logging_settings.disabled:
             return False
-        if record.levelno >= voice.level:
+        if record.levelno >= logging_settings.level:
             return True
-        # Not by `getLogger`, which waits for a lock.
+        # Not with `getLogger`, which waits for a lock.
         logger: Any = self._root.manager.loggerDict.get(record.name)
         while isinstance(logger, logging.Logger) and logger is not self._root:
             if logger.level:
@@ -232,21 +236,21 @@ class FunctionOutput:
 
 
 def _submitting(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    """`submit`, by which what is submitted speaks for whoever submitted it."""
+    """Makes a `submit` that attributes the output of submitted work to the call that submits it."""
 
     def wrapped(
         pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **more: Any
     ) -> Future[Any]:
-        speaker = _speaker.get()
-        if speaker is None:
+        running_code = _running_code.get()
+        if running_code is None:
             return submit(pool, function, *args, **more)
 
         def run() -> Any:
-            token = _speaker.set(speaker)
+            token = _running_code.set(running_code)
             try:
                 return function(*args, **more)
             finally:
-                _speaker.reset(token)
+                _running_code.reset(token)
 
         return submit(pool, run)
 
@@ -254,20 +258,20 @@ def _submitting(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]
 
 
 class _Records(LocklessHandler):
-    """The root logger's handler as one function finds it; its level, filters and formatter are the function's."""
+    """The root logger's handler for one function, which may set its level, filters and formatter."""
 
-    def __init__(self, output: FunctionOutput, voice: Voice) -> None:
+    def __init__(self, output: FunctionOutput, logging_settings: FunctionLogging) -> None:
         super().__init__()
         self._output = output
-        self._voice = voice
+        self._current_settings = logging_settings
 
     def handle(self, record: logging.LogRecord) -> bool:
-        # As on Lambda, for formatters.
+        # Formatters may use this attribute, as on Lambda.
         record.__dict__.setdefault("aws_request_id", self._output.request_id())
         return super().handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._output.logged(self._voice, record, lambda: self._text(record))
+        self._output.logged(self._current_settings, record, lambda: self._text(record))
 
     def _text(self, record: logging.LogRecord) -> str:
         if self.formatter is not None:
@@ -279,7 +283,7 @@ class _Records(LocklessHandler):
 
 
 def record_text(record: logging.LogRecord) -> str:
-    """A record's message, and its traceback behind it; raises nothing of what a record may hold."""
+    """Returns a record's message followed by its traceback; never raises, whatever the record contains."""
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001 - arguments that do not fit, or whose __str__ fails, are the function's
@@ -291,7 +295,7 @@ def record_text(record: logging.LogRecord) -> str:
 
 
 def _plain(text: str) -> str:
-    """A string of no class but str: a class of a function's own would run its code where the line is written."""
+    """Returns a plain `str`: a subclass could run a function's code where the line is written."""
     return str.__getitem__(text, slice(None))
 
 
@@ -305,7 +309,7 @@ def _exception(record: logging.LogRecord) -> str:
 
 @contextmanager
 def installed(log: FunctionLog) -> Iterator[FunctionOutput]:
-    """Takes logging and the streams of this process over; gives them back at the end."""
+    """Replaces logging and the streams of this process; restores them at the end."""
     output = FunctionOutput(log)
     output.install()
     _output.append(output)
@@ -323,5 +327,5 @@ async def _installed(log: FunctionLog) -> AsyncIterator[FunctionOutput]:
 
 
 async def function_output(env: Environment) -> FunctionOutput:
-    """The one of this daemon, installed by the first of its functions that runs in this process."""
+    """Returns the output of this daemon's functions. The first function that runs in this process installs it."""
     return await env.shared.get("invokers.output", lambda: _installed(env.function_log))

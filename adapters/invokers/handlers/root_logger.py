@@ -1,11 +1,12 @@
-"""Owns the root logger and the settings of `logging` as each function of this process sees them.
+"""Owns the root logger and the global settings of `logging`, of which each function of this process has its own.
 
-A function gets lists of root handlers and root filters of its own, the daemon keeps the ones that were there. What a function does to
-them, or to a handler that it finds there, therefore holds for its own records only, from the first moment on. The level of the
-root logger is the lowest that anybody wants, since loggers remember what is enabled; a function's handler applies its own.
+Each function has its own lists of root handlers and root filters; the daemon keeps the original ones. So whatever a function does to
+them affects only its own records. The real level of the root logger is the lowest that any function wants, because loggers cache
+which levels are enabled. A function's handler then applies the function's own level.
 
-`logging` has one lock for all its settings. Code of a function can hold it for long, as `dictConfig` does while it makes handlers.
-Nobody waits for it without end, and the event loop hardly at all: what it guards are single steps on dictionaries.
+`logging` has one lock for all settings. Code of a function can hold it for a long time, as `dictConfig` does while it makes handlers. So
+others wait for the lock only for a limited time, and the event loop hardly at all. To go on without it is safe, because it guards
+only single operations on dictionaries.
 """
 
 import logging
@@ -17,19 +18,19 @@ from types import TracebackType
 from typing import Any, cast
 
 LEVEL_DEFAULT = logging.INFO
-"""Of the root logger for a function, as for functions on Lambda that log JSON."""
+"""The level of the root logger for a function, as for functions on Lambda that log JSON."""
 LOOP_WAITS_S = 0.01
 OTHERS_WAIT_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class Voice:
-    """What one function has made of `logging`, for itself."""
+class FunctionLogging:
+    """The settings of `logging` that one function has for itself."""
 
     function: str
     level: int = LEVEL_DEFAULT
     disabled: int = 0
-    """What it gave to `logging.disable`."""
+    """The level that the function gave to `logging.disable`."""
     muted: bool = False
     """The root logger's `disabled`."""
     handlers: list[logging.Handler] = field(default_factory=list)
@@ -38,44 +39,44 @@ class Voice:
     logger_class: type[logging.Logger] | None = None
 
 
-class Views:
-    """Which voice speaks now; None: the daemon's own."""
+class LoggingViews:
+    """Gives the settings that hold for the running code; None: the daemon's own."""
 
-    def __init__(self, voice: Callable[[], Voice | None]) -> None:
-        self.voice = voice
+    def __init__(self, settings: Callable[[], FunctionLogging | None]) -> None:
+        self.settings = settings
         self.root = logging.getLogger()
         self.level = self.root.level
-        """The daemon's own."""
+        """The daemon's own level."""
 
-    def apply_level(self, voices: Iterator[Voice]) -> None:
-        """The root logger lets through whatever anybody wants."""
-        self.root.__dict__["level"] = min((voice.level for voice in voices), default=self.level)
+    def apply_level(self, all_settings: Iterator[FunctionLogging]) -> None:
+        """Sets the real level of the root logger to the lowest that the daemon or any function wants."""
+        self.root.__dict__["level"] = min((settings.level for settings in all_settings), default=self.level)
         if self.level < self.root.__dict__["level"]:
             self.root.__dict__["level"] = self.level
         self.root.manager._clear_cache()  # type: ignore[attr-defined]  # nothing public does
 
 
-_views: list[Views] = []
-"""What is installed, the innermost last."""
+_views: list[LoggingViews] = []
+"""The installed views, the innermost last."""
 
 
-def _voice() -> Voice | None:
-    return _views[-1].voice() if _views else None
+def _current() -> FunctionLogging | None:
+    return _views[-1].settings() if _views else None
 
 
-def _own(name: str, in_voice: str) -> Any:
-    """An attribute of the root logger that each function has for itself."""
+def _own(name: str, in_settings: str) -> Any:
+    """Makes a property for an attribute of the root logger that each function has for itself."""
 
     def get(root: logging.Logger) -> Any:
-        voice = _voice()
-        return root.__dict__[name] if voice is None else getattr(voice, in_voice)
+        settings = _current()
+        return root.__dict__[name] if settings is None else getattr(settings, in_settings)
 
     def put(root: logging.Logger, value: Any) -> None:
-        voice = _voice()
-        if voice is None:
+        settings = _current()
+        if settings is None:
             root.__dict__[name] = value
         else:
-            setattr(voice, in_voice, value)
+            setattr(settings, in_settings, value)
 
     return property(get, put)
 
@@ -91,11 +92,11 @@ class _Root(logging.RootLogger):
 
     @level.setter
     def level(self, value: int) -> None:
-        voice = _voice()
-        if voice is None:
+        settings = _current()
+        if settings is None:
             _views[-1].level = self.__dict__["level"] = value
         else:
-            voice.level = value
+            settings.level = value
             self.__dict__["level"] = min(self.__dict__["level"], value)
 
 
@@ -106,15 +107,15 @@ class _Manager(logging.Manager):
 
     @disable.setter
     def disable(self, value: Any) -> None:
-        voice, level = _voice(), logging._checkLevel(value)  # type: ignore[attr-defined]
-        if voice is None:
+        settings, level = _current(), logging._checkLevel(value)  # type: ignore[attr-defined]
+        if settings is None:
             self._disable = level
         else:
-            voice.disabled = level
+            settings.disabled = level
 
 
 class _SettingsLock:
-    """The lock of `logging`; after some waiting one goes on without it."""
+    """Replaces the lock of `logging`. `acquire` waits for a limited time, and then goes on without the lock."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
@@ -144,39 +145,39 @@ class _SettingsLock:
 
 
 def _kinds(before: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Functions of `logging` by which a function sets for itself how records and loggers are made."""
+    """Makes replacements for the functions of `logging` that set how records and loggers are made, per function."""
 
     original = before["getLogRecordFactory"]()
 
     def record(*given: Any, **more: Any) -> Any:
-        voice = _voice()
-        factory = voice.record_factory if voice is not None else None
+        settings = _current()
+        factory = settings.record_factory if settings is not None else None
         return (factory or original)(*given, **more)
 
     def set_factory(factory: Callable[..., Any]) -> None:
         nonlocal original
-        voice = _voice()
-        if voice is None:
+        settings = _current()
+        if settings is None:
             original = factory
         else:
-            voice.record_factory = None if factory is record else factory
+            settings.record_factory = None if factory is record else factory
             before["setLogRecordFactory"](record)
 
     def get_factory() -> Callable[..., Any]:
-        voice = _voice()
-        return voice.record_factory or original if voice is not None else original
+        settings = _current()
+        return settings.record_factory or original if settings is not None else original
 
     def set_class(kind: Any) -> None:
-        voice = _voice()
-        if voice is None or not (isinstance(kind, type) and issubclass(kind, logging.Logger)):
-            # It raises what it raises of a wrong class.
+        settings = _current()
+        if settings is None or not (isinstance(kind, type) and issubclass(kind, logging.Logger)):
+            # For a wrong class this raises the usual error.
             before["setLoggerClass"](kind)
         else:
-            voice.logger_class = kind
+            settings.logger_class = kind
 
     def get_class() -> Any:
-        voice = _voice()
-        own = voice.logger_class if voice is not None else None
+        settings = _current()
+        own = settings.logger_class if settings is not None else None
         return own or before["getLoggerClass"]()
 
     return {
@@ -192,8 +193,8 @@ def _logger(kind: Any, name: str) -> Any:
 
 
 @contextmanager
-def own_logging(views: Views) -> Iterator[None]:
-    """Each function has its own view of `logging` meanwhile; at the end all is as it was. Called on the event loop."""
+def own_logging(views: LoggingViews) -> Iterator[None]:
+    """Gives each function its own settings of `logging`, and restores everything at the end. Must be called on the event loop."""
     module: Any = logging
     root, manager = views.root, views.root.manager
     names = ("setLogRecordFactory", "getLogRecordFactory", "setLoggerClass", "getLoggerClass")
@@ -203,7 +204,7 @@ def own_logging(views: Views) -> Iterator[None]:
     _views.append(views)
     root.__class__, manager.__class__ = _Root, _Manager
     kinds = _kinds(before)
-    # A logger that is made first for one function is of that function's class.
+    # A new logger gets the class of the function that makes it first.
     manager.loggerClass = cast("type[logging.Logger]", lambda name: _logger(kinds["getLoggerClass"](), name))
     for name, value in {**kinds, "_lock": _SettingsLock(before["_lock"])}.items():
         setattr(module, name, value)
@@ -220,4 +221,4 @@ def own_logging(views: Views) -> Iterator[None]:
         if before["_lock"].acquire(timeout=OTHERS_WAIT_S):
             before["_lock"].release()
             module._lock = before["_lock"]
-        # Else a function keeps it, maybe for ever: the program takes this lock at its end, and must not wait for it.
+        # If a function still holds the real lock, the replacement stays: the interpreter acquires it at exit, and must not wait for ever.

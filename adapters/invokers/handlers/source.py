@@ -1,4 +1,4 @@
-"""Owns what can be said of a handler while nothing of it is imported: how it is written, whether its module is there and asynchronous.
+"""Owns what can be found out about a handler without importing it: its name, whether its module exists, whether it is async.
 
 A handler is `module:function`, or as AWS writes it `module.function` and `path/to/module.function`.
 """
@@ -10,18 +10,18 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 SOURCE_BYTES_MAX = 1024 * 1024
-"""Longer modules are not looked into."""
+"""Longer modules are not parsed."""
 
 
 HOW = "write module:function, or as on AWS module.function"
 
 
 def handler_name(text: str) -> str:
-    """A handler as `module:attribute`, however it is written; raises ValueError."""
+    """Returns a handler as `module:attribute`, in whatever form it is written; raises ValueError."""
     module, colon, name = text.partition(":")
     if not colon:
         module, _, name = text.rpartition(".")
-        # A path from where the daemon runs, as AWS has it from where a function's code is.
+        # A path is relative to the daemon's directory. On AWS it is relative to the function's code.
         module = module.replace("/", ".")
     if not module or not name:
         raise ValueError(f"names no module and function; {HOW}")
@@ -33,10 +33,10 @@ def handler_name(text: str) -> str:
 
 
 def missing_module(module: str) -> str:
-    """The first part of a module's name that an import from here would not find; empty if all are there.
+    """Returns the first part of a module's name that an import would not find; empty if an import would find all.
 
-    Finders are asked in the order of an import. A package is not run, so that one which makes its modules as it runs counts as
-    an ordinary one.
+    Finders are asked in the order of an import. Packages are not run, so modules that a package creates when it runs are not
+    found.
     """
     name, places = "", [os.getcwd(), *sys.path]
     for part in module.split("."):
@@ -60,12 +60,12 @@ def _spec(name: str, places: list[str], *, top: bool) -> ModuleSpec | None:
 
 
 def _is_word(part: str) -> bool:
-    """Whether it can be a module's name; the import takes more than the language does, such as dashes."""
+    """Whether it can be a module's name. An import accepts more than the language does, such as dashes."""
     return bool(part) and part.replace("-", "_").isidentifier()
 
 
 def is_declared_async(handler: str) -> bool:
-    """Whether `module:attribute` is plainly an `async def`; False also for what cannot be told without importing it."""
+    """Whether `module:attribute` is an `async def` in the source; False also if that cannot be seen without an import."""
     module, _, name = handler.partition(":")
     source = _source(module)
     if source is None:
@@ -83,7 +83,7 @@ def is_declared_async(handler: str) -> bool:
 
 
 def _source(module: str) -> bytes | None:
-    """The module's file, looked for where an import would look."""
+    """Reads the module's source file from where an import would find it; None if there is none."""
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return None

@@ -1,8 +1,8 @@
-"""Owns `sys.stdout` and `sys.stderr` as functions find them: what is written to them becomes lines of the function log.
+"""Owns `sys.stdout` and `sys.stderr` for functions: what they write becomes lines of the function log.
 
-There is one of each in a process. A function that replaces one, as `contextlib.redirect_stdout` does, replaces it for the call that it runs
-in: `sys` gets a class that keeps such a stream with the call, and `print`, which does not ask that class, writes to a stream that asks
-for it. With the call the replacement ends.
+A process has only one of each. But if a function replaces one, as `contextlib.redirect_stdout` does, only its current call must be
+affected, and only until the call ends. So `sys` gets a class with properties, which keep the replacement with the call. `print`
+does not use these properties but the dictionary of `sys`. So the stream in that dictionary looks for a replacement itself.
 """
 
 import io
@@ -16,23 +16,23 @@ NAMES = ("stdout", "stderr")
 
 
 class Writer(Protocol):
-    """Whoever writes to the streams."""
+    """A call of a function that writes to the streams."""
 
     redirects: dict[str, Any] | None
-    """Name of a stream to what a function put in its place."""
+    """The replacements that the function made, by the name of the stream."""
 
 
-type Who = Callable[[], Writer | None]
-type Printed = Callable[[Any, str, str], None]
+type CurrentWriter = Callable[[], Writer | None]
+type OnText = Callable[[Any, str, str], None]
 
 
 class FunctionStream(io.TextIOBase):
-    """What functions find as `sys.stdout` or `sys.stderr`; all else goes to `original`."""
+    """`sys.stdout` or `sys.stderr` for functions. What others write goes to `original`."""
 
-    def __init__(self, who: Who, printed: Printed, name: str, original: TextIO) -> None:
+    def __init__(self, current_writer: CurrentWriter, on_text: OnText, name: str, original: TextIO) -> None:
         self.original = original
-        self._who = who
-        self._printed = printed
+        self._current_writer = current_writer
+        self._on_text = on_text
         self._name = name
         self.buffer = _Bytes(self)
 
@@ -54,27 +54,27 @@ class FunctionStream(io.TextIOBase):
         return self.original.fileno()
 
     def flush(self) -> None:
-        if self._who() is None:
+        if self._current_writer() is None:
             self.original.flush()
 
     def write(self, text: str) -> int:
-        writer = self._who()
+        writer = self._current_writer()
         if writer is None:
             return self.original.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._printed(writer, self._name, text)
+        self._on_text(writer, self._name, text)
         return len(text)
 
     def reconfigure(self, **_: Any) -> None:
-        """Nothing: lines are what they are."""
+        """Does nothing, since the form of lines is fixed."""
 
     def close(self) -> None:
-        """Nothing: the stream is everybody's."""
+        """Does nothing, since all functions share the stream."""
 
 
 class _Bytes(io.RawIOBase):
-    """The `buffer` of such a stream."""
+    """The attribute `buffer` of such a stream."""
 
     def __init__(self, stream: FunctionStream) -> None:
         self._stream = stream
@@ -92,18 +92,18 @@ class _Bytes(io.RawIOBase):
 
 
 class _Printing(FunctionStream):
-    """What `print` writes to: the stream that the call has put in place, or its lines."""
+    """The stream to which `print` writes. It passes text on to the call's replacement, if there is one."""
 
     def write(self, text: str) -> int:
-        writer = self._who()
+        writer = self._current_writer()
         if writer is None or not writer.redirects or self._name not in writer.redirects:
             return super().write(text)
         found = writer.redirects[self._name]
-        # None, as where a program has no console, takes all and shows nothing.
+        # None as a stream, as in a program without a console, means that the text is discarded.
         return len(text) if found is None else found.write(text)
 
     def flush(self) -> None:
-        writer = self._who()
+        writer = self._current_writer()
         found = writer.redirects.get(self._name) if writer is not None and writer.redirects else None
         if found is None:
             super().flush()
@@ -111,11 +111,13 @@ class _Printing(FunctionStream):
             found.flush()
 
 
-def _of_the_call(who: Who, name: str, streams: dict[str, tuple[_Printing, FunctionStream]]) -> Any:
+def _per_call(
+    current_writer: CurrentWriter, name: str, streams: dict[str, tuple[_Printing, FunctionStream]]
+) -> Any:
     printing, plain = streams[name]
 
     def get(module: ModuleType) -> Any:
-        writer = who()
+        writer = current_writer()
         if writer is not None and writer.redirects and name in writer.redirects:
             return writer.redirects[name]
         if name not in module.__dict__:
@@ -124,7 +126,7 @@ def _of_the_call(who: Who, name: str, streams: dict[str, tuple[_Printing, Functi
         return plain if found is printing and writer is not None else found
 
     def put(module: ModuleType, value: Any) -> None:
-        writer = who()
+        writer = current_writer()
         if writer is None:
             module.__dict__[name] = value
         elif value is plain or value is printing:
@@ -137,17 +139,22 @@ def _of_the_call(who: Who, name: str, streams: dict[str, tuple[_Printing, Functi
 
 
 @contextmanager
-def function_streams(who: Who, printed: Printed) -> Iterator[None]:
-    """Takes the streams of this process over; gives them back at the end, unless somebody else has taken them since."""
+def function_streams(current_writer: CurrentWriter, on_text: OnText) -> Iterator[None]:
+    """Replaces the streams of this process; restores them at the end, unless somebody else has replaced them meanwhile."""
     names: dict[str, Any] = sys.__dict__
     streams = {
-        name: (_Printing(who, printed, name, names[name]), FunctionStream(who, printed, name, names[name]))
+        name: (
+            _Printing(current_writer, on_text, name, names[name]),
+            FunctionStream(current_writer, on_text, name, names[name]),
+        )
         for name in NAMES
     }
     kind = sys.__class__
     for name, (printing, _) in streams.items():
         names[name] = printing
-    sys.__class__ = type("sys", (ModuleType,), {name: _of_the_call(who, name, streams) for name in NAMES})
+    sys.__class__ = type(
+        "sys", (ModuleType,), {name: _per_call(current_writer, name, streams) for name in NAMES}
+    )
     try:
         yield
     finally:

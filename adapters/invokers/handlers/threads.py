@@ -1,7 +1,7 @@
 """Owns the threads in which synchronous functions run: a bounded number, started when they are needed.
 
-A thread cannot be ended from outside. Whoever stops waiting for one leaves it running, and its place stays taken
-until its function returns. The threads are daemon threads: one that never returns does not keep the program from ending.
+A thread cannot be ended from outside. If nobody waits for it any more it still runs, and counts as busy until its function
+returns. The threads are daemon threads, so one that never returns does not keep the program from ending.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from queue import SimpleQueue
 from typing import Any
 
 LOOPS_MAX = 16
-"""Where there are more threads they have no event loops: each takes three file descriptors."""
+"""With more threads than this, threads get no event loop: each loop takes three file descriptors."""
 
 type _Job = tuple[Callable[[], Any], asyncio.Future[Any]]
 type _Inbox = SimpleQueue[_Job | None]
 
 
 class Threads:
-    """Up to `threads_max` threads that belong to the running loop; every method is called on that loop.
+    """Up to `threads_max` threads that report to the running loop. Every method must be called on that loop.
 
-    `dropped` gets what a function returned when nobody waits for it any more.
+    `dropped` is called with what a function returned if nobody waits for it any more.
     """
 
     def __init__(
@@ -37,32 +37,32 @@ class Threads:
 
     @property
     def busy(self) -> int:
-        """Threads at work, those included that nobody waits for any more."""
+        """The number of busy threads, including those that nobody waits for any more."""
         return len(self._all) - len(self._idle)
 
     @property
     def full(self) -> bool:
-        """Whether `start` may not be called now."""
+        """Whether all threads are busy, so that `start` must not be called."""
         return self.busy >= self._threads_max
 
     def start[T](self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """What `function` will return or raise, called in a thread. Only while not `full`.
+        """Calls `function` in a thread; returns a future of its result. Must not be called while `full`.
 
-        Cancelling the future gives up waiting, and nothing else.
+        Cancelling the future does not end the function.
         """
         assert not self.full, "asked for a thread while all are busy"
         future: asyncio.Future[T] = self._loop.create_future()
-        inbox = self._idle.pop() if self._idle else self._begin()
+        inbox = self._idle.pop() if self._idle else self._start_thread()
         inbox.put((function, future))
         return future
 
     def close(self) -> None:
-        """Ends idle threads now and busy ones when their function returns."""
+        """Ends idle threads now, and busy ones when their function returns."""
         for inbox in self._all:
             inbox.put(None)
         self._all, self._idle = [], []
 
-    def _begin(self) -> _Inbox:
+    def _start_thread(self) -> _Inbox:
         inbox: _Inbox = SimpleQueue()
         self._all.append(inbox)
         name = f"{self._name}-{len(self._all)}"
@@ -71,16 +71,16 @@ class Threads:
 
     def _work(self, inbox: _Inbox) -> None:
         with _event_loop() if self._threads_max <= LOOPS_MAX else nullcontext():
-            self._work_off(inbox)
+            self._do_jobs(inbox)
 
-    def _work_off(self, inbox: _Inbox) -> None:
+    def _do_jobs(self, inbox: _Inbox) -> None:
         while (job := inbox.get()) is not None:
             function, future = job
-            result, error = _ran(function)
+            result, error = _result_of(function)
             try:
                 self._loop.call_soon_threadsafe(partial(self._finished, inbox, future, result, error=error))
             except RuntimeError:
-                # The loop has closed: nobody waits for this answer or for this thread.
+                # The loop is closed, so nobody waits for this result or this thread.
                 return
             del job, function, future, result, error
 
@@ -99,11 +99,11 @@ class Threads:
 
 @contextmanager
 def _event_loop() -> Iterator[None]:
-    """Code for Lambda finds an event loop in its thread, and uses it by `run_until_complete`."""
+    """Gives a thread an event loop, since code written for Lambda expects one for `run_until_complete`."""
     try:
         loop = asyncio.new_event_loop()
     except OSError:
-        # No file descriptor is left: few functions need a loop.
+        # No file descriptor is left. Few functions need a loop, so the thread goes on without one.
         yield
         return
     asyncio.set_event_loop(loop)
@@ -114,11 +114,11 @@ def _event_loop() -> Iterator[None]:
         loop.close()
 
 
-def _ran(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _result_of(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         return function(), None
     except StopIteration as error:
-        # A future takes everything but this.
+        # A future does not accept StopIteration.
         return None, RuntimeError(f"StopIteration: {error}")
     except Exception as error:  # noqa: BLE001 - it is raised again where the function is waited for
         return None, error

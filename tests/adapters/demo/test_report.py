@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
-from adapters.demo.dead_letters import Graveyard, between
+from adapters.demo.dead_letters import DeadLetters, between
 from adapters.demo.journal import Journal, Line, Reader, decode
 from adapters.demo.ledger import Ledger
 from adapters.demo.load import Item, Kind, Source, by_lane, load, planned
-from adapters.demo.report import Evidence, account
+from adapters.demo.report import Evidence, make_report
 
 LANE = "lane-00"
 
@@ -37,7 +37,7 @@ def seen(lane: tuple[Item, ...], *steps: tuple[int, str, str], source: Source = 
         if failed != "*":
             bad = frozenset(place for place, number in enumerate(numbers) if number in failed)
             ledger.take(Line(source, f"request {index}", life, False, given, bad))
-    return Evidence(everything, ledger, Graveyard())
+    return Evidence(everything, ledger, DeadLetters())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def seen(lane: tuple[Item, ...], *steps: tuple[int, str, str], source: Source = 
     ],
 )
 def test_at_least_once_in_order_is_accepted(steps: list[tuple[int, str, str]]) -> None:
-    assert account(seen(FIVE, *steps)).problems == ()
+    assert make_report(seen(FIVE, *steps)).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_at_least_once_in_order_is_accepted(steps: list[tuple[int, str, str]]) -
     ],
 )
 def test_whatever_breaks_it_is_told(steps: list[tuple[int, str, str]], words: str) -> None:
-    problems = account(seen(FIVE, *steps)).problems
+    problems = make_report(seen(FIVE, *steps)).problems
     assert any(words in problem for problem in problems), problems
 
 
@@ -81,30 +81,30 @@ def test_an_invocation_that_outlived_its_daemon_moves_nothing() -> None:
     evidence.ledger.take(Line(Source.ORDERS, "request 0", 1, False, FIVE[:3]))
     evidence.ledger.take(Line(Source.ORDERS, "later", 2, True, FIVE[3:]))
     evidence.ledger.take(Line(Source.ORDERS, "later", 2, False, FIVE[3:]))
-    assert account(evidence).problems == ()
+    assert make_report(evidence).problems == ()
 
 
 def test_poison_may_be_left_out_once_it_lies_at_its_destination() -> None:
     evidence = seen(POISONED, (1, "012", "012"), (1, "0", ""), (1, "1", "1"), (1, "2", ""))
-    before = account(evidence).problems
-    evidence.grave.items[Source.ORDERS].append(POISONED[1])
+    before = make_report(evidence).problems
+    evidence.dead_letters.items[Source.ORDERS].append(POISONED[1])
     assert before
-    assert account(evidence).problems == ()
+    assert make_report(evidence).problems == ()
     assert evidence.complete
 
 
 def test_a_healthy_record_at_the_destination_is_a_problem_unless_daemons_were_killed() -> None:
     evidence = seen(FIVE, (1, "01234", ""))
-    evidence.grave.items[Source.ORDERS].append(FIVE[3])
-    assert "although nothing is wrong with them: lane-00/3" in account(evidence).problems[0]
-    assert account(evidence, lenient=True).problems == ()
+    evidence.dead_letters.items[Source.ORDERS].append(FIVE[3])
+    assert "although nothing is wrong with them: lane-00/3" in make_report(evidence).problems[0]
+    assert make_report(evidence, lenient=True).problems == ()
 
 
 def test_messages_behind_poison_in_their_group_may_share_its_grave() -> None:
     lane = items(Kind.PLAIN, Kind.POISON, Kind.PLAIN, source=Source.PAYMENTS)
     evidence = seen(lane, (1, "012", "12"), (1, "12", "12"), source=Source.PAYMENTS)
-    evidence.grave.items[Source.PAYMENTS] += lane[1:]
-    found = account(evidence)
+    evidence.dead_letters.items[Source.PAYMENTS] += lane[1:]
+    found = make_report(evidence)
     assert found.problems == ()
     assert "lane-00/2 stood behind the poison" in found.notes[0]
 
@@ -112,12 +112,12 @@ def test_messages_behind_poison_in_their_group_may_share_its_grave() -> None:
 def test_a_fifo_message_that_was_deleted_need_not_come_again() -> None:
     lane = items(*[Kind.PLAIN] * 4, source=Source.PAYMENTS)
     evidence = seen(lane, (1, "012", ""), (2, "02", ""), (2, "3", ""), source=Source.PAYMENTS)
-    assert account(evidence).problems == ()
+    assert make_report(evidence).problems == ()
 
 
 def test_a_record_that_should_have_been_filtered_out_is_a_problem() -> None:
     lane = items(Kind.PLAIN, Kind.NOISE)
-    assert "lane-00/1 reached the function" in account(seen(lane, (1, "01", ""))).problems[0]
+    assert "lane-00/1 reached the function" in make_report(seen(lane, (1, "01", ""))).problems[0]
 
 
 def test_the_daemon_must_say_that_it_filtered_as_many_as_there_are() -> None:
@@ -125,15 +125,15 @@ def test_the_daemon_must_say_that_it_filtered_as_many_as_there_are() -> None:
     evidence = seen(lane, (1, "0", ""))
     evidence.counters = {source: {} for source in Source}
     assert not evidence.complete
-    assert "1 records fewer than the filter says" in account(evidence).problems[0]
+    assert "1 records fewer than the filter says" in make_report(evidence).problems[0]
     evidence.counters = {source: {"filtered_out_event_count": 1.0} for source in Source}
-    assert account(evidence).problems == ()
+    assert make_report(evidence).problems == ()
 
 
 def test_messages_left_in_a_queue_are_a_problem() -> None:
     evidence = seen(FIVE, (1, "01234", ""))
     evidence.left[Source.MAILS] = 2
-    assert account(evidence).problems == ("mails: 2 messages are still in the queue",)
+    assert make_report(evidence).problems == ("mails: 2 messages are still in the queue",)
 
 
 def test_the_same_seed_gives_the_same_load_with_one_poison_a_source() -> None:

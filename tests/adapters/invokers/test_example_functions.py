@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapters.invokers.http import HttpSettings, open_http
+from adapters.invokers.http import open_http
+from adapters.invokers.http_settings import HttpSettings
 from adapters.invokers.python import PythonSettings, open_python
 from examples.functions.behind_http import application
 from poller.domain.invocations import FunctionError, Outcome, Succeeded

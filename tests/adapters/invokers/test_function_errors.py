@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.invokers.lambda_api import outcome_of
-from adapters.invokers.outcomes import error_document, failed, failed_as_told
+from adapters.invokers.outcomes import error_document, failed, reported_failure
 from adapters.invokers.stack_traces import stack_of
 from poller.domain.invocations import (
     ERROR_MESSAGE_CHARS_MAX,
@@ -60,7 +60,7 @@ DOCUMENTS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("document", "lines"), [row[1:] for row in DOCUMENTS], ids=[row[0] for row in DOCUMENTS]
 )
 def test_the_stack_trace_of_every_runtime_is_lines(document: dict[str, Any], lines: tuple[str, ...]) -> None:
-    found = failed_as_told({"errorType": "E", "errorMessage": "m", **document}, error_type="")
+    found = reported_failure({"errorType": "E", "errorMessage": "m", **document}, error_type="")
     assert found == FunctionError("E", "m")
     if document.get("stackTrace") != [DEEP, "x"]:
         assert found.stack_trace == lines
@@ -105,7 +105,7 @@ def test_hostile_documents_are_read(text: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 1.5, True, [], {}, {"a": [1]}, DEEP, ""])
 def test_members_of_any_type_are_read(value: Any) -> None:
-    found = failed_as_told({"errorType": value, "errorMessage": value, "stackTrace": value}, error_type="E")
+    found = reported_failure({"errorType": value, "errorMessage": value, "stackTrace": value}, error_type="E")
     assert found.error_type
     assert bounded(found)
 
@@ -113,7 +113,7 @@ def test_members_of_any_type_are_read(value: Any) -> None:
 def test_a_huge_stack_trace_is_read_in_little_time() -> None:
     document = {"errorType": "E", "errorMessage": "m", "stackTrace": ["x\n" * 1000] * 3000}
     began = time.perf_counter()
-    assert bounded(failed_as_told(document, error_type=""))
+    assert bounded(reported_failure(document, error_type=""))
     assert time.perf_counter() - began < 2
 
 

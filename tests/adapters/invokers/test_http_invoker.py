@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.invokers.http import Answer, HttpSettings, open_http, outcome_of, plugin
+from adapters.invokers.http import open_http, plugin
+from adapters.invokers.http_answers import Answer, outcome_of
+from adapters.invokers.http_settings import HttpSettings
 from adapters.invokers.outcomes import retry_after_s
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from adapters.invokers.http import HttpInvoker, HttpSettings, open_http
+from adapters.invokers.http import HttpInvoker, open_http
+from adapters.invokers.http_settings import HttpSettings
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
 from poller.testing.invoker import invocation
 from tests.contracts.invokers import environment

@@ -15,8 +15,8 @@ import uvloop
 from adapters.invokers.function_processes.output import (
     BYTES_PER_SECOND_MAX,
     LINES_PER_SECOND_MAX,
-    Printed,
-    printed,
+    ParsedLine,
+    parse_line,
 )
 from adapters.invokers.process import ProcessSettings, open_process
 from adapters.invokers.python import PythonSettings, open_python
@@ -241,23 +241,23 @@ NAMED = f"[INFO shop]\t2026-01-01T00:00:00.000Z\t{REQUEST_ID}\t"
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f'{NAMED}\x1e{{"order": 17}}\x1etext', Printed("text", 20, REQUEST_ID, "shop", {"order": 17})),
-        (f"{NAMED}\x1e[1]\x1etext", Printed("\x1e[1]\x1etext", 20, REQUEST_ID, "shop")),
-        (f'{NAMED}\x1e{{"order"', Printed('\x1e{"order"', 20, REQUEST_ID, "shop")),
-        (f"{NAMED}\x1e{'[' * 60000}\x1e", Printed(f"\x1e{'[' * 60000}\x1e", 20, REQUEST_ID, "shop")),
-        ("plain", Printed("plain", logging.INFO)),
+        (f'{NAMED}\x1e{{"order": 17}}\x1etext', ParsedLine("text", 20, REQUEST_ID, "shop", {"order": 17})),
+        (f"{NAMED}\x1e[1]\x1etext", ParsedLine("\x1e[1]\x1etext", 20, REQUEST_ID, "shop")),
+        (f'{NAMED}\x1e{{"order"', ParsedLine('\x1e{"order"', 20, REQUEST_ID, "shop")),
+        (f"{NAMED}\x1e{'[' * 60000}\x1e", ParsedLine(f"\x1e{'[' * 60000}\x1e", 20, REQUEST_ID, "shop")),
+        ("plain", ParsedLine("plain", logging.INFO)),
         (
             f"[WARNING]\t2026-01-01T00:00:00.000Z\t{REQUEST_ID}\tcareful\tnow",
-            Printed("careful\tnow", logging.WARNING, REQUEST_ID),
+            ParsedLine("careful\tnow", logging.WARNING, REQUEST_ID),
         ),
-        (f"2026-01-01T00:00:00.000Z\t{REQUEST_ID}\tERROR\tno", Printed("no", logging.ERROR, REQUEST_ID)),
-        ("[ERROR] ValueError: no", Printed("[ERROR] ValueError: no", logging.ERROR)),
-        ("[INFO]\tyesterday\tid\tx", Printed("[INFO]\tyesterday\tid\tx", logging.INFO)),
-        ('{"level": "WARN"}', Printed('{"level": "WARN"}', logging.WARNING)),
+        (f"2026-01-01T00:00:00.000Z\t{REQUEST_ID}\tERROR\tno", ParsedLine("no", logging.ERROR, REQUEST_ID)),
+        ("[ERROR] ValueError: no", ParsedLine("[ERROR] ValueError: no", logging.ERROR)),
+        ("[INFO]\tyesterday\tid\tx", ParsedLine("[INFO]\tyesterday\tid\tx", logging.INFO)),
+        ('{"level": "WARN"}', ParsedLine('{"level": "WARN"}', logging.WARNING)),
     ],
 )
-def test_a_runtime_s_prefix_says_level_and_request(line: str, said: Printed) -> None:
-    assert printed(line) == said
+def test_a_runtime_s_prefix_says_level_and_request(line: str, said: ParsedLine) -> None:
+    assert parse_line(line) == said
 
 
 WAYS = {

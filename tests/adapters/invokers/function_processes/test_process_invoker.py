@@ -240,7 +240,7 @@ while True: time.sleep(1)
 
 
 def test_closing_asks_first(tmp_path: Path) -> None:
-    path = tmp_path / "asked"
+    path = tmp_path / "socket_by_netlink"
     program = f"""
 def leave(*_):
     open({str(path)!r}, "w").write("yes")

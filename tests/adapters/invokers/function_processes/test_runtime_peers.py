@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from adapters.invokers.function_processes import peers, runtime_entrance
-from adapters.invokers.process import REST_BASE_S, ProcessSettings, open_process
+from adapters.invokers.process import START_PAUSE_BASE_S, ProcessSettings, open_process
 from poller.domain.invocations import Outcome, Succeeded, Unreachable
 from poller.domain.telemetry import AnyTelemetryEvent, Listener, RefusedFor, StrangerRefused
 from poller.refused_requests import Strangers
@@ -137,33 +137,33 @@ def test_a_stranger_takes_no_call(
 
 
 def test_many_strangers_do_not_make_the_daemon_search_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched: list[int] = []
+    socket_in_tables: list[int] = []
 
     def search(leader: int) -> list[int]:
-        searched.append(leader)
+        socket_in_tables.append(leader)
         return []
 
     monkeypatch.setattr("adapters.invokers.function_processes.runtime_entrance.session", search)
     monkeypatch.setattr("adapters.invokers.function_processes.runtime_entrance.time.monotonic", lambda: 7.5)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
-        keeper = runtime_entrance.Doorkeeper("orders", Strangers())
+        keeper = runtime_entrance.ConnectionGuard("orders", Strangers())
         keeper.expect(other.pid)
         with socket.create_server(("127.0.0.1", 0)) as server:
             for _ in range(2 * runtime_entrance.STRANGERS_PER_SECOND_MAX):
                 with socket.create_connection(server.getsockname()) as client:
                     assert not keeper.admits(client.getsockname(), server.getsockname())
         other.kill()
-    assert len(searched) == runtime_entrance.STRANGERS_PER_SECOND_MAX
+    assert len(socket_in_tables) == runtime_entrance.STRANGERS_PER_SECOND_MAX
 
 
 def test_a_process_whose_children_the_kernel_does_not_list_is_searched_for_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    searched: list[int] = []
+    socket_in_tables: list[int] = []
     found = peers.session
 
     def search(leader: int) -> list[int]:
-        searched.append(leader)
+        socket_in_tables.append(leader)
         return found(leader)
 
     monkeypatch.setattr(
@@ -173,7 +173,7 @@ def test_a_process_whose_children_the_kernel_does_not_list_is_searched_for_once(
     [first, *others] = asyncio.run(called(ECHO, *[{}] * 15))
     assert isinstance(first, Succeeded)
     assert others == [Succeeded(first.payload)] * 14
-    assert len(searched) == 1
+    assert len(socket_in_tables) == 1
 
 
 def test_without_roots_rights_another_users_socket_is_refused_without_a_search(
@@ -185,7 +185,7 @@ def test_without_roots_rights_another_users_socket_is_refused_without_a_search(
     monkeypatch.setattr("adapters.invokers.function_processes.runtime_entrance.tree", None)
     seen, strangers = Seen(), Strangers()
     strangers.observer = seen
-    keeper = runtime_entrance.Doorkeeper("orders", strangers)
+    keeper = runtime_entrance.ConnectionGuard("orders", strangers)
     keeper.expect(os.getpid())
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -286,7 +286,7 @@ def test_what_an_earlier_process_left_behind_takes_no_call_of_the_next(tmp_path:
         settings = ProcessSettings(function="orders", command=command, env={"PLACE": str(tmp_path)})
         async with invokers.environment() as env, open_process(settings, env) as invoker:
             first = await invoker.invoke(invocation({}))
-            await asyncio.sleep(REST_BASE_S)
+            await asyncio.sleep(START_PAUSE_BASE_S)
             return [first, await invoker.invoke(invocation({}))]
 
     first, second = asyncio.run(run())
@@ -374,7 +374,7 @@ taken()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-@pytest.mark.parametrize("find", [peers.socket_of, peers.asked, peers.searched])
+@pytest.mark.parametrize("find", [peers.socket_of, peers.socket_by_netlink, peers.socket_in_tables])
 def test_the_kernel_tells_whose_a_connection_is(family: int, find: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(family) as client:
         host, port = server.getsockname()
