@@ -1,9 +1,9 @@
-"""Owns how much of an answer is read in one step of the loop, and how much may come before there is an answer at all.
+"""Owns how much of a server's answer is parsed in one turn of the loop, and how much may arrive before the answer itself.
 
-The HTTP library reads whatever a server sends, for as long as it sends. A server may send interim answers (`100 Continue`,
-`103 Early Hints`) without end, the size of a chunk with a million digits, or a body in chunks of one byte; each would hold the loop.
-So what comes is read in pieces, some milliseconds of them at once and the rest in the next turns of the loop. A server that goes on
-without coming to its answer is cut off: its connection is closed, and the request fails as for an answer that is no HTTP.
+The HTTP library parses whatever a server sends. A server may send interim answers (`100 Continue`, `103 Early Hints`) without end,
+the size of a chunk with a million digits, or a body in chunks of one byte. Each of these would block the loop. So data is parsed
+in pieces, for some milliseconds in one turn and the rest in later turns. If a server sends too much without an answer, its
+connection is closed, and the request fails as for an answer that is not HTTP.
 """
 
 import asyncio
@@ -19,49 +19,50 @@ from aiohttp.http_exceptions import HttpProcessingError
 from poller.loop_turns import TURN_S
 
 INTERIM_MAX = 20
-"""Interim answers before an answer; servers send one or two."""
+"""Interim answers before the answer. Usual servers send one or two."""
 BARE_BYTES_MAX = 2 * 1024 * 1024
-"""What a server may send without ending a head or bringing a byte of a body; the library refuses heads longer than one megabyte."""
+"""Bytes that a server may send without completing a head and without a byte of a body. The library itself refuses heads of more
+than one megabyte."""
 HEAD_PIECE_BYTES = 8 * 1024
 PIECE_BYTES = 32 * 1024
-"""What is read of a head and of a body without looking at the clock: some milliseconds at worst."""
+"""How much of a head and of a body is parsed before the clock is read again: some milliseconds at worst."""
 TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
 TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
 
 
 class BoundedAnswers(ResponseHandler):
-    """A connection of the library that reads in pieces, and cuts off a server that does not come to its answer."""
+    """A connection of the library that parses in pieces, and closes if a server does not send its answer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._heads = 0
-        """Of answers, interim or not, since the last request."""
+        """The number of heads, interim ones included, since the last request."""
         self._bare_bytes = 0
         self._body_bytes = 0
         self._held = memoryview(b"")
-        """What came and is still to be read."""
+        """Data that has arrived and must still be parsed."""
         self._goes_on = False
-        """It is read in the next turn of the loop."""
+        """Whether it will be parsed in the next turn of the loop."""
 
     @property
     def should_close(self) -> bool:
-        """Whether the connection can take no further request."""
+        """Whether the connection cannot be used for another request."""
         return bool(self._held) or super().should_close
 
     def set_response_params(self, **given: Any) -> None:
-        """A request follows."""
+        """Prepares for the answer of a new request."""
         self._heads = self._bare_bytes = self._body_bytes = 0
         super().set_response_params(**given)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Takes the head of an answer; one too many is dropped."""
+        """Accepts the head of an answer; ignores heads beyond the limit."""
         self._heads += 1
         self._bare_bytes = self._body_bytes = 0
         if self._heads <= INTERIM_MAX + 1:
             super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        """Reads what came, or its beginning; empty: goes on with what the library has put aside."""
+        """Parses data that has arrived, or its beginning. Empty data: parses what the library has kept."""
         if not self._held and (len(data) <= self._piece_bytes() or self._parser is None):
             self._read(data)
         elif data:
@@ -69,11 +70,11 @@ class BoundedAnswers(ResponseHandler):
             self._read_held()
         else:
             self._read(data)
-            # Not at once: whoever takes the body would find more of it each time, and never wait.
+            # Not at once: the reader of the body would always find more data, and never let the loop go on.
             self._hold()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Nothing more is read."""
+        """Drops data that was not parsed yet."""
         self._held = memoryview(b"")
         super().connection_lost(exc)
 
@@ -92,12 +93,12 @@ class BoundedAnswers(ResponseHandler):
             self._resume_reading_for_buffer()
 
     def _piece_bytes(self) -> int:
-        """Heads cost more than bodies; one of 18 bytes takes as long as some kilobytes of a body."""
+        """Returns the size of a piece. Heads take longer to parse: one of 18 bytes takes as long as some kilobytes of a body."""
         in_body = self._payload is not None and not self._payload.is_eof()
         return PIECE_BYTES if in_body else HEAD_PIECE_BYTES
 
     def _hold(self) -> None:
-        """Takes nothing more until what is held is read, in the next turn of the loop."""
+        """Pauses reading until the held data is parsed, which goes on in the next turn of the loop."""
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
         if not self._reading_paused and not self._goes_on:
@@ -112,7 +113,7 @@ class BoundedAnswers(ResponseHandler):
         super().data_received(piece)
         if self._exception is not None:
             self._held = memoryview(b"")
-            # The library tells whoever waits for a head; whoever waits for the body would wait for ever.
+            # The library reports an error only to the reader of the head. A reader of the body would wait for ever.
             self._fail_body(str(self._exception))
             return
         body_bytes = self._payload.total_bytes if self._payload is not None else 0
@@ -137,8 +138,8 @@ class BoundedAnswers(ResponseHandler):
 
 
 def bounded[C: aiohttp.BaseConnector](connector: C) -> C:
-    """`connector`, whose new connections are bounded."""
-    # It has no public name, and no other place decides what a connection reads.
+    """Makes the new connections of `connector` bounded, and returns it."""
+    # There is no public way to choose the class of connections.
     connector._factory = partial(BoundedAnswers, asyncio.get_running_loop())  # type: ignore[assignment]  # one of its own kind
     return connector
 

@@ -1,4 +1,4 @@
-"""Owns the connections: what one may send, for how long it may be silent, and how it is told that there is too much."""
+"""Owns the connections of clients: what one may send, how long it may be silent, and how requests beyond a limit are refused."""
 
 import asyncio
 import time
@@ -16,36 +16,36 @@ from adapters.control.responses import HEADERS, Handler
 
 READING = frozenset({"GET", "HEAD"})
 SILENT_S = 20.0
-"""From a connection's start, or its last answer, until the next request's headers are complete."""
+"""The time from a connection's start, or from its last answer, until the headers of its next request must be complete."""
 BODY_LEFT_S = 2.0
-"""For the rest of a body that nobody reads, before the connection is closed."""
+"""How long the rest of an unread body may take to arrive before the connection is closed."""
 LINE_BYTES_MAX = 8190
-"""For the request line and for each header."""
+"""The limit of the request line and of each header."""
 HEADERS_MAX = 64
 
 AHEAD_MAX = 4
-"""Requests that a client may send before it has the answer to the first; beyond that nothing more is read."""
+"""Requests that a client may send before it has the answer to the first. No more are read until then."""
 RETRY_AFTER_S = 1
 
 
 class Connection(web.RequestHandler):
-    """One connection whose broken requests are refused in JSON, and without a line in the log for each.
+    """One connection. Malformed requests are answered in JSON, and are not logged.
 
-    Nor is there a line for a client that goes away before it has its answer.
+    A client that disconnects before it has its answer is not logged either.
     """
 
     __slots__ = ("_crowd", "_wire", "guest")
 
     def __init__(self, server: web.Server, crowd: Crowd, guest: Guest, **options: Any) -> None:
         super().__init__(server, **options)
-        # The library has a limit, but not as an option.
+        # The library has these limits, but no options for them.
         self._max_msg_queue_size, self._msg_queue_resume_size = AHEAD_MAX, AHEAD_MAX // 2
         self._crowd = crowd
         self.guest = guest
         self._wire: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Stays, unless it was ended for another one meanwhile."""
+        """Serves the connection, unless it was ended for another one meanwhile."""
         self._wire = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
         super().connection_made(transport)
         if self._crowd.has(self.guest):
@@ -55,10 +55,10 @@ class Connection(web.RequestHandler):
             asyncio.get_running_loop().call_soon(self._end)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Makes room, and lets go of what refers back to the connection.
+        """Makes room, and removes references back to the connection.
 
-        What thousands of connections leave behind in circles would otherwise stop the loop for some hundred milliseconds at once
-        when Python collects it.
+        Reference cycles of thousands of closed connections would otherwise block the loop for some hundred milliseconds when
+        Python's garbage collector finds them.
         """
         self._crowd.leave(self.guest)
         super().connection_lost(exc)
@@ -74,7 +74,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to a request that could not be read, or whose handler raised; closes the connection."""
+        """Answers a request that could not be read or whose handler raised; closes the connection."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self._client_is_gone(exc):
             super().handle_error(request, status, exc, message)
         response = refused(request.path, status)
@@ -83,13 +83,13 @@ class Connection(web.RequestHandler):
         return response
 
     def _end(self) -> None:
-        """Closes at once: a client that reads nothing would keep a connection that is closed in good order."""
+        """Closes the connection at once. A regular close would wait for a client that reads nothing."""
         self.force_close()
         if self._wire is not None:
             self._wire.abort()
 
     def _client_is_gone(self, exc: BaseException | None) -> bool:
-        """Whether a request failed since nobody waits for its answer any more, which is the client's own business."""
+        """Whether a request failed only because its client has disconnected, which is no error of the server."""
         lost = self.transport is None or self.transport.is_closing()
         return lost and isinstance(exc, ConnectionError)
 
@@ -128,7 +128,7 @@ def _guest(request: web.BaseRequest) -> Guest:
 
 
 def counted(crowd: Crowd) -> Middleware:
-    """Tells `crowd` which connections are at work."""
+    """Makes a middleware that marks connections as busy and as idle."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -143,7 +143,7 @@ def counted(crowd: Crowd) -> Middleware:
 
 
 def measured(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Tells `crowd` how large an answer is, before it is sent."""
+    """Makes a hook that counts the bytes of an answer before it is sent."""
 
     async def measure(request: web.Request, response: web.StreamResponse) -> None:
         crowd.send(_guest(request), response.content_length or 0)
@@ -152,7 +152,7 @@ def measured(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaita
 
 
 def admitted(crowd: Crowd) -> Middleware:
-    """Refuses what is too much, and lets the loop come round before each of the others."""
+    """Makes a middleware that refuses requests beyond a limit, and lets the loop do other work before each other one."""
     shares = LoopShares()
 
     @web.middleware
@@ -166,7 +166,7 @@ def admitted(crowd: Crowd) -> Middleware:
         began = time.perf_counter()
         response = await handler(request)
         if request.method in READING:
-            # What changes something waits for the store; reading does not wait.
+            # A change mostly waits for the store, so its duration is not time of the loop.
             share.used(time.perf_counter() - began)
         return response
 

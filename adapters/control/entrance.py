@@ -1,8 +1,8 @@
-"""Owns how connections come in: a few in each pass of the loop, and those that may not stay are turned away at little cost.
+"""Owns how connections are accepted: a few in each turn of the loop, and with little work for those that are refused.
 
-A loop's own listener takes all connections that wait at once and builds everything for each of them, also for those that are
-refused. Clients that come again as soon as they are sent away then keep the loop busy; the system's queue of new connections
-overflows, and whoever is dropped there tries again after a second at the earliest. Probes are dropped like all others.
+The event loop's own listener would accept all waiting connections at once, and make a protocol for each, even for those that are
+refused. Clients that reconnect as soon as they are refused would then keep the loop busy. The system's queue of new connections
+would overflow, and a client that is dropped there tries again after a second at the earliest. Probes would be dropped too.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from adapters.control.pressure import Crowd, Guest, host_of
 from poller.loop_turns import TURN_S
 
 BACKLOG = 1024
-"""Connections that the operating system holds until the loop comes round; the system may hold fewer."""
+"""Connections that the operating system keeps until the loop accepts them. The system may keep fewer."""
 SYSTEM_FULL_S = 0.5
-"""Until connections are taken again when the system has none to give, as it has no descriptor left."""
+"""How long no connection is accepted after the system had no file descriptor left."""
 FULL_RETRY_AFTER_S = 5
 
 
@@ -33,11 +33,11 @@ def _full() -> bytes:
 _FULL = _full()
 
 type MakeProtocol = Callable[[Guest], asyncio.Protocol]
-"""Makes the protocol of a connection that may stay."""
+"""Makes the protocol of an accepted connection."""
 
 
 class Entrance:
-    """Takes connections from a socket that listens."""
+    """Accepts connections from a listening socket."""
 
     def __init__(
         self, sock: socket.socket, crowd: Crowd, make: MakeProtocol, *, tasks: asyncio.TaskGroup
@@ -47,21 +47,21 @@ class Entrance:
         self._make = make
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._later: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Takes connections from now on."""
-        self._later = None
-        self._loop.add_reader(self._sock, self._take)
+        """Accepts connections from now on."""
+        self._reopening = None
+        self._loop.add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Takes no more."""
+        """Accepts no more connections."""
         self._loop.remove_reader(self._sock)
-        if self._later is not None:
-            self._later.cancel()
+        if self._reopening is not None:
+            self._reopening.cancel()
 
-    def _take(self) -> None:
-        """Takes connections for some milliseconds; the loop calls again as long as more wait."""
+    def _accept(self) -> None:
+        """Accepts connections for some milliseconds. The loop calls again while more are waiting."""
         ends = time.perf_counter() + TURN_S
         while True:
             try:
@@ -70,32 +70,32 @@ class Entrance:
                 return
             except OSError:
                 self._loop.remove_reader(self._sock)
-                self._later = self._loop.call_later(SYSTEM_FULL_S, self.open)
+                self._reopening = self._loop.call_later(SYSTEM_FULL_S, self.open)
                 return
             connection.setblocking(False)
-            self._welcome(connection, peer)
+            self._admit(connection, peer)
             if time.perf_counter() >= ends:
                 return
 
-    def _welcome(self, connection: socket.socket, peer: object) -> None:
-        # One that is ended before its protocol is made goes as soon as there is one.
+    def _admit(self, connection: socket.socket, peer: object) -> None:
+        # A connection that is ended before it has a protocol is closed as soon as it has one.
         guest = Guest(host_of(peer), lambda: None)
         if self._crowd.enter(guest):
-            self._tasks.create_task(self._let_in(connection, guest), name="control connection")
+            self._tasks.create_task(self._serve(connection, guest), name="control connection")
         else:
-            _turn_away(connection)
+            _refuse(connection)
 
-    async def _let_in(self, connection: socket.socket, guest: Guest) -> None:
+    async def _serve(self, connection: socket.socket, guest: Guest) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(guest), connection)
         except OSError:
-            # The client has gone already.
+            # The client has already disconnected.
             connection.close()
             self._crowd.leave(guest)
 
 
-def _turn_away(connection: socket.socket) -> None:
-    """Says why, and closes; what the client has sent by now is taken, since the system would reset the connection else."""
+def _refuse(connection: socket.socket) -> None:
+    """Sends the reason and closes. Reads what the client has sent, since the system would otherwise reset the connection."""
     with suppress(OSError):
         connection.send(_FULL)
         connection.shutdown(socket.SHUT_WR)
@@ -105,7 +105,7 @@ def _turn_away(connection: socket.socket) -> None:
 
 @asynccontextmanager
 async def entering(sock: socket.socket, crowd: Crowd, make: MakeProtocol) -> AsyncIterator[None]:
-    """Takes connections from `sock` within the context."""
+    """Accepts connections from `sock` while the context is open."""
     async with asyncio.TaskGroup() as tasks:
         entrance = Entrance(sock, crowd, make, tasks=tasks)
         entrance.open()

@@ -1,17 +1,18 @@
-"""Owns how much those who ask may take of the server: connections, requests, turns of the loop, answers on their way.
+"""Owns how much of the server clients may use: connections, requests, time of the event loop, and answers that are being sent.
 
-One loop does everything, so that nobody who asks may have it for long, and nobody may keep others away from it:
+One event loop does all work of the daemon. So no client may use it for long, and none may keep others away from it:
 
-- A connection more than there may be is not refused while another one is idle: the longest idle one goes. One address has a
-  share of the connections, and its own idle ones go first.
-- Each address may open so many connections a second. One that comes again as soon as it is sent away would keep the loop busy
-  with nothing else.
-- Where every connection is busy, some more are taken for probes and metrics alone.
-- Requests are answered one at a time, and between two of them the loop has five times as long for everything else as the
-  first one took. Probes wait for probes only, and metrics for metrics. Addresses take turns.
-- Each address has so many requests a second; probes and metrics are not counted, they have their share of the loop.
+- If all connections are in use, a new one replaces the one that has been idle for longest. Each address has a share of the
+  connections, and beyond it a new connection replaces an idle one of the same address.
+- Each address may open a limited number of connections a second. Otherwise a client that reconnects as soon as it is refused
+  would keep the loop busy.
+- If every connection is busy, a few more are accepted for probes and metrics only.
+- Requests are answered one at a time. After each one the loop has five times as long for other work as the request took.
+  Probes wait only for probes, and metrics only for metrics. Addresses take turns.
+- Each address may send a limited number of requests a second. Probes and metrics do not count, since they have their own share
+  of the loop.
 
-Nothing here waits or writes but `LoopShare`; `Crowd` decides, the connection and the middleware do.
+`Crowd` decides, and connection and middleware carry out. Only `LoopShare` waits.
 """
 
 import asyncio
@@ -24,32 +25,32 @@ from enum import StrEnum
 
 PROBES = frozenset({"/healthz", "/readyz"})
 VITAL = PROBES | {"/metrics"}
-"""Paths that are answered as long as anything is."""
-REST = 5.0
-REST_S_MAX = 0.25
+"""Paths that are answered even if all others are refused."""
+PAUSE_FACTOR = 5.0
+PAUSE_S_MAX = 0.25
 ADDRESSES_MAX = 1024
 """Addresses without a connection whose last requests are remembered."""
 IPV6_PREFIX_BITS = 64
-"""What one host has of IPv6 addresses."""
+"""The network of IPv6 addresses that counts as one host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much there may be of everything."""
+    """The limits of connections, requests and unsent answers."""
 
     connections_max: int = 256
     connections_of_address_max: int = 64
     vital_connections_max: int = 32
-    """Beside all others, for paths that are vital."""
+    """Connections in addition to all others, for vital paths only."""
     connections_per_s: float = 100.0
-    """New ones of an address; what it opens beyond that may ask for what is vital only."""
+    """New connections of one address. Those beyond the limit may request vital paths only."""
     connections_at_once: float = 500.0
-    """How many an address may open at once after it was quiet."""
+    """How many connections an address may open at once after a quiet time."""
     requests_per_s: float = 100.0
     requests_at_once: float = 200.0
-    """What an address may ask at once after it was quiet."""
+    """How many requests an address may send at once after a quiet time."""
     unsent_bytes_max: int = 64 * 1024 * 1024
-    """Of answers that clients have not taken yet."""
+    """Bytes of answers that clients have not received yet."""
 
 
 class Reason(StrEnum):
@@ -64,13 +65,13 @@ class Reason(StrEnum):
 
 @dataclass(slots=True)
 class Bucket:
-    """So many a second, and some at once after a pause."""
+    """A token bucket: a number of tokens a second, and more at once after a pause."""
 
     tokens: float
     at: float
 
     def take(self, now: float, *, per_s: float, at_once: float) -> bool:
-        """Whether there is one more now."""
+        """Takes a token; returns False if there is none."""
         self.tokens = min(at_once, self.tokens + (now - self.at) * per_s)
         self.at = now
         if self.tokens < 1.0:
@@ -81,14 +82,14 @@ class Bucket:
 
 @dataclass(eq=False, slots=True)
 class Guest:
-    """A connection as it counts here; `end` closes it."""
+    """A client's connection; `end` closes it."""
 
     host: str
     end: Callable[[], None]
     vital: bool = False
-    """It is one too many, and may ask for what is vital only."""
+    """It is beyond a limit, and may request vital paths only."""
     unsent: int = 0
-    """Bytes of the answer that is on its way."""
+    """Bytes of the answer that is being sent."""
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class _Address:
 
 
 class Crowd:
-    """All connections and what their addresses have asked for lately."""
+    """All connections, and what their addresses have opened and requested lately."""
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
         self.limits = limits
@@ -113,28 +114,28 @@ class Crowd:
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._idle: OrderedDict[Guest, None] = OrderedDict()
         self._idle_vital: OrderedDict[Guest, None] = OrderedDict()
-        """They make room for each other only: without one of them there is no more room for others."""
+        """Idle vital connections. They make room only for each other, since to end one makes no room for other connections."""
         self._guests: set[Guest] = set()
         self._vital = 0
         self.unsent = 0
-        """Bytes of all answers that are on their way."""
+        """Bytes of all answers that are being sent."""
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._guests)
 
     @property
     def addresses(self) -> int:
-        """How many are remembered."""
+        """The number of addresses that are remembered."""
         return len(self._addresses)
 
     def has(self, guest: Guest) -> bool:
-        """Whether a connection has entered and neither left nor been ended."""
+        """Whether a connection is open: it has entered, and has neither left nor been ended."""
         return guest in self._guests
 
     def enter(self, guest: Guest) -> bool:
-        """Whether a new connection may stay; the longest idle one is ended for it where there is no room."""
+        """Adds a new connection; ends the longest idle one if there is no room. Returns False if the new one is refused."""
         address = self._address(guest.host)
         limits = self.limits
         reason: Reason | None = None
@@ -149,7 +150,7 @@ class Crowd:
         elif len(self._guests) - self._vital >= limits.connections_max and not self._end_first(self._idle):
             reason = Reason.CONNECTIONS
         if reason is not None:
-            # One that comes too fast takes nobody's place: to end one and let another in is what keeps the loop busy.
+            # A connection beyond the rate does not replace another one: replacing connections is what keeps the loop busy.
             idle = OrderedDict() if reason is Reason.CONNECTION_RATE else self._idle_vital
             if self._vital >= limits.vital_connections_max and not self._end_first(idle):
                 self.refused[reason] += 1
@@ -163,12 +164,12 @@ class Crowd:
         return True
 
     def end(self) -> None:
-        """Ends all connections that are left."""
+        """Ends all open connections."""
         for guest in list(self._guests):
             guest.end()
 
     def leave(self, guest: Guest) -> None:
-        """The connection is gone, or is on its way to be."""
+        """Removes a connection that is closed or being closed."""
         if guest not in self._guests:
             return
         self.work(guest)
@@ -186,13 +187,13 @@ class Crowd:
             del self._addresses[host]
 
     def work(self, guest: Guest) -> None:
-        """A request of this connection is being answered."""
+        """Marks a connection as busy: one of its requests is being answered."""
         if guest in self._guests:
             self._idle_of(guest).pop(guest, None)
             self._addresses[guest.host].idle.pop(guest, None)
 
     def rest(self, guest: Guest) -> None:
-        """The connection waits for its next request."""
+        """Marks a connection as idle: it waits for its next request."""
         self._sent(guest)
         if guest in self._guests:
             self._idle_of(guest)[guest] = None
@@ -200,14 +201,14 @@ class Crowd:
                 self._addresses[guest.host].idle[guest] = None
 
     def ask(self, guest: Guest, path: str) -> Reason | None:
-        """Why a request is refused; None when it may be answered."""
-        reason = self._objection(guest, path)
+        """Returns why a request is refused; None if it may be answered."""
+        reason = self._refusal_reason(guest, path)
         if reason is not None:
             self.refused[reason] += 1
         return reason
 
     def send(self, guest: Guest, size: int) -> None:
-        """An answer of so many bytes is on its way, until the connection rests or leaves."""
+        """Counts an answer of `size` bytes as unsent, until the connection is idle or closed."""
         if guest in self._guests:
             self.unsent += size - guest.unsent
             guest.unsent = size
@@ -216,7 +217,7 @@ class Crowd:
         self.unsent -= guest.unsent
         guest.unsent = 0
 
-    def _objection(self, guest: Guest, path: str) -> Reason | None:
+    def _refusal_reason(self, guest: Guest, path: str) -> Reason | None:
         if path not in VITAL:
             if guest.vital:
                 return Reason.CONNECTIONS
@@ -251,9 +252,9 @@ class Crowd:
 
 
 class LoopShare:
-    """Turns of the loop for requests: one at a time, and a rest behind each that had much to do.
+    """Turns of the event loop for requests: one at a time, with a pause after each that depends on how long it took.
 
-    Addresses take turns, however many requests each of them has waiting.
+    Addresses take turns, however many requests of each are waiting.
     """
 
     def __init__(self) -> None:
@@ -262,7 +263,7 @@ class LoopShare:
         self._taken = False
 
     async def turn(self, host: str) -> None:
-        """Returns when a request of this address may be answered; the loop has come round since the one before."""
+        """Waits until a request of this address may be answered. At least one turn of the loop lies between two requests."""
         if self._taken:
             await self._wait(host)
         self._taken = True
@@ -272,8 +273,8 @@ class LoopShare:
             self._next()
 
     def used(self, took_s: float) -> None:
-        """The loop was busy with a request for so long."""
-        self._free_at = time.monotonic() + min(REST_S_MAX, REST * took_s)
+        """Records that a request kept the loop busy for `took_s`."""
+        self._free_at = time.monotonic() + min(PAUSE_S_MAX, PAUSE_FACTOR * took_s)
 
     async def _wait(self, host: str) -> None:
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -282,12 +283,12 @@ class LoopShare:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
-                # The turn came at the same time; it is for the next one.
+                # The turn was given at the same moment, so it is passed on.
                 self._next()
             raise
 
     def _next(self) -> None:
-        """Hands the turn on to the address that has waited longest since its last one."""
+        """Gives the turn to the address that has waited longest since its last one."""
         while self._waiting:
             host, waiting = self._waiting.popitem(last=False)
             first = waiting.popleft()
@@ -300,20 +301,20 @@ class LoopShare:
 
 
 class LoopShares:
-    """A share for probes, one for metrics, one for everything else."""
+    """Three shares of the loop: for probes, for metrics, and for everything else."""
 
     def __init__(self) -> None:
         self._probes, self._metrics, self._others = LoopShare(), LoopShare(), LoopShare()
 
     def of(self, path: str) -> LoopShare:
-        """That of a request."""
+        """Returns the share to which a path belongs."""
         if path in PROBES:
             return self._probes
         return self._metrics if path in VITAL else self._others
 
 
 def host_of(peer: object) -> str:
-    """What counts as one address: a host, however it is written, and of IPv6 the network that one host has."""
+    """Returns what counts as one address: an IPv4 address in its usual form, or the IPv6 network of a host."""
     name = str(peer[0]) if isinstance(peer, tuple) and peer else ""
     try:
         found = ipaddress.ip_address(name.partition("%")[0])

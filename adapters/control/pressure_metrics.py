@@ -1,4 +1,4 @@
-"""Owns the server's own metrics: connections, and what was refused or closed so that others are answered."""
+"""Owns the server's own metrics: open connections, refused connections and requests, and closed idle connections."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from adapters.control.pressure import Crowd, Reason
 
 
 class PressureFigures(Collector):
-    """An Exposition over those who are connected."""
+    """An Exposition of the server's connections."""
 
     def __init__(self, crowd: Crowd) -> None:
         self._crowd = crowd
@@ -18,11 +18,11 @@ class PressureFigures(Collector):
         self._registry.register(self)
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page's body and its content type."""
+        """Returns the page's body and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics."""
+        """Yields the metrics."""
         yield GaugeMetricFamily(
             "poller_http_connections", "Connections to the daemon's own port.", value=self._crowd.connections
         )

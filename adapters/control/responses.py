@@ -1,4 +1,4 @@
-"""Owns how the server answers: JSON, also for errors, headers on every answer, and limits of time."""
+"""Owns the form of the server's answers: JSON, also for errors, common headers, and time limits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,9 +11,9 @@ from aiohttp.typedefs import Middleware
 from poller.domain.untrusted.rendering import as_json
 
 HANDLE_S = 10.0
-"""For reading a request's body and finding the answer."""
+"""The time to read a request's body and to make the answer."""
 SEND_S = 20.0
-"""For a client to take an answer; after that its connection is cut."""
+"""The time in which a client must receive an answer. After that its connection is closed."""
 BODY_BYTES_MAX = 1024 * 1024
 SERVER_NAME = "poller"
 
@@ -36,19 +36,19 @@ HEADERS = {
 
 
 def answer(value: Any, *, status: int = HTTPStatus.OK) -> web.Response:
-    """A JSON answer; dataclasses become objects with their fields' names."""
+    """Makes a JSON answer. Dataclasses become objects with the names of their fields."""
     return web.Response(body=as_json(value), status=status, content_type="application/json")
 
 
 def refusal(status: int, message: str | None = None) -> web.Response:
-    """A JSON error: `error` is a word for the status, `message` a sentence with the remedy."""
+    """Makes a JSON error: `error` is the name of the status, `message` a sentence with the remedy."""
     known = HTTPStatus(status)
     word = known.phrase.lower().replace(" ", "_").replace("-", "_")
     return answer({"error": word, "message": message or MESSAGES.get(known, known.phrase)}, status=status)
 
 
 type Refuse = Callable[[str, int], web.Response]
-"""From a request's path and a status to the answer, in the form of the API that the path belongs to."""
+"""Makes the answer for a request's path and a status, in the form of the path's API."""
 
 
 def application(
@@ -58,9 +58,9 @@ def application(
     outer: Iterable[Middleware] = (),
     inner: Iterable[Middleware] = (),
 ) -> web.Application:
-    """The routes with what holds for all of them; `refuse` words what the web library and the limits refuse.
+    """Makes the application of these routes; `refuse` answers what the web library and the limits refuse.
 
-    `outer` middlewares see a request until its answer is sent; what they wait for has no limit of time, as it has for `inner` ones.
+    `outer` middlewares run until the answer is sent, without a time limit. `inner` ones run within the time limit.
     """
     middlewares = [*outer, _timed(refuse), *inner, _in_json(refuse)]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
@@ -70,7 +70,7 @@ def application(
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER_NAME  # in place of the library's own, which it has set by now
+    response.headers["Server"] = SERVER_NAME  # replaces the library's own value, which is already set
     for name, text in HEADERS.items():
         response.headers.setdefault(name, text)
 
@@ -79,7 +79,7 @@ type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _timed(refuse: Refuse) -> Middleware:
-    """Finds and sends the answer within limits, so that no client holds a connection by being slow."""
+    """Makes and sends the answer within time limits, so that a slow client cannot keep a connection."""
 
     @web.middleware
     async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -98,7 +98,7 @@ def _timed(refuse: Refuse) -> Middleware:
         except RuntimeError as error:
             if _is_open(request.transport):
                 raise
-            # uvloop raises it for a connection that it has closed already.
+            # uvloop raises RuntimeError for a connection that it has already closed.
             raise ConnectionResetError("the client has gone") from error
         return response
 
@@ -113,14 +113,14 @@ def _is_open(transport: asyncio.Transport | None) -> bool:
 
 
 def refuse_long(request: web.Request) -> None:
-    """Raises for a body that says that it is too long, before any of it comes."""
+    """Raises an HTTP error for a body whose Content-Length is too large, before any of it arrives."""
     length = request.content_length
     if length is not None and length > BODY_BYTES_MAX:
         raise web.HTTPRequestEntityTooLarge(BODY_BYTES_MAX, length)
 
 
 def _in_json(refuse: Refuse) -> Middleware:
-    """Gives the errors of the web library the form of ours."""
+    """Answers the errors of the web library in the form of our own."""
 
     @web.middleware
     async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -129,7 +129,7 @@ def _in_json(refuse: Refuse) -> Middleware:
         except web.HTTPException as error:
             response = refuse(request.path, error.status)
             if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                # What is left of the body is not read.
+                # The rest of the body is not read.
                 response.force_close()
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]

@@ -1,4 +1,4 @@
-"""Owns the HTTP server: where it listens, what it serves, how it starts and ends."""
+"""Owns the HTTP server: where it listens, what it serves, and how it starts and ends."""
 
 import asyncio
 import socket
@@ -28,11 +28,11 @@ from poller.ports import Exposition
 from poller.refused_requests import Strangers
 
 CLOSE_S = 2.0
-"""For running requests at the end, before they are cut."""
+"""The time that running requests have to finish when the server ends."""
 
 
 class ControlServer:
-    """Serves on a socket that is bound already, so that a taken port is known before anything runs."""
+    """Serves on a socket that is already bound, so that a port in use is noticed before anything else starts."""
 
     def __init__(self, sock: socket.socket, guard: Guard, names: Names, strangers: Strangers) -> None:
         self._sock = sock
@@ -44,7 +44,7 @@ class ControlServer:
         self.limits = Limits()
 
     async def bound(self) -> Address:
-        """Waits until requests are answered; returns where."""
+        """Waits until requests are answered; returns the address."""
         await self._ready.wait()
         return self.address
 
@@ -56,9 +56,9 @@ class ControlServer:
         tags: TagControl | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """Answers requests until cancelled; then running ones get a short time to finish.
+        """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
-        Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not there.
+        Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not served.
         """
         loop = asyncio.get_running_loop()
         crowd = Crowd(self.limits, loop.time)
@@ -88,7 +88,7 @@ class ControlServer:
 
 
 async def listening(address: Address) -> socket.socket:
-    """A socket that listens at `address`; raises InvalidConfiguration with the remedy."""
+    """Makes a socket that listens at `address`; raises InvalidConfiguration with the remedy."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(
@@ -121,7 +121,7 @@ async def listening(address: Address) -> socket.socket:
 
 @asynccontextmanager
 async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterator[ControlServer]:
-    """A server that has its port; raises InvalidConfiguration if it cannot have it, or if a file of secrets is no good."""
+    """Yields a server that has bound its port; raises InvalidConfiguration if it cannot, or for a wrong credential file."""
     allowed = guard(settings.api, env.clock)
     sock = await listening(settings.address)
     with sock:

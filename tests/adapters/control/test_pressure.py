@@ -341,8 +341,8 @@ def test_the_loop_takes_new_connections_in_parts(
 ) -> None:
     """A hundred that come at once, each as expensive as a millisecond, are not taken in one step."""
     steps: list[int] = []
-    make = Entrance._welcome
-    take = Entrance._take
+    make = Entrance._admit
+    take = Entrance._accept
 
     def welcome(entrance: Entrance, connection: socket.socket, peer: object) -> None:
         began = time.perf_counter()
@@ -355,8 +355,8 @@ def test_the_loop_takes_new_connections_in_parts(
         steps.append(0)
         take(entrance)
 
-    monkeypatch.setattr(Entrance, "_welcome", welcome)
-    monkeypatch.setattr(Entrance, "_take", counted)
+    monkeypatch.setattr(Entrance, "_admit", welcome)
+    monkeypatch.setattr(Entrance, "_accept", counted)
 
     async def use(run: Running) -> int:
         with ExitStack() as stack:
