@@ -23,18 +23,32 @@ INTERIM_MAX = 20
 BARE_BYTES_MAX = 2 * 1024 * 1024
 """Bytes that a server may send without completing a head and without a byte of a body. The library itself refuses heads of more
 than one megabyte."""
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""Of one answer. GetRecords, the longest that is read here, has 10 MiB of data, which are 14 MiB as base64."""
+BODY_S_MAX = 180.0
+"""From an answer's head to the end of its body, of AWS's services; 14 MiB in this time need 80 kB/s."""
+CREDENTIALS_BYTES_MAX = 1024 * 1024
+CREDENTIALS_S_MAX = 10.0
+"""The same of what gives out credentials: some kilobytes, from the same machine or network."""
 HEAD_PIECE_BYTES = 8 * 1024
 PIECE_BYTES = 32 * 1024
 """How much of a head and of a body is parsed before the clock is read again: some milliseconds at worst."""
 TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
+TOO_LONG = "the body has more than {} bytes"
+TOO_SLOW = "the body takes longer than {:g} s"
 TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
 
 
 class BoundedAnswers(ResponseHandler):
-    """A connection of the library that parses in pieces, and closes if a server does not send its answer."""
+    """A connection of the library that parses in pieces, and closes if a server does not send its answer, or the end of it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, body_bytes_max: int, body_s_max: float | None
+    ) -> None:
         super().__init__(loop)
+        self._body_bytes_max = body_bytes_max
+        self._body_s_max = body_s_max
+        self._head_at = 0.0
         self._heads = 0
         """The number of heads, interim ones included, since the last request."""
         self._bare_bytes = 0
@@ -58,6 +72,7 @@ class BoundedAnswers(ResponseHandler):
         """Accepts the head of an answer; ignores heads beyond the limit."""
         self._heads += 1
         self._bare_bytes = self._body_bytes = 0
+        self._head_at = self._loop.time()
         if self._heads <= INTERIM_MAX + 1:
             super().feed_data(data, size)
 
@@ -123,6 +138,16 @@ class BoundedAnswers(ResponseHandler):
             self._cut_off(TOO_MANY)
         elif self._bare_bytes > BARE_BYTES_MAX:
             self._cut_off(TOO_MUCH)
+        elif body_bytes > self._body_bytes_max:
+            self._cut_off(TOO_LONG.format(self._body_bytes_max))
+        elif body_bytes and self._takes_too_long():
+            self._cut_off(TOO_SLOW.format(self._body_s_max))
+
+    def _takes_too_long(self) -> bool:
+        """Whether a body's time is over. A server that sends nothing more is noticed by the limit on its silence."""
+        if self._body_s_max is None or self._payload is None or self._payload.is_eof():
+            return False
+        return self._loop.time() - self._head_at > self._body_s_max
 
     def _cut_off(self, why: str) -> None:
         self._held = memoryview(b"")
@@ -137,10 +162,14 @@ class BoundedAnswers(ResponseHandler):
             body.set_exception(aiohttp.ClientPayloadError(why))
 
 
-def bounded[C: aiohttp.BaseConnector](connector: C) -> C:
-    """Makes the new connections of `connector` bounded, and returns it."""
+def bounded[C: aiohttp.BaseConnector](
+    connector: C, *, body_bytes_max: int = BODY_BYTES_MAX, body_s_max: float | None = None
+) -> C:
+    """Makes the new connections of `connector` bounded, and returns it. `body_s_max` None: the caller has a limit of its own."""
     # There is no public way to choose the class of connections.
-    connector._factory = partial(BoundedAnswers, asyncio.get_running_loop())  # type: ignore[assignment]  # one of its own kind
+    connector._factory = partial(  # type: ignore[assignment]  # one of its own kind
+        BoundedAnswers, asyncio.get_running_loop(), body_bytes_max=body_bytes_max, body_s_max=body_s_max
+    )
     return connector
 
 
@@ -149,4 +178,16 @@ class BoundedSession(AIOHTTPSession):
 
     async def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
         connector: aiohttp.TCPConnector = await super()._create_connector(proxy_url)  # type: ignore[misc]  # not in its stubs
-        return bounded(connector)
+        return bounded(connector, body_s_max=BODY_S_MAX)
+
+
+def bound_credentials(session: AIOHTTPSession) -> None:
+    """Bounds a session of the library's own, which fetches credentials."""
+    # It has no public name; the fetchers make their sessions themselves.
+    create = session._create_connector  # type: ignore[attr-defined]
+
+    async def made(proxy_url: str | None) -> aiohttp.TCPConnector:
+        connector: aiohttp.TCPConnector = await create(proxy_url)
+        return bounded(connector, body_bytes_max=CREDENTIALS_BYTES_MAX, body_s_max=CREDENTIALS_S_MAX)
+
+    session._create_connector = made  # type: ignore[attr-defined]

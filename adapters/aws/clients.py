@@ -8,19 +8,20 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import msgspec
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from adapters.aws.region import SESSION_VARIABLES
-from adapters.bounded_answers import BoundedSession
+from adapters.bounded_answers import BoundedSession, bound_credentials
 from poller.domain.arns import ACCOUNT, PARTITION, REGION
 from poller.domain.errors import (
     AccessDenied,
@@ -81,15 +82,29 @@ async def client(
 
 @asynccontextmanager
 async def _session(*, raw: bool) -> AsyncIterator[AioSession]:
-    session = get_session(SESSION_VARIABLES)
+    session = _bounded_session()
     if raw:
         # Role providers parse expiry times through their session's parsers, so they stay with an ordinary session.
         session.register_component(
-            "credential_provider", get_session(SESSION_VARIABLES).get_component("credential_provider")
+            "credential_provider", _bounded_session().get_component("credential_provider")
         )
         parsers = session.get_component("response_parser_factory")
         parsers.set_parser_defaults(timestamp_parser=_as_sent, blob_parser=_as_sent)
     yield session
+
+
+def _bounded_session() -> AioSession:
+    """A session whose answers are bounded, also those that its chain of credentials gets: of STS, of SSO, of the machine."""
+    session = get_session(SESSION_VARIABLES)
+    session.set_default_client_config(AioConfig(http_session_cls=BoundedSession))
+    with suppress(boto.BotoCoreError):
+        # A profile that is wrong is told when a client is made.
+        for provider in session.get_component("credential_provider").providers:
+            for name in ("_fetcher", "_role_fetcher"):
+                fetches = getattr(getattr(provider, name, None), "_session", None)
+                if isinstance(fetches, AIOHTTPSession):
+                    bound_credentials(fetches)
+    return session
 
 
 def _as_sent(value: object) -> object:
