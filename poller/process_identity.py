@@ -23,6 +23,10 @@ class Process(Protocol):
         """Whether the process with these facts has surely ended; False when that cannot be known."""
         ...
 
+    def runs(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the process with these facts surely runs; False when that cannot be known."""
+        ...
+
 
 class Anonymous:
     """A process that nobody can look for, as in tests."""
@@ -32,6 +36,10 @@ class Anonymous:
         return {}
 
     def gone(self, facts: Mapping[str, Any]) -> bool:
+        """Never known."""
+        return False
+
+    def runs(self, facts: Mapping[str, Any]) -> bool:
         """Never known."""
         return False
 
@@ -52,10 +60,20 @@ class LocalProcess:
 
     def gone(self, facts: Mapping[str, Any]) -> bool:
         """Whether the process lived here and is no more."""
+        pid = self._neighbour(facts)
+        return pid is not None and self._started(pid) != facts.get("started")
+
+    def runs(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the process lives here."""
+        pid = self._neighbour(facts)
+        started = None if pid is None else self._started(pid)
+        return started is not None and started == facts.get("started")
+
+    def _neighbour(self, facts: Mapping[str, Any]) -> int | None:
+        """The process's id if it means something here."""
         pid = facts.get("pid")
-        if self._space is None or facts.get("space") != self._space or not isinstance(pid, int):
-            return False
-        return self._started(pid) != facts.get("started")
+        known = self._space is not None and facts.get("space") == self._space
+        return pid if known and isinstance(pid, int) else None
 
     def _started(self, pid: int) -> int | None:
         """Start of a process that runs; None when there is none, or one that has ended and was not yet waited for."""

@@ -1,10 +1,11 @@
 """Owns how a worker finds out that another process uses its name. Both would take each lease, and neither would notice.
 
 Two processes of one name write to the same row, each over the other's report. So a worker reads its row before it writes it:
-the last one to write there should have been itself.
+the last one to write there should have been itself. Before its first heartbeat, a row of a process that runs on the same machine
+is proof enough: the worker that comes last ends, and the one that was there goes on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,19 @@ class NameCheck:
 def due(counter: int, *, mine: Mapping[str, Any], beating: bool) -> bool:
     """Whether to read the row before the heartbeat after `counter`.
 
-    There is nothing to compare before the first heartbeat, after a late one (`beating` is false then), and for a process that
+    It is read before the first heartbeat, after a late one (`beating` is false then), and now and then; never for a process that
     nothing identifies (`mine` is empty).
     """
-    return bool(mine) and beating and counter % NAME_CHECK_BEATS == 0
+    return bool(mine) and (not beating or counter % NAME_CHECK_BEATS == 0)
+
+
+def held_by_neighbour(
+    rows: Iterable[WorkerRow],
+    worker: WorkerId,
+    *,
+    mine: Mapping[str, Any],
+    runs: Callable[[Mapping[str, Any]], bool],
+) -> bool:
+    """Whether another process wrote the worker's row and, by `runs`, surely runs on this machine."""
+    processes = [worker_report.read(row.facts).process for row in rows if row.worker == worker]
+    return any(each != mine and runs(each) for each in processes)

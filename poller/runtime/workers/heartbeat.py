@@ -65,6 +65,7 @@ class Heartbeat:
         self._round_over = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
         self._name_check = NameCheck()
+        self._name_taken = False
         self._trouble: PortError | None = None
         # A worker that starts again under its name must not begin with a counter that others have seen.
         self._member = GroupMember(
@@ -73,7 +74,7 @@ class Heartbeat:
 
     @asynccontextmanager
     async def beating(self, stop: Stop) -> AsyncIterator[None]:
-        """Beats until the block ends, then removes this worker's row. When `stop` is requested, others learn that it leaves."""
+        """Beats until the block ends, then removes this worker's own row. When `stop` is requested, others learn that it leaves."""
         try:
             async with WatchedTasks(self._observer) as scope:
                 task = scope.kept(TaskKind.HEARTBEAT, self._beat_on, fatal=(InvalidConfiguration,))
@@ -171,8 +172,14 @@ class Heartbeat:
         beating = self._member.term.beaten is not None
         if not name_check.due(self._member.counter, mine=mine, beating=beating):
             return
-        self._name_check = self._name_check.after(await self._rows(), self._worker, mine=mine)
-        if self._name_check.taken:
+        rows = await self._rows()
+        if beating:
+            self._name_check = self._name_check.after(rows, self._worker, mine=mine)
+            taken = self._name_check.taken
+        else:
+            taken = name_check.held_by_neighbour(rows, self._worker, mine=mine, runs=self._process.runs)
+        self._name_taken = taken
+        if taken:
             problem = (
                 f"worker: {self._worker!r} is the name of another process, too; give each worker its own"
             )
@@ -249,6 +256,9 @@ class Heartbeat:
             self._seats[mapping].wake()
 
     async def _retire(self) -> None:
+        if self._name_taken:
+            # The row is the other process's. Without it the others would take that one for gone.
+            return
         try:
             async with asyncio.timeout(RETIRE_S_MAX):
                 await self._store.retire(self._worker)

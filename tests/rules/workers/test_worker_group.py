@@ -368,12 +368,27 @@ def test_a_name_is_taken_when_another_process_wrote_the_row_twice_in_a_row(
 
 
 @pytest.mark.parametrize(
+    ("process", "runs", "held"),
+    [(THEIRS, True, True), (THEIRS, False, False), (MINE, True, False), (None, True, False)],
+)
+def test_a_name_is_held_by_a_neighbour_that_runs(
+    process: dict[str, int] | None, runs: bool, held: bool
+) -> None:
+    other = WorkerRow(BOB, 1, facts=worker_report.written(WorkerReport(process=THEIRS)))
+    mine = [] if process is None else [WorkerRow(ANN, 1, facts={"process": process})]
+    found = name_check.held_by_neighbour([other, *mine], ANN, mine=MINE, runs=lambda each: runs)
+    assert found is held
+
+
+@pytest.mark.parametrize(
     ("counter", "mine", "beating", "due"),
     [
         (NAME_CHECK_BEATS, MINE, True, True),
         (NAME_CHECK_BEATS + 1, MINE, True, False),
         (NAME_CHECK_BEATS, {}, True, False),
-        (NAME_CHECK_BEATS, MINE, False, False),
+        (NAME_CHECK_BEATS, MINE, False, True),
+        (NAME_CHECK_BEATS + 1, MINE, False, True),
+        (NAME_CHECK_BEATS + 1, {}, False, False),
     ],
 )
 def test_the_name_is_checked_now_and_then(

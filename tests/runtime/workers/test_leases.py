@@ -31,17 +31,21 @@ QUEUE = MappingId("a queue")
 
 
 class Mortal:
-    """A process that its neighbours can look for."""
+    """A process that its neighbours can look for, or, with `apart`, one of another machine."""
 
-    def __init__(self, name: str, ended: set[str]) -> None:
+    def __init__(self, name: str, ended: set[str], *, apart: bool = False) -> None:
         self.name = name
         self.ended = ended
+        self.apart = apart
 
     def facts(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
     def gone(self, facts: Mapping[str, Any]) -> bool:
         return facts.get("name") in self.ended
+
+    def runs(self, facts: Mapping[str, Any]) -> bool:
+        return not self.apart and "name" in facts and facts["name"] not in self.ended
 
 
 class Flaky(MemoryStore):
@@ -352,7 +356,7 @@ def test_two_processes_of_one_name_are_told_so() -> None:
                 clock=virtual_clock(),
                 tuning=Tuning(),
                 observer=Seen(),
-                process=Mortal(name, set()),
+                process=Mortal(name, set(), apart=True),
             )
             for name in ("one", "two")
         ]
@@ -362,6 +366,33 @@ def test_two_processes_of_one_name_are_told_so() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run_virtual(main())
     assert "'ann' is the name of another process, too; give each worker its own" in repr(caught.value)
+
+
+@pytest.mark.parametrize("wait_s", [0.5, 5.0, 15.0])
+def test_the_second_process_of_a_name_on_one_machine_ends_and_the_first_goes_on(wait_s: float) -> None:
+    store = MemoryStore()
+
+    def heart(name: str) -> Heartbeat:
+        return Heartbeat(
+            store,
+            WorkerId("ann"),
+            clock=virtual_clock(),
+            tuning=Tuning(),
+            observer=Seen(),
+            process=Mortal(name, set()),
+        )
+
+    async def main() -> None:
+        async with heart("one").beating(Stop()):
+            await asyncio.sleep(wait_s)
+            with pytest.raises(ExceptionGroup) as caught:
+                async with heart("two").beating(Stop()):
+                    await asyncio.sleep(2.0)
+            assert "'ann' is the name of another process, too" in repr(caught.value)
+            assert [row.facts["process"] for row in await store.workers()] == [{"name": "one"}]
+            await asyncio.sleep(60)
+
+    run_virtual(main())
 
 
 def test_a_predecessor_on_the_same_machine_is_known_to_be_gone_at_once() -> None:
@@ -590,6 +621,9 @@ def test_a_process_is_gone_when_its_id_is_free_or_somebody_elses() -> None:
     assert not me.gone(facts)
     assert me.gone(facts | {"started": facts["started"] - 1})
     assert me.gone(facts | {"pid": 2**30})
+    assert me.runs(facts)
+    assert not me.runs(facts | {"started": facts["started"] - 1})
+    assert not me.runs(facts | {"pid": 2**30})
 
 
 @pytest.mark.parametrize(
@@ -597,9 +631,11 @@ def test_a_process_is_gone_when_its_id_is_free_or_somebody_elses() -> None:
 )
 def test_of_processes_elsewhere_nothing_is_known(facts: dict[str, Any]) -> None:
     assert not LocalProcess().gone(facts)
+    assert not LocalProcess().runs(facts)
 
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     blind = LocalProcess(tmp_path)
     assert blind.facts() == {}
     assert not blind.gone({"space": None, "pid": 2**30})
+    assert not blind.runs({"space": None, "pid": 2**30})
