@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.commands.options import Json, Region, grouped
+from poller.commands.options import MARKUP, Json, Region, grouped
 from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 DISTRIBUTION = "esm-poller"
 COMMANDS = "poller.commands"
 """Entry point group of plug-in commands: a name, and a function that typer can call or a Typer with commands."""
+OWN_COMMANDS = {
+    "adapters.commands.mappings:app": "Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
+    "adapters.demo.command:demo": "Runs the main job on this machine alone, and accounts for every record.",
+}
+"""What the overview says of plug-in commands that come with this distribution; they are not imported for it."""
 FAILED = 2
 ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
 
@@ -226,7 +231,7 @@ def import_checkpoints(
         raise typer.Exit(FAILED)
     settings = _settings(config, asdict(places))
     if file is not None:
-        text = _argument("FILE", "@" + file)
+        text = _read("FILE", file, shown=file)
         raise typer.Exit(bring(settings, LoadablePlugins(), text, force=force, tell_line=typer.echo))
     given = {"table": from_kcl, "inside_record": inside_record}
     raise typer.Exit(
@@ -249,24 +254,27 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=MARKUP,
         help=_ROOT_HELP,
     )
     app.callback()(_root)
     for command in (run, check, status):
         app.command()(command)
-    filters = typer.Typer(no_args_is_help=True, help="Work with filter patterns.")
+    filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
     filters.command(name="explain")(explain)
     # The callback keeps `explain` a name to be given, although it is the only command.
     filters.callback()(_nothing)
     app.add_typer(filters, name="filter")
-    positions = typer.Typer(no_args_is_help=True, help="Keep and set where shards stand.")
+    positions = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=MARKUP, help="Keep and set where shards stand."
+    )
     positions.command(name="export")(export_checkpoints)
     positions.command(name="import")(import_checkpoints)
     app.add_typer(positions, name="checkpoints")
     for point in sorted(points, key=lambda each: each.name):
         app.command(
             name=point.name,
-            help=f"A plug-in command; poller {point.name} --help says more.",
+            help=OWN_COMMANDS.get(point.value) or f"A plug-in command; poller {point.name} --help says more.",
             add_help_option=False,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         )(_forwarded(point))
@@ -327,21 +335,24 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _argument(option: str, text: str) -> str:
     """The text itself, or what the file behind an @ holds."""
-    if not text.startswith("@"):
-        return text
+    return _read(option, text[1:], shown=text) if text.startswith("@") else text
+
+
+def _read(option: str, place: str, *, shown: str) -> str:
+    """What a file holds, or stdin if its name is `-`. One that cannot be read is told as it was `shown`, and ends the command."""
     try:
-        if text == "@-":
+        if place == "-":
             content = sys.stdin.buffer.read(ARGUMENT_BYTES_MAX + 1)
         else:
-            with Path(text[1:]).open("rb") as file:
+            with Path(place).open("rb") as file:
                 content = file.read(ARGUMENT_BYTES_MAX + 1)
         decoded = content.decode()
     except (OSError, ValueError) as error:
-        typer.echo(f"poller: {option}: value {text!r}: cannot be read: {error}; name a UTF-8 file", err=True)
+        typer.echo(f"poller: {option}: value {shown!r}: cannot be read: {error}; name a UTF-8 file", err=True)
         raise typer.Exit(FAILED) from None
     if len(content) > ARGUMENT_BYTES_MAX:
         typer.echo(
-            f"poller: {option}: value {text!r}: larger than {ARGUMENT_BYTES_MAX} bytes; cut it", err=True
+            f"poller: {option}: value {shown!r}: larger than {ARGUMENT_BYTES_MAX} bytes; cut it", err=True
         )
         raise typer.Exit(FAILED)
     return decoded
@@ -358,7 +369,7 @@ def _forwarded(point: EntryPoint) -> Callable[[typer.Context], None]:
             raise typer.Exit(FAILED) from None
         app = function
         if not isinstance(function, typer.Typer):
-            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
             app.command(name=point.name)(function)
         app(args=context.args, prog_name=f"poller {point.name}")
 

@@ -26,8 +26,8 @@ GOING = "Deleting"
 HEADER = """\
 # Written by `poller mappings export`. Functions run where they ran before, on AWS Lambda; give one an entry under
 # `functions` to run it elsewhere.
-# Not carried over: positions (a stream begins at StartingPosition: AT_TIMESTAMP with the moment at which the mapping was
-# disabled in AWS leaves no gap) and tags. Disable the mappings in AWS before you run this, or every record is worked twice.
+# Not carried over: tags, and positions. A stream begins at its StartingPosition; docs/use/from-lambda.md says how to leave no gap.
+# As long as a mapping is enabled in AWS too, each record of its stream is worked twice, and its queue's messages are divided.
 """
 
 

@@ -15,7 +15,7 @@ from adapters.commands.export import exported, read_all, told_empty, written
 from adapters.commands.given_members import wrong_members
 from adapters.commands.remedies import UUIDS
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.options import Json, Region, grouped
+from poller.commands.options import MARKUP, Json, Region, grouped
 from poller.config.yaml_files import read_document
 from poller.domain.arns import Arn
 from poller.domain.errors import InvalidConfiguration
@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=MARKUP,
     help="Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
 )
 

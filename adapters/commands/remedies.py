@@ -27,7 +27,7 @@ NO_DAEMON = (
 )
 NOBODY_THERE = "is the address right, and does a daemon run there? (--url, or POLLER_URL)"
 LOG_OF_DAEMON = "the daemon's log and poller status have the cause"
-MEMBERS = "poller mappings create --help has an example, docs/use/configuration.md the members"
+MEMBERS = "--help of the same command has an example, docs/use/configuration.md the members"
 
 OF_DAEMON: Mapping[str, str] = {
     "MissingAuthenticationTokenException": KEY_NEEDED,

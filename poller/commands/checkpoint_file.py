@@ -13,6 +13,8 @@ from poller.domain.records import Epoch, MappingId, Position, Rank, Shard, Shard
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 
 LINES_MAX = 1_000_000
+PROBLEMS_MAX = 20
+"""Wrong lines that are told. A file of another kind has nothing but wrong lines."""
 SEQUENCE_DIGITS_MAX = 128
 SECONDS_MIN, SECONDS_MAX = 100_000_000, 4_102_444_800
 """Moments between 1973 and 2100, in seconds; in milliseconds they are numbers that do not overlap with these."""
@@ -72,11 +74,14 @@ def read(text: str) -> dict[MappingId, Kept]:
         if not each.strip():
             continue
         if number > LINES_MAX:
-            raise InvalidConfiguration([f"more than {LINES_MAX} lines; import one mapping at a time"])
+            raise InvalidConfiguration([f"FILE: more than {LINES_MAX} lines; import one mapping at a time"])
         try:
             _add(found, msgspec.json.decode(each, type=Line))
         except (msgspec.MsgspecError, ValueError) as error:
-            problems.append(f"line {number}: {error}; write it as `poller checkpoints export` does")
+            problems.append(f"FILE: line {number}: {error}; write it as `poller checkpoints export` does")
+            if len(problems) == PROBLEMS_MAX:
+                problems.append("FILE: no further line was read; mend these first")
+                break
     if problems:
         raise InvalidConfiguration(problems)
     return found

@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+MARKUP: Literal["markdown"] = "markdown"
+"""How help texts are read: the lines of a paragraph are filled anew, whatever the width of the source or of the screen."""
 Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 

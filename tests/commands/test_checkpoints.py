@@ -15,7 +15,15 @@ from adapters.stores.memory import MemoryStore
 from adapters.stores.sqlite import store as sqlite
 from poller.cli import application
 from poller.clock import LoopClock
-from poller.commands.checkpoint_file import ImportSteps, Kept, read, steps, with_ancestors, written
+from poller.commands.checkpoint_file import (
+    PROBLEMS_MAX,
+    ImportSteps,
+    Kept,
+    read,
+    steps,
+    with_ancestors,
+    written,
+)
 from poller.commands.checkpoints import NOTHING_WRITTEN, UNKNOWN, CommandContext, alive, bring_one
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
@@ -105,6 +113,16 @@ def test_a_wrong_line_is_named_with_its_number(line: str, problem: str) -> None:
     good = '{"mapping": "m", "shard": "b", "position": "SHARD_END"}'
     with pytest.raises(InvalidConfiguration, match=r"line 2: .*" + problem):
         read(f"{good}\n{line}\n")
+
+
+def test_of_a_file_of_another_kind_the_first_wrong_lines_are_told() -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        read("store: memory://\n" * 100_000)
+    *told, rest = caught.value.problems
+    assert [each.partition(": JSON is malformed")[0] for each in told] == [
+        f"FILE: line {number}" for number in range(1, PROBLEMS_MAX + 1)
+    ]
+    assert rest == "FILE: no further line was read; mend these first"
 
 
 @pytest.mark.parametrize(

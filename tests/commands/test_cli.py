@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import EntryPoint, version
+from importlib.metadata import EntryPoint, entry_points, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from typer import Typer
 from typer.testing import CliRunner, Result
 
-from poller.cli import application
+from poller.cli import COMMANDS, application
 from poller.commands.check import check
 from poller.commands.run.command import ConfigurationFile, Engine, again, run_daemon
 from poller.commands.shared import LoadablePlugins, control_settings, observer_settings
@@ -538,6 +540,37 @@ def test_help_works_when_a_plug_in_command_cannot_be_imported() -> None:
     broken = call("demo", points=points)
     assert broken.exit_code == 2
     assert "No module named 'no_such_package'; install what it needs" in broken.stderr
+
+
+def test_the_overview_says_what_our_own_plug_in_commands_do() -> None:
+    points = [each for each in entry_points(group=COMMANDS) if each.value.startswith("adapters.")]
+    assert {each.name for each in points} == {"demo", "mappings"}
+    overview = " ".join(call("--help", points=points).stdout.split())
+    for point in points:
+        loaded = point.load()
+        text = loaded.info.help if isinstance(loaded, Typer) else loaded.__doc__
+        assert text
+        assert f"{point.name} {text.partition('\n')[0]}" in overview
+
+
+@pytest.mark.parametrize("command", [["run"], ["checkpoints", "import"], ["demo"], ["mappings", "create"]])
+def test_lines_of_a_help_text_are_filled(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WIDE, "COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "80")
+    points = entry_points(group=COMMANDS)
+    prose = call(*command, "--help", points=list(points)).stdout.partition("╭")[0]
+    lines = [each.strip() for each in prose.splitlines()]
+    assert "Example:" in prose or command == ["demo"]
+    for line, following in pairwise(lines):
+        assert not line or not following or len(f"{line} {following.split()[0]}") > 78
+
+
+def test_an_unreadable_file_is_told_as_it_was_written(tmp_path: Path) -> None:
+    config = tmp_path / "poller.yaml"
+    config.write_text("store: memory://\n")
+    found = call("checkpoints", "import", "--config", str(config), "no-such-file")
+    assert found.exit_code == 2
+    assert "FILE: value 'no-such-file': cannot be read" in found.stderr
 
 
 @pytest.mark.parametrize("command", [["run"], ["check"], ["status"], ["filter", "explain"]])
