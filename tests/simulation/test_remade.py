@@ -36,9 +36,12 @@ ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 KNOWN_S = 12.0
 """By then the row of the mapping says when the stream was created; workers come and go only behind it."""
 HEALED_S = 60.0
-SEEDS = range(24)
+MANY = 1000
+"""Numbers from here on are those of records that are written right after the stream was made again."""
+SEEDS = range(60)
 SOMETIMES = (
     "stream made again",
+    "new shards before the stream is known",
     "lost: stream_remade",
     "records of a stream that is gone",
     "row written by another worker",
@@ -100,7 +103,9 @@ def drawn(rng: Random, seed: int, workers: int) -> Scenario:
         heals_at=EPOCH_BASE + HEALED_S,
     )
     actions = tuple(sorted(happens(rng), key=lambda each: each.at))
-    return Scenario(seed, (setup,), faults, actions, Tuning(discovery_s=rng.choice((5.0, 30.0))), workers)
+    return Scenario(
+        seed, (setup,), faults, actions, Tuning(discovery_s=rng.choice((0.5, 5.0, 30.0))), workers
+    )
 
 
 def happens(rng: Random) -> Iterator[Action]:
@@ -111,10 +116,20 @@ def happens(rng: Random) -> Iterator[Action]:
     for _ in range(rng.choice((0, 1, 3))):
         yield Reshard(rng.uniform(0.0, WRITING_S), ARN, rng.choice(("split", "merge", "roll")), rng.random())
     for _ in range(rng.choice((1, 1, 2))):
-        yield Remake(rng.uniform(KNOWN_S, WRITING_S), ARN, rng.choice((1, 2, 3)))
+        yield from remade(rng, rng.uniform(KNOWN_S, WRITING_S))
     for _ in range(rng.choice((0, 1, 2))):
         at, pick = rng.uniform(KNOWN_S, WRITING_S), rng.random()
         yield rng.choice((Crash(at, rng.choice((0.5, 5.0)), pick), Restart(at, pick), Join(at)))
+
+
+def remade(rng: Random, at: float) -> Iterator[Action]:
+    """A stream is made again. It splits and merges short before, and again before anybody has noticed."""
+    for before_s in rng.sample((3.0, 5.0, 7.0), rng.choice((0, 1, 2))):
+        yield Reshard(at - before_s, ARN, rng.choice(("split", "roll", "roll")), rng.random())
+    yield Remake(at, ARN, rng.choice((1, 1, 2, 3)))
+    for after_s in rng.sample((0.0, 0.01, 0.3, 1.0, 3.0), rng.choice((0, 2, 3, 4))):
+        yield Put(at + after_s, ARN, f"key-{rng.randrange(8)}", Content(MANY + int(1000 * (at + after_s))))
+        yield Reshard(at + after_s, ARN, rng.choice(("split", "split", "merge", "roll")), rng.random())
 
 
 @pytest.mark.parametrize("seed", SEEDS)

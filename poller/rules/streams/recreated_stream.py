@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poller.domain.records import Epoch, Position, Shard
+from poller.domain.records import SHARD_END, Epoch, Position, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
 from poller.domain.untrusted.numbers import moment
 
@@ -20,10 +20,14 @@ SAME_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """What the store needs for the new stream: leases to `drop`, and those to `seed` in their place."""
+    """What the store needs for the new stream: leases to `drop`, and those to `seed` in their place.
+
+    Records of the stream before are lost with the leases of `lost` shards.
+    """
 
     drop: tuple[Lease, ...]
     seed: tuple[Lease, ...]
+    lost: frozenset[ShardId]
 
 
 def created_of(document: Mapping[str, Any]) -> Epoch | None:
@@ -52,9 +56,11 @@ def remade(before: Epoch | None, now: Epoch | None) -> bool:
 
 
 def anew(leases: Iterable[Lease], shards: Sequence[Shard]) -> Anew:
-    """How all leases of the stream before make room; those of shards that were not begun may stay.
+    """How all leases of the stream before make room; those of shards that nobody has begun or works on may stay.
 
-    The epoch goes on, so that a late write of a worker that reads the stream before is refused.
+    The epoch goes on, so that a late write of a worker that reads the stream before is refused. A lease with an owner makes
+    room even if its position is the horizon: its owner may have read records of the stream before, or may have begun a
+    child in the new stream because the lease of its parent said that the parent had ended.
     """
     listed = {shard.shard_id: shard for shard in shards}
     begin = Checkpoint(Position.horizon())
@@ -64,9 +70,18 @@ def anew(leases: Iterable[Lease], shards: Sequence[Shard]) -> Anew:
         for lease in drop
         if lease.shard in listed
     )
-    return Anew(drop, seed)
+    lost = frozenset(
+        lease.shard
+        for lease in drop
+        if lease.checkpoint.position != SHARD_END and not _unread(lease, listed.get(lease.shard))
+    )
+    return Anew(drop, seed, lost)
 
 
 def _fits(lease: Lease, shard: Shard | None) -> bool:
+    return lease.owner is None and _unread(lease, shard)
+
+
+def _unread(lease: Lease, shard: Shard | None) -> bool:
     unread = lease.checkpoint.position == Position.horizon()
     return shard is not None and unread and lease.parents == shard.parents

@@ -1,6 +1,6 @@
 """Owns one stream mapping's view of its leases: discovery of shards, looks at the store, what is decided, takes."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poller.domain.errors import LeaseLost, RowChanged
@@ -51,6 +51,8 @@ class Leases:
         self._life = StreamLife(parts)
         self._row: MappingRow | None = None
         self._shards: Sequence[Shard] = ()
+        self._leased: frozenset[ShardId] = frozenset()
+        """The shards of the last listing after which all of them had leases."""
         self._discover_at: Monotonic | None = None
         self._retention_due = Monotonic(0.0)
         self._finished: dict[ShardId, Monotonic] = {}
@@ -82,17 +84,18 @@ class Leases:
         """A lease is no longer held, against our will."""
         self._lost |= {shard}
 
-    async def look(self, running: Mapping[ShardId, Lease]) -> LeaseReview:
-        """One look at the store, and at the source if that is due; raises NotYet and what their ports raise."""
+    async def look(self, running: Mapping[ShardId, Lease], *, lose_all: Callable[[], None]) -> LeaseReview:
+        """One look at the store, and at the source if that is due; raises NotYet and what their ports raise.
+
+        `lose_all` ends what runs here: it is called before the leases of a stream are removed that was made again.
+        """
         row = await self._registered()
         # It reads the clock itself while nothing is planned; asked after the clock, it would always lie ahead.
         next_discovery = self.next_discovery
         due = self._parts.clock.monotonic() >= next_discovery
-        begun = False
         if due:
-            await self._look_at_stream()
-            self._shards = await self._parts.source.shards()
-            row, begun = await self._begun_anew(row)
+            self._shards = await self._listed(row)
+            row = await self._begun_anew(row, lose_all)
         asked = self._parts.clock.monotonic()
         leases = await self._parts.store.leases(row.mapping, memos=False)
         self.lineage = lineage = self._traced(row, leases)
@@ -105,8 +108,8 @@ class Leases:
             await self._prune(team, leases, lineage.finished)
             next_at = Monotonic(self._parts.clock.monotonic() + self._parts.tuning.discovery_s)
             self._discover_at = next_at if written else None
-        stolen = frozenset(running) if begun else assignment.stolen(leases, running.values())
-        return LeaseReview(decision, stolen)
+            self._leased = _names(self._shards)
+        return LeaseReview(decision, assignment.stolen(leases, running.values()))
 
     async def remade(self) -> bool:
         """Whether the stream is another one than when the shards here were taken; then the next look begins it anew."""
@@ -116,13 +119,14 @@ class Leases:
         self._discover_at = None
         return True
 
-    async def _begun_anew(self, row: MappingRow) -> tuple[MappingRow, bool]:
-        """The row, and whether all shards begin at the start of a stream that was made again under its name."""
+    async def _begun_anew(self, row: MappingRow, lose_all: Callable[[], None]) -> MappingRow:
+        """The row, after all shards were put at the start of a stream that was made again under its name."""
         if not self._life.another_than(row):
-            return row, False
+            return row
+        lose_all()
         self._row = None  # Read again should anything below fail.
         self._row = row = await self._life.begin_anew(row, self._shards, self._seat.tell)
-        return row, True
+        return row
 
     def _decided(
         self,
@@ -185,17 +189,26 @@ class Leases:
             self._row = await self._place.row()
         return self._row
 
-    async def _look_at_stream(self) -> None:
-        """Asks how long the source keeps records, now and then: somebody may extend it to save a blocked shard.
+    async def _listed(self, row: MappingRow) -> Sequence[Shard]:
+        """The stream's shards, and in `_life` when the stream was created that they are of.
 
-        Somebody may have made it again, too.
+        Asks for the retention and the time of creation now and then: somebody may extend the retention to save a blocked shard,
+        and may make the stream again. Other shards than before may be of a stream that was made again. So the time of
+        creation is asked for then too, after the listing: if it is still the same, so was the stream that was listed.
         """
-        now = self._parts.clock.monotonic()
-        if now < self._retention_due:
-            return
-        self._parts.retention.seconds = await self._parts.source.retention_s()
-        await self._life.look()
-        self._retention_due = Monotonic(now + RETENTION_LOOK_S)
+        source, now = self._parts.source, self._parts.clock.monotonic()
+        due = now >= self._retention_due
+        if due:
+            self._parts.retention.seconds = await source.retention_s()
+        shards = await source.shards()
+        if due or _names(shards) != self._leased:
+            await self._life.look()
+            if self._life.another_than(row):
+                # The listing may be of the stream before.
+                shards = await source.shards()
+        if due:
+            self._retention_due = Monotonic(now + RETENTION_LOOK_S)
+        return shards
 
     async def _seed(self, row: MappingRow, lineage: Lineage) -> bool:
         """Whether the row says now what it should; if another worker was faster, the next look has to write it.
@@ -229,6 +242,10 @@ class Leases:
                 await self._parts.store.drop(self._parts.plan.mapping, lease)
             except LeaseLost:
                 continue
+
+
+def _names(shards: Iterable[Shard]) -> frozenset[ShardId]:
+    return frozenset(shard.shard_id for shard in shards)
 
 
 def _stored(lineage: Lineage) -> tuple[Lease, ...]:

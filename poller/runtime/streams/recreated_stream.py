@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from poller.domain.errors import LeaseLost, PortError
-from poller.domain.records import SHARD_END, Epoch, Monotonic, Shard
+from poller.domain.records import Epoch, Monotonic, Shard
 from poller.domain.rows import Lease, MappingRow
 from poller.domain.telemetry import Loss, RecordsLost
 from poller.ports import CreationTime
@@ -57,7 +57,9 @@ class StreamLife:
         if not self.another_than(row):
             return row
         todo = recreated_stream.anew(await store.leases(row.mapping, memos=False), shards)
-        dropped = {lease.shard for lease in todo.drop if await self._dropped(lease)}
+        dropped = {
+            lease.shard for lease in todo.drop if await self._dropped(lease, lost=lease.shard in todo.lost)
+        }
         await store.seed(row.mapping, [lease for lease in todo.seed if lease.shard in dropped])
         document = recreated_stream.with_created(row.document, self.created)
         wanted = MappingRow(
@@ -67,20 +69,19 @@ class StreamLife:
         told()
         return await store.create(wanted)
 
-    async def _dropped(self, lease: Lease) -> bool:
+    async def _dropped(self, lease: Lease, *, lost: bool) -> bool:
         """Removes a lease of the stream before; whether it was this worker that did."""
         try:
             await self._parts.store.drop(self._parts.plan.mapping, lease)
         except LeaseLost:
             return False
-        position = lease.checkpoint.position
-        if position != SHARD_END:
+        if lost:
             self._parts.observer.on(
                 RecordsLost(
                     mapping=self._parts.plan.mapping,
                     shard=lease.shard,
                     loss=Loss.STREAM_REMADE,
-                    position=position,
+                    position=lease.checkpoint.position,
                 )
             )
         return True

@@ -146,7 +146,8 @@ class StreamMapping:
     async def _look(self, leases: Leases, seat: Membership, scope: WatchedTasks) -> None:
         """One look at the leases, and what follows from it."""
         self._check_leases()
-        look = await leases.look({shard: each.lease for shard, each in self._running.items()})
+        running = {shard: each.lease for shard, each in self._running.items()}
+        look = await leases.look(running, lose_all=self._lose_all)
         source = self._parts.source
         self.opened, self._settled = True, look.decision.settled
         self.reason = source.over if isinstance(source, StreamStatus) else ""
@@ -177,6 +178,9 @@ class StreamMapping:
         for shard in shards:
             if shard in self._running:
                 self._running[shard].stop.request(reason)
+
+    def _lose_all(self) -> None:
+        self._stop_shards(tuple(self._running), Reason.LOST)
 
     async def _take(
         self, lease: Lease, leases: Leases, seat: Membership, scope: WatchedTasks

@@ -9,10 +9,9 @@ from poller.domain.rows import Checkpoint, Lease
 from poller.rules.streams.recreated_stream import anew, created_of, kept, remade, with_created
 
 
-def lease(name: str, position: Position, *parents: str, epoch: int = 3) -> Lease:
-    return Lease(
-        ShardId(name), tuple(map(ShardId, parents)), Checkpoint(position, b"memo"), WorkerId("w"), epoch
-    )
+def lease(name: str, position: Position, *parents: str, epoch: int = 3, owner: str | None = "w") -> Lease:
+    worker = None if owner is None else WorkerId(owner)
+    return Lease(ShardId(name), tuple(map(ShardId, parents)), Checkpoint(position, b"memo"), worker, epoch)
 
 
 def shard(name: str, *parents: str) -> Shard:
@@ -46,13 +45,18 @@ def test_all_shards_of_the_stream_before_make_room_and_their_namesakes_begin_ane
         lease("a", SHARD_END),
         lease("b", Position.after("9"), "a"),
         lease("gone", Position.after("9")),
-        lease("unread", Position.horizon()),
-        lease("child", Position.horizon(), "a"),
+        lease("unread", Position.horizon(), owner=None),
+        lease("child", Position.horizon(), "a", owner=None),
+        lease("owned", Position.horizon()),
     ]
-    todo = anew(before, [shard("a"), shard("b"), shard("unread"), shard("child"), shard("new")])
-    assert [each.shard for each in todo.drop] == ["a", "b", "gone", "child"]
+    shards = [shard(each) for each in ("a", "b", "unread", "child", "owned", "new")]
+    todo = anew(before, shards)
+    assert [each.shard for each in todo.drop] == ["a", "b", "gone", "child", "owned"]
     begin = Checkpoint(Position.horizon())
-    assert todo.seed == tuple(Lease(ShardId(each), (), begin, None, 4) for each in ("a", "b", "child"))
+    assert todo.seed == tuple(
+        Lease(ShardId(each), (), begin, None, 4) for each in ("a", "b", "child", "owned")
+    )
+    assert todo.lost == {"b", "gone", "child"}
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True))

@@ -150,15 +150,61 @@ def test_a_stream_that_is_made_again_is_noticed_within_some_minutes_though_its_c
     play(lambda: Remade(1), script)
 
 
+CHILD, GRANDCHILD = ShardId("shardId-000000000007"), ShardId("shardId-000000000009")
+
+
+@pytest.mark.parametrize("names", [("ann",), ("ann", "bob", "cat")])
+def test_no_child_of_a_stream_that_was_made_again_is_read_before_its_parent(names: tuple[str, ...]) -> None:
+    """The parent has a namesake in the stream before, which was read to its end. No read is refused."""
+
+    async def script(place: Scene) -> None:
+        assert isinstance(place, Remade)
+        stream = place.made
+        stream.held[CHILD], stream.parents[CHILD] = [], (SHARD,)
+        stream.put(*records(100))
+        stream.put(*records(200), shard=CHILD)
+        stream.ended.add(SHARD)
+        for name in names:
+            place.start(name)
+        await asyncio.sleep(10)
+        assert place.delivered() == [100, 200]
+        generation = stream.generation
+        stream.remake(SHARD, CHILD, GRANDCHILD)
+        stream.generation = generation
+        stream.parents |= {CHILD: (SHARD,), GRANDCHILD: (SHARD,)}
+        stream.put(*records(1, 2))
+        stream.put(*records(3), shard=GRANDCHILD)
+        stream.ended.add(SHARD)
+        await asyncio.sleep(40)
+        assert place.delivered() == [100, 200, 1, 2, 3]
+        assert place.losses() == [(Loss.STREAM_REMADE, "AFTER:200")]
+
+    play(lambda: Remade(1), script)
+
+
+def test_the_time_of_creation_is_asked_for_only_when_other_shards_are_listed() -> None:
+    async def script(place: Scene) -> None:
+        assert isinstance(place, Remade)
+        stream = place.made
+        place.start("ann")
+        await asyncio.sleep(250)
+        assert (stream.asked, len(stream.listings)) == (1, 9)
+        stream.held[CHILD], stream.parents[CHILD] = [], (SHARD,)
+        stream.ended.add(SHARD)
+        await asyncio.sleep(40)
+        assert stream.asked == 2
+
+    play(lambda: Remade(1), script)
+
+
 @pytest.mark.parametrize("shards", [(SHARD,), (SHARD, OTHER)])
 def test_a_stream_that_is_made_again_between_two_runs_is_begun_anew(shards: tuple[ShardId, ...]) -> None:
     async def script(place: Scene) -> None:
         assert isinstance(place, Remade)
         stream = place.made
-        child = ShardId("shardId-000000000007")
-        stream.held[child], stream.parents[child] = [], (SHARD,)
+        stream.held[CHILD], stream.parents[CHILD] = [], (SHARD,)
         stream.put(*records(100))
-        stream.put(*records(200), shard=child)
+        stream.put(*records(200), shard=CHILD)
         stream.ended.add(SHARD)
         first = place.start("ann")
         await asyncio.sleep(10)
@@ -168,7 +214,7 @@ def test_a_stream_that_is_made_again_between_two_runs_is_begun_anew(shards: tupl
         assert place.delivered() == [100, 200]
         assert {lease.shard: lease.checkpoint.position for lease in await place.store.leases(MAPPING)} == {
             SHARD: SHARD_END,
-            child: Position.after("200"),
+            CHILD: Position.after("200"),
         }
         stream.remake(*shards)
         for number, shard in enumerate(shards):

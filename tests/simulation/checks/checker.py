@@ -110,8 +110,8 @@ class Checker:
             for checks in self.streams.values():
                 tenure = self.holders.holder(checks.plan.mapping, shard)
                 mine = tenure is not None and tenure.worker == line.name
-                if checks.plan.source_arn == source_arn and mine and checks.knows_of(tenure):
-                    checks.reads(shard)
+                if checks.plan.source_arn == source_arn and mine:
+                    checks.reads(shard, known=checks.knows_of(tenure))
 
     def remakes(self, source_arn: str) -> None:
         """The stream is another one from now on: all of it is to be delivered, and nothing of the one before any more."""
@@ -263,8 +263,9 @@ class Checker:
             tenure = self.holders.holder(mapping, lease.shard)
             if tenure is None or (tenure.worker, tenure.epoch) != (line.name, lease.epoch):
                 raise Violation("fence", f"{line.name} saved {lease.shard} at epoch {lease.epoch}")
-            if self.streams[mapping].knows(lease.shard, checkpoint.position):
-                self.streams[mapping].saves(lease.shard, checkpoint)
+            checks = self.streams[mapping]
+            if checks.knows(lease.shard, checkpoint.position, known=checks.knows_of(tenure)):
+                checks.saves(lease.shard, checkpoint)
             self._mark_memo(checkpoint)
 
     def drops(self, line: Line, mapping: MappingId, lease: Lease) -> None:

@@ -79,9 +79,14 @@ class StreamChecks:
         """The orders that these records belong to."""
         return frozenset(self._domain(shard, each) for each in records)
 
-    def reads(self, shard: ShardId) -> None:
-        """A shard is read: its parents must be settled to their ends."""
-        self._after_parents(shard, "read")
+    def reads(self, shard: ShardId, *, known: bool) -> None:
+        """A shard is read: its parents must be settled to their ends.
+
+        Not if it is taken for a shard of the stream before (not `known`). It cannot be if that stream had none of its name, unless
+        some workers may not ask when the stream was created.
+        """
+        if known or not (self.stream.undated_for or shard in self.stream.former):
+            self._after_parents(shard, "read")
 
     def begins(self, flight: Flight, shard: ShardId, records: Sequence[Held], tenure: Tenure | None) -> None:
         """A batch is handed to the function."""
@@ -171,9 +176,14 @@ class StreamChecks:
         created = created_of(row.document)
         if self.noticed_at is None and created is not None and abs(created - self.stream.created_at) < SAME_S:
             self.noticed_at = epoch()
+            if any(shard not in self.stream.former for shard in self.stream.shards):
+                self.marks.saw("new shards before the stream is known")
 
-    def knows(self, shard: ShardId, position: Position) -> bool:
-        """Whether a position may be one of this stream, and not of one that had its name before."""
+    def knows(self, shard: ShardId, position: Position, *, known: bool) -> bool:
+        """Whether a position may be one of this stream, and not of one that had its name before.
+
+        An end may be that of the stream before if the lease was taken before this stream was noticed (not `known`).
+        """
         if not self.stream.first:
             return True
         state = self.stream.shards.get(shard)
@@ -181,7 +191,8 @@ class StreamChecks:
             case Rank.AFTER:
                 return state is not None and position.sequence >= self.stream.first
             case _:
-                return state is not None and state.closed
+                self._index()
+                return state is not None and state.closed and (known or self._first_unsettled(shard) is None)
 
     def saves(self, shard: ShardId, checkpoint: Checkpoint) -> None:
         """A checkpoint was accepted: it never goes back, and covers settled records only."""

@@ -129,6 +129,8 @@ class FakeStream:
         """When it was created; somebody may delete it and make it again."""
         self.first = 0
         """Sequence numbers below are those of a stream that had the name before."""
+        self.former: frozenset[ShardId] = frozenset()
+        """Names of shards of streams that had the name before."""
         self.undated_for: frozenset[str] | None = None
         """Workers that may not ask when it was created; None: nobody asks."""
         self._forgotten: set[ShardId] = set()
@@ -177,6 +179,7 @@ class FakeStream:
     def remake(self, now: float, shards: int) -> None:
         """Deletes the stream and makes it again under its name: its first shards have the names of before."""
         self.created_at, self.first = now, self._next_sequence()
+        self.former |= self.shards.keys()
         self.shards, self._forgotten = {}, set()
         self._open_all(now, shards)
 
