@@ -96,8 +96,14 @@ class Stop:
     def child(self, holds: Callable[[], bool] | None = None) -> Iterator["Stop"]:
         """The stop signal of a scope inside this one, which may depend on a lease."""
         inner = Stop(holds)
-        with self.listening(lambda: inner.request(self._reason, within_s=self.left_s)):
+        with self.passing_to(inner):
             yield inner
+
+    @contextmanager
+    def passing_to(self, inner: "Stop") -> Iterator[None]:
+        """Passes each new reason or shorter time on to the stop signal of a scope inside this one."""
+        with self.listening(lambda: inner.request(self._reason, within_s=self.left_s)):
+            yield
 
     @contextmanager
     def waking(self, event: asyncio.Event) -> Iterator[None]:

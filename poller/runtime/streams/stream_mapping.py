@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import batched
 
 from poller.domain.errors import PortError
@@ -43,6 +43,8 @@ class RunningShard:
     meter: Meter
     role_arn: str
     """Whose role stands in the events of this run."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its task may end."""
 
     def rate(self, now: Monotonic) -> float:
         """Records a second."""
@@ -194,43 +196,38 @@ class StreamMapping:
             self._settled = False
             return False
         self._emit_moved(lease.shard, held=True)
-        over = asyncio.Event()
-        run = self._run_shard(held, leases, seat, over)
-        scope.start(TaskKind.SHARD, run, of=lease.shard, over=over.is_set)
-        # The task takes its place among the running before the next look.
-        await asyncio.sleep(0)
+        # It is among the running before its task begins: the next look must not take its lease again.
+        shard = self._registered(held)
+        seat.held = len(self._running)
+        run = self._run_shard(shard, leases, seat)
+        scope.start(TaskKind.SHARD, run, of=lease.shard, over=shard.over.is_set)
         return True
 
-    async def _run_shard(
-        self, held: HeldLease, leases: Leases, seat: Membership, over: asyncio.Event
-    ) -> None:
-        lease = held.lease
+    def _registered(self, held: HeldLease) -> RunningShard:
+        """The lease's shard among the running ones."""
+        lease, role_arn, stop = held.lease, self._parts.role_arn, Stop(held.holds)
+        flow = self._flow(lease, role_arn)
+        run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, remade=self._remade)
+        meter = Meter(self._parts.clock.monotonic())
+        self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn)
+        return shard
+
+    async def _run_shard(self, shard: RunningShard, leases: Leases, seat: Membership) -> None:
+        run, stop, name = shard.run, shard.stop, shard.lease.shard
 
         def note_lost() -> None:
             if stop.reason is Reason.LOST:
-                leases.lose(lease.shard)
-                self._emit_moved(lease.shard, held=False)
+                leases.lose(name)
+                self._emit_moved(name, held=False)
 
-        with self._stop.child(held.holds) as stop, stop.listening(note_lost):
-            role_arn = self._parts.role_arn
-            run = ShardRun(
-                lease,
-                self._flow(lease, role_arn),
-                self._parts,
-                stop,
-                matches=self._matches,
-                remade=self._remade,
-            )
-            meter = Meter(self._parts.clock.monotonic())
-            self._running[lease.shard] = RunningShard(lease, run, stop, meter, role_arn)
-            seat.held = len(self._running)
+        with self._stop.passing_to(stop), stop.listening(note_lost):
             try:
                 await run.run()
             finally:
-                del self._running[lease.shard]
+                del self._running[name]
                 seat.held = len(self._running)
                 if run.ended or stop.requested:
-                    over.set()
+                    shard.over.set()
                 if run.ended:
                     leases.forget_listing()
                 seat.tell()
