@@ -35,7 +35,7 @@ class ScreenPage:
         """A text in at most so many lines; the ones after the first are indented once more."""
         rest = self._printable(text, lines_max)
         for number in range(lines_max):
-            margin = INDENT * (depth + bool(number))
+            margin = INDENT * (depth if number == 0 else depth + 1)
             room = self._width - len(margin)
             if number == lines_max - 1:
                 self.lines.append(margin + self._fitted(rest, room))

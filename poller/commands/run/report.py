@@ -58,7 +58,8 @@ class Counts:
 
     def _finished(self, event: InvocationFinished) -> None:
         self.calls += 1
-        self.failed += event.ended is not Ended.SUCCESS
+        if event.ended is not Ended.SUCCESS:
+            self.failed += 1
         self.records += event.records - event.failed
 
     def _discarded(self, event: Discarded) -> None:

@@ -206,8 +206,8 @@ class InFlightTracker:
                 again.append(each)
         self._settle_deletes(done, done=True)
         self._settle_deletes(gone, done=False)
-        late = sum(each.message.message_id in call.lapsed for each in done)
-        return DeleteResult(again, len(done) - late, len(gone) + late)
+        late = [each for each in done if each.message.message_id in call.lapsed]
+        return DeleteResult(again, len(done) - len(late), len(gone) + len(late))
 
     def delete_failed(self, pending: Sequence[PendingDelete]) -> None:
         """These messages could not be deleted in any of the tries. They will be received again."""

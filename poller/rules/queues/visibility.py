@@ -171,7 +171,8 @@ class VisibilityTracker:
         by_seconds: dict[int, list[InFlightMessage]] = {}
         while self._renewals and self._renewals[0][0] <= now:
             _, _, renewal = heapq.heappop(self._renewals)
-            self._idle -= not renewal.left
+            if not renewal.left:
+                self._idle -= 1
             for held in renewal.held:
                 if held.renewal is renewal:
                     held.renewal = None

@@ -22,7 +22,8 @@ def part(
     name = short(mapping)
     staying = {each for each, facts in others.items() if name in facts.on and not facts.leaving}
     ranked = sorted({worker, *staying}, key=lambda each: lot(mapping, each))
-    return maximum // len(ranked) + (ranked.index(worker) < maximum % len(ranked))
+    even, left = divmod(maximum, len(ranked))
+    return even + 1 if ranked.index(worker) < left else even
 
 
 def claim(part: int, used: int) -> int:

@@ -179,7 +179,8 @@ class QueueMapping:
         if self._scope is None:
             return 0
         gate = self._scope.gate
-        return sum(gate.replaceable(each.progress.waits_since) for each in self._pollers.values())
+        waits = [each.progress.waits_since for each in self._pollers.values()]
+        return len([since for since in waits if gate.replaceable(since)])
 
     def _within_share(self, more: int) -> bool:
         """Whether what runs here and `more` is within this worker's part of a maximum of all workers."""
@@ -198,14 +199,10 @@ class QueueMapping:
         assert self._scaling is not None
         long_ago = scope.now - TICK_S
         closed = scope.gate.everything_refused or not scope.gate.open
-        waiting = (
-            closed
-            + scope.capacity.queued
-            + sum(
-                poller.receiving_since is not None and poller.receiving_since <= long_ago
-                for poller in self._pollers.values()
-            )
-        )
+        receives = [poller.receiving_since for poller in self._pollers.values()]
+        late = [since for since in receives if since is not None and since <= long_ago]
+        # What the gate holds back counts as one more that waits.
+        waiting = scope.capacity.queued + len(late) + (1 if closed else 0)
         self._scaling = scaling.step(
             self._scaling,
             scope.tracker.tally.take(waiting=waiting),
