@@ -1,4 +1,4 @@
-"""Makes `python -m poller` the same as `poller`, and takes signals before everything else is imported."""
+"""Makes `python -m poller` the same as `poller`. Signal handlers are installed before the other modules are imported."""
 
 import sys
 

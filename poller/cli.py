@@ -1,4 +1,4 @@
-"""Owns the command line: names, options and help of every command; each is imported when it is called."""
+"""Owns the command line: names, options and help of every command. A command's module is imported when the command is called."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +45,7 @@ Url = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
-    """Settings of the file that most commands can be given, too."""
+    """Settings of the configuration file that most commands also accept as options."""
 
     store: Store = None
     region: Region = None
@@ -80,7 +80,7 @@ def run(
     def load() -> "Settings":
         return load_all(config, _given(given), LoadablePlugins())
 
-    settings = _told(load)
+    settings = _loaded_or_exit(load)
     from poller.commands.run.command import ConfigurationFile, run_daemon
     from poller.runtime.daemon import Daemon
 
@@ -248,7 +248,7 @@ def import_checkpoints(
 
 
 def application(points: Iterable[EntryPoint]) -> typer.Typer:
-    """The whole command line; `points` are plug-in commands, of which none is imported before it is called."""
+    """The whole command line. `points` are plug-in commands; each is imported when it is called."""
     app = typer.Typer(
         name="poller",
         no_args_is_help=True,
@@ -262,7 +262,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         app.command()(command)
     filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
     filters.command(name="explain")(explain)
-    # The callback keeps `explain` a name to be given, although it is the only command.
+    # With a single command and no callback, typer would drop the name `explain` from the command line.
     filters.callback()(_nothing)
     app.add_typer(filters, name="filter")
     positions = typer.Typer(
@@ -312,11 +312,11 @@ def _root(
 def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
     from poller.config.loader import load
 
-    return _told(lambda: load(config, _given(given)))
+    return _loaded_or_exit(lambda: load(config, _given(given)))
 
 
-def _told(load: Callable[[], "Settings"]) -> "Settings":
-    """What `load` returns; what is wrong with it is told, and ends the command."""
+def _loaded_or_exit(load: Callable[[], "Settings"]) -> "Settings":
+    """What `load` returns. If the configuration is wrong, prints the problems and ends the command."""
     from poller.commands.shared import tell
     from poller.domain.errors import InvalidConfiguration
 
@@ -328,18 +328,18 @@ def _told(load: Callable[[], "Settings"]) -> "Settings":
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, without the others."""
+    """The options that have a value."""
     nested = {name: _given(value) if isinstance(value, Mapping) else value for name, value in options.items()}
     return {name: value for name, value in nested.items() if value not in (None, {})}
 
 
 def _argument(option: str, text: str) -> str:
-    """The text itself, or what the file behind an @ holds."""
+    """The text itself, or for `@FILE` the content of the file."""
     return _read(option, text[1:], shown=text) if text.startswith("@") else text
 
 
 def _read(option: str, place: str, *, shown: str) -> str:
-    """What a file holds, or stdin if its name is `-`. One that cannot be read is told as it was `shown`, and ends the command."""
+    """The content of a file, or of stdin if its name is `-`. If it cannot be read, prints an error with `shown` and ends the command."""
     try:
         if place == "-":
             content = sys.stdin.buffer.read(ARGUMENT_BYTES_MAX + 1)
@@ -359,7 +359,7 @@ def _read(option: str, place: str, *, shown: str) -> str:
 
 
 def _forwarded(point: EntryPoint) -> Callable[[typer.Context], None]:
-    """A command that loads the plug-in's function when it is called and hands it the arguments as they are."""
+    """A command that loads the plug-in's function when it is called, and passes the arguments on unchanged."""
 
     def forward(context: typer.Context) -> None:
         try:

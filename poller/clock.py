@@ -8,10 +8,10 @@ from poller.domain.records import Epoch, Monotonic
 
 
 class LoopClock:
-    """Clock over the running event loop; `wall` gives epoch seconds (a simulation passes its own).
+    """The clock of the running event loop. `wall` gives epoch seconds; a simulation passes its own.
 
-    `steady` replaces the loop's own time: uvloop's stands still while a turn of the loop lasts, which for a process that was
-    stopped in the middle of one is too long.
+    `steady` replaces the loop's time. uvloop updates its time only between two passes of the loop. A process that was suspended
+    in the middle of a pass would not notice how much time has gone by.
     """
 
     def __init__(

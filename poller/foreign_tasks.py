@@ -1,7 +1,7 @@
 """Owns the line between the daemon's own tasks and a user's code that runs on the same loop.
 
-A handler can find every task of the loop, and cancel it; and what it raises in a task that it started itself, such as SystemExit,
-ends the loop. Code that runs in a foreign context, and all that it starts, cannot do either.
+Without protection, a handler could find and cancel every task of the loop. An exception such as SystemExit in a task that the
+handler started would end the loop. Code that runs in a foreign context can do neither, and nor can the tasks that it starts.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-# The one thing that follows foreign code into its tasks, timers and callbacks.
+# A context variable, because asyncio copies the context into the tasks, timers and callbacks that foreign code makes.
 _FOREIGN: ContextVar[bool] = ContextVar("foreign", default=False)
 
 
 class ForeignExit(Exception):
-    """Foreign code wanted to end the program from a task of its own."""
+    """Foreign code tried to end the program, for example by SystemExit."""
 
 
 def foreign_context() -> Context:
@@ -25,7 +25,7 @@ def foreign_context() -> Context:
 
 
 def foreign() -> bool:
-    """Whether foreign code runs now."""
+    """Whether the present code runs in a foreign context."""
     return _FOREIGN.get()
 
 
@@ -35,7 +35,7 @@ class DaemonTask[T](asyncio.Task[T]):
     __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As asyncio's; False in a foreign context."""
+        """As `asyncio.Task.cancel`. In a foreign context it does nothing and returns False."""
         return False if _FOREIGN.get() else super().cancel(msg)
 
 
@@ -46,13 +46,13 @@ def make_task[T](
     if not _FOREIGN.get():
         return DaemonTask(coro, loop=loop, **options)
     task: asyncio.Task[T] = asyncio.Task(contained(coro), loop=loop, **options)
-    # One that is cancelled before it begins never comes to the coroutine, which would warn when it is dropped.
+    # A task that is cancelled before its first step never runs its coroutine. Python would warn that it was never awaited.
     task.add_done_callback(lambda _: coro.close())
     return task
 
 
 async def contained[T](coro: Any) -> T:
-    """What a foreign coroutine gives; raises ForeignExit instead of what would end the loop."""
+    """The result of a foreign coroutine. Raises ForeignExit in place of an exception that would end the loop."""
     try:
         found: T = await coro
     except (SystemExit, KeyboardInterrupt) as error:

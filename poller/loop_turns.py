@@ -1,7 +1,7 @@
-"""Owns turns: work that keeps the loop busy without waiting runs one piece in a pass of the loop.
+"""Owns turns: of all work that keeps the event loop busy without waiting, one piece runs in each pass of the loop.
 
-With many busy shards, each pass of the loop would otherwise take in a page of every one of them. What needs many passes,
-a checkpoint or a heartbeat, would then take seconds; and pages that wait as bytes cost less than pages of records.
+Without turns, each pass of the loop would decode one page of every busy shard. A checkpoint or a heartbeat needs many passes, and
+would then take seconds. Turns also save memory: a page that waits for its turn is still bytes, which are smaller than records.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Generator
 
 TURN_S = 0.005
-"""How long slices are done in one turn; the one that goes beyond it is the last."""
+"""One turn does slices of work until this time is over. The slice under way is finished."""
 
 
 class LoopTurns:
-    """Those who wait are served in order, one in each pass of the loop."""
+    """Serves callers in the order in which they came, one in each pass of the loop."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -32,7 +32,7 @@ class LoopTurns:
         await mine
 
     async def slices[T](self, work: Generator[None, None, T]) -> T:
-        """The result of work that is done in slices: some milliseconds of them at once, the others in turns."""
+        """Does work in slices and returns its result. The first milliseconds are done at once, the rest in turns."""
         began = time.perf_counter()
         while True:
             try:
@@ -53,7 +53,7 @@ class LoopTurns:
         await self.turn()
 
     def _next(self) -> None:
-        """In the next pass: the turn goes to the first who still waits."""
+        """Runs in the next pass of the loop: gives the turn to the first caller that still waits."""
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():

@@ -30,21 +30,21 @@ GROUPS = {
     "control": "poller.control",
     "checkpoints": "poller.checkpoints",
 }
-"""Kind of plug-in to entry point group."""
+"""The entry point group of each kind of plug-in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin[SettingsT: BaseModel, PortT]:
     """A plug-in: its name, the model of its settings, and how to open it.
 
-    `open(settings, env)` returns an async context manager that yields the port; leaving it frees everything.
-    `look` is for what `open` would leave traces of, as every store does: it yields something to ask instead, which may be a
-    `poller.ports.Probe`, and makes nothing.
-    An invoker with `own_limits` is a `poller.ports.FunctionLookup`: a service ends
-    its functions, by time limits that are not in the configuration.
-    `call_limit` is for invokers: how many calls can run at once, as far as the settings alone tell.
-    `check` tells beforehand what `open` would refuse: it reads the files that the settings name, opens nothing, asks nobody and
-    imports no code of users.
+    `open(settings, env)` returns an async context manager that yields the port. Leaving the context frees everything.
+    `look` replaces `open` in checks, for plug-ins whose `open` creates something outside, as every store does. It creates nothing.
+    What it yields may be a `poller.ports.Probe`.
+    `own_limits` is set for an invoker whose service ends functions at time limits that are not in the configuration. Such an
+    invoker is a `poller.ports.FunctionLookup`.
+    `call_limit` is for invokers. It gives how many calls can run at once, as far as the settings alone say.
+    `check` finds in advance the problems that `open` would raise. It may read files that the settings name. It opens no connection
+    and imports no user code.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Plugin[SettingsT: BaseModel, PortT]:
 
 
 class Shared:
-    """Things that several plug-ins of one daemon use together (an HTTP session, an AWS client), opened once each."""
+    """Resources that several plug-ins of one daemon use together, such as an HTTP session or an AWS client. Each is opened once."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -65,14 +65,14 @@ class Shared:
         self._lock = asyncio.Lock()
 
     async def get[T](self, key: str, opener: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """What is open under `key`; opened now if nothing is."""
+        """The resource under `key`. Opens it if it is not open yet."""
         async with self._lock:
             if key not in self._opened:
                 self._opened[key] = await self._stack.enter_async_context(opener())
             return cast("T", self._opened[key])
 
     async def close(self) -> None:
-        """Closes all of it, last opened first."""
+        """Closes all resources, the last opened first."""
         async with self._lock:
             self._opened.clear()
             await self._stack.aclose()
@@ -80,28 +80,28 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a plug-in may know of the daemon that opens it. `region` None: the AWS variables and profile decide."""
+    """What a plug-in may know of the daemon that opens it. If `region` is None, AWS's environment variables and profile give it."""
 
     clock: Clock
     region: str | None = None
     endpoint_url: str | None = None
     endpoint_urls: Mapping[str, str] = field(default_factory=dict)
-    """Service name as AWS's clients spell it (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb) to URL."""
+    """The URL of each service, by its name in AWS's clients (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb)."""
     shared: Shared = field(default_factory=Shared)
     process: Process = field(default_factory=Anonymous)
     turns: LoopTurns = field(default_factory=LoopTurns)
-    """Who decodes much at once waits for a turn first, so that the loop comes round."""
+    """A plug-in that decodes a large answer waits for a turn first, so that other tasks of the loop are not delayed."""
     function_log: FunctionLog = field(default_factory=FunctionLog)
-    """Where invokers hand over what their functions print and log."""
+    """Takes what functions print and log; invokers pass it on."""
     dropped_lines: DroppedLines = field(default_factory=DroppedLines)
-    """Lines of the process's stdout and stderr that nobody took."""
+    """Counts lines of the process's stdout and stderr that were dropped because their reader was too slow."""
     last_words: LastWords = field(default_factory=LastWords)
-    """How a line looks that is told when the log is closed."""
+    """Formats a line that is written after the log has been closed."""
     strangers: Strangers = field(default_factory=Strangers)
-    """Where requests are counted that were refused because of who sent them."""
+    """Counts requests that were refused because of their sender."""
 
     def endpoint(self, service: str) -> str | None:
-        """The URL that settings give for a service; None leaves the choice to the AWS variables."""
+        """The configured URL of a service; None if AWS's environment variables decide."""
         return self.endpoint_urls.get(service, self.endpoint_url)
 
 
@@ -114,7 +114,7 @@ class Registry(Protocol):
 
 
 class InstalledPlugins:
-    """Plug-ins among the entry points of installed distributions, which are looked for once; loaded on first use."""
+    """Plug-ins among the entry points of installed distributions. The entry points are listed once; a plug-in is loaded on first use."""
 
     def __init__(self) -> None:
         self._points: dict[str, dict[str, EntryPoint]] = {}
@@ -151,17 +151,17 @@ class GivenPlugins:
 def opened(
     registry: Registry, kind: str, name: str, settings: Mapping[str, Any], env: Environment
 ) -> AbstractAsyncContextManager[Any]:
-    """Validates `settings` by the plug-in's model and opens it; raises InvalidConfiguration with every problem."""
+    """Validates `settings` by the plug-in's model and opens the plug-in. Raises InvalidConfiguration with every problem."""
     plugin = registry.plugin(kind, name)
     return plugin.open(validated(plugin, settings, place=f"{kind} {name}"), env)
 
 
 def validated(plugin: Plugin[Any, Any], settings: Mapping[str, Any], *, place: str) -> BaseModel:
-    """The plug-in's settings model; raises InvalidConfiguration that names place and field."""
+    """The plug-in's settings as its model; raises InvalidConfiguration with the place and field of each problem."""
     try:
         model: BaseModel = plugin.settings.model_validate(dict(settings))
     except ValidationError as error:
-        # What is given is told by its place alone, which has no braces to be filled in.
+        # `Layer` treats its name as a format string. The place is plain text, so its braces are escaped.
         layer = Layer(place.replace("{", "{{").replace("}", "}}"), settings)
         raise InvalidConfiguration(lines(complaints(error, plugin.settings), [layer])) from None
     return model

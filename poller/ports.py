@@ -1,6 +1,6 @@
-"""Owns the Protocols between the engine and the outside. Each raises only what `poller.domain.errors` has.
+"""Owns the Protocols between the engine and the outside. Their methods raise only the errors of `poller.domain.errors`.
 
-A port has at most four methods; who needs less asks for the narrower one.
+A port has at most four methods. Code asks for the narrowest port that has what it needs.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -31,19 +31,19 @@ class StreamSource(Protocol):
     """One stream. Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
 
     async def shards(self) -> Sequence[Shard]:
-        """All shards that the source lists, every page of them."""
+        """All shards that the source lists, from all pages of the listing."""
         ...
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
-        """A read token for the first record behind `position`; raises PositionTrimmed when that is gone."""
+        """A read token for the first record behind `position`. Raises PositionTrimmed if the source has removed that record."""
         ...
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
-        """The next records; raises CursorExpired, and PositionTrimmed when they are gone.
+        """The next records. Raises CursorExpired, and PositionTrimmed if the source has removed them.
 
-        A page ends before a record that cannot be read, and RecordUnreadable is raised where that is the first.
+        A page ends before a record that cannot be read. If the first record cannot be read, RecordUnreadable is raised.
 
-        Waits for a turn of the environment before it decodes a big answer, and for nothing after that.
+        Before it decodes a large answer, it waits for a turn (`Environment.turns`). After the turn it must not wait again.
         """
         ...
 
@@ -54,19 +54,19 @@ class StreamSource(Protocol):
 
 @runtime_checkable
 class CreationTime(Protocol):
-    """A stream that may be deleted and made again under its name. Raises as StreamSource does."""
+    """A stream that can be deleted and created again under the same name. Raises as StreamSource does."""
 
     async def created(self) -> Epoch | None:
-        """When the stream was created that has the name now; None when the credentials may not ask for it."""
+        """When the stream that has the name now was created; None if the credentials may not ask for it."""
         ...
 
 
 @runtime_checkable
 class StreamStatus(Protocol):
-    """A stream that says when it gets no more records although it can still be read."""
+    """A stream that reports when no more records will be written to it, although it can still be read."""
 
     over: str
-    """Why, with the remedy, as the source last said while it was listed or described; empty while it is written to."""
+    """Why no more records come, with the remedy, by the last listing or description. Empty while records can be written."""
 
 
 class QueueSource(Protocol):
@@ -75,7 +75,7 @@ class QueueSource(Protocol):
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
         """Up to `messages_max` (1 to 10) messages, waiting up to `wait_s` (0 to 20) for the first.
 
-        One that cannot be read is among them and says so: the others must not wait for it.
+        A message that cannot be read is returned too, with `unreadable` set, so that it does not hold up the others.
         """
         ...
 
@@ -93,7 +93,7 @@ class QueueSource(Protocol):
 
 
 class Invoker(Protocol):
-    """One function. Whatever goes wrong is an Outcome; nothing is raised but cancellation."""
+    """One function. Every failure is returned as an Outcome; only cancellation is raised."""
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the function and waits for its answer, `invocation.timeout_s` at most."""
@@ -102,11 +102,11 @@ class Invoker(Protocol):
 
 @runtime_checkable
 class Bounded(Protocol):
-    """An invoker that can run only so many calls at once, whatever the function's own limit is."""
+    """An invoker with a limit of its own for calls at once, in addition to the function's limit."""
 
     @property
     def call_limit(self) -> CallLimit:
-        """How many, and why."""
+        """How many calls can run at once, and why."""
         ...
 
 
@@ -114,7 +114,7 @@ class Destination(Protocol):
     """One on-failure destination. Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
 
     async def send(self, notice: Notice) -> None:
-        """Returns when the destination has the notice for good; sending the same notice again is allowed."""
+        """Returns when the destination has stored the notice. The same notice may be sent again."""
         ...
 
 
@@ -125,23 +125,23 @@ class MappingStore(Protocol):
     """
 
     async def create(self, row: MappingRow) -> MappingRow:
-        """Keeps `row` unless the mapping is known; returns the row that is kept."""
+        """Stores `row` if the mapping has no row yet; returns the stored row."""
         ...
 
     async def update(self, row: MappingRow) -> None:
         """Replaces the row at `row.revision`, which then has the next revision.
 
-        Raises ResourceMissing when there is no row, and RowChanged if the stored revision is another. The same call again,
-        after its answer was lost, finds its work done.
+        Raises ResourceMissing when there is no row, and RowChanged if the stored revision is another. If the answer to a call was
+        lost, the same call may be repeated and succeeds.
         """
         ...
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows; one that cannot be read says so in its `damage`, and what asks for that row alone is ServiceUnavailable."""
+        """All rows. A row that cannot be read has `damage` set. Calls for that row alone raise ServiceUnavailable."""
         ...
 
     async def forget(self, mapping: MappingId) -> None:
-        """Removes the mapping and all its leases and checkpoints; no error when there is none."""
+        """Removes the mapping with all its leases and checkpoints. It is no error if the mapping does not exist."""
         ...
 
 
@@ -149,9 +149,9 @@ class LeaseStore(Protocol):
     """Leases of shards. Raises as MappingStore does, and LeaseLost where it says so."""
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
-        """All leases of one mapping with their checkpoints; with `memos` off all memos are empty, which costs less.
+        """All leases of one mapping with their checkpoints. With `memos` off all memos are empty, which costs less.
 
-        Whoever takes a lease gets its memo then.
+        `take` returns the memo of the lease that it takes.
         """
         ...
 
@@ -162,15 +162,15 @@ class LeaseStore(Protocol):
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner at `lease.epoch` + 1; raises LeaseLost if the stored epoch is not `lease.epoch`.
 
-        Returns the lease as it is stored, with the last checkpoint. The same call again by the same owner, after its
-        answer was lost, finds its work done and returns it.
+        Returns the lease as it is stored, with the last checkpoint. If the answer to a call was lost, the same owner may repeat
+        the call and gets the same lease.
         """
         ...
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Gives the lease up and keeps the checkpoint; raises LeaseLost if the stored owner or epoch differ.
 
-        The same call again, after its answer was lost, is no error as long as nobody else took the lease.
+        If the answer to a call was lost, the same call may be repeated. That is no error unless another worker took the lease.
         """
         ...
 
@@ -181,14 +181,14 @@ class CheckpointStore(Protocol):
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if owner or epoch differ from the stored ones.
 
-        A position below the stored one is refused with LeaseLost too: only a writer that is no longer alone can have one.
+        A position before the stored one is refused with LeaseLost too: it shows that another worker has written since.
         """
         ...
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row with its checkpoint; raises LeaseLost if the stored epoch is not `lease.epoch`.
 
-        No error when there is no row.
+        It is no error if there is no row.
         """
         ...
 
@@ -197,20 +197,20 @@ class WorkerStore(Protocol):
     """Heartbeats of workers. Raises as MappingStore does."""
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
-        """Writes the worker's row over the one before."""
+        """Writes the worker's row; it replaces the earlier one."""
         ...
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """The rows of all workers that have not retired, the dead among them."""
+        """The rows of all workers that have not retired, dead ones included."""
         ...
 
     async def retire(self, worker: WorkerId) -> None:
-        """Removes a worker's row, one's own or a dead one's; no error when there is none."""
+        """Removes the row of this worker, or of a dead one. It is no error if there is no row."""
         ...
 
 
 class Store(MappingStore, LeaseStore, CheckpointStore, WorkerStore, Protocol):
-    """All that a store does; only the composition root asks for this much."""
+    """Everything that a store does. Only the composition root asks for all of it."""
 
 
 class Clock(Protocol):
@@ -234,7 +234,7 @@ class Pacer(Protocol):
 
 
 class Exposition(Protocol):
-    """An observer whose figures can be scraped."""
+    """An observer whose metrics can be scraped."""
 
     def exposition(self) -> tuple[bytes, str]:
         """The page's body and its content type."""
@@ -243,16 +243,16 @@ class Exposition(Protocol):
 
 @runtime_checkable
 class SlicedExposition(Protocol):
-    """An Exposition whose page may take long to make."""
+    """An Exposition whose page may take long to build, so that it can be built in steps."""
 
     def slices(self) -> Generator[None, None, tuple[bytes, str]]:
-        """Makes the page that `exposition` gives, some milliseconds of it in each step."""
+        """Builds the same page as `exposition`, a few milliseconds of work in each step."""
         ...
 
 
 @runtime_checkable
 class FunctionCheck(Protocol):
-    """An invoker that can be asked about functions which no configuration names.
+    """An invoker that can be asked about functions that the configuration does not name.
 
     Raises ServiceThrottled, ServiceUnavailable, AccessDenied.
     """
@@ -264,56 +264,56 @@ class FunctionCheck(Protocol):
 
 @runtime_checkable
 class FunctionLookup(Protocol):
-    """An invoker whose functions have settings of their own: a service runs them, and ends them at their time limit.
+    """An invoker whose functions are run by a service, which has settings for them and ends them at their time limit.
 
     Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
     """
 
     async def describe_function(self, function_arn: str) -> FunctionFacts:
-        """What the service says of the function with this ARN, the qualifier included."""
+        """The service's settings of the function with this ARN, the qualifier included."""
         ...
 
 
 @runtime_checkable
 class FunctionStarter(Protocol):
-    """An invoker that starts functions when they are called, in time that is not the call's."""
+    """An invoker that may have to start a function before a call. The start does not count towards the call's time limit."""
 
     @property
     def start_s_max(self) -> float:
-        """How long a call may take beyond its own time because the function has to be started first."""
+        """How much longer than its time limit a call may take, because the function has to be started first."""
         ...
 
 
 @runtime_checkable
 class Probe(Protocol):
-    """A part that can say whether it would work. Nothing is raised but cancellation, trouble is a finding."""
+    """A part of a mapping that can check whether it would work. Every problem is returned as a finding; only cancellation is raised."""
 
     async def probe(self) -> Sequence[Finding]:
-        """Tries what has no effect outside: nothing is made, sent, deleted or hidden from others."""
+        """Makes only calls without side effects: nothing is created, sent, deleted or hidden from other consumers."""
         ...
 
 
 @runtime_checkable
 class MappingList(Protocol):
-    """A look at a store that can say which mappings the store knows. Raises as MappingStore does; makes and changes nothing."""
+    """A read-only view of a store that lists its mappings. Raises as MappingStore does."""
 
     async def mappings(self) -> Sequence[MappingRow]:
-        """All rows; none where there is no store yet."""
+        """All rows; none if the store does not exist yet."""
         ...
 
 
 @runtime_checkable
 class FunctionProbe(Protocol):
-    """An invoker that is asked about each ARN by which mappings call its function. Raises nothing but cancellation."""
+    """An invoker that can check each ARN by which mappings call its function. Raises nothing but cancellation."""
 
     async def probe_function(self, function_arn: str) -> Sequence[Finding]:
-        """Whether this ARN, the qualifier included, could be called; the function does not run."""
+        """Checks whether this ARN, the qualifier included, could be called. The function does not run."""
         ...
 
 
 @runtime_checkable
 class ConsumerCheck(Protocol):
-    """A source that knows whether AWS Lambda reads it too.
+    """A source that can find out whether AWS Lambda reads it too.
 
     Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
     """

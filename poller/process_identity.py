@@ -1,4 +1,7 @@
-"""Owns how processes of one machine tell whether a neighbour is still there, so that a restart need not wait for its predecessor."""
+"""Owns how a process finds out whether another process of the same machine has ended.
+
+A restarted daemon can then take over from its predecessor at once and need not wait for the lease time.
+"""
 
 import os
 from collections.abc import Mapping
@@ -9,27 +12,27 @@ from poller.domain.untrusted.numbers import whole
 
 _STARTED_MAX = 2**63
 _STARTED_FIELD = 19
-"""Of /proc/PID/stat, counted behind the command's name: when the process started, in ticks since the machine did."""
+"""The field of /proc/PID/stat, counted from the command's name on, that has the process's start in ticks since the boot."""
 
 
 class Process(Protocol):
-    """This process among those of its machine."""
+    """How this process identifies itself to others of the same machine, and how it checks them."""
 
     def facts(self) -> Mapping[str, Any]:
-        """What identifies it, as JSON values; empty when nothing does."""
+        """The facts that identify this process, as JSON values; empty if there are none."""
         ...
 
     def gone(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process with these facts has surely ended; False when that cannot be known."""
+        """Whether the process with these facts has certainly ended. False if that is not known."""
         ...
 
     def runs(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process with these facts surely runs; False when that cannot be known."""
+        """Whether the process with these facts certainly runs. False if that is not known."""
         ...
 
 
 class Anonymous:
-    """A process that nobody can look for, as in tests."""
+    """A process that others cannot identify, as in tests."""
 
     def facts(self) -> Mapping[str, Any]:
         """Nothing."""
@@ -45,38 +48,38 @@ class Anonymous:
 
 
 class LocalProcess:
-    """This process as /proc has it. Ids mean something within one boot and one namespace of process ids only."""
+    """This process by its entry in /proc. A process id identifies a process only within one boot and one PID namespace."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._space = _space(proc)
 
     def facts(self) -> Mapping[str, Any]:
-        """Boot, namespace, id and start; empty where there is no /proc."""
+        """Boot id, PID namespace, process id and start time; empty where there is no /proc."""
         started = self._started(os.getpid())
         if self._space is None or started is None:
             return {}
         return {"space": self._space, "pid": os.getpid(), "started": started}
 
     def gone(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process lived here and is no more."""
+        """Whether the process ran on this boot and in this PID namespace, and has ended."""
         pid = self._neighbour(facts)
         return pid is not None and self._started(pid) != facts.get("started")
 
     def runs(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process lives here."""
+        """Whether the process runs on this boot and in this PID namespace."""
         pid = self._neighbour(facts)
         started = None if pid is None else self._started(pid)
         return started is not None and started == facts.get("started")
 
     def _neighbour(self, facts: Mapping[str, Any]) -> int | None:
-        """The process's id if it means something here."""
+        """The process's id, if it is of this boot and this PID namespace; else None."""
         pid = facts.get("pid")
         known = self._space is not None and facts.get("space") == self._space
         return pid if known and isinstance(pid, int) else None
 
     def _started(self, pid: int) -> int | None:
-        """Start of a process that runs; None when there is none, or one that has ended and was not yet waited for."""
+        """The start time of a running process; None if there is no such process, or if it has ended and its parent has not reaped it."""
         try:
             fields = (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
         except OSError:

@@ -1,13 +1,14 @@
-"""Owns the count of requests that are turned away because of who sent them, on their way to the daemon's observers.
+"""Owns how adapters report requests that they refused because of their sender.
 
-Adapters that take requests count here. Where nobody observes, in commands that only look, nothing is told.
+Adapters that take requests report here, and the daemon passes the reports on to its observers. Commands such as `check` have no
+observers, so reports have no effect there.
 """
 
 from poller.domain.telemetry import Listener, Observer, RefusedFor, StrangerRefused
 
 
 class Strangers:
-    """Takes each refusal; the observers throttle what they log of them."""
+    """Takes one report for each refused request. Observers limit how many of them they log."""
 
     def __init__(self) -> None:
         self.observer: Observer | None = None

@@ -8,9 +8,9 @@ FUNCTION_NAME_CHARS_MAX = 256
 BARE_NAME_CHARS_MAX = 64
 
 PARTITION = "aws[a-zA-Z0-9-]*"
-"""Pattern of a partition: aws, aws-cn, aws-us-gov, aws-iso-b, aws-eusc and those to come."""
+"""Pattern of a partition: aws, aws-cn, aws-us-gov, aws-iso-b, aws-eusc and future ones."""
 REGION = "[a-z0-9-]+"
-"""Pattern of a region, where nothing else can stand: emulators have names of their own."""
+"""Pattern of a region, for places where only a region can be. It is wide, because emulators have region names of their own."""
 ACCOUNT = "[0-9]{12}"
 QUALIFIER = r"\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128}"
 """Pattern of a qualifier: a version, an alias, $LATEST, or the latest published version."""
@@ -52,19 +52,19 @@ class Arn:
 
     @property
     def fifo(self) -> bool:
-        """Whether it names a FIFO queue or topic."""
+        """Whether this is the ARN of a FIFO queue or topic."""
         return self.service in _WITH_FIFO and self.resource.endswith(".fifo")
 
     @property
     def function(self) -> str:
-        """A function's name, with its qualifier if it has one; empty for what is no function."""
+        """The function's name, with its qualifier if it has one; empty if this is not a function's ARN."""
         kind, _, name = self.resource.partition(":")
         return name if kind == "function" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionName:
-    """A FunctionName's parts; region, account and partition are empty where it does not say."""
+    """The parts of a FunctionName. Region, account and partition are empty if they were not given."""
 
     name: str
     qualifier: str = ""
@@ -74,7 +74,7 @@ class FunctionName:
 
     @classmethod
     def parse(cls, text: str) -> "FunctionName":
-        """Bare name, partial ARN (`REGION:ACCOUNT:function:NAME` or less) or ARN, each with an optional qualifier.
+        """Parses a bare name, a partial ARN (`REGION:ACCOUNT:function:NAME` or less) or an ARN, each with an optional qualifier.
 
         Raises ValueError for anything else.
         """

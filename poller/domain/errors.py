@@ -1,4 +1,4 @@
-"""Owns the few exceptions that a port may raise; each says what the caller does next."""
+"""Owns the exceptions that a port may raise. The docstring of each says what the caller does next."""
 
 from poller.domain.untrusted.texts import line_of, lines_of
 
@@ -7,7 +7,7 @@ PROBLEM_CHARS_MAX = 4096
 
 
 class PortError(Exception):
-    """Expected trouble at a port. `reason` is one line for people, without secrets or payloads; it is cleaned and cut here."""
+    """An expected failure at a port. `reason` is one line for people, without secrets or payloads; it is cleaned and cut here."""
 
     def __init__(self, reason: str) -> None:
         self.reason = line_of(reason, chars_max=REASON_CHARS_MAX)
@@ -23,11 +23,11 @@ class ServiceUnavailable(PortError):
 
 
 class AccessDenied(PortError):
-    """The credentials may not do this. Show it, wait long, repeat: it heals when somebody grants it."""
+    """The credentials do not allow this call. Show the error, wait long, then repeat: somebody may grant the permission."""
 
 
 class ResourceMissing(PortError):
-    """The stream, queue, shard or target does not exist. Show it, wait long, repeat."""
+    """The stream, queue, shard or target does not exist. Show the error, wait long, then repeat."""
 
 
 class CursorExpired(PortError):
@@ -35,11 +35,11 @@ class CursorExpired(PortError):
 
 
 class PositionTrimmed(PortError):
-    """The position is older than what the source keeps. Count the loss, go on at the trim horizon."""
+    """The position is older than the oldest record that the source keeps. Count the loss and go on at the trim horizon."""
 
 
 class RecordUnreadable(PortError):
-    """The next record of a shard has no form that its source documents. Show it, wait, read again; pass over nothing."""
+    """The next record of a shard is malformed. Show the error, wait, then read again. Do not skip the record."""
 
 
 class LeaseLost(PortError):
@@ -47,7 +47,7 @@ class LeaseLost(PortError):
 
 
 class RowChanged(PortError):
-    """Somebody else changed the row since it was read. Read it again, decide anew, repeat."""
+    """Somebody else changed the row after it was read. Read it again, decide again, and repeat the write."""
 
 
 class InvalidConfiguration(Exception):

@@ -1,24 +1,24 @@
-"""Owns what a look at the outside finds: a check by name, how it went, and what to do about it."""
+"""Owns the results of checks of outside services: the check's name, its severity, and a remedy."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How a check went; only a problem stands in the daemon's way."""
+    """How a check went. Only a PROBLEM prevents the daemon from working."""
 
     OK = "ok"
     UNTRIED = "untried"
-    """Nothing tells without an effect, or something before it failed."""
+    """The check would need a call with side effects, or an earlier check failed."""
     WARNING = "warning"
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name (an IAM action, an attribute, or our own word), how it went, and the remedy if it went wrong.
+    """The result of one check. `check` is its name: an IAM action, an attribute, or a name of ours.
 
-    `text` stands for itself on a line; of what is fine it may be empty.
+    `text` is understood without the name. It may be empty if the check succeeded. `remedy` says what to do about a failure.
     """
 
     check: str
@@ -28,13 +28,13 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """Text and remedy."""
+        """The text and the remedy, on one line."""
         return f"{self.text or self.check}; {self.remedy}" if self.remedy else self.text or self.check
 
 
 @dataclass(frozen=True, slots=True)
 class LambdaConsumer:
-    """An event source mapping of AWS Lambda's own: its UUID, its function's ARN and its state (`Enabled`, `Creating` …)."""
+    """An event source mapping that AWS Lambda runs: its UUID, its function's ARN and its state (`Enabled`, `Creating` …)."""
 
     uuid: str
     function_arn: str

@@ -1,4 +1,4 @@
-"""Owns what a function's service says of the function itself: time limit, role, state."""
+"""Owns the settings of a function that its service reports: time limit, role, state."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ UPDATE_FAILED = "Failed"
 class FunctionFacts:
     """A function's own configuration, in AWS's words; a text is empty where the service says nothing.
 
-    `state` is `Active` when the function can be called at once, `update_status` tells how its last update went.
+    `state` is `Active` when the function can be called at once. `update_status` is the status of its last update.
     """
 
     timeout_s: float
@@ -22,7 +22,7 @@ class FunctionFacts:
 
     @property
     def trouble(self) -> str:
-        """Why it does not run, or not as it was last deployed; empty when all is well."""
+        """Why the function does not run, or does not run as it was last deployed; empty if there is no problem."""
         if self.state not in CALLABLE_STATES:
             return _with_reason(f"its state is {self.state}", self.state_reason)
         if self.update_status == UPDATE_FAILED:

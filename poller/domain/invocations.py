@@ -1,4 +1,4 @@
-"""Owns what passes between the engine and a function: the event, the call, its outcome, and the notice of what was given up."""
+"""Owns the values between the engine and a function: the event, the call, its outcome, and the notice about a discarded batch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,17 +14,17 @@ ERROR_MESSAGE_CHARS_MAX = 1024
 STACK_LINES_MAX = 40
 STACK_LINE_CHARS_MAX = 256
 VERSION_CHARS_MAX = 128
-"""What is kept of a function's error; longer texts are cut."""
+"""How much of a function's error is kept. Longer texts are cut."""
 RETRY_AFTER_S_MAX = 300.0
-"""Nobody is believed who asks to be left alone for longer."""
+"""A longer `Retry-After` is not followed: the wait is cut to this."""
 
 
 class Event(Protocol):
-    """What a function gets."""
+    """The event that a function gets."""
 
     @property
     def size(self) -> int:
-        """Bytes of `encoded`, known without making them."""
+        """The length of `encoded` in bytes, computed without encoding."""
         ...
 
     def encoded(self) -> bytes:
@@ -32,13 +32,13 @@ class Event(Protocol):
         ...
 
     def decoded(self) -> JsonObject:
-        """As the object that reading `encoded` gives, made anew: who gets it may change it."""
+        """The event as an object, equal to the parsed `encoded`. It is a new copy each time, so the caller may change it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedEvent:
-    """An event that is at hand as UTF-8 JSON."""
+    """An event that is already UTF-8 JSON."""
 
     payload: bytes
 
@@ -52,7 +52,7 @@ class EncodedEvent:
         return self.payload
 
     def decoded(self) -> JsonObject:
-        """As an object, made anew."""
+        """The event as a new object."""
         event: JsonObject = json_value(self.payload)
         return event
 
@@ -61,7 +61,7 @@ class EncodedEvent:
 class Invocation:
     """One call of a function: its event, and how long the function may take.
 
-    An `open_ended` call is given up by the caller, who knows when the function has surely ended; the invoker waits on.
+    For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
     """
 
     function_arn: str
@@ -78,7 +78,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The function returned; `payload` is its answer's bytes, empty when it answered nothing."""
+    """The function returned. `payload` is its answer in bytes, empty if there was none."""
 
     payload: bytes
     executed_version: str = "$LATEST"
@@ -86,7 +86,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class FunctionError:
-    """The function ran and failed. Uses up a retry. Whoever makes one, its texts are cleaned and cut here; `stack_trace` is one line each."""
+    """The function ran and failed. Uses up a retry. The texts are cleaned and cut here; `stack_trace` has one line in each item."""
 
     error_type: str
     message: str
@@ -111,7 +111,7 @@ _ERROR_TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The function took longer than it may. Uses up a retry."""
+    """The function took longer than its time limit. Uses up a retry."""
 
     timeout_s: float
     executed_version: str = "$LATEST"
@@ -119,7 +119,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The function has no room. Uses up no retry."""
+    """The function has no capacity for another call. Uses up no retry."""
 
     reason: str
     retry_after_s: float | None = None
@@ -142,7 +142,7 @@ class Ended(StrEnum):
     SUCCESS = "success"
     PARTIAL = "partial"
     REJECTED = "rejected"
-    """The function returned, but its failure report was malformed or named everything."""
+    """The function returned, but its failure report was malformed or listed every item as failed."""
     FUNCTION_ERROR = "function_error"
     TIMED_OUT = "timed_out"
     THROTTLED = "throttled"
@@ -156,12 +156,12 @@ class Condition(StrEnum):
     RETRIES = "RetryAttemptsExhausted"
     AGE = "RecordAgeExceeded"
     RETENTION = "RetentionExceeded"
-    """The source no longer has the records. AWS has no such value, and no destination gets a document (aws-behaviour#retention)."""
+    """The source has removed the records. AWS has no such value, and no destination gets a document (aws-behaviour#retention)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One discarded batch that an on-failure destination must be told about (aws-behaviour#failure-document).
+    """The notice about one discarded batch, for its on-failure destination (aws-behaviour#failure-document).
 
     `document` is the compact JSON body without `payload`; `payload` the event as it was sent to the function;
     `timestamp` the body's timestamp text; `notice_id` a random UUID that stays the same when delivery is tried again.
@@ -176,7 +176,7 @@ class Notice:
 
 
 def with_payload(notice: Notice) -> bytes:
-    """The document for S3: `payload`, the event as a JSON string, stands between `version` and `timestamp`."""
+    """The document for S3. It has a member `payload`, the event as a JSON string, between `version` and `timestamp`."""
     document: JsonObject = {}
     for name, value in orjson.loads(notice.document).items():
         if name == "timestamp":

@@ -1,6 +1,6 @@
-"""Owns what the control API asks of the daemon: the mappings as Lambda's API shows them, and the changes of them.
+"""Owns the interface between the control API and the daemon: mappings as Lambda's API shows them, and how they are changed.
 
-The API adapter speaks HTTP and AWS's wire form; the runtime decides, stores and applies. Between them stand these values.
+The API adapter handles HTTP and AWS's wire format. The runtime decides about a change, stores it and applies it.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class ApiErrorType(StrEnum):
 
 
 class ApiError(Exception):
-    """A request that cannot be carried out. `text` is AWS's own where AWS has one."""
+    """A request that cannot be carried out. `text` is AWS's text if AWS has one."""
 
     def __init__(self, fault: ApiErrorType, text: str) -> None:
         super().__init__(text)
@@ -37,8 +37,8 @@ class ApiError(Exception):
 class MappingView:
     """One mapping as the API shows it.
 
-    `parameters` has AWS's names and values as in a create request, with every default filled in; `function_arn` keeps
-    the qualifier as given. `reason` is AWS's word for who caused the state. `from_file` mappings refuse changes.
+    `parameters` has AWS's names and values as in a create request, with every default filled in. `function_arn` keeps
+    the qualifier as given. `reason` is AWS's `StateTransitionReason`. A mapping with `from_file` refuses changes.
     """
 
     mapping: MappingId
@@ -51,11 +51,11 @@ class MappingView:
     tags: Mapping[str, str] = field(default_factory=dict)
     from_file: bool = False
     before: Mapping[str, Any] | None = None
-    """In the answer to an update: the parameters before it."""
+    """In the answer to an update: the parameters before the update."""
 
 
 class MappingControl(Protocol):
-    """Who can be asked to change what runs. Each change returns once it is stored; it is applied soon after."""
+    """Changes mappings while the daemon runs. Each method returns when the change is stored. It is applied soon after."""
 
     def views(self) -> tuple[MappingView, ...]:
         """All mappings, in the order of their creation; returns at once."""
@@ -66,11 +66,11 @@ class MappingControl(Protocol):
         ...
 
     async def update(self, mapping: MappingId, request: Mapping[str, Any]) -> MappingView:
-        """Changes a mapping by the members of an update request; raises ApiError and changes nothing then."""
+        """Changes a mapping by the members of an update request. If it raises ApiError, nothing was changed."""
         ...
 
     async def delete(self, mapping: MappingId) -> MappingView:
-        """Ends a mapping and forgets its positions; raises ApiError."""
+        """Stops a mapping and removes its positions; raises ApiError."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Owns how a change of settings is told: one line for each member that is another one than before, old and new value, cut."""
+"""Owns how changed settings are described: one line for each changed member with its old and new value, cut to a maximum length."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,26 +11,26 @@ from poller.domain.untrusted.texts import cut, line_of
 
 VALUE_CHARS_MAX = 120
 CHANGES_MAX = 20
-"""Lines of one change; the others are counted."""
+"""At most this many lines describe one change. A last line gives the number of the others."""
 DEPTH_MAX = 4
-"""Of members inside members that are told one by one."""
+"""Changes inside nested members are listed one by one down to this depth."""
 NONE = "none"
 
 
 def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """`NAME: OLD -> NEW` for each member that differs, in the order of their names; none where there is no value."""
+    """`NAME: OLD -> NEW` for each member that differs, sorted by name. A missing value is shown as `none`."""
     return several(list(_changes(before, after, "", DEPTH_MAX)))
 
 
 def several(lines: list[str]) -> tuple[str, ...]:
-    """The first of these lines, and how many more there are."""
+    """The first lines, and a last line with the number of the others."""
     if len(lines) <= CHANGES_MAX:
         return tuple(lines)
     return (*lines[:CHANGES_MAX], f"and {len(lines) - CHANGES_MAX} more")
 
 
 def field_changes(before: object, after: object, *, apart: frozenset[str] = frozenset()) -> dict[str, str]:
-    """By name, the fields of two values of one dataclass that differ: `OLD -> NEW`. Those `apart` are left out."""
+    """The fields in which two values of one dataclass differ, by name, as `OLD -> NEW`. Fields in `apart` are left out."""
     assert is_dataclass(before)
     names = [field.name for field in fields(before) if field.name not in apart]
     values = ((name, getattr(before, name), getattr(after, name)) for name in names)
@@ -55,7 +55,7 @@ def _nothing(value: object) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line. Of a URL the query is hidden, of a web address the path too: tokens stand there."""
+    """A value on one line. The query of a URL is hidden, and for http and https the path too, because they may contain tokens."""
     if _nothing(value):
         return NONE
     if isinstance(value, Enum):

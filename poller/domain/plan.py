@@ -1,4 +1,4 @@
-"""Owns what the runtime is asked to run: frozen plans, resolved from settings and mappings."""
+"""Owns the plans that the runtime runs: frozen values, made from settings and mappings."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
 
 
 class SourceKind(StrEnum):
-    """Which plug-in reads a source; the service part of its ARN."""
+    """Which plug-in reads a source. The value is the service part of the source's ARN."""
 
     KINESIS = "kinesis"
     DYNAMODB = "dynamodb"
@@ -22,13 +22,13 @@ class SourceKind(StrEnum):
 
 
 def url_scheme(text: str) -> str | None:
-    """The scheme of a destination that is a URL; None for an ARN and anything else."""
+    """The scheme of a destination that is a URL; None if it is an ARN or something else."""
     found = _URL.match(text)
     return found[1] if found else None
 
 
 def destination_plugin(destination: str) -> str:
-    """Which plug-in delivers to a destination: the scheme of a URL (https is http), else the service of an ARN.
+    """Which plug-in delivers to a destination: the scheme of a URL (`http` also for https), or the service of an ARN.
 
     Raises ValueError for a text that is neither.
     """
@@ -47,7 +47,7 @@ class OnDestinationFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where shards begin that exist when the mapping is created: the horizon, a moment, or LATEST.
+    """Where a mapping begins to read the shards that exist when it is created: the trim horizon, a moment, or LATEST.
 
     LATEST is the moment at which the mapping was created, which the store keeps.
     """
@@ -100,14 +100,14 @@ class MappingPlan:
 
 
 TIMEOUT_S = 30.0
-"""How long a function may take that has no limit of its own, unless something else is configured."""
+"""The time limit of a function that has no limit of its own and no configured one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionPlan:
-    """One function: which invoker calls it, with which settings, for how long, how often at once (None: no limit).
+    """One function: which invoker calls it, with which settings and time limit, and how many calls may run at once (None: no limit).
 
-    `timeout_s` None is TIMEOUT_S, or the function's own limit where its service has one (`poller.ports.FunctionLookup`).
+    If `timeout_s` is None, the limit is the one of the function's service (`poller.ports.FunctionLookup`), or TIMEOUT_S.
     `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
     """
 
@@ -128,7 +128,7 @@ class CallLimit:
     reason: str
 
     def within(self, max_concurrency: int | None) -> "CallLimit":
-        """With a function's own limit, which only makes it less."""
+        """The smaller one of this limit and the function's own limit."""
         if max_concurrency is None or (self.calls is not None and self.calls <= max_concurrency):
             return self
         return CallLimit(max_concurrency, f"max_concurrency: {max_concurrency}")
@@ -136,34 +136,34 @@ class CallLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """The daemon's own rhythm, all in seconds unless named otherwise."""
+    """Intervals and limits of the daemon, in seconds unless the name says otherwise."""
 
     idle_poll_s: float = 1.0
-    """Between reads of a shard that had no records."""
+    """The wait before the next read of a shard that had no records."""
     discovery_s: float = 30.0
-    """Between listings of a stream's shards; at once when a shard ends."""
+    """The interval between listings of a stream's shards. When a shard ends, the shards are listed at once."""
     checkpoint_s: float = 1.0
-    """At most one checkpoint write per shard in this time; always at a handover and at shutdown."""
+    """At most one checkpoint per shard is written in this time. A handover and a shutdown always write one."""
     grace_s: float = 30.0
-    """For running invocations at shutdown, before they are cancelled."""
+    """How long running invocations may take at shutdown before they are cancelled."""
     read_records_max: int = 10_000
-    """Records asked for in one read."""
+    """The number of records that one read asks for."""
     look_ahead_records_max: int = 10_000
-    """Records held per shard beyond the first unsettled one when there are several lanes."""
+    """With several lanes, how many records of a shard are held beyond the first unsettled one."""
     port_backoff: Backoff = Backoff(base_s=0.5, cap_s=30.0)
-    """For failed calls to sources, destinations and the store."""
+    """The back-off after failed calls to sources, destinations and the store."""
     lease_s: float = 10.0
-    """A worker whose heartbeat stands still for so long is taken for dead, by itself too."""
+    """A worker whose heartbeat stands still for this long counts as dead, also for itself."""
     heartbeat_s: float = 1.0
-    """Between two heartbeats, each of which also looks at the other workers'."""
+    """The interval between two heartbeats. Each heartbeat also reads the rows of the other workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonPlan:
-    """All that one daemon runs.
+    """Everything that one daemon runs.
 
-    `documents` has the mappings' parameters in AWS's names as they were written; `default_invoker` calls functions that
-    are not among `functions`; `on_destination_failure` is the default of mappings made through the API.
+    `documents` has the mappings' parameters in AWS's names as they were written. `default_invoker` calls functions that
+    are not in `functions`. `on_destination_failure` is the default of mappings made through the API.
     """
 
     worker: WorkerId

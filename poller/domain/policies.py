@@ -1,4 +1,4 @@
-"""Owns the small frozen values by which settings reach rules, and the limits with names."""
+"""Owns policies, the small frozen values by which settings reach rules, and the limits that they name."""
 
 from dataclasses import dataclass, field
 
@@ -52,10 +52,10 @@ class ScalingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """How a queue mapping treats its messages beyond what AWS's parameters say.
+    """The settings of a queue mapping that AWS does not have.
 
-    `extend_visibility` False is AWS's way: at most one extension, when a batching window asks for it. `backoff` is for
-    batches that the function had no room for.
+    With `extend_visibility` False there is at most one extension, for a batching window, as with AWS. `backoff` is used for
+    batches that the function had no capacity for.
     """
 
     extend_visibility: bool = True

@@ -1,4 +1,4 @@
-"""Owns what sources bring: ids, positions, records and messages, and how they are listed and read."""
+"""Owns the values that sources return: ids, positions, records, messages, shards and pages."""
 
 import json
 import re
@@ -18,14 +18,14 @@ MappingId = NewType("MappingId", str)
 ShardId = NewType("ShardId", str)
 WorkerId = NewType("WorkerId", str)
 Cursor = NewType("Cursor", str)
-"""A source's own read token (AWS: shard iterator); valid for minutes, never stored."""
+"""A read token of a source (AWS: shard iterator). It is valid for minutes and is never stored."""
 Monotonic = NewType("Monotonic", float)
-"""Seconds of a clock that never goes back; for waits, windows and leases; never leaves the process."""
+"""Seconds of a clock that never goes back, for waits, windows and leases. It has no meaning outside the process."""
 Epoch = NewType("Epoch", float)
-"""Seconds since 1970-01-01 UTC; for arrival times and ages."""
+"""Seconds since 1970-01-01 UTC, for arrival times and ages."""
 
 JsonObject = dict[str, Any]
-"""A parsed JSON object whose shape the engine passes through without looking at it."""
+"""A parsed JSON object that the engine passes on without interpreting it."""
 
 SEQUENCE_DIGITS_MAX = 129
 """AWS's limit for sequence numbers."""
@@ -38,11 +38,11 @@ _WHOLE_MAX = 10**14
 _decode = msgspec.json.Decoder().decode
 _NO_KEYS = (b"", b"null")
 _PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
-"""A key of one attribute, compact and without escapes, is its own canonical text."""
+"""Matches a key of one attribute in compact form without escapes. Its text is canonical as it is."""
 
 
 class Rank(IntEnum):
-    """Where a position stands against positions of the other kinds in the same shard."""
+    """The kind of a position. Positions of one shard are ordered by kind first."""
 
     START = 0
     AFTER = 1
@@ -53,10 +53,10 @@ class Rank(IntEnum):
 class Position:
     """A place in a shard up to which everything is settled; positions of one shard are totally ordered.
 
-    `START` positions say where a shard that was never read begins: the trim horizon (`since_ms` is 0) or the
-    first record that arrived at `since_ms` or later. `AFTER` is the place behind one sequence number; `digits` is how long
-    the service wrote it, since some pad theirs with zeros and know no other form. `END` is behind the last record of a
-    closed shard.
+    A `START` position says where to begin in a shard that was never read: at the trim horizon (`since_ms` is 0) or at the
+    first record that arrived at `since_ms` or later. An `AFTER` position is behind one sequence number. `digits` is the number
+    of digits in which the service wrote it: some services pad with zeros and accept no other form. An `END` position is behind
+    the last record of a closed shard.
     """
 
     rank: Rank
@@ -100,7 +100,7 @@ class Position:
         raise ValueError(f"not a position: {text[:_SHOWN_CHARS_MAX]!r}")
 
     def encode(self) -> str:
-        """The text that stores keep: TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence> or SHARD_END."""
+        """The text for stores: TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence> or SHARD_END."""
         match self.rank:
             case Rank.START:
                 return f"AT_TIMESTAMP:{self.since_ms}" if self.since_ms else "TRIM_HORIZON"
@@ -110,7 +110,7 @@ class Position:
                 return "SHARD_END"
 
     def sort_key(self) -> str:
-        """Text that sorts as positions do, for stores that compare in the database."""
+        """A text that sorts as positions do, for stores that compare positions inside the database."""
         return f"{int(self.rank)}{self.sequence:0{_SEQUENCE_DIGITS}d}{self.since_ms:015d}"
 
     @property
@@ -143,8 +143,8 @@ class KinesisRecord(
 ):
     """One Kinesis record; `data` is base64 text as the service sent it.
 
-    `key` is the partition key; None in streams that distribute their records themselves (aws-behaviour#records-that-lack-a-key). It has the names of GetRecords,
-    so that an answer is decoded straight into records.
+    `key` is the partition key; None in streams that distribute their records themselves (aws-behaviour#records-that-lack-a-key). The
+    fields have the names of GetRecords, so that an answer is decoded straight into records.
     """
 
     sequence_number: str
@@ -153,12 +153,12 @@ class KinesisRecord(
     key: str | None = None
 
     def detached(self) -> Self:
-        """The record itself, which has nothing of its answer."""
+        """The record itself. It refers to nothing else of the answer that it came in."""
         return self
 
 
 ABSENT = msgspec.Raw()
-"""What stands for a member that is not there, and takes no bytes; a union with None would take nothing but null."""
+"""The value of an absent member. A union of Raw and None does not work: msgspec would accept only null for it."""
 
 
 class DynamoChange(
@@ -175,9 +175,9 @@ class DynamoChange(
         "view_type": "StreamViewType",
     },
 ):
-    """What changed, as GetRecords names it. Keys and images are JSON as the service wrote it; nobody reads them unless asked.
+    """The `dynamodb` member of a stream record, with the names of GetRecords. Keys and images are the service's JSON, parsed on demand.
 
-    What the service leaves out is left out for functions too, and what it sends as null is null.
+    A member that the service leaves out is left out for functions too. A member that it sends as null stays null.
     """
 
     arrived: Moment
@@ -190,13 +190,13 @@ class DynamoChange(
 
 
 EVENT_VERSION = "1.1"
-"""What AWS sends as a DynamoDB record's version."""
+"""The `eventVersion` of DynamoDB records on AWS."""
 
 
 class DynamoIdentity(
     msgspec.Struct, frozen=True, gc=False, rename={"type_": "Type", "principal_id": "PrincipalId"}
 ):
-    """Who removed an item whose time to live was over."""
+    """The `userIdentity` of a record: it is present when DynamoDB removed an item whose time to live was over."""
 
     type_: str | None = None
     principal_id: str | None = None
@@ -216,7 +216,7 @@ class DynamoRecord(
 ):
     """One DynamoDB stream record, with the names of GetRecords, so that an answer is decoded straight into records.
 
-    Its keys and images may be slices of the answer that it came with, which lives as long as they do.
+    Keys and images may be slices of the answer that the record came in. They keep the whole answer in memory.
     """
 
     change: DynamoChange
@@ -237,7 +237,7 @@ class DynamoRecord(
 
     @property
     def key(self) -> str | None:
-        """The canonical JSON text of the item's `Keys`: the same however the service orders or writes them; None without."""
+        """The canonical JSON text of the item's `Keys`, equal for every order and spelling of them; None if there are none."""
         keys = bytes(self.change.keys)
         if keys in _NO_KEYS:
             return None
@@ -247,11 +247,11 @@ class DynamoRecord(
         try:
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
         except TypeError:
-            # A lone surrogate, which UTF-8 cannot carry.
+            # The text has a lone surrogate, which cannot be encoded in UTF-8.
             return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     def detached(self) -> Self:
-        """The same record, which keeps nothing else of its answer alive."""
+        """A copy of the record that does not keep the rest of its answer in memory."""
         change = self.change
         copied = {
             name: value.copy()
@@ -262,9 +262,9 @@ class DynamoRecord(
 
 
 def json_value(text: bytes | msgspec.Raw) -> Any:
-    """The value of a JSON text, as the standard library reads it; ValueError if it is none.
+    """The value of a JSON text, as the standard library reads it. Raises ValueError if the text is not JSON.
 
-    msgspec does that in less than half the time, but refuses lone surrogates and numbers beyond a double.
+    msgspec takes less than half the time. It refuses lone surrogates and numbers beyond a double, so those texts are read again.
     """
     try:
         return _decode(text)
@@ -276,15 +276,15 @@ type Record = KinesisRecord | DynamoRecord
 
 
 UNKNOWN_GROUP = ""
-"""The group of messages of a FIFO queue that name none: one group, whose order is kept."""
+"""The group of FIFO messages that have no MessageGroupId. They form one group and are kept in order."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One received SQS message; `message_attributes` are in the form that functions see, `attributes` as the queue gave them.
+    """One received SQS message. `message_attributes` have the form that functions see, `attributes` are as the queue gave them.
 
-    `received` is when the receive call was sent, so that `received` + visibility timeout is never too late. `group` is the
-    message group of a FIFO queue. On a standard queue it is None, whatever `attributes` have under MessageGroupId: there
-    that is a tenant's label without any order (aws-behaviour#fair-queues). `unreadable` says why a message cannot be handed to a function.
+    `received` is when the receive call was sent: `received` + visibility timeout is never later than the real end. `group` is
+    the message group of a FIFO queue. It is None on a standard queue, where MessageGroupId is only the label of a tenant and
+    no order is kept (aws-behaviour#fair-queues). `unreadable` says why the message cannot be given to a function.
     """
 
     message_id: str
@@ -310,18 +310,18 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def first_received(self) -> Epoch:
-        """When the message was received for the first time, by whomever; 0 where the queue does not say."""
+        """When the message was received for the first time, by any consumer; 0 where the queue does not say."""
         return Epoch(_whole(self.attributes.get("ApproximateFirstReceiveTimestamp", "")) / _SCALE_MS)
 
 
 def _whole(text: str) -> int:
-    """A number of decimal digits; 0 for anything else, and for what no count or time can be."""
+    """The number in a text of decimal digits; 0 for any other text, and for numbers too large for a count or a time."""
     return numbers.whole(text, most=_WHOLE_MAX, default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard of a stream as the source lists it; `closed` when it will get no more records."""
+    """One shard of a stream as the source lists it. A `closed` shard gets no more records."""
 
     shard_id: ShardId
     parents: tuple[ShardId, ...] = ()
@@ -330,9 +330,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one read returned: records in order, the next cursor (None: the shard may have ended), and how far behind.
+    """The result of one read: records in order, the next cursor (None: the shard may have ended), and how far behind it is.
 
-    `behind_ms` is None where the source does not say. `ended`: the source says itself that no records follow.
+    `behind_ms` is None where the source does not say. `ended`: the source said that no records follow.
     """
 
     records: Sequence[Record]
@@ -343,7 +343,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """What a queue says of itself; `redrive_receives_max` is None without a redrive policy."""
+    """The settings of a queue. `redrive_receives_max` is None if the queue has no redrive policy."""
 
     visibility_timeout_s: int
     fifo: bool
@@ -354,7 +354,7 @@ class QueueFacts:
 class Undone:
     """One message of a batched queue call that did not go through.
 
-    `lapsed` when the receipt is no longer valid (the message is visible again or gone), so that trying again is useless.
+    `lapsed`: the receipt is no longer valid, because the message is visible again or gone. Another try is useless.
     """
 
     receipt: str

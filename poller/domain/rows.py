@@ -1,4 +1,4 @@
-"""Owns what stores keep: mappings, checkpoints and leases of shards, workers."""
+"""Owns the rows that stores keep: mappings, leases and checkpoints of shards, workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class MappingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a store keeps of a shard: the safe position and a memo of the engine (JSON, opaque to stores)."""
+    """What a store keeps for a shard: the safe position, and a memo of the engine (JSON that stores do not interpret)."""
 
     position: Position
     memo: bytes = b""
@@ -46,10 +46,10 @@ class Lease:
 class MappingRow:
     """A mapping as the store keeps it.
 
-    `fixed` is when it was created, the moment that LATEST stands for. `seeded` once the shards that existed then
-    have their starting positions. `document` is the API's wire form for mappings made through the API, else empty.
-    `revision` counts the updates; rows that were written before there were revisions have 0.
-    `damage` says what is wrong with a row that a store lists and cannot read, with the remedy; all but its id means nothing then.
+    `fixed` is when the mapping was created; LATEST means this moment. `seeded` is set when the shards that existed then
+    have their starting positions. `document` is the definition of a mapping made through the API, else empty.
+    `revision` counts the updates. Rows of versions that had no revisions have 0.
+    `damage` says why a listed row cannot be read, with the remedy. Then only the row's id is valid.
     """
 
     mapping: MappingId
@@ -62,10 +62,10 @@ class MappingRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """What a worker last wrote of itself.
+    """The row that a worker last wrote about itself.
 
-    `counter` grows with every beat: a reader whose own clock sees it stand still for the lease time takes the worker
-    for dead, so that no two machines' clocks are compared. `facts` is a small JSON object (load, version).
+    `counter` grows with every heartbeat. A reader takes the worker for dead when the counter stands still for the lease time by
+    the reader's own clock, so the clocks of two machines are never compared. `facts` is a small JSON object (load, version).
     """
 
     worker: WorkerId

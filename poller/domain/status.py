@@ -1,4 +1,4 @@
-"""Owns the picture of what runs: plain values that the API, `poller status` and `/readyz` show."""
+"""Owns the status of what runs: plain values that the API, `poller status` and `/readyz` show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from poller.domain.telemetry import MappingState
 from poller.domain.untrusted.texts import fewer
 
 STACK_LINES_SHOWN_MAX = 20
-"""Of a stack trace in a status; the log has more of it."""
+"""Lines of a stack trace that a status shows. The log shows more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultyRecord:
-    """One record of a failing batch: where it is and how old, never what it holds."""
+    """One record of a failing batch: its place and age, never its content."""
 
     identifier: str
     """Sequence number or message id."""
     key: str
-    """Partition key, item key, message group or tenant, cut to 256 characters; empty where there is none."""
+    """Partition key, item key, message group or tenant, cut to 256 characters; empty if there is none."""
     arrived: Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDocument:
-    """What a function said of its failure, with the names that Lambda's error documents have."""
+    """The error that a function returned, with the member names of Lambda's error documents."""
 
     errorType: str  # noqa: N815 - Lambda's name
     errorMessage: str  # noqa: N815
@@ -34,7 +34,7 @@ class ErrorDocument:
 
 
 def error_document(error: FunctionError | None) -> ErrorDocument | None:
-    """The document of an error; None when the function did not say anything."""
+    """The document of an error; None if the function returned no error."""
     if error is None:
         return None
     return ErrorDocument(
@@ -52,28 +52,28 @@ class LaneStatus:
     state: str
     """idle, gathering, invoking, waiting (to try again), discarding"""
     attempts: int = 0
-    """Tries of a batch; receives of a queue's failing message."""
+    """Tries of a stream's batch, or receives of a queue's failing message."""
     attempts_max: int | None = None
-    """At which of its receives the queue has given a message for the last time; None without a dead-letter queue."""
+    """How often the queue gives a message out before it moves to the dead-letter queue; None if there is no such queue."""
     blocked_since: Epoch | None = None
     failing_since: Epoch | None = None
-    """Since when a message of a standard queue fails, which nothing waits for."""
+    """Since when a message of a standard queue has failed. No other message waits for it."""
     next_try: Epoch | None = None
     last_error: str = ""
-    """One line, whatever the trouble is."""
+    """One line, for any kind of failure."""
     error: ErrorDocument | None = None
-    """What the function itself said, when the last try ended with an error of its own."""
+    """The error that the function itself returned at the last try, if it did."""
     records: tuple[FaultyRecord, ...] = ()
     records_count: int = 0
     retained_until: Epoch | None = None
-    """When the source drops the first record at work, and the lane goes on without it; None where it is not known."""
+    """When the source removes the first record of the batch and the lane goes on without it; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
     """One shard: `state` is starting, reading, blocked, failing, draining, ended, waiting (for parents) or elsewhere.
 
-    Blocked is a shard that is read while some lane of it fails over and over; failing is one that cannot be read.
+    A blocked shard is read, but a lane of it fails again and again. A failing shard cannot be read.
     """
 
     shard: ShardId
@@ -83,18 +83,18 @@ class ShardStatus:
     owner: str = ""
     reason: str = ""
     losses: int = 0
-    """How often records were gone before they could be read, since this worker took the shard."""
+    """How often records were lost before they could be read, since this worker took the shard."""
     lanes: tuple[LaneStatus, ...] = ()
 
     @property
     def blocked(self) -> bool:
-        """Whether some lane fails over and over."""
+        """Whether a lane fails again and again."""
         return any(lane.blocked_since is not None for lane in self.lanes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingStatus:
-    """One mapping: streams have shards, queues have lanes (groups or pollers at work)."""
+    """One mapping. A stream has shards; a queue has lanes, which are failing groups and working pollers."""
 
     mapping: MappingId
     function: str
@@ -116,10 +116,10 @@ class MappingStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """Everything that runs here; `problems` are reasons for not being ready, one line each.
+    """Everything that runs in this daemon. `problems` are the reasons why it is not ready, one line each.
 
-    `notes` are what people should know beside that: a refused configuration, trouble of mappings made through the API.
-    `complete` says that all mappings are known: not so while it starts or drains, nor before the store has once answered.
+    `notes` are other things that people should know, such as a refused configuration. `complete` says that all mappings are
+    known. It is false while the daemon starts or drains, and until the store has answered once.
     """
 
     worker: str
@@ -132,10 +132,10 @@ class DaemonStatus:
 
 
 class StatusView(Protocol):
-    """Who can be asked what runs."""
+    """Gives the status of the daemon."""
 
     def status(self) -> DaemonStatus:
-        """A picture of this moment; returns at once."""
+        """The status at this moment; returns at once."""
         ...
 
 

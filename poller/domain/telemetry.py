@@ -1,4 +1,4 @@
-"""Owns what the engine tells observers: frozen events and the protocol that receives them.
+"""Owns telemetry: the frozen events that the engine emits, and the protocol of observers.
 
 Events carry ids, counts and durations, never payloads. Observers must not block and must not raise.
 """
@@ -24,23 +24,23 @@ class Loss(StrEnum):
 
 
 class Listener(StrEnum):
-    """Where requests come in."""
+    """A socket that takes requests."""
 
     PORT = "port"
     """The daemon's own port (`listen`)."""
     RUNTIME_API = "runtime_api"
-    """What a function's processes ask for their calls."""
+    """The runtime API, from which a function's processes fetch their calls."""
 
 
 class RefusedFor(StrEnum):
-    """Why the sender of a request is a stranger."""
+    """Why the sender of a request was refused."""
 
     PEER = "peer"
-    """No process of the function."""
+    """The sender is not a process of the function."""
     HOST = "host"
-    """A `Host` that is no name of this server: a web page that had its own name lead here."""
+    """The `Host` header is not a name of this server. A web page may have pointed its own name at this address (DNS rebinding)."""
     ORIGIN = "origin"
-    """A web page of another site."""
+    """The request comes from a web page of another site."""
 
 
 class TaskKind(StrEnum):
@@ -49,7 +49,7 @@ class TaskKind(StrEnum):
     MAPPING = "mapping"
     FUNCTION = "function"
     FUNCTION_FACTS = "function_facts"
-    """Follows what Lambda says of a function."""
+    """Follows the settings of a function at its service."""
     HEARTBEAT = "heartbeat"
     RECONCILER = "reconciler"
     CONTROL = "control"
@@ -65,7 +65,7 @@ class TaskKind(StrEnum):
     POLL = "poll"
     """One receive beside a batch that gathers."""
     GROUPS = "groups"
-    """Runs message groups of one receive beside others."""
+    """Runs message groups of one batch at the same time as others."""
     DELETER = "deleter"
     DELETES = "deletes"
     """One worker of the deleter."""
@@ -75,7 +75,7 @@ class TaskKind(StrEnum):
 
 
 class TaskEnd(StrEnum):
-    """How a task ended that was not over."""
+    """How a task ended before its work was over."""
 
     RAISED = "raised"
     CANCELLED = "cancelled"
@@ -83,7 +83,7 @@ class TaskEnd(StrEnum):
 
 
 class TelemetryEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event; each batch tells several, and a dataclass would cost four times as much."""
+    """One event. Each batch emits several, and a dataclass would cost four times as much as this struct."""
 
 
 class MappingChanged(TelemetryEvent, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ class Polled(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Filtered(TelemetryEvent, frozen=True, kw_only=True):
-    """Records that no filter matched. `evaluated` counts all that the filters saw."""
+    """Records that no filter matched. `evaluated` counts all records that the filters checked."""
 
     mapping: MappingId
     shard: ShardId | None
@@ -125,7 +125,7 @@ class InvocationStarted(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class InvocationFinished(TelemetryEvent, frozen=True, kw_only=True):
-    """The function answered or failed to; `failed` counts the records that were not processed.
+    """An invocation ended. `failed` counts the records that were not processed.
 
     `iterator_age_ms` is the age of the batch's last record when the function finished (streams only). `error` is the
     error's type and message, cut; `error_type` and `stack_trace` are there when the function itself failed.
@@ -146,7 +146,7 @@ class InvocationFinished(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Retrying(TelemetryEvent, frozen=True, kw_only=True):
-    """A batch will be tried again after `wait_s`; `free` when the try used up no retry."""
+    """A batch will be tried again after `wait_s`. `free`: the try used up no retry."""
 
     mapping: MappingId
     shard: ShardId | None
@@ -164,7 +164,7 @@ class Bisected(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Discarded(TelemetryEvent, frozen=True, kw_only=True):
-    """A batch was given up; `delivered` when its notice reached the destination, `destination` False when there is none."""
+    """A batch was given up. `destination`: the mapping has one. `delivered`: the notice reached it."""
 
     mapping: MappingId
     shard: ShardId
@@ -177,7 +177,7 @@ class Discarded(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class DestinationFailed(TelemetryEvent, frozen=True, kw_only=True):
-    """A notice could not be delivered; it is tried again after `wait_s`, or dropped when that is None."""
+    """A notice could not be delivered. It is tried again after `wait_s`; if that is None, it is dropped."""
 
     mapping: MappingId
     shard: ShardId
@@ -186,7 +186,7 @@ class DestinationFailed(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Blocked(TelemetryEvent, frozen=True, kw_only=True):
-    """A lane began to fail (`blocked`) or got through again (not `blocked`). `since` when, if that is not now."""
+    """A lane began to fail (`blocked`), or its batch is settled (not `blocked`). `since` is when it began, if that is not now."""
 
     mapping: MappingId
     shard: ShardId
@@ -196,7 +196,7 @@ class Blocked(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Deleted(TelemetryEvent, frozen=True, kw_only=True):
-    """Messages deleted; `lapsed` receipts were no longer valid, `failed` deletes were given up."""
+    """`messages` were deleted in time. For `lapsed` the receipts were no longer valid. `failed` deletes were given up."""
 
     mapping: MappingId
     messages: int
@@ -205,14 +205,14 @@ class Deleted(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Released(TelemetryEvent, frozen=True, kw_only=True):
-    """Received messages that were left to their visibility timeout without having been settled."""
+    """Received messages that were not settled: they were made visible again, or left to their visibility timeout."""
 
     mapping: MappingId
     messages: int
 
 
 class CheckpointSaved(TelemetryEvent, frozen=True, kw_only=True):
-    """A position is in the store."""
+    """A position was written to the store."""
 
     mapping: MappingId
     shard: ShardId
@@ -228,7 +228,7 @@ class ShardStarted(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class ShardStopped(TelemetryEvent, frozen=True, kw_only=True):
-    """A shard is no longer read here; `ended` when it was read and settled to its end."""
+    """A shard is no longer read here. `ended`: it was read and settled to its end."""
 
     mapping: MappingId
     shard: ShardId
@@ -264,7 +264,7 @@ class PortFailed(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class Capacity(TelemetryEvent, frozen=True, kw_only=True):
-    """Invocations of a function that run now, and how many may (None: no limit)."""
+    """How many invocations of a function run now, and how many may run at once (None: no limit)."""
 
     function: str
     in_flight: int
@@ -272,9 +272,9 @@ class Capacity(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class FunctionChanged(TelemetryEvent, frozen=True, kw_only=True):
-    """What its service says of a function changed: calls are now waited for up to `limit_s`.
+    """The settings of a function at its service changed. The engine now waits up to `limit_s` for a call.
 
-    `known` is False while the service does not say; `reason` tells why, or why the function does not run as it should.
+    `known` is False while the service does not give the settings. `reason` says why, or why the function does not run as it should.
     """
 
     function: str
@@ -285,7 +285,7 @@ class FunctionChanged(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class VisibilityTooShort(TelemetryEvent, frozen=True, kw_only=True):
-    """A queue's messages come again before its function has to be done; AWS refuses such a mapping."""
+    """A queue's visibility timeout is shorter than its function's time limit. AWS refuses such a mapping."""
 
     mapping: MappingId
     visibility_s: int
@@ -293,7 +293,7 @@ class VisibilityTooShort(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
-    """A function can be called now: so many calls at once (None: any number), and why so many."""
+    """A function can be called now, with up to `calls_at_once` calls at once (None: any number). `reason` says why."""
 
     function: str
     invoker: str
@@ -302,7 +302,7 @@ class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class GroupsBlocked(TelemetryEvent, frozen=True, kw_only=True):
-    """Message groups of a FIFO queue are blocked by messages that fail or are refused; `since` is None when none is."""
+    """Message groups of a FIFO queue are blocked by messages that fail or are refused. `since` is None when no group is blocked."""
 
     mapping: MappingId
     since: Epoch | None
@@ -316,9 +316,10 @@ class Pollers(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class PlaceFound(TelemetryEvent, frozen=True, kw_only=True):
-    """Where a new mapping of the file begins, when there was another one that it could continue.
+    """Where a new mapping of the configuration file begins, when there was an earlier mapping that it may continue.
 
-    `place` is kept (it goes on there), waiting (until other workers stop running that one) or unclear (there are several).
+    `place` is kept (it goes on where the earlier one was), waiting (until other workers stop running the earlier one) or
+    unclear (there are several earlier ones).
     """
 
     mapping: MappingId
@@ -328,9 +329,9 @@ class PlaceFound(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class ConfigurationReloaded(TelemetryEvent, frozen=True, kw_only=True):
-    """The configuration file changed and was taken over (`ok`) or refused; `reason` is empty or one line.
+    """The configuration file changed, and the daemon took it over (`ok`) or refused it. `reason` is empty or one line.
 
-    `changes` says what is another thing than before, one line each.
+    `changes` has one line for each difference.
     """
 
     ok: bool
@@ -339,7 +340,7 @@ class ConfigurationReloaded(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class StoreFailed(TelemetryEvent, frozen=True, kw_only=True):
-    """A call to the store that belongs to no mapping failed; `error` is the class name of the exception."""
+    """A call to the store failed that belongs to no mapping. `error` is the class name of the exception."""
 
     error: str
     reason: str
@@ -347,9 +348,9 @@ class StoreFailed(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class TaskEnded(TelemetryEvent, frozen=True, kw_only=True):
-    """A task of the engine ended although nobody had stopped it; it is started again, alone or with its mapping.
+    """A task of the engine ended although nothing had stopped it. It is started again, alone or with its mapping.
 
-    `name` is its kind and whose it is; `reason` the error that ended it, on one line, or empty.
+    `name` is its kind and what it belongs to. `reason` is the error that ended it, on one line, or empty.
     """
 
     task: TaskKind
@@ -360,14 +361,14 @@ class TaskEnded(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class CallLeftBehind(TelemetryEvent, frozen=True, kw_only=True):
-    """A call of a function did not end when it was cancelled and goes on alone; `calls` such calls go on now."""
+    """A call of a function did not end when it was cancelled, and goes on in the background. `calls` is how many such calls there are now."""
 
     function: str
     calls: int
 
 
 class StrangerRefused(TelemetryEvent, frozen=True, kw_only=True):
-    """A request was refused because of who sent it; `function` whose call it asked for, `uid` the sender's user if known."""
+    """A request was refused because of its sender. `function` is the function whose call it asked for, `uid` the sender's user if known."""
 
     listener: Listener
     reason: RefusedFor
@@ -376,21 +377,21 @@ class StrangerRefused(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class LoopBlocked(TelemetryEvent, frozen=True, kw_only=True):
-    """The event loop stood still, since code ran on it without `await`; `place` is where that code was, or empty."""
+    """The event loop stood still, because code ran on it without `await`. `place` is where that code was, or empty."""
 
     blocked_s: float
     place: str = ""
 
 
 class ObserverFailed(TelemetryEvent, frozen=True, kw_only=True):
-    """An observer raised when it was told something; `observer` is the name of its class."""
+    """An observer raised while it took an event. `observer` is the name of its class."""
 
     observer: str
     reason: str
 
 
 class ApiOperation(StrEnum):
-    """What a request to the API changes."""
+    """The kind of change that a request to the API makes."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -402,12 +403,12 @@ class ApiOperation(StrEnum):
 
 
 class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
-    """Somebody changed something through the API, was refused, or broke off; `refused` is empty or why, on one line.
+    """A request to change something through the API. `refused` is empty, or says on one line why it was refused.
 
-    `broken_off`: the request did not come to its end, and nothing was changed or refused.
+    `broken_off`: the request was aborted, and nothing was changed or refused.
 
-    `who` is an access key id, the name of a token, or `unauthenticated`; `address` the other end of the connection.
-    `changes` are `NAME: OLD -> NEW`; of a refused request the names that it had.
+    `who` is an access key id, the name of a token, or `unauthenticated`. `address` is the client's address.
+    `changes` are `NAME: OLD -> NEW`; for a refused request they are the names of its members.
     """
 
     operation: ApiOperation
@@ -420,7 +421,7 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class DaemonStarting(TelemetryEvent, frozen=True, kw_only=True):
-    """`poller run` has its port and begins: what it is, by which settings, and how many calls of each function can run."""
+    """`poller run` listens on its port and begins. The event has its version, its settings, and how many calls of each function can run."""
 
     version: str
     configuration: str
@@ -430,17 +431,17 @@ class DaemonStarting(TelemetryEvent, frozen=True, kw_only=True):
     listen: str
     region: str
     endpoints: tuple[str, ...]
-    """Where AWS's services are when they are not where AWS has them."""
+    """The configured URLs that replace AWS's own endpoints."""
     mappings: int
-    """Those of the file; others may have been made through the API."""
+    """How many mappings the file has. More may have been made through the API."""
     functions: tuple[str, ...]
 
 
 class StopCutShort(TelemetryEvent, frozen=True, kw_only=True):
-    """A daemon has ended before everything was finished: its grace time was over, or too short for what was received.
+    """A daemon ended before all its work was finished: its grace time was over, or too short for the received messages.
 
-    `calls_cut_off` were under way and were cancelled: their batches come again; `cut_off` says whose they were, a text a mapping.
-    `handed_back` are messages that were made visible again, untried. `shards_released` go on at their checkpoints, here or elsewhere.
+    `calls_cut_off` were cancelled, and their batches will be delivered again; `cut_off` has one text for each mapping of such calls.
+    `handed_back` messages were made visible again without a try. `shards_released` go on at their checkpoints, here or elsewhere.
     """
 
     grace_s: float
@@ -451,9 +452,9 @@ class StopCutShort(TelemetryEvent, frozen=True, kw_only=True):
 
 
 class DaemonEnded(TelemetryEvent, frozen=True, kw_only=True):
-    """`poller run` ends: why, and what it did in all its time.
+    """`poller run` ends. The event says why, and gives totals of the whole run.
 
-    `calls_cut_off` began and were cancelled; `handed_back` are messages that were made visible again after the stop.
+    `calls_cut_off` were cancelled. `handed_back` messages were made visible again after the stop.
     """
 
     reason: str
@@ -463,7 +464,7 @@ class DaemonEnded(TelemetryEvent, frozen=True, kw_only=True):
     calls_failed: int
     calls_cut_off: int
     records: int
-    """What functions took."""
+    """Records that functions accepted."""
     discarded: int
     handed_back: int
 
@@ -523,7 +524,7 @@ class Observers:
         self._observers = observers
 
     def on(self, event: AnyTelemetryEvent) -> None:
-        """Takes one event; returns at once. What an observer raises is told to the others and goes no further."""
+        """Takes one event; returns at once. If an observer raises, the other observers get ObserverFailed and the error goes no further."""
         for observer in self._observers:
             try:
                 observer.on(event)
