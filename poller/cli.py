@@ -194,7 +194,7 @@ def export_checkpoints(
     from poller.commands.shared import LoadablePlugins
 
     settings = _settings(config, asdict(places))
-    raise typer.Exit(export(settings, LoadablePlugins(), mapping=mapping, tell_line=typer.echo))
+    raise typer.Exit(export(settings, LoadablePlugins(), mapping=mapping, print_line=typer.echo))
 
 
 @grouped
@@ -223,7 +223,7 @@ def import_checkpoints(
 
     Example: poller checkpoints import --config poller.yaml --from-kcl orders-app
     """
-    from poller.commands.checkpoints import bring, bring_foreign
+    from poller.commands.checkpoints import import_file, import_foreign
     from poller.commands.shared import LoadablePlugins
 
     if (file is None) is (from_kcl is None):
@@ -235,14 +235,14 @@ def import_checkpoints(
         raise typer.Exit(bring(settings, LoadablePlugins(), text, force=force, tell_line=typer.echo))
     given = {"table": from_kcl, "inside_record": inside_record}
     raise typer.Exit(
-        bring_foreign(
+        import_foreign(
             settings,
             LoadablePlugins(),
             "kcl",
             given,
             mapping=mapping,
             force=force,
-            tell_line=typer.echo,
+            print_line=typer.echo,
         )
     )
 
@@ -317,13 +317,13 @@ def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
 
 def _loaded_or_exit(load: Callable[[], "Settings"]) -> "Settings":
     """What `load` returns. If the configuration is wrong, prints the problems and ends the command."""
-    from poller.commands.shared import tell
+    from poller.commands.shared import print_problems
     from poller.domain.errors import InvalidConfiguration
 
     try:
         return load()
     except InvalidConfiguration as error:
-        tell(error.problems)
+        print_problems(error.problems)
         raise typer.Exit(FAILED) from None
 
 

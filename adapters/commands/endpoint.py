@@ -1,4 +1,4 @@
-"""Owns how commands reach Lambda's API, a daemon's or AWS's own, and how they tell what went wrong."""
+"""Owns how commands reach Lambda's API, a daemon's or AWS's own, and how they report what went wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from adapters.aws.region import SESSION_VARIABLES
 from adapters.commands.remedies import of_answer, of_failure
-from poller.commands.shared import FAILED, tell
+from poller.commands.shared import FAILED, print_problems
 
 CALL_S_MAX = 30.0
 TRIES_MAX = 3
@@ -56,16 +56,18 @@ def ended(action: Callable[[], None], where: str) -> int:
     try:
         action()
     except Failed as error:
-        tell(map(str, error.args))
+        print_problems(map(str, error.args))
     except ClientError as error:
         found = error.response.get("Error", {})
         code = str(found.get("Code", "Unknown"))
-        tell([_joined(f"{where}: {code}: {found.get('Message', '')}", of_answer(code, aws=where == AWS))])
+        print_problems(
+            [_joined(f"{where}: {code}: {found.get('Message', '')}", of_answer(code, aws=where == AWS))]
+        )
     except ParamValidationError as error:
         # Nothing was sent to anybody.
-        tell([_joined(str(error), of_failure(error))])
+        print_problems([_joined(str(error), of_failure(error))])
     except BotoCoreError as error:
-        tell([_joined(f"{where}: {error}", of_failure(error))])
+        print_problems([_joined(f"{where}: {error}", of_failure(error))])
     else:
         return 0
     return FAILED

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from adapters.commands.endpoint import Failed
 from adapters.private_files import private_opener
-from poller.commands.shared import tell
+from poller.commands.shared import print_problems
 from poller.config.loader import load
 from poller.config.mapping import EventSourceMapping, as_shown, as_written, source_kind
 from poller.config.settings import MAPPINGS_MAX, FileMapping
@@ -58,7 +58,7 @@ def told_empty(found: Mapping[str, Sequence[Any]], where: str) -> None:
     ]
     if "" not in found and len(empty) == len(found):
         raise Failed(*empty, "nothing is exported; look at the names of the functions, and at the region")
-    tell(empty)
+    print_problems(empty)
 
 
 def exported(mappings: Sequence[Mapping[str, Any]], region: str) -> Exported:

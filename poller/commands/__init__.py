@@ -1,5 +1,5 @@
-"""What the commands of `poller` do; `poller.cli` declares their options and imports these when one is called.
+"""The commands of `poller`. `poller.cli` declares their options and imports a command's module when it is called.
 
-What may live here: one module or package a command. With `poller.cli` this is the composition root: only here are settings,
-plug-ins and the daemon put together.
+What may live here: one module or package for each command. Together with `poller.cli` this is the composition root: the only
+place where settings, plug-ins and the daemon are put together.
 """

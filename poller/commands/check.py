@@ -1,4 +1,4 @@
-"""Owns `poller check`: what plug-ins say of their settings, what a live look at the outside finds, and the picture of it all."""
+"""Owns `poller check`: it checks plug-in settings and, with `--live`, the outside services, and prints what would run."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import uvloop
 
 from poller.commands.check_live import CheckResult, looks, shown_destination
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.shared import FAILED, environment, nothing_runs, tell, unlike_names
+from poller.commands.shared import FAILED, environment, nothing_runs, print_problems, unlike_names
 from poller.config.daemon_plan import daemon_plan
 from poller.config.loader import Examined
 from poller.config.settings import Settings
@@ -19,7 +19,7 @@ from poller.domain.errors import InvalidConfiguration
 from poller.domain.findings import Severity
 from poller.domain.plan import TIMEOUT_S, CallLimit, DaemonPlan, FunctionPlan, MappingPlan, SourceKind
 from poller.plugins import Registry
-from poller.runtime.mappings.components import call_limit_told
+from poller.runtime.mappings.components import configured_call_limit
 
 PLACES = (
     "positions: a stream's mapping whose function only gets another qualifier, or is written as an ARN, goes on where it stopped; "
@@ -39,36 +39,36 @@ def check(
     lacking: Sequence[str] = (),
     doubts: Sequence[str] = (),
 ) -> int:
-    """Prints what would run, or what is wrong with it, each line beginning with `place`; returns the exit status.
+    """Prints what would run, or the problems, each on a line that begins with `place`. Returns the exit status.
 
-    `lacking` are lines, with their place, about what this machine does not have: another one may, so that they are problems of a
-    live check only. `doubts` are lines about what keeps nothing from starting.
+    `lacking` are lines about what is missing on this machine. They are problems only in a live check, because the daemon may run
+    on another machine. `doubts` are warnings about settings that do not prevent a start.
     """
     plan = daemon_plan(settings)
     found: list[CheckResult] = []
     if live and not lacking:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(_live(settings, plan, registry))
-    told = [*nothing_runs(settings), *unlike_names(settings), *_lines(found, Severity.WARNING)]
-    warnings = [*doubts, *([] if live else lacking), *(f"{place}: {each}" for each in told)]
+    lines = [*nothing_runs(settings), *unlike_names(settings), *_lines(found, Severity.WARNING)]
+    warnings = [*doubts, *([] if live else lacking), *(f"{place}: {each}" for each in lines)]
     problems = [*(lacking if live else []), *(f"{place}: {each}" for each in _lines(found, Severity.PROBLEM))]
     if as_json:
         document = _document(plan, registry, problems, warnings, found if live else None)
         print(json.dumps(document, indent=2))
     else:
         show(lambda width: page_of(plan, registry, found, width, sound=not problems))
-        # Last, so that a terminal shows them below the rest.
-        tell([*(f"warning: {each}" for each in warnings), *problems])
+        # Problems are printed last, so that they are at the bottom of the terminal.
+        print_problems([*(f"warning: {each}" for each in warnings), *problems])
     return FAILED if problems else 0
 
 
 def refuse(examined: Examined, *, as_json: bool) -> int:
-    """Tells what is wrong with a configuration; returns the exit status."""
+    """Prints the problems of a configuration; returns the exit status."""
     warnings = [*examined.doubts, *examined.lacking]
     if as_json:
         print(json.dumps({"ok": False, "problems": examined.problems, "warnings": warnings}, indent=2))
     else:
-        tell([*(f"warning: {each}" for each in warnings), *examined.problems])
+        print_problems([*(f"warning: {each}" for each in warnings), *examined.problems])
     return FAILED
 
 
@@ -96,7 +96,7 @@ async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> lis
 
 
 def picture(plan: DaemonPlan, registry: Registry) -> dict[str, Any]:
-    """What would run, as JSON; of plug-in settings only the names, since their values may be secret."""
+    """What would run, as JSON. Plug-in settings are shown by name only, because their values may be secret."""
     return {
         "worker": plan.worker,
         "store": plan.store,
@@ -107,7 +107,7 @@ def picture(plan: DaemonPlan, registry: Registry) -> dict[str, Any]:
 
 def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
     limit = _limit(function, registry)
-    # Where the invoker allows less than the function's own limit does.
+    # Whether the invoker allows fewer calls than the function's own limit.
     bounded = limit.calls != function.max_concurrency
     more = {"calls_at_once": limit.calls, "calls_at_once_reason": limit.reason} if bounded else {}
     return {
@@ -121,19 +121,19 @@ def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
 
 
 def _timeout_s(function: FunctionPlan, registry: Registry) -> float | None:
-    """What is configured as time limit, or the default; None for the function's own, which its service knows."""
+    """The configured time limit, or the default; None if the function's service has the limit."""
     if function.timeout_s is not None:
         return function.timeout_s
     try:
         return None if registry.plugin("invokers", function.invoker).own_limits else TIMEOUT_S
     except InvalidConfiguration:
-        # There is no such invoker, which is told as a problem.
+        # There is no such invoker. That is reported as a problem elsewhere.
         return TIMEOUT_S
 
 
 def _limit(function: FunctionPlan, registry: Registry) -> CallLimit:
     try:
-        return call_limit_told(function, registry)
+        return configured_call_limit(function, registry)
     except InvalidConfiguration:
         return CallLimit(None, "not known: its settings are wrong")
 
@@ -169,7 +169,7 @@ def _start(mapping: MappingPlan) -> str:
 def page_of(
     plan: DaemonPlan, registry: Registry, found: Sequence[CheckResult], width: int, *, sound: bool
 ) -> ScreenPage:
-    """What would run, if it can, and what a live look found, in lines of at most `width` cells."""
+    """What would run and what a live check found, in lines of at most `width` cells. `sound`: there are no problems."""
     page = ScreenPage(width)
     if sound:
         _functions(page, plan, registry)

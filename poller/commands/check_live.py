@@ -1,7 +1,7 @@
-"""Owns the live look of `poller check`: every part of a plan opened as the daemon would, asked, and closed again.
+"""Owns the live check of `poller check`: it opens every part of a plan as the daemon would, asks it, and closes it again.
 
-Parts are looked at side by side, a few at a time, each for a bounded time. Nothing is made, sent or changed. Functions come
-first, because a queue is compared with what is found of its function.
+A few parts are checked at the same time, each within a time limit. Nothing is created, sent or changed. Functions are checked
+first, because the check of a queue needs its function's time limit.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, 
 from poller.runtime.streams.places import connection
 
 LOOK_S_MAX = 60.0
-"""For all that one part is asked."""
+"""The time limit for all checks of one part."""
 LOOKS_MAX = 8
-"""Parts looked at at once."""
+"""How many parts are checked at the same time."""
 OPENS = "opens"
 
 type Ask = Callable[[Any], Awaitable[Sequence[Finding]]]
 type CallLimits = dict[str, float | None]
-"""How long functions may take, by ARN, as far as it was found; None where nobody says."""
+"""The time limits of functions, by ARN, as far as they were found. None: the limit is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTarget:
-    """One part to look at: its place in the configuration, what it is called, and how it is asked once it is open."""
+    """One part to check: its place in the configuration, its name for people, and the function that checks it once it is open."""
 
     place: str
     name: str
@@ -46,7 +46,7 @@ class CheckTarget:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found at one place; `kind` is its family of plug-ins."""
+    """The findings about one part. `kind` is the kind of its plug-in."""
 
     place: str
     kind: str
@@ -55,7 +55,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
 
     def lines(self, grade: Severity) -> list[str]:
-        """The findings of one grade, a line each, with the place in front."""
+        """The findings of one severity, one line each, which begins with the place."""
         return [
             each.line if each.line.startswith(self.place) else f"{self.place}: {each.line}"
             for each in self.findings
@@ -63,14 +63,14 @@ class CheckResult:
         ]
 
     def checks(self, grade: Severity) -> str:
-        """Names of the checks of one grade."""
+        """The names of the checks with this severity."""
         return ", ".join(each.check for each in self.findings if each.grade is grade)
 
 
 async def looks(
     plan: DaemonPlan, registry: Registry, env: Environment, *, consumers: LambdaConsumers
 ) -> list[CheckResult]:
-    """Looks at functions, sources, destinations and the store of a plan; in that order, whichever answers first."""
+    """Checks functions, sources, destinations and the store of a plan. The results are in this order."""
     limits: CallLimits = {}
     functions = list(function_targets(plan, registry, limits))
     others = list(other_targets(plan, registry, consumers, limits))
@@ -95,7 +95,7 @@ async def looks(
 
 
 def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -> Iterator[CheckTarget]:
-    """All functions of a plan; how long they may take is added to `limits`."""
+    """All functions of a plan. Their checks add their time limits to `limits`."""
     for function in plan.functions.values():
         arns = sorted({each.function_arn for each in plan.mappings if each.function == function.name})
         ask = _function(arns, function, limits)
@@ -105,7 +105,7 @@ def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -
 def other_targets(
     plan: DaemonPlan, registry: Registry, consumers: LambdaConsumers, limits: CallLimits
 ) -> Iterator[CheckTarget]:
-    """All other parts of a plan; a destination that several mappings share is one."""
+    """All other parts of a plan. A destination that several mappings share is checked once."""
     for index, mapping in enumerate(plan.mappings):
         place, part = f"mappings[{index}]", source_of(mapping)
         ask = _queue(mapping, plan.functions[mapping.function], consumers, limits)
@@ -120,7 +120,7 @@ def other_targets(
 
 
 def shown_destination(destination: str) -> str:
-    """A destination without what may be a secret in it: the path of a web address, and any query."""
+    """A destination without the parts that may be secret: the path of an http or https URL, and any query."""
     return hide_path(destination).partition("?")[0]
 
 
@@ -136,7 +136,7 @@ async def _looked(target: CheckTarget, registry: Registry, env: Environment) -> 
         text = f"not done within {LOOK_S_MAX:g} s"
         found = [Finding(OPENS, Severity.PROBLEM, text, "is the endpoint right and reachable?")]
     part = target.part
-    # One trouble, such as credentials that are missing, may answer several questions.
+    # One cause, such as missing credentials, may give the same finding several times.
     return CheckResult(target.place, part.kind, part.name, target.name, tuple(dict.fromkeys(found)))
 
 
@@ -152,7 +152,7 @@ def _opened(
 
 
 class _Unopened:
-    """Stands for a store that cannot be looked at without being made."""
+    """Replaces a store whose plug-in can only open it by creating it."""
 
     async def probe(self) -> Sequence[Finding]:
         return [Finding(OPENS, Severity.UNTRIED, "the store was not opened: its plug-in cannot be looked at")]
@@ -180,7 +180,7 @@ def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits) -
 
 
 async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLimits) -> list[Finding]:
-    """Notes how long a function may take; warns of a configured limit that is shorter than its own."""
+    """Adds a function's time limit to `limits`. Warns if the configured limit is shorter than the function's own."""
     configured_s = function.timeout_s
     if not isinstance(invoker, FunctionLookup):
         limits[arn] = TIMEOUT_S if configured_s is None else configured_s
@@ -188,7 +188,7 @@ async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLim
     try:
         own_s = (await invoker.describe_function(arn)).timeout_s
     except PortError:
-        # What the invoker was asked to try tells why.
+        # The findings of the invoker's probe give the reason.
         limits[arn] = configured_s
         return []
     limits[arn] = own_s
@@ -213,7 +213,7 @@ def _store(plan: DaemonPlan) -> Ask:
 
 
 def places(plan: DaemonPlan, rows: Sequence[MappingRow]) -> Iterator[Finding]:
-    """Where each stream mapping of the file begins by what the store knows."""
+    """Where each stream mapping of the file would begin, according to the store."""
     streams = {each.mapping: connection(each) for each in plan.mappings if each.kind is not SourceKind.SQS}
     placed = {row.mapping for row in rows if row.seeded}
     for index, mapping in enumerate(plan.mappings):
@@ -256,7 +256,7 @@ def _queue(
         except PortError:
             if probed is None:
                 raise
-            # The probe has told why.
+            # The findings of the probe give the reason.
             return probed
         found = probed if probed is not None else [Finding("attributes", Severity.OK)]
         warnings = [Finding(each.partition(":")[0], Severity.WARNING, each) for each in warned]
@@ -266,7 +266,7 @@ def _queue(
 
 
 async def _others(queue: Any, mapping: MappingPlan, policy: LambdaConsumers) -> list[Finding]:
-    """Whether AWS Lambda consumes the queue; that it cannot be asked is no reason not to run."""
+    """Whether AWS Lambda consumes the queue too. If that cannot be found out, it is only a warning."""
     if policy is LambdaConsumers.IGNORE or not isinstance(queue, ConsumerCheck):
         return []
     try:
@@ -278,7 +278,7 @@ async def _others(queue: Any, mapping: MappingPlan, policy: LambdaConsumers) -> 
 
 
 class ProgressLine:
-    """One line that counts, on a terminal only."""
+    """A line that shows the progress, on a terminal only."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
         self._total = total
@@ -288,12 +288,12 @@ class ProgressLine:
         self._show("")
 
     def step(self, place: str) -> None:
-        """One more is done."""
+        """One more part was checked."""
         self._done += 1
         self._show(f", last {place}")
 
     def end(self) -> None:
-        """Takes the line away."""
+        """Removes the line."""
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

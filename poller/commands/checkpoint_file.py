@@ -1,4 +1,4 @@
-"""Owns how checkpoints are written as lines of JSON, and what a line means for what a store has."""
+"""Owns the file format of exported checkpoints, lines of JSON, and the steps of an import into a store."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ PROBLEMS_MAX = 20
 """Wrong lines that are told. A file of another kind has nothing but wrong lines."""
 SEQUENCE_DIGITS_MAX = 128
 SECONDS_MIN, SECONDS_MAX = 100_000_000, 4_102_444_800
-"""Moments between 1973 and 2100, in seconds; in milliseconds they are numbers that do not overlap with these."""
+"""Epoch seconds of moments between 1973 and 2100. The same moments in milliseconds are larger than all of these."""
 _SCALE_MS = 1000
 _HOW = (
     "write epoch milliseconds (AT_TIMESTAMP:1767225600000), epoch seconds (AT_TIMESTAMP:1767225600) or a time with its zone "
@@ -28,8 +28,8 @@ _HOW = (
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One line: a mapping (with `fixed`, epoch seconds, the moment that LATEST stands for) or one of its shards.
 
-    `position` is TRIM_HORIZON, AT_TIMESTAMP:<moment>, AFTER:<sequence number> or SHARD_END; `memo` is the engine's, as
-    base64, and counts only at the position `memo_at` with which it was written: at another one it would skip records.
+    `position` is TRIM_HORIZON, AT_TIMESTAMP:<moment>, AFTER:<sequence number> or SHARD_END. `memo` is the engine's memo in
+    base64. It is used only if `memo_at` is the line's position: with another position the memo would skip records.
     """
 
     mapping: str
@@ -43,14 +43,14 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 @dataclass(slots=True)
 class Kept:
-    """What was written down of one mapping."""
+    """The content of a file for one mapping."""
 
     fixed: Epoch | None
     leases: dict[ShardId, Lease]
 
 
-def written(row: MappingRow, leases: Iterable[Lease]) -> Iterator[str]:
-    """One mapping's lines, its own first."""
+def mapping_lines(row: MappingRow, leases: Iterable[Lease]) -> Iterator[str]:
+    """The lines for one mapping: one for the mapping, then one for each shard."""
     yield _text(Line(row.mapping, fixed=row.fixed))
     for lease in sorted(leases, key=lambda each: each.shard):
         checkpoint = lease.checkpoint
@@ -67,7 +67,7 @@ def written(row: MappingRow, leases: Iterable[Lease]) -> Iterator[str]:
 
 
 def read(text: str) -> dict[MappingId, Kept]:
-    """Inverse of `written` for any number of mappings; raises InvalidConfiguration that names each wrong line."""
+    """Reads the lines of any number of mappings. Raises InvalidConfiguration, which names each wrong line."""
     found: dict[MappingId, Kept] = {}
     problems = []
     for number, each in enumerate(text.split("\n"), start=1):
@@ -111,7 +111,7 @@ def _add(found: dict[MappingId, Kept], line: Line) -> None:
 
 
 def _position(text: str) -> Position:
-    """The position that a person or `export` wrote; raises ValueError that says what to write."""
+    """The position that a person or `export` wrote. Raises ValueError, which says what to write."""
     kind, _, rest = text.partition(":")
     if kind == "AFTER" and not (rest.isascii() and rest.isdecimal()):
         raise ValueError(f"position {text!r}: the sequence number is not decimal digits")
@@ -125,7 +125,7 @@ def _position(text: str) -> Position:
 
 
 def _moment(text: str) -> float:
-    """Epoch seconds of a moment that is given as seconds, as milliseconds, or as a time of ISO 8601."""
+    """Epoch seconds of a moment, which is given in seconds, in milliseconds or as ISO 8601."""
     try:
         number = float(text)
     except ValueError:
@@ -140,7 +140,7 @@ def _moment(text: str) -> float:
 
 
 def _seconds(name: str, number: float) -> float:
-    """Epoch seconds of what is given in seconds or in milliseconds; raises ValueError for a moment that cannot be meant."""
+    """Epoch seconds of a number in seconds or milliseconds. Raises ValueError for a moment outside 1973 to 2100."""
     seconds = number / _SCALE_MS if number >= SECONDS_MIN * _SCALE_MS else number
     if not SECONDS_MIN <= seconds <= SECONDS_MAX:
         raise ValueError(f"{name} is {number:g}, which is neither epoch seconds nor milliseconds since 1973")
@@ -153,9 +153,9 @@ def _text(line: Line) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSteps:
-    """What an import does: leases to `seed`, to move on (`advance`: stored lease and new checkpoint), to put back (`rewind`).
+    """The steps of an import: leases to `seed`, to move on (`advance`: stored lease and new checkpoint), and to move back (`rewind`).
 
-    `refused` are reasons not to begin at all, one line each; `same` counts shards that are there already.
+    `refused` are reasons not to begin the import, one line each. `same` counts shards that have the wanted position already.
     """
 
     seed: tuple[Lease, ...] = ()
@@ -168,9 +168,9 @@ class ImportSteps:
 def steps(
     wanted: Mapping[ShardId, Lease], stored: Mapping[ShardId, Lease], *, busy: Collection[str], force: bool
 ) -> ImportSteps:
-    """How the store gets from `stored` to `wanted`; `busy` are owners that live. Shards that are not wanted stay as they are.
+    """The steps that change the store from `stored` to `wanted`. `busy` are owners that are alive. Other shards stay as they are.
 
-    A shard that is put back loses its memo, so that all behind its position is delivered again.
+    A shard that is moved back loses its memo, so that all records behind its position are delivered again.
     """
     seed, advance, rewind, refused = [], [], [], []
     same = 0
@@ -185,7 +185,7 @@ def steps(
         elif there.checkpoint.position < lease.checkpoint.position:
             advance.append((there, lease.checkpoint))
         elif force:
-            # Its memo would pass over records that are to come again.
+            # The memo would skip records that must be delivered again.
             rewind.append((there, Checkpoint(lease.checkpoint.position)))
         else:
             refused.append(
@@ -198,14 +198,14 @@ def steps(
 
 
 def _skips(there: Lease, wanted: Lease) -> bool:
-    """Whether the stored memo may settle records behind the position that the wanted one does not."""
+    """Whether the stored memo may skip records behind the position that the wanted memo does not skip."""
     return there.checkpoint.memo not in (b"", wanted.checkpoint.memo)
 
 
 def with_ancestors(leases: Mapping[ShardId, Lease], listed: Sequence[Shard]) -> dict[ShardId, Lease]:
-    """The leases and, at their ends, all ancestors of theirs that have none: whoever works on a child has done its parents.
+    """Adds a lease at SHARD_END for each ancestor without one: a consumer that has begun a child has finished the child's parents.
 
-    Without them the parents would be read, as shards that nobody has seen before.
+    Without these leases the parents would be read as new shards.
     """
     parents = {shard.shard_id: shard.parents for shard in listed}
     found = dict(leases)

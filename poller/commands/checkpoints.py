@@ -1,4 +1,4 @@
-"""Owns `poller checkpoints`: writes positions down, and puts them into a store, from a file or another consumer's table."""
+"""Owns `poller checkpoints`: exports positions, and imports them into a store from a file or another consumer's table."""
 
 import asyncio
 import uuid
@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import uvloop
 
-from poller.commands.checkpoint_file import ImportSteps, Kept, read, steps, with_ancestors, written
-from poller.commands.shared import FAILED, environment, tell
+from poller.commands.checkpoint_file import ImportSteps, Kept, mapping_lines, read, steps, with_ancestors
+from poller.commands.shared import FAILED, environment, print_problems
 from poller.config.daemon_plan import daemon_plan
 from poller.config.plugin_specs import source_of, store_of
 from poller.config.settings import Settings
@@ -34,53 +34,53 @@ class Foreign(Protocol):
     """Another consumer's checkpoints."""
 
     async def leases(self, source_arn: str) -> Sequence[Lease]:
-        """Shards with their parents and positions, without owners; raises InvalidConfiguration for what cannot be taken over."""
+        """Shards with their parents and positions, without owners. Raises InvalidConfiguration if a checkpoint cannot be taken over."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What the commands work with."""
+    """What the commands need: the open store, the plan, and how to print a line."""
 
     store: Store
     plan: DaemonPlan
     registry: Registry
     env: Environment
-    tell: Callable[[str], None]
+    print_line: Callable[[str], None]
 
 
 def export(
-    settings: Settings, registry: Registry, *, mapping: str | None, tell_line: Callable[[str], None]
+    settings: Settings, registry: Registry, *, mapping: str | None, print_line: Callable[[str], None]
 ) -> int:
-    """Writes the checkpoints of the store's mappings, or of one; returns the exit status."""
+    """Prints the checkpoints of all mappings in the store, or of one. Returns the exit status."""
 
-    async def work(desk: CommandContext) -> None:
-        await _export(desk, mapping)
+    async def work(context: CommandContext) -> None:
+        await _export(context, mapping)
 
-    return _run(settings, registry, work, tell_line)
+    return _run(settings, registry, work, print_line)
 
 
-def bring(
-    settings: Settings, registry: Registry, text: str, *, force: bool, tell_line: Callable[[str], None]
+def import_file(
+    settings: Settings, registry: Registry, text: str, *, force: bool, print_line: Callable[[str], None]
 ) -> int:
-    """Puts what `text` holds into the store; returns the exit status."""
+    """Imports the checkpoints in `text` into the store; returns the exit status."""
 
-    async def work(desk: CommandContext) -> None:
+    async def work(context: CommandContext) -> None:
         given = read(text)
         if not given:
             raise InvalidConfiguration([NOTHING_WRITTEN])
-        known = {each.mapping for each in desk.plan.mappings} | {
-            row.mapping for row in await desk.store.mappings()
+        known = {each.mapping for each in context.plan.mappings} | {
+            row.mapping for row in await context.store.mappings()
         }
         for found, kept in given.items():
-            await bring_one(desk, found, kept, force=force)
+            await import_mapping(context, found, kept, force=force)
             if found not in known:
-                desk.tell(f"mapping {found}: {UNKNOWN}")
+                context.print_line(f"mapping {found}: {UNKNOWN}")
 
-    return _run(settings, registry, work, tell_line)
+    return _run(settings, registry, work, print_line)
 
 
-def bring_foreign(
+def import_foreign(
     settings: Settings,
     registry: Registry,
     plugin: str,
@@ -88,54 +88,54 @@ def bring_foreign(
     *,
     mapping: str | None,
     force: bool,
-    tell_line: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> int:
-    """Takes over another consumer's checkpoints for one stream mapping of the file; returns the exit status."""
+    """Imports another consumer's checkpoints for one stream mapping of the configuration file; returns the exit status."""
 
-    async def work(desk: CommandContext) -> None:
-        chosen = _chosen(desk.plan, mapping)
-        async with opened(desk.registry, "checkpoints", plugin, given, desk.env) as foreign:
+    async def work(context: CommandContext) -> None:
+        chosen = _chosen(context.plan, mapping)
+        async with opened(context.registry, "checkpoints", plugin, given, context.env) as foreign:
             leases = {each.shard: each for each in await foreign.leases(chosen.source_arn)}
-        listed = await _listed(desk, chosen)
-        await bring_one(desk, chosen.mapping, Kept(None, with_ancestors(leases, listed)), force=force)
+        listed = await _listed(context, chosen)
+        await import_mapping(context, chosen.mapping, Kept(None, with_ancestors(leases, listed)), force=force)
 
-    return _run(settings, registry, work, tell_line)
+    return _run(settings, registry, work, print_line)
 
 
 def _run(
     settings: Settings,
     registry: Registry,
     work: Callable[[CommandContext], Awaitable[None]],
-    tell_line: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_with_desk(settings, registry, work, tell_line))
+            runner.run(_with_context(settings, registry, work, print_line))
     except InvalidConfiguration as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return FAILED
     except PortError as error:
-        tell([error.reason])
+        print_problems([error.reason])
         return FAILED
     return 0
 
 
-async def _with_desk(
+async def _with_context(
     settings: Settings,
     registry: Registry,
     work: Callable[[CommandContext], Awaitable[None]],
-    tell_line: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
     plan = daemon_plan(settings)
     async with AsyncExitStack() as stack:
         env = environment(settings)
         stack.push_async_callback(env.shared.close)
         store: Store = await stack.enter_async_context(store_of(plan).opened(registry, env))
-        await work(CommandContext(store, plan, registry, env, tell_line))
+        await work(CommandContext(store, plan, registry, env, print_line))
 
 
-async def _export(desk: CommandContext, mapping: str | None) -> None:
-    rows = await desk.store.mappings()
+async def _export(context: CommandContext, mapping: str | None) -> None:
+    rows = await context.store.mappings()
     chosen = [row for row in rows if mapping in (None, row.mapping)]
     if mapping is not None and not chosen:
         known = ", ".join(row.mapping for row in rows) or "none"
@@ -143,33 +143,33 @@ async def _export(desk: CommandContext, mapping: str | None) -> None:
     for row in chosen:
         if row.damage:
             raise ServiceUnavailable(row.damage)
-        for line in written(row, await desk.store.leases(row.mapping)):
-            desk.tell(line)
+        for line in mapping_lines(row, await context.store.leases(row.mapping)):
+            context.print_line(line)
 
 
-async def bring_one(desk: CommandContext, mapping: MappingId, kept: Kept, *, force: bool) -> None:
-    """Puts one mapping's positions into the store; raises InvalidConfiguration for what must not be set."""
-    stored = {lease.shard: lease for lease in await desk.store.leases(mapping)}
+async def import_mapping(context: CommandContext, mapping: MappingId, kept: Kept, *, force: bool) -> None:
+    """Imports one mapping's positions into the store. Raises InvalidConfiguration if a position must not be set."""
+    stored = {lease.shard: lease for lease in await context.store.leases(mapping)}
     owners = {lease.owner for lease in stored.values() if lease.owner is not None}
-    busy = await alive(desk, owners) if owners else frozenset()
+    busy = await alive(context, owners) if owners else frozenset()
     todo = steps(kept.leases, stored, busy=busy, force=force)
     if todo.refused:
         raise InvalidConfiguration([f"mapping {mapping}: {each}" for each in todo.refused])
-    await _make_row(desk.store, mapping, kept.fixed or desk.env.clock.now())
-    await _carry_out(desk.store, mapping, todo)
+    await _make_row(context.store, mapping, kept.fixed or context.env.clock.now())
+    await _carry_out(context.store, mapping, todo)
     moved, back = len(todo.seed) + len(todo.advance), len(todo.rewind)
-    desk.tell(f"mapping {mapping}: {moved} shards set, {back} put back, {todo.same} there already")
+    context.print_line(f"mapping {mapping}: {moved} shards set, {back} put back, {todo.same} there already")
 
 
 async def _make_row(store: Store, mapping: MappingId, fixed: Epoch) -> None:
-    """The mapping's row; shards that it does not know yet are such as came later, and begin at the horizon."""
+    """Makes the mapping's row. It is marked as seeded, so that shards without a lease count as later ones and begin at the horizon."""
     row = await store.create(MappingRow(mapping, fixed, seeded=True))
     if not row.seeded:
         await store.update(replace(row, seeded=True))
 
 
 async def _carry_out(store: Store, mapping: MappingId, todo: ImportSteps) -> None:
-    """Every write is fenced: a worker that takes a shard meanwhile keeps it, and the import says so."""
+    """Carries out the steps. Every write is fenced: if a worker takes a shard meanwhile, it keeps the shard, and the import reports it."""
     me = WorkerId(f"import-{uuid.uuid4()}")
     await store.seed(mapping, todo.seed)
     lost = []
@@ -186,21 +186,21 @@ async def _carry_out(store: Store, mapping: MappingId, todo: ImportSteps) -> Non
         except LeaseLost as error:
             lost.append(f"mapping {mapping}: {error.reason}; import again when no worker runs")
             continue
-        # The epoch goes on: what a worker of before still sends is refused.
+        # The epoch is raised, so that late writes of an earlier owner are refused.
         await store.seed(mapping, [replace(lease, checkpoint=checkpoint, owner=None, epoch=lease.epoch + 1)])
     if lost:
         raise InvalidConfiguration(lost)
 
 
-async def alive(desk: CommandContext, owners: Collection[WorkerId]) -> frozenset[WorkerId]:
-    """Those of `owners` that live: seen to beat, or not seen dead for the lease time. Returns as soon as that is known."""
-    clock, lease_s = desk.env.clock, desk.plan.tuning.lease_s
+async def alive(context: CommandContext, owners: Collection[WorkerId]) -> frozenset[WorkerId]:
+    """The owners that are alive: their heartbeat moved, or it has not stood still for the lease time. Returns as soon as this is known."""
+    clock, lease_s = context.env.clock, context.plan.tuning.lease_s
     sightings: liveness.Sightings = {}
     first: dict[WorkerId, int] = {}
     while True:
         asked = clock.monotonic()
-        rows = [row for row in await desk.store.workers() if row.worker in owners]
-        rows = [row for row in rows if not desk.env.process.gone(worker_report.read(row.facts).process)]
+        rows = [row for row in await context.store.workers() if row.worker in owners]
+        rows = [row for row in rows if not context.env.process.gone(worker_report.read(row.facts).process)]
         sightings = liveness.observed(sightings, rows, asked=asked, answered=clock.monotonic())
         for row in rows:
             first.setdefault(row.worker, row.counter)
@@ -208,11 +208,11 @@ async def alive(desk: CommandContext, owners: Collection[WorkerId]) -> frozenset
         unknown = sightings.keys() - liveness.dead(sightings, lease_s=lease_s) - beating
         if not unknown:
             return beating
-        await asyncio.sleep(min(LOOK_S, desk.plan.tuning.heartbeat_s))
+        await asyncio.sleep(min(LOOK_S, context.plan.tuning.heartbeat_s))
 
 
 def _chosen(plan: DaemonPlan, mapping: str | None) -> MappingPlan:
-    """The only stream mapping of the file, or the one that was named."""
+    """The stream mapping with this id, or the only one of the file."""
     streams = [each for each in plan.mappings if each.kind is not SourceKind.SQS]
     named = [each for each in streams if mapping in (None, each.mapping)]
     if len(named) != 1:
@@ -221,7 +221,7 @@ def _chosen(plan: DaemonPlan, mapping: str | None) -> MappingPlan:
     return named[0]
 
 
-async def _listed(desk: CommandContext, chosen: MappingPlan) -> Sequence[Shard]:
-    async with source_of(chosen).opened(desk.registry, desk.env) as source:
+async def _listed(context: CommandContext, chosen: MappingPlan) -> Sequence[Shard]:
+    async with source_of(chosen).opened(context.registry, context.env) as source:
         stream: StreamSource = source
         return await stream.shards()

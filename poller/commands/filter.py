@@ -1,4 +1,4 @@
-"""Owns the text and the exit status of `poller filter explain`; reads and prints nothing itself."""
+"""Owns the text and the exit status of `poller filter explain`. The caller reads the input and prints the text."""
 
 import json
 from typing import Final, cast
@@ -24,13 +24,13 @@ _SEEN_CHARS_MAX = 200
 
 
 def explain_command(pattern: str, event: str, source: str | None) -> tuple[int, str]:
-    """Exit status (0 matches, 1 does not, 2 pattern, event or source invalid) and the text to print.
+    """The exit status (0: matches, 1: does not match, 2: pattern, event or source is invalid) and the text to print.
 
-    Without `source` the event is what the pattern sees, payload already parsed; with it, the event is one record
+    Without `source` the event is what the pattern sees, with its payload already parsed. With `source` the event is one record,
     as a function would get it.
     """
     status, text = _answer(pattern, event, source)
-    # JSON may hold half of a surrogate pair, which no terminal takes.
+    # JSON may have half of a surrogate pair, which cannot be printed.
     return status, text.encode("utf-8", "backslashreplace").decode()
 
 

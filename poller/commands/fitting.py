@@ -1,6 +1,6 @@
-"""Owns how lines are fitted to the width of a screen: wrapped, cut with an ellipsis, and never longer than it.
+"""Owns how lines are fitted to the width of a screen: they are wrapped, or cut with an ellipsis.
 
-Widths are those of a terminal's cells: a wide character takes two. Identifiers that people copy are never broken over lines.
+Widths count the cells of a terminal: a wide character takes two. Identifiers that people copy are never split over two lines.
 """
 
 import sys
@@ -12,9 +12,9 @@ from rich.console import Console
 from poller.domain.untrusted.texts import cut
 
 WIDTH_MIN = 40
-"""A UUID and its indent fit in it; a narrower screen wraps as it likes."""
+"""An indented UUID fits into this width. A narrower screen is treated as this wide."""
 CHARS_A_CELL_MAX = 4
-"""Characters looked at for each cell of the width; combining ones take none."""
+"""At most this many characters are read for each cell. Combining characters take no cell."""
 INDENT = "  "
 ELLIPSIS = "…"
 
@@ -28,11 +28,11 @@ class ScreenPage:
         self._width = max(width, WIDTH_MIN)
 
     def line(self, text: str, *, depth: int = 0) -> None:
-        """One line, cut where it is too long."""
+        """Adds one line; it is cut if it is too long."""
         self.add(text, depth=depth, lines_max=1)
 
     def add(self, text: str, *, depth: int = 0, lines_max: int = 2) -> None:
-        """A text in at most so many lines; the ones after the first are indented once more."""
+        """Adds a text in at most `lines_max` lines. Lines after the first are indented one level more."""
         rest = self._printable(text, lines_max)
         for number in range(lines_max):
             margin = INDENT * (depth if number == 0 else depth + 1)
@@ -46,12 +46,12 @@ class ScreenPage:
                 return
 
     def left_out(self, text: str, *, depth: int = 0) -> None:
-        """A line that says what is not shown."""
+        """Adds a line that says what is not shown."""
         self.shortened = True
         self.line(text, depth=depth)
 
     def _printable(self, text: str, lines_max: int) -> str:
-        """Whatever a function put into its error, the terminal gets only what prints, and of that what may be shown."""
+        """The beginning of a text, with unprintable characters replaced. A function's error may contain anything."""
         chars_max = self._width * lines_max * CHARS_A_CELL_MAX
         self.shortened |= len(text) > chars_max
         return "".join(
@@ -67,7 +67,7 @@ class ScreenPage:
 
 
 def _split(text: str, room: int) -> tuple[str, str]:
-    """The words that fit, and the others. A word that is longer than a line goes on in the next one."""
+    """Splits a text into the words that fit and the rest. A word that is longer than a line is continued on the next one."""
     if cell_len(text) <= room:
         return text, ""
     fitting = _prefix(text, room)
@@ -78,7 +78,7 @@ def _split(text: str, room: int) -> tuple[str, str]:
 
 
 def _prefix(text: str, room: int) -> str:
-    """The longest beginning of `text` that takes no more than `room` cells."""
+    """The longest prefix of `text` that takes at most `room` cells."""
     low, high = 0, min(len(text), room * CHARS_A_CELL_MAX)
     while low < high:
         middle = (low + high + 1) // 2
@@ -87,7 +87,7 @@ def _prefix(text: str, room: int) -> str:
 
 
 def show(page: Callable[[int], ScreenPage], console: Console | None = None) -> None:
-    """Prints a page that is made for the terminal's width; COLUMNS, or 80, where there is no terminal."""
+    """Prints a page for the terminal's width. Without a terminal the width is COLUMNS, or 80."""
     console = console or Console()
     text = "\n".join(page(console.width).lines)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

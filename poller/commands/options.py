@@ -1,4 +1,4 @@
-"""Owns the options that commands share, and how a command takes several of them as one value."""
+"""Owns the options that commands share, and how a command takes several options as one dataclass."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer sees it: each keyword-only parameter that is a dataclass is replaced by options, its fields."""
+    """Wraps a command for typer: each keyword-only parameter that is a dataclass is replaced by one option for each of its fields."""
     own = inspect.signature(command, eval_str=True)
     groups = {
         name: (each.annotation, inspect.signature(each.annotation, eval_str=True).parameters)

@@ -1,4 +1,4 @@
-"""Owns what several commands need: the plug-ins' registry and environment, and how problems are told."""
+"""Owns what several commands need: the plug-in registry and environment, and how problems are printed."""
 
 import sys
 import time
@@ -18,20 +18,20 @@ from poller.process_identity import LocalProcess
 
 NEAR_MAX = 3
 FAILED = 2
-"""Exit status of a command that could not do what it was asked to."""
+"""Exit status of a command that failed."""
 
 
 _HOW_TO_RUN = "write one with FunctionName and EventSourceArn (docs/use/configuration.md), or make it with `poller mappings create`"
 
 
 class LoadablePlugins:
-    """Installed plug-ins; one that cannot be imported is a wrong configuration that names what is missing."""
+    """Installed plug-ins. If a plug-in cannot be imported, that is reported as an error of the configuration."""
 
     def __init__(self) -> None:
         self._installed = InstalledPlugins()
 
     def plugin(self, kind: str, name: str) -> Plugin[Any, Any]:
-        """The plug-in, or InvalidConfiguration with the known names or with what its import lacks."""
+        """The plug-in. Raises InvalidConfiguration with the known names, or with the error of its import."""
         try:
             return self._installed.plugin(kind, name)
         except ImportError as error:
@@ -42,7 +42,7 @@ class LoadablePlugins:
 def environment(
     settings: Settings, dropped_lines: DroppedLines | None = None, last_words: LastWords | None = None
 ) -> Environment:
-    """What plug-ins may know of this daemon; its `shared` is the caller's to close."""
+    """What plug-ins may know of this daemon. The caller closes its `shared`."""
     return Environment(
         clock=LoopClock(steady=time.monotonic),
         region=settings.region,
@@ -55,17 +55,17 @@ def environment(
 
 
 def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The observers of a daemon and what each is told."""
+    """The observers of a daemon, by plug-in name, with their settings."""
     return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
 
 
 def control_settings(settings: Settings) -> dict[str, Any]:
-    """What the control server is told."""
+    """The settings of the control server."""
     return {"listen": settings.listen, "api": settings.api.model_dump()}
 
 
 def nothing_runs(settings: Settings) -> list[str]:
-    """A line if none of the configured mappings runs: there is none, or each is disabled."""
+    """One line if no configured mapping runs: there is none, or all are disabled."""
     if any(each.Enabled is not False for each in settings.mappings):
         return []
     what = "every mapping has Enabled: false" if settings.mappings else "there is none"
@@ -73,7 +73,7 @@ def nothing_runs(settings: Settings) -> list[str]:
 
 
 def unlike_names(settings: Settings) -> list[str]:
-    """A line for each mapping whose function is not configured, and has nearly the name of one that is."""
+    """One line for each mapping whose function is not configured but has nearly the name of a configured one."""
     found = []
     for index, mapping in enumerate(settings.mappings):
         name = FunctionName.parse(mapping.FunctionName).name
@@ -88,7 +88,7 @@ def _folded(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def tell(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
-    """One line each on stderr, in this form."""
+def print_problems(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
+    """Prints problems on stderr, one line each. `form` formats a line."""
     for problem in problems:
         print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)

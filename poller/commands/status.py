@@ -1,4 +1,4 @@
-"""Owns `poller status`: asks a daemon what runs and shows it, what is blocked first."""
+"""Owns `poller status`: fetches a daemon's status and shows it, blocked mappings first."""
 
 import time
 import urllib.error
@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.shared import FAILED, tell
+from poller.commands.shared import FAILED, print_problems
 from poller.commands.status_page import status_page
 from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus
@@ -19,7 +19,7 @@ ANSWER_S = 10.0
 
 
 class Unanswered(Exception):
-    """No status came; the text says why and what to do."""
+    """The status could not be fetched. The text says why and what to do."""
 
 
 def fetch(url: str) -> bytes:
@@ -56,12 +56,12 @@ def decode(body: bytes) -> DaemonStatus:
 
 
 def show_status(url: str, *, as_json: bool) -> int:
-    """Prints one picture; returns the exit status."""
+    """Prints the status once; returns the exit status."""
     try:
         body = fetch(url)
         status = decode(body)
     except Unanswered as error:
-        tell([str(error)])
+        print_problems([str(error)])
         return FAILED
     if as_json:
         print(body.decode())
@@ -71,7 +71,7 @@ def show_status(url: str, *, as_json: bool) -> int:
 
 
 def watch_status(url: str, *, every_s: float, pictures: int | None, sleep: Callable[[float], None]) -> int:
-    """Shows a new picture every `every_s` seconds until interrupted, `pictures` times if that is given."""
+    """Shows the status every `every_s` seconds until interrupted, or `pictures` times."""
     console = Console()
     shown = 0
     while pictures is None or shown < pictures:
@@ -85,16 +85,16 @@ def watch_status(url: str, *, every_s: float, pictures: int | None, sleep: Calla
 
 
 def _picture(url: str) -> Callable[[int], ScreenPage]:
-    """What a screen of any width shows now."""
+    """The page for the present status, as a function of the screen's width."""
     try:
         status = decode(fetch(url))
     except Unanswered as error:
         text = f"poller: {error}"
-        return lambda width: _told(text, width)
+        return lambda width: _message_page(text, width)
     return lambda width: status_page(status, Epoch(time.time()), width)
 
 
-def _told(text: str, width: int) -> ScreenPage:
+def _message_page(text: str, width: int) -> ScreenPage:
     page = ScreenPage(width)
     page.add(text, lines_max=4)
     return page

@@ -1,6 +1,6 @@
-"""Owns how a daemon's status looks on a screen: what is blocked first, each mapping with its UUID, shards and what fails.
+"""Owns how a daemon's status looks on a screen: blocked mappings first, each with its UUID, its shards and its failures.
 
-A page can be read at 80 columns. What is long is cut, `--json` has it whole; stack traces are there and in the log only.
+A page can be read at 80 columns. Long texts are cut; `--json` shows them whole. Stack traces are only in `--json` and in the log.
 """
 
 from collections import Counter
@@ -16,9 +16,9 @@ from poller.domain.telemetry import MappingState
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000
 SHARDS_SHOWN_MAX = 50
-"""Of one mapping; the blocked ones come first."""
+"""Shards of one mapping that are shown. The blocked ones come first."""
 LANES_SHOWN_MAX = 10
-"""Of one shard or queue: blocked ones, and as many that fail and block nothing."""
+"""Blocked lanes of one shard or queue that are shown, and as many lanes that fail without blocking."""
 RECORDS_SHOWN_MAX = 3
 NOTES_SHOWN_MAX = 20
 NOT_BLOCKED = Epoch(float("inf"))
@@ -26,7 +26,7 @@ WHOLE = "poller status --json has all of what is cut or left out, and stack trac
 
 
 def status_page(status: DaemonStatus, now: Epoch, width: int) -> ScreenPage:
-    """Everything as one picture, made for people; `now` in epoch seconds."""
+    """The page for one status."""
     page = ScreenPage(width)
     ready = "ready" if status.ready else "not ready"
     alive = "" if status.alive else ", not alive"
@@ -84,14 +84,14 @@ def _shard(page: ScreenPage, shard: ShardStatus, now: Epoch) -> None:
 
 
 def _behind(shard: ShardStatus) -> str:
-    """How far reading is behind the end of the shard. A blocked one that was read to its end is behind all the same."""
+    """How far reading is behind the end of the shard. A blocked shard is not shown as up to date, even if it was read to its end."""
     if shard.behind_ms is None or (shard.state == "blocked" and shard.behind_ms < SECOND_MS):
         return ""
     return f", {span(shard.behind_ms / SECOND_MS)} behind"
 
 
 def _lanes(page: ScreenPage, lanes: tuple[LaneStatus, ...], now: Epoch, *, depth: int) -> None:
-    """Lanes that are blocked, then what fails and blocks nothing: messages of a standard queue."""
+    """Adds blocked lanes, then lanes that fail without blocking, which are messages of a standard queue."""
     blocked = sorted(
         (lane for lane in lanes if lane.blocked_since is not None), key=lambda lane: _since((lane,))
     )
@@ -126,7 +126,7 @@ def _how(lane: LaneStatus, now: Epoch) -> str:
 
 
 def _tries(lane: LaneStatus, now: Epoch) -> str:
-    """Since when, how often it was tried and what comes next. A queue's message at its last receive is not tried again."""
+    """How long a lane has failed, how often it was tried, and what comes next. A message at its last receive is not tried again."""
     since, most = _trouble_since(lane), lane.attempts_max
     said = [] if since is None else [f"since {moment(since)}"]
     said.append(f"attempt {lane.attempts}" if most is None else f"receive {lane.attempts} of {most}")
@@ -161,7 +161,7 @@ def _all_lanes(status: DaemonStatus) -> Iterable[LaneStatus]:
 
 
 def moment(when: Epoch) -> str:
-    """`when` as ISO text in UTC; one that no calendar has is a number of seconds."""
+    """`when` as ISO text in UTC. A moment outside the calendar is shown as a number of seconds."""
     try:
         return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -169,7 +169,7 @@ def moment(when: Epoch) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time as people say it: 0.4 s, 12 s, 5 min, 3 h, 2 d."""
+    """A duration in short form: 0.4 s, 12 s, 5 min, 3 h, 2 d."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"

@@ -12,7 +12,7 @@ from poller.domain.records import MappingId, WorkerId
 
 
 def daemon_plan(settings: Settings) -> DaemonPlan:
-    """What one daemon runs by these settings; a worker without a name gets one that no other process has."""
+    """The plan of a daemon with these settings. A worker without a configured name gets a unique one."""
     mappings = tuple(_mapping_plan(mapping, settings) for mapping in settings.mappings)
     functions = {name: _function_plan(name, entry, settings) for name, entry in settings.functions.items()}
     for mapping in mappings:

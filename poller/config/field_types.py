@@ -1,6 +1,6 @@
-"""Owns what single settings may be: addresses, URLs, names, ARNs, numbers.
+"""Owns the types of single settings: addresses, URLs, names, ARNs, numbers.
 
-Each function returns the value or raises ValueError whose text is what is wrong, a semicolon and the remedy.
+Each function returns the value or raises ValueError. The text of the error is the problem, a semicolon and the remedy.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ from poller.plugins import GROUPS
 SECONDS_MAX = 86_400
 COUNT_MAX = 1_000_000
 SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
-"""Services as AWS's clients spell them, for `endpoint_urls`."""
+"""The services of `endpoint_urls`, by their names in AWS's clients."""
 STORES = ("dynamodb", "memory", "sqlite")
 _PORT_MAX = 65_535
 HOST_CHARS_MAX = 255
@@ -55,14 +55,14 @@ def http_url(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a name or an IP address, and a port (0: any free one)."""
+    """An address to listen on: a name or an IP address, and a port (0: any free port)."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+        """Parses `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         bare = host[1:-1] if bracketed else host
@@ -82,7 +82,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it, as far as the text alone tells."""
+        """Whether only this machine can reach the address, as far as its text shows."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -95,14 +95,14 @@ def listen_address(text: str) -> str:
 
 
 def no_port_alone(value: object) -> object:
-    """What people write as a port is read as a number; in quotes it would be as wrong. Raises ValueError."""
+    """Refuses a port without a host, which YAML reads as a number. Raises ValueError."""
     if isinstance(value, int | float):
         raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
     return value
 
 
 def host_name(text: str) -> str:
-    """A name or an IP address as `Host` headers have them, without a port and brackets."""
+    """A name or an IP address as in a `Host` header, without port and brackets."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -112,7 +112,7 @@ def host_name(text: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Whether AWS's clients take it; they refuse names with an underscore, as some networks of containers have."""
+    """Whether AWS's clients accept this host. They refuse names with an underscore, which some container networks use."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -121,7 +121,7 @@ def _is_host(host: str) -> bool:
 
 
 def store_name(url: str) -> str:
-    """The store plug-in that a URL asks for: its scheme. Raises ValueError."""
+    """The name of the store plug-in for a URL: the URL's scheme. Raises ValueError."""
     examples = "sqlite:///var/lib/poller/state.db, memory:// or dynamodb://TABLE"
     name, separator, rest = url.partition(":")
     place = rest.removeprefix("//").partition("?")[0]

@@ -1,16 +1,16 @@
-"""Owns how it is seen that a file is another one than before."""
+"""Owns how a change of a file is noticed."""
 
 from hashlib import blake2b
 from pathlib import Path
 
 type Signature = tuple[object, ...] | None
-"""Which file it is, when it was written and what it holds; None when there is none."""
+"""Identity, time of modification and content of a file; None if it does not exist."""
 
 
 def signature(path: Path) -> Signature:
-    """What tells the file that `path` leads to from another one, so that a swapped link counts as a change.
+    """The signature of the file that `path` leads to. Symbolic links are followed, so a link to another file counts as a change.
 
-    The content counts too: two writes within one tick of the file system's clock have the same time.
+    The content is part of it, because two writes within one tick of the file system's clock have the same time.
     """
     try:
         real = path.resolve(strict=True)

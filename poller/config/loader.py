@@ -1,4 +1,4 @@
-"""Owns where settings come from, and what of it is misspelled or wrong.
+"""Owns how settings are loaded, and the search for misspelled and wrong ones.
 
 Precedence: command line, environment (`POLLER_*`, nested with `__`), configuration file, defaults.
 """
@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from poller.config.partial_checks import second_look
-from poller.config.plugin_settings import objections, plugged
+from poller.config.partial_checks import hidden_errors
+from poller.config.plugin_settings import plugin_errors, plugins_in
 from poller.config.quoted_flags import quoted_flags
-from poller.config.settings import ENV_PREFIX, Settings, laid_over
+from poller.config.settings import ENV_PREFIX, Settings, merged_settings
 from poller.config.yaml_files import NameNotText, read_document
 from poller.config_errors.error_messages import Layer, SettingError, complaints, lines, origin_is_last
 from poller.config_errors.known_names import Path as Place
@@ -25,41 +25,40 @@ from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Registry
 
 COMMAND_LINE_ONLY = {"config", "url"}
-"""POLLER_* variables that stand for options of commands, not for settings."""
+"""POLLER_* variables that are options of commands and not settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What was found: the settings if there is nothing wrong with them, else `problems`, a line each.
+    """The result of an examination: the settings if they have no problem, else `problems`, one line each.
 
-    `lacking` says what this machine does not have; the daemon does not start without that, but the machine that it will run
-    on may have it.
+    `lacking` says what is missing on this machine. The daemon does not start without it, but it may run on another machine.
     """
 
     settings: Settings | None
     problems: list[str]
     lacking: list[str]
     doubts: list[str] = field(default_factory=list)
-    """What keeps nothing from starting, and may not be meant."""
+    """Settings that do not prevent a start but may be mistakes, one line each."""
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings from the file at `path`, the environment and `overrides` (the command line, nested as the file is).
 
-    Raises InvalidConfiguration with a line for every problem, whichever place it comes from. Settings of plug-ins are left to
-    whoever opens them; `examine` looks at those too.
+    Raises InvalidConfiguration with one line for each problem, from all of these places. Settings of plug-ins are not checked;
+    `examine` checks them too.
     """
     return _settled(_examined(path, overrides, None))
 
 
 def load_all(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Settings:
-    """As `load`, for a daemon that starts here: with the settings of its plug-ins, and with what this machine must have."""
+    """As `load`, for a daemon that starts on this machine: also checks plug-in settings and what the machine must have."""
     found = _examined(path, overrides, registry)
     return _settled(Examined(found.settings, [*found.problems, *found.lacking], []))
 
 
 def examine(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Examined:
-    """Everything that keeps a daemon from starting with these settings, as far as it shows without opening anything."""
+    """Finds everything that would prevent a daemon from starting with these settings, without opening anything."""
     return _examined(path, overrides, registry)
 
 
@@ -93,12 +92,12 @@ def _examined(path: Path | None, overrides: Mapping[str, Any] | None, registry: 
         return Examined(None, problems, [])
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
-        merged = laid_over(merged, layer.values)
+        merged = merged_settings(merged, layer.values)
     settings, found = _read(merged)
     quoted = [each for each in quoted_flags(document, registry) if origin_is_last(each.path, layers)]
-    found = _beyond(found, quoted)
+    found = _with_new(found, quoted)
     if registry is not None:
-        found = _beyond(found, dict.fromkeys(_of_plug_ins(merged, registry)))
+        found = _with_new(found, dict.fromkeys(_plugin_errors(merged, registry)))
     problems += lines([each for each in found if not each.here and not each.mild], layers)
     return Examined(
         None if problems else settings,
@@ -109,7 +108,7 @@ def _examined(path: Path | None, overrides: Mapping[str, Any] | None, registry: 
 
 
 def _environment(problems: list[str]) -> dict[str, Any]:
-    """What the variables hold; those that cannot be read are added to the problems, each by its name."""
+    """The settings from environment variables. Variables that cannot be read are added to `problems` by name."""
     source = EnvSettingsSource(Settings, env_ignore_empty=True)
     given = dict(source.env_vars)
     for name in given:
@@ -133,28 +132,28 @@ def _read(document: Mapping[str, Any]) -> tuple[Settings | None, list[SettingErr
         return Settings(**document), []
     except ValidationError as error:
         found = complaints(error, Settings)
-        return None, _beyond(found, second_look(document, found))
+        return None, _with_new(found, hidden_errors(document, found))
 
 
-def _of_plug_ins(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
-    for part in plugged(document):
-        yield from objections(part, registry)
+def _plugin_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
+    for part in plugins_in(document):
+        yield from plugin_errors(part, registry)
 
 
-def _beyond(found: Sequence[SettingError], later: Iterable[SettingError]) -> list[SettingError]:
-    """What was found, and of what came later all about other settings."""
-    told = {each.path for each in found}
-    return [*found, *(each for each in later if told.isdisjoint(_on_the_way(each.path)))]
+def _with_new(found: Sequence[SettingError], later: Iterable[SettingError]) -> list[SettingError]:
+    """The errors in `found`, and those in `later` that are about other settings."""
+    reported = {each.path for each in found}
+    return [*found, *(each for each in later if reported.isdisjoint(_prefixes(each.path)))]
 
 
-def _on_the_way(path: Place) -> list[Place]:
+def _prefixes(path: Place) -> list[Place]:
     return [path[:length] for length in range(1, len(path) + 1)]
 
 
 def _misspelled(variables: Mapping[str, str]) -> list[str]:
-    """POLLER_* variables that nearly name a setting.
+    """Problems of POLLER_* variables whose names are close to a setting's.
 
-    Others are not ours: Kubernetes sets POLLER_PORT, POLLER_SERVICE_HOST and more for a service called poller.
+    Other variables are ignored: Kubernetes sets POLLER_PORT, POLLER_SERVICE_HOST and more for a service with the name poller.
     """
     known = list(Settings.model_fields)
     nested = {

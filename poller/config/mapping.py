@@ -1,6 +1,6 @@
-"""Owns the event source mapping as users write it: AWS's field names and types, and how it becomes a plan.
+"""Owns the event source mapping as users write it: AWS's member names and types, and how it becomes a plan.
 
-The rules between the fields are in `poller.config.aws_validation`; here is only what can be said of one field's type.
+This module checks the type of each member. The rules between members are in `poller.config.aws_validation`.
 """
 
 import math
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
 
 
 def _refuse_intrinsic(value: object) -> None:
-    """Names what people paste where a value belongs: CloudFormation's functions in their long form."""
+    """Refuses CloudFormation's functions in their long form, which people paste from templates, with an error that names them."""
     if isinstance(value, dict) and len(value) == 1:
         name = str(next(iter(value)))
         if INTRINSIC.fullmatch(name):
@@ -42,7 +42,7 @@ def _refuse_intrinsic(value: object) -> None:
 
 
 def _whole(value: object) -> object:
-    """CloudFormation takes numbers in quotes too; true and 1.5 are no numbers of things."""
+    """Accepts numbers in quotes, as CloudFormation does. Refuses true and 1.5, which are not whole numbers."""
     _refuse_intrinsic(value)
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
@@ -54,7 +54,7 @@ def _whole(value: object) -> object:
 
 
 def _flag(value: object) -> object:
-    """CloudFormation takes "true" in quotes too."""
+    """Accepts "true" in quotes, as CloudFormation does."""
     _refuse_intrinsic(value)
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return value.lower() == "true"
@@ -64,7 +64,7 @@ def _flag(value: object) -> object:
 
 
 def _text(value: object) -> object:
-    """Names what people paste where a text belongs: CloudFormation's functions, numbers that lost their quotes."""
+    """Refuses what people write by mistake where a text belongs: CloudFormation's functions, and numbers without quotes."""
     _refuse_intrinsic(value)
     if not isinstance(value, str | None):
         raise ValueError("not a text; put it in quotes")
@@ -72,7 +72,7 @@ def _text(value: object) -> object:
 
 
 def _pattern(value: object) -> object:
-    """A pattern is JSON text; people write it as YAML too."""
+    """Refuses a pattern that is written as YAML. It must be JSON text."""
     if isinstance(value, dict):
         _refuse_intrinsic(value)
         raise ValueError("not a text; write the pattern as JSON text, in quotes")
@@ -80,7 +80,7 @@ def _pattern(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """A list of one is easily written without its brackets."""
+    """Refuses a text in place of a list of one, with an error that shows the brackets."""
     _refuse_intrinsic(value)
     if isinstance(value, str):
         raise ValueError(f"not a list; write [{value[:LISTED_CHARS_MAX]}]")
@@ -92,7 +92,7 @@ def _none_if_empty(text: str | None) -> str | None:
 
 
 def _moment(value: object) -> object:
-    """Epoch seconds from a number, its text, or ISO 8601 (UTC unless it has an offset)."""
+    """Epoch seconds from a number, a number in quotes, or ISO 8601 (UTC unless it has an offset)."""
     _refuse_intrinsic(value)
     if isinstance(value, str):
         value = float(value) if _NUMBER.fullmatch(value) else _from_iso(value)
@@ -112,7 +112,7 @@ def _from_iso(text: str) -> float:
 
 
 def _tags(value: object) -> object:
-    """CloudFormation has a list of Key and Value where the API has an object."""
+    """Accepts CloudFormation's list of Key and Value, in addition to the API's object."""
     if isinstance(value, list) and all(
         isinstance(item, dict) and set(item) == {"Key", "Value"} for item in value
     ):
@@ -128,7 +128,7 @@ type StartMoment = Annotated[float, BeforeValidator(_moment)]
 
 
 class MappingSection(BaseModel):
-    """What all parts of a mapping have in common: unknown fields are refused."""
+    """Base of the parts of a mapping: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -140,32 +140,32 @@ class FilterSetting(MappingSection):
 
 
 class Criteria(MappingSection):
-    """Filters, of which any may match; empty means no filter."""
+    """Filters. A record passes if any of them matches; without filters every record passes."""
 
     Filters: tuple[FilterSetting, ...] | None = None
 
 
 class DestinationSetting(MappingSection):
-    """Where a notice goes; an empty text is no destination."""
+    """Where notices go. An empty text means no destination."""
 
     Destination: MappingText | None = None
 
 
 class Destinations(MappingSection):
-    """Only OnFailure is supported, as for every event source mapping; OnSuccess is here to be refused in AWS's words."""
+    """Only OnFailure is supported, as on AWS. OnSuccess is a field so that it can be refused with AWS's text."""
 
     OnFailure: DestinationSetting | None = None
     OnSuccess: DestinationSetting | None = None
 
 
 class ScalingSetting(MappingSection):
-    """The cap of concurrent invocations of a queue mapping."""
+    """The limit of concurrent invocations of a queue mapping."""
 
     MaximumConcurrency: Whole | None = None
 
 
 class Provisioned(MappingSection):
-    """The pollers of a queue mapping in provisioned mode; PollerGroupName is for Kafka, and here to be refused."""
+    """The pollers of a queue mapping in provisioned mode. PollerGroupName is for Kafka; it is a field so that it can be refused."""
 
     MinimumPollers: Whole | None = None
     MaximumPollers: Whole | None = None
@@ -173,7 +173,7 @@ class Provisioned(MappingSection):
 
 
 class Metrics(MappingSection):
-    """Which opt-in metrics there are; here they are always on."""
+    """The opt-in metrics. The member is accepted, but in this daemon the metrics are always on."""
 
     Metrics: MappingTexts | None = None
 
@@ -181,7 +181,7 @@ class Metrics(MappingSection):
 class EventSourceMapping(MappingSection):
     """One mapping, with AWS's member names (aws-behaviour#members-and-defaults). None means that a member was not given.
 
-    A valid instance has the right types, no more: `poller.config.aws_validation` says what AWS would refuse.
+    A valid instance has the right types only. `poller.config.aws_validation` finds what AWS would refuse.
     """
 
     FunctionName: MappingText
@@ -222,14 +222,14 @@ class EventSourceMapping(MappingSection):
 
 @dataclass(frozen=True, slots=True)
 class FunctionIdentity:
-    """How a configured function is called in events and documents: its unqualified ARN (None: built) and role ARN."""
+    """How events and documents refer to a configured function: by its unqualified ARN (None: built from the source's) and role ARN."""
 
     arn: str | None = None
     role: str = ""
 
 
 def as_written(mapping: EventSourceMapping) -> dict[str, Any]:
-    """What was given, in AWS's names and plain JSON values; what is empty and means nothing is left out."""
+    """The given members, in AWS's names and plain JSON values. Empty values without a meaning are left out."""
     found = mapping.model_dump(mode="json", exclude_none=True, include=set(EventSourceMapping.model_fields))
     meanings = {
         "FilterCriteria": bool(mapping.patterns),
@@ -249,12 +249,12 @@ def as_shown(mapping: EventSourceMapping) -> dict[str, Any]:
 
 
 def source_group(kind: SourceKind) -> SourceGroup:
-    """Which members such a source takes."""
+    """The group of members that such a source takes."""
     return SourceGroup.QUEUES if kind is SourceKind.SQS else SourceGroup.STREAMS
 
 
 def source_kind(arn: str) -> SourceKind:
-    """Kind of source that an ARN names (aws-behaviour#event-source-arn); raises ValueError for anything else."""
+    """The kind of source that an ARN names (aws-behaviour#event-source-arn). Raises ValueError for other ARNs."""
     parsed = Arn.parse(arn)
     if not (parsed.region and parsed.account):
         raise ValueError("the ARN has no region or no account")
@@ -299,7 +299,7 @@ def plan(
     source_settings: Mapping[str, Any] | None = None,
     queue: QueuePolicy | None = None,
 ) -> MappingPlan:
-    """The plan of a valid mapping: `refusals` must have found nothing. Defaults are filled in."""
+    """The plan of a mapping, with defaults filled in. The mapping must have no violations (`poller.config.aws_validation`)."""
     source_arn = mapping.EventSourceArn or ""
     kind = source_kind(source_arn)
     name = FunctionName.parse(mapping.FunctionName).name

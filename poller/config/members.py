@@ -1,11 +1,11 @@
-"""Owns the members of AWS's event source mappings: one line for each, from which all that treats members is derived.
+"""Owns the table of the members of AWS's event source mappings. All code that handles members uses this table.
 
-Validation takes ranges, lengths and choices from here, a mapping its defaults, requests their JSON types, the mapping document its
-members and their order, OpenAPI all of these. Rules between members stand in `poller.config.aws_validation`, and what the engine does
-with a member in `poller.config.mapping`.
+Validation takes ranges, lengths and choices from here. A mapping takes its defaults, requests take their JSON types, the mapping
+document takes its members and their order, and OpenAPI takes all of these. Rules between members are in
+`poller.config.aws_validation`. `poller.config.mapping` turns members into the engine's plan.
 
-The order of the lines is the one in which AWS's refusals tell them; the place in the document is a number. Places go up by ten, so that
-a new member finds room between two others.
+The lines are in the order in which AWS reports violations. A member's place in the mapping document is a number. Places grow by ten,
+so that a new member can be put between two others.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +17,9 @@ from typing import Any
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX
 
 CONCURRENCY_MIN = 2
-"""AWS's least MaximumConcurrency; the configuration file allows 1, which is strictly serial."""
+"""AWS's smallest MaximumConcurrency. The configuration file allows 1, which is strictly serial."""
 PROVISIONED_MIN = 2
-"""The model says 1, which AWS refuses for queues."""
+"""AWS's API model says 1, but AWS refuses 1 for queues."""
 PROVISIONED_MAX = 200
 PATTERN_CHARS_MAX = 4096
 ARN_CHARS_MAX = 10_000
@@ -31,11 +31,11 @@ MOMENT_S_MAX = 253_402_300_799
 POSITIONS = ("LATEST", "AT_TIMESTAMP", "TRIM_HORIZON")
 METRICS = ("EventCount", "ErrorCount", "KafkaMetrics")
 UNLIMITED = -1
-"""AWS's word for no limit of retries or age."""
+"""AWS's value for no limit of retries or age."""
 
 
 class JsonType(StrEnum):
-    """What a member is in JSON."""
+    """The type of a member in JSON."""
 
     TEXT = "text"
     WHOLE = "whole"
@@ -47,7 +47,7 @@ class JsonType(StrEnum):
 
 
 class SourceGroup(FlagEnum):
-    """Which sources take a member; those of NONE are for sources that there are none of here."""
+    """Which sources take a member. NONE marks members for sources that are not supported here."""
 
     NONE = 0
     STREAMS = auto()
@@ -68,9 +68,9 @@ class RequestKind(FlagEnum):
 class Member:
     """One member: its path (`[]` stands for an item of a list, `{}` and `{key}` for a value and a key of a map) and its JSON type.
 
-    `span` bounds a number, `length` the characters of a text or the items of a list. `defaults` holds what counts, by kind of source, where
-    a member is not given; of a member inside another one, where the outer one is given. `place` is that in the document, None where it
-    is not shown. A member that is shown `always` is never null there.
+    `span` bounds a number. `length` bounds the characters of a text or the items of a list. `defaults` has the value of an absent member,
+    by kind of source; for a nested member it applies only if the outer member is given. `place` is the member's place in the mapping
+    document, None if it is not shown there. A member with `always` is never null there.
     """
 
     path: str
@@ -86,12 +86,12 @@ class Member:
 
     @property
     def top(self) -> bool:
-        """Whether it is inside no other member."""
+        """Whether the member is not nested in another one."""
         return _is_name(self.path)
 
     @property
     def field(self) -> str:
-        """The path that AWS's refusals name: that of the list or map of which it is an item."""
+        """The path in AWS's error texts: for an item of a list or map, the path of the list or map."""
         return self.path.partition("[")[0].partition("{")[0]
 
 
@@ -136,7 +136,7 @@ TABLE: tuple[Member, ...] = (
     Member("Tags", MAP, requests=_CREATE),
     Member("Tags{key}", TEXT, requests=_CREATE, length=(1, TAG_KEY_CHARS_MAX)),
     Member("Tags{}", TEXT, requests=_CREATE, length=(0, TAG_VALUE_CHARS_MAX)),
-    # For sources that there are none of here.
+    # Members for sources that are not supported here.
     Member("SelfManagedEventSource", OBJECT, _NONE, place=20),
     Member("Topics", LIST, _NONE, place=200),
     Member("Queues", LIST, _NONE, place=310),
@@ -145,7 +145,7 @@ TABLE: tuple[Member, ...] = (
     Member("SelfManagedKafkaEventSourceConfig", OBJECT, _NONE, place=220),
     Member("DocumentDBEventSourceConfig", OBJECT, _NONE, place=230),
     Member("LoggingConfig", OBJECT, _NONE, place=280),
-    # Only answered.
+    # Members of answers only.
     Member("FilterCriteriaError", OBJECT, _NONE, _ANSWER, place=50),
     Member("LastModified", MOMENT, requests=_ANSWER, place=80, always=True),
     Member("LastProcessingResult", TEXT, _STREAMS, _ANSWER, place=90),
@@ -159,13 +159,13 @@ TABLE: tuple[Member, ...] = (
 
 
 def requested(which: RequestKind, table: Iterable[Member] = TABLE) -> Iterator[Member]:
-    """The members that such a request may have, with all that is inside them; those for other sources are left out."""
+    """The members that such a request may have, nested ones included. Members for unsupported sources are left out."""
     foreign = {each.path for each in table if each.top and each.sources is SourceGroup.NONE}
     return (each for each in table if which & each.requests and each.path not in foreign)
 
 
 def refused(table: Iterable[Member] = TABLE) -> tuple[str, ...]:
-    """Names of the members for sources that there are none of here."""
+    """Names of the members for sources that are not supported here."""
     return tuple(
         each.path for each in table if each.top and each.requests and each.sources is SourceGroup.NONE
     )
@@ -178,7 +178,7 @@ def document_order(table: Iterable[Member] = TABLE) -> tuple[str, ...]:
 
 
 def inside(path: str, table: Iterable[Member] = TABLE) -> dict[str, Member]:
-    """By name, the members inside that one; of a list path[] has those of its items, of the whole mapping the empty path."""
+    """The members nested in the one at `path`, by name. `path[]` gives those of a list's items, the empty path those of the mapping."""
     prefix = f"{path}." if path else ""
     names = ((each.path.removeprefix(prefix), each) for each in table if each.path.startswith(prefix))
     return {name: each for name, each in names if _is_name(name)}
@@ -187,7 +187,7 @@ def inside(path: str, table: Iterable[Member] = TABLE) -> dict[str, Member]:
 def with_defaults(
     given: Mapping[str, Any], group: SourceGroup, table: Iterable[Member] = TABLE, *, path: str = ""
 ) -> dict[str, Any]:
-    """What was given, with the defaults for such a source where nothing was; inside a member only where something is in it."""
+    """The given members, with the defaults of such a source for absent ones. Nested defaults are added only to members that are not empty."""
     table = tuple(table)
     found = {**_defaults(inside(path, table), group), **given}
     for name, each in inside(path, table).items():
@@ -197,7 +197,7 @@ def with_defaults(
 
 
 def default(path: str, group: SourceGroup) -> Any:
-    """What counts where this member is not given."""
+    """The value of this member if it is not given."""
     found = next(each for each in TABLE if each.path == path)
     return next(value for groups, value in found.defaults.items() if group in groups)
 

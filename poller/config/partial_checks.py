@@ -1,7 +1,7 @@
-"""Owns the second look at a document with mistakes: what is wrong between the settings that can be read.
+"""Owns the search for errors between settings in a document that has other errors too.
 
-A model looks at how its fields agree only when each field is right by itself. Whoever mends those would be told of the rest
-afterwards, so it is looked for at once, as far as it follows from what can be read.
+A pydantic model checks rules between fields only when each field is valid by itself. A user who corrects the fields would get the
+other errors afterwards, one round later. So those rules are checked here, as far as the valid settings allow it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,23 +12,30 @@ from pydantic import ValidationError
 from poller.config.field_types import Address, bare_function_arn
 from poller.config.mapping import FunctionIdentity
 from poller.config.plugin_settings import LenientCheck
-from poller.config.settings import CLOSE_THE_DOOR, FileMembers, Rhythm, disagreements, open_door, twins
+from poller.config.settings import (
+    PROTECT_API,
+    CheckedTuning,
+    FileMembers,
+    duplicate_mappings,
+    mapping_errors,
+    open_to_everybody,
+)
 from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingError, moved
 from poller.config_errors.known_names import Path
 from poller.domain.plan import Tuning
 
 _PLACEHOLDER = "x"
 _NEED_MEMBERS = frozenset({"DestinationConfig", "ProvisionedPollerConfig"})
-"""Members that are wrong without certain members of their own."""
+"""Members that are invalid unless certain nested members are present."""
 _FILTER = {"Pattern": '{"a": [1]}'}
-"""Stands for a filter that cannot be read: the only items of a mapping's lists that are tables."""
+"""Replaces a filter that cannot be read. Filters are the only tables in a mapping's lists."""
 
 
-def second_look(document: Mapping[str, Any], found: Sequence[SettingError]) -> list[SettingError]:
-    """What `found`, the complaints about the fields of a document, has hidden; nothing if those are enough to be told at once."""
+def hidden_errors(document: Mapping[str, Any], found: Sequence[SettingError]) -> list[SettingError]:
+    """The errors between settings that were not checked because of `found`. None if `found` already fills the output."""
     if len(found) > LINES_MAX:
         return []
-    return [*_mappings(document, found), *_rhythm(document), *_door(document)]
+    return [*_mappings(document, found), *_tuning_errors(document), *_api_errors(document)]
 
 
 def _mappings(document: Mapping[str, Any], found: Sequence[SettingError]) -> Iterator[SettingError]:
@@ -45,13 +52,13 @@ def _mappings(document: Mapping[str, Any], found: Sequence[SettingError]) -> Ite
         readable.append(mapping)
         if index in wrong:
             place: Path = ("mappings", index)
-            told = [SettingError.of(objection, place) for objection in disagreements(mapping)]
-            yield from (each for each in told if not _follows(each.path[2:], wrong[index]))
-    yield from map(SettingError.of, twins(readable, _identities(document.get("functions"))))
+            errors = [SettingError.of(error, place) for error in mapping_errors(mapping)]
+            yield from (each for each in errors if not _follows(each.path[2:], wrong[index]))
+    yield from map(SettingError.of, duplicate_mappings(readable, _identities(document.get("functions"))))
 
 
 def _follows(path: Path, wrong: Collection[Path]) -> bool:
-    """Whether what stands at `path` is wrong itself, or lacks a member only because that is wrong."""
+    """Whether the value at `path` is one of the wrong ones, or lacks a member only because that member is wrong."""
     for each in wrong:
         if path[: len(each)] == each:
             return True
@@ -61,7 +68,7 @@ def _follows(path: Path, wrong: Collection[Path]) -> bool:
 
 
 def _readable(given: object, wrong: Collection[Path]) -> FileMembers:
-    """A mapping of the members that can be read, of which some lack what is wrong in them; it lacks the others."""
+    """A mapping without the members that are wrong. Wrong values inside a member are removed from it."""
     members = given if isinstance(given, dict) else {}
     read = {name: value for name, value in members.items() if (name,) not in wrong}
     lacking = {str(path[0]) for path in wrong if len(path) == 1} | ({"FunctionName"} - members.keys())
@@ -72,7 +79,7 @@ def _readable(given: object, wrong: Collection[Path]) -> FileMembers:
     try:
         mapping = FileMembers.model_validate({"FunctionName": _PLACEHOLDER, **read})
     except ValidationError:
-        # None of the members can be told from the others, as in a list.
+        # The valid members cannot be separated from the invalid ones, as in a list.
         mapping = FileMembers(FunctionName=_PLACEHOLDER)
         lacking = set(FileMembers.model_fields)
     for name in lacking:
@@ -81,7 +88,7 @@ def _readable(given: object, wrong: Collection[Path]) -> FileMembers:
 
 
 def _without(value: object, path: Path) -> object:
-    """`value` without what stands at `path` in it; an item of a list becomes a sound one, so that the others keep their places."""
+    """`value` without the part at `path`. An item of a list is replaced by a valid one, so that the others keep their indexes."""
     head, rest = path[0], path[1:]
     if isinstance(value, dict):
         inner = {head: _without(value[head], rest)} if rest and head in value else {}
@@ -105,20 +112,20 @@ def _is_arn(text: object) -> bool:
         return False
 
 
-def _rhythm(document: Mapping[str, Any]) -> Iterator[SettingError]:
+def _tuning_errors(document: Mapping[str, Any]) -> Iterator[SettingError]:
     tuning = document.get("tuning")
     if isinstance(tuning, dict):
-        look = LenientCheck(Tuning, tuning, validated_by=Rhythm)
+        look = LenientCheck(Tuning, tuning, validated_by=CheckedTuning)
         look.rounds()
         yield from moved(look.found, lambda path: ("tuning", *path))
 
 
-def _door(document: Mapping[str, Any]) -> Iterator[SettingError]:
+def _api_errors(document: Mapping[str, Any]) -> Iterator[SettingError]:
     api, listen = document.get("api"), document.get("listen")
     everybody = isinstance(api, dict) and str(api.get("allow_unauthenticated")).lower() == "true"
-    if isinstance(listen, str) and _is_address(listen) and open_door(listen, everybody=everybody):
+    if isinstance(listen, str) and _is_address(listen) and open_to_everybody(listen, everybody=everybody):
         wrong = f"anybody who reaches {listen} could change mappings"
-        yield SettingError.of(FieldError("api.allow_unauthenticated", wrong, CLOSE_THE_DOOR))
+        yield SettingError.of(FieldError("api.allow_unauthenticated", wrong, PROTECT_API))
 
 
 def _is_address(text: str) -> bool:

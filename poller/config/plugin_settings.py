@@ -1,6 +1,6 @@
-"""Owns which plug-ins a document of settings asks for, and what those object to in it.
+"""Owns the list of plug-ins that a settings document uses, and the errors in their settings.
 
-It looks at the document as it was written, so that mistakes elsewhere in it keep none of these from being told.
+The document is read as it was written. So errors in other parts of it do not prevent these checks.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -21,16 +21,16 @@ from poller.domain.errors import InvalidConfiguration
 from poller.plugins import GROUPS, Plugin, Registry
 
 ROUNDS_MAX = 5
-"""Looks at one plug-in's settings: each goes without what was wrong so far, and may see what that had hidden."""
+"""How often one plug-in's settings are validated. Each round leaves out the settings with errors, and may find further errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plugged:
-    """One plug-in and its settings: where it is named in the file, and where its settings stand.
+class NamedPlugin:
+    """One plug-in that the document uses: the path of its name in the file, and the path of its settings (`under`).
 
-    `elsewhere` has the places of settings that do not stand below `under`. What the daemon gives and has no place there is no
-    user's to write. `beside` are names that stand among its settings and are not its own.
-    With `name_only` nobody uses it yet, and only its name is looked at.
+    `elsewhere` has the paths of settings that are not below `under`. A setting that the daemon gives and that has no path there
+    cannot be written by users. `beside` are names among the settings that do not belong to the plug-in.
+    With `name_only` no mapping uses the plug-in yet, and only its name is checked.
     """
 
     spec: PluginSpec
@@ -42,26 +42,26 @@ class Plugged:
 
     @property
     def hidden(self) -> frozenset[str]:
-        """Settings that the daemon gives and no user writes."""
+        """Settings that the daemon gives and that users cannot write."""
         return frozenset(self.spec.given.keys() - self.elsewhere.keys())
 
     def where(self, path: Path) -> Path:
-        """The place in the file of one of its settings."""
+        """The path in the file of one of the plug-in's settings."""
         if path and path[0] in self.elsewhere:
             return self.elsewhere[str(path[0])] + path[1:]
         return self.under + path
 
 
-def plugged(document: Mapping[str, Any]) -> Iterator[Plugged]:
-    """Every plug-in that a daemon opens by this document, as far as it can be made out."""
+def plugins_in(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
+    """Every plug-in that a daemon with this document opens, as far as the document is valid."""
     yield _control(document)
     yield from _store(document)
     yield from _functions(document)
     yield from _mappings(document)
 
 
-def objections(part: Plugged, registry: Registry) -> list[SettingError]:
-    """What is wrong with a plug-in's name and settings. Nothing is opened and nothing of users is imported."""
+def plugin_errors(part: NamedPlugin, registry: Registry) -> list[SettingError]:
+    """The errors in a plug-in's name and settings. Opens nothing and imports no user code."""
     try:
         plugin = registry.plugin(part.spec.kind, part.spec.name)
     except InvalidConfiguration as error:
@@ -73,8 +73,8 @@ def objections(part: Plugged, registry: Registry) -> list[SettingError]:
     return moved(found, part.where)
 
 
-def _known_elsewhere(complaint: SettingError, part: Plugged, registry: Registry) -> SettingError:
-    """A setting that this invoker does not know and another one does."""
+def _known_elsewhere(complaint: SettingError, part: NamedPlugin, registry: Registry) -> SettingError:
+    """The error with a better remedy, if another invoker has the setting that this one does not know."""
     if part.spec.kind != "invokers" or complaint.known is None or len(complaint.path) != 1:
         return complaint
     knowing = [name for name in _invokers() if complaint.path[0] in _settings_of(name, registry)]
@@ -101,15 +101,15 @@ def _settings_of(invoker: str, registry: Registry) -> Collection[str]:
         return ()
 
 
-def _control(document: Mapping[str, Any]) -> Plugged:
-    # A wrong address is told by the daemon's own settings.
+def _control(document: Mapping[str, Any]) -> NamedPlugin:
+    # A wrong address is reported by the check of the daemon's own settings.
     listen = document.get("listen")
     usable = listen if _is_address(listen) else Settings.model_fields["listen"].default
     own = {"listen": usable, "api": _table(document.get("api"))}
-    return Plugged(spec=PluginSpec("control", "http", own), named_at=(), under=())
+    return NamedPlugin(spec=PluginSpec("control", "http", own), named_at=(), under=())
 
 
-def _store(document: Mapping[str, Any]) -> Iterator[Plugged]:
+def _store(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     url = document.get("store", Settings.model_fields["store"].default)
     try:
         name = store_name(url) if isinstance(url, str) else ""
@@ -117,16 +117,16 @@ def _store(document: Mapping[str, Any]) -> Iterator[Plugged]:
         name = ""
     if name:
         place: Path = ("store",)
-        yield Plugged(
+        yield NamedPlugin(
             spec=store_spec(name, {"url": url}), named_at=place, under=place, elsewhere={"url": place}
         )
 
 
-def _functions(document: Mapping[str, Any]) -> Iterator[Plugged]:
+def _functions(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     default = document.get("default_invoker", Settings.model_fields["default_invoker"].default)
     entries = _table(document.get("functions"))
     if isinstance(default, str):
-        yield Plugged(
+        yield NamedPlugin(
             spec=PluginSpec("invokers", default), named_at=("default_invoker",), under=(), name_only=True
         )
     named = {str(name): entry for name, entry in entries.items() if isinstance(entry, dict)}
@@ -140,13 +140,13 @@ def _functions(document: Mapping[str, Any]) -> Iterator[Plugged]:
             yield _function(name, entry, invoker)
 
 
-def _function(name: str, entry: Mapping[str, Any], invoker: str) -> Plugged:
+def _function(name: str, entry: Mapping[str, Any], invoker: str) -> NamedPlugin:
     place: Path = ("functions", name)
     own = {key: value for key, value in entry.items() if key not in FunctionEntry.model_fields}
-    # A wrong number is told by the daemon's own settings.
+    # A wrong number is reported by the check of the daemon's own settings.
     limit = entry.get("max_concurrency")
     usable = limit if isinstance(limit, int) else None
-    return Plugged(
+    return NamedPlugin(
         spec=invoker_spec(name, invoker, own, max_concurrency=usable),
         named_at=(*place, "invoker") if entry.get("invoker") else ("default_invoker",),
         under=place,
@@ -154,7 +154,7 @@ def _function(name: str, entry: Mapping[str, Any], invoker: str) -> Plugged:
     )
 
 
-def _mappings(document: Mapping[str, Any]) -> Iterator[Plugged]:
+def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     for index, each in enumerate(_list(document.get("mappings"))):
         mapping = _table(each)
         place: Path = ("mappings", index)
@@ -166,15 +166,15 @@ def _mappings(document: Mapping[str, Any]) -> Iterator[Plugged]:
         if kind:
             at: Path = (*place, "EventSourceArn")
             spec = source_spec(kind, str(arn), _table(mapping.get("source")))
-            yield Plugged(spec=spec, named_at=at, under=(*place, "source"), elsewhere={"arn": at})
+            yield NamedPlugin(spec=spec, named_at=at, under=(*place, "source"), elsewhere={"arn": at})
         failure = _table(_table(mapping.get("DestinationConfig")).get("OnFailure"))
         if (destination := _destination(failure.get("Destination"))) is not None:
             at = (*place, "DestinationConfig", "OnFailure", "Destination")
-            yield Plugged(spec=destination, named_at=at, under=at, elsewhere={"arn": at})
+            yield NamedPlugin(spec=destination, named_at=at, under=at, elsewhere={"arn": at})
 
 
-def _of_model(plugin: Plugin[Any, Any], part: Plugged) -> list[SettingError]:
-    """By the plug-in's model, and by what it knows beyond that once its settings are right each by itself."""
+def _of_model(plugin: Plugin[Any, Any], part: NamedPlugin) -> list[SettingError]:
+    """The errors that the plug-in's model and its `check` find."""
     stray = [
         SettingError((name,), "unknown setting", "", known=())
         for name in part.spec.own
@@ -189,17 +189,17 @@ def _of_model(plugin: Plugin[Any, Any], part: Plugged) -> list[SettingError]:
 
 
 def _named(complaint: SettingError, known: tuple[str, ...]) -> SettingError:
-    """An unknown name at the top is told with all names that stand there."""
+    """The error; for an unknown name at the top level it lists all known names."""
     if complaint.known is None or len(complaint.path) != 1:
         return complaint
     return SettingError(complaint.path, complaint.wrong, complaint.remedy, known=known)
 
 
 class LenientCheck:
-    """A look at settings by a model that goes on where one mistake hides another.
+    """Validates settings by a model and goes on after errors, to find errors that others hide.
 
-    `found` is what is wrong, `model` the settings as far as they can be read; it lacks those that are needed and not there. `validated_by` is
-    the model with validators around it, if it has such.
+    `found` has the errors. `model` has the valid settings; required settings that are absent are missing in it. `validated_by` is
+    the model with validators around it, if there are any.
     """
 
     def __init__(self, model: type, given: Mapping[str, Any], *, validated_by: Any = None) -> None:
@@ -212,7 +212,7 @@ class LenientCheck:
         self._missing: set[str] = set()
 
     def rounds(self) -> None:
-        """Looks until nothing new is found."""
+        """Validates until no new error is found."""
         kind, given = self._validated_by, self._given
         for _ in range(ROUNDS_MAX):
             try:
@@ -231,7 +231,7 @@ class LenientCheck:
             kind = self._without_needing(kind, given.keys())
 
     def _without_needing(self, kind: Any, given: Collection[str]) -> Any:
-        """A model that does not need what is not given."""
+        """A variant of the model in which absent settings are not required."""
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return kind
         needed = {name for name, each in kind.model_fields.items() if each.is_required()} - set(given)
@@ -240,7 +240,7 @@ class LenientCheck:
         return create_model(kind.__name__, __base__=kind, **optional) if optional else kind
 
     def checked(self, check: Callable[[Any], Iterable[FieldError]]) -> None:
-        """Adds what a plug-in knows beyond its model; as far as the settings are there that it asks for."""
+        """Adds the errors of a plug-in's own check. It ends early if the check reads a setting that is missing."""
         if self.model is None:
             return
         try:
@@ -251,7 +251,7 @@ class LenientCheck:
                 raise
 
     def add(self, found: Iterable[SettingError]) -> list[SettingError]:
-        """Takes what follows from settings that are not wrong themselves; returns it."""
+        """Adds the errors that do not follow from other errors; returns them."""
         new = [each for each in found if not self._follows(each)]
         for each in new:
             self._wrong.add(each.path)
@@ -261,12 +261,12 @@ class LenientCheck:
         return new
 
     def _follows(self, complaint: SettingError) -> bool:
-        told = {complaint.path[: length + 1] for length in range(len(complaint.path))}
-        return not self._wrong.isdisjoint(told | {(name,) for name in complaint.reads or ()})
+        prefixes = {complaint.path[: length + 1] for length in range(len(complaint.path))}
+        return not self._wrong.isdisjoint(prefixes | {(name,) for name in complaint.reads or ()})
 
 
 def without(given: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
-    """`given` without the setting at `path`; of a list the whole."""
+    """`given` without the setting at `path`. If the path leads into a list, the whole list is removed."""
     if not path or path[0] not in given:
         return dict(given)
     head, rest = path[0], path[1:]

@@ -1,7 +1,7 @@
-"""Owns which settings a plug-in gets: those that the file gives it, and those that the daemon gives it.
+"""Owns which settings a plug-in gets: those from the configuration file, and those from the daemon.
 
-`check`, the look before a mapping is accepted, and `run` all take them from here, so that what is checked is what is opened. What the
-daemon gives wins: an entry below `functions` cannot call itself by another name, nor `source` name another stream.
+`check`, preflight and `run` all take them from here, so that the settings that are checked are the ones that are opened. The
+daemon's settings take precedence: an entry below `functions` cannot change the function's name, and `source` cannot name another stream.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from poller.plugins import Environment, Registry, opened
 
 @dataclass(frozen=True, slots=True)
 class PluginSpec:
-    """One plug-in to open: its kind and name, the settings of its own, and those that the daemon gives it.
+    """One plug-in to open: its kind and name, the settings from the file (`own`), and those from the daemon (`given`).
 
-    Of the `given` ones an invoker gets those that its model knows; not every invoker needs to know a function's name.
+    An invoker gets only those `given` settings that its model has: not every invoker needs the function's name.
     """
 
     kind: str
@@ -28,11 +28,11 @@ class PluginSpec:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, model: type[BaseModel]) -> dict[str, Any]:
-        """What the plug-in's model is made of."""
+        """The settings for the plug-in's model."""
         return {**self.own, **{name: value for name, value in self.given.items() if self._takes(model, name)}}
 
     def opened(self, registry: Registry, env: Environment) -> AbstractAsyncContextManager[Any]:
-        """The open port; raises InvalidConfiguration and what the plug-in raises."""
+        """Opens the plug-in; raises InvalidConfiguration and the errors of the plug-in."""
         model = registry.plugin(self.kind, self.name).settings
         return opened(registry, self.kind, self.name, self.settings(model), env)
 
@@ -47,7 +47,7 @@ class PluginSpec:
 def invoker_spec(
     function: str, invoker: str, own: Mapping[str, Any], *, max_concurrency: int | None
 ) -> PluginSpec:
-    """A function's invoker, which is told how many calls there may be at once."""
+    """A function's invoker. It gets `max_concurrency` as a setting."""
     return PluginSpec("invokers", invoker, own, {"function": function, "max_concurrency": max_concurrency})
 
 
@@ -57,7 +57,7 @@ def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
 
 
 def destination_spec(destination: str) -> PluginSpec:
-    """The destination with this ARN or URL, which names the plug-in; raises ValueError where it names none."""
+    """The destination with this ARN or URL. Raises ValueError if the text names no plug-in."""
     return PluginSpec("destinations", destination_plugin(destination), given={"arn": destination})
 
 

@@ -1,13 +1,13 @@
-"""Owns the flags that stand in a file as texts: "false" in quotes, or yes, which YAML 1.2 takes for a text.
+"""Owns the search for flags that a file gives as texts: "false" in quotes, or yes, which is a text in YAML 1.2.
 
-Variables of the environment are texts by nature, so that models of settings read some texts as flags; in a file such a text is more
-often a mistake that nobody sees.
+Models of settings accept some texts as flags, because environment variables are always texts. In a file such a text is probably a
+mistake, and it would not be noticed.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAliasType, get_args
 
-from poller.config.plugin_settings import plugged
+from poller.config.plugin_settings import plugins_in
 from poller.config.settings import FileMapping, FunctionEntry, Settings
 from poller.config_errors.error_messages import SettingError
 from poller.config_errors.known_names import Path, members, models_of
@@ -15,17 +15,17 @@ from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Registry
 
 _OPEN = frozenset({"functions", "mappings"})
-"""Tables whose models are looked at item by item."""
+"""Tables that are checked item by item, each with a model of its own."""
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
 
 
 def quoted_flags(document: Mapping[str, Any], registry: Registry | None) -> Iterator[SettingError]:
-    """Every flag that a file gives as a text."""
+    """An error for every flag that the file gives as a text."""
     yield from _of(Settings, document, ())
     for index, mapping in enumerate(_items(document.get("mappings"))):
         yield from _of(FileMapping, mapping, ("mappings", index))
-    for part in plugged(document) if registry is not None else ():
+    for part in plugins_in(document) if registry is not None else ():
         if part.spec.kind in ("invokers", "sources") and registry is not None:
             yield from _of(_model(registry, part.spec.kind, part.spec.name), part.spec.own, part.under)
 
@@ -46,7 +46,7 @@ def _of(model: object, table: object, place: Path) -> Iterator[SettingError]:
 
 
 def _meant(text: str) -> str | None:
-    """None for what no model takes for a flag; that is told by the model."""
+    """The flag that a text means; None if no model accepts the text as a flag, so that the model reports it."""
     word = text.strip().lower()
     return "true" if word in _TRUE else "false" if word in _FALSE else None
 

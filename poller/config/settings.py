@@ -1,4 +1,4 @@
-"""Owns the daemon's own settings: what they are, what they may be, and how they must agree."""
+"""Owns the daemon's own settings: their names, their types, and the rules between them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from poller.config.aws_validation import refusals
+from poller.config.aws_validation import violations
 from poller.config.field_types import (
     COUNT_MAX,
     SECONDS_MAX,
@@ -53,36 +53,36 @@ FILE_CONCURRENCY_MIN = 1
 MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
-CLOSE_THE_DOOR = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
+PROTECT_API = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
 OTHER = "\0"
-"""Stands for another mapping's place in a text."""
+"""A placeholder for another mapping's place in an error text."""
 BEATS_PER_LEASE = 3
-"""Heartbeats that must fit into the lease time, so that one that is lost kills nobody."""
+"""At least this many heartbeats fit into the lease time, so that one lost heartbeat does not make a worker count as dead."""
 
 
-def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`: mappings are joined, everything else is replaced."""
+def merged_settings(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` updated with `above`: tables are merged, other values are replaced."""
     merged = dict(below)
     for name, value in above.items():
         beneath = merged.get(name)
         both = isinstance(beneath, Mapping) and isinstance(value, Mapping)
-        merged[name] = laid_over(beneath, value) if both and isinstance(beneath, Mapping) else value
+        merged[name] = merged_settings(beneath, value) if both and isinstance(beneath, Mapping) else value
     return merged
 
 
-def _whole_rhythm(value: object) -> object:
-    """Lays what was given over the defaults, so that half of a back-off keeps its other half."""
+def _with_defaults(value: object) -> object:
+    """Merges the given values into the defaults, so that a back-off with one given member keeps the default of the other."""
     if not isinstance(value, dict):
         return value
-    # A dataclass would take true for 1.
+    # Pydantic would accept true as the number 1 here.
     flags = [name for name, each in value.items() if isinstance(each, bool)]
     if flags:
         raise refused(FieldError(str(name), "not a number", "write digits, without unit") for name in flags)
-    return laid_over(asdict(Tuning()), value)
+    return merged_settings(asdict(Tuning()), value)
 
 
-def _rhythm(tuning: Tuning) -> Tuning:
-    found = list(_off_beat(tuning, ""))
+def _checked_tuning(tuning: Tuning) -> Tuning:
+    found = list(_out_of_range(tuning, ""))
     if not found and tuning.heartbeat_s * BEATS_PER_LEASE > tuning.lease_s:
         most = f"write {tuning.lease_s / BEATS_PER_LEASE:g} or less, or a longer lease_s"
         found.append(FieldError("heartbeat_s", "more than a third of lease_s", most, reads=("lease_s",)))
@@ -91,28 +91,28 @@ def _rhythm(tuning: Tuning) -> Tuning:
     return tuning
 
 
-type Rhythm = Annotated[Tuning, BeforeValidator(_whole_rhythm), AfterValidator(_rhythm)]
+type CheckedTuning = Annotated[Tuning, BeforeValidator(_with_defaults), AfterValidator(_checked_tuning)]
 
 
-def _off_beat(value: object, prefix: str) -> Iterator[FieldError]:
-    """Every number of the rhythm is above zero and bounded; ones that count are whole by their type."""
+def _out_of_range(value: object, prefix: str) -> Iterator[FieldError]:
+    """An error for every number that is not above zero and at most its bound."""
     for field in fields(value) if is_dataclass(value) else ():
         each, name = getattr(value, field.name), f"{prefix}{field.name}"
         most = COUNT_MAX if isinstance(each, int) else SECONDS_MAX
         if is_dataclass(each):
-            yield from _off_beat(each, f"{name}.")
+            yield from _out_of_range(each, f"{name}.")
         elif isinstance(each, int | float) and not 0 < each <= most:
             yield FieldError(name, "out of range", f"write more than 0, at most {most}")
 
 
 class Section(BaseModel):
-    """What all parts have in common: unknown names are refused."""
+    """Base of the sections of the configuration: unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Api(Section):
-    """Who may change things through the HTTP API; reads are open."""
+    """Who may make changes through the HTTP API. Reads need no credential."""
 
     access_keys_file: FilePath | None = None
     tokens_file: FilePath | None = None
@@ -129,7 +129,7 @@ class Check(Section):
 
 
 class LogLevel(StrEnum):
-    """From which weight on lines are logged."""
+    """The lowest level of lines that are logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -138,7 +138,7 @@ class LogLevel(StrEnum):
 
 
 class Log(Section):
-    """What is logged on stderr, and how."""
+    """The level and the format of the log on stderr."""
 
     level: Annotated[
         LogLevel, BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
@@ -147,7 +147,7 @@ class Log(Section):
 
 
 class FunctionEntry(BaseModel):
-    """One function. Names that are not here are settings of its invoker."""
+    """One function. Other names than these are settings of its invoker."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -159,7 +159,7 @@ class FunctionEntry(BaseModel):
 
 
 class FileMembers(EventSourceMapping):
-    """The members of a mapping in the configuration file, each right by itself: AWS's and a few of ours."""
+    """The members of a mapping in the configuration file: AWS's and a few of ours. Each is valid by itself."""
 
     UUID: Annotated[str, AfterValidator(uuid_text)] | None = None
     on_destination_failure: OnDestinationFailure | None = None
@@ -170,32 +170,32 @@ class FileMembers(EventSourceMapping):
 
 
 class FileMapping(FileMembers):
-    """A mapping in the configuration file, checked as AWS does."""
+    """A mapping in the configuration file, with the rules between members checked as on AWS."""
 
     @model_validator(mode="after")
     def _as_aws(self) -> Self:
-        found = disagreements(self)
+        found = mapping_errors(self)
         if found:
             raise refused(found)
         return self
 
 
-def disagreements(mapping: FileMembers) -> list[FieldError]:
-    """What AWS would refuse in a mapping, and we; as far as it has the members that this follows from."""
-    found = refusals(
+def mapping_errors(mapping: FileMembers) -> list[FieldError]:
+    """What AWS or this daemon would refuse in a mapping. Checks that need a missing member are left out."""
+    found = violations(
         mapping, now=Epoch(time.time()), concurrency_min=FILE_CONCURRENCY_MIN, destination_urls=True
     )
-    objections = [FieldError(each.field, each.message, each.remedy) for each in found]
+    errors = [FieldError(each.field, each.message, each.remedy) for each in found]
     if hasattr(mapping, "EventSourceArn"):
-        objections += _misplaced(mapping)
+        errors += _misplaced(mapping)
     if "arn" in getattr(mapping, "source", ()):
         wrong, remedy = "the source's ARN has its own place", "write it at EventSourceArn"
-        objections.append(FieldError("source.arn", wrong, remedy))
-    return objections
+        errors.append(FieldError("source.arn", wrong, remedy))
+    return errors
 
 
 def _misplaced(mapping: FileMembers) -> list[FieldError]:
-    """Settings of queues beside a source that has no use for them."""
+    """Errors for settings of queues in a mapping of another source."""
     arn = Arn.read(mapping.EventSourceArn or "")
     queue = arn is not None and arn.service == "sqs"
     fifo = arn is not None and queue and arn.fifo
@@ -210,7 +210,7 @@ def _misplaced(mapping: FileMembers) -> list[FieldError]:
 
 
 class Settings(BaseSettings):
-    """Everything that a user can set. Constructed from keywords alone; `load` brings the places together."""
+    """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
@@ -228,7 +228,7 @@ class Settings(BaseSettings):
     ] = Field(default_factory=dict)
     mappings: Annotated[tuple[FileMapping, ...], Field(max_length=MAPPINGS_MAX)] = ()
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
-    tuning: Rhythm = Tuning()
+    tuning: CheckedTuning = Tuning()
     log: Log = Log()
     check: Check = Check()
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
@@ -242,30 +242,32 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Keywords only: what a test constructs must not depend on the environment it runs in."""
+        """Uses keywords only, so that settings do not depend on the environment of the process."""
         return (init_settings,)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        found = twins(self.mappings, self.identities)
-        if open_door(self.listen, everybody=self.api.allow_unauthenticated):
+        found = duplicate_mappings(self.mappings, self.identities)
+        if open_to_everybody(self.listen, everybody=self.api.allow_unauthenticated):
             wrong = f"anybody who reaches {self.listen} could change mappings"
-            found.append(FieldError("api.allow_unauthenticated", wrong, CLOSE_THE_DOOR))
+            found.append(FieldError("api.allow_unauthenticated", wrong, PROTECT_API))
         if found:
             raise refused(found)
         return self
 
     @property
     def identities(self) -> dict[str, FunctionIdentity]:
-        """How the configured functions are called."""
+        """The ARNs and roles of the configured functions, by name."""
         return {
             name: FunctionIdentity(arn=entry.arn, role=entry.role or "")
             for name, entry in self.functions.items()
         }
 
 
-def twins(mappings: Sequence[FileMembers], identities: Mapping[str, FunctionIdentity]) -> list[FieldError]:
-    """Two mappings of one source and function (same qualifier), or with one UUID; those that lack these are passed over."""
+def duplicate_mappings(
+    mappings: Sequence[FileMembers], identities: Mapping[str, FunctionIdentity]
+) -> list[FieldError]:
+    """Errors for two mappings of one source and function (same qualifier), or with one UUID. Mappings that lack these are skipped."""
     seen: dict[str, int] = {}
     found = []
     for index, mapping in enumerate(mappings):
@@ -280,7 +282,7 @@ def twins(mappings: Sequence[FileMembers], identities: Mapping[str, FunctionIden
 def _claims(
     mapping: FileMembers, identities: Mapping[str, FunctionIdentity]
 ) -> Iterator[tuple[str, str, str]]:
-    """What only one mapping may have: the key, the field, and what is wrong with a second one."""
+    """The values of a mapping that must be unique: a key, the field, and the error text for a second mapping with this key."""
     if hasattr(mapping, "EventSourceArn") and hasattr(mapping, "FunctionName"):
         try:
             source, function = mapping.EventSourceArn or "", function_arn(mapping, identities)
@@ -291,6 +293,6 @@ def _claims(
         yield str(mapping.UUID), "UUID", f"the UUID of {OTHER}, too"
 
 
-def open_door(listen: str, *, everybody: bool) -> bool:
-    """Whether changes without a credential would come from beyond this machine."""
+def open_to_everybody(listen: str, *, everybody: bool) -> bool:
+    """Whether other machines could make changes without a credential."""
     return everybody and not Address.parse(listen).loopback

@@ -1,6 +1,6 @@
-"""Owns how configuration files are read: YAML without surprises, bounded, with errors that name the line.
+"""Owns how configuration files are read: a safe subset of YAML, with limits, and with errors that name the line.
 
-Plain YAML 1.2 scalars only: `on`, `yes`, `12:30` and dates stay text, tags are refused, duplicate keys too.
+Scalars are those of YAML 1.2: `on`, `yes`, `12:30` and dates are texts. Tags and duplicate keys are refused.
 """
 
 import re
@@ -16,7 +16,7 @@ FILE_BYTES_MAX = 10 * 1024 * 1024
 DEPTH_MAX = 64
 """Levels of nesting."""
 NODES_MAX = 1_000_000
-"""Values in a document, after every alias is counted as what it stands for."""
+"""Values in a document. Each alias counts as many values as its anchor has."""
 
 _INTRINSIC = re.compile(
     "!(And|Base64|Cidr|Condition|Equals|FindInMap|GetAZs|GetAtt|If|ImportValue|Join|Not|Or|Ref|Select|Split|Sub|Transform)"
@@ -36,7 +36,7 @@ _SCALARS = {
 
 
 class NameNotText(InvalidConfiguration):
-    """Names that are a number, true or the like: put them in quotes. `rest` is the document without them."""
+    """Some names are not texts but numbers, true or the like. `rest` is the document without them."""
 
     def __init__(self, problems: list[str], rest: dict[str, Any]) -> None:
         super().__init__(problems)
@@ -44,7 +44,7 @@ class NameNotText(InvalidConfiguration):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses tags, duplicates and depth."""
+    """A SafeLoader that refuses tags, duplicate keys and deep nesting."""
 
     twice = False
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to declare them; filled below, never changed again
@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
             raise _problem(f"nested deeper than {DEPTH_MAX} levels; flatten it", event.start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
-        # Duplicates are looked for here: later, merging has put keys of other mappings among a mapping's own.
+        # Duplicates are checked here. Later, merge keys have added keys of other mappings.
         if isinstance(node, MappingNode) and not self.twice:
             _refuse_duplicates(node)
         elif isinstance(node, ScalarNode):
@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _TwiceLoader(_Loader):
-    """One whose names may be there twice: whoever reads says so."""
+    """A loader that allows duplicate keys. The caller reports them."""
 
     twice = True
 
@@ -108,12 +108,12 @@ def _cut(text: str) -> str:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The file's top-level mapping, empty for an empty file; raises InvalidConfiguration with one line."""
+    """The file's top-level mapping, empty for an empty file. Raises InvalidConfiguration with one line."""
     return parse_document(_text(path), name=str(path))
 
 
 def parse_document(text: str, *, name: str) -> dict[str, Any]:
-    """The mapping that YAML `text` holds; raises InvalidConfiguration whose line begins with `name`."""
+    """The top-level mapping of a YAML text. Raises InvalidConfiguration with one line that begins with `name`."""
     try:
         document = _load(text)
     except yaml.MarkedYAMLError as error:
@@ -149,9 +149,9 @@ class DocumentLine(NamedTuple):
 
 
 def parse_entries(text: str) -> list[DocumentLine]:
-    """The top-level entries of YAML `text` as they stand there, names that are no texts or there twice too.
+    """The top-level entries of a YAML text as written, including names that are not texts and duplicates.
 
-    Raises InvalidConfiguration with one line that may hold parts of the text.
+    Raises InvalidConfiguration with one line. It may quote parts of the text.
     """
     try:
         loader = _TwiceLoader(text)
@@ -184,14 +184,14 @@ def _entries(loader: _Loader) -> list[DocumentLine]:
 
 
 def _named(value: Any, place: str, odd: list[str]) -> Any:
-    """`value` without what has a name that is not a text; the places of those are added to `odd`."""
+    """`value` without entries whose names are not texts. Their places are added to `odd`."""
     if isinstance(value, dict):
         kept = {}
         for key, inner in value.items():
             if isinstance(key, str):
                 kept[key] = _named(inner, f"{place}.{key}" if place else key, odd)
             else:
-                # As it stands in the file, or close to it: true and null, not Python's words.
+                # The name is shown as in YAML: true and null, not Python's True and None.
                 odd.append(f"{place}[{'null' if key is None else str(key).lower()}]")
         return kept
     if isinstance(value, list):
@@ -239,7 +239,7 @@ def _load(text: str) -> object:
 
 
 def _weight(node: Node, known: dict[int, int | None]) -> int:
-    """How many values a node stands for; refuses one that contains itself."""
+    """How many values a node has, aliases expanded. Refuses a node that contains itself."""
     if id(node) in known:
         weight = known[id(node)]
         if weight is None:

@@ -1,4 +1,4 @@
-"""What an error in the configuration says: place, value, what is wrong and the remedy.
+"""The texts of errors in the configuration: the place, the value, the problem and the remedy.
 
-What may live here: the texts and the hints of such errors. Plug-ins report errors in their own settings with these.
+What may live here: the texts and hints of such errors. Plug-ins use them to report errors in their own settings.
 """

@@ -1,4 +1,4 @@
-"""Owns how wrong settings are told: one line each with place, field, value, what is wrong and the remedy."""
+"""Owns the messages about wrong settings: one line each with the place, the field, the value, the problem and the remedy."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ VALUE_CHARS_MAX = 80
 NAME_CHARS_MAX = 128
 LINE_CHARS_MAX = 1000
 LINES_MAX = 100
-"""Problems told at once; the rest is counted."""
+"""Problems that are listed at once. A last line has the number of the others."""
 KNOWN_NAMES_MAX = 30
 MANUAL = "see docs/use/configuration.md"
 
@@ -32,18 +32,18 @@ _REFUSED = "refused"
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _MISSING = "is missing"
 _KEY = "[key]"
-"""Pydantic's mark for an error of a key itself."""
+"""Pydantic's mark for an error in a key itself."""
 
 type Where = Callable[[Path], Path]
-"""From the place of a setting in a model to its place in the file."""
+"""Maps the path of a setting in a model to its path in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field below the value that a validator looks at, and what to do about it.
+    """An error that a validator found in one field below its value: the problem and the remedy.
 
-    `reads` are other fields that it follows from: it says nothing while one of those is wrong itself. `here`: this machine
-    lacks something that another one may have. `mild`: nothing is in the way of a daemon, but it may not be what was meant.
+    `reads` are other fields that the check used. The error is left out if one of them is wrong itself. `here`: this machine
+    lacks something that another machine may have. `mild`: it does not prevent a start, but may be a mistake.
     """
 
     field: str
@@ -55,27 +55,27 @@ class FieldError:
 
     @property
     def path(self) -> Path:
-        """The field's place."""
+        """The path of the field."""
         steps = _STEP.findall(self.field)
         return tuple(whole(step, most=_INDEX_MAX, default=step) if step.isdigit() else step for step in steps)
 
 
 @dataclass(frozen=True, slots=True)
 class SettingError:
-    """One thing that is wrong with the setting at `path`; `known` are the names of its place if it has none of them."""
+    """An error in the setting at `path`. For an unknown name, `known` are the names that are allowed there."""
 
     path: Path
     wrong: str
     remedy: str
     known: tuple[str, ...] | None = None
     reads: tuple[str, ...] | None = None
-    """Of an objection: the fields that it follows from."""
+    """For a FieldError: the fields that its check used."""
     here: bool = False
     mild: bool = False
 
     @classmethod
     def of(cls, objection: FieldError, at: Path = ()) -> "SettingError":
-        """An objection to a field below `at`."""
+        """The error of a field below `at`."""
         path = at + objection.path
         return cls(
             path,
@@ -88,11 +88,11 @@ class SettingError:
 
     @property
     def meant(self) -> list[str]:
-        """Known names that were perhaps meant."""
+        """Known names that the user may have meant."""
         return nearest(str(self.path[-1]), self.known) if self.known and self.path else []
 
     def meant_instead(self, document: object) -> list[str]:
-        """Those of them that the document has not got beside this one."""
+        """Those of them that the document does not have at the same place."""
         table: Any = document
         for part in self.path[:-1]:
             inside = isinstance(table, Mapping) or (isinstance(table, list | tuple) and isinstance(part, int))
@@ -102,7 +102,7 @@ class SettingError:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One place that settings come from; `label` names it, `{name}` in it the environment variable's tail."""
+    """One source of settings. `label` is its name for people; `{name}` in it is replaced by the end of an environment variable's name."""
 
     label: str
     values: Mapping[str, Any]
@@ -113,12 +113,12 @@ class Layer:
 
 
 def refused(objections: Iterable[FieldError]) -> PydanticCustomError:
-    """An error for validators that object to several fields at once."""
+    """The error that a validator raises to report several fields at once."""
     return PydanticCustomError(_REFUSED, _REFUSED, {"objections": tuple(objections)})
 
 
 def complaints(error: ValidationError, model: type) -> list[SettingError]:
-    """Everything that a model objects to. A setting that is missing since its name is misspelled is told once."""
+    """All errors that a model found. A setting that is missing because its name is misspelled is reported once."""
     found = [each for one in error.errors(include_url=False) for each in _of_one(one, model)]
     unknown = [each for each in found if each.known is not None][:LINES_MAX]
     misspelled = {(*each.path[:-1], name) for each in unknown for name in each.meant}
@@ -132,30 +132,30 @@ def _of_one(error: Any, model: type) -> Iterator[SettingError]:
     elif kind in _UNKNOWN:
         yield SettingError(path, "unknown setting", "", known=tuple(known_names(model, path[:-1])))
     elif path[-1:] == (_KEY,):
-        # A name that is wrong itself; the mark is no part of its place.
+        # The name itself is wrong. The mark is not part of its path.
         wrong, remedy = _of_key(error)
         yield SettingError(path[:-1], wrong, remedy)
     else:
-        yield SettingError(path, *_told(kind, error["msg"], error.get("ctx", {}), error["input"]))
+        yield SettingError(path, *_wrong_and_remedy(kind, error["msg"], error.get("ctx", {}), error["input"]))
 
 
 def moved(found: Iterable[SettingError], where: Where) -> list[SettingError]:
-    """The complaints with the places that their settings have in the file."""
+    """The errors with the paths of their settings in the file."""
     return [replace(each, path=where(each.path)) for each in found]
 
 
 def lines(found: Sequence[SettingError], layers: Sequence[Layer]) -> list[str]:
-    """A line for each complaint, by place, the first hundred; `layers` by precedence, the last is where a missing setting belongs."""
+    """One line for each error, sorted by place, LINES_MAX at most. `layers` are in order of precedence; missing settings belong to the last."""
     ordered = sorted(
         found, key=lambda each: [f"{part:09}" if isinstance(part, int) else part for part in each.path]
     )
-    told = [_line(each, layers) for each in ordered[:LINES_MAX]]
+    shown = [_line(each, layers) for each in ordered[:LINES_MAX]]
     more = len(found) - LINES_MAX
-    return [*told, f"{layers[-1].place(())}: and {more} more; mend these first"] if more > 0 else told
+    return [*shown, f"{layers[-1].place(())}: and {more} more; mend these first"] if more > 0 else shown
 
 
 def spelled(path: Path) -> str:
-    """A path as people write it: mappings[0].BatchSize."""
+    """A path in the form `mappings[0].BatchSize`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:NAME_CHARS_MAX]}" for part in path)
     return text.lstrip(".")
 
@@ -173,7 +173,7 @@ def _line(complaint: SettingError, layers: Sequence[Layer]) -> str:
 
 
 def _remedy_of_unknown(complaint: SettingError, value: object) -> str:
-    """Where a name that nobody knows comes from, or the nearest known one."""
+    """The remedy for an unknown name: a hint about its origin, or the nearest known names."""
     if remedy := complaint.remedy or hint(complaint.path, value):
         return remedy
     if meant := complaint.meant:
@@ -198,7 +198,7 @@ def _origin(path: Path, layers: Sequence[Layer]) -> tuple[Layer, object]:
 
 
 def _without_query(text: str) -> str:
-    """A URL whose query, where tokens stand, is hidden; any other text as it is."""
+    """A URL with its query hidden, because it may have tokens. Any other text is unchanged."""
     scheme = text.find("://")
     query = text.find("?", scheme + 3) if scheme >= 0 else -1
     return text if query < 0 else f"{text[:query]}?(hidden)"
@@ -227,11 +227,11 @@ def _shown(path: Path, value: object) -> str:
 def _of_key(error: Any) -> tuple[str, str]:
     if error["type"] == "string_type":
         return "its name is not a text", "put the name in quotes"
-    return _told(error["type"], error["msg"], error.get("ctx", {}), error["input"])
+    return _wrong_and_remedy(error["type"], error["msg"], error.get("ctx", {}), error["input"])
 
 
-def _told(kind: str, message: str, context: Mapping[str, Any], value: object) -> tuple[str, str]:
-    """What is wrong and the remedy for one of pydantic's own errors, or a validator's ValueError `wrong; remedy`."""
+def _wrong_and_remedy(kind: str, message: str, context: Mapping[str, Any], value: object) -> tuple[str, str]:
+    """The problem and the remedy for one of pydantic's own errors, or for a validator's ValueError `problem; remedy`."""
     if kind == "value_error":
         wrong, _, remedy = str(context["error"]).partition("; ")
         return wrong, remedy

@@ -1,4 +1,4 @@
-"""Owns what is said of names that people bring from elsewhere: SAM, CloudFormation, Lambda's answers, other event sources."""
+"""Owns hints for setting names that come from elsewhere: SAM, CloudFormation, Lambda's answers, other event sources."""
 
 import re
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _OTHER_SOURCES: Mapping[str, str] = {
     "CollectionName": _DOCUMENTS,
     "FullDocument": _DOCUMENTS,
 }
-"""Members of a mapping by the event sources that have them; none of those is supported."""
+"""Members of mappings for unsupported event sources, with the names of these sources."""
 _RESOURCE = "this is the whole CloudFormation resource; write only what stands below its Properties"
 _ANSWER = "remove it; it is part of Lambda's answers, and no setting"
 _MAPPING: Mapping[str, str] = {
@@ -59,11 +59,11 @@ _DESTINATION: Mapping[str, str] = {
     "TopicArn": "write Destination with the topic's ARN",
 }
 _MAPPING_DEPTH = 3
-"""mappings, an index, the name."""
+"""The length of a path to a member of a mapping: `mappings`, an index, the name."""
 
 
 def hint(path: tuple[str | int, ...], value: object) -> str | None:
-    """The remedy for a setting that is unknown at `path`; None when the name says nothing."""
+    """The remedy for a setting that is unknown at `path`; None if there is no hint for its name."""
     name, parent = str(path[-1]), path[-2] if len(path) > 1 else None
     if len(path) == 1:
         return _TOP.get(name)
@@ -81,7 +81,7 @@ def hint(path: tuple[str | int, ...], value: object) -> str | None:
 
 
 def _of_other_sources(sources: str, value: object) -> str:
-    """One that says nothing (null, an empty list) often stands in what tools write of every mapping."""
+    """The remedy for a member of unsupported sources. Tools often write such members with an empty value for every mapping."""
     if value is None or value in ([], {}, ""):
         return f"remove this line, which says nothing here; the setting is for {sources}"
     number = "are" if sources.endswith(")") else "is"

@@ -1,4 +1,4 @@
-"""Owns which names a model of settings knows, and which of them a misspelled one may have meant."""
+"""Owns the names that a settings model knows, and the search for the name that a misspelled one may mean."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -8,7 +8,7 @@ from typing import TypeAliasType, get_args
 from pydantic import BaseModel
 
 ALIKE = 0.6
-"""How alike a name has to be that differs by more than one letter; 1 is the same."""
+"""How similar a name must be if it differs by more than one letter. 1 means equal."""
 MEANT_MAX = 3
 
 type Path = tuple[str | int, ...]
@@ -25,7 +25,7 @@ def known_names(model: object, path: Path) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Those that differ by one letter from `name`, whatever their case; else the one that is most alike, if any is."""
+    """The names that differ from `name` by one letter, ignoring case. If there are none, the most similar one, if it is similar enough."""
     folded = {each.lower(): each for each in known}
     wanted = name.lower()
     found = [each for each in folded if one_letter_apart(wanted, each)]
@@ -35,7 +35,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def one_letter_apart(one: str, other: str) -> bool:
-    """Whether a letter more, less or another, or two that are swapped, make one of the other; also if they are the same."""
+    """Whether two names are equal or differ by one inserted, deleted, replaced or swapped letter."""
     if abs(len(one) - len(other)) > 1:
         return False
     shorter, longer = sorted((one, other), key=len)
@@ -64,7 +64,7 @@ def members(models: Iterable[object]) -> dict[str, object]:
 
 
 def models_of(annotation: object) -> list[object]:
-    """The models that an annotation holds, however deep in unions, containers and names of types."""
+    """The models in an annotation, at any depth in unions, containers and type aliases."""
     if isinstance(annotation, TypeAliasType):
         return models_of(annotation.__value__)
     if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):

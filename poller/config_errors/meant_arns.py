@@ -1,4 +1,4 @@
-"""Owns what people write where an ARN belongs, and which ARN they mean: queue URLs, bare names, ARNs of something near it."""
+"""Owns hints for texts that people write in place of an ARN: queue URLs, bare names, and ARNs of related resources."""
 
 import re
 
@@ -11,13 +11,13 @@ _REGION_OF_HOST = re.compile(r"(?:sqs\.([a-z0-9-]{1,32})\.|([a-z0-9-]{1,32})\.qu
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 FORMS = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME, arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL or arn:aws:sqs:REGION:ACCOUNT:NAME"
-"""How the ARNs of event sources look."""
+"""The forms of the ARNs of event sources."""
 ASK = "`aws kinesis describe-stream-summary`, `aws dynamodb describe-table` and `aws sqs get-queue-attributes` say it"
 ASK_FOR_STREAM = "`aws dynamodb describe-table --table-name NAME` says it as LatestStreamArn"
 
 
 def queue_arn(url: str) -> str | None:
-    """The ARN of the queue that a URL names, REGION where the URL does not say it; None for any other text."""
+    """The ARN of the queue with this URL, with `REGION` if the URL does not have the region. None for any other text."""
     found = _QUEUE_URL.fullmatch(url)
     if found is None:
         return None
@@ -28,13 +28,13 @@ def queue_arn(url: str) -> str | None:
 
 
 def aws_queue_arn(url: str) -> str | None:
-    """The same, of a URL at AWS only: elsewhere a server for documents may have such a URL, too."""
+    """The same for queue URLs of AWS only. Other servers may have such URLs for something else."""
     host = url.partition("://")[2].partition("/")[0]
     return queue_arn(url) if host.endswith(_AWS) else None
 
 
 def source_remedy(text: str) -> str:
-    """What to write at EventSourceArn in place of a text that is no ARN of a source, and how to find it out."""
+    """What to write at EventSourceArn in place of a text that is not the ARN of a source, and how to find the ARN."""
     if text != text.strip():
         return "remove the blanks around it"
     if arn := queue_arn(text):
@@ -61,7 +61,7 @@ def source_remedy(text: str) -> str:
 
 
 def destination_remedy(text: str) -> str:
-    """What to write at Destination in place of a text that is no destination."""
+    """What to write at Destination in place of a text that is not a destination."""
     if text != text.strip():
         return "remove the blanks around it"
     return (

@@ -1,4 +1,4 @@
-"""What the process writes: an output that never waits, the lines of functions, and lines beside the log.
+"""The process's output: streams that never block, the lines of functions, and lines outside of the log.
 
-What may live here: the ways of a line to a descriptor. What the log says stands in the observers.
+What may live here: how a line gets to a file descriptor. The content of the log is decided in the observers.
 """

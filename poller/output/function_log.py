@@ -1,7 +1,7 @@
-"""Owns what functions say: the lines that they print and log, on their way from an invoker to the daemon's log.
+"""Owns the lines that functions print and log, between an invoker and the daemon's log.
 
-An invoker hands each line to `FunctionLog.write`, from any thread. Lines are cleaned and cut there, once. Whoever
-shows them is the receiver; it says how many lines in a second are too many. While there is none, lines go to stderr.
+An invoker passes each line to `FunctionLog.write`, from any thread. Lines are cleaned and cut there, once. A receiver shows
+them, and decides how many lines a second are too many. Without a receiver, lines go to stderr.
 """
 
 import logging
@@ -16,29 +16,29 @@ from poller.domain.untrusted.credentials import awaits_value
 from poller.domain.untrusted.texts import CUT, line_of, lines_of
 
 LINE_CHARS_MAX = 8192
-"""A longer line is cut, and says how long it was."""
+"""A longer line is cut, and its full length is added."""
 BEGINNING_CHARS_MAX = 64 * 1024
-"""What invokers keep of a line until its end comes, to read a level or fields in it; more than is shown."""
+"""How much of a line invokers keep until its end comes, to read a level or fields in it. It is more than is shown."""
 LOGGER_CHARS_MAX = 256
 _NAME = "password="
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
 
-def told_length(text: str, chars: int) -> str:
-    """A line that was cut, with its whole length at its end."""
-    told = f"{CUT} ({chars:,} characters)"
-    return text[: LINE_CHARS_MAX - len(told)].removesuffix(CUT) + told
+def with_length(text: str, chars: int) -> str:
+    """A line that was cut, with its full length added at the end."""
+    length = f"{CUT} ({chars:,} characters)"
+    return text[: LINE_CHARS_MAX - len(length)].removesuffix(CUT) + length
 
 
 @dataclass(slots=True)
 class BegunLine:
-    """A line whose end did not come yet: its beginning, and how long it is so far."""
+    """A line whose end has not come yet: its beginning, and its length up to now."""
 
     text: str = ""
     chars: int = 0
 
     def add(self, text: str) -> None:
-        """More of it."""
+        """Adds text to the line."""
         self.chars += len(text)
         if len(self.text) < BEGINNING_CHARS_MAX:
             self.text += text[: BEGINNING_CHARS_MAX - len(self.text)]
@@ -46,33 +46,33 @@ class BegunLine:
 
 @dataclass(frozen=True, slots=True)
 class FunctionLine:
-    """One line of a function, which may have line feeds in it; `request_id` None: it was said outside of a call."""
+    """One line of a function, which may contain line feeds. `request_id` is None if it was written outside of a call."""
 
     function: str
     text: str
     level: int
-    """As in `logging`."""
+    """A level of `logging`."""
     request_id: str | None = None
     logger: str = ""
-    """The logger's name; empty for what was printed."""
+    """The logger's name; empty for printed lines."""
     fields: Mapping[str, Any] = NO_FIELDS
-    """What was given to the line with `extra=`, cleaned and bounded."""
+    """The fields that were given with `extra=`, cleaned and bounded."""
 
 
 class FunctionLineReceiver(Protocol):
-    """Shows lines, or counts them where there are too many. Called from any thread; returns at once, raises nothing."""
+    """Shows lines, or counts them if there are too many. Its methods are called from any thread, return at once and raise nothing."""
 
     def line(self, line: FunctionLine) -> None:
         """Takes one line."""
         ...
 
     def dropped(self, function: str, lines: int) -> None:
-        """So many lines of a function were too many to be looked at."""
+        """This many lines of a function were dropped."""
         ...
 
 
 class StandardError:
-    """Writes lines as they are; for commands that have no log."""
+    """Writes lines unchanged, for commands that have no log."""
 
     def line(self, line: FunctionLine) -> None:
         """Writes one line."""
@@ -89,7 +89,7 @@ class FunctionLog:
     def __init__(self, receiver: FunctionLineReceiver | None = None) -> None:
         self._receiver = receiver or StandardError()
         self._awaiting: set[str] = set()
-        """Functions whose last line ended where a credential begins."""
+        """Functions whose last line ended with a name whose value, a credential, may begin the next line."""
 
     def write(
         self,
@@ -102,20 +102,20 @@ class FunctionLog:
         fields: Mapping[str, Any] = NO_FIELDS,
         chars: int = 0,
     ) -> None:
-        """Takes one line of a function, from any thread; a line of nothing but blanks is no line.
+        """Takes one line of a function, from any thread. A blank line is ignored.
 
-        `chars` is how long the line is where `text` is only its beginning.
+        `chars` is the length of the whole line if `text` is only its beginning.
         """
         chars = max(chars, len(text))
         text = self._clean(function, text.rstrip())
         if chars > LINE_CHARS_MAX and text.endswith(CUT):
-            text = told_length(text, chars)
+            text = with_length(text, chars)
         if text.strip():
             logger = line_of(logger, chars_max=LOGGER_CHARS_MAX)
             self._receiver.line(FunctionLine(function, text, level, request_id, logger, fields))
 
     def _clean(self, function: str, text: str) -> str:
-        """A line that is fit to be shown: what begins it may be the value of the name that ended the line before."""
+        """The line without credentials. Its beginning may be the value of a name that ended the line before."""
         awaited = function in self._awaiting
         if awaits_value(text):
             self._awaiting.add(function)
@@ -126,12 +126,12 @@ class FunctionLog:
         return lines_of(text, chars_max=LINE_CHARS_MAX)
 
     def dropped(self, function: str, lines: int) -> None:
-        """An invoker had too many lines of a function to hand them over."""
+        """An invoker dropped lines of a function because there were too many."""
         self._receiver.dropped(function, lines)
 
     @contextmanager
     def received_by(self, receiver: FunctionLineReceiver) -> Iterator[None]:
-        """Lines go to `receiver` meanwhile."""
+        """Sends lines to `receiver` inside the block."""
         before, self._receiver = self._receiver, receiver
         try:
             yield

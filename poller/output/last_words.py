@@ -1,4 +1,4 @@
-"""Owns how a line looks that has to be told when the log is closed, or beside it."""
+"""Owns the format of lines that are written after the log was closed, or outside of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from poller.domain.telemetry import DaemonEnded
 
 
 def for_people(text: str) -> str:
-    """The line where there is no log, or one for people."""
+    """The format without a log, or with a log for people."""
     return f"poller: {text}\n"
 
 
-def untold(_: DaemonEnded) -> str:
-    """Nothing: there never was a log that says how it ended."""
+def no_end_line(_: DaemonEnded) -> str:
+    """The end line without a log: none."""
     return ""
 
 
 @dataclass(slots=True)
 class LastWords:
-    """The forms of such lines. A log puts its own here, and leaves them when it is closed."""
+    """The formats of such lines. A log sets its own formats here; they stay when it is closed."""
 
     form: Callable[[str], str] = for_people
-    """From a text of one line to a whole line."""
-    end: Callable[[DaemonEnded], str] = untold
-    """How the daemon ended, as a whole line; empty where the log does not tell it."""
+    """Formats a text of one line as a whole line."""
+    end: Callable[[DaemonEnded], str] = no_end_line
+    """Formats the daemon's end as a whole line; empty if the log does not show it."""

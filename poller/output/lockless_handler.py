@@ -1,6 +1,6 @@
-"""Owns a handler of `logging` that takes no lock: code of functions could hold it, or be slow while it is held.
+"""Owns a `logging` handler without a lock. User code could hold such a lock for a long time.
 
-Whatever writes the lines has to be safe in threads by itself.
+The output behind the handler has to be thread-safe by itself.
 """
 
 import logging
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class LocklessHandler(logging.Handler):
-    """A handler whose `emit` is called by whoever logs, at once."""
+    """A handler whose `emit` runs at once, in the thread that logs."""
 
     def createLock(self) -> None:  # noqa: N802 - a name of `logging`
-        """None: `acquire` and `release` then do nothing."""
+        """Creates no lock, so that `acquire` and `release` do nothing."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Emits the record unless a filter keeps it back."""
+        """Emits the record unless a filter rejects it."""
         found: Any = self.filter(record)
         if found:
             self.emit(found if isinstance(found, logging.LogRecord) else record)

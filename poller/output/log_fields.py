@@ -1,6 +1,6 @@
-"""Owns the fields that somebody gives to a line of `logging` with `extra=`: which they are, cleaned and bounded.
+"""Owns the fields of a `logging` record that were given with `extra=`: it finds, cleans and bounds them.
 
-As in Lambda's JSON log format, each is a member of the line. None may take the place of a member that the line has anyway.
+As in Lambda's JSON log format, each field becomes a member of the line. A field cannot replace a member that every line has.
 """
 
 import logging
@@ -13,30 +13,30 @@ from poller.domain.untrusted.rendering import plain
 from poller.domain.untrusted.texts import CUT, line_of
 
 EVENT = "poller_event"
-"""The field by which a line of our own loggers says its event."""
+"""The field with which our own loggers give the event name of a line."""
 FIELDS_MAX = 32
 NAME_CHARS_MAX = 64
 TEXT_CHARS_MAX = 1024
 CHARS_MAX = 8192
-"""In all names and texts of a line together; a text beyond is an ellipsis."""
+"""Characters of all names and texts of a line together. Further texts are replaced by an ellipsis."""
 VALUES_MAX = 200
-"""In all fields of a line together; what is beyond is an ellipsis."""
+"""Values in all fields of a line together. Further values are replaced by an ellipsis."""
 DEPTH_MAX = 8
 
 _OF_RECORDS = frozenset(vars(logging.makeLogRecord({})))
 _OF_LOGGING = _OF_RECORDS | {"message", "asctime", "aws_request_id", EVENT}
-"""What every record has, and what formatters add to it."""
+"""The attributes that every record has or that formatters add."""
 _OURS = frozenset({"timestamp", "level", "event", "function", "request_id", "logger", "error", "trace"})
 
 
 def fields_of_record(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given with `extra=`; raises nothing, whatever the values are."""
+    """The fields that were given with `extra=`. It raises nothing, whatever the values are."""
     members: dict[Any, Any] = record.__dict__
     return {} if len(members) == len(_OF_RECORDS) else fields_of(members)
 
 
 def fields_of(members: Mapping[Any, Any]) -> dict[str, Any]:
-    """The same of the members of a record; of what it has given itself, as it is."""
+    """The fields among the members of a record, cleaned and bounded."""
     names = [name for name in members if type(name) is str and name not in _OF_LOGGING]
     found: dict[str, Any] = {}
     values = _Values()
@@ -48,25 +48,25 @@ def fields_of(members: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 class _Values:
-    """Makes values clean, as many of them as a line has room for."""
+    """Cleans values, up to the limits of one line."""
 
     def __init__(self) -> None:
         self._left = VALUES_MAX
         self._chars_left = CHARS_MAX
 
     def name(self, name: str) -> str:
-        """A clean name."""
+        """The cleaned name."""
         return self._text(name, NAME_CHARS_MAX)
 
     def clean(self, name: str, value: Any, depth: int = 0) -> Any:
-        """A value with clean texts. Its name counts: what `password` gives is hidden like `password=...` in a text."""
+        """The value with cleaned texts. If the name is one like `password`, the value is hidden."""
         self._left -= 1
         if self._left < 0 or depth > DEPTH_MAX:
             return CUT
         if isinstance(value, dict):
             shown: dict[str, Any] = {}
             for each, found in self._some(value.items()):
-                # Of names that are the same once they are clean, the first one stays.
+                # If two names are equal after cleaning, the first one is kept.
                 if (clean := self.name(each)) not in shown:
                     shown[clean] = self.clean(clean, found, depth + 1)
             return shown

@@ -1,9 +1,9 @@
-"""Owns an output that never waits: what is written goes through a bounded queue to a thread that writes it to the descriptor.
+"""Owns an output that never blocks: text goes into a bounded queue, and a thread writes it to the file descriptor.
 
-Whoever started the daemon may read its stderr slowly, or not at all; a pipe that is full then stops whoever writes to it, and a
-disk that is full refuses. Neither may stop the daemon: lines are dropped instead, counted, and the next line that gets through is
-preceded by one that says how many. This is the one thread in `poller`, since a descriptor cannot be written without waiting
-unless everybody who shares the open file agrees to that.
+The reader of the daemon's stderr may be slow or may not read at all. Then the pipe is full, and a write to it blocks. A write to a
+full disk fails. Neither may stop the daemon, so lines are dropped and counted, and the next line that is written is preceded by
+a line with their number. This is the only thread in `poller`. A descriptor cannot be made non-blocking instead, because that would
+also affect all other processes that share the open file.
 """
 
 import io
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 BYTES_MAX = 4 * 1024 * 1024
-"""What is kept for a reader that is late."""
+"""Bytes that are queued for a slow reader."""
 PIECE_BYTES = 100
-"""What a piece in the queue costs beside its bytes."""
+"""Bytes that a queued piece counts in addition to its own."""
 CHUNK_BYTES_MAX = 64 * 1024
-"""What is written at once, unless a single piece has more."""
+"""Bytes that are written in one call, unless a single piece has more."""
 DRAIN_S_MAX = 2.0
-"""How long the end of the process waits for what is still in the queue."""
+"""How long the process waits at its end until the queue is written."""
 STREAMS = ("stdout", "stderr")
 
 
 def plain_notice(lines: int) -> str:
-    """Says how many lines were dropped, where there is no log whose form it could have."""
+    """The notice about dropped lines if there is no log that gives a format."""
     return f"poller: {lines} lines dropped: nobody read them, or they could not be written\n"
 
 
 @dataclass(slots=True)
 class DroppedLines:
-    """How many lines were dropped so far, and how that is said in the place where they are missing."""
+    """Counts dropped lines, and makes the notice that is written in their place."""
 
     counts: Counter[int] = field(default_factory=Counter)
-    """By descriptor: each output writes its own."""
+    """The counts by file descriptor."""
     notice: Callable[[int], str] = plain_notice
-    """From a number of lines to a whole line; called by a thread."""
+    """Makes the notice about a number of lines, as a whole line. It is called from a thread."""
 
     @property
     def count(self) -> int:
-        """Of all outputs."""
+        """The number of dropped lines of all outputs."""
         return self.counts.total()
 
-    def told(self, lines: int) -> bytes:
-        """The notice; whatever else its maker does, there is one."""
+    def notice_bytes(self, lines: int) -> bytes:
+        """The notice. If `notice` raises, it is the plain one."""
         try:
             text = self.notice(lines)
         except Exception:  # noqa: BLE001 - a line about lines must not end the thread that writes all others
@@ -61,7 +61,7 @@ class DroppedLines:
 
 
 class QueuedOutput(io.BufferedIOBase):
-    """The binary stream of a descriptor; safe in threads. `write` returns at once, always."""
+    """The binary stream of a file descriptor. It is thread-safe, and `write` always returns at once."""
 
     def __init__(self, descriptor: int, dropped: DroppedLines, *, bytes_max: int = BYTES_MAX) -> None:
         self._descriptor = descriptor
@@ -70,12 +70,12 @@ class QueuedOutput(io.BufferedIOBase):
         self._pending: deque[bytes] = deque()
         self._held = 0
         self._full = False
-        self._untold = 0
+        self._unreported = 0
         self._torn = False
         self._writing = False
         self._started = False
         self._process = os.getpid()
-        # May be entered again: by a signal handler, or by what is finalised meanwhile.
+        # The lock is reentrant: a signal handler or a finalizer may write while the same thread holds it.
         self._change = threading.Condition(threading.RLock())
 
     def writable(self) -> bool:
@@ -87,20 +87,20 @@ class QueuedOutput(io.BufferedIOBase):
         return os.isatty(self._descriptor)
 
     def fileno(self) -> int:
-        """The descriptor; who writes to it himself may wait."""
+        """The file descriptor. A direct write to it may block."""
         return self._descriptor
 
     def flush(self) -> None:
-        """Nothing, since that would wait; `drain` does."""
+        """Does nothing, because it would have to wait. Use `drain`."""
 
     def close(self) -> None:
-        """Nothing: the descriptor is the process's own."""
+        """Does nothing: the descriptor belongs to the process."""
 
     def write(self, given: "ReadableBuffer", /) -> int:
-        """Takes all of it. Once the queue is full, what comes is dropped until all that is in it has been written."""
+        """Takes the whole text. When the queue is full, new text is dropped until the queue has been written."""
         piece = bytes(given)
         if os.getpid() != self._process:
-            # A child that was forked has no thread, and nobody whom it could hold up.
+            # A forked child has no writer thread. It may block, because it holds up only itself.
             _write(self._descriptor, piece)
             return len(piece)
         with self._change:
@@ -114,13 +114,13 @@ class QueuedOutput(io.BufferedIOBase):
         return len(piece)
 
     def drain(self, within_s: float = DRAIN_S_MAX) -> bool:
-        """Waits until all is written, for so long at most; whether it is."""
+        """Waits until the queue is written, `within_s` seconds at most. Returns whether it is."""
         with self._change:
             return self._change.wait_for(lambda: not (self._held or self._full or self._writing), within_s)
 
     def _running(self) -> bool:
         if not self._started:
-            # As a daemon it does not hold up the end of the process, though it may wait for ever.
+            # A daemon thread does not delay the end of the process, although its write may block for ever.
             thread = threading.Thread(target=self._run, name=f"output {self._descriptor}", daemon=True)
             with suppress(RuntimeError):
                 thread.start()
@@ -130,13 +130,13 @@ class QueuedOutput(io.BufferedIOBase):
     def _drop(self, piece: bytes) -> None:
         lines = piece.count(b"\n")
         self._dropped.counts[self._descriptor] += lines
-        self._untold += lines
+        self._unreported += lines
 
     def _run(self) -> None:
         while True:
-            pieces, untold = self._next()
+            pieces, unreported = self._next()
             text = b"".join(pieces)
-            head = self._dropped.told(untold) if untold else b""
+            head = self._dropped.notice_bytes(unreported) if unreported else b""
             if self._torn and head + text:
                 head = b"\n" + head
             done = _write(self._descriptor, head + text)
@@ -145,28 +145,28 @@ class QueuedOutput(io.BufferedIOBase):
             elif done:
                 self._torn = False
             with self._change:
-                self._untold -= untold if done >= len(head) else 0
+                self._unreported -= unreported if done >= len(head) else 0
                 self._drop(text[max(0, done - len(head)) :])
                 self._held -= sum(map(_cost, pieces))
                 self._writing = False
                 self._change.notify_all()
 
     def _next(self) -> tuple[Sequence[bytes], int]:
-        """Waits for something to write; and how many lines are missing in front of it, where that is to be said now."""
+        """Waits for pieces to write. Also returns how many lines were dropped before them, if a notice is due now."""
         with self._change:
             while not self._pending and not self._full:
                 self._change.wait()
             self._writing = True
             if not self._pending:
-                # All that was taken before the gap is written.
+                # Everything that was queued before the gap is written.
                 self._full = False
-                return (), self._untold
+                return (), self._unreported
             pieces = [self._pending.popleft()]
             size = len(pieces[0])
             while self._pending and size + len(self._pending[0]) <= CHUNK_BYTES_MAX:
                 size += len(self._pending[0])
                 pieces.append(self._pending.popleft())
-            return pieces, 0 if self._full else self._untold
+            return pieces, 0 if self._full else self._unreported
 
 
 def _cost(piece: bytes) -> int:
@@ -174,7 +174,7 @@ def _cost(piece: bytes) -> int:
 
 
 def _write(descriptor: int, text: bytes) -> int:
-    """How many bytes the descriptor took; fewer than all when it failed. Waits, also where the descriptor does not."""
+    """Writes a text; returns how many bytes were written, fewer than all if it failed. It waits even if the descriptor is non-blocking."""
     view = memoryview(text)
     done = 0
     while done < len(text):
@@ -190,7 +190,7 @@ def _write(descriptor: int, text: bytes) -> int:
 
 
 class QueuedStreams:
-    """The process's stdout and stderr as long as they are queued."""
+    """Replaces the process's stdout and stderr by queued outputs."""
 
     def __init__(self) -> None:
         self.dropped = DroppedLines()
@@ -198,7 +198,7 @@ class QueuedStreams:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Puts queued streams in the place of the process's own; what a program has put there stays."""
+        """Replaces stdout and stderr inside the block. Streams that a program has replaced before are left alone."""
         before = {name: getattr(sys, name) for name in STREAMS}
         own = [name for name in STREAMS if before[name] is getattr(sys, f"__{name}__")]
         put = {name: self._queued(name, before[name]) for name in own}
@@ -213,12 +213,12 @@ class QueuedStreams:
                         setattr(sys, name, before[name])
 
     def drain(self) -> bool:
-        """Waits for what is in the queues, with a limit; whether all is written."""
+        """Waits until the queues are written, with a limit. Returns whether they are."""
         stuck = [output for output in self._outputs.values() if not output.drain()]
         return not stuck
 
     def _queued(self, name: str, stream: TextIO | None) -> TextIO:
-        # Without a stream the descriptor is closed, or another file's.
+        # If there is no stream, the descriptor is closed or belongs to another file.
         descriptor = stream.fileno() if stream is not None else os.open(os.devnull, os.O_WRONLY)
         output = self._outputs[name] = QueuedOutput(descriptor, self.dropped)
         buffer: Any = (
@@ -228,7 +228,7 @@ class QueuedStreams:
 
 
 def keep_standard_descriptors() -> None:
-    """Puts the null device where stdin, stdout or stderr is closed, so that no other file gets its number, and its output."""
+    """Opens the null device for each closed one of stdin, stdout and stderr, so that no other file gets its number and its output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -237,7 +237,7 @@ def keep_standard_descriptors() -> None:
 
 
 def unwaiting(descriptor: int) -> int:
-    """A descriptor of the same pipe or terminal on which writes fail instead of waiting; `descriptor` where none can be had."""
+    """A non-blocking descriptor of the same pipe or terminal; `descriptor` itself if there can be none."""
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):

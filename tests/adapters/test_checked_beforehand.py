@@ -13,7 +13,7 @@ from adapters.invokers.handlers.source import handler_name, missing_module
 from poller.clock import LoopClock
 from poller.commands.shared import LoadablePlugins
 from poller.config.field_types import http_url
-from poller.config.plugin_settings import Plugged, objections
+from poller.config.plugin_settings import NamedPlugin, plugin_errors
 from poller.config.plugin_specs import PluginSpec
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, opened
@@ -162,9 +162,9 @@ def said(kind: str, name: str, given: dict[str, Any]) -> list[str]:
     hidden = {"function", "max_concurrency"} if kind == "invokers" else set()
     own = {key: value for key, value in given.items() if key not in hidden}
     told = {key: value for key, value in given.items() if key in hidden}
-    part = Plugged(spec=PluginSpec(kind, name, own, told), named_at=(), under=())
+    part = NamedPlugin(spec=PluginSpec(kind, name, own, told), named_at=(), under=())
     return [
-        f"{each.path}: {each.wrong}; {each.remedy}" for each in objections(part, REGISTRY) if not each.mild
+        f"{each.path}: {each.wrong}; {each.remedy}" for each in plugin_errors(part, REGISTRY) if not each.mild
     ]
 
 

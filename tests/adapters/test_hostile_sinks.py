@@ -25,7 +25,7 @@ from adapters.observers.log_observer import LogObserver
 from adapters.observers.logs import LogSettings, open_logs
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
-from poller.commands.shared import tell
+from poller.commands.shared import print_problems
 from poller.commands.status import show_status
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.domain.invocations import Condition, FunctionError, Throttled, with_payload
@@ -453,7 +453,7 @@ def test_a_document_is_json_of_one_line_with_the_event_as_it_was() -> None:
 
 def test_a_problem_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in CORPUS.items():
-        tell(InvalidConfiguration([f"poller.yaml: {text}"]).problems)
+        print_problems(InvalidConfiguration([f"poller.yaml: {text}"]).problems)
         shown = capsys.readouterr().err
         assert shown.count("\n") == 1, name
         assert fit(shown.rstrip("\n")), name

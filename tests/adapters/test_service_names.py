@@ -21,7 +21,7 @@ from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings
 from adapters.sources.dynamodb_streams import DynamoSettings
 from adapters.sources.kinesis import KinesisSettings
 from adapters.sources.sqs import SqsSettings
-from poller.config.aws_validation import refusals
+from poller.config.aws_validation import violations
 from poller.config.field_types import role_arn
 from poller.config.mapping import EventSourceMapping, function_arn, source_kind
 from poller.domain.arns import BARE_NAME_CHARS_MAX, Arn, FunctionName
@@ -79,7 +79,7 @@ def reason(text: str) -> str | None:
 
 def told(text: str, **members: Any) -> list[str]:
     mapping = EventSourceMapping.model_validate({"FunctionName": text, "EventSourceArn": QUEUE} | members)
-    return [each.field for each in refusals(mapping, now=NOW)]
+    return [each.field for each in violations(mapping, now=NOW)]
 
 
 @given(names())

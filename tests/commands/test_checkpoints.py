@@ -74,7 +74,7 @@ LEASES = st.builds(
 @given(st.lists(LEASES, unique_by=lambda each: each.shard))
 def test_what_was_exported_reads_as_what_it_was(leases: list[Lease]) -> None:
     row = MappingRow(MAPPING, Epoch(1_700_000_000.25))
-    assert read("\n".join(written(row, leases))) == {MAPPING: Kept(row.fixed, by_shard(*leases))}
+    assert read("\n".join(mapping_lines(row, leases))) == {MAPPING: Kept(row.fixed, by_shard(*leases))}
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_the_moment_of_latest_may_be_given_in_milliseconds(fixed: int) -> None:
 @given(st.integers(100_000_000_000, 4_102_444_800_000))
 def test_every_millisecond_is_read_as_it_was_written(since_ms: int) -> None:
     position = Position(Rank.START, since_ms=since_ms)
-    lines = written(MappingRow(MAPPING, Epoch(1_700_000_000.0)), [lease("a", position)])
+    lines = mapping_lines(MappingRow(MAPPING, Epoch(1_700_000_000.0)), [lease("a", position)])
     assert read("\n".join(lines))[MAPPING].leases[ShardId("a")].checkpoint.position == position
 
 
 def test_a_memo_counts_only_at_the_position_with_which_it_was_written() -> None:
     row, there = MappingRow(MAPPING, Epoch(1_700_000_000.25)), Checkpoint(Position.after("49"), b"settled")
-    text = "\n".join(written(row, [replace(lease("a", SHARD_END), checkpoint=there)]))
+    text = "\n".join(mapping_lines(row, [replace(lease("a", SHARD_END), checkpoint=there)]))
     assert read(text)[MAPPING].leases[ShardId("a")].checkpoint == there
     for position in ("AFTER:40", "AFTER:50", "TRIM_HORIZON", "AT_TIMESTAMP:1767225600000"):
         edited = text.replace('"position":"AFTER:49"', f'"position":"{position}"')
@@ -384,7 +384,7 @@ def test_all_records_behind_a_position_that_was_set_come_again() -> None:
         position = told[0].checkpoint.position.encode()
         assert position == "AFTER:6"
         there, begun = f'"position":"{position}"', '"position":"TRIM_HORIZON"'
-        lines = [line.replace(there, begun) for line in written(row, told)]
+        lines = [line.replace(there, begun) for line in mapping_lines(row, told)]
         desk = CommandContext(
             store,
             DaemonPlan(worker=CAT, store="memory"),
@@ -393,7 +393,7 @@ def test_all_records_behind_a_position_that_was_set_come_again() -> None:
             print,
         )
         for found, kept in read("\n".join(lines)).items():
-            await bring_one(desk, found, kept, force=True)
+            await import_mapping(desk, found, kept, force=True)
         return await delivered(FakeFunction()), set(range(1, 61))
 
     again, everything = run_virtual(main())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from poller.config.aws_validation import ViolationType, answer, refusals
+from poller.config.aws_validation import violations
 from poller.config.mapping import (
     EventSourceMapping,
     FunctionIdentity,
@@ -17,6 +17,7 @@ from poller.config.mapping import (
     source_kind,
 )
 from poller.config.members import POSITIONS
+from poller.config.violations import ViolationType, answer
 from poller.domain.plan import MappingPlan, OnDestinationFailure, SourceKind, Start, destination_plugin
 from poller.domain.policies import BatchPolicy, RetryPolicy, ScalingPolicy
 from poller.domain.records import Epoch
@@ -373,14 +374,14 @@ def cases(table: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("source", "fields"), cases(ACCEPTED))
 def test_what_aws_takes_is_accepted(source: str, fields: dict[str, Any]) -> None:
-    assert refusals(mapping(source, **fields), now=NOW) == []
+    assert violations(mapping(source, **fields), now=NOW) == []
 
 
 @pytest.mark.parametrize(("source", "fields", "fault", "text"), cases(REFUSED))
 def test_what_aws_refuses_is_refused_in_its_words(
     source: str, fields: dict[str, Any], fault: ViolationType, text: str
 ) -> None:
-    found = refusals(mapping(source, **fields), now=NOW)
+    found = violations(mapping(source, **fields), now=NOW)
     assert answer(found) == (fault, text)
     assert all(each.remedy for each in found)
 
@@ -388,24 +389,24 @@ def test_what_aws_refuses_is_refused_in_its_words(
 @pytest.mark.parametrize("source", "KDSF")
 @pytest.mark.parametrize("pattern", INVALID_PATTERNS)
 def test_every_bad_pattern_gets_lambdas_one_text(source: str, pattern: str) -> None:
-    found = refusals(mapping(source, **filters('{"a": [1]}', pattern)), now=NOW)
+    found = violations(mapping(source, **filters('{"a": [1]}', pattern)), now=NOW)
     assert [(each.fault, each.text) for each in found] == [(PARAMETER, "Invalid filter pattern definition.")]
     assert found[0].field == "FilterCriteria.Filters[1].Pattern"
 
 
 def test_a_pattern_that_is_too_long_is_refused_before_it_is_read() -> None:
-    found = refusals(mapping(**filters("x" * 4097)), now=NOW)
+    found = violations(mapping(**filters("x" * 4097)), now=NOW)
     assert [each.fault for each in found] == [VALIDATION]
     assert found[0].message.endswith("Member must have length less than or equal to 4096")
 
 
 def test_a_file_may_ask_for_one_invocation_at_a_time() -> None:
-    assert refusals(mapping("S", **concurrency(1)), now=NOW, concurrency_min=1) == []
-    assert refusals(mapping("S", **concurrency(0)), now=NOW, concurrency_min=1) != []
+    assert violations(mapping("S", **concurrency(1)), now=NOW, concurrency_min=1) == []
+    assert violations(mapping("S", **concurrency(0)), now=NOW, concurrency_min=1) != []
 
 
 def test_several_range_errors_come_as_one_text() -> None:
-    found = refusals(mapping(BatchSize=0, ParallelizationFactor=11), now=NOW)
+    found = violations(mapping(BatchSize=0, ParallelizationFactor=11), now=NOW)
     assert answer(found) == (
         VALIDATION,
         "2 validation errors detected: "
@@ -419,12 +420,12 @@ def test_several_range_errors_come_as_one_text() -> None:
 def test_only_a_file_may_name_a_destination_by_url(url: str) -> None:
     named = mapping(**destination(url))
     text = f"The provided destination config DestinationConfig is invalid: {url}"
-    assert [each.text for each in refusals(named, now=NOW)] == [text]
-    assert refusals(named, now=NOW, destination_urls=True) == []
+    assert [each.text for each in violations(named, now=NOW)] == [text]
+    assert violations(named, now=NOW, destination_urls=True) == []
     queue = mapping("S", **destination(url))
-    assert [each.field for each in refusals(queue, now=NOW, destination_urls=True)] == ["DestinationConfig"]
+    assert [each.field for each in violations(queue, now=NOW, destination_urls=True)] == ["DestinationConfig"]
     failed = mapping(**destination("failed"))
-    assert refusals(failed, now=NOW, destination_urls=True) == refusals(failed, now=NOW) != []
+    assert violations(failed, now=NOW, destination_urls=True) == violations(failed, now=NOW) != []
 
 
 @pytest.mark.parametrize(
@@ -451,10 +452,10 @@ def test_other_texts_name_no_destination(text: str) -> None:
 
 def test_ranges_are_checked_first_then_the_source_then_the_destination() -> None:
     everything = mapping("S", BatchSize=11, **destination(TARGET))
-    assert [each.field for each in refusals(everything, now=NOW)] == ["DestinationConfig", "BatchSize"]
+    assert [each.field for each in violations(everything, now=NOW)] == ["DestinationConfig", "BatchSize"]
     sourceless = mapping("S", BatchSize=10_001, EventSourceArn=..., **destination(TARGET))
-    assert [each.field for each in refusals(sourceless, now=NOW)] == ["BatchSize", "EventSourceArn"]
-    assert answer(refusals(sourceless, now=NOW)) == (VALIDATION, above(10_001, "batchSize", 10_000))
+    assert [each.field for each in violations(sourceless, now=NOW)] == ["BatchSize", "EventSourceArn"]
+    assert answer(violations(sourceless, now=NOW)) == (VALIDATION, above(10_001, "batchSize", 10_000))
 
 
 def test_nothing_refused_is_no_answer() -> None:
@@ -476,7 +477,7 @@ def test_nothing_refused_is_no_answer() -> None:
     ],
 )
 def test_function_names_that_aws_cannot_mean_are_refused(name: str) -> None:
-    found = refusals(mapping(FunctionName=name), now=NOW)
+    found = violations(mapping(FunctionName=name), now=NOW)
     assert [(each.fault, each.field) for each in found] == [(VALIDATION, "FunctionName")]
 
 
@@ -704,7 +705,7 @@ texts = st.sampled_from(
 )
 def test_whatever_is_not_refused_has_a_plan_within_aws_ranges(fields: dict[str, Any]) -> None:
     found = EventSourceMapping.model_validate(fields)
-    if refusals(found, now=NOW):
+    if violations(found, now=NOW):
         return
     made = plan(found, {})
     assert 1 <= made.batch.records_max <= 10_000

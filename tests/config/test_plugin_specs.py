@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from poller.clock import LoopClock
 from poller.config.daemon_plan import daemon_plan
-from poller.config.plugin_settings import objections, plugged
+from poller.config.plugin_settings import plugin_errors, plugins_in
 from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of, store_of
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration
@@ -118,8 +118,8 @@ def document(own: dict[str, Any]) -> dict[str, Any]:
 def checked(given: dict[str, Any]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """What each plug-in's settings are when they are checked."""
     record = Record()
-    for part in plugged(given):
-        objections(part, record.registry)
+    for part in plugins_in(given):
+        plugin_errors(part, record.registry)
     return record.seen
 
 

@@ -1,6 +1,6 @@
 """Owns `poller run`: opens observers and the control server, runs the daemon, follows its configuration file.
 
-Signals are turned into the daemon's two ways of stopping.
+The first signal stops the daemon, a second one cancels it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import uvloop
 from poller.clock import LoopClock
 from poller.commands.run import early_signals
 from poller.commands.run.early_signals import SIGNALS
-from poller.commands.run.ending import CancelledFromInside, LastResort, leave, left_behind, told_left
+from poller.commands.run.ending import CancelledFromInside, LastResort, leave, left_behind, line_of_left
 from poller.commands.run.loop_watch import LoopWatch, WatchedStatus
 from poller.commands.run.malloc import keep_freed_memory
 from poller.commands.run.report import RunReport, faults_logged, faults_of, problems_of, starting
@@ -32,7 +32,7 @@ from poller.commands.shared import (
     environment,
     nothing_runs,
     observer_settings,
-    tell,
+    print_problems,
     unlike_names,
 )
 from poller.config.daemon_plan import daemon_plan
@@ -69,9 +69,9 @@ WAIT_FOR_RESTART = (
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFile:
-    """Where the settings came from, and how to read them again; `load` raises InvalidConfiguration.
+    """The file that the settings come from, and how to read it again. `load` raises InvalidConfiguration.
 
-    `seen` is from before they were read, so that a change while the daemon starts is one.
+    `seen` is the signature before the file was read, so that a change while the daemon starts is noticed.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class ConfigurationFile:
 
 
 class Changing(MappingControl, TagControl, Protocol):
-    """Who changes mappings while they run."""
+    """Changes mappings while they run."""
 
 
 class Engine(Reloadable, Protocol):
@@ -88,7 +88,7 @@ class Engine(Reloadable, Protocol):
 
     @property
     def control(self) -> Changing | None:
-        """Who changes its mappings; None when nothing can be changed."""
+        """What changes its mappings; None if they cannot be changed."""
         ...
 
     async def run(self) -> None:
@@ -105,7 +105,7 @@ class Engine(Reloadable, Protocol):
         ...
 
     def status(self) -> DaemonStatus:
-        """A picture of this moment."""
+        """The status at this moment."""
         ...
 
 
@@ -146,12 +146,12 @@ class MakeEngine(Protocol):
 
 
 class Stopping:
-    """The first signal stops, each further one cancels."""
+    """Handles signals: the first one stops the daemon, each further one cancels it."""
 
     def __init__(
-        self, stop: Callable[[], None], cancel: Callable[[], object], told: Callable[[str], None]
+        self, stop: Callable[[], None], cancel: Callable[[], object], signalled: Callable[[str], None]
     ) -> None:
-        self._told = told
+        self._signalled = signalled
         self._stop = stop
         self._cancel = cancel
         self._asked = False
@@ -169,7 +169,7 @@ class Stopping:
 
     def on_signal(self, name: str) -> None:
         """Takes one signal, SIGTERM or SIGINT."""
-        self._told(name)
+        self._signalled(name)
         if self._asked:
             self._cancelled = True
             self._cancel()
@@ -185,7 +185,7 @@ def run_daemon(
     place: str,
     file: ConfigurationFile | None = None,
 ) -> int:
-    """Runs until a signal; returns the exit status. What is wrong is told on stderr, settings with their `place`.
+    """Runs until a signal; returns the exit status. Problems are printed on stderr, those of settings with their `place`.
 
     Changes of `file` are taken over while the daemon runs.
     """
@@ -226,14 +226,14 @@ def _run(
             )
         finally:
             left = runner.run(left_behind())
-    except BaseException as raised:  # noqa: BLE001 - whatever ends the daemon is told, as its last line
+    except BaseException as raised:  # noqa: BLE001 - whatever ends the daemon is reported in its last line
         error = raised
     end = report.ended(error, left)
-    # What keeps it from starting is for people; what ends it comes behind its log, and has the log's form.
-    tell(problems_of(error, place=place))
-    tell(faults_of(error), words.form)
+    # Problems that prevent a start are printed for people. Faults come after the log and have the log's format.
+    print_problems(problems_of(error, place=place))
+    print_problems(faults_of(error), words.form)
     if left:
-        tell([told_left(left, end.exit_status)], words.form)
+        print_problems([line_of_left(left, end.exit_status)], words.form)
     print(words.end(end), end="", file=sys.stderr)
     if left:
         leave(end.exit_status, streams.drain)
@@ -243,16 +243,16 @@ def _run(
 
 
 class DaemonLoop(uvloop.Loop):
-    """A loop that functions cannot stop."""
+    """An event loop that functions cannot stop."""
 
     def stop(self) -> None:
-        """As the loop's own; does nothing when a function asks for it."""
+        """Stops the loop. It does nothing if a function calls it."""
         if not foreign():
             super().stop()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """A loop on which functions cannot cancel the daemon's tasks, nor end it from a task that they started."""
+    """A loop on which functions cannot cancel the daemon's tasks, and cannot end the loop from a task that they started."""
     loop = DaemonLoop()
     loop.set_task_factory(make_task)  # type: ignore[arg-type]  # typeshed knows no generic one
     return loop
@@ -269,7 +269,7 @@ async def serve(
     dropped: DroppedLines | None = None,
     words: LastWords | None = None,
 ) -> None:
-    """Opens everything, runs the daemon beside the control server, and returns when the daemon has drained."""
+    """Opens everything, runs the daemon and the control server, and returns when the daemon has drained."""
     plan = daemon_plan(settings)
     async with AsyncExitStack() as stack:
         env = environment(settings, dropped, words)
@@ -318,12 +318,12 @@ async def serve(
 
 
 def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Callable[[], Loaded]:
-    """Reads the file again for a daemon that runs by `running` and `plan`; its worker and its store stay."""
+    """Returns a function that reads the file again for a daemon that runs with `running` and `plan`. Its worker and its store stay."""
 
     def load() -> Loaded:
         settings = file.load()
         if not settings.mappings and not read_document(file.path):
-            # Somebody is writing it, or has no room to: no reason to stop everything.
+            # An empty file is probably being written, or the disk is full. That must not stop all mappings.
             raise InvalidConfiguration([f"{file.path}: is empty; write `mappings: []` to run none"])
         found = daemon_plan(settings)
         waiting = tuple(
@@ -339,12 +339,12 @@ def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Calla
 def _signals(
     on_signal: Callable[[str], None], at_once: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
-    """Calls `on_signal` on the loop, and `at_once` even while the loop is blocked."""
+    """On a signal, calls `on_signal` on the loop, and `at_once` immediately, even while the loop is blocked."""
     loop = asyncio.get_running_loop()
     before = {each: signal.getsignal(each) for each in SIGNALS}
     for each in SIGNALS:
         loop.add_signal_handler(each, on_signal, each.name)
-        # The loop hears of signals through a descriptor; Python's own handler is free.
+        # The loop gets signals through a file descriptor, so Python's own handler can be used for `at_once`.
         signal.signal(each, at_once)
         signal.siginterrupt(each, False)
     try:
@@ -352,7 +352,7 @@ def _signals(
     finally:
         for each in SIGNALS:
             loop.remove_signal_handler(each)
-            # The loop leaves Python's own handler behind, also where the signal was ignored. None is a handler that
-            # was not set from Python, which Python cannot set again.
+            # The loop does not restore the earlier handler, not even if the signal was ignored. None means that the handler
+            # was not set from Python; Python cannot restore such a handler.
             if before[each] is not None:
                 signal.signal(each, early_signals.after(before[each]))

@@ -1,7 +1,7 @@
-"""Owns signals before a daemon can drain and after it has drained: then nothing runs that would be lost.
+"""Owns signals before a daemon can drain and after it has drained. At these times nothing runs that could be lost.
 
-It is imported before everything else and imports nothing heavy, since a process that is asked to stop while it
-still loads its modules has to end as it would a moment later.
+This module is imported before all others and imports nothing heavy. So a signal while the process still loads its modules has
+the same effect as a moment later.
 """
 
 import os
@@ -15,29 +15,29 @@ INTERRUPTED = 1
 
 
 def install() -> None:
-    """From now on SIGTERM and SIGINT end the process at once, exit status 0: it has not begun anything."""
+    """From now on SIGTERM and SIGINT end the process at once with exit status 0, because it has not begun anything."""
     for each in SIGNALS:
         if signal.getsignal(each) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(each, leave)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Ends the process. An exception could come up anywhere, and be lost there."""
+    """Ends the process. It does not raise, because an exception from a signal handler can appear anywhere and be lost."""
     os._exit(0)
 
 
 def hurry(number: int, frame: FrameType | None) -> None:
-    """Ends the process as a second signal does, which is the one that is late: what was to be saved is."""
+    """Ends the process with the status of a second signal. The daemon has drained, so everything is saved."""
     os._exit(INTERRUPTED)
 
 
 def after[Handler](before: Handler) -> Handler | Callable[[int, FrameType | None], None]:
-    """The handler for the time behind the drain, by the one from before it."""
+    """The handler for the time after the drain, for a signal that had the handler `before`."""
     return hurry if before is leave else before
 
 
 def ignore() -> None:
-    """The process ends with its own status in a moment; Python's last steps would bring the default handlers back."""
+    """Ignores signals: the process is about to end with its own status. Otherwise Python would restore the default handlers at its exit."""
     for each in SIGNALS:
         if signal.getsignal(each) in (leave, hurry):
             signal.signal(each, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Owns the end of `poller run` against whatever refuses to end: calls that cannot be cancelled, a loop that is blocked.
+"""Owns how `poller run` ends although something refuses to end: a call that cannot be cancelled, or a blocked loop.
 
-Nothing here waits without a limit. What is left behind is named on stderr, and the exit status is not 0.
+Nothing here waits without a limit. Tasks that do not end are named on stderr, and the exit status is not 0.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Never
 from poller.output.queued_output import unwaiting
 
 LAST_RESORT_S = 13.0
-"""After the grace: the process ends whatever it still does. Kubernetes' own margin, by our manifests, is 15 s."""
+"""This long after the grace time the process ends in any case. In our Kubernetes manifests the margin is 15 s."""
 LEFT_S_MAX = 5.0
-"""How long what is left when the daemon has ended may take to end, once it is cancelled."""
+"""How long tasks that are left when the daemon has ended may take to end after they were cancelled."""
 NAMES_MAX = 10
 STDERR = 2
 
 
 class CancelledFromInside(Exception):
-    """The daemon was cancelled, and nobody outside had asked for it."""
+    """The daemon was cancelled although no signal had asked for it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -31,16 +31,16 @@ class CancelledFromInside(Exception):
 
 
 class LastResort:
-    """Ends the process some time after the first signal, even when its loop is blocked; stacks go to stderr then."""
+    """Ends the process some time after the first signal, even if its loop is blocked. Then it prints the stacks on stderr."""
 
     def __init__(self) -> None:
         self.grace_s: Callable[[], float] = float
-        """How long running invocations have, as soon as there is a daemon."""
+        """How long running invocations may take after the stop. It is set when the daemon exists."""
         self._armed = False
         self._before = set(threading.enumerate())
 
     def arm(self, *_: object) -> None:
-        """The clock runs from the first call on. May be called from a signal handler."""
+        """Starts the timer; further calls do nothing. It may be called from a signal handler."""
         if self._armed:
             return
         self._armed = True
@@ -49,11 +49,11 @@ class LastResort:
                 self.grace_s() + LAST_RESORT_S, exit=True, file=unwaiting(STDERR)
             )
         except (ValueError, OSError, AttributeError):
-            # There is no stderr to tell anything on; whoever sent the signal ends the process in the end.
+            # Without stderr there is no such timer. The sender of the signal has to kill the process.
             return
 
     def disarm(self) -> None:
-        """All has ended; but threads that the program would wait for at its end have only their time."""
+        """Everything has ended. The timer is kept only if threads are left that Python would wait for at its exit."""
         lingering = [each for each in threading.enumerate() if not each.daemon and each not in self._before]
         if lingering:
             self.arm()
@@ -71,13 +71,13 @@ async def left_behind() -> list[str]:
     ended, late = await asyncio.wait(tasks, timeout=LEFT_S_MAX)
     for task in ended:
         if not task.cancelled():
-            # What it raised follows from the cancellation; nobody is left to hear of it.
+            # Its error is a consequence of the cancellation, and is read only so that asyncio does not report it.
             task.exception()
     return sorted(task.get_name() for task in late)
 
 
-def told_left(names: Sequence[str], status: int) -> str:
-    """Says which tasks do not end."""
+def line_of_left(names: Sequence[str], status: int) -> str:
+    """A line that names the tasks that do not end."""
     shown = ", ".join(names[:NAMES_MAX])
     return (
         f"{len(names)} tasks do not end though they were cancelled, and are left behind: {shown};"
@@ -86,6 +86,6 @@ def told_left(names: Sequence[str], status: int) -> str:
 
 
 def leave(status: int, drain: Callable[[], object]) -> Never:
-    """Ends the process, since what is left would keep it for ever; `drain` waits for what was said, with a limit."""
+    """Ends the process at once, because the remaining tasks would keep it running for ever. `drain` writes the queued output first."""
     drain()
     os._exit(status)

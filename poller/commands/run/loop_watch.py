@@ -1,12 +1,12 @@
-"""Owns the watch over the event loop: who blocks it is named, with the place in the code where it did.
+"""Owns the watch over the event loop: it reports code that blocks the loop, with its place.
 
-All of the daemon runs on one loop: heartbeats, probes, the calls of all functions. Code that computes or sleeps there
-without `await` stands everything still. A timer on the loop notices that it comes late. The place is found by a timer of the
-operating system, which sends SIGALRM to a loop that has not come round in time: Python then calls a function in the loop's own
-thread, between two steps of whatever runs there. Names of files and functions are told, never values.
+All of the daemon runs on one loop: heartbeats, probes, the calls of all functions. Code that computes or sleeps there without
+`await` stops all of it. A timer on the loop notices when it is called late. To find the place, a timer of the operating system
+sends SIGALRM if the loop has not finished its pass in time. Python then calls the handler in the loop's own thread, between two
+steps of the code that runs there. Reports have the names of files and functions, never values.
 
-`faulthandler` could write the places down too, from a thread of its own, but that one reads stacks while they change, which
-may end the process.
+`faulthandler` could report places too, from a thread of its own. But it reads stacks while they change, which may crash the
+process.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from poller.rules.responses import cut
 
 TICK_S = 0.25
 BLOCKED_S = 1.0
-"""A loop that comes this much too late was blocked."""
+"""The loop counts as blocked if its timer is called this much too late."""
 PLACES_MAX = 6
-"""Of the stack, innermost first."""
+"""Calls of the stack that are reported, the innermost first."""
 FRAMES_MAX = 1000
-"""What is looked at of a stack."""
+"""Frames of a stack that are read."""
 SHOWN_S = 300.0
-"""For how long a block is shown in the status."""
+"""How long a block is shown in the status."""
 SHOWN_MAX = 5
 NO_CODE = "no code on the loop: the process was stopped, had no processor, or a thread held the interpreter"
 _WAITING = frozenset({"run_until_complete", "run_forever", "_run_once", "select", "run"})
-"""Where the loop's thread is when it runs nobody's code."""
+"""The functions in which the thread of the loop is while it runs no other code."""
 
 
 class LoopWatch:
-    """Tells `observer` of each time that the running loop was blocked; `status` shows the last of them."""
+    """Emits an event each time that the running loop was blocked. `notes` gives the last of them for the status."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -48,7 +48,7 @@ class LoopWatch:
         self._last: deque[tuple[float, LoopBlocked]] = deque(maxlen=SHOWN_MAX)
 
     async def run(self) -> None:
-        """Watches until cancelled. Places are found in the main thread only, since others get no signals."""
+        """Watches until cancelled. Places are found in the main thread only, because other threads get no signals."""
         with self._looking() as arm:
             while True:
                 began = time.monotonic()
@@ -70,7 +70,7 @@ class LoopWatch:
 
     @contextmanager
     def _looking(self) -> Iterator[Callable[[float], object]]:
-        """Yields what sets the timer anew; a timer that runs out has the place looked up."""
+        """Yields a function that restarts the timer. When the timer fires, `_look` finds the place."""
         if threading.current_thread() is not threading.main_thread():
             yield lambda _: None
             return
@@ -82,7 +82,7 @@ class LoopWatch:
             signal.signal(signal.SIGALRM, before)
 
     def _look(self, _: int, frame: FrameType | None) -> None:
-        """Runs in the middle of any code of the loop's thread: it takes no lock and raises nothing."""
+        """The signal handler. It may interrupt any code of the loop's thread, so it takes no lock and raises nothing."""
         if not self._place:
             self._place = place_of(frame)
 
@@ -92,7 +92,7 @@ class LoopWatch:
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Where a thread is, innermost call first; empty when that is not known."""
+    """The calls in which a thread is, the innermost first; empty if that is not known."""
     if frame is None:
         return ""
     if frame.f_code.co_name in _WAITING:
@@ -111,14 +111,14 @@ def _places(frame: FrameType | None) -> Iterator[str]:
 
 
 class WatchedStatus:
-    """A StatusView with notes beside those of `view`."""
+    """A StatusView that adds notes to those of `view`."""
 
     def __init__(self, view: StatusView, notes: Callable[[], list[str]]) -> None:
         self._view = view
         self._notes = notes
 
     def status(self) -> DaemonStatus:
-        """A picture of this moment; returns at once."""
+        """The status at this moment; returns at once."""
         status = self._view.status()
         notes = self._notes()
         return replace(status, notes=(*status.notes, *notes)) if notes else status

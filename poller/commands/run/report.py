@@ -1,4 +1,4 @@
-"""Owns what `poller run` says of itself: one event when it begins, one when it ends, and the counts in between."""
+"""Owns what `poller run` reports about itself: an event when it begins, an event when it ends, and the counts in between."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from poller.domain.telemetry import (
 from poller.domain.untrusted.texts import line_of
 from poller.plugins import Registry
 from poller.ports import Clock
-from poller.runtime.mappings.components import call_limit_told
+from poller.runtime.mappings.components import configured_call_limit
 
 DISTRIBUTION = "esm-poller"
 FUNCTIONS_TOLD_MAX = 20
@@ -34,7 +34,7 @@ REASON_CHARS_MAX = 500
 
 
 class Counts:
-    """An observer that counts what the daemon did, and keeps what its end left undone."""
+    """An observer that counts what the daemon did, and keeps the event about what its end left unfinished."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -42,8 +42,8 @@ class Counts:
         self.records = 0
         self.discarded = 0
         self.cut_short: StopCutShort | None = None
-        """What its end left undone, as the daemon counted it."""
-        # Most events are of other kinds.
+        """What the daemon's end left unfinished; None if nothing."""
+        # Most events are of other types, so they are found by a lookup.
         self._ways: dict[type, Callable[[Any], None]] = {
             InvocationFinished: self._finished,
             Discarded: self._discarded,
@@ -70,7 +70,7 @@ class Counts:
 
 
 class RunReport:
-    """What is told of one run; `counts` belongs among the observers."""
+    """The report of one run. `counts` must be one of the daemon's observers."""
 
     def __init__(self, clock: Clock) -> None:
         self.counts = Counts()
@@ -79,18 +79,18 @@ class RunReport:
         self._signals: list[str] = []
 
     def on_signal(self, name: str) -> None:
-        """A signal asked for the end."""
+        """A signal asked the daemon to stop."""
         self._signals.append(name)
 
     def exit_status(self, error: BaseException | None, left: Sequence[str] = ()) -> int:
-        """The exit status of a run that ended so, and left these tasks behind.
+        """The exit status of a run that ended with `error`; `left` names the tasks that did not end.
 
-        0 is for an end that let all that ran finish: a call that was cut off is a failure, whatever cut it off.
+        It is 0 only if all running calls finished. A call that was cancelled is a failure, whatever the cause.
         """
         return exit_status(error) or (INTERRUPTED if left or self._cut_off else 0)
 
     def ended(self, error: BaseException | None, left: Sequence[str] = ()) -> DaemonEnded:
-        """How it ended; `left` are the names of tasks that did not end."""
+        """The event about the end of the run. `left` names the tasks that did not end."""
         counts = self.counts
         return DaemonEnded(
             reason=line_of(self._reason(error), chars_max=REASON_CHARS_MAX),
@@ -123,7 +123,7 @@ class RunReport:
 
 @contextmanager
 def faults_logged() -> Iterator[None]:
-    """Gives the log the trace of a fault of the daemon; what is no fault has a text of its own."""
+    """Logs the stack trace of a fault of the daemon. Other errors have texts of their own."""
     try:
         yield
     except BaseException as error:
@@ -133,7 +133,7 @@ def faults_logged() -> Iterator[None]:
 
 
 def problems_of(error: BaseException | None, *, place: str) -> list[str]:
-    """What keeps the daemon from running and people can mend, one line each; settings with their `place`."""
+    """The problems that prevent the daemon from running and that users can correct, one line each; those of settings with `place`."""
     problems: list[str] = []
     for each in _causes(error):
         match each:
@@ -149,7 +149,7 @@ def problems_of(error: BaseException | None, *, place: str) -> list[str]:
 
 
 def faults_of(error: BaseException | None) -> list[str]:
-    """What ended the daemon from inside, one line each."""
+    """The faults that ended the daemon, one line each."""
     faults: list[str] = []
     for each in _causes(error):
         match each:
@@ -167,14 +167,14 @@ def faults_of(error: BaseException | None) -> list[str]:
 
 
 def _is_fault(error: BaseException) -> bool:
-    told = (InvalidConfiguration, PortError, OSError, CancelledFromInside)
-    return isinstance(error, Exception) and not isinstance(error, told)
+    expected = (InvalidConfiguration, PortError, OSError, CancelledFromInside)
+    return isinstance(error, Exception) and not isinstance(error, expected)
 
 
 def starting(
     settings: Settings, plan: DaemonPlan, registry: Registry, *, listen: object, file: Path | None
 ) -> DaemonStarting:
-    """What begins. `listen` is the address that the port has in the end."""
+    """The event about the start. `listen` is the address with the real port."""
     services = sorted(settings.endpoint_urls.items())
     everywhere = [settings.endpoint_url] if settings.endpoint_url else []
     return DaemonStarting(
@@ -191,12 +191,12 @@ def starting(
 
 
 def _functions(plan: DaemonPlan, registry: Registry) -> tuple[str, ...]:
-    told = [
-        f"{each.name}: {each.invoker}, {_calls(call_limit_told(each, registry).calls)}"
+    shown = [
+        f"{each.name}: {each.invoker}, {_calls(configured_call_limit(each, registry).calls)}"
         for each in list(plan.functions.values())[:FUNCTIONS_TOLD_MAX]
     ]
-    more = len(plan.functions) - len(told)
-    return (*told, f"and {more} more") if more > 0 else tuple(told)
+    more = len(plan.functions) - len(shown)
+    return (*shown, f"and {more} more") if more > 0 else tuple(shown)
 
 
 def _calls(calls: int | None) -> str:
@@ -206,15 +206,15 @@ def _calls(calls: int | None) -> str:
 
 
 def exit_status(error: BaseException | None) -> int:
-    """The exit status of a run that ended so."""
+    """The exit status of a run that ended with this error."""
     if error is None:
         return 0
-    told = (InvalidConfiguration, PortError, OSError)
-    return FAILED if all(isinstance(each, told) for each in _causes(error)) else INTERRUPTED
+    expected = (InvalidConfiguration, PortError, OSError)
+    return FAILED if all(isinstance(each, expected) for each in _causes(error)) else INTERRUPTED
 
 
 def leaves[E: BaseException](group: BaseExceptionGroup[E]) -> Iterator[E]:
-    """The errors of a group, and of the groups in it."""
+    """The errors of a group and of its nested groups."""
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
             yield from leaves(each)

@@ -1,8 +1,7 @@
-"""Owns what looks like a credential in a text, by its name, its place or its own form, and is hidden.
+"""Owns the search for credentials in texts, by their name, their place or their form. They are replaced by `HIDDEN`.
 
-Each step goes through the text once: what one search has passed over is not looked at again by the same step, so that
-the time grows with the length of the text, whatever is in it. An error that stays readable is worth more than a word
-too much that is shown: a name that only speaks of credentials ("token_count=3", "password: is too short") hides nothing.
+Each step goes through the text once and reads no part twice, so its time is linear in the length of the text, whatever the text is.
+Error texts must stay readable. So a name that only mentions credentials ("token_count=3", "password: is too short") hides nothing.
 """
 
 import re
@@ -10,7 +9,7 @@ from collections.abc import Callable
 
 HIDDEN = "[hidden]"
 CHARS_MIN = 6
-"""A shorter text holds no credential with what would show that it is one."""
+"""A shorter text cannot contain a credential together with its name or prefix."""
 
 _WORD = re.compile(
     r"secret|token|passw(?:or)?d|passphrase|(?<![a-z0-9])(?:pass|pwd|sig|_auth|jwt)(?![a-z0-9])|signature|credential"
@@ -32,7 +31,7 @@ _HINTS = (
     "cookie",
     "session",
 )
-"""One of these is in every text that `_WORD` finds something in; to look for them costs next to nothing."""
+"""Every text in which `_WORD` matches contains one of these. They are searched first, because that is cheap."""
 _REST = re.compile(r"[\w-]*+")
 _HARMLESS = re.compile(
     r"(?:arn|count|length|size|file|path|dir|name|type|url|uri|endpoint|version|manager|izer|ized|izing"
@@ -41,7 +40,7 @@ _HARMLESS = re.compile(
 )
 _HARMLESS_CHARS = 12
 _WHOLE_LINE = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
-"""Headers whose value goes to the end of the line."""
+"""Headers whose value goes on to the end of the line."""
 _BETWEEN = re.compile(r"""\\*+["']?\s*+(?:=>|[:=>]|%3[ad])\s*+(?:\\\s++)?(?:value\s++)?""", re.IGNORECASE)
 _TEXT = r"""[bru]{0,2}(?:\\++"[^"\r\n]*+"?|\\++'[^'\r\n]*+'?|"(?:[^"\\\r\n]|\\.)*+["\\]?|'(?:[^'\\\r\n]|\\.)*+['\\]?)"""
 _VALUE = re.compile(rf"""(?P<hidden>\[hidden[\]…])|(?P<quoted>{_TEXT})|(?P<plain>[^\s&,;'"()<>{{}}\[\]]++)""")
@@ -54,11 +53,11 @@ _SENTENCE = re.compile(
     r"|would)(?=[\s;,.]|\Z)",
     re.IGNORECASE,
 )
-"""A word that says something about a name, and is no value of it."""
+"""A word that says something about a name and is not its value."""
 _OPTION_CHARS_MAX = 64
 _OPTION = re.compile(r"""(?<![^\s"'=,(\[])-{1,2}[\w-]*+\Z""")
 _BEHIND_OPTION = re.compile(r"""["']?+,?+\s++(?![-|<>=:\]])["']?+""")
-"""Between an option and its value, on a command line or in a list of arguments."""
+"""Separates an option and its value, on a command line or in a list of arguments."""
 _SAID = re.compile(r"""["']?\s++(?:is|was|to|as):?\s++""", re.IGNORECASE)
 _LETTERS_AND_DIGITS = re.compile(r"(?=[^0-9]*+[0-9])(?=[^A-Za-z]*+[A-Za-z])\S{6}")
 _TAIL_CHARS = 256
@@ -69,7 +68,7 @@ _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,60}(?:-----)?")
 _AUTHORITY = re.compile(r"""[^\s/?#"'<>]*+""")
 _HOST = re.compile(r"[^:@]*+(?::[0-9]{0,5})?\Z|\[[0-9A-Fa-f:.%]*+\]?(?::[0-9]{0,5})?\Z")
 _PASSWORD_CHARS_MAX = 512
-"""How far behind a slash or another character that a URL has to escape the `@` is looked for."""
+"""How far the `@` is searched behind a character that must be escaped in a user or password, such as a slash."""
 _SPACE = re.compile(r"""[\s"'<>]""")
 
 
@@ -79,12 +78,12 @@ def _scheme(found: re.Match[str]) -> str:
 
 
 def _mixed(word: str) -> bool:
-    """Whether it has letters of both cases and digits, as what is drawn by lot has."""
+    """Whether a word has letters of both cases and digits, as random texts have."""
     return all(any(map(kind, word)) for kind in (str.isupper, str.islower, str.isdigit))
 
 
 _DRAWN = re.compile(r"(?<=/)[A-Za-z0-9_]{20,}+(?![\w-]|[.:]\w)")
-"""A part of a URL's path that may have been drawn by lot; names that AWS's tools make have dashes."""
+"""A part of a URL's path that may be random. Names that AWS's tools generate have dashes."""
 
 
 def _without_drawn(found: re.Match[str]) -> str:
@@ -157,18 +156,18 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[s
     ),
     (("http",), re.compile(r"""https?://[^\s"'<>]++"""), _without_drawn),
 )
-"""What is recognized by its own form: what a text must have in it at least, the form, and what stands there instead."""
+"""Credentials that are recognized by their form: texts of which one must be present, the pattern, and the replacement."""
 _KEYS = (
     re.compile(r"(?<![A-Za-z0-9/+=_-])[A-Za-z0-9+][A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=_-])"),
-    # A line of a private key whose first line is somewhere else.
+    # A line of a private key whose first line is in another text.
     re.compile(r"^[ \t]*+[A-Za-z0-9+/]{60,76}={0,2}[ \t]*+$", re.MULTILINE),
 )
-"""What is a key when it has letters of both cases and digits."""
+"""Patterns of texts that are keys if they have letters of both cases and digits."""
 _KEY_CHARS_MIN = 40
 
 
 def hide(text: str) -> str:
-    """`text` with `HIDDEN` where a credential stood; of a private key, whatever follows where its end is missing."""
+    """`text` with each credential replaced by `HIDDEN`. If the end of a private key is missing, everything behind its begin is hidden."""
     if len(text) < CHARS_MIN:
         return text
     if "-----BEGIN" in text:
@@ -192,13 +191,13 @@ def _has(text: str, parts: tuple[str, ...]) -> bool:
 
 
 def gives_credential(name: str) -> bool:
-    """Whether what is called by this name is a credential."""
+    """Whether the value of this name is a credential."""
     text = f"{name}=1"
     return hide(text) != text
 
 
 def hide_path(url: str) -> str:
-    """A URL of a web server as far as it holds no secret: path and query often do. Anything else stays as it is."""
+    """An http or https URL with its path and query hidden, because they may be secret. Any other text is unchanged."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return url
@@ -218,7 +217,7 @@ def _hide_keys(text: str) -> str:
 
 
 def _hide_users(text: str) -> str:
-    """Hides user and password of URLs, which may be cut off before their host, or hold characters that they must not."""
+    """Hides user and password of URLs. They may contain invalid characters, and the text may be cut before the host."""
     kept, place = [], 0
     while (at := text.find("://", place)) >= 0:
         begin = at + 3
@@ -232,7 +231,7 @@ def _hide_users(text: str) -> str:
 
 
 def _behind_user(text: str, begin: int, end: int) -> int:
-    """Where the user and the password end that stand at `begin`; `begin` when there are none. The host ends at `end`."""
+    """The end of the user and password that start at `begin`; `begin` if there are none. The host ends at `end`."""
     last = text.rfind("@", begin, end)
     if last >= 0:
         return last
@@ -241,12 +240,12 @@ def _behind_user(text: str, begin: int, end: int) -> int:
     at = text.find("@", end, end + _PASSWORD_CHARS_MAX)
     if at >= 0 and not _SPACE.search(text, end, at):
         return at
-    # Of a text that was cut in the middle of a password, the host is missing.
+    # If the text was cut in the middle of a password, there is no host.
     return end if end == len(text) and text.endswith("…") else begin
 
 
 def _hide_named(text: str) -> str:
-    """Hides what a name like `password` gives a value to."""
+    """Hides the values of names like `password`."""
     kept, place, look = [], 0, 0
     while (word := _WORD.search(text, look)) is not None:
         rest = _REST.match(text, word.end())
@@ -270,7 +269,7 @@ def awaits_value(line: str) -> bool:
 
 
 def _value(text: str, word: re.Match[str], look: int) -> tuple[int, int]:
-    """Where the value of the name begins and ends that goes on until `look`; nothing in between when there is none to be hidden."""
+    """Begin and end of the value of a name whose match ends at `look`. They are equal if there is no value to hide."""
     if between := _BETWEEN.match(text, look):
         return between.end(), _behind_value(text, word, between, between.end())
     if between := _SAID.match(text, look):
@@ -285,12 +284,12 @@ def _value(text: str, word: re.Match[str], look: int) -> tuple[int, int]:
 
 
 def _is_option(text: str, begin: int) -> bool:
-    """Whether the name that has something at `begin` is an option of a command."""
+    """Whether the name before `begin` is an option of a command."""
     return _OPTION.search(text, max(0, begin - _OPTION_CHARS_MAX), begin) is not None
 
 
 def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin: int) -> int:
-    """Where the value ends that begins at `begin`; `begin` when it is none that has to be hidden."""
+    """The end of the value that starts at `begin`; `begin` if it must not be hidden."""
     value = _VALUE.match(text, begin)
     if value is None or value["hidden"]:
         return begin
@@ -303,20 +302,20 @@ def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin:
         assert line is not None, "the pattern takes nothing too"
         return line.end()
     if value[0].endswith(":") or (":" in between[0] and not _given(text, word, value)):
-        # The next name, or a sentence.
+        # This is the next name, or a sentence.
         return begin
     return value.end()
 
 
 def _given(text: str, word: re.Match[str], value: re.Match[str]) -> bool:
-    """Whether what follows "name:" is a value, and not a sentence about the name or the next part of an ARN."""
+    """Whether the text behind "name:" is a value, and not a sentence about the name or the next part of an ARN."""
     if word.start() and text[word.start() - 1] == ":":
         return False
     return not (_LETTERS.match(value[0]) and _MORE_WORDS.match(text, value.end()))
 
 
 def _within(text: str, begin: int, end: int) -> str:
-    """What stands for a value; its quotes stay, so that JSON stays JSON."""
+    """The replacement of a value. Its quotes are kept, so that JSON stays valid."""
     value = text[begin:end]
     stripped = value.lstrip("bru\\")
     quote = stripped[:1]

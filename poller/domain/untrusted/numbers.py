@@ -1,8 +1,7 @@
-"""Owns how numbers and moments from outside are read: whatever comes, a value within bounds or the default, never an exception.
+"""Owns how numbers and moments from outside are read: the result is a value within bounds or the default, never an exception.
 
-What comes may be a text of any length and kind, bytes, a number that is none (NaN), a date that no calendar has, an object of
-somebody else's. Two answers are possible for a number beyond its bounds: it is no number of the kind that is meant, and the
-default is taken, or it stands for the bound (`clamp`).
+The input may be anything: a text of any length, bytes, NaN, an impossible date, or an object of foreign code. A number beyond its
+bounds gives the default, or the bound with `clamp`.
 """
 
 from datetime import UTC, datetime
@@ -10,15 +9,15 @@ from email.utils import parsedate_tz
 from math import isfinite
 
 MOMENT_MAX = 253_402_300_800.0
-"""The end of the year 9999: what no date can show is no time."""
+"""The end of the year 9999. Later moments cannot be shown as a date."""
 JSON_DIGITS_MAX = 400
-"""A longer whole number of JSON is beyond a double in any case; Python refuses to read very long ones."""
+"""A whole number with more digits is beyond a double in any case. Python refuses to parse very long ones."""
 DIGITS_MAX = 300
-"""Of a longer text no more is read: a double has 309 digits before its point."""
+"""No more characters of a text are read. A double has at most 309 digits before its point."""
 _BEYOND = 10**DIGITS_MAX
 LOOKED_AT_MAX = 4096
 TEXT_CHARS_MAX = 64
-"""A longer text is no date."""
+"""A longer text is not a date."""
 _LAST_MOMENT = MOMENT_MAX - 1.0
 
 
@@ -26,7 +25,7 @@ def whole[D](value: object, *, least: int = 0, most: int, default: D, clamp: boo
     """A whole number from `least` to `most`: an integer, a float without fraction, or decimal digits with or without a sign."""
     try:
         found = _whole(value)
-    except Exception:  # noqa: BLE001 - an object of somebody else's may raise anything
+    except Exception:  # noqa: BLE001 - an object of foreign code may raise anything
         return default
     if found is None or not (clamp or least <= found <= most):
         return default
@@ -39,7 +38,7 @@ def number[D](
     """A finite number from `least` to `most`, from a number or a text as in JSON or Python, without underscores."""
     try:
         found = _number(value)
-    except Exception:  # noqa: BLE001 - an object of somebody else's may raise anything
+    except Exception:  # noqa: BLE001 - an object of foreign code may raise anything
         return default
     if found is None or not (clamp or least <= found <= most):
         return default
@@ -47,17 +46,17 @@ def number[D](
 
 
 def json_whole(digits: str) -> float:
-    """For `parse_int` of the standard library: a whole number of JSON of any length; a very long one is infinite."""
+    """A whole number of JSON, for `parse_int` of the standard library. A very long one becomes infinite."""
     return int(digits) if len(digits) < JSON_DIGITS_MAX else float(digits)
 
 
 def moment[D](value: object, *, default: D) -> float | D:
-    """Epoch seconds within the years 1970 to 9999, from a number or its text."""
+    """Epoch seconds within the years 1970 to 9999, from a number or a text with a number."""
     return number(value, most=_LAST_MOMENT, default=default)
 
 
 def http_date[D](text: object, *, default: D) -> float | D:
-    """Epoch seconds of an HTTP date, one without a zone in UTC; one beyond the years 1970 to 9999 becomes their first or last moment."""
+    """Epoch seconds of an HTTP date. Without a zone it is in UTC. A date outside the years 1970 to 9999 gives their first or last moment."""
     if not isinstance(text, str) or len(text) > TEXT_CHARS_MAX:
         return default
     try:
@@ -69,12 +68,12 @@ def http_date[D](text: object, *, default: D) -> float | D:
             return _LAST_MOMENT
         found = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC).timestamp()
         return min(max(found - (parts[9] or 0), 0.0), _LAST_MOMENT)
-    except Exception:  # noqa: BLE001 - the library raises IndexError and others of texts that are no date
+    except Exception:  # noqa: BLE001 - the library raises IndexError and others for texts that are not a date
         return default
 
 
 def iso_moment[D](text: object, *, default: D) -> float | D:
-    """Epoch seconds of an ISO 8601 text, one without a zone in UTC."""
+    """Epoch seconds of an ISO 8601 text. Without a zone it is in UTC."""
     if not isinstance(text, str) or len(text) > TEXT_CHARS_MAX:
         return default
     try:
@@ -85,7 +84,7 @@ def iso_moment[D](text: object, *, default: D) -> float | D:
 
 
 def date_of(when: float) -> datetime:
-    """A moment as a date in UTC; one that no calendar has becomes the nearest that one has."""
+    """A moment as a date in UTC. A moment outside the calendar gives the nearest possible date."""
     return datetime.fromtimestamp(number(when, most=_LAST_MOMENT, default=0.0, clamp=True), UTC)
 
 
@@ -94,7 +93,7 @@ def _text(value: object) -> str | None:
         value = value[: DIGITS_MAX + 1].decode("ascii", "replace")
     if not isinstance(value, str):
         return None
-    # What a longer one says is beyond all bounds anyway.
+    # The rest of a longer text does not matter: its number is beyond all bounds.
     value = value[:LOOKED_AT_MAX].strip(" \t\r\n")[:DIGITS_MAX]
     return value if value.isascii() and "_" not in value else None
 

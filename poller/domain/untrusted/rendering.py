@@ -1,7 +1,7 @@
-"""Owns how values become JSON that is shown: always some, whatever somebody outside has put into them.
+"""Owns how values are rendered as JSON for people. It always succeeds, whatever the values are.
 
-What orjson takes is encoded as it is. Anything else is made plain first: half of a surrogate pair becomes U+FFFD, an object its
-text, what nests too deep an ellipsis. One odd text costs a page its shape nowhere, and never its answer.
+Values that orjson accepts are encoded unchanged. Other values are replaced first: half of a surrogate pair by U+FFFD, an object by
+its text, deep nesting by an ellipsis. So one odd value cannot make a whole page fail.
 """
 
 from collections.abc import Mapping, Set
@@ -16,15 +16,15 @@ from poller.domain.untrusted.texts import CUT, cut
 
 DEPTH_MAX = 32
 ITEMS_MAX = 100_000
-"""Of one list or object of a value that has to be made plain."""
+"""Items of one list or object that are kept when a value is made plain."""
 OTHER_CHARS_MAX = 1024
-"""Of the text of an object that JSON has no form for."""
+"""Characters that are kept of the text of an object without a JSON form."""
 _WHOLE_MAX = 2**63
 _NO_TEXT = "(its text could not be made)"
 
 
 def as_json(value: Any) -> bytes:
-    """`value` as compact JSON in UTF-8; dataclasses become objects with their fields' names. Raises nothing."""
+    """`value` as compact JSON in UTF-8. Dataclasses become objects with their fields as members. Raises nothing."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -32,12 +32,12 @@ def as_json(value: Any) -> bytes:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What orjson takes, with the same meaning where there is one; raises nothing, whoever made the value."""
+    """A value that orjson accepts, with the same meaning as far as possible. Raises nothing, whatever the value is."""
     if depth > DEPTH_MAX:
         return CUT
     try:
         return _plain(value, depth + 1)
-    except Exception:  # noqa: BLE001 - the value may be a function's object, and do anything when it is looked at
+    except Exception:  # noqa: BLE001 - the value may be an object of foreign code, which may raise anything
         return _NO_TEXT
 
 

@@ -1,7 +1,7 @@
-"""Owns how text from outside is made fit to be kept and shown: no credential, nothing that controls a terminal, and an end.
+"""Owns how text from outside is cleaned before it is kept and shown: without credentials or terminal control, and of bounded length.
 
-A text is cleaned where it enters: a function's error, a port's reason, a record's key, a line that a function says. What
-shows it later, such as a status, a log line or a table, takes it as it is.
+A text is cleaned where it enters: a function's error, a port's reason, a record's key, a line that a function writes. Code that
+shows it later, such as a status, a log line or a table, uses it unchanged.
 """
 
 import re
@@ -10,21 +10,21 @@ from collections.abc import Iterable, Sequence
 from poller.domain.untrusted.credentials import HIDDEN, hide
 
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-"""What colours a terminal, moves its cursor or names its window."""
+"""Escape sequences that colour a terminal, move its cursor or set its title."""
 _NEWLINES = re.compile(r"\r\n?|[\x85\u2028\u2029]")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _NO_BLANK = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-"""Control characters that are no blanks: text of two bytes a character has one after each letter, names may be broken by one."""
+"""Control characters other than blanks. UTF-16 text has one after each letter, and one may be inside a name to hide it."""
 _UNSEEN = re.compile(
     "[\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|(?<=[!-~])[\u200c\u200d]+|(?<![\u200c\u200d])[\u200c\u200d]+(?=[!-~])|(?<=[\u200c\u200d]{2})[\u200c\u200d]+"
 )
-"""What turns the direction of writing, or has no width: a line could show something else than it says."""
+"""Characters that change the writing direction or have no width. With them a line could look different from its content."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LOOK = 2
-"""A text is read for this many times the characters that are kept of it: what is cleaned away may be longer than what stays."""
+"""How many characters are read for each character that is kept. The parts that are removed may be longer than the rest."""
 _WORD_CHARS_MAX = 64
-"""Of a longer text the last word that is read is left out: half of a key does not look like one."""
+"""In a longer text the last word that is read is left out, because half of a key would not be recognized as a key."""
 CUT = "…"
 
 
@@ -34,10 +34,9 @@ def cut(text: str, chars_max: int) -> str:
 
 
 def lines_of(text: str, *, chars_max: int) -> str:
-    """`text` in whatever number of lines, with nothing in it that is no character for people, cut to `chars_max`.
+    """`text` with its line breaks, with printable characters only, cut to `chars_max`.
 
-    What looks like a credential is `[hidden]`; half of a surrogate pair, which no file can hold, is U+FFFD; a tab or another
-    control character is a space.
+    Credentials are replaced by `[hidden]`, halves of surrogate pairs by U+FFFD, and tabs and other control characters by a space.
     """
     if len(text) > _LOOK * chars_max:
         text = _beginning(text, _LOOK * chars_max)
@@ -50,16 +49,16 @@ def line_of(text: str, *, chars_max: int) -> str:
 
 
 def ends_of(lines: Iterable[str], *, lines_max: int, chars_max: int) -> tuple[str, ...]:
-    """The first and the last of `lines`, `lines_max` at most, each as `line_of` makes it; says how many are left out.
+    """The first and last of `lines`, `lines_max` at most, each cleaned as by `line_of`. A line says how many are left out.
 
-    A credential may go over several lines: it is hidden as a whole, which leaves fewer of them.
+    A credential may extend over several lines. It is hidden as a whole, so there are fewer lines then.
     """
     first, left_out, last = _parted(list(lines), lines_max)
     return (*_block(first, chars_max), *(cut(line, chars_max) for line in left_out), *_block(last, chars_max))
 
 
 def fewer(lines: Sequence[str], *, lines_max: int) -> tuple[str, ...]:
-    """The same of lines that are clean."""
+    """The same for lines that are already clean."""
     return tuple(line for part in _parted(lines, lines_max) for line in part)
 
 
@@ -100,6 +99,6 @@ def _clean(text: str) -> str:
 
 
 def _hidden(apart: str, joined: str) -> str:
-    """Of two ways to read a text with control characters, as blanks or as nothing, the one in which more is hidden."""
+    """A text without control characters: they are replaced by blanks (`apart`) or removed (`joined`), whichever hides more."""
     first, second = hide(apart), hide(joined)
     return second if second.count(HIDDEN) > first.count(HIDDEN) else first

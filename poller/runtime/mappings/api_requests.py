@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from poller.config.aws_validation import answer, refusals
+from poller.config.aws_validation import violations
 from poller.config.mapping import EventSourceMapping
+from poller.config.violations import answer
 from poller.domain.arns import FunctionName
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import SourceKind
@@ -114,7 +115,7 @@ def _accepted(
         mapping = EventSourceMapping.model_validate(parameters)
     except ValidationError as error:
         raise ApiError(ApiErrorType.VALIDATION, _constraint(error)) from None
-    refused = answer(refusals(mapping, now=now, destination_needed=destination_needed))
+    refused = answer(violations(mapping, now=now, destination_needed=destination_needed))
     if refused is not None:
         fault, text = refused
         raise ApiError(ApiErrorType(fault), text)

@@ -256,7 +256,7 @@ def call_limit(plan: FunctionPlan, invoker: CallLimit | None) -> CallLimit:
     return (invoker or CallLimit(None, "no limit")).within(plan.max_concurrency)
 
 
-def call_limit_told(plan: FunctionPlan, registry: Registry) -> CallLimit:
+def configured_call_limit(plan: FunctionPlan, registry: Registry) -> CallLimit:
     """How many calls of a function can run at once, as far as its settings alone tell; raises InvalidConfiguration."""
     part = function_of(plan)
     plugin = registry.plugin(part.kind, part.name)

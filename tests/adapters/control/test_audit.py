@@ -15,7 +15,7 @@ from adapters.control.responses import BODY_BYTES_MAX
 from adapters.control.settings import ApiSettings
 from adapters.observers.log_events import fields_of
 from poller.clock import LoopClock
-from poller.config import aws_validation as aws_texts
+from poller.config import aws_validation, member_rules
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.member_changes import CHANGES_MAX
 from poller.domain.telemetry import AnyTelemetryEvent, ApiChange, ApiOperation
@@ -280,7 +280,8 @@ def _own_texts() -> list[str]:
         sigv4,
         tags,
         api_requests,
-        aws_texts,
+        aws_validation,
+        member_rules,
     ]
     return sorted(
         {

@@ -38,7 +38,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, source: str, patience: object) -> l
     monkeypatch.setattr(aws_validation, "TABLE", MORE)
     position = {"StartingPosition": "LATEST"} if source == STREAM else {}
     mapping = Extended(FunctionName="f", EventSourceArn=source, Patience=patience, **position)
-    return [(each.field, each.text) for each in aws_validation.refusals(mapping, now=Epoch(0.0))]
+    return [(each.field, each.text) for each in aws_validation.violations(mapping, now=Epoch(0.0))]
 
 
 def view(source: str, parameters: dict[str, Any]) -> MappingView:

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from adapters.control.openapi.document import document
 from adapters.control.openapi.lambda_paths import NAME_PATTERN, SOURCE_PATTERN
 from adapters.control.settings import ApiSettings
-from poller.config.aws_validation import ViolationType as Objected
-from poller.config.aws_validation import answer, refusals
+from poller.config.aws_validation import violations
 from poller.config.mapping import EventSourceMapping
+from poller.config.violations import ViolationType as Objected
+from poller.config.violations import answer
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import Epoch, MappingId
 from tests.adapters.control.mapping_control import MappingModel
@@ -51,7 +52,7 @@ def refuse(request: Mapping[str, Any]) -> None:
         mapping = EventSourceMapping.model_validate(request)
     except ValidationError as error:
         raise ApiError(ApiErrorType.VALIDATION, str(error)) from None
-    found = refusals(mapping, now=Epoch(2e12))
+    found = violations(mapping, now=Epoch(2e12))
     told = answer([each for each in found if each.fault is Objected.VALIDATION])
     if told is not None:
         raise ApiError(ApiErrorType(told[0].value), told[1])

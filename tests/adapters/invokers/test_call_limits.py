@@ -13,7 +13,7 @@ from poller.commands.check import check
 from poller.config.settings import Settings
 from poller.domain.plan import CallLimit, FunctionPlan
 from poller.plugins import InstalledPlugins
-from poller.runtime.mappings.components import call_limit_told
+from poller.runtime.mappings.components import configured_call_limit
 from tests.contracts.invokers import environment
 
 SYNC, ASYNC = (
@@ -41,7 +41,7 @@ def test_the_settings_say_how_many_calls_of_a_synchronous_handler_can_run(
     plan = FunctionPlan(
         name="orders", invoker="python", settings={"handler": SYNC, **given}, max_concurrency=max_concurrency
     )
-    found = call_limit_told(plan, InstalledPlugins())
+    found = configured_call_limit(plan, InstalledPlugins())
     assert found.calls == calls
     assert found.reason.startswith(reason)
 
@@ -65,7 +65,7 @@ def test_a_handler_s_source_is_looked_at_and_not_imported(
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "unimported.py").write_text(f"{text}\n")
     plan = FunctionPlan(name="orders", invoker="python", settings={"handler": "shop.unimported:handler"})
-    assert call_limit_told(plan, InstalledPlugins()).calls == calls
+    assert configured_call_limit(plan, InstalledPlugins()).calls == calls
     assert "shop.unimported" not in sys.modules
 
 
@@ -79,7 +79,7 @@ def test_a_handler_s_source_is_looked_at_and_not_imported(
 )
 def test_other_invokers_say_it_too(invoker: str, given: dict[str, Any], limit: CallLimit) -> None:
     plan = FunctionPlan(name="orders", invoker=invoker, settings=given)
-    assert call_limit_told(plan, InstalledPlugins()) == limit
+    assert configured_call_limit(plan, InstalledPlugins()) == limit
 
 
 @pytest.mark.parametrize(
