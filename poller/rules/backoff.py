@@ -1,8 +1,8 @@
 """Owns the waits between attempts: the bound doubles with each attempt, and the wait is a random time below it.
 
-Calls of ports wait for any part of the bound ("full jitter"), which spreads many callers best. A failing batch waits for half of
-the bound and a random part of the other half, which fits the few recordings of AWS Lambda (aws-behaviour#back-off). With a first
-bound of 0.4 s a batch that always fails is invoked eight or nine times in a minute.
+Port calls wait for a random part of the whole bound ("full jitter"), which spreads many callers best. A failing batch waits for
+half of the bound and a random part of the other half. That fits the few recordings of AWS Lambda (aws-behaviour#back-off). With a
+first bound of 0.4 s, a batch that always fails is invoked eight or nine times in a minute.
 """
 
 from typing import Protocol
@@ -19,7 +19,7 @@ class Chance(Protocol):
 
 
 _EXPONENT_MAX = 30
-"""Beyond this the cap has long been reached; it keeps the power finite."""
+"""The largest exponent. The cap is reached long before; the limit keeps the power finite."""
 
 
 def ceiling_s(backoff: Backoff, tries: int) -> float:

@@ -1,11 +1,13 @@
-"""Owns which mapping of the store a new mapping of the file continues (docs/decisions/0008).
+"""Owns which mapping of the store a new mapping of the configuration file continues (docs/decisions/0008).
 
-A mapping's id is made from its source and its function's ARN, so that another qualifier, or an ARN instead of a name,
-makes another id. Where AWS's update would keep the place, so does the file. Mappings of one source and one function name are
-siblings. The row of each sibling that runs says which siblings its file had, and what the change was that led to that file; changes
-are numbered. So the row with the greatest number describes the last file that ran. A mapping that has no positions yet goes on
-where that one stopped that has left the file since, if exactly one has left and exactly one is new. What left the file earlier
-never counts. Otherwise it is not clear which one it continues, and it begins where the one stopped that is furthest behind.
+A mapping's id is made from its source and its function's ARN. So another qualifier, or an ARN in place of a name, gives another
+id. With AWS such a change is an update, which keeps the positions; so it must keep them here too.
+
+Mappings of one source and one function name are called siblings. The row of each running sibling has the siblings of its file and
+the change that led to this file. Changes are numbered, so the row with the greatest number describes the last file that ran. If
+exactly one sibling has left the file since then and exactly one is new, the new one goes on where the other stopped. Siblings that
+left the file earlier do not count. In all other cases it is not clear which one the new mapping continues. Then it begins where
+the sibling that is furthest behind stopped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,25 +24,25 @@ _KEY = "file"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a mapping of the file connects: its source, and its function by name and by ARN with qualifier."""
+    """The two ends of a mapping of the file: its source, and its function by name and by ARN with qualifier."""
 
     source: str
     name: str
     function: str
 
     def beside(self, other: "Connection") -> bool:
-        """Whether both have one source and one function name."""
+        """Whether both have the same source and the same function name."""
         return (self.source, self.name) == (other.source, other.name)
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of the siblings that the file has; ids are sorted. Numbers grow with every change."""
+    """A change of the file's siblings. Ids are sorted. The number grows with each change."""
 
     number: int
     file: tuple[str, ...]
-    """All siblings that the file has since."""
+    """All siblings in the file after the change."""
     left: tuple[str, ...]
-    """Siblings with positions that the file before had."""
+    """Siblings with positions that were in the file before the change and are not any more."""
     new: tuple[str, ...]
     """Siblings of `file` that had no positions."""
 
@@ -50,9 +52,9 @@ class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     function: str
     change: Change | None = None
-    """What led to the file that this mapping ran with last; None before it begins."""
+    """The change that led to the file with which this mapping last ran; None before it begins."""
     continued: str = ""
-    """Id of the mapping whose positions were taken over, until it is forgotten."""
+    """Id of the mapping whose positions were taken over, until that mapping is removed."""
     claimed: str = ""
     """Id of the mapping that is about to take over the positions of this one."""
 
@@ -72,7 +74,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """Any of `rows` could be meant. Begin where the one stopped that is furthest behind: records come twice, none is lost."""
+    """Any of `rows` could be meant. Begin where the one that is furthest behind stopped: records may come twice, but none is lost."""
 
     rows: tuple[MappingRow, ...]
     functions: tuple[str, ...]
@@ -92,25 +94,25 @@ def described(
 
 
 def refreshed(row: MappingRow, connection: Connection, change: Change) -> Mapping[str, Any]:
-    """The row's document with what the mapping connects now, and the change that led to its file; the rest stays."""
+    """The row's document with the mapping's present connection and the change that led to its file. Other members stay."""
     return described(connection, change=change, continued=continued_by(row))
 
 
 def completed(row: MappingRow) -> Mapping[str, Any]:
-    """The row's document once the mapping is forgotten whose positions it has taken over."""
+    """The row's document after the mapping whose positions it took over was removed."""
     kept = _kept(row)
     assert kept is not None, "only a mapping of the file continues another"
     return {**row.document, _KEY: msgspec.to_builtins(msgspec.structs.replace(kept, continued=""))}
 
 
 def connection_of(row: MappingRow) -> Connection | None:
-    """What a mapping of the file connects; None for other rows."""
+    """The connection of a mapping of the file; None for other rows."""
     kept = _kept(row)
     return _connection(kept) if kept else None
 
 
 def continued_by(row: MappingRow) -> MappingId | None:
-    """The mapping whose positions `row` has taken over and that is still to be forgotten."""
+    """The mapping whose positions `row` took over and that has not been removed yet; None if there is none."""
     kept = _kept(row)
     return MappingId(kept.continued) if kept and kept.continued else None
 
@@ -122,7 +124,7 @@ def claimed_by(row: MappingRow) -> MappingId | None:
 
 
 def claimed(row: MappingRow, mapping: MappingId | None) -> Mapping[str, Any]:
-    """The row's document when `mapping` is to take over its positions; None: nobody."""
+    """The row's document when `mapping` is about to take over its positions; None: no mapping is."""
     kept = _kept(row)
     assert kept is not None, "only a mapping of the file can be continued"
     return {**row.document, _KEY: msgspec.to_builtins(msgspec.structs.replace(kept, claimed=mapping or ""))}
@@ -131,7 +133,7 @@ def claimed(row: MappingRow, mapping: MappingId | None) -> Mapping[str, Any]:
 def change_to(
     file: Mapping[MappingId, Connection], connection: Connection, rows: Sequence[MappingRow]
 ) -> Change:
-    """The change that led to this file, for siblings of `connection`: the last one of the store, or the one after it."""
+    """The change that led to this file, for siblings of `connection`: the last change in the store, or a new one."""
     known = _siblings(connection, rows)
     ours = tuple(sorted(name for name, each in file.items() if each.beside(connection)))
     changes = [kept.change for kept in known.values() if kept.change is not None]
@@ -141,7 +143,7 @@ def change_to(
     placed = {row.mapping for row in rows if row.seeded}
     before = {*known} if last is None else {*last.file}
     if last is not None and not placed.issuperset(last.new):
-        # A new one of that file never began: those that it could have continued are still to be continued.
+        # A new sibling of that file never began. The siblings that it could have continued can still be continued.
         before |= {*last.left}
     return Change(
         number=last.number + 1 if last is not None else 1,
@@ -158,7 +160,7 @@ def decide(
     *,
     file: Mapping[MappingId, Connection],
 ) -> Continue | Begin | Unclear:
-    """How `mapping` of the file begins, which has no positions in the store yet."""
+    """How a mapping of the file begins that has no positions in the store yet."""
     known = _siblings(connection, rows)
     change = change_to(file, connection, rows)
     taken = {kept.continued for kept in known.values()}
@@ -175,9 +177,9 @@ def decide(
 
 
 def earliest(places: Sequence[Sequence[Lease]]) -> list[Lease]:
-    """Leases without owners that begin, in every shard, where the one stopped that is furthest behind; `places` are leases of each.
+    """Leases without owners. Each begins at the earliest position that any mapping has in its shard; `places` has each mapping's leases.
 
-    A shard that one of them does not know begins at its start. Those without any lease are gone meanwhile and say nothing.
+    If a mapping has no lease for a shard, the shard begins at its start. Mappings without any lease were removed, and are ignored.
     """
     told = [{lease.shard: lease for lease in each} for each in places if each]
     found: dict[ShardId, Lease] = {}
@@ -202,7 +204,7 @@ def _connection(kept: _Kept) -> Connection:
 
 
 def _kept(row: MappingRow) -> _Kept | None:
-    """What the row says of a mapping of the file; None for others, and for what another version wrote in another way."""
+    """The document of a row of the file; None for other rows, and for documents of other versions that cannot be read."""
     try:
         return msgspec.convert(row.document.get(_KEY), _Kept)
     except msgspec.ValidationError:

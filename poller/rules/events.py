@@ -33,9 +33,9 @@ _KINESIS_PARTS = (
     b'","data":"',
     b'","approximateArrivalTimestamp":',
 )
-"""What stands before the key, the sequence number, the data and the time."""
+"""The constant parts before the key, the sequence number, the data and the time."""
 _DYNAMO_PARTS = (b'{"eventID":', b',"eventName":', b',"eventVersion":', b',"SequenceNumber":"')
-"""What stands before the id, the name, the version and the sequence number."""
+"""The constant parts before the id, the name, the version and the sequence number."""
 _KEYS = b',"Keys":'
 _NEW_IMAGE = b',"NewImage":'
 _OLD_IMAGE = b',"OldImage":'
@@ -53,16 +53,16 @@ SYSTEM_ATTRIBUTES = (
     "MessageDeduplicationId",
     "ApproximateFirstReceiveTimestamp",
 )
-"""SQS's own attributes of a message in the order of events; new ones follow in the order in which SQS gives them."""
+"""SQS's own attributes of a message, in the order of events. Unknown ones follow in the order in which SQS gives them."""
 _NOT_SHOWN = "SqsManagedSseEnabled"
-"""An attribute of queues that some services give with messages; AWS shows it to no function."""
+"""An attribute of queues that some emulators add to messages. On AWS no function sees it."""
 _PLACES = {name: place for place, name in enumerate(SYSTEM_ATTRIBUTES)}
 _ORDERS_MAX = 64
-"""Combinations of attributes whose order is remembered."""
+"""Combinations of attribute names whose order is cached."""
 
 
 def encode_json(value: object) -> bytes:
-    """Compact UTF-8 JSON; lone surrogates, which UTF-8 cannot carry, stay escaped."""
+    """Compact UTF-8 JSON. Lone surrogates stay escaped, because UTF-8 cannot encode them."""
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -73,27 +73,27 @@ class RecordEncoder(Protocol):
     """Encodes the records of one shard for one mapping."""
 
     def sizes(self, records: Sequence[Record]) -> list[int]:
-        """How many bytes `encode_all` gives for each record; in one go, since a page has thousands."""
+        """The number of bytes that `encode_all` gives for each record. All at once, because a page has thousands of records."""
         ...
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        """Each record as it stands in the event's `Records` array."""
+        """Each record, encoded as in the event's `Records` array."""
         ...
 
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
-        """Each record as the object that reading its encoded form gives, made anew."""
+        """Each record as a new object, equal to its parsed encoded form."""
         ...
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class RecordsEvent:
-    """The event for these records of a stream, of which only the size is known so far."""
+    """The event for records of a stream. They are encoded only when the event is sent; the size is known before."""
 
     encoder: RecordEncoder
     records: Sequence[Record]
     encoded_bytes: int
-    """What the encoded records take together."""
+    """The size of all encoded records together."""
 
     @property
     def size(self) -> int:
@@ -134,7 +134,7 @@ class KinesisEncoder:
         try:
             return self._sizes(records, orjson.dumps)
         except TypeError:
-            # Some key has a lone surrogate.
+            # A key has a lone surrogate.
             return self._sizes(records, encode_json)
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
@@ -191,7 +191,7 @@ class KinesisEncoder:
                     data,
                     record.data.encode(),
                     arrived,
-                    # The shortest digits that give this double, as repr has them, in a fifth of its time.
+                    # The shortest digits that give this double. `repr` gives the same, but takes five times as long.
                     dumps(float(record.arrived)),
                     event_id,
                     sequence,
@@ -260,7 +260,7 @@ class DynamoEncoder:
         return [self.view(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def view(self, record: DynamoRecord) -> JsonObject:
-        """The record as functions and filters see it, made anew."""
+        """The record as functions and filters see it, as a new object."""
         change = record.change
         shown: JsonObject = {
             "ApproximateCreationDateTime": float(int(change.arrived)),
@@ -316,7 +316,7 @@ class DynamoEncoder:
 
 
 def _whole_seconds(moment: Epoch) -> bytes:
-    # A float even for whole seconds: functions can tell 1767225600.0 from 1767225600.
+    # It is a float even for whole seconds. In JSON, 1767225600.0 and 1767225600 are different for some functions.
     return b"%d.0" % moment
 
 
@@ -333,7 +333,7 @@ class MessageEncoder:
         self._region = region
         self._windowed = windowed
         self._orders: dict[tuple[str, ...], list[str] | None] = {}
-        """How names are ordered that came before, which are nearly always the same; None where they came in order."""
+        """The order of attribute names, by the names as they came, which are nearly always the same. None: they came in order."""
 
     def view(self, message: Message) -> JsonObject:
         """The record as functions and filters see it."""

@@ -1,6 +1,6 @@
-"""Owns what is told of a reload: how the configuration that is taken over differs from the one that ran.
+"""Owns the report about a reload: how the new configuration differs from the one that ran.
 
-Settings of functions and sources belong to plug-ins and may be secret: they are named, their values are not told.
+Settings of functions and sources belong to plug-ins and may be secret. They are reported by name, without their values.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ TOLD_BY_MEMBER = frozenset(
         "queue",
     }
 )
-"""Fields of a mapping that its members in AWS's names tell; settings of its source are told by name."""
+"""Fields of a mapping that are not compared: the mapping's members in AWS's names are compared in their place, source settings by name."""
 
 
 def plan_changes(before: DaemonPlan, after: DaemonPlan) -> tuple[str, ...]:

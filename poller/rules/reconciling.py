@@ -12,8 +12,8 @@ from poller.domain.rows import MappingState
 class Wanted:
     """A mapping as it should be.
 
-    `design` is all that a run is made of: another design is another run. `change` is what the last change is called
-    until it is applied (Creating, Enabling, Updating).
+    `design` is everything that a run is made of. A mapping with another design needs a new run. `change` is the state that is
+    shown until the last change is applied (Creating, Enabling, Updating).
     """
 
     design: object
@@ -23,13 +23,13 @@ class Wanted:
 
     @property
     def runs(self) -> bool:
-        """Whether it should be at work."""
+        """Whether it should run."""
         return self.enabled and not self.deleting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningMapping:
-    """A mapping as it is at work; `tried` once its parts were opened or could not be, `broken` after a bug."""
+    """A mapping as it runs. `tried`: the first try to open its parts is over. `broken`: a bug stopped it."""
 
     design: object
     tried: bool = True
@@ -39,7 +39,7 @@ class RunningMapping:
 
 @dataclass(frozen=True, slots=True)
 class StartMapping:
-    """Begin the mapping by this design."""
+    """Start the mapping with this design."""
 
     mapping: MappingId
     design: object
@@ -54,7 +54,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """The mapping is deleted and at work no more: remove it and its positions."""
+    """The mapping was deleted and no longer runs: remove it and its positions."""
 
     mapping: MappingId
 
@@ -65,7 +65,7 @@ type Command = StartMapping | Drain | Forget
 def reconcile(
     wanted: Mapping[MappingId, Wanted], running: Mapping[MappingId, RunningMapping]
 ) -> Sequence[Command]:
-    """What to do now. A mapping never has two runs: the next one starts when the one before has drained."""
+    """What to do now. A mapping never has two runs at the same time: a new run starts when the earlier one has drained."""
     drains = [
         Drain(mapping)
         for mapping, run in running.items()
@@ -87,9 +87,9 @@ def _fits(wanted: Wanted | None, run: RunningMapping) -> bool:
 
 
 def shown(wanted: Wanted, run: RunningMapping | None, *, ending: bool = False) -> MappingState:
-    """The state that a mapping is in: on its way to what is wanted, or there.
+    """The state of a mapping: the wanted state, or the one on the way to it.
 
-    `ending`: the daemon drains, which changes nothing of the mapping: it is as enabled as before, and others may work at it.
+    `ending`: the daemon drains. This does not change the mapping: it stays enabled, and other workers may run it.
     """
     match wanted, run:
         case Wanted(deleting=True), _:
@@ -125,7 +125,7 @@ BUSY = frozenset(
 
 
 def created(*, enabled: bool, queue: bool) -> MappingState:
-    """The state in the answer to a create request; a disabled queue mapping has nothing to settle to."""
+    """The state in the answer to a create request. A disabled queue mapping is Disabled at once."""
     return MappingState.DISABLED if queue and not enabled else MappingState.CREATING
 
 
@@ -143,7 +143,7 @@ def updated(*, before: bool, enabled: bool, queue: bool) -> MappingState:
 
 
 def change_of(answered: MappingState) -> MappingState:
-    """What a change is called until it is applied; one that only disables has no name of its own."""
+    """The state that is shown until a change is applied. A change that only disables a mapping has no such state."""
     known = {MappingState.CREATING, MappingState.ENABLING, MappingState.UPDATING}
     return answered if answered in known else MappingState.CREATING
 
@@ -154,10 +154,10 @@ FUNCTION_FAILED = "PROBLEM: Function call failed"
 
 
 def result_of(ended: Ended) -> str:
-    """LastProcessingResult after an invocation; a valid partial report is OK (aws-behaviour#last-processing-result)."""
+    """LastProcessingResult after an invocation. A valid partial report counts as OK (aws-behaviour#last-processing-result)."""
     return FINE if ended in {Ended.SUCCESS, Ended.PARTIAL} else FUNCTION_FAILED
 
 
 def problem_of(reason: str) -> str:
-    """LastProcessingResult while the source, or anything else before the function, does not work."""
+    """LastProcessingResult while the source or another step before the function fails."""
     return f"PROBLEM: {reason}"

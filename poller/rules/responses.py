@@ -1,4 +1,4 @@
-"""Owns how a function's answer is read: outcome and payload in, verdict out (aws-behaviour#answers)."""
+"""Owns how a function's answer is read: it turns an outcome and its payload into a verdict (aws-behaviour#answers)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ from poller.domain.untrusted.texts import line_of, lines_of
 from poller.rules.filtering import is_light
 
 ERROR_CHARACTERS_MAX = 256
-"""Longer error texts are cut."""
+"""Longer error texts are cut to this length."""
 
 
 class _Members(msgspec.Struct, frozen=True, rename={"failures": "batchItemFailures"}):
-    """The members of an answer that have a meaning."""
+    """The members of an answer that are read."""
 
     failures: msgspec.Raw = msgspec.Raw()
     state: msgspec.Raw = msgspec.Raw()
@@ -39,7 +39,7 @@ _MEMBERS = msgspec.json.Decoder(_Members)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The last answer as the failure document shows it, in `responseContext` (aws-behaviour#failure-document)."""
+    """The last answer, as the `responseContext` of a failure document shows it (aws-behaviour#failure-document)."""
 
     executed_version: str
     function_error: str | None
@@ -66,7 +66,7 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The whole batch failed and a retry is used up. `response` is None when no call was possible.
+    """The whole batch failed, and a retry is used up. `response` is None if no call was possible.
 
     `cause` is the function's own error, for logs and status; no rule reads it.
     """
@@ -93,7 +93,7 @@ type Verdict = Accepted | Partial | Rejected | Deferred
 class ResponseReading:
     """How answers are read.
 
-    `report_failures`: failure reports count. `ignore_empty_items`: an empty item of a report is ignored, as for queues
+    `report_failures`: failure reports are read. `ignore_empty_items`: an empty item of a report is ignored, as for queues
     (aws-behaviour#answers). `state_required`: the answer needs a `state` object
     (aws-behaviour#failures-in-a-window).
     """
@@ -130,7 +130,7 @@ def oversized(payload_bytes: int, payload_bytes_max: int) -> Rejected:
 
 
 def was_called(verdict: Verdict) -> bool:
-    """Whether the function was really called."""
+    """Whether the function was called."""
     match verdict:
         case Accepted() | Partial():
             return True
@@ -153,7 +153,7 @@ def _asked(seconds: object) -> float | None:
 
 
 def _version(text: str) -> str:
-    """The version is copied into failure documents, which must stay valid JSON whatever the service's header contains."""
+    """The version, cleaned. It is copied into failure documents, which must stay valid JSON whatever the service's header contains."""
     return line_of(text, chars_max=VERSION_CHARS_MAX)
 
 
@@ -179,7 +179,7 @@ def _parse_answer(outcome: Succeeded, identifiers: Sequence[str], reading: Respo
 def _read(payload: bytes) -> tuple[Any, bytes]:
     """The answer, and the JSON of its state object (empty without one).
 
-    Of an answer that takes long to parse, only the two needed members are read. Raises ValueError and RecursionError.
+    If an answer takes long to parse, only the two needed members are read. Raises ValueError and RecursionError.
     """
     if is_light(payload):
         answer = orjson.loads(payload) if payload else None

@@ -1,6 +1,6 @@
-"""Owns what every Destination must do: scenarios on a `DestinationWorld`, each a sentence of fact.
+"""Owns the contract of every Destination: scenarios on a `DestinationWorld`. The name of each states the fact that it checks.
 
-DELIVERING is for every world, FAILING for worlds that can make the next calls fail.
+DELIVERING is for every world, FAILING for worlds that can make calls fail.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ SHARD = ShardId("shardId-000000000000")
 TIMESTAMP = "2026-01-01T00:00:09.314Z"
 PAYLOAD = b'{"Records":[{"body":"\xc3\xa4 \\"quoted\\""}]}'
 SECRET = "quoted"
-"""A part of the payload. No error may show it."""
+"""A part of the payload. No error text may contain it."""
 TOGETHER = 20
-"""Notices that are sent at once."""
+"""Notices that are sent at the same time."""
 
 
 def document(number: int) -> bytes:
-    """The document of notice `number`, as the engine makes it: compact JSON without the payload."""
+    """The document of notice `number` in the engine's form: compact JSON without the payload."""
     request = f'{{"requestId":"r{number}"}}'
     return f'{{"requestContext":{request},"version":"1.0","timestamp":"{TIMESTAMP}","x":"ä"}}'.encode()
 
@@ -49,7 +49,7 @@ def notice(number: int = 1, *, payload: bytes = PAYLOAD) -> Notice:
 
 
 class DestinationWorld(Protocol):
-    """A destination that has nothing yet, and a way to read back what it has."""
+    """An empty destination, and a way to read what has arrived there."""
 
     @property
     def destination(self) -> Destination:
@@ -58,11 +58,11 @@ class DestinationWorld(Protocol):
 
     @property
     def with_payload(self) -> bool:
-        """Whether it keeps the event too, as the member `payload` of the document."""
+        """Whether the destination also stores the event, as the member `payload` of the document."""
         ...
 
     async def arrived(self, at_least: int) -> Sequence[JsonObject]:
-        """All documents that are there, in any order, copies included; it may wait until `at_least` have come."""
+        """All documents that have arrived, in any order, copies included. It may wait until there are `at_least`."""
         ...
 
 
@@ -71,26 +71,26 @@ class FailingDestinationWorld(DestinationWorld, Protocol):
 
     @property
     def errors(self) -> Sequence[type[PortError]]:
-        """The errors that it can make the destination raise, some of `PORT_ERRORS`."""
+        """The errors that the world can make the destination raise, some of `PORT_ERRORS`."""
         ...
 
     async def fail(self, error: type[PortError]) -> None:
-        """From now on every call fails in a way that the port calls `error`."""
+        """Makes every call fail from now on, in a way for which the port raises `error`."""
         ...
 
     async def heal(self) -> None:
-        """Calls go through again."""
+        """Makes calls succeed again."""
         ...
 
 
 type DestinationScenario = Callable[[Any], Coroutine[Any, Any, None]]
 
 PORT_ERRORS = (ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing)
-"""All that a destination may raise."""
+"""All errors that a destination may raise."""
 
 
 def missing(world: DestinationWorld, found: Sequence[JsonObject], sent: Sequence[Notice]) -> list[str]:
-    """The ids of notices that are not there as they were sent."""
+    """The ids of notices that have not arrived as they were sent."""
     return [each.notice_id for each in sent if not any(_is(world, one, each) for one in found)]
 
 

@@ -1,4 +1,4 @@
-"""Owns the function that stands behind an invoker under test: it does what `event["do"]` says.
+"""Owns the function for tests of invokers. `event["do"]` says what it does.
 
 | `do` | the function |
 |---|---|
@@ -22,7 +22,7 @@ ANSWER_LARGE = 7 * 1024 * 1024
 
 
 def act(event: Any, context: Any) -> Any:
-    """Does what `event["do"]` says, and answers."""
+    """Does what `event["do"]` says, and returns the answer."""
     del context
     if event["do"] == "sleep":
         time.sleep(event["s"])

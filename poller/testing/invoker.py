@@ -1,7 +1,7 @@
-"""Owns what every Invoker must do: scenarios on one `InvokerOpening`, each a sentence of fact.
+"""Owns the contract of every Invoker: scenarios on one `InvokerOpening`. The name of each states the fact that it checks.
 
-The function behind the invoker is `poller.testing.function`, or another one that does what its table says. The scenarios
-take a few seconds of the event loop's time.
+The invoker calls `poller.testing.function`, or another function that does what its table says. The scenarios take a few seconds
+of the event loop's time.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ type InvokerScenario = Callable[[InvokerOpening], Coroutine[Any, Any, None]]
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 REQUEST_ID = "3e2f4c1a-0000-4000-8000-000000000001"
 TIMEOUT_S = 20.0
-"""For calls that should not time out: a process may start slowly where many run."""
+"""The time limit of calls that should not time out. A process may start slowly on a busy machine."""
 TOGETHER_S = 1.5
-"""How long calls sleep that must run side by side: long beside the start of a process on a busy machine."""
+"""How long calls sleep that must run at the same time. It is long compared with the start of a process on a busy machine."""
 ERROR_CHARS = 1024
-"""What is kept of an error's text."""
+"""Characters of an error's text that are kept."""
 
 
 def invocation(event: Any, *, timeout_s: float = TIMEOUT_S, arn: str = ARN) -> Invocation:
@@ -37,14 +37,14 @@ async def call(invoker: Invoker, do: str, *, timeout_s: float = TIMEOUT_S, **mem
 
 
 async def several(invoker: Invoker, event: Any, *, calls: int) -> list[Outcome]:
-    """The outcomes of calls that start together."""
+    """The outcomes of several calls that start at the same time."""
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(invoker.invoke(invocation(event))) for _ in range(calls)]
     return [task.result() for task in running]
 
 
 async def cancelled_call(invoker: Invoker, given: Invocation) -> bool:
-    """Cancels a call shortly after it began; whether it ended as cancelled."""
+    """Cancels a call shortly after it began. Returns whether it ended as cancelled."""
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(invoker.invoke(given))
         await asyncio.sleep(0.2)

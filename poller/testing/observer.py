@@ -1,4 +1,4 @@
-"""Owns what every Observer must do: it takes every event, any number of them, at once, and raises nothing."""
+"""Owns the contract of every Observer: it takes every kind of event and any number of events, returns at once, and raises nothing."""
 
 import time
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ type ObserverOpening = Callable[[], AbstractAsyncContextManager[Observer]]
 type ObserverScenario = Callable[[ObserverOpening], Coroutine[Any, Any, None]]
 
 EVENTS_PER_SECOND_MIN = 1_000
-"""Far below what observers take on any machine, far above what a daemon could bear."""
+"""The least rate of events. Observers are much faster on any machine; one that is slower would slow down the daemon."""
 
 
 async def it_takes_every_event_in_any_order(opening: ObserverOpening) -> None:

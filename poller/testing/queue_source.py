@@ -1,7 +1,7 @@
-"""Owns what every QueueSource must do: scenarios on a `QueueWorld`, each a sentence of fact.
+"""Owns the contract of every QueueSource: scenarios on a `QueueWorld`. The name of each states the fact that it checks.
 
-The groups at the end go by the queue: EVERY for standard and FIFO queues, FIFO for FIFO queues, FAILING for worlds that
-can make calls fail.
+The tuples at the end group them: EVERY is for standard and FIFO queues, FIFO for FIFO queues, FAILING for worlds that can make
+calls fail.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from poller.domain.records import Message, Undone
 from poller.ports import QueueSource
 
 RECEIVES_MAX = 20
-"""Receives until a scenario gives up on seeing what it sent."""
+"""Receives after which a scenario stops waiting for what it sent."""
 WAIT_S = 5.0
-"""A long poll's wait where a message is expected."""
+"""The wait of a long poll for an expected message."""
 
 
 class QueueWorld(Protocol):
-    """A fresh queue, standard or FIFO, its senders' side, and a source over it."""
+    """An empty queue, standard or FIFO, with a way to send to it and a source that reads it."""
 
     @property
     def source(self) -> QueueSource:
@@ -53,7 +53,7 @@ class QueueWorld(Protocol):
         ...
 
     async def lapse(self) -> None:
-        """Lets the queue's visibility timeout run out for whatever is in flight now."""
+        """Lets the visibility timeout of all messages in flight run out."""
         ...
 
 
@@ -61,11 +61,11 @@ class FailingQueueWorld(QueueWorld, Protocol):
     """A world whose calls can be made to fail."""
 
     async def fail(self, error: type[PortError]) -> None:
-        """From now on every call on the source fails in a way that the port calls `error`."""
+        """Makes every call on the source fail from now on, in a way for which the port raises `error`."""
         ...
 
     async def heal(self) -> None:
-        """Calls go through again."""
+        """Makes calls succeed again."""
         ...
 
 
@@ -73,13 +73,13 @@ type QueueScenario = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 async def send_all(world: QueueWorld, bodies: Sequence[str], *, group: str = "g") -> None:
-    """Sends one message a body, one after the other."""
+    """Sends one message for each body, one after the other."""
     for body in bodies:
         await world.send(body, group=group)
 
 
 async def receive_all(world: QueueWorld, count: int) -> list[Message]:
-    """Receives until `count` messages are there."""
+    """Receives until it has `count` messages."""
     messages: list[Message] = []
     for _ in range(RECEIVES_MAX):
         if len(messages) >= count:

@@ -1,12 +1,12 @@
-"""Owns the suite that every store passes: scenarios on one `Opening`, each a sentence of fact.
+"""Owns the contract of every store: scenarios on one `Opening`. The name of each states the fact that it checks.
 
-An opening may be entered several times at once: each entry is one more worker on the same state.
+An opening can be entered several times at once. Each entry is one more worker on the same state.
 """
 
 from poller.testing import store_checkpoints, store_leases, store_rows
-from poller.testing.store_steps import FullStore, Opening, Scenario
+from poller.testing.store_steps import Opening, Scenario
 
-__all__ = ["SCENARIOS", "FullStore", "Opening", "Scenario"]
+__all__ = ["SCENARIOS", "Opening", "Scenario"]
 
 SCENARIOS: tuple[Scenario, ...] = (
     store_rows.a_created_mapping_is_listed_with_every_field,

@@ -1,4 +1,4 @@
-"""Owns what every store must do with checkpoints and their memos: only the owner writes them, and never backwards."""
+"""Owns the contract of stores about checkpoints and memos: only the owner writes them, and positions never go back."""
 
 import asyncio
 from dataclasses import replace
@@ -131,7 +131,7 @@ async def a_large_memo_is_seeded_once(opening: Opening) -> None:
 
 
 async def positions_move_to_another_mapping_with_their_memos(opening: Opening) -> None:
-    """Taken, copied, and the mapping before forgotten: what its last owner still writes goes nowhere."""
+    """The leases are taken and copied, and the earlier mapping is removed. Late writes of its last owner are refused."""
     memos = {ONE: MEMO, TWO: noise(LARGE_BYTES)}
     async with opening() as store, opening() as other:
         row = await store.create(MappingRow(ORDERS, Epoch(1.5), seeded=True, document={"file": {"a": ["b"]}}))

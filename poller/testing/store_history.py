@@ -1,4 +1,4 @@
-"""Owns random histories: a machine that drives two openings of a store and a tiny model side by side."""
+"""Owns tests of stores with random histories: a state machine makes the same calls on a store and on a small model of it."""
 
 import asyncio
 from abc import abstractmethod
@@ -11,19 +11,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.domain.records import Epoch, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.testing.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, FullStore, Opening, by_shard
+from poller.ports import Store
+from poller.testing.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, Opening, by_shard
 
 SHARDS = st.sampled_from([ShardId("a"), ShardId("b"), ShardId("c")])
 OWNERS = st.sampled_from([ANN, BOB])
 RUNGS = st.integers(0, len(LADDER) - 1)
 DOORS = st.integers(0, 1)
 BEHIND = st.sampled_from([0, 0, 0, 1, 2])
-"""How many epochs behind the stored one a caller is; mostly none."""
+"""How many epochs a caller is behind the stored one; mostly 0."""
 
 
 @dataclass
 class Row:
-    """The model's lease; `rung` is a place on the ladder of positions."""
+    """The model's lease. `rung` is an index into LADDER, the sorted positions."""
 
     owner: WorkerId | None = None
     epoch: int = 0
@@ -31,21 +32,21 @@ class Row:
     memo: bytes = b""
 
     def lease(self, shard: ShardId) -> Lease:
-        """As a store gives it."""
+        """The lease as a store returns it."""
         return Lease(shard, (), Checkpoint(LADDER[self.rung], self.memo), self.owner, self.epoch)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every call goes through one of two doors to the same state; a subclass says where that is."""
+    """Each call uses one of two openings (`doors`) of the same state. A subclass makes the store."""
 
     def __init__(self) -> None:
         super().__init__()
         self.opening = self.fresh()
         self.runner = asyncio.Runner()
         self.rooms = AsyncExitStack()
-        self.doors: list[FullStore] = []
+        self.doors: list[Store] = []
         self.known: dict[str, tuple[bool, int]] = {}
-        """Whether the mapping is seeded, and its revision."""
+        """The model's mapping: whether it is seeded, and its revision."""
         self.rows: dict[ShardId, Row] = {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Owns what every store must do with leases: they are seeded, taken, released and dropped, each by a fenced write."""
+"""Owns the contract of stores about leases: they are seeded, taken, released and dropped, each by a fenced write."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Owns what every store must do with the rows of mappings and of workers."""
+"""Owns the contract of stores about the rows of mappings and of workers."""
 
 from dataclasses import replace
 from typing import Any

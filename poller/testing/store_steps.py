@@ -1,22 +1,17 @@
-"""Owns what the scenarios of stores share: an opening, ids, positions, and the steps that many of them take."""
+"""Owns what the scenarios of stores share: the type of an opening, ids, positions, and common steps."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from poller.domain.errors import LeaseLost, RowChanged
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.ports import Store, WorkerStore
+from poller.ports import Store
 
-
-class FullStore(Store, WorkerStore, Protocol):
-    """All ports of a store at once."""
-
-
-type Opening = Callable[[], AbstractAsyncContextManager[FullStore]]
+type Opening = Callable[[], AbstractAsyncContextManager[Store]]
 type Scenario = Callable[[Opening], Coroutine[Any, Any, None]]
 
 ORDERS = MappingId("0f6a8a3e-0000-4000-8000-000000000001")
@@ -33,39 +28,39 @@ LADDER = (
     Position.after("49590338271490256608559692538361571095921575989136588898"),
     SHARD_END,
 )
-"""One position of every kind and several of some, lowest first."""
+"""Positions of every kind, several of some kinds, in ascending order."""
 
 MEMO = bytes(range(256))
 LARGE_BYTES = 1_300_000
-"""More than a function may return as a window's state without ending the window."""
+"""A size above the limit for a window's state, at which a function's answer ends the window."""
 LARGEST_BYTES = 7 * 1024 * 1024
-"""More than a function can answer."""
+"""A size above the largest answer of a function."""
 
 
 def noise(size: int, seed: int = 1) -> bytes:
-    """Bytes that no compression makes shorter."""
+    """Random bytes, which cannot be compressed."""
     return random.Random(seed).randbytes(size)
 
 
 def lease(shard: ShardId = ONE, position: Position = LADDER[0], *parents: ShardId) -> Lease:
-    """A lease as it is seeded."""
+    """A lease for `seed`: without an owner, at epoch 0."""
     return Lease(shard, parents, Checkpoint(position))
 
 
-async def seeded(store: FullStore, *shards: ShardId) -> list[Lease]:
-    """The leases of ORDERS, free and at the horizon."""
+async def seeded(store: Store, *shards: ShardId) -> list[Lease]:
+    """Seeds these shards of ORDERS at the horizon; returns their leases."""
     leases = [lease(shard) for shard in shards]
     await store.seed(ORDERS, leases)
     return leases
 
 
-async def taken(store: FullStore, owner: WorkerId = ANN) -> Lease:
+async def taken(store: Store, owner: WorkerId = ANN) -> Lease:
     """The only lease of ORDERS, taken by `owner`."""
     (free,) = await seeded(store, ONE)
     return await store.take(ORDERS, free, owner=owner)
 
 
-async def only(store: FullStore) -> Lease:
+async def only(store: Store) -> Lease:
     """The only lease of ORDERS."""
     (there,) = await store.leases(ORDERS)
     return there
@@ -82,16 +77,16 @@ async def _awaited[T](wanted: Awaitable[T]) -> T:
     return await wanted
 
 
-async def attempt(store: FullStore, wanted: Lease, *, owner: WorkerId) -> Lease | None:
-    """The lease of ORDERS as taken, None when it was lost."""
+async def attempt(store: Store, wanted: Lease, *, owner: WorkerId) -> Lease | None:
+    """Takes a lease of ORDERS. Returns it as taken, or None if LeaseLost was raised."""
     try:
         return await store.take(ORDERS, wanted, owner=owner)
     except LeaseLost:
         return None
 
 
-async def updated(store: FullStore, row: MappingRow) -> bool:
-    """Whether the row was written."""
+async def updated(store: Store, row: MappingRow) -> bool:
+    """Updates a row; returns whether it was written."""
     try:
         await store.update(row)
     except RowChanged:
@@ -99,8 +94,8 @@ async def updated(store: FullStore, row: MappingRow) -> bool:
     return True
 
 
-async def saved(store: FullStore, held: Lease, checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint was kept."""
+async def saved(store: Store, held: Lease, checkpoint: Checkpoint) -> bool:
+    """Saves a checkpoint; returns whether it was accepted."""
     try:
         await store.save(ORDERS, held, checkpoint)
     except LeaseLost:

@@ -1,6 +1,7 @@
-"""Owns what every StreamSource must do: scenarios on a `StreamWorld`, each a sentence of fact.
+"""Owns the contract of every StreamSource: scenarios on a `StreamWorld`. The name of each states the fact that it checks.
 
-The groups at the end go by what a world can do: every world runs READING, the others those that their stand-in is good for.
+The tuples at the end group them by what a world can do. READING is for every world; the others are for worlds that can reshard,
+trim or fail.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -21,12 +22,12 @@ from poller.domain.records import Cursor, Epoch, Position, Record, Shard, ShardI
 from poller.ports import StreamSource
 
 READS_MAX = 40
-"""Reads until a scenario gives up on seeing what it put."""
+"""Reads after which a scenario stops waiting for what it put."""
 NOWHERE = ShardId("shardId-00000000000000000000-00000099")
 
 
 class StreamWorld(Protocol):
-    """A fresh stream with one open shard, its writers' side, and a source over it."""
+    """An empty stream with one open shard, a way to write to it, and a source that reads it."""
 
     @property
     def source(self) -> StreamSource:
@@ -46,27 +47,27 @@ class StreamWorld(Protocol):
         ...
 
     async def later(self) -> None:
-        """Lets so much time pass that the next record's arrival is told apart from that of earlier ones."""
+        """Lets enough time pass that the next record has a later arrival time than earlier ones."""
         ...
 
 
 class ReshardingWorld(StreamWorld, Protocol):
-    """A world whose shards can be split and merged; both return when the listing shows it."""
+    """A world whose shards can be split and merged. Both methods return when the listing shows the change."""
 
     async def split(self, shard: ShardId) -> None:
-        """Closes a shard; two children share its keys."""
+        """Splits a shard: it is closed, and two children share its keys."""
         ...
 
     async def merge(self, first: ShardId, second: ShardId) -> None:
-        """Closes two neighbours, which get one child."""
+        """Merges two neighbouring shards: they are closed and have one child."""
         ...
 
 
 class TrimmingWorld(StreamWorld, Protocol):
-    """A world that can forget."""
+    """A world that can remove old records."""
 
     async def trim(self) -> None:
-        """Removes all records that are in the stream now, as retention does."""
+        """Removes all records that are in the stream now, as at the end of the retention."""
         ...
 
 
@@ -74,11 +75,11 @@ class FailingWorld(StreamWorld, Protocol):
     """A world whose calls can be made to fail."""
 
     async def fail(self, error: type[PortError]) -> None:
-        """From now on every call on the source fails in a way that the port calls `error`."""
+        """Makes every call on the source fail from now on, in a way for which the port raises `error`."""
         ...
 
     async def heal(self) -> None:
-        """Calls go through again."""
+        """Makes calls succeed again."""
         ...
 
 
@@ -92,7 +93,7 @@ async def only_shard(world: StreamWorld) -> ShardId:
 
 
 async def shard_named(world: StreamWorld, shard_id: ShardId) -> Shard:
-    """A shard as it is listed now."""
+    """The shard as the source lists it now."""
     return next(each for each in await world.source.shards() if each.shard_id == shard_id)
 
 
@@ -102,7 +103,7 @@ async def open_shards(world: StreamWorld) -> list[ShardId]:
 
 
 async def put_all(world: StreamWorld, bodies: Sequence[str], key: str = "k") -> None:
-    """Writes one record a body, one after the other."""
+    """Writes one record for each body, one after the other."""
     for body in bodies:
         await world.put(key, body)
 
@@ -110,7 +111,7 @@ async def put_all(world: StreamWorld, bodies: Sequence[str], key: str = "k") -> 
 async def read_on(
     world: StreamWorld, shard: ShardId, cursor: Cursor, *, count: int, records_max: int = 100
 ) -> tuple[list[Record], Cursor | None]:
-    """Reads until `count` records are there or the shard has ended; an empty page on the way is allowed."""
+    """Reads until it has `count` records or the shard has ended. Empty pages on the way are allowed."""
     records: list[Record] = []
     place: Cursor | None = cursor
     for _ in range(READS_MAX):

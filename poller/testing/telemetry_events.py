@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import get_args
 
+from msgspec import structs
+
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
 from poller.domain.telemetry import (
     AnyTelemetryEvent,
@@ -130,120 +132,133 @@ def discarded(
     )
 
 
+ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
+    changed(reason="reason {number}"),
+    LeaseMoved(mapping=MAPPING, shard=SHARD, held=True),
+    ShardStarted(mapping=MAPPING, shard=SHARD, position=Position.after("7")),
+    Polled(mapping=MAPPING, shard=SHARD, records=10, behind_ms=1500),
+    Filtered(mapping=MAPPING, shard=SHARD, records=2, evaluated=10),
+    InvocationStarted(mapping=MAPPING, function="orders", records=8, request_id="req-{number}", attempt=0),
+    finished(
+        Ended.FUNCTION_ERROR,
+        mapping=MAPPING,
+        shard=SHARD,
+        failed=8,
+        records=8,
+        age_ms=2000,
+        error="Oops: {number}",
+    ),
+    Blocked(mapping=MAPPING, shard=SHARD, lane=0, blocked=True),
+    Retrying(mapping=MAPPING, shard=SHARD, attempt=1, wait_s=0.4, free=False),
+    Bisected(mapping=MAPPING, shard=SHARD, records=8),
+    DestinationFailed(mapping=MAPPING, shard=SHARD, reason="no {number}", wait_s=1.0),
+    Discarded(
+        mapping=MAPPING,
+        shard=SHARD,
+        records=4,
+        condition=Condition.AGE,
+        delivered=True,
+        destination=True,
+        first="{number}",
+        last="{last}",
+    ),
+    CheckpointSaved(mapping=MAPPING, shard=SHARD, position=SHARD_END),
+    RecordsLost(mapping=MAPPING, shard=SHARD, loss=Loss.TRIMMED, position=Position.horizon()),
+    PortFailed(
+        mapping=MAPPING,
+        shard=SHARD,
+        port="port-{number}",
+        error="Error{number}",
+        reason="no {number}",
+        wait_s=0.5,
+    ),
+    Deleted(mapping=MAPPING, messages=3, lapsed=1, failed=1),
+    Released(mapping=MAPPING, messages=2),
+    Pollers(mapping=MAPPING, pollers=5),
+    GroupsBlocked(mapping=MAPPING, since=Epoch(5.0)),
+    PlaceFound(mapping=MAPPING, function="reader", place="kept", reason="goes on"),
+    Capacity(function="orders", in_flight=3, limit=50),
+    FunctionChanged(
+        function="orders", function_arn="arn", limit_s=900.0, known=False, reason="denied {number}"
+    ),
+    VisibilityTooShort(mapping=MAPPING, visibility_s=30, timeout_s=60.0),
+    ShardStopped(mapping=MAPPING, shard=SHARD, ended=False),
+    ConfigurationReloaded(ok=False, reason="mappings[{number}]: wrong"),
+    StoreFailed(error="ServiceUnavailable", reason="no answer {number}", wait_s=1.0),
+    TaskEnded(
+        task=TaskKind.LANE,
+        name="lane {shard}",
+        end=TaskEnd.RAISED,
+        mapping=MAPPING,
+        reason="Oops: {number}",
+    ),
+    FunctionOpened(function="orders", invoker="python", calls_at_once=1, reason="one at a time"),
+    CallLeftBehind(function="orders", calls=1),
+    ObserverFailed(observer="Observer", reason="ValueError"),
+    StrangerRefused(listener=Listener.RUNTIME_API, reason=RefusedFor.PEER, function="orders", uid=65534),
+    LoopBlocked(blocked_s=5.0, place="handler (shop/orders.py:{number})"),
+    ApiChange(
+        operation=ApiOperation.UPDATE,
+        who="AKIDOPERATOR",
+        address="127.0.0.1",
+        mapping=MAPPING,
+        changes=("BatchSize: 10 -> 50",),
+    ),
+    ApiChange(
+        operation=ApiOperation.DELETE,
+        who="unauthenticated",
+        address="127.0.0.1",
+        mapping=MAPPING,
+        refused="InvalidSignatureException: no {number}",
+    ),
+    ApiChange(operation=ApiOperation.CREATE, who="unauthenticated", address="127.0.0.1", broken_off=True),
+    DaemonStarting(
+        version="1.0",
+        configuration="poller-{number}.yaml",
+        worker="w",
+        store="memory://",
+        listen="127.0.0.1:8080",
+        region="eu-west-1",
+        endpoints=(),
+        mappings=2,
+        functions=("orders: python, 1 call at once",),
+    ),
+    DaemonEnded(
+        reason="SIGTERM {number}",
+        exit_status=0,
+        ran_s=5.0,
+        calls=3,
+        calls_failed=1,
+        calls_cut_off=0,
+        records=20,
+        discarded=0,
+        handed_back=0,
+    ),
+    StopCutShort(
+        grace_s=30.0,
+        calls_cut_off=0,
+        cut_off=(f"mapping {MAPPING}, function orders: {{number}} calls",),
+        handed_back=3,
+        shards_released=1,
+    ),
+)
+"""One event of every kind, in an order that could happen. `{number}`, `{last}` and `{shard}` in texts are filled in by `one_of_each`."""
+
+
 def one_of_each(
     mapping: MappingId = MAPPING, shard: ShardId = SHARD, number: int = 0
 ) -> list[AnyTelemetryEvent]:
-    """One event of every kind, in an order that could happen; `number` varies every free text."""
-    position = Position.after("7")
+    """The events of ONE_OF_EACH for this mapping and shard. `number` varies every free text."""
+    words = {"number": number, "last": number + 3, "shard": shard}
+
+    def filled(name: str, value: object) -> object:
+        if name in ("mapping", "shard"):
+            return (mapping if name == "mapping" else shard) if value else value
+        if isinstance(value, tuple):
+            return tuple(str(each).format_map(words) for each in value)
+        return value.format_map(words) if type(value) is str else value
+
     return [
-        changed(mapping, reason=f"reason {number}"),
-        LeaseMoved(mapping=mapping, shard=shard, held=True),
-        ShardStarted(mapping=mapping, shard=shard, position=position),
-        Polled(mapping=mapping, shard=shard, records=10, behind_ms=1500),
-        Filtered(mapping=mapping, shard=shard, records=2, evaluated=10),
-        InvocationStarted(
-            mapping=mapping, function="orders", records=8, request_id=f"req-{number}", attempt=0
-        ),
-        finished(
-            Ended.FUNCTION_ERROR,
-            mapping=mapping,
-            shard=shard,
-            failed=8,
-            records=8,
-            age_ms=2000,
-            error=f"Oops: {number}",
-        ),
-        Blocked(mapping=mapping, shard=shard, lane=0, blocked=True),
-        Retrying(mapping=mapping, shard=shard, attempt=1, wait_s=0.4, free=False),
-        Bisected(mapping=mapping, shard=shard, records=8),
-        DestinationFailed(mapping=mapping, shard=shard, reason=f"no {number}", wait_s=1.0),
-        Discarded(
-            mapping=mapping,
-            shard=shard,
-            records=4,
-            condition=Condition.AGE,
-            delivered=True,
-            destination=True,
-            first=f"{number}",
-            last=f"{number + 3}",
-        ),
-        CheckpointSaved(mapping=mapping, shard=shard, position=SHARD_END),
-        RecordsLost(mapping=mapping, shard=shard, loss=Loss.TRIMMED, position=Position.horizon()),
-        PortFailed(
-            mapping=mapping,
-            shard=shard,
-            port=f"port-{number}",
-            error=f"Error{number}",
-            reason=f"no {number}",
-            wait_s=0.5,
-        ),
-        Deleted(mapping=mapping, messages=3, lapsed=1, failed=1),
-        Released(mapping=mapping, messages=2),
-        Pollers(mapping=mapping, pollers=5),
-        GroupsBlocked(mapping=mapping, since=Epoch(5.0)),
-        PlaceFound(mapping=mapping, function="reader", place="kept", reason="goes on"),
-        Capacity(function="orders", in_flight=3, limit=50),
-        FunctionChanged(
-            function="orders", function_arn="arn", limit_s=900.0, known=False, reason=f"denied {number}"
-        ),
-        VisibilityTooShort(mapping=mapping, visibility_s=30, timeout_s=60.0),
-        ShardStopped(mapping=mapping, shard=shard, ended=False),
-        ConfigurationReloaded(ok=False, reason=f"mappings[{number}]: wrong"),
-        StoreFailed(error="ServiceUnavailable", reason=f"no answer {number}", wait_s=1.0),
-        TaskEnded(
-            task=TaskKind.LANE,
-            name=f"lane {shard}",
-            end=TaskEnd.RAISED,
-            mapping=mapping,
-            reason=f"Oops: {number}",
-        ),
-        FunctionOpened(function="orders", invoker="python", calls_at_once=1, reason="one at a time"),
-        CallLeftBehind(function="orders", calls=1),
-        ObserverFailed(observer="Observer", reason="ValueError"),
-        StrangerRefused(listener=Listener.RUNTIME_API, reason=RefusedFor.PEER, function="orders", uid=65534),
-        LoopBlocked(blocked_s=5.0, place=f"handler (shop/orders.py:{number})"),
-        ApiChange(
-            operation=ApiOperation.UPDATE,
-            who="AKIDOPERATOR",
-            address="127.0.0.1",
-            mapping=mapping,
-            changes=("BatchSize: 10 -> 50",),
-        ),
-        ApiChange(
-            operation=ApiOperation.DELETE,
-            who="unauthenticated",
-            address="127.0.0.1",
-            mapping=mapping,
-            refused=f"InvalidSignatureException: no {number}",
-        ),
-        ApiChange(operation=ApiOperation.CREATE, who="unauthenticated", address="127.0.0.1", broken_off=True),
-        DaemonStarting(
-            version="1.0",
-            configuration=f"poller-{number}.yaml",
-            worker="w",
-            store="memory://",
-            listen="127.0.0.1:8080",
-            region="eu-west-1",
-            endpoints=(),
-            mappings=2,
-            functions=("orders: python, 1 call at once",),
-        ),
-        DaemonEnded(
-            reason=f"SIGTERM {number}",
-            exit_status=0,
-            ran_s=5.0,
-            calls=3,
-            calls_failed=1,
-            calls_cut_off=0,
-            records=20,
-            discarded=0,
-            handed_back=0,
-        ),
-        StopCutShort(
-            grace_s=30.0,
-            calls_cut_off=number,
-            cut_off=(f"mapping {MAPPING}, function orders: {number} calls",),
-            handed_back=3,
-            shards_released=1,
-        ),
+        structs.replace(event, **{name: filled(name, value) for name, value in structs.asdict(event).items()})
+        for event in ONE_OF_EACH
     ]

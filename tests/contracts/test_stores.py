@@ -16,9 +16,10 @@ from adapters.stores.sqlite import store as sqlite
 from poller.clock import LoopClock
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, opened
+from poller.ports import Store
 from poller.testing.store import SCENARIOS
 from poller.testing.store_history import StoreMachine
-from poller.testing.store_steps import FullStore, Opening, Scenario
+from poller.testing.store_steps import Opening, Scenario
 
 
 def memory_opening() -> Opening:
@@ -26,7 +27,7 @@ def memory_opening() -> Opening:
     store = MemoryStore()
 
     @asynccontextmanager
-    async def open_one() -> AsyncGenerator[FullStore]:
+    async def open_one() -> AsyncGenerator[Store]:
         yield store
 
     return open_one
@@ -37,7 +38,7 @@ def sqlite_opening(path: Path) -> Opening:
     env = Environment(LoopClock())
 
     @asynccontextmanager
-    async def open_one() -> AsyncGenerator[FullStore]:
+    async def open_one() -> AsyncGenerator[Store]:
         async with sqlite.plugin.open(
             sqlite.SqliteSettings(url=f"sqlite://{path}", synchronous="normal"), env
         ) as store:

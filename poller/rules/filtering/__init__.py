@@ -1,13 +1,13 @@
-"""Filter criteria: patterns in EventBridge's language, with the answers of AWS's Event Ruler (aws-behaviour#filtering).
+"""Filter criteria: patterns in EventBridge's language, with the results of AWS's Event Ruler (aws-behaviour#filtering).
 
-What may live here: parsing and validating patterns, their compiled predicates, what a pattern sees of each source's
-records, and explanations. A pattern is parsed once; its predicate is total, so a record never fails its batch.
+What may live here: parsing and validating patterns, their compiled predicates, the part of each source's records that a pattern
+sees, and explanations. A pattern is parsed once. Its predicate never raises, so a record never fails its batch.
 
-Within: `parsing` turns text into branches of conditions, `conditions` compiles those on one value, `addresses` knows
-IP addresses, `structure` finds values in an event and keeps array elements together, `pattern` joins these, `views`
-decodes payloads, `explaining` says which condition failed. What would be a long step of the event loop is done in slices:
-`reading` goes through the text of a payload, `summaries` says what is to be known of each part of it, `alternatives` asks the
-branches of a filter in one way or the other.
+The modules: `pattern_json` reads the text of a pattern, `parsing` makes branches of fields of it, and `operators` makes the
+conditions of each field. `conditions` compiles the conditions on one value, and `addresses` reads IP addresses. `structure` finds values in an event and keeps array
+elements together. `pattern` joins these. `views` decodes payloads, and `explaining` says which condition failed. Work that would
+block the event loop for long is done in slices: `reading` reads the text of a large payload, `summaries` keeps what is needed of
+each part of it, and `alternatives` evaluates the branches of a filter at once or in slices.
 """
 
 from poller.rules.filtering.conditions import Slices

@@ -1,4 +1,4 @@
-"""Owns how text becomes an IP address or a range of addresses, in the way of Event Ruler."""
+"""Owns how text is parsed as an IP address or a range of addresses, as Event Ruler does."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from ipaddress import AddressValueError, IPv6Address
 from poller.rules.filtering.errors import InvalidPattern
 
 Address = bytes
-"""Network order; 4 bytes for IPv4, 16 for IPv6."""
+"""An address in network byte order: 4 bytes for IPv4, 16 for IPv6."""
 
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _IPV6 = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
@@ -30,9 +30,9 @@ class AddressRange:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that `text` writes, or None; IPv4 written inside IPv6 (`::ffff:a00:5`) is IPv4."""
+    """The address in `text`, or None if it is not one. An IPv4 address inside IPv6 (`::ffff:a00:5`) is IPv4."""
     if len(text) > _IPV6_CHARS_MAX:
-        # Also because the search for the colons of an IPv6 address is quadratic in a text of colons.
+        # The limit also bounds the time: the search for the colons of an IPv6 address is quadratic in a text of colons.
         return None
     if _IPV4.fullmatch(text):
         return _parse_ipv4(text)
@@ -42,9 +42,9 @@ def parse_address(text: str) -> Address | None:
 
 
 def parse_cidr(text: str) -> AddressRange:
-    """The whole block that the mask leaves free: `10.0.0.5/24` is 10.0.0.0 to 10.0.0.255.
+    """The block of addresses of a CIDR text: `10.0.0.5/24` is 10.0.0.0 to 10.0.0.255.
 
-    Raises InvalidPattern for a malformed address or mask; the mask has to stay below 32 (IPv4) or 128 (IPv6).
+    Raises InvalidPattern for a malformed address or mask. The mask must be below 32 (IPv4) or 128 (IPv6).
     """
     parts = text.split("/")
     if len(parts) != 2:
@@ -73,7 +73,7 @@ def _parse_mask(text: str) -> int:
 def _parse_ipv4(text: str) -> Address | None:
     if len(text) > _IPV4_CHARS_MAX:
         return None
-    # Leading zeros are decimal here, where Python's own parser refuses them.
+    # Numbers with leading zeros are read as decimal, as Event Ruler does. Python's own parser refuses them.
     octets = [int(part) for part in text.split(".")]
     return bytes(octets) if max(octets) <= _OCTET_MAX else None
 

@@ -1,4 +1,4 @@
-"""Owns branches of which one is enough, asked of a parsed event at once or of texts in slices."""
+"""Owns alternatives, which are branches of which one must hold. They are evaluated at once for a parsed event, or in slices for texts."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,11 +10,11 @@ from poller.rules.filtering.structure import Branch, Node, SearchLimits
 from poller.rules.filtering.summaries import NOTHING, Index, bits
 
 FEW: Final = 8
-"""Up to so many branches are asked one by one; of more, each field is asked once."""
+"""Up to this many branches are evaluated one by one. With more branches, each field is evaluated once for all of them."""
 
 
 class Alternatives:
-    """Any of these branches."""
+    """Branches of which at least one must hold."""
 
     def __init__(self, branches: Sequence[Branch]) -> None:
         self.branches = tuple(branches)
@@ -22,7 +22,7 @@ class Alternatives:
         self._limits = SearchLimits.shared(max(1, len(branches)), max(1, sum(distinct.values())))
 
     def holds(self, event: dict[str, object]) -> bool | None:
-        """Whether some branch holds for a parsed event; None when that is too much for one step of the event loop."""
+        """Whether a branch holds for a parsed event. None if this would take too long for one step of the event loop."""
         branches, limits = self.branches, self._limits
         if len(branches) > FEW:
             return self._one_of_many(event)
@@ -36,16 +36,16 @@ class Alternatives:
         return known
 
     def search(self, envelope: str, payload: str, key: str) -> Slices[bool]:
-        """Whether some branch holds for an event of two JSON texts, or may hold: arrays can be too tangled to tell.
+        """Whether a branch holds for an event of two JSON texts. True also if the event's arrays are too complex to decide it.
 
-        `payload` is the value of the envelope's `key`; without a key it is all of the event. Raises NotJson.
+        `payload` is the value of the envelope's `key`. Without a key the payload is the whole event. Raises NotJson.
         """
         index = self._index
         whole = (yield from read(envelope, index.root, index)) if key else NOTHING
         return index.answer(whole.beside((yield from read(payload, self._place(key), index))))
 
     def search_plain(self, envelope: str, payload: str, key: str) -> Slices[bool]:
-        """The same with a payload that is text."""
+        """The same for a payload that is plain text."""
         index = self._index
         whole = yield from read(envelope, index.root, index)
         return index.answer(whole.beside((yield from leaf(payload, self._place(key), index))))
@@ -58,7 +58,7 @@ class Alternatives:
         return self._index.root.keys.get(key) if key else self._index.root
 
     def _one_of_many(self, event: dict[str, object]) -> bool | None:
-        """Fields that alternatives share are asked once."""
+        """As `holds` for many branches: a field that several branches share is evaluated once."""
         index = self._index
         good = bad = hard = 0
         known: bool | None = False

@@ -1,7 +1,7 @@
 """Owns the conditions of a pattern on one value (aws-behaviour#operators), and the predicate that they compile to.
 
-A value is a JSON scalar; arrays and objects are taken apart before they come here. The values in a pattern's
-array are alternatives: one of them is enough.
+A value is a JSON scalar. Arrays and objects are split into scalars before. The conditions in a pattern's array are
+alternatives: one of them must hold.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -12,15 +12,15 @@ from poller.rules.filtering.addresses import AddressRange, parse_address
 
 Scalar = str | int | float | bool | None
 Test = Callable[[object], bool]
-"""Whether one scalar satisfies a field; total: any object is an answer, never an error."""
+"""Whether one scalar satisfies a field. It accepts any object and never raises."""
 TextTest = Callable[[str], bool]
 NumberTest = Callable[[float], bool]
 type Slices[T] = Generator[None, None, T]
-"""Work in slices: each `next` does a piece of a few milliseconds, and the last one returns the result."""
+"""Work in slices: each `next` does a piece of work of a few milliseconds. The generator returns the result."""
 
 
 class TextKind(StrEnum):
-    """The operators that compare text; the words are the pattern language's."""
+    """The operators that compare text, with the words of the pattern language."""
 
     PREFIX = "prefix"
     SUFFIX = "suffix"
@@ -32,21 +32,21 @@ class TextKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Exactly this text, boolean or null."""
+    """The value is exactly this text, boolean or null."""
 
     value: str | bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class NumberIs:
-    """A number with this double value, however it is written."""
+    """A number with this double value, in any notation."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class NumberBetween:
-    """A number in a range; a missing end is infinite, an open end does not belong to it."""
+    """A number in a range. A missing bound is infinite; an open bound is not part of the range."""
 
     low: float
     high: float
@@ -56,14 +56,14 @@ class NumberBetween:
 
 @dataclass(frozen=True, slots=True)
 class InRange:
-    """Text that writes an IP address in a range (`cidr`, or a literal address in the pattern)."""
+    """A text that is an IP address in a range (`cidr`, or a literal address in the pattern)."""
 
     addresses: AddressRange
 
 
 @dataclass(frozen=True, slots=True)
 class TextCondition:
-    """One text operator; `operand` is as the pattern writes it, escapes of a wildcard included."""
+    """One text operator. `operand` is as in the pattern, with the escapes of a wildcard."""
 
     kind: TextKind
     operand: str
@@ -76,7 +76,7 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The key has no such value; decided by the structure, never by a value."""
+    """The key has no value that `Exists` accepts. This is decided by the structure, never by a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ Condition = (
 
 
 def compile_test(conditions: Sequence[Condition]) -> Test:
-    """One predicate that is true for a scalar for which any of the conditions holds."""
+    """A predicate that is true for a scalar if any of the conditions holds."""
     if any(isinstance(condition, Exists) for condition in conditions):
         return _always
     literals = _plain_literals(conditions)
@@ -132,12 +132,12 @@ def compile_test(conditions: Sequence[Condition]) -> Test:
 
 
 def weight_of(conditions: Sequence[Condition]) -> int:
-    """How many comparisons a test may take, at least one."""
+    """How many comparisons a test makes at most; at least one."""
     return sum(len(each.texts) if isinstance(each, NotTexts) else 1 for each in conditions)
 
 
 class LongTest:
-    """The same predicate as `compile_test` for a text of megabytes: one comparison in a slice."""
+    """The predicate of `compile_test` for a text of megabytes. It makes one comparison in each slice."""
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
         self._conditions = conditions
@@ -169,7 +169,7 @@ def _always(_: object) -> bool:
 
 
 def _plain_literals(conditions: Sequence[Condition]) -> frozenset[object] | None:
-    """The set that alone answers, when there is one; booleans equal 0 and 1 in Python and cannot be in it."""
+    """The set of accepted values, if a set lookup is enough. Booleans prevent that, because they equal 0 and 1 in Python."""
     values = [c.value for c in conditions if isinstance(c, Literal) and not isinstance(c.value, bool)]
     return frozenset(values) if len(values) == len(conditions) else None
 
@@ -190,7 +190,7 @@ def _by_type(*, text: TextTest, number: NumberTest, true: bool, false: bool, nul
 
 
 def double(value: float) -> float:
-    """The IEEE double nearest to a JSON number; infinite where a double cannot reach."""
+    """The IEEE double nearest to a JSON number; infinite if the number is beyond a double's range."""
     try:
         return float(value)
     except OverflowError:
@@ -258,7 +258,7 @@ def _text_test(condition: Condition) -> TextTest | None:
 
 
 def compile_text(condition: TextCondition) -> TextTest:
-    """The predicate of one text operator; its cost is linear in the value's length."""
+    """The predicate of one text operator. Its time is linear in the value's length."""
     operand = condition.operand
     match condition.kind:
         case TextKind.PREFIX:
@@ -278,15 +278,15 @@ def compile_text(condition: TextCondition) -> TextTest:
 
 
 def _forms(operand: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Event Ruler accepts a character's lower and its upper form (`ß`: also `SS`), and nothing between.
+    """The accepted forms of each character. Event Ruler accepts the lower and the upper form (for `ß` also `SS`), and no mixture.
 
-    No form begins or ends with the other one of its character, so that nothing is ever tried twice.
+    No form is a prefix or suffix of the other form of its character, so the match never has to go back.
     """
     return tuple((character.lower(), character.upper()) for character in operand)
 
 
 def _end_of(forms: tuple[tuple[str, str], ...], text: str) -> int:
-    """Where a text has gone through these characters from its start on; -1 if it does not begin with them."""
+    """The index in a text behind these characters at its start; -1 if it does not begin with them."""
     at = 0
     for lower, upper in forms:
         if text.startswith(lower, at):
@@ -299,14 +299,14 @@ def _end_of(forms: tuple[tuple[str, str], ...], text: str) -> int:
 
 
 def _suffix_ignoring_case(operand: str) -> TextTest:
-    """Compared from the end, since the forms of a character differ in length."""
+    """A suffix test. It compares from the end, because the forms of a character differ in length."""
     forms = tuple((lower[::-1], upper[::-1]) for lower, upper in reversed(_forms(operand)))
     longest = sum(max(map(len, each)) for each in forms)
     return lambda text: _end_of(forms, text[len(text) - min(longest, len(text)) :][::-1]) >= 0
 
 
 def split_wildcard(operand: str) -> tuple[str, ...]:
-    r"""The literal parts between the stars of a valid wildcard; `\*` and `\\` are a star and a backslash."""
+    r"""The literal parts between the stars of a valid wildcard. `\*` and `\\` stand for a star and a backslash."""
     parts, escaped = [""], False
     for character in operand:
         if escaped or character not in "*\\":
@@ -330,7 +330,7 @@ def _wildcard(parts: tuple[str, ...]) -> TextTest:
             return False
         at, end = len(first), len(text) - len(last)
         for part in middle:
-            # The leftmost place is always the best one: it leaves most of the text to the parts that follow.
+            # The leftmost match is always the best one, because it leaves most of the text for the parts that follow.
             at = text.find(part, at, end)
             if at < 0:
                 return False

@@ -2,10 +2,10 @@
 
 
 class InvalidPattern(ValueError):
-    """The pattern cannot be used; whoever sent it has to change it (AWS: `InvalidParameterValueException`).
+    """The pattern is invalid and has to be changed (AWS: `InvalidParameterValueException`).
 
-    Its text never differs, as on Lambda; `reason` holds EventBridge's words, which Lambda hides, for our own
-    explanations (aws-behaviour#invalid-patterns).
+    The text of the error is always the same, as on Lambda. `reason` has EventBridge's text, which Lambda hides; our own
+    explanations show it (aws-behaviour#invalid-patterns).
     """
 
     def __init__(self, reason: str) -> None:

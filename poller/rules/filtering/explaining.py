@@ -1,4 +1,4 @@
-"""Owns the answer to "why does this not match?": which conditions failed, and on what values."""
+"""Owns explanations of why an event does not match a pattern: which conditions failed, and on which values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ MATCHED = Explanation(True, ())
 
 
 def explain(pattern: Pattern, event: object) -> Explanation:
-    """Why an event matches a pattern or does not; agrees with `Pattern.matches`."""
+    """Why an event matches a pattern or not. The result is the same as that of `Pattern.matches`."""
     if not isinstance(event, dict):
         failure = Failure("", "", (event,), "the event is not a JSON object")
         return Explanation(False, ((failure,),))
@@ -52,7 +52,7 @@ def explain(pattern: Pattern, event: object) -> Explanation:
 
 
 def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, ...]:
-    """The failures of one branch; empty if it holds, or if the event is too tangled to tell."""
+    """The failures of one branch. Empty if it holds, or if the event's arrays are too complex to decide it."""
     steps = StepBudget(STEPS_MAX)
     try:
         seen = branch.look(event, steps)
@@ -70,7 +70,7 @@ def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, .
 
 
 def explain_record(pattern: Pattern, source: Source, record: dict[str, object]) -> Explanation:
-    """Why a record, in the form that a function gets it in, passes a filter or does not.
+    """Why a record passes a filter or not. The record has the form in which a function gets it.
 
     Raises ValueError for a Kinesis record without its member `kinesis`.
     """

@@ -1,4 +1,4 @@
-"""Owns how a page of a stream is held against a mapping's filters: in slices, so that no page is one long step."""
+"""Owns how a page of a stream is filtered: in slices, so that a page does not block the event loop for long."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,21 +6,21 @@ from poller.domain.records import DynamoRecord, KinesisRecord, Record
 from poller.rules.filtering import Slices
 
 SLICE_BYTES = 24 * 1024
-"""Records of one slice, by their size: well under a millisecond of common records, some ten of the worst."""
+"""Bytes of the records in one slice. It takes well under a millisecond for common records, and about ten for the worst."""
 RECORD_BYTES = 256
-"""What a record counts beside its payload."""
+"""Bytes that a record counts in addition to its payload."""
 
 type Matches = Callable[[Record], bool | Slices[bool]]
 
 
 def judged(records: Sequence[Record], matches: Matches) -> Slices[list[bool]]:
-    """Whether each record passes."""
+    """Whether each record passes the filters."""
     passing: list[bool] = []
     left = SLICE_BYTES
     for record in records:
         answer = matches(record)
         passing.append(answer if answer is True or answer is False else (yield from answer))
-        # Spelled out for Kinesis: a call for each record is a twentieth of a small match.
+        # Inlined for Kinesis, because a call for each record would cost a twentieth of a small match.
         left -= (
             len(record.data) + RECORD_BYTES if isinstance(record, KinesisRecord) else _change_bytes(record)
         )

@@ -1,4 +1,4 @@
-"""Owns the compiled pattern: branches of fields, any one of which lets an event pass."""
+"""Owns the compiled pattern: branches of fields, of which one must hold for an event to pass."""
 
 import sys
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from poller.rules.filtering.conditions import Absent, LongTest, compile_test, we
 from poller.rules.filtering.structure import Branch, Field, SearchLimits, steps_to
 
 STEPS_MAX: Final = 2_000_000
-"""What one look of a person at one event may take; about a second."""
+"""The limits for one event that a person asks about; it takes about a second."""
 _LIMITS = SearchLimits(STEPS_MAX, sys.maxsize, sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A validated pattern as a predicate; `fields` are the top-level keys it looks at."""
+    """A validated pattern as a predicate. `fields` are the top-level keys that it reads."""
 
     branches: tuple[Branch, ...]
     fields: frozenset[str]
 
     def matches(self, event: object) -> bool:
-        """Whether a parsed JSON event satisfies the pattern; false for anything but an object, never an error.
+        """Whether a parsed JSON event satisfies the pattern. False for anything but an object. Never raises.
 
-        True also when the event's arrays are too tangled to tell.
+        True also if the event's arrays are too complex to decide it.
         """
         if not isinstance(event, dict):
             return False
@@ -42,7 +42,7 @@ def compile_pattern(text: str | bytes) -> Pattern:
 
 
 def _field(path: str, leaf: parsing.Leaf, known: dict[tuple[str, int], Field]) -> Field:
-    """A field, compiled once however many branches have it."""
+    """A compiled field. Branches that have the same field share it."""
     key = path, id(leaf)
     if key not in known:
         known[key] = Field(

@@ -1,8 +1,8 @@
-"""Owns JSON texts of megabytes: read in slices, without making objects of what no pattern looks at.
+"""Owns the reading of JSON texts of megabytes: in slices, and without objects for parts that no pattern reads.
 
-A parser makes an object of each value, and holds the interpreter until it is done: a text of 10 MB may become three
-million lists. Here the text is read token by token, each array element is summed up when it is over, and nothing else
-is kept. That takes some ten times as long as a parser does, in pieces of a few milliseconds.
+A parser makes an object for each value and blocks the interpreter until it is done: a text of 10 MB may become three million
+lists. This module reads the text token by token. When an array element ends, only a summary of it is kept. That takes about ten
+times as long as a parser, but in pieces of a few milliseconds.
 """
 
 import json
@@ -14,12 +14,12 @@ from poller.rules.filtering.structure import Node
 from poller.rules.filtering.summaries import NOTHING, Elements, Index, ValueSummary
 
 SLICE_STEPS: Final = 2_000
-"""Tokens, comparisons and kilobytes of one slice; about two milliseconds."""
+"""Steps of one slice: tokens, comparisons and kilobytes. It takes about two milliseconds."""
 DEPTH_MAX: Final = 10_000
-"""Objects and arrays in each other; a text that goes deeper is no JSON here, as it is none for other readers."""
+"""Levels of nested objects and arrays. A text with deeper nesting counts as not JSON, as for other parsers."""
 _CHARS_A_STEP: Final = 1024
 _LONG_CHARS: Final = 64 * 1024
-"""A longer text is compared condition by condition."""
+"""Characters of a text. A longer text is compared with one condition in each slice."""
 _SPACE = r"[ \t\n\r]*+"
 _VALUE = re.compile(
     _SPACE
@@ -38,7 +38,7 @@ _END = re.compile(rf"{_SPACE}\Z")
 _PIECE = re.compile(r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})){0,16384}+')
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _ESCAPED_CHARS: Final = 6
-"""What one character of a key takes at most."""
+"""Characters that one character of a key takes at most, as an escape."""
 
 
 class NotJson(Exception):
@@ -46,7 +46,7 @@ class NotJson(Exception):
 
 
 class _Object:
-    """An object that is being read. A key that is repeated counts where it stands last."""
+    """An object that is being read. If a key is repeated, its last value counts."""
 
     closer = "}"
 
@@ -57,17 +57,17 @@ class _Object:
         self._members: dict[str, ValueSummary] = {}
 
     def at(self, key: str) -> None:
-        """The next member."""
+        """Begins the member with this key."""
         self.inner = None if self.node is None else self.node.at(key)
         self._key = key
 
     def take(self, part: ValueSummary) -> None:
-        """The value of the member is over."""
+        """Takes the summary of the member's value."""
         if self.inner is not None:
             self._members[self._key] = part
 
     def close(self) -> ValueSummary:
-        """All of it."""
+        """The summary of the whole object."""
         whole = NOTHING
         for part in self._members.values():
             whole = whole.beside(part) if whole is not NOTHING else part
@@ -75,7 +75,7 @@ class _Object:
 
 
 class _Array:
-    """An array that is being read: scalars are leaves beside it, each object or array is an element of its own."""
+    """An array that is being read. Its scalars belong to the region around it; each object or array in it is an element with a region."""
 
     closer = "]"
 
@@ -85,13 +85,13 @@ class _Array:
         self.elements: Elements | None = None
 
     def take(self, part: ValueSummary) -> None:
-        """A scalar is over."""
+        """Takes the summary of a scalar."""
         self.present |= part.present
         self.passing |= part.passing
 
 
 def read(text: str, node: Node | None, index: Index) -> Slices[ValueSummary]:
-    """What a JSON text brings into the region that it stands in, at this place of an event. Raises NotJson."""
+    """The summary of a JSON text at this place of an event, for the region that contains it. Raises NotJson."""
     return _Reader(text, index).value(node)
 
 
@@ -109,7 +109,7 @@ def leaf(value: object, node: Node | None, index: Index) -> Slices[ValueSummary]
 
 
 class _Reader:
-    """One text that is being read."""
+    """Reads one text."""
 
     def __init__(self, text: str, index: Index) -> None:
         self._text = text
@@ -118,7 +118,7 @@ class _Reader:
         self._steps = 0
 
     def value(self, node: Node | None) -> Slices[ValueSummary]:
-        """The value that the text is, and nothing behind it."""
+        """The summary of the value. The text must contain nothing behind it."""
         text, frames = self._text, list[_Object | _Array]()
         while True:
             found = _VALUE.match(text, self._at)
@@ -222,7 +222,7 @@ class _Reader:
             case 1:
                 value = found[_TEXT]
             case 4:
-                # As a double, which is what conditions compare.
+                # Conditions compare doubles.
                 value = float(found[_NUMBER])
             case 5:
                 value = _CONSTANTS[found[_CONSTANT]]
@@ -234,7 +234,7 @@ class _Reader:
         return (yield from leaf(value, node, self._index))
 
     def _long_text(self) -> Slices[None]:
-        """Goes behind the quotation mark that ends a text."""
+        """Moves behind the quotation mark that ends a text."""
         text = self._text
         while True:
             found = _PIECE.match(text, self._at)

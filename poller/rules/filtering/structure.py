@@ -1,8 +1,8 @@
-"""Owns where the fields of a pattern are in an event (aws-behaviour#structure-of-patterns).
+"""Owns how the fields of a pattern are found in an event (aws-behaviour#structure-of-patterns).
 
-Paths are keys joined by dots, in patterns and in events: `{"a.b": …}` and `{"a": {"b": …}}` are the same. Every leaf below an array
-of objects belongs to one element of it. The leaves that match a branch must belong to the same element of each array that they
-share.
+A path is a sequence of keys joined by dots, in patterns and in events: `{"a.b": …}` and `{"a": {"b": …}}` are the same. Each leaf
+below an array of objects belongs to one element of the array. The leaves that match a branch must belong to the same element of
+each array that they share.
 """
 
 from collections import Counter
@@ -14,23 +14,23 @@ from typing import Final, NamedTuple
 from poller.rules.filtering.conditions import LongTest, Test
 
 Elements = frozenset[tuple[int, int]]
-"""Which element (index) of which array (number in this event) a leaf stands in."""
+"""The elements that contain a leaf: for each array (by its number in this event) the index of the element."""
 
 LOOK_STEPS_MAX: Final = 10_000
-"""What a search for leaves that agree may take; about five milliseconds."""
+"""Steps of a search for leaves that belong together. They take about five milliseconds."""
 ITEMS_MAX: Final = 16_384
-"""Comparisons of fields with the items of flat lists that are made at once; about five milliseconds."""
+"""Comparisons of fields with items of flat lists that are made in one step. They take about five milliseconds."""
 TEXT_CHARS_MAX: Final = 4 * 1024 * 1024
-"""Characters of texts that are compared at once."""
+"""Characters of texts that are compared in one step."""
 _SIMPLE_KEYS_MAX: Final = 8
-"""A longer path is always walked: the ways to write it with dots grow with the square of its length."""
+"""For a longer path the dotted spellings are not precomputed, because their number grows with the square of its length."""
 _NOWHERE: Final[Elements] = frozenset()
 _MISSING: Final = object()
 _TANGLED: Final = object()
 
 
 class TooMuchWork(Exception):
-    """A search has taken as many steps as it may; the answer is not known."""
+    """A search has used all its steps, and the result is not known."""
 
 
 class StepBudget:
@@ -42,14 +42,14 @@ class StepBudget:
         self._left = most
 
     def take(self, steps: int) -> None:
-        """Counts steps; raises TooMuchWork when there are none left."""
+        """Uses up steps. Raises TooMuchWork if there are not enough left."""
         self._left -= steps
         if self._left < 0:
             raise TooMuchWork
 
 
 class SearchLimits(NamedTuple):
-    """What one look at an event may take: steps of a search, items of a flat list, characters of a text."""
+    """The limits of one evaluation: steps of a search, items of a flat list, characters of a text."""
 
     steps: int
     items: int
@@ -57,7 +57,7 @@ class SearchLimits(NamedTuple):
 
     @classmethod
     def shared(cls, branches: int, weight: int) -> "SearchLimits":
-        """For each of some branches, whose fields have this weight together."""
+        """The limits for each of several branches, whose fields together have this weight."""
         return cls(LOOK_STEPS_MAX // branches, ITEMS_MAX // weight, TEXT_CHARS_MAX // weight)
 
 
@@ -77,10 +77,10 @@ class PathStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field of a branch; `absent` is whether having no value is good enough, `text` its conditions as JSON.
+    """One field of a branch. `text` has its conditions as JSON. `absent`: the field also holds if it has no value.
 
-    `weight` is how many comparisons `test` takes; `long` is the same test in slices. `steps` lead to where the field is.
-    Alternatives share their fields.
+    `weight` is the number of comparisons of `test`. `long` is the same test in slices. `steps` are the keys of its path.
+    Branches that have the same field share one object.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Field:
     steps: tuple[PathStep, ...]
 
     def holds_alone(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
-        """Whether the field holds, without regard to others; None where arrays of objects or long values stand in the way."""
+        """Whether the field holds by itself. None if arrays of objects or long values prevent a quick answer."""
         leaf = _simple_leaf(event, self.steps, limits.items)
         if leaf is _MISSING:
             return self.absent
@@ -109,16 +109,16 @@ class Field:
 
 @dataclass(slots=True)
 class Node:
-    """A place in an event that some field's path leads through: the fields that end here, and the keys that lead on."""
+    """A place in an event on the path of a field: the fields whose paths end here, and the keys that continue paths."""
 
     fields: list[int] = field(default_factory=list)
     below: int = 0
-    """How many fields end here or further on."""
+    """How many fields have paths that end here or below."""
     keys: dict[str, "Node"] = field(default_factory=dict)
 
     @classmethod
     def over(cls, paths: Iterable[str]) -> "Node":
-        """The root over these paths; fields are numbered in their order."""
+        """The root of a tree of these paths. Fields are numbered in the order of the paths."""
         root = cls()
         for number, path in enumerate(paths):
             node = root
@@ -130,7 +130,7 @@ class Node:
         return root
 
     def at(self, key: str) -> "Node | None":
-        """Where a key of an event leads to; one with dots skips levels."""
+        """The node of a key of an event, if there is one. A key with dots goes down several levels."""
         if "." not in key:
             return self.keys.get(key)
         node = self
@@ -142,7 +142,7 @@ class Node:
         return node
 
     def members(self, value: dict[str, object]) -> Iterable[tuple[object, "Node"]]:
-        """The members of an object that some path leads to, each with its place."""
+        """The members of an object that are on some path, each with its node."""
         for key, node in self.keys.items():
             if key in value:
                 yield value[key], node
@@ -158,7 +158,7 @@ class Branch:
     __slots__ = ("_root", "_simple", "fields")
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        """A branch of these fields, whose paths differ."""
+        """A branch of these fields. No two of them have the same path."""
         self.fields = tuple(sorted(fields, key=lambda each: path_order(each.path)))
         self._root: Node | None = None
         self._simple = tuple((each.steps, each.test, each.absent) for each in self.fields)
@@ -166,7 +166,7 @@ class Branch:
     def holds(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
         """Whether all fields hold for an event; None when that takes more than the limits allow."""
         _, items, chars = limits
-        # As Field.holds_alone, spelled out for speed.
+        # This is Field.holds_alone, inlined for speed.
         for steps, test, absent in self._simple:
             leaf = _simple_leaf(event, steps, items)
             if isinstance(leaf, str):
@@ -186,7 +186,7 @@ class Branch:
         return True
 
     def holds_together(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
-        """The same by a search for leaves that agree."""
+        """The same, by a search for leaves that belong together."""
         left = StepBudget(limits.steps)
         try:
             return self.holding(self.look(event, left), left) is None
@@ -200,7 +200,7 @@ class Branch:
         return _look(self._root, event, len(self.fields), steps)
 
     def holding(self, seen: Sequence[Sequence[FoundLeaf]], steps: StepBudget) -> int | None:
-        """None if all fields hold together, else the index of the first that cannot hold with those before it.
+        """None if all fields hold together, else the index of the first field that cannot hold together with those before it.
 
         Raises TooMuchWork.
         """
@@ -220,12 +220,12 @@ class Branch:
 
 
 def path_order(path: str) -> bytes:
-    """Sorts paths as Event Ruler does, by UTF-16 code units; `exists: false` depends on what came before it."""
+    """A sort key for paths in Event Ruler's order, by UTF-16 code units. The order matters: `exists: false` depends on earlier fields."""
     return path.encode("utf-16-be", "surrogatepass")
 
 
 def steps_to(path: str) -> tuple[PathStep, ...]:
-    """The keys of a path; none for a long one."""
+    """The keys of a path; empty for a long path."""
     keys = path.split(".")
     if len(keys) > _SIMPLE_KEYS_MAX:
         return ()
@@ -236,7 +236,7 @@ def steps_to(path: str) -> tuple[PathStep, ...]:
 
 
 def _simple_leaf(event: dict[str, object], steps: tuple[PathStep, ...], items_max: int) -> object:
-    """The leaf, or flat list of leaves, at a path of objects; `_TANGLED` where there is more than that to see."""
+    """The leaf or flat list of leaves at a path of objects. `_TANGLED` if the event has a more complex structure there."""
     value: object = event
     for key, joins in steps:
         if not isinstance(value, dict):
@@ -257,7 +257,7 @@ def _simple_leaf(event: dict[str, object], steps: tuple[PathStep, ...], items_ma
 def _look(root: Node, event: dict[str, object], fields: int, steps: StepBudget) -> list[list[FoundLeaf]]:
     seen: list[list[FoundLeaf]] = [[] for _ in range(fields)]
     arrays = 0
-    # An explicit stack: an event may nest arrays deeper than Python nests calls.
+    # An explicit stack, because an event may nest arrays deeper than Python's recursion limit.
     waiting: list[tuple[object, Node, Elements]] = [(event, root, _NOWHERE)]
     while waiting:
         value, node, elements = waiting.pop()
@@ -265,10 +265,10 @@ def _look(root: Node, event: dict[str, object], fields: int, steps: StepBudget) 
             steps.take(1 + len(node.keys))
             waiting += [(inner, at, elements) for inner, at in node.members(value)]
         elif isinstance(value, list):
-            # An array that only one field leads through binds nobody.
+            # If only one field's path goes through an array, its elements need not be compared with others.
             shared = node.below > 1
             steps.take(1 + len(value) * (1 + len(elements) * shared))
-            # Backwards, so that leaves come out in the order they are written.
+            # Elements are pushed in reverse, so that leaves come out in written order.
             for index in range(len(value) - 1, -1, -1):
                 item = value[index]
                 bound = shared and isinstance(item, dict | list)
@@ -282,7 +282,7 @@ def _look(root: Node, event: dict[str, object], fields: int, steps: StepBudget) 
 
 
 def _relevant(seen: Sequence[Sequence[FoundLeaf]]) -> list[set[int]]:
-    """For each field, the arrays that a later field's leaves stand in; what others chose no longer matters."""
+    """For each field, the arrays that contain leaves of later fields. Choices in other arrays no longer matter."""
     relevant: list[set[int]] = [set() for _ in seen]
     for index in range(len(seen) - 1, 0, -1):
         here = {array for leaf in seen[index] for array, _ in leaf.elements}
@@ -291,7 +291,7 @@ def _relevant(seen: Sequence[Sequence[FoundLeaf]]) -> list[set[int]]:
 
 
 class _Index:
-    """The leaves of one field by array element, so that long arrays are joined and not multiplied."""
+    """The leaves of one field by array element, so that fields in long arrays are joined by lookup and not by all pairs."""
 
     __slots__ = ("_arrays", "_by_element", "_leaves", "_outside")
 
@@ -306,7 +306,7 @@ class _Index:
                 self._by_element.setdefault(pair, []).append(leaf)
 
     def consistent(self, place: Elements, steps: StepBudget) -> Iterable[FoundLeaf]:
-        """The leaves that agree with `place` on the element of every array that both stand in."""
+        """The leaves that are in the same element as `place` in every array that contains both."""
         steps.take(1 + len(place))
         shared = [pair for pair in place if pair[0] in self._arrays]
         if not shared:
@@ -341,7 +341,7 @@ class _Index:
 def _places(
     each: Field, leaves: Iterable[FoundLeaf], before: Elements, steps: StepBudget
 ) -> Iterable[Elements]:
-    """Where the branch may stand after this field: with one of the consistent leaves, or with none."""
+    """The choices of array elements after this field: with each of the consistent leaves, or without a leaf."""
     absent = each.absent
     for leaf in leaves:
         absent = False

@@ -1,14 +1,14 @@
-"""Owns what is to be known of a part of an event to say which branches hold: sums of it, never the part itself.
+"""Owns summaries of the parts of an event. They are enough to decide which branches hold, without keeping the parts themselves.
 
-Fields and branches are numbered, and a set of them is an integer with a bit for each. A *region* is what stands in one
-array element, or outside of all arrays. Its leaves and the arrays in it are independent: a branch holds in a region
-when its fields hold among the leaves outside of the arrays, and each array has an element in which those fields hold
-together that are in this array. The first field of a branch that has leaves in an array chooses the element, so that it has
-to have a leaf there; fields after it may be absent there if their conditions say so.
+Fields and branches are numbered, and a set of them is an integer with one bit for each. A *region* is the content of one array
+element, or everything outside of arrays. The leaves of a region and the arrays in it are independent of each other. So a branch
+holds in a region if two things are true: its fields that have leaves outside of the arrays hold there, and each array has an
+element in which the branch's fields of this array hold together. The first field of the branch with leaves in an array chooses the
+element, so it must have a leaf in that element. Later fields may be absent there if their conditions allow it.
 
-That is so unless one field of a branch is in two of these places, which takes an array of scalars and arrays, or a
-key with dots beside the same path without. Such an event can be as hard as any puzzle. A branch with one field in the
-region is decided all the same, and one with several is *open*.
+This is not valid if a field of a branch has leaves in two of these places. That needs an array with both scalars and arrays, or a
+key with dots next to the same path without dots. Then a decision could take exponential time. A branch with only one field in
+the region can still be decided. A branch with several fields there is called *open*.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,17 @@ from poller.rules.filtering.conditions import Slices
 from poller.rules.filtering.structure import Branch, Field, Node, path_order
 
 CLOSED_MAX = 4_096
-"""Regions without arrays whose sum is remembered."""
+"""Regions without arrays whose summaries are cached."""
 KINDS_A_SLICE = 500
-"""Comparisons of element kinds with branches in one slice."""
+"""Comparisons of kinds of elements with branches in one slice."""
 
 
 class Summary(NamedTuple):
-    """A region or an array: fields with a leaf in it, with a leaf that passes; branches that may hold, and that may or may not."""
+    """The summary of a region or an array.
+
+    `present` has the fields with a leaf in it, `passing` those with a leaf that passes. `holding` has the branches that hold, `open`
+    those that are not decided.
+    """
 
     present: int
     passing: int
@@ -34,14 +38,14 @@ class Summary(NamedTuple):
 
 
 class ValueSummary(NamedTuple):
-    """What one value brings into its region: leaves outside of its arrays, and the arrays."""
+    """The summary of one value for its region: its leaves outside of arrays, and its arrays."""
 
     present: int = 0
     passing: int = 0
     arrays: tuple[Summary, ...] = ()
 
     def beside(self, other: "ValueSummary") -> "ValueSummary":
-        """Both in one region."""
+        """The summary of both values in one region."""
         return ValueSummary(
             self.present | other.present, self.passing | other.passing, self.arrays + other.arrays
         )
@@ -52,14 +56,14 @@ NOTHING = ValueSummary()
 
 @dataclass(slots=True)
 class Elements:
-    """The elements of one array by kind: the fields that have a leaf there, with the branches that hold and may hold."""
+    """The elements of one array by kind, which is the set of fields with a leaf: the branches that hold and those that are open."""
 
     holding: dict[int, int] = field(default_factory=dict)
     open: dict[int, int] = field(default_factory=dict)
     passing: int = 0
 
     def add(self, element: Summary) -> None:
-        """Counts an element; one without leaves can never be chosen."""
+        """Adds an element. An element without leaves is ignored, because no field can choose it."""
         kind = element.present
         if kind:
             self.passing |= element.passing
@@ -69,7 +73,7 @@ class Elements:
 
 
 class Index:
-    """Branches by their fields, and how sums of regions become answers."""
+    """The branches by their fields; combines summaries into results."""
 
     def __init__(self, branches: Sequence[Branch]) -> None:
         distinct = {id(each): each for branch in branches for each in branch.fields}
@@ -90,7 +94,7 @@ class Index:
         self._closed: dict[tuple[int, int], Summary] = {}
 
     def answer(self, whole: ValueSummary) -> bool:
-        """Whether some branch holds for an event, or may hold."""
+        """Whether a branch holds for an event, or may hold."""
         event = self.region(whole)
         for number, mask in enumerate(self.masks):
             missing = mask & ~event.present & ~self._absent
@@ -99,7 +103,7 @@ class Index:
         return False
 
     def region(self, part: ValueSummary) -> Summary:
-        """What stands in one array element, or outside of all arrays."""
+        """The summary of a region, which is one array element or everything outside of arrays."""
         if part.arrays:
             return self._region(part)
         key = part.present, part.passing
@@ -131,18 +135,18 @@ class Index:
         return Summary(present, passing, holding, open_ & holding)
 
     def _possible(self, part: ValueSummary, mine: int, passing: int, *, branch: int, twice: int) -> bool:
-        """Whether nothing that is in one place only rules the branch out."""
+        """Whether a branch may hold: no field that is in only one place rules it out."""
         return not mine & ~passing & ~self._absent and all(
             array.holding & branch or array.present & mine & twice for array in part.arrays
         )
 
     def array(self, elements: Elements) -> Slices[Summary]:
-        """An array from its elements."""
+        """The summary of an array, from its elements."""
         kinds = list(elements.holding)
         present = 0
         for kind in kinds:
             present |= kind
-        # An element with all the fields that any element has can be chosen by every branch.
+        # Every branch can choose an element that has all the fields of the array.
         full, touched = (
             elements.holding.get(present, 0),
             self._touched(present),
@@ -162,7 +166,7 @@ class Index:
         return Summary(present, elements.passing, holding, open_)
 
     def _chosen(self, kind: int, mine: int) -> bool:
-        """Whether an element of this kind can be chosen by the first of these fields, and satisfy the absence of the others."""
+        """Whether the first of these fields can choose an element of this kind, and the fields that it lacks may be absent."""
         return bool(kind & mine & -mine) and not mine & ~kind & ~self._absent
 
     def _touched(self, fields: int) -> int:
@@ -173,7 +177,7 @@ class Index:
 
 
 def bits(mask: int) -> Iterator[int]:
-    """The numbers of a set."""
+    """The numbers in a set."""
     while mask:
         lowest = mask & -mask
         yield lowest.bit_length() - 1

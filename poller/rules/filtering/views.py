@@ -1,9 +1,9 @@
-"""Owns what a pattern sees of each source's records (aws-behaviour#what-a-pattern-sees), and the filters of one mapping.
+"""Owns the part of each source's records that a pattern sees (aws-behaviour#what-a-pattern-sees), and the filters of one mapping.
 
-The payload (`data`, `dynamodb`, `body`) is decoded only when some pattern looks at it, and at most once a record.
-A branch does not match a payload of another form (aws-behaviour#text-and-json-payloads): text with a JSON pattern, JSON with a
-plain pattern, or bytes that are not base64 or not UTF-8 with either. Nothing here raises for a record, so one odd record never
-fails its batch.
+The payload (`data`, `dynamodb`, `body`) is decoded only if a pattern reads it, and at most once for each record. A branch
+matches only payloads of its own form (aws-behaviour#text-and-json-payloads): a JSON pattern does not match text, a plain pattern
+does not match JSON, and neither matches bytes that are not base64 or not UTF-8. Nothing here raises for a record, so a record
+never fails its batch.
 """
 
 import json
@@ -29,30 +29,30 @@ Source = Literal["kinesis", "dynamodb", "sqs"]
 PAYLOAD_KEYS: Final[dict[Source, str]] = {"kinesis": "data", "dynamodb": "dynamodb", "sqs": "body"}
 KINESIS_SCHEMA_VERSION: Final = "1.0"
 PARSED_BYTES_MAX: Final = 64 * 1024
-"""A payload up to this is parsed whatever is in it."""
+"""Bytes of a payload that is parsed at once, whatever its content is."""
 PARSE_STEPS_MAX: Final = 120_000
-"""What a longer one may cost to be parsed in one go, in steps of about 50 nanoseconds; what is odd is parsed twice."""
+"""The cost up to which a longer payload is parsed at once, in steps of about 50 nanoseconds. Unusual payloads are parsed twice."""
 
 
 class Form(StrEnum):
-    """What a payload is, and what a branch asks a payload to be."""
+    """The form of a payload, and the form of payload that a branch needs."""
 
     NONE = "none"
-    """Branch: does not look at the payload."""
+    """Branch: does not read the payload."""
     PLAIN = "plain"
     """Payload: text that is not JSON. Branch: conditions on the payload itself."""
     JSON = "JSON"
     """Payload: any JSON, scalars included. Branch: conditions on members of the payload."""
     BOTH = "both"
-    """Branch: asks for both, which no payload can be."""
+    """Branch: needs both forms, so no payload matches."""
     UNREADABLE = "unreadable"
     """Payload: not base64, or not UTF-8."""
     DEEP = "nested too deeply to be parsed"
-    """Payload: text that a reader without recursion has to look at."""
+    """Payload: text that must be read without recursion."""
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A decoded payload; `value` is the text, or the JSON value."""
+    """A decoded payload. `value` is the text or the JSON value."""
 
     form: Form
     value: object
@@ -68,7 +68,7 @@ def decode_base64(data: str) -> Payload:
 
 
 def _base64(data: str) -> bytes | None:
-    """msgspec is as strict as the standard library's decoder is when asked to validate, and takes a third of its time."""
+    """The decoded bytes, or None. msgspec is as strict as the standard library's decoder with validation, and takes a third of its time."""
     try:
         return msgspec.convert(data, bytes)
     except msgspec.ValidationError:
@@ -76,7 +76,7 @@ def _base64(data: str) -> bytes | None:
 
 
 def decode_bytes(raw: bytes) -> Payload:
-    """JSON if it parses, else text if it is UTF-8."""
+    """The payload of bytes: JSON if they parse as JSON, else text if they are UTF-8."""
     try:
         return Payload(Form.JSON, orjson.loads(raw))
     except orjson.JSONDecodeError:
@@ -88,7 +88,7 @@ def decode_bytes(raw: bytes) -> Payload:
 
 
 def decode_text(body: object) -> Payload:
-    """The payload of an SQS message: JSON if the body parses, else the text that it is."""
+    """The payload of an SQS message: JSON if the body parses as JSON, else text."""
     if not isinstance(body, str):
         return Payload(Form.JSON, body)
     try:
@@ -98,7 +98,7 @@ def decode_text(body: object) -> Payload:
 
 
 def _decode_odd(text: str) -> Payload:
-    """JSON that orjson refuses and AWS takes (half of a surrogate pair, numbers beyond a double), else text."""
+    """The payload of a text that orjson refuses: JSON if AWS accepts it (half of a surrogate pair, numbers beyond a double), else text."""
     try:
         return Payload(Form.JSON, json.loads(text, parse_constant=_refuse_constant, parse_int=json_whole))
     except RecursionError:
@@ -112,7 +112,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def form_of(branch: Branch, payload_key: str) -> Form:
-    """What a branch asks the payload to be."""
+    """The form of payload that a branch needs."""
     plain = any(each.path == payload_key for each in branch.fields)
     inner = any(each.path.startswith(payload_key + ".") for each in branch.fields)
     if plain and inner:
@@ -123,7 +123,7 @@ def form_of(branch: Branch, payload_key: str) -> Form:
 
 
 def is_light(text: str | bytes) -> bool:
-    """Whether a JSON text is parsed within some ten milliseconds: each object and array costs, and each value."""
+    """Whether a JSON text is parsed within about ten milliseconds. The cost is estimated from its objects, arrays and values."""
     if len(text) <= PARSED_BYTES_MAX:
         return True
     if len(text) // 16 > PARSE_STEPS_MAX:
@@ -131,21 +131,21 @@ def is_light(text: str | bytes) -> bool:
     if isinstance(text, str):
         opened, values = text.count("[") + text.count("{"), text.count(",")
     else:
-        # The images of a DynamoDB change are raw parts of an answer, which count nothing.
+        # The images of a DynamoDB change are raw parts of an answer, which have no `count`.
         text = bytes(text)
         opened, values = text.count(b"[") + text.count(b"{"), text.count(b",")
     return 3 * opened + values + len(text) // 16 <= PARSE_STEPS_MAX
 
 
 type Answer = bool | Slices[bool]
-"""Whether a record passes; in slices where telling it is too much for one step of the event loop."""
+"""Whether a record passes. It is a generator of slices if the work is too much for one step of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The filters of one mapping; a record passes if any one matches (aws-behaviour#filters). Call the method of the mapping's source.
+    """The filters of one mapping. A record passes if any of them matches (aws-behaviour#filters). Call the method of the mapping's source.
 
-    A record also passes when its arrays are too tangled to tell: the function gets rather too much than too little.
+    A record also passes if its arrays are too complex to decide it: a function rather gets too many records than too few.
     """
 
     source: Source
@@ -156,7 +156,7 @@ class Filter:
 
     @classmethod
     def of(cls, patterns: Sequence[str], source: Source) -> Self | None:
-        """Compile the patterns of a mapping's `FilterCriteria`; None, no filter at all, for no patterns.
+        """Compiles the patterns of a mapping's `FilterCriteria`. None if there are no patterns.
 
         Raises InvalidPattern.
         """
@@ -166,7 +166,7 @@ class Filter:
 
     @classmethod
     def over(cls, patterns: Sequence[Pattern], source: Source) -> Self:
-        """Join compiled patterns, at least one."""
+        """Joins compiled patterns, at least one."""
         assert patterns
         by_form: dict[Form, list[Branch]] = {form: [] for form in Form}
         for branch in (branch for pattern in patterns for branch in pattern.branches):
@@ -178,7 +178,7 @@ class Filter:
     def matches_kinesis(
         self, partition_key: str | None, sequence_number: str, arrived: float, data: str
     ) -> Answer:
-        """Whether a record passes. `arrived` is in epoch seconds; `data` is base64, decoded only if looked at."""
+        """Whether a record passes. `arrived` is in epoch seconds. `data` is base64, and is decoded only if a pattern reads it."""
         event = kinesis_view(partition_key, sequence_number, arrived)
         blind = self._blind.holds(event) if self._blind.branches else False
         if blind or (blind is False and not self.looks_at_payload):
@@ -189,7 +189,7 @@ class Filter:
         return raw is not None and self._with_payload(event, raw)
 
     def matches_dynamodb(self, record: JsonObject) -> Answer:
-        """Whether an event record, complete as the function would get it, passes."""
+        """Whether a record passes, in the form in which a function gets it."""
         for branches in (self._blind, self._inner):
             held = branches.holds(record)
             if held:
@@ -199,7 +199,7 @@ class Filter:
         return False
 
     def search_dynamodb(self, record: bytes) -> Slices[bool]:
-        """The same for a record as JSON that is not light."""
+        """The same for a record as JSON text that is not light (`is_light`)."""
         text = record.decode()
         for branches in (self._blind, self._inner):
             if branches.branches and (yield from branches.search("", text, "")):
@@ -207,7 +207,7 @@ class Filter:
         return False
 
     def matches_sqs(self, record: JsonObject) -> Answer:
-        """Whether an event record, with `body` as the text it is, passes. The record is left as it is."""
+        """Whether a record passes, in the form in which a function gets it, with `body` as text. The record is not changed."""
         blind = self._blind.holds(record) if self._blind.branches else False
         if blind or (blind is False and not self.looks_at_payload):
             return blind
@@ -216,7 +216,7 @@ class Filter:
         return self._searched(record, raw) if blind is None else self._with_payload(record.copy(), raw)
 
     def _with_payload(self, event: JsonObject, raw: bytes | str) -> Answer:
-        """With the payload decoded, which is put into the event."""
+        """Whether an event passes after its payload was decoded and put into it."""
         if len(raw) > PARSED_BYTES_MAX and not is_light(raw):
             return self._search_both(event, raw)
         payload = decode_text(raw) if isinstance(raw, str) else decode_bytes(raw)
@@ -231,7 +231,7 @@ class Filter:
         return self._search_both(event, raw) if held is None else held
 
     def _search_both(self, event: JsonObject, raw: bytes | str) -> Slices[bool]:
-        """As JSON, and as text if it is none."""
+        """Whether an event passes, with its payload as JSON, or as text if it is not JSON."""
         key = PAYLOAD_KEYS[self.source]
         yield
         try:
@@ -245,7 +245,7 @@ class Filter:
             return (yield from self._plain.search_plain(envelope, text, key))
 
     def _searched(self, event: JsonObject, raw: bytes | str | None) -> Slices[bool]:
-        """As `_with_payload`, where the members beside the payload are too much for one step as well."""
+        """As `_with_payload`, for an event whose other members are also too much for one step."""
         key = PAYLOAD_KEYS[self.source]
         envelope = encode_json({name: value for name, value in event.items() if name != key}).decode()
         if (yield from self._blind.search("", envelope, "")):
@@ -255,7 +255,7 @@ class Filter:
 
 
 def kinesis_view(partition_key: str | None, sequence_number: str, arrived: float) -> dict[str, object]:
-    """What patterns see of a Kinesis record, without its `data`."""
+    """The part of a Kinesis record that patterns see, without its `data`."""
     return {
         "partitionKey": partition_key,
         "sequenceNumber": sequence_number,

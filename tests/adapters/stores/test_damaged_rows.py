@@ -18,8 +18,8 @@ from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.plugins import Environment
+from poller.ports import Store
 from poller.runtime.mappings.definitions import Definition, Definitions
-from poller.testing.store_steps import FullStore
 from tests import emulators
 from tests.adapters.stores.dynamo import TABLES, environment
 from tests.conftest import REGION, give_credentials
@@ -66,7 +66,7 @@ TEXTS = (
 NUMBERS = (-1, 2**53, 2**63 - 1, 9e999, -1e308, 1.5, 0)
 
 
-async def filled(store: FullStore) -> None:
+async def filled(store: Store) -> None:
     """Two mappings with a shard each that a worker has, and the worker."""
     for row in ROWS:
         await store.create(row)
@@ -90,7 +90,7 @@ async def told(call: Awaitable[Any]) -> Any:
     return found
 
 
-async def check_others(store: FullStore) -> None:
+async def check_others(store: Store) -> None:
     """The mapping whose rows are whole is listed, read, worked at."""
     listed = {row.mapping: row for row in await store.mappings()}
     assert listed[SOUND] == ROWS[1]
@@ -99,7 +99,7 @@ async def check_others(store: FullStore) -> None:
     await store.save(SOUND, held(SOUND), FREE.checkpoint)
 
 
-async def check_damaged(store: FullStore) -> list[str]:
+async def check_damaged(store: Store) -> list[str]:
     """What is said of the damaged mapping, with the row's name and a remedy; it is never a wrong row."""
     row = next((each for each in await store.mappings() if each.mapping == DAMAGED), None)
     kept = await told(store.create(ROWS[0])) if row is not None else row

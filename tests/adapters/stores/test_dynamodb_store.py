@@ -33,9 +33,9 @@ from poller.testing.store_steps import (
     MEMO,
     ONE,
     ORDERS,
-    FullStore,
     Opening,
     Scenario,
+    Store,
     lease,
     noise,
     only,
@@ -68,7 +68,7 @@ async def table_at(url: str, **options: Any) -> AsyncGenerator[Opening]:
     env, name = environment(url), f"poller-{next(TABLES)}"
 
     @asynccontextmanager
-    async def open_one() -> AsyncGenerator[FullStore]:
+    async def open_one() -> AsyncGenerator[Store]:
         async with plugin.open(
             DynamoSettings(url=f"dynamodb://{name}", create=True, **options), env
         ) as store:
@@ -96,7 +96,7 @@ def test_random_histories_in_a_table_follow_the_model(room: int, ministack: Emul
             table = f"history-{next(TABLES)}"
 
             @asynccontextmanager
-            async def open_one() -> AsyncGenerator[FullStore]:
+            async def open_one() -> AsyncGenerator[Store]:
                 env = environment(ministack.url)
                 client = await clients.client(env, "dynamodb", REGION)
                 await ready(client, table, create=True)

@@ -25,11 +25,12 @@ from poller.domain.records import (
     ShardId,
     json_value,
 )
+from poller.ports import Store
 from poller.testing import queue_source, stream_source
 from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario
 from poller.testing.queue_source import QueueScenario
 from poller.testing.store import SCENARIOS
-from poller.testing.store_steps import FullStore, Opening, Scenario
+from poller.testing.store_steps import Opening, Scenario
 from poller.testing.stream_source import StreamScenario
 from tests.simulation.checks.checker import Checker
 from tests.simulation.services.contents import Content
@@ -160,7 +161,7 @@ def store_opening() -> Opening:
     witness = cast("Witness", Silent())
 
     @asynccontextmanager
-    async def open_one() -> AsyncGenerator[FullStore]:
+    async def open_one() -> AsyncGenerator[Store]:
         yield SimStore(store, line(), witness)
 
     return open_one
