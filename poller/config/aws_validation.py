@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from poller.config.mapping import EventSourceMapping, source_kind
-from poller.config.member_rules import CHECKS, Check, complete_failure, destination_rule
+from poller.config.member_rules import RULES, MemberRule, complete_failure, destination_rule
 from poller.config.members import (
     CONCURRENCY_MIN,
     TABLE,
@@ -48,8 +48,8 @@ def violations(
     except ValueError:
         return [*found, _unrecognized(mapping)]
     by_url = destination_urls and url_scheme(getattr(mapping, "destination", "") or "") is not None
-    unneeded: dict[Check, bool] = {destination_rule: by_url, complete_failure: not destination_needed}
-    checks = [each for each in CHECKS if not unneeded.get(each, False)]
+    unneeded: dict[MemberRule, bool] = {destination_rule: by_url, complete_failure: not destination_needed}
+    checks = [each for each in RULES if not unneeded.get(each, False)]
     return found + [each for check in checks for each in _as_far_as_known(mapping, check(mapping, kind, now))]
 
 

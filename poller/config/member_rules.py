@@ -1,6 +1,6 @@
 """Owns AWS's rules between the members of a mapping, and their AWS texts (aws-behaviour#mapping-members).
 
-Each rule gets a whole mapping, the kind of its source and the present time. `CHECKS` has them in AWS's order.
+Each rule gets a whole mapping, the kind of its source and the present time. `RULES` has them in AWS's order.
 """
 
 from collections.abc import Callable, Iterator
@@ -236,8 +236,8 @@ def _member(mapping: EventSourceMapping, field: str) -> object:
     return value
 
 
-type Check = Callable[[EventSourceMapping, SourceKind, Epoch], Iterator[Violation]]
-CHECKS: tuple[Check, ...] = (
+type MemberRule = Callable[[EventSourceMapping, SourceKind, Epoch], Iterator[Violation]]
+RULES: tuple[MemberRule, ...] = (
     _on_success,
     complete_failure,
     _position,

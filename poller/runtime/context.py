@@ -1,4 +1,4 @@
-"""Owns what a running mapping is made of: its plan, its open ports, and the daemon's clock, chance and observer."""
+"""Owns what a running mapping works with: its plan, its open ports, and the daemon's clock, random numbers and observer."""
 
 from dataclasses import dataclass, field, fields
 from random import Random
@@ -17,7 +17,7 @@ from poller.runtime.workers.membership import Alone, Workers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingContext:
-    """What streams and queues have in common."""
+    """The context of a mapping, as far as it is the same for streams and queues."""
 
     plan: MappingPlan
     worker: WorkerId
@@ -29,11 +29,11 @@ class MappingContext:
     tuning: Tuning
     turns: LoopTurns = field(default_factory=LoopTurns)
     workers: Workers | None = None
-    """Who shares the mapping's work; None: nobody."""
+    """The workers that share the mapping's work; None if there are no others."""
 
     @property
     def crew(self) -> Workers:
-        """Who shares the mapping's work."""
+        """The workers that share the mapping's work."""
         return self.workers or Alone(self.worker)
 
     @property
@@ -43,17 +43,17 @@ class MappingContext:
 
     @property
     def longest_s(self) -> float:
-        """How long a call that begins now takes at most as a rule, the start of the function included."""
+        """How long a call that begins now normally takes at most, including the start of the function."""
         return self.function.longest_s(self.plan.function_arn)
 
     @property
     def role_arn(self) -> str:
-        """The role that the function runs as: what is configured, else what its service says; empty when nobody does."""
+        """The function's role: the configured one, else the one of its service; empty if it is not known."""
         facts = None if self.plan.role_arn else self.function.facts(self.plan.function_arn)
         return self.plan.role_arn if facts is None else facts.role_arn
 
     def new_id(self) -> str:
-        """A random UUID; a request id or the id of a notice."""
+        """A random UUID, for a request id or the id of a notice."""
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
     def port_wait_s(self, tries: int) -> float:
@@ -62,5 +62,5 @@ class MappingContext:
 
 
 def common(parts: MappingContext) -> dict[str, Any]:
-    """The fields of `parts` by name, to make the parts of a stream or a queue from."""
+    """The fields of a context by name, to make the context of a stream or a queue from them."""
     return {each.name: getattr(parts, each.name) for each in fields(MappingContext)}

@@ -1,4 +1,4 @@
-"""Owns the daemon: opens the store, keeps what runs equal to what is wanted, drains."""
+"""Owns the daemon: it opens the store, keeps the running mappings equal to the desired ones, and drains."""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,20 +31,20 @@ from poller.runtime.watched_tasks import WatchedTasks, ended_note
 from poller.runtime.workers.heartbeat import Heartbeat
 
 RECONCILE_S = 3.0
-"""Between two looks at the store for mappings that other replicas have changed."""
+"""The interval at which the store is read for mappings that other replicas have changed."""
 LOOK_S_MAX = 10.0
-"""How long one look may take before it counts as failed."""
+"""How long reading the mappings may take before it counts as failed."""
 NEWS_S = 2 * RECONCILE_S
-"""After which every other worker has surely seen that a mapping is deleted; before, it would begin it anew."""
+"""After this time every other worker has read that a mapping was deleted. Until then another worker may still start it."""
 ENDED_SHOWN_S = 300.0
-"""For how long a task that ended by itself is shown."""
+"""How long the status shows a task that ended by itself."""
 FORGET_S = 30.0
-"""How long a deleted mapping waits for other workers to give its shards up before it is forgotten all the same."""
+"""How long the removal of a deleted mapping waits for other workers to release its shards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Works:
-    """What there is once the store is open."""
+    """The parts of the daemon that exist after the store was opened."""
 
     definitions: Definitions
     catalog: DesiredMappings
@@ -67,9 +67,9 @@ class Daemon:
         rng: Random,
     ) -> None:
         self.control = MappingService()
-        """Who changes mappings while they run."""
+        """Changes mappings while they run."""
         self.note = ""
-        """One line for people, shown with the status: what is wrong beside the mappings."""
+        """One line for people, which the status shows: a problem that does not belong to a mapping."""
         self._plan = plan
         self._registry = registry
         self._env = env
@@ -84,10 +84,10 @@ class Daemon:
         self._deleted: dict[MappingId, Monotonic] = {}
 
     async def run(self) -> None:
-        """Opens the parts and runs until `stop` was called and everything has drained, or the grace is over.
+        """Opens the parts and runs until `stop` was called and everything has drained, or the grace time is over.
 
-        Raises InvalidConfiguration, before anything is read, when a part cannot be opened as configured; AccessDenied or
-        ResourceMissing when the store cannot be.
+        If a part cannot be opened as configured, it raises InvalidConfiguration before anything is read. If the store cannot be
+        opened, it raises AccessDenied or ResourceMissing.
         """
         problems: list[str] = []
         async with AsyncExitStack() as stack:
@@ -104,7 +104,7 @@ class Daemon:
             raise InvalidConfiguration(problems)
 
     async def _work(self, works: Works, scope: WatchedTasks) -> list[str]:
-        """From the start to the end of all mappings; returns what was wrong with the configuration."""
+        """Runs all mappings until the end. Returns the problems of the configuration that prevented a start."""
         problems = await self._start(works)
         if problems:
             self.stop()
@@ -120,16 +120,16 @@ class Daemon:
 
     @property
     def grace_s(self) -> float:
-        """How long running invocations have after `stop`."""
+        """How long running invocations may take after `stop`."""
         return self._plan.tuning.grace_s
 
     def stop(self) -> None:
-        """Drains: nothing new is taken, running invocations finish within the grace, checkpoints are saved."""
+        """Begins to drain: nothing new is taken, running invocations finish within the grace time, and checkpoints are saved."""
         self._tally.begin()
         self._stop.request(Reason.REQUESTED, within_s=self.grace_s)
 
     async def rehearse(self, plan: DaemonPlan) -> list[str]:
-        """What is wrong with the parts that another configuration would open, one line each; changes nothing."""
+        """Tries the parts of another configuration; returns their problems, one line each. Changes nothing."""
         works = self._works
         if works is None:
             return []
@@ -142,9 +142,9 @@ class Daemon:
         return list(dict.fromkeys(problems))
 
     def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
-        """Takes another configuration: mappings that it changes drain and start anew, the others go on.
+        """Takes over another configuration: changed mappings drain and start again, the others go on.
 
-        Worker and store stay what they are. Returns what changes, one line each.
+        The worker's name and the store stay the same. Returns the changes, one line each.
         """
         changes = plan_changes(self._plan, plan)
         self._plan = plan
@@ -177,12 +177,12 @@ class Daemon:
         )
 
     def _ended(self) -> list[str]:
-        """The tasks that ended by themselves not long ago."""
+        """The tasks that ended by themselves in the last minutes, one line each."""
         now = self._env.clock.monotonic()
         return [ended_note(event, now - at) for at, event in self._results.ended if now - at < ENDED_SHOWN_S]
 
     async def _open_store(self, stack: AsyncExitStack) -> Store | None:
-        """The store; None when a stop came first. Waits for one that has no room or does not answer."""
+        """Opens the store; None if a stop came first. Repeats the try while the store throttles or does not answer."""
         tries = 0
         while not self._stop.requested:
             context = store_of(self._plan).opened(self._registry, self._env)
@@ -228,7 +228,7 @@ class Daemon:
         return self._works
 
     async def _start(self, works: Works) -> list[str]:
-        """Opens the parts of all mappings of the file; returns what is wrong with their configuration."""
+        """Opens the parts of all mappings of the file; returns the problems of their configuration."""
         await self._look(works, 0)
         entries = works.catalog.entries()
         works.fleet.apply(entries)
@@ -243,7 +243,7 @@ class Daemon:
         return list(dict.fromkeys(problems))
 
     async def _keep(self, works: Works) -> None:
-        """Compares what is wanted with what runs, whenever something has changed and every few seconds."""
+        """Reconciles desired and running mappings after each change, and every few seconds."""
         self.control.open(self._desk(works))
         clock = self._env.clock
         due, tries = clock.monotonic() + RECONCILE_S, 0
@@ -268,7 +268,7 @@ class Daemon:
         )
 
     async def _look(self, works: Works, tries: int) -> bool:
-        """Reads the mappings made through the API; whether that went well. What is known stays otherwise."""
+        """Reads the mappings made through the API. Returns whether that succeeded; if not, the known ones stay."""
         before = {each.mapping for each in works.definitions.known()}
         try:
             async with interrupted_by(self._stop), asyncio.timeout(LOOK_S_MAX):
@@ -282,12 +282,12 @@ class Daemon:
         self._store_problem = ""
         self._looked = True
         gone = before - {each.mapping for each in works.definitions.known()}
-        # Another worker has forgotten them; what this one wrote for them since goes once it has drained.
+        # Another worker has removed these mappings. Rows that this worker has written since are removed when it has drained.
         self._deleted |= dict.fromkeys(gone, self._env.clock.monotonic())
         return True
 
     async def _forget(self, works: Works, done: Sequence[MappingId]) -> None:
-        """Forgets deleted mappings that nobody works at any more; what fails is tried again with the next look."""
+        """Removes deleted mappings that no worker runs any more. A failed removal is tried again the next time."""
         now = self._env.clock.monotonic()
         for mapping in done:
             self._deleted.setdefault(mapping, now)
@@ -315,7 +315,7 @@ class Daemon:
         return any(lease.owner not in {None, self._plan.worker} for lease in leases)
 
     async def _drain(self, works: Works) -> None:
-        """Waits for all mappings, the grace at most; what is late then is cancelled."""
+        """Waits until all mappings have drained. After the grace time the rest is cancelled."""
         tasks = set(works.fleet.tasks)
         if not tasks:
             return
@@ -324,7 +324,7 @@ class Daemon:
             task.cancel()
 
     def _emit_cut_short(self) -> None:
-        """Tells what the end left undone, when all has ended."""
+        """Emits an event about what was left unfinished, after everything has ended."""
         if (told := self._tally.cut_short(self.grace_s)) is not None:
             self._results.on(told)
 

@@ -1,8 +1,8 @@
-"""Owns calls of foreign code (functions, destinations) in tasks of their own: what such code does to its task, it does to itself.
+"""Owns calls of foreign code (functions, destinations) in tasks of their own, so that the code cannot harm its caller's task.
 
-Foreign code may cancel its own task, swallow a cancellation that it did not ask for, raise what ends a program, or never
-end. Whoever calls it here is cancelled only by those who cancel the caller, and waits for nothing longer than it says.
-These tasks are not part of a TaskGroup, since a group waits for its tasks, and foreign code may refuse to end.
+Foreign code may cancel its own task, swallow a cancellation, raise SystemExit, or never end. The caller of such code is cancelled
+only when somebody cancels the caller itself, and waits no longer than its own time limit. These tasks are not in a TaskGroup,
+because a group waits for all its tasks, and foreign code may refuse to end.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ from typing import Any
 from poller.runtime.watched_tasks import reason_of
 
 CANCELLED_S_MAX = 2.0
-"""How long a call may take to end after it was cancelled, before it is left to itself."""
+"""How long a cancelled call may take to end before it is left running in the background."""
 
 type LeftBehind = Callable[[asyncio.Task[None]], None]
-"""Who is told of a call that did not end when it was cancelled."""
+"""Is called with the task of a call that did not end when it was cancelled."""
 
 
 class BrokenOff(Exception):
-    """Foreign code ended its own task: it was cancelled from inside, or raised what would end a program."""
+    """Foreign code ended its own task: it cancelled the task, or raised an error such as SystemExit."""
 
 
 async def isolated[GivenT, T](
     call: Callable[[GivenT], Awaitable[T]], given: GivenT, *, name: str, left_behind: LeftBehind
 ) -> T:
-    """What `call(given)` returns or raises, called in a task of its own. Raises BrokenOff in place of what is no Exception.
+    """Calls `call(given)` in a task of its own, and returns or raises what it does. BrokenOff replaces errors that are no Exception.
 
-    When the caller is cancelled the call is cancelled too. A call that has not ended CANCELLED_S_MAX later goes on alone:
-    the caller's cancellation goes through, and `left_behind` gets the task.
+    If the caller is cancelled, the call is cancelled too. If the call has not ended CANCELLED_S_MAX later, it goes on in the
+    background: the caller's cancellation takes effect, and `left_behind` gets the task.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
-    # It begins at once: one turn of the loop less, and nobody can cancel it before it has begun.
+    # An eager start saves a pass of the loop, and the task cannot be cancelled before its first step.
     task = asyncio.Task(_answered(call, given, answer), loop=loop, name=name, eager_start=True)
     try:
         value, error = await answer
@@ -57,14 +57,14 @@ async def _answered[GivenT, T](
     error: BaseException | None = None
     try:
         value = await call(given)
-    except BaseException as raised:  # noqa: BLE001 - foreign code: whatever it raises is its caller's to judge
+    except BaseException as raised:  # noqa: BLE001 - foreign code: the caller decides about any error
         error = raised
     if not answer.done():
         answer.set_result((value, error))
 
 
 async def _cancelled(task: asyncio.Task[Any], left_behind: LeftBehind) -> None:
-    """Cancels the task and waits a little for its end."""
+    """Cancels the task and waits for its end, CANCELLED_S_MAX at most."""
     task.cancel()
     try:
         await asyncio.wait([task], timeout=CANCELLED_S_MAX)

@@ -1,9 +1,9 @@
-"""Owns what is known of functions that have settings of their own: looked up when a mapping starts, and followed since.
+"""Owns the settings of functions at their service, such as Lambda: looked up when a mapping starts, and updated after that.
 
-The service ends such a function, not the daemon. A client that gives up before the function's own time limit is over
-makes the engine call it again while the first run goes on. So a call is waited for as long as the function may run: as
-long as anything can run there while that is not known. The limit may be raised while a call runs; therefore it is looked
-up once more when a call has taken as long as the last known limit, before anybody gives it up.
+The service ends such a function at its time limit, not the daemon. If the daemon gave up a call before that, it would call the
+function again while the first run still goes on. So it waits for a call as long as the function may run. If the limit is not
+known, it waits for the service's longest limit. The limit may be raised while a call runs. So it is looked up again when a call has
+taken as long as the last known limit, before the call is given up.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from poller.runtime.stopping import wait_until
 from poller.runtime.watched_tasks import WatchedTasks, reason_of
 
 LIMIT_S_MAX = 900.0
-"""Lambda's longest time limit; a function whose own limit is not known is waited for so long."""
+"""Lambda's longest time limit. It is used for a function whose own limit is not known."""
 REFRESH_S = 300.0
-"""Between two looks at a function; also when the look was not allowed."""
+"""The interval between two lookups of a function, also after a lookup that was denied."""
 RETRY_S = 30.0
-"""Between two looks after one that failed for another reason."""
+"""The wait after a lookup that failed for another reason."""
 AGAIN_S = 5.0
-"""What was looked up so short a time ago is not looked up again because somebody asks."""
+"""A function is not looked up on request if the last lookup was less than this long ago."""
 LOOK_S_MAX = 10.0
-"""How long one look may take before it counts as failed."""
+"""How long one lookup may take before it counts as failed."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of one ARN; with `trouble` the last look failed, and `facts` are older."""
+    """What is known about one ARN. With `trouble` the last lookup failed, and `facts` are older."""
 
     facts: FunctionFacts | None = None
     trouble: str = ""
@@ -43,11 +43,11 @@ class _Known:
     looked: float = -math.inf
     users: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One look at a time: many mappings may begin at once."""
+    """Allows one lookup at a time, because many mappings may start at once."""
 
 
 class FunctionWatch:
-    """The facts of one function, by the ARNs that mappings call it by. `changed` is called after each change."""
+    """The settings of one function, for each ARN by which mappings call it. `changed` is called after each change."""
 
     def __init__(
         self, plan: FunctionPlan, lookup: FunctionLookup, observer: Observer, changed: Callable[[], None]
@@ -59,15 +59,15 @@ class FunctionWatch:
         self._known: dict[str, _Known] = {}
         self._woken = asyncio.Event()
         self._left_behind: set[asyncio.Task[None]] = set()
-        """Looks that did not end when their time was over; kept, since nothing else holds their tasks."""
+        """Lookups that did not end at their time limit. They are kept here because nothing else references their tasks."""
 
     def facts(self, function_arn: str) -> FunctionFacts | None:
-        """What the service said last; None while it has said nothing."""
+        """The settings that the service gave last; None if it has not given any."""
         known = self._known.get(function_arn)
         return None if known is None else known.facts
 
     def limit_s(self, function_arn: str) -> float:
-        """How long a call may take: the function's own limit, or what is configured if that is longer."""
+        """How long a call may take: the function's own limit, or the configured one if that is longer."""
         configured_s = self._plan.timeout_s or 0.0
         known = self._known.get(function_arn)
         if known is None or known.facts is None or known.trouble:
@@ -75,7 +75,7 @@ class FunctionWatch:
         return max(known.facts.timeout_s, configured_s)
 
     def notes(self) -> Iterator[str]:
-        """What people should know, one line for each ARN with trouble."""
+        """One line for people for each ARN with a problem."""
         for arn, known in self._known.items():
             if known.trouble:
                 yield (
@@ -87,7 +87,7 @@ class FunctionWatch:
 
     @asynccontextmanager
     async def used_by(self, function_arn: str) -> AsyncIterator[None]:
-        """A mapping calls this ARN: looks it up, and follows it as long as somebody does."""
+        """Registers a mapping that calls this ARN: the ARN is looked up on entry, and updated as long as a mapping uses it."""
         known = self._known.setdefault(function_arn, _Known())
         known.users += 1
         try:
@@ -100,14 +100,14 @@ class FunctionWatch:
                 del self._known[function_arn]
 
     def ask(self, function_arn: str) -> None:
-        """Has an ARN looked up soon: it may not be what it was."""
+        """Requests a lookup of an ARN soon, because its settings may have changed."""
         known = self._known.get(function_arn)
         if known is not None:
             known.due = min(known.due, known.looked + AGAIN_S)
             self._woken.set()
 
     async def follow(self) -> None:
-        """Looks up what is due, until it is cancelled."""
+        """Looks up ARNs when they are due, until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
@@ -119,7 +119,7 @@ class FunctionWatch:
             await wait_until(self._woken, min(max(wait_s, 0.0), REFRESH_S))
 
     async def _look(self, function_arn: str, known: _Known) -> bool:
-        """Looks an ARN up unless somebody has just done it; whether that was needed."""
+        """Looks an ARN up unless that was just done. Returns whether it was looked up."""
         async with known.turn:
             needed = asyncio.get_running_loop().time() >= known.looked + AGAIN_S
             if needed:

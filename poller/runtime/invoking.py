@@ -1,4 +1,4 @@
-"""Owns how functions are invoked: the guard around an invoker, and the one way of a batch to the function and back."""
+"""Owns how functions are invoked: `Function` guards an invoker, and `BatchInvoker` takes a batch to the function and back."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ from poller.runtime.watched_tasks import reason_of
 OUTCOMES = frozenset(get_args(Outcome.__value__))
 
 GUARD_S = 5.0
-"""How much longer than a function's limit an invoker may take before the engine gives it up."""
+"""How much longer than a function's time limit an invoker may take before the engine gives up the call."""
 SERVICE_START_S = 10.0
 """What a function that a service runs may take to start, beside its limit: Lambda gives initialisation ten seconds of its own."""
 MARGIN_S = 30.0
@@ -50,7 +50,7 @@ Lambda gives initialisation ten seconds of its own, and more to container images
 
 
 class Function:
-    """One function of this daemon: its plan, its invoker, its slots, and how long a call of it may take now."""
+    """One function of this daemon: its plan, its invoker, its slots, and its present time limit."""
 
     def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
         self.plan = plan
@@ -59,13 +59,13 @@ class Function:
         self._observer = observer
         self._call_name = f"call of {plan.name}"
         self._late_calls: dict[asyncio.Timeout, tuple[str, float]] = {}
-        """Calls that take longer than was known to be possible, by what gives them up: the ARN, and when each began."""
+        """Calls that have passed the last known limit: by the timeout of each, its ARN and when it began."""
         self._start_s_max = invoker.start_s_max if isinstance(invoker, FunctionStarter) else 0.0
         self._listeners: list[Callable[[], None]] = []
         self.calls: Counter[MappingId] = Counter()
-        """Calls that somebody waits for, by the mapping that makes them."""
+        """The number of running calls that are awaited, by mapping."""
         self._left_behind: set[asyncio.Task[None]] = set()
-        """Calls that did not end when they were cancelled; each has its slot until it ends."""
+        """Calls that did not end when they were cancelled. Each keeps its slot until it ends."""
         self._watch = (
             FunctionWatch(plan, invoker, observer, self._changed)
             if isinstance(invoker, FunctionLookup)
@@ -73,29 +73,29 @@ class Function:
         )
 
     def limit_s(self, function_arn: str) -> float:
-        """How long a call by this ARN may take now. The one place that says so."""
+        """How long a call by this ARN may take now. No other code computes this."""
         if self._watch is not None:
             return self._watch.limit_s(function_arn)
         return TIMEOUT_S if self.plan.timeout_s is None else self.plan.timeout_s
 
     def longest_s(self, function_arn: str) -> float:
-        """How long a call that begins now takes at most as a rule, the start of the function included."""
+        """How long a call that begins now normally takes at most, including the start of the function."""
         start_s = self._start_s_max if self._watch is None else SERVICE_START_S
         return self.limit_s(function_arn) + start_s
 
     def known_limit_s(self, function_arn: str) -> float | None:
-        """What AWS compares a queue's visibility timeout with: the function's own limit, else the configured one; None if unknown."""
+        """The limit for AWS's comparison with a visibility timeout: the function's own, else the configured one; None if not known."""
         if self._watch is None:
             return self.limit_s(function_arn)
         facts = self._watch.facts(function_arn)
         return self.plan.timeout_s if facts is None else facts.timeout_s
 
     def facts(self, function_arn: str) -> FunctionFacts | None:
-        """What the function's service said last; None when there is none, or it has said nothing."""
+        """The settings that the function's service gave last; None if there is no service, or it has not given any."""
         return None if self._watch is None else self._watch.facts(function_arn)
 
     def notes(self) -> list[str]:
-        """What people should know of the function, one line each."""
+        """Notes for people about the function, one line each."""
         notes = [] if self._watch is None else list(self._watch.notes())
         if self._left_behind:
             count = len(self._left_behind)
@@ -104,7 +104,7 @@ class Function:
 
     @asynccontextmanager
     async def used_by(self, function_arn: str) -> AsyncIterator[None]:
-        """A mapping calls this ARN: what its service says of it is known on entry, or why not, and followed inside."""
+        """Registers a mapping that calls this ARN. The function's settings are looked up on entry, and updated inside the block."""
         if self._watch is None:
             yield
             return
@@ -113,7 +113,7 @@ class Function:
 
     @contextmanager
     def listening(self, changed: Callable[[], None]) -> Iterator[None]:
-        """Calls `changed` whenever limit, role or state of the function is another."""
+        """Calls `changed` whenever the limit, role or state of the function changes."""
         self._listeners.append(changed)
         try:
             yield
@@ -121,17 +121,17 @@ class Function:
             self._listeners.remove(changed)
 
     async def follow(self) -> None:
-        """Keeps what the function's service says of it up to date, until it is cancelled."""
+        """Keeps the function's settings up to date until it is cancelled."""
         if self._watch is None:
             await asyncio.Event().wait()
         else:
             await self._watch.follow()
 
     async def call(self, invocation: Invocation, *, mapping: MappingId) -> Outcome:
-        """Invokes within a slot that the caller holds; whatever the invoker does, there is an outcome.
+        """Invokes the function in a slot that the caller holds. It returns an outcome whatever the invoker does.
 
-        One that never answers counts as timed out. One that raises, is cancelled from inside or returns no outcome counts as
-        a function error, but for errors that a port may raise: then the function is unreachable.
+        An invoker that never answers counts as timed out. If it raises an error that a port may raise, the function is
+        unreachable. Any other error, a cancellation from inside, and a result that is not an outcome count as a function error.
         """
         assert self.slots.in_flight > 0, "a call without a slot"
         self.calls[mapping] += 1
@@ -152,11 +152,11 @@ class Function:
             return TimedOut(invocation.timeout_s)
 
     async def _call_open_ended(self, invocation: Invocation, watch: FunctionWatch) -> Outcome:
-        """Waits until the function has surely ended, by what is known of its limit when that moment comes."""
+        """Waits until the function has certainly ended, by the limit that is known when that moment comes."""
         loop, arn = asyncio.get_running_loop(), invocation.function_arn
         began = loop.time()
         try:
-            # A call that ends in time has this one timer; one that is late gets another.
+            # A call that ends in time needs only this timer. `_late` sets another one for a call that takes longer.
             async with asyncio.timeout(None) as deadline:
                 late = loop.call_at(began + invocation.timeout_s, self._late, deadline, watch, arn, began)
                 try:
@@ -167,7 +167,7 @@ class Function:
         except TimeoutError:
             outcome = TimedOut(invocation.timeout_s)
         if isinstance(outcome, Unreachable):
-            # It may be gone, or made anew with other settings.
+            # The function may have been deleted, or created again with other settings.
             watch.ask(arn)
         facts = watch.facts(arn)
         if isinstance(outcome, TimedOut) and facts is not None:
@@ -175,14 +175,14 @@ class Function:
         return outcome
 
     def _late(self, deadline: asyncio.Timeout, watch: FunctionWatch, arn: str, began: float) -> None:
-        """A call has taken as long as was known to be possible when it began: it is given up, but not before a look."""
+        """A call has taken as long as the limit that was known at its begin. The limit is looked up before the call is given up."""
         now = asyncio.get_running_loop().time()
         self._late_calls[deadline] = arn, began
         deadline.reschedule(max(now, began + watch.limit_s(arn)) + MARGIN_S)
         watch.ask(arn)
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
-        """The invoker's outcome, or what counts as one. Raises TimeoutError when the invoker does."""
+        """The invoker's outcome, or the outcome for its error. Raises TimeoutError if the invoker does."""
         try:
             outcome = await isolated(
                 self._invoker.invoke,
@@ -203,7 +203,7 @@ class Function:
         return outcome
 
     def _leave_behind(self, task: asyncio.Task[None]) -> None:
-        """The call goes on: its slot is not free for another one."""
+        """Keeps the slot of a call that goes on in the background."""
         self.slots.keep()
         self._left_behind.add(task)
         task.add_done_callback(self._ended_late)
@@ -214,7 +214,7 @@ class Function:
         self.slots.release()
 
     def _changed(self) -> None:
-        """A limit may be longer: nobody gives up while the function still runs. A shorter one is for calls to come."""
+        """Extends the time of late calls if the limit was raised. A lower limit applies to later calls only."""
         for deadline, (arn, began) in self._late_calls.items():
             until = began + self.limit_s(arn) + MARGIN_S
             if (when := deadline.when()) is not None and when < until and not deadline.expired():
@@ -229,16 +229,16 @@ class Function:
 
 
 def _open_ended(call: Invocation) -> Invocation:
-    """The same call, which the caller gives up."""
+    """The same call without a time limit in the invoker."""
     return Invocation(call.function_arn, call.request_id, call.event, call.timeout_s, open_ended=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvocationBatch:
-    """What one invocation hands to the function.
+    """The input of one invocation.
 
-    `identifiers` are those of its records, in order: sequence numbers or message ids. `attempt` counts from 1. `newest` is
-    when the last record of a stream's batch arrived.
+    `identifiers` are the sequence numbers or message ids of its records, in order. `attempt` counts from 1. `newest` is when
+    the last record of a stream's batch arrived.
     """
 
     event: Event
@@ -251,7 +251,7 @@ class InvocationBatch:
 class BatchInvoker:
     """Invokes a mapping's function with batches, for a queue or for one shard of a stream.
 
-    Each invocation goes the same way: size limit, slot, call, verdict. It emits `InvocationStarted` before the call, and
+    Each invocation has the same steps: size limit, slot, call, verdict. It emits `InvocationStarted` before the call, and
     `InvocationFinished` after the verdict. A batch whose event is too large fails without slot and call.
     """
 
@@ -275,7 +275,7 @@ class BatchInvoker:
     async def invoke(
         self, batch: InvocationBatch, *, widened: Callable[[Verdict], Verdict] | None = None
     ) -> Verdict:
-        """Invokes within a slot that the caller holds. `widened`: what the mapping makes of a verdict."""
+        """Invokes in a slot that the caller holds. `widened` may change the verdict before it is reported."""
         verdict, duration_s = self._too_large(batch), 0.0
         if verdict is None:
             outcome, duration_s = await self._call(batch)
@@ -285,7 +285,7 @@ class BatchInvoker:
         return verdict
 
     async def invoke_in_slot(self, batch: InvocationBatch, stop: Stop) -> Verdict | None:
-        """Invokes within a slot that it takes; None when a stop came before there was one: nothing was called."""
+        """Waits for a slot and invokes in it. Returns None without a call if a stop came first."""
         verdict, duration_s = self._too_large(batch), 0.0
         if verdict is None:
             if not await self._slot_taken(stop):
@@ -303,7 +303,7 @@ class BatchInvoker:
         return responses.oversized(size, size_max) if size > size_max else None
 
     async def _slot_taken(self, stop: Stop) -> bool:
-        """Waits for a slot; False when a stop came first, or the lease was lost meanwhile."""
+        """Waits for a slot. Returns False if a stop came first, or the lease was lost meanwhile."""
         slots = self._function.slots
         async with interrupted_by(stop):
             await slots.acquire()
@@ -357,7 +357,7 @@ class BatchInvoker:
 
 
 class _Cause(TypedDict, total=False):
-    """Members of InvocationFinished that only a function's own errors have."""
+    """Members of InvocationFinished that are set only for a function's own errors."""
 
     error_type: str
     stack_trace: tuple[str, ...]
@@ -377,7 +377,7 @@ def _described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:
 
 
 def _cause_of(verdict: Verdict) -> _Cause:
-    """What the function itself said of its failure, as members of an event."""
+    """The function's own error, as members of InvocationFinished."""
     if not isinstance(verdict, Rejected) or verdict.cause is None:
         return {}
     return {"error_type": verdict.cause.error_type, "stack_trace": verdict.cause.stack_trace}

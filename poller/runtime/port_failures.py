@@ -1,4 +1,4 @@
-"""Owns how it is told that a call to a source, a store or another part failed."""
+"""Owns how a failed call to a source, a store or another port is reported."""
 
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.records import MappingId, ShardId
@@ -15,7 +15,7 @@ def report_failure(
     shard: ShardId | None = None,
     wait_s: float = 0.0,
 ) -> None:
-    """Tells that a call to `port` failed, and how long it is until the next try."""
+    """Emits PortFailed for a failed call to `port`; `wait_s` is the time until the next try."""
     observer.on(
         PortFailed(
             mapping=mapping,
@@ -29,5 +29,5 @@ def report_failure(
 
 
 def failure_reason(error: PortError | InvalidConfiguration) -> str:
-    """One line for people."""
+    """The reason of a failure as one line for people."""
     return cut("; ".join(error.problems)) if isinstance(error, InvalidConfiguration) else error.reason

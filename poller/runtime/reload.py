@@ -1,4 +1,4 @@
-"""Owns the reload of the configuration file: notices that it changed, hands a good one over, tells a bad one."""
+"""Owns the reload of the configuration file: it notices changes, takes over a valid file, and reports an invalid one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -16,30 +16,30 @@ from poller.domain.telemetry import ConfigurationReloaded, Observer
 from poller.rules.responses import cut
 
 POLL_S = 2.0
-"""Between two looks at the file where nothing tells of its changes (network file systems, links into other folders)."""
+"""The interval at which the file is checked. Network file systems and links into other folders give no notification of changes."""
 SETTLE_MS = 100
-"""An editor's several steps are one change."""
+"""Changes within this time count as one, because editors save a file in several steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that may be taken over; `waiting` names settings that changed and wait for the next start."""
+    """A valid configuration. `waiting` names changed settings that take effect at the next start."""
 
     plan: DaemonPlan
     waiting: tuple[str, ...] = ()
 
 
 class Reloadable(Protocol):
-    """The daemon as a reload sees it."""
+    """The methods of the daemon that a reload needs."""
 
     note: str
 
     async def rehearse(self, plan: DaemonPlan) -> list[str]:
-        """What is wrong with the parts that another configuration would open."""
+        """Tries the parts of another configuration; returns their problems."""
         ...
 
     def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
-        """Takes another configuration; returns what changes, one line each."""
+        """Takes over another configuration; returns the changes, one line each."""
         ...
 
 
@@ -49,7 +49,7 @@ async def follow(
     daemon: Reloadable,
     observer: Observer,
 ) -> None:
-    """Reloads at each change until cancelled. A configuration that is refused changes nothing but the note.
+    """Reloads at each change until cancelled. A refused configuration changes only the daemon's `note`.
 
     `load` raises InvalidConfiguration.
     """
@@ -59,7 +59,7 @@ async def follow(
             problems = await daemon.rehearse(loaded.plan)
         except InvalidConfiguration as error:
             problems = error.problems
-        except Exception as error:  # noqa: BLE001 - a fault of ours in reading is told like a file that is refused
+        except Exception as error:  # noqa: BLE001 - a bug of ours in reading is reported like a refused file
             problems = [f"could not be read, by a fault of the daemon: {type(error).__name__}: {error}"]
         else:
             if not problems:
@@ -73,9 +73,9 @@ async def follow(
 
 
 async def changes_of(path: Path, ticks: AsyncIterator[object], seen: Signature) -> AsyncGenerator[None]:
-    """Yields whenever the file at `path` is another one than before, or was written; looks now and at each tick.
+    """Yields whenever the file at `path` was replaced or written. It checks now and at each tick.
 
-    `seen` is what was there before the file was read that is in effect.
+    `seen` is the signature from before the configuration in effect was read.
     """
     first = signature(path)
     if first != seen:
@@ -102,7 +102,7 @@ async def ticks_beside(path: Path) -> AsyncGenerator[object]:
         async for happened in watched:
             yield happened
     except (OSError, RuntimeError):
-        # No watches are left, or the folder went away; looking now and then needs neither.
+        # The system has no watches left, or the folder was removed. The regular checks do not need a watch.
         pass
     while True:
         await asyncio.sleep(POLL_S)
@@ -112,9 +112,9 @@ async def ticks_beside(path: Path) -> AsyncGenerator[object]:
 async def watch(
     path: Path, load: Callable[[], Loaded], daemon: Reloadable, observer: Observer, *, seen: Signature
 ) -> None:
-    """Follows the file at `path` until cancelled; `seen` is from before it was read at the start.
+    """Follows the file at `path` until cancelled. `seen` is its signature from before it was read at the start.
 
-    `load` runs in a thread: a large file takes seconds to read, and the loop goes on meanwhile.
+    `load` runs in a thread, because a large file takes seconds to read.
     """
 
     def off_loop() -> Awaitable[Loaded]:

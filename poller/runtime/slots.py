@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 class Slots:
-    """How many invocations of one function may run at once; waiters are served in order.
+    """Limits how many invocations of one function run at once. Waiting callers are served in order.
 
-    `changed` is called whenever a slot was taken or given back.
+    `changed` is called whenever a slot was taken or released.
     """
 
     def __init__(self, limit: int | None, changed: Callable[[], None] = lambda: None) -> None:
@@ -23,16 +23,16 @@ class Slots:
 
     @property
     def limit(self) -> int | None:
-        """The limit; None for none."""
+        """The limit; None if there is none."""
         return self._limit
 
     @property
     def free(self) -> int | None:
-        """Slots that nobody has; None when there is no limit."""
+        """The number of free slots; None if there is no limit."""
         return None if self._limit is None else self._limit - self.in_flight
 
     async def acquire(self) -> None:
-        """Takes a slot, waiting for one if need be."""
+        """Takes a slot, and waits for one if necessary."""
         if self._semaphore is not None:
             self.waiting += 1
             try:
@@ -43,19 +43,19 @@ class Slots:
         self._changed()
 
     async def acquire_now(self) -> bool:
-        """Takes a slot if one is free and nobody waits for it; returns at once."""
+        """Takes a slot if one is free and no caller waits; returns at once whether it has one."""
         if self._semaphore is not None and self._semaphore.locked():
             return False
         await self.acquire()
         return True
 
     def keep(self) -> None:
-        """The next slot that is given back stays taken, by what goes on in it; that gives it back at its own end."""
+        """Makes the next `release` keep its slot, for a call that goes on in it. That call releases the slot when it ends."""
         self._kept += 1
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Counts one more mapping among those that use the function."""
+        """Counts one more mapping that uses the function."""
         self.users += 1
         try:
             yield
@@ -63,7 +63,7 @@ class Slots:
             self.users -= 1
 
     def release(self) -> None:
-        """Gives a slot back."""
+        """Releases a slot."""
         assert self.in_flight > 0, "a slot given back twice"
         if self._kept:
             self._kept -= 1

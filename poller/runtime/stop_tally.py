@@ -1,6 +1,6 @@
-"""Owns what the end of a daemon left undone: counted from the moment that it is asked to stop, and told when all has ended.
+"""Owns the count of what a daemon's end left unfinished, from the stop request on. It is reported after everything has ended.
 
-A stop that lets everything finish says nothing of it.
+If everything finished, there is no report.
 """
 
 from collections import Counter
@@ -11,14 +11,14 @@ from poller.domain.records import MappingId
 from poller.domain.telemetry import AnyTelemetryEvent, Released, ShardStopped, StopCutShort
 
 CUT_OFF_TOLD_MAX = 20
-"""Mappings whose calls were cut off that are named; the others are counted."""
+"""At most this many mappings with cancelled calls are named. The others are counted."""
 
 type Calls = Counter[tuple[MappingId, str]]
-"""How many calls there are of a mapping's function, which has the name."""
+"""The number of calls for each mapping and its function's name."""
 
 
 class StopTally:
-    """An observer that counts what is given up after a stop, and keeps how many calls were cut off."""
+    """An observer that counts what is given up after a stop, and how many calls were cancelled."""
 
     def __init__(self) -> None:
         self.calls: Calls = Counter()
@@ -44,14 +44,14 @@ class StopTally:
 
     @contextmanager
     def counting(self, calls: Callable[[], Calls]) -> Iterator[None]:
-        """Calls that are under way when the block is left, whatever ends it, are cut off."""
+        """Counts the calls that still run when the block is left as cut off."""
         try:
             yield
         finally:
             self.calls = calls()
 
     def cut_short(self, grace_s: float) -> StopCutShort | None:
-        """What is to be told; None when everything was finished."""
+        """The event to report; None if everything was finished."""
         if not (self.calls or self.messages):
             return None
         return StopCutShort(
@@ -64,7 +64,7 @@ class StopTally:
 
 
 def _told(calls: Calls) -> tuple[str, ...]:
-    """Whose calls were cut off, most first."""
+    """The mappings with cancelled calls, those with the most calls first."""
     most = sorted(calls.items(), key=lambda each: (-each[1], each[0]))
     told = [
         f"mapping {mapping}, function {function}: {number} call{'' if number == 1 else 's'}"

@@ -1,7 +1,7 @@
-"""Owns how scopes are told to stop: reasons are ranked, only escalate, and reach every scope inside.
+"""Owns how scopes are stopped: reasons are ranked, can only become stronger, and are passed on to every scope inside.
 
-A stop may have a time within which all must end; it only becomes shorter. A mapping that is changed while the daemon goes on has
-all the time it needs, until the daemon itself is stopped.
+A stop may have a time limit, which can only become shorter. When a mapping is changed while the daemon goes on, the mapping has
+no time limit until the daemon itself is stopped.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from enum import IntEnum
 from types import TracebackType
 
 SLACK_S = 1.0
-"""What begins may take so much longer than there is time: a function that uses its time up has failed anyway.
+"""Work may begin although it may need this much more time than a stop leaves.
 
-So a call whose limit is just the time that a stop leaves can begin at that stop.
+So a call whose limit equals the time left can begin at the moment of the stop. A function that uses all its time has failed anyway.
 """
 
 
 class Reason(IntEnum):
-    """Why a scope stops. After LOST nothing is written any more."""
+    """Why a scope stops. After LOST nothing may be written."""
 
     NONE = 0
     REQUESTED = 1
@@ -27,9 +27,9 @@ class Reason(IntEnum):
 
 
 class Stop:
-    """A scope's stop signal. Those who wait on an event of their own attach it with `waking`.
+    """A scope's stop signal. Code that waits for an event of its own lets the stop set it with `waking`.
 
-    `holds` says whether the scope's lease still holds; the first look at `lost` that finds it does not is a reason to stop.
+    `holds` says whether the scope's lease still holds. When `lost` is read and the lease does not hold, the scope stops with LOST.
     """
 
     def __init__(self, holds: Callable[[], bool] | None = None) -> None:
@@ -37,7 +37,7 @@ class Stop:
         self._reason = Reason.NONE
         self._until: float | None = None
         self._event = asyncio.Event()
-        # A dict keeps the order in which they came, so that a simulated run wakes them in the same order each time.
+        # A dict keeps the order of its keys, so that a simulated run wakes listeners in the same order each time.
         self._listeners: dict[Callable[[], None], None] = {}
 
     @property
@@ -58,27 +58,27 @@ class Stop:
 
     @property
     def left_s(self) -> float | None:
-        """How long the scope still has; None for as long as it needs."""
+        """Seconds until the scope must have ended; None if there is no time limit."""
         return None if self._until is None else self._until - asyncio.get_running_loop().time()
 
     def latest_begin(self, needs_s: float) -> float | None:
-        """Until when on the loop's clock something may begin that takes so long; None for any time."""
+        """The time of the loop until which work that needs `needs_s` seconds may begin; None if there is no limit."""
         return None if self._until is None else self._until + SLACK_S - needs_s
 
     def allows(self, needs_s: float) -> bool:
-        """Whether something that takes so long may begin now: after a stop, only what ends in time."""
+        """Whether work that needs `needs_s` seconds may begin now. After a stop it must end within the time limit."""
         latest = self.latest_begin(needs_s)
         return latest is None or asyncio.get_running_loop().time() < latest
 
     def check(self) -> None:
-        """Stops the scope if its lease does not hold any more."""
+        """Stops the scope if its lease no longer holds."""
         if self._holds is not None and self._reason is not Reason.LOST and not self._holds():
             self.request(Reason.LOST)
 
     def request(self, reason: Reason, *, within_s: float | None = None) -> None:
-        """Asks the scope to stop; a weaker reason than the present one changes nothing, nor does a longer time.
+        """Asks the scope to stop. A weaker reason or a longer time than the present one changes nothing.
 
-        `within_s`: so long it still has; None for as long as it needs.
+        `within_s` is the time limit; None if there is none.
         """
         until = None if within_s is None else asyncio.get_running_loop().time() + within_s
         sooner = until is not None and (self._until is None or until < self._until)
@@ -94,7 +94,7 @@ class Stop:
 
     @contextmanager
     def child(self, holds: Callable[[], bool] | None = None) -> Iterator["Stop"]:
-        """The stop signal of a scope inside this one, which may depend on a lease."""
+        """The stop signal of a scope inside this one. The inner scope may depend on a lease."""
         inner = Stop(holds)
         with self.passing_to(inner):
             yield inner
@@ -107,13 +107,13 @@ class Stop:
 
     @contextmanager
     def waking(self, event: asyncio.Event) -> Iterator[None]:
-        """Sets `event` whenever there is a new reason or a shorter time."""
+        """Sets `event` at each stronger reason or shorter time, inside the block."""
         with self.listening(event.set):
             yield
 
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Calls `listener` on each new reason or shorter time, and now if there is a reason already."""
+        """Calls `listener` at each stronger reason or shorter time inside the block, and at once if there is a reason already."""
         try:
             self.attach(listener)
             yield
@@ -121,13 +121,13 @@ class Stop:
             self.detach(listener)
 
     def attach(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` on each new reason or shorter time until it is detached, and now if there is a reason already."""
+        """Calls `listener` at each stronger reason or shorter time until it is detached, and at once if there is a reason already."""
         self._listeners[listener] = None
         if self.requested:
             listener()
 
     def detach(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` no more."""
+        """Stops calling `listener`."""
         self._listeners.pop(listener, None)
 
     async def wait(self) -> None:
@@ -135,12 +135,12 @@ class Stop:
         await self._event.wait()
 
     async def sleep(self, delay_s: float) -> bool:
-        """Waits `delay_s` seconds or until a stop is asked for; whether a stop is asked for."""
+        """Waits `delay_s` seconds or until the scope is asked to stop. Returns whether it is asked to stop."""
         return await wait_until(self._event, delay_s)
 
 
 async def wait_until(event: asyncio.Event, delay_s: float | None) -> bool:
-    """Waits for `event`, `delay_s` seconds at most (None: without limit); whether it is set."""
+    """Waits for `event`, `delay_s` seconds at most (None: no limit). Returns whether it is set."""
     try:
         async with asyncio.timeout(delay_s):
             await event.wait()
@@ -150,12 +150,12 @@ async def wait_until(event: asyncio.Event, delay_s: float | None) -> bool:
 
 
 class interrupted_by:  # noqa: N801 - it is used as a function
-    """Ends the block at its next wait when a stop is asked for. For waits that can be given up without loss only.
+    """Ends the block at its next wait when the scope is asked to stop. Use it only for waits that can be given up without loss.
 
-    Weaker reasons than `at` do not end it: what has to be finished when a stop is asked for may be of no use after LOST.
-    With `needs_s` it ends when what takes so long may no longer begin, if that moment comes.
+    Reasons weaker than `at` do not end the block. With `at` LOST, for example, the block is finished at other stops.
+    With `needs_s` the block ends at the moment from which work that needs this long may no longer begin.
 
-    A class, since it surrounds every receive: a generator takes three times as long.
+    It is a class because it is used around every receive, and a generator takes three times as long.
     """
 
     __slots__ = ("_at", "_needs_s", "_scope", "_stop")
@@ -181,7 +181,7 @@ class interrupted_by:  # noqa: N801 - it is used as a function
         return isinstance(error, TimeoutError) and self._scope.expired()
 
     def _interrupt(self) -> None:
-        # A second, stronger reason may come while the first one is still taking effect.
+        # A stronger reason may come while the block is already being ended.
         if self._stop.reason < self._at or self._scope.expired():
             return
         now = asyncio.get_running_loop().time()
@@ -191,7 +191,7 @@ class interrupted_by:  # noqa: N801 - it is used as a function
 
 
 async def unless_stopped[T](stop: Stop, work: Awaitable[T], at: Reason = Reason.REQUESTED) -> T | None:
-    """What `work` returns, or None when a stop came first. As `interrupted_by`, for what may be given up without loss only."""
+    """The result of `work`, or None if a stop came first. As with `interrupted_by`, use it only for work that can be given up without loss."""
     async with interrupted_by(stop, at):
         return await work
     return None

@@ -1,11 +1,11 @@
-"""Owns the tasks of the engine: each is started here, and none of them ends without a word.
+"""Owns the tasks of the engine: every task is started here, and every unexpected end of a task is noticed.
 
-A plain TaskGroup notices a task that raises. It does not notice one that is cancelled by somebody else, or that returns
-too early: the others go on, and what the missing one did is done by nobody. A group of this module asks of each task that
-ends whether it was over. If it was not, that is a fault: it is told to the observer, and the group ends as if the task had
-raised it, so that whoever runs the group starts all of it again. `kept` is for tasks which are started again alone.
+A plain TaskGroup notices a task that raises. It does not notice a task that was cancelled by foreign code or that returned too
+early: the other tasks go on, and nothing does the work of the missing one. A group of this module checks at the end of each task
+whether its work was over. If not, that is a fault: the observer gets an event, and the group ends as if the task had raised an
+error. The owner of the group then starts all of it again. Tasks that can be started again alone use `kept`.
 
-`SystemExit` and `KeyboardInterrupt` out of a task would end the whole program with the status of a success; they count as
+`SystemExit` or `KeyboardInterrupt` from a task would end the whole program with the status of a success. Here they count as
 errors of that task.
 """
 
@@ -20,10 +20,10 @@ from poller.domain.telemetry import Observer, TaskEnd, TaskEnded, TaskKind
 from poller.rules.responses import cut
 
 AGAIN_S = 0.5
-"""Before a task that ended by itself is started again alone."""
+"""The wait before a task that ended by itself is started again alone."""
 
 type OnEnd = Callable[[TaskEnd, BaseException | None], None]
-"""Who is told how a task ended, and by what error."""
+"""Is called with how a task ended, and with its error."""
 type Over = Callable[[], bool]
 """Whether a task may end now."""
 
@@ -48,7 +48,7 @@ class TaskFault(Exception):
 
 
 class WatchedTasks:
-    """A TaskGroup that notices each end of its tasks. `mapping` is whose they are; None for the daemon's own."""
+    """A TaskGroup that notices every end of its tasks. `mapping` is the mapping of the tasks; None for the daemon's own."""
 
     def __init__(self, observer: Observer, mapping: MappingId | None = None) -> None:
         self._observer = observer
@@ -66,10 +66,10 @@ class WatchedTasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits for all tasks. Raises what TaskGroup raises; a fault of a task is among it."""
+        """Waits for all tasks. Raises as TaskGroup does; a fault of a task is one of the errors."""
         if error is None:
             error = await self._all_ended()
-        # From here on it is the group that cancels.
+        # From here on cancellations come from the group itself.
         self._ending = True
         await self._group.__aexit__(type(error) if error is not None else None, error, trace)
         if self._fault is not None and error is None:
@@ -78,19 +78,19 @@ class WatchedTasks:
     def start[T](
         self, kind: TaskKind, work: Coroutine[Any, Any, T], *, of: str = "", over: Over | None = None
     ) -> asyncio.Task[T]:
-        """Starts a task, and ends the group with a TaskFault should the task end before it is over.
+        """Starts a task. If it ends before its work is over, the group ends with a TaskFault.
 
-        Without `over` the task is over when it returns something; None is what a task returns that was made to end.
-        `of` says whose task of its kind it is.
+        `over` says whether the work is over. Without it the work is over when the task returns a value other than None.
+        `of` is added to the task's name and says what it belongs to.
         """
         name = f"{kind} {of}".strip()
         try:
             task = self._spawn(_shielded(name, work), name)
         except RuntimeError:
-            # The group has ended.
+            # The group has ended, so the task cannot start.
             work.close()
             raise
-        # A task that is cancelled before its first step has not begun its work.
+        # If the task is cancelled before its first step, the coroutine never runs and must be closed.
         task.add_done_callback(lambda _: work.close())
         task.add_done_callback(partial(self._ended, kind, over))
         return task
@@ -104,14 +104,14 @@ class WatchedTasks:
         of: str = "",
         fatal: tuple[type[BaseException], ...] = (),
     ) -> "KeptTask":
-        """Starts a task which is started again, after AGAIN_S, whenever it ends before it is over or cancelled by `cancel`.
+        """Starts a task that is started again after AGAIN_S whenever it ends too early, unless `cancel` ended it.
 
-        What it raises is told and ends nothing else, but for the errors in `fatal`.
+        Its errors are reported and have no effect on other tasks, except for the errors in `fatal`.
         """
         return KeptTask(self, kind, make, over=over, name=f"{kind} {of}".strip(), fatal=fatal)
 
     def tell(self, kind: TaskKind, name: str, end: TaskEnd, reason: str = "") -> None:
-        """Tells the observer of a fault."""
+        """Emits TaskEnded for a fault."""
         self._observer.on(TaskEnded(task=kind, name=name, end=end, mapping=self._mapping, reason=reason))
 
     def spawn(
@@ -122,13 +122,13 @@ class WatchedTasks:
         *,
         fatal: tuple[type[BaseException], ...] = (),
     ) -> asyncio.Task[None]:
-        """Starts a task whose end is the caller's business: `ended` is told of each. Only `fatal` errors end the group."""
+        """Starts a task and calls `ended` when it ends, however that is. Only `fatal` errors end the group."""
         errors: list[BaseException] = []
         inner = _shielded(name, work)
         task = self._spawn(_contained(inner, errors, fatal), name)
 
         def tell(done: asyncio.Task[None]) -> None:
-            # A task that is cancelled before its first step has begun none of these.
+            # If the task was cancelled before its first step, these coroutines never ran and must be closed.
             inner.close()
             work.close()
             error = errors[0] if errors else None if done.cancelled() else done.exception()
@@ -142,11 +142,11 @@ class WatchedTasks:
 
     @property
     def ending(self) -> bool:
-        """Whether the group ends its tasks itself."""
+        """Whether the group is ending and cancels its tasks itself."""
         return self._ending
 
     async def _all_ended(self) -> asyncio.CancelledError | None:
-        """Returns when no task is left, or the cancellation that came first."""
+        """Waits until no task is left. Returns the cancellation if one came first."""
         try:
             while self._running:
                 self._idle.clear()
@@ -170,7 +170,7 @@ class WatchedTasks:
     def _ended(self, kind: TaskKind, over: Over | None, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, BaseExceptionGroup):
-                # A group of errors comes from tasks further inside, where each was told.
+                # An error group comes from inner tasks, which have reported their errors themselves.
                 self.tell(kind, task.get_name(), TaskEnd.RAISED, reason_of(error))
             return
         end = TaskEnd.CANCELLED if task.cancelled() else TaskEnd.RETURNED
@@ -181,18 +181,18 @@ class WatchedTasks:
         self._end_with(TaskFault(task.get_name(), end))
 
     def _end_with(self, fault: TaskFault) -> None:
-        """Makes the group end: only a task that raises does that."""
+        """Makes the group end, by a task that raises the fault. A TaskGroup ends in no other way."""
         self._ending, self._fault = True, fault
         self._group.create_task(_raising(fault), name="fault").add_done_callback(self._insist)
 
     def _insist(self, task: asyncio.Task[Any]) -> None:
-        """Somebody who cancels every task may have met the one that was to raise the fault."""
+        """Starts the task that raises the fault again, if foreign code cancelled it together with all others."""
         if task.cancelled() and self._fault is not None and self._running:
             self._end_with(self._fault)
 
 
 class KeptTask:
-    """A task that is started again whenever it ends before it is over."""
+    """A task that is started again whenever it ends before its work is over."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class KeptTask:
         self._task.cancel()
 
     async def wait(self) -> None:
-        """Returns when it has ended for good."""
+        """Waits until it has ended for good."""
         await self._done.wait()
 
     def _begin(self, after_s: float) -> asyncio.Task[None]:
@@ -233,7 +233,7 @@ class KeptTask:
 
     def _ended(self, end: TaskEnd, error: BaseException | None) -> None:
         over = self._stopped or self._group.ending or self._over()
-        # A group of errors comes from tasks further inside, where each was told.
+        # An error group comes from inner tasks, which have reported their errors themselves.
         if (error is not None or not over) and not isinstance(error, BaseExceptionGroup):
             self._group.tell(self._kind, self._name, end, reason_of(error) if error is not None else "")
         if over:
@@ -243,14 +243,14 @@ class KeptTask:
 
 
 def ended_note(event: TaskEnded, ago_s: float) -> str:
-    """A task that ended by itself in one line, for the status."""
+    """One line for the status about a task that ended by itself."""
     whose = f" of mapping {event.mapping}" if event.mapping is not None else ""
     reason = f": {event.reason}" if event.reason else ""
     return f"task {event.name!r}{whose} {_WORDS[event.end]}{reason}; started again ({ago_s:.0f} s ago)"
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line."""
+    """The type and text of an error, on one line."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return cut(f"{type(error).__name__}: {_text(error)}")
@@ -259,7 +259,7 @@ def reason_of(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - foreign code: the text of an error may fail like anything else
+    except Exception:  # noqa: BLE001 - foreign code: even `str` of an error may raise
         return "(its text could not be made)"
 
 
@@ -279,7 +279,7 @@ async def _contained(
         raise
     except fatal:
         raise
-    except BaseException as error:  # noqa: BLE001 - whoever started it decides what follows from it
+    except BaseException as error:  # noqa: BLE001 - the code that started the task decides what follows
         errors.append(error)
 
 

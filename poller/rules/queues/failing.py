@@ -1,8 +1,8 @@
-"""Owns the picture of what fails on a queue: by message group, or by message on a standard queue; for people.
+"""Owns the list of failing messages of a queue, for the status: by message group, or by message on a standard queue.
 
-A queue does not say where a message went. One that fails is shown until it goes through here, or until its visibility has
-run out after its last receive, since the next receive moves it to the dead-letter queue. Of one that may be received
-again by another worker nothing more is heard: it is shown until STALE_S after it became visible.
+A queue does not say what became of a message. A failing message is listed until it succeeds here, or until its visibility ends
+after its last receive, because SQS then moves it to the dead-letter queue. Another worker may receive the message again, and this
+worker does not learn about that. So the message is listed at most until STALE_S after it became visible.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,17 +14,17 @@ from msgspec import structs
 from poller.domain.invocations import FunctionError
 from poller.domain.records import Epoch, Message
 
-TROUBLES_MAX = 1000
-"""Groups or messages that are remembered. The ones that have failed for longest are kept, because they show since when a queue is blocked."""
-ROOM = 100
-"""When there are too many, this many more than necessary are forgotten at once."""
+ITEMS_MAX = 1000
+"""Groups or messages that are listed. Those that have failed longest are kept, because they show since when a queue is blocked."""
+EXTRA_REMOVED = 100
+"""When there are too many, this many more than necessary are removed at once."""
 STALE_S = 60.0
-"""A message that is not received again for this long after it became visible was received by another worker, was deleted, or expired."""
+"""If a message is not received again for this long after it became visible, another worker has it, or it was deleted or expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailingItem:
-    """One failing group or message: since when, the last error, its messages without what they hold, when it is tried again."""
+    """One failing group or message: since when it fails, the last error, its messages without content, and when it is tried again."""
 
     since: Epoch
     error: str
@@ -37,18 +37,18 @@ class FailingItem:
 def waiting_since(messages: Sequence[Message], now: Epoch) -> Epoch:
     """Since when the oldest of these messages has been tried.
 
-    The queue keeps the time of a message's first receive, whoever received it: it outlives restarts, changes of the mapping and moves to other
-    workers.
+    The queue keeps the time of a message's first receive by any consumer. So it is still known after a restart, a change of the mapping
+    or a move to another worker.
     """
     moments = [each.first_received for each in messages]
     return min((moment for moment in moments if 0 < moment <= now), default=now)
 
 
 class FailureLog:
-    """What failed and has not gone through since, oldest first."""
+    """The messages that failed and have not succeeded since, oldest first."""
 
     def __init__(self) -> None:
-        self._troubles: dict[str, FailingItem] = {}
+        self._items: dict[str, FailingItem] = {}
 
     def failed(
         self,
@@ -59,13 +59,13 @@ class FailureLog:
         next_try: Epoch,
         cause: FunctionError | None = None,
     ) -> None:
-        """These messages failed and are visible again at `next_try`; `cause` is what the function said."""
+        """These messages failed and are visible again at `next_try`. `cause` is the function's error."""
         by_key: dict[str, list[Message]] = {}
         for message in messages:
             by_key.setdefault(_key(message), []).append(message)
         for key, members in by_key.items():
-            earlier = self._troubles.get(key)
-            self._troubles[key] = FailingItem(
+            earlier = self._items.get(key)
+            self._items[key] = FailingItem(
                 since=min(waiting_since(members, now), earlier.since if earlier is not None else now),
                 error=error,
                 receives=max(1, members[0].receives),
@@ -73,16 +73,16 @@ class FailureLog:
                 messages=tuple(_bare(each) for each in members),
                 cause=cause,
             )
-        if len(self._troubles) > TROUBLES_MAX:
-            excess = len(self._troubles) - TROUBLES_MAX + ROOM
-            for key in nlargest(excess, self._troubles, key=lambda each: self._troubles[each].since):
-                del self._troubles[key]
+        if len(self._items) > ITEMS_MAX:
+            excess = len(self._items) - ITEMS_MAX + EXTRA_REMOVED
+            for key in nlargest(excess, self._items, key=lambda each: self._items[each].since):
+                del self._items[key]
 
     def done(self, messages: Sequence[Message]) -> None:
-        """These messages went through."""
-        if self._troubles:
+        """These messages succeeded."""
+        if self._items:
             for message in messages:
-                self._troubles.pop(_key(message), None)
+                self._items.pop(_key(message), None)
 
     def current(
         self,
@@ -91,29 +91,29 @@ class FailureLog:
         *,
         receives_max: int | None = None,
     ) -> dict[str, FailingItem]:
-        """What fails now, by group or message id. `ours` says whether a message came again and is being run.
+        """The items that fail now, by group or message id. `ours` says whether a message was received again and runs here.
 
-        `receives_max` is how often the queue gives a message before the dead-letter queue gets it; None without one.
+        `receives_max` is how often the queue gives a message out before it moves to the dead-letter queue; None without one.
         """
         found: dict[str, FailingItem] = {}
-        for key, each in self._troubles.items():
+        for key, each in self._items.items():
             left = _left(each, now, ours, receives_max)
             if left:
                 found[key] = each if len(left) == len(each.messages) else replace(each, messages=left)
-        self._troubles = found
+        self._items = found
         return dict(found)
 
 
 def _left(
-    trouble: FailingItem, now: Epoch, ours: Callable[[str], bool], receives_max: int | None
+    item: FailingItem, now: Epoch, ours: Callable[[str], bool], receives_max: int | None
 ) -> tuple[Message, ...]:
     """The messages that still fail, as far as we know."""
-    if now < trouble.next_try:
-        return trouble.messages
-    stale = now >= trouble.next_try + STALE_S
+    if now < item.next_try:
+        return item.messages
+    stale = now >= item.next_try + STALE_S
     return tuple(
         each
-        for each in trouble.messages
+        for each in item.messages
         if ours(each.message_id)
         or not (stale or (receives_max is not None and each.receives >= receives_max))
     )

@@ -6,7 +6,7 @@ module is the only one that changes more than one of them, and it fixes the orde
 
 A message takes these steps:
 
-1. `received` takes what one receive brought. Only messages that are fresh, readable and not too early go on.
+1. `received` takes the messages of one receive. Only messages that are fresh, readable and not too early go on.
 2. `begin` gives the messages of a batch their places in their groups, under a receive id. No other receive may be taken
    between the two steps on a FIFO queue, because the places follow the order of the receives.
 3. `choose` takes the next event out of the batch and starts it. Messages that lapsed or are blocked leave the batch.
@@ -43,7 +43,7 @@ ID_CHARACTERS_MAX = 100
 
 
 class Reception(msgspec.Struct, frozen=True, gc=False):
-    """What became of one receive.
+    """The result of one receive.
 
     `fresh` messages go on. `unreadable` has one error text for each message that cannot be read. `left_alone` counts
     these messages and the messages behind them in their groups. `late` counts messages that were visible again, or too early
@@ -72,9 +72,9 @@ class DeleteCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeleteResult(msgspec.Struct, frozen=True, gc=False):
-    """What a delete call did.
+    """The result of a delete call.
 
-    `again` needs another call. `messages` were deleted in time. `lapsed` may be processed again by somebody else.
+    `again` needs another call. `messages` were deleted in time. `lapsed` may be processed again by another consumer.
     """
 
     again: Sequence[PendingDelete]
@@ -102,7 +102,7 @@ class InFlightTracker:
     def received(
         self, messages: Sequence[Message], *, asked: int, timeout_s: float, now: Monotonic, epoch: Epoch
     ) -> Reception:
-        """Takes what a receive brought that asked for `asked` messages. `timeout_s` is the function's present time limit."""
+        """Takes the messages of a receive that asked for `asked`. `timeout_s` is the function's present time limit."""
         taken = messages
         left: Sequence[Message] = ()
         if any(message.unreadable for message in messages):
@@ -124,7 +124,7 @@ class InFlightTracker:
         return self._receives
 
     def choose(self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic) -> Choice:
-        """Takes the next event out of these items and starts it; its items must be handed to the function."""
+        """Takes the next event out of these items and starts it. The caller must pass its items to the function."""
         ours = self.without_lapsed(receive_id, items, started=False, now=now)
         choice = choose(
             ours,
@@ -139,7 +139,7 @@ class InFlightTracker:
         return structs.replace(choice, lapsed=lapsed) if lapsed else choice
 
     def retry(self, receive_id: int, chunk: Sequence[QueueItem], *, now: Monotonic) -> Choice:
-        """Checks an event that the function refused: what of it may be tried again, and what is blocked by now."""
+        """Checks an event that the function refused: which items may be tried again, and which are blocked now."""
         ours = self.without_lapsed(receive_id, chunk, started=True, now=now)
         blocked = [item for item in ours if self._groups.blocked(receive_id, item.group)]
         kept = ours if not blocked else [item for item in ours if item not in blocked]
@@ -169,7 +169,7 @@ class InFlightTracker:
     def without_lapsed(
         self, receive_id: int, items: Sequence[QueueItem], *, started: bool, now: Monotonic
     ) -> list[QueueItem]:
-        """Lets go of items that may be visible to others; returns the items that are still ours."""
+        """Gives up items that may be visible to others; returns the items that are still ours."""
         lapsed = [item.message for item in items if self.visibility.lapsed(item.message_id, now=now)]
         if not lapsed:
             return list(items)
@@ -182,7 +182,7 @@ class InFlightTracker:
         self._settle(receive_id, [item.message for item in items], started=started, done=False)
 
     def start_delete(self, pending: Sequence[PendingDelete], *, now: Monotonic) -> DeleteCall:
-        """A delete call for these messages. It has the newest receipts: a message may have been received again."""
+        """A delete call for these messages, with their newest receipts, because a message may have been received again."""
         ids = [each.message.message_id for each in pending]
         lapsed = frozenset(message_id for message_id in ids if self.visibility.lapsed(message_id, now=now))
         return DeleteCall(pending, [self.visibility.receipt(message_id) for message_id in ids], lapsed)
@@ -214,7 +214,7 @@ class InFlightTracker:
         self._settle_deletes(pending, done=False)
 
     def failing(self, epoch: Epoch, *, receives_max: int | None) -> dict[str, FailingItem]:
-        """What fails now, also while it is tried again; see `FailureLog.current`."""
+        """The items that fail now, also while they are tried again; see `FailureLog.current`."""
         return self._failures.current(
             epoch,
             lambda message_id: self.visibility.until(message_id) is not None,
@@ -232,7 +232,7 @@ class InFlightTracker:
     def _admit(
         self, messages: Sequence[Message], timeout_s: float, now: Monotonic
     ) -> tuple[tuple[Message, ...], int]:
-        """Tracks what is ours from now on; returns the fresh messages and how many came too late or too early."""
+        """Tracks the messages of a receive; returns the fresh ones and how many came too late or too early."""
         self.visibility.follow_limit(timeout_s)
         admission = self.visibility.admit(messages, now=now)
         if not admission.repeated:

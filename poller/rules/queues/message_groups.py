@@ -4,19 +4,19 @@ SQS gives out the messages of a group in order (aws-behaviour#message-groups). W
 those behind it. Three cases are left to us:
 
 1. One receive brings several messages of a group, but they do not fit into one event. The rest waits for the first event.
-2. A delete has taken effect, but its answer is still on the way. Another poller may receive the next messages of the group
-   already. They wait until the earlier ones are settled here.
-3. The visibility of a message lapses while it runs. SQS gives out what is behind it. That waits in the same way.
+2. A delete has taken effect, but its answer is still on the way. Another poller may already receive the next messages of the
+   group. They wait until the earlier ones are settled here.
+3. The visibility of a message lapses while it runs. SQS then gives out the messages behind it. They wait in the same way.
 
-So each group has a line of tickets. A ticket is the place of one batch in the line: how many of its messages are not settled,
-how many of these run, and whether they are blocked. A receive id names the batch. Messages run only if their ticket is the first
-one and none of it runs.
+So each group has a queue of entries. An entry stands for the group's messages in one batch: how many of them are not settled, how
+many of these run, and whether they are blocked. A receive id identifies the batch. Messages run only if their entry is the first
+one and none of its messages runs.
 
-A message that fails is not deleted: SQS gives it out again after its visibility timeout. What was received behind it must not
-run before that. A failure therefore blocks its own ticket and all later ones of the group. Messages of a blocked ticket are given
-back without a run, and come again behind the failed one. What enters while a blocked ticket is still here has come again, so it is
-earlier than the messages of that ticket and is not blocked with them. Only a receive that brings messages of a blocked ticket once
-more can have later ones behind these: `too_early` finds them.
+A message that fails is not deleted: SQS gives it out again after its visibility timeout. The messages behind it must not run
+before that. So a failure blocks its own entry and all later entries of the group. Messages of a blocked entry are given back
+without a run, and are received again behind the failed one. Messages that are received while a blocked entry is still here have come
+again too. They are earlier than the messages of the blocked entry, so they are not blocked with them. But a receive may bring messages of a
+blocked entry once more, and later messages of the group behind them. `too_early` finds these later messages.
 
 A message without a group is always ready.
 """
@@ -44,7 +44,7 @@ class GroupState(Enum):
 
 
 @dataclass(slots=True)
-class Ticket:
+class GroupEntry:
     """The messages of one group in one batch: how many are not settled, how many of these run, whether they are blocked."""
 
     receive_id: int
@@ -54,39 +54,39 @@ class Ticket:
 
 
 class Groups:
-    """The lines of tickets of all groups that have messages in flight."""
+    """The entries of all groups that have messages in flight."""
 
     def __init__(self) -> None:
-        self._tickets: dict[str, deque[Ticket]] = {}
+        self._entries: dict[str, deque[GroupEntry]] = {}
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self._entries)
 
     def enter(self, receive_id: int, counts: Mapping[str, int]) -> None:
         """A batch brought this many messages of each group."""
         for group, count in counts.items():
-            line = self._tickets.setdefault(group, deque())
+            line = self._entries.setdefault(group, deque())
             if line and line[-1].receive_id == receive_id:
                 line[-1].left += count
             else:
-                line.append(Ticket(receive_id, count))
+                line.append(GroupEntry(receive_id, count))
 
     def state(self, receive_id: int, group: str | None) -> GroupState:
-        """Whether the messages of a group may run that are in this batch and do not run yet."""
+        """Whether those messages of a group may run that are in this batch and do not run yet."""
         if group is None:
             return GroupState.READY
-        line = self._tickets[group]
-        ticket = _of(line, receive_id)
-        if ticket.blocked:
+        line = self._entries[group]
+        entry = _of(line, receive_id)
+        if entry.blocked:
             return GroupState.BLOCKED
-        return GroupState.READY if line[0] is ticket and not ticket.running else GroupState.WAITING
+        return GroupState.READY if line[0] is entry and not entry.running else GroupState.WAITING
 
     def blocked(self, receive_id: int, group: str | None) -> bool:
-        """Whether an earlier message of the group failed, for messages of this batch that run."""
-        return group is not None and _of(self._tickets[group], receive_id).blocked
+        """Whether an earlier message of the group failed. It is asked for messages of this batch that run."""
+        return group is not None and _of(self._entries[group], receive_id).blocked
 
     def too_early(self, messages: Sequence[Message], fresh: Collection[str]) -> frozenset[str]:
-        """The `fresh` messages of one receive that came behind a message which we still have and which is blocked."""
+        """The `fresh` messages of one receive that came behind a message that is still here and blocked."""
         blocked: set[str] = set()
         early: set[str] = set()
         for message in messages:
@@ -95,40 +95,40 @@ class Groups:
             if message.message_id in fresh:
                 if group in blocked:
                     early.add(message.message_id)
-            elif any(ticket.blocked for ticket in self._tickets.get(group, ())):
+            elif any(entry.blocked for entry in self._entries.get(group, ())):
                 blocked.add(group)
         return frozenset(early)
 
     def start(self, receive_id: int, group: str) -> None:
-        """One message of the group is handed to the function."""
-        line = self._tickets[group]
-        ticket = line[0]
-        assert ticket.receive_id == receive_id, f"group {group!r} runs out of turn"
-        assert not ticket.blocked, f"group {group!r} runs past a failed message"
-        ticket.running += 1
+        """One message of the group is passed to the function."""
+        line = self._entries[group]
+        entry = line[0]
+        assert entry.receive_id == receive_id, f"group {group!r} runs out of turn"
+        assert not entry.blocked, f"group {group!r} runs past a failed message"
+        entry.running += 1
 
     def settle(self, receive_id: int, group: str, *, started: bool, done: bool) -> None:
         """One message of the group is deleted (`done`), or will be received again.
 
-        A message that will be received again blocks its own ticket and all tickets behind it. A ticket that is blocked
-        already blocks no others: the tickets behind it hold messages that must run before it.
+        A message that will be received again blocks its own entry and all entries behind it. An entry that is blocked
+        already blocks no others, because the entries behind it have messages that must run before it.
         """
-        line = self._tickets[group]
-        ticket = _of(line, receive_id)
-        ticket.left -= 1
-        ticket.running -= started
-        assert ticket.left >= ticket.running >= 0, f"more messages of group {group!r} settled than received"
-        if not (done or ticket.blocked):
-            for each in _from(line, ticket):
+        line = self._entries[group]
+        entry = _of(line, receive_id)
+        entry.left -= 1
+        entry.running -= started
+        assert entry.left >= entry.running >= 0, f"more messages of group {group!r} settled than received"
+        if not (done or entry.blocked):
+            for each in _from(line, entry):
                 each.blocked = True
-        if not ticket.left:
-            line.remove(ticket)
+        if not entry.left:
+            line.remove(entry)
         if not line:
-            del self._tickets[group]
+            del self._entries[group]
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of a batch's items: `chunk` runs next as one event, `blocked` must be given back, `rest` stays.
+    """What happens to the items of a batch: `chunk` runs next as one event, `blocked` must be given back, `rest` stays in the batch.
 
     `lapsed` counts items that left the batch because they may be visible to others.
     """
@@ -197,15 +197,15 @@ def with_followers(groups: Sequence[str | None], failed: Collection[int]) -> fro
     return frozenset(places)
 
 
-def _of(line: deque[Ticket], receive_id: int) -> Ticket:
-    """The ticket of this batch. It is nearly always the first."""
+def _of(line: deque[GroupEntry], receive_id: int) -> GroupEntry:
+    """The entry of this batch. It is nearly always the first one."""
     first = line[0]
     if first.receive_id == receive_id:
         return first
-    return next(ticket for ticket in line if ticket.receive_id == receive_id)
+    return next(entry for entry in line if entry.receive_id == receive_id)
 
 
-def _from(line: deque[Ticket], first: Ticket) -> list[Ticket]:
-    """This ticket and all tickets behind it."""
-    tickets = list(line)
-    return tickets[next(place for place, ticket in enumerate(tickets) if ticket is first) :]
+def _from(line: deque[GroupEntry], first: GroupEntry) -> list[GroupEntry]:
+    """This entry and all entries behind it."""
+    entries = list(line)
+    return entries[next(place for place, entry in enumerate(entries) if entry is first) :]

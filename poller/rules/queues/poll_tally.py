@@ -1,4 +1,4 @@
-"""Owns the counts from which the scaling rule decides: what receives brought and how invocations ended since the last step."""
+"""Owns the counts for the scaling rule: the results of receives and invocations since the last step."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class PollTally:
     _deferred: int = 0
 
     def count_receive(self, *, messages: int, fresh: int, asked: int) -> None:
-        """Counts one receive. A receive that brings only messages that we have already does not show a backlog."""
+        """Counts one receive. A receive with only messages that are already here does not show a backlog."""
         if not messages:
             self._empty += 1
         elif not fresh or messages < asked:

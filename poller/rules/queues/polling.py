@@ -1,33 +1,33 @@
-"""Owns how long one receive may wait, and the pause after one that brought nothing.
+"""Owns how long one receive may wait for messages, and the pause after a receive without messages.
 
-A receive holds a slot of its function, so that what it brings can run at once. A long poll may hold it only where
-nobody misses it.
+A receive holds a slot of its function, so that its messages can run at once. A long poll may hold a slot only if no other mapping
+needs it.
 """
 
 import msgspec
 
 LONG_POLL_S = 20
-"""SQS's longest."""
+"""The longest wait that SQS allows."""
 SHORT_POLL_S = 1
-"""For a function that others may need soon; as a long poll it still asks all of SQS's servers.
+"""The wait if other mappings may need the function soon. Any wait above 0 makes SQS ask all of its servers.
 
-When others wait for a slot already, a poll does not wait at all.
+If others already wait for a slot, a poll does not wait at all.
 """
 PAUSE_S_MAX = 10.0
-"""Between short polls that bring nothing."""
+"""The longest pause between short polls without messages."""
 REPEATED_PAUSE_S_MAX = 60.0
-"""Between receives that bring only messages that we have already."""
+"""The longest pause between receives with only messages that are already here."""
 MESSAGES_MAX = 10
-"""What one receive may ask for."""
+"""The most messages that one receive may ask for."""
 HAND_BACK_S = 5
-"""Seconds of the grace time that are kept for the answer of a poll that was under way at the stop, and for giving its messages back."""
+"""Seconds of the grace time that are reserved for the answer of a poll that runs at the stop, and for giving its messages back."""
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How a function's slots stand, this poller's own taken off: `free` and `limit` are None without a limit.
+    """The state of a function's slots, without this poller's own. `free` and `limit` are None without a limit.
 
-    `alone`: no other mapping uses the function. `waiting`: how many others wait for a slot. `awaited`: a batch of the mapping
-    that was refused has no other slot for its next try.
+    `alone`: no other mapping uses the function. `waiting`: how many others wait for a slot. `awaited`: a refused batch of the
+    mapping needs a slot for its next try, and none is free.
     """
 
     limit: int | None
@@ -38,7 +38,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def roomy(self) -> bool:
-        """Whether a slot may be held for a long poll: at least half of a shared function's slots stay free of them."""
+        """Whether a slot may be held for a long poll: at least half of a shared function's slots must stay free."""
         if self.awaited:
             return False
         if self.alone or self.limit is None or self.free is None:
@@ -49,11 +49,11 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def longest_s(visibility_s: int, grace_s: float) -> int:
     """The longest poll of a queue, in whole seconds; 1 at least.
 
-    A message is ours from some moment of the poll on; only the moment at which the poll was sent is known. Two thirds
-    of the visibility timeout leave the last third for what the poll brings.
+    A message is hidden from some moment during the poll on. Only the moment at which the poll was sent is known. So a poll takes at
+    most two thirds of the visibility timeout, and leaves the last third for its messages.
 
-    SQS does not notice that a client is gone: it serves an abandoned poll to its end, and hides what it gives for the whole
-    visibility timeout (aws-behaviour#long-polls). A poll must therefore be answered within the grace time.
+    SQS does not notice that a client is gone. It serves an abandoned poll to its end, and hides the messages for the whole
+    visibility timeout (aws-behaviour#long-polls). So a poll must be answered within the grace time.
     """
     return min(LONG_POLL_S, max(1, min(visibility_s * 2 // 3, int(grace_s) - HAND_BACK_S)))
 
@@ -67,10 +67,10 @@ def poll_wait_s(share: Share, *, visibility_s: int, grace_s: float) -> int:
 
 
 def pause_s(empty: int) -> float:
-    """Seconds without a slot after `empty` short polls in a row that brought nothing (1 or more)."""
+    """Seconds to pause without a slot after `empty` short polls in a row without messages (1 or more)."""
     return min(PAUSE_S_MAX, 2.0 ** min(empty - 1, 10))
 
 
 def repeated_pause_s(repeated: int) -> float:
-    """Seconds without a slot after `repeated` receives in a row (1 or more) that brought only messages that we have already."""
+    """Seconds to pause without a slot after `repeated` receives in a row (1 or more) with only messages that are already here."""
     return min(REPEATED_PAUSE_S_MAX, 2.0 ** min(repeated - 1, 10))

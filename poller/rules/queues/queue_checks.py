@@ -54,9 +54,9 @@ def queue_warnings(facts: QueueFacts, timeout_s: float | None) -> list[str]:
 def lambda_consumers(
     found: Sequence[LambdaConsumer], policy: LambdaConsumers, *, enabled: bool = True
 ) -> Finding:
-    """What a queue's consumers on AWS Lambda mean to a mapping; one that is not `enabled` is warned, not refused.
+    """The finding about a queue's consumers on AWS Lambda. For a mapping that is not `enabled` it is only a warning.
 
-    Two consumers of one queue share its messages, each sees some of them.
+    Two consumers of one queue share its messages, so each gets only some of them.
     """
     check = "lambda consumers"
     taking = [each for each in found if each.state not in LEAVING]

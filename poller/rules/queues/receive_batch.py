@@ -1,4 +1,4 @@
-"""Owns how several receives become one batch: by count, by window, by size of the event (aws-behaviour#queue-batches)."""
+"""Owns how several receives become one batch, bounded by count, window and size of the event (aws-behaviour#queue-batches)."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from poller.rules.queues.polling import MESSAGES_MAX
 
 
 class QueueItem(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way to the function: the record that a function sees, and that record encoded."""
+    """A message for the function, with the record that the function sees, as an object and encoded."""
 
     message: Message
     view: JsonObject
@@ -31,31 +31,31 @@ class QueueItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class QueueItemsEvent(msgspec.Struct, frozen=True, gc=False):
-    """The event for these letters."""
+    """The event for these items."""
 
-    letters: Sequence[QueueItem]
+    items: Sequence[QueueItem]
 
     @property
     def size(self) -> int:
         """Bytes of the finished event."""
-        return event_bytes(len(self.letters), sum([len(letter.encoded) for letter in self.letters]))
+        return event_bytes(len(self.items), sum([len(item.encoded) for item in self.items]))
 
     def encoded(self) -> bytes:
         """As UTF-8 JSON."""
-        return build([letter.encoded for letter in self.letters])
+        return build([item.encoded for item in self.items])
 
     def decoded(self) -> JsonObject:
-        """As an object, made anew."""
-        return {"Records": [_copied(letter) for letter in self.letters]}
+        """The event as a new object."""
+        return {"Records": [_copied(item) for item in self.items]}
 
 
-def _copied(letter: QueueItem) -> JsonObject:
-    """A record that a function may change."""
-    if letter.message.message_attributes:
-        record: JsonObject = json_value(letter.encoded)
+def _copied(item: QueueItem) -> JsonObject:
+    """A copy of the record, which the function may change."""
+    if item.message.message_attributes:
+        record: JsonObject = json_value(item.encoded)
         return record
     # All other members are texts.
-    copied = letter.view.copy()
+    copied = item.view.copy()
     copied["attributes"] = copied["attributes"].copy()
     copied["messageAttributes"] = {}
     return copied
@@ -70,31 +70,31 @@ class Receive(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing to ask for before `until`."""
+    """Receive nothing before `until`."""
 
     until: Monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class CloseBatch:
-    """The batch is finished."""
+    """Close the batch and run it."""
 
 
 type ReceiveStep = Receive | Pause | CloseBatch
 
 
 class ReceiveBatch:
-    """A batch that gathers. The window runs from its first message on."""
+    """A batch that gathers items. Its window begins with its first message."""
 
     def __init__(self, policy: BatchPolicy) -> None:
-        self.letters: list[QueueItem] = []
+        self.items: list[QueueItem] = []
         self._policy = policy
         self._encoded_bytes = 0
         self._opened: Monotonic | None = None
         self._drained = False
 
     def step(self, *, now: Monotonic, wait_s: int, contended: bool) -> ReceiveStep:
-        """What to do now. `wait_s` is the longest wait for now; `contended`: others wait for what this poller holds."""
+        """What to do now. `wait_s` is the longest wait of a receive. `contended`: others wait for the slot that this poller holds."""
         if self._opened is None:
             return Receive(self._room, wait_s)
         if self.finished(now) or (contended and self._drained):
@@ -106,44 +106,44 @@ class ReceiveBatch:
         return Receive(self._room, min(wait_s, whole_s))
 
     def finished(self, now: Monotonic) -> bool:
-        """Whether the batch takes no more, whoever waits for what."""
+        """Whether the batch must be closed: it is full, or its window is over."""
         return self._opened is not None and (self._opened + self._policy.window_s <= now or self._full)
 
-    def add(self, letters: Sequence[QueueItem], *, drained: bool, now: Monotonic) -> None:
-        """Takes what one receive brought; `drained` when it brought fewer than asked for."""
-        if letters and self._opened is None:
+    def add(self, items: Sequence[QueueItem], *, drained: bool, now: Monotonic) -> None:
+        """Adds the items of one receive. `drained`: the receive had fewer messages than it asked for."""
+        if items and self._opened is None:
             self._opened = now
         self._drained = drained
-        self.letters += letters
-        self._encoded_bytes += sum(len(letter.encoded) for letter in letters)
+        self.items += items
+        self._encoded_bytes += sum(len(item.encoded) for item in items)
 
-    def room_for(self, letters: Sequence[QueueItem]) -> int:
-        """How many of these letters, from the first on, the batch still takes; an empty batch takes at least one."""
-        count, encoded_bytes = len(self.letters), self._encoded_bytes
-        for place, letter in enumerate(letters):
-            encoded_bytes += len(letter.encoded)
+    def room_for(self, items: Sequence[QueueItem]) -> int:
+        """How many of these items, from the first on, still fit into the batch. An empty batch takes at least one."""
+        count, encoded_bytes = len(self.items), self._encoded_bytes
+        for place, item in enumerate(items):
+            encoded_bytes += len(item.encoded)
             full = count >= self._policy.records_max
             if full or (count and event_bytes(count + 1, encoded_bytes) > self._policy.payload_bytes_max):
                 return place
             count += 1
-        return len(letters)
+        return len(items)
 
     @property
     def _room(self) -> int:
-        return min(MESSAGES_MAX, self._policy.records_max - len(self.letters))
+        return min(MESSAGES_MAX, self._policy.records_max - len(self.items))
 
     @property
     def _full(self) -> bool:
-        if len(self.letters) >= self._policy.records_max:
+        if len(self.items) >= self._policy.records_max:
             return True
-        return event_bytes(len(self.letters), self._encoded_bytes) >= self._policy.payload_bytes_max
+        return event_bytes(len(self.items), self._encoded_bytes) >= self._policy.payload_bytes_max
 
 
-def fitting(letters: Sequence[QueueItem], policy: BatchPolicy) -> int:
-    """How many of these letters, from the first on, make one event; at least one."""
+def fitting(items: Sequence[QueueItem], policy: BatchPolicy) -> int:
+    """How many of these items, from the first on, fit into one event; at least one."""
     count, encoded_bytes = 0, 0
-    for letter in letters[: policy.records_max]:
-        encoded_bytes += len(letter.encoded)
+    for item in items[: policy.records_max]:
+        encoded_bytes += len(item.encoded)
         if count and event_bytes(count + 1, encoded_bytes) > policy.payload_bytes_max:
             break
         count += 1

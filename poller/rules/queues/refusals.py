@@ -1,16 +1,17 @@
 """Owns whether a queue mapping may receive more while its function refuses batches (on AWS: aws-behaviour#throttled-function).
 
-A batch that the function has no room for, or that does not reach it, is refused. It waits for its next try without a slot, and keeps
-its messages only: other batches are received meanwhile, so that messages which always get a 503 hold up nobody else. But a function
-that refuses everything must not draw one message after the other out of the queue, where each receive counts. So after REFUSED_MAX
-batches in a row that were refused at their first try, pollers receive one at a time and after pauses that double with each refused
-probe, until a call goes through: any call, also one of a batch that has waited. It counts as the same when all pollers wait with batches
-that were refused: nobody is left who could find out otherwise.
+A batch is refused if the function has no capacity for it or cannot be reached. It waits for its next try without a slot. Other batches
+are received meanwhile, so that messages that always get a 503 do not hold up others. But if the function refuses everything, pollers
+must not take one message after the other out of the queue, because each receive counts towards the dead-letter queue. So after
+REFUSED_MAX batches in a row were refused at their first try, the function is assumed to refuse everything. Then pollers receive one at
+a time, as probes. The pauses between probes double with each refused probe. This ends when any call goes through, also one of a batch
+that has waited. The function is also assumed to refuse everything if all pollers wait with refused batches, because then no poller is
+left to find out.
 
-A poller whose batch was refused counts among the pollers that there may be for RELIEF_S, so that a function that has no room at the
-moment does not have more and more batches wait for it. Then another poller takes its place: the batches that wait may be the only ones that
-the function does not take. It takes the place at once while everything is refused, since probes come one at a time anyway, and keeps it when a
-call goes through. No receive begins while WAITING_MAX batches wait.
+A poller whose batch was refused still counts for RELIEF_S towards the number of pollers. So a function that is busy for a moment does
+not get more and more waiting batches. After that another poller may take its place, because the waiting batches may be the only ones
+that the function refuses. While everything is refused, another poller may take its place at once, because probes come one at a time
+anyway; it keeps the place when a call goes through. No receive begins while WAITING_MAX batches wait.
 """
 
 import math
@@ -22,35 +23,35 @@ REFUSED_MAX = 3
 PROBE_S_MIN = 1.0
 """The pause before the first probe."""
 PROBE_S_MAX = 60.0
-"""The longest pause before the next probe; the batches that wait are tried more often than that."""
+"""The longest pause before the next probe. The waiting batches are tried more often than that."""
 RELIEF_S = 10.0
-"""Another poller may take the place of one whose batch was refused this long ago for the first time."""
+"""Another poller may take the place of a poller whose batch was first refused this long ago."""
 WAITING_MAX = 100
-"""No receive begins while this many refused batches wait. Receives that are under way may still add some."""
+"""No receive begins while this many refused batches wait. Running receives may still add some."""
 
 
 class Refusals:
-    """How the function has answered lately. A probe is a receive that begins while everything is refused."""
+    """How the function has answered recently. A probe is a receive that begins while everything is refused."""
 
     def __init__(self) -> None:
         self._in_a_row = 0
         self._pause_s = PROBE_S_MIN
         self._probe_at = Monotonic(0.0)
         self._everything_until = Monotonic(-math.inf)
-        """When the last call went through that ended a time in which everything was refused."""
+        """When a call last went through that ended a time in which everything was refused."""
         self._probe = 0
-        """The number of the probe under way; 0 for none."""
+        """The number of the running probe; 0 for none."""
         self._probes = 0
         self.waiting = 0
         """Refused batches that will be tried again."""
 
     @property
     def everything(self) -> bool:
-        """Whether the function refuses everything, as far as we know."""
+        """Whether the function is assumed to refuse everything."""
         return self._in_a_row >= REFUSED_MAX
 
     def pause_s(self, now: Monotonic) -> float | None:
-        """Seconds until a receive may begin: 0 for now, None while a probe is under way or too many batches wait."""
+        """Seconds until a receive may begin: 0 for now, None while a probe runs or too many batches wait."""
         if self.waiting >= WAITING_MAX:
             return None
         if not self.everything:
@@ -58,7 +59,7 @@ class Refusals:
         return None if self._probe else max(0.0, self._probe_at - now)
 
     def begin(self) -> int:
-        """A receive begins, as far as `pause_s` allows it; its number if it is a probe, else 0."""
+        """A receive begins, which `pause_s` must allow. Returns its number if it is a probe, else 0."""
         if not self.everything:
             return 0
         self._probes += 1
@@ -66,7 +67,7 @@ class Refusals:
         return self._probe
 
     def end(self, probe: int) -> None:
-        """A probe brought no messages, or all its messages are settled."""
+        """A probe had no messages, or all its messages are settled."""
         if probe == self._probe:
             self._probe = 0
 
@@ -98,7 +99,7 @@ class Refusals:
         self.waiting -= 1
 
     def replaceable(self, waits_since: Monotonic | None, now: Monotonic) -> bool:
-        """Whether another poller may take the place of one whose batch waits since then (None: it does not wait)."""
+        """Whether another poller may take the place of a poller whose batch has waited since then (None: it does not wait)."""
         if waits_since is None:
             return False
         return self.everything or waits_since <= self._everything_until or now - waits_since >= RELIEF_S

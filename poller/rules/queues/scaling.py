@@ -1,6 +1,6 @@
 """Owns how many pollers a queue mapping runs (aws-behaviour#queue-scaling): `ready` at once, more at a limited rate, fewer when idle.
 
-One poller holds one slot of the function and has one batch at a time, so pollers are concurrent invocations.
+One poller holds one slot of the function and has one batch at a time. So the number of pollers bounds the concurrent invocations.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ START_POLLERS = 5
 POLLERS_MAX = 1_250
 POLLERS_PER_MINUTE = 300
 PROVISIONED_CONCURRENCY = 10
-"""Concurrent invocations of one provisioned poller on AWS (aws-behaviour#queue-scaling). One of our pollers has one."""
+"""Concurrent invocations of one provisioned poller on AWS (aws-behaviour#queue-scaling). A poller here has one."""
 PROVISIONED_PER_MINUTE = 1_000
 TICK_S = 1.0
 """Seconds between two steps."""
@@ -22,12 +22,12 @@ IDLE_S = 20.0
 CALM_S = 10.0
 """No poller is added for this long after failures."""
 SHRINK_PART = 4
-"""On failures, this fraction (a quarter) of the pollers is stopped at each step."""
+"""After failures, one of this many pollers (a quarter) is stopped at each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """`floor` pollers when idle, `ready` at once, and up to `ceiling` at `per_minute`."""
+    """The bounds for the number of pollers: `floor` when idle, `ready` at once, and up to `ceiling`, growing by `per_minute`."""
 
     floor: int
     ready: int
@@ -39,10 +39,10 @@ class Bounds:
 class PollStats:
     """What happened since the last step.
 
-    Receives that brought all they asked for (`full`), less (`some`), nothing (`empty`); pollers idle for IDLE_S (`idle`);
-    invocations that went through (`done`) or failed (`failed`); refusals of the queue, and of the function for batches that it
-    got for the first time or while it refuses everything (`refused`); its refusals for other batches (`deferred`). Now:
-    pollers that wait for messages, for a slot, or for a function that refuses everything (`waiting`).
+    `full`, `some`, `empty`: receives that got all messages that they asked for, fewer, or none. `idle`: pollers without messages for
+    IDLE_S. `done`, `failed`: invocations that succeeded or failed. `refused`: refusals by the queue, and by the function for new
+    batches or while it refuses everything. `deferred`: the function's refusals for other batches. `waiting`: pollers that now wait
+    for messages, for a slot, or for a function that refuses everything.
     """
 
     full: int = 0
@@ -60,7 +60,7 @@ class PollStats:
 class Scaling:
     """How many pollers there should be. `hungry`: the queue seems to have more messages than the pollers receive.
 
-    `credit` is the fraction of a poller that the rate has earned. Until `calm_at` no poller is added.
+    `credit` is the fraction of a poller that the limited rate allows so far. Until `calm_at` no poller is added.
     """
 
     target: int

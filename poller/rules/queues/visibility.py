@@ -1,21 +1,21 @@
 """Owns how long received messages stay ours: until when each is hidden, and when to extend that.
 
-SQS hides a received message from others for the queue's visibility timeout (aws-behaviour#visibility). When that is over, SQS
-gives the message to anybody, whether it still runs here or not. This module answers three questions for each message:
+SQS hides a received message from other consumers for the queue's visibility timeout (aws-behaviour#visibility). After that, SQS
+gives the message to any consumer, whether it still runs here or not. This module answers three questions for each message:
 
-- Until when is it surely hidden? The time counts from the moment at which the receive was sent. SQS began to count later
-  than that, so the deadline here is never too late. With a timeout of a second or two that
-  would leave too little: there it counts from the answer.
-- When must it be extended? When a third of the time is left: enough for the call and for trying again. A try that fails
-  leaves at least half of the remaining time to the next one. SQS hides a message for 12 hours at most; then it is let go.
-- Is it still ours? A message whose deadline has passed may be with somebody else. It is not started and not deleted here.
+- Until when is it certainly hidden? The time counts from the moment at which the receive was sent. SQS begins to count later than
+  that, so the deadline here is never too late. With a timeout of one or two seconds this would leave too little time. There it
+  counts from the answer.
+- When must it be extended? When a third of the time is left. That is enough for the call and for further tries. A failed try leaves
+  at least half of the remaining time for the next one. SQS hides a message for at most 12 hours. Then it is no longer extended.
+- Is it still ours? A message whose deadline has passed may be with another consumer. It is neither started nor deleted here.
 
 A message may be received again while it is here, because it lapsed or because a standard queue gave it out twice. It does not
-run a second time. Its newer receipt replaces the older one, which may no longer work for the delete.
+run a second time. Its newer receipt replaces the older one, which may no longer be valid for the delete.
 
-Messages that are due at the same moment share one planned extension, since SQS takes ten in one call.
+Messages that are due at the same moment share one planned extension, because SQS takes ten messages in one call.
 
-With `extend_visibility: false` there is AWS's way: at most one extension, right after the receive, if a batching window needs it.
+With `extend_visibility: false` there is at most one extension, as with AWS: right after the receive, if a batching window needs it.
 """
 
 import heapq
@@ -46,7 +46,7 @@ RENEWAL_S_MIN = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibilityPolicy:
-    """What visibility depends on: the queue's timeout, whether we extend, the batching window and the function's time limit."""
+    """The settings that visibility depends on: the queue's timeout, whether it is extended, the batching window, the function's limit."""
 
     visibility_s: int
     extend: bool
@@ -60,7 +60,7 @@ class VisibilityPolicy:
 
     @property
     def first_s(self) -> int | None:
-        """Seconds of the one extension that AWS makes right after a receive; None where it makes none."""
+        """Seconds of the extension that AWS makes right after a receive; None if it makes none."""
         needed_s = self.window_s + self.timeout_s
         if self.extend or self.window_s <= 0 or needed_s <= self.visibility_s:
             return None
@@ -68,10 +68,10 @@ class VisibilityPolicy:
 
 
 class InFlightMessage(msgspec.Struct, eq=False):
-    """A message that we have.
+    """A message between its receive and its end here.
 
-    `receipt` is its newest one, `receives` how often it was received, `taken` when its newest time began, `until` the
-    moment up to which it is certainly hidden.
+    `receipt` is the newest receipt. `receives` is how often the message was received. `taken` is when its present visibility began,
+    `until` the moment up to which it is certainly hidden.
     """
 
     message_id: str
@@ -84,14 +84,14 @@ class InFlightMessage(msgspec.Struct, eq=False):
 
 
 class Renewal(msgspec.Struct, eq=False):
-    """A planned extension of these messages. A message that has left, or has a newer plan, stays in `held`; `left` counts the others."""
+    """A planned extension of messages. `held` may still have messages that left or have a newer plan; `left` counts the others."""
 
     held: tuple[InFlightMessage, ...]
     left: int
 
 
 class Admission(msgspec.Struct, frozen=True, gc=False):
-    """What a receive brought: fresh messages, how many we had already, and how many were visible again when they came."""
+    """The messages of a receive: fresh ones, how many were already here, and how many were visible again when they came."""
 
     fresh: tuple[Message, ...]
     repeated: int
@@ -126,7 +126,7 @@ class VisibilityTracker:
         return len(self._held)
 
     def admit(self, messages: Sequence[Message], *, now: Monotonic) -> Admission:
-        """Takes what one receive brought. `now` is when it was answered."""
+        """Takes the messages of one receive. `now` is when it was answered."""
         fresh: list[Message] = []
         planned: dict[Monotonic, list[InFlightMessage]] = {}
         repeated = late = 0
@@ -153,7 +153,7 @@ class VisibilityTracker:
         return Admission(tuple(fresh), repeated, late)
 
     def follow_queue(self, policy: VisibilityPolicy) -> None:
-        """The queue's settings may have changed. Messages that we have already keep their deadlines."""
+        """The queue's settings may have changed. Messages that are already here keep their deadlines."""
         self.policy = policy
 
     def follow_limit(self, timeout_s: float) -> None:
@@ -167,7 +167,7 @@ class VisibilityTracker:
         return self._renewals[0][0] if self._renewals else None
 
     def due(self, now: Monotonic) -> list[Extend]:
-        """The extensions to make now. Report the result of each to `answered`, or to `postponed` if the call failed."""
+        """The extensions to make now. Pass the result of each to `answered`, or call `postponed` if the call failed."""
         by_seconds: dict[int, list[InFlightMessage]] = {}
         while self._renewals and self._renewals[0][0] <= now:
             _, _, renewal = heapq.heappop(self._renewals)
@@ -237,12 +237,12 @@ class VisibilityTracker:
         return held is None or held.until <= now
 
     def until(self, message_id: str) -> Monotonic | None:
-        """Until when a message is hidden; None if we do not have it."""
+        """Until when a message is hidden; None if it is not here."""
         held = self._held.get(message_id)
         return None if held is None else held.until
 
     def receipt(self, message_id: str) -> str:
-        """The newest receipt of a message that we have."""
+        """The newest receipt of a message that is here."""
         return self._held[message_id].receipt
 
     def forget(self, message_id: str) -> None:
@@ -268,7 +268,7 @@ class VisibilityTracker:
                 self._idle = 0
 
     def _has(self, held: InFlightMessage) -> bool:
-        """Whether we still have the message. It may have been deleted during its extension call."""
+        """Whether the message is still here. It may have been deleted during its extension call."""
         return self._held.get(held.message_id) is held
 
     def _taken(self, message: Message, now: Monotonic) -> InFlightMessage:

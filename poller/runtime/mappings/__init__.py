@@ -1,4 +1,4 @@
-"""The life of mappings: which there should be, which run, their parts, their changes and states.
+"""The life cycle of mappings: which should run, which do run, their parts, their changes and their states.
 
-What may live here: what concerns a mapping as a whole, whatever its source is.
+What may live here: code about a mapping as a whole, for any kind of source.
 """

@@ -1,4 +1,4 @@
-"""Owns create and update requests: how they are read, merged into the existing mapping, and refused (aws-behaviour#updates)."""
+"""Owns how create and update requests are read, merged into the existing mapping, and refused (aws-behaviour#updates)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from poller.domain.plan import SourceKind
 from poller.domain.records import Epoch, MappingId
 
 TAGS_MAX = 50
-"""Tags of one mapping, AWS's limit."""
+"""AWS's limit for the tags of one mapping."""
 VALUE_CHARS_MAX = 80
 
 UNKNOWN = "The resource you requested does not exist."
@@ -45,11 +45,11 @@ def created_by(request: Mapping[str, Any], *, now: Epoch) -> EventSourceMapping:
 def updated_by(
     parameters: Mapping[str, Any], request: Mapping[str, Any], *, now: Epoch
 ) -> EventSourceMapping:
-    """The mapping that `parameters` become by an update request; raises ApiError.
+    """The mapping that results from `parameters` and an update request; raises ApiError.
 
-    Absent and null members keep what is there, given ones replace it; what is empty then means nothing. That holds for
-    ProvisionedPollerConfig too, which a create request must not leave empty. Of DestinationConfig it holds for each member:
-    one without OnFailure says nothing of the destination, and an OnFailure must say which.
+    A member that is absent or null keeps its value. A given member replaces the value, and an empty one removes it. That is also
+    true for ProvisionedPollerConfig, although a create request must not leave it empty. For DestinationConfig it is true for each
+    of its members: without OnFailure the destination stays, and an OnFailure must have a Destination.
     """
     given = {name: value for name, value in _known(request).items() if name not in FIXED}
     if DESTINATIONS in given:
@@ -63,7 +63,7 @@ def updated_by(
 
 
 def twin_text(source_arn: str, function: str, twin: MappingId, *, queue: bool) -> str:
-    """AWS's text when another mapping has the same source and function; `function` is any form of its name."""
+    """AWS's text if another mapping has the same source and function. `function` is any form of its name."""
     name, rest = FunctionName.parse(function).name, "Please update or delete the existing mapping with UUID"
     if queue:
         return (
@@ -77,7 +77,7 @@ def twin_text(source_arn: str, function: str, twin: MappingId, *, queue: bool) -
 
 
 def denied_text(source_arn: str, kind: SourceKind) -> str:
-    """AWS's text when reading the source is denied. Terraform recognises it by its words while it waits for permissions."""
+    """AWS's text if reading the source is denied. Terraform recognises this text while it waits for permissions."""
     if kind is SourceKind.SQS:
         return QUEUE_DENIED
     actions = "DescribeStream, ListShards," if kind is SourceKind.KINESIS else "DescribeStream,"
@@ -88,7 +88,7 @@ def denied_text(source_arn: str, kind: SourceKind) -> str:
 
 
 def with_tags(tags: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """The tags after adding some; raises ApiError when they are too many."""
+    """The tags after adding some; raises ApiError if there are too many."""
     found = {**tags, **more}
     if len(found) > TAGS_MAX:
         text = f"An event source mapping cannot have more than {TAGS_MAX} tags; these would be {len(found)}."
@@ -97,13 +97,13 @@ def with_tags(tags: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str
 
 
 def without_tags(tags: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
-    """The tags after removing some; unknown keys are no error."""
+    """The tags after removing some. Unknown keys are ignored."""
     away = set(keys)
     return {name: value for name, value in tags.items() if name not in away}
 
 
 def _known(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The members that a mapping has, without nulls; AWS ignores members that it does not know."""
+    """The known members of a request, without nulls. AWS ignores unknown members."""
     names = EventSourceMapping.model_fields
     return {name: value for name, value in request.items() if name in names and value is not None}
 
@@ -124,7 +124,7 @@ def _accepted(
 
 
 def _constraint(error: ValidationError) -> str:
-    """The first value of a wrong type, in the style of AWS's texts."""
+    """The text about the first value of a wrong type, in the style of AWS's texts."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part)[:1].lower() + str(part)[1:] for part in first["loc"])
     value = str(first["input"])[:VALUE_CHARS_MAX]

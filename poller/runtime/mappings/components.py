@@ -1,4 +1,4 @@
-"""Owns the opening of what mappings are made of: functions, which several may share, sources, destinations."""
+"""Owns how the parts of mappings are opened: functions, which several mappings may share, sources and destinations."""
 
 import asyncio
 from collections import Counter
@@ -30,12 +30,12 @@ from poller.runtime.watched_tasks import TaskFault, WatchedTasks, reason_of
 from poller.runtime.workers.membership import Workers
 
 OPEN_S_MAX = 30.0
-"""How long the opening of one part may take before it counts as failed."""
+"""How long it may take to open one part before it counts as failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingSpec:
-    """All that one run of a mapping is made of; two that are equal make the same run."""
+    """Everything that one run of a mapping is made of. If two specs are equal, their runs are the same."""
 
     plan: MappingPlan
     function: FunctionPlan
@@ -44,7 +44,7 @@ class MappingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonContext:
-    """What all mappings of a daemon work with."""
+    """The parts of the daemon that all its mappings use."""
 
     registry: Registry
     env: Environment
@@ -57,7 +57,7 @@ class DaemonContext:
 
 
 class ComponentFactory:
-    """Opens the parts of mappings. Functions run in tasks of `scope`, each as long as a mapping uses it."""
+    """Opens the parts of mappings. Each function has a task in `scope` as long as a mapping uses it."""
 
     def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
         self._tools = tools
@@ -66,9 +66,9 @@ class ComponentFactory:
     async def open(
         self, design: MappingSpec, stack: AsyncExitStack, lost: Callable[[], None]
     ) -> Callable[[Stop], Runner]:
-        """Opens everything into `stack`; returns what makes the runner. Raises PartFailed.
+        """Opens all parts into `stack`; returns a function that makes the runner. Raises PartFailed.
 
-        `lost` is called when the function is gone although nobody closed it.
+        `lost` is called if the function's task ends although nothing closed it.
         """
         function = await stack.enter_async_context(self._functions.using(design.function, lost))
         await stack.enter_async_context(function.used_by(design.plan.function_arn))
@@ -83,7 +83,7 @@ class ComponentFactory:
         return partial(StreamMapping, stream)
 
     async def rehearse(self, design: MappingSpec) -> list[str]:
-        """What is wrong with a design as configured: opens its parts and closes them again, uses none of them."""
+        """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
         problems: list[str] = []
         parts = [function_of(design.function), source_of(design.plan)]
         parts += [destination_spec(design.plan.destination)] if design.plan.destination else []
@@ -94,16 +94,16 @@ class ComponentFactory:
             except InvalidConfiguration as error:
                 problems += error.problems
             except (PortError, TimeoutError):
-                # The outside is in trouble, which says nothing of the configuration.
+                # An outside service fails. That is not a problem of the configuration.
                 continue
         return problems
 
     def notes(self) -> list[str]:
-        """What people should know of the functions, one line each."""
+        """Notes for people about the functions, one line each."""
         return self._functions.notes()
 
     def calls(self) -> Calls:
-        """How many calls of functions are under way."""
+        """The running calls of functions."""
         return self._functions.calls()
 
     def _parts(self, design: MappingSpec, function: Function) -> MappingContext:
@@ -129,12 +129,12 @@ class ComponentFactory:
 
 
 class SharedFunction:
-    """One open function in a task of its own, since what is opened in a task has to be closed in it."""
+    """One open function in a task of its own, because it must be closed in the task that opened it."""
 
     def __init__(self, plan: FunctionPlan, tools: DaemonContext) -> None:
         self.plan = plan
         self.users: list[Callable[[], None]] = []
-        """Who is told when the function is gone although nobody closed it."""
+        """Callbacks for the case that the function's task ends although nothing closed it."""
         self.left = Stop()
         self.closed = asyncio.Event()
         self.trouble: Exception | None = None
@@ -143,18 +143,18 @@ class SharedFunction:
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
-        """Opens the function, waits until nobody uses it any more, closes it."""
+        """Opens the function, waits until no mapping uses it any more, and closes it."""
         self.trouble = await contained(self._open())
 
     def gone(self) -> None:
-        """It is closed, or could not be opened."""
+        """The function was closed, or could not be opened."""
         self._settled.set()
         self.closed.set()
         for lost in self.users:
             lost()
 
     async def opened(self) -> Function:
-        """The function, as soon as it is open; raises what its opening raised."""
+        """Waits until the function is open and returns it; raises the error of its opening."""
         await self._settled.wait()
         if self._function is None:
             assert self.trouble is not None, "a function that is neither open nor in trouble"
@@ -167,13 +167,13 @@ class SharedFunction:
         return Counter({(mapping, self.plan.name): calls for mapping, calls in found.items()})
 
     def notes(self) -> list[str]:
-        """What people should know of the function, one line each."""
+        """Notes for people about the function, one line each."""
         return [] if self._function is None else self._function.notes()
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
             part = function_of(self.plan)
-            # Nobody who has left waits for an opening that takes long.
+            # A slow opening is given up when the last mapping has left.
             invoker = await unless_stopped(self.left, _entered(stack, "invoker", part, self._tools))
             if invoker is None:
                 return
@@ -185,7 +185,7 @@ class SharedFunction:
                 following.cancel()
 
     def _limited(self, invoker: Invoker) -> Function:
-        """The function with as many slots as calls can run, so that nothing is taken that could not."""
+        """The function with one slot for each call that its invoker can run, so that no records are taken that could not run."""
         limit = call_limit(self.plan, invoker.call_limit if isinstance(invoker, Bounded) else None)
         observer = self._tools.observer
         observer.on(
@@ -200,7 +200,7 @@ class SharedFunction:
 
 
 class FunctionPool:
-    """The open functions by name; all mappings of one share its slots, so there is never a second one of that name."""
+    """The open functions by name. All mappings of a function share its slots, so a function is never open twice."""
 
     def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
         self._tools = tools
@@ -209,7 +209,7 @@ class FunctionPool:
 
     @asynccontextmanager
     async def using(self, plan: FunctionPlan, lost: Callable[[], None]) -> AsyncIterator[Function]:
-        """The function, opened if it is not. One by another plan is waited for until its last mapping has left it."""
+        """Opens the function if it is not open. If it is open with another plan, waits until the last mapping has left it."""
         host = await self._host(plan)
         host.users.append(lost)
         try:
@@ -228,7 +228,7 @@ class FunctionPool:
         return sum((host.calls() for host in self._hosts.values()), Counter())
 
     def notes(self) -> list[str]:
-        """What people should know of all functions, one line each."""
+        """Notes for people about all functions, one line each."""
         return [note for host in self._hosts.values() for note in host.notes()]
 
     async def _host(self, plan: FunctionPlan) -> SharedFunction:
@@ -241,7 +241,7 @@ class FunctionPool:
         return host
 
     def _ended(self, host: SharedFunction, end: TaskEnd, error: BaseException | None) -> None:
-        """Lets the mappings of a function know that it is gone; they open it anew."""
+        """Informs the mappings of a function that it is gone. They open it again."""
         del self._hosts[host.plan.name]
         if error is not None or (host.trouble is None and not host.left.requested):
             name, reason = f"{TaskKind.FUNCTION} {host.plan.name}", reason_of(error) if error else ""
@@ -252,12 +252,12 @@ class FunctionPool:
 
 
 def call_limit(plan: FunctionPlan, invoker: CallLimit | None) -> CallLimit:
-    """How many calls of a function can run at once, by its own limit and by its invoker's (None: it has none)."""
+    """How many calls of a function can run at once, by its own limit and by its invoker's (None: the invoker has none)."""
     return (invoker or CallLimit(None, "no limit")).within(plan.max_concurrency)
 
 
 def configured_call_limit(plan: FunctionPlan, registry: Registry) -> CallLimit:
-    """How many calls of a function can run at once, as far as its settings alone tell; raises InvalidConfiguration."""
+    """How many calls of a function can run at once, as far as its settings show. Raises InvalidConfiguration."""
     part = function_of(plan)
     plugin = registry.plugin(part.kind, part.name)
     if plugin.call_limit is None:
@@ -274,7 +274,7 @@ async def _entered(stack: AsyncExitStack, port: str, part: PluginSpec, tools: Da
 
 @contextmanager
 def _naming(port: str) -> Iterator[None]:
-    """Says which part of a mapping it was that could not be opened."""
+    """Turns an error of an opening into PartFailed, which names the part."""
     try:
         yield
     except TimeoutError as error:

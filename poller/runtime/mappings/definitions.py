@@ -1,7 +1,7 @@
-"""Owns the mappings made through the API as the store keeps them: their documents, and what this worker last saw of them.
+"""Owns the definitions of mappings made through the API: their documents in the store, and this worker's copy of them.
 
-A mapping has two rows: one under its own id that the workers who read the source keep (since when, seeded), and one under
-`api:ID` with its definition. So a change of the definition can never take back what a worker wrote meanwhile.
+A mapping has two rows. The row under its own id is written by the workers that read the source (creation time, `seeded`). The row
+under `api:ID` has its definition. So a change of the definition can never overwrite what a worker wrote meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ from poller.ports import Store
 class Definition:
     """A mapping made through the API.
 
-    `parameters` in AWS's names as they were asked for, `change` is what the last change is called until it is applied.
-    `revision` is that of the row from which it was read.
+    `parameters` has AWS's names and the requested values. `change` is the state that is shown until the last change is applied.
+    `revision` is the revision of the row from which it was read.
     """
 
     mapping: MappingId
@@ -35,7 +35,7 @@ class Definition:
     revision: int = 0
 
     def row(self) -> MappingRow:
-        """The row that stores keep."""
+        """The row for the store."""
         document = {
             "parameters": dict(self.parameters),
             "created": self.created,
@@ -75,7 +75,7 @@ class _Document(msgspec.Struct):
 
 
 def key(mapping: MappingId) -> MappingId:
-    """Under which id the store keeps a mapping's definition."""
+    """The id of the row with a mapping's definition."""
     return MappingId(API_PREFIX + mapping)
 
 
@@ -86,13 +86,13 @@ class Definitions:
         self._store = store
         self._known: dict[MappingId, Definition] = {}
         self._first: dict[MappingId, int] | None = None
-        """The revisions that the first look at the store found."""
+        """The revisions that the first read of the store found."""
         self._writes = 0
         self.unread: tuple[str, ...] = ()
-        """What is wrong with rows that could not be read, one line each."""
+        """The problems of rows that could not be read, one line each."""
 
     def known(self) -> tuple[Definition, ...]:
-        """All of them, in the order of their creation."""
+        """All definitions, in the order of their creation."""
         return tuple(sorted(self._known.values(), key=lambda each: (each.created, each.mapping)))
 
     def get(self, mapping: MappingId) -> Definition | None:
@@ -100,13 +100,13 @@ class Definitions:
         return self._known.get(mapping)
 
     def inherited(self, definition: Definition) -> bool:
-        """Whether a definition is as this worker found it when it came: its last change is no news."""
+        """Whether a definition is unchanged since this worker started, so that its last change was applied long ago."""
         return self._first is not None and self._first.get(definition.mapping) == definition.revision
 
     async def refresh(self) -> bool:
-        """Reads the store; raises what the store raises.
+        """Reads the definitions; raises the errors of the store.
 
-        False if a write of ours came meanwhile: what was read may be older than that, and is dropped.
+        Returns False if this worker wrote meanwhile: the result may be older than the write, and is dropped.
         """
         writes = self._writes
         rows = await self._store.mappings()
@@ -116,9 +116,9 @@ class Definitions:
         return True
 
     async def add(self, definition: Definition) -> Definition:
-        """Keeps a new mapping, whose LATEST is the moment of its creation, and returns it.
+        """Stores a new mapping and returns it. For this mapping, LATEST means the moment of its creation.
 
-        Raises RowChanged when another worker has made one with the same id.
+        Raises RowChanged if another worker has created one with the same id.
         """
         await self._store.create(MappingRow(definition.mapping, fixed=definition.created))
         row = definition.row()
@@ -129,9 +129,9 @@ class Definitions:
         return definition
 
     async def change(self, definition: Definition) -> Definition:
-        """Replaces a definition at its revision, and returns it at the next.
+        """Replaces the definition at its revision, and returns it with the next revision.
 
-        Raises ResourceMissing when another worker has forgotten it meanwhile, RowChanged when one has changed it.
+        Raises ResourceMissing if another worker has removed it meanwhile, and RowChanged if one has changed it.
         """
         kept = replace(definition, revision=definition.revision + 1)
         with self._writing():
@@ -140,7 +140,7 @@ class Definitions:
         return kept
 
     async def forget(self, mapping: MappingId) -> None:
-        """Removes a mapping with its positions; the definition goes last, so that a failure is made good later."""
+        """Removes a mapping with its positions. The definition is removed last, so that a failed removal is repeated later."""
         await self._store.forget(mapping)
         with self._writing():
             await self._store.forget(key(mapping))
@@ -148,7 +148,7 @@ class Definitions:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What was read before a write began or ended is old."""
+        """Marks reads that began before the begin or the end of a write as outdated."""
         self._writes += 1
         try:
             yield
@@ -156,7 +156,7 @@ class Definitions:
             self._writes += 1
 
     def _take(self, rows: Sequence[MappingRow]) -> None:
-        """Takes what was read. A definition that cannot be read is not gone: its mapping goes on as it is."""
+        """Takes over the rows. If a definition cannot be read, its mapping goes on unchanged."""
         unread = [f"store: {row.damage}" for row in rows if row.damage]
         known: dict[MappingId, Definition] = {}
         for row in rows:

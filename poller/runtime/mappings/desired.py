@@ -1,4 +1,4 @@
-"""Owns the list of all mappings that there should be: those of the configuration file and those made through the API."""
+"""Owns the list of all desired mappings: those of the configuration file and those made through the API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from poller.runtime.mappings.definitions import Definition, Definitions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredMapping:
-    """One mapping that there should be. `parameters` in AWS's names as they were given; `obstacle` is why it cannot run."""
+    """One desired mapping. `parameters` has AWS's names and the given values. `obstacle` is why it cannot run; empty if it can."""
 
     parameters: Mapping[str, Any]
     design: MappingSpec
@@ -59,7 +59,7 @@ class DesiredMapping:
 
 
 class DesiredMappings:
-    """All entries, made anew only where plan or definition changed."""
+    """The list of desired mappings. An entry is made again only if its plan or definition changed."""
 
     def __init__(self, plan: DaemonPlan, definitions: Definitions, *, now: Epoch) -> None:
         self.plan = plan
@@ -69,15 +69,15 @@ class DesiredMappings:
         self._unfit: dict[MappingId, str] = {}
 
     def replan(self, plan: DaemonPlan, *, now: Epoch) -> None:
-        """Takes another configuration; mappings that it does not change keep their time of modification."""
+        """Takes over another configuration. Unchanged mappings keep their time of modification."""
         self._file = {each.mapping: each for each in _from_file(plan, self._file, now)}
         self.plan = plan
         self._made.clear()
 
     def entries(self) -> tuple[DesiredMapping, ...]:
-        """Those of the file in its order, then the others in the order of their creation.
+        """The mappings of the file in its order, then the others in the order of their creation.
 
-        Of those that connect the same only the first can run.
+        Of mappings with the same source and function only the first can run.
         """
         made = [entry for each in self._definitions.known() if (entry := self._entry(each)) is not None]
         firsts = {entry.pair: entry for entry in self._file.values()}
@@ -93,7 +93,7 @@ class DesiredMappings:
         return next((entry for entry in self.entries() if entry.mapping == mapping), None)
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know of mappings that cannot run, one line each."""
+        """Notes for people about mappings that cannot run, one line each."""
         obstacles = [
             f"mapping {entry.mapping}: {entry.obstacle}" for entry in self.entries() if entry.obstacle
         ]
@@ -101,7 +101,7 @@ class DesiredMappings:
         return (*self._definitions.unread, *unfit, *obstacles)
 
     def design(self, mapping: EventSourceMapping, identity: MappingId) -> MappingSpec:
-        """What a mapping made through the API is made of."""
+        """The spec of a mapping made through the API."""
         found = plan(
             mapping,
             identities(self.plan),
@@ -113,7 +113,7 @@ class DesiredMappings:
         )
 
     def function(self, name: str) -> FunctionPlan:
-        """The configured function, or how the default invoker calls one of that name."""
+        """The configured function, or the plan by which the default invoker calls a function of that name."""
         return _function(self.plan, name)
 
     def _entry(self, definition: Definition) -> DesiredMapping | None:
@@ -153,7 +153,7 @@ def _function(plan: DaemonPlan, name: str) -> FunctionPlan:
 
 
 def identities(plan: DaemonPlan) -> dict[str, FunctionIdentity]:
-    """How the configured functions are called."""
+    """The ARNs and roles of the configured functions, by name."""
     return {name: FunctionIdentity(arn=each.arn, role=each.role) for name, each in plan.functions.items()}
 
 
@@ -195,5 +195,5 @@ def _unless_twin(entry: DesiredMapping, first: DesiredMapping) -> DesiredMapping
 
 
 def _normal(plan: MappingPlan) -> MappingPlan:
-    """Whether it is enabled is no part of what a run is made of."""
+    """The plan without `enabled`, which does not affect how a mapping runs."""
     return replace(plan, enabled=True)

@@ -17,10 +17,10 @@ from poller.ports import Clock
 from poller.rules.reconciling import NOTHING_YET, problem_of, result_of
 
 PORTS = frozenset({"source", "discovery", "invoker"})
-"""Ports whose trouble keeps records from the function; trouble of the store or a destination is told elsewhere."""
+"""Ports whose failures keep records from the function. Failures of the store or a destination are reported elsewhere."""
 ENDED_SHOWN_MAX = 10
 _NOTED = frozenset({InvocationFinished, PortFailed, Polled, TaskEnded})
-"""What `_note` knows. Most events are others, and each batch tells several."""
+"""The events that `_note` handles. Most events are others, and each batch emits several, so they are sorted out first."""
 
 
 @dataclass(slots=True)
@@ -30,9 +30,9 @@ class _Result:
 
 
 class LastResults:
-    """An observer that passes events on to others and remembers the result of each mapping. Discards do not change it.
+    """An observer that passes events on to others and keeps the last result of each mapping. Discards do not change it.
 
-    `ended` has the last tasks that ended by themselves, and when.
+    `ended` has the last tasks that ended by themselves, each with its time.
     """
 
     def __init__(self, *observers: Observer, clock: Clock) -> None:
@@ -61,12 +61,12 @@ class LastResults:
                 self.ended.append((self._clock.monotonic(), event))
 
     def of(self, mapping: MappingId) -> str:
-        """The result of a stream mapping as AWS words it."""
+        """The result of a stream mapping, with AWS's text."""
         found = self._results.get(mapping, _Result())
         return found.trouble or found.function
 
     def forget(self, mapping: MappingId) -> None:
-        """The mapping is gone."""
+        """Removes the result of a mapping that no longer exists."""
         self._results.pop(mapping, None)
 
     def _result(self, mapping: MappingId) -> _Result:

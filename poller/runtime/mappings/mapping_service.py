@@ -1,4 +1,4 @@
-"""Owns changes of live mappings: decides and stores Lambda's create, update, delete and tag requests (aws-behaviour#mapping-api)."""
+"""Owns changes of mappings through the API: it decides about create, update, delete and tag requests and stores them (aws-behaviour#mapping-api)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,19 +23,19 @@ from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
 
 STORE_S_MAX = 5.0
-"""For one call of the store; somebody waits for the answer."""
+"""The time limit of one call of the store. It is short because a client waits for the answer."""
 TRIES_MAX = 8
-"""Of one change, as long as other workers change the same mapping in the meantime."""
+"""Tries of one change while other workers change the same mapping."""
 TWIN_LOOKS_MAX = 5
 TWIN_LOOK_S = 0.2
-"""Between looks whether another worker takes back what it wrote at the same time."""
+"""The interval at which it is checked whether another worker undoes a write that it made at the same time."""
 QUEUE_REASON = "USER_INITIATED"
 STREAM_REASON = "User action"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceContext:
-    """What control works with, once the daemon is open."""
+    """The parts of the open daemon that the service needs."""
 
     catalog: DesiredMappings
     definitions: Definitions
@@ -50,8 +50,8 @@ class ServiceContext:
 class MappingService:
     """MappingControl and TagControl of one daemon. Changes are made one at a time.
 
-    Each change reads the store first, so that what other replicas changed is seen, and is written only if nobody was
-    faster; it returns when the store has it.
+    Each change reads the store first, to see the changes of other replicas. It is written only if no other replica was faster,
+    and returns when it is stored.
     """
 
     def __init__(self) -> None:
@@ -59,15 +59,15 @@ class MappingService:
         self._turn = asyncio.Lock()
 
     def open(self, desk: ServiceContext) -> None:
-        """From now on requests are answered."""
+        """Begins to answer requests."""
         self._desk = desk
 
     def close(self) -> None:
-        """No more requests are answered; the daemon drains."""
+        """Stops answering requests, because the daemon drains."""
         self._desk = None
 
     def views(self) -> tuple[MappingView, ...]:
-        """All mappings, those of the file first, in the order of their creation; none before the daemon is open."""
+        """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open."""
         desk = self._desk
         return () if desk is None else tuple(_view(desk, entry) for entry in desk.catalog.entries())
 
@@ -76,11 +76,11 @@ class MappingService:
         return await self._change(lambda desk: _create(desk, request))
 
     async def update(self, mapping: MappingId, request: Mapping[str, Any]) -> MappingView:
-        """Changes a mapping by the members of an update request; raises ApiError and changes nothing then."""
+        """Changes a mapping by the members of an update request. If it raises ApiError, nothing was changed."""
         return await self._change(lambda desk: _update(desk, mapping, request))
 
     async def delete(self, mapping: MappingId) -> MappingView:
-        """Ends a mapping and forgets its positions once it has drained; raises ApiError."""
+        """Stops a mapping, and removes its positions when it has drained; raises ApiError."""
         return await self._change(lambda desk: _delete(desk, mapping))
 
     async def tag(self, mapping: MappingId, tags: Mapping[str, str]) -> None:
@@ -94,7 +94,7 @@ class MappingService:
         )
 
     async def _change[T](self, change: Callable[[ServiceContext], Awaitable[T]]) -> T:
-        """Decides and stores a change on what the store has now, and anew when another worker was faster."""
+        """Decides and stores a change, based on what the store has now. Repeats this if another worker was faster."""
         async with self._changing() as desk:
             for _ in range(TRIES_MAX):
                 await _read(desk)
@@ -104,7 +104,7 @@ class MappingService:
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[ServiceContext]:
-        """One change at a time; its trouble becomes ApiError, and the daemon looks at once."""
+        """Allows one change at a time. Turns errors of the store into ApiError, and wakes the daemon after the change."""
         async with self._turn:
             desk = self._desk
             if desk is None:
@@ -124,7 +124,7 @@ class MappingService:
 
 
 async def _read(desk: ServiceContext) -> None:
-    """Takes what the store has now; again if a write of this worker came between."""
+    """Reads the store, and repeats it if this worker wrote meanwhile."""
     async with asyncio.timeout(STORE_S_MAX):
         while not await desk.definitions.refresh():
             pass
@@ -135,9 +135,9 @@ async def _create(desk: ServiceContext, request: Mapping[str, Any]) -> MappingVi
     mapping = api_requests.created_by(request, now=now)
     identity = MappingId(str(UUID(int=desk.rng.getrandbits(128), version=4)))
     entry = _draft(desk, mapping, identity)
-    facts = await desk.inspector.look_at_function(entry.design, desk.catalog.plan)
+    facts = await desk.inspector.check_function(entry.design, desk.catalog.plan)
     _refuse_twin(desk, entry)
-    await desk.inspector.look_at_source(entry.design, facts)
+    await desk.inspector.check_source(entry.design, facts)
     state = created(enabled=entry.enabled, queue=entry.queue)
     await desk.definitions.add(
         Definition(
@@ -160,10 +160,10 @@ async def _update(desk: ServiceContext, mapping: MappingId, request: Mapping[str
     wanted = api_requests.updated_by(before.parameters, request, now=desk.clock.now())
     entry = _draft(desk, wanted, mapping)
     if request.get("FunctionName") is not None:
-        facts = await desk.inspector.look_at_function(entry.design, desk.catalog.plan)
+        facts = await desk.inspector.check_function(entry.design, desk.catalog.plan)
         _refuse_twin(desk, entry)
         if entry.queue:
-            await desk.inspector.look_at_source(entry.design, facts)
+            await desk.inspector.check_source(entry.design, facts)
     state = updated(before=before.enabled, enabled=entry.enabled, queue=entry.queue)
     written = await desk.definitions.change(
         replace(
@@ -196,7 +196,7 @@ async def _retag(
 async def _settle_twins(
     desk: ServiceContext, entry: DesiredMapping, *, undo: Callable[[], Awaitable[None]]
 ) -> None:
-    """Undoes a write and raises ApiError if another worker has written meanwhile what connects the same."""
+    """Undoes a write and raises ApiError if another worker has written a mapping with the same source and function meanwhile."""
     twin = await _rival(desk, entry)
     if twin is not None:
         await undo()
@@ -204,10 +204,10 @@ async def _settle_twins(
 
 
 async def _rival(desk: ServiceContext, entry: DesiredMapping) -> MappingId | None:
-    """The other mapping that connects the same and stays.
+    """The other mapping with the same source and function that will stay; None if there is none.
 
-    Two workers look when both have written, so that one of them at least sees the other. The first in the catalog's order
-    then waits, as the other may be about to undo its write; if it does not, it was there before.
+    Each worker checks after its own write, so at least one of two workers sees the other's mapping. The worker whose mapping
+    comes first in the list then waits, because the other one may be about to undo its write. If it does not, it was there before.
     """
     twin: MappingId | None = None
     for _ in range(TWIN_LOOKS_MAX):
@@ -221,9 +221,9 @@ async def _rival(desk: ServiceContext, entry: DesiredMapping) -> MappingId | Non
 
 
 async def _put_back(desk: ServiceContext, old: Definition, written: Definition) -> None:
-    """Undoes an update and keeps tags and deletions that came since; leaves what was updated again.
+    """Undoes an update. Keeps tags and deletions that came since, and does nothing if the mapping was updated again.
 
-    Of twins that are left then the catalog lets only one run.
+    If two mappings with the same source and function are left, DesiredMappings lets only one of them run.
     """
     there = desk.definitions.get(old.mapping)
     if there is not None and there.parameters == written.parameters:
@@ -233,7 +233,7 @@ async def _put_back(desk: ServiceContext, old: Definition, written: Definition) 
 
 
 def _draft(desk: ServiceContext, mapping: EventSourceMapping, identity: MappingId) -> DesiredMapping:
-    """How a mapping would be, were it accepted."""
+    """The entry that a mapping would have if it were accepted."""
     return DesiredMapping(
         parameters=_kept(mapping),
         design=desk.catalog.design(mapping, identity),
@@ -245,12 +245,12 @@ def _draft(desk: ServiceContext, mapping: EventSourceMapping, identity: MappingI
 
 
 def _kept(mapping: EventSourceMapping) -> dict[str, Any]:
-    """What a definition keeps as parameters: tags have a place of their own."""
+    """The parameters of a definition: all members but the tags, which are kept separately."""
     return {name: value for name, value in as_written(mapping).items() if name != "Tags"}
 
 
 def _refuse_twin(desk: ServiceContext, entry: DesiredMapping) -> None:
-    """Raises ApiError when another mapping has the same source and function, with the same qualifier (aws-behaviour#function-arn)."""
+    """Raises ApiError if another mapping has the same source and function, with the same qualifier (aws-behaviour#function-arn)."""
     for other in desk.catalog.entries():
         if other.mapping != entry.mapping and other.pair == entry.pair:
             raise _twin(entry, other.mapping)
@@ -262,7 +262,7 @@ def _twin(entry: DesiredMapping, other: MappingId) -> ApiError:
 
 
 def _changeable(desk: ServiceContext, mapping: MappingId, *, in_use: str) -> DesiredMapping:
-    """The entry, unless it is unknown, comes from the file, or its last change is not applied yet."""
+    """The entry of a mapping. Raises ApiError if it is unknown, comes from the file, or has a change that is not applied yet."""
     entry = desk.catalog.get(mapping)
     if entry is None:
         raise ApiError(ApiErrorType.MISSING, api_requests.UNKNOWN)
@@ -300,7 +300,7 @@ def _view(desk: ServiceContext, entry: DesiredMapping) -> MappingView:
         mapping=entry.mapping,
         parameters=entry.shown(),
         function_arn=entry.design.plan.function_arn,
-        # AWS has no word for a mapping that a bug stopped, and its clients know no other words than AWS's.
+        # AWS has no state for a mapping that a bug stopped, and its clients know only AWS's states.
         state=MappingState.ENABLED if state is MappingState.BROKEN else state,
         reason=QUEUE_REASON if entry.queue else STREAM_REASON,
         last_modified=entry.modified,

@@ -1,4 +1,4 @@
-"""Owns the check of the source and the function themselves before a mapping is accepted (aws-behaviour#order-of-checks)."""
+"""Owns preflight: the source and the function themselves are checked before a mapping is accepted (aws-behaviour#order-of-checks)."""
 
 import asyncio
 
@@ -14,21 +14,20 @@ from poller.runtime.mappings.api_requests import NO_FUNCTION, NO_QUEUE, denied_t
 from poller.runtime.mappings.components import MappingSpec
 
 LOOK_S_MAX = 4.0
-"""For one look; a request makes two at most, and somebody waits for its answer."""
+"""The time limit of one check. A request makes at most two, and a client waits for its answer."""
 
 
 class Preflight:
-    """Opens a source or an invoker for one look."""
+    """Opens a source or an invoker, checks it, and closes it."""
 
     def __init__(self, registry: Registry, env: Environment) -> None:
         self._registry = registry
         self._env = env
 
-    async def look_at_function(self, design: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
-        """What the function's service says of it; None where there is no service, or it does not say.
+    async def check_function(self, design: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
+        """The settings of the function at its service; None if there is no service, or it does not give them.
 
-        Raises ApiError when the service has no such function, and when nothing says that there is one: neither the
-        configuration nor its invoker.
+        Raises ApiError if the service has no such function, or if neither the configuration nor the invoker knows it.
         """
         configured = design.function.name in plan.functions
         if configured and not self._has_own_limit(design):
@@ -47,10 +46,10 @@ class Preflight:
             raise ApiError(ApiErrorType.PARAMETER, NO_FUNCTION)
         return facts
 
-    async def look_at_source(self, design: MappingSpec, facts: FunctionFacts | None) -> None:
-        """Raises ApiError unless the source is there, may be read, and a queue's visibility timeout is long enough.
+    async def check_source(self, design: MappingSpec, facts: FunctionFacts | None) -> None:
+        """Raises ApiError unless the source exists, may be read, and a queue's visibility timeout is long enough.
 
-        `facts` is what `look_at_function` found.
+        `facts` is the result of `check_function`.
         """
         arn, queue = design.plan.source_arn, design.plan.kind is SourceKind.SQS
         try:
@@ -69,7 +68,7 @@ class Preflight:
             raise ApiError(ApiErrorType.SERVICE, text) from error
 
     async def _function(self, design: MappingSpec) -> tuple[bool, FunctionFacts | None]:
-        """Whether there is the function, and what is said of it."""
+        """Whether the function exists, and its settings."""
         part, arn = function_of(design.function), design.plan.function_arn
         async with asyncio.timeout(LOOK_S_MAX), part.opened(self._registry, self._env) as invoker:
             if isinstance(invoker, FunctionLookup):
@@ -83,7 +82,7 @@ class Preflight:
             return isinstance(invoker, FunctionCheck) and await invoker.exists(arn), None
 
     def _has_own_limit(self, design: MappingSpec) -> bool:
-        """Whether the function has a time limit beside the configured one. Nothing is opened to know it."""
+        """Whether the function has a time limit of its own at its service. Opens nothing."""
         return self._registry.plugin("invokers", design.function.invoker).own_limits
 
     async def _describe(self, design: MappingSpec, facts: FunctionFacts | None, *, queue: bool) -> None:
@@ -98,7 +97,7 @@ class Preflight:
             raise ApiError(ApiErrorType.PARAMETER, short_visibility_text(visibility_s, timeout_s))
 
     def _timeout_s(self, design: MappingSpec, facts: FunctionFacts | None) -> float | None:
-        """The function's time limit: its own, else the configured one; None when nobody knows."""
+        """The function's time limit: its own, else the configured one; None if it is not known."""
         if facts is not None:
             return facts.timeout_s
         configured_s = design.function.timeout_s

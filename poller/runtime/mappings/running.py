@@ -1,4 +1,4 @@
-"""Owns the mappings at work: starts and drains them as they are wanted, and tells and shows the state of each."""
+"""Owns the running mappings: it starts and drains them as the desired mappings require, and reports the state of each."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ STOPPED = "stopped with the daemon"
 
 
 class RunningMappings:
-    """The supervisors of one daemon, each in a task of `scope`. `woken` is called whenever something has changed."""
+    """The supervisors of one daemon, each in a task of `scope`. `woken` is called after each change."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RunningMappings:
         woken: Callable[[], None],
     ) -> None:
         self.gate = asyncio.Event()
-        """Closed until the daemon's start has succeeded: nothing is read before."""
+        """It is set when the daemon's start has succeeded. Nothing is read before."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.workshop = ComponentFactory(tools, scope)
         self._tools = tools
@@ -50,7 +50,7 @@ class RunningMappings:
         self._once_open: set[MappingId] = set()
 
     def apply(self, entries: Sequence[DesiredMapping]) -> list[MappingId]:
-        """Starts and drains what is to be; returns the deleted mappings that are at work here no more."""
+        """Starts and drains mappings so that they match `entries`. Returns the deleted mappings that no longer run here."""
         given = {entry.mapping: entry for entry in entries}
         leaving = {
             mapping: replace(entry, deleting=True)
@@ -75,27 +75,27 @@ class RunningMappings:
         return done
 
     def supervisor(self, mapping: MappingId) -> Supervisor | None:
-        """Who runs a mapping now."""
+        """The supervisor of a mapping; None if it does not run."""
         found = self._supervisors.get(mapping)
         return found[1] if found is not None else None
 
     def state(self, entry: DesiredMapping) -> MappingState:
-        """The state that a mapping is in."""
+        """The state of a mapping."""
         return shown(entry.wanted(), self._running_one(entry.mapping), ending=self._stop.requested)
 
     def statuses(self) -> tuple[MappingStatus, ...]:
-        """What every mapping is doing."""
+        """The status of every mapping."""
         return tuple(self._status(entry) for entry in self._entries.values())
 
     def problems(self) -> tuple[list[str], list[str]]:
-        """Why the daemon is not ready, and what people should know beside that.
+        """The reasons why the daemon is not ready, and further notes for people.
 
-        A mapping of the file has to be open once; after that, and for mappings made through the API, trouble is theirs alone.
+        A mapping of the file must have been open once. Later problems, and those of mappings made through the API, are only notes.
         """
         problems: list[str] = []
         notes: list[str] = []
         for entry in self._entries.values():
-            # A daemon that drains does not open anything any more, and is not ready anyway.
+            # A daemon that drains does not open anything, and is not ready anyway.
             runs = entry.wanted().runs and not self._stop.requested
             text = self._problem(entry) if runs else ""
             broken = self.state(entry) is MappingState.BROKEN
@@ -150,7 +150,7 @@ class RunningMappings:
     def _ended(
         self, mapping: MappingId, supervisor: Supervisor, end: TaskEnd, error: BaseException | None
     ) -> None:
-        """Makes room for the mapping's next start; one that nobody stopped is shown as broken until then."""
+        """Removes a supervisor that ended, so that the mapping can be started again. If nothing stopped it, it is shown as broken until then."""
         if error is not None or not (supervisor.stop.requested or self._scope.ending):
             supervisor.ended(end, error)
         if supervisor.stop.requested or self._scope.ending:
@@ -192,7 +192,7 @@ class RunningMappings:
         return ""
 
     def _tell(self) -> None:
-        """Tells observers of every state that is another than before."""
+        """Emits MappingChanged for every mapping whose state has changed."""
         for mapping in self._told.keys() - self._entries.keys():
             self._bid_farewell(mapping)
         for entry in self._entries.values():

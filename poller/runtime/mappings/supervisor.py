@@ -1,4 +1,4 @@
-"""Owns one mapping's life by one design: opens its parts, runs it, and when something stops it, says so and tries again."""
+"""Owns one run of a mapping by one spec: it opens the parts, runs the mapping, and after a failure reports it and tries again."""
 
 import asyncio
 import traceback
@@ -16,13 +16,13 @@ from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
 from poller.runtime.watched_tasks import TaskFault, reason_of
 
 AGAIN_S = 1.0
-"""The least wait before a mapping that was stopped by something is started again."""
+"""The shortest wait before a mapping that failed is started again."""
 STEADY_S = 300.0
-"""A mapping that ran for so long before it was stopped begins its back-off anew."""
+"""If a mapping ran at least this long before it failed, its back-off begins again."""
 
 
 class Runner(Protocol):
-    """A mapping at work: a stream has shards, a queue has lanes and pollers."""
+    """A running mapping. A stream has shards; a queue has lanes and pollers."""
 
     @property
     def opened(self) -> bool:
@@ -31,7 +31,7 @@ class Runner(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why it does not get on; empty when it does."""
+        """Why the mapping makes no progress; empty if it does."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class Runner(Protocol):
         ...
 
     async def run(self) -> None:
-        """Until the scope stops."""
+        """Runs the mapping until the scope stops."""
         ...
 
     def shards(self) -> tuple[ShardStatus, ...]:
@@ -52,7 +52,7 @@ class Runner(Protocol):
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know although it gets on, one line each."""
+        """Notes for people that do not prevent progress, one line each."""
         ...
 
 
@@ -66,25 +66,25 @@ class PartFailed(Exception):
 
     @property
     def reason(self) -> str:
-        """One line for people."""
+        """The reason, as one line for people."""
         return failure_reason(self.error)
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, one line each."""
+        """The problems, one line each."""
         return self.error.problems if isinstance(self.error, InvalidConfiguration) else [self.error.reason]
 
 
 class Opener(Protocol):
-    """Who opens the parts of a mapping into a stack, and says what makes its runner."""
+    """Opens the parts of a mapping into a stack, and returns a function that makes its runner."""
 
     async def __call__(self, stack: AsyncExitStack, lost: Callable[[], None]) -> Callable[[Stop], Runner]:
-        """Raises PartFailed. `lost` is called when a part is gone although nobody closed it."""
+        """Raises PartFailed. `lost` is called if a part is gone although nothing closed it."""
         ...
 
 
 async def contained(work: Awaitable[None]) -> Exception | None:
-    """What `work` raised, a bug too. The one place where `Exception` is caught; whoever asks has to tell it."""
+    """Awaits `work` and returns its error, also if it is a bug. The caller must report the error. Only here is `Exception` caught."""
     try:
         await work
     except Exception as error:  # noqa: BLE001 - see above
@@ -93,7 +93,7 @@ async def contained(work: Awaitable[None]) -> Exception | None:
 
 
 class Supervisor:
-    """Runs one mapping by one design until `stop`. `gate` holds all back until the daemon's start has succeeded."""
+    """Runs one mapping by one spec until `stop`. It waits for `gate`, which is set when the daemon's start has succeeded."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Supervisor:
     ) -> None:
         self.stop = Stop()
         self.tried = asyncio.Event()
-        """Set once the parts were opened, or could not be."""
+        """It is set after the first try to open the parts, whether it succeeded or not."""
         self.failure: PartFailed | None = None
         self.bug = ""
         self._mapping = mapping
@@ -119,7 +119,7 @@ class Supervisor:
         self._runner: Runner | None = None
 
     async def run(self) -> None:
-        """Until a stop is requested and the mapping has drained."""
+        """Runs until a stop is requested and the mapping has drained."""
         tries = 0
         loop = asyncio.get_running_loop()
         while not self.stop.requested:
@@ -136,7 +136,7 @@ class Supervisor:
 
     @property
     def opened(self) -> bool:
-        """Whether the mapping is at work and its source and the store have answered."""
+        """Whether the mapping runs and its source and the store have answered."""
         return self._runner is not None and self._runner.opened
 
     @property
@@ -164,7 +164,7 @@ class Supervisor:
         return self._runner.notes() if self._runner is not None else ()
 
     async def _once(self, stop: Stop) -> None:
-        """One start: opens the parts, runs until the scope stops, closes them."""
+        """Opens the parts, runs the mapping until the scope stops, and closes the parts."""
         async with AsyncExitStack() as stack:
             opening = self._opener(stack, lambda: stop.request(Reason.REQUESTED))
             make = await unless_stopped(stop, opening)
@@ -185,7 +185,7 @@ class Supervisor:
                 raise TaskFault(f"{TaskKind.MAPPING} {self._mapping}", TaskEnd.RETURNED)
 
     def ended(self, end: TaskEnd, error: BaseException | None) -> None:
-        """The task that runs the mapping has ended although nobody had stopped it."""
+        """Takes note that the mapping's task ended although nothing had stopped it."""
         self._note(error or TaskFault(f"{TaskKind.MAPPING} {self._mapping}", end), 0.0)
 
     def _note(self, trouble: BaseException, wait_s: float) -> None:
@@ -201,7 +201,7 @@ class Supervisor:
         self._settled()
 
     def _emit_ended(self, trouble: BaseException) -> None:
-        """Tells what ended the mapping itself; what ended other tasks was told there."""
+        """Reports an error of the mapping's own task. Errors of inner tasks were reported by their groups."""
         name = f"{TaskKind.MAPPING} {self._mapping}"
         end, reason = TaskEnd.RAISED, reason_of(trouble)
         if isinstance(trouble, TaskFault):
@@ -226,7 +226,7 @@ class Supervisor:
 
 
 def described(bug: BaseException) -> str:
-    """A bug in one line: its class, its text and where it came up."""
+    """One line about a bug: its class, its text and its place in the code."""
     innermost = _innermost(bug)
     place = traceback.extract_tb(innermost.__traceback__)[-1:]
     where = f" at {place[0].name} line {place[0].lineno}" if place else ""

@@ -1,4 +1,4 @@
-"""Owns the room that a queue mapping needs before it receives: a slot of the mapping and a slot of the function."""
+"""Owns the capacity that a queue mapping needs before it receives: a slot of the mapping and a slot of the function."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from poller.runtime.queues.worker_share import WorkerShare
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import wait_until
 
-LOOK_S = 1.0
-"""Seconds between two checks of this worker's part of the maximum."""
+CHECK_S = 1.0
+"""Seconds between two checks of this worker's share of the maximum."""
 
 
 class Reservation:
-    """Room for one invocation. `extra`: in addition to the one that each poller has."""
+    """Capacity for one invocation. `extra`: in addition to the one of each poller."""
 
     def __init__(self, capacity: "QueueCapacity", *, extra: bool) -> None:
         self._capacity = capacity
@@ -22,19 +22,19 @@ class Reservation:
         self._held = True
 
     def free(self) -> None:
-        """Gives the room back. A second call does nothing."""
+        """Gives the capacity back. A second call does nothing."""
         if self._held:
             self._held = False
             self._capacity.give_back(extra=self._extra)
 
     @property
     def held(self) -> bool:
-        """Whether it was not given back."""
+        """Whether the capacity is still reserved."""
         return self._held
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Gives the room back while a batch waits that will take it `again`."""
+        """Gives the capacity back while a batch waits. The batch takes it again with `again`."""
         self.free()
         self._capacity.away += 1
         try:
@@ -43,20 +43,22 @@ class Reservation:
             self._capacity.away -= 1
 
     async def again(self) -> None:
-        """Waits in line for room and takes it again. `held` tells whether there was any."""
+        """Waits for capacity and takes it again. Afterwards `held` says whether there was any."""
         self._held = await self._capacity.take(extra=self._extra)
 
 
 class QueueCapacity:
-    """The room of one queue mapping. `part` is this worker's part of a maximum of all workers, None if there is no such maximum."""
+    """The capacity of one queue mapping. `worker_share` is this worker's share of a maximum of all workers; None without such a maximum."""
 
-    def __init__(self, function: Slots, concurrency_max: int, *, part: WorkerShare | None = None) -> None:
+    def __init__(
+        self, function: Slots, concurrency_max: int, *, worker_share: WorkerShare | None = None
+    ) -> None:
         self.queued = 0
         self.away = 0
-        """Batches that gave their room back and will take it again."""
+        """Batches that gave their capacity back and will take it again."""
         self.extra = 0
         """Invocations in addition to the one of each poller."""
-        self._part = part
+        self._worker_share = worker_share
         self._given_back = asyncio.Event()
         self._function = function
         self._mapping = Slots(concurrency_max)
@@ -66,14 +68,14 @@ class QueueCapacity:
         self._own_waiting = 0
 
     async def reserve(self) -> Reservation | None:
-        """Room for one invocation, waiting for it if need be; None when this worker's part is lost."""
+        """Waits for capacity for one invocation. Returns None if this worker's share is lost."""
         return Reservation(self, extra=False) if await self.take(extra=False) else None
 
     async def take(self, *, extra: bool) -> bool:
-        """For reservations: waits for room; whether there is any, which is not so when this worker's part is lost.
+        """For reservations: waits for capacity. Returns False if this worker's share is lost.
 
-        One poller of the mapping at a time stands in the function's line, so that many pollers of one mapping do not
-        keep other mappings waiting.
+        Only one poller of the mapping at a time waits for a slot of the function, so that a mapping with many pollers does not
+        delay other mappings.
         """
         self.queued += 1
         try:
@@ -92,8 +94,8 @@ class QueueCapacity:
         return taken
 
     async def reserve_now(self, *, extra: bool = False) -> Reservation | None:
-        """Room for one invocation if there is some and nobody waits for it; `extra`: beside the one that a poller has."""
-        if self._turn.locked() or not self._within_part():
+        """Capacity for one invocation if it is free and nothing waits for it, else None. `extra`: in addition to a poller's own."""
+        if self._turn.locked() or not self._within_share():
             return None
         if not await self._mapping.acquire_now():
             return None
@@ -112,7 +114,7 @@ class QueueCapacity:
         self._mapping.release()
 
     def share(self) -> Share:
-        """How the function's slots stand, for somebody who has one."""
+        """The state of the function's slots, for a caller that holds one."""
         slots = self._function
         others = slots.in_flight + slots.waiting - self.used - self._own_waiting
         return Share(
@@ -120,30 +122,31 @@ class QueueCapacity:
             free=slots.free,
             waiting=slots.waiting - self._own_waiting,
             alone=slots.users <= 1 and others <= 0,
-            awaited=self.away > 0 and (slots.free == 0 or self._mapping.free == 0 or not self._within_part()),
+            awaited=self.away > 0
+            and (slots.free == 0 or self._mapping.free == 0 or not self._within_share()),
         )
 
-    def _within_part(self) -> bool:
-        """Whether one more invocation is within this worker's part."""
-        return self._part is None or self._part.covers(self.used + 1)
+    def _within_share(self) -> bool:
+        """Whether one more invocation is within this worker's share."""
+        return self._worker_share is None or self._worker_share.covers(self.used + 1)
 
     def _count(self, *, extra: bool) -> None:
         self.used += 1
         self.extra += extra
 
     async def _acquire(self) -> bool:
-        """Takes a slot of the function, within this worker's part of the maximum, which may change at any moment."""
+        """Takes a slot of the function, within this worker's share of the maximum. The share may change at any moment."""
         while True:
-            while not self._within_part():
-                if self._part is not None and self._part.lost:
+            while not self._within_share():
+                if self._worker_share is not None and self._worker_share.lost:
                     return False
                 self._given_back.clear()
-                await wait_until(self._given_back, LOOK_S)
+                await wait_until(self._given_back, CHECK_S)
             self._own_waiting += 1
             try:
                 await self._function.acquire()
             finally:
                 self._own_waiting -= 1
-            if self._within_part():
+            if self._within_share():
                 return True
             self._function.release()

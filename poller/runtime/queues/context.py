@@ -1,4 +1,4 @@
-"""Owns what a running queue mapping has beside what every mapping has."""
+"""Owns the context of a running queue mapping: what it has in addition to other mappings."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,6 @@ from poller.runtime.context import MappingContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueContext(MappingContext):
-    """A queue mapping's parts."""
+    """The context of a queue mapping."""
 
     source: QueueSource

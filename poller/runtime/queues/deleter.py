@@ -11,9 +11,9 @@ from poller.runtime.stopping import wait_until
 from poller.runtime.watched_tasks import WatchedTasks
 
 DELETES_MAX = 10
-"""Messages in one call of SQS."""
+"""The most messages in one delete call of SQS."""
 WORKERS_MAX = 32
-"""Calls on the way at once."""
+"""The most delete calls at the same time."""
 LINGER_S = 0.02
 """How long a delete waits for others to share its call."""
 TRIES_MAX = 8
@@ -42,9 +42,9 @@ class Deleter:
         self._lingering = False
         self._workers = self._idle = 0
 
-    def add(self, parcels: Iterable[PendingDelete]) -> None:
+    def add(self, pending: Iterable[PendingDelete]) -> None:
         """Takes messages to delete; returns at once."""
-        self._pending.extend(parcels)
+        self._pending.extend(pending)
         self._call()
         if len(self._pending) >= DELETES_MAX:
             self._full.set()
@@ -77,12 +77,12 @@ class Deleter:
             self._hire(scope)
 
     async def last_try(self) -> None:
-        """One delete call for all messages that are left, when the grace time is over."""
+        """Makes one delete call for all remaining messages, when the grace time is over."""
         if self._pending:
             await self._scope.delete(list(self._pending))
 
     def _call(self) -> None:
-        """Wakes a worker. If all are busy, one signal waits for the next free worker. More signals would only be taken back one by one."""
+        """Wakes a worker. If all are busy, one signal waits for the next free worker. More signals would have no effect."""
         if self._due.locked():
             self._due.release()
 
@@ -94,11 +94,11 @@ class Deleter:
         while self._pending or not self._closing:
             if not self._closing:
                 await self._next()
-            if not (parcels := self._take()):
+            if not (pending := self._take()):
                 continue
             if not self._idle and self._workers < WORKERS_MAX:
                 self._hire(scope)
-            await self._delete(parcels)
+            await self._delete(pending)
 
     async def _next(self) -> None:
         """Waits until there is probably something to take."""
@@ -130,8 +130,8 @@ class Deleter:
             self._room.set()
         return taken
 
-    async def _delete(self, parcels: Sequence[PendingDelete]) -> None:
-        left = list(parcels)
+    async def _delete(self, pending: Sequence[PendingDelete]) -> None:
+        left = list(pending)
         try:
             for tries in range(TRIES_MAX):
                 left = list(await self._scope.delete(left))

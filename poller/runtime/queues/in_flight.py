@@ -1,7 +1,7 @@
 """Owns what the pollers of one queue mapping share: its messages in flight, its calls to the queue, and the events about both.
 
-`InFlightTracker` decides about the messages. This module gives it the time, emits the events, and wakes the batches that
-wait for messages to leave.
+`InFlightTracker` decides about the messages. This module passes the time to it, emits the events, and wakes batches that wait
+until other messages leave.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
 from poller.domain.records import Message, Monotonic, Undone
-from poller.domain.telemetry import Deleted, Polled, PortFailed, Released
+from poller.domain.telemetry import Deleted, Polled, Released
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
 from poller.rules.queues.message_groups import Choice
 from poller.rules.queues.open_batch import OpenBatch
 from poller.rules.queues.receive_batch import QueueItem
 from poller.rules.queues.visibility import VisibilityPolicy
 from poller.rules.responses import Verdict
+from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.open_receives import Polls
@@ -72,14 +73,14 @@ class InFlight:
         return WatchedTasks(self.parts.observer, self.parts.plan.mapping)
 
     def received(self, messages: Sequence[Message], *, asked: int) -> tuple[Message, ...]:
-        """Takes what a receive brought that asked for `asked` messages; returns the messages to filter and run."""
+        """Takes the messages of a receive that asked for `asked`; returns the messages to filter and run."""
         parts, mapping = self.parts, self.parts.plan.mapping
         reception = self.tracker.received(
             messages, asked=asked, timeout_s=parts.limit_s, now=self.now, epoch=parts.clock.now()
         )
         parts.observer.on(Polled(mapping=mapping, shard=None, records=len(messages)))
         for reason in reception.unreadable:
-            self._emit_port_failed(RecordUnreadable.__name__, reason, wait_s=0.0)
+            self.report_failed(RecordUnreadable(reason))
         self._emit_released(reception.left_alone)
         self._emit_released(reception.late)
         if len(messages) > reception.left_alone:
@@ -91,7 +92,7 @@ class InFlight:
         return self._chosen(self.tracker.choose(receive_id, items, now=self.now))
 
     def retry(self, receive_id: int, chunk: Sequence[QueueItem]) -> Choice:
-        """What of a refused event may be tried again."""
+        """The items of a refused event that may be tried again."""
         return self._chosen(self.tracker.retry(receive_id, chunk, now=self.now))
 
     def answered(
@@ -109,7 +110,7 @@ class InFlight:
         call = self.tracker.start_delete(pending, now=self.now)
         undone = await _deleted(self.parts, call.receipts)
         if isinstance(undone, PortError):
-            self.emit_failed(undone, wait_s=0.0)
+            self.report_failed(undone)
             return pending
         result = self.tracker.deleted(call, undone)
         self._wake()
@@ -125,8 +126,8 @@ class InFlight:
     async def release(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
         """Makes items visible again that were not run.
 
-        This keeps the order: SQS hands out no message of a group while an earlier one is in flight, and begins with the first
-        when all of them are visible. After a stop we wait for the polls that are under way, because they would receive the
+        This keeps the order: SQS gives out no message of a group while an earlier one is in flight, and begins with the first
+        one when all are visible. After a stop, it waits first until running polls are answered, because they would receive the
         released messages.
         """
         if self.stop.requested:
@@ -139,22 +140,23 @@ class InFlight:
             async with asyncio.timeout(RELEASE_S_MAX):
                 await self.parts.source.extend(receipts, visibility_s=0)
         except TimeoutError:
-            self.emit_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"), wait_s=0.0)
+            self.report_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"))
         except PortError as error:
-            self.emit_failed(error, wait_s=0.0)
+            self.report_failed(error)
         finally:
             self.tracker.released(receive_id, items, started=started)
             self._wake()
             self._emit_released(len(items))
 
     def moving(self) -> asyncio.Event:
-        """An event that is set when messages leave the next time."""
+        """An event that is set when messages leave next."""
         self._watched = True
         return self._moved
 
-    def emit_failed(self, error: PortError, *, wait_s: float) -> None:
-        """A call to the queue failed."""
-        self._emit_port_failed(type(error).__name__, error.reason, wait_s=wait_s)
+    def report_failed(self, error: PortError, *, wait_s: float = 0.0) -> None:
+        """Reports that a call to the queue failed; `wait_s` is the time until the next try."""
+        mapping = self.parts.plan.mapping
+        report_failure(self.parts.observer, error, mapping=mapping, port="source", wait_s=wait_s)
 
     def _chosen(self, choice: Choice) -> Choice:
         self._wake()
@@ -189,23 +191,11 @@ class InFlight:
                 Deleted(mapping=self.parts.plan.mapping, messages=messages, lapsed=lapsed, failed=failed)
             )
 
-    def _emit_port_failed(self, error: str, reason: str, *, wait_s: float) -> None:
-        self.parts.observer.on(
-            PortFailed(
-                mapping=self.parts.plan.mapping,
-                shard=None,
-                port="source",
-                error=error,
-                reason=reason,
-                wait_s=wait_s,
-            )
-        )
-
 
 async def extend(
     scope: InFlight, receipts: Sequence[str], *, visibility_s: int, within_s: float
 ) -> Sequence[Undone] | PortError:
-    """One extension call, bounded in time."""
+    """One extension call with a time limit."""
     limit_s = min(within_s, CALL_S_MAX)
     try:
         async with asyncio.timeout(limit_s):
@@ -217,7 +207,7 @@ async def extend(
 
 
 async def _deleted(parts: QueueContext, receipts: Sequence[str]) -> Sequence[Undone] | PortError:
-    """One delete call, bounded in time."""
+    """One delete call with a time limit."""
     try:
         async with asyncio.timeout(CALL_S_MAX):
             return await parts.source.delete(receipts)
@@ -238,7 +228,7 @@ def tracker_of(parts: QueueContext, visibility_s: int) -> InFlightTracker:
 
 
 def visibility_policy(parts: QueueContext, visibility_s: int) -> VisibilityPolicy:
-    """What visibility depends on in this mapping, for a queue with this visibility timeout."""
+    """The visibility policy of this mapping, for a queue with this visibility timeout."""
     return VisibilityPolicy(
         visibility_s=visibility_s,
         extend=parts.plan.queue.extend_visibility,

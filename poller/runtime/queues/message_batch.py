@@ -1,4 +1,4 @@
-"""Owns one gathered batch: invoked in one or more events, kept while the function refuses, settled message by message."""
+"""Owns the run of one batch: it is invoked as one or more events, is kept while the function refuses it, and is settled by message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,47 +18,47 @@ from poller.runtime.queues.in_flight import InFlight
 from poller.runtime.stopping import interrupted_by
 
 CHUNKS_AT_ONCE_MAX = 10
-"""Events of one batch that run at the same time, where each event holds one group."""
+"""If each event has one group: events of one batch that run at the same time."""
 
 
 @dataclass(slots=True)
 class PollerProgress:
-    """What a poller is doing, for the status."""
+    """What a poller does at the moment, for the status."""
 
     state: str = "idle"
-    letters: tuple[QueueItem, ...] = ()
+    items: tuple[QueueItem, ...] = ()
     attempts: int = 0
     blocked_since: Epoch | None = None
     next_try: Epoch | None = None
     error: str = ""
     waits_since: Monotonic | None = None
-    """Since when its batch waits, because the function refuses it or its groups are not ready. Tries do not end this wait."""
+    """Since when its batch has waited, because the function refuses it or its groups are not ready. A try does not end this wait."""
 
     def wait(self, now: Monotonic) -> None:
-        """Its batch waits, from now on or still."""
+        """The poller's batch waits. If it waits already, the time does not change."""
         self.waits_since = now if self.waits_since is None else self.waits_since
 
     def rest(self) -> None:
         """The poller has no batch."""
         self.state, self.error = "idle", ""
-        self.letters, self.attempts, self.blocked_since, self.waits_since = (), 0, None, None
+        self.items, self.attempts, self.blocked_since, self.waits_since = (), 0, None, None
 
 
 class BatchRun:
-    """The messages of one batch, until each is deleted, failed or given back."""
+    """Runs one batch until each of its messages is deleted, failed or given back."""
 
     def __init__(
         self,
         scope: InFlight,
         deleter: Deleter,
-        owner: int,
-        letters: Sequence[QueueItem],
+        receive_id: int,
+        items: Sequence[QueueItem],
         progress: PollerProgress,
     ) -> None:
         self._scope = scope
         self._deleter = deleter
-        self._owner = owner
-        self._letters = list(letters)
+        self._receive_id = receive_id
+        self._items = list(items)
         self._progress = progress
         self._plan = scope.parts.plan
         self._one_group = self._plan.fifo and self._plan.queue.one_group_per_batch
@@ -73,7 +73,7 @@ class BatchRun:
     async def run(self, reservation: Reservation) -> None:
         """Runs the whole batch in the reserved slot. With one group per event, groups run at the same time in further free slots.
 
-        The caller frees the slot. With one group per event it is freed here, as soon as no event needs it.
+        The caller frees the slot. If groups run at the same time, it is freed here as soon as no event needs it.
         """
         extra = await self._more_room()
         if not extra:
@@ -87,7 +87,7 @@ class BatchRun:
     async def _more_room(self) -> list[Reservation]:
         if not self._one_group:
             return []
-        groups = len({letter.group for letter in self._letters})
+        groups = len({item.group for item in self._items})
         granted: list[Reservation] = []
         while len(granted) < min(groups, CHUNKS_AT_ONCE_MAX) - 1:
             more = await self._scope.capacity.reserve_now(extra=True)
@@ -113,26 +113,26 @@ class BatchRun:
             await self._through(chunk, reservation, stays=stays)
 
     async def _next(self, reservation: Reservation, *, stays: bool) -> Sequence[QueueItem]:
-        while self._letters:
+        while self._items:
             if not stays and not reservation.held:
                 break
             if not await self._has_room(reservation) or not self._in_time():
                 await self._give_up()
                 break
-            choice = self._scope.choose(self._owner, self._letters)
-            self._letters = list(choice.rest)
+            choice = self._scope.choose(self._receive_id, self._items)
+            self._items = list(choice.rest)
             if choice.blocked:
-                await self._scope.release(self._owner, choice.blocked, started=False)
+                await self._scope.release(self._receive_id, choice.blocked, started=False)
             if choice.chunk:
                 return choice.chunk
             if not stays:
                 break
-            if self._letters:
+            if self._items:
                 await self._settlement(reservation)
         return ()
 
     async def _has_room(self, reservation: Reservation) -> bool:
-        """Whether there is room for an event. Takes room again if a refused event gave it back, and waits for it as long as a stop allows."""
+        """Whether there is capacity for an event. If a refused event gave it back, waits for it as long as a stop allows."""
         if not reservation.held:
             async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
                 await reservation.again()
@@ -143,7 +143,7 @@ class BatchRun:
         return self._scope.stop.allows(self._scope.parts.longest_s)
 
     async def _settlement(self, reservation: Reservation) -> None:
-        """Gives the room back and waits until messages leave, as long as another event could still begin after that."""
+        """Gives the capacity back and waits until messages leave, as long as an event could still begin after that."""
         self._progress.state = "waiting"
         self._progress.wait(self._scope.now)
         moving = self._scope.moving()
@@ -155,12 +155,12 @@ class BatchRun:
             await self._give_up()
 
     async def _give_up(self) -> None:
-        """Releases the messages that were not started, because there is no time or no room for them."""
-        letters, self._letters = self._letters, []
-        await self._scope.release(self._owner, letters, started=False)
+        """Releases the messages that were not started, because there is no time or no capacity for them."""
+        items, self._items = self._items, []
+        await self._scope.release(self._receive_id, items, started=False)
 
     async def _through(self, chunk: Sequence[QueueItem], reservation: Reservation, *, stays: bool) -> None:
-        """Invokes the function until it takes the event, as long as the messages are ours."""
+        """Invokes the function until it takes the event, as long as messages of the event are still ours."""
         request_id = self._scope.parts.new_id()
         tries = 0
         verdict = await self._invoke(chunk, request_id, attempt=1)
@@ -185,7 +185,7 @@ class BatchRun:
     async def _keep(
         self, chunk: Sequence[QueueItem], verdict: Deferred, tries: int, reservation: Reservation
     ) -> Sequence[QueueItem]:
-        """Gives the room back and waits for the next try; returns the messages that are still ours."""
+        """Gives the capacity back and waits for the next try; returns the messages that are still ours."""
         scope = self._scope
         self._count_refusal(tries)
         delay_s = max(wait_s(self._plan.queue.backoff, tries, scope.parts.rng), verdict.retry_after_s or 0.0)
@@ -195,15 +195,15 @@ class BatchRun:
                 await scope.stop.sleep(delay_s)
                 await reservation.again()
         if scope.stop.requested or not reservation.held:
-            await scope.release(self._owner, chunk, started=True)
+            await scope.release(self._receive_id, chunk, started=True)
             return ()
-        again = scope.retry(self._owner, chunk)
+        again = scope.retry(self._receive_id, chunk)
         if again.blocked:
-            await scope.release(self._owner, again.blocked, started=True)
+            await scope.release(self._receive_id, again.blocked, started=True)
         return again.chunk
 
     def _count_refusal(self, tries: int) -> None:
-        """Counts a refusal. A batch that is refused again shows nothing about other batches."""
+        """Counts a refusal for the scaling rule. A batch that is refused again shows nothing about other batches."""
         scope = self._scope
         if not tries or scope.gate.everything_refused:
             scope.tracker.tally.count_refused()
@@ -211,10 +211,10 @@ class BatchRun:
             scope.tracker.tally.count_deferred()
 
     async def _invoke(self, chunk: Sequence[QueueItem], request_id: str, *, attempt: int) -> Verdict:
-        self._progress.state, self._progress.letters = "invoking", tuple(chunk)
+        self._progress.state, self._progress.items = "invoking", tuple(chunk)
         batch = InvocationBatch(
             event=QueueItemsEvent(chunk),
-            identifiers=[letter.message_id for letter in chunk],
+            identifiers=[item.message_id for item in chunk],
             request_id=request_id,
             attempt=attempt,
         )
@@ -227,20 +227,20 @@ class BatchRun:
         """The verdict; with `group_aware_failures` later messages of failed groups fail too (aws-behaviour#reports-for-message-groups)."""
         if not isinstance(verdict, Partial) or not self._plan.queue.group_aware_failures:
             return verdict
-        failed = with_followers([letter.group for letter in chunk], verdict.failed)
+        failed = with_followers([item.group for item in chunk], verdict.failed)
         return Partial(failed, verdict.response, verdict.state)
 
     def _settle(self, chunk: Sequence[QueueItem], verdict: Verdict) -> None:
-        if pending := self._scope.answered(self._owner, chunk, verdict):
+        if pending := self._scope.answered(self._receive_id, chunk, verdict):
             self._deleter.add(pending)
-        self._progress.letters, self._progress.blocked_since = (), None
+        self._progress.items, self._progress.blocked_since = (), None
         self._progress.attempts, self._progress.error = 0, ""
 
     def _emit_retrying(self, verdict: Deferred, tries: int, delay_s: float) -> None:
         now = self._scope.parts.clock.now()
         progress = self._progress
         progress.state, progress.attempts, progress.error = "waiting", tries + 1, verdict.error
-        progress.blocked_since = waiting_since([letter.message for letter in progress.letters], now)
+        progress.blocked_since = waiting_since([item.message for item in progress.items], now)
         progress.next_try = Epoch(now + delay_s)
         self._scope.parts.observer.on(
             Retrying(mapping=self._plan.mapping, shard=None, attempt=tries + 1, wait_s=delay_s, free=True)

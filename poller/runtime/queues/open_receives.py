@@ -1,8 +1,8 @@
 """Owns the receives of one queue mapping that SQS has not answered yet.
 
-SQS does not notice that a client has gone. It serves an abandoned poll to its end, and hides what it gives then from everybody
-for the whole visibility timeout. So a stop breaks no poll: the polls under way are answered, and what they bring is run if there is time for it. What is
-given back is given back when the last of them has been answered, or they would catch it again.
+SQS does not notice that a client has gone. It serves an abandoned poll to its end, and hides the messages from all consumers for
+the whole visibility timeout. So a stop does not interrupt polls. Running polls are answered, and their messages are run if there is
+time. Messages are given back only after the last poll was answered, because a running poll would receive them again.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from poller.ports import Clock
 from poller.runtime.stopping import wait_until
 
 ANSWER_S_MAX = 2.0
-"""After a poll's wait is over, its answer is awaited for this long."""
+"""How long the answer of a poll may take after the poll's wait is over."""
 
 
 class Polls:
-    """The receives under way, and until when each of them may be answered."""
+    """The running receives, and until when each of them may be answered."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class Polls:
                 self._none.set()
 
     async def answered(self) -> None:
-        """Returns when no receive is under way whose answer may still come."""
+        """Waits until no receive is running whose answer may still come."""
         while self._until:
             left_s = max(self._until.values()) - self._clock.monotonic()
             if left_s <= 0:

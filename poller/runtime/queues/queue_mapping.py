@@ -1,15 +1,16 @@
-"""Owns one queue mapping: opens the queue, keeps as many pollers as the rule wants, and shows how it goes."""
+"""Owns one queue mapping: it opens the queue, runs as many pollers as the scaling rule wants, and gives the status."""
 
 import asyncio
 
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
 from poller.domain.records import Epoch, Message, QueueFacts
 from poller.domain.status import FaultyRecord, LaneStatus, ShardStatus, error_document
-from poller.domain.telemetry import GroupsBlocked, Pollers, PortFailed, TaskKind
+from poller.domain.telemetry import GroupsBlocked, Pollers, TaskKind
 from poller.domain.untrusted.texts import line_of
 from poller.rules.queues import scaling
 from poller.rules.queues.failing import FailingItem
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
+from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
@@ -23,12 +24,12 @@ from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Maximum, Membership
 
 FACTS_S = 300.0
-"""Between two looks at the queue's own settings."""
-LAST_WORDS_S_MAX = 2.0
-"""For the last deletes of a mapping that was cancelled."""
+"""The interval at which the queue's own settings are read."""
+LAST_DELETES_S_MAX = 2.0
+"""How long the last deletes of a cancelled mapping may take."""
 LANES_SHOWN_MAX = 200
 FAULTY_RECORDS_MAX = 10
-"""Messages of a failing group that a status names."""
+"""Messages of a failing group that the status lists."""
 KEY_CHARACTERS_MAX = 256
 
 
@@ -57,22 +58,22 @@ class QueueMapping:
         return ()
 
     def lanes(self) -> tuple[LaneStatus, ...]:
-        """What fails, by message group or message, then the pollers at work."""
+        """What fails, by message group or message, then the working pollers."""
         if self._scope is None:
             return ()
         failing = [
             _failing(key, each, fifo=self._parts.plan.fifo, receives_max=self._receives_max)
-            for key, each in self._troubles(self._scope).items()
+            for key, each in self._failing_items(self._scope).items()
         ]
         working = [lane for poller in self._pollers.values() if (lane := poller.status()) is not None]
         return tuple([*failing, *working][:LANES_SHOWN_MAX])
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know although the mapping gets on, one line each."""
+        """Notes for people that do not prevent progress, one line each."""
         return () if self._visibility is None else self._visibility.notes
 
     async def run(self) -> None:
-        """Polls until a stop is requested and everything that was received is settled, left or given back."""
+        """Polls until a stop is requested and all received messages are settled, left to their visibility timeout, or given back."""
         maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
         seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum)
         function = self._parts.function
@@ -87,9 +88,9 @@ class QueueMapping:
                         self._emit_blocked(None)
 
     async def _open(self, seat: Membership) -> QueueFacts | None:
-        """The queue's settings, as soon as it tells them; None when a stop came first.
+        """Reads the queue's settings, and repeats it until it succeeds. Returns None if a stop came first.
 
-        A maximum for all workers waits until they know of each other.
+        If the mapping has a maximum for all workers, it first waits until the workers know each other.
         """
         tries = 0
         while not self._stop.requested:
@@ -104,39 +105,39 @@ class QueueMapping:
                 wait_s = self._wait_s(error, tries)
                 tries += 1
                 self.reason = error.reason
-                self._emit_failed(error, wait_s)
+                self._report_failed(error, wait_s)
                 await self._stop.sleep(wait_s)
         return None
 
     async def _consume(self, facts: QueueFacts, seat: Membership) -> None:
         parts = self._parts
-        part = None if self._maximum is None else WorkerShare(parts.clock, seat.allowed)
+        share = None if self._maximum is None else WorkerShare(parts.clock, seat.allowed)
         scope = InFlight(
             parts=parts,
             stop=self._stop,
-            capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, part=part),
+            capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, worker_share=share),
             tracker=tracker_of(parts, facts.visibility_timeout_s),
         )
         self._scope = scope
         self._receives_max = facts.redrive_receives_max
         self._visibility = VisibilityCheck(parts, facts.visibility_timeout_s)
-        deleter, keeper = Deleter(scope), VisibilityExtender(scope)
+        deleter, extender = Deleter(scope), VisibilityExtender(scope)
         intake = MessageIntake(scope, deleter)
         try:
             async with scope.tasks() as around:
-                around.start(TaskKind.VISIBILITY, keeper.run(), over=keeper.may_end)
+                around.start(TaskKind.VISIBILITY, extender.run(), over=extender.may_end)
                 async with scope.tasks() as behind:
                     behind.start(TaskKind.DELETER, deleter.run(), over=deleter.may_end)
                     await self._poll(scope, deleter, intake)
                     deleter.close()
-                keeper.close()
+                extender.close()
         except BaseException:
-            # Cancelled, or a fault: what is done and not yet deleted would run again.
-            await self._last_words(deleter)
+            # The mapping was cancelled or failed. Messages that were processed but not deleted would run again.
+            await self._last_deletes(deleter)
             raise
 
     async def _poll(self, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
-        """Runs pollers and what looks after them; returns when the last poller has left."""
+        """Runs pollers and adapts their number; returns when the last poller has ended."""
         async with scope.tasks() as group:
             group.start(TaskKind.QUEUE_FACTS, self._watch(scope), over=lambda: self._stop.requested)
             self._scaling = scaling.start(self._bounds, now=scope.now)
@@ -175,7 +176,7 @@ class QueueMapping:
         return self._within_share(joining)
 
     def _replaceable(self) -> int:
-        """Pollers whose batches wait such that others may take their places."""
+        """The number of pollers whose batches have waited so long that other pollers may take their places."""
         if self._scope is None:
             return 0
         gate = self._scope.gate
@@ -183,7 +184,7 @@ class QueueMapping:
         return len([since for since in waits if gate.replaceable(since)])
 
     def _within_share(self, more: int) -> bool:
-        """Whether what runs here and `more` is within this worker's part of a maximum of all workers."""
+        """Whether the invocations here and `more` are within this worker's share of a maximum of all workers."""
         if self._maximum is None:
             return True
         if self._seat is None or self._scope is None:
@@ -192,7 +193,7 @@ class QueueMapping:
         return at_work + self._scope.capacity.extra + more <= self._seat.allowed()
 
     def _used(self) -> int:
-        """The invocations that may run here now."""
+        """The number of invocations that may run here now."""
         return self._scope.capacity.used if self._scope is not None else 0
 
     def _scale(self, scope: InFlight) -> None:
@@ -212,7 +213,7 @@ class QueueMapping:
         )
 
     async def _watch(self, scope: InFlight) -> None:
-        """Follows changes of the queue's visibility timeout."""
+        """Follows changes of the queue's settings."""
         while not await self._stop.sleep(FACTS_S):
             try:
                 async with interrupted_by(self._stop):
@@ -222,18 +223,18 @@ class QueueMapping:
                     )
                     self._receives_max = facts.redrive_receives_max
                     if self._visibility is not None:
-                        self._visibility.queue_says(facts.visibility_timeout_s)
+                        self._visibility.queue_changed(facts.visibility_timeout_s)
             except PortError as error:
-                self._emit_failed(error, FACTS_S)
+                self._report_failed(error, FACTS_S)
 
     def _compare(self) -> None:
         if self._visibility is not None:
-            self._visibility.look()
+            self._visibility.compare()
 
-    async def _last_words(self, deleter: Deleter) -> None:
-        """The grace is over: one try at the deletes that are due."""
+    async def _last_deletes(self, deleter: Deleter) -> None:
+        """Makes one delete call for the remaining messages, because the grace time is over."""
         try:
-            async with asyncio.timeout(LAST_WORDS_S_MAX):
+            async with asyncio.timeout(LAST_DELETES_S_MAX):
                 await deleter.last_try()
         except TimeoutError:
             return
@@ -243,15 +244,15 @@ class QueueMapping:
         slow = isinstance(error, (AccessDenied, ResourceMissing))
         return max(wait_s, SLOW_RETRY_S) if slow else wait_s
 
-    def _troubles(self, scope: InFlight) -> dict[str, FailingItem]:
-        """What fails now, also while it is tried again."""
+    def _failing_items(self, scope: InFlight) -> dict[str, FailingItem]:
+        """The items that fail now, also while they are tried again."""
         return scope.tracker.failing(self._parts.clock.now(), receives_max=self._receives_max)
 
     def _show_blocked(self, scope: InFlight) -> None:
-        """Since when a message group is blocked, by failed messages or by a batch that the function refuses."""
+        """Reports since when a message group is blocked, by failed messages or by a batch that the function refuses."""
         if not self._parts.plan.fifo:
             return
-        moments = [trouble.since for trouble in self._troubles(scope).values()]
+        moments = [item.since for item in self._failing_items(scope).values()]
         refused = (poller.progress.blocked_since for poller in self._pollers.values())
         since = min([*moments, *(each for each in refused if each is not None)], default=None)
         if since != self._blocked_since:
@@ -262,44 +263,36 @@ class QueueMapping:
         self._parts.observer.on(GroupsBlocked(mapping=self._parts.plan.mapping, since=since))
 
     def _show_pollers(self) -> None:
-        """How many run; in provisioned mode as AWS counts them, ten of ours to one."""
+        """Reports how many pollers run. In provisioned mode they are counted as on AWS, where one poller has ten invocations."""
         provisioned = self._parts.plan.scaling.provisioned_min is not None
         pollers = -(-len(self._pollers) // PROVISIONED_CONCURRENCY) if provisioned else len(self._pollers)
         if pollers != self.pollers:
             self.pollers = pollers
             self._parts.observer.on(Pollers(mapping=self._parts.plan.mapping, pollers=pollers))
 
-    def _emit_failed(self, error: PortError, wait_s: float) -> None:
-        self._parts.observer.on(
-            PortFailed(
-                mapping=self._parts.plan.mapping,
-                shard=None,
-                port="source",
-                error=type(error).__name__,
-                reason=error.reason,
-                wait_s=wait_s,
-            )
-        )
+    def _report_failed(self, error: PortError, wait_s: float) -> None:
+        mapping = self._parts.plan.mapping
+        report_failure(self._parts.observer, error, mapping=mapping, port="source", wait_s=wait_s)
 
 
 def _nothing() -> None:
-    """Nobody waits for news of a queue's leases: there are none."""
+    """Does nothing when the workers' leases change, because a queue has no leases."""
 
 
-def _failing(key: str, trouble: FailingItem, *, fifo: bool, receives_max: int | None) -> LaneStatus:
-    """A failing group blocks what is behind it; a failing message of a standard queue blocks nothing."""
+def _failing(key: str, item: FailingItem, *, fifo: bool, receives_max: int | None) -> LaneStatus:
+    """The status of a failing item. A failing group blocks the messages behind it; a message of a standard queue blocks nothing."""
     return LaneStatus(
         lane=line_of(key, chars_max=KEY_CHARACTERS_MAX),
         state="waiting",
-        attempts=trouble.receives,
+        attempts=item.receives,
         attempts_max=receives_max,
-        blocked_since=trouble.since if fifo else None,
-        failing_since=None if fifo else trouble.since,
-        next_try=trouble.next_try,
-        last_error=trouble.error,
-        error=error_document(trouble.cause),
-        records=tuple(_faulty(message) for message in trouble.messages[:FAULTY_RECORDS_MAX]),
-        records_count=len(trouble.messages),
+        blocked_since=item.since if fifo else None,
+        failing_since=None if fifo else item.since,
+        next_try=item.next_try,
+        last_error=item.error,
+        error=error_document(item.cause),
+        records=tuple(_faulty(message) for message in item.messages[:FAULTY_RECORDS_MAX]),
+        records_count=len(item.messages),
     )
 
 

@@ -1,4 +1,4 @@
-"""Owns one poller of a queue, a loop of three steps: reserve room, receive, run the batch."""
+"""Owns one poller of a queue, a loop of three steps: reserve capacity, receive, run the batch."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
 from poller.runtime.queues.message_batch import BatchRun, PollerProgress
-from poller.runtime.stopping import interrupted_by
+from poller.runtime.stopping import unless_stopped
 from poller.runtime.watched_tasks import WatchedTasks
 
 SLOW_RETRY_S = 10.0
@@ -29,7 +29,7 @@ LAPSED_PAUSE_S = 10.0
 """The pause after a receive from a queue with visibility timeout 0. Its messages are not hidden, so the next receive brings them again."""
 
 
-type Judged = dict[str, QueueItem | None]
+type FilteredItems = dict[str, QueueItem | None]
 """Items by the receipts of their messages; None for a message that no filter matches."""
 
 
@@ -45,12 +45,12 @@ class MessageIntake:
             source_arn=plan.source_arn, region=plan.region, windowed=plan.batch.window_s >= 1
         )
 
-    async def judged(self, messages: Sequence[Message]) -> Judged:
-        """The items that the function would get, by receipt. Many or long messages are handled in slices, with other work between them."""
-        return await self._scope.parts.turns.slices(self._judged(messages))
+    async def filtered(self, messages: Sequence[Message]) -> FilteredItems:
+        """The items for the function, by receipt. Many or long messages are filtered in slices, with other work between them."""
+        return await self._scope.parts.turns.slices(self._filtered(messages))
 
-    def _judged(self, messages: Sequence[Message]) -> Slices[Judged]:
-        judged: Judged = {}
+    def _filtered(self, messages: Sequence[Message]) -> Slices[FilteredItems]:
+        filtered: FilteredItems = {}
         size = 0
         for message in messages:
             if message.unreadable:
@@ -58,23 +58,23 @@ class MessageIntake:
             view = self._encoder.view(message)
             answer = self._filter is None or self._filter.matches_sqs(view)
             passes = answer if isinstance(answer, bool) else (yield from answer)
-            judged[message.receipt] = QueueItem(message, view, encode_json(view)) if passes else None
+            filtered[message.receipt] = QueueItem(message, view, encode_json(view)) if passes else None
             size += len(message.body or "")
             if size >= SLICE_BYTES:
                 size = 0
                 yield
-        return judged
+        return filtered
 
-    def taken(self, messages: Sequence[Message], judged: Judged) -> list[QueueItem]:
-        """The items for the function. The other messages are deleted."""
+    def taken(self, messages: Sequence[Message], filtered: FilteredItems) -> list[QueueItem]:
+        """The items for the function. Messages that no filter matches are deleted."""
         kept: list[QueueItem] = []
         dropped: list[Message] = []
         for message in messages:
-            letter = judged[message.receipt]
-            if letter is None:
+            item = filtered[message.receipt]
+            if item is None:
                 dropped.append(message)
             else:
-                kept.append(letter)
+                kept.append(item)
         if self._filter is not None and messages:
             self._scope.parts.observer.on(
                 Filtered(
@@ -91,15 +91,15 @@ class MessageIntake:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one receive brought for the function. `drained`: the queue had fewer messages than were asked for."""
+    """The items of one receive. `drained`: the queue had fewer messages than the receive asked for."""
 
-    letters: Sequence[QueueItem]
+    items: Sequence[QueueItem]
     drained: bool
 
 
 @dataclass(slots=True)
 class PollBeside:
-    """A poll in a task of its own, beside a batch that gathers. `fetched` is the result of `_fetch` once `answered` is set."""
+    """A poll in a task of its own, while a batch gathers. When `answered` is set, `fetched` is the result of `_fetch`."""
 
     fetched: Fetched | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,7 +137,7 @@ class QueuePoller:
         """The poll that was under way when a stop closed the poller's batch."""
 
     def may_end(self) -> bool:
-        """Whether it has ended, or should stop."""
+        """Whether the poller has ended, or should stop."""
         return self._left or self._scope.stop.requested
 
     async def run(self) -> None:
@@ -171,22 +171,17 @@ class QueuePoller:
             blocked_since=progress.blocked_since,
             next_try=progress.next_try if progress.blocked_since is not None else None,
             last_error=progress.error,
-            records_count=len(progress.letters),
+            records_count=len(progress.items),
         )
 
     async def _reserve(self) -> Reservation | None:
-        """Room for one invocation; None when a stop came first, or when the poller may not receive any more."""
+        """Reserves capacity for one invocation. Returns None if a stop came first, or if the poller may no longer receive."""
         scope = self._scope
         if self._deleter.roomy and scope.gate.open:
             ready = await scope.capacity.reserve_now()
             if ready is not None:
                 return ready
-        granted: list[Reservation | None] = []
-        async with interrupted_by(scope.stop):
-            await self._deleter.room()
-            await scope.gate.passed()
-            granted.append(await scope.capacity.reserve())
-        reservation = granted[0] if granted else None
+        reservation = await unless_stopped(scope.stop, self._reserve_in_line())
         if reservation is None:
             return None
         if scope.stop.requested or not scope.gate.open or not self._wanted():
@@ -194,20 +189,26 @@ class QueuePoller:
             return None
         return reservation
 
+    async def _reserve_in_line(self) -> Reservation | None:
+        """Waits until the poller may receive, and then for capacity."""
+        await self._deleter.room()
+        await self._scope.gate.passed()
+        return await self._scope.capacity.reserve()
+
     async def _turn(self, reservation: Reservation) -> None:
         await self._run(await (self._gather() if self._windowed else self._gather_once()), reservation)
         if self._last_poll is not None:
             self.progress.rest()
             await self._last_poll.answered.wait()
             fetched = self._last_poll.fetched
-            await self._run(fetched.letters if fetched is not None else (), reservation)
+            await self._run(fetched.items if fetched is not None else (), reservation)
 
-    async def _run(self, letters: Sequence[QueueItem], reservation: Reservation) -> None:
+    async def _run(self, items: Sequence[QueueItem], reservation: Reservation) -> None:
         """Runs a batch. After a stop, messages without enough time are given back."""
-        if not letters:
+        if not items:
             return
-        receive_id = self._scope.tracker.begin(letters)
-        run = BatchRun(self._scope, self._deleter, receive_id, letters, self.progress)
+        receive_id = self._scope.tracker.begin(items)
+        run = BatchRun(self._scope, self._deleter, receive_id, items, self.progress)
         await run.run(reservation)
 
     async def _gather_once(self) -> Sequence[QueueItem]:
@@ -215,10 +216,10 @@ class QueuePoller:
         share = self._scope.capacity.share()
         asked = min(MESSAGES_MAX, self._scope.parts.plan.batch.records_max)
         fetched = await self._fetch(Receive(asked, self._wait_s(share)), long=share.roomy)
-        return fetched.letters if fetched is not None else ()
+        return fetched.items if fetched is not None else ()
 
     async def _gather(self) -> Sequence[QueueItem]:
-        """Receives for the mapping's open batch; returns the batch that this poller must run, empty for none."""
+        """Receives into the mapping's open batch; returns the batch that this poller must run, empty for none."""
         scope, batch = self._scope, self._scope.open_batch
         while True:
             share = scope.capacity.share()
@@ -231,12 +232,12 @@ class QueuePoller:
                     fetched = await self._fetch_beside_batch(step, long=share.roomy)
                     if fetched is None:
                         return batch.close(self._number)
-                    letters = batch.received(
-                        self._number, fetched.letters, drained=fetched.drained, now=scope.now
+                    items = batch.received(
+                        self._number, fetched.items, drained=fetched.drained, now=scope.now
                     )
-                    if letters or not batch.kept_by(self._number):
-                        return letters
-                    self.progress.state, self.progress.letters = "gathering", batch.letters
+                    if items or not batch.opened_by(self._number):
+                        return items
+                    self.progress.state, self.progress.items = "gathering", batch.items
                 case Pause(until):
                     if await scope.stop.sleep(until - scope.now):
                         return batch.close(self._number)
@@ -246,9 +247,9 @@ class QueuePoller:
                     assert_never(step)
 
     async def _fetch_beside_batch(self, ask: Receive, *, long: bool) -> Fetched | None:
-        """As `_fetch`. At a stop, the keeper of a batch runs it at once, and runs the messages of its poll after it."""
+        """As `_fetch`. At a stop, the opener of a batch runs the batch at once, and then the messages of its running poll."""
         scope = self._scope
-        if scope.stop.requested or not scope.open_batch.kept_by(self._number):
+        if scope.stop.requested or not scope.open_batch.opened_by(self._number):
             return await self._fetch(ask, long=long)
 
         poll = PollBeside()
@@ -268,15 +269,15 @@ class QueuePoller:
         return poll.fetched
 
     async def _fetch(self, ask: Receive, *, long: bool) -> Fetched | None:
-        """What one receive brought; None if it failed, or if a stop came before it."""
+        """The items of one receive; None if it failed, or if a stop came before it."""
         messages = await self._receive(ask)
         if messages is None:
             return None
         # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin` there
         # is no await: the places in the groups follow the order of the receives.
-        judged = await self._intake.judged(messages)
-        letters = self._take(messages, judged, ask.messages_max, long=long)
-        return Fetched(letters, drained=len(messages) < ask.messages_max)
+        filtered = await self._intake.filtered(messages)
+        items = self._take(messages, filtered, ask.messages_max, long=long)
+        return Fetched(items, drained=len(messages) < ask.messages_max)
 
     async def _receive(self, ask: Receive) -> Sequence[Message] | None:
         """The messages of one receive call; None if it failed, or if a stop came before it. A stop does not interrupt a call."""
@@ -304,7 +305,7 @@ class QueuePoller:
         )
 
     def _take(
-        self, messages: Sequence[Message], judged: Judged, asked: int, *, long: bool
+        self, messages: Sequence[Message], filtered: FilteredItems, asked: int, *, long: bool
     ) -> list[QueueItem]:
         fresh = self._scope.received(messages, asked=asked)
         if fresh:
@@ -316,7 +317,7 @@ class QueuePoller:
             self._pause_s = repeated_pause_s(self._repeated)
         else:
             self._rest(long=long)
-        return self._intake.taken(fresh, judged)
+        return self._intake.taken(fresh, filtered)
 
     def _rest(self, *, long: bool) -> None:
         now = self._scope.now
@@ -334,5 +335,5 @@ class QueuePoller:
         scope.source.failures += 1
         scope.source.reason = error.reason
         scope.tracker.tally.count_refused()
-        scope.emit_failed(error, wait_s=wait_s)
+        scope.report_failed(error, wait_s=wait_s)
         self._pause_s = wait_s

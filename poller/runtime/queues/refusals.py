@@ -1,4 +1,4 @@
-"""Owns the pollers' waits while the function of a queue mapping refuses everything."""
+"""Owns how pollers wait while the function of a queue mapping refuses everything."""
 
 import asyncio
 
@@ -23,11 +23,11 @@ class RefusalGate:
 
     @property
     def everything_refused(self) -> bool:
-        """Whether the function refuses everything, as far as we know."""
+        """Whether the function is assumed to refuse everything."""
         return self._refusals.everything
 
     async def passed(self) -> None:
-        """Returns when a receive may begin. It returns for all pollers that wait, so check `open` again before the receive."""
+        """Waits until a receive may begin. It wakes all waiting pollers, so check `open` again before the receive."""
         while (pause_s := self._refusals.pause_s(self._clock.monotonic())) != 0.0:
             self._changed.clear()
             await wait_until(self._changed, pause_s)
@@ -59,7 +59,7 @@ class RefusalGate:
         self._refusals.accepted(self._clock.monotonic())
 
     def replaceable(self, waits_since: Monotonic | None) -> bool:
-        """Whether another poller may take the place of one whose batch waits since then (None: it does not wait)."""
+        """Whether another poller may take the place of a poller whose batch has waited since then (None: it does not wait)."""
         return self._refusals.replaceable(waits_since, self._clock.monotonic())
 
     def gone(self) -> None:

@@ -7,7 +7,7 @@ from poller.runtime.queues.in_flight import InFlight, extend
 from poller.runtime.stopping import wait_until
 
 EXTEND_S_MIN = 1.0
-"""An extension call may take this long in any case. A longer one is given up when half of the time that was left is over."""
+"""An extension call may take this long in any case. A longer one is given up after half of the remaining time."""
 
 
 class VisibilityExtender:
@@ -19,12 +19,12 @@ class VisibilityExtender:
         self._failures = 0
 
     def close(self) -> None:
-        """No messages are in flight any more."""
+        """Ends `run`, because no messages are in flight any more."""
         self._closed = True
         self._scope.taken.set()
 
     def may_end(self) -> bool:
-        """Whether it was closed."""
+        """Whether `close` was called."""
         return self._closed
 
     async def run(self) -> None:
@@ -54,7 +54,7 @@ class VisibilityExtender:
         if isinstance(undone, PortError):
             wait_s = scope.parts.port_wait_s(self._failures)
             self._failures += 1
-            scope.emit_failed(undone, wait_s=wait_s)
+            scope.report_failed(undone, wait_s=wait_s)
             scope.tracker.visibility.postponed(command.held, now=scope.now, wait_s=wait_s)
             return
         self._failures = 0

@@ -1,9 +1,9 @@
-"""Owns this worker's part of a maximum that all workers of a queue mapping share, as the room for invocations sees it.
+"""Owns this worker's share of a maximum that all workers of a queue mapping have in common.
 
-The part changes as workers come and go, and where there are more workers than invocations some have none. A worker without a part
-receives nothing, and cannot try the batches that it still holds: those would wait, hidden from all others, for as long as it stays
-without. So a part that allowed nothing for PARTLESS_S is lost, and what waits for it is given back to the queue. Shorter times without one
-are usual: others still run what they began before, or a heartbeat is late.
+The share changes as workers come and go. If there are more workers than invocations, some workers have a share of 0. Such a worker
+receives nothing and cannot try the batches that it still has. They would wait there, hidden from all others, as long as the share is
+0. So after LOST_AFTER_S with a share of 0 the share counts as lost, and the batches that wait for it are given back to the queue.
+A share of 0 for a shorter time is normal: other workers still run earlier invocations, or a heartbeat is late.
 """
 
 from collections.abc import Callable
@@ -11,31 +11,31 @@ from collections.abc import Callable
 from poller.domain.records import Monotonic
 from poller.ports import Clock
 
-PARTLESS_S = 30.0
+LOST_AFTER_S = 30.0
 
 
 class WorkerShare:
-    """`allowed` is how many invocations there may be here at the moment."""
+    """The share of this worker. `allowed` gives how many invocations it may run at the moment."""
 
     def __init__(self, clock: Clock, allowed: Callable[[], int]) -> None:
         self._clock = clock
         self._allowed = allowed
-        self._without_since: Monotonic | None = None
+        self._zero_since: Monotonic | None = None
 
     def covers(self, invocations: int) -> bool:
         """Whether this many invocations may run at once."""
-        self._look()
+        self._update()
         return invocations <= self._allowed()
 
     @property
     def lost(self) -> bool:
-        """Whether it allowed nothing at every check for PARTLESS_S."""
-        self._look()
-        since = self._without_since
-        return since is not None and self._clock.monotonic() - since >= PARTLESS_S
+        """Whether the share was 0 at every check for LOST_AFTER_S."""
+        self._update()
+        since = self._zero_since
+        return since is not None and self._clock.monotonic() - since >= LOST_AFTER_S
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         if self._allowed() > 0:
-            self._without_since = None
-        elif self._without_since is None:
-            self._without_since = self._clock.monotonic()
+            self._zero_since = None
+        elif self._zero_since is None:
+            self._zero_since = self._clock.monotonic()

@@ -8,7 +8,7 @@ from pydantic import create_model
 from adapters.control.aws_errors import RequestRejected
 from adapters.control.mappings import mapping_document, request_members
 from adapters.control.openapi import lambda_paths
-from poller.config import aws_validation
+from poller.config import aws_validation, member_rules
 from poller.config.mapping import EventSourceMapping, Whole
 from poller.config.members import (
     TABLE,
@@ -35,7 +35,8 @@ Extended: Any = create_model("Extended", __base__=EventSourceMapping, Patience=(
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, source: str, patience: object) -> list[tuple[str, str]]:
-    monkeypatch.setattr(aws_validation, "TABLE", MORE)
+    for module in (aws_validation, member_rules):
+        monkeypatch.setattr(module, "TABLE", MORE)
     position = {"StartingPosition": "LATEST"} if source == STREAM else {}
     mapping = Extended(FunctionName="f", EventSourceArn=source, Patience=patience, **position)
     return [(each.field, each.text) for each in aws_validation.violations(mapping, now=Epoch(0.0))]

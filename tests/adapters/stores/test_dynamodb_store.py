@@ -25,6 +25,7 @@ from poller.domain.errors import (
 )
 from poller.domain.records import SHARD_END, Epoch, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
+from poller.ports import Store
 from poller.testing.store import SCENARIOS
 from poller.testing.store_history import StoreMachine
 from poller.testing.store_steps import (
@@ -35,7 +36,6 @@ from poller.testing.store_steps import (
     ORDERS,
     Opening,
     Scenario,
-    Store,
     lease,
     noise,
     only,

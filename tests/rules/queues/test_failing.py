@@ -3,7 +3,7 @@
 import pytest
 
 from poller.domain.records import Epoch, Message, Monotonic
-from poller.rules.queues.failing import ROOM, STALE_S, TROUBLES_MAX, FailureLog, waiting_since
+from poller.rules.queues.failing import EXTRA_REMOVED, ITEMS_MAX, STALE_S, FailureLog, waiting_since
 
 
 def message(name: str, *, group: str = "", receives: int = 1, first: str = "") -> Message:
@@ -77,12 +77,12 @@ def test_what_came_again_is_remembered_as_long_as_it_is_tried() -> None:
 
 def test_of_too_many_those_that_fail_for_longest_are_remembered() -> None:
     troubles = FailureLog()
-    for number in range(3 * TROUBLES_MAX):
+    for number in range(3 * ITEMS_MAX):
         fail(troubles, message("m", group=f"g{number}"), now=number / 1000)
-        assert len(troubles.current(Epoch(4))) <= TROUBLES_MAX
+        assert len(troubles.current(Epoch(4))) <= ITEMS_MAX
     shown = list(troubles.current(Epoch(4)))
-    assert len(shown) >= TROUBLES_MAX - ROOM
-    assert shown[: TROUBLES_MAX - ROOM] == [f"g{number}" for number in range(TROUBLES_MAX - ROOM)]
+    assert len(shown) >= ITEMS_MAX - EXTRA_REMOVED
+    assert shown[: ITEMS_MAX - EXTRA_REMOVED] == [f"g{number}" for number in range(ITEMS_MAX - EXTRA_REMOVED)]
 
 
 def test_what_a_message_holds_is_not_kept() -> None:

@@ -22,7 +22,7 @@ def letter(name: str, *, size: int = 1) -> QueueItem:
     return QueueItem(Message(name, "r", "", {}, {}, "", Monotonic(0.0), group=group or None), {}, b"x" * size)
 
 
-def letters(*names: str) -> list[QueueItem]:
+def queue_items(*names: str) -> list[QueueItem]:
     return [letter(name) for name in names]
 
 
@@ -31,7 +31,7 @@ def names(found: Sequence[QueueItem]) -> list[str]:
 
 
 def entered(groups: Groups, owner: int, *members: str) -> list[QueueItem]:
-    found = letters(*members)
+    found = queue_items(*members)
     groups.enter(owner, Counter(each.group for each in found if each.group))
     return found
 
@@ -73,7 +73,7 @@ def test_a_batch_of_one_group_leaves_the_others_for_later() -> None:
 
 
 def test_messages_of_a_standard_queue_are_always_ready() -> None:
-    found = letters("1", "2", "3")
+    found = queue_items("1", "2", "3")
     assert names(chosen(Groups(), 1, found, BatchPolicy(2, 0.0)).chunk) == ["1", "2"]
 
 
@@ -142,7 +142,7 @@ def test_what_is_received_behind_a_blocked_message_is_too_early() -> None:
     entered(groups, 1, "a1", "b1")
     entered(groups, 2, "a2")
     settle(groups, 1, "a1", done=False, started=False)
-    found = [each.message for each in letters("a1", "b1", "a2", "b2", "a3", "4")]
+    found = [each.message for each in queue_items("a1", "b1", "a2", "b2", "a3", "4")]
     assert groups.too_early(found, {"a1", "b2", "a3", "4"}) == {"a3"}
 
 

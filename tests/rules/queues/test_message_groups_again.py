@@ -92,13 +92,13 @@ class Worker:
         found = [message(number) for number in self.queue.receive(self.chance.randint(1, 4))]
         fresh = [each for each in found if int(each.message_id) not in self.held]
         early = self.groups.too_early(found, {each.message_id for each in fresh})
-        letters = [QueueItem(each, {}, b"") for each in fresh if each.message_id not in early]
-        if not letters:
+        queue_items = [QueueItem(each, {}, b"") for each in fresh if each.message_id not in early]
+        if not queue_items:
             return
-        for each in letters:
+        for each in queue_items:
             self.held[int(each.message_id)] = self.now
-        self.groups.enter(self.now, {GROUP: len(letters)})
-        self.pending[self.now] = letters
+        self.groups.enter(self.now, {GROUP: len(queue_items)})
+        self.pending[self.now] = queue_items
 
     def choose(self) -> None:
         if not self.pending:
@@ -154,10 +154,10 @@ class Worker:
         for owner, number in [each for each in self.running if each[1] in gone]:
             self.running.remove((owner, number))
             self.settle(owner, number, started=True, done=False)
-        for owner, letters in list(self.pending.items()):
-            for number in [each for each in numbers(letters) if each in gone]:
+        for owner, queue_items in list(self.pending.items()):
+            for number in [each for each in numbers(queue_items) if each in gone]:
                 self.settle(owner, number, started=False, done=False)
-            self.pending[owner] = [each for each in letters if int(each.message_id) not in gone]
+            self.pending[owner] = [each for each in queue_items if int(each.message_id) not in gone]
             if not self.pending[owner]:
                 del self.pending[owner]
 
@@ -177,8 +177,8 @@ class Worker:
         self.groups.settle(owner, GROUP, started=started, done=done)
 
 
-def numbers(letters: Sequence[QueueItem]) -> list[int]:
-    return [int(each.message_id) for each in letters]
+def numbers(queue_items: Sequence[QueueItem]) -> list[int]:
+    return [int(each.message_id) for each in queue_items]
 
 
 @given(seed=st.integers(0, 2**32 - 1))

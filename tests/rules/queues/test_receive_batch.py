@@ -26,7 +26,7 @@ def letter(number: int = 0, size: int = 10) -> QueueItem:
     return QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), {}, b"x" * size)
 
 
-def letters(count: int, size: int = 10) -> list[QueueItem]:
+def queue_items(count: int, size: int = 10) -> list[QueueItem]:
     return [letter(number, size) for number in range(count)]
 
 
@@ -74,7 +74,7 @@ def test_an_event_is_measured_and_read_as_it_is_written(messages: list[Message],
 
 def gathered(policy: BatchPolicy, count: int, *, drained: bool = True, size: int = 10) -> ReceiveBatch:
     gathering = ReceiveBatch(policy)
-    gathering.add(letters(count, size), drained=drained, now=Monotonic(0.0))
+    gathering.add(queue_items(count, size), drained=drained, now=Monotonic(0.0))
     return gathering
 
 
@@ -100,7 +100,7 @@ def test_the_window_runs_from_the_first_message() -> None:
     gathering = ReceiveBatch(BatchPolicy(100, 3.0))
     gathering.add([], drained=True, now=Monotonic(10.0))
     assert step(gathering, 50.0) == Receive(10, 20)
-    gathering.add(letters(2), drained=True, now=Monotonic(60.0))
+    gathering.add(queue_items(2), drained=True, now=Monotonic(60.0))
     assert step(gathering, 60.0) == Receive(10, 3)
     assert step(gathering, 61.5) == Receive(10, 1)
     assert step(gathering, 63.0) == CloseBatch()
@@ -134,8 +134,8 @@ def test_a_single_letter_that_is_too_large_is_an_event_of_its_own() -> None:
 
 def test_letters_fill_an_event_to_the_byte() -> None:
     limit = event_bytes(3, 30)
-    assert fitting(letters(5), BatchPolicy(10, 0.0, limit)) == 3
-    assert fitting(letters(5), BatchPolicy(10, 0.0, limit - 1)) == 2
+    assert fitting(queue_items(5), BatchPolicy(10, 0.0, limit)) == 3
+    assert fitting(queue_items(5), BatchPolicy(10, 0.0, limit - 1)) == 2
 
 
 @given(
@@ -181,4 +181,4 @@ def test_a_batch_closes_by_the_end_of_its_window(window_s: int, receives: list[t
                 now += min(delay_s, wait_s)
                 got = min(count, asked)
                 opened = now if got and opened is None else opened
-                gathering.add(letters(got), drained=got < asked, now=Monotonic(now))
+                gathering.add(queue_items(got), drained=got < asked, now=Monotonic(now))

@@ -14,7 +14,7 @@ from poller.domain.policies import BatchPolicy, QueuePolicy, ScalingPolicy
 from poller.domain.records import MappingId
 from poller.runtime.queues.capacity import QueueCapacity, Reservation
 from poller.runtime.queues.queue_mapping import QueueMapping
-from poller.runtime.queues.worker_share import PARTLESS_S, WorkerShare
+from poller.runtime.queues.worker_share import LOST_AFTER_S, WorkerShare
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.queues.queue_fakes import (
@@ -92,7 +92,7 @@ def test_a_worker_that_has_lost_its_part_keeps_nobody_waiting_for_room() -> None
 
     async def main() -> None:
         function = Slots(5)
-        capacity = QueueCapacity(function, 5, part=WorkerShare(virtual_clock(), lambda: allowed[0]))
+        capacity = QueueCapacity(function, 5, worker_share=WorkerShare(virtual_clock(), lambda: allowed[0]))
         held = [await taken(capacity), await taken(capacity)]
         assert await capacity.reserve_now() is None, "its part is in use"
         allowed[0] = 0
@@ -104,7 +104,7 @@ def test_a_worker_that_has_lost_its_part_keeps_nobody_waiting_for_room() -> None
                 ]
                 await held[0].again()
                 assert not held[0].held
-                assert seconds() - started == pytest.approx(PARTLESS_S, abs=1.0)
+                assert seconds() - started == pytest.approx(LOST_AFTER_S, abs=1.0)
             assert [task.result() for task in waiting] == [None] * 6
         assert (capacity.used, function.in_flight, capacity.queued) == (1, 1, 0)
         allowed[0] = 1
@@ -139,7 +139,7 @@ def test_no_room_is_lost_and_none_is_taken_beyond_the_part_of_the_moment(
             place = int(seconds() // 25.0)
             return parts_at[place] if place < len(parts_at) else 3
 
-        capacity = QueueCapacity(function, 3, part=WorkerShare(virtual_clock(), allowed))
+        capacity = QueueCapacity(function, 3, worker_share=WorkerShare(virtual_clock(), allowed))
 
         async def batch(begins_s: float, waits_s: float, given_up: bool) -> None:
             await asyncio.sleep(begins_s)

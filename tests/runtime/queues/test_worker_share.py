@@ -13,7 +13,7 @@ from poller.domain.records import WorkerId
 from poller.rules.workers.assignment import lot
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
-from poller.runtime.queues.worker_share import PARTLESS_S
+from poller.runtime.queues.worker_share import LOST_AFTER_S
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.workers.heartbeat import Heartbeat
 from tests.runtime.fakes import Seen
@@ -110,4 +110,4 @@ def test_what_a_worker_waits_with_goes_to_the_one_that_has_taken_its_part(
     run_virtual(main())
     assert second.done == [0]
     assert service.left == []
-    assert 15.0 + PARTLESS_S <= second.times[0] <= 15.0 + PARTLESS_S + 15.0
+    assert 15.0 + LOST_AFTER_S <= second.times[0] <= 15.0 + LOST_AFTER_S + 15.0

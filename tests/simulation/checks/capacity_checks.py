@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.domain.plan import MappingPlan
-from poller.runtime.queues.worker_share import PARTLESS_S
+from poller.runtime.queues.worker_share import LOST_AFTER_S
 from tests.simulation.checks.ledger import Flight, Violation
 from tests.simulation.services.faults import Line, Marks
 
@@ -41,7 +41,7 @@ class CapacityChecks:
         if self.cap() is None or not (line.store_faults or self._since.keys() - {line.name}):
             return False
         used = self._called.get(line.name, self._since.get(line.name, now))
-        return now - used >= PARTLESS_S
+        return now - used >= LOST_AFTER_S
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, ill: Collection[str]) -> None:
         """A batch is handed to the function while `others` run.

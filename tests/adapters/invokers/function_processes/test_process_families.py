@@ -169,7 +169,9 @@ async def main():
     term = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, term.set)
     async with opened("process") as one, opened("python") as other, asyncio.TaskGroup() as tasks:
-        await asyncio.gather(started(one), started(other))
+        async with asyncio.TaskGroup() as starts:
+            starts.create_task(started(one))
+            starts.create_task(started(other))
         hang = lambda invoker: tasks.create_task(invoker.invoke(invocation({"do": "hang"}, timeout_s=600)))
         calls = [hang(one), hang(other)]
         print("runs", flush=True)

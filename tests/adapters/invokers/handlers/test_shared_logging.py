@@ -146,12 +146,11 @@ def test_two_functions_that_redirect_at_once_catch_what_is_their_own(streams: St
             open_python(settings("two", "redirect"), env) as two,
             open_python(settings("others", "say_on_loop"), env) as others,
         ):
-            found = await asyncio.gather(
-                one.invoke(call({"name": "one", "first": 0, "then": 1})),
-                two.invoke(call({"name": "two", "first": 0, "then": 1})),
-            )
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(one.invoke(call({"name": "one", "first": 0, "then": 1})))
+                second = group.create_task(two.invoke(call({"name": "two", "first": 0, "then": 1})))
             await others.invoke(call("others"))
-            return list(found)
+            return [first.result(), second.result()]
 
     found = streams.run(run())
     assert found == [Succeeded(json.dumps(f"caught of {name}\n").encode()) for name in ("one", "two")]
