@@ -232,7 +232,7 @@ def import_checkpoints(
     settings = _settings(config, asdict(places))
     if file is not None:
         text = _read("FILE", file, shown=file)
-        raise typer.Exit(bring(settings, LoadablePlugins(), text, force=force, tell_line=typer.echo))
+        raise typer.Exit(import_file(settings, LoadablePlugins(), text, force=force, print_line=typer.echo))
     given = {"table": from_kcl, "inside_record": inside_record}
     raise typer.Exit(
         import_foreign(

@@ -28,7 +28,7 @@ class Event(Protocol):
         ...
 
     def encoded(self) -> bytes:
-        """As UTF-8 JSON."""
+        """The event as UTF-8 JSON."""
         ...
 
     def decoded(self) -> JsonObject:
@@ -48,7 +48,7 @@ class EncodedEvent:
         return len(self.payload)
 
     def encoded(self) -> bytes:
-        """As UTF-8 JSON."""
+        """The event as UTF-8 JSON."""
         return self.payload
 
     def decoded(self) -> JsonObject:

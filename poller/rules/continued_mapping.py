@@ -181,15 +181,15 @@ def earliest(places: Sequence[Sequence[Lease]]) -> list[Lease]:
 
     If a mapping has no lease for a shard, the shard begins at its start. Mappings without any lease were removed, and are ignored.
     """
-    told = [{lease.shard: lease for lease in each} for each in places if each]
+    by_shard = [{lease.shard: lease for lease in each} for each in places if each]
     found: dict[ShardId, Lease] = {}
-    for lease in (lease for each in told for lease in each.values()):
+    for lease in (lease for each in by_shard for lease in each.values()):
         known = found.get(lease.shard)
         if known is None or lease.checkpoint.position < known.checkpoint.position:
             found[lease.shard] = Lease(lease.shard, lease.parents, lease.checkpoint)
     start = Checkpoint(Position.horizon())
     return [
-        lease if all(shard in each for each in told) else Lease(shard, lease.parents, start)
+        lease if all(shard in each for each in by_shard) else Lease(shard, lease.parents, start)
         for shard, lease in found.items()
     ]
 

@@ -19,7 +19,6 @@ from poller.domain.records import (
     Epoch,
     JsonObject,
     KinesisRecord,
-    Message,
     Record,
     ShardId,
     json_value,
@@ -42,23 +41,6 @@ _OLD_IMAGE = b',"OldImage":'
 _SIZE_BYTES = b',"SizeBytes":'
 _VIEW_TYPE = b',"StreamViewType":'
 _IDENTITY = b',"userIdentity":'
-SYSTEM_ATTRIBUTES = (
-    "DeadLetterQueueSourceArn",
-    "ApproximateReceiveCount",
-    "AWSTraceHeader",
-    "SentTimestamp",
-    "SequenceNumber",
-    "MessageGroupId",
-    "SenderId",
-    "MessageDeduplicationId",
-    "ApproximateFirstReceiveTimestamp",
-)
-"""SQS's own attributes of a message, in the order of events. Unknown ones follow in the order in which SQS gives them."""
-_NOT_SHOWN = "SqsManagedSseEnabled"
-"""An attribute of queues that some emulators add to messages. On AWS no function sees it."""
-_PLACES = {name: place for place, name in enumerate(SYSTEM_ATTRIBUTES)}
-_ORDERS_MAX = 64
-"""Combinations of attribute names whose order is cached."""
 
 
 def encode_json(value: object) -> bytes:
@@ -101,11 +83,11 @@ class RecordsEvent:
         return event_bytes(len(self.records), self.encoded_bytes)
 
     def encoded(self) -> bytes:
-        """As UTF-8 JSON."""
+        """The event as UTF-8 JSON."""
         return build(self.encoder.encode_all(self.records))
 
     def decoded(self) -> JsonObject:
-        """As an object, made anew."""
+        """The event as a new object."""
         return {"Records": self.encoder.views(self.records)}
 
 
@@ -126,11 +108,11 @@ class KinesisEncoder:
         self._fixed_bytes = sum(map(len, (*_KINESIS_PARTS, self._event_id, self._tail)))
 
     def encode(self, record: Record) -> bytes:
-        """The record as it stands in the event's `Records` array."""
+        """The record encoded as in the event's `Records` array."""
         return self._encoded([record], encode_json)[0]
 
     def sizes(self, records: Sequence[Record]) -> list[int]:
-        """How many bytes `encode_all` gives for each record."""
+        """The number of bytes that `encode_all` gives for each record."""
         try:
             return self._sizes(records, orjson.dumps)
         except TypeError:
@@ -138,14 +120,14 @@ class KinesisEncoder:
             return self._sizes(records, encode_json)
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        """Each record as it stands in the event's `Records` array."""
+        """Each record encoded as in the event's `Records` array."""
         try:
             return self._encoded(records, orjson.dumps)
         except TypeError:
             return self._encoded(records, encode_json)
 
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
-        """Each record as an object, made anew."""
+        """Each record as a new object."""
         shard, region, role_arn, source_arn = self._shard, self._region, self._role_arn, self._source_arn
         return [
             {
@@ -217,7 +199,7 @@ class DynamoEncoder:
         self._fixed_bytes = sum(map(len, (*_DYNAMO_PARTS, self._source, self._tail, b"}")))
 
     def encode(self, record: DynamoRecord) -> bytes:
-        """The record as it stands in the event's `Records` array."""
+        """The record encoded as in the event's `Records` array."""
         event_id, name, version, number = _DYNAMO_PARTS
         change = record.change
         parts: list[bytes | Raw] = [
@@ -248,15 +230,15 @@ class DynamoEncoder:
         return b"".join(parts)
 
     def sizes(self, records: Sequence[Record]) -> list[int]:
-        """How many bytes `encode_all` gives for each record."""
+        """The number of bytes that `encode_all` gives for each record."""
         return [self._size(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        """Each record as it stands in the event's `Records` array."""
+        """Each record encoded as in the event's `Records` array."""
         return [self.encode(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
-        """Each record as an object, made anew."""
+        """Each record as a new object."""
         return [self.view(record) for record in cast("Sequence[DynamoRecord]", records)]
 
     def view(self, record: DynamoRecord) -> JsonObject:
@@ -322,56 +304,6 @@ def _whole_seconds(moment: Epoch) -> bytes:
 
 def _identity(identity: DynamoIdentity) -> JsonObject:
     return {"type": identity.type_, "principalId": identity.principal_id}
-
-
-@final
-class MessageEncoder:
-    """Encodes SQS messages (aws-behaviour#sqs-event). With a batching window, an absent attribute digest is written as null."""
-
-    def __init__(self, *, source_arn: str, region: str, windowed: bool) -> None:
-        self._arn = source_arn
-        self._region = region
-        self._windowed = windowed
-        self._orders: dict[tuple[str, ...], list[str] | None] = {}
-        """The order of attribute names, by the names as they came, which are nearly always the same. None: they came in order."""
-
-    def view(self, message: Message) -> JsonObject:
-        """The record as functions and filters see it."""
-        view: JsonObject = {
-            "messageId": message.message_id,
-            "receiptHandle": message.receipt,
-            "body": message.body,
-            "attributes": self._attributes(message),
-            "messageAttributes": message.message_attributes,
-        }
-        if message.md5_of_message_attributes is not None or self._windowed:
-            view["md5OfMessageAttributes"] = message.md5_of_message_attributes
-        view["md5OfBody"] = message.md5_of_body
-        view["eventSource"] = "aws:sqs"
-        view["eventSourceARN"] = self._arn
-        view["awsRegion"] = self._region
-        return view
-
-    def encode(self, message: Message) -> bytes:
-        """The message as it stands in the event's `Records` array."""
-        return encode_json(self.view(message))
-
-    def _attributes(self, message: Message) -> dict[str, str]:
-        attributes = message.attributes
-        names = tuple(attributes)
-        try:
-            order = self._orders[names]
-        except KeyError:
-            order = self._ordered(names)
-        return attributes.copy() if order is None else {name: attributes[name] for name in order}
-
-    def _ordered(self, names: tuple[str, ...]) -> list[str] | None:
-        shown = [name for name in names if name != _NOT_SHOWN]
-        order = sorted(shown, key=lambda name: _PLACES.get(name, len(_PLACES)))
-        given = None if tuple(order) == names else order
-        if len(self._orders) < _ORDERS_MAX:
-            self._orders[names] = given
-        return given
 
 
 @dataclass(frozen=True, slots=True)

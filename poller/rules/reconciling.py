@@ -12,11 +12,11 @@ from poller.domain.rows import MappingState
 class Wanted:
     """A mapping as it should be.
 
-    `design` is everything that a run is made of. A mapping with another design needs a new run. `change` is the state that is
+    `spec` is everything that a run is made of. A mapping with another spec needs a new run. `change` is the state that is
     shown until the last change is applied (Creating, Enabling, Updating).
     """
 
-    design: object
+    spec: object
     enabled: bool = True
     deleting: bool = False
     change: MappingState = MappingState.CREATING
@@ -31,7 +31,7 @@ class Wanted:
 class RunningMapping:
     """A mapping as it runs. `tried`: the first try to open its parts is over. `broken`: a bug stopped it."""
 
-    design: object
+    spec: object
     tried: bool = True
     stopping: bool = False
     broken: bool = False
@@ -39,10 +39,10 @@ class RunningMapping:
 
 @dataclass(frozen=True, slots=True)
 class StartMapping:
-    """Start the mapping with this design."""
+    """Start the mapping with this spec."""
 
     mapping: MappingId
-    design: object
+    spec: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def reconcile(
         if not run.stopping and not _fits(wanted.get(mapping), run)
     ]
     starts = [
-        StartMapping(mapping, each.design)
+        StartMapping(mapping, each.spec)
         for mapping, each in wanted.items()
         if each.runs and mapping not in running
     ]
@@ -83,7 +83,7 @@ def reconcile(
 
 
 def _fits(wanted: Wanted | None, run: RunningMapping) -> bool:
-    return wanted is not None and wanted.runs and wanted.design == run.design
+    return wanted is not None and wanted.runs and wanted.spec == run.spec
 
 
 def shown(wanted: Wanted, run: RunningMapping | None, *, ending: bool = False) -> MappingState:
@@ -102,7 +102,7 @@ def shown(wanted: Wanted, run: RunningMapping | None, *, ending: bool = False) -
             return MappingState.ENABLED if ending else wanted.change
         case _, RunningMapping(stopping=True) if not ending:
             return MappingState.UPDATING
-        case _, RunningMapping() if run.design != wanted.design:
+        case _, RunningMapping() if run.spec != wanted.spec:
             return MappingState.UPDATING
         case _, RunningMapping(broken=True):
             return MappingState.BROKEN

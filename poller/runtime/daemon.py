@@ -32,9 +32,9 @@ from poller.runtime.workers.heartbeat import Heartbeat
 
 RECONCILE_S = 3.0
 """The interval at which the store is read for mappings that other replicas have changed."""
-LOOK_S_MAX = 10.0
+READ_S_MAX = 10.0
 """How long reading the mappings may take before it counts as failed."""
-NEWS_S = 2 * RECONCILE_S
+DELETION_SEEN_S = 2 * RECONCILE_S
 """After this time every other worker has read that a mapping was deleted. Until then another worker may still start it."""
 ENDED_SHOWN_S = 300.0
 """How long the status shows a task that ended by itself."""
@@ -43,14 +43,14 @@ FORGET_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Works:
+class OpenParts:
     """The parts of the daemon that exist after the store was opened."""
 
     definitions: Definitions
-    catalog: DesiredMappings
-    fleet: RunningMappings
+    desired: DesiredMappings
+    running: RunningMappings
     store: Store
-    heart: Heartbeat
+    heartbeat: Heartbeat
     places: Places
 
 
@@ -78,7 +78,7 @@ class Daemon:
         self._rng = rng
         self._stop = Stop()
         self._woken = asyncio.Event()
-        self._works: Works | None = None
+        self._open_parts: OpenParts | None = None
         self._store_problem = ""
         self._looked = False
         self._deleted: dict[MappingId, Monotonic] = {}
@@ -94,28 +94,28 @@ class Daemon:
             store = await self._open_store(stack)
             if store is None:
                 return
-            heart = self._heart(store)
+            heartbeat = self._heartbeat(store)
             stack.callback(self._emit_cut_short)
-            async with heart.beating(self._stop), WatchedTasks(self._results) as scope:
-                works = self._work_with(store, heart, scope)
-                with self._tally.counting(works.fleet.workshop.calls):
-                    problems = await self._work(works, scope)
+            async with heartbeat.beating(self._stop), WatchedTasks(self._results) as scope:
+                parts = self._parts_with(store, heartbeat, scope)
+                with self._tally.counting(parts.running.components.calls):
+                    problems = await self._work(parts, scope)
         if problems:
             raise InvalidConfiguration(problems)
 
-    async def _work(self, works: Works, scope: WatchedTasks) -> list[str]:
+    async def _work(self, parts: OpenParts, scope: WatchedTasks) -> list[str]:
         """Runs all mappings until the end. Returns the problems of the configuration that prevented a start."""
-        problems = await self._start(works)
+        problems = await self._start(parts)
         if problems:
             self.stop()
-        works.fleet.gate.set()
+        parts.running.gate.set()
         with self._stop.waking(self._woken):
             keeping = scope.kept(
-                TaskKind.RECONCILER, partial(self._keep, works), over=lambda: self._stop.requested
+                TaskKind.RECONCILER, partial(self._reconcile, parts), over=lambda: self._stop.requested
             )
             await keeping.wait()
         self.control.close()
-        await self._drain(works)
+        await self._drain(parts)
         return problems
 
     @property
@@ -130,15 +130,15 @@ class Daemon:
 
     async def rehearse(self, plan: DaemonPlan) -> list[str]:
         """Tries the parts of another configuration; returns their problems, one line each. Changes nothing."""
-        works = self._works
-        if works is None:
+        parts = self._open_parts
+        if parts is None:
             return []
-        entries = DesiredMappings(plan, works.definitions, now=self._env.clock.now()).entries()
-        known = {entry.mapping: entry.design for entry in works.catalog.entries()}
+        entries = DesiredMappings(plan, parts.definitions, now=self._env.clock.now()).entries()
+        known = {entry.mapping: entry.spec for entry in parts.desired.entries()}
         problems: list[str] = []
         for entry in entries:
-            if entry.from_file and entry.enabled and known.get(entry.mapping) != entry.design:
-                problems += await works.fleet.workshop.rehearse(entry.design)
+            if entry.from_file and entry.enabled and known.get(entry.mapping) != entry.spec:
+                problems += await parts.running.components.rehearse(entry.spec)
         return list(dict.fromkeys(problems))
 
     def replan(self, plan: DaemonPlan) -> tuple[str, ...]:
@@ -148,23 +148,23 @@ class Daemon:
         """
         changes = plan_changes(self._plan, plan)
         self._plan = plan
-        if self._works is not None:
-            self._works.catalog.replan(plan, now=self._env.clock.now())
-            self._works.places.changed()
+        if self._open_parts is not None:
+            self._open_parts.desired.replan(plan, now=self._env.clock.now())
+            self._open_parts.places.changed()
         self._woken.set()
         return changes
 
     def status(self) -> DaemonStatus:
         """What runs here now."""
-        works = self._works
-        problems, notes = works.fleet.problems() if works is not None else ([], [])
-        opened = works is not None and works.fleet.gate.is_set()
+        parts = self._open_parts
+        problems, notes = parts.running.problems() if parts is not None else ([], [])
+        opened = parts is not None and parts.running.gate.is_set()
         if not opened:
             problems.insert(0, "not everything is open yet")
         if self._stop.requested:
             problems.insert(0, "draining")
-        notes += (*works.catalog.notes(), *works.fleet.workshop.notes()) if works is not None else ()
-        mappings = works.fleet.statuses() if works is not None else ()
+        notes += (*parts.desired.notes(), *parts.running.components.notes()) if parts is not None else ()
+        mappings = parts.running.statuses() if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
             worker=str(self._plan.worker),
@@ -196,7 +196,7 @@ class Daemon:
                 tries += 1
         return None
 
-    def _heart(self, store: Store) -> Heartbeat:
+    def _heartbeat(self, store: Store) -> Heartbeat:
         return Heartbeat(
             store,
             self._plan.worker,
@@ -206,7 +206,7 @@ class Daemon:
             process=self._env.process,
         )
 
-    def _work_with(self, store: Store, heart: Heartbeat, scope: WatchedTasks) -> Works:
+    def _parts_with(self, store: Store, heartbeat: Heartbeat, scope: WatchedTasks) -> OpenParts:
         definitions = Definitions(store)
         places = Places(
             lambda: self._plan.mappings,
@@ -217,24 +217,24 @@ class Daemon:
             env=self._env,
             worker=self._plan.worker,
             store=store,
-            workers=heart,
+            workers=heartbeat,
             observer=self._results,
             rng=self._rng,
             places=places,
         )
-        catalog = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
-        fleet = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
-        self._works = Works(definitions, catalog, fleet, store, heart, places)
-        return self._works
+        desired = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
+        running = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
+        self._open_parts = OpenParts(definitions, desired, running, store, heartbeat, places)
+        return self._open_parts
 
-    async def _start(self, works: Works) -> list[str]:
+    async def _start(self, parts: OpenParts) -> list[str]:
         """Opens the parts of all mappings of the file; returns the problems of their configuration."""
-        await self._look(works, 0)
-        entries = works.catalog.entries()
-        works.fleet.apply(entries)
+        await self._read_mappings(parts, 0)
+        entries = parts.desired.entries()
+        parts.running.apply(entries)
         problems: list[str] = []
         for entry in entries:
-            supervisor = works.fleet.supervisor(entry.mapping)
+            supervisor = parts.running.supervisor(entry.mapping)
             if not entry.from_file or supervisor is None:
                 continue
             await supervisor.tried.wait()
@@ -242,81 +242,81 @@ class Daemon:
                 problems += supervisor.failure.problems
         return list(dict.fromkeys(problems))
 
-    async def _keep(self, works: Works) -> None:
+    async def _reconcile(self, parts: OpenParts) -> None:
         """Reconciles desired and running mappings after each change, and every few seconds."""
-        self.control.open(self._desk(works))
+        self.control.open(self._service_context(parts))
         clock = self._env.clock
         due, tries = clock.monotonic() + RECONCILE_S, 0
         while not self._stop.requested:
             self._woken.clear()
             if clock.monotonic() >= due:
-                tries = 0 if await self._look(works, tries) else tries + 1
+                tries = 0 if await self._read_mappings(parts, tries) else tries + 1
                 due = clock.monotonic() + RECONCILE_S
-            await self._forget(works, works.fleet.apply(works.catalog.entries()))
+            await self._forget(parts, parts.running.apply(parts.desired.entries()))
             await wait_until(self._woken, max(0.0, due - clock.monotonic()))
 
-    def _desk(self, works: Works) -> ServiceContext:
+    def _service_context(self, parts: OpenParts) -> ServiceContext:
         return ServiceContext(
-            catalog=works.catalog,
-            definitions=works.definitions,
-            fleet=works.fleet,
-            inspector=Preflight(self._registry, self._env),
+            desired=parts.desired,
+            definitions=parts.definitions,
+            running=parts.running,
+            preflight=Preflight(self._registry, self._env),
             results=self._results,
             clock=self._env.clock,
             rng=self._rng,
             woken=self._woken.set,
         )
 
-    async def _look(self, works: Works, tries: int) -> bool:
+    async def _read_mappings(self, parts: OpenParts, tries: int) -> bool:
         """Reads the mappings made through the API. Returns whether that succeeded; if not, the known ones stay."""
-        before = {each.mapping for each in works.definitions.known()}
+        before = {each.mapping for each in parts.definitions.known()}
         try:
-            async with interrupted_by(self._stop), asyncio.timeout(LOOK_S_MAX):
-                await works.definitions.refresh()
+            async with interrupted_by(self._stop), asyncio.timeout(READ_S_MAX):
+                await parts.definitions.refresh()
         except TimeoutError:
-            self._store_failed(ServiceUnavailable(f"no answer within {LOOK_S_MAX:g} s"), tries)
+            self._store_failed(ServiceUnavailable(f"no answer within {READ_S_MAX:g} s"), tries)
             return False
         except PortError as error:
             self._store_failed(error, tries)
             return False
         self._store_problem = ""
         self._looked = True
-        gone = before - {each.mapping for each in works.definitions.known()}
+        gone = before - {each.mapping for each in parts.definitions.known()}
         # Another worker has removed these mappings. Rows that this worker has written since are removed when it has drained.
         self._deleted |= dict.fromkeys(gone, self._env.clock.monotonic())
         return True
 
-    async def _forget(self, works: Works, done: Sequence[MappingId]) -> None:
+    async def _forget(self, parts: OpenParts, done: Sequence[MappingId]) -> None:
         """Removes deleted mappings that no worker runs any more. A failed removal is tried again the next time."""
         now = self._env.clock.monotonic()
         for mapping in done:
             self._deleted.setdefault(mapping, now)
         for mapping, since in list(self._deleted.items()):
-            if works.fleet.supervisor(mapping) is None:
-                await self._forget_one(works, mapping, for_s=now - since)
+            if parts.running.supervisor(mapping) is None:
+                await self._forget_one(parts, mapping, for_s=now - since)
 
-    async def _forget_one(self, works: Works, mapping: MappingId, *, for_s: float) -> None:
-        if works.heart.accompanied and for_s < NEWS_S:
+    async def _forget_one(self, parts: OpenParts, mapping: MappingId, *, for_s: float) -> None:
+        if parts.heartbeat.accompanied and for_s < DELETION_SEEN_S:
             return
         try:
-            async with interrupted_by(self._stop), asyncio.timeout(LOOK_S_MAX):
-                if for_s < FORGET_S and await self._held_elsewhere(works, mapping):
+            async with interrupted_by(self._stop), asyncio.timeout(READ_S_MAX):
+                if for_s < FORGET_S and await self._held_elsewhere(parts, mapping):
                     return
-                await works.definitions.forget(mapping)
+                await parts.definitions.forget(mapping)
                 del self._deleted[mapping]
                 self._woken.set()
         except TimeoutError:
-            self._store_failed(ServiceUnavailable(f"no answer within {LOOK_S_MAX:g} s"), 0)
+            self._store_failed(ServiceUnavailable(f"no answer within {READ_S_MAX:g} s"), 0)
         except PortError as error:
             self._store_failed(error, 0)
 
-    async def _held_elsewhere(self, works: Works, mapping: MappingId) -> bool:
-        leases = await works.store.leases(mapping, memos=False)
+    async def _held_elsewhere(self, parts: OpenParts, mapping: MappingId) -> bool:
+        leases = await parts.store.leases(mapping, memos=False)
         return any(lease.owner not in {None, self._plan.worker} for lease in leases)
 
-    async def _drain(self, works: Works) -> None:
+    async def _drain(self, parts: OpenParts) -> None:
         """Waits until all mappings have drained. After the grace time the rest is cancelled."""
-        tasks = set(works.fleet.tasks)
+        tasks = set(parts.running.tasks)
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=self._stop.left_s)
@@ -325,8 +325,8 @@ class Daemon:
 
     def _emit_cut_short(self) -> None:
         """Emits an event about what was left unfinished, after everything has ended."""
-        if (told := self._tally.cut_short(self.grace_s)) is not None:
-            self._results.on(told)
+        if (event := self._tally.cut_short(self.grace_s)) is not None:
+            self._results.on(event)
 
     def _store_failed(self, error: PortError, tries: int) -> float:
         delay_s = wait_s(self._plan.tuning.port_backoff, tries, self._rng)

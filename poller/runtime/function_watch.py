@@ -29,7 +29,7 @@ RETRY_S = 30.0
 """The wait after a lookup that failed for another reason."""
 AGAIN_S = 5.0
 """A function is not looked up on request if the last lookup was less than this long ago."""
-LOOK_S_MAX = 10.0
+LOOKUP_S_MAX = 10.0
 """How long one lookup may take before it counts as failed."""
 
 
@@ -91,7 +91,7 @@ class FunctionWatch:
         known = self._known.setdefault(function_arn, _Known())
         known.users += 1
         try:
-            await self._look(function_arn, known)
+            await self._look_up(function_arn, known)
             self._woken.set()
             yield
         finally:
@@ -111,25 +111,25 @@ class FunctionWatch:
         loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
-            async with WatchedTasks(self._observer) as looks:
+            async with WatchedTasks(self._observer) as lookups:
                 for arn, known in self._known.items():
                     if known.due <= loop.time():
-                        looks.start(TaskKind.FUNCTION_FACTS, self._look(arn, known), of=arn)
+                        lookups.start(TaskKind.FUNCTION_FACTS, self._look_up(arn, known), of=arn)
             wait_s = min((known.due for known in self._known.values()), default=math.inf) - loop.time()
             await wait_until(self._woken, min(max(wait_s, 0.0), REFRESH_S))
 
-    async def _look(self, function_arn: str, known: _Known) -> bool:
+    async def _look_up(self, function_arn: str, known: _Known) -> bool:
         """Looks an ARN up unless that was just done. Returns whether it was looked up."""
         async with known.turn:
             needed = asyncio.get_running_loop().time() >= known.looked + AGAIN_S
             if needed:
-                await self._look_now(function_arn, known)
+                await self._look_up_now(function_arn, known)
             return needed
 
-    async def _look_now(self, function_arn: str, known: _Known) -> None:
+    async def _look_up_now(self, function_arn: str, known: _Known) -> None:
         facts, trouble, again_s = known.facts, "", REFRESH_S
         try:
-            async with asyncio.timeout(LOOK_S_MAX):
+            async with asyncio.timeout(LOOKUP_S_MAX):
                 facts = await isolated(
                     self._lookup.describe_function,
                     function_arn,
@@ -143,21 +143,21 @@ class FunctionWatch:
         except InvalidConfiguration as error:
             trouble = "; ".join(error.problems)
         except TimeoutError:
-            trouble, again_s = f"no answer within {LOOK_S_MAX:g} s", RETRY_S
+            trouble, again_s = f"no answer within {LOOKUP_S_MAX:g} s", RETRY_S
         except Exception as error:  # noqa: BLE001 - foreign code: a plug-in may raise anything
             trouble, again_s = reason_of(error), RETRY_S
         known.looked = asyncio.get_running_loop().time()
         known.due = known.looked + again_s
         if (facts, trouble) != (known.facts, known.trouble):
             known.facts, known.trouble = facts, trouble
-            self._tell(function_arn, known)
+            self._emit_changed(function_arn, known)
             self._changed()
 
     def _leave_behind(self, look: asyncio.Task[None]) -> None:
         self._left_behind.add(look)
         look.add_done_callback(self._left_behind.discard)
 
-    def _tell(self, function_arn: str, known: _Known) -> None:
+    def _emit_changed(self, function_arn: str, known: _Known) -> None:
         facts = known.facts
         self._observer.on(
             FunctionChanged(

@@ -54,7 +54,7 @@ class Function:
 
     def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
         self.plan = plan
-        self.slots = Slots(plan.max_concurrency, self._tell)
+        self.slots = Slots(plan.max_concurrency, self._emit_capacity)
         self._invoker = invoker
         self._observer = observer
         self._call_name = f"call of {plan.name}"
@@ -222,7 +222,7 @@ class Function:
         for changed in tuple(self._listeners):
             changed()
 
-    def _tell(self) -> None:
+    def _emit_capacity(self) -> None:
         self._observer.on(
             Capacity(function=self.plan.name, in_flight=self.slots.in_flight, limit=self.slots.limit)
         )

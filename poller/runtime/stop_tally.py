@@ -57,19 +57,19 @@ class StopTally:
         return StopCutShort(
             grace_s=grace_s,
             calls_cut_off=self.calls.total(),
-            cut_off=_told(self.calls),
+            cut_off=_lines(self.calls),
             handed_back=self.messages,
             shards_released=self.shards,
         )
 
 
-def _told(calls: Calls) -> tuple[str, ...]:
+def _lines(calls: Calls) -> tuple[str, ...]:
     """The mappings with cancelled calls, those with the most calls first."""
     most = sorted(calls.items(), key=lambda each: (-each[1], each[0]))
-    told = [
+    shown = [
         f"mapping {mapping}, function {function}: {number} call{'' if number == 1 else 's'}"
         for (mapping, function), number in most[:CUT_OFF_TOLD_MAX]
     ]
     more = most[CUT_OFF_TOLD_MAX:]
     rest = f"and {len(more)} more mappings: {sum(number for _, number in more)} calls"
-    return (*told, rest) if more else tuple(told)
+    return (*shown, rest) if more else tuple(shown)

@@ -110,7 +110,7 @@ class WatchedTasks:
         """
         return KeptTask(self, kind, make, over=over, name=f"{kind} {of}".strip(), fatal=fatal)
 
-    def tell(self, kind: TaskKind, name: str, end: TaskEnd, reason: str = "") -> None:
+    def report_end(self, kind: TaskKind, name: str, end: TaskEnd, reason: str = "") -> None:
         """Emits TaskEnded for a fault."""
         self._observer.on(TaskEnded(task=kind, name=name, end=end, mapping=self._mapping, reason=reason))
 
@@ -127,7 +127,7 @@ class WatchedTasks:
         inner = _shielded(name, work)
         task = self._spawn(_contained(inner, errors, fatal), name)
 
-        def tell(done: asyncio.Task[None]) -> None:
+        def report(done: asyncio.Task[None]) -> None:
             # If the task was cancelled before its first step, these coroutines never ran and must be closed.
             inner.close()
             work.close()
@@ -137,7 +137,7 @@ class WatchedTasks:
             else:
                 ended(TaskEnd.CANCELLED if done.cancelled() else TaskEnd.RETURNED, None)
 
-        task.add_done_callback(tell)
+        task.add_done_callback(report)
         return task
 
     @property
@@ -171,13 +171,13 @@ class WatchedTasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, BaseExceptionGroup):
                 # An error group comes from inner tasks, which have reported their errors themselves.
-                self.tell(kind, task.get_name(), TaskEnd.RAISED, reason_of(error))
+                self.report_end(kind, task.get_name(), TaskEnd.RAISED, reason_of(error))
             return
         end = TaskEnd.CANCELLED if task.cancelled() else TaskEnd.RETURNED
         finished = over() if over is not None else not task.cancelled() and task.result() is not None
         if finished or self._ending:
             return
-        self.tell(kind, task.get_name(), end)
+        self.report_end(kind, task.get_name(), end)
         self._end_with(TaskFault(task.get_name(), end))
 
     def _end_with(self, fault: TaskFault) -> None:
@@ -235,7 +235,7 @@ class KeptTask:
         over = self._stopped or self._group.ending or self._over()
         # An error group comes from inner tasks, which have reported their errors themselves.
         if (error is not None or not over) and not isinstance(error, BaseExceptionGroup):
-            self._group.tell(self._kind, self._name, end, reason_of(error) if error is not None else "")
+            self._group.report_end(self._kind, self._name, end, reason_of(error) if error is not None else "")
         if over:
             self._done.set()
         else:

@@ -19,12 +19,12 @@ from poller.commands.checkpoint_file import (
     PROBLEMS_MAX,
     ImportSteps,
     Kept,
+    mapping_lines,
     read,
     steps,
     with_ancestors,
-    written,
 )
-from poller.commands.checkpoints import NOTHING_WRITTEN, UNKNOWN, CommandContext, alive, bring_one
+from poller.commands.checkpoints import NOTHING_WRITTEN, UNKNOWN, CommandContext, alive, import_mapping
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy

@@ -10,7 +10,6 @@ from poller.domain.records import DynamoRecord, Epoch, KinesisRecord, ShardId
 from poller.rules.events import (
     DynamoEncoder,
     KinesisEncoder,
-    MessageEncoder,
     RecordsEvent,
     WindowFacts,
     build,
@@ -18,6 +17,7 @@ from poller.rules.events import (
     encode_json,
     event_bytes,
 )
+from poller.rules.queues.message_encoder import MessageEncoder
 from tests.rules.build import dynamo, message
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"

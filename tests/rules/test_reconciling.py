@@ -29,71 +29,71 @@ M = MappingId("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11")
 S = MappingState
 
 CASES = [
-    ("a new mapping starts", Wanted(design=1), None, [StartMapping(M, 1)], S.CREATING),
-    ("one that runs as wanted is left alone", Wanted(design=1), RunningMapping(design=1), [], S.ENABLED),
-    ("another design drains first", Wanted(design=2), RunningMapping(design=1), [Drain(M)], S.UPDATING),
+    ("a new mapping starts", Wanted(spec=1), None, [StartMapping(M, 1)], S.CREATING),
+    ("one that runs as wanted is left alone", Wanted(spec=1), RunningMapping(spec=1), [], S.ENABLED),
+    ("another spec drains first", Wanted(spec=2), RunningMapping(spec=1), [Drain(M)], S.UPDATING),
     (
         "what drains is not asked again, and nothing starts beside it",
-        Wanted(design=2),
-        RunningMapping(design=1, stopping=True),
+        Wanted(spec=2),
+        RunningMapping(spec=1, stopping=True),
         [],
         S.UPDATING,
     ),
     (
         "what was wanted again while it drains starts anew when it has drained",
-        Wanted(design=1),
-        RunningMapping(design=1, stopping=True),
+        Wanted(spec=1),
+        RunningMapping(spec=1, stopping=True),
         [],
         S.UPDATING,
     ),
     (
         "when it has drained, the new one starts",
-        Wanted(design=2, change=S.UPDATING),
+        Wanted(spec=2, change=S.UPDATING),
         None,
         [StartMapping(M, 2)],
         S.UPDATING,
     ),
     (
         "a disabled one drains",
-        Wanted(design=1, enabled=False),
-        RunningMapping(design=1),
+        Wanted(spec=1, enabled=False),
+        RunningMapping(spec=1),
         [Drain(M)],
         S.DISABLING,
     ),
-    ("a disabled one stays away", Wanted(design=1, enabled=False), None, [], S.DISABLED),
+    ("a disabled one stays away", Wanted(spec=1, enabled=False), None, [], S.DISABLED),
     (
         "an enabled one starts",
-        Wanted(design=1, change=S.ENABLING),
+        Wanted(spec=1, change=S.ENABLING),
         None,
         [StartMapping(M, 1)],
         S.ENABLING,
     ),
     (
         "a deleted one drains",
-        Wanted(design=1, deleting=True),
-        RunningMapping(design=1),
+        Wanted(spec=1, deleting=True),
+        RunningMapping(spec=1),
         [Drain(M)],
         S.DELETING,
     ),
     (
         "a deleted one that has drained is forgotten",
-        Wanted(design=1, deleting=True),
+        Wanted(spec=1, deleting=True),
         None,
         [Forget(M)],
         S.DELETING,
     ),
     (
         "one that could not be opened yet is still on its way",
-        Wanted(design=1, change=S.ENABLING),
-        RunningMapping(design=1, tried=False),
+        Wanted(spec=1, change=S.ENABLING),
+        RunningMapping(spec=1, tried=False),
         [],
         S.ENABLING,
     ),
-    ("a broken one is shown as such", Wanted(design=1), RunningMapping(design=1, broken=True), [], S.BROKEN),
+    ("a broken one is shown as such", Wanted(spec=1), RunningMapping(spec=1, broken=True), [], S.BROKEN),
     (
         "a broken one that shall be another is on its way",
-        Wanted(design=2),
-        RunningMapping(design=1, broken=True),
+        Wanted(spec=2),
+        RunningMapping(spec=1, broken=True),
         [Drain(M)],
         S.UPDATING,
     ),
@@ -111,7 +111,7 @@ def test_what_is_done_and_shown(
 
 
 def test_what_nobody_wants_any_more_drains() -> None:
-    assert reconcile({}, {M: RunningMapping(design=1)}) == [Drain(M)]
+    assert reconcile({}, {M: RunningMapping(spec=1)}) == [Drain(M)]
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_only_success_and_a_partial_report_count_as_ok(ended: Ended) -> None:
 IDS = st.sampled_from([MappingId(letter) for letter in "abcd"])
 WANTED = st.builds(
     Wanted,
-    design=st.integers(0, 2),
+    spec=st.integers(0, 2),
     enabled=st.booleans(),
     deleting=st.booleans(),
     change=st.just(S.UPDATING),
 )
-RUNNING = st.builds(RunningMapping, design=st.integers(0, 2), stopping=st.booleans())
+RUNNING = st.builds(RunningMapping, spec=st.integers(0, 2), stopping=st.booleans())
 
 
 @given(wanted=st.dictionaries(IDS, WANTED), running=st.dictionaries(IDS, RUNNING))
@@ -184,17 +184,17 @@ def test_whatever_runs_it_comes_to_what_is_wanted_and_never_runs_twice(
     for _ in range(4):
         for command in reconcile(known, running):
             match command:
-                case StartMapping(mapping, design):
+                case StartMapping(mapping, spec):
                     assert mapping not in running
-                    running[mapping] = RunningMapping(design=design)
+                    running[mapping] = RunningMapping(spec=spec)
                 case Drain(mapping):
-                    running[mapping] = RunningMapping(design=running[mapping].design, stopping=True)
+                    running[mapping] = RunningMapping(spec=running[mapping].spec, stopping=True)
                 case Forget(mapping):
                     assert mapping not in running
                     del known[mapping]
         running = {mapping: run for mapping, run in running.items() if not run.stopping}
-    assert {mapping: run.design for mapping, run in running.items()} == {
-        mapping: each.design for mapping, each in wanted.items() if each.runs
+    assert {mapping: run.spec for mapping, run in running.items()} == {
+        mapping: each.spec for mapping, each in wanted.items() if each.runs
     }
     assert known == {mapping: each for mapping, each in wanted.items() if not each.deleting}
     assert all(shown(each, running.get(mapping)) not in BUSY for mapping, each in known.items())
@@ -203,7 +203,7 @@ def test_whatever_runs_it_comes_to_what_is_wanted_and_never_runs_twice(
 @given(
     wanted=st.builds(
         Wanted,
-        design=st.integers(1, 2),
+        spec=st.integers(1, 2),
         enabled=st.booleans(),
         deleting=st.booleans(),
         change=st.sampled_from([S.CREATING, S.ENABLING, S.UPDATING]),
@@ -211,7 +211,7 @@ def test_whatever_runs_it_comes_to_what_is_wanted_and_never_runs_twice(
     run=st.none()
     | st.builds(
         RunningMapping,
-        design=st.integers(1, 2),
+        spec=st.integers(1, 2),
         tried=st.booleans(),
         stopping=st.booleans(),
         broken=st.booleans(),

@@ -41,7 +41,7 @@ class QueueItemsEvent(msgspec.Struct, frozen=True, gc=False):
         return event_bytes(len(self.items), sum([len(item.encoded) for item in self.items]))
 
     def encoded(self) -> bytes:
-        """As UTF-8 JSON."""
+        """The event as UTF-8 JSON."""
         return build([item.encoded for item in self.items])
 
     def decoded(self) -> JsonObject:

@@ -64,29 +64,29 @@ class ComponentFactory:
         self._functions = FunctionPool(tools, scope)
 
     async def open(
-        self, design: MappingSpec, stack: AsyncExitStack, lost: Callable[[], None]
+        self, spec: MappingSpec, stack: AsyncExitStack, lost: Callable[[], None]
     ) -> Callable[[Stop], Runner]:
         """Opens all parts into `stack`; returns a function that makes the runner. Raises PartFailed.
 
         `lost` is called if the function's task ends although nothing closed it.
         """
-        function = await stack.enter_async_context(self._functions.using(design.function, lost))
-        await stack.enter_async_context(function.used_by(design.plan.function_arn))
-        source = await _entered(stack, "source", source_of(design.plan), self._tools)
-        parts = self._parts(design, function)
-        if design.plan.kind is SourceKind.SQS:
+        function = await stack.enter_async_context(self._functions.using(spec.function, lost))
+        await stack.enter_async_context(function.used_by(spec.plan.function_arn))
+        source = await _entered(stack, "source", source_of(spec.plan), self._tools)
+        parts = self._parts(spec, function)
+        if spec.plan.kind is SourceKind.SQS:
             return partial(QueueMapping, QueueContext(**common(parts), source=source))
-        destination = await self._destination(design.plan, stack)
+        destination = await self._destination(spec.plan, stack)
         stream = StreamContext(
             **common(parts), source=source, destination=destination, places=self._tools.places
         )
         return partial(StreamMapping, stream)
 
-    async def rehearse(self, design: MappingSpec) -> list[str]:
+    async def rehearse(self, spec: MappingSpec) -> list[str]:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
         problems: list[str] = []
-        parts = [function_of(design.function), source_of(design.plan)]
-        parts += [destination_spec(design.plan.destination)] if design.plan.destination else []
+        parts = [function_of(spec.function), source_of(spec.plan)]
+        parts += [destination_spec(spec.plan.destination)] if spec.plan.destination else []
         for part in parts:
             try:
                 async with asyncio.timeout(OPEN_S_MAX), part.opened(self._tools.registry, self._tools.env):
@@ -106,16 +106,16 @@ class ComponentFactory:
         """The running calls of functions."""
         return self._functions.calls()
 
-    def _parts(self, design: MappingSpec, function: Function) -> MappingContext:
+    def _parts(self, spec: MappingSpec, function: Function) -> MappingContext:
         return MappingContext(
-            plan=design.plan,
+            plan=spec.plan,
             worker=self._tools.worker,
             function=function,
             store=self._tools.store,
             clock=self._tools.env.clock,
             rng=self._tools.rng,
             observer=self._tools.observer,
-            tuning=design.tuning,
+            tuning=spec.tuning,
             turns=self._tools.env.turns,
             workers=self._tools.workers,
         )
@@ -247,7 +247,7 @@ class FunctionPool:
             name, reason = f"{TaskKind.FUNCTION} {host.plan.name}", reason_of(error) if error else ""
             host.trouble = TaskFault(name, end, reason)
             if error is not None or not self._scope.ending:
-                self._scope.tell(TaskKind.FUNCTION, name, end, reason)
+                self._scope.report_end(TaskKind.FUNCTION, name, end, reason)
         host.gone()
 
 

@@ -20,7 +20,7 @@ class DesiredMapping:
     """One desired mapping. `parameters` has AWS's names and the given values. `obstacle` is why it cannot run; empty if it can."""
 
     parameters: Mapping[str, Any]
-    design: MappingSpec
+    spec: MappingSpec
     enabled: bool
     modified: Epoch
     change: MappingState
@@ -32,22 +32,22 @@ class DesiredMapping:
     @property
     def mapping(self) -> MappingId:
         """Its UUID."""
-        return self.design.plan.mapping
+        return self.spec.plan.mapping
 
     @property
     def pair(self) -> tuple[str, str]:
         """Source and function ARN; no two mappings have the same pair (aws-behaviour#function-arn)."""
-        return self.design.plan.source_arn, self.design.plan.function_arn
+        return self.spec.plan.source_arn, self.spec.plan.function_arn
 
     @property
     def queue(self) -> bool:
         """Whether its source is a queue."""
-        return self.design.plan.kind is SourceKind.SQS
+        return self.spec.plan.kind is SourceKind.SQS
 
     def wanted(self) -> Wanted:
         """How it should run."""
         return Wanted(
-            design=self.design,
+            spec=self.spec,
             enabled=self.enabled and not self.obstacle,
             deleting=self.deleting,
             change=self.change,
@@ -100,7 +100,7 @@ class DesiredMappings:
         unfit = [text for mapping, text in self._unfit.items() if self._definitions.get(mapping) is not None]
         return (*self._definitions.unread, *unfit, *obstacles)
 
-    def design(self, mapping: EventSourceMapping, identity: MappingId) -> MappingSpec:
+    def spec(self, mapping: EventSourceMapping, identity: MappingId) -> MappingSpec:
         """The spec of a mapping made through the API."""
         found = plan(
             mapping,
@@ -138,7 +138,7 @@ class DesiredMappings:
         mapping = EventSourceMapping.model_validate(definition.parameters)
         return DesiredMapping(
             parameters=definition.parameters,
-            design=self.design(mapping, definition.mapping),
+            spec=self.spec(mapping, definition.mapping),
             enabled=mapping.Enabled is not False,
             modified=definition.modified,
             change=MappingState.ENABLED if self._definitions.inherited(definition) else definition.change,
@@ -166,9 +166,7 @@ def _from_file(
         document = {**names, **plan.documents.get(each.mapping, {})}
         entry = DesiredMapping(
             parameters=document,
-            design=MappingSpec(
-                plan=_normal(each), function=_function(plan, each.function), tuning=plan.tuning
-            ),
+            spec=MappingSpec(plan=_normal(each), function=_function(plan, each.function), tuning=plan.tuning),
             enabled=each.enabled,
             modified=now,
             change=MappingState.CREATING,

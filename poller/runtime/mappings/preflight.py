@@ -24,16 +24,16 @@ class Preflight:
         self._registry = registry
         self._env = env
 
-    async def check_function(self, design: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
+    async def check_function(self, spec: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
         """The settings of the function at its service; None if there is no service, or it does not give them.
 
         Raises ApiError if the service has no such function, or if neither the configuration nor the invoker knows it.
         """
-        configured = design.function.name in plan.functions
-        if configured and not self._has_own_limit(design):
+        configured = spec.function.name in plan.functions
+        if configured and not self._has_own_limit(spec):
             return None
         try:
-            exists, facts = await self._function(design)
+            exists, facts = await self._function(spec)
         except InvalidConfiguration:
             exists, facts = configured, None
         except (PortError, TimeoutError) as error:
@@ -46,15 +46,15 @@ class Preflight:
             raise ApiError(ApiErrorType.PARAMETER, NO_FUNCTION)
         return facts
 
-    async def check_source(self, design: MappingSpec, facts: FunctionFacts | None) -> None:
+    async def check_source(self, spec: MappingSpec, facts: FunctionFacts | None) -> None:
         """Raises ApiError unless the source exists, may be read, and a queue's visibility timeout is long enough.
 
         `facts` is the result of `check_function`.
         """
-        arn, queue = design.plan.source_arn, design.plan.kind is SourceKind.SQS
+        arn, queue = spec.plan.source_arn, spec.plan.kind is SourceKind.SQS
         try:
             async with asyncio.timeout(LOOK_S_MAX):
-                await self._describe(design, facts, queue=queue)
+                await self._describe(spec, facts, queue=queue)
         except InvalidConfiguration as error:
             raise ApiError(ApiErrorType.PARAMETER, "; ".join(error.problems)) from error
         except ResourceMissing as error:
@@ -62,14 +62,14 @@ class Preflight:
                 ApiErrorType.PARAMETER, NO_QUEUE if queue else f"Stream not found: {arn}"
             ) from error
         except AccessDenied as error:
-            raise ApiError(ApiErrorType.PARAMETER, denied_text(arn, design.plan.kind)) from error
+            raise ApiError(ApiErrorType.PARAMETER, denied_text(arn, spec.plan.kind)) from error
         except (PortError, TimeoutError) as error:
             text = f"The event source could not be looked up: {_reason(error)}"
             raise ApiError(ApiErrorType.SERVICE, text) from error
 
-    async def _function(self, design: MappingSpec) -> tuple[bool, FunctionFacts | None]:
+    async def _function(self, spec: MappingSpec) -> tuple[bool, FunctionFacts | None]:
         """Whether the function exists, and its settings."""
-        part, arn = function_of(design.function), design.plan.function_arn
+        part, arn = function_of(spec.function), spec.plan.function_arn
         async with asyncio.timeout(LOOK_S_MAX), part.opened(self._registry, self._env) as invoker:
             if isinstance(invoker, FunctionLookup):
                 try:
@@ -81,27 +81,27 @@ class Preflight:
                         raise
             return isinstance(invoker, FunctionCheck) and await invoker.exists(arn), None
 
-    def _has_own_limit(self, design: MappingSpec) -> bool:
+    def _has_own_limit(self, spec: MappingSpec) -> bool:
         """Whether the function has a time limit of its own at its service. Opens nothing."""
-        return self._registry.plugin("invokers", design.function.invoker).own_limits
+        return self._registry.plugin("invokers", spec.function.invoker).own_limits
 
-    async def _describe(self, design: MappingSpec, facts: FunctionFacts | None, *, queue: bool) -> None:
-        part = source_of(design.plan)
+    async def _describe(self, spec: MappingSpec, facts: FunctionFacts | None, *, queue: bool) -> None:
+        part = source_of(spec.plan)
         async with part.opened(self._registry, self._env) as source:
             if not queue:
                 await source.shards()
                 return
             visibility_s = (await source.describe()).visibility_timeout_s
-        timeout_s = self._timeout_s(design, facts)
+        timeout_s = self._timeout_s(spec, facts)
         if timeout_s is not None and visibility_s < timeout_s:
             raise ApiError(ApiErrorType.PARAMETER, short_visibility_text(visibility_s, timeout_s))
 
-    def _timeout_s(self, design: MappingSpec, facts: FunctionFacts | None) -> float | None:
+    def _timeout_s(self, spec: MappingSpec, facts: FunctionFacts | None) -> float | None:
         """The function's time limit: its own, else the configured one; None if it is not known."""
         if facts is not None:
             return facts.timeout_s
-        configured_s = design.function.timeout_s
-        return TIMEOUT_S if configured_s is None and not self._has_own_limit(design) else configured_s
+        configured_s = spec.function.timeout_s
+        return TIMEOUT_S if configured_s is None and not self._has_own_limit(spec) else configured_s
 
 
 def _reason(error: PortError | TimeoutError) -> str:

@@ -38,7 +38,7 @@ class RunningMappings:
         self.gate = asyncio.Event()
         """It is set when the daemon's start has succeeded. Nothing is read before."""
         self.tasks: set[asyncio.Task[None]] = set()
-        self.workshop = ComponentFactory(tools, scope)
+        self.components = ComponentFactory(tools, scope)
         self._tools = tools
         self._scope = scope
         self._stop = stop
@@ -62,16 +62,16 @@ class RunningMappings:
         done: list[MappingId] = []
         for command in () if self._stop.requested else reconcile(wanted, self._running()):
             match command:
-                case StartMapping(mapping, design):
-                    assert isinstance(design, MappingSpec)
-                    self._start(mapping, design)
+                case StartMapping(mapping, spec):
+                    assert isinstance(spec, MappingSpec)
+                    self._start(mapping, spec)
                 case Drain(mapping):
                     self._supervisors[mapping][1].stop.request(Reason.REQUESTED)
                 case Forget(mapping):
                     done.append(mapping)
                 case _:
                     assert_never(command)
-        self._tell()
+        self._emit_changes()
         return done
 
     def supervisor(self, mapping: MappingId) -> Supervisor | None:
@@ -117,24 +117,24 @@ class RunningMappings:
         found = self._supervisors.get(mapping)
         if found is None:
             return None
-        design, supervisor = found
+        spec, supervisor = found
         return RunningMapping(
-            design=design,
+            spec=spec,
             tried=supervisor.tried.is_set(),
             stopping=supervisor.stop.requested,
             broken=bool(supervisor.bug),
         )
 
-    def _start(self, mapping: MappingId, design: MappingSpec) -> None:
+    def _start(self, mapping: MappingId, spec: MappingSpec) -> None:
         supervisor = Supervisor(
             mapping,
-            partial(self.workshop.open, design),
+            partial(self.components.open, spec),
             gate=self.gate,
             observer=self._tools.observer,
-            wait_s=lambda tries: wait_s(design.tuning.port_backoff, tries, self._tools.rng),
+            wait_s=lambda tries: wait_s(spec.tuning.port_backoff, tries, self._tools.rng),
             changed=self._woken,
         )
-        self._supervisors[mapping] = design, supervisor
+        self._supervisors[mapping] = spec, supervisor
         name, ended = f"{TaskKind.MAPPING} {mapping}", partial(self._ended, mapping, supervisor)
         task = self._scope.spawn(self._run(supervisor), name, ended)
         self.tasks.add(task)
@@ -163,7 +163,7 @@ class RunningMappings:
         self._woken()
 
     def _status(self, entry: DesiredMapping) -> MappingStatus:
-        plan, supervisor = entry.design.plan, self.supervisor(entry.mapping)
+        plan, supervisor = entry.spec.plan, self.supervisor(entry.mapping)
         reason = supervisor.reason if supervisor is not None else entry.obstacle
         if self._stop.requested and entry.wanted().runs:
             reason = reason or (STOPPED if supervisor is None else STOPPING)
@@ -181,7 +181,7 @@ class RunningMappings:
         return status(shards=supervisor.shards(), lanes=supervisor.lanes(), pollers=supervisor.pollers)
 
     def _problem(self, entry: DesiredMapping) -> str:
-        supervisor, where = self.supervisor(entry.mapping), entry.design.plan.source_arn
+        supervisor, where = self.supervisor(entry.mapping), entry.spec.plan.source_arn
         if supervisor is None or not supervisor.opened:
             bug = supervisor.bug if supervisor is not None else ""
             reason = supervisor.reason if supervisor is not None else ""
@@ -191,10 +191,10 @@ class RunningMappings:
         self._once_open.add(entry.mapping)
         return ""
 
-    def _tell(self) -> None:
+    def _emit_changes(self) -> None:
         """Emits MappingChanged for every mapping whose state has changed."""
         for mapping in self._told.keys() - self._entries.keys():
-            self._bid_farewell(mapping)
+            self._emit_gone(mapping)
         for entry in self._entries.values():
             supervisor = self.supervisor(entry.mapping)
             troubled = supervisor is not None and (supervisor.bug or supervisor.failure is not None)
@@ -204,7 +204,7 @@ class RunningMappings:
                 self._told[entry.mapping] = entry, *now
                 self._tools.observer.on(_changed(entry, *now))
 
-    def _bid_farewell(self, mapping: MappingId) -> None:
+    def _emit_gone(self, mapping: MappingId) -> None:
         entry, state, _ = self._told.pop(mapping)
         if state is not MappingState.DELETING:
             self._tools.observer.on(_changed(entry, MappingState.DELETING, ""))
@@ -213,7 +213,7 @@ class RunningMappings:
 
 
 def _changed(entry: DesiredMapping, state: MappingState, reason: str) -> MappingChanged:
-    plan = entry.design.plan
+    plan = entry.spec.plan
     return MappingChanged(
         mapping=entry.mapping,
         function=plan.function,

@@ -9,10 +9,11 @@ from poller.domain.errors import AccessDenied, PortError, ResourceMissing
 from poller.domain.records import Message, Monotonic
 from poller.domain.status import LaneStatus
 from poller.domain.telemetry import Filtered, TaskKind
-from poller.rules.events import MessageEncoder, encode_json
+from poller.rules.events import encode_json
 from poller.rules.filtering import Filter, Slices
 from poller.rules.filtering.pages import SLICE_BYTES
 from poller.rules.queues.in_flight import PendingDelete
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
 from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive
 from poller.rules.queues.scaling import IDLE_S

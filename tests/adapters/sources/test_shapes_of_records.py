@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from adapters.sources import dynamodb_streams, kinesis, sqs_answers
 from poller.domain.records import Epoch, Monotonic, Position, Record, ShardId
 from poller.rules.events import (
-    SYSTEM_ATTRIBUTES,
     DynamoEncoder,
     KinesisEncoder,
-    MessageEncoder,
     RecordsEvent,
 )
 from poller.rules.filtering import Filter
+from poller.rules.queues.message_encoder import SYSTEM_ATTRIBUTES, MessageEncoder
 from poller.rules.streams.lanes import lane_of_record
 from tests.shapes import CHANGE_RECORD, MESSAGE, ODD_TEXTS, RECORD, SYSTEM_ATTRIBUTE_NAMES, Shaper
 

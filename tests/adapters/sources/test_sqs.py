@@ -12,7 +12,7 @@ from adapters.sources.sqs import ATTEMPT_S_MAX, SqsQueue
 from poller.domain.errors import InvalidConfiguration, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import Epoch, Message, Monotonic, QueueFacts, Undone
 from poller.plugins import InstalledPlugins, opened
-from poller.rules.events import SYSTEM_ATTRIBUTES
+from poller.rules.queues.message_encoder import SYSTEM_ATTRIBUTES
 from tests.adapters.answers import TOO_DEEP, Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")

@@ -10,7 +10,7 @@ import pytest
 from adapters.sources.sqs import SqsQueue
 from poller.clock import LoopClock
 from poller.domain.errors import PortError
-from poller.rules.events import MessageEncoder
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.testing.queue_source import EVERY, FAILING, FIFO, QueueScenario
 from tests.conftest import REGION
 from tests.contracts.sources.proxied import answer_with, let_through

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Message, Monotonic
-from poller.rules.events import MessageEncoder, build, event_bytes
+from poller.rules.events import build, event_bytes
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.receive_batch import (
     CloseBatch,
     Pause,

@@ -19,7 +19,8 @@ from poller.domain.records import (
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.domain.telemetry import Condition, LeaseMoved
-from poller.rules.events import KinesisEncoder, MessageEncoder, WindowFacts, build, build_windowed
+from poller.rules.events import KinesisEncoder, WindowFacts, build, build_windowed
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.failure_document import seconds
 from tests.simulation.checks.checker import Checker
 from tests.simulation.services.contents import Content
