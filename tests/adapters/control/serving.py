@@ -32,7 +32,7 @@ from poller.ports import Clock, Exposition
 from poller.refused_requests import Strangers
 from poller.testing.telemetry_events import MAPPING, QUEUE, QUEUE_ARN, STREAM_ARN, SetClock
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 LANE = LaneStatus(
     lane="3",
     state="waiting",
