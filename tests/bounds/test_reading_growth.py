@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from adapters.sources import dynamodb_streams, kinesis, sqs_answers
 from poller.config.yaml_files import parse_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import Succeeded
-from poller.domain.policies import BatchPolicy
+from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import DynamoChange, DynamoRecord, Epoch, Monotonic, Position
 from poller.domain.rows import Checkpoint
 from poller.rules.events import KinesisEncoder, RecordsEvent, encode_json
 from poller.rules.responses import Accepted, Partial, Rejected, ResponseReading, parse
 from poller.rules.streams.flow import ShardFlow
+from poller.rules.streams.lanes import InvokePart
 from tests.bounds.growth import assert_linear, cost
 from tests.rules.build import BASE, ids
 from tests.rules.build import kinesis as record
@@ -63,17 +65,19 @@ def batched(size: int) -> int:
     flow = ShardFlow(
         Checkpoint(Position.horizon()),
         batch=BatchPolicy(records_max=1),
+        retry=RetryPolicy(),
         lanes=4,
         look_ahead_records_max=10**6,
         encoder=ENCODER,
+        new_id=ids(),
+        rng=Random(1),
     )
     records = [record(n, key=str(n)) for n in range(1, size)]
     flow.accept(records, caught_up=True, asked=NOW, passing=[n % 3 > 0 for n in range(1, size)])
-    settled = 0
+    settled, now = 0, Monotonic(0.0)
     for lane in flow.lanes:
-        while (work := flow.begin(lane, new_id=ids(), now=Monotonic(0.0), epoch=NOW)) is not None:
-            flow.resolve(work.parts[0].entries)
-            flow.replace(lane, None)
+        while isinstance(flow.next(lane, now=now, epoch=NOW)[0], InvokePart):
+            flow.answered(lane, Accepted(), now=now, epoch=NOW)
             settled += 1
     return settled
 

@@ -1,12 +1,17 @@
-"""Owns since when lanes are blocked, which outlives restarts, handovers and changes of the mapping.
+"""Owns since when lanes are blocked, and why. Since when outlives restarts, handovers and changes of the mapping.
 
 A lane is blocked by the first record of its batch. That record tells the next run which lane is meant, whatever
 the number of lanes and the size of batches are then. A call that closes a window has no record.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
 
+from poller.domain.invocations import FunctionError
 from poller.domain.records import Epoch
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
+from poller.rules.streams.attempts import BatchPart
 
 CLOSING = ""
 """Stands for the first record of a call that closes a window."""
@@ -15,35 +20,70 @@ type BlockedMemo = tuple[str, int]
 """The first record's sequence number, and since when it blocks its lane, in epoch seconds."""
 
 
+FAILED_BEFORE = "it failed before this worker took the shard, and is tried again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedReason:
+    """Why a lane is blocked, for people. `first` is the sequence number of the record that blocks it."""
+
+    first: str
+    since: Epoch
+    error: str = ""
+    next_try: Epoch | None = None
+    cause: FunctionError | None = None
+
+
 class BlockedSince:
     """The blocked lanes of a shard."""
 
     def __init__(self, memo: Iterable[BlockedMemo]) -> None:
         self._before = {first: Epoch(since) for first, since in memo}
-        self._now: dict[int, tuple[str, Epoch]] = {}
+        self._now: dict[int, BlockedReason] = {}
+
+    def reason(self, lane: int) -> BlockedReason | None:
+        """Since when the lane is blocked, and why; None when it is not."""
+        return self._now.get(lane)
 
     def of(self, lane: int) -> Epoch | None:
         """Since when the lane is blocked; None when it is not."""
         found = self._now.get(lane)
-        return found[1] if found is not None else None
+        return found.since if found is not None else None
 
-    def begin(self, lane: int, first: str) -> None:
-        """The lane begins a batch with this record, which may have blocked it in an earlier run."""
+    def begin(self, lane: int, first: str) -> Epoch | None:
+        """The lane begins a batch with this record; since when it blocks the lane, if it did so in an earlier run."""
         if not self._before:
-            return
+            return None
         since = self._before.pop(first, None)
         if since is not None:
-            self._now[lane] = first, since
+            self._now[lane] = BlockedReason(first=first, since=since, error=FAILED_BEFORE)
         self._before.pop(CLOSING, None)
+        return since
 
-    def block(self, lane: int, first: str, now: Epoch) -> None:
-        """The batch failed that begins with this record."""
+    def block(
+        self,
+        lane: int,
+        first: str,
+        now: Epoch,
+        *,
+        error: str = "",
+        next_try: Epoch | None = None,
+        cause: FunctionError | None = None,
+    ) -> bool:
+        """The batch failed that begins with this record. Whether the lane was not blocked before."""
         since = self.of(lane)
-        self._now[lane] = first, now if since is None else since
+        self._now[lane] = BlockedReason(
+            first=first,
+            since=now if since is None else since,
+            error=error,
+            next_try=next_try,
+            cause=cause,
+        )
+        return since is None
 
-    def free(self, lane: int) -> None:
-        """The lane goes on."""
-        self._now.pop(lane, None)
+    def free(self, lane: int) -> bool:
+        """The lane goes on. Whether it was blocked."""
+        return self._now.pop(lane, None) is not None
 
     def memo(self, settled: int) -> tuple[BlockedMemo, ...]:
         """What the next run has to know; what is at or before the sequence number `settled` blocks nothing."""
@@ -52,5 +92,23 @@ class BlockedSince:
         self._before = {
             first: since for first, since in self._before.items() if int(first or settled + 1) > settled
         }
-        found = [*self._before.items(), *self._now.values()]
+        found = [*self._before.items(), *((each.first, each.since) for each in self._now.values())]
         return tuple(sorted((first, int(since)) for first, since in found))
+
+
+def first_of(part: BatchPart) -> str:
+    """The sequence number of the first record at work."""
+    return part.entries[0].record.sequence_number if part.entries else CLOSING
+
+
+def error_of(verdict: Verdict) -> str | None:
+    """What blocks the lane after this verdict; None when the lane goes on."""
+    match verdict:
+        case Rejected(error=error) | Deferred(error=error):
+            return error
+        case Partial(failed) if min(failed) == 0:
+            return "the function reported the first record of its batch"
+        case Accepted() | Partial():
+            return None
+        case _:
+            assert_never(verdict)

@@ -1,136 +1,161 @@
-"""Owns one shard's records between the source and its lanes: filtered, measured, spread, tracked.
+"""Owns one shard's records between the source and the function. It is the only module that changes more than one of its pieces.
 
-Pure state: the shard's reader puts pages in, its lanes take batches out and settle them.
+A shard is read in order and worked off in lanes. Each key belongs to one lane, so a lane that fails and retries holds back its own
+keys only. A lane has one batch at a time, and `attempts` says what happens to it. Records are settled when they were accepted, filtered
+or discarded. The position is the last settled record without a gap before it (`watermark`), so a slow lane holds the position
+back while the others go on. What is settled beyond it stands in the checkpoint's memo (`resuming`).
+
+The shell drives the machine with these verbs. Effects are what it has to report; all state has changed when a verb returns.
+
+1. `accept` takes in a page, while `hungry`. `end` says that no page follows.
+2. `next` chooses what a lane does now, and begins its next batch when one closes. The shell carries the command out at once, with
+   no wait between choosing and starting. It may be asked again at any time, as when a stop came before the call.
+3. `answered` follows an `InvokePart`, and takes the verdict. `discarded` follows a `DiscardPart` whose notice was delivered or
+   dropped. `undelivered` says that a delivery failed and is tried again: the lane is blocked meanwhile.
+4. `checkpoint` says at any moment what the store should keep. A machine that is made from it goes on without a loss.
+
+Inside a verb the order is always the same: the window takes the answer, the lane is blocked (under the record that its batch still
+begins with) or freed, entries are settled, and then the lane holds what is left, behind a window's early end if one is due.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 import msgspec
 
-from poller.domain.invocations import EncodedEvent, Event
-from poller.domain.policies import BatchPolicy
-from poller.domain.records import SHARD_END, Epoch, Monotonic, Position, Record, ShardId
+from poller.domain.invocations import Condition, Event, Notice
+from poller.domain.policies import BatchPolicy, RetryPolicy
+from poller.domain.records import SHARD_END, Epoch, Monotonic, Position, Record
 from poller.domain.rows import Checkpoint
-from poller.rules.events import RecordEncoder, RecordsEvent, WindowFacts, build_windowed
-from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
-from poller.rules.streams import checkpoint_memo as memos
-from poller.rules.streams.attempts import BatchPart, BatchState, NewId, finish, interpose, resume, start
-from poller.rules.streams.batching import Buffer, Entry
-from poller.rules.streams.blocked_since import CLOSING, BlockedSince
-from poller.rules.streams.checkpoint_memo import MEMO_BYTES_MAX, Memo, PartMemo
-from poller.rules.streams.lanes import lane_of_record
-from poller.rules.streams.watermark import SettledSpans, Span, Watermark
-from poller.rules.streams.windows import Closing, Windows
+from poller.rules.backoff import Chance
+from poller.rules.events import RecordEncoder, RecordsEvent
+from poller.rules.responses import Rejected, Verdict
+from poller.rules.streams import attempts, checkpoint_memo, failure_document
+from poller.rules.streams.attempts import (
+    Advance,
+    BatchPart,
+    BatchState,
+    Discard,
+    Invoke,
+    NewId,
+    Wait,
+)
+from poller.rules.streams.batching import Entry
+from poller.rules.streams.blocked_since import BlockedSince, error_of, first_of
+from poller.rules.streams.checkpoint_memo import MEMO_BYTES_MAX, Memo
+from poller.rules.streams.lanes import (
+    DiscardPart,
+    Done,
+    InvokePart,
+    LaneBlocked,
+    LaneCommand,
+    LaneEffect,
+    LaneFreed,
+    LaneState,
+    LaneView,
+    Rest,
+    WaitUntil,
+    lane_of_record,
+)
+from poller.rules.streams.resuming import EarlierRun
+from poller.rules.streams.tracking import AS_OF_STEP_S, PageIntake, RecordTracker
+from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of events that one shard's records may come to while some lane is blocked."""
-AS_OF_STEP_S = 600
-"""How finely a checkpoint tells the moment up to which everything is settled; an idle shard is written that often."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageIntake:
-    """What became of a page: records taken in, records that no filter matched, records that need no delivery.
-
-    `skipped` were settled by an earlier run, `repeated` had been read before: a source that goes back is not believed.
-    """
-
-    taken: int
-    filtered: int
-    skipped: int
-    repeated: int
-
-
-@dataclass(frozen=True, slots=True)
-class Windowing:
-    """What a mapping with tumbling windows adds: their length, and what their events name."""
-
-    length_s: int
-    shard: ShardId
-    source_arn: str
+EXPIRY_MARGIN_S = 0.001
+"""A wait for a record's expiry ends this much later, so that the age is exceeded and not just reached."""
 
 
 class ShardFlow:
-    """The state of one shard while it is read here."""
+    """The state of one shard while it is read here. `notices`: what notices name; None: discards have none."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         *,
         batch: BatchPolicy,
+        retry: RetryPolicy,
         lanes: int,
         look_ahead_records_max: int,
         encoder: RecordEncoder,
+        new_id: NewId,
+        rng: Chance,
         windowing: Windowing | None = None,
+        notices: failure_document.Context | None = None,
     ) -> None:
         assert windowing is None or lanes == 1, "windows need one lane"
-        memo = memos.read(checkpoint.memo)
-        same_lanes = memo.lane_count == lanes
-        self._watermark = Watermark(checkpoint.position)
-        self._settled_before = SettledSpans([(int(first), int(last)) for first, last in memo.beyond])
-        self._inherited = bool(memo.beyond)
-        self._resumed = dict(memo.lanes) if same_lanes else {}
-        self._buffers = [Buffer(batch) for _ in range(lanes)]
-        self._work: list[BatchState | None] = [None] * lanes
+        memo = checkpoint_memo.read(checkpoint.memo)
+        self._earlier = EarlierRun(memo, lanes=lanes)
+        self._tracker = RecordTracker(checkpoint.position, self._earlier, as_of=Epoch(memo.as_of))
+        self._lanes = [LaneState(batch) for _ in range(lanes)]
+        self._blocked = BlockedSince(memo.blocked)
+        self._windowed = None if windowing is None else WindowedBatches(windowing, memo.window)
+        self._retry = retry
+        self._event_bytes_max = batch.payload_bytes_max
         self._look_ahead_records_max = look_ahead_records_max
         self._encoder = encoder
-        self._windowing = windowing
-        self._windows = Windows(windowing.length_s, memo.window) if windowing is not None else None
-        self._blocked = BlockedSince(memo.blocked)
-        self._caught_up_at = Epoch(0.0)
-        self._as_of = Epoch(memo.as_of)
-        self._read_to = checkpoint.position
-        self._newest = checkpoint.position
-        self._ended = checkpoint.position == SHARD_END
+        self._notices = notices
+        self._new_id = new_id
+        self._rng = rng
 
     @property
     def position(self) -> Position:
         """The safe position."""
-        return self._watermark.position
+        return self._tracker.position
 
     @property
     def read_to(self) -> Position:
         """Behind the last record that was read."""
-        return self._read_to
+        return self._tracker.read_to
 
     @property
     def as_of(self) -> Epoch | None:
         """A moment, never too late: what had arrived by then is settled. None when that is not known."""
-        return self._as_of or None
+        return self._tracker.as_of or None
 
     @property
     def lanes(self) -> range:
         """The lanes' indices."""
-        return range(len(self._buffers))
+        return range(len(self._lanes))
 
     @property
     def hungry(self) -> bool:
         """Whether another page has room: some lane could use it, and not too much is held for the others."""
-        if self._ended:
+        if self._tracker.ended:
             return False
-        if any(self._awaits(lane) for lane in self.lanes):
+        if any(self._earlier.unread(lane, self.read_to) for lane in self.lanes):
             return True
-        wanted = not all(buffer.full for buffer in self._buffers)
-        if len(self._buffers) == 1:
+        wanted = not all(lane.buffer.full for lane in self._lanes)
+        if len(self._lanes) == 1:
             return wanted
-        held = sum(buffer.encoded_bytes for buffer in self._buffers)
-        return wanted and self._watermark.span < self._look_ahead_records_max and held < LOOK_AHEAD_BYTES_MAX
+        held = sum(lane.buffer.encoded_bytes for lane in self._lanes)
+        return wanted and self._tracker.span < self._look_ahead_records_max and held < LOOK_AHEAD_BYTES_MAX
 
     @property
     def done(self) -> bool:
         """Whether the shard was read and settled to its end."""
-        return self._watermark.position == SHARD_END
+        return self.position == SHARD_END
 
     @property
     def read_out(self) -> bool:
         """Whether the shard was read to its end."""
-        return self._ended
+        return self._tracker.ended
+
+    def finished(self, lane: int) -> bool:
+        """Whether the lane has nothing left and will get nothing more."""
+        idle = self._tracker.ended and self._lanes[lane].empty
+        return idle and not (self._windowed is not None and self._windowed.open)
+
+    def view(self, lane: int) -> LaneView:
+        """What the lane is at, for those who show it."""
+        work = self._lanes[lane].batch
+        return LaneView(None if work is None else work.parts[0], self._blocked.reason(lane))
 
     def restart_at(self, position: Position) -> None:
         """Reading goes on at another place because the source lost what was between; only forward."""
-        self._read_to = position
+        self._tracker.restart_at(position)
 
     def accept(
         self,
@@ -145,278 +170,201 @@ class ShardFlow:
         `caught_up`: the source had nothing behind them when it was `asked`. `passing`: which of them the mapping's filters
         let through; None for all.
         """
-        self._caught_up_at = asked if caught_up else Epoch(0.0)
-        fresh, passing = self._fresh(records, passing)
-        first = self._watermark.track_all([record.sequence_number for record in fresh])
-        settled: list[int] = []
-        indices, wanted, skipped = self._wanted(fresh, passing, first, settled)
-        self._spread(indices, wanted, apart=len(self._buffers) > 1 or len(wanted) < len(fresh))
-        taken = len(wanted)
-        if settled:
-            self._watermark.resolve(settled)
-        if fresh:
-            self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
-        if not self._watermark.span and (caught_up or fresh):
-            self._settled_as_of(asked if caught_up else fresh[-1].arrived)
-        return PageIntake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
-
-    def _wanted(
-        self, fresh: Sequence[Record], passing: Sequence[bool] | None, first: int, settled: list[int]
-    ) -> tuple[Sequence[int], Sequence[Record], int]:
-        """The records that are to be delivered, with their indices, and how many an earlier run settled.
-
-        Adds the indices of all others to `settled`.
-        """
-        if not self._settled_before and passing is None:
-            return range(first, first + len(fresh)), fresh, 0
-        indices: list[int] = []
-        wanted: list[Record] = []
-        skipped = 0
-        for index, record in enumerate(fresh, first):
-            if self._settled_before and self._settled_before.covers(record.sequence_number):
-                skipped += 1
-                settled.append(index)
-            elif passing is None or passing[index - first]:
-                indices.append(index)
-                wanted.append(record)
-            else:
-                settled.append(index)
-        return indices, wanted, skipped
-
-    def _spread(self, indices: Iterable[int], wanted: Sequence[Record], *, apart: bool) -> None:
-        """Puts records into the buffers of their lanes.
-
-        `apart`: few of an answer's records may wait here for long, and must not keep all of it.
-        """
-        records = [record.detached() for record in wanted] if apart else wanted
-        entries = map(Entry, indices, records, self._encoder.sizes(records))
-        if len(self._buffers) == 1:
-            self._buffers[0].extend(entries)
-            return
-        for entry in entries:
-            self._buffers[lane_of_record(entry.record, len(self._buffers))].add(entry)
+        if self._windowed is not None:
+            self._windowed.read(caught_up=caught_up, asked=asked)
+        page = self._tracker.take(records, passing, caught_up=caught_up, asked=asked)
+        lanes = self._lanes
+        # Few of an answer's records may wait here for long, and must not keep all of it.
+        apart = len(lanes) > 1 or not page.complete
+        taken = [record.detached() for record in page.records] if apart else page.records
+        entries = map(Entry, page.indices, taken, self._encoder.sizes(taken))
+        if len(lanes) == 1:
+            lanes[0].buffer.extend(entries)
+        else:
+            for entry in entries:
+                lanes[lane_of_record(entry.record, len(lanes))].buffer.add(entry)
+        return page.intake
 
     def end(self) -> None:
         """The shard has no more records."""
-        self._ended = True
+        self._tracker.read_out()
         self._end_if_settled()
 
-    def begin(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> BatchState | None:
-        """The lane's next batch if one closes now. The lane must be idle."""
-        assert self._work[lane] is None, "a lane with two batches"
-        work = self._resume(lane, new_id=new_id, now=now) if lane in self._resumed else None
-        if work is None and lane not in self._resumed:
-            work = self._next(lane, new_id=new_id, now=now, epoch=epoch)
-        work = self.with_early_end(work, new_id=new_id)
-        self._work[lane] = work
-        self._enter_window(work)
-        if work is not None:
-            self._blocked.begin(lane, _first(work))
-        return work
+    def next(
+        self,
+        lane: int,
+        *,
+        now: Monotonic,
+        epoch: Epoch,
+        retention_s: float | None = None,
+        stopping: bool = False,
+    ) -> tuple[LaneCommand, Sequence[LaneEffect]]:
+        """What the lane does now. `retention_s`: how long the source keeps records; None when it does not say.
 
-    def with_early_end(self, work: BatchState | None, *, new_id: NewId) -> BatchState | None:
-        """The work with a closing call in front, if the window's state grew too large (aws-behaviour#window-state-too-large)."""
-        windows = self._windows
-        if work is None or windows is None or not windows.overgrown or work.parts[0].final:
-            return work
-        return interpose(work, ends=windows.end, new_id=new_id)
+        `stopping`: no batch begins and nothing is invoked; only what is due to be discarded still is.
+        """
+        state = self._lanes[lane]
+        effects: list[LaneEffect] = []
+        if state.batch is None and not stopping:
+            effects += self._begin(lane, now, epoch)
+        if self._retry.retention_s != retention_s:
+            self._retry = replace(self._retry, retention_s=retention_s)
+        while (work := state.batch) is not None:
+            match attempts.step(work, self._retry, now=now, epoch=epoch):
+                case Discard() as step:
+                    state.choose(step)
+                    return DiscardPart(step, self._notice(step, epoch)), effects
+                case _ if stopping:
+                    return Done(), effects
+                case Wait(until):
+                    expires = attempts.expires_at(work, self._retry)
+                    return WaitUntil(_sooner(until, expires, now, epoch)), effects
+                case Invoke(part) as step:
+                    event = self._event(part, part.entries)
+                    if event.size <= self._event_bytes_max or len(part.entries) <= 1:
+                        state.choose(step)
+                        return InvokePart(part, event), effects
+                    # A window's members and state came on top of a batch that fits; only one record can be too big.
+                    left, split = attempts.halve(work, new_id=self._new_id, now=now)
+                    effects += split
+                    self._hold(lane, left)
+                case never:
+                    assert_never(never)
+        if stopping or self.finished(lane):
+            return Done(), effects
+        return Rest(self._rest_until(lane, now, epoch)), effects
 
-    def replace(self, lane: int, work: BatchState | None) -> None:
-        """The lane's batch moved on; None when all of it is settled."""
-        self._work[lane] = work
-        self._enter_window(work)
-        if self._ended:
-            self._end_if_settled()
-
-    def answered(self, part: BatchPart, verdict: Verdict) -> None:
-        """The function answered for this part; its window takes the returned state, or closes."""
-        if self._windows is None:
-            return
-        match verdict:
-            case Accepted(state) if not part.final:
-                self._windows.answered(state)
-            case Accepted():
-                self._windows.close()
-            case Partial(failed, _, state) if min(failed) > 0:
-                self._windows.answered(state)
-            case Partial() | Rejected() | Deferred():
-                pass
-            case _:
-                assert_never(verdict)
-
-    def block(self, lane: int, now: Epoch) -> None:
-        """The lane's batch has failed."""
-        work = self._work[lane]
-        assert work is not None, "a failure of nothing"
-        self._blocked.block(lane, _first(work), now)
-
-    def free(self, lane: int) -> None:
-        """The lane's batch got through, or was given up."""
-        self._blocked.free(lane)
-
-    def blocked_since(self, lane: int) -> Epoch | None:
-        """Since when the lane is blocked, which may be from an earlier run; None when it is not."""
-        return self._blocked.of(lane)
-
-    def given_up(self, part: BatchPart) -> None:
-        """This part was discarded; a window whose last call failed for good is closed all the same."""
-        if self._windows is not None and part.final:
-            self._windows.close()
-
-    def event(self, part: BatchPart, entries: Sequence[Entry]) -> Event:
-        """The event for these entries of a part."""
-        records = [entry.record for entry in entries]
-        window = self.window(part)
-        if window is None or self._windowing is None:
-            return RecordsEvent(self._encoder, records, sum([entry.size for entry in entries]))
-        encoded = self._encoder.encode_all(records)
-        return EncodedEvent(
-            build_windowed(
-                encoded, window, shard=self._windowing.shard, source_arn=self._windowing.source_arn
-            )
+    def answered(self, lane: int, verdict: Verdict, *, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
+        """The function was invoked with the part that `next` gave."""
+        work, part = self._lanes[lane].invoked()
+        left, settled = attempts.settle(
+            work, verdict, self._retry, new_id=self._new_id, now=now, rng=self._rng
         )
+        if self._windowed is not None:
+            self._windowed.answered(part, verdict)
+        effects: list[LaneEffect] = []
+        error = error_of(verdict)
+        if error is None:
+            effects += [LaneFreed()] if self._blocked.free(lane) else []
+        else:
+            assert left is not None, "nothing is left of a failed batch"
+            next_try = Epoch(epoch + max(0.0, left.resume_at - now))
+            cause = verdict.cause if isinstance(verdict, Rejected) else None
+            if self._blocked.block(lane, first_of(part), epoch, error=error, next_try=next_try, cause=cause):
+                effects.append(LaneBlocked())
+        for effect in settled:
+            if isinstance(effect, Advance):
+                self._tracker.settle(effect.entries)
+        self._hold(lane, left)
+        return effects + settled
 
-    def window(self, part: BatchPart) -> WindowFacts | None:
-        """The window that a part is called in; None without windows."""
-        if self._windows is None:
-            return None
-        return self._windows.facts(final=part.final, early=part.early)
+    def undelivered(self, lane: int, reason: str, *, wait_s: float, epoch: Epoch) -> Sequence[LaneEffect]:
+        """The destination did not take the notice, which is tried again in `wait_s` seconds: that keeps the lane blocked."""
+        _, discard = self._lanes[lane].discarding()
+        error = f"the on-failure destination did not take the batch: {reason}"
+        next_try = Epoch(epoch + wait_s)
+        new = self._blocked.block(lane, first_of(discard.part), epoch, error=error, next_try=next_try)
+        return (LaneBlocked(),) if new else ()
 
-    def resolve(self, entries: Sequence[Entry]) -> None:
-        """Settles entries of the lane's batch."""
-        self._watermark.resolve(entry.index for entry in entries)
-        if entries and self._watermark.passed(entries[-1].index):
-            self._settled_as_of(entries[-1].record.arrived)
-
-    def deadline(self, lane: int) -> Monotonic | None:
-        """When the lane's batching window runs out."""
-        return self._buffers[lane].deadline
-
-    def closes_at(self) -> Epoch | None:
-        """When the open tumbling window closes by itself."""
-        return self._windows.deadline if self._windows is not None else None
-
-    def finished(self, lane: int) -> bool:
-        """Whether the lane has nothing left and will get nothing more."""
-        idle = self._ended and self._work[lane] is None and not self._buffers[lane]
-        return idle and not (self._windows is not None and self._windows.open)
-
-    def work(self, lane: int) -> BatchState | None:
-        """The lane's batch, for those who show it."""
-        return self._work[lane]
+    def discarded(self, lane: int, *, now: Monotonic) -> Sequence[LaneEffect]:
+        """The discard that `next` gave was carried out."""
+        work, discard = self._lanes[lane].discarding()
+        left, settled = attempts.drop(work, discard, new_id=self._new_id, now=now)
+        effects = [LaneFreed()] if self._blocked.free(lane) else []
+        if self._windowed is not None:
+            self._windowed.given_up(discard.part)
+        self._tracker.settle(settled.entries)
+        self._hold(lane, left)
+        return (*effects, settled)
 
     def checkpoint(self) -> Checkpoint:
         """What the store should keep of this moment."""
         if self.done:
             return Checkpoint(SHARD_END)
-        beyond = self._beyond()
-        parts = {lane: memos for lane in self.lanes if (memos := self._part_memos(lane))}
-        window = self._windows.memo() if self._windows is not None else None
-        as_of = int(self._as_of // AS_OF_STEP_S) * AS_OF_STEP_S
-        lanes = len(self._buffers)
+        ahead = tuple(
+            (str(first), str(last)) for first, last in self._tracker.settled_ahead(lanes=len(self._lanes))
+        )
+        kept = {lane: self._earlier.parts(lane) or self._lanes[lane].memos() for lane in self.lanes}
+        parts = {lane: memos for lane, memos in kept.items() if memos}
+        window = self._windowed.memo if self._windowed is not None else None
+        as_of = int(self._tracker.as_of // AS_OF_STEP_S) * AS_OF_STEP_S
         blocked = self._blocked.memo(self.position.sequence)
-        memo = msgspec.json.encode(Memo(lanes, as_of, _texts(beyond), parts, window, blocked))
+        memo = msgspec.json.encode(Memo(len(self._lanes), as_of, ahead, parts, window, blocked))
         if window is None and len(memo) > MEMO_BYTES_MAX:
             memo = msgspec.json.encode(Memo(as_of=as_of, blocked=blocked))
         return Checkpoint(self.position, memo)
 
-    def _beyond(self) -> tuple[Span, ...]:
-        """What is settled behind the safe position, in this run and, as far as it was not read again, in earlier ones."""
-        if len(self._buffers) == 1 and not self._inherited:
+    def _begin(self, lane: int, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
+        """Begins the lane's next batch if one closes now: the one of an earlier run first, once all of it was read."""
+        buffer, windowed, ended = self._lanes[lane].buffer, self._windowed, self._tracker.ended
+        work: BatchState | None = None
+        if self._earlier.parts(lane):
+            if self._earlier.unread(lane, None if ended else self.read_to):
+                return ()
+            work = self._earlier.restore(lane, buffer, new_id=self._new_id, now=now)
+        if work is None and windowed is not None:
+            work = windowed.closing_call(buffer, ended=ended, new_id=self._new_id, now=now, epoch=epoch)
+        if work is None:
+            entries = (
+                buffer.take(now, closing=ended)
+                if windowed is None
+                else windowed.take(buffer, now, ended=ended)
+            )
+            work = attempts.start(entries, new_id=self._new_id, now=now) if entries else None
+        if work is None:
             return ()
-        return (*self._watermark.beyond(), *self._settled_before.left(self._newest.sequence))
+        work = self._hold(lane, work)
+        assert work is not None
+        since = self._blocked.begin(lane, first_of(work.parts[0]))
+        return () if since is None else (LaneBlocked(since),)
 
-    def _settled_as_of(self, moment: Epoch) -> None:
-        self._as_of = max(self._as_of, moment)
-
-    def _enter_window(self, work: BatchState | None) -> None:
-        """Opens the window of the records that are about to be delivered, unless one is open.
-
-        The newest record decides: what is left of a batch whose window ended early may begin with late ones.
-        """
-        if self._windows is None or work is None or self._windows.open:
-            return
-        arrived = [entry.record.arrived for part in work.parts for entry in part.entries]
-        if arrived:
-            self._windows.enter(max(arrived))
-
-    def _take(self, lane: int, now: Monotonic) -> tuple[Entry, ...]:
-        buffer, windows = self._buffers[lane], self._windows
-        first = buffer.first_arrived
-        if windows is None or first is None:
-            return buffer.take(now, closing=self._ended)
-        together = buffer.leading(lambda arrived: windows.belongs(arrived, first))
-        closing = self._ended or together < len(buffer)
-        return buffer.take(now, closing=closing, records_max=together)
-
-    def _closing(self, windows: Windows, epoch: Epoch) -> Closing | None:
-        upcoming = self._buffers[0].first_arrived
-        # A source that was caught up before the window's end, and could not be read since, may have more of its records.
-        end = windows.end
-        caught_up = end is not None and self._caught_up_at >= end
-        return windows.closing(upcoming, epoch=epoch, caught_up=caught_up, ended=self._ended)
+    def _hold(self, lane: int, work: BatchState | None) -> BatchState | None:
+        """The lane's batch is this now, behind the early end of its window if one is due; None when all of it is settled."""
+        if self._windowed is not None:
+            work = self._windowed.with_early_end(work, new_id=self._new_id)
+            self._windowed.enter(work)
+        self._lanes[lane].hold(work)
+        if self._tracker.ended:
+            self._end_if_settled()
+        return work
 
     def _end_if_settled(self) -> None:
         """With windows, the end counts once the last window is closed: its state must survive until then."""
-        if self._windows is None or all(self.finished(lane) for lane in self.lanes):
-            self._watermark.end()
+        if self._windowed is None or all(self.finished(lane) for lane in self.lanes):
+            self._tracker.end()
 
-    def _fresh(
-        self, records: Sequence[Record], passing: Sequence[bool] | None
-    ) -> tuple[Sequence[Record], Sequence[bool] | None]:
-        """The records behind everything that was read before, nearly always all of them, with what passes of them."""
-        if not records or Position.after(records[0].sequence_number) > self._newest:
-            return records, passing
-        places = [
-            place
-            for place, record in enumerate(records)
-            if Position.after(record.sequence_number) > self._newest
-        ]
-        kept = None if passing is None else [passing[place] for place in places]
-        return [records[place] for place in places], kept
+    def _event(self, part: BatchPart, entries: Sequence[Entry]) -> Event:
+        """The event for these entries of a part. Without windows it is encoded only when somebody needs the bytes."""
+        if self._windowed is not None:
+            return self._windowed.event(part, entries, self._encoder)
+        size = sum([entry.size for entry in entries])
+        return RecordsEvent(self._encoder, [entry.record for entry in entries], size)
 
-    def _awaits(self, lane: int) -> bool:
-        """Whether the lane's batch of an earlier run has not been read again yet; without it the lane cannot go on."""
-        return lane in self._resumed and not self._reread(lane)
-
-    def _reread(self, lane: int) -> bool:
-        """Whether reading has passed the batch's last record, which may be filtered or gone now."""
-        return self._ended or self._read_to >= Position.after(self._resumed[lane][-1].last)
-
-    def _next(self, lane: int, *, new_id: NewId, now: Monotonic, epoch: Epoch) -> BatchState | None:
-        if self._windows is not None and (closing := self._closing(self._windows, epoch)):
-            return finish(early=closing is Closing.EARLY, ends=self._windows.end, new_id=new_id, now=now)
-        entries = self._take(lane, now)
-        return start(entries, new_id=new_id, now=now) if entries else None
-
-    def _resume(self, lane: int, *, new_id: NewId, now: Monotonic) -> BatchState | None:
-        """Puts together again what an earlier run had at work, once all of it was read; None if nothing of it is left."""
-        if not self._reread(lane):
+    def _notice(self, discard: Discard, epoch: Epoch) -> Notice | None:
+        """The notice of a discard; None without a destination, or for records that the source does not keep any longer."""
+        if self._notices is None or discard.condition is Condition.RETENTION:
             return None
-        memos = self._resumed.pop(lane)
-        buffer = self._buffers[lane]
-        parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
-        return resume(parts, new_id=new_id, now=now)
-
-    def _part_memos(self, lane: int) -> tuple[PartMemo, ...]:
-        """Parts worth remembering: a batch that was split or has failed."""
-        if lane in self._resumed:
-            return self._resumed[lane]
-        work = self._work[lane]
-        if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
-            return ()
-        return tuple(
-            PartMemo(part.entries[-1].record.sequence_number, part.failures)
-            for part in work.parts
-            if part.entries
+        return failure_document.notice(
+            discard,
+            self._notices,
+            payload=self._event(discard.part, discard.entries).encoded(),
+            now=epoch,
+            notice_id=self._new_id(),
+            window=None if self._windowed is None else self._windowed.facts(discard.part),
         )
 
+    def _rest_until(self, lane: int, now: Monotonic, epoch: Epoch) -> Monotonic | None:
+        """When the lane's batching window is over or the open tumbling window may close, whichever is sooner."""
+        ends = self._lanes[lane].buffer.deadline
+        closes_in_s = None if self._windowed is None else self._windowed.closes_in_s(epoch)
+        if closes_in_s is None:
+            return ends
+        closes = Monotonic(now + closes_in_s)
+        return closes if ends is None else min(ends, closes)
 
-def _first(work: BatchState) -> str:
-    """The sequence number of the first record at work."""
-    entries = work.parts[0].entries
-    return entries[0].record.sequence_number if entries else CLOSING
 
-
-def _texts(spans: Sequence[Span]) -> tuple[tuple[str, str], ...]:
-    return tuple((str(first), str(last)) for first, last in spans)
+def _sooner(until: Monotonic, expires: Epoch | None, now: Monotonic, epoch: Epoch) -> Monotonic:
+    """`until`, or just after the first record gets too old if that is sooner."""
+    if expires is None:
+        return until
+    return min(until, Monotonic(now + max(0.0, expires - epoch) + EXPIRY_MARGIN_S))

@@ -1,8 +1,15 @@
-"""Owns which lane a record belongs to: one key, one lane (aws-behaviour#parallel-lanes)."""
+"""Owns a shard's lanes: which one a record belongs to, what a lane holds, and what it is told to do (aws-behaviour#parallel-lanes)."""
 
+from dataclasses import dataclass
 from zlib import crc32
 
-from poller.domain.records import Record
+from poller.domain.invocations import Event, Notice
+from poller.domain.policies import BatchPolicy
+from poller.domain.records import Epoch, Monotonic, Record
+from poller.rules.streams.attempts import BatchPart, BatchState, Discard, Effect, Invoke
+from poller.rules.streams.batching import Buffer
+from poller.rules.streams.blocked_since import BlockedReason
+from poller.rules.streams.checkpoint_memo import PartMemo
 
 
 def lane_of(key: str, lanes: int) -> int:
@@ -14,3 +21,112 @@ def lane_of_record(record: Record, lanes: int) -> int:
     """The lane of a record: of its key, or of its sequence number when it has no key."""
     key = record.key
     return lane_of(record.sequence_number if key is None else key, lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class InvokePart:
+    """Call the function with this event of a part, then say `answered`."""
+
+    part: BatchPart
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardPart:
+    """Deliver the notice, if there is one, then say `discarded`."""
+
+    discard: Discard
+    notice: Notice | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """The batch is tried again then. Nothing but a stop can make it sooner."""
+
+    until: Monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """No batch closes now. Ask again when a page was accepted or the shard has ended, and at `until` (None: then only)."""
+
+    until: Monotonic | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The lane has nothing left and will get nothing more, or must not begin anything because of a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBlocked:
+    """The lane is blocked from now on. `since`: it was blocked before this run, from then on."""
+
+    since: Epoch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFreed:
+    """The lane is not blocked any more."""
+
+
+type LaneCommand = InvokePart | DiscardPart | WaitUntil | Rest | Done
+type LaneEffect = Effect | LaneBlocked | LaneFreed
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """A lane for people: the part of its batch that is in flight or waits, and why the lane is blocked."""
+
+    part: BatchPart | None
+    blocked: BlockedReason | None
+
+
+class LaneState:
+    """One lane: the entries that wait, the batch that was taken from them, and the step of it that is being carried out."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self.buffer = Buffer(policy)
+        self._batch: BatchState | None = None
+        self._step: Invoke | Discard | None = None
+
+    @property
+    def batch(self) -> BatchState | None:
+        """The batch as far as it is not settled; None between two batches."""
+        return self._batch
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits and nothing is at work."""
+        return self._batch is None and not self.buffer
+
+    def hold(self, batch: BatchState | None) -> None:
+        """The lane's batch is this now."""
+        self._batch, self._step = batch, None
+
+    def choose(self, step: Invoke | Discard) -> None:
+        """This step is about to be carried out."""
+        self._step = step
+
+    def invoked(self) -> tuple[BatchState, BatchPart]:
+        """The batch, and the part of it that was invoked."""
+        assert self._batch is not None, "an answer without a batch"
+        assert isinstance(self._step, Invoke), "an answer without an invocation"
+        return self._batch, self._step.part
+
+    def discarding(self) -> tuple[BatchState, Discard]:
+        """The batch, and the discard that was chosen."""
+        assert self._batch is not None, "a discard without a batch"
+        assert isinstance(self._step, Discard), "a discard that was not chosen"
+        return self._batch, self._step
+
+    def memos(self) -> tuple[PartMemo, ...]:
+        """Parts worth remembering: of a batch that was split or has failed."""
+        work = self._batch
+        if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
+            return ()
+        return tuple(
+            PartMemo(part.entries[-1].record.sequence_number, part.failures)
+            for part in work.parts
+            if part.entries
+        )

@@ -27,8 +27,9 @@ from poller.domain.telemetry import (
     TaskKind,
 )
 from poller.rules.filtering.pages import Matches, judged
-from poller.rules.streams.flow import AS_OF_STEP_S, ShardFlow
+from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended
+from poller.rules.streams.tracking import AS_OF_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
 from poller.runtime.streams.checkpoints import CheckpointWriter

@@ -15,7 +15,9 @@ from poller.ports import StreamStatus
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
 from poller.rules.filtering import Answer, Filter, is_light
 from poller.rules.filtering.pages import Matches
-from poller.rules.streams.flow import ShardFlow, Windowing
+from poller.rules.streams.failure_document import Context
+from poller.rules.streams.flow import ShardFlow
+from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.workers.load import Meter, metered
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
@@ -262,10 +264,14 @@ class StreamMapping:
         return ShardFlow(
             lease.checkpoint,
             batch=plan.batch,
+            retry=plan.retry,
             lanes=plan.lanes,
             look_ahead_records_max=tuning.look_ahead_records_max,
             encoder=encoder(plan, lease.shard, role_arn),
-            windowing=windowing(plan, lease.shard),
+            new_id=self._parts.new_id,
+            rng=self._parts.rng,
+            windowing=windowing(plan, lease.shard, recheck_s=tuning.idle_poll_s),
+            notices=None if self._parts.destination is None else notices(plan, lease.shard),
         )
 
     def _failed(self, error: PortError, tries: int) -> float:
@@ -280,11 +286,23 @@ class StreamMapping:
         self._parts.observer.on(LeaseMoved(mapping=self._parts.plan.mapping, shard=shard, held=held))
 
 
-def windowing(plan: MappingPlan, shard: ShardId) -> Windowing | None:
+def windowing(plan: MappingPlan, shard: ShardId, *, recheck_s: float) -> Windowing | None:
     """A shard's tumbling windows; None without."""
     if not plan.tumbling_window_s:
         return None
-    return Windowing(plan.tumbling_window_s, shard, plan.source_arn)
+    return Windowing(plan.tumbling_window_s, shard, plan.source_arn, recheck_s)
+
+
+def notices(plan: MappingPlan, shard: ShardId) -> Context:
+    """What the notices of a shard's discards name."""
+    kinesis = plan.kind is SourceKind.KINESIS
+    return Context(
+        mapping=plan.mapping,
+        shard=shard,
+        source_arn=plan.source_arn,
+        function_arn=plan.function_arn,
+        batch_info="KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo",
+    )
 
 
 def encoder(plan: MappingPlan, shard: ShardId, role_arn: str) -> RecordEncoder:

@@ -1,9 +1,10 @@
 """One shard's records are delivered in order per lane, settled once, and remembered across a restart."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,15 +15,17 @@ from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, DynamoRecord, Epoch, Monotonic, Position, Record, ShardId
 from poller.domain.rows import Checkpoint
 from poller.domain.telemetry import Ended
-from poller.rules.responses import Accepted, Partial, Rejected, Response
-from poller.rules.streams.attempts import Advance, BatchState, Discard, Invoke, drop, settle, step
+from poller.rules.responses import Accepted, Partial, Rejected, Response, Verdict
+from poller.rules.streams.attempts import Advance
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo
-from poller.rules.streams.flow import AS_OF_STEP_S, PageIntake, ShardFlow, Windowing
-from poller.rules.streams.lanes import lane_of
-from poller.rules.streams.windows import STATE_BYTES_MAX
+from poller.rules.streams.flow import ShardFlow
+from poller.rules.streams.lanes import DiscardPart, InvokePart, LaneCommand, LaneEffect, WaitUntil, lane_of
+from poller.rules.streams.tracking import AS_OF_STEP_S, PageIntake
+from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
+from poller.rules.streams.windows import STATE_BYTES_MAX, WindowMemo
 from tests.rules.build import BASE, Plain, ids, kinesis
 
-NOW = Monotonic(0.0)
+FAR = Monotonic(1e6)
 START = Checkpoint(Position.horizon())
 FAILED = Rejected(Ended.FUNCTION_ERROR, "no", Response("$LATEST", "Unhandled"))
 
@@ -33,14 +36,18 @@ def _flow(
     lanes: int = 1,
     records_max: int = 10,
     look_ahead: int = 1000,
+    retry: RetryPolicy | None = None,
     windowing: Windowing | None = None,
 ) -> ShardFlow:
     return ShardFlow(
         checkpoint,
         batch=BatchPolicy(records_max=records_max),
+        retry=retry or RetryPolicy(),
         lanes=lanes,
         look_ahead_records_max=look_ahead,
         encoder=Plain(),
+        new_id=ids(),
+        rng=Random(1),
         windowing=windowing,
     )
 
@@ -53,21 +60,48 @@ def _keyed(lane: int, lanes: int) -> str:
     return next(key for key in map(str, range(1000)) if lane_of(key, lanes) == lane)
 
 
-def _begin(flow: ShardFlow, lane: int = 0) -> BatchState | None:
-    return flow.begin(lane, new_id=ids(), now=NOW, epoch=Epoch(BASE))
+def _invoked(flow: ShardFlow, lane: int = 0) -> InvokePart | None:
+    """What the lane invokes once every wait is over; None when it has nothing to invoke."""
+    command = _next(flow, lane)
+    return command if isinstance(command, InvokePart) else None
 
 
-def _fail(flow: ShardFlow, work: BatchState, policy: RetryPolicy) -> BatchState:
-    left, _ = settle(work, FAILED, policy, new_id=ids(), now=NOW, rng=Random(1))
-    assert left is not None
-    flow.replace(0, left)
-    return left
+def _next(flow: ShardFlow, lane: int = 0) -> LaneCommand:
+    """What the lane does once its wait is over."""
+    command, _ = flow.next(lane, now=FAR, epoch=Epoch(BASE))
+    if isinstance(command, WaitUntil):
+        command, _ = flow.next(lane, now=command.until, epoch=Epoch(BASE))
+    return command
 
 
-def _numbers(work: BatchState | None) -> list[list[int]]:
-    if work is None:
+def _answer(flow: ShardFlow, verdict: Verdict, lane: int = 0) -> Sequence[LaneEffect]:
+    return flow.answered(lane, verdict, now=FAR, epoch=Epoch(BASE))
+
+
+def _settle(flow: ShardFlow, lane: int = 0) -> list[int]:
+    """The lane's next part is invoked and accepted."""
+    numbers = _numbers(_invoked(flow, lane))
+    assert numbers
+    _answer(flow, Accepted(), lane)
+    return numbers
+
+
+def _fail(flow: ShardFlow) -> list[int]:
+    """The next part is invoked and fails."""
+    numbers = _numbers(_invoked(flow))
+    assert numbers
+    _answer(flow, FAILED)
+    return numbers
+
+
+def _numbers(command: InvokePart | None) -> list[int]:
+    if command is None:
         return []
-    return [[int(each.record.sequence_number) for each in part.entries] for part in work.parts]
+    return [int(each.record.sequence_number) for each in command.part.entries]
+
+
+def _memo(flow: ShardFlow) -> Memo:
+    return msgspec.json.decode(flow.checkpoint().memo, type=Memo)
 
 
 def test_filtered_records_advance_the_position_by_themselves() -> None:
@@ -101,14 +135,11 @@ def test_a_blocked_lane_lets_the_others_read_on_up_to_the_look_ahead() -> None:
     flow = _flow(lanes=2, records_max=1, look_ahead=6)
     blocked, free = _keyed(0, 2), _keyed(1, 2)
     _accept(flow, [kinesis(1, key=blocked)])
-    assert _begin(flow, 0) is not None
+    assert _invoked(flow, 0) is not None
     for number in range(2, 7):
         assert flow.hungry
         _accept(flow, [kinesis(number, key=free)])
-        work = _begin(flow, 1)
-        assert work is not None
-        flow.replace(1, None)
-        flow.resolve(work.parts[0].entries)
+        assert _settle(flow, 1) == [number]
     assert flow.position == Position.horizon()
     assert not flow.hungry
 
@@ -118,15 +149,12 @@ def test_what_is_settled_beyond_the_position_is_not_delivered_again_after_a_rest
     blocked, free = _keyed(0, 2), _keyed(1, 2)
     records = [kinesis(1, key=blocked), kinesis(2, key=free), kinesis(3, key=free), kinesis(4, key=blocked)]
     _accept(flow, records)
-    work = _begin(flow, 1)
-    assert work is not None
-    flow.replace(1, None)
-    flow.resolve(work.parts[0].entries)
+    assert _settle(flow, 1) == [2, 3]
     again = _flow(flow.checkpoint(), lanes=2)
     assert again.position == Position.horizon()
     intake = _accept(again, records)
     assert (intake.taken, intake.skipped) == (2, 2)
-    assert _numbers(_begin(again, 0)) == [[1, 4]]
+    assert _numbers(_invoked(again, 0)) == [1, 4]
 
 
 @pytest.mark.parametrize("read_again", [0, 1, 2, 3, 4])
@@ -139,10 +167,7 @@ def test_a_run_that_ends_before_it_read_all_again_passes_on_what_was_settled(
     blocked, free = _keyed(0, 2), _keyed(1, 2)
     records = [kinesis(1, key=blocked), kinesis(2, key=free), kinesis(3, key=free), kinesis(4, key=blocked)]
     _accept(flow, records)
-    work = _begin(flow, 1)
-    assert work is not None
-    flow.replace(1, None)
-    flow.resolve(work.parts[0].entries)
+    assert _settle(flow, 1) == [2, 3]
     short = _flow(flow.checkpoint(), lanes=lanes)
     _accept(short, records[:read_again])
     again = _flow(short.checkpoint(), lanes=lanes)
@@ -152,75 +177,67 @@ def test_a_run_that_ends_before_it_read_all_again_passes_on_what_was_settled(
 
 def test_a_bisect_goes_on_after_a_restart_where_it_was() -> None:
     policy = RetryPolicy(bisect=True)
-    flow = _flow()
+    flow = _flow(retry=policy)
     records = [kinesis(number) for number in range(1, 7)]
     _accept(flow, records)
-    work = _begin(flow)
-    assert work is not None
-    work = _fail(flow, work, policy)
-    work = _fail(flow, work, policy)
-    assert _numbers(work) == [[1], [2, 3], [4, 5, 6]]
-    work = _fail(flow, work, policy)
-    again = _flow(flow.checkpoint())
+    assert [_fail(flow), _fail(flow)] == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
+    assert _memo(flow).lanes == {0: (PartMemo("1", 0), PartMemo("3", 0), PartMemo("6", 0))}
+    assert _fail(flow) == [1]
+    parts = {0: (PartMemo("1", 1), PartMemo("3", 0), PartMemo("6", 0))}
+    assert _memo(flow).lanes == parts
+    again = _flow(flow.checkpoint(), retry=policy)
     _accept(again, records[:4])
-    assert _begin(again) is None
+    assert _invoked(again) is None
     assert again.hungry
+    assert _memo(again).lanes == parts
     _accept(again, [*records[4:], kinesis(7)])
-    resumed = _begin(again)
+    resumed = _invoked(again)
     assert resumed is not None
-    assert _numbers(resumed) == [[1], [2, 3], [4, 5, 6]]
-    assert [part.failures for part in resumed.parts] == [1, 0, 0]
+    assert resumed.part.failures == 1
+    assert _memo(again).lanes == parts
+    assert [_settle(again) for _ in range(4)] == [[1], [2, 3], [4, 5, 6], [7]]
 
 
 def test_a_resumed_batch_whose_records_are_gone_does_not_block_the_lane() -> None:
-    policy = RetryPolicy(bisect=True)
-    flow = _flow()
+    flow = _flow(retry=RetryPolicy(bisect=True))
     _accept(flow, [kinesis(1), kinesis(2)])
-    work = _begin(flow)
-    assert work is not None
-    _fail(flow, work, policy)
+    assert _fail(flow) == [1, 2]
     again = _flow(flow.checkpoint())
     _accept(again, [kinesis(5)])
-    assert _numbers(_begin(again)) == [[5]]
+    assert _numbers(_invoked(again)) == [5]
 
 
 def test_a_resumed_batch_comes_back_even_beyond_a_smaller_look_ahead() -> None:
     flow = _flow()
     _accept(flow, [kinesis(number) for number in range(1, 6)])
-    work = _begin(flow)
-    assert work is not None
-    _fail(flow, work, RetryPolicy())
+    assert _fail(flow) == [1, 2, 3, 4, 5]
     again = _flow(flow.checkpoint(), look_ahead=1, records_max=1)
     _accept(again, [kinesis(1), kinesis(2)])
     assert again.hungry
 
 
 def test_a_memo_for_another_number_of_lanes_keeps_what_is_settled_and_forgets_the_batches() -> None:
-    flow = _flow()
+    flow = _flow(retry=RetryPolicy(bisect=True))
     _accept(flow, [kinesis(1), kinesis(2)])
-    work = _begin(flow)
-    assert work is not None
-    _fail(flow, work, RetryPolicy(bisect=True))
+    assert _fail(flow) == [1, 2]
     again = _flow(flow.checkpoint(), lanes=2)
     _accept(again, [kinesis(1), kinesis(2)])
-    assert any(_begin(again, lane) is not None for lane in again.lanes)
+    assert [1, 2] in [_numbers(_invoked(again, lane)) for lane in again.lanes]
 
 
 def test_a_memo_that_cannot_be_read_is_as_good_as_none() -> None:
     flow = _flow(Checkpoint(Position.after("1"), b"{broken"))
     _accept(flow, [kinesis(2)])
-    assert _numbers(_begin(flow)) == [[2]]
+    assert _numbers(_invoked(flow)) == [2]
 
 
 def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
     flow = _flow()
     _accept(flow, [kinesis(1)])
-    work = _begin(flow)
-    assert work is not None
+    assert _invoked(flow) is not None
     flow.end()
     assert not flow.finished(0)
-    flow.replace(0, None)
-    flow.resolve(work.parts[0].entries)
+    assert _settle(flow) == [1]
     assert flow.finished(0)
     assert flow.checkpoint() == Checkpoint(SHARD_END)
 
@@ -229,9 +246,7 @@ def test_a_checkpoint_tells_up_to_when_everything_is_settled_and_never_too_late(
     flow = _flow()
     flow.accept([kinesis(1, arrived=BASE + 700)], caught_up=True, asked=Epoch(BASE + 5000))
     assert not flow.as_of
-    work = _begin(flow)
-    assert work is not None
-    flow.resolve(work.parts[0].entries)
+    assert _settle(flow) == [1]
     assert flow.as_of == Epoch(BASE + 700)
     flow.accept([], caught_up=True, asked=Epoch(BASE + 9000))
     assert flow.as_of == Epoch(BASE + 9000)
@@ -258,8 +273,8 @@ def test_crashes_never_lose_or_reorder_a_record(
     settled: list[int] = []
     stored = START
     for _ in range(2000):
-        flow = _flow(stored, lanes=lanes, records_max=records_max)
-        stored = _run_until_crash(flow, records, policy, rng, settled)
+        flow = _flow(stored, lanes=lanes, records_max=records_max, retry=policy)
+        stored = _run_until_crash(flow, records, rng, settled)
         if stored.position == SHARD_END:
             break
     assert stored.position == SHARD_END
@@ -274,17 +289,13 @@ def test_crashes_never_lose_or_reorder_a_record(
         assert first_seen == [number for number, place in enumerate(places, 1) if place == key]
 
 
-def _run_until_crash(
-    flow: ShardFlow, records: list[Record], policy: RetryPolicy, rng: Random, settled: list[int]
-) -> Checkpoint:
+def _run_until_crash(flow: ShardFlow, records: list[Record], rng: Random, settled: list[int]) -> Checkpoint:
     """Works until the end or a crash at a random moment; returns the last checkpoint that was written."""
     stored = flow.checkpoint()
     for _ in range(rng.randint(1, 60)):
         _read_some(flow, records, rng)
         lane = rng.choice(list(flow.lanes))
-        work = flow.work(lane) or _begin(flow, lane)
-        if work is not None:
-            _one_step(flow, lane, work, policy, rng, settled)
+        _one_step(flow, lane, rng, settled)
         if rng.random() < 0.5 or flow.done:
             stored = flow.checkpoint()
         if flow.done:
@@ -302,24 +313,18 @@ def _read_some(flow: ShardFlow, records: list[Record], rng: Random) -> None:
         flow.end()
 
 
-def _one_step(
-    flow: ShardFlow, lane: int, work: BatchState, policy: RetryPolicy, rng: Random, settled: list[int]
-) -> None:
-    far = work.resume_at
-    match step(work, policy, now=far, epoch=Epoch(BASE)):
-        case Invoke():
-            verdict = Accepted() if rng.random() < 0.5 else FAILED
-            left, effects = settle(work, verdict, policy, new_id=ids(), now=far, rng=rng)
-            advances = [effect for effect in effects if isinstance(effect, Advance)]
-        case Discard() as discard:
-            left, advance = drop(work, discard, new_id=ids(), now=far)
-            advances = [advance]
-        case _:
+def _one_step(flow: ShardFlow, lane: int, rng: Random, settled: list[int]) -> None:
+    effects: Sequence[LaneEffect] = ()
+    match _next(flow, lane):
+        case InvokePart():
+            effects = _answer(flow, Accepted() if rng.random() < 0.5 else FAILED, lane)
+        case DiscardPart():
+            effects = flow.discarded(lane, now=FAR)
+        case WaitUntil():
             raise AssertionError("nothing waits at the end of time")
-    for advance in advances:
-        settled += [int(each.record.sequence_number) for each in advance.entries]
-        flow.resolve(advance.entries)
-    flow.replace(lane, left)
+    for effect in effects:
+        if isinstance(effect, Advance):
+            settled += [int(each.record.sequence_number) for each in effect.entries]
 
 
 @pytest.mark.parametrize(("lanes", "kept"), [(1, True), (2, False)])
@@ -336,33 +341,29 @@ def test_records_that_may_wait_long_in_a_blocked_lane_do_not_keep_the_answer_tha
     flow = _flow(lanes=lanes)
     _accept(flow, msgspec.json.decode(answer, type=list[DynamoRecord]))
     assert (sys.getrefcount(answer) > alone) is kept
-    work = [work for lane in flow.lanes if (work := _begin(flow, lane)) is not None]
-    (record,) = [entry.record for each in work for entry in each.parts[0].entries]
+    work = [command for lane in flow.lanes if (command := _invoked(flow, lane)) is not None]
+    (record,) = [entry.record for each in work for entry in each.part.entries]
     assert isinstance(record, DynamoRecord)
     assert bytes(record.change.new_image) == b'{"pk":{"S":"a"}}'
 
 
-WINDOWS = Windowing(10, ShardId("shardId-000000000000"), "arn:stream")
+WINDOWS = Windowing(10, ShardId("shardId-000000000000"), "arn:stream", 1.0)
 HUGE = b'{"x":"' + b"x" * STATE_BYTES_MAX + b'"}'
 
 
-def _reported(flow: ShardFlow, state: bytes) -> BatchState:
-    """What is left of a batch of three whose second record the function reported, with this state."""
+def _reported(flow: ShardFlow, state: bytes) -> None:
+    """Of a batch of three the function reports the second record, with this state."""
     _accept(flow, [kinesis(1), kinesis(2), kinesis(3)])
-    work = _begin(flow)
-    assert work is not None
-    verdict = Partial(frozenset({1}), Response("$LATEST", None), state)
-    left, effects = settle(work, verdict, RetryPolicy(), new_id=ids(), now=NOW, rng=Random(1))
-    flow.answered(work.parts[0], verdict)
-    assert effects == [Advance(work.parts[0].entries[:1])]
-    flow.resolve(work.parts[0].entries[:1])
-    assert left is not None
-    return left
+    command = _invoked(flow)
+    assert command is not None
+    effects = _answer(flow, Partial(frozenset({1}), Response("$LATEST", None), state))
+    assert effects == [Advance(command.part.entries[:1])]
 
 
-def _closings(work: BatchState | None) -> list[tuple[bool, bool]]:
-    """Whether each part is a window's last call, and an early one."""
-    return [] if work is None else [(part.final, part.early) for part in work.parts]
+def _closing(command: InvokePart | None) -> tuple[bool, bool]:
+    """Whether the part is a window's last call, and an early one."""
+    assert command is not None
+    return command.part.final, command.part.early
 
 
 @pytest.mark.parametrize(("windowing", "state"), [(None, HUGE), (WINDOWS, b"{}")])
@@ -370,40 +371,45 @@ def test_a_batch_goes_on_as_it_is_without_windows_or_with_a_small_state(
     windowing: Windowing | None, state: bytes
 ) -> None:
     flow = _flow(windowing=windowing)
-    left = _reported(flow, state)
-    assert flow.with_early_end(left, new_id=ids()) is left
+    _reported(flow, state)
+    command = _invoked(flow)
+    assert (_numbers(command), _closing(command)) == ([2, 3], (False, False))
 
 
 def test_what_is_left_of_a_batch_waits_behind_one_early_end() -> None:
     flow = _flow(windowing=WINDOWS)
-    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
-    assert _numbers(left) == [[], [2, 3]]
-    assert _closings(left) == [(True, True), (False, False)]
-    assert flow.with_early_end(left, new_id=ids()) is left
+    _reported(flow, HUGE)
+    for _ in range(2):
+        command = _invoked(flow)
+        assert (_numbers(command), _closing(command)) == ([], (True, True))
+    _answer(flow, Accepted(b"{}"))
+    command = _invoked(flow)
+    assert (_numbers(command), _closing(command)) == ([2, 3], (False, False))
 
 
 def test_nothing_stands_in_front_of_nothing() -> None:
-    flow = _flow(windowing=WINDOWS)
-    _reported(flow, HUGE)
-    assert flow.with_early_end(None, new_id=ids()) is None
+    overgrown = WindowedBatches(WINDOWS, WindowMemo(10, int(BASE), msgspec.Raw(HUGE)))
+    assert overgrown.with_early_end(None, new_id=ids()) is None
 
 
 @pytest.mark.parametrize("given_up", [False, True])
 def test_an_early_end_that_is_settled_or_given_up_is_not_put_in_front_again(given_up: bool) -> None:
-    flow = _flow(windowing=WINDOWS)
-    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
-    assert left is not None
+    flow = _flow(windowing=WINDOWS, retry=RetryPolicy(retries_max=0))
+    _reported(flow, HUGE)
+    assert _closing(_invoked(flow)) == (True, True)
     if given_up:
-        flow.given_up(left.parts[0])
+        _answer(flow, FAILED)
+        assert isinstance(_next(flow), DiscardPart)
+        flow.discarded(0, now=FAR)
     else:
-        flow.answered(left.parts[0], Accepted(HUGE))
-    rest = BatchState(left.parts[1:], NOW)
-    assert flow.with_early_end(rest, new_id=ids()) is rest
+        _answer(flow, Accepted(HUGE))
+    command = _invoked(flow)
+    assert (_numbers(command), _closing(command)) == ([2, 3], (False, False))
 
 
 def test_a_checkpoint_remembers_what_is_left_behind_an_early_end_and_the_state_that_calls_for_it() -> None:
     flow = _flow(windowing=WINDOWS)
-    flow.replace(0, flow.with_early_end(_reported(flow, HUGE), new_id=ids()))
+    _reported(flow, HUGE)
     checkpoint = flow.checkpoint()
     assert checkpoint.position == Position.after("1")
     memo = msgspec.json.decode(checkpoint.memo, type=Memo)
@@ -414,29 +420,34 @@ def test_a_checkpoint_remembers_what_is_left_behind_an_early_end_and_the_state_t
 
 def test_an_early_end_of_an_earlier_run_comes_once_what_is_left_behind_it_was_read_again() -> None:
     flow = _flow(windowing=WINDOWS)
-    flow.replace(0, flow.with_early_end(_reported(flow, HUGE), new_id=ids()))
+    _reported(flow, HUGE)
     again = _flow(flow.checkpoint(), windowing=WINDOWS)
     _accept(again, [kinesis(2)])
-    assert _begin(again) is None
+    assert _invoked(again) is None
     assert again.hungry
     _accept(again, [kinesis(3), kinesis(4)])
-    resumed = _begin(again)
-    assert _numbers(resumed) == [[], [2, 3]]
-    assert _closings(resumed) == [(True, True), (False, False)]
-    assert again.work(0) is resumed
+    resumed = _invoked(again)
+    assert resumed is not None
+    assert (_numbers(resumed), _closing(resumed)) == ([], (True, True))
+    assert again.view(0).part is resumed.part
+    assert _memo(again).lanes == {0: (PartMemo("3", 0),)}
+    _answer(again, Accepted(b"{}"))
+    assert _numbers(_invoked(again)) == [2, 3]
 
 
 def test_an_early_end_is_told_with_the_whole_state_and_its_window() -> None:
     flow = _flow(windowing=WINDOWS)
-    left = flow.with_early_end(_reported(flow, HUGE), new_id=ids())
-    assert left is not None
-    facts = flow.window(left.parts[0])
-    assert facts is not None
-    assert (facts.final, facts.terminated_early) == (True, True)
-    assert (facts.start, facts.state) == ("2026-01-01T00:00:00Z", HUGE)
-    flow.answered(left.parts[0], Accepted(b"{}"))
-    flow.replace(0, replace(left, parts=left.parts[1:]))
-    facts = flow.window(left.parts[1])
-    assert facts is not None
-    assert (facts.final, facts.terminated_early) == (False, False)
-    assert (facts.start, facts.state) == ("2026-01-01T00:00:00Z", b"{}")
+    _reported(flow, HUGE)
+    event = _event(flow)
+    assert (event["isFinalInvokeForWindow"], event["isWindowTerminatedEarly"]) == (True, True)
+    assert (event["window"]["start"], event["state"]) == ("2026-01-01T00:00:00Z", json.loads(HUGE))
+    _answer(flow, Accepted(b"{}"))
+    event = _event(flow)
+    assert (event["isFinalInvokeForWindow"], event["isWindowTerminatedEarly"]) == (False, False)
+    assert (event["window"]["start"], event["state"]) == ("2026-01-01T00:00:00Z", {})
+
+
+def _event(flow: ShardFlow) -> Any:
+    command = _invoked(flow)
+    assert command is not None
+    return json.loads(command.event.encoded())

@@ -1,16 +1,17 @@
 """What waits in a shard's lanes keeps no more than its own bytes alive."""
 
 import tracemalloc
+from random import Random
 
 import msgspec
 import pytest
 
-from poller.domain.policies import BatchPolicy
+from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import DynamoRecord, Epoch, Position
 from poller.domain.rows import Checkpoint
 from poller.rules.events import DynamoEncoder
 from poller.rules.streams.flow import ShardFlow
-from tests.rules.build import BASE
+from tests.rules.build import BASE, ids
 
 PAGES = 20
 PAGE_RECORDS = 500
@@ -37,9 +38,12 @@ def test_a_record_that_a_filter_let_through_does_not_keep_the_answer_it_came_wit
     flow = ShardFlow(
         Checkpoint(Position.horizon()),
         batch=BatchPolicy(records_max=10_000, window_s=300.0),
+        retry=RetryPolicy(),
         lanes=lanes,
         look_ahead_records_max=10**9,
         encoder=DynamoEncoder(source_arn=ARN, region="eu-west-1"),
+        new_id=ids(),
+        rng=Random(1),
     )
     tracemalloc.start()
     try:

@@ -13,8 +13,10 @@ from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, Epoch, Monotonic, Position, ShardId
 from poller.domain.rows import Checkpoint
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Response, Verdict
-from poller.rules.streams.attempts import Advance, BatchState, Discard, Invoke, drop, settle, step
-from poller.rules.streams.flow import ShardFlow, Windowing
+from poller.rules.streams.attempts import Discard
+from poller.rules.streams.flow import ShardFlow
+from poller.rules.streams.lanes import DiscardPart, Done, InvokePart, Rest, WaitUntil
+from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.streams.windows import FINAL_GRACE_S, STATE_BYTES_MAX, Closing, WindowMemo, Windows
 from tests.rules.build import BASE, Plain, ids, kinesis
 
@@ -39,20 +41,28 @@ def _reports(index: int, state: bytes = BIG) -> Partial:
 
 
 class Lane:
-    """Drives a windowed flow by hand: the function adds up the records that it saw in its state."""
+    """Drives a windowed flow by its verbs: the function adds up the records that it saw in its state."""
 
-    def __init__(self, checkpoint: Checkpoint | None = None, *, records_max: int = 100) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None = None,
+        *,
+        records_max: int = 100,
+        policy: RetryPolicy | None = None,
+    ) -> None:
         self.flow = ShardFlow(
             checkpoint or Checkpoint(Position.horizon()),
             batch=BatchPolicy(records_max=records_max),
+            retry=policy or RetryPolicy(retries_max=1),
             lanes=1,
             look_ahead_records_max=1000,
             encoder=Plain(),
-            windowing=Windowing(10, SHARD, "arn:stream"),
+            new_id=ids(),
+            rng=_Never(),
+            windowing=Windowing(10, SHARD, "arn:stream", 1.0),
         )
         self.calls: list[tuple[list[int], str, object, bool, bool]] = []
         self.discards: list[Discard] = []
-        self.policy = RetryPolicy(retries_max=1)
         self.answers: list[Verdict | None] = []
 
     def put(self, *records: tuple[int, float], caught_up: bool = True, asked: float = 1000.0) -> None:
@@ -61,52 +71,44 @@ class Lane:
 
     def run(self, at: float, verdict: Verdict | None = None) -> None:
         """Works off all that is due `at` seconds after the base."""
-        while work := self.flow.work(0) or self._begin(at):
-            left: BatchState | None = work
-            while left is not None:
-                left = self.move(left, at, verdict)
+        while self.move(at, verdict):
+            pass
 
     def run_to(self, calls: int, at: float) -> None:
         """Works on until the function was called this often."""
         while len(self.calls) < calls:
-            work = self.flow.work(0) or self._begin(at)
-            assert work is not None, "nothing is due"
-            self.move(work, at)
+            assert self.move(at), "nothing is due"
 
-    def move(self, work: BatchState, at: float, verdict: Verdict | None = None) -> BatchState | None:
-        """One step of the work; what is left of it."""
-        left = self.flow.with_early_end(self._step(work, at, verdict), new_id=ids())
-        self.flow.replace(0, left)
-        return left
+    def due(self, at: float) -> InvokePart | DiscardPart | None:
+        """What is due at this time, with no regard to waits between tries."""
+        now = Monotonic(at)
+        while True:
+            match self.flow.next(0, now=now, epoch=Epoch(BASE + at))[0]:
+                case WaitUntil(until):
+                    now = until
+                case InvokePart() | DiscardPart() as command:
+                    return command
+                case Rest() | Done():
+                    return None
 
-    def _begin(self, at: float) -> BatchState | None:
-        return self.flow.begin(0, new_id=ids(), now=Monotonic(at), epoch=Epoch(BASE + at))
-
-    def _step(self, work: BatchState, at: float, verdict: Verdict | None) -> BatchState | None:
-        far = Monotonic(max(at, float(work.resume_at)))
-        match step(work, self.policy, now=far, epoch=Epoch(BASE + at)):
-            case Invoke(part):
-                event = json.loads(self.flow.event(part, part.entries).encoded())
-                self._note(event)
+    def move(self, at: float, verdict: Verdict | None = None) -> bool:
+        """One call or one discard; False when nothing is due."""
+        match self.due(at):
+            case InvokePart(part, event):
+                content = json.loads(event.encoded())
+                self._note(content)
                 assert len(self.calls) <= CALLS_MAX, "the function is called for ever"
                 answer = verdict or (self.answers.pop(0) if self.answers else None)
                 answer = answer or Accepted(
-                    json.dumps({"n": _count(event["state"]) + len(part.entries)}).encode()
+                    json.dumps({"n": _count(content["state"]) + len(part.entries)}).encode()
                 )
-                left, effects = settle(work, answer, self.policy, new_id=ids(), now=far, rng=_Never())
-                self.flow.answered(part, answer)
-                for effect in effects:
-                    if isinstance(effect, Advance):
-                        self.flow.resolve(effect.entries)
-                return left
-            case Discard() as discard:
+                self.flow.answered(0, answer, now=Monotonic(at), epoch=Epoch(BASE + at))
+            case DiscardPart(discard):
                 self.discards.append(discard)
-                left, advance = drop(work, discard, new_id=ids(), now=far)
-                self.flow.given_up(discard.part)
-                self.flow.resolve(advance.entries)
-                return left
-            case _:
-                raise AssertionError("nothing waits here")
+                self.flow.discarded(0, now=Monotonic(at))
+            case None:
+                return False
+        return True
 
     def _note(self, event: dict[str, object]) -> None:
         window = event["window"]
@@ -207,10 +209,7 @@ def test_a_state_above_the_limit_ends_its_window_early_with_the_whole_state() ->
     lane = Lane()
     lane.put((1, 1.0))
     big = json.dumps({"n": "x" * STATE_BYTES_MAX}).encode()
-    work_state = Accepted(big)
-    work = lane._begin(2)
-    assert work is not None
-    lane.flow.replace(0, lane._step(work, 2, work_state))
+    assert lane.move(2, Accepted(big))
     lane.put((2, 3.0))
     lane.run(4)
     early = lane.calls[1]
@@ -224,9 +223,7 @@ def test_a_state_above_the_limit_survives_a_restart_until_its_early_call_is_done
     lane = Lane()
     lane.put((1, 1.0))
     big = json.dumps({"n": "x" * (5 * STATE_BYTES_MAX)}).encode()
-    work = lane._begin(2)
-    assert work is not None
-    lane.flow.replace(0, lane._step(work, 2, Accepted(big)))
+    assert lane.move(2, Accepted(big))
     again = Lane(lane.flow.checkpoint())
     assert again.flow.position == Position.after("1")
     again.run(3)
@@ -239,12 +236,8 @@ def test_a_final_call_that_fails_for_good_is_given_up_and_the_window_is_closed()
     lane.put((1, 1.0))
     lane.run(2)
     lane.put((2, 11.0))
-    work = lane._begin(12)
-    assert work is not None
-    left: BatchState | None = work
-    while left is not None:
-        left = lane._step(left, 12, FAILED)
-        lane.flow.replace(0, left)
+    for _ in range(3):
+        assert lane.move(12, FAILED)
     (discard,) = lane.discards
     assert discard.entries == ()
     assert discard.part.final
@@ -270,9 +263,7 @@ def test_a_restored_window_closes_before_records_of_a_later_one_when_its_own_are
     lane.put((1, 1.0))
     lane.run(2)
     lane.put((2, 3.0))
-    work = lane._begin(4)
-    assert work is not None
-    lane.flow.replace(0, lane._step(work, 4, FAILED))
+    assert lane.move(4, FAILED)
     again = Lane(lane.flow.checkpoint())
     again.put((9, 25.0))
     again.run(26)
@@ -340,8 +331,7 @@ def _brief(lane: Lane) -> list[Call]:
 
 def _scripted(*answers: Verdict | None) -> Lane:
     """A lane with records 1 to 4 and these answers; after them, and for None, the function adds up."""
-    lane = Lane()
-    lane.policy = SPLITTING
+    lane = Lane(policy=SPLITTING)
     lane.answers = list(answers)
     lane.put(*FOUR)
     return lane
@@ -435,8 +425,7 @@ def test_a_restart_between_any_two_calls_changes_nothing_of_an_early_end(
     for done in range(len(calls) + 1):
         lane = _scripted(*answers)
         lane.run_to(done, 5)
-        again = Lane(lane.flow.checkpoint())
-        again.policy = SPLITTING
+        again = Lane(lane.flow.checkpoint(), policy=SPLITTING)
         again.answers = lane.answers
         again.put(*FOUR)
         again.run(6)
@@ -445,8 +434,7 @@ def test_a_restart_between_any_two_calls_changes_nothing_of_an_early_end(
 
 
 def test_records_behind_the_batch_come_after_what_an_early_end_left_of_it() -> None:
-    lane = Lane(records_max=2)
-    lane.policy = SPLITTING
+    lane = Lane(records_max=2, policy=SPLITTING)
     lane.answers = [_reports(1)]
     lane.put(*FOUR, (5, 11.0))
     lane.run(12)
@@ -525,8 +513,7 @@ def test_only_an_open_window_with_a_state_above_the_limit_is_overgrown(state: by
 
 
 def test_all_that_is_left_behind_an_early_end_is_called_in_the_window_of_its_newest_record() -> None:
-    lane = Lane()
-    lane.policy = SPLITTING
+    lane = Lane(policy=SPLITTING)
     lane.put((1, 11.0), (2, 9.0), (3, 12.0), (4, 13.0))
     lane.answers = [FAILED, _reports(1)]
     lane.run(14)
@@ -566,19 +553,20 @@ def test_records_are_never_called_with_a_state_above_the_limit(
     script: list[str], places: list[int], restarts: set[int], bisect: bool
 ) -> None:
     def life(checkpoint: Checkpoint | None) -> Lane:
-        lane = Lane(checkpoint, records_max=4)
-        lane.policy = RetryPolicy(retries_max=1, bisect=bisect, report_failures=True)
+        policy = RetryPolicy(retries_max=1, bisect=bisect, report_failures=True)
+        lane = Lane(checkpoint, records_max=4, policy=policy)
         lane.put(*[(number, float(number)) for number in range(1, 13)])
         return lane
 
     lane, calls, grown = life(None), list[Call](), set[int]()
     for turn, kind in enumerate(script):
-        work = lane.flow.work(0) or lane._begin(13)
-        if work is None:
+        due = lane.due(13)
+        if due is None:
             break
-        before, size = len(lane.calls), len(work.parts[0].entries)
+        part = due.part if isinstance(due, InvokePart) else due.discard.part
+        before, size = len(lane.calls), len(part.entries)
         answer = _verdict(kind, size, places[turn % len(places)])
-        lane.move(work, 13, answer)
+        lane.move(13, answer)
         if size and len(lane.calls) > before and (answer == GREW or _moves_on_and_grows(answer)):
             grown.add(len(calls) + before)
         if turn in restarts:

@@ -1,0 +1,128 @@
+"""Owns what tumbling windows do to a shard's batches: where a batch is cut, which calls close a window, what its events name.
+
+`windows` has the theory, and the open window. This module joins it with the lane's batches: a shard with windows has one lane.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from poller.domain.invocations import EncodedEvent
+from poller.domain.records import Epoch, Monotonic, ShardId
+from poller.rules.events import RecordEncoder, WindowFacts, build_windowed
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
+from poller.rules.streams.attempts import BatchPart, BatchState, NewId, finish, interpose
+from poller.rules.streams.batching import Buffer, Entry
+from poller.rules.streams.windows import Closing, WindowMemo, Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Windowing:
+    """What a mapping with tumbling windows adds: their length, and what their events name.
+
+    `recheck_s`: how often a window is checked whose time is over, while the source may still have records for it.
+    """
+
+    length_s: int
+    shard: ShardId
+    source_arn: str
+    recheck_s: float
+
+
+class WindowedBatches:
+    """The batches of one shard with tumbling windows."""
+
+    def __init__(self, windowing: Windowing, memo: WindowMemo | None) -> None:
+        self._windowing = windowing
+        self._windows = Windows(windowing.length_s, memo)
+        self._caught_up_at = Epoch(0.0)
+
+    @property
+    def open(self) -> bool:
+        """Whether a window is open."""
+        return self._windows.open
+
+    @property
+    def memo(self) -> WindowMemo | None:
+        """The open window for the checkpoint; None without one."""
+        return self._windows.memo()
+
+    def read(self, *, caught_up: bool, asked: Epoch) -> None:
+        """A page was read. `caught_up`: the source had nothing behind it when it was `asked`."""
+        self._caught_up_at = asked if caught_up else Epoch(0.0)
+
+    def closes_in_s(self, epoch: Epoch) -> float | None:
+        """In how many seconds to check whether the open window closes by itself; None without one."""
+        deadline = self._windows.deadline
+        if deadline is None:
+            return None
+        left_s = deadline - epoch
+        return left_s if left_s > 0 else self._windowing.recheck_s
+
+    def closing_call(
+        self, buffer: Buffer, *, ended: bool, new_id: NewId, now: Monotonic, epoch: Epoch
+    ) -> BatchState | None:
+        """The work that closes the open window, if it closes before the buffer's first record. `ended`: so has the shard."""
+        windows = self._windows
+        # A source that was caught up before the window's end, and could not be read since, may have more of its records.
+        caught_up = windows.end is not None and self._caught_up_at >= windows.end
+        closing = windows.closing(buffer.first_arrived, epoch=epoch, caught_up=caught_up, ended=ended)
+        if closing is None:
+            return None
+        return finish(early=closing is Closing.EARLY, ends=windows.end, new_id=new_id, now=now)
+
+    def take(self, buffer: Buffer, now: Monotonic, *, ended: bool) -> tuple[Entry, ...]:
+        """The buffer's next batch if it closes now: it has records of one window only."""
+        windows, first = self._windows, buffer.first_arrived
+        if first is None:
+            return ()
+        together = buffer.leading(lambda arrived: windows.belongs(arrived, first))
+        return buffer.take(now, closing=ended or together < len(buffer), records_max=together)
+
+    def with_early_end(self, work: BatchState | None, *, new_id: NewId) -> BatchState | None:
+        """The work with a closing call in front, if the window's state grew too large (aws-behaviour#window-state-too-large)."""
+        if work is None or not self._windows.overgrown or work.parts[0].final:
+            return work
+        return interpose(work, ends=self._windows.end, new_id=new_id)
+
+    def enter(self, work: BatchState | None) -> None:
+        """Opens the window of the records that are about to be delivered, unless one is open.
+
+        The newest record decides: what is left of a batch whose window ended early may begin with late ones.
+        """
+        if work is None or self._windows.open:
+            return
+        arrived = [entry.record.arrived for part in work.parts for entry in part.entries]
+        if arrived:
+            self._windows.enter(max(arrived))
+
+    def answered(self, part: BatchPart, verdict: Verdict) -> None:
+        """The function answered for this part: its window takes the returned state, or closes."""
+        match verdict:
+            case Accepted(state) if not part.final:
+                self._windows.answered(state)
+            case Accepted():
+                self._windows.close()
+            case Partial(failed, _, state) if min(failed) > 0:
+                self._windows.answered(state)
+            case Partial() | Rejected() | Deferred():
+                pass
+            case _:
+                assert_never(verdict)
+
+    def given_up(self, part: BatchPart) -> None:
+        """This part was discarded; a window whose last call failed for good is closed all the same."""
+        if part.final:
+            self._windows.close()
+
+    def facts(self, part: BatchPart) -> WindowFacts:
+        """The window that a part is called in."""
+        return self._windows.facts(final=part.final, early=part.early)
+
+    def event(self, part: BatchPart, entries: Sequence[Entry], encoder: RecordEncoder) -> EncodedEvent:
+        """The event for these entries of a part."""
+        encoded = encoder.encode_all([entry.record for entry in entries])
+        windowing = self._windowing
+        return EncodedEvent(
+            build_windowed(encoded, self.facts(part), shard=windowing.shard, source_arn=windowing.source_arn)
+        )
