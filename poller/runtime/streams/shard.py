@@ -1,65 +1,26 @@
-"""Owns one shard while its lease is held: reads pages when there is room, runs the lanes, writes checkpoints."""
+"""Owns one shard while its lease is held: runs its reader and its lanes, writes checkpoints, gives the lease up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
-from poller.domain.errors import (
-    AccessDenied,
-    CursorExpired,
-    LeaseLost,
-    PortError,
-    PositionTrimmed,
-    RecordUnreadable,
-    ResourceMissing,
-    ServiceUnavailable,
-)
-from poller.domain.records import Cursor, Epoch, Page, Position
+from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
 from poller.domain.rows import Lease
 from poller.domain.status import ShardStatus
-from poller.domain.telemetry import (
-    Filtered,
-    Loss,
-    Polled,
-    RecordsLost,
-    ShardStarted,
-    ShardStopped,
-    TaskKind,
-)
-from poller.rules.filtering.pages import Matches, judged
+from poller.domain.telemetry import ShardStarted, ShardStopped, TaskKind
+from poller.rules.filtering.pages import Matches
 from poller.rules.streams.flow import ShardFlow
-from poller.rules.streams.lineage import has_ended
-from poller.rules.streams.tracking import AS_OF_STEP_S
 from poller.runtime.port_failures import report_failure
-from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
+from poller.runtime.stopping import Reason, Stop, interrupted_by
 from poller.runtime.streams.checkpoints import CheckpointWriter
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.lane import Lane
+from poller.runtime.streams.reader import ShardReader
 from poller.runtime.watched_tasks import WatchedTasks
 
 RELEASE_S_MAX = 5.0
 """How long giving the lease up may take; the next owner does not need it."""
-UNREADABLE_RETRY_S = 10.0
-"""Between two looks at a record that cannot be read: seldom, and often enough for the alert on failing calls."""
 LAST_WORDS_S_MAX = 2.0
 """For the last checkpoint and the release of a shard that was cancelled."""
-
-
-@dataclass(slots=True)
-class ReadState:
-    """How reading goes, for those who show it."""
-
-    cursor: Cursor | None = None
-    behind_ms: int | None = None
-    failures: int = 0
-    unended: int = 0
-    """Answers in a row that had no cursor although the shard is open."""
-    closed: bool = False
-    """Whether a listing has shown that the shard gets no more records."""
-    reason: str = ""
-    started: bool = False
-    losses: int = 0
-    told_at: Position | None = None
 
 
 class ShardRun:
@@ -75,17 +36,21 @@ class ShardRun:
         matches: Matches | None = None,
         remade: Callable[[], Awaitable[bool]],
     ) -> None:
-        self.records = 0
-        """Read so far, for who measures the load."""
         self._lease = lease
         self._flow = flow
         self._parts = parts
         self._stop = stop
-        self._matches = matches
-        self._remade = remade
-        self._room = asyncio.Event()
-        self._reading = ReadState()
         self._checkpoints = CheckpointWriter(parts, lease, stop, flow.checkpoint)
+        self._reader = ShardReader(
+            lease.shard,
+            flow,
+            parts,
+            stop,
+            matches=matches,
+            remade=remade,
+            touch=self._checkpoints.touch,
+            wake=self._wake_lanes,
+        )
         self._lanes = [Lane(index, flow, lease.shard, parts, stop, self._settled) for index in flow.lanes]
 
     async def run(self) -> None:
@@ -97,7 +62,7 @@ class ShardRun:
                 position=self._lease.checkpoint.position,
             )
         )
-        self._check_retention()
+        self._reader.check_retention()
         try:
             async with self._tasks() as scope:
                 writing = self._checkpoints.run()
@@ -126,6 +91,11 @@ class ShardRun:
         """Whether the shard was read and settled to its end."""
         return self._flow.done
 
+    @property
+    def records(self) -> int:
+        """Read so far, for those who measure the load."""
+        return self._reader.records
+
     def status(self) -> ShardStatus:
         """What the shard is doing."""
         lanes = tuple(lane.status() for lane in self._lanes)
@@ -133,10 +103,10 @@ class ShardRun:
             shard=self._lease.shard,
             state=self._state(blocked=any(lane.blocked_since is not None for lane in lanes)),
             position=self._flow.position.encode(),
-            behind_ms=self._reading.behind_ms,
+            behind_ms=self._reader.state.behind_ms,
             owner=str(self._parts.worker),
-            reason=self._reading.reason,
-            losses=self._reading.losses,
+            reason=self._reader.state.reason,
+            losses=self._reader.state.losses,
             lanes=lanes,
         )
 
@@ -145,238 +115,28 @@ class ShardRun:
             return "ended"
         if self._stop.requested:
             return "draining"
-        if self._reading.reason:
+        if self._reader.state.reason:
             return "failing"
         if blocked:
             return "blocked"
-        return "reading" if self._reading.started else "starting"
+        return "reading" if self._reader.state.started else "starting"
 
     async def _work(self) -> None:
         async with self._tasks() as scope:
-            scope.start(TaskKind.READER, self._read(), of=self._lease.shard, over=self._read_out)
+            scope.start(TaskKind.READER, self._reader.run(), of=self._lease.shard, over=self._reader.may_end)
             for lane in self._lanes:
                 scope.start(TaskKind.LANE, lane.run(), of=self._lease.shard, over=lane.may_end)
 
     def _tasks(self) -> WatchedTasks:
         return WatchedTasks(self._parts.observer, self._parts.plan.mapping)
 
-    def _read_out(self) -> bool:
-        return self._stop.requested or self._flow.read_out
-
     def _settled(self) -> None:
-        self._room.set()
+        self._reader.room.set()
         self._checkpoints.touch()
-
-    async def _read(self) -> None:
-        with self._stop.waking(self._room):
-            while not self._stop.requested and not self._flow.done:
-                self._room.clear()
-                if not self._flow.hungry:
-                    await self._room.wait()
-                    continue
-                asked = self._parts.clock.now()
-                page = await self._page()
-                if page is not None and await self._taken(page, asked):
-                    return
-
-    async def _taken(self, page: Page, asked: Epoch) -> bool:
-        """Takes in a page, or rests when it is empty; whether it was the last one."""
-        passing = None
-        if self._matches is not None:
-            passing = await self._parts.turns.slices(judged(page.records, self._matches))
-        if page.records and self._stop.requested:
-            # What a stop overtook on the way was not tracked yet and comes again.
-            return False
-        fresh = self._accept(page, asked, passing)
-        if page.cursor is None:
-            return await self._ended_with(page, fresh=fresh)
-        self._reading.unended = 0
-        if not page.records and not page.behind_ms:
-            await self._stop.sleep(self._parts.tuning.idle_poll_s)
-        return False
-
-    def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
-        """Takes in a page that was asked for at `asked`; whether it had records that were not read before."""
-        intake = self._flow.accept(page.records, caught_up=_caught_up(page), asked=asked, passing=passing)
-        self.records += len(page.records)
-        self._reading.cursor = page.cursor
-        self._reading.behind_ms = page.behind_ms
-        self._emit_polled(page, intake.filtered, intake.filtered + intake.taken)
-        self._checkpoints.touch()
-        if page.records:
-            self._wake_lanes()
-        return intake.repeated < len(page.records)
-
-    async def _ended_with(self, page: Page, *, fresh: bool) -> bool:
-        """Whether a page without a cursor was the last one; if not, reading goes on behind its records.
-
-        Some services leave the cursor out now and then, and an end cannot be taken back. So a listing must show that the
-        shard is closed, and a read that was begun after it must find nothing more.
-        """
-        reading = self._reading
-        if page.ended or (reading.closed and not fresh):
-            self._end()
-            return True
-        if not reading.closed and not await self._listed_as_ended():
-            await self._wait_for_cursor()
-        return False
-
-    async def _listed_as_ended(self) -> bool:
-        """Whether a listing says so that is made now, however long that takes; not when a stop comes first."""
-        while not self._stop.requested:
-            try:
-                async with interrupted_by(self._stop):
-                    listed = await self._parts.source.shards()
-                    self._reading.failures, self._reading.reason = 0, ""
-                    self._reading.closed = has_ended(self._lease.shard, listed)
-                    return self._reading.closed
-            except PortError as error:
-                await self._wait_out(error)
-        return False
-
-    async def _wait_for_cursor(self) -> None:
-        """Told once; a shard that has just been closed may be listed as open for a while."""
-        if self._stop.requested:
-            return
-        wait_s = max(self._parts.port_wait_s(self._reading.unended), self._parts.tuning.idle_poll_s)
-        if not self._reading.unended:
-            reason = "an answer without an iterator for an open shard; reading goes on with a new one"
-            self._emit_failed(ServiceUnavailable(reason), wait_s)
-        self._reading.unended += 1
-        await self._stop.sleep(wait_s)
-
-    def _end(self) -> None:
-        self._flow.end()
-        self._checkpoints.touch()
-        self._wake_lanes()
 
     def _wake_lanes(self) -> None:
         for lane in self._lanes:
             lane.changed.set()
-
-    async def _page(self) -> Page | None:
-        """The next page; None after trouble that was waited out, or when a stop came first."""
-        try:
-            async with interrupted_by(self._stop):
-                page = await self._call()
-                self._reading.failures = 0
-                self._reading.reason = ""
-                self._reading.started = True
-                return page
-        except CursorExpired:
-            self._reading.cursor = None
-        except PositionTrimmed:
-            if not await self._remade_meanwhile():
-                self._lose(Loss.TRIMMED)
-        except ResourceMissing as error:
-            if not await self._remade_meanwhile():
-                await self._missing(error)
-        except PortError as error:
-            await self._wait_out(error)
-        return None
-
-    async def _remade_meanwhile(self) -> bool:
-        """Whether the source refuses a place because the stream was made again, or a stop came while that was asked.
-
-        Then nothing of this run means anything any more: who looks at the leases takes this one away.
-        """
-        remade = await unless_stopped(self._stop, self._remade())
-        if remade:
-            await self._stop.wait()
-        return remade is not False
-
-    async def _call(self) -> Page:
-        shard, reading = self._lease.shard, self._reading
-        if reading.cursor is None:
-            reading.cursor = await self._parts.source.cursor(shard, self._flow.read_to)
-        return await self._parts.source.read(
-            shard, reading.cursor, records_max=self._parts.tuning.read_records_max
-        )
-
-    def _lose(self, loss: Loss) -> None:
-        """Records that were never read are gone: say so, then go on where the source still has some."""
-        if loss is not Loss.TRIMMED or self._may_be_lost():
-            self._emit_lost(loss)
-        self._reading.cursor = None
-        self._flow.restart_at(Position.horizon())
-
-    def _emit_lost(self, loss: Loss) -> None:
-        self._reading.losses += 1
-        self._reading.told_at = self._flow.read_to
-        self._parts.observer.on(
-            RecordsLost(
-                mapping=self._parts.plan.mapping,
-                shard=self._lease.shard,
-                loss=loss,
-                position=self._flow.read_to,
-            )
-        )
-
-    def _check_retention(self) -> None:
-        """Reports a loss when the position is older than the source's retention: not every source refuses such a position."""
-        if self._flow.as_of is not None and self._parts.retention.seconds is not None and self._may_be_lost():
-            self._emit_lost(Loss.TRIMMED)
-
-    def _may_be_lost(self) -> bool:
-        """Whether the source may have dropped records behind the position that it has trimmed.
-
-        It cannot where the checkpoint says that everything was settled up to a moment within the retention: the shard was
-        idle. A loss is told once for each place.
-        """
-        if self._reading.told_at == self._flow.read_to:
-            return False
-        as_of, retention_s = self._flow.as_of, self._parts.retention.seconds
-        if as_of is None or retention_s is None:
-            return True
-        return self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S
-
-    async def _missing(self, error: ResourceMissing) -> None:
-        """The shard or its whole stream is gone. A stream that exists without the shard will never have it again."""
-        try:
-            listed = await unless_stopped(self._stop, self._parts.source.shards())
-        except PortError:
-            await self._wait_out(error)
-            return
-        if listed is None:
-            return
-        if any(shard.shard_id == self._lease.shard for shard in listed):
-            # The shard is there: it is the cursor that the source does not know.
-            self._reading.cursor = None
-            await self._wait_out(error)
-            return
-        self._lose(Loss.SHARD_GONE)
-        self._end()
-
-    async def _wait_out(self, error: PortError) -> None:
-        wait_s = self._parts.port_wait_s(self._reading.failures)
-        if isinstance(error, (AccessDenied, ResourceMissing)):
-            wait_s = max(wait_s, self._parts.tuning.idle_poll_s)
-        elif isinstance(error, RecordUnreadable):
-            wait_s = UNREADABLE_RETRY_S
-        self._reading.failures += 1
-        self._reading.reason = error.reason
-        self._emit_failed(error, wait_s)
-        await self._stop.sleep(wait_s)
-
-    def _emit_failed(self, error: PortError, wait_s: float = 0.0, *, port: str = "source") -> None:
-        report_failure(
-            self._parts.observer,
-            error,
-            mapping=self._parts.plan.mapping,
-            port=port,
-            shard=self._lease.shard,
-            wait_s=wait_s,
-        )
-
-    def _emit_polled(self, page: Page, filtered: int, evaluated: int) -> None:
-        mapping, shard = self._parts.plan.mapping, self._lease.shard
-        self._parts.observer.on(
-            Polled(mapping=mapping, shard=shard, records=len(page.records), behind_ms=page.behind_ms)
-        )
-        if self._parts.plan.filters:
-            self._parts.observer.on(
-                Filtered(mapping=mapping, shard=shard, records=filtered, evaluated=evaluated)
-            )
 
     async def _last_words(self) -> None:
         """The grace is over: one try at saving what is settled, and at giving the lease up."""
@@ -397,11 +157,16 @@ class ShardRun:
             return
         except TimeoutError:
             # Whoever comes next takes the lease over; nothing depends on its being free.
-            self._emit_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"), port="store")
+            self._emit_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"))
         except PortError as error:
-            self._emit_failed(error, port="store")
+            self._emit_failed(error)
 
-
-def _caught_up(page: Page) -> bool:
-    """Whether the source had nothing more; one that does not say how far behind a page is shows it by an empty page."""
-    return not page.records if page.behind_ms is None else page.behind_ms == 0
+    def _emit_failed(self, error: PortError) -> None:
+        report_failure(
+            self._parts.observer,
+            error,
+            mapping=self._parts.plan.mapping,
+            port="store",
+            shard=self._lease.shard,
+            wait_s=0.0,
+        )

@@ -1,0 +1,294 @@
+"""Owns how one shard is read: a page when there is room, the waits after trouble, records that the source has lost, and the end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from poller.domain.errors import (
+    AccessDenied,
+    CursorExpired,
+    PortError,
+    PositionTrimmed,
+    RecordUnreadable,
+    ResourceMissing,
+    ServiceUnavailable,
+)
+from poller.domain.records import Cursor, Epoch, Page, Position, ShardId
+from poller.domain.telemetry import Filtered, Loss, Polled, RecordsLost
+from poller.rules.filtering.pages import Matches, judged
+from poller.rules.streams.flow import ShardFlow
+from poller.rules.streams.lineage import has_ended
+from poller.rules.streams.tracking import AS_OF_STEP_S
+from poller.runtime.port_failures import report_failure
+from poller.runtime.stopping import Stop, unless_stopped
+from poller.runtime.streams.context import StreamContext
+
+UNREADABLE_RETRY_S = 10.0
+"""Between two looks at a record that cannot be read: seldom, and often enough for the alert on failing calls."""
+
+
+@dataclass(slots=True)
+class ReadState:
+    """How reading goes, for those who show it."""
+
+    cursor: Cursor | None = None
+    behind_ms: int | None = None
+    failures: int = 0
+    unended: int = 0
+    """Answers in a row that had no cursor although the shard is open."""
+    closed: bool = False
+    """Whether a listing has shown that the shard gets no more records."""
+    reason: str = ""
+    started: bool = False
+    losses: int = 0
+    told_at: Position | None = None
+
+
+class ShardReader:
+    """Reads one shard into its flow.
+
+    `room` is set by whoever makes room for another page. `touch` is called when the checkpoint may have changed, and `wake` when
+    the lanes may have something to do. `remade` says whether the stream was made again.
+    """
+
+    def __init__(
+        self,
+        shard: ShardId,
+        flow: ShardFlow,
+        parts: StreamContext,
+        stop: Stop,
+        *,
+        matches: Matches | None,
+        remade: Callable[[], Awaitable[bool]],
+        touch: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.records = 0
+        """Read so far, for those who measure the load."""
+        self.state = ReadState()
+        self.room = asyncio.Event()
+        self._shard = shard
+        self._flow = flow
+        self._parts = parts
+        self._stop = stop
+        self._matches = matches
+        self._remade = remade
+        self._touch = touch
+        self._wake = wake
+
+    def may_end(self) -> bool:
+        """Whether nothing is left to read."""
+        return self._stop.requested or self._flow.read_out
+
+    async def run(self) -> None:
+        """Reads until the scope stops or the shard ends."""
+        with self._stop.waking(self.room):
+            while not self._stop.requested and not self._flow.done:
+                self.room.clear()
+                if not self._flow.hungry:
+                    await self.room.wait()
+                    continue
+                asked = self._parts.clock.now()
+                page = await self._page()
+                if page is not None and await self._taken(page, asked):
+                    return
+
+    async def _taken(self, page: Page, asked: Epoch) -> bool:
+        """Takes in a page, or rests when it is empty; whether it was the last one."""
+        passing = None
+        if self._matches is not None:
+            passing = await self._parts.turns.slices(judged(page.records, self._matches))
+        if page.records and self._stop.requested:
+            # What a stop overtook on the way was not tracked yet and comes again.
+            return False
+        fresh = self._accept(page, asked, passing)
+        if page.cursor is None:
+            return await self._ended_with(page, fresh=fresh)
+        self.state.unended = 0
+        if not page.records and not page.behind_ms:
+            await self._stop.sleep(self._parts.tuning.idle_poll_s)
+        return False
+
+    def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
+        """Takes in a page that was asked for at `asked`; whether it had records that were not read before."""
+        intake = self._flow.accept(page.records, caught_up=_caught_up(page), asked=asked, passing=passing)
+        self.records += len(page.records)
+        self.state.cursor = page.cursor
+        self.state.behind_ms = page.behind_ms
+        self._emit_polled(page, intake.filtered, intake.filtered + intake.taken)
+        self._touch()
+        if page.records:
+            self._wake()
+        return intake.repeated < len(page.records)
+
+    async def _ended_with(self, page: Page, *, fresh: bool) -> bool:
+        """Whether a page without a cursor was the last one; if not, reading goes on behind its records.
+
+        Some services leave the cursor out now and then, and an end cannot be taken back. So a listing must show that the
+        shard is closed, and a read that was begun after it must find nothing more.
+        """
+        reading = self.state
+        if page.ended or (reading.closed and not fresh):
+            self._end()
+            return True
+        if not reading.closed and not await self._listed_as_ended():
+            await self._wait_for_cursor()
+        return False
+
+    async def _listed_as_ended(self) -> bool:
+        """Whether a listing says so that is made now, however long that takes; not when a stop comes first."""
+        while not self._stop.requested:
+            try:
+                listed = await unless_stopped(self._stop, self._parts.source.shards())
+            except PortError as error:
+                await self._wait_out(error)
+                continue
+            if listed is not None:
+                self.state.failures, self.state.reason = 0, ""
+                self.state.closed = has_ended(self._shard, listed)
+                return self.state.closed
+        return False
+
+    async def _wait_for_cursor(self) -> None:
+        """Told once; a shard that has just been closed may be listed as open for a while."""
+        if self._stop.requested:
+            return
+        wait_s = max(self._parts.port_wait_s(self.state.unended), self._parts.tuning.idle_poll_s)
+        if not self.state.unended:
+            reason = "an answer without an iterator for an open shard; reading goes on with a new one"
+            self._emit_failed(ServiceUnavailable(reason), wait_s)
+        self.state.unended += 1
+        await self._stop.sleep(wait_s)
+
+    def _end(self) -> None:
+        self._flow.end()
+        self._touch()
+        self._wake()
+
+    async def _page(self) -> Page | None:
+        """The next page; None after trouble that was waited out, or when a stop came first."""
+        try:
+            page = await unless_stopped(self._stop, self._call())
+        except CursorExpired:
+            self.state.cursor = None
+        except PositionTrimmed:
+            if not await self._remade_meanwhile():
+                self._lose(Loss.TRIMMED)
+        except ResourceMissing as error:
+            if not await self._remade_meanwhile():
+                await self._missing(error)
+        except PortError as error:
+            await self._wait_out(error)
+        else:
+            if page is not None:
+                self.state.failures, self.state.reason, self.state.started = 0, "", True
+            return page
+        return None
+
+    async def _remade_meanwhile(self) -> bool:
+        """Whether the source refuses a place because the stream was made again, or a stop came while that was asked.
+
+        Then nothing of this run means anything any more: who looks at the leases takes this one away.
+        """
+        remade = await unless_stopped(self._stop, self._remade())
+        if remade:
+            await self._stop.wait()
+        return remade is not False
+
+    async def _call(self) -> Page:
+        shard, reading = self._shard, self.state
+        if reading.cursor is None:
+            reading.cursor = await self._parts.source.cursor(shard, self._flow.read_to)
+        return await self._parts.source.read(
+            shard, reading.cursor, records_max=self._parts.tuning.read_records_max
+        )
+
+    def _lose(self, loss: Loss) -> None:
+        """Records that were never read are gone: say so, then go on where the source still has some."""
+        if loss is not Loss.TRIMMED or self._may_be_lost():
+            self._emit_lost(loss)
+        self.state.cursor = None
+        self._flow.restart_at(Position.horizon())
+
+    def _emit_lost(self, loss: Loss) -> None:
+        self.state.losses += 1
+        self.state.told_at = self._flow.read_to
+        self._parts.observer.on(
+            RecordsLost(
+                mapping=self._parts.plan.mapping,
+                shard=self._shard,
+                loss=loss,
+                position=self._flow.read_to,
+            )
+        )
+
+    def check_retention(self) -> None:
+        """Reports a loss when the position is older than the source's retention: not every source refuses such a position."""
+        if self._flow.as_of is not None and self._parts.retention.seconds is not None and self._may_be_lost():
+            self._emit_lost(Loss.TRIMMED)
+
+    def _may_be_lost(self) -> bool:
+        """Whether the source may have dropped records behind the position that it has trimmed.
+
+        It cannot where the checkpoint says that everything was settled up to a moment within the retention: the shard was
+        idle. A loss is told once for each place.
+        """
+        if self.state.told_at == self._flow.read_to:
+            return False
+        as_of, retention_s = self._flow.as_of, self._parts.retention.seconds
+        if as_of is None or retention_s is None:
+            return True
+        return self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S
+
+    async def _missing(self, error: ResourceMissing) -> None:
+        """The shard or its whole stream is gone. A stream that exists without the shard will never have it again."""
+        try:
+            listed = await unless_stopped(self._stop, self._parts.source.shards())
+        except PortError:
+            await self._wait_out(error)
+            return
+        if listed is None:
+            return
+        if any(shard.shard_id == self._shard for shard in listed):
+            # The shard is there: it is the cursor that the source does not know.
+            self.state.cursor = None
+            await self._wait_out(error)
+            return
+        self._lose(Loss.SHARD_GONE)
+        self._end()
+
+    async def _wait_out(self, error: PortError) -> None:
+        wait_s = self._parts.port_wait_s(self.state.failures)
+        if isinstance(error, (AccessDenied, ResourceMissing)):
+            wait_s = max(wait_s, self._parts.tuning.idle_poll_s)
+        elif isinstance(error, RecordUnreadable):
+            wait_s = UNREADABLE_RETRY_S
+        self.state.failures += 1
+        self.state.reason = error.reason
+        self._emit_failed(error, wait_s)
+        await self._stop.sleep(wait_s)
+
+    def _emit_failed(self, error: PortError, wait_s: float) -> None:
+        report_failure(
+            self._parts.observer,
+            error,
+            mapping=self._parts.plan.mapping,
+            port="source",
+            shard=self._shard,
+            wait_s=wait_s,
+        )
+
+    def _emit_polled(self, page: Page, filtered: int, evaluated: int) -> None:
+        mapping, shard = self._parts.plan.mapping, self._shard
+        self._parts.observer.on(
+            Polled(mapping=mapping, shard=shard, records=len(page.records), behind_ms=page.behind_ms)
+        )
+        if self._parts.plan.filters:
+            self._parts.observer.on(
+                Filtered(mapping=mapping, shard=shard, records=filtered, evaluated=evaluated)
+            )
+
+
+def _caught_up(page: Page) -> bool:
+    """Whether the source had nothing more; one that does not say how far behind a page is shows it by an empty page."""
+    return not page.records if page.behind_ms is None else page.behind_ms == 0
