@@ -1,4 +1,4 @@
-"""Owns how commands reach Lambda's API, a daemon's or AWS's own, and how they report what went wrong."""
+"""Owns how commands reach Lambda's API, of a daemon or of AWS, and how they report errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +15,19 @@ from poller.commands.shared import FAILED, print_problems
 CALL_S_MAX = 30.0
 TRIES_MAX = 3
 AWS = "AWS"
-"""Stands for AWS itself where a daemon has an address."""
+"""The place that error texts name instead of a daemon's address."""
 ANY_REGION = "us-east-1"
-"""Signs requests to a daemon when nothing names a region; a daemon serves mappings of all regions."""
+"""The region for which requests to a daemon are signed if none is set. A daemon serves mappings of all regions."""
 
 
 class Failed(Exception):
-    """The command cannot do what it was asked to; each text says why and what to do, on a line of its own."""
+    """The command cannot be carried out. Each text is one line that says why, and what to do."""
 
 
 def lambda_client(url: str | None, region: str | None) -> Any:
-    """A client of the API at `url` (None: AWS's own), with the usual credentials; raises Failed.
+    """Makes a client of the API at `url` (None: that of AWS) with the usual credentials; raises Failed.
 
-    A daemon answers reads without a signature, so that no credentials are needed for those.
+    A daemon answers reads without a signature, so reads need no credentials.
     """
     session = botocore.session.get_session(SESSION_VARIABLES)
     options: dict[str, Any] = {
@@ -40,7 +40,7 @@ def lambda_client(url: str | None, region: str | None) -> Any:
         place = region or session.get_config_variable("region")
         if url is not None:
             place = place or ANY_REGION
-            # A daemon is next door: a proxy for the internet does not know it.
+            # A daemon is in the local network, which a proxy for the internet may not reach.
             options["proxies"] = {}
             if session.get_credentials() is None:
                 options["signature_version"] = UNSIGNED
@@ -51,8 +51,8 @@ def lambda_client(url: str | None, region: str | None) -> Any:
         raise Failed(f"no client of {url or 'AWS'}: {error}") from error
 
 
-def ended(action: Callable[[], None], where: str) -> int:
-    """Carries a command out; returns the exit status. What goes wrong is told on stderr."""
+def run_command(action: Callable[[], None], where: str) -> int:
+    """Carries out a command and returns the exit status; reports errors on stderr."""
     try:
         action()
     except Failed as error:
@@ -61,17 +61,17 @@ def ended(action: Callable[[], None], where: str) -> int:
         found = error.response.get("Error", {})
         code = str(found.get("Code", "Unknown"))
         print_problems(
-            [_joined(f"{where}: {code}: {found.get('Message', '')}", of_answer(code, aws=where == AWS))]
+            [_with_remedy(f"{where}: {code}: {found.get('Message', '')}", of_answer(code, aws=where == AWS))]
         )
     except ParamValidationError as error:
-        # Nothing was sent to anybody.
-        print_problems([_joined(str(error), of_failure(error))])
+        # No request was sent.
+        print_problems([_with_remedy(str(error), of_failure(error))])
     except BotoCoreError as error:
-        print_problems([_joined(f"{where}: {error}", of_failure(error))])
+        print_problems([_with_remedy(f"{where}: {error}", of_failure(error))])
     else:
         return 0
     return FAILED
 
 
-def _joined(text: str, remedy: str) -> str:
+def _with_remedy(text: str, remedy: str) -> str:
     return f"{text.strip().removesuffix('.')}; {remedy}" if remedy else text.strip()

@@ -1,4 +1,4 @@
-"""Owns how the mappings of an AWS account become a configuration file of ours, and what of them cannot."""
+"""Owns how the mappings of an AWS account become a configuration file, and the report of what cannot be exported."""
 
 import sys
 import tempfile
@@ -33,14 +33,14 @@ HEADER = """\
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The file's text, and one line for each thing that it does not have."""
+    """The text of the file, and one line for each thing that was left out."""
 
     text: str
     left: Sequence[str]
 
 
 def read_all(client: Any, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """All mappings that a request names, every page of them; raises what the client raises, and Failed."""
+    """Reads all pages of the mappings that a request selects; raises what the client raises, and Failed."""
     found: list[dict[str, Any]] = []
     for page in client.get_paginator("list_event_source_mappings").paginate(**asked):
         found += page["EventSourceMappings"]
@@ -49,8 +49,8 @@ def read_all(client: Any, asked: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def told_empty(found: Mapping[str, Sequence[Any]], where: str) -> None:
-    """Says on stderr for which functions there is nothing ("": all functions); raises Failed when none of those named has a mapping."""
+def report_empty(found: Mapping[str, Sequence[Any]], where: str) -> None:
+    """Reports on stderr which functions have no mapping ("": all functions); raises Failed if none of the named ones has one."""
     empty = [
         f"{where}: there is no mapping{f' of function {name}' if name else ''}"
         for name, mappings in found.items()
@@ -61,30 +61,30 @@ def told_empty(found: Mapping[str, Sequence[Any]], where: str) -> None:
     print_problems(empty)
 
 
-def exported(mappings: Sequence[Mapping[str, Any]], region: str) -> Exported:
-    """The configuration file of these mappings as Lambda's API shows them; checked by our own loader. Raises Failed."""
+def export_file(mappings: Sequence[Mapping[str, Any]], region: str) -> Exported:
+    """Makes a configuration file of mappings in the form of Lambda's API, and checks it with our own loader. Raises Failed."""
     kept: list[dict[str, Any]] = []
     left: list[str] = []
     for mapping in {str(each["UUID"]): each for each in mappings}.values():
-        obstacle = _obstacle(mapping)
+        obstacle = _export_obstacle(mapping)
         if obstacle:
             left.append(f"{_name(mapping)}: {obstacle}")
             continue
-        written = file_mapping(mapping)
-        problems = _problems(written)
+        converted = file_mapping(mapping)
+        problems = _problems(converted)
         left += [f"{_name(mapping)}: left out: {problem}" for problem in problems]
         if not problems:
-            kept.append(written)
+            kept.append(converted)
     body = yaml.safe_dump(
         {"region": region, "mappings": kept}, sort_keys=False, allow_unicode=True, width=110
     )
     comments = "".join(f"# Not carried over: {line}\n" for line in left)
     found = Exported(HEADER + comments + body, left)
-    _checked(found.text)
+    _check_loads(found.text)
     return found
 
 
-def written(found: Exported, output: Path | None, *, force: bool) -> None:
+def write_export(found: Exported, output: Path | None, *, force: bool) -> None:
     """Writes the text to stdout or to a file, and what is left out to stderr; raises Failed."""
     for line in found.left:
         print(f"poller: not carried over: {line}", file=sys.stderr)
@@ -101,7 +101,7 @@ def written(found: Exported, output: Path | None, *, force: bool) -> None:
 
 
 def file_mapping(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping as Lambda's API shows it, as our file has it: AWS's names, without what is a default anyway."""
+    """Turns a mapping in the form of Lambda's API into one of a configuration file: AWS's names, without default values."""
     names = EventSourceMapping.model_fields
     given = {name: mapping[name] for name in names if mapping.get(name) is not None}
     moment = given.get("StartingPositionTimestamp")
@@ -121,8 +121,8 @@ def file_mapping(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {"UUID": mapping["UUID"], **own, **off}
 
 
-def _obstacle(mapping: Mapping[str, Any]) -> str:
-    """Why a mapping cannot be carried over; empty if it can."""
+def _export_obstacle(mapping: Mapping[str, Any]) -> str:
+    """Returns why a mapping cannot be exported; empty if it can."""
     arn = mapping.get("EventSourceArn") or ""
     if mapping.get("State") == GOING:
         return "is being deleted"
@@ -144,7 +144,7 @@ def _name(mapping: Mapping[str, Any]) -> str:
 
 
 def _function(arn: str, source_arn: str) -> str:
-    """The short name where region and account are the source's, as an ARN that is built says the same."""
+    """Returns the short name of a function if its region and account are those of the source, else its ARN."""
     name, source = FunctionName.parse(arn), Arn.parse(source_arn)
     short = f"{name.name}:{name.qualifier}" if name.qualifier else name.name
     return short if FunctionName.parse(short).arn(source) == arn else arn
@@ -158,8 +158,8 @@ def _problems(mapping: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _checked(text: str) -> None:
-    """What a daemon would refuse must not be written."""
+def _check_loads(text: str) -> None:
+    """Raises Failed if a daemon would refuse the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "poller.yaml"
         with open(path, "x", encoding="utf-8", opener=private_opener) as file:

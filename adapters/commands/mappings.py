@@ -10,8 +10,8 @@ from uuid import UUID
 
 import typer
 
-from adapters.commands.endpoint import AWS, Failed, ended, lambda_client
-from adapters.commands.export import exported, read_all, told_empty, written
+from adapters.commands.endpoint import AWS, Failed, lambda_client, run_command
+from adapters.commands.export import export_file, read_all, report_empty, write_export
 from adapters.commands.given_members import wrong_members
 from adapters.commands.remedies import UUIDS
 from poller.commands.fitting import ScreenPage, show
@@ -194,11 +194,11 @@ def export(
         client = lambda_client(endpoint_url, region)
         found = {name: read_all(client, {"FunctionName": name}) for name in function or ()}
         found = found or {"": read_all(client, {})}
-        told_empty(found, endpoint_url or f"AWS in {client.meta.region_name}")
+        report_empty(found, endpoint_url or f"AWS in {client.meta.region_name}")
         mappings = [mapping for each in found.values() for mapping in each]
-        written(exported(mappings, client.meta.region_name), output, force=force)
+        write_export(export_file(mappings, client.meta.region_name), output, force=force)
 
-    raise typer.Exit(ended(act, endpoint_url or AWS))
+    raise typer.Exit(run_command(act, endpoint_url or AWS))
 
 
 def _switch(uuid: str, api: Api, *, enabled: bool, as_json: bool) -> None:
@@ -212,7 +212,7 @@ def _switch(uuid: str, api: Api, *, enabled: bool, as_json: bool) -> None:
 
 def _run(act: Callable[[Any], None], api: Api) -> None:
     url = None if api.aws else api.endpoint_url
-    raise typer.Exit(ended(lambda: act(lambda_client(url, api.region)), url or AWS))
+    raise typer.Exit(run_command(lambda: act(lambda_client(url, api.region)), url or AWS))
 
 
 def _uuid(text: str) -> str:

@@ -127,7 +127,7 @@ def _guest(request: web.BaseRequest) -> Guest:
     return connection.guest
 
 
-def counted(crowd: Crowd) -> Middleware:
+def count_requests(crowd: Crowd) -> Middleware:
     """Makes a middleware that marks connections as busy and as idle."""
 
     @web.middleware
@@ -142,7 +142,7 @@ def counted(crowd: Crowd) -> Middleware:
     return count
 
 
-def measured(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def measure_answers(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """Makes a hook that counts the bytes of an answer before it is sent."""
 
     async def measure(request: web.Request, response: web.StreamResponse) -> None:
@@ -151,7 +151,7 @@ def measured(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaita
     return measure
 
 
-def admitted(crowd: Crowd) -> Middleware:
+def admit_requests(crowd: Crowd) -> Middleware:
     """Makes a middleware that refuses requests beyond a limit, and lets the loop do other work before each other one."""
     shares = LoopShares()
 

@@ -53,13 +53,13 @@ def routes(
 
 
 def _both(method: str, path: str, handler: _Handler) -> list[web.RouteDef]:
-    whole = _answered(handler)
+    whole = _with_error_answers(handler)
     if method == "GET":
         return [web.get(path, whole), web.get(path + "/", whole)]
     return [web.route(method, path, whole), web.route(method, path + "/", whole)]
 
 
-def _answered(handler: _Handler) -> _Handler:
+def _with_error_answers(handler: _Handler) -> _Handler:
     """Answers errors as AWS does, and gives each answer a request id."""
 
     async def answered(request: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ class LambdaApi:
         if given.get("FunctionName") is None:
             raise ApiError(ApiErrorType.VALIDATION, NO_FUNCTION)
         if "Tags" in given:
-            tags.checked(given)
+            tags.valid_tags(given)
         view = await control.create(given)
         changed = {
             name: value
@@ -156,8 +156,8 @@ class LambdaApi:
         """TagResource."""
         control = self._tag_control
         given = request_members.read(await self._body(request), request_members.TAG)
-        wanted = self._tagged(request)
-        tags_given = tags.checked(given)
+        wanted = self._find_tagged(request)
+        tags_given = tags.valid_tags(given)
         note(request, mapping=wanted.mapping, asked=tags_given, changes=_tags(tags_given))
         await control.tag(wanted.mapping, tags_given)
         return _no_content()
@@ -166,20 +166,20 @@ class LambdaApi:
         """UntagResource."""
         control = self._tag_control
         await self._guard.signed_body(request)
-        wanted = self._tagged(request)
-        keys = tags.checked_keys(values(request.raw_path, "tagKeys"))
+        wanted = self._find_tagged(request)
+        keys = tags.valid_tag_keys(values(request.raw_path, "tagKeys"))
         note(request, mapping=wanted.mapping, asked=keys, changes=_tags(keys))
         await control.untag(wanted.mapping, keys)
         return _no_content()
 
     async def list_tags(self, request: web.Request) -> web.Response:
         """ListTags."""
-        return answer({"Tags": dict(self._tagged(request).tags)})
+        return answer({"Tags": dict(self._find_tagged(request).tags)})
 
-    def _tagged(self, request: web.Request) -> MappingView:
+    def _find_tagged(self, request: web.Request) -> MappingView:
         """Returns the mapping that the path names by its ARN; raises ApiError."""
         try:
-            return tags.tagged(self._control.views(), request.match_info["arn"])
+            return tags.mapping_with_arn(self._control.views(), request.match_info["arn"])
         except ApiError as error:
             if error.fault is ApiErrorType.MISSING:
                 self._refuse_incomplete()

@@ -12,7 +12,7 @@ from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, guard, setting_errors
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aws_errors import refused
-from adapters.control.connections import Gate, admitted, counted, measured
+from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers
 from adapters.control.entrance import BACKLOG, entering
 from adapters.control.pressure import Crowd, Limits
 from adapters.control.pressure_metrics import PressureFigures
@@ -69,9 +69,9 @@ class ControlServer:
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
         ]
-        app = application(table, refused, outer=[counted(crowd)], inner=[admitted(crowd)])
+        app = application(table, refused, outer=[count_requests(crowd)], inner=[admit_requests(crowd)])
         app.middlewares.append(self._no_web_pages)
-        app.on_response_prepare.append(measured(crowd))
+        app.on_response_prepare.append(measure_answers(crowd))
         runner = web.AppRunner(app, shutdown_timeout=CLOSE_S)
         await runner.setup()
         assert runner.server is not None

@@ -48,8 +48,8 @@ def change_routes(guard: Guard, control: MappingControl | None, audit: Audit) ->
     on = audit.audited(ApiOperation.ENABLE, switch.on)
     off = audit.audited(ApiOperation.DISABLE, switch.off)
     return [
-        web.post("/v1/mappings/{id}/enable", _answered(on)),
-        web.post("/v1/mappings/{id}/disable", _answered(off)),
+        web.post("/v1/mappings/{id}/enable", _with_error_answers(on)),
+        web.post("/v1/mappings/{id}/disable", _with_error_answers(off)),
     ]
 
 
@@ -126,7 +126,7 @@ class NotServed(Exception):
 type _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def _answered(handler: _Handler) -> _Handler:
+def _with_error_answers(handler: _Handler) -> _Handler:
     """Answers errors in the form of /v1."""
 
     async def answered(request: web.Request) -> web.Response:

@@ -61,7 +61,7 @@ class FileSettings(BaseModel):
 
     @property
     def directory(self) -> Path:
-        """Where the files are."""
+        """The directory of the files."""
         return Path(unquote(urlsplit(self.arn).path))
 
 

@@ -22,9 +22,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from adapters.invokers.handlers.calling import (
     Handler,
     Pending,
-    called,
-    completed,
-    finished,
+    call_and_await,
+    call_handler,
+    finish_pending,
     is_coroutine_function,
 )
 from adapters.invokers.handlers.child_processes import open_processes
@@ -149,7 +149,7 @@ class PythonInvoker:
 
         context = self._context(invocation)
         return await self._tasks.run(
-            lambda: completed(self._handler, invocation.event, context), invocation.timeout_s
+            lambda: call_and_await(self._handler, invocation.event, context), invocation.timeout_s
         )
 
     async def _in_thread(self, invocation: Invocation) -> Outcome | None:
@@ -157,7 +157,7 @@ class PythonInvoker:
             return _full(self._settings.threads, "threads")
         deadline = self._clock.monotonic() + invocation.timeout_s
         context = self._context(invocation)
-        future = self._threads.start(lambda: called(self._handler, invocation.event, context))
+        future = self._threads.start(lambda: call_handler(self._handler, invocation.event, context))
         try:
             await asyncio.wait((future,), timeout=invocation.timeout_s)
         finally:
@@ -170,7 +170,7 @@ class PythonInvoker:
             return found
         # A synchronous function returned an awaitable, which is awaited on the loop.
         left_s = max(0.0, deadline - self._clock.monotonic())
-        return await self._tasks.run(lambda: finished(found, context), left_s)
+        return await self._tasks.run(lambda: finish_pending(found, context), left_s)
 
     def _context(self, invocation: Invocation) -> FunctionContext:
         return context_of(

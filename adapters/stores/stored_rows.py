@@ -52,7 +52,7 @@ def mapping_row(values: Values) -> MappingRow:
         )
 
 
-def sound(row: MappingRow) -> MappingRow:
+def undamaged(row: MappingRow) -> MappingRow:
     """Returns the row; raises ServiceUnavailable if it is damaged."""
     if row.damage:
         raise ServiceUnavailable(row.damage)

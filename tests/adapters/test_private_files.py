@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.commands.export import Exported, written
+from adapters.commands.export import Exported, write_export
 from adapters.demo.journal import Journal, Line
 from adapters.demo.load import Item, Kind, Source
 from adapters.demo.processes import running
@@ -66,8 +66,8 @@ async def sent(folder: Path) -> None:
 
 
 def export(folder: Path) -> None:
-    written(Exported("text", ()), folder / "poller.yaml", force=False)
-    written(Exported("text", ()), folder / "poller.yaml", force=True)
+    write_export(Exported("text", ()), folder / "poller.yaml", force=False)
+    write_export(Exported("text", ()), folder / "poller.yaml", force=True)
 
 
 def journal(folder: Path) -> None:

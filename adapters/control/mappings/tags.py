@@ -19,7 +19,7 @@ RESOURCE_PATTERN = (
 _NULL = "Value null at '{}' failed to satisfy constraint: Member must not be null"
 
 
-def tagged(views: Sequence[MappingView], arn: str) -> MappingView:
+def mapping_with_arn(views: Sequence[MappingView], arn: str) -> MappingView:
     """Returns the mapping that an ARN names, whatever the case of its letters; raises ApiError with AWS's text."""
     if len(arn) > ARN_CHARS_MAX or not re.fullmatch(RESOURCE_PATTERN, arn, re.ASCII):
         must = f"satisfy regular expression pattern: {RESOURCE_PATTERN}"
@@ -32,7 +32,7 @@ def tagged(views: Sequence[MappingView], arn: str) -> MappingView:
     raise ApiError(ApiErrorType.MISSING, f"{kind} not found: {arn}")
 
 
-def checked(request: Mapping[str, Any]) -> dict[str, str]:
+def valid_tags(request: Mapping[str, Any]) -> dict[str, str]:
     """Returns the tags of a request; raises ApiError if one is not valid."""
     tags: dict[str, str] | None = request.get("Tags")
     if tags is None:
@@ -48,7 +48,7 @@ def checked(request: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
-def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
+def valid_tag_keys(keys: Sequence[str]) -> tuple[str, ...]:
     """Returns the different keys of a request; raises ApiError if there are none."""
     if not keys:
         raise ApiError(ApiErrorType.VALIDATION, headed([_NULL.format("tagKeys")]))

@@ -9,15 +9,15 @@ ERROR = "Error"
 
 
 def ref(schema: str) -> Json:
-    """A reference to a schema."""
+    """Returns a reference to a schema."""
     return {"$ref": REF + schema}
 
 
 def json_answer(description: str, schema: str) -> Json:
-    """An answer in JSON."""
+    """Describes an answer in JSON."""
     return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
 
 
 def problem(description: str) -> Json:
-    """An error outside Lambda's paths."""
+    """Describes an error outside Lambda's paths."""
     return json_answer(description, ERROR)

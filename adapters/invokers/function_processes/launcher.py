@@ -97,7 +97,7 @@ def _parents() -> Iterator[tuple[int, int]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name in brackets may have blanks and brackets of its own.
+                # The name stands in parentheses, and may contain blanks and parentheses itself.
                 yield int(name), int(file.read().rpartition(b")")[2].split()[1])
 
 

@@ -43,7 +43,7 @@ class Pending:
     awaitable: Awaitable[Any]
 
 
-def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Pending:
+def call_handler(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Pending:
     """Calls the handler; returns the outcome, or what must still be awaited.
 
     Raises what decoding the event raises, which is not the handler's fault.
@@ -53,14 +53,14 @@ def called(handler: Handler, event: Event, context: FunctionContext) -> Outcome 
         with attributed_to(context.function_name, context.aws_request_id):
             result = handler(given, context)
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return raised(error)
-    return Pending(result) if _awaitable(result) else answered(result)
+        return outcome_of_error(error)
+    return Pending(result) if _awaitable(result) else outcome_of_result(result)
 
 
-async def completed(handler: Handler, event: Event, context: FunctionContext) -> Outcome:
+async def call_and_await(handler: Handler, event: Event, context: FunctionContext) -> Outcome:
     """Calls the handler and awaits its result if that is awaitable; returns the outcome.
 
-    Does the same as `called` and `finished` together, but attributes output only once, which makes each call faster.
+    Does the same as `call_handler` and `finish_pending` together, but attributes output only once, which makes each call faster.
     """
     given = event.decoded()
     try:
@@ -69,11 +69,11 @@ async def completed(handler: Handler, event: Event, context: FunctionContext) ->
             if _awaitable(result):
                 result = await result
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return raised(error)
-    return answered(result)
+        return outcome_of_error(error)
+    return outcome_of_result(result)
 
 
-async def finished(pending: Pending, context: FunctionContext) -> Outcome:
+async def finish_pending(pending: Pending, context: FunctionContext) -> Outcome:
     """Awaits what a handler returned; returns the outcome.
 
     A cancellation counts as the handler's failure too, since this runs in a task of the handler's own.
@@ -82,16 +82,16 @@ async def finished(pending: Pending, context: FunctionContext) -> Outcome:
         with attributed_to(context.function_name, context.aws_request_id):
             result = await pending.awaitable
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return raised(error)
-    return answered(result)
+        return outcome_of_error(error)
+    return outcome_of_result(result)
 
 
-def raised(error: BaseException) -> FunctionError:
+def outcome_of_error(error: BaseException) -> FunctionError:
     """Returns the outcome of a handler that raised. As in Lambda's Python runtime, its error type is the exception's class."""
     return failed(name_of(error), text_of(error), stack_trace=_stack_of(error))
 
 
-def answered(result: Any) -> Outcome:
+def outcome_of_result(result: Any) -> Outcome:
     """Returns the outcome of a handler that returned `result`: its JSON, or Runtime.MarshalError if it cannot be encoded."""
     if result is None:
         # The usual result of handlers that report no failures.

@@ -19,7 +19,13 @@ import time
 import uuid
 
 from adapters.invokers.function_processes.output import FIELDS_MARK
-from adapters.invokers.handlers.calling import Handler, Pending, called, finished, raised
+from adapters.invokers.handlers.calling import (
+    Handler,
+    Pending,
+    call_handler,
+    finish_pending,
+    outcome_of_error,
+)
 from adapters.invokers.handlers.context import FunctionContext
 from adapters.invokers.handlers.loading import load_handler
 from adapters.invokers.handlers.output import record_text
@@ -100,19 +106,19 @@ class Calls:
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
         )
-        found = called(self._handler, EncodedEvent(event), context)
+        found = call_handler(self._handler, EncodedEvent(event), context)
         return self._awaited(found, context) if isinstance(found, Pending) else found
 
     def _awaited(self, pending: Pending, context: FunctionContext) -> Outcome:
         outcomes: list[Outcome] = []
 
         async def carry() -> None:
-            outcomes.append(await finished(pending, context))
+            outcomes.append(await finish_pending(pending, context))
 
         try:
             asyncio.get_event_loop().run_until_complete(carry())
         except BaseException as error:  # noqa: BLE001 - user code: it may have cancelled the task, or ended the loop
-            outcomes.append(raised(error))
+            outcomes.append(outcome_of_error(error))
         return outcomes[0]
 
 

@@ -277,7 +277,7 @@ class _Records(LocklessHandler):
         if self.formatter is not None:
             try:
                 return _plain(self.formatter.format(record))
-            except Exception:  # noqa: BLE001 - user code: the record is told as if there were no formatter
+            except Exception:  # noqa: BLE001 - user code: the record is logged as if there were no formatter
                 self.handleError(record)
         return record_text(record)
 

@@ -153,9 +153,9 @@ def incomplete(row: Item) -> ServiceUnavailable:
 
 
 def memos_of(mapping: MappingId) -> str:
-    """The partition that has the parts of a mapping's memos.
+    """Returns the partition of the parts of a mapping's memos.
 
-    They are not beside the leases, so that a look at those does not read parts that no row names, and because DynamoDB
+    They are not in the partition of the leases, so that reading leases does not read parts that no row names, and because DynamoDB
     limits writes by partition.
     """
     return f"memos#{mapping}"

@@ -43,7 +43,7 @@ from adapters.stores.dynamodb.table import (
     worker_item,
     worker_of,
 )
-from adapters.stores.stored_rows import sound
+from adapters.stores.stored_rows import undamaged
 from poller.domain.errors import ServiceThrottled
 from poller.domain.records import MappingId, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
@@ -101,7 +101,7 @@ class DynamoStore:
             if stored is None:
                 raise ServiceThrottled(f"mapping {row.mapping} was removed just now") from refused
             kept = stored
-        return sound(mapping_of(kept))
+        return undamaged(mapping_of(kept))
 
     async def update(self, row: MappingRow) -> None:
         """Replaces the row of the same revision; raises ResourceMissing if there is no row, RowChanged if its revision differs."""
@@ -116,7 +116,7 @@ class DynamoStore:
             )
         except Refused:
             stored = await self._table.get(at)
-            conflicts.updated_before(None if stored is None else sound(mapping_of(stored)), row)
+            conflicts.updated_before(None if stored is None else undamaged(mapping_of(stored)), row)
 
     async def mappings(self) -> Sequence[MappingRow]:
         """Returns all rows, sorted by id."""

@@ -70,7 +70,7 @@ class Save:
         """Writes checkpoints of different rows by one statement, or by several if their memos are large."""
         written: set[tuple[Any, ...]] = set()
         for some in _portions(saves):
-            written.update(_joined(db, _SAVE, [each._values() for each in some]))
+            written.update(_run_for_rows(db, _SAVE, [each._values() for each in some]))
         return [(None,) if each.row in written else each._refused(db) for each in saves]
 
     def _values(self) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class Take:
     def together(cls, db: sqlite3.Connection, takes: Sequence[Self]) -> list[tuple[Lease] | PortError]:
         """Takes different leases by one statement; returns each as it is stored afterwards."""
         values = [(*each.row, each.lease.epoch, each.owner) for each in takes]
-        taken = {(mapping, row[0]): row for mapping, *row in _joined(db, _TAKE, values)}
+        taken = {(mapping, row[0]): row for mapping, *row in _run_for_rows(db, _TAKE, values)}
         return [each._result(db, taken.get(each.row)) for each in takes]
 
     def _result(self, db: sqlite3.Connection, taken: Sequence[Any] | None) -> tuple[Lease] | PortError:
@@ -114,7 +114,7 @@ class Take:
             return refused
 
 
-def listed(db: sqlite3.Connection, mapping: MappingId, *, memos: bool) -> list[Lease]:
+def list_leases(db: sqlite3.Connection, mapping: MappingId, *, memos: bool) -> list[Lease]:
     """Returns all leases of the mapping, sorted by shard id; without `memos` all memos are empty."""
     columns = _COLUMNS if memos else _WITHOUT_MEMO
     found = rows(db, f"SELECT {columns} FROM leases WHERE mapping = ? ORDER BY shard", (mapping,))
@@ -140,7 +140,7 @@ def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
             raise conflicts.lost(there, lease)
 
 
-def _joined(
+def _run_for_rows(
     db: sqlite3.Connection, statement: str, values: Sequence[tuple[Any, ...]]
 ) -> list[tuple[Any, ...]]:
     """Runs a statement for several rows of values. Rows of nulls, which match no lease, fill up to one of the sizes."""

@@ -18,7 +18,7 @@ from adapters.stores.sqlite.connection import Database, any_text, connected, row
 from adapters.stores.sqlite.group_commit import Writer
 from adapters.stores.sqlite.lease_statements import Save, Take
 from adapters.stores.sqlite.schema import SCHEMA, mapped, obstacles, only_read, prepare
-from adapters.stores.stored_rows import mapping_row, sound, worker_row
+from adapters.stores.stored_rows import mapping_row, undamaged, worker_row
 from poller.config_errors.error_messages import FieldError
 from poller.domain.records import MappingId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
@@ -62,7 +62,7 @@ class SqliteStore:
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
         """Returns all leases of one mapping with their checkpoints, sorted by shard id; without `memos` all memos are empty."""
-        return await self._read(partial(lease_statements.listed, mapping=mapping, memos=memos))
+        return await self._read(partial(lease_statements.list_leases, mapping=mapping, memos=memos))
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet, all of them or none; does not change existing ones."""
@@ -145,7 +145,7 @@ def stored_mappings(path: Path) -> list[MappingRow]:
 
 def _stored(db: sqlite3.Connection, mapping: MappingId) -> MappingRow | None:
     found = rows(db, f"{_MAPPING} WHERE mapping = ?", (mapping,))
-    return sound(_mapping(found[0])) if found else None
+    return undamaged(_mapping(found[0])) if found else None
 
 
 def _workers(db: sqlite3.Connection) -> list[WorkerRow]:

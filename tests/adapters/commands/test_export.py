@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from adapters.commands.endpoint import Failed
-from adapters.commands.export import Exported, exported, file_mapping, written
+from adapters.commands.export import Exported, export_file, file_mapping, write_export
 from poller.config.daemon_plan import daemon_plan
 from poller.config.loader import load
 
@@ -108,27 +108,27 @@ def test_what_cannot_be_carried_over_is_named_and_the_rest_is_written(
     mapping: dict[str, Any], reason: str
 ) -> None:
     other = shown(QUEUE, UUID="1f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b22")
-    found = exported([mapping, other], "eu-west-1")
+    found = export_file([mapping, other], "eu-west-1")
     assert found.left == [f"mapping {UUID} of function orders: {reason}"]
     assert f"# Not carried over: mapping {UUID} of function orders: {reason}\n" in found.text
     assert [each["UUID"] for each in yaml.safe_load(found.text)["mappings"]] == [other["UUID"]]
 
 
 def test_a_mapping_that_our_loader_refuses_is_left_out_with_the_reason() -> None:
-    found = exported([shown(BatchSize=20_000)], "eu-west-1")
+    found = export_file([shown(BatchSize=20_000)], "eu-west-1")
     assert "BatchSize" in found.left[0]
     assert "20000" in found.left[0]
     assert yaml.safe_load(found.text)["mappings"] == []
 
 
 def test_the_same_mapping_twice_is_written_once() -> None:
-    assert len(yaml.safe_load(exported([shown(), shown()], "eu-west-1").text)["mappings"]) == 1
+    assert len(yaml.safe_load(export_file([shown(), shown()], "eu-west-1").text)["mappings"]) == 1
 
 
 def test_what_is_written_is_what_a_daemon_would_run(tmp_path: Path) -> None:
     path = tmp_path / "poller.yaml"
-    written(
-        exported([shown(MaximumRetryAttempts=2, ParallelizationFactor=4)], "eu-west-1"), path, force=False
+    write_export(
+        export_file([shown(MaximumRetryAttempts=2, ParallelizationFactor=4)], "eu-west-1"), path, force=False
     )
     (plan,) = daemon_plan(load(path)).mappings
     assert (plan.mapping, plan.retry.retries_max, plan.lanes) == (UUID, 2, 4)
@@ -141,18 +141,18 @@ def test_a_file_that_is_there_is_replaced_only_by_force(
     path = tmp_path / "poller.yaml"
     path.write_text("mine")
     with pytest.raises(Failed, match="--force"):
-        written(Exported("theirs", ()), path, force=False)
+        write_export(Exported("theirs", ()), path, force=False)
     assert path.read_text() == "mine"
-    written(Exported("theirs", ("mapping x: no",)), path, force=True)
+    write_export(Exported("theirs", ("mapping x: no",)), path, force=True)
     assert path.read_text() == "theirs"
     assert capsys.readouterr().err == "poller: not carried over: mapping x: no\n"
 
 
 def test_without_a_file_the_text_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    written(Exported("text\n", ()), None, force=False)
+    write_export(Exported("text\n", ()), None, force=False)
     assert capsys.readouterr().out == "text\n"
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="cannot be written"):
-        written(Exported("text", ()), tmp_path / "nowhere" / "poller.yaml", force=False)
+        write_export(Exported("text", ()), tmp_path / "nowhere" / "poller.yaml", force=False)

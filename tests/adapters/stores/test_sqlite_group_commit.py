@@ -17,7 +17,7 @@ import pytest
 
 from adapters.stores.sqlite.connection import Database, rows
 from adapters.stores.sqlite.group_commit import BATCH_MAX, Writer
-from adapters.stores.sqlite.lease_statements import JOINED_BYTES_MAX, Save, listed
+from adapters.stores.sqlite.lease_statements import JOINED_BYTES_MAX, Save, list_leases
 from adapters.stores.sqlite.schema import prepare
 from poller.domain.errors import ServiceThrottled, ServiceUnavailable
 from poller.domain.records import Position, WorkerId
@@ -87,7 +87,7 @@ def test_no_statement_writes_more_than_its_limit_of_memos(
                 for each in held:
                     group.create_task(writer.join(Save(ORDERS, each, checkpoint)))
             assert len([text for text in texts if "UPDATE" in text]) == statements
-            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
+            stored = await database.run(partial(list_leases, mapping=ORDERS, memos=True))
             assert [each.checkpoint for each in stored] == [checkpoint] * 10
 
     run(scenario())
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_of_its_statement_alone
                     for each in leases
                 ]
             assert [task.result() for task in tasks] == [None, None, UnicodeEncodeError, None, None]
-            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
+            stored = await database.run(partial(list_leases, mapping=ORDERS, memos=True))
             assert [each.checkpoint.position for each in stored] == [
                 LADDER[0 if number == 2 else 3] for number in range(5)
             ]

@@ -20,7 +20,7 @@ import pytest
 
 from adapters.stores.sqlite.connection import Database, connected, rows
 from adapters.stores.sqlite.group_commit import BATCH_MAX, Writer
-from adapters.stores.sqlite.lease_statements import Save, Take, listed, seed
+from adapters.stores.sqlite.lease_statements import Save, Take, list_leases, seed
 from adapters.stores.sqlite.schema import APPLICATION_ID, QUICK_CHECK_BYTES_MAX, SCHEMA, mapped, prepare
 from adapters.stores.sqlite.store import SqliteSettings, SqliteStore, plugin
 from poller.clock import LoopClock
@@ -248,7 +248,7 @@ def test_checkpoints_that_wait_share_one_statement(tmp_path: Path) -> None:
                 for each in held:
                     group.create_task(writer.join(Save(ORDERS, each, Checkpoint(LADDER[3], MEMO))))
             assert len([text for text in statements if "UPDATE" in text]) == 1
-            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
+            stored = await database.run(partial(list_leases, mapping=ORDERS, memos=True))
             assert {each.checkpoint for each in stored} == {Checkpoint(LADDER[3], MEMO)}
 
     run(scenario())
@@ -269,7 +269,7 @@ def test_checkpoints_that_are_refused_leave_those_of_their_statement_alone(tmp_p
             assert [task.result() for task in tasks] == [
                 LeaseLost if each.shard in zombies else None for each in held
             ]
-            for each in await database.run(partial(listed, mapping=ORDERS, memos=True)):
+            for each in await database.run(partial(list_leases, mapping=ORDERS, memos=True)):
                 assert each.checkpoint.position == LADDER[0 if each.shard in zombies else 3]
 
     run(scenario())
@@ -294,7 +294,7 @@ def test_takes_that_wait_share_one_statement(tmp_path: Path) -> None:
                 assert task.result() == (before if number % 2 else replace(before, owner=BOB, epoch=2))
             assert (lost.result(), late.result()) == (LeaseLost, LeaseLost)
             assert len([text for text in statements if "UPDATE" in text]) == 1
-            stored = await database.run(partial(listed, mapping=ORDERS, memos=True))
+            stored = await database.run(partial(list_leases, mapping=ORDERS, memos=True))
             assert stored == [task.result() for task in tasks]
 
     run(scenario())

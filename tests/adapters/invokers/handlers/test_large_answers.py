@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adapters.invokers.handlers.calling import answered, least_bytes
+from adapters.invokers.handlers.calling import least_bytes, outcome_of_result
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX, RESPONSE_TOO_LARGE
 from poller.domain.invocations import FunctionError, Succeeded
 
@@ -27,7 +27,7 @@ CYCLE.append(CYCLE)
 )
 def test_an_answer_that_is_much_too_large_is_not_encoded(result: Any) -> None:
     began = time.perf_counter()
-    outcome = answered(result)
+    outcome = outcome_of_result(result)
     assert time.perf_counter() - began < 0.08
     assert isinstance(outcome, FunctionError)
     assert outcome.error_type == RESPONSE_TOO_LARGE
@@ -37,8 +37,8 @@ def test_an_answer_that_is_much_too_large_is_not_encoded(result: Any) -> None:
 def test_what_fits_is_answered_to_the_last_byte(char: str) -> None:
     bytes_each = {"x": 1, "é": 6, "\n": 2}[char]
     fits = (ANSWER_BYTES_MAX - 2) // bytes_each
-    assert isinstance(answered(char * fits), Succeeded)
-    outcome = answered(char * (fits + 1))
+    assert isinstance(outcome_of_result(char * fits), Succeeded)
+    outcome = outcome_of_result(char * (fits + 1))
     assert isinstance(outcome, FunctionError)
     assert outcome.error_type == RESPONSE_TOO_LARGE
 
@@ -47,12 +47,12 @@ def test_what_fits_is_answered_to_the_last_byte(char: str) -> None:
     "result", [None, 1, "ä", [], {}, [1, [2, ["x"]]], {"a": [], "b": {"c": "d"}}, {1: ()}]
 )
 def test_no_answer_is_thought_larger_than_it_is(result: Any) -> None:
-    outcome = answered(result)
+    outcome = outcome_of_result(result)
     assert isinstance(outcome, Succeeded)
     assert least_bytes(result) <= len(outcome.payload)
 
 
 def test_an_answer_that_holds_itself_is_looked_at_for_a_while_only() -> None:
-    outcome = answered(CYCLE)
+    outcome = outcome_of_result(CYCLE)
     assert isinstance(outcome, FunctionError)
     assert outcome.error_type == "Runtime.MarshalError"

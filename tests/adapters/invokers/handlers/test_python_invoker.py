@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.invokers.handlers.calling import answered
+from adapters.invokers.handlers.calling import outcome_of_result
 from adapters.invokers.python import PythonSettings, open_python
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import (
@@ -92,7 +92,7 @@ def test_an_answer_without_json_is_a_marshal_error() -> None:
 def test_an_answer_that_holds_itself_is_a_marshal_error() -> None:
     ring: list[Any] = []
     ring.append(ring)
-    outcome = answered(ring)
+    outcome = outcome_of_result(ring)
     assert isinstance(outcome, FunctionError)
     assert outcome.error_type == "Runtime.MarshalError"
 
