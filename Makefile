@@ -24,9 +24,8 @@ $(READY): requirements/dev.lock pyproject.toml .python-version
 	  echo "poller needs CPython 3.13 or newer; $(PYTHON) is $$($(PYTHON) --version). Say which: make PYTHON=/path/to/python3.13" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
+	$(UV) pip sync --quiet --require-hashes requirements/dev.lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q poller adapters
 	@touch $@
 
 $(NPM_READY): $(READY) tests/npm/package-lock.json

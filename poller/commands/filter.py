@@ -5,6 +5,7 @@ from typing import Final, cast
 
 import orjson
 
+from poller.domain.untrusted.texts import cut
 from poller.rules.filtering import (
     Explanation,
     Failure,
@@ -73,9 +74,5 @@ def _failure_lines(failure: Failure) -> list[str]:
         lines.append(f"    condition: {failure.condition}")
     if failure.seen:
         values = ", ".join(json.dumps(value, ensure_ascii=False) for value in failure.seen)
-        lines.append(f"    values: {_shortened(values)}")
+        lines.append(f"    values: {cut(values, _SEEN_CHARS_MAX)}")
     return lines
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SEEN_CHARS_MAX else text[:_SEEN_CHARS_MAX] + " …"

@@ -20,6 +20,7 @@ from poller.config_errors.meant_arns import FORMS, source_remedy
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX, FunctionName
 from poller.domain.plan import url_scheme
 from poller.domain.records import Epoch
+from poller.domain.untrusted.texts import cut
 
 
 def violations(
@@ -153,5 +154,5 @@ def _lengths(member: Member, value: object) -> Iterator[Violation]:
         or len(value) <= (most := member.length[1])
     ):
         return
-    shown = value[:80] + "…" if isinstance(value, str) else f"[{', '.join(value)}]"
+    shown = cut(value, 80) if isinstance(value, str) else f"[{', '.join(value)}]"
     yield constraint(member.field, shown, f"have length less than or equal to {most}", f"keep it to {most}")

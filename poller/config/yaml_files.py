@@ -11,6 +11,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.untrusted.texts import cut
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
 DEPTH_MAX = 64
@@ -104,7 +105,7 @@ def _problem(text: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
 
 
 def _cut(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "…")
+    return repr(cut(text, 60))
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from poller.config_errors.hints import hint
 from poller.config_errors.known_names import Path, known_names, nearest, question
 from poller.domain.untrusted.credentials import hide_path
 from poller.domain.untrusted.numbers import whole
+from poller.domain.untrusted.texts import cut
 
 VALUE_CHARS_MAX = 80
 NAME_CHARS_MAX = 128
@@ -168,7 +169,8 @@ def _line(complaint: SettingError, layers: Sequence[Layer]) -> str:
         remedy = _remedy_of_unknown(complaint, value)
     elif isinstance(value, str | int | float | bool):
         shown = f" value {_shown(path, value)}:"
-    line = f"{layer.place(path)}: {spelled(path) or '(whole)'}:{shown} {complaint.wrong}; {remedy or MANUAL}"
+    wrong = complaint.wrong.removesuffix(".")  # texts of AWS end with a full stop
+    line = f"{layer.place(path)}: {spelled(path) or '(whole)'}:{shown} {wrong}; {remedy or MANUAL}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[:LINE_CHARS_MAX])
 
 
@@ -221,7 +223,7 @@ def _shown(path: Path, value: object) -> str:
     shown = (
         repr(text) if isinstance(text, str) else str(text).lower() if isinstance(text, bool) else str(text)
     )
-    return shown if len(shown) <= VALUE_CHARS_MAX else shown[:VALUE_CHARS_MAX] + "…"
+    return cut(shown, VALUE_CHARS_MAX)
 
 
 def _of_key(error: Any) -> tuple[str, str]:

@@ -106,7 +106,7 @@ def test_a_payload_of_the_other_kind_is_named_as_such(pattern: str, body: str, w
 def test_long_values_are_shortened() -> None:
     _, text = explain_command('{"a": ["x"]}', json.dumps({"a": "y" * 10_000}), None)
     assert len(text) < 400
-    assert text.endswith(" …")
+    assert text.endswith("…")
 
 
 def test_half_a_surrogate_pair_can_be_printed() -> None:

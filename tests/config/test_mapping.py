@@ -350,7 +350,7 @@ REFUSED: list[tuple[str, dict[str, Any], ViolationType, str]] = [
         "KDSF",
         {"Tags": {"a": "b" * 257}},
         VALIDATION,
-        _constraint("b" * 80 + "…", "tags", "Member must have length less than or equal to 256"),
+        _constraint("b" * 79 + "…", "tags", "Member must have length less than or equal to 256"),
     ),
 ]
 

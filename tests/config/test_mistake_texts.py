@@ -87,7 +87,7 @@ def test_what_is_no_arn_of_a_source_is_told_with_the_arn_that_it_means(
 ) -> None:
     (line,) = problems(file, mappings=[mapping(EventSourceArn=text)])
     assert line.startswith("mappings[0].EventSourceArn: value ")
-    assert line.endswith(f"Unrecognized event source.; {remedy}")
+    assert line.endswith(f"Unrecognized event source; {remedy}")
     if text:
         assert source_remedy(text) == remedy
 

@@ -267,7 +267,7 @@ def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
             "satisfy constraint: Member must have value less than or equal to 10000; write 1 to 10000",
             "mappings[1].MaximumRecordAgeInSeconds: value 5: MaximumRecordAgeInSeconds must be either -1 (forever) or "
             "between 60 and 604800 (inclusive); write -1 or 60 to 604800",
-            "mappings[2].FilterCriteria.Filters[0].Pattern: value '{\"a\": 1}': Invalid filter pattern definition.; "
+            "mappings[2].FilterCriteria.Filters[0].Pattern: value '{\"a\": 1}': Invalid filter pattern definition; "
             '"a" must be an object or an array',
         ]
     )
@@ -553,7 +553,7 @@ def test_a_whole_template_gets_a_hint(file: Path) -> None:
             {"ProvisionedPollerConfig": {"MinimumPollers": 2, "PollerGroupName": "g"}},
             [
                 "ProvisionedPollerConfig.PollerGroupName: value 'g': Unsupported PollerGroupName parameter for given "
-                "event source mapping type.; remove it; it is for Kafka only"
+                "event source mapping type; remove it; it is for Kafka only"
             ],
         ),
         (

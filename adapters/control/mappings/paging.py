@@ -17,6 +17,7 @@ from poller.config.members import ARN_CHARS_MAX
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX, FunctionName
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import MappingId
+from poller.domain.untrusted.texts import cut
 
 PAGE_MAX = 100
 ITEMS_MAX = 10_000
@@ -101,7 +102,7 @@ def headed(constraints: Sequence[str]) -> str:
 
 def constraint(field: str, value: str, must: str) -> str:
     """Returns AWS's text for one violation of the API model."""
-    shown = value if len(value) <= FUNCTION_NAME_CHARS_MAX else value[:FUNCTION_NAME_CHARS_MAX] + "…"
+    shown = cut(value, FUNCTION_NAME_CHARS_MAX)
     return f"Value '{shown}' at '{field}' failed to satisfy constraint: Member must {must}"
 
 

@@ -8,6 +8,7 @@ from adapters.control.mappings.mapping_document import mapping_arn
 from adapters.control.mappings.paging import constraint, headed
 from poller.config.members import ARN_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
+from poller.domain.untrusted.texts import cut
 
 # AWS's error texts show this pattern, which is not the one of its API model (aws-behaviour#tags-of-a-mapping).
 RESOURCE_PATTERN = (
@@ -56,6 +57,5 @@ def valid_tag_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _map_constraint(shown: str, what: str, most: int, *, least: int) -> str:
-    cut = shown if len(shown) <= TAG_VALUE_CHARS_MAX else shown[:TAG_VALUE_CHARS_MAX] + "…"
     bounds = f"Member must have length less than or equal to {most}, Member must have length greater than or equal to {least}"
-    return f"Value '{cut}' at 'tags' failed to satisfy constraint: Map {what} must satisfy constraint: [{bounds}]"
+    return f"Value '{cut(shown, TAG_VALUE_CHARS_MAX)}' at 'tags' failed to satisfy constraint: Map {what} must satisfy constraint: [{bounds}]"
