@@ -19,6 +19,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
+from dateutil.parser import ParserError
 
 from adapters.aws.region import SESSION_VARIABLES
 from adapters.bounded_answers import BoundedSession, bound_credentials
@@ -69,7 +70,8 @@ async def client(
     """The daemon's client of one service in one region (None: the settings', else the AWS variables').
 
     Clients with another `purpose` have connections of their own. Answers of RAW_SERVICES have blobs as base64 text and
-    timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of.
+    timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of, and
+    ServiceUnavailable when the service that gives out credentials fails.
     """
     raw = service in RAW_SERVICES
     session = await env.shared.get(f"aws session raw={raw}", lambda: _session(raw=raw))
@@ -115,6 +117,7 @@ def _as_sent(value: object) -> object:
 async def _client(
     session: AioSession, service: str, region: str | None, *, url: str | None, options: AioConfig
 ) -> AsyncIterator[Any]:
+    await _credentials(session, service)
     try:
         context = session.create_client(service, region_name=region, endpoint_url=url, config=options)
         opened = await context.__aenter__()
@@ -129,6 +132,22 @@ async def _client(
         yield opened
     finally:
         await context.__aexit__(None, None, None)
+
+
+async def _credentials(session: AioSession, service: str) -> None:
+    """Finds the session's credentials, which the library would do while it makes a client.
+
+    Raises ServiceUnavailable if the service that gives them out (container, instance, process) fails or sends something odd.
+    """
+    try:
+        await session.get_credentials()
+    except _CREDENTIALS_LATER as error:
+        raise ServiceUnavailable(
+            f"{service} client: {type(error).__name__}: no credentials from the service that gives them out"
+        ) from error
+    except (boto.BotoCoreError, ValueError):
+        # A mistake in the settings or the profile. Making the client tells it.
+        return
 
 
 def _options(connections_max: int, read_s_max: float) -> AioConfig:
@@ -283,6 +302,17 @@ _CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.RefreshWithMFAUnsupportedError,
 )
+_CREDENTIALS_LATER = (
+    boto.CredentialRetrievalError,
+    boto.MetadataRetrievalError,
+    boto.HTTPClientError,
+    # The library reads an answer as if it could only have the documented form.
+    AttributeError,
+    LookupError,
+    ParserError,
+    TypeError,
+)
+"""What looking for credentials raises when they cannot be had at the moment. It is no mistake of the configuration."""
 _BROKEN = (
     boto.HTTPClientError,
     boto.ConnectionError,

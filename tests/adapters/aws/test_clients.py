@@ -2,9 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
+from aiobotocore.utils import AioContainerMetadataFetcher
+from aiohttp import web
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -277,3 +280,53 @@ def test_an_arn_with_blanks_around_it_is_told_so(blanks: str) -> None:
         checked_arn(
             text, service="kinesis", resource="stream/[a-z]+", form="the ARN of a stream; write arn:…"
         )
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"status": 503},
+        {"status": 500, "text": "{}"},
+        {"text": "not json"},
+        {"text": '{"Message": "no role"}'},
+        {"text": "[]"},
+        {"text": "null"},
+        {"text": '{"AccessKeyId": "A", "SecretAccessKey": "s", "Token": "t", "Expiration": 7}'},
+        {"text": '{"AccessKeyId": "A", "SecretAccessKey": "s", "Token": "t", "Expiration": "soon"}'},
+        {"text": '{"AccessKeyId": 1, "SecretAccessKey": null, "Token": [], "Expiration": null}'},
+    ],
+    ids=str,
+)
+def test_a_hiccup_of_the_credentials_service_is_no_mistake_of_the_configuration(
+    refusal: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AioContainerMetadataFetcher, "SLEEP_TIME", 0.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    healthy: list[bool] = []
+    given = {"AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "s", "Token": "t"}
+
+    async def credentials(_request: web.Request) -> web.Response:
+        if healthy:
+            return web.json_response({**given, "Expiration": "2099-01-01T00:00:00Z"})
+        return web.Response(**refusal)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/creds", credentials)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            port = runner.addresses[0][1]
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{port}/creds")
+            async with serving({"ListShards": [ok(Shards=[])]}) as service, environment(service.url) as env:
+                with pytest.raises(ServiceUnavailable, match="credentials"):
+                    await client(env, "kinesis", "eu-west-1")
+                healthy.append(True)
+                kinesis = await client(env, "kinesis", "eu-west-1")
+                assert (await kinesis.list_shards(StreamName="s"))["Shards"] == []
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(main())
