@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,15 @@ import uvloop
 from poller.clock import LoopClock
 from poller.commands.run import early_signals
 from poller.commands.run.early_signals import SIGNALS
-from poller.commands.run.ending import CancelledFromInside, LastResort, leave, left_behind, line_of_left
+from poller.commands.run.ending import (
+    LOOP_THREADS,
+    CancelledFromInside,
+    LastResort,
+    leave,
+    left_behind,
+    lines_of_left,
+    threads_left_behind,
+)
 from poller.commands.run.loop_watch import LoopWatch, WatchedStatus
 from poller.commands.run.malloc import keep_freed_memory
 from poller.commands.run.report import RunReport, faults_logged, faults_of, problems_of, starting
@@ -206,10 +215,12 @@ def _run(
     words = LastWords()
     report = RunReport(LoopClock(steady=time.monotonic))
     error: BaseException | None = None
-    left: list[str] = []
+    tasks: list[str] = []
+    threads: list[str] = []
     keep_freed_memory(os.environ)
     last_resort = LastResort()
-    runner = asyncio.Runner(loop_factory=_new_loop)
+    executor = ThreadPoolExecutor(thread_name_prefix=LOOP_THREADS)
+    runner = asyncio.Runner(loop_factory=partial(_new_loop, executor))
     try:
         try:
             runner.run(
@@ -225,20 +236,22 @@ def _run(
                 )
             )
         finally:
-            left = runner.run(left_behind())
+            tasks = runner.run(left_behind())
+            executor.shutdown(wait=False, cancel_futures=True)
+            threads = threads_left_behind(last_resort.threads())
     except BaseException as raised:  # noqa: BLE001 - whatever ends the daemon is reported in its last line
         error = raised
+    left = [*tasks, *threads]
     end = report.ended(error, left)
     # Problems that prevent a start are printed for people. Faults come after the log and have the log's format.
     print_problems(problems_of(error, place=place))
     print_problems(faults_of(error), words.form)
-    if left:
-        print_problems([line_of_left(left, end.exit_status)], words.form)
+    print_problems(lines_of_left(tasks, threads, end.exit_status), words.form)
     print(words.end(end), end="", file=sys.stderr)
     if left:
         leave(end.exit_status, streams.drain)
     runner.close()
-    last_resort.disarm()
+    last_resort.disarm(end.exit_status)
     return end.exit_status
 
 
@@ -251,9 +264,13 @@ class DaemonLoop(uvloop.Loop):
             super().stop()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """A loop on which functions cannot cancel the daemon's tasks, and cannot end the loop from a task that they started."""
+def _new_loop(executor: ThreadPoolExecutor) -> asyncio.AbstractEventLoop:
+    """A loop on which functions cannot cancel the daemon's tasks, and cannot end the loop from a task that they started.
+
+    The executor is the one of `asyncio.to_thread`. uvloop waits for its own one without a limit.
+    """
     loop = DaemonLoop()
+    loop.set_default_executor(executor)
     loop.set_task_factory(make_task)  # type: ignore[arg-type]  # typeshed knows no generic one
     return loop
 

@@ -4,10 +4,12 @@ Nothing here waits without a limit. Tasks that do not end are named on stderr, a
 """
 
 import asyncio
+import concurrent.futures.thread
 import faulthandler
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Container, Sequence
 from typing import Never
 
 from poller.output.queued_output import unwaiting
@@ -16,8 +18,12 @@ LAST_RESORT_S = 13.0
 """This long after the grace time the process ends in any case. In our Kubernetes manifests the margin is 15 s."""
 LEFT_S_MAX = 5.0
 """How long tasks that are left when the daemon has ended may take to end after they were cancelled."""
+JOIN_S_MAX = 0.1
 NAMES_MAX = 10
 STDERR = 2
+LOOP_THREADS = "asyncio"
+_EXECUTOR_THREADS: Container[threading.Thread] = getattr(concurrent.futures.thread, "_threads_queues", ())
+"""The threads that Python itself asks to end at its exit. Python has no public name for them."""
 
 
 class CancelledFromInside(Exception):
@@ -52,13 +58,39 @@ class LastResort:
             # Without stderr there is no such timer. The sender of the signal has to kill the process.
             return
 
-    def disarm(self) -> None:
-        """Everything has ended. The timer is kept only if threads are left that Python would wait for at its exit."""
-        lingering = [each for each in threading.enumerate() if not each.daemon and each not in self._before]
-        if lingering:
+    def threads(self) -> list[threading.Thread]:
+        """The threads that were started since and that Python would wait for at its exit."""
+        return [each for each in threading.enumerate() if not each.daemon and each not in self._before]
+
+    def disarm(self, status: int) -> None:
+        """Everything has ended. If Python still waits for threads, the process ends with `status` all the same."""
+        if self.threads():
             self.arm()
+            threading.Thread(target=_end_late, args=(status,), name="end of the process", daemon=True).start()
         elif self._armed:
             faulthandler.cancel_dump_traceback_later()
+
+
+def _end_late(status: int) -> None:
+    time.sleep(LEFT_S_MAX)
+    os._exit(status)
+
+
+def threads_left_behind(threads: Sequence[threading.Thread]) -> list[str]:
+    """Waits for `threads`, for a limited time, and returns the names of those that are still at work.
+
+    Threads of executors are left out, because idle ones end by themselves when Python exits. Those of the loop's own executor,
+    which is shut down before, count.
+    """
+    deadline = time.monotonic() + LEFT_S_MAX
+    at_work = [each for each in threads if _at_work(each)]
+    for each in at_work:
+        each.join(max(0.0, deadline - time.monotonic()))
+    return sorted(each.name for each in at_work if each.is_alive())
+
+
+def _at_work(thread: threading.Thread) -> bool:
+    return thread.name.startswith(f"{LOOP_THREADS}_") or thread not in _EXECUTOR_THREADS
 
 
 async def left_behind() -> list[str]:
@@ -76,13 +108,14 @@ async def left_behind() -> list[str]:
     return sorted(task.get_name() for task in late)
 
 
-def line_of_left(names: Sequence[str], status: int) -> str:
-    """A line that names the tasks that do not end."""
-    shown = ", ".join(names[:NAMES_MAX])
-    return (
-        f"{len(names)} tasks do not end though they were cancelled, and are left behind: {shown};"
-        f" exit status {status}"
-    )
+def lines_of_left(tasks: Sequence[str], threads: Sequence[str], status: int) -> list[str]:
+    """A line that names the tasks that do not end, and one that names the threads."""
+    kinds = ((tasks, "tasks do not end though they were cancelled"), (threads, "threads do not end"))
+    return [
+        f"{len(names)} {what}, and are left behind: {', '.join(names[:NAMES_MAX])}; exit status {status}"
+        for names, what in kinds
+        if names
+    ]
 
 
 def leave(status: int, drain: Callable[[], object]) -> Never:

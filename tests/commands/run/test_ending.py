@@ -103,17 +103,30 @@ def test_sigterm_ends_a_daemon_whose_loop_is_blocked_and_shows_where(act: str) -
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "name"),
     [
-        "asyncio.create_task(asyncio.to_thread(time.sleep, 60))",
-        "threading.Thread(target=time.sleep, args=(60,)).start()",
+        ("asyncio.create_task(asyncio.to_thread(time.sleep, 60))", "asyncio_0"),
+        ("threading.Thread(target=time.sleep, args=(60,), name='pump').start()", "pump"),
     ],
 )
-def test_sigterm_ends_a_daemon_that_has_left_threads_at_work(how: str) -> None:
+def test_threads_that_do_not_end_are_left_behind_by_name(how: str, name: str) -> None:
     status, err, took_s = ended(f"self.keep = {how}\nawait asyncio.sleep(0.1)", term=True)
     assert status == 1
-    assert "most recent call first" in err
+    assert f"poller: 1 threads do not end, and are left behind: {name}; exit status 1" in err
     assert took_s < 10.0
+
+
+def test_the_status_is_the_one_that_was_told_though_an_executor_is_at_work() -> None:
+    act = "from concurrent.futures import ThreadPoolExecutor\nself.pool = ThreadPoolExecutor()\n"
+    status, err, took_s = ended(act + "self.pool.submit(time.sleep, 60)", term=True)
+    assert (status, err) == (0, "")
+    assert took_s < 10.0
+
+
+def test_idle_threads_of_an_executor_delay_nothing() -> None:
+    act = "from concurrent.futures import ThreadPoolExecutor\nself.pool = ThreadPoolExecutor()\n"
+    act += "await asyncio.to_thread(time.sleep, 0)\nself.pool.submit(time.sleep, 0).result()"
+    assert ended(act, term=True)[:2] == (0, "")
 
 
 def test_an_orderly_end_is_told_nothing_of() -> None:
