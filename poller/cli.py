@@ -71,7 +71,7 @@ def run(
     """
     given: dict[str, Any] = {**asdict(places), "listen": listen, "worker": worker}
     given |= {"log": {"level": log_level, "format": log_format}}
-    from poller.config.file_signature import signature
+    from poller.config.yaml_files import signature
 
     seen = signature(config)
     from poller.commands.shared import LoadablePlugins

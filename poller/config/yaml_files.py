@@ -1,9 +1,11 @@
 """Owns how configuration files are read: a safe subset of YAML, with limits, and with errors that name the line.
 
 Scalars are those of YAML 1.2: `on`, `yes`, `12:30` and dates are texts. Tags and duplicate keys are refused.
+`signature` tells whether a file has changed.
 """
 
 import re
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,9 @@ _SCALARS = {
     ),
     "tag:yaml.org,2002:merge": (r"<<", ["<"]),
 }
+
+type Signature = tuple[object, ...] | None
+"""Identity, time of modification and content of a file; None if it does not exist."""
 
 
 class NameNotText(InvalidConfiguration):
@@ -265,3 +270,17 @@ def _located(error: yaml.MarkedYAMLError, name: str) -> str:
     problem = error.problem or "cannot be read"
     context = f" ({error.context})" if error.context else ""
     return f"{name}:{where} {problem}{context}"
+
+
+def signature(path: Path) -> Signature:
+    """The signature of the file that `path` leads to. Symbolic links are followed, so a link to another file counts as a change.
+
+    The content is part of it, because two writes within one tick of the file system's clock have the same time.
+    """
+    try:
+        real = path.resolve(strict=True)
+        found = real.stat()
+        content = blake2b(real.read_bytes()).digest()
+    except (OSError, RuntimeError):
+        return None
+    return str(real), found.st_ino, found.st_mtime_ns, content

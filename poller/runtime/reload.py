@@ -9,7 +9,7 @@ from typing import Protocol
 
 import watchfiles
 
-from poller.config.file_signature import Signature, signature
+from poller.config.yaml_files import Signature, signature
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry import ConfigurationReloaded, Observer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.config.file_signature import signature
+from poller.config.yaml_files import signature
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry import ConfigurationReloaded

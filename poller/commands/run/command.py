@@ -46,9 +46,8 @@ from poller.commands.shared import (
 )
 from poller.config.daemon_plan import daemon_plan
 from poller.config.field_types import Address
-from poller.config.file_signature import Signature
 from poller.config.settings import Settings
-from poller.config.yaml_files import read_document
+from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.plan import DaemonPlan
