@@ -67,7 +67,7 @@ class Screen:
 
 
 def _counts(evidence: Evidence, written: Written, source: Source) -> tuple[int, int, int, int]:
-    processed = sum(item in evidence.ledger.processed for item in evidence.load[source])
+    processed = len([item for item in evidence.load[source] if item in evidence.ledger.processed])
     counters = (evidence.counters or {}).get(source, {})
     filtered = int(counters.get("filtered_out_event_count", 0))
     return written.counts[source], processed, filtered, len(evidence.dead_letters.items[source])

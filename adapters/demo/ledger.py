@@ -76,7 +76,8 @@ class Ledger:
                 self._begin(self._tracks[line.source, lane], line, items)
             return
         tally = self.tallies[line.source]
-        tally.failed_invocations += bool(line.failed)
+        if line.failed:
+            tally.failed_invocations += 1
         done = {item for index, item in enumerate(line.items) if index not in line.failed}
         self.processed |= done & self._wanted
         for lane, items in lanes.items():
@@ -88,8 +89,10 @@ class Ledger:
         for item in items:
             tries = self.tries[item] = self.tries.get(item, 0) + 1
             tally.most_tries = max(tally.most_tries, tries)
-            tally.repeated += item in self.processed
-            tally.retried += tries > 1 and item not in self.processed
+            if item in self.processed:
+                tally.repeated += 1
+            elif tries > 1:
+                tally.retried += 1
 
     def _begin(self, track: Track, line: Line, items: Sequence[Item]) -> None:
         places = [track.place[item] for item in items]

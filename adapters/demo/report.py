@@ -88,7 +88,7 @@ class Evidence:
         """Returns how many records the filter has still to leave out."""
         if self.counters is None or not source.filtered:
             return 0
-        noise = sum(item.kind is Kind.NOISE for item in self.load[source])
+        noise = len([item for item in self.load[source] if item.kind is Kind.NOISE])
         return noise - int(self.counters[source].get("filtered_out_event_count", 0))
 
     @property
@@ -122,7 +122,7 @@ def _row(evidence: Evidence, source: Source) -> Row:
     return Row(
         source=source,
         written=len(items),
-        processed=sum(item in evidence.ledger.processed for item in items),
+        processed=len([item for item in items if item in evidence.ledger.processed]),
         filtered=int(counters.get("filtered_out_event_count", 0)),
         invocations=tally.invocations,
         failed_invocations=tally.failed_invocations,

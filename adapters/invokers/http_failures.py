@@ -25,8 +25,8 @@ def excerpt(body: bytes | None) -> str:
     if not body:
         return ""
     text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "ignore" if len(body) > EXCERPT_BYTES_MAX else "replace")
-    unreadable = sum(not (char.isprintable() or char.isspace()) or char == "\ufffd" for char in text)
-    if unreadable * _UNREADABLE > len(text):
+    unreadable = [char for char in text if not (char.isprintable() or char.isspace()) or char == "\ufffd"]
+    if len(unreadable) * _UNREADABLE > len(text):
         return f"({len(body)} bytes that are no text)"
     return line_of(" ".join(_TAGS.sub(" ", text).split()), chars_max=EXCERPT_CHARS_MAX)
 

@@ -88,10 +88,11 @@ class FunctionLines:
             if second is None or second.is_over(now):
                 dropped = second.dropped if second is not None else 0
                 second = self._seconds[function] = _Second(now)
-            admitted = second.lines < LINES_PER_SECOND_MAX
-            second.lines += admitted
-            second.dropped += not admitted
-            return admitted, dropped, second.dropped == 1 and not admitted
+            if second.lines < LINES_PER_SECOND_MAX:
+                second.lines += 1
+                return True, dropped, False
+            second.dropped += 1
+            return False, dropped, second.dropped == 1
 
     def _report(self, now: float) -> None:
         with self._lock:

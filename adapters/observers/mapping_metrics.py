@@ -121,7 +121,7 @@ class MappingFigures:
 
     def destinations_failing(self) -> int:
         """Counts the shards that wait for their on-failure destination."""
-        return sum(shard.destination_failing for shard in self.shards.values())
+        return len([shard for shard in self.shards.values() if shard.destination_failing])
 
     def drop_shard(self, shard: ShardId) -> None:
         """Removes the state of a shard that this daemon no longer reads."""
