@@ -4,7 +4,9 @@ Adapters that take requests report here, and the daemon passes the reports on to
 observers, so reports have no effect there.
 """
 
-from poller.domain.telemetry import Listener, Observer, RefusedFor, StrangerRefused
+from poller.domain.telemetry.daemon_events import StrangerRefused
+from poller.domain.telemetry.labels import Listener, RefusedFor
+from poller.domain.telemetry.observers import Observer
 
 
 class Strangers:

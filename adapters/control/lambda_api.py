@@ -15,7 +15,7 @@ from poller.domain.mapping_api import ApiError, ApiErrorType, MappingControl, Ma
 from poller.domain.member_changes import changes_between
 from poller.domain.records import MappingId
 from poller.domain.status import StatusView
-from poller.domain.telemetry import ApiOperation
+from poller.domain.telemetry.labels import ApiOperation
 
 MAPPINGS = "/2015-03-31/event-source-mappings"
 TAGS = "/2017-03-31/tags"

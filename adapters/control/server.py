@@ -22,7 +22,7 @@ from poller.config.field_types import Address
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.status import StatusView
-from poller.domain.telemetry import Observer
+from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
 from poller.refused_requests import Strangers

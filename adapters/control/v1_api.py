@@ -18,7 +18,7 @@ from adapters.control.responses import answer, refusal
 from poller.domain.mapping_api import ApiError, MappingControl
 from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus, StatusView
-from poller.domain.telemetry import ApiOperation
+from poller.domain.telemetry.labels import ApiOperation
 from poller.loop_turns import LoopTurns
 from poller.ports import Exposition, SlicedExposition
 

@@ -9,33 +9,38 @@ from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from poller.domain.invocations import Ended
 from poller.domain.records import Position
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.daemon_events import (
     ApiChange,
-    Bisected,
-    Blocked,
     CallLeftBehind,
     Capacity,
-    CheckpointSaved,
     ConfigurationReloaded,
     DaemonEnded,
     DaemonStarting,
+    FunctionChanged,
+    FunctionOpened,
+    LoopBlocked,
+    ObserverFailed,
+    StopCutShort,
+    StoreFailed,
+    StrangerRefused,
+    TaskEnded,
+)
+from poller.domain.telemetry.mapping_events import (
+    Bisected,
+    Blocked,
+    CheckpointSaved,
     Deleted,
     DestinationFailed,
     Discarded,
-    Ended,
     Filtered,
-    FunctionChanged,
-    FunctionOpened,
     GroupsBlocked,
     InvocationFinished,
     InvocationStarted,
     LeaseMoved,
-    LoopBlocked,
     MappingChanged,
-    MappingState,
-    ObserverFailed,
     PlaceFound,
     Polled,
     Pollers,
@@ -45,12 +50,9 @@ from poller.domain.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
-    StopCutShort,
-    StoreFailed,
-    StrangerRefused,
-    TaskEnded,
     VisibilityTooShort,
 )
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import ends_of, line_of
 
 TEXT_CHARS_MAX = 500

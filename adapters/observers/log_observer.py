@@ -20,7 +20,8 @@ from adapters.observers.log_events import (
 )
 from adapters.observers.log_throttle import LogEntry, LogThrottle
 from poller.domain.records import MappingId, Monotonic, ShardId
-from poller.domain.telemetry import AnyTelemetryEvent, Blocked, LeaseMoved, ShardStopped
+from poller.domain.telemetry.mapping_events import Blocked, LeaseMoved, ShardStopped
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.ports import Clock
 
 BLOCKED_LOGGED_S = 10.0

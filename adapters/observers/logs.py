@@ -17,7 +17,7 @@ from adapters.observers.function_lines import function_lines, later_on
 from adapters.observers.library_lines import LibraryLines, libraries_logged, warnings_logged
 from adapters.observers.log_lines import LineWriter
 from adapters.observers.log_observer import LogObserver
-from poller.domain.telemetry import DaemonEnded
+from poller.domain.telemetry.daemon_events import DaemonEnded
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 

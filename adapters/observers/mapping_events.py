@@ -6,7 +6,7 @@ from typing import Any
 from adapters.observers.mapping_metrics import AGE_BOUNDS_S, Histogram, MappingFigures, ShardFigures
 from poller.domain import errors
 from poller.domain.records import Epoch
-from poller.domain.telemetry import (
+from poller.domain.telemetry.mapping_events import (
     Bisected,
     Blocked,
     CheckpointSaved,

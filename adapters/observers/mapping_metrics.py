@@ -5,8 +5,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from poller.domain.arns import Arn
+from poller.domain.invocations import Condition, Ended
 from poller.domain.records import Epoch, Monotonic, ShardId
-from poller.domain.telemetry import Condition, Ended, Loss, MappingState
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.labels import Loss
 
 RECORDS_BOUNDS = (1, 10, 50, 100, 500, 1000, 5000, 10_000)
 DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)

@@ -11,25 +11,21 @@ from typing import Any
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
 from adapters.observers.mapping_metrics import Histogram, MappingFigures
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.daemon_events import (
     ApiChange,
-    ApiOperation,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
-    Listener,
     LoopBlocked,
-    MappingChanged,
-    MappingState,
     ObserverFailed,
-    RefusedFor,
     StoreFailed,
     StrangerRefused,
-    TaskEnd,
     TaskEnded,
-    TaskKind,
 )
+from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.mapping_events import MappingChanged
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.ports import Clock
 
 LINGER_S = 300.0

@@ -34,14 +34,9 @@ from adapters.observers.shown_figures import (
     ShownHistogram,
 )
 from poller.domain.records import Epoch, MappingId, Monotonic, ShardId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    Listener,
-    MappingState,
-    RefusedFor,
-    TaskEnd,
-    TaskKind,
-)
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.labels import Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import line_of
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, Plugin

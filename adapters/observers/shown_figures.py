@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from adapters.observers.mapping_metrics import Histogram, MappingFigures
-from poller.domain.telemetry import Condition, Ended, Loss
+from poller.domain.invocations import Condition, Ended
+from poller.domain.telemetry.labels import Loss
 
 
 @dataclass(frozen=True, slots=True)

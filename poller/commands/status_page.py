@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from poller.commands.fitting import ScreenPage
 from poller.domain.arns import Arn
 from poller.domain.records import Epoch
+from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
-from poller.domain.telemetry import MappingState
 
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000

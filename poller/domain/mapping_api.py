@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 
 
 class ApiErrorType(StrEnum):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from poller.domain.invocations import FunctionError
 from poller.domain.records import Epoch, MappingId, ShardId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 from poller.domain.untrusted.texts import fewer
 
 STACK_LINES_SHOWN_MAX = 20

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poller.domain.telemetry import DaemonEnded
+from poller.domain.telemetry.daemon_events import DaemonEnded
 
 
 def for_people(text: str) -> str:

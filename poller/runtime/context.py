@@ -7,7 +7,7 @@ from uuid import UUID
 
 from poller.domain.plan import MappingPlan, Tuning
 from poller.domain.records import WorkerId
-from poller.domain.telemetry import Observer
+from poller.domain.telemetry.observers import Observer
 from poller.loop_turns import LoopTurns
 from poller.ports import Clock, Store
 from poller.rules.backoff import wait_s

@@ -12,7 +12,9 @@ from poller.domain.errors import InvalidConfiguration, PortError, ServiceThrottl
 from poller.domain.plan import DaemonPlan
 from poller.domain.records import MappingId, Monotonic
 from poller.domain.status import DaemonStatus, idle_note
-from poller.domain.telemetry import Observer, StoreFailed, TaskKind
+from poller.domain.telemetry.daemon_events import StoreFailed
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry
 from poller.ports import Store
 from poller.rules.backoff import wait_s

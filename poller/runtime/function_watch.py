@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from poller.domain.errors import AccessDenied, InvalidConfiguration, PortError
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.plan import FunctionPlan
-from poller.domain.telemetry import FunctionChanged, Observer, TaskKind
+from poller.domain.telemetry.daemon_events import FunctionChanged
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.ports import FunctionLookup
 from poller.runtime.foreign_calls import isolated
 from poller.runtime.stopping import wait_until

@@ -20,13 +20,9 @@ from poller.domain.invocations import (
 )
 from poller.domain.plan import TIMEOUT_S, FunctionPlan, MappingPlan
 from poller.domain.records import Epoch, MappingId, ShardId
-from poller.domain.telemetry import (
-    CallLeftBehind,
-    Capacity,
-    InvocationFinished,
-    InvocationStarted,
-    Observer,
-)
+from poller.domain.telemetry.daemon_events import CallLeftBehind, Capacity
+from poller.domain.telemetry.mapping_events import InvocationFinished, InvocationStarted
+from poller.domain.telemetry.observers import Observer
 from poller.ports import Clock, FunctionLookup, FunctionStarter, Invoker
 from poller.rules import responses
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, ResponseReading, Verdict, cut

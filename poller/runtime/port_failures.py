@@ -2,7 +2,8 @@
 
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.records import MappingId, ShardId
-from poller.domain.telemetry import Observer, PortFailed
+from poller.domain.telemetry.mapping_events import PortFailed
+from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
 
 

@@ -12,7 +12,8 @@ import watchfiles
 from poller.config.yaml_files import Signature, signature
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
-from poller.domain.telemetry import ConfigurationReloaded, Observer
+from poller.domain.telemetry.daemon_events import ConfigurationReloaded
+from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
 
 POLL_S = 2.0

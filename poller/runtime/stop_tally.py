@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from poller.domain.records import MappingId
-from poller.domain.telemetry import AnyTelemetryEvent, Released, ShardStopped, StopCutShort
+from poller.domain.telemetry.daemon_events import StopCutShort
+from poller.domain.telemetry.mapping_events import Released, ShardStopped
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 
 CUT_OFF_TOLD_MAX = 20
 """At most this many mappings with cancelled calls are named. The others are counted."""

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from poller.domain.records import MappingId
-from poller.domain.telemetry import Observer, TaskEnd, TaskEnded, TaskKind
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
 
 AGAIN_S = 0.5

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from poller.domain.records import MappingId, ShardId
-from poller.domain.telemetry import Observer
+from poller.domain.telemetry.observers import Observer
 from poller.testing.telemetry_events import one_of_each
 
 type ObserverOpening = Callable[[], AbstractAsyncContextManager[Observer]]

@@ -5,55 +5,51 @@ from typing import get_args
 
 from msgspec import structs
 
+from poller.domain.invocations import Condition, Ended
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.daemon_events import (
     ApiChange,
-    ApiOperation,
-    Bisected,
-    Blocked,
     CallLeftBehind,
     Capacity,
-    CheckpointSaved,
-    Condition,
     ConfigurationReloaded,
     DaemonEnded,
     DaemonStarting,
+    FunctionChanged,
+    FunctionOpened,
+    LoopBlocked,
+    ObserverFailed,
+    StopCutShort,
+    StoreFailed,
+    StrangerRefused,
+    TaskEnded,
+)
+from poller.domain.telemetry.labels import ApiOperation, Listener, Loss, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.mapping_events import (
+    Bisected,
+    Blocked,
+    CheckpointSaved,
     Deleted,
     DestinationFailed,
     Discarded,
-    Ended,
     Filtered,
-    FunctionChanged,
-    FunctionOpened,
     GroupsBlocked,
     InvocationFinished,
     InvocationStarted,
     LeaseMoved,
-    Listener,
-    LoopBlocked,
-    Loss,
     MappingChanged,
-    MappingState,
-    ObserverFailed,
     PlaceFound,
     Polled,
     Pollers,
     PortFailed,
     RecordsLost,
-    RefusedFor,
     Released,
     Retrying,
     ShardStarted,
     ShardStopped,
-    StopCutShort,
-    StoreFailed,
-    StrangerRefused,
-    TaskEnd,
-    TaskEnded,
-    TaskKind,
     VisibilityTooShort,
 )
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 
 MAPPING = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb01")
 QUEUE = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb02")

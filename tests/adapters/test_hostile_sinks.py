@@ -28,23 +28,15 @@ from adapters.observers.prometheus import PrometheusObserver
 from poller.commands.shared import print_problems
 from poller.commands.status import show_status
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
-from poller.domain.invocations import Condition, FunctionError, Throttled, with_payload
+from poller.domain.invocations import Condition, Ended, FunctionError, Throttled, with_payload
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Epoch, Message, Position, ShardId
+from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    Blocked,
-    Capacity,
-    Ended,
-    FunctionChanged,
-    LeaseMoved,
-    MappingState,
-    ObserverFailed,
-    PortFailed,
-    ShardStarted,
-)
+from poller.domain.telemetry.daemon_events import Capacity, FunctionChanged, ObserverFailed
+from poller.domain.telemetry.mapping_events import Blocked, LeaseMoved, PortFailed, ShardStarted
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.output.function_log import FunctionLog
 from poller.output.log_fields import fields_of_record
 from poller.plugins import Environment

@@ -30,8 +30,9 @@ from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnav
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.plan import DaemonPlan
 from poller.domain.records import Epoch, MappingId, QueueFacts, Shard, ShardId
+from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus, StatusView, idle_note
-from poller.domain.telemetry import MappingState, Observer
+from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, GivenPlugins, Plugin, Registry
 from poller.ports import Exposition
 

@@ -18,6 +18,7 @@ from poller.cli import application
 from poller.commands.status import decode, watch_status
 from poller.commands.status_page import WHOLE, moment, span, status_page
 from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.rows import MappingState
 from poller.domain.status import (
     DaemonStatus,
     ErrorDocument,
@@ -26,7 +27,6 @@ from poller.domain.status import (
     MappingStatus,
     ShardStatus,
 )
-from poller.domain.telemetry import MappingState
 from tests.hostile_texts import HOSTILE
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"

@@ -11,7 +11,8 @@ from adapters.observers.logs import LogSettings
 from adapters.observers.logs import plugin as logs
 from adapters.observers.prometheus import PrometheusSettings
 from adapters.observers.prometheus import plugin as prometheus
-from poller.domain.telemetry import Observers, TelemetryEvent
+from poller.domain.telemetry.event import TelemetryEvent
+from poller.domain.telemetry.observers import Observers
 from poller.plugins import Environment, Plugin
 from poller.testing.observer import SCENARIOS, ObserverScenario
 from poller.testing.telemetry_events import SetClock, one_of_each

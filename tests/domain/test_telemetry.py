@@ -4,12 +4,13 @@ import inspect
 
 import pytest
 
-from poller.domain import telemetry
-from poller.domain.telemetry import TelemetryEvent
+from poller.domain.telemetry import daemon_events, mapping_events
+from poller.domain.telemetry.event import TelemetryEvent
 
 EVENTS = [
     kind
-    for _, kind in inspect.getmembers(telemetry, inspect.isclass)
+    for module in (daemon_events, mapping_events)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, TelemetryEvent) and kind is not TelemetryEvent
 ]
 

@@ -13,7 +13,8 @@ from adapters.stores.memory import MemoryStore
 from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, Tuning
 from poller.domain.policies import Backoff
 from poller.domain.records import MappingId, WorkerId
-from poller.domain.telemetry import MappingChanged, MappingState
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.plugins import Environment, GivenPlugins, Plugin
 from poller.runtime.daemon import Daemon
 from tests.runtime.fakes import FakeDestination, FakeFunction, FakeStream, Seen

@@ -21,7 +21,7 @@ from poller.domain.records import (
     ShardId,
     WorkerId,
 )
-from poller.domain.telemetry import AnyTelemetryEvent
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.ports import Destination
 from poller.runtime.invoking import Function
 from poller.runtime.streams.context import StreamContext

@@ -12,8 +12,9 @@ from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceThro
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import MappingId, Position
-from poller.domain.rows import MappingRow
-from poller.domain.telemetry import MappingState, PortFailed, StoreFailed
+from poller.domain.rows import MappingRow, MappingState
+from poller.domain.telemetry.daemon_events import StoreFailed
+from poller.domain.telemetry.mapping_events import PortFailed
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import FAILED, STEADY, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import (

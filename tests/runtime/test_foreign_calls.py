@@ -22,16 +22,9 @@ from poller.domain.invocations import (
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Cursor, MappingId, Message, Page, ShardId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    CallLeftBehind,
-    DestinationFailed,
-    Discarded,
-    InvocationFinished,
-    ObserverFailed,
-    Observers,
-    TaskEnded,
-)
+from poller.domain.telemetry.daemon_events import CallLeftBehind, ObserverFailed, TaskEnded
+from poller.domain.telemetry.mapping_events import DestinationFailed, Discarded, InvocationFinished
+from poller.domain.telemetry.observers import AnyTelemetryEvent, Observers
 from poller.ports import Invoker
 from poller.runtime.daemon import Daemon
 from poller.runtime.foreign_calls import CANCELLED_S_MAX

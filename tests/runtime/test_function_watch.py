@@ -11,6 +11,7 @@ import pytest
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import (
+    Condition,
     EncodedEvent,
     FunctionError,
     Invocation,
@@ -22,7 +23,8 @@ from poller.domain.invocations import (
 from poller.domain.plan import FunctionPlan, SourceKind
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy
 from poller.domain.records import MappingId
-from poller.domain.telemetry import Condition, Discarded, FunctionChanged, VisibilityTooShort
+from poller.domain.telemetry.daemon_events import FunctionChanged
+from poller.domain.telemetry.mapping_events import Discarded, VisibilityTooShort
 from poller.runtime.daemon import Daemon
 from poller.runtime.function_watch import AGAIN_S, LIMIT_S_MAX, REFRESH_S, RETRY_S
 from poller.runtime.invoking import MARGIN_S, Function

@@ -18,7 +18,8 @@ from poller.domain.invocations import (
 from poller.domain.plan import TIMEOUT_S, FunctionPlan
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import Capacity, InvocationFinished, InvocationStarted
+from poller.domain.telemetry.daemon_events import Capacity
+from poller.domain.telemetry.mapping_events import InvocationFinished, InvocationStarted
 from poller.rules.responses import (
     Accepted,
     Partial,

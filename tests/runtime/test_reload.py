@@ -12,7 +12,7 @@ import pytest
 from poller.config.yaml_files import signature
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
-from poller.domain.telemetry import ConfigurationReloaded
+from poller.domain.telemetry.daemon_events import ConfigurationReloaded
 from poller.runtime.reload import Loaded, changes_of, follow, watch
 from tests.runtime.daemons import daemon_plan
 from tests.runtime.fakes import Seen

@@ -16,7 +16,7 @@ from poller.domain.invocations import Outcome, Succeeded, Throttled
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, ScalingPolicy
 from poller.domain.records import MappingId
-from poller.domain.telemetry import StopCutShort
+from poller.domain.telemetry.daemon_events import StopCutShort
 from poller.runtime.stop_tally import CUT_OFF_TOLD_MAX, StopTally
 from tests.runtime.daemons import STEADY, Site, daemon_plan
 from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping, records

@@ -15,7 +15,8 @@ from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy
 from poller.domain.records import MappingId, ShardId, WorkerId
 from poller.domain.rows import Lease
-from poller.domain.telemetry import TaskEnd, TaskEnded, TaskKind
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.plugins import Environment
 from poller.runtime import watched_tasks
 from poller.runtime.daemon import Daemon

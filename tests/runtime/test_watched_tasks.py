@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import poller
-from poller.domain.telemetry import TaskEnd, TaskEnded, TaskKind
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.runtime import watched_tasks
 from poller.runtime.watched_tasks import AGAIN_S, TaskFault, WatchedTasks
 from tests.runtime.fakes import Seen

@@ -7,7 +7,7 @@ import pytest
 from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import Backoff, BatchPolicy
 from poller.domain.records import MappingId, QueueFacts
-from poller.domain.telemetry import InvocationFinished, PortFailed
+from poller.domain.telemetry.mapping_events import InvocationFinished, PortFailed
 from poller.runtime.queues.queue_poller import SLOW_RETRY_S
 from tests.simulation.services.contents import Content
 from tests.simulation.services.faults import Denial, FaultPlan, History, Marks, Port, epoch

@@ -16,7 +16,9 @@ from adapters.control.aws_errors import RequestRejected
 from adapters.control.responses import refuse_long
 from poller.domain.mapping_api import ApiError, MappingView
 from poller.domain.member_changes import VALUE_CHARS_MAX, changes_between, several
-from poller.domain.telemetry import ApiChange, ApiOperation, Observer
+from poller.domain.telemetry.daemon_events import ApiChange
+from poller.domain.telemetry.labels import ApiOperation
+from poller.domain.telemetry.observers import Observer
 from poller.domain.untrusted.texts import cut, line_of
 
 UNAUTHENTICATED = "unauthenticated"

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from adapters.control.aws_errors import PREFIXES, RejectionType, RequestRejected, fault
 from adapters.control.responses import refusal
 from poller.config.field_types import Address
-from poller.domain.telemetry import Listener, RefusedFor
+from poller.domain.telemetry.labels import Listener, RefusedFor
 from poller.refused_requests import Strangers
 
 TEXTS = {

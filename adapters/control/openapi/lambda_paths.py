@@ -18,7 +18,7 @@ from poller.config.members import (
     refused,
     requested,
 )
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 
 SCHEME: Json = {
     "signature": {

@@ -23,7 +23,7 @@ from adapters.invokers.function_processes.peers import (
     socket_of,
     tree,
 )
-from poller.domain.telemetry import Listener, RefusedFor
+from poller.domain.telemetry.labels import Listener, RefusedFor
 from poller.refused_requests import Strangers
 
 STRANGERS_PER_SECOND_MAX = 20

@@ -52,7 +52,8 @@ from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.plan import DaemonPlan
 from poller.domain.status import DaemonStatus, StatusView
-from poller.domain.telemetry import Observer, Observers, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.observers import Observer, Observers
 from poller.foreign_tasks import foreign, make_task
 from poller.output.last_words import LastWords
 from poller.output.log_fields import EVENT

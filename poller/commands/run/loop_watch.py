@@ -21,7 +21,8 @@ from pathlib import Path
 from types import FrameType
 
 from poller.domain.status import DaemonStatus, StatusView
-from poller.domain.telemetry import LoopBlocked, Observer
+from poller.domain.telemetry.daemon_events import LoopBlocked
+from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
 
 TICK_S = 0.25

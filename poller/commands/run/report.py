@@ -13,16 +13,11 @@ from poller.commands.run.ending import CancelledFromInside
 from poller.commands.shared import FAILED
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.invocations import Ended
 from poller.domain.plan import DaemonPlan
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    DaemonEnded,
-    DaemonStarting,
-    Discarded,
-    Ended,
-    InvocationFinished,
-    StopCutShort,
-)
+from poller.domain.telemetry.daemon_events import DaemonEnded, DaemonStarting, StopCutShort
+from poller.domain.telemetry.mapping_events import Discarded, InvocationFinished
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import line_of
 from poller.plugins import Registry
 from poller.ports import Clock

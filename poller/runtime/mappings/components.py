@@ -13,7 +13,9 @@ from poller.config.plugin_specs import PluginSpec, destination_spec, function_of
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.records import WorkerId
-from poller.domain.telemetry import FunctionOpened, Observer, TaskEnd, TaskKind
+from poller.domain.telemetry.daemon_events import FunctionOpened
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry, validated
 from poller.ports import Bounded, Destination, Invoker, Store
 from poller.runtime.context import MappingContext, common

@@ -4,15 +4,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from poller.domain.records import MappingId, Monotonic
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    InvocationFinished,
-    Observer,
-    Observers,
-    Polled,
-    PortFailed,
-    TaskEnded,
-)
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.mapping_events import InvocationFinished, Polled, PortFailed
+from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer, Observers
 from poller.ports import Clock
 from poller.rules.reconciling import NOTHING_YET, problem_of, result_of
 

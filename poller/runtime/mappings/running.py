@@ -9,7 +9,8 @@ from typing import assert_never
 from poller.domain.records import MappingId
 from poller.domain.rows import MappingState
 from poller.domain.status import MappingStatus
-from poller.domain.telemetry import MappingChanged, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
+from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.rules.backoff import wait_s
 from poller.rules.reconciling import Drain, Forget, RunningMapping, StartMapping, reconcile, shown
 from poller.runtime.mappings.components import ComponentFactory, DaemonContext, MappingSpec

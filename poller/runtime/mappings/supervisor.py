@@ -9,7 +9,9 @@ from typing import Protocol
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.records import MappingId
 from poller.domain.status import LaneStatus, ShardStatus
-from poller.domain.telemetry import Observer, TaskEnd, TaskEnded, TaskKind
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
 from poller.runtime.port_failures import failure_reason, report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from poller.domain.telemetry import TaskKind
+from poller.domain.telemetry.labels import TaskKind
 from poller.rules.queues.in_flight import PendingDelete
 from poller.runtime.queues.in_flight import InFlight
 from poller.runtime.stopping import wait_until

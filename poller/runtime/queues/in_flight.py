@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
 from poller.domain.records import Message, Monotonic, Undone
-from poller.domain.telemetry import Deleted, Polled, Released
+from poller.domain.telemetry.mapping_events import Deleted, Polled, Released
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
 from poller.rules.queues.message_groups import Choice
 from poller.rules.queues.open_batch import OpenBatch

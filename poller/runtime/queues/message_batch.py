@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poller.domain.records import Epoch, Monotonic
-from poller.domain.telemetry import Retrying, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import Retrying
 from poller.rules import responses
 from poller.rules.backoff import wait_s
 from poller.rules.queues.failing import waiting_since

@@ -5,7 +5,8 @@ import asyncio
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
 from poller.domain.records import Epoch, Message, QueueFacts
 from poller.domain.status import FaultyRecord, LaneStatus, ShardStatus, error_document
-from poller.domain.telemetry import GroupsBlocked, Pollers, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import GroupsBlocked, Pollers
 from poller.domain.untrusted.texts import line_of
 from poller.rules.queues import scaling
 from poller.rules.queues.failing import FailingItem

@@ -8,7 +8,8 @@ from typing import assert_never
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
 from poller.domain.records import Message, Monotonic
 from poller.domain.status import LaneStatus
-from poller.domain.telemetry import Filtered, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import Filtered
 from poller.rules.events import encode_json
 from poller.rules.filtering import Filter, Slices
 from poller.rules.filtering.pages import SLICE_BYTES

@@ -4,7 +4,7 @@ AWS refuses a mapping whose visibility timeout is shorter than its function's ti
 the configuration file, goes on, and people get a warning.
 """
 
-from poller.domain.telemetry import VisibilityTooShort
+from poller.domain.telemetry.mapping_events import VisibilityTooShort
 from poller.rules.queues.queue_checks import short_visibility_text
 from poller.runtime.queues.context import QueueContext
 

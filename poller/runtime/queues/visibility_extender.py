@@ -1,7 +1,7 @@
 """Owns the extension calls for messages that wait or run."""
 
 from poller.domain.errors import PortError
-from poller.domain.telemetry import TaskKind
+from poller.domain.telemetry.labels import TaskKind
 from poller.rules.queues.visibility import Extend
 from poller.runtime.queues.in_flight import InFlight, extend
 from poller.runtime.stopping import wait_until

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
 from poller.domain.rows import Checkpoint, Lease
-from poller.domain.telemetry import CheckpointSaved
+from poller.domain.telemetry.mapping_events import CheckpointSaved
 from poller.runtime.context import MappingContext
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until

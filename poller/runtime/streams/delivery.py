@@ -7,7 +7,7 @@ from enum import Enum, auto
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.invocations import Notice
 from poller.domain.plan import OnDestinationFailure
-from poller.domain.telemetry import DestinationFailed
+from poller.domain.telemetry.mapping_events import DestinationFailed
 from poller.ports import Destination
 from poller.runtime.context import MappingContext
 from poller.runtime.foreign_calls import isolated

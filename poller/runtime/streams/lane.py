@@ -6,7 +6,7 @@ from typing import assert_never
 
 from poller.domain.records import Epoch, Monotonic, ShardId
 from poller.domain.status import FaultyRecord, LaneStatus, error_document
-from poller.domain.telemetry import Bisected, Blocked, Discarded, Retrying
+from poller.domain.telemetry.mapping_events import Bisected, Blocked, Discarded, Retrying
 from poller.domain.untrusted.texts import line_of
 from poller.rules.responses import ResponseReading
 from poller.rules.streams.attempts import Advance, BatchPart, Retry, Split

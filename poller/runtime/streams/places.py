@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import MappingId, Monotonic
 from poller.domain.rows import API_PREFIX, MappingRow
-from poller.domain.telemetry import PlaceFound
+from poller.domain.telemetry.mapping_events import PlaceFound
 from poller.ports import Clock, MappingStore
 from poller.rules.continued_mapping import Connection, connection_of
 

@@ -14,7 +14,8 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Cursor, Epoch, Page, Position, ShardId
-from poller.domain.telemetry import Filtered, Loss, Polled, RecordsLost
+from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.mapping_events import Filtered, Polled, RecordsLost
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from poller.domain.errors import LeaseLost, PortError
 from poller.domain.records import Epoch, Monotonic, Shard
 from poller.domain.rows import Lease, MappingRow
-from poller.domain.telemetry import Loss, RecordsLost
+from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.mapping_events import RecordsLost
 from poller.ports import CreationTime
 from poller.rules.streams import recreated_stream
 from poller.runtime.streams.context import StreamContext

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
 from poller.domain.rows import Lease
 from poller.domain.status import ShardStatus
-from poller.domain.telemetry import ShardStarted, ShardStopped, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import ShardStarted, ShardStopped
 from poller.rules.filtering.pages import Matches
 from poller.rules.streams.flow import ShardFlow
 from poller.runtime.port_failures import report_failure

@@ -16,7 +16,8 @@ from poller.domain.errors import LeaseLost, PortError, ResourceMissing, RowChang
 from poller.domain.plan import Start
 from poller.domain.records import MappingId
 from poller.domain.rows import Lease, MappingRow
-from poller.domain.telemetry import PlaceFound, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import PlaceFound
 from poller.ports import MappingStore
 from poller.rules.continued_mapping import (
     Begin,

@@ -10,7 +10,8 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import DynamoRecord, KinesisRecord, Monotonic, Record, ShardId
 from poller.domain.rows import Lease
 from poller.domain.status import LaneStatus, ShardStatus
-from poller.domain.telemetry import LeaseMoved, TaskKind
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import LeaseMoved
 from poller.ports import StreamStatus
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
 from poller.rules.filtering import Answer, Filter, is_light

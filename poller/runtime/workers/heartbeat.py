@@ -13,7 +13,9 @@ from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavail
 from poller.domain.plan import Tuning
 from poller.domain.records import MappingId, WorkerId
 from poller.domain.rows import WorkerRow
-from poller.domain.telemetry import Observer, StoreFailed, TaskKind
+from poller.domain.telemetry.daemon_events import StoreFailed
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.observers import Observer
 from poller.ports import Clock, WorkerStore
 from poller.process_identity import Anonymous, Process
 from poller.rules.workers import name_check, worker_report

@@ -8,7 +8,7 @@ from typing import Any
 from poller.domain.arns import Arn, FunctionName
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 
 QUEUE_DEFAULTS: dict[str, Any] = {
     "BatchSize": 10,

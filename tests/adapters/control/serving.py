@@ -18,6 +18,7 @@ from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.records import Epoch, ShardId
+from poller.domain.rows import MappingState
 from poller.domain.status import (
     DaemonStatus,
     ErrorDocument,
@@ -26,7 +27,7 @@ from poller.domain.status import (
     MappingStatus,
     ShardStatus,
 )
-from poller.domain.telemetry import MappingState, Observer
+from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment
 from poller.ports import Clock, Exposition
 from poller.refused_requests import Strangers

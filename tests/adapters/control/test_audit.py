@@ -18,7 +18,9 @@ from poller.clock import LoopClock
 from poller.config import aws_validation, member_rules
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.member_changes import CHANGES_MAX
-from poller.domain.telemetry import AnyTelemetryEvent, ApiChange, ApiOperation
+from poller.domain.telemetry.daemon_events import ApiChange
+from poller.domain.telemetry.labels import ApiOperation
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import line_of
 from poller.runtime.mappings import api_requests
 from tests.adapters.control.mapping_control import MappingModel

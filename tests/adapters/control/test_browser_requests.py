@@ -12,7 +12,9 @@ from adapters.control.access.browser_requests import Names, names_of
 from adapters.control.openapi.document import document
 from adapters.control.settings import ApiSettings, ServerSettings
 from poller.config.field_types import Address
-from poller.domain.telemetry import AnyTelemetryEvent, Listener, RefusedFor, StrangerRefused
+from poller.domain.telemetry.daemon_events import StrangerRefused
+from poller.domain.telemetry.labels import Listener, RefusedFor
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.refused_requests import Strangers
 from tests.adapters.control.serving import Running, Setting, on_both_loops, serving
 from tests.adapters.control.test_access import model_with_one

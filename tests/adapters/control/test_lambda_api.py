@@ -16,7 +16,7 @@ from adapters.control.responses import BODY_BYTES_MAX
 from adapters.control.settings import ApiSettings
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.serving import STATUS, LoopFactory, Running, Setting, View, on_both_loops, serving
 

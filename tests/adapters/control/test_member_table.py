@@ -22,7 +22,7 @@ from poller.config.members import (
 )
 from poller.domain.mapping_api import MappingView
 from poller.domain.records import Epoch, MappingId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"

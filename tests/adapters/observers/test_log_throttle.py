@@ -26,8 +26,10 @@ from adapters.observers.log_throttle import (
     kind_of,
 )
 from adapters.observers.logs import LogSettings, open_logs
+from poller.domain.invocations import Ended
 from poller.domain.records import Monotonic, ShardId
-from poller.domain.telemetry import AnyTelemetryEvent, Blocked, Ended, InvocationFinished
+from poller.domain.telemetry.mapping_events import Blocked, InvocationFinished
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.plugins import Environment
 from poller.testing.telemetry_events import MAPPING, SHARD, SetClock, finished, one_of_each
 from tests.bounds.growth import assert_linear

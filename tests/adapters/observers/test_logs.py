@@ -18,19 +18,19 @@ from adapters.observers.log_lines import LineWriter
 from adapters.observers.log_observer import BLOCKED_LOGGED_S, LogObserver
 from adapters.observers.log_throttle import FIRST_S, LONGEST_S, QUIET_S, LogThrottle
 from adapters.observers.logs import LogSettings, open_logs, plugin
+from poller.domain.invocations import Ended
 from poller.domain.records import Monotonic, ShardId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.mapping_events import (
     Blocked,
     Deleted,
     DestinationFailed,
-    Ended,
     LeaseMoved,
-    MappingState,
     PortFailed,
     Retrying,
     ShardStopped,
 )
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.credentials import HIDDEN
 from poller.output.log_fields import fields_of_record
 from poller.plugins import Environment, InstalledPlugins

@@ -14,29 +14,34 @@ from adapters.observers import metrics as figures_module
 from adapters.observers.mapping_events import APPLY, ERRORS
 from adapters.observers.metrics import LINGER_S, LINGERING_MAX, Figures
 from adapters.observers.prometheus import PrometheusObserver, plugin
+from poller.domain.invocations import Ended
 from poller.domain.records import Epoch, MappingId, Monotonic, Position, ShardId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.daemon_events import (
     ApiChange,
-    Blocked,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
     DaemonEnded,
     DaemonStarting,
-    Deleted,
-    DestinationFailed,
-    Ended,
-    Filtered,
     FunctionChanged,
     FunctionOpened,
+    LoopBlocked,
+    ObserverFailed,
+    StopCutShort,
+    StoreFailed,
+    StrangerRefused,
+    TaskEnded,
+)
+from poller.domain.telemetry.mapping_events import (
+    Blocked,
+    Deleted,
+    DestinationFailed,
+    Filtered,
     GroupsBlocked,
     InvocationStarted,
     LeaseMoved,
-    LoopBlocked,
     MappingChanged,
-    MappingState,
-    ObserverFailed,
     PlaceFound,
     Polled,
     Pollers,
@@ -44,12 +49,9 @@ from poller.domain.telemetry import (
     Retrying,
     ShardStarted,
     ShardStopped,
-    StopCutShort,
-    StoreFailed,
-    StrangerRefused,
-    TaskEnded,
     VisibilityTooShort,
 )
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.plugins import Environment, InstalledPlugins
 from poller.testing.telemetry_events import (
     KINDS,

@@ -17,7 +17,7 @@ from poller.commands.run.loop_watch import (
     place_of,
 )
 from poller.domain.status import DaemonStatus
-from poller.domain.telemetry import LoopBlocked
+from poller.domain.telemetry.daemon_events import LoopBlocked
 from tests.runtime.fakes import Seen
 
 

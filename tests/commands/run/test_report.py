@@ -19,20 +19,12 @@ from poller.commands.run.report import RunReport, exit_status, starting
 from poller.config.daemon_plan import daemon_plan
 from poller.config.settings import FunctionEntry, Settings
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
+from poller.domain.invocations import Ended
 from poller.domain.plan import DaemonPlan
 from poller.domain.records import MappingId
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
-    DaemonEnded,
-    DaemonStarting,
-    Ended,
-    InvocationFinished,
-    Observer,
-    PortFailed,
-    Released,
-    StopCutShort,
-    StoreFailed,
-)
+from poller.domain.telemetry.daemon_events import DaemonEnded, DaemonStarting, StopCutShort, StoreFailed
+from poller.domain.telemetry.mapping_events import InvocationFinished, PortFailed, Released
+from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
 from poller.output.last_words import LastWords
 from poller.plugins import Environment, Plugin, Registry
 from poller.testing.telemetry_events import SetClock, discarded

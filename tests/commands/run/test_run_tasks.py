@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from poller.commands.run.command import ConfigurationFile, run_daemon
-from poller.domain.telemetry import TaskEnd, TaskEnded, TaskKind
+from poller.domain.telemetry.daemon_events import TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.plugins import GivenPlugins
 from poller.runtime import watched_tasks
 from poller.runtime.watched_tasks import AGAIN_S

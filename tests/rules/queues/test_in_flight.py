@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.domain.invocations import Ended
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, Message, Monotonic, Undone
-from poller.domain.telemetry import Ended
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete, Reception
 from poller.rules.queues.receive_batch import QueueItem
 from poller.rules.queues.visibility import VisibilityPolicy

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.domain.invocations import Ended
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, DynamoRecord, Epoch, Monotonic, Position, Record, ShardId
 from poller.domain.rows import Checkpoint
-from poller.domain.telemetry import Ended
 from poller.rules.responses import Accepted, Partial, Rejected, Response, Verdict
 from poller.rules.streams.attempts import Advance
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo

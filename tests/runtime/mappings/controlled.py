@@ -9,7 +9,7 @@ from poller.domain.invocations import Outcome
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.domain.records import MappingId
-from poller.domain.telemetry import MappingState
+from poller.domain.rows import MappingState
 from poller.runtime.daemon import Daemon
 from poller.runtime.mappings.mapping_service import MappingService
 from tests.runtime.daemons import Site, daemon_plan, play, until

@@ -20,8 +20,8 @@ from poller.domain.function_facts import FunctionFacts
 from poller.domain.mapping_api import ApiErrorType
 from poller.domain.plan import FunctionPlan
 from poller.domain.records import Epoch, MappingId
-from poller.domain.rows import MappingRow
-from poller.domain.telemetry import MappingState, StoreFailed
+from poller.domain.rows import MappingRow, MappingState
+from poller.domain.telemetry.daemon_events import StoreFailed
 from poller.runtime.daemon import Daemon
 from poller.runtime.mappings.mapping_service import MappingService
 from tests.runtime.daemons import daemon_plan, now, play, until

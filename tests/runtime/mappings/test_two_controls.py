@@ -11,7 +11,7 @@ from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.member_changes import changes_between
 from poller.domain.records import Epoch, MappingId, WorkerId
 from poller.domain.rows import API_PREFIX, MappingRow
-from poller.domain.telemetry import PortFailed
+from poller.domain.telemetry.mapping_events import PortFailed
 from poller.runtime.daemon import Daemon
 from poller.runtime.mappings.definitions import Definition
 from poller.runtime.mappings.mapping_service import TRIES_MAX, MappingService

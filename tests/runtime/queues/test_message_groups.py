@@ -12,7 +12,7 @@ from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.plan import Tuning
 from poller.domain.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
-from poller.domain.telemetry import GroupsBlocked, Released
+from poller.domain.telemetry.mapping_events import GroupsBlocked, Released
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Stop
 from tests.runtime.fakes import Seen

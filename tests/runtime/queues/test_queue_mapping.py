@@ -7,14 +7,21 @@ from dataclasses import replace
 import pytest
 
 from poller.domain.errors import AccessDenied, ResourceMissing, ServiceThrottled, ServiceUnavailable
-from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.invocations import (
+    Ended,
+    FunctionError,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 from poller.domain.plan import Tuning
 from poller.domain.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.domain.records import QueueFacts
 from poller.domain.status import ErrorDocument
-from poller.domain.telemetry import (
+from poller.domain.telemetry.mapping_events import (
     Deleted,
-    Ended,
     Filtered,
     InvocationFinished,
     InvocationStarted,

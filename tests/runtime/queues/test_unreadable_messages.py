@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from poller.domain.policies import BatchPolicy
-from poller.domain.telemetry import PortFailed, Released
+from poller.domain.telemetry.mapping_events import PortFailed, Released
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Stop
 from tests.runtime.fakes import Seen

@@ -13,7 +13,7 @@ from poller.domain.invocations import FunctionError, Throttled
 from poller.domain.plan import MappingPlan
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.domain.status import LaneStatus
-from poller.domain.telemetry import Blocked, CheckpointSaved, ShardStopped
+from poller.domain.telemetry.mapping_events import Blocked, CheckpointSaved, ShardStopped
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import (

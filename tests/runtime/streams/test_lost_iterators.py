@@ -7,7 +7,7 @@ import pytest
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import AccessDenied, PositionTrimmed, ServiceUnavailable
 from poller.domain.records import SHARD_END, Cursor, Position, ShardId
-from poller.domain.telemetry import PortFailed, RecordsLost, ShardStopped
+from poller.domain.telemetry.mapping_events import PortFailed, RecordsLost, ShardStopped
 from poller.runtime.stopping import Stop
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, Seen, records, stream_parts

@@ -16,7 +16,7 @@ from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.plan import DaemonPlan, MappingPlan, Start
 from poller.domain.records import Cursor, MappingId, Position, Record, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.domain.telemetry import PlaceFound
+from poller.domain.telemetry.mapping_events import PlaceFound
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import Site, daemon_plan, until
 from tests.runtime.fakes import SHARD, STREAM_ARN, FakeFunction, FakeStream, mapping, records

@@ -13,7 +13,8 @@ from adapters.stores.memory import MemoryStore
 from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing, ServiceUnavailable
 from poller.domain.records import SHARD_END, Cursor, Epoch, MappingId, Page, Position, Shard, ShardId
 from poller.domain.rows import Lease
-from poller.domain.telemetry import Loss, RecordsLost
+from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.mapping_events import RecordsLost
 from poller.rules.streams.recreated_stream import created_of
 from poller.runtime.stopping import Reason
 from tests.runtime.daemons import now

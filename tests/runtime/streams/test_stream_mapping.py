@@ -21,22 +21,21 @@ from poller.domain.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
+from poller.domain.invocations import Condition, FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.domain.plan import MappingPlan, OnDestinationFailure, Start, Tuning
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, Record, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
 from poller.domain.status import STACK_LINES_SHOWN_MAX, ErrorDocument
-from poller.domain.telemetry import (
+from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.mapping_events import (
     Blocked,
     CheckpointSaved,
-    Condition,
     DestinationFailed,
     Discarded,
     Filtered,
     InvocationFinished,
     LeaseMoved,
-    Loss,
     PortFailed,
     RecordsLost,
     ShardStopped,

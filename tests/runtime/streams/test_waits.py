@@ -15,7 +15,7 @@ from poller.domain.plan import Tuning
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.domain.records import Cursor, MappingId, Page, Position, Shard, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
-from poller.domain.telemetry import CheckpointSaved, ShardStopped
+from poller.domain.telemetry.mapping_events import CheckpointSaved, ShardStopped
 from poller.rules.workers import assignment
 from poller.rules.workers.assignment import Move, WorkerGroup
 from poller.runtime.mappings.supervisor import Supervisor

@@ -15,7 +15,8 @@ from poller.domain.plan import Tuning
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import SHARD_END, MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
-from poller.domain.telemetry import LeaseMoved, StoreFailed
+from poller.domain.telemetry.daemon_events import StoreFailed
+from poller.domain.telemetry.mapping_events import LeaseMoved
 from poller.process_identity import LocalProcess
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams.context import StreamContext

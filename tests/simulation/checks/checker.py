@@ -12,9 +12,8 @@ import msgspec
 from poller.domain.invocations import Notice, Outcome, Throttled
 from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
-from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.domain.telemetry import (
-    AnyTelemetryEvent,
+from poller.domain.rows import Checkpoint, Lease, MappingRow, MappingState
+from poller.domain.telemetry.mapping_events import (
     Bisected,
     Deleted,
     Discarded,
@@ -22,14 +21,13 @@ from poller.domain.telemetry import (
     InvocationStarted,
     LeaseMoved,
     MappingChanged,
-    MappingState,
-    Observer,
     RecordsLost,
     Released,
     Retrying,
     ShardStarted,
     ShardStopped,
 )
+from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
 from tests.simulation.checks.ledger import Flight, Holders, Tenure, Violation
 from tests.simulation.checks.queue_checks import QueueChecks
 from tests.simulation.checks.stop_checks import StopChecks

@@ -6,11 +6,11 @@ from math import inf
 
 import msgspec
 
-from poller.domain.invocations import Notice, Outcome
+from poller.domain.invocations import Condition, Notice, Outcome
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, ShardId
 from poller.domain.rows import Checkpoint, MappingRow
-from poller.domain.telemetry import Condition, Discarded
+from poller.domain.telemetry.mapping_events import Discarded
 from poller.rules.streams.recreated_stream import SAME_S, created_of
 from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.checks.window_checks import Shelf, WindowChecks

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from poller.domain.invocations import EncodedEvent, FunctionError, Invocation, Notice, Outcome, Succeeded
+from poller.domain.invocations import (
+    Condition,
+    EncodedEvent,
+    FunctionError,
+    Invocation,
+    Notice,
+    Outcome,
+    Succeeded,
+)
 from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind
 from poller.domain.records import (
     Epoch,
@@ -18,7 +26,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.domain.telemetry import Condition, LeaseMoved
+from poller.domain.telemetry.mapping_events import LeaseMoved
 from poller.rules.events import KinesisEncoder, WindowFacts, build, build_windowed
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.failure_document import seconds

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from poller.domain.invocations import Succeeded, Throttled
+from poller.domain.invocations import Condition, Succeeded, Throttled
 from poller.domain.plan import Start
 from poller.domain.policies import RetryPolicy, ScalingPolicy
 from poller.domain.records import SHARD_END, Position
-from poller.domain.telemetry import Condition, Discarded, MappingChanged, MappingState
+from poller.domain.rows import MappingState
+from poller.domain.telemetry.mapping_events import Discarded, MappingChanged
 from tests.simulation.histories.bench import BAD, FIRST, MAPPING, Bench, QueueBench, StreamBench, worker
 from tests.simulation.services.faults import epoch as now
 from tests.simulation.services.streams import Held

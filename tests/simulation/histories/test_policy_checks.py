@@ -9,7 +9,7 @@ import pytest
 from poller.domain.invocations import Throttled
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
-from poller.domain.telemetry import Deleted
+from poller.domain.telemetry.mapping_events import Deleted
 from tests.simulation.histories.bench import BAD, MAPPING, QueueBench, worker
 from tests.virtual import run_virtual
 

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from poller.domain.invocations import Condition
 from poller.domain.plan import OnDestinationFailure
 from poller.domain.policies import RetryPolicy
 from poller.domain.records import Position
-from poller.domain.telemetry import Condition, Discarded
+from poller.domain.telemetry.mapping_events import Discarded
 from tests.simulation.histories.bench import FIRST, HUGE, MAPPING, WindowBench, worker
 from tests.simulation.services.streams import Held
 from tests.virtual import run_virtual

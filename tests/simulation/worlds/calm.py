@@ -10,7 +10,7 @@ from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import MappingId, ShardId, WorkerId
 from poller.domain.rows import Lease, WorkerRow
-from poller.domain.telemetry import InvocationFinished, LeaseMoved, ShardStarted, ShardStopped
+from poller.domain.telemetry.mapping_events import InvocationFinished, LeaseMoved, ShardStarted, ShardStopped
 from tests.simulation.services.contents import Content, Kind
 from tests.simulation.services.faults import FaultPlan, History, Line, Marks, Port
 from tests.simulation.services.functions import Period, Script

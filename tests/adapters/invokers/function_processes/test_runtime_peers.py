@@ -18,7 +18,9 @@ import uvloop
 from adapters.invokers.function_processes import peers, runtime_entrance
 from adapters.invokers.process import START_PAUSE_BASE_S, ProcessSettings, open_process
 from poller.domain.invocations import Outcome, Succeeded, Unreachable
-from poller.domain.telemetry import AnyTelemetryEvent, Listener, RefusedFor, StrangerRefused
+from poller.domain.telemetry.daemon_events import StrangerRefused
+from poller.domain.telemetry.labels import Listener, RefusedFor
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.refused_requests import Strangers
 from poller.testing.invoker import invocation
 from tests.adapters.invokers.function_processes.test_process_invoker import RUNTIME, called

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from adapters.invokers import python
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
-from poller.domain.telemetry import CheckpointSaved, FunctionOpened
+from poller.domain.telemetry.daemon_events import FunctionOpened
+from poller.domain.telemetry.mapping_events import CheckpointSaved
 from poller.plugins import Environment, GivenPlugins
 from poller.runtime.daemon import Daemon
 from tests.adapters.invokers.functions.hostile import STEPS, unseen

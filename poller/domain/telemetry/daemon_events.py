@@ -1,0 +1,164 @@
+"""Owns the telemetry events of functions and of the daemon as a whole."""
+
+from poller.domain.records import MappingId
+from poller.domain.telemetry.event import TelemetryEvent
+from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
+
+
+class Capacity(TelemetryEvent, frozen=True, kw_only=True):
+    """How many invocations of a function run now, and how many may run at once (None: no limit)."""
+
+    function: str
+    in_flight: int
+    limit: int | None
+
+
+class FunctionChanged(TelemetryEvent, frozen=True, kw_only=True):
+    """The settings of a function at its service changed. The engine now waits up to `limit_s` for a call.
+
+    `known` is False while the service does not give the settings. `reason` says why, or why the function does not run as it should.
+    """
+
+    function: str
+    function_arn: str
+    limit_s: float
+    known: bool
+    reason: str = ""
+
+
+class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
+    """A function can be called now, with up to `calls_at_once` calls at once (None: any number). `reason` says why."""
+
+    function: str
+    invoker: str
+    calls_at_once: int | None
+    reason: str
+
+
+class CallLeftBehind(TelemetryEvent, frozen=True, kw_only=True):
+    """A call of a function did not end when it was cancelled, and goes on in the background. `calls` is how many such calls there are now."""
+
+    function: str
+    calls: int
+
+
+class ConfigurationReloaded(TelemetryEvent, frozen=True, kw_only=True):
+    """The configuration file changed, and the daemon took it over (`ok`) or refused it. `reason` is empty or one line.
+
+    `changes` has one line for each difference.
+    """
+
+    ok: bool
+    reason: str = ""
+    changes: tuple[str, ...] = ()
+
+
+class StoreFailed(TelemetryEvent, frozen=True, kw_only=True):
+    """A call to the store failed that belongs to no mapping. `error` is the class name of the exception."""
+
+    error: str
+    reason: str
+    wait_s: float
+
+
+class TaskEnded(TelemetryEvent, frozen=True, kw_only=True):
+    """A task of the engine ended although nothing had stopped it. It is started again, alone or with its mapping.
+
+    `name` is its kind and what it belongs to. `reason` is the error that ended it, on one line, or empty.
+    """
+
+    task: TaskKind
+    name: str
+    end: TaskEnd
+    mapping: MappingId | None
+    reason: str = ""
+
+
+class StrangerRefused(TelemetryEvent, frozen=True, kw_only=True):
+    """A request was refused because of its sender. `function` is the function whose call it asked for, `uid` the sender's user if known."""
+
+    listener: Listener
+    reason: RefusedFor
+    function: str = ""
+    uid: int | None = None
+
+
+class LoopBlocked(TelemetryEvent, frozen=True, kw_only=True):
+    """The event loop stood still, because code ran on it without `await`. `place` is where that code was, or empty."""
+
+    blocked_s: float
+    place: str = ""
+
+
+class ObserverFailed(TelemetryEvent, frozen=True, kw_only=True):
+    """An observer raised while it took an event. `observer` is the name of its class."""
+
+    observer: str
+    reason: str
+
+
+class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
+    """A request to change something through the API. `refused` is empty, or says on one line why it was refused.
+
+    `broken_off`: the request was aborted, and nothing was changed or refused.
+
+    `who` is an access key id, the name of a token, or `unauthenticated`. `address` is the client's address.
+    `changes` are `NAME: OLD -> NEW`; for a refused request they are the names of its members.
+    """
+
+    operation: ApiOperation
+    who: str
+    address: str
+    mapping: str = ""
+    changes: tuple[str, ...] = ()
+    refused: str = ""
+    broken_off: bool = False
+
+
+class DaemonStarting(TelemetryEvent, frozen=True, kw_only=True):
+    """`poller run` listens on its port and begins. The event has its version, its settings, and how many calls of each function can run."""
+
+    version: str
+    configuration: str
+    """The file; empty without one."""
+    worker: str
+    store: str
+    listen: str
+    region: str
+    endpoints: tuple[str, ...]
+    """The configured URLs that replace AWS's own endpoints."""
+    mappings: int
+    """How many mappings the file has. More may have been made through the API."""
+    functions: tuple[str, ...]
+
+
+class StopCutShort(TelemetryEvent, frozen=True, kw_only=True):
+    """A daemon ended before all its work was finished: its grace time was over, or too short for the received messages.
+
+    `calls_cut_off` were cancelled, and their batches will be delivered again; `cut_off` has one text for each mapping of such calls.
+    `handed_back` messages were made visible again without a try. `shards_released` go on at their checkpoints, here or elsewhere.
+    """
+
+    grace_s: float
+    calls_cut_off: int
+    cut_off: tuple[str, ...] = ()
+    handed_back: int
+    shards_released: int
+
+
+class DaemonEnded(TelemetryEvent, frozen=True, kw_only=True):
+    """`poller run` ends. The event says why, and gives totals of the whole run.
+
+    `calls_cut_off` were cancelled. `handed_back` messages were made visible again after the stop.
+    """
+
+    reason: str
+    exit_status: int
+    ran_s: float
+    calls: int
+    calls_failed: int
+    calls_cut_off: int
+    records: int
+    """Records that functions accepted."""
+    discarded: int
+    handed_back: int

@@ -1,0 +1,82 @@
+"""Owns the words of telemetry events. They become labels of metrics, so each set is closed."""
+
+from enum import StrEnum
+
+
+class Loss(StrEnum):
+    """How records were lost before they could be read."""
+
+    TRIMMED = "trimmed"
+    SHARD_GONE = "shard_gone"
+    STREAM_REMADE = "stream_remade"
+
+
+class Listener(StrEnum):
+    """A socket that takes requests."""
+
+    PORT = "port"
+    """The daemon's own port (`listen`)."""
+    RUNTIME_API = "runtime_api"
+    """The runtime API, from which a function's processes fetch their calls."""
+
+
+class RefusedFor(StrEnum):
+    """Why the sender of a request was refused."""
+
+    PEER = "peer"
+    """The sender is not a process of the function."""
+    HOST = "host"
+    """The `Host` header is not a name of this server. A web page may have pointed its own name at this address (DNS rebinding)."""
+    ORIGIN = "origin"
+    """The request comes from a web page of another site."""
+
+
+class TaskKind(StrEnum):
+    """What a task of the engine is for."""
+
+    MAPPING = "mapping"
+    FUNCTION = "function"
+    FUNCTION_FACTS = "function_facts"
+    """Follows the settings of a function at its service."""
+    HEARTBEAT = "heartbeat"
+    RECONCILER = "reconciler"
+    CONTROL = "control"
+    CONFIGURATION_FILE = "configuration_file"
+    LOOP_WATCH = "loop_watch"
+    TAKE = "take"
+    SHARD = "shard"
+    CHECKPOINTS = "checkpoints"
+    READER = "reader"
+    LANE = "lane"
+    QUEUE_FACTS = "queue_facts"
+    POLLER = "poller"
+    POLL = "poll"
+    """One receive beside a batch that gathers."""
+    GROUPS = "groups"
+    """Runs message groups of one batch at the same time as others."""
+    DELETER = "deleter"
+    DELETES = "deletes"
+    """One worker of the deleter."""
+    VISIBILITY = "visibility"
+    EXTENSION = "extension"
+    """One call that extends the visibility of messages."""
+
+
+class TaskEnd(StrEnum):
+    """How a task ended before its work was over."""
+
+    RAISED = "raised"
+    CANCELLED = "cancelled"
+    RETURNED = "returned"
+
+
+class ApiOperation(StrEnum):
+    """The kind of change that a request to the API makes."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    TAG = "tag"
+    UNTAG = "untag"
+    ENABLE = "enable"
+    DISABLE = "disable"
