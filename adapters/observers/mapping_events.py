@@ -39,7 +39,7 @@ ERRORS = frozenset(
 
 def _polled(figures: MappingFigures, event: Polled, _now: Epoch) -> None:
     figures.polled += event.records
-    shard = figures.shards.get(event.shard) if event.shard is not None else None
+    shard = figures.running.shards.get(event.shard) if event.shard is not None else None
     if shard is None:
         return
     if event.behind_ms is not None:
@@ -54,55 +54,55 @@ def _filtered(figures: MappingFigures, event: Filtered, _now: Epoch) -> None:
 
 
 def _started(figures: MappingFigures, event: InvocationStarted, _now: Epoch) -> None:
-    figures.invoked += event.records
-    figures.records.observe(event.records)
+    figures.invocations.handed += event.records
+    figures.invocations.records.observe(event.records)
 
 
 def _finished(figures: MappingFigures, event: InvocationFinished, _now: Epoch) -> None:
-    figures.ended[event.ended] += 1
-    figures.failed += event.failed
-    figures.processed += event.records - event.failed
-    figures.duration.observe(event.duration_s)
+    figures.invocations.ended[event.ended] += 1
+    figures.invocations.failed += event.failed
+    figures.invocations.processed += event.records - event.failed
+    figures.invocations.duration.observe(event.duration_s)
     if event.iterator_age_ms is None:
         return
     age_s = event.iterator_age_ms / 1000
-    if figures.age is None:
-        figures.age = Histogram(AGE_BOUNDS_S)
-    figures.age.observe(age_s)
-    if event.shard is not None and event.shard in figures.shards:
-        figures.shards[event.shard].age_s = age_s
+    if figures.invocations.age is None:
+        figures.invocations.age = Histogram(AGE_BOUNDS_S)
+    figures.invocations.age.observe(age_s)
+    if event.shard is not None and event.shard in figures.running.shards:
+        figures.running.shards[event.shard].age_s = age_s
 
 
 def _retrying(figures: MappingFigures, event: Retrying, _now: Epoch) -> None:
     if event.free:
-        figures.retries_free += 1
+        figures.invocations.retries_free += 1
     else:
-        figures.retries_counted += 1
+        figures.invocations.retries_counted += 1
 
 
 def _bisected(figures: MappingFigures, _event: Bisected, _now: Epoch) -> None:
-    figures.bisections = (figures.bisections or 0) + 1
+    figures.stream_counts.bisections = (figures.stream_counts.bisections or 0) + 1
 
 
 def _discarded(figures: MappingFigures, event: Discarded, _now: Epoch) -> None:
     figures.discards[event.condition] += 1
     figures.discarded[event.condition] += event.records
     if event.delivered:
-        figures.delivered = (figures.delivered or 0) + event.records
+        figures.stream_counts.delivered = (figures.stream_counts.delivered or 0) + event.records
     else:
-        figures.dropped = (figures.dropped or 0) + event.records
-    if event.shard in figures.shards:
-        figures.shards[event.shard].destination_failing = False
+        figures.stream_counts.dropped = (figures.stream_counts.dropped or 0) + event.records
+    if event.shard in figures.running.shards:
+        figures.running.shards[event.shard].destination_failing = False
 
 
 def _destination_failed(figures: MappingFigures, event: DestinationFailed, _now: Epoch) -> None:
-    figures.destination_failures = (figures.destination_failures or 0) + 1
-    if event.shard in figures.shards:
-        figures.shards[event.shard].destination_failing = event.wait_s is not None
+    figures.stream_counts.destination_failures = (figures.stream_counts.destination_failures or 0) + 1
+    if event.shard in figures.running.shards:
+        figures.running.shards[event.shard].destination_failing = event.wait_s is not None
 
 
 def _blocked(figures: MappingFigures, event: Blocked, now: Epoch) -> None:
-    shard = figures.shards.get(event.shard)
+    shard = figures.running.shards.get(event.shard)
     if shard is None:
         return
     if event.blocked:
@@ -112,36 +112,36 @@ def _blocked(figures: MappingFigures, event: Blocked, now: Epoch) -> None:
 
 
 def _deleted(figures: MappingFigures, event: Deleted, _now: Epoch) -> None:
-    figures.deleted = (figures.deleted or 0) + event.messages
-    figures.deletes_lapsed = (figures.deletes_lapsed or 0) + event.lapsed
-    figures.deletes_failed = (figures.deletes_failed or 0) + event.failed
+    figures.queue_counts.deleted = (figures.queue_counts.deleted or 0) + event.messages
+    figures.queue_counts.deletes_lapsed = (figures.queue_counts.deletes_lapsed or 0) + event.lapsed
+    figures.queue_counts.deletes_failed = (figures.queue_counts.deletes_failed or 0) + event.failed
 
 
 def _released(figures: MappingFigures, event: Released, _now: Epoch) -> None:
-    figures.released = (figures.released or 0) + event.messages
+    figures.queue_counts.released = (figures.queue_counts.released or 0) + event.messages
 
 
 def _checkpoint_saved(figures: MappingFigures, _event: CheckpointSaved, _now: Epoch) -> None:
-    figures.checkpoints = (figures.checkpoints or 0) + 1
+    figures.stream_counts.checkpoints = (figures.stream_counts.checkpoints or 0) + 1
 
 
 def _shard_started(figures: MappingFigures, event: ShardStarted, _now: Epoch) -> None:
-    figures.shards[event.shard] = ShardFigures()
-    figures.leases.add(event.shard)
+    figures.running.shards[event.shard] = ShardFigures()
+    figures.running.leases.add(event.shard)
 
 
 def _shard_stopped(figures: MappingFigures, event: ShardStopped, _now: Epoch) -> None:
-    figures.drop_shard(event.shard)
+    figures.running.drop_shard(event.shard)
 
 
 def _lease_moved(figures: MappingFigures, event: LeaseMoved, _now: Epoch) -> None:
     if event.held:
-        figures.leases_taken = (figures.leases_taken or 0) + 1
-        figures.leases.add(event.shard)
-    elif event.shard in figures.leases:
+        figures.stream_counts.leases_taken = (figures.stream_counts.leases_taken or 0) + 1
+        figures.running.leases.add(event.shard)
+    elif event.shard in figures.running.leases:
         # The same loss may be reported twice: by a refused write, and by reading the store.
-        figures.leases_lost = (figures.leases_lost or 0) + 1
-        figures.drop_shard(event.shard)
+        figures.stream_counts.leases_lost = (figures.stream_counts.leases_lost or 0) + 1
+        figures.running.drop_shard(event.shard)
 
 
 def _records_lost(figures: MappingFigures, event: RecordsLost, _now: Epoch) -> None:
@@ -155,11 +155,11 @@ def _port_failed(figures: MappingFigures, event: PortFailed, _now: Epoch) -> Non
 
 
 def _groups_blocked(figures: MappingFigures, event: GroupsBlocked, _now: Epoch) -> None:
-    figures.groups_blocked_since = event.since
+    figures.running.groups_blocked_since = event.since
 
 
 def _pollers(figures: MappingFigures, event: Pollers, _now: Epoch) -> None:
-    figures.pollers = event.pollers
+    figures.running.pollers = event.pollers
 
 
 APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {

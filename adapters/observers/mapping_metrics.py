@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from poller.domain.arns import Arn
 from poller.domain.invocations import Condition, Ended
@@ -52,58 +52,13 @@ class ShardFigures:
 
 
 @dataclass(slots=True)
-class MappingFigures:
-    """All figures of one mapping. A count that is None has no series: it does not apply, or nothing has changed it yet."""
-
-    function: str = ""
-    source_arn: str = ""
-    state: MappingState | None = None
-    deleted_at: Monotonic | None = None
-
-    polled: int = 0
-    filtered: int | None = None
-    invoked: int = 0
-    failed: int = 0
-    dropped: int | None = None
-    delivered: int | None = None
-    deleted: int | None = None
-
-    processed: int = 0
-    ended: Counter[Ended] = field(default_factory=Counter)
-    retries_counted: int = 0
-    retries_free: int = 0
-    bisections: int | None = None
-    discards: Counter[Condition] = field(default_factory=Counter)
-    discarded: Counter[Condition] = field(default_factory=Counter)
-    losses: Counter[Loss] = field(default_factory=Counter)
-    port_failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-    destination_failures: int | None = None
-    checkpoints: int | None = None
-    leases_taken: int | None = None
-    leases_lost: int | None = None
-    deletes_lapsed: int | None = None
-    deletes_failed: int | None = None
-    released: int | None = None
-    pollers: int | None = None
-    groups_blocked_since: Epoch | None = None
-
-    records: Histogram = field(default_factory=lambda: Histogram(RECORDS_BOUNDS))
-    duration: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS_S))
-    age: Histogram | None = None
+class RunningFigures:
+    """What of a mapping runs here now: its shards and leases, or its pollers and the message groups that are blocked."""
 
     shards: dict[ShardId, ShardFigures] = field(default_factory=dict)
     leases: set[ShardId] = field(default_factory=set)
-
-    @property
-    def source(self) -> str:
-        """The service that has the source; empty if it is not known yet or is no source of events."""
-        arn = Arn.read(self.source_arn)
-        return arn.service if arn is not None and arn.service in SERVICES else ""
-
-    @property
-    def stream(self) -> bool:
-        """Whether the source is a stream, which has shards."""
-        return self.source in {"kinesis", "dynamodb"}
+    pollers: int | None = None
+    groups_blocked_since: Epoch | None = None
 
     def behind_s(self) -> float | None:
         """Returns how many seconds the shard that is furthest behind is behind the tip of the stream."""
@@ -130,23 +85,82 @@ class MappingFigures:
         self.shards.pop(shard, None)
         self.leases.discard(shard)
 
+
+@dataclass(slots=True)
+class InvocationFigures:
+    """Invocations, and the records that were handed over in them; `age` is None while no invocation had an iterator age."""
+
+    handed: int = 0
+    processed: int = 0
+    failed: int = 0
+    ended: Counter[Ended] = field(default_factory=Counter)
+    retries_counted: int = 0
+    retries_free: int = 0
+    records: Histogram = field(default_factory=lambda: Histogram(RECORDS_BOUNDS))
+    duration: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS_S))
+    age: Histogram | None = None
+
+
+@dataclass(slots=True)
+class StreamCounts:
+    """Counts that only mappings of streams have. None: nothing has changed it yet."""
+
+    dropped: int | None = None
+    delivered: int | None = None
+    bisections: int | None = None
+    destination_failures: int | None = None
+    checkpoints: int | None = None
+    leases_taken: int | None = None
+    leases_lost: int | None = None
+
+
+@dataclass(slots=True)
+class QueueCounts:
+    """Counts of messages that only mappings of queues have. None: nothing has changed it yet."""
+
+    deleted: int | None = None
+    deletes_lapsed: int | None = None
+    deletes_failed: int | None = None
+    released: int | None = None
+
+
+@dataclass(slots=True)
+class MappingFigures:
+    """All figures of one mapping. A count that is None has no series: it does not apply, or nothing has changed it yet."""
+
+    function: str = ""
+    source_arn: str = ""
+    state: MappingState | None = None
+    deleted_at: Monotonic | None = None
+
+    polled: int = 0
+    filtered: int | None = None
+    discards: Counter[Condition] = field(default_factory=Counter)
+    discarded: Counter[Condition] = field(default_factory=Counter)
+    losses: Counter[Loss] = field(default_factory=Counter)
+    port_failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    invocations: InvocationFigures = field(default_factory=InvocationFigures)
+    stream_counts: StreamCounts = field(default_factory=StreamCounts)
+    queue_counts: QueueCounts = field(default_factory=QueueCounts)
+    running: RunningFigures = field(default_factory=RunningFigures)
+
+    @property
+    def source(self) -> str:
+        """The service that has the source; empty if it is not known yet or is no source of events."""
+        arn = Arn.read(self.source_arn)
+        return arn.service if arn is not None and arn.service in SERVICES else ""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the source is a stream, which has shards."""
+        return self.source in {"kinesis", "dynamodb"}
+
     def start_at_zero(self) -> None:
         """Sets the counts that fit the source to zero, so that a query sees their first increase."""
-        names = _STREAM_COUNTS if self.stream else _QUEUE_COUNTS
-        for name in names:
-            if getattr(self, name) is None:
-                setattr(self, name, 0)
-        if self.stream and self.age is None:
-            self.age = Histogram(AGE_BOUNDS_S)
-
-
-_STREAM_COUNTS = (
-    "dropped",
-    "delivered",
-    "bisections",
-    "destination_failures",
-    "checkpoints",
-    "leases_taken",
-    "leases_lost",
-)
-_QUEUE_COUNTS = ("deleted", "deletes_lapsed", "deletes_failed", "released")
+        counts = self.stream_counts if self.stream else self.queue_counts
+        for each in fields(counts):
+            if getattr(counts, each.name) is None:
+                setattr(counts, each.name, 0)
+        if self.stream and self.invocations.age is None:
+            self.invocations.age = Histogram(AGE_BOUNDS_S)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
-from adapters.observers.mapping_metrics import Histogram, MappingFigures
+from adapters.observers.mapping_metrics import Histogram, MappingFigures, RunningFigures
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
@@ -161,10 +161,7 @@ class Figures:
         figures.source_arn, figures.state = event.source_arn, event.state
         figures.start_at_zero()
         if event.state in _NOT_RUNNING:
-            figures.shards.clear()
-            figures.leases.clear()
-            figures.pollers = None
-            figures.groups_blocked_since = None
+            figures.running = RunningFigures()
         if event.state is not MappingState.DELETING:
             figures.deleted_at = None
         elif figures.deleted_at is None:

@@ -148,7 +148,7 @@ def _blocked(mappings: Sequence[MappingSlice]) -> Iterator[Metric]:
     named: list[tuple[Epoch, MappingId, ShardId]] = []
     for part_of_mappings in mappings:
         for mapping, figures in part_of_mappings:
-            found = sorted((since, shard) for shard, since in figures.blocked_shards().items())
+            found = sorted((since, shard) for shard, since in figures.running.blocked_shards().items())
             named += [(since, mapping, shard) for since, shard in found[:BLOCKED_SHARDS_SHOWN_MAX]]
         yield _blocked_shards(())
     yield _blocked_shards(sorted(named)[:BLOCKED_SHARDS_SHOWN_IN_ALL_MAX])

@@ -27,48 +27,48 @@ COUNTERS = (
     Shown(
         "invoked_event_count",
         "Events handed to the function, again on each retry (AWS: InvokedEventCount).",
-        lambda f: f.invoked,
+        lambda f: f.invocations.handed,
     ),
     Shown(
         "failed_invoke_event_count",
         "Events of failed or throttled invocations; of a partial report the reported ones (AWS: FailedInvokeEventCount).",
-        lambda f: f.failed,
+        lambda f: f.invocations.failed,
     ),
     Shown(
         "dropped_event_count",
         "Events given up by age or retries and not delivered to a destination (AWS: DroppedEventCount).",
-        lambda f: f.dropped,
+        lambda f: f.stream_counts.dropped,
     ),
     Shown(
         "on_failure_destination_delivered_event_count",
         "Events in delivered destination messages (AWS: OnFailureDestinationDeliveredEventCount).",
-        lambda f: f.delivered,
+        lambda f: f.stream_counts.delivered,
     ),
     Shown(
         "deleted_event_count",
         "Messages deleted after processing or filtering (AWS: DeletedEventCount).",
-        lambda f: f.deleted,
+        lambda f: f.queue_counts.deleted,
     ),
-    Shown("records_processed", "Records that a function processed.", lambda f: f.processed),
-    Shown("bisections", "Failing batches that were split into two.", lambda f: f.bisections),
+    Shown("records_processed", "Records that a function processed.", lambda f: f.invocations.processed),
+    Shown("bisections", "Failing batches that were split into two.", lambda f: f.stream_counts.bisections),
     Shown(
         "destination_delivery_failures",
         "Failed tries to deliver to an on-failure destination.",
-        lambda f: f.destination_failures,
+        lambda f: f.stream_counts.destination_failures,
     ),
-    Shown("checkpoint_saves", "Positions written to the store.", lambda f: f.checkpoints),
-    Shown("leases_taken", "Leases of shards that were taken.", lambda f: f.leases_taken),
-    Shown("leases_lost", "Leases of shards that were lost.", lambda f: f.leases_lost),
+    Shown("checkpoint_saves", "Positions written to the store.", lambda f: f.stream_counts.checkpoints),
+    Shown("leases_taken", "Leases of shards that were taken.", lambda f: f.stream_counts.leases_taken),
+    Shown("leases_lost", "Leases of shards that were lost.", lambda f: f.stream_counts.leases_lost),
     Shown(
         "deletes_lapsed",
         "Messages not deleted because their receipt was no longer valid.",
-        lambda f: f.deletes_lapsed,
+        lambda f: f.queue_counts.deletes_lapsed,
     ),
-    Shown("deletes_failed", "Messages whose deletion was given up.", lambda f: f.deletes_failed),
+    Shown("deletes_failed", "Messages whose deletion was given up.", lambda f: f.queue_counts.deletes_failed),
     Shown(
         "messages_released",
         "Received messages left to their visibility timeout unsettled.",
-        lambda f: f.released,
+        lambda f: f.queue_counts.released,
     ),
 )
 
@@ -81,35 +81,37 @@ GAUGES = (
     Shown(
         "iterator_age_seconds",
         "Age of the last record of the last batch when its function finished, the highest of all shards.",
-        MappingFigures.age_s,
+        lambda f: f.running.age_s(),
     ),
     Shown(
         "behind_seconds",
         "How far reading is behind the tip of the stream, the highest of all shards; where the source says so.",
-        MappingFigures.behind_s,
+        lambda f: f.running.behind_s(),
     ),
-    Shown("shards", "Shards that are read here.", _of_streams(lambda f: len(f.shards))),
-    Shown("leases_held", "Leases of shards that are held here.", _of_streams(lambda f: len(f.leases))),
+    Shown("shards", "Shards that are read here.", _of_streams(lambda f: len(f.running.shards))),
+    Shown(
+        "leases_held", "Leases of shards that are held here.", _of_streams(lambda f: len(f.running.leases))
+    ),
     Shown(
         "blocked_lanes",
         "Lanes whose batch fails over and over.",
-        _of_streams(MappingFigures.blocked_lanes),
+        _of_streams(lambda f: f.running.blocked_lanes()),
     ),
     Shown(
         "blocked_shards",
         "Shards with at least one blocked lane.",
-        _of_streams(lambda f: len(f.blocked_shards())),
+        _of_streams(lambda f: len(f.running.blocked_shards())),
     ),
     Shown(
         "destinations_failing",
         "Shards that wait because their on-failure destination does not take the notice.",
-        _of_streams(MappingFigures.destinations_failing),
+        _of_streams(lambda f: f.running.destinations_failing()),
     ),
-    Shown("pollers", "Pollers of a queue.", lambda f: f.pollers),
+    Shown("pollers", "Pollers of a queue.", lambda f: f.running.pollers),
     Shown(
         "queue_blocked_since_timestamp_seconds",
         "Since when the longest blocked message group of a FIFO queue is blocked, epoch seconds; only while one is.",
-        lambda f: f.groups_blocked_since,
+        lambda f: f.running.groups_blocked_since,
     ),
 )
 
@@ -124,12 +126,16 @@ class ShownHistogram:
 
 
 HISTOGRAMS = (
-    ShownHistogram("invocation_records", "Records handed over in one invocation.", lambda f: f.records),
-    ShownHistogram("invocation_duration_seconds", "How long invocations took.", lambda f: f.duration),
+    ShownHistogram(
+        "invocation_records", "Records handed over in one invocation.", lambda f: f.invocations.records
+    ),
+    ShownHistogram(
+        "invocation_duration_seconds", "How long invocations took.", lambda f: f.invocations.duration
+    ),
     ShownHistogram(
         "invocation_iterator_age_seconds",
         "Age of the batch's last record when the function finished (AWS: IteratorAge, there in milliseconds).",
-        lambda f: f.age,
+        lambda f: f.invocations.age,
     ),
 )
 
@@ -164,13 +170,13 @@ BY_WORD = (
         "invocations",
         "Invocations by how they ended.",
         ("ended",),
-        lambda f: [((each,), f.ended[each]) for each in Ended],
+        lambda f: [((each,), f.invocations.ended[each]) for each in Ended],
     ),
     ShownByWord(
         "retries",
         "Batches to be tried again; counted: the try used up a retry, free: it did not.",
         ("kind",),
-        lambda f: [(("counted",), f.retries_counted), (("free",), f.retries_free)],
+        lambda f: [(("counted",), f.invocations.retries_counted), (("free",), f.invocations.retries_free)],
     ),
     ShownByWord("discards", "Batches given up, by AWS's condition.", ("condition",), _discards),
     ShownByWord(

@@ -108,7 +108,7 @@ def test_it_shows_from_the_start_and_the_metric_has_it() -> None:
         figures = Figures(virtual_clock())
         for event in takewhile(lambda each: not isinstance(each, ShardStopped), seen.events):
             figures.on(event)
-        ((shard, since),) = figures.mappings[plan().mapping].blocked_shards().items()
+        ((shard, since),) = figures.mappings[plan().mapping].running.blocked_shards().items()
         assert (shard, int(since)) == (SHARD, int(EPOCH_BASE))
 
     run_virtual(main())
