@@ -100,25 +100,25 @@ type NewId = Callable[[], str]
 
 
 def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic) -> BatchState:
-    """Work for a fresh batch."""
+    """The state of a new batch."""
     assert entries, "an empty batch"
     return BatchState((BatchPart(entries, new_id()),), now)
 
 
 def finish(*, early: bool, ends: Epoch | None, new_id: NewId, now: Monotonic) -> BatchState:
-    """Work that closes a tumbling window, which ends at `ends`."""
+    """The state of a batch without records whose call closes a tumbling window, which ends at `ends`."""
     return BatchState((BatchPart((), new_id(), final=True, early=early, ends=ends),), now)
 
 
 def interpose(work: BatchState, *, ends: Epoch | None, new_id: NewId) -> BatchState:
-    """The work with a call in front that ends its tumbling window early."""
+    """The batch with a call before it that ends its tumbling window early."""
     return replace(work, parts=(BatchPart((), new_id(), final=True, early=True, ends=ends), *work.parts))
 
 
 def resume(
     parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic
 ) -> BatchState | None:
-    """Work restored from a checkpoint, from each part's entries and number of failures. None if no entry is left."""
+    """A batch restored from a checkpoint, by each part's entries and number of failures. None if no entry is left."""
     kept = tuple(
         BatchPart(entries, new_id(), failures, resumed=True) for entries, failures in parts if entries
     )
@@ -158,7 +158,7 @@ def expires_at(work: BatchState, policy: RetryPolicy) -> Epoch | None:
 def settle(
     work: BatchState, verdict: Verdict, policy: RetryPolicy, *, new_id: NewId, now: Monotonic, rng: Chance
 ) -> tuple[BatchState | None, list[Effect]]:
-    """Takes the verdict on the first part. Returns the remaining work and the effects to carry out."""
+    """Takes the verdict on the first part. Returns what is left of the batch, and the effects."""
     part, behind = work.parts[0], work.parts[1:]
     match verdict:
         case Accepted():
@@ -202,7 +202,7 @@ def _halved(
 ) -> tuple[BatchState, list[Effect]]:
     """The first part as two parts, the smaller half first (aws-behaviour#bisect)."""
     size = len(part.entries)
-    assert size > 1, "half a record"
+    assert size > 1, "one record cannot be split"
     halves = (BatchPart(part.entries[: size // 2], new_id()), BatchPart(part.entries[size // 2 :], new_id()))
     return BatchState((*halves, *behind), now), [Split(size)]
 
@@ -228,7 +228,7 @@ def _failed(
 
 
 def _counted(part: BatchPart, policy: RetryPolicy) -> int:
-    """The failures so far. For a restored part at most so many that one attempt is left under the present settings."""
+    """The failures so far. A restored part counts as having one attempt left under the present settings."""
     if policy.retries_max is None or not part.resumed:
         return part.failures
     return min(part.failures, policy.retries_max)

@@ -100,7 +100,7 @@ class Buffer:
     def _cut(self, records_max: int) -> tuple[Entry, ...]:
         leading = list(islice(self._entries, records_max))
         encoded_bytes = sum([entry.size for entry in leading])
-        # Nearly always everything fits; otherwise the last ones stay, and the first one goes whatever its size.
+        # Nearly always everything fits. Otherwise the last entries stay. The first entry is taken whatever its size.
         while len(leading) > 1 and event_bytes(len(leading), encoded_bytes) > self._policy.payload_bytes_max:
             encoded_bytes -= leading.pop().size
         if len(leading) == len(self._entries):

@@ -1,7 +1,7 @@
-"""Owns since when lanes are blocked, and why. Since when outlives restarts, handovers and changes of the mapping.
+"""Owns since when lanes are blocked, and why. The time is kept over restarts, moves of the lease and changes of the mapping.
 
-A lane is blocked by the first record of its batch. That record tells the next run which lane is meant, whatever
-the number of lanes and the size of batches are then. A call that closes a window has no record.
+A lane is blocked by the first record of its batch. By that record the next run knows which lane is blocked, also when the mapping
+has another number of lanes or another batch size by then. A call that closes a window has no record.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ FAILED_BEFORE = "it failed before this worker took the shard, and is tried again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockedReason:
-    """Why a lane is blocked, for people. `first` is the sequence number of the record that blocks it."""
+    """Why a lane is blocked, for its status. `first` is the sequence number of the record that blocks it."""
 
     first: str
     since: Epoch
@@ -51,7 +51,7 @@ class BlockedSince:
         return found.since if found is not None else None
 
     def begin(self, lane: int, first: str) -> Epoch | None:
-        """The lane begins a batch with this record; since when it blocks the lane, if it did so in an earlier run."""
+        """Says that the lane begins a batch with this record. Returns since when the record blocks the lane, if an earlier run says so."""
         if not self._before:
             return None
         since = self._before.pop(first, None)
@@ -70,7 +70,7 @@ class BlockedSince:
         next_try: Epoch | None = None,
         cause: FunctionError | None = None,
     ) -> bool:
-        """The batch failed that begins with this record. Whether the lane was not blocked before."""
+        """Says that the batch failed that begins with this record. Returns whether the lane was not blocked before."""
         since = self.of(lane)
         self._now[lane] = BlockedReason(
             first=first,
@@ -82,11 +82,11 @@ class BlockedSince:
         return since is None
 
     def free(self, lane: int) -> bool:
-        """The lane goes on. Whether it was blocked."""
+        """Says that the lane is not blocked any more. Returns whether it was blocked."""
         return self._now.pop(lane, None) is not None
 
     def memo(self, settled: int) -> tuple[BlockedMemo, ...]:
-        """What the next run has to know; what is at or before the sequence number `settled` blocks nothing."""
+        """What the next run must know. A record at or before the sequence number `settled` blocks nothing."""
         if not self._now and not self._before:
             return ()
         self._before = {
@@ -97,12 +97,12 @@ class BlockedSince:
 
 
 def first_of(part: BatchPart) -> str:
-    """The sequence number of the first record at work."""
+    """The sequence number of the part's first record; CLOSING if it has none."""
     return part.entries[0].record.sequence_number if part.entries else CLOSING
 
 
 def error_of(verdict: Verdict) -> str | None:
-    """What blocks the lane after this verdict; None when the lane goes on."""
+    """The error that blocks the lane after this verdict; None when the lane goes on."""
     match verdict:
         case Rejected(error=error) | Deferred(error=error):
             return error

@@ -22,11 +22,12 @@ class PartMemo(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Settled spans beyond the position, batches that were split or have failed, the open tumbling window.
+    """What a checkpoint remembers beside its position.
 
-    `as_of` is a moment in epoch seconds, never too late: what had arrived by then is settled. `lanes` maps a lane to the
-    parts of its batch; it counts only while `lane_count` is the mapping's. `blocked` says since when which records block
-    their lanes.
+    `beyond` has the spans that are settled behind the position. `as_of` is a moment in epoch seconds, never too late: everything
+    that had arrived by then is settled. `lanes` maps a lane to the parts of its batch, if that was split or has failed. It counts
+    only while the mapping has `lane_count` lanes. `window` is the open tumbling window. `blocked` names the records that block
+    their lanes, and since when.
     """
 
     lane_count: int = 1
@@ -38,7 +39,7 @@ class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def read(memo: bytes) -> Memo:
-    """A memo that cannot be read is as good as none: it only saves deliveries."""
+    """The memo of a checkpoint. A memo that cannot be read counts as empty, because records may then only run again."""
     if not memo:
         return Memo()
     try:

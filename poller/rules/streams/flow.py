@@ -5,17 +5,18 @@ keys only. A lane has one batch at a time, and `attempts` says what happens to i
 or discarded. The position is the last settled record without a gap before it (`watermark`), so a slow lane holds the position
 back while the others go on. What is settled beyond it stands in the checkpoint's memo (`resuming`).
 
-The shell drives the machine with these verbs. Effects are what it has to report; all state has changed when a verb returns.
+The runtime drives the machine with these verbs. A verb changes all state before it returns, and returns effects to report.
 
 1. `accept` takes in a page, while `hungry`. `end` says that no page follows.
-2. `next` chooses what a lane does now, and begins its next batch when one closes. The shell carries the command out at once, with
-   no wait between choosing and starting. It may be asked again at any time, as when a stop came before the call.
+2. `next` chooses what a lane does now, and begins its next batch when one closes. The runtime carries the command out at once,
+   without an `await` before it starts. `next` may be called again at any time, as when a stop came before the command was started.
 3. `answered` follows an `InvokePart`, and takes the verdict. `discarded` follows a `DiscardPart` whose notice was delivered or
    dropped. `undelivered` says that a delivery failed and is tried again: the lane is blocked meanwhile.
-4. `checkpoint` says at any moment what the store should keep. A machine that is made from it goes on without a loss.
+4. `checkpoint` says at any moment what the store should keep. A machine that is made from it goes on and skips no record.
 
-Inside a verb the order is always the same: the window takes the answer, the lane is blocked (under the record that its batch still
-begins with) or freed, entries are settled, and then the lane holds what is left, behind a window's early end if one is due.
+Inside a verb the order is always the same. First the window takes the answer. Then the lane is blocked, under the first record of
+its batch, or freed. Then entries are settled. At last the lane holds what is left of the batch, after a call that ends the window
+early if one is due.
 """
 
 from collections.abc import Sequence
@@ -63,13 +64,16 @@ from poller.rules.streams.tracking import AS_OF_STEP_S, PageIntake, RecordTracke
 from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes of events that one shard's records may come to while some lane is blocked."""
+"""Bytes of events that the waiting records of one shard may take while a lane is blocked."""
 EXPIRY_MARGIN_S = 0.001
 """A wait for a record's expiry ends this much later, so that the age is exceeded and not just reached."""
 
 
 class ShardFlow:
-    """The state of one shard while it is read here. `notices`: what notices name; None: discards have none."""
+    """The state of one shard while this worker reads it.
+
+    `notices` has what the notices of discarded batches name; None if the mapping has no destination.
+    """
 
     def __init__(
         self,
@@ -107,12 +111,12 @@ class ShardFlow:
 
     @property
     def read_to(self) -> Position:
-        """Behind the last record that was read."""
+        """The position behind the last record that was read."""
         return self._tracker.read_to
 
     @property
     def as_of(self) -> Epoch | None:
-        """A moment, never too late: what had arrived by then is settled. None when that is not known."""
+        """A moment, never too late: everything that had arrived by then is settled. None when that is not known."""
         return self._tracker.as_of or None
 
     @property
@@ -122,7 +126,7 @@ class ShardFlow:
 
     @property
     def hungry(self) -> bool:
-        """Whether another page has room: some lane could use it, and not too much is held for the others."""
+        """Whether there is room for another page: a lane needs records, and not too many are held for the others."""
         if self._tracker.ended:
             return False
         if any(self._earlier.unread(lane, self.read_to) for lane in self.lanes):
@@ -149,12 +153,12 @@ class ShardFlow:
         return idle and not (self._windowed is not None and self._windowed.open)
 
     def view(self, lane: int) -> LaneView:
-        """What the lane is at, for those who show it."""
+        """What the lane does now, for its status."""
         work = self._lanes[lane].batch
         return LaneView(None if work is None else work.parts[0], self._blocked.reason(lane))
 
     def restart_at(self, position: Position) -> None:
-        """Reading goes on at another place because the source lost what was between; only forward."""
+        """Makes reading go on at another position, because the source lost the records before it."""
         self._tracker.restart_at(position)
 
     def accept(
@@ -167,14 +171,14 @@ class ShardFlow:
     ) -> PageIntake:
         """Takes in a page's records, in order.
 
-        `caught_up`: the source had nothing behind them when it was `asked`. `passing`: which of them the mapping's filters
-        let through; None for all.
+        `caught_up` says that the source had nothing behind them when it was asked, at `asked`. `passing` says for each record
+        whether the mapping's filters let it through; None if all pass.
         """
         if self._windowed is not None:
             self._windowed.read(caught_up=caught_up, asked=asked)
         page = self._tracker.take(records, passing, caught_up=caught_up, asked=asked)
         lanes = self._lanes
-        # Few of an answer's records may wait here for long, and must not keep all of it.
+        # Some records of an answer may wait for long. They are copied, so that they do not keep the whole answer in memory.
         apart = len(lanes) > 1 or not page.complete
         taken = [record.detached() for record in page.records] if apart else page.records
         entries = map(Entry, page.indices, taken, self._encoder.sizes(taken))
@@ -186,7 +190,7 @@ class ShardFlow:
         return page.intake
 
     def end(self) -> None:
-        """The shard has no more records."""
+        """Says that the shard has no more records."""
         self._tracker.read_out()
         self._end_if_settled()
 
@@ -199,9 +203,9 @@ class ShardFlow:
         retention_s: float | None = None,
         stopping: bool = False,
     ) -> tuple[LaneCommand, Sequence[LaneEffect]]:
-        """What the lane does now. `retention_s`: how long the source keeps records; None when it does not say.
+        """Chooses what the lane does now. `retention_s` is how long the source keeps records; None when it does not say.
 
-        `stopping`: no batch begins and nothing is invoked; only what is due to be discarded still is.
+        With `stopping`, no batch begins and nothing is invoked. A part that is due to be discarded still is.
         """
         state = self._lanes[lane]
         effects: list[LaneEffect] = []
@@ -224,7 +228,7 @@ class ShardFlow:
                     if event.size <= self._event_bytes_max or len(part.entries) <= 1:
                         state.choose(step)
                         return InvokePart(part, event), effects
-                    # A window's members and state came on top of a batch that fits; only one record can be too big.
+                    # The batch fits by itself, but not with the window's members and state.
                     left, split = attempts.halve(work, new_id=self._new_id, now=now)
                     effects += split
                     self._hold(lane, left)
@@ -235,7 +239,7 @@ class ShardFlow:
         return Rest(self._rest_until(lane, now, epoch)), effects
 
     def answered(self, lane: int, verdict: Verdict, *, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
-        """The function was invoked with the part that `next` gave."""
+        """Takes the verdict on the call with the part that `next` returned."""
         work, part = self._lanes[lane].invoked()
         left, settled = attempts.settle(
             work, verdict, self._retry, new_id=self._new_id, now=now, rng=self._rng
@@ -259,7 +263,7 @@ class ShardFlow:
         return effects + settled
 
     def undelivered(self, lane: int, reason: str, *, wait_s: float, epoch: Epoch) -> Sequence[LaneEffect]:
-        """The destination did not take the notice, which is tried again in `wait_s` seconds: that keeps the lane blocked."""
+        """Says that the destination did not take the notice. The next try is in `wait_s` seconds; the lane is blocked until then."""
         _, discard = self._lanes[lane].discarding()
         error = f"the on-failure destination did not take the batch: {reason}"
         next_try = Epoch(epoch + wait_s)
@@ -267,7 +271,7 @@ class ShardFlow:
         return (LaneBlocked(),) if new else ()
 
     def discarded(self, lane: int, *, now: Monotonic) -> Sequence[LaneEffect]:
-        """The discard that `next` gave was carried out."""
+        """Says that the discard that `next` returned was carried out."""
         work, discard = self._lanes[lane].discarding()
         left, settled = attempts.drop(work, discard, new_id=self._new_id, now=now)
         effects = [LaneFreed()] if self._blocked.free(lane) else []
@@ -295,7 +299,7 @@ class ShardFlow:
         return Checkpoint(self.position, memo)
 
     def _begin(self, lane: int, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
-        """Begins the lane's next batch if one closes now: the one of an earlier run first, once all of it was read."""
+        """Begins the lane's next batch if one closes now. A batch of an earlier run comes first, after all of it was read."""
         buffer, windowed, ended = self._lanes[lane].buffer, self._windowed, self._tracker.ended
         work: BatchState | None = None
         if self._earlier.parts(lane):
@@ -319,7 +323,7 @@ class ShardFlow:
         return () if since is None else (LaneBlocked(since),)
 
     def _hold(self, lane: int, work: BatchState | None) -> BatchState | None:
-        """The lane's batch is this now, behind the early end of its window if one is due; None when all of it is settled."""
+        """Makes this the lane's batch, after a call that ends its window early if one is due. None means that all is settled."""
         if self._windowed is not None:
             work = self._windowed.with_early_end(work, new_id=self._new_id)
             self._windowed.enter(work)
@@ -329,12 +333,12 @@ class ShardFlow:
         return work
 
     def _end_if_settled(self) -> None:
-        """With windows, the end counts once the last window is closed: its state must survive until then."""
+        """Ends the shard if its last window is closed, because the checkpoint must keep the window's state until then."""
         if self._windowed is None or all(self.finished(lane) for lane in self.lanes):
             self._tracker.end()
 
     def _event(self, part: BatchPart, entries: Sequence[Entry]) -> Event:
-        """The event for these entries of a part. Without windows it is encoded only when somebody needs the bytes."""
+        """The event for these entries of a part. Without windows it is encoded only when its bytes are needed."""
         if self._windowed is not None:
             return self._windowed.event(part, entries, self._encoder)
         size = sum([entry.size for entry in entries])

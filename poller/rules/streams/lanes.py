@@ -1,4 +1,4 @@
-"""Owns a shard's lanes: which one a record belongs to, what a lane holds, and what it is told to do (aws-behaviour#parallel-lanes)."""
+"""Owns a shard's lanes: which lane a record belongs to, what a lane holds, and the commands for it (aws-behaviour#parallel-lanes)."""
 
 from dataclasses import dataclass
 from zlib import crc32
@@ -25,7 +25,7 @@ def lane_of_record(record: Record, lanes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class InvokePart:
-    """Call the function with this event of a part, then say `answered`."""
+    """Call the function with this event of a part, then call `answered`."""
 
     part: BatchPart
     event: Event
@@ -33,7 +33,7 @@ class InvokePart:
 
 @dataclass(frozen=True, slots=True)
 class DiscardPart:
-    """Deliver the notice, if there is one, then say `discarded`."""
+    """Deliver the notice, if there is one, then call `discarded`."""
 
     discard: Discard
     notice: Notice | None
@@ -41,14 +41,14 @@ class DiscardPart:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """The batch is tried again then. Nothing but a stop can make it sooner."""
+    """Wait until the moment at which the batch is tried again. Only a stop ends the wait sooner."""
 
     until: Monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """No batch closes now. Ask again when a page was accepted or the shard has ended, and at `until` (None: then only)."""
+    """No batch closes now. Call `next` again when a page was accepted or the shard has ended, and at `until` if that is given."""
 
     until: Monotonic | None
 
@@ -60,7 +60,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class LaneBlocked:
-    """The lane is blocked from now on. `since`: it was blocked before this run, from then on."""
+    """The lane is blocked from now on. `since` is given if an earlier run blocked it at that moment."""
 
     since: Epoch | None = None
 
@@ -76,7 +76,7 @@ type LaneEffect = Effect | LaneBlocked | LaneFreed
 
 @dataclass(frozen=True, slots=True)
 class LaneView:
-    """A lane for people: the part of its batch that is in flight or waits, and why the lane is blocked."""
+    """What a lane's status shows: the part of its batch that is in flight or waits, and why the lane is blocked."""
 
     part: BatchPart | None
     blocked: BlockedReason | None
@@ -92,20 +92,20 @@ class LaneState:
 
     @property
     def batch(self) -> BatchState | None:
-        """The batch as far as it is not settled; None between two batches."""
+        """The part of the batch that is not settled; None between two batches."""
         return self._batch
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits and nothing is at work."""
+        """Whether no entry waits and no batch is unsettled."""
         return self._batch is None and not self.buffer
 
     def hold(self, batch: BatchState | None) -> None:
-        """The lane's batch is this now."""
+        """Makes this the lane's batch."""
         self._batch, self._step = batch, None
 
     def choose(self, step: Invoke | Discard) -> None:
-        """This step is about to be carried out."""
+        """Notes the step that is about to be carried out."""
         self._step = step
 
     def invoked(self) -> tuple[BatchState, BatchPart]:
@@ -121,7 +121,7 @@ class LaneState:
         return self._batch, self._step
 
     def memos(self) -> tuple[PartMemo, ...]:
-        """Parts worth remembering: of a batch that was split or has failed."""
+        """The parts that the checkpoint keeps, if the batch was split or has failed."""
         work = self._batch
         if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
             return ()

@@ -11,9 +11,9 @@ from poller.domain.rows import Checkpoint, Lease
 class Lineage:
     """What follows from a listing of shards and the known leases.
 
-    `seeds` are leases to add for shards seen for the first time; `runnable` the leases that may be worked on;
-    `waiting` maps a shard to the parents it waits for; `unlisted` are unfinished shards that the source no longer
-    lists; `finished` are leases that nothing needs any more: ended, no longer listed, children known.
+    `seeds` are leases to add for shards that were not known before. `runnable` are the leases that may be worked on. `waiting` maps
+    a shard to the parents that it waits for. `unlisted` are unfinished shards that the source does not list any more. `finished`
+    are the shards of leases that can be removed: they have ended, are not listed any more, and their children are known.
     """
 
     seeds: tuple[Lease, ...]

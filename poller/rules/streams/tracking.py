@@ -9,14 +9,15 @@ from poller.rules.streams.resuming import EarlierRun
 from poller.rules.streams.watermark import Span, Watermark
 
 AS_OF_STEP_S = 600
-"""How finely a checkpoint tells the moment up to which everything is settled; an idle shard is written that often."""
+"""A checkpoint's `as_of` is a multiple of this, so that an idle shard writes a checkpoint only once in this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageIntake:
-    """What became of a page: records taken in, records that no filter matched, records that need no delivery.
+    """How many records of a page were taken in, and how many were not, by reason.
 
-    `skipped` were settled by an earlier run. `repeated` had been read before: a source that goes back is not believed.
+    No filter matched the `filtered` ones. An earlier run had settled the `skipped` ones. The `repeated` ones were read before in
+    this run, because the source went back; they are ignored.
     """
 
     taken: int
@@ -57,12 +58,12 @@ class RecordTracker:
 
     @property
     def read_to(self) -> Position:
-        """Behind the last record that was read."""
+        """The position behind the last record that was read."""
         return self._read_to
 
     @property
     def as_of(self) -> Epoch:
-        """A moment, never too late: what had arrived by then is settled. 0 when that is not known."""
+        """A moment, never too late: everything that had arrived by then is settled. 0 when that is not known."""
         return self._as_of
 
     @property
@@ -76,7 +77,7 @@ class RecordTracker:
         return self._ended
 
     def restart_at(self, position: Position) -> None:
-        """Reading goes on at another place."""
+        """Makes reading go on at another position."""
         self._read_to = position
 
     def take(
@@ -84,8 +85,8 @@ class RecordTracker:
     ) -> TakenPage:
         """Tracks a page's records, in order. Those that need no delivery are settled at once.
 
-        `caught_up`: the source had nothing behind them when it was `asked`. `passing`: which of them the mapping's filters
-        let through; None for all.
+        `caught_up` says that the source had nothing behind them when it was asked, at `asked`. `passing` says for each record
+        whether the mapping's filters let it through; None if all pass.
         """
         fresh, passing = self._fresh(records, passing)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
@@ -102,23 +103,23 @@ class RecordTracker:
         return TakenPage(indices, wanted, intake)
 
     def settle(self, entries: Sequence[Entry]) -> None:
-        """These entries were delivered or discarded."""
+        """Settles these entries, which were delivered or discarded."""
         self._watermark.resolve(entry.index for entry in entries)
         if entries and self._watermark.passed(entries[-1].index):
             self._settled_as_of(entries[-1].record.arrived)
 
     def read_out(self) -> None:
-        """The shard has no more records."""
+        """Says that the shard has no more records."""
         self._ended = True
 
     def end(self) -> None:
-        """The shard counts as settled to its end as soon as all its records are."""
+        """Makes the shard count as settled to its end as soon as all its records are settled."""
         self._watermark.end()
 
     def settled_ahead(self, *, lanes: int) -> tuple[Span, ...]:
-        """What is settled behind the safe position, in this run and, as far as it was not read again, in earlier ones.
+        """The spans that are settled behind the safe position: by this run, and by earlier runs if they were not read again yet.
 
-        With one lane only filtered records are, which need no memory: the filter drops them again.
+        With one lane, only filtered records can be settled there. They need not be remembered: the filter drops them again.
         """
         if lanes == 1 and not self._earlier.remembers_settled:
             return ()
@@ -127,7 +128,7 @@ class RecordTracker:
     def _fresh(
         self, records: Sequence[Record], passing: Sequence[bool] | None
     ) -> tuple[Sequence[Record], Sequence[bool] | None]:
-        """The records behind everything that was read before, nearly always all of them, with what passes of them."""
+        """The records that were not read before, nearly always all of them, and which of them pass the filters."""
         if not records or Position.after(records[0].sequence_number) > self._newest:
             return records, passing
         places = [

@@ -8,12 +8,11 @@ and retries stays behind while the others go on:
     settled    x  x  .  x  x  .  x  .      lane a retries record 3
                   ^ watermark: 2           settled ahead: 4-5, 7
 
-The watermark is the last settled record before the first one that is not settled. A checkpoint says only that position, so that a
-worker which goes on there reads record 3 again: nothing is skipped, whatever happens. It never moves back.
+The watermark is the last settled record before the first one that is not settled. It is the position of the checkpoint. A worker
+that goes on there reads record 3 again, so that no record is skipped. The watermark never moves back.
 
-Records 4, 5 and 7 would then run a second time. The checkpoint's memo has them as spans, first and last sequence number, and
-`SettledSpans` leaves them out when they are read again. A memo may be lost or too large: then they run twice, which
-at-least-once delivery allows.
+Records 4, 5 and 7 are read again, too. The checkpoint's memo has them as spans, by first and last sequence number, and
+`SettledSpans` skips them. If the memo is lost or too large, they run a second time, which at-least-once delivery allows.
 
 Each record gets an index when it is read, and is settled by that index exactly once. Every key is always in the same lane, so
 the order of a key is kept although lanes do not wait for each other.
@@ -29,9 +28,9 @@ type Span = tuple[int, int]
 
 
 class Watermark:
-    """Tracks records in read order and says up to where everything is settled.
+    """Tracks records in the order of reading, and knows up to where all of them are settled.
 
-    Each tracked record gets the next index; it is resolved once, by that index. `position` moves only forward.
+    Each tracked record gets the next index, and is settled once, by that index. `position` moves only forward.
     """
 
     def __init__(self, position: Position) -> None:
@@ -90,12 +89,12 @@ class Watermark:
         self._advance()
 
     def end(self) -> None:
-        """The shard has no more records."""
+        """Says that the shard has no more records."""
         self._ended = True
         self._advance()
 
     def beyond(self) -> tuple[Span, ...]:
-        """Settled records behind the safe position, as spans in order; what a restart need not deliver again."""
+        """Settled records behind the safe position, as spans in order. A restart need not deliver them again."""
         spans: list[Span] = []
         first: str | None = None
         last = ""
@@ -117,7 +116,7 @@ class Watermark:
         self._forward(count)
 
     def _forward(self, count: int) -> None:
-        """The next `count` records are settled."""
+        """Moves the position over the next `count` records, which are settled."""
         last = ""
         for _ in range(count):
             last = self._waiting.popleft()
@@ -131,7 +130,7 @@ class Watermark:
 
 
 class SettledSpans:
-    """Spans that an earlier run settled beyond its position; asked for each record that is read again, in order."""
+    """Spans that an earlier run settled behind its position. `covers` is called for each record that is read again, in order."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = deque(spans)
@@ -140,7 +139,7 @@ class SettledSpans:
         return bool(self._spans)
 
     def left(self, read_to: int) -> tuple[Span, ...]:
-        """What of the spans was not read again yet: it lies behind the sequence number `read_to`."""
+        """The spans, or parts of them, that were not read again yet: those behind the sequence number `read_to`."""
         return tuple((max(first, read_to + 1), last) for first, last in self._spans if last > read_to)
 
     def covers(self, sequence_number: str) -> bool:

@@ -1,6 +1,6 @@
-"""Owns what tumbling windows do to a shard's batches: where a batch is cut, which calls close a window, what its events name.
+"""Owns what tumbling windows change in a shard's batches: where a batch is cut, which calls close a window, what its events name.
 
-`windows` has the theory, and the open window. This module joins it with the lane's batches: a shard with windows has one lane.
+The module `windows` explains windows, and has the open one. This module connects it with the batches of the shard's only lane.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from poller.rules.streams.windows import Closing, WindowMemo, Windows
 
 @dataclass(frozen=True, slots=True)
 class Windowing:
-    """What a mapping with tumbling windows adds: their length, and what their events name.
+    """The settings of a mapping with tumbling windows: their length, and what their events name.
 
-    `recheck_s`: how often a window is checked whose time is over, while the source may still have records for it.
+    A window whose time is over is checked every `recheck_s` seconds, while the source may still have records for it.
     """
 
     length_s: int
@@ -48,7 +48,7 @@ class WindowedBatches:
         return self._windows.memo()
 
     def read(self, *, caught_up: bool, asked: Epoch) -> None:
-        """A page was read. `caught_up`: the source had nothing behind it when it was `asked`."""
+        """Says that a page was read. `caught_up` says that the source had nothing behind it when it was asked, at `asked`."""
         self._caught_up_at = asked if caught_up else Epoch(0.0)
 
     def closes_in_s(self, epoch: Epoch) -> float | None:
@@ -62,9 +62,9 @@ class WindowedBatches:
     def closing_call(
         self, buffer: Buffer, *, ended: bool, new_id: NewId, now: Monotonic, epoch: Epoch
     ) -> BatchState | None:
-        """The work that closes the open window, if it closes before the buffer's first record. `ended`: so has the shard."""
+        """The call that closes the open window, if it closes before the buffer's first record. `ended` says that the shard has ended."""
         windows = self._windows
-        # A source that was caught up before the window's end, and could not be read since, may have more of its records.
+        # If the source was last caught up before the window's end, it may still have records of the window.
         caught_up = windows.end is not None and self._caught_up_at >= windows.end
         closing = windows.closing(buffer.first_arrived, epoch=epoch, caught_up=caught_up, ended=ended)
         if closing is None:
@@ -72,7 +72,7 @@ class WindowedBatches:
         return finish(early=closing is Closing.EARLY, ends=windows.end, new_id=new_id, now=now)
 
     def take(self, buffer: Buffer, now: Monotonic, *, ended: bool) -> tuple[Entry, ...]:
-        """The buffer's next batch if it closes now: it has records of one window only."""
+        """The buffer's next batch if it closes now. It has records of one window only."""
         windows, first = self._windows, buffer.first_arrived
         if first is None:
             return ()
@@ -80,7 +80,7 @@ class WindowedBatches:
         return buffer.take(now, closing=ended or together < len(buffer), records_max=together)
 
     def with_early_end(self, work: BatchState | None, *, new_id: NewId) -> BatchState | None:
-        """The work with a closing call in front, if the window's state grew too large (aws-behaviour#window-state-too-large)."""
+        """The batch, after a closing call if the window's state grew too large (aws-behaviour#window-state-too-large)."""
         if work is None or not self._windows.overgrown or work.parts[0].final:
             return work
         return interpose(work, ends=self._windows.end, new_id=new_id)
@@ -88,7 +88,7 @@ class WindowedBatches:
     def enter(self, work: BatchState | None) -> None:
         """Opens the window of the records that are about to be delivered, unless one is open.
 
-        The newest record decides: what is left of a batch whose window ended early may begin with late ones.
+        The newest record decides, because the rest of a batch whose window ended early may begin with late records.
         """
         if work is None or self._windows.open:
             return
@@ -97,7 +97,7 @@ class WindowedBatches:
             self._windows.enter(max(arrived))
 
     def answered(self, part: BatchPart, verdict: Verdict) -> None:
-        """The function answered for this part: its window takes the returned state, or closes."""
+        """Takes the function's answer for this part: the window gets the returned state, or closes."""
         match verdict:
             case Accepted(state) if not part.final:
                 self._windows.answered(state)
@@ -111,7 +111,7 @@ class WindowedBatches:
                 assert_never(verdict)
 
     def given_up(self, part: BatchPart) -> None:
-        """This part was discarded; a window whose last call failed for good is closed all the same."""
+        """Says that this part was discarded. If it was the last call of a window, the window is closed."""
         if part.final:
             self._windows.close()
 

@@ -9,11 +9,11 @@ state, and the next call of the same window gets it. The last call of a window h
               []     {s2}  the last one
 
 Windows begin at multiples of their length since the epoch. A record's time of arrival decides in which one it is. A record that
-arrives late belongs to the open window; apart from that, no batch holds records of two. A shard has one open window at most, and
-one lane. A window opens with its first record, and closes
+arrives late counts to the open window. Otherwise no batch has records of two windows. A shard has at most one open window, and one
+lane. A window opens with its first record, and closes
 
 - when the next record belongs to a later window;
-- when its time has been over for some seconds and the source has nothing more: records may be unread when the clock is there;
+- when its time has been over for some seconds and the source has nothing more, since some records may be read only then;
 - when the shard has ended;
 - early, when its state has grown too large. The next record opens a window with the same bounds.
 
@@ -90,7 +90,7 @@ class Windows:
         return self._open is not None and len(self._open.state) > STATE_BYTES_MAX
 
     def enter(self, arrived: Epoch) -> None:
-        """Opens the window of a record that is about to be delivered, unless a window is open."""
+        """Opens the window of a record that is about to be delivered, unless a window is open already."""
         if self._open is None:
             self._open = Window(self._start_of(arrived))
 
@@ -102,7 +102,7 @@ class Windows:
     def closing(
         self, upcoming: Epoch | None, *, epoch: Epoch, caught_up: bool, ended: bool
     ) -> Closing | None:
-        """Whether and how the open window closes now. `upcoming` is the arrival time of the next record, None without one."""
+        """Whether and how the open window closes now. `upcoming` is the arrival time of the next record; None if there is none."""
         if self._open is None:
             return None
         if self.overgrown:
@@ -114,12 +114,12 @@ class Windows:
         return Closing.FINAL if ended or (caught_up and epoch >= deadline) else None
 
     def answered(self, state: bytes) -> None:
-        """The function returned this state for the open window."""
+        """Sets the state that the function returned for the open window."""
         assert self._open is not None, "a state without a window"
         self._open = replace(self._open, state=state)
 
     def close(self) -> None:
-        """The open window's last call was settled."""
+        """Closes the open window, whose last call was settled."""
         self._open = None
 
     def facts(self, *, final: bool, early: bool) -> WindowFacts:
