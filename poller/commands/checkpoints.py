@@ -200,8 +200,8 @@ async def alive(context: CommandContext, owners: Collection[WorkerId]) -> frozen
     while True:
         asked = clock.monotonic()
         rows = [row for row in await context.store.workers() if row.worker in owners]
-        rows = [row for row in rows if not context.env.process.gone(worker_report.read(row.facts).process)]
-        sightings = liveness.observed(sightings, rows, asked=asked, answered=clock.monotonic())
+        rows = [row for row in rows if not context.env.process.gone(worker_report.decode(row.facts).process)]
+        sightings = liveness.observe(sightings, rows, asked=asked, answered=clock.monotonic())
         for row in rows:
             first.setdefault(row.worker, row.counter)
         beating = frozenset(row.worker for row in rows if row.counter != first[row.worker])

@@ -65,7 +65,7 @@ class WorkerRow:
     """The row that a worker last wrote about itself.
 
     `counter` grows with every heartbeat. A reader takes the worker for dead when the counter stands still for the lease time by
-    the reader's own clock, so the clocks of two machines are never compared. `facts` is a small JSON object (load, version).
+    the reader's own clock, so the clocks of two machines are never compared. `facts` is the worker's report, a small JSON object.
     """
 
     worker: WorkerId

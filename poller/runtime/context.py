@@ -32,8 +32,8 @@ class MappingContext:
     """The workers that share the mapping's work; None if there are no others."""
 
     @property
-    def crew(self) -> Workers:
-        """The workers that share the mapping's work."""
+    def workers_or_alone(self) -> Workers:
+        """The workers that share the mapping's work, or this worker as the only one."""
         return self.workers or Alone(self.worker)
 
     @property

@@ -98,7 +98,7 @@ class Daemon:
                 return
             heartbeat = self._heartbeat(store)
             stack.callback(self._emit_cut_short)
-            async with heartbeat.beating(self._stop), WatchedTasks(self._results) as scope:
+            async with heartbeat.run(self._stop), WatchedTasks(self._results) as scope:
                 parts = self._parts_with(store, heartbeat, scope)
                 with self._tally.counting(parts.running.components.calls):
                     problems = await self._work(parts, scope)
@@ -298,7 +298,7 @@ class Daemon:
                 await self._forget_one(parts, mapping, for_s=now - since)
 
     async def _forget_one(self, parts: OpenParts, mapping: MappingId, *, for_s: float) -> None:
-        if parts.heartbeat.accompanied and for_s < DELETION_SEEN_S:
+        if parts.heartbeat.has_others and for_s < DELETION_SEEN_S:
             return
         try:
             async with interrupted_by(self._stop), asyncio.timeout(READ_S_MAX):

@@ -1,7 +1,7 @@
-"""Owns how a stream that was deleted and made again under its name is told from the one before.
+"""Owns how a recreated stream is recognized: one that was deleted and made again under its name.
 
-Its shards have the same ids, and other records: no position of before means anything there. The mapping's row remembers
-when the stream was created; a later time of creation is another stream, which is begun anew at its start.
+Its shards have the same ids, but other records, so that positions of the earlier stream mean nothing there. The mapping's row
+has the time at which the stream was created. A later time of creation shows another stream, which is read from its start.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from poller.domain.untrusted.numbers import moment
 _KEY = "stream"
 _CREATED = "created"
 SAME_S = 1.0
-"""Times of creation that differ by less are one: some services and clients cut them to the second."""
+"""Times of creation that differ by less count as equal, because some services and clients cut them to the second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Anew:
-    """What the store needs for the new stream: leases to `drop`, and those to `seed` in their place.
+class LeaseReplacement:
+    """What the store needs for the new stream: leases to `drop`, and leases to `seed` in their place.
 
-    Records of the stream before are lost with the leases of `lost` shards.
+    Records of the earlier stream are lost with the leases of `lost` shards.
     """
 
     drop: tuple[Lease, ...]
@@ -31,7 +31,7 @@ class Anew:
 
 
 def created_of(document: Mapping[str, Any]) -> Epoch | None:
-    """When the stream was created that a mapping's row is about; None when the row does not say."""
+    """When the stream of a mapping was created, by the document of the mapping's row; None when it does not say."""
     known = document.get(_KEY)
     created = known.get(_CREATED) if isinstance(known, Mapping) else None
     found = None if isinstance(created, str) else moment(created, default=None)
@@ -39,28 +39,28 @@ def created_of(document: Mapping[str, Any]) -> Epoch | None:
 
 
 def with_created(document: Mapping[str, Any], created: Epoch | None) -> Mapping[str, Any]:
-    """The row's document for a stream that was created then; the same as before where that is not known."""
+    """The row's document with the time of creation. It stays the same when that is not known."""
     if created is None or created_of(document) == created:
         return document
     return {**document, _KEY: {_CREATED: created}}
 
 
 def kept(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a row's document says of the stream, for the row that takes its place."""
+    """What a row's document says of the stream, for the row of a mapping that continues this one."""
     return {_KEY: document[_KEY]} if _KEY in document else {}
 
 
-def remade(before: Epoch | None, now: Epoch | None) -> bool:
-    """Whether the stream is another one than before, by its times of creation."""
+def recreated(before: Epoch | None, now: Epoch | None) -> bool:
+    """Whether the stream is another one than before, by the times of creation."""
     return before is not None and now is not None and now - before >= SAME_S
 
 
-def anew(leases: Iterable[Lease], shards: Sequence[Shard]) -> Anew:
-    """How all leases of the stream before make room; those of shards that nobody has begun or works on may stay.
+def replacement(leases: Iterable[Lease], shards: Sequence[Shard]) -> LeaseReplacement:
+    """Which leases of the earlier stream are replaced. A lease may stay if it has no owner and its shard was never read.
 
-    The epoch goes on, so that a late write of a worker that reads the stream before is refused. A lease with an owner makes
-    room even if its position is the horizon: its owner may have read records of the stream before, or may have begun a
-    child in the new stream because the lease of its parent said that the parent had ended.
+    The new leases have higher epochs, so that a late write of a worker that reads the earlier stream is refused. A lease with an
+    owner is replaced even if its position is the horizon. Its owner may have read records of the earlier stream, or may have
+    begun a child in the new stream because the parent had ended in the earlier one.
     """
     listed = {shard.shard_id: shard for shard in shards}
     begin = Checkpoint(Position.horizon())
@@ -75,7 +75,7 @@ def anew(leases: Iterable[Lease], shards: Sequence[Shard]) -> Anew:
         for lease in drop
         if lease.checkpoint.position != SHARD_END and not _unread(lease, listed.get(lease.shard))
     )
-    return Anew(drop, seed, lost)
+    return LeaseReplacement(drop, seed, lost)
 
 
 def _fits(lease: Lease, shard: Shard | None) -> bool:

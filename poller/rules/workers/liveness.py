@@ -1,7 +1,7 @@
 """Owns who is alive: a worker is dead when its counter stood still for the lease time, on the observer's own clock.
 
-No two machines' clocks are compared. Only what listings show counts; time that passes without a listing counts for nothing.
-So an observer that was paused lists again before it takes anybody for dead.
+No two machines' clocks are compared. Only listings count: time that passes without a listing proves nothing. So an observer that
+was paused lists the workers again before it takes one for dead.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ from poller.domain.rows import WorkerRow
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What is known of one worker's counter; all moments are on the observer's clock.
+    """What is known of one worker's counter. All moments are on the observer's clock.
 
-    `since`: when this value was seen first. `seen`: when it was seen last. `met`: when the worker was seen first.
+    This value of the counter was seen first at `since` and last at `seen`. The worker was seen first at `met`.
     """
 
     counter: int
@@ -32,7 +32,7 @@ class Sighting:
 type Sightings = Mapping[WorkerId, Sighting]
 
 
-def observed(
+def observe(
     before: Sightings, rows: Iterable[WorkerRow], *, asked: Monotonic, answered: Monotonic
 ) -> dict[WorkerId, Sighting]:
     """The sightings after a listing that was asked for and answered at these moments.
@@ -51,28 +51,30 @@ def observed(
 
 
 def dead(sightings: Sightings, *, lease_s: float) -> frozenset[WorkerId]:
-    """Workers whose heartbeat stood still for the lease time."""
+    """Workers whose counter stood still for the lease time."""
     return frozenset(worker for worker, each in sightings.items() if each.still_s >= lease_s)
 
 
-def beating(sightings: Sightings) -> frozenset[WorkerId]:
+def seen_alive(sightings: Sightings) -> frozenset[WorkerId]:
     """Workers whose counter has moved since they were first seen."""
     return frozenset(worker for worker, each in sightings.items() if each.since > each.met)
 
 
-def told(rows: Iterable[WorkerRow], said: Iterable[Mapping[WorkerId, int]]) -> frozenset[WorkerId]:
+def reported_dead(
+    rows: Iterable[WorkerRow], reports: Iterable[Mapping[WorkerId, int]]
+) -> frozenset[WorkerId]:
     """Workers that others have seen dead, and whose counters have not moved since.
 
-    `said` has, for each worker that is believed, the counters of the workers that it saw dead. One such worker is enough.
+    `reports` has, for each worker that can be trusted, the counters of the workers that it saw dead. One report is enough.
     """
     counters = {row.worker: row.counter for row in rows}
     return frozenset(
-        worker for each in said for worker, counter in each.items() if counters.get(worker) == counter
+        worker for each in reports for worker, counter in each.items() if counters.get(worker) == counter
     )
 
 
 def silent(sightings: Sightings, *, for_s: float) -> frozenset[WorkerId]:
-    """Workers, alive or dead, of which nothing new was heard for `for_s` seconds."""
+    """Workers, alive or dead, whose counter stood still for `for_s` seconds."""
     return frozenset(worker for worker, each in sightings.items() if each.still_s >= for_s)
 
 
@@ -94,6 +96,6 @@ def next_death(sightings: Sightings, *, lease_s: float) -> Monotonic | None:
     return Monotonic(min(moments)) if moments else None
 
 
-def forgotten(sightings: Sightings, *, lease_s: float, times: int) -> tuple[WorkerId, ...]:
-    """Workers whose counters stood still for `times` lease times: their rows are of no more use."""
+def long_dead(sightings: Sightings, *, lease_s: float, times: int) -> tuple[WorkerId, ...]:
+    """Workers whose counters stood still for `times` lease times. Their rows can be removed."""
     return tuple(worker for worker, each in sightings.items() if each.still_s >= lease_s * times)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from poller.domain.records import Monotonic
 
 STEP_S = 5.0
-"""A shorter time says too little about the rate."""
+"""A rate is not measured over a shorter time, because it would vary too much."""
 MEMORY_S = 60.0
-"""After this time an old rate counts for nothing."""
+"""A rate that was measured this long ago has no weight any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Meter:
     rate: float = 0.0
 
 
-def metered(meter: Meter, count: int, now: Monotonic) -> Meter:
-    """The meter when `count` records have been counted by now."""
+def measured(meter: Meter, count: int, now: Monotonic) -> Meter:
+    """The meter after `count` records have been counted in all."""
     passed_s = now - meter.at
     if passed_s < STEP_S:
         return meter

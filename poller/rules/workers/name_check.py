@@ -1,8 +1,8 @@
-"""Owns how a worker finds out that another process uses its name. Both would take each lease, and neither would notice.
+"""Owns how a worker finds out that another process uses its name. Both would use the same leases, and neither would notice.
 
-Two processes of one name write to the same row, each over the other's report. So a worker reads its row before it writes it:
-the last one to write there should have been itself. Before its first heartbeat, a row of a process that runs on the same machine
-is proof enough: the worker that comes last ends, and the one that was there goes on.
+Two processes with one name overwrite each other's report in the same row. So a worker reads its row before it writes it: it should
+find its own report there. Before the first heartbeat of a worker, a report of another process that runs on the same machine is
+proof enough. Then the new worker ends, and the other one goes on.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from poller.rules.workers import worker_report
 NAME_CHECK_BEATS = 10
 """Heartbeats between two checks."""
 DOUBLES_MAX = 2
-"""Checks in a row that find another process. One is not enough: a predecessor may have written its last heartbeat late."""
+"""Checks in a row that must find another process. One is not enough: a predecessor may have written its last heartbeat late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class NameCheck:
     doubles: int = 0
 
     def after(self, rows: Iterable[WorkerRow], worker: WorkerId, *, mine: Mapping[str, Any]) -> "NameCheck":
-        """The check after another listing. A row that says nothing of its process proves nothing."""
-        processes = [worker_report.read(row.facts).process for row in rows if row.worker == worker]
+        """The check after another listing. A row that does not identify its process proves nothing."""
+        processes = [worker_report.decode(row.facts).process for row in rows if row.worker == worker]
         theirs = any(each not in ({}, mine) for each in processes)
         return NameCheck(self.doubles + 1 if theirs else 0)
 
@@ -37,22 +37,22 @@ class NameCheck:
         return self.doubles >= DOUBLES_MAX
 
 
-def due(counter: int, *, mine: Mapping[str, Any], beating: bool) -> bool:
+def due(counter: int, *, mine: Mapping[str, Any], in_term: bool) -> bool:
     """Whether to read the row before the heartbeat after `counter`.
 
-    It is read before the first heartbeat, after a late one (`beating` is false then), and now and then; never for a process that
-    nothing identifies (`mine` is empty).
+    It is read before the first heartbeat, after a late heartbeat (`in_term` is false in both cases), and once in
+    NAME_CHECK_BEATS heartbeats. It is never read if nothing identifies this process (`mine` is empty).
     """
-    return bool(mine) and (not beating or counter % NAME_CHECK_BEATS == 0)
+    return bool(mine) and (not in_term or counter % NAME_CHECK_BEATS == 0)
 
 
-def held_by_neighbour(
+def used_by_neighbour(
     rows: Iterable[WorkerRow],
     worker: WorkerId,
     *,
     mine: Mapping[str, Any],
     runs: Callable[[Mapping[str, Any]], bool],
 ) -> bool:
-    """Whether another process wrote the worker's row and, by `runs`, surely runs on this machine."""
-    processes = [worker_report.read(row.facts).process for row in rows if row.worker == worker]
+    """Whether another process wrote the worker's row and surely runs on this machine, as `runs` tells."""
+    processes = [worker_report.decode(row.facts).process for row in rows if row.worker == worker]
     return any(each != mine and runs(each) for each in processes)

@@ -13,14 +13,14 @@ from poller.domain.records import Monotonic, ShardId, WorkerId
 from poller.domain.rows import Lease
 
 RELEASED_BEATS = 2.5
-"""Heartbeats for which a lease that was given up is left to a worker. The worker must hear of it first."""
+"""How many heartbeats a worker has to take a released lease. The worker must learn of the release first."""
 INHERITED_BEATS = 0.6
-"""The same for a lease of a dead worker. The others notice the death by themselves, most of them within this time."""
+"""How many heartbeats a worker has to take the lease of a dead worker. Most workers notice the death by themselves in this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A free lease at `epoch` that is left to `worker` until a moment. It was left to the workers in `passed` before."""
+    """A free lease at `epoch` that is left to `worker` until the moment `until`. It was left to the workers in `passed` before."""
 
     epoch: int
     worker: WorkerId
@@ -28,15 +28,17 @@ class Offer:
     passed: frozenset[WorkerId] = frozenset()
 
     def late(self, now: Monotonic) -> frozenset[WorkerId]:
-        """The workers that are passed over by now."""
+        """The workers that are passed over at the moment `now`."""
         return self.passed | {self.worker} if now >= self.until else self.passed
 
 
 type Offers = Mapping[ShardId, Offer]
 
 
-def passed(offers: Offers, leases: Iterable[Lease], *, now: Monotonic) -> dict[ShardId, frozenset[WorkerId]]:
-    """The workers that are passed over for each shard that nobody has taken since it was left to them."""
+def passed_over(
+    offers: Offers, leases: Iterable[Lease], *, now: Monotonic
+) -> dict[ShardId, frozenset[WorkerId]]:
+    """The workers that are passed over for each shard that no worker has taken since it was left to them."""
     found = {}
     for lease in leases:
         offer = offers.get(lease.shard)
@@ -45,10 +47,10 @@ def passed(offers: Offers, leases: Iterable[Lease], *, now: Monotonic) -> dict[S
     return found
 
 
-def left(
+def renewed(
     before: Offers, leases: Iterable[tuple[Lease, WorkerId]], *, now: Monotonic, heartbeat_s: float
 ) -> dict[ShardId, Offer]:
-    """The offers after this worker left these leases to these workers."""
+    """The offers after this worker decided to leave these leases to these workers."""
     return {lease.shard: _offer(before, lease, worker, now, heartbeat_s) for lease, worker in leases}
 
 

@@ -7,19 +7,20 @@ monotonic clock, because the time of day can be set back or forward. Monotonic c
 
 Two rules keep two workers from using one lease. A worker gives its own leases up when its last heartbeat *began* a lease
 time ago. Another worker takes it for dead when it *saw* the counter stand still for a lease time. A heartbeat begins before
-anybody can see it, so the owner always stops first.
+another worker can see it, so the owner always stops first.
 
-A *term* lasts until a heartbeat is late. Then every lease that was taken in it is lost for good, because somebody else may
-have taken it meanwhile. The next heartbeat that gets through begins a new term. Between the two no term runs, and a lease
-that is taken then never holds: others still take this worker for dead. A lease remembers the number of its term, and
-is tested before every batch and write. A process may be paused between the test and a write; then the store refuses the write
-by its fence, the owner and epoch of the lease.
+A *term* lasts until a heartbeat is late. Then every lease that was taken in it is lost for good, because another worker may
+have taken it meanwhile. The next heartbeat that reaches the store begins a new term. Between the two no term runs, and a lease
+that is taken then never holds, because the other workers still take this worker for dead. A lease remembers the number of its
+term, and is checked before every batch and write. A process may be paused between the check and a write. Then the store refuses
+the write by its fence, the owner and epoch of the lease.
 
-A *claim* is how much of a mapping's maximum a worker says it may have in use. A worker uses no more than it claimed in a
+A *quota claim* says how much of a mapping's maximum a worker may have in use. A worker uses no more than it claimed in a
 heartbeat before it listed the others, and no more than their claims leave. Of two workers that claim at the same moment, at
 least one sees the other's claim.
 
-The order of calls: `report`, write it, `beaten`, list the rows, `listed`. `update` at any time; `expire` when `term.ends`.
+The runtime calls `report`, writes the report, calls `heartbeat_written`, lists the rows, and calls `workers_listed`. It may call
+`update` at any time. It calls `expire` at `term.ends`.
 """
 
 from collections import Counter
@@ -36,34 +37,35 @@ from poller.rules.workers.assignment import Move, WorkerGroup
 from poller.rules.workers.worker_report import DEAD_MAX, WorkerReport
 
 CALM_BEATS = 2
-"""Heartbeats after the last worker came or went during which nobody asks for leases of others."""
+"""For so many heartbeats after a worker came or went, no worker requests leases of others."""
 SILENT_BEATS = 2.5
-"""Heartbeats without news of a worker after which it gets no lease of others, until it is heard of again."""
+"""A worker whose counter stood still for so many heartbeats gets no free lease until its counter moves again."""
 FORGOTTEN_LEASES = 30
-"""Lease times after which the row of a dead worker is removed."""
+"""The row of a worker is removed when its counter stood still for so many lease times."""
 RETIRED_MAX = 10
 """Rows that are removed after one listing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeatReport:
-    """What a mapping that runs here reports of itself.
+class MappingReport:
+    """What a mapping that runs on this worker reports of itself.
 
-    `able`: this worker can take its leases. `held`: leases that are held here. `requests`: moves to this worker that it asks
-    for. `changes`: a number that changes when others have something to look at. `maximum`: of all workers together, if any.
+    `able` says whether this worker can take its leases. `held` is how many leases this worker has. `requests` are the moves to
+    this worker that it requests. `change_counter` grows when the other workers should check the mapping's leases. `maximum` is
+    what all workers together may have in use; None without a limit.
     """
 
     mapping: MappingId
     able: bool = True
     held: int = 0
     requests: tuple[Move, ...] = ()
-    changes: int = 0
+    change_counter: int = 0
     maximum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class SeatLeft:
-    """A mapping does not run here any more."""
+class MappingLeft:
+    """A mapping does not run on this worker any more."""
 
     mapping: MappingId
 
@@ -73,7 +75,7 @@ class WorkerLeaves:
     """This worker was asked to stop."""
 
 
-type OwnChange = SeatReport | SeatLeft | WorkerLeaves
+type OwnChange = MappingReport | MappingLeft | WorkerLeaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +103,36 @@ class HeartbeatEffects:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatTerm:
-    """The present term: its number, and when its last heartbeat began. `beaten` is None before the first one and after a late one."""
+    """The present term: its number, and when its last heartbeat began.
+
+    `last_began` is None before the first heartbeat and after a late one: then no term runs.
+    """
 
     lease_s: float
     number: int = 0
-    beaten: Monotonic | None = None
+    last_began: Monotonic | None = None
 
     @property
     def ends(self) -> Monotonic | None:
-        """When the term is over unless another heartbeat gets through."""
-        return None if self.beaten is None else Monotonic(self.beaten + self.lease_s)
+        """When the term is over unless another heartbeat reaches the store before."""
+        return None if self.last_began is None else Monotonic(self.last_began + self.lease_s)
 
     def fresh(self, now: Monotonic) -> bool:
         """Whether others must take this worker for alive: its last heartbeat began less than a lease time ago."""
-        return self.beaten is not None and now - self.beaten < self.lease_s
+        return self.last_began is not None and now - self.last_began < self.lease_s
 
     def expired(self, now: Monotonic) -> "HeartbeatTerm":
         """The next term, without a heartbeat yet, if a heartbeat was late; otherwise the same term."""
-        late = self.beaten is not None and not self.fresh(now)
-        return replace(self, number=self.number + 1, beaten=None) if late else self
+        late = self.last_began is not None and not self.fresh(now)
+        return replace(self, number=self.number + 1, last_began=None) if late else self
 
 
 @dataclass(frozen=True, slots=True)
 class KnownWorkers:
     """What this worker knows of the others.
 
-    `alive` has their reports. `seen_dead` has the counters of those that this worker itself saw dead. `listed` is when the
-    last listing was asked for. `moved` is when a worker came or went, the first listing not counted.
+    `alive` has the reports of the live ones. `seen_dead` has the counters of those that this worker itself saw dead. `listed` is
+    when the last listing was asked for. `moved` is when a worker last came or went; the first listing does not count.
     """
 
     sightings: liveness.Sightings = field(default_factory=dict)
@@ -139,15 +144,17 @@ class KnownWorkers:
     def after(self, listing: WorkerListing, *, lease_s: float) -> "KnownWorkers":
         """What is known after a listing.
 
-        A worker is dead if this one saw its counter stand still, or if another worker did that is surely alive itself: its
-        counter has moved since this worker first saw it.
+        A worker is dead if this worker saw its counter stand still for the lease time. It is also dead if another worker reports
+        that, and that other worker is surely alive: its counter has moved since this worker first saw it.
         """
         rows, reports = listing.rows, listing.reports
-        sightings = liveness.observed(self.sightings, rows, asked=listing.asked, answered=listing.answered)
+        sightings = liveness.observe(self.sightings, rows, asked=listing.asked, answered=listing.answered)
         seen = liveness.dead(sightings, lease_s=lease_s)
-        witnesses = liveness.beating(sightings) - seen
-        told = liveness.told(rows, [reports[each].dead_workers() for each in witnesses])
-        alive = {each: report for each, report in reports.items() if each not in seen | told | listing.ended}
+        witnesses = liveness.seen_alive(sightings) - seen
+        reported = liveness.reported_dead(rows, [reports[each].dead_workers() for each in witnesses])
+        alive = {
+            each: report for each, report in reports.items() if each not in seen | reported | listing.ended
+        }
         moved = self.moved
         if alive.keys() != self.alive.keys():
             moved = None if self.listed is None else listing.answered
@@ -156,24 +163,27 @@ class KnownWorkers:
 
 
 @dataclass(slots=True)
-class _Seat:
-    """A mapping that runs here. `announced`: others can know of it. `claimed`: of its maximum, before the last listing."""
+class _OwnMapping:
+    """A mapping that runs on this worker.
+
+    `announced` says whether a heartbeat has reported it. `claimed` is this worker's quota claim before the last listing.
+    """
 
     name: str
-    report: SeatReport
+    report: MappingReport
     announced: bool = False
     claimed: int = 0
 
 
 class GroupMember:
-    """One worker among the others: what it reports, what it knows of them, and its term. `now` is its monotonic clock."""
+    """One worker of the group: what it reports, what it knows of the others, and its term. `now` is its monotonic clock."""
 
     def __init__(self, worker: WorkerId, *, counter: int, lease_s: float, heartbeat_s: float) -> None:
         self._worker = worker
         self._counter = counter
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
-        self._seats: dict[MappingId, _Seat] = {}
+        self._mappings: dict[MappingId, _OwnMapping] = {}
         self._requests: dict[MappingId, tuple[Move, ...]] = {}
         self._held = 0
         self._leaving = False
@@ -183,7 +193,7 @@ class GroupMember:
 
     @property
     def counter(self) -> int:
-        """How the last heartbeat was numbered."""
+        """The number of the last heartbeat."""
         return self._counter
 
     @property
@@ -192,19 +202,19 @@ class GroupMember:
         return self._term
 
     @property
-    def accompanied(self) -> bool:
+    def has_others(self) -> bool:
         """Whether there are other workers."""
         return bool(self._others.alive)
 
     # Verbs: each changes the state and says what to do.
 
     def update(self, change: OwnChange) -> HeartbeatEffects:
-        """A mapping here begins, changes or ends, or the worker leaves."""
+        """Takes in that a mapping of this worker began, changed or ended, or that the worker leaves."""
         match change:
-            case SeatReport():
-                return HeartbeatEffects(beat_soon=self._updated(change))
-            case SeatLeft(mapping):
-                self._held -= self._seats.pop(mapping).report.held
+            case MappingReport():
+                return HeartbeatEffects(beat_soon=self._update_mapping(change))
+            case MappingLeft(mapping):
+                self._held -= self._mappings.pop(mapping).report.held
                 self._requests.pop(mapping, None)
                 return HeartbeatEffects(beat_soon=True)
             case WorkerLeaves():
@@ -220,46 +230,50 @@ class GroupMember:
         used: Mapping[MappingId, int],
         process: Mapping[str, Any],
     ) -> WorkerReport:
-        """What to write in the next heartbeat, with `counter`.
+        """Moves `counter` on, and returns what to write with it in the next heartbeat.
 
-        `rates` has the records a second of each shard at work here, for every mapping that runs here. `used` is how much of
-        a mapping's maximum is in use here, for every one with a maximum.
+        `rates` has, for every mapping of this worker, the records a second of each shard that this worker reads. `used` has, for
+        every mapping with a maximum, how much of it this worker has in use.
         """
-        named = {seat.name: rates[mapping] for mapping, seat in self._seats.items()}
-        seats, dead = self._seats.values(), self._others.seen_dead
+        named = {own.name: rates[mapping] for mapping, own in self._mappings.items()}
+        own_mappings, dead = self._mappings.values(), self._others.seen_dead
         self._counter += 1
         return WorkerReport(
-            on=tuple(sorted(named)),
-            unable=tuple(sorted(seat.name for seat in seats if not seat.report.able)),
+            running=tuple(sorted(named)),
+            unable=tuple(sorted(own.name for own in own_mappings if not own.report.able)),
             leaving=self._leaving,
             held=self._held,
             load=round(sum(sum(each.values()) for each in named.values()), 1),
-            wishes={worker_report.short(each): _shards(moves) for each, moves in self._requests.items()},
+            requests={worker_report.short(each): _shards(moves) for each, moves in self._requests.items()},
             rates={name: top for name, each in named.items() if (top := worker_report.busiest(each))},
-            news={seat.name: seat.report.changes for seat in seats if seat.report.changes},
+            change_counters={
+                own.name: own.report.change_counter for own in own_mappings if own.report.change_counter
+            },
             claims=self._claims(used),
             process=dict(process),
             dead={worker: dead[worker] for worker in sorted(dead)[-DEAD_MAX:]},
         )
 
-    def beaten(self, report: WorkerReport, *, began: Monotonic, now: Monotonic) -> HeartbeatEffects:
-        """The heartbeat with this report, which began then, got through just now."""
+    def heartbeat_written(
+        self, report: WorkerReport, *, began: Monotonic, now: Monotonic
+    ) -> HeartbeatEffects:
+        """The store has taken the heartbeat with this report, which was sent at the moment `began`."""
         effects = self.expire(now)
-        self._term = replace(self._term, beaten=began)
+        self._term = replace(self._term, last_began=began)
         self._reported = report
-        for seat in self._seats.values():
-            seat.announced = seat.announced or seat.name in report.on
+        for own in self._mappings.values():
+            own.announced = own.announced or own.name in report.running
         return effects
 
-    def listed(self, listing: WorkerListing, *, used: Mapping[MappingId, int]) -> HeartbeatEffects:
-        """The other workers' rows, listed after a heartbeat got through. `used` is as in `report`."""
+    def workers_listed(self, listing: WorkerListing, *, used: Mapping[MappingId, int]) -> HeartbeatEffects:
+        """Takes in the other workers' rows, which were listed after a heartbeat was written. `used` is as in `report`."""
         before, shown = self._others.alive, self._reported.claims
         self._others = self._others.after(listing, lease_s=self._lease_s)
-        for seat in self._seats.values():
-            seat.claimed = shown.get(seat.name, 0)
-        old = liveness.forgotten(self._others.sightings, lease_s=self._lease_s, times=FORGOTTEN_LEASES)
+        for own in self._mappings.values():
+            own.claimed = shown.get(own.name, 0)
+        old = liveness.long_dead(self._others.sightings, lease_s=self._lease_s, times=FORGOTTEN_LEASES)
         return HeartbeatEffects(
-            wake=self._concerned(before),
+            wake=self._mappings_to_wake(before),
             retire=tuple(sorted(listing.ended.union(old))[:RETIRED_MAX]),
             # A worker that has just come learns from this one's next heartbeat who is dead.
             beat_soon=self._others.alive.keys() != before.keys()
@@ -267,16 +281,16 @@ class GroupMember:
         )
 
     def expire(self, now: Monotonic) -> HeartbeatEffects:
-        """Ends the term if a heartbeat was late: others may take every lease that was held before."""
+        """Ends the term if a heartbeat is late. Others may take every lease of that term."""
         before, self._term = self._term, self._term.expired(now)
-        return HeartbeatEffects(wake=() if self._term is before else tuple(self._seats))
+        return HeartbeatEffects(wake=() if self._term is before else tuple(self._mappings))
 
     # Questions: none changes anything.
 
     def lease_term(self, now: Monotonic) -> int | None:
-        """The number of the term to which a lease belongs that is asked for now; None when no term runs.
+        """The number of the term of a lease that this worker is about to take; None when no term runs.
 
-        Ask before the store is asked for the lease. A lease that is asked for while no term runs never holds: others may
+        Call this before the store is asked for the lease. A lease that is taken while no term runs never holds: others may
         take it before they see the next heartbeat.
         """
         return self._term.number if self._term.fresh(now) else None
@@ -286,28 +300,31 @@ class GroupMember:
         return term is not None and self._term.number == term and self._term.fresh(now)
 
     def allowed(self, mapping: MappingId, now: Monotonic) -> int:
-        """How much of the mapping's maximum may be in use here; nothing while heartbeats do not get through."""
-        seat = self._seats[mapping]
-        maximum = seat.report.maximum
+        """How much of the mapping's maximum this worker may have in use; 0 while its heartbeats are late."""
+        own = self._mappings[mapping]
+        maximum = own.report.maximum
         assert maximum is not None, "only a mapping with a maximum is asked"
         if not self._term.fresh(now):
             return 0
-        others = quota.claimed(mapping, maximum, self._others.alive)
-        return quota.allowed(maximum, part=self._share(mapping, maximum), mine=seat.claimed, others=others)
+        others = quota.claimed_by_others(mapping, maximum, self._others.alive)
+        return quota.allowed(maximum, share=self._share(mapping, maximum), mine=own.claimed, others=others)
 
     def ready(self, mapping: MappingId, now: Monotonic, *, after: Monotonic | None) -> bool:
-        """Whether `group` can be asked: others can know of the mapping here, and were listed (`after` that moment, if given)."""
+        """Whether `group` may be called: a heartbeat has reported the mapping, and the others were listed.
+
+        With `after`, the listing must have begun after that moment.
+        """
         listed = self._others.listed
-        if not self._seats[mapping].announced or listed is None or not self._term.fresh(now):
+        if not self._mappings[mapping].announced or listed is None or not self._term.fresh(now):
             return False
         return after is None or listed > after
 
     def group(self, mapping: MappingId, now: Monotonic) -> WorkerGroup:
-        """The workers of a mapping. Leases that this worker has asked for in other mappings count as its own already."""
+        """The workers of a mapping. Leases that this worker has requested in other mappings count as its own already."""
         sightings, moved = self._others.sightings, self._others.moved
         others = (moves for each, moves in self._requests.items() if each != mapping)
         mine = msgspec.structs.replace(self._reported, held=self._held)
-        return worker_report.team(
+        return worker_report.group_view(
             mapping,
             me=self._worker,
             alive={**self._others.alive, self._worker: mine},
@@ -317,55 +334,60 @@ class GroupMember:
             unaware=liveness.unaware(sightings, lease_s=self._lease_s),
         )
 
-    def at_work(self, mapping: MappingId) -> frozenset[WorkerId]:
-        """Live workers that run a mapping, as far as this one knows."""
+    def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
+        """Live workers that run a mapping, as far as this worker knows. It is among them if it runs the mapping itself."""
         name = worker_report.short(mapping)
-        others = {worker for worker, report in self._others.alive.items() if name in report.on}
-        return frozenset(others | {self._worker} if mapping in self._seats else others)
+        others = {worker for worker, report in self._others.alive.items() if name in report.running}
+        return frozenset(others | {self._worker} if mapping in self._mappings else others)
 
     def next_beat(self, began: Monotonic) -> Monotonic:
-        """When to beat and list again after a round that began then: sooner if a worker is to be taken for dead before."""
+        """When the next round of heartbeat and listing is due, after one that began at `began`.
+
+        It is due sooner than usual if another worker's lease time is over sooner.
+        """
         due = Monotonic(began + self._heartbeat_s)
         death = liveness.next_death(self._others.sightings, lease_s=self._lease_s)
         return due if death is None else min(due, death)
 
-    def _updated(self, report: SeatReport) -> bool:
-        """Takes in what a mapping reports; whether the others should know at once."""
+    def _update_mapping(self, report: MappingReport) -> bool:
+        """Takes in what a mapping reports. Returns whether the other workers should know at once."""
         mapping = report.mapping
-        new = mapping not in self._seats
+        new = mapping not in self._mappings
         if new:
-            self._seats[mapping] = _Seat(worker_report.short(mapping), SeatReport(mapping=mapping))
-        seat = self._seats[mapping]
-        before, seat.report = seat.report, report
+            self._mappings[mapping] = _OwnMapping(
+                worker_report.short(mapping), MappingReport(mapping=mapping)
+            )
+        own = self._mappings[mapping]
+        before, own.report = own.report, report
         self._held += report.held - before.held
         if report.requests != before.requests:
             self._requests.pop(mapping, None)
             if report.requests:
                 self._requests[mapping] = report.requests
         urgent = new or (before.able, before.requests) != (report.able, report.requests)
-        return urgent or (report.changes != before.changes and self.accompanied)
+        return urgent or (report.change_counter != before.change_counter and self.has_others)
 
-    def _concerned(self, before: Mapping[WorkerId, WorkerReport]) -> tuple[MappingId, ...]:
-        """Mappings that must look again: all if the group is another one, else those that others' reports concern."""
+    def _mappings_to_wake(self, before: Mapping[WorkerId, WorkerReport]) -> tuple[MappingId, ...]:
+        """Mappings that must check their leases: all if workers or their mappings changed, else those that others' reports name."""
         alive = self._others.alive
-        if worker_report.membership(alive) != worker_report.membership(before):
-            return tuple(self._seats)
-        stirred = worker_report.stirred(before, alive)
-        return tuple(mapping for mapping, seat in self._seats.items() if seat.name in stirred)
+        if worker_report.memberships(alive) != worker_report.memberships(before):
+            return tuple(self._mappings)
+        changed = worker_report.changed_mappings(before, alive)
+        return tuple(mapping for mapping, own in self._mappings.items() if own.name in changed)
 
     def _claims(self, used: Mapping[MappingId, int]) -> dict[str, int]:
-        """What to claim of each maximum, by the mappings' short names."""
+        """The quota claim of each mapping with a maximum, by short name."""
         return {
-            seat.name: quota.claim(self._share(mapping, seat.report.maximum), used[mapping])
-            for mapping, seat in self._seats.items()
-            if seat.report.maximum is not None
+            own.name: quota.claim(self._share(mapping, own.report.maximum), used[mapping])
+            for mapping, own in self._mappings.items()
+            if own.report.maximum is not None
         }
 
     def _share(self, mapping: MappingId, maximum: int) -> int:
-        """This worker's equal share. It has none before it has listed the others, nor once it leaves."""
+        """This worker's equal share of a maximum; 0 before it has listed the others, and after it was asked to stop."""
         if self._others.listed is None or self._leaving:
             return 0
-        return quota.part(mapping, maximum, worker=self._worker, others=self._others.alive)
+        return quota.share(mapping, maximum, worker=self._worker, others=self._others.alive)
 
 
 def _shards(moves: Sequence[Move]) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class QueueMapping:
         self._stop = stop
         self._maximum = scaling.maximum(parts.plan.scaling)
         self._bounds = scaling.bounds(parts.plan.scaling, parts.function.plan.max_concurrency)
-        self._seat: Membership | None = None
+        self._membership: Membership | None = None
         self._scope: InFlight | None = None
         self._visibility: VisibilityCheck | None = None
         self._pollers: dict[int, QueuePoller] = {}
@@ -76,19 +76,21 @@ class QueueMapping:
     async def run(self) -> None:
         """Polls until a stop is requested and all received messages are settled, left to their visibility timeout, or given back."""
         maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
-        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum)
+        joined = self._parts.workers_or_alone.join(
+            self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum
+        )
         function = self._parts.function
-        with function.slots.used(), function.listening(self._compare), seated as seat:
-            self._seat = seat
-            facts = await self._open(seat)
+        with function.slots.used(), function.listening(self._compare), joined as membership:
+            self._membership = membership
+            facts = await self._open(membership)
             if facts is not None:
                 try:
-                    await self._consume(facts, seat)
+                    await self._consume(facts, membership)
                 finally:
                     if self._blocked_since is not None:
                         self._emit_blocked(None)
 
-    async def _open(self, seat: Membership) -> QueueFacts | None:
+    async def _open(self, membership: Membership) -> QueueFacts | None:
         """Reads the queue's settings, and repeats it until it succeeds. Returns None if a stop came first.
 
         If the mapping has a maximum for all workers, it first waits until the workers know each other.
@@ -98,7 +100,7 @@ class QueueMapping:
             try:
                 async with interrupted_by(self._stop):
                     if self._maximum is not None:
-                        await seat.team()
+                        await membership.group()
                     facts = await self._parts.source.describe()
                     self.opened, self.reason = True, ""
                     return facts
@@ -110,9 +112,9 @@ class QueueMapping:
                 await self._stop.sleep(wait_s)
         return None
 
-    async def _consume(self, facts: QueueFacts, seat: Membership) -> None:
+    async def _consume(self, facts: QueueFacts, membership: Membership) -> None:
         parts = self._parts
-        share = None if self._maximum is None else WorkerShare(parts.clock, seat.allowed)
+        share = None if self._maximum is None else WorkerShare(parts.clock, membership.allowed)
         scope = InFlight(
             parts=parts,
             stop=self._stop,
@@ -188,10 +190,10 @@ class QueueMapping:
         """Whether the invocations here and `more` are within this worker's share of a maximum of all workers."""
         if self._maximum is None:
             return True
-        if self._seat is None or self._scope is None:
+        if self._membership is None or self._scope is None:
             return False
         at_work = len(self._pollers) - self._replaceable()
-        return at_work + self._scope.capacity.extra + more <= self._seat.allowed()
+        return at_work + self._scope.capacity.extra + more <= self._membership.allowed()
 
     def _used(self) -> int:
         """The number of invocations that may run here now."""

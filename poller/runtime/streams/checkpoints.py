@@ -13,13 +13,13 @@ from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 SAVE_S_MAX = 15.0
 """How long one save may take before it counts as failed."""
 LAST_SAVE_S_MAX = 5.0
-"""The same for a shard that stops; a store that does not answer then is not asked again."""
+"""The same for a shard that stops. If the store does not answer in this time, it is not asked again."""
 LAST_TRIES_MAX = 5
-"""Failed saves that a stopping shard accepts before it gives up; the records since then come again after a restart."""
+"""Failed saves after which a stopping shard gives up. Records settled since the last save run again after a restart."""
 
 
 class CheckpointWriter:
-    """Writes what `snapshot` says whenever it changed, at most once per interval."""
+    """Writes the checkpoint that `snapshot` returns when it has changed, at most once per interval."""
 
     def __init__(
         self, parts: MappingContext, lease: Lease, stop: Stop, snapshot: Callable[[], Checkpoint]
@@ -31,20 +31,20 @@ class CheckpointWriter:
         self._saved = lease.checkpoint
         self._touched = asyncio.Event()
         self._over = asyncio.Event()
-        """Set when nothing more will be settled, or may be written."""
+        """Set when nothing more will be settled, or nothing more may be written."""
         self._hurry = asyncio.Event()
-        """Set for a moment when there is a reason to try again at once what has failed."""
+        """Set when a failed save should be tried again at once."""
         self._closed = False
         self._silent = False
-        """Whether the store gave no answer to the last save."""
+        """Whether the store did not answer the last save."""
         self._saving: asyncio.Timeout | None = None
 
     def touch(self) -> None:
-        """Something was settled."""
+        """Says that something was settled."""
         self._touched.set()
 
     def close(self) -> None:
-        """Nothing more will be settled: `run` writes what is left and returns."""
+        """Says that nothing more will be settled. `run` writes what is left and returns."""
         self._closed = True
         self._end_waits()
 
@@ -53,7 +53,7 @@ class CheckpointWriter:
         return self._closed or self._stop.lost
 
     async def run(self) -> None:
-        """Writes until closed, then once more. Returns early when the lease is lost."""
+        """Writes checkpoints until `close` is called, then the last one. Returns early when the lease is lost."""
         tries = 0
         with self._stop.listening(self._on_stop):
             while not self._stop.lost:
@@ -73,7 +73,7 @@ class CheckpointWriter:
                 if last and self._stop.requested:
                     return
                 if await wait_until(self._hurry, self._parts.port_wait_s(tries - 1)):
-                    # However often it failed before: the store may be back since, and nobody waits long for this.
+                    # A stop starts the count of tries again, because the store may answer by now.
                     tries = 0
 
     def _on_stop(self) -> None:
@@ -89,18 +89,18 @@ class CheckpointWriter:
             event.set()
 
     async def save_at_once(self) -> None:
-        """One try at writing what is settled; for a shard whose grace is over."""
+        """Tries once to write what is settled, for a shard whose grace time is over."""
         if not self._stop.lost:
             await self._save()
 
     async def _save(self) -> bool:
-        """Whether the store has the present state, or never will because the lease is lost."""
+        """Writes the present checkpoint. Returns False if it must be tried again; a lost lease needs no other try."""
         checkpoint = self._snapshot()
         if checkpoint == self._saved or self._stop.lost:
             return True
         assert checkpoint.position >= self._saved.position, "a checkpoint that goes back"
         try:
-            saved = await self._written(checkpoint)
+            saved = await self._write(checkpoint)
         except LeaseLost:
             self._stop.request(Reason.LOST)
             return True
@@ -119,8 +119,8 @@ class CheckpointWriter:
         )
         return True
 
-    async def _written(self, checkpoint: Checkpoint) -> bool:
-        """Whether the store has taken the checkpoint; not so when the lease was lost meanwhile. Raises PortError."""
+    async def _write(self, checkpoint: Checkpoint) -> bool:
+        """Whether the store has taken the checkpoint; False when the lease was lost meanwhile. Raises PortError."""
         self._silent = False
         limit_s = LAST_SAVE_S_MAX if self._stop.requested else SAVE_S_MAX
         try:

@@ -1,4 +1,4 @@
-"""Owns what a running stream mapping has beside what every mapping has."""
+"""Owns the context of a stream mapping: what it works with in addition to what every mapping has."""
 
 from dataclasses import dataclass, field
 
@@ -9,14 +9,14 @@ from poller.runtime.streams.places import Places
 
 @dataclass(slots=True)
 class Retention:
-    """How long a source keeps records, as it last said; None when it does not say. Its owner may change it any time."""
+    """How long a source keeps records, as it last said; None when it does not say. The stream's owner may change it any time."""
 
     seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamContext(MappingContext):
-    """A stream mapping's parts."""
+    """What a stream mapping works with."""
 
     source: StreamSource
     destination: Destination | None

@@ -19,7 +19,7 @@ SEND_S_MAX = 60.0
 
 
 type OnFailure = Callable[[str, float], None]
-"""Told why a send failed, and in how many seconds it is tried again."""
+"""Called with the reason why a send failed, and the seconds until the next try."""
 
 
 class Delivered(Enum):
@@ -61,16 +61,16 @@ async def deliver(
 async def _send(notice: Notice, destination: Destination) -> None:
     try:
         async with asyncio.timeout(SEND_S_MAX):
-            # A send that refuses to end is tried again beside itself; sending the same notice again is allowed.
+            # A send that does not end when it is cancelled is left running, and a second one begins: a notice may arrive twice.
             await isolated(destination.send, notice, name="notice", left_behind=_leave)
     except TimeoutError:
         raise ServiceUnavailable(f"no answer within {SEND_S_MAX:g} s") from None
     except PortError:
         raise
     except Exception as error:
-        # Foreign code: a plug-in may raise anything, and the batch waits for its notice all the same.
+        # A plug-in may raise any exception. The batch waits for its notice in any case.
         raise ServiceUnavailable(f"the destination failed: {reason_of(error)}") from error
 
 
 def _leave(_: asyncio.Task[None]) -> None:
-    """Nobody waits for a send that does not end."""
+    """Does nothing: nothing waits for a send that does not end."""

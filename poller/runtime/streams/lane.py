@@ -34,7 +34,7 @@ type OnSettled = Callable[[], None]
 
 
 class Lane:
-    """One lane. `changed` is set by whoever gives it something to do; `on_settled` is called after each progress."""
+    """One lane. `changed` is set when the lane may have something to do. `on_settled` is called after each change of its state."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Lane:
         self._state = "idle"
 
     async def run(self) -> None:
-        """Works until the scope stops or the shard has nothing more for this lane."""
+        """Carries out the flow's commands until the scope stops or the shard has nothing more for this lane."""
         with self._stop.waking(self.changed):
             while not self._stop.lost:
                 self.changed.clear()
@@ -97,7 +97,7 @@ class Lane:
                         assert_never(command)
 
     def may_end(self) -> bool:
-        """Whether nothing is left to do here."""
+        """Whether the lane has nothing left to do."""
         return self._stop.requested or self._flow.finished(self._index)
 
     async def _invoke(self, command: InvokePart) -> None:
@@ -117,7 +117,7 @@ class Lane:
             self._report(self._flow.answered(self._index, verdict, now=clock.monotonic(), epoch=clock.now()))
 
     async def _discard(self, command: DiscardPart) -> bool:
-        """Delivers the notice and reports the discard; False when a stop came first: the batch is still unsettled."""
+        """Delivers the notice and reports the discard. Returns False when a stop came first: the batch is still unsettled."""
         self._state = "discarding"
         delivered = await self._deliver(command)
         if delivered is Delivered.STOPPED or self._stop.lost:
@@ -151,7 +151,7 @@ class Lane:
         self._emit(self._flow.undelivered(self._index, reason, wait_s=wait_s, epoch=self._parts.clock.now()))
 
     def _report(self, effects: Sequence[LaneEffect]) -> None:
-        """The shard's state has changed, with these effects."""
+        """Emits these effects, and says that the shard's state has changed."""
         self._emit(effects)
         self._on_settled()
 
@@ -191,7 +191,7 @@ class Lane:
         )
 
     def status(self) -> LaneStatus:
-        """What the lane is doing."""
+        """The status of the lane."""
         view = self._flow.view(self._index)
         part, trouble = view.part, view.blocked
         return LaneStatus(

@@ -1,4 +1,4 @@
-"""Owns what the stream mappings of one daemon share about where they begin: the file's mappings, the store's, and notes."""
+"""Owns what the stream mappings of one daemon share to find where they begin: the file's mappings, the store's rows, and notes."""
 
 import asyncio
 from collections import defaultdict
@@ -15,15 +15,16 @@ from poller.rules.continued_mapping import Connection, connection_of
 
 
 def connection(plan: MappingPlan) -> Connection:
-    """What a mapping connects."""
+    """The source and the function that a mapping connects."""
     return Connection(plan.source_arn, plan.function, plan.function_arn)
 
 
 @dataclass(slots=True)
 class Places:
-    """`plans` says which mappings the file has now, `made` whether one was made through the API and is there still.
+    """What is known of the places of all stream mappings.
 
-    `notes` is what people should know of a mapping's place.
+    `plans` returns the mappings that the file has now. `made` says whether a mapping was made through the API and still exists.
+    `notes` has what an operator should know of a mapping's place.
     """
 
     plans: Callable[[], Sequence[MappingPlan]] = tuple
@@ -36,10 +37,10 @@ class Places:
     _rows: Mapping[str, Sequence[MappingRow]] = field(default_factory=dict)
     _listed: Monotonic | None = None
     damaged: tuple[str, ...] = ()
-    """What is wrong with rows of which nobody knows what they connect, as the last listing had them."""
+    """What is wrong with rows of the last listing that cannot be read, so that it is not known what they connect."""
 
     def _strange(self, damaged: Sequence[MappingRow]) -> tuple[str, ...]:
-        """Those of no mapping that is wanted: such a one is held up by its own row alone."""
+        """The damage of rows that belong to no wanted mapping. A damaged row of a wanted mapping stops only that mapping."""
         wanted = {plan.mapping for plan in self.plans()}
         return tuple(
             row.damage
@@ -57,12 +58,12 @@ class Places:
             self._listeners.remove(changed)
 
     def changed(self) -> None:
-        """Says that the file has changed: a mapping that stays writes down which others it has beside it."""
+        """Calls the listeners because the file has changed. Each running mapping stores which others the file has."""
         for each in tuple(self._listeners):
             each()
 
     def file(self, source: str) -> Mapping[MappingId, Connection]:
-        """The file's mappings of one stream and what they connect; made anew only when the file has changed."""
+        """The file's mappings of one stream and what they connect. It is computed only when the file has changed."""
         plans = self.plans()
         if plans is not self._plans:
             found: dict[str, dict[MappingId, Connection]] = defaultdict(dict)
@@ -73,9 +74,10 @@ class Places:
         return self._file.get(source, {})
 
     async def rows(self, source: str, store: MappingStore, clock: Clock) -> Sequence[MappingRow]:
-        """The rows of one stream's mappings of any file, as a listing shows them that begins now.
+        """The rows of one stream's mappings of any file, by a listing that begins after this call.
 
-        Who asks meanwhile shares the next one: a thousand new mappings would list a thousand rows each.
+        Calls that come while a listing runs share the next listing. Otherwise a thousand new mappings would each list a thousand
+        rows.
         """
         asked = clock.monotonic()
         async with self._turn:

@@ -1,4 +1,4 @@
-"""Owns how one shard is read: a page when there is room, the waits after trouble, records that the source has lost, and the end."""
+"""Owns how one shard is read: page by page while there is room, with waits after failures, up to its end. Reports lost records."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,12 +25,12 @@ from poller.runtime.stopping import Stop, unless_stopped
 from poller.runtime.streams.context import StreamContext
 
 UNREADABLE_RETRY_S = 10.0
-"""Between two looks at a record that cannot be read: seldom, and often enough for the alert on failing calls."""
+"""Wait before a record that cannot be read is read again. It is short enough for the alert on failing calls."""
 
 
 @dataclass(slots=True)
 class ReadState:
-    """How reading goes, for those who show it."""
+    """How reading goes. The status of the shard shows it."""
 
     cursor: Cursor | None = None
     behind_ms: int | None = None
@@ -42,14 +42,14 @@ class ReadState:
     reason: str = ""
     started: bool = False
     losses: int = 0
-    told_at: Position | None = None
+    loss_reported_at: Position | None = None
 
 
 class ShardReader:
     """Reads one shard into its flow.
 
-    `room` is set by whoever makes room for another page. `touch` is called when the checkpoint may have changed, and `wake` when
-    the lanes may have something to do. `remade` says whether the stream was made again.
+    `room` is set when there is room for another page. `touch` is called when the checkpoint may have changed, and `wake` when the
+    lanes may have something to do. `recreated` says whether the stream was recreated.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class ShardReader:
         stop: Stop,
         *,
         matches: Matches | None,
-        remade: Callable[[], Awaitable[bool]],
+        recreated: Callable[[], Awaitable[bool]],
         touch: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self.records = 0
-        """Read so far, for those who measure the load."""
+        """How many records were read so far. The load is measured by it."""
         self.state = ReadState()
         self.room = asyncio.Event()
         self._shard = shard
@@ -73,7 +73,7 @@ class ShardReader:
         self._parts = parts
         self._stop = stop
         self._matches = matches
-        self._remade = remade
+        self._recreated = recreated
         self._touch = touch
         self._wake = wake
 
@@ -91,27 +91,27 @@ class ShardReader:
                     continue
                 asked = self._parts.clock.now()
                 page = await self._page()
-                if page is not None and await self._taken(page, asked):
+                if page is not None and await self._take(page, asked):
                     return
 
-    async def _taken(self, page: Page, asked: Epoch) -> bool:
-        """Takes in a page, or rests when it is empty; whether it was the last one."""
+    async def _take(self, page: Page, asked: Epoch) -> bool:
+        """Takes in a page, and waits a little if it is empty. Returns whether it was the last page."""
         passing = None
         if self._matches is not None:
             passing = await self._parts.turns.slices(judged(page.records, self._matches))
         if page.records and self._stop.requested:
-            # What a stop overtook on the way was not tracked yet and comes again.
+            # A stop came while the page was filtered. Its records are not tracked yet, and will be read again.
             return False
         fresh = self._accept(page, asked, passing)
         if page.cursor is None:
-            return await self._ended_with(page, fresh=fresh)
+            return await self._is_last(page, fresh=fresh)
         self.state.unended = 0
         if not page.records and not page.behind_ms:
             await self._stop.sleep(self._parts.tuning.idle_poll_s)
         return False
 
     def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
-        """Takes in a page that was asked for at `asked`; whether it had records that were not read before."""
+        """Takes in a page that was asked for at `asked`. Returns whether it had records that were not read before."""
         intake = self._flow.accept(page.records, caught_up=_caught_up(page), asked=asked, passing=passing)
         self.records += len(page.records)
         self.state.cursor = page.cursor
@@ -122,22 +122,22 @@ class ShardReader:
             self._wake()
         return intake.repeated < len(page.records)
 
-    async def _ended_with(self, page: Page, *, fresh: bool) -> bool:
-        """Whether a page without a cursor was the last one; if not, reading goes on behind its records.
+    async def _is_last(self, page: Page, *, fresh: bool) -> bool:
+        """Whether a page without a cursor was the last one. If not, reading goes on behind its records.
 
-        Some services leave the cursor out now and then, and an end cannot be taken back. So a listing must show that the
-        shard is closed, and a read that was begun after it must find nothing more.
+        Some services leave out the cursor now and then although the shard is open, and an end cannot be taken back. So a listing
+        must show that the shard is closed, and a read that begins after the listing must find nothing more.
         """
         reading = self.state
         if page.ended or (reading.closed and not fresh):
             self._end()
             return True
-        if not reading.closed and not await self._listed_as_ended():
+        if not reading.closed and not await self._wait_for_listing():
             await self._wait_for_cursor()
         return False
 
-    async def _listed_as_ended(self) -> bool:
-        """Whether a listing says so that is made now, however long that takes; not when a stop comes first."""
+    async def _wait_for_listing(self) -> bool:
+        """Lists the source until it answers. Returns whether the listing shows that the shard has ended; False after a stop."""
         while not self._stop.requested:
             try:
                 listed = await unless_stopped(self._stop, self._parts.source.shards())
@@ -151,7 +151,10 @@ class ShardReader:
         return False
 
     async def _wait_for_cursor(self) -> None:
-        """Told once; a shard that has just been closed may be listed as open for a while."""
+        """Waits before the next try, and reports the missing cursor once.
+
+        The source may list a shard as open for a while after it was closed.
+        """
         if self._stop.requested:
             return
         wait_s = max(self._parts.port_wait_s(self.state.unended), self._parts.tuning.idle_poll_s)
@@ -167,16 +170,16 @@ class ShardReader:
         self._wake()
 
     async def _page(self) -> Page | None:
-        """The next page; None after trouble that was waited out, or when a stop came first."""
+        """The next page; None after a failure and its wait, or when a stop came first."""
         try:
             page = await unless_stopped(self._stop, self._call())
         except CursorExpired:
             self.state.cursor = None
         except PositionTrimmed:
-            if not await self._remade_meanwhile():
+            if not await self._recreated_meanwhile():
                 self._lose(Loss.TRIMMED)
         except ResourceMissing as error:
-            if not await self._remade_meanwhile():
+            if not await self._recreated_meanwhile():
                 await self._missing(error)
         except PortError as error:
             await self._wait_out(error)
@@ -186,15 +189,15 @@ class ShardReader:
             return page
         return None
 
-    async def _remade_meanwhile(self) -> bool:
-        """Whether the source refuses a place because the stream was made again, or a stop came while that was asked.
+    async def _recreated_meanwhile(self) -> bool:
+        """Whether the source refuses a position because the stream was recreated, or a stop came while that was checked.
 
-        Then nothing of this run means anything any more: who looks at the leases takes this one away.
+        On a recreated stream this run is of no use any more. The next review of the leases stops it.
         """
-        remade = await unless_stopped(self._stop, self._remade())
-        if remade:
+        recreated = await unless_stopped(self._stop, self._recreated())
+        if recreated:
             await self._stop.wait()
-        return remade is not False
+        return recreated is not False
 
     async def _call(self) -> Page:
         shard, reading = self._shard, self.state
@@ -205,7 +208,7 @@ class ShardReader:
         )
 
     def _lose(self, loss: Loss) -> None:
-        """Records that were never read are gone: say so, then go on where the source still has some."""
+        """Reports that records are gone that were never read, and goes on at the first record that the source still has."""
         if loss is not Loss.TRIMMED or self._may_be_lost():
             self._emit_lost(loss)
         self.state.cursor = None
@@ -213,7 +216,7 @@ class ShardReader:
 
     def _emit_lost(self, loss: Loss) -> None:
         self.state.losses += 1
-        self.state.told_at = self._flow.read_to
+        self.state.loss_reported_at = self._flow.read_to
         self._parts.observer.on(
             RecordsLost(
                 mapping=self._parts.plan.mapping,
@@ -224,17 +227,17 @@ class ShardReader:
         )
 
     def check_retention(self) -> None:
-        """Reports a loss when the position is older than the source's retention: not every source refuses such a position."""
+        """Reports a loss when the position is older than the source's retention, because not every source refuses such a position."""
         if self._flow.as_of is not None and self._parts.retention.seconds is not None and self._may_be_lost():
             self._emit_lost(Loss.TRIMMED)
 
     def _may_be_lost(self) -> bool:
-        """Whether the source may have dropped records behind the position that it has trimmed.
+        """Whether the source may have dropped unread records behind a position that it refuses as trimmed.
 
-        It cannot where the checkpoint says that everything was settled up to a moment within the retention: the shard was
-        idle. A loss is told once for each place.
+        It cannot have dropped any if everything was settled up to a moment within the retention: then the shard was idle. A loss
+        is reported once for each position.
         """
-        if self.state.told_at == self._flow.read_to:
+        if self.state.loss_reported_at == self._flow.read_to:
             return False
         as_of, retention_s = self._flow.as_of, self._parts.retention.seconds
         if as_of is None or retention_s is None:
@@ -242,7 +245,7 @@ class ShardReader:
         return self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S
 
     async def _missing(self, error: ResourceMissing) -> None:
-        """The shard or its whole stream is gone. A stream that exists without the shard will never have it again."""
+        """Handles that the source does not know the shard. If the stream exists without the shard, the shard is gone for good."""
         try:
             listed = await unless_stopped(self._stop, self._parts.source.shards())
         except PortError:
@@ -251,7 +254,7 @@ class ShardReader:
         if listed is None:
             return
         if any(shard.shard_id == self._shard for shard in listed):
-            # The shard is there: it is the cursor that the source does not know.
+            # The shard exists, so the source does not know the cursor.
             self.state.cursor = None
             await self._wait_out(error)
             return
@@ -291,5 +294,5 @@ class ShardReader:
 
 
 def _caught_up(page: Page) -> bool:
-    """Whether the source had nothing more; one that does not say how far behind a page is shows it by an empty page."""
+    """Whether the source had nothing more. If it does not say how far behind a page is, an empty page shows that."""
     return not page.records if page.behind_ms is None else page.behind_ms == 0

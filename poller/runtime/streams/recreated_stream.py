@@ -1,4 +1,4 @@
-"""Owns the look at whether a stream was deleted and made again, and the new beginning of its mapping."""
+"""Owns the check whether a stream was recreated (deleted and made again under its name), and the restart of its mapping then."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,55 +11,55 @@ from poller.ports import CreationTime
 from poller.rules.streams import recreated_stream
 from poller.runtime.streams.context import StreamContext
 
-ASKED_S = 1.0
-"""Between two questions of shards whose place the source refuses; each costs a call of the source."""
+RECHECK_S = 1.0
+"""Time between two checks for shards whose position the source refuses. Each check costs a call of the source."""
 
 
-class StreamLife:
-    """Which stream stands under the mapping's name now."""
+class StreamIdentity:
+    """Which stream has the mapping's ARN now, by its time of creation."""
 
     def __init__(self, parts: StreamContext) -> None:
         self.created: Epoch | None = None
-        """When it was created, as the source last said; None where it does not say."""
+        """When the stream was created, as the source last said; None if the source does not say."""
         self._parts = parts
         self._asked: Monotonic | None = None
 
-    async def look(self) -> None:
-        """Asks the source; raises its PortError."""
+    async def check(self) -> None:
+        """Asks the source for the time of creation. Raises PortError."""
         source = self._parts.source
         if isinstance(source, CreationTime):
             self._asked = self._parts.clock.monotonic()
             self.created = await source.created()
 
-    async def look_again(self) -> None:
-        """Asks the source unless that was just done; what cannot be asked is as it was."""
+    async def recheck(self) -> None:
+        """Asks the source again, unless it was asked less than RECHECK_S ago. If it fails, the answer before stays."""
         now = self._parts.clock.monotonic()
-        if self._asked is not None and now - self._asked < ASKED_S:
+        if self._asked is not None and now - self._asked < RECHECK_S:
             return
         try:
-            await self.look()
+            await self.check()
         except PortError:
             return
 
-    def another_than(self, row: MappingRow) -> bool:
-        """Whether the row's positions are of a stream that was there before."""
-        return recreated_stream.remade(recreated_stream.created_of(row.document), self.created)
+    def differs_from(self, row: MappingRow) -> bool:
+        """Whether the positions of the row's mapping are those of an earlier stream with the same name."""
+        return recreated_stream.recreated(recreated_stream.created_of(row.document), self.created)
 
-    async def begin_anew(
-        self, row: MappingRow, shards: Sequence[Shard], told: Callable[[], None]
+    async def restart(
+        self, row: MappingRow, shards: Sequence[Shard], announce_change: Callable[[], None]
     ) -> MappingRow:
-        """Puts all shards at the start of the new stream, tells what was lost, and returns the row as it is then.
+        """Puts all shards at the start of the new stream, reports what was lost, and returns the new row.
 
-        Several workers may do so at once, and one that ends in the middle is followed by the next: a lease is dropped once,
-        and the row says last that all of it is done. Raises RowChanged and what the store's ports raise.
+        Several workers may do so at once, and another worker finishes what a worker leaves half done. That is safe because each
+        lease is dropped only once, and the row is written last. Raises RowChanged and what the store's ports raise.
         """
         store = self._parts.store
         row = await store.create(row)
-        if not self.another_than(row):
+        if not self.differs_from(row):
             return row
-        todo = recreated_stream.anew(await store.leases(row.mapping, memos=False), shards)
+        todo = recreated_stream.replacement(await store.leases(row.mapping, memos=False), shards)
         dropped = {
-            lease.shard for lease in todo.drop if await self._dropped(lease, lost=lease.shard in todo.lost)
+            lease.shard for lease in todo.drop if await self._drop(lease, lost=lease.shard in todo.lost)
         }
         await store.seed(row.mapping, [lease for lease in todo.seed if lease.shard in dropped])
         document = recreated_stream.with_created(row.document, self.created)
@@ -67,11 +67,11 @@ class StreamLife:
             row.mapping, row.fixed, seeded=row.seeded, document=document, revision=row.revision
         )
         await store.update(wanted)
-        told()
+        announce_change()
         return await store.create(wanted)
 
-    async def _dropped(self, lease: Lease, *, lost: bool) -> bool:
-        """Removes a lease of the stream before; whether it was this worker that did."""
+    async def _drop(self, lease: Lease, *, lost: bool) -> bool:
+        """Removes a lease of the earlier stream. Returns False if another worker was faster."""
         try:
             await self._parts.store.drop(self._parts.plan.mapping, lease)
         except LeaseLost:

@@ -1,4 +1,4 @@
-"""Owns one shard while its lease is held: runs its reader and its lanes, writes checkpoints, gives the lease up."""
+"""Owns one shard while this worker has its lease: runs its reader and its lanes, writes checkpoints, and releases the lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,9 +19,9 @@ from poller.runtime.streams.reader import ShardReader
 from poller.runtime.watched_tasks import WatchedTasks
 
 RELEASE_S_MAX = 5.0
-"""How long giving the lease up may take; the next owner does not need it."""
+"""How long the release of the lease may take. The next owner does not depend on it."""
 LAST_WORDS_S_MAX = 2.0
-"""For the last checkpoint and the release of a shard that was cancelled."""
+"""How long the last checkpoint and the release may take for a shard that was cancelled."""
 
 
 class ShardRun:
@@ -35,7 +35,7 @@ class ShardRun:
         stop: Stop,
         *,
         matches: Matches | None = None,
-        remade: Callable[[], Awaitable[bool]],
+        recreated: Callable[[], Awaitable[bool]],
     ) -> None:
         self._lease = lease
         self._flow = flow
@@ -48,14 +48,14 @@ class ShardRun:
             parts,
             stop,
             matches=matches,
-            remade=remade,
+            recreated=recreated,
             touch=self._checkpoints.touch,
             wake=self._wake_lanes,
         )
         self._lanes = [Lane(index, flow, lease.shard, parts, stop, self._settled) for index in flow.lanes]
 
     async def run(self) -> None:
-        """Reads and works until the scope stops or the shard is settled to its end; then gives the lease up."""
+        """Reads and delivers until the scope stops or the shard is settled to its end. Then it releases the lease."""
         self._parts.observer.on(
             ShardStarted(
                 mapping=self._parts.plan.mapping,
@@ -73,7 +73,7 @@ class ShardRun:
                 await self._work()
                 self._checkpoints.close()
         except BaseException:
-            # Cancelled, or a fault: what is settled and not yet saved would run again.
+            # The run was cancelled or failed. Records that are settled but not saved would run again.
             await self._last_words()
             raise
         else:
@@ -94,7 +94,7 @@ class ShardRun:
 
     @property
     def records(self) -> int:
-        """Read so far, for those who measure the load."""
+        """How many records were read so far. The load is measured by it."""
         return self._reader.records
 
     def status(self) -> ShardStatus:
@@ -140,7 +140,7 @@ class ShardRun:
             lane.changed.set()
 
     async def _last_words(self) -> None:
-        """The grace is over: one try at saving what is settled, and at giving the lease up."""
+        """Tries once to save what is settled and to release the lease, because the grace time is over."""
         try:
             async with asyncio.timeout(LAST_WORDS_S_MAX):
                 await self._checkpoints.save_at_once()
@@ -157,7 +157,7 @@ class ShardRun:
         except LeaseLost:
             return
         except TimeoutError:
-            # Whoever comes next takes the lease over; nothing depends on its being free.
+            # The next owner takes the lease even if it is not released.
             self._emit_failed(ServiceUnavailable(f"no answer within {RELEASE_S_MAX:g} s"))
         except PortError as error:
             self._emit_failed(error)

@@ -19,7 +19,7 @@ from poller.rules.filtering.pages import Matches
 from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
-from poller.rules.workers.load import Meter, metered
+from poller.rules.workers.load import Meter, measured
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.context import StreamContext
@@ -29,29 +29,29 @@ from poller.runtime.streams.starting_place import NotYet
 from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Membership
 
-LOOK_PART = 0.5
-"""Of the heartbeat: between two looks at the leases while some change hands."""
+REVIEW_FRACTION = 0.5
+"""Fraction of the heartbeat time between two reviews of the leases while some of them move."""
 TAKES_AT_ONCE = 16
 ABLE_TRIES_MAX = 3
-"""Failed looks in a row after which this worker gets no more leases of the mapping."""
+"""Failed reviews in a row after which this worker gets no more leases of the mapping."""
 
 
 @dataclass(slots=True)
 class RunningShard:
-    """A shard at work here."""
+    """A shard that this worker reads."""
 
     lease: Lease
     run: ShardRun
     stop: Stop
     meter: Meter
     role_arn: str
-    """Whose role stands in the events of this run."""
+    """The role that the events of this run name."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its task may end."""
 
     def rate(self, now: Monotonic) -> float:
         """Records a second."""
-        self.meter = metered(self.meter, self.run.records, now)
+        self.meter = measured(self.meter, self.run.records, now)
         return self.meter.rate
 
 
@@ -64,7 +64,7 @@ class StreamMapping:
         self._wanted = asyncio.Event()
         self._running: dict[ShardId, RunningShard] = {}
         self._leases: Leases | None = None
-        self._settled = True
+        self._stable = True
         self._matches = matcher(parts)
         self.opened = False
         self.reason = ""
@@ -72,23 +72,25 @@ class StreamMapping:
 
     async def run(self) -> None:
         """Runs the mapping's shards until the scope stops and they have drained."""
-        seated = self._parts.crew.seat(self._parts.plan.mapping, wake=self._wake, rates=self._rates)
+        joined = self._parts.workers_or_alone.join(
+            self._parts.plan.mapping, wake=self._wake, rates=self._rates
+        )
         function = self._parts.function
         with (
             function.slots.used(),
             function.listening(self._wanted.set),
             self._parts.places.listening(self._file_changed),
             self._stop.waking(self._wanted),
-            seated as seat,
+            joined as membership,
         ):
-            self._leases = leases = Leases(self._parts, seat)
+            self._leases = leases = Leases(self._parts, membership)
             tries = 0
             async with self._tasks() as scope:
                 while not self._stop.requested:
                     self._wanted.clear()
                     try:
                         async with interrupted_by(self._stop):
-                            await self._look(leases, seat, scope)
+                            await self._review_leases(leases, membership, scope)
                         tries, wait_s = 0, self._wait_s(leases)
                     except NotYet as waiting:
                         self.opened, self.reason = True, waiting.reason
@@ -96,11 +98,11 @@ class StreamMapping:
                     except PortError as error:
                         wait_s = self._failed(error, tries)
                         tries += 1
-                    seat.able = tries < ABLE_TRIES_MAX
+                    membership.able = tries < ABLE_TRIES_MAX
                     await wait_until(self._wanted, wait_s)
 
     def shards(self) -> tuple[ShardStatus, ...]:
-        """What the shards are doing: those at work here, at work elsewhere, and those that wait for their parents."""
+        """The status of the shards: those that this worker reads, those of other workers, and those that wait for parents."""
         running = tuple(each.run.status() for each in self._running.values())
         lineage = self._leases.lineage if self._leases is not None else None
         if lineage is None:
@@ -124,18 +126,18 @@ class StreamMapping:
         return running + elsewhere + waiting
 
     def lanes(self) -> tuple[LaneStatus, ...]:
-        """A stream's lanes stand under its shards."""
+        """Nothing: the lanes of a stream are in the status of its shards."""
         return ()
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know although the mapping gets on."""
+        """Notes for an operator that do not prevent progress, one line each."""
         source = self._parts.source
         over = source.over if isinstance(source, StreamStatus) else ""
         plan = self._parts.plan
         return (f"mapping {plan.mapping} ({plan.source_arn}): {over}",) if over else ()
 
     def _wake(self) -> None:
-        """Something has changed among the workers; it may be that this worker's own heartbeat is late."""
+        """Checks the leases, because something changed among the workers. This worker's own heartbeat may be late."""
         self._check_leases()
         self._wanted.set()
 
@@ -144,28 +146,28 @@ class StreamMapping:
             self._wanted.set()
 
     def _check_leases(self) -> None:
-        """Stops shards whose leases hold no more."""
+        """Stops shards whose leases do not hold any more."""
         for each in tuple(self._running.values()):
             each.stop.check()
 
-    async def _look(self, leases: Leases, seat: Membership, scope: WatchedTasks) -> None:
-        """One look at the leases, and what follows from it."""
+    async def _review_leases(self, leases: Leases, membership: Membership, scope: WatchedTasks) -> None:
+        """Reviews the leases once, and carries out what was decided."""
         self._check_leases()
         running = {shard: each.lease for shard, each in self._running.items()}
-        look = await leases.look(running, lose_all=self._lose_all)
+        review = await leases.review(running, lose_all=self._lose_all)
         source = self._parts.source
-        self.opened, self._settled = True, look.decision.settled
+        self.opened, self._stable = True, review.decision.stable
         self.reason = source.over if isinstance(source, StreamStatus) else ""
-        seat.wish(look.decision.wish)
-        self._stop_shards(sorted(look.stolen), Reason.LOST)
-        self._stop_shards(sorted(look.decision.give), Reason.REQUESTED)
+        membership.request(review.decision.request)
+        self._stop_shards(sorted(review.stolen), Reason.LOST)
+        self._stop_shards(sorted(review.decision.give), Reason.REQUESTED)
         self._stop_shards(self._by_another_role(), Reason.REQUESTED)
-        for some in batched(look.decision.take, TAKES_AT_ONCE, strict=False):
+        for some in batched(review.decision.take, TAKES_AT_ONCE, strict=False):
             if self._stop.requested:
                 return
             async with self._tasks() as group:
                 taking = [
-                    group.start(TaskKind.TAKE, self._take(lease, leases, seat, scope), of=lease.shard)
+                    group.start(TaskKind.TAKE, self._take(lease, leases, membership, scope), of=lease.shard)
                     for lease in some
                 ]
             for trouble in (task.result() for task in taking):
@@ -173,7 +175,7 @@ class StreamMapping:
                     raise trouble
 
     def _by_another_role(self) -> list[ShardId]:
-        """Shards that have to begin anew, since the size of their records was measured with another role's ARN."""
+        """Shards that must be restarted, because the size of their records was measured with the ARN of another role."""
         if self._parts.plan.kind is not SourceKind.KINESIS:
             return []
         role_arn = self._parts.role_arn
@@ -188,34 +190,34 @@ class StreamMapping:
         self._stop_shards(tuple(self._running), Reason.LOST)
 
     async def _take(
-        self, lease: Lease, leases: Leases, seat: Membership, scope: WatchedTasks
+        self, lease: Lease, leases: Leases, membership: Membership, scope: WatchedTasks
     ) -> PortError | bool:
-        """Takes a lease and starts its shard; whether it could, or what went wrong at the store."""
+        """Takes a lease and starts its shard. Returns whether it could, or the error of the store."""
         try:
             held = await leases.take(lease)
         except PortError as error:
             return error
         if held is None or scope.ending:
-            self._settled = False
+            self._stable = False
             return False
         self._emit_moved(lease.shard, held=True)
-        # It is among the running before its task begins: the next look must not take its lease again.
-        shard = self._registered(held)
-        seat.held = len(self._running)
-        run = self._run_shard(shard, leases, seat)
+        # The shard is registered before its task begins, so that the next review does not take its lease again.
+        shard = self._register(held)
+        membership.held = len(self._running)
+        run = self._run_shard(shard, leases, membership)
         scope.start(TaskKind.SHARD, run, of=lease.shard, over=shard.over.is_set)
         return True
 
-    def _registered(self, held: HeldLease) -> RunningShard:
-        """The lease's shard among the running ones."""
+    def _register(self, held: HeldLease) -> RunningShard:
+        """Adds the lease's shard to the running ones."""
         lease, role_arn, stop = held.lease, self._parts.role_arn, Stop(held.holds)
         flow = self._flow(lease, role_arn)
-        run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, remade=self._remade)
+        run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, recreated=self._recreated)
         meter = Meter(self._parts.clock.monotonic())
         self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn)
         return shard
 
-    async def _run_shard(self, shard: RunningShard, leases: Leases, seat: Membership) -> None:
+    async def _run_shard(self, shard: RunningShard, leases: Leases, membership: Membership) -> None:
         run, stop, name = shard.run, shard.stop, shard.lease.shard
 
         def note_lost() -> None:
@@ -228,20 +230,20 @@ class StreamMapping:
                 await run.run()
             finally:
                 del self._running[name]
-                seat.held = len(self._running)
+                membership.held = len(self._running)
                 if run.ended or stop.requested:
                     shard.over.set()
                 if run.ended:
                     leases.forget_listing()
-                seat.tell()
+                membership.announce_change()
                 self._wanted.set()
 
     def _tasks(self) -> WatchedTasks:
         return WatchedTasks(self._parts.observer, self._parts.plan.mapping)
 
-    async def _remade(self) -> bool:
-        """Whether the stream was made again; the next look, which comes at once then, begins it anew."""
-        if self._leases is None or not await self._leases.remade():
+    async def _recreated(self) -> bool:
+        """Whether the stream was recreated. If so, the next review comes at once and restarts the mapping on it."""
+        if self._leases is None or not await self._leases.recreated():
             return False
         self._wanted.set()
         return True
@@ -251,11 +253,11 @@ class StreamMapping:
         return {shard: each.rate(now) for shard, each in self._running.items()}
 
     def _wait_s(self, leases: Leases) -> float:
-        """Until the next look: when the source is to be listed again, or soon while leases change hands."""
+        """Seconds until the next review: until the source is to be listed again, or less while leases move."""
         now = self._parts.clock.monotonic()
         due: float = leases.next_discovery
-        if not self._settled:
-            due = min(due, now + self._parts.tuning.heartbeat_s * LOOK_PART)
+        if not self._stable:
+            due = min(due, now + self._parts.tuning.heartbeat_s * REVIEW_FRACTION)
             if leases.next_offer is not None:
                 due = min(due, leases.next_offer)
         return max(0.0, due - now)
@@ -288,14 +290,14 @@ class StreamMapping:
 
 
 def windowing(plan: MappingPlan, shard: ShardId, *, recheck_s: float) -> Windowing | None:
-    """A shard's tumbling windows; None without."""
+    """The settings of a shard's tumbling windows; None if the mapping has none."""
     if not plan.tumbling_window_s:
         return None
     return Windowing(plan.tumbling_window_s, shard, plan.source_arn, recheck_s)
 
 
 def notices(plan: MappingPlan, shard: ShardId) -> Context:
-    """What the notices of a shard's discards name."""
+    """What the notices of a shard's discarded batches name."""
     kinesis = plan.kind is SourceKind.KINESIS
     return Context(
         mapping=plan.mapping,

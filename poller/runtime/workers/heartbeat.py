@@ -1,6 +1,6 @@
 """Owns this worker's heartbeat: it writes this worker's row, lists the others' rows, and carries out what `GroupMember` decides.
 
-It writes one row and makes one listing per heartbeat, whatever the number of mappings and shards.
+It makes one write and one listing per heartbeat, whatever the number of mappings and shards.
 """
 
 import asyncio
@@ -24,27 +24,27 @@ from poller.rules.workers.name_check import NameCheck
 from poller.rules.workers.worker_group import (
     GroupMember,
     HeartbeatEffects,
+    MappingLeft,
+    MappingReport,
     OwnChange,
-    SeatLeft,
-    SeatReport,
     WorkerLeaves,
     WorkerListing,
 )
-from poller.rules.workers.worker_report import WISHES_MAX
+from poller.rules.workers.worker_report import REQUESTS_MAX
 from poller.runtime.stopping import Stop, wait_until
 from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Maximum, Membership, Rates
 
 CALLS_PER_LEASE = 3
-"""A call of the store may take a third of the lease time."""
-GAP_PART = 0.05
-"""Part of the heartbeat that passes between two heartbeats even when there is news."""
+"""One call of the store may take the lease time divided by this."""
+GAP_FRACTION = 0.05
+"""Fraction of the heartbeat time that passes between two rounds even when something has changed."""
 RETIRE_S_MAX = 2.0
-"""Limit for the last call of a worker that leaves."""
+"""How long a worker that leaves may take to remove its row."""
 
 
 class Heartbeat:
-    """The heartbeat of one worker. `beating` runs it. Mappings may take seats at any time."""
+    """The heartbeat of one worker. Mappings may join at any time."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Heartbeat:
         self._tuning = tuning
         self._observer = observer
         self._process = process or Anonymous()
-        self._seats: dict[MappingId, HeartbeatSeat] = {}
+        self._memberships: dict[MappingId, HeartbeatMembership] = {}
         self._changed = asyncio.Event()
         self._round_over = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
@@ -75,11 +75,14 @@ class Heartbeat:
         )
 
     @asynccontextmanager
-    async def beating(self, stop: Stop) -> AsyncIterator[None]:
-        """Beats until the block ends, then removes this worker's own row. When `stop` is requested, others learn that it leaves."""
+    async def run(self, stop: Stop) -> AsyncIterator[None]:
+        """Writes heartbeats until the block ends, then removes this worker's row.
+
+        After `stop` is requested, the heartbeats say that this worker leaves.
+        """
         try:
             async with WatchedTasks(self._observer) as scope:
-                task = scope.kept(TaskKind.HEARTBEAT, self._beat_on, fatal=(InvalidConfiguration,))
+                task = scope.kept(TaskKind.HEARTBEAT, self._beat_repeatedly, fatal=(InvalidConfiguration,))
                 try:
                     with stop.listening(partial(self.update, WorkerLeaves())):
                         yield
@@ -91,43 +94,46 @@ class Heartbeat:
             await self._retire()
 
     @contextmanager
-    def seat(
+    def join(
         self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
     ) -> Iterator[Membership]:
-        """The mapping's place among the workers, for as long as it runs here."""
-        assert mapping not in self._seats, "a mapping runs once in a daemon"
-        seat = HeartbeatSeat(self, mapping, wake=wake, rates=rates, maximum=maximum)
-        self._seats[mapping] = seat
-        self.update(seat.report)
+        """Makes the mapping one that this worker runs, until the block ends."""
+        assert mapping not in self._memberships, "a mapping runs once in a daemon"
+        membership = HeartbeatMembership(self, mapping, wake=wake, rates=rates, maximum=maximum)
+        self._memberships[mapping] = membership
+        self.update(membership.report)
         try:
-            yield seat
+            yield membership
         finally:
-            del self._seats[mapping]
-            self.update(SeatLeft(mapping))
+            del self._memberships[mapping]
+            self.update(MappingLeft(mapping))
 
     @property
-    def accompanied(self) -> bool:
+    def has_others(self) -> bool:
         """Whether there are other workers."""
-        return self._member.accompanied
+        return self._member.has_others
 
     def update(self, change: OwnChange) -> None:
-        """Takes in a change here that heartbeats report."""
+        """Takes in a change that the next heartbeat reports."""
         self._carry_out(self._member.update(change))
 
     def allowed(self, mapping: MappingId) -> int:
-        """How much of the mapping's maximum may be in use here."""
+        """How much of the mapping's maximum this worker may have in use."""
         return self._member.allowed(mapping, self._clock.monotonic())
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether a lease that is asked for now still holds: no heartbeat was late since."""
+        """Returns a function that says whether a lease that is taken now still holds: no heartbeat was late since then."""
         term = self._member.lease_term(self._clock.monotonic())
         return lambda: self._member.holds(term, self._clock.monotonic())
 
-    async def group(self, mapping: MappingId, *, anew: bool) -> WorkerGroup:
-        """The workers of a mapping, as soon as all of them can know of it here. Raises PortError."""
+    async def group(self, mapping: MappingId, *, new_listing: bool) -> WorkerGroup:
+        """The workers of a mapping. Waits until a heartbeat has reported that this worker runs it. Raises PortError.
+
+        With `new_listing` it also waits for a listing that begins after this call.
+        """
         asked = self._clock.monotonic()
-        while not self._member.ready(mapping, self._clock.monotonic(), after=asked if anew else None):
-            if anew:
+        while not self._member.ready(mapping, self._clock.monotonic(), after=asked if new_listing else None):
+            if new_listing:
                 self._changed.set()
             round_over = self._round_over
             await round_over.wait()
@@ -135,12 +141,12 @@ class Heartbeat:
                 raise type(self._trouble)(self._trouble.reason)
         return self._member.group(mapping, self._clock.monotonic())
 
-    def at_work(self, mapping: MappingId) -> frozenset[WorkerId]:
-        """Live workers that run a mapping, as far as this one knows."""
-        return self._member.at_work(mapping)
+    def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
+        """Live workers that run a mapping, as far as this worker knows."""
+        return self._member.workers_of(mapping)
 
-    async def _beat_on(self) -> None:
-        gap_s = self._tuning.heartbeat_s * GAP_PART
+    async def _beat_repeatedly(self) -> None:
+        gap_s = self._tuning.heartbeat_s * GAP_FRACTION
         await wait_until(self._changed, gap_s)
         while True:
             self._changed.clear()
@@ -166,20 +172,20 @@ class Heartbeat:
         over.set()
 
     async def _check_name(self) -> None:
-        """Raises InvalidConfiguration when another process beats under this worker's name.
+        """Raises InvalidConfiguration when another process writes heartbeats under this worker's name.
 
-        Reads our row before we overwrite it: if another process uses this worker's name, its heartbeat is in there now.
+        This worker reads its row before it overwrites it: the heartbeat of the other process would be in there.
         """
         mine = dict(self._process.facts())
-        beating = self._member.term.beaten is not None
-        if not name_check.due(self._member.counter, mine=mine, beating=beating):
+        in_term = self._member.term.last_began is not None
+        if not name_check.due(self._member.counter, mine=mine, in_term=in_term):
             return
         rows = await self._rows()
-        if beating:
+        if in_term:
             self._name_check = self._name_check.after(rows, self._worker, mine=mine)
             taken = self._name_check.taken
         else:
-            taken = name_check.held_by_neighbour(rows, self._worker, mine=mine, runs=self._process.runs)
+            taken = name_check.used_by_neighbour(rows, self._worker, mine=mine, runs=self._process.runs)
         self._name_taken = taken
         if taken:
             problem = (
@@ -188,23 +194,23 @@ class Heartbeat:
             raise InvalidConfiguration([problem])
 
     async def _beat(self) -> None:
-        rates = {mapping: seat.rates() for mapping, seat in self._seats.items()}
+        rates = {mapping: membership.rates() for mapping, membership in self._memberships.items()}
         report = self._member.report(rates=rates, used=self._used(), process=self._process.facts())
         began = self._clock.monotonic()
         async with self._call_limit():
-            await self._store.beat(self._worker, self._member.counter, facts=worker_report.written(report))
-        self._carry_out(self._member.beaten(report, began=began, now=self._clock.monotonic()))
+            await self._store.beat(self._worker, self._member.counter, facts=worker_report.encode(report))
+        self._carry_out(self._member.heartbeat_written(report, began=began, now=self._clock.monotonic()))
         self._watch_term()
 
     async def _list_others(self) -> None:
-        """Takes in what the others report, and removes rows of workers that are gone."""
+        """Takes in the reports of the other workers, and removes the rows of workers that are gone."""
         asked = self._clock.monotonic()
         rows = [row for row in await self._rows() if row.worker != self._worker]
         answered = self._clock.monotonic()
-        reports = {row.worker: worker_report.read(row.facts) for row in rows}
+        reports = {row.worker: worker_report.decode(row.facts) for row in rows}
         ended = frozenset(each for each, report in reports.items() if self._process.gone(report.process))
         listing = WorkerListing(rows, reports, ended, asked, answered)
-        effects = self._member.listed(listing, used=self._used())
+        effects = self._member.workers_listed(listing, used=self._used())
         self._carry_out(effects)
         for worker in effects.retire:
             async with self._call_limit():
@@ -218,16 +224,20 @@ class Heartbeat:
         return asyncio.timeout(self._tuning.lease_s / CALLS_PER_LEASE)
 
     def _used(self) -> dict[MappingId, int]:
-        """How much of each maximum is in use here."""
-        seats = self._seats.items()
-        return {each: seat.maximum.used() for each, seat in seats if seat.maximum is not None}
+        """How much of each mapping's maximum this worker has in use."""
+        memberships = self._memberships.items()
+        return {
+            each: membership.maximum.used()
+            for each, membership in memberships
+            if membership.maximum is not None
+        }
 
     def _watch_term(self) -> None:
-        """Wakes mappings at the moment at which the term is over, since a store that hangs says nothing."""
+        """Arranges that mappings are woken when the term is over, also while a call of the store hangs."""
         if self._expiry is not None:
             self._expiry.cancel()
         ends = self._member.term.ends
-        assert ends is not None, "a heartbeat has just got through"
+        assert ends is not None, "a heartbeat has just been written"
         delay_s = max(0.0, ends - self._clock.monotonic())
         self._expiry = asyncio.get_running_loop().call_later(delay_s, self._expire)
 
@@ -242,35 +252,35 @@ class Heartbeat:
         self._expire()
 
     def _recovered(self) -> None:
-        """Wakes mappings that wait for their next try at the store: it answers again."""
+        """Wakes mappings that wait for their next try at the store, because it answers again."""
         if self._trouble is not None:
             self._trouble = None
-            self._wake(tuple(self._seats))
+            self._wake(tuple(self._memberships))
 
     def _carry_out(self, effects: HeartbeatEffects) -> None:
-        """Does what needs no call of the store."""
+        """Carries out the effects that need no call of the store."""
         if effects.beat_soon:
             self._changed.set()
         self._wake(effects.wake)
 
     def _wake(self, mappings: Sequence[MappingId]) -> None:
         for mapping in mappings:
-            self._seats[mapping].wake()
+            self._memberships[mapping].wake()
 
     async def _retire(self) -> None:
         if self._name_taken:
-            # The row is the other process's. Without it the others would take that one for gone.
+            # The row belongs to the other process. If it were removed, the others would take that process for gone.
             return
         try:
             async with asyncio.timeout(RETIRE_S_MAX):
                 await self._store.retire(self._worker)
         except (TimeoutError, PortError):
-            # The other workers will notice by themselves that this one is gone.
+            # The other workers will notice that this worker's counter stands still.
             return
 
 
-class HeartbeatSeat:
-    """One mapping's place among the workers. Its report is replaced as a whole whenever something changes."""
+class HeartbeatMembership:
+    """One mapping's membership. Its report is replaced as a whole whenever something changes."""
 
     def __init__(
         self,
@@ -284,7 +294,7 @@ class HeartbeatSeat:
         self.wake = wake
         self.rates = rates
         self.maximum = maximum
-        self.report = SeatReport(mapping=mapping, maximum=None if maximum is None else maximum.value)
+        self.report = MappingReport(mapping=mapping, maximum=None if maximum is None else maximum.value)
         self._heartbeat = heartbeat
         self._mapping = mapping
 
@@ -299,38 +309,38 @@ class HeartbeatSeat:
 
     @property
     def held(self) -> int:
-        """Leases of the mapping that are held here."""
+        """How many leases of the mapping this worker has."""
         return self.report.held
 
     @held.setter
     def held(self, held: int) -> None:
         self._update(replace(self.report, held=held))
 
-    async def team(self, *, anew: bool = False) -> WorkerGroup:
-        """The workers of the mapping, once the others know that it runs here."""
-        return await self._heartbeat.group(self._mapping, anew=anew)
+    async def group(self, *, new_listing: bool = False) -> WorkerGroup:
+        """The workers of the mapping. Waits until a heartbeat has reported that this worker runs it."""
+        return await self._heartbeat.group(self._mapping, new_listing=new_listing)
 
-    async def elsewhere(self, mapping: MappingId) -> frozenset[WorkerId]:
-        """Live workers, this one included, that run another mapping."""
-        await self.team(anew=True)
-        return self._heartbeat.at_work(mapping)
+    async def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
+        """Live workers that run another mapping; this worker is among them if it does."""
+        await self.group(new_listing=True)
+        return self._heartbeat.workers_of(mapping)
 
-    def wish(self, moves: Sequence[Move]) -> None:
-        """Asks for these leases instead of those before."""
-        self._update(replace(self.report, requests=tuple(moves[:WISHES_MAX])))
+    def request(self, moves: Sequence[Move]) -> None:
+        """Requests these moves from now on, instead of those of the call before."""
+        self._update(replace(self.report, requests=tuple(moves[:REQUESTS_MAX])))
 
-    def tell(self) -> None:
-        """Makes the other workers look at the mapping's leases."""
-        self._update(replace(self.report, changes=self.report.changes + 1))
+    def announce_change(self) -> None:
+        """Moves the mapping's change counter, so that the other workers check its leases."""
+        self._update(replace(self.report, change_counter=self.report.change_counter + 1))
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether a lease that is asked for now still holds."""
+        """Returns a function that says whether a lease that is taken now still holds."""
         return self._heartbeat.holding()
 
     def allowed(self) -> int:
-        """How much of the mapping's maximum may be in use here."""
+        """How much of the mapping's maximum this worker may have in use."""
         return self._heartbeat.allowed(self._mapping)
 
-    def _update(self, report: SeatReport) -> None:
+    def _update(self, report: MappingReport) -> None:
         self.report = report
         self._heartbeat.update(report)

@@ -1,4 +1,4 @@
-"""Owns what a mapping sees of the workers that share its work, and the worker that works alone."""
+"""Owns what a mapping sees of the workers that share its work, and the worker that has no others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,107 +10,110 @@ from poller.rules.workers import assignment
 from poller.rules.workers.assignment import Move, WorkerGroup
 
 type Rates = Callable[[], Mapping[ShardId, float]]
-"""Records a second of every shard that is worked on here."""
+"""Returns the records a second of every shard of the mapping that this worker reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """What all workers of a mapping together may have in use, and how much of it is in use here."""
+    """What all workers of a mapping together may have in use (`value`), and how much of it this worker has in use (`used`)."""
 
     value: int
     used: Callable[[], int]
 
 
 class Membership(Protocol):
-    """One mapping's place among the workers."""
+    """This worker as a member of the group of workers that run one mapping."""
 
     able: bool
     """Whether this worker can take leases of the mapping."""
     held: int
-    """Leases of the mapping that are held here."""
+    """How many leases of the mapping this worker has."""
 
-    async def team(self, *, anew: bool = False) -> WorkerGroup:
-        """The workers of the mapping, once the others know that it runs here.
+    async def group(self, *, new_listing: bool = False) -> WorkerGroup:
+        """The workers of the mapping. Waits until a heartbeat has reported that this worker runs it.
 
-        `anew`: wait for a listing of the workers that begins after this call. Raises PortError.
+        With `new_listing` it also waits for a listing of the workers that begins after this call. Raises PortError.
         """
         ...
 
-    async def elsewhere(self, mapping: MappingId) -> frozenset[WorkerId]:
-        """Live workers, this one included, that run another mapping. Waits for a listing that begins after this call.
+    async def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
+        """Live workers that run another mapping; this worker is among them if it does.
 
-        Raises PortError.
+        Waits for a listing of the workers that begins after this call. Raises PortError.
         """
         ...
 
-    def wish(self, moves: Sequence[Move]) -> None:
-        """Asks for these leases instead of those before."""
+    def request(self, moves: Sequence[Move]) -> None:
+        """Requests these moves from now on, instead of those of the call before."""
         ...
 
-    def tell(self) -> None:
-        """Makes the other workers look at the mapping's leases."""
+    def announce_change(self) -> None:
+        """Moves the mapping's change counter, so that the other workers check its leases."""
         ...
 
     def holding(self) -> Callable[[], bool]:
-        """Returns a function that says whether a lease that is asked for now still holds.
+        """Returns a function that says whether a lease that is taken now still holds.
 
-        It says no from the start while this worker's heartbeats are late.
+        The function returns False from the start if this worker's last heartbeat is late.
         """
         ...
 
     def allowed(self) -> int:
-        """How much of the mapping's maximum may be in use here. It changes as workers come and go, and can be 0."""
+        """How much of the mapping's maximum this worker may have in use. It changes as workers come and go, and can be 0."""
         ...
 
 
 class Workers(Protocol):
     """The workers that share the work."""
 
-    def seat(
+    def join(
         self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
     ) -> AbstractContextManager[Membership]:
-        """The mapping's place among the workers, for as long as it runs here. `wake` is called when it should look again."""
+        """Makes the mapping one that this worker runs, until the block ends.
+
+        `wake` is called when the mapping should check its leases.
+        """
         ...
 
 
 class Alone:
-    """A worker without others, for a mapping that runs without a daemon. Leases of other owners are old and free."""
+    """A worker without others, for a mapping that runs without a daemon. Leases of other owners are out of date and free."""
 
     def __init__(self, worker: WorkerId) -> None:
         self._worker = worker
 
     @contextmanager
-    def seat(
+    def join(
         self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
     ) -> Iterator[Membership]:
-        """The mapping's place, with no other worker."""
-        yield _LoneSeat(self._worker, maximum)
+        """Makes the mapping one that this worker runs, until the block ends."""
+        yield _LoneMembership(self._worker, maximum)
 
 
-class _LoneSeat:
+class _LoneMembership:
     def __init__(self, worker: WorkerId, maximum: Maximum | None) -> None:
         self.able = True
         self.held = 0
         self._maximum = maximum
-        self._team = WorkerGroup(me=worker, peers={worker: assignment.Peer()}, certain=False)
+        self._group = WorkerGroup(me=worker, peers={worker: assignment.Peer()}, certain=False)
 
-    async def team(self, *, anew: bool = False) -> WorkerGroup:
-        return self._team
+    async def group(self, *, new_listing: bool = False) -> WorkerGroup:
+        return self._group
 
-    async def elsewhere(self, mapping: MappingId) -> frozenset[WorkerId]:
+    async def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
         return frozenset()
 
-    def wish(self, moves: Sequence[Move]) -> None:
+    def request(self, moves: Sequence[Move]) -> None:
         return
 
-    def tell(self) -> None:
+    def announce_change(self) -> None:
         return
 
     def holding(self) -> Callable[[], bool]:
         return _always
 
     def allowed(self) -> int:
-        assert self._maximum is not None, "only a seat with a maximum is asked"
+        assert self._maximum is not None, "only a mapping with a maximum is asked"
         return self._maximum.value
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Epoch, Position, Shard, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
-from poller.rules.streams.recreated_stream import anew, created_of, kept, remade, with_created
+from poller.rules.streams.recreated_stream import created_of, kept, recreated, replacement, with_created
 
 
 def lease(name: str, position: Position, *parents: str, epoch: int = 3, owner: str | None = "w") -> Lease:
@@ -21,7 +21,7 @@ def shard(name: str, *parents: str) -> Shard:
 @pytest.mark.parametrize("document", [{}, {"stream": 7}, {"stream": {}}, {"stream": {"created": "x"}}])
 def test_a_row_that_says_nothing_is_of_any_stream(document: dict[str, object]) -> None:
     assert created_of(document) is None
-    assert not remade(created_of(document), Epoch(100.0))
+    assert not recreated(created_of(document), Epoch(100.0))
 
 
 def test_a_row_remembers_when_the_stream_was_created_beside_what_else_it_says() -> None:
@@ -34,13 +34,13 @@ def test_a_row_remembers_when_the_stream_was_created_beside_what_else_it_says() 
 
 
 def test_a_later_time_of_creation_is_another_stream() -> None:
-    assert remade(Epoch(100.25), Epoch(101.25))
-    assert not remade(Epoch(100.25), Epoch(100.0))
-    assert not remade(Epoch(100.25), Epoch(101.0))
-    assert not remade(Epoch(100.25), None)
+    assert recreated(Epoch(100.25), Epoch(101.25))
+    assert not recreated(Epoch(100.25), Epoch(100.0))
+    assert not recreated(Epoch(100.25), Epoch(101.0))
+    assert not recreated(Epoch(100.25), None)
 
 
-def test_all_shards_of_the_stream_before_make_room_and_their_namesakes_begin_anew() -> None:
+def test_all_leases_of_the_earlier_stream_are_replaced_and_listed_shards_begin_at_the_start() -> None:
     before = [
         lease("a", SHARD_END),
         lease("b", Position.after("9"), "a"),
@@ -50,7 +50,7 @@ def test_all_shards_of_the_stream_before_make_room_and_their_namesakes_begin_ane
         lease("owned", Position.horizon()),
     ]
     shards = [shard(each) for each in ("a", "b", "unread", "child", "owned", "new")]
-    todo = anew(before, shards)
+    todo = replacement(before, shards)
     assert [each.shard for each in todo.drop] == ["a", "b", "gone", "child", "owned"]
     begin = Checkpoint(Position.horizon())
     assert todo.seed == tuple(
@@ -65,8 +65,8 @@ def test_afterwards_no_position_of_before_is_left_and_nothing_needs_to_be_done_a
 ) -> None:
     shards = [shard(each) for each in after]
     leases = [lease(each, Position.after("9")) for each in before]
-    todo = anew(leases, shards)
+    todo = replacement(leases, shards)
     left = [each for each in leases if each not in todo.drop] + list(todo.seed)
     assert all(each.checkpoint.position == Position.horizon() for each in left)
     assert {each.shard for each in left} <= set(after)
-    assert anew(left, shards).drop == ()
+    assert replacement(left, shards).drop == ()

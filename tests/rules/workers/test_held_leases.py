@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poller.domain.records import MappingId, Monotonic, WorkerId
 from poller.domain.rows import WorkerRow
 from poller.rules.workers import worker_report
-from poller.rules.workers.worker_group import GroupMember, SeatReport, WorkerListing
+from poller.rules.workers.worker_group import GroupMember, MappingReport, WorkerListing
 
 ANN, ORDERS = WorkerId("ann"), MappingId("orders")
 LEASE_S, HEARTBEAT_S = 10.0, 1.0
@@ -42,7 +42,7 @@ class LeaseUser:
     def __init__(self, worker: WorkerId, store: StoreModel, *, clock_ahead_s: float, rng: Random) -> None:
         self.worker, self.store, self.rng, self.ahead_s = worker, store, rng, clock_ahead_s
         self.member = GroupMember(worker, counter=0, lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S)
-        self.member.update(SeatReport(mapping=ORDERS))
+        self.member.update(MappingReport(mapping=ORDERS))
         self.held: int | None = None
         self.taken_late = False
         self.asleep_until = 0.0
@@ -65,7 +65,7 @@ class LeaseUser:
     def _beats(self) -> Iterator[None]:
         while True:
             report, began = self.member.report(rates={ORDERS: {}}, used={}, process={}), self.now
-            row = WorkerRow(self.worker, self.member.counter, facts=worker_report.written(report))
+            row = WorkerRow(self.worker, self.member.counter, facts=worker_report.encode(report))
             yield
             cut_off = self.now - self.ahead_s < self.cut_off_until
             lost = "call" if cut_off else self.rng.choice(("", "", "", "call", "answer"))
@@ -75,13 +75,13 @@ class LeaseUser:
             if lost:
                 self.member.expire(self.now)
                 continue
-            self.member.beaten(report, began=began, now=self.now)
+            self.member.heartbeat_written(report, began=began, now=self.now)
             asked = self.now
             yield
             rows = [row for row in self.store.rows.values() if row.worker != self.worker]
             yield
-            reports = {row.worker: worker_report.read(row.facts) for row in rows}
-            self.member.listed(WorkerListing(rows, reports, frozenset(), asked, self.now), used={})
+            reports = {row.worker: worker_report.decode(row.facts) for row in rows}
+            self.member.workers_listed(WorkerListing(rows, reports, frozenset(), asked, self.now), used={})
             yield
 
     def _takes(self) -> Iterator[None]:
@@ -133,7 +133,7 @@ def test_a_lease_never_holds_at_two_workers(seed: int, workers: int, pace_s: flo
 
 @dataclass
 class Term:
-    """What a term is, told in another way: heartbeats that got through, each before a lease time since the one before began."""
+    """A second definition of a term: heartbeats that were written, each within a lease time of the begin of the one before."""
 
     number: int = 0
     until: float = 0.0
@@ -164,13 +164,13 @@ def test_a_lease_holds_if_it_was_asked_for_in_a_term_that_still_runs(steps: list
         match step:
             case "beat":
                 report = member.report(rates={}, used={}, process={})
-                member.beaten(report, began=Monotonic(began), now=Monotonic(now))
+                member.heartbeat_written(report, began=Monotonic(began), now=Monotonic(now))
                 model.beat(began, now)
             case "expire":
                 member.expire(Monotonic(now))
             case "list":
                 listing = WorkerListing([], {}, frozenset(), Monotonic(began), Monotonic(now))
-                member.listed(listing, used={})
+                member.workers_listed(listing, used={})
             case "ask":
                 asked.append((member.lease_term(Monotonic(now)), model.lease(now)))
             case _:

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 
 from poller.domain.records import Monotonic, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
-from poller.rules.workers.offers import INHERITED_BEATS, RELEASED_BEATS, Offers, left, next_due, passed
+from poller.rules.workers.offers import (
+    INHERITED_BEATS,
+    RELEASED_BEATS,
+    Offers,
+    next_due,
+    passed_over,
+    renewed,
+)
 
 ANN, BOB, CAT, GONE = (WorkerId(name) for name in ("ann", "bob", "cat", "gone"))
 SHARD = ShardId("a")
@@ -17,11 +24,11 @@ def lease(owner: WorkerId | None = None, epoch: int = 3) -> Lease:
 
 
 def leaves(before: Offers, at: float, worker: WorkerId, found: Lease) -> Offers:
-    return left(before, [(found, worker)], now=Monotonic(at), heartbeat_s=BEAT_S)
+    return renewed(before, [(found, worker)], now=Monotonic(at), heartbeat_s=BEAT_S)
 
 
 def late(offers: Offers, at: float, found: Lease) -> frozenset[WorkerId]:
-    return passed(offers, [found], now=Monotonic(at)).get(SHARD, frozenset())
+    return passed_over(offers, [found], now=Monotonic(at)).get(SHARD, frozenset())
 
 
 def test_a_lease_that_was_given_up_is_left_to_its_next_owner_for_some_heartbeats() -> None:
@@ -36,7 +43,7 @@ def test_a_lease_of_a_dead_worker_is_left_to_another_for_less_than_a_heartbeat()
     assert next_due(leaves({}, 100.0, ANN, lease(GONE))) == 100.0 + INHERITED_BEATS * BEAT_S
 
 
-def test_looks_in_between_do_not_prolong_an_offer() -> None:
+def test_decisions_in_between_do_not_prolong_an_offer() -> None:
     offers = leaves(leaves({}, 100.0, ANN, lease()), 101.0, ANN, lease())
     assert next_due(offers) == 105.0
 
@@ -54,7 +61,7 @@ def test_a_lease_that_changed_hands_meanwhile_is_offered_anew() -> None:
 
 
 def test_a_lease_that_is_free_no_more_is_forgotten() -> None:
-    assert left(leaves({}, 100.0, ANN, lease()), [], now=Monotonic(101.0), heartbeat_s=BEAT_S) == {}
+    assert renewed(leaves({}, 100.0, ANN, lease()), [], now=Monotonic(101.0), heartbeat_s=BEAT_S) == {}
     assert next_due({}) is None
 
 

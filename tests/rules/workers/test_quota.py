@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.domain.records import MappingId, WorkerId
-from poller.rules.workers.quota import allowed, claim, claimed, part
+from poller.rules.workers.quota import allowed, claim, claimed_by_others, share
 from poller.rules.workers.worker_report import WorkerReport, short
 
 QUEUE = MappingId("7d0c55a2-7a5c-4f0f-a7a5-3f6a5ee0a001")
@@ -17,54 +17,60 @@ NAME = short(QUEUE)
 WORKERS = [WorkerId(f"worker-{number}") for number in range(4)]
 
 
-def facts(claims: int | None = None, *, leaving: bool = False) -> WorkerReport:
+def report(claims: int | None = None, *, leaving: bool = False) -> WorkerReport:
     """What a worker says that runs the mapping."""
-    return WorkerReport(on=(NAME,), leaving=leaving, claims={} if claims is None else {NAME: claims})
+    return WorkerReport(running=(NAME,), leaving=leaving, claims={} if claims is None else {NAME: claims})
 
 
-def parts(maximum: int, workers: Mapping[WorkerId, WorkerReport], mapping: MappingId = QUEUE) -> list[int]:
-    """Everybody's part as they see it themselves."""
+def shares(maximum: int, workers: Mapping[WorkerId, WorkerReport], mapping: MappingId = QUEUE) -> list[int]:
+    """The share of each worker, as they see it themselves."""
     return [
-        part(mapping, maximum, worker=each, others={k: v for k, v in workers.items() if k != each})
+        share(mapping, maximum, worker=each, others={k: v for k, v in workers.items() if k != each})
         for each in workers
     ]
 
 
 @given(st.integers(0, 2000), st.integers(1, 50))
-def test_parts_differ_by_one_and_add_up_to_the_maximum(maximum: int, workers: int) -> None:
-    found = parts(maximum, {WorkerId(f"worker-{number}"): facts() for number in range(workers)})
+def test_shares_differ_by_one_and_add_up_to_the_maximum(maximum: int, workers: int) -> None:
+    found = shares(maximum, {WorkerId(f"worker-{number}"): report() for number in range(workers)})
     assert sum(found) == maximum
     assert max(found) - min(found) <= 1
 
 
 def test_who_has_one_more_differs_between_mappings() -> None:
-    workers = dict.fromkeys(WORKERS, WorkerReport(on=tuple(short(MappingId(f"{n}")) for n in range(200))))
-    first = {tuple(parts(1, workers, MappingId(f"{number}"))) for number in range(200)}
+    workers = dict.fromkeys(
+        WORKERS, WorkerReport(running=tuple(short(MappingId(f"{n}")) for n in range(200)))
+    )
+    first = {tuple(shares(1, workers, MappingId(f"{number}"))) for number in range(200)}
     assert len(first) == len(WORKERS)
 
 
-def test_who_leaves_or_does_not_run_the_mapping_has_no_part() -> None:
-    others = {WORKERS[1]: facts(leaving=True), WORKERS[2]: WorkerReport(on=("another",)), WORKERS[3]: facts()}
-    assert part(QUEUE, 10, worker=WORKERS[0], others=others) == 5
+def test_who_leaves_or_does_not_run_the_mapping_has_no_share() -> None:
+    others = {
+        WORKERS[1]: report(leaving=True),
+        WORKERS[2]: WorkerReport(running=("another",)),
+        WORKERS[3]: report(),
+    }
+    assert share(QUEUE, 10, worker=WORKERS[0], others=others) == 5
 
 
 @pytest.mark.parametrize(("used", "claims"), [(0, 5), (5, 5), (8, 8)])
-def test_a_claim_is_the_part_or_what_still_runs(used: int, claims: int) -> None:
+def test_a_claim_is_the_share_or_what_still_runs(used: int, claims: int) -> None:
     assert claim(5, used) == claims
 
 
 def test_claims_count_of_who_runs_the_mapping_also_when_it_leaves() -> None:
     others = {
-        WORKERS[1]: facts(4),
-        WORKERS[2]: facts(3, leaving=True),
-        WORKERS[3]: WorkerReport(on=("another",), claims={NAME: 9}),
+        WORKERS[1]: report(4),
+        WORKERS[2]: report(3, leaving=True),
+        WORKERS[3]: WorkerReport(running=("another",), claims={NAME: 9}),
     }
-    assert claimed(QUEUE, 10, others) == 7
+    assert claimed_by_others(QUEUE, 10, others) == 7
 
 
-def test_who_claims_nothing_because_it_knows_of_no_maximum_counts_with_a_part() -> None:
-    assert claimed(QUEUE, 10, {WORKERS[1]: facts()}) == 5
-    assert claimed(QUEUE, 10, {WORKERS[1]: facts(), WORKERS[2]: facts(0)}) == 4
+def test_who_claims_nothing_because_it_knows_of_no_maximum_counts_with_a_share() -> None:
+    assert claimed_by_others(QUEUE, 10, {WORKERS[1]: report()}) == 5
+    assert claimed_by_others(QUEUE, 10, {WORKERS[1]: report(), WORKERS[2]: report(0)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def test_who_claims_nothing_because_it_knows_of_no_maximum_counts_with_a_part() 
     [(5, 5, 5), (5, 7, 3), (5, 10, 0), (5, 14, 0), (2, 0, 2), (8, 0, 5), (0, 0, 0)],
 )
 def test_only_what_was_claimed_and_the_others_leave_may_be_used(mine: int, others: int, may: int) -> None:
-    assert allowed(10, part=5, mine=mine, others=others) == may
+    assert allowed(10, share=5, mine=mine, others=others) == may
 
 
 @dataclass
@@ -80,35 +86,35 @@ class Member:
     """A worker that speaks, listens, begins and ends calls when it is told to."""
 
     name: WorkerId
-    told: WorkerReport = field(default_factory=WorkerReport)
+    written: WorkerReport = field(default_factory=WorkerReport)
     shown: WorkerReport = field(default_factory=WorkerReport)
     others: dict[WorkerId, WorkerReport] | None = None
     used: int = 0
     leaving: bool = False
 
-    def part(self, maximum: int) -> int:
+    def share(self, maximum: int) -> int:
         """As the worker sees it."""
         if self.others is None or self.leaving:
             return 0
-        return part(QUEUE, maximum, worker=self.name, others=self.others)
+        return share(QUEUE, maximum, worker=self.name, others=self.others)
 
     def speak(self, rows: dict[WorkerId, WorkerReport], maximum: int) -> None:
         """A heartbeat."""
-        self.told = rows[self.name] = facts(claim(self.part(maximum), self.used), leaving=self.leaving)
+        self.written = rows[self.name] = report(claim(self.share(maximum), self.used), leaving=self.leaving)
 
     def listen(self, rows: dict[WorkerId, WorkerReport]) -> None:
         """A look at the others' heartbeats."""
         if self.name in rows:
             self.others = {each: row for each, row in rows.items() if each != self.name}
-            self.shown = self.told
+            self.shown = self.written
 
     def allowed(self, maximum: int) -> int:
         """What may be in use."""
         if self.others is None:
             return 0
         mine = self.shown.claims.get(NAME, 0)
-        others = claimed(QUEUE, maximum, self.others)
-        return allowed(maximum, part=self.part(maximum), mine=mine, others=others)
+        others = claimed_by_others(QUEUE, maximum, self.others)
+        return allowed(maximum, share=self.share(maximum), mine=mine, others=others)
 
 
 STEPS = 400

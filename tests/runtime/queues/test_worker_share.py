@@ -10,7 +10,7 @@ from adapters.stores.memory import MemoryStore
 from poller.domain.invocations import Invocation, Outcome, Throttled
 from poller.domain.policies import BatchPolicy, ScalingPolicy
 from poller.domain.records import WorkerId
-from poller.rules.workers.assignment import lot
+from poller.rules.workers.assignment import tie_break
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.queues.worker_share import LOST_AFTER_S
@@ -40,11 +40,11 @@ class Counting(Handler):
 
 async def work(name: str, given: QueueContext, handler: Handler, stop: Stop) -> None:
     """One daemon's part of the mapping, until it is stopped."""
-    heart = Heartbeat(
+    heartbeat = Heartbeat(
         given.store, WorkerId(name), clock=virtual_clock(), tuning=given.tuning, observer=Seen()
     )
-    async with heart.beating(stop):
-        await QueueMapping(replace(given, function=function_of(handler), workers=heart), stop).run()
+    async with heartbeat.run(stop):
+        await QueueMapping(replace(given, function=function_of(handler), workers=heartbeat), stop).run()
 
 
 def test_all_workers_together_stay_within_the_maximum_as_they_come_and_go() -> None:
@@ -91,7 +91,7 @@ def test_what_a_worker_waits_with_goes_to_the_one_that_has_taken_its_part(
     service, first, second = kind(30), Handler(answer=lambda _: Throttled("429")), Handler()
     mapping = plan(service, batch=BatchPolicy(1), scaling=ScalingPolicy(concurrency_max=1))
     given = replace(parts(service, function_of(Handler()), mapping), store=MemoryStore())
-    names = sorted(("ann", "bob"), key=lambda name: lot(mapping.mapping, WorkerId(name)))
+    names = sorted(("ann", "bob"), key=lambda name: tie_break(mapping.mapping, WorkerId(name)))
 
     async def main() -> None:
         stop = Stop()

@@ -141,13 +141,13 @@ class FadingWorkers:
         self.held = 0
 
     @contextmanager
-    def seat(
+    def join(
         self, mapping: MappingId, *, wake: Callable[[], None], rates: Rates, maximum: Maximum | None = None
     ) -> Iterator[Membership]:
         self.wakes.append(wake)
         yield self
 
-    async def elsewhere(self, mapping: MappingId) -> frozenset[WorkerId]:
+    async def workers_of(self, mapping: MappingId) -> frozenset[WorkerId]:
         return frozenset()
 
     def fade(self) -> None:
@@ -155,13 +155,13 @@ class FadingWorkers:
         for wake in self.wakes:
             wake()
 
-    async def team(self, *, anew: bool = False) -> WorkerGroup:
+    async def group(self, *, new_listing: bool = False) -> WorkerGroup:
         return WorkerGroup(me=WorkerId("worker-1"), peers={WorkerId("worker-1"): assignment.Peer()})
 
-    def wish(self, moves: Sequence[Move]) -> None:
+    def request(self, moves: Sequence[Move]) -> None:
         return
 
-    def tell(self) -> None:
+    def announce_change(self) -> None:
         return
 
     def holding(self) -> Callable[[], bool]:

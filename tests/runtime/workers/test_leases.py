@@ -85,12 +85,12 @@ class Worker:
     seen: Seen = field(default_factory=Seen)
     ended: set[str] = field(default_factory=set)
     stop: Stop = field(default_factory=Stop)
-    heart: Heartbeat = field(init=False)
+    heartbeat: Heartbeat = field(init=False)
     runner: StreamMapping = field(init=False)
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.heart = Heartbeat(
+        self.heartbeat = Heartbeat(
             self.store,
             WorkerId(self.name),
             clock=virtual_clock(),
@@ -106,12 +106,14 @@ class Worker:
             worker=self.name,
             plan=mapping(batch=BatchPolicy(1)),
         )
-        shared = {each: getattr(parts, each) for each in parts.__dataclass_fields__} | {"workers": self.heart}
+        shared = {each: getattr(parts, each) for each in parts.__dataclass_fields__} | {
+            "workers": self.heartbeat
+        }
         self.runner = StreamMapping(StreamContext(**shared), self.stop)
 
     async def run(self) -> None:
         """Until it is stopped or killed."""
-        async with self.heart.beating(self.stop):
+        async with self.heartbeat.run(self.stop):
             await self.runner.run()
 
     async def kill(self) -> None:
@@ -138,19 +140,19 @@ class User(Worker):
     maximum: int = 7
     used: int = 0
     lingers_s: float = 0.0
-    seat: Membership | None = None
+    membership: Membership | None = None
 
     async def run(self) -> None:
         """Until it is stopped, and then as long as it lingers."""
         maximum = Maximum(self.maximum, lambda: self.used)
-        async with self.heart.beating(self.stop):
-            with self.heart.seat(QUEUE, wake=_nothing, rates=dict, maximum=maximum) as self.seat:
+        async with self.heartbeat.run(self.stop):
+            with self.heartbeat.join(QUEUE, wake=_nothing, rates=dict, maximum=maximum) as self.membership:
                 await self.stop.sleep(inf)
                 await asyncio.sleep(self.lingers_s)
 
     def allowed(self) -> int:
         """How much may be in use now."""
-        return self.seat.allowed() if self.seat is not None else 0
+        return self.membership.allowed() if self.membership is not None else 0
 
 
 @dataclass
@@ -200,7 +202,7 @@ class Scene:
 
 
 def _nothing() -> None:
-    """Nobody waits for news."""
+    """Nobody waits for a change."""
 
 
 def play(scene: Callable[[], Scene], script: Callable[[Scene], Awaitable[None]]) -> Scene:
@@ -350,7 +352,7 @@ def test_leases_are_lost_at_the_moment_at_which_they_end_though_the_store_says_n
 def test_two_processes_of_one_name_are_told_so() -> None:
     async def main() -> None:
         store = MemoryStore()
-        hearts = [
+        heartbeats = [
             Heartbeat(
                 store,
                 WorkerId("ann"),
@@ -361,7 +363,7 @@ def test_two_processes_of_one_name_are_told_so() -> None:
             )
             for name in ("one", "two")
         ]
-        async with hearts[0].beating(Stop()), hearts[1].beating(Stop()):
+        async with heartbeats[0].run(Stop()), heartbeats[1].run(Stop()):
             await asyncio.sleep(60)
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -373,7 +375,7 @@ def test_two_processes_of_one_name_are_told_so() -> None:
 def test_the_second_process_of_a_name_on_one_machine_ends_and_the_first_goes_on(wait_s: float) -> None:
     store = MemoryStore()
 
-    def heart(name: str) -> Heartbeat:
+    def heartbeat(name: str) -> Heartbeat:
         return Heartbeat(
             store,
             WorkerId("ann"),
@@ -384,10 +386,10 @@ def test_the_second_process_of_a_name_on_one_machine_ends_and_the_first_goes_on(
         )
 
     async def main() -> None:
-        async with heart("one").beating(Stop()):
+        async with heartbeat("one").run(Stop()):
             await asyncio.sleep(wait_s)
             with pytest.raises(ExceptionGroup) as caught:
-                async with heart("two").beating(Stop()):
+                async with heartbeat("two").run(Stop()):
                     await asyncio.sleep(2.0)
             assert "'ann' is the name of another process, too" in repr(caught.value)
             assert [row.facts["process"] for row in await store.workers()] == [{"name": "one"}]
@@ -564,8 +566,8 @@ def test_a_lone_worker_has_all_of_a_maximum_at_once() -> None:
         assert ann.allowed() == 7
 
     play(lambda: Scene(1), script)
-    with Alone(WorkerId("ann")).seat(QUEUE, wake=_nothing, rates=dict, maximum=Maximum(7, int)) as seat:
-        assert seat.allowed() == 7
+    with Alone(WorkerId("ann")).join(QUEUE, wake=_nothing, rates=dict, maximum=Maximum(7, int)) as membership:
+        assert membership.allowed() == 7
 
 
 def test_rows_of_the_long_dead_are_removed() -> None:
