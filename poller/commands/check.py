@@ -148,22 +148,28 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         "start": None if queue else _start(mapping),
         "batch": mapping.batch.records_max,
         "window_s": mapping.batch.window_s,
-        "lanes": None if queue else mapping.lanes,
+        "lanes": None if queue else mapping.stream.lanes,
         "retries_max": mapping.retry.retries_max,
         "age_max_s": mapping.retry.age_max_s,
         "bisect": mapping.retry.bisect,
         "partial_failures": mapping.retry.report_failures,
         "filters": len(mapping.filters),
-        "destination": shown_destination(mapping.destination) if mapping.destination else None,
-        "on_destination_failure": mapping.on_destination_failure.value,
+        "destination": shown_destination(mapping.discard.destination)
+        if mapping.discard.destination
+        else None,
+        "on_destination_failure": mapping.discard.on_destination_failure.value,
         "concurrency_max": mapping.scaling.concurrency_max,
     }
 
 
 def _start(mapping: MappingPlan) -> str:
-    if mapping.start.latest:
+    if mapping.stream.start.latest:
         return "LATEST"
-    return "TRIM_HORIZON" if mapping.start.since is None else f"AT_TIMESTAMP {mapping.start.since:.3f}"
+    return (
+        "TRIM_HORIZON"
+        if mapping.stream.start.since is None
+        else f"AT_TIMESTAMP {mapping.stream.start.since:.3f}"
+    )
 
 
 def page_of(
@@ -226,8 +232,8 @@ def _takes(mapping: MappingPlan) -> str:
         parts.append(f"window {mapping.batch.window_s:g} s")
     if mapping.kind is not SourceKind.SQS:
         parts.append(f"from {_start(mapping)}")
-    if mapping.lanes > 1:
-        parts.append(f"{mapping.lanes} lanes a shard")
+    if mapping.stream.lanes > 1:
+        parts.append(f"{mapping.stream.lanes} lanes a shard")
     if mapping.scaling.concurrency_max is not None:
         parts.append(f"{mapping.scaling.concurrency_max} at once")
     if mapping.filters:
@@ -241,6 +247,6 @@ def _on_failure(mapping: MappingPlan) -> str:
     retries, age = mapping.retry.retries_max, mapping.retry.age_max_s
     ends = [f"{retries} retries"] if retries is not None else []
     ends += [f"{age:g} s of age"] if age is not None else []
-    end = shown_destination(mapping.destination) if mapping.destination else "discarded"
+    end = shown_destination(mapping.discard.destination) if mapping.discard.destination else "discarded"
     halves = ", in halves" if mapping.retry.bisect else ""
     return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {end}"

@@ -112,8 +112,8 @@ def other_targets(
         yield CheckTarget(place, mapping.source_arn, part, ask if mapping.kind is SourceKind.SQS else _stream)
     places: dict[str, str] = {}
     for index, mapping in enumerate(plan.mappings):
-        if mapping.destination:
-            places.setdefault(mapping.destination, f"mappings[{index}].DestinationConfig")
+        if mapping.discard.destination:
+            places.setdefault(mapping.discard.destination, f"mappings[{index}].DestinationConfig")
     for destination, place in places.items():
         yield CheckTarget(place, shown_destination(destination), destination_spec(destination), _probed)
     yield CheckTarget("store", plan.store, store_of(plan), _store(plan))
@@ -227,7 +227,7 @@ def places(plan: DaemonPlan, rows: Sequence[MappingRow]) -> Iterator[Finding]:
             case Continue(_, function):
                 yield Finding(f"{name} goes on where {function} stopped", Severity.OK)
             case Unclear() as unclear:
-                at_start = mapping.start == Start()
+                at_start = mapping.stream.start == Start()
                 where = (
                     "at its StartingPosition" if at_start else "where the one that is furthest behind stopped"
                 )

@@ -24,7 +24,14 @@ from poller.config.members import (
 )
 from poller.config_errors.hints import INTRINSIC
 from poller.domain.arns import Arn, FunctionName
-from poller.domain.plan import MappingPlan, OnDestinationFailure, SourceKind, Start
+from poller.domain.plan import (
+    DiscardPolicy,
+    MappingPlan,
+    OnDestinationFailure,
+    SourceKind,
+    Start,
+    StreamPolicy,
+)
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
 from poller.domain.records import Epoch, MappingId
 
@@ -312,17 +319,22 @@ def plan(
         function_arn=arn,
         role_arn=functions.get(name, FunctionIdentity()).role,
         enabled=mapping.Enabled is not False,
-        start=_start(mapping),
         batch=_batch(mapping, kind),
         retry=_retry(mapping),
+        stream=_stream(mapping),
+        discard=DiscardPolicy(mapping.destination, on_destination_failure),
         scaling=_scaling(mapping),
-        lanes=mapping.ParallelizationFactor or 1,
-        tumbling_window_s=mapping.TumblingWindowInSeconds or 0,
         filters=mapping.patterns,
-        destination=mapping.destination,
-        on_destination_failure=on_destination_failure,
         source_settings=dict(source_settings or {}),
         queue=queue or QueuePolicy(),
+    )
+
+
+def _stream(mapping: EventSourceMapping) -> StreamPolicy:
+    return StreamPolicy(
+        start=_start(mapping),
+        lanes=mapping.ParallelizationFactor or 1,
+        tumbling_window_s=mapping.TumblingWindowInSeconds or 0,
     )
 
 

@@ -62,11 +62,28 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPolicy:
+    """How a stream mapping reads its shards: from where on, in how many lanes (ParallelizationFactor), in which tumbling windows (0: none)."""
+
+    start: Start = Start()
+    lanes: int = 1
+    tumbling_window_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardPolicy:
+    """Where the notices of discarded batches go (None: nowhere), and what happens to a batch whose notice cannot be delivered."""
+
+    destination: str | None = None
+    on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MappingPlan:
     """One event source mapping, ready to run.
 
     `function` names an entry of the daemon's functions, `function_arn` is the ARN as mapped (with its qualifier),
-    `role_arn` fills `invokeIdentityArn`; `lanes` is ParallelizationFactor; `tumbling_window_s` is 0 when off.
+    `role_arn` fills `invokeIdentityArn`. `stream` and `discard` apply to streams only, `scaling` and `queue` to queues only.
     """
 
     mapping: MappingId
@@ -76,16 +93,13 @@ class MappingPlan:
     function_arn: str
     role_arn: str = ""
     enabled: bool = True
-    start: Start = Start()
     batch: BatchPolicy = BatchPolicy()
     retry: RetryPolicy = RetryPolicy()
+    stream: StreamPolicy = StreamPolicy()
+    discard: DiscardPolicy = DiscardPolicy()
     scaling: ScalingPolicy = ScalingPolicy()
     queue: QueuePolicy = QueuePolicy()
-    lanes: int = 1
-    tumbling_window_s: int = 0
     filters: tuple[str, ...] = ()
-    destination: str | None = None
-    on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     source_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -17,14 +17,12 @@ TOLD_BY_MEMBER = frozenset(
         "source_arn",
         "function",
         "enabled",
-        "start",
         "batch",
         "retry",
+        "stream",
+        "discard",
         "scaling",
-        "lanes",
-        "tumbling_window_s",
         "filters",
-        "destination",
         "source_settings",
         "queue",
     }
@@ -78,9 +76,9 @@ def _mappings(before: DaemonPlan, after: DaemonPlan) -> list[str]:
             continue
         document, documented = (_document(plan, mapping.mapping) for plan in (before, after))
         said = [*changes_between(document, documented)]
-        own = field_changes(earlier, mapping, apart=TOLD_BY_MEMBER) | field_changes(
-            earlier.queue, mapping.queue
-        )
+        own = field_changes(earlier, mapping, apart=TOLD_BY_MEMBER)
+        own |= field_changes(earlier.discard, mapping.discard, apart=frozenset({"destination"}))
+        own |= field_changes(earlier.queue, mapping.queue)
         said += [f"{field}: {change}" for field, change in own.items()]
         said += [
             f"source.{name}: changed" for name in _differing(earlier.source_settings, mapping.source_settings)

@@ -367,7 +367,7 @@ def test_all_records_behind_a_position_that_was_set_come_again() -> None:
         store, stream = MemoryStore(), FakeStream()
         for number in range(1, 61):
             stream.put(*records(number, key=f"key-{number % 6}"))
-        plan = replace(mapping(batch=BatchPolicy(1), retry=RetryPolicy(backoff=Backoff(1000, 1000))), lanes=6)
+        plan = mapping(batch=BatchPolicy(1), retry=RetryPolicy(backoff=Backoff(1000, 1000)), lanes=6)
 
         async def delivered(function: FakeFunction) -> set[int]:
             stop = Stop()

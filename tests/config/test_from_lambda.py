@@ -21,7 +21,7 @@ def test_its_configuration_is_valid_and_means_what_it_says(tmp_path: Path) -> No
     assert (function.invoker, function.timeout_s) == ("python", 20.0)
     assert function.settings["processes"] == 5
     queue, stream = plan.mappings
-    assert (queue.scaling.concurrency_max, stream.lanes, stream.start.latest) == (5, 2, True)
+    assert (queue.scaling.concurrency_max, stream.stream.lanes, stream.stream.start.latest) == (5, 2, True)
 
 
 def test_its_moment_is_a_starting_position(tmp_path: Path) -> None:
@@ -29,4 +29,4 @@ def test_its_moment_is_a_starting_position(tmp_path: Path) -> None:
     file = tmp_path / "poller.yaml"
     file.write_text(whole.replace("    StartingPosition: LATEST\n", moment))
     stream = daemon_plan(load(file, {})).mappings[1]
-    assert stream.start.since == 1_795_980_005.0
+    assert stream.stream.start.since == 1_795_980_005.0

@@ -593,10 +593,10 @@ def test_everything_that_is_set_reaches_the_plan() -> None:
     assert found.enabled is False
     assert found.batch == BatchPolicy(records_max=7, window_s=3.0)
     assert found.retry == RetryPolicy(retries_max=0, age_max_s=60.0, bisect=True, report_failures=True)
-    assert found.start == Start(since=Epoch(1_700_000_000.5))
-    assert (found.lanes, found.filters, found.destination) == (4, ('{"a": [1]}',), TARGET)
-    assert planned("D", StartingPosition="LATEST", TumblingWindowInSeconds=9).tumbling_window_s == 9
-    assert planned("D", StartingPosition="LATEST").start == Start(latest=True)
+    assert found.stream.start == Start(since=Epoch(1_700_000_000.5))
+    assert (found.stream.lanes, found.filters, found.discard.destination) == (4, ('{"a": [1]}',), TARGET)
+    assert planned("D", StartingPosition="LATEST", TumblingWindowInSeconds=9).stream.tumbling_window_s == 9
+    assert planned("D", StartingPosition="LATEST").stream.start == Start(latest=True)
 
 
 def test_minus_one_is_no_limit() -> None:
@@ -617,7 +617,7 @@ def test_our_own_settings_reach_the_plan() -> None:
     found = plan(
         mapping(), {}, on_destination_failure=OnDestinationFailure.DROP, source_settings={"consumer": "x"}
     )
-    assert found.on_destination_failure is OnDestinationFailure.DROP
+    assert found.discard.on_destination_failure is OnDestinationFailure.DROP
     assert found.source_settings == {"consumer": "x"}
 
 
@@ -710,6 +710,8 @@ def test_whatever_is_not_refused_has_a_plan_within_aws_ranges(fields: dict[str, 
     made = plan(found, {})
     assert 1 <= made.batch.records_max <= 10_000
     assert 0 <= made.batch.window_s <= 300
-    assert 1 <= made.lanes <= 10
+    assert 1 <= made.stream.lanes <= 10
     assert not (made.fifo and made.batch.window_s)
-    assert made.kind is not SourceKind.SQS or (made.destination is None and made.start == Start())
+    assert made.kind is not SourceKind.SQS or (
+        made.discard.destination is None and made.stream.start == Start()
+    )

@@ -129,7 +129,7 @@ def opened(plan: DaemonPlan) -> dict[tuple[str, str], list[dict[str, Any]]]:
     parts: list[PluginSpec] = [store_of(plan), *(function_of(each) for each in plan.functions.values())]
     for mapping in plan.mappings:
         parts += [source_of(mapping)]
-        parts += [destination_spec(mapping.destination)] if mapping.destination else []
+        parts += [destination_spec(mapping.discard.destination)] if mapping.discard.destination else []
 
     async def run() -> None:
         for part in parts:

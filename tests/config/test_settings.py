@@ -422,7 +422,7 @@ def test_two_mappings_with_one_uuid_are_refused(file: Path) -> None:
 def test_what_becomes_of_undeliverable_batches_has_a_default_and_exceptions(file: Path) -> None:
     mappings = [mapped(), mapped(FunctionName="b", on_destination_failure="keep")]
     plan = daemon_plan(loaded(file, document(on_destination_failure="drop", mappings=mappings)))
-    assert [each.on_destination_failure for each in plan.mappings] == [
+    assert [each.discard.on_destination_failure for each in plan.mappings] == [
         OnDestinationFailure.DROP,
         OnDestinationFailure.KEEP,
     ]

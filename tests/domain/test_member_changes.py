@@ -128,7 +128,12 @@ def test_a_reload_names_mappings_and_functions() -> None:
                 "reader": FunctionEntry.model_validate({"invoker": "http", "url": "http://geheim"})
             },
             "mappings": (
-                mapping(STREAM, BatchSize=20, source={"enhanced_fan_out": True}),
+                mapping(
+                    STREAM,
+                    BatchSize=20,
+                    on_destination_failure="drop",
+                    source={"enhanced_fan_out": True},
+                ),
                 mapping(QUEUE + "2"),
             ),
         }
@@ -141,6 +146,7 @@ def test_a_reload_names_mappings_and_functions() -> None:
         "functions.reader.url: changed",
         f"mapping {ids[QUEUE]} (reader ← orders): removed",
         f"mapping {ids[STREAM]} (reader ← stream/orders): BatchSize: 10 -> 20",
+        f"mapping {ids[STREAM]} (reader ← stream/orders): on_destination_failure: keep -> drop",
         f"mapping {ids[STREAM]} (reader ← stream/orders): source.enhanced_fan_out: changed",
         f"mapping {ids[QUEUE + '2']} (reader ← orders2): added",
     )

@@ -25,6 +25,7 @@ from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.ports import Destination
 from poller.runtime.invoking import Function
 from poller.runtime.streams.context import StreamContext
+from tests.plans import mapping_plan
 from tests.rules.build import kinesis
 from tests.virtual import EPOCH_BASE, virtual_clock
 
@@ -168,7 +169,7 @@ def mapping(**changes: object) -> MappingPlan:
         "function": "reader",
         "function_arn": "arn:aws:lambda:eu-west-1:111122223333:function:reader",
     }
-    return MappingPlan(**(given | changes))  # type: ignore[arg-type] # a test names fields by word
+    return mapping_plan(**(given | changes))
 
 
 def stream_parts(

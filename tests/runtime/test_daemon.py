@@ -9,7 +9,7 @@ import pytest
 
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceThrottled, ServiceUnavailable
-from poller.domain.plan import FunctionPlan
+from poller.domain.plan import DiscardPolicy, FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import MappingId, Position
 from poller.domain.rows import MappingRow, MappingState
@@ -266,7 +266,7 @@ def test_a_changed_function_waits_until_all_calls_of_the_old_one_are_done() -> N
 
 def test_a_rehearsal_finds_what_cannot_be_opened_and_changes_nothing() -> None:
     place = site()
-    changed = replace(SECOND, destination=FAILED)
+    changed = replace(SECOND, discard=DiscardPolicy(FAILED))
     place.destinations[FAILED] = FakeDestination()
 
     async def script(daemon: Daemon) -> None:

@@ -215,8 +215,8 @@ def parameters(setup: Setup) -> dict[str, Any]:
         cap = given.scaling.concurrency_max
         return common | ({"ScalingConfig": {"MaximumConcurrency": cap}} if cap else {})
     return common | {
-        "StartingPosition": "LATEST" if given.start.latest else "TRIM_HORIZON",
-        "ParallelizationFactor": given.lanes,
+        "StartingPosition": "LATEST" if given.stream.start.latest else "TRIM_HORIZON",
+        "ParallelizationFactor": given.stream.lanes,
         "BisectBatchOnFunctionError": given.retry.bisect,
         "DestinationConfig": {"OnFailure": {"Destination": DESTINATION}},
     }
@@ -235,7 +235,8 @@ def _controllable(setup: Setup) -> Setup:
     stream = setup.plan.kind is not SourceKind.SQS
     # A tumbling window goes with no filter and has a script of its own, which is another simulation's matter.
     # Retention may take the head of a batch that endless retries hold; its tail is then given up without a call of its own.
-    bare = replace(setup, plan=replace(setup.plan, tumbling_window_s=0), retention_s=86_400.0)
+    unwindowed = replace(setup.plan.stream, tumbling_window_s=0)
+    bare = replace(setup, plan=replace(setup.plan, stream=unwindowed), retention_s=86_400.0)
     script = replace(setup.script, windowed=False)
     if stream:
         script = replace(script, poison_heals_at=None)

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, StreamPolicy, Tuning
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingRow
@@ -91,7 +91,7 @@ def drawn(rng: Random, seed: int, workers: int) -> Scenario:
         function="reader",
         function_arn="arn:aws:lambda:eu-west-1:111122223333:function:reader",
         batch=BatchPolicy(rng.choice((1, 10))),
-        lanes=rng.choice((1, 1, 3)),
+        stream=StreamPolicy(lanes=rng.choice((1, 1, 3))),
     )
     function = FunctionPlan(name="reader", invoker="sim", timeout_s=10.0)
     setup = Setup(plan, function, Script(error_chance=rng.choice((0.0, 0.1))), shards=rng.choice((1, 2, 3)))

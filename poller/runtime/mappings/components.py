@@ -88,7 +88,7 @@ class ComponentFactory:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
         problems: list[str] = []
         parts = [function_of(spec.function), source_of(spec.plan)]
-        parts += [destination_spec(spec.plan.destination)] if spec.plan.destination else []
+        parts += [destination_spec(spec.plan.discard.destination)] if spec.plan.discard.destination else []
         for part in parts:
             try:
                 async with asyncio.timeout(OPEN_S_MAX), part.opened(self._tools.registry, self._tools.env):
@@ -123,9 +123,9 @@ class ComponentFactory:
         )
 
     async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:
-        if plan.destination is None:
+        if plan.discard.destination is None:
             return None
-        part = destination_spec(plan.destination)
+        part = destination_spec(plan.discard.destination)
         destination: Destination = await _entered(stack, "destination", part, self._tools)
         return destination
 

@@ -43,7 +43,7 @@ async def deliver(
                 return Delivered.YES
             return Delivered.STOPPED
         except PortError as error:
-            dropped = parts.plan.on_destination_failure is OnDestinationFailure.DROP
+            dropped = parts.plan.discard.on_destination_failure is OnDestinationFailure.DROP
             wait_s = None if dropped else parts.port_wait_s(tries)
             parts.observer.on(
                 DestinationFailed(

@@ -57,7 +57,7 @@ class Lane:
             parts.plan,
             ResponseReading(
                 report_failures=parts.plan.retry.report_failures,
-                state_required=parts.plan.tumbling_window_s > 0,
+                state_required=parts.plan.stream.tumbling_window_s > 0,
             ),
             clock=parts.clock,
             observer=parts.observer,

@@ -184,7 +184,7 @@ class Leases:
         return group
 
     def _trace(self, row: MappingRow, leases: Collection[Lease]) -> Lineage:
-        start = self._parts.plan.start.position(row.fixed)
+        start = self._parts.plan.stream.start.position(row.fixed)
         return trace(self._shards, leases, start=start, seeded=row.seeded)
 
     async def _load_row(self) -> MappingRow:

@@ -146,7 +146,7 @@ class Place:
     async def _unclear(self, row: MappingRow, found: Unclear, change: Change) -> MappingRow:
         """Lets the mapping begin at the earliest position of the mappings that it could continue, whose positions stay."""
         document = described(self._connection, change=change)
-        if self._parts.plan.start == Start():
+        if self._parts.plan.stream.start == Start():
             self._note_place(UNCLEAR, f"begins at its StartingPosition: {found.reason}")
             return await self._describe(row, document)
         for old, function in zip(found.rows, found.functions, strict=True):

@@ -268,7 +268,7 @@ class StreamMapping:
             lease.checkpoint,
             batch=plan.batch,
             retry=plan.retry,
-            lanes=plan.lanes,
+            lanes=plan.stream.lanes,
             look_ahead_records_max=tuning.look_ahead_records_max,
             encoder=encoder(plan, lease.shard, role_arn),
             new_id=self._parts.new_id,
@@ -291,9 +291,9 @@ class StreamMapping:
 
 def windowing(plan: MappingPlan, shard: ShardId, *, recheck_s: float) -> Windowing | None:
     """The settings of a shard's tumbling windows; None if the mapping has none."""
-    if not plan.tumbling_window_s:
+    if not plan.stream.tumbling_window_s:
         return None
-    return Windowing(plan.tumbling_window_s, shard, plan.source_arn, recheck_s)
+    return Windowing(plan.stream.tumbling_window_s, shard, plan.source_arn, recheck_s)
 
 
 def notices(plan: MappingPlan, shard: ShardId) -> Context:

@@ -131,7 +131,7 @@ def test_what_is_written_is_what_a_daemon_would_run(tmp_path: Path) -> None:
         export_file([shown(MaximumRetryAttempts=2, ParallelizationFactor=4)], "eu-west-1"), path, force=False
     )
     (plan,) = daemon_plan(load(path)).mappings
-    assert (plan.mapping, plan.retry.retries_max, plan.lanes) == (UUID, 2, 4)
+    assert (plan.mapping, plan.retry.retries_max, plan.stream.lanes) == (UUID, 2, 4)
     assert plan.function_arn == f"arn:aws:lambda:{ACCOUNT}:function:orders"
 
 

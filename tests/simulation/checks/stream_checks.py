@@ -59,12 +59,12 @@ class StreamChecks:
     _ended: set[ShardId] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if self.plan.tumbling_window_s:
-            self.windows = WindowChecks(self.plan.tumbling_window_s, self.marks)
+        if self.plan.stream.tumbling_window_s:
+            self.windows = WindowChecks(self.plan.stream.tumbling_window_s, self.marks)
 
     def created(self, fixed: Epoch) -> None:
         """The store has the mapping's row: this is the moment that LATEST stands for."""
-        self.since = self.plan.start.position(fixed).since
+        self.since = self.plan.stream.start.position(fixed).since
 
     def located(self, delivery: Delivery) -> tuple[ShardId, list[Held]]:
         """The shard and the records of an event."""
@@ -161,7 +161,7 @@ class StreamChecks:
         if not event.records and self.windows is not None:
             self.windows.given_up(event.shard)
             return
-        if self.plan.destination is not None and self.plan.on_destination_failure == "keep":
+        if self.plan.discard.destination is not None and self.plan.discard.on_destination_failure == "keep":
             raise Violation("notice", f"{event.first} to {event.last} dropped without a notice")
         records = self._between(event)
         self._rightly_discarded(records, event.condition, now, request_id=None)
@@ -255,7 +255,7 @@ class StreamChecks:
             self._indexed[shard] = len(state.records)
 
     def _domain(self, shard: ShardId, held: Held) -> str:
-        return f"{shard}/{held.key}" if self.plan.lanes > 1 else shard
+        return f"{shard}/{held.key}" if self.plan.stream.lanes > 1 else shard
 
     def _required(self, held: Held) -> bool:
         started = self.since is None or held.arrived >= self.since
@@ -314,8 +314,8 @@ class StreamChecks:
         if both:
             raise Violation("one in flight", f"{names(sorted(both[0].domains & flight.domains))} twice")
         here = sum(1 for each in others if any(name.startswith(shard) for name in each.domains))
-        if here >= self.plan.lanes:
-            raise Violation("one in flight", f"{here + 1} batches of {shard}, {self.plan.lanes} lanes")
+        if here >= self.plan.stream.lanes:
+            raise Violation("one in flight", f"{here + 1} batches of {shard}, {self.plan.stream.lanes} lanes")
 
     def _in_order(self, shard: ShardId, records: Sequence[Held]) -> None:
         sequences = [each.sequence for each in records]

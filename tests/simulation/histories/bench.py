@@ -30,6 +30,7 @@ from poller.domain.telemetry.mapping_events import LeaseMoved
 from poller.rules.events import KinesisEncoder, WindowFacts, build, build_windowed
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.failure_document import seconds
+from tests.plans import mapping_plan
 from tests.simulation.checks.checker import Checker
 from tests.simulation.services.contents import Content
 from tests.simulation.services.fake_plugins import Issued
@@ -83,7 +84,7 @@ class StreamBench(Bench):
 
     def __init__(self, *, shards: int = 1, listing_lag_s: float = 0.0, **options: Any) -> None:
         self.stream = FakeStream(SourceKind.KINESIS, shards=shards, listing_lag_s=listing_lag_s)
-        plan = MappingPlan(
+        plan = mapping_plan(
             mapping=MAPPING,
             kind=SourceKind.KINESIS,
             source_arn=STREAM_ARN,

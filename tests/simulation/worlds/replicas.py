@@ -149,9 +149,9 @@ def _widened(rng: Random, setup: Setup) -> Setup:
 
 
 def _by_the_clock(setup: Setup) -> bool:
-    start, retry = setup.plan.start, setup.plan.retry
+    start, retry = setup.plan.stream.start, setup.plan.retry
     aged = retry.age_max_s is not None or setup.retention_s < 1000.0
-    return start.latest or start.since is not None or aged or setup.plan.tumbling_window_s > 0
+    return start.latest or start.since is not None or aged or setup.plan.stream.tumbling_window_s > 0
 
 
 def _troubles(rng: Random) -> Iterator[Action]:

@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from poller.domain.plan import FunctionPlan, MappingPlan, OnDestinationFailure, SourceKind, Start, Tuning
+from poller.domain.plan import (
+    DiscardPolicy,
+    FunctionPlan,
+    MappingPlan,
+    OnDestinationFailure,
+    SourceKind,
+    Start,
+    StreamPolicy,
+    Tuning,
+)
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy, ScalingPolicy
 from poller.domain.records import Epoch, MappingId, QueueFacts
 from tests.simulation.services.contents import Content, Kind
@@ -145,7 +154,7 @@ def base(seed: int) -> Scenario:
         actions += _outages(rng)
     actions.sort(key=lambda each: each.at)
     faults, workers = _faults(rng, stormy=stormy), rng.choice((1, 1, 1, 2, 3))
-    if any(each.plan.tumbling_window_s and each.plan.kind is SourceKind.DYNAMODB for each in setups):
+    if any(each.plan.stream.tumbling_window_s and each.plan.kind is SourceKind.DYNAMODB for each in setups):
         # DynamoDB tells no lag: nobody can know that an empty page has records behind it, and a window closes too early.
         faults = replace(faults, empty_page=0.0)
     return Scenario(seed, setups, faults, tuple(actions), _tuning(rng), workers)
@@ -217,26 +226,28 @@ def _stream(rng: Random, number: int, kind: SourceKind, *, stormy: bool) -> Setu
         backoff=Backoff(cap_s=rng.choice((1.0, 5.0))),
     )
     destination = DESTINATION if retry.age_max_s or rng.random() < 0.7 else None
+    start = _start(rng, kind)
     plan = MappingPlan(
         **_common(number, _stream_arn(kind, number)),
         kind=kind,
-        start=_start(rng, kind),
         batch=_batch(rng, windows=(0.0, 0.0, 1.0, 5.0)),
         retry=retry,
-        lanes=rng.choice((1, 1, 2, 4)),
+        stream=StreamPolicy(start=start, lanes=rng.choice((1, 1, 2, 4))),
         filters=_filters(rng, kind),
-        destination=destination,
-        on_destination_failure=rng.choice((OnDestinationFailure.KEEP, OnDestinationFailure.DROP)),
+        discard=DiscardPolicy(
+            destination, rng.choice((OnDestinationFailure.KEEP, OnDestinationFailure.DROP))
+        ),
     )
     if rng.random() < 0.2:
         # Windows go with neither filters nor lanes.
-        plan = replace(plan, tumbling_window_s=rng.choice((2, 5, 20)), lanes=1, filters=())
+        windowed = StreamPolicy(start=start, tumbling_window_s=rng.choice((2, 5, 20)))
+        plan = replace(plan, stream=windowed, filters=())
     hopeless = retry.retries_max is not None or retry.age_max_s is not None
     script = _script(rng, stormy=stormy, reports=retry.report_failures, poison_heals=not hopeless)
     return Setup(
         plan,
         _function(rng, number),
-        replace(script, windowed=plan.tumbling_window_s > 0),
+        replace(script, windowed=plan.stream.tumbling_window_s > 0),
         shards=rng.choice((1, 1, 2, 3)),
         retention_s=rng.choice((86_400.0,) * 7 + (25.0,)),
     )

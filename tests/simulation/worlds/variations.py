@@ -233,7 +233,11 @@ def _shaped(rng: Random, setup: Setup) -> Setup:
         )
     else:
         # Where times decide over what is delivered, they are there.
-        timeless = plan.retry.age_max_s is None and plan.start == Start() and not plan.tumbling_window_s
+        timeless = (
+            plan.retry.age_max_s is None
+            and plan.stream.start == Start()
+            and not plan.stream.tumbling_window_s
+        )
         shapes = Shapes(
             odd=odd,
             unreadable=unreadable,
