@@ -18,31 +18,31 @@ _STARTED_FIELD = 19
 class Process(Protocol):
     """How this process identifies itself to others of the same machine, and how it checks them."""
 
-    def facts(self) -> Mapping[str, Any]:
-        """The facts that identify this process, as JSON values; empty if there are none."""
+    def identity(self) -> Mapping[str, Any]:
+        """What identifies this process, as JSON values; empty if nothing does."""
         ...
 
-    def gone(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process with these facts has certainly ended. False if that is not known."""
+    def gone(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the process with this identity has certainly ended. False if that is not known."""
         ...
 
-    def runs(self, facts: Mapping[str, Any]) -> bool:
-        """Whether the process with these facts certainly runs. False if that is not known."""
+    def runs(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the process with this identity certainly runs. False if that is not known."""
         ...
 
 
 class Anonymous:
     """A process that others cannot identify, as in tests."""
 
-    def facts(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Nothing."""
         return {}
 
-    def gone(self, facts: Mapping[str, Any]) -> bool:
+    def gone(self, identity: Mapping[str, Any]) -> bool:
         """Never known."""
         return False
 
-    def runs(self, facts: Mapping[str, Any]) -> bool:
+    def runs(self, identity: Mapping[str, Any]) -> bool:
         """Never known."""
         return False
 
@@ -54,28 +54,28 @@ class LocalProcess:
         self._proc = proc
         self._space = _space(proc)
 
-    def facts(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Boot id, PID namespace, process id and start time; empty where there is no /proc."""
         started = self._started(os.getpid())
         if self._space is None or started is None:
             return {}
         return {"space": self._space, "pid": os.getpid(), "started": started}
 
-    def gone(self, facts: Mapping[str, Any]) -> bool:
+    def gone(self, identity: Mapping[str, Any]) -> bool:
         """Whether the process ran on this boot and in this PID namespace, and has ended."""
-        pid = self._neighbour(facts)
-        return pid is not None and self._started(pid) != facts.get("started")
+        pid = self._neighbour(identity)
+        return pid is not None and self._started(pid) != identity.get("started")
 
-    def runs(self, facts: Mapping[str, Any]) -> bool:
+    def runs(self, identity: Mapping[str, Any]) -> bool:
         """Whether the process runs on this boot and in this PID namespace."""
-        pid = self._neighbour(facts)
+        pid = self._neighbour(identity)
         started = None if pid is None else self._started(pid)
-        return started is not None and started == facts.get("started")
+        return started is not None and started == identity.get("started")
 
-    def _neighbour(self, facts: Mapping[str, Any]) -> int | None:
+    def _neighbour(self, identity: Mapping[str, Any]) -> int | None:
         """The process's id, if it is of this boot and this PID namespace; else None."""
-        pid = facts.get("pid")
-        known = self._space is not None and facts.get("space") == self._space
+        pid = identity.get("pid")
+        known = self._space is not None and identity.get("space") == self._space
         return pid if known and isinstance(pid, int) else None
 
     def _started(self, pid: int) -> int | None:

@@ -24,15 +24,17 @@ class PartMemo(msgspec.Struct, frozen=True, array_like=True):
 class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a checkpoint remembers beside its position.
 
-    `beyond` has the spans that are settled behind the position. `as_of` is a moment in epoch seconds, never too late: everything
-    that had arrived by then is settled. `lanes` maps a lane to the parts of its batch, if that was split or has failed. It counts
+    Workers of other versions read and write the same memos. So a field keeps its name there even where the code uses another.
+
+    `settled_ahead` has the spans that are settled behind the position. `settled_through` is a moment in epoch seconds, never too
+    late: everything that had arrived by then is settled. `lanes` maps a lane to the parts of its batch, if that was split or has failed. It counts
     only while the mapping has `lane_count` lanes. `window` is the open tumbling window. `blocked` names the records that block
     their lanes, and since when.
     """
 
     lane_count: int = 1
-    as_of: int = 0
-    beyond: tuple[tuple[_Sequence, _Sequence], ...] = ()
+    settled_through: int = msgspec.field(default=0, name="as_of")
+    settled_ahead: tuple[tuple[_Sequence, _Sequence], ...] = msgspec.field(default=(), name="beyond")
     lanes: dict[int, tuple[PartMemo, ...]] = {}
     window: WindowMemo | None = None
     blocked: tuple[BlockedMemo, ...] = ()

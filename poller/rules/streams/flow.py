@@ -3,7 +3,7 @@
 A shard is read in order and worked off in lanes. Each key belongs to one lane, so a lane that fails and retries holds back its own
 keys only. A lane has one batch at a time, and `attempts` says what happens to it. Records are settled when they were accepted, filtered
 or discarded. The position is the last settled record without a gap before it (`watermark`), so a slow lane holds the position
-back while the others go on. What is settled beyond it stands in the checkpoint's memo (`resuming`).
+back while the others go on. The checkpoint's memo has what is settled ahead of it (`resuming`).
 
 The runtime drives the machine with these verbs. A verb changes all state before it returns, and returns effects to report.
 
@@ -60,7 +60,7 @@ from poller.rules.streams.lanes import (
     lane_of_record,
 )
 from poller.rules.streams.resuming import EarlierRun
-from poller.rules.streams.tracking import AS_OF_STEP_S, PageIntake, RecordTracker
+from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S, PageIntake, RecordTracker
 from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
@@ -92,7 +92,9 @@ class ShardFlow:
         assert windowing is None or lanes == 1, "windows need one lane"
         memo = checkpoint_memo.read(checkpoint.memo)
         self._earlier = EarlierRun(memo, lanes=lanes)
-        self._tracker = RecordTracker(checkpoint.position, self._earlier, as_of=Epoch(memo.as_of))
+        self._tracker = RecordTracker(
+            checkpoint.position, self._earlier, settled_through=Epoch(memo.settled_through)
+        )
         self._lanes = [LaneState(batch) for _ in range(lanes)]
         self._blocked = BlockedSince(memo.blocked)
         self._windowed = None if windowing is None else WindowedBatches(windowing, memo.window)
@@ -115,9 +117,9 @@ class ShardFlow:
         return self._tracker.read_to
 
     @property
-    def as_of(self) -> Epoch | None:
+    def settled_through(self) -> Epoch | None:
         """A moment, never too late: everything that had arrived by then is settled. None when that is not known."""
-        return self._tracker.as_of or None
+        return self._tracker.settled_through or None
 
     @property
     def lanes(self) -> range:
@@ -291,11 +293,13 @@ class ShardFlow:
         kept = {lane: self._earlier.parts(lane) or self._lanes[lane].memos() for lane in self.lanes}
         parts = {lane: memos for lane, memos in kept.items() if memos}
         window = self._windowed.memo if self._windowed is not None else None
-        as_of = int(self._tracker.as_of // AS_OF_STEP_S) * AS_OF_STEP_S
+        settled_through = (
+            int(self._tracker.settled_through // SETTLED_THROUGH_STEP_S) * SETTLED_THROUGH_STEP_S
+        )
         blocked = self._blocked.memo(self.position.sequence)
-        memo = msgspec.json.encode(Memo(len(self._lanes), as_of, ahead, parts, window, blocked))
+        memo = msgspec.json.encode(Memo(len(self._lanes), settled_through, ahead, parts, window, blocked))
         if window is None and len(memo) > MEMO_BYTES_MAX:
-            memo = msgspec.json.encode(Memo(as_of=as_of, blocked=blocked))
+            memo = msgspec.json.encode(Memo(settled_through=settled_through, blocked=blocked))
         return Checkpoint(self.position, memo)
 
     def _begin(self, lane: int, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:

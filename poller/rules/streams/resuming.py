@@ -20,9 +20,9 @@ class EarlierRun:
     """The settled records and the unfinished batches of the run before."""
 
     def __init__(self, memo: Memo, *, lanes: int) -> None:
-        self.remembers_settled = bool(memo.beyond)
+        self.remembers_settled = bool(memo.settled_ahead)
         """Whether the checkpoint at which this run began had settled records behind its position."""
-        self._settled = SettledSpans([(int(first), int(last)) for first, last in memo.beyond])
+        self._settled = SettledSpans([(int(first), int(last)) for first, last in memo.settled_ahead])
         same_lanes = memo.lane_count == lanes
         self._batches = {lane: parts for lane, parts in memo.lanes.items() if parts} if same_lanes else {}
 

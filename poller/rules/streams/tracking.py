@@ -8,8 +8,8 @@ from poller.rules.streams.batching import Entry
 from poller.rules.streams.resuming import EarlierRun
 from poller.rules.streams.watermark import Span, Watermark
 
-AS_OF_STEP_S = 600
-"""A checkpoint's `as_of` is a multiple of this, so that an idle shard writes a checkpoint only once in this time."""
+SETTLED_THROUGH_STEP_S = 600
+"""A checkpoint's `settled_through` is a multiple of this, so that an idle shard writes a checkpoint only once in this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class TakenPage:
 class RecordTracker:
     """The records of one shard from its position on."""
 
-    def __init__(self, position: Position, earlier: EarlierRun, *, as_of: Epoch) -> None:
+    def __init__(self, position: Position, earlier: EarlierRun, *, settled_through: Epoch) -> None:
         self._watermark = Watermark(position)
         self._earlier = earlier
-        self._as_of = as_of
+        self._settled_through = settled_through
         self._read_to = position
         self._newest = position
         self._ended = position == SHARD_END
@@ -62,9 +62,9 @@ class RecordTracker:
         return self._read_to
 
     @property
-    def as_of(self) -> Epoch:
+    def settled_through(self) -> Epoch:
         """A moment, never too late: everything that had arrived by then is settled. 0 when that is not known."""
-        return self._as_of
+        return self._settled_through
 
     @property
     def span(self) -> int:
@@ -97,7 +97,7 @@ class RecordTracker:
         if fresh:
             self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
         if not self._watermark.span and (caught_up or fresh):
-            self._settled_as_of(asked if caught_up else fresh[-1].arrived)
+            self._note_settled_through(asked if caught_up else fresh[-1].arrived)
         taken = len(wanted)
         intake = PageIntake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
         return TakenPage(indices, wanted, intake)
@@ -106,7 +106,7 @@ class RecordTracker:
         """Settles these entries, which were delivered or discarded."""
         self._watermark.resolve(entry.index for entry in entries)
         if entries and self._watermark.passed(entries[-1].index):
-            self._settled_as_of(entries[-1].record.arrived)
+            self._note_settled_through(entries[-1].record.arrived)
 
     def read_out(self) -> None:
         """Says that the shard has no more records."""
@@ -123,7 +123,7 @@ class RecordTracker:
         """
         if lanes == 1 and not self._earlier.remembers_settled:
             return ()
-        return (*self._watermark.beyond(), *self._earlier.settled_behind(self._newest.sequence))
+        return (*self._watermark.settled_ahead(), *self._earlier.settled_behind(self._newest.sequence))
 
     def _fresh(
         self, records: Sequence[Record], passing: Sequence[bool] | None
@@ -163,5 +163,5 @@ class RecordTracker:
                 settled.append(index)
         return indices, wanted, skipped
 
-    def _settled_as_of(self, moment: Epoch) -> None:
-        self._as_of = max(self._as_of, moment)
+    def _note_settled_through(self, moment: Epoch) -> None:
+        self._settled_through = max(self._settled_through, moment)

@@ -93,7 +93,7 @@ class Watermark:
         self._ended = True
         self._advance()
 
-    def beyond(self) -> tuple[Span, ...]:
+    def settled_ahead(self) -> tuple[Span, ...]:
         """Settled records behind the safe position, as spans in order. A restart need not deliver them again."""
         spans: list[Span] = []
         first: str | None = None

@@ -19,7 +19,7 @@ from poller.domain.telemetry.mapping_events import Filtered, Polled, RecordsLost
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended
-from poller.rules.streams.tracking import AS_OF_STEP_S
+from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped
 from poller.runtime.streams.context import StreamContext
@@ -228,7 +228,11 @@ class ShardReader:
 
     def check_retention(self) -> None:
         """Reports a loss when the position is older than the source's retention, because not every source refuses such a position."""
-        if self._flow.as_of is not None and self._parts.retention.seconds is not None and self._may_be_lost():
+        if (
+            self._flow.settled_through is not None
+            and self._parts.retention.seconds is not None
+            and self._may_be_lost()
+        ):
             self._emit_lost(Loss.TRIMMED)
 
     def _may_be_lost(self) -> bool:
@@ -239,10 +243,10 @@ class ShardReader:
         """
         if self.state.loss_reported_at == self._flow.read_to:
             return False
-        as_of, retention_s = self._flow.as_of, self._parts.retention.seconds
-        if as_of is None or retention_s is None:
+        settled_through, retention_s = self._flow.settled_through, self._parts.retention.seconds
+        if settled_through is None or retention_s is None:
             return True
-        return self._parts.clock.now() - as_of > retention_s + AS_OF_STEP_S
+        return self._parts.clock.now() - settled_through > retention_s + SETTLED_THROUGH_STEP_S
 
     async def _missing(self, error: ResourceMissing) -> None:
         """Handles that the source does not know the shard. If the stream exists without the shard, the shard is gone for good."""

@@ -176,7 +176,7 @@ class Heartbeat:
 
         This worker reads its row before it overwrites it: the heartbeat of the other process would be in there.
         """
-        mine = dict(self._process.facts())
+        mine = dict(self._process.identity())
         in_term = self._member.term.last_began is not None
         if not name_check.due(self._member.counter, mine=mine, in_term=in_term):
             return
@@ -195,7 +195,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         rates = {mapping: membership.rates() for mapping, membership in self._memberships.items()}
-        report = self._member.report(rates=rates, used=self._used(), process=self._process.facts())
+        report = self._member.report(rates=rates, used=self._used(), process=self._process.identity())
         began = self._clock.monotonic()
         async with self._call_limit():
             await self._store.beat(self._worker, self._member.counter, facts=worker_report.encode(report))

@@ -1,5 +1,6 @@
 """Since when lanes are blocked, over restarts and changes."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,8 +46,19 @@ def test_a_call_that_closes_a_window_is_the_first_of_the_next_run_or_over() -> N
     assert (lanes.of(0), lanes.memo(settled=8)) == (None, ())
 
 
+def test_a_memo_has_the_keys_that_workers_of_earlier_versions_read_and_write() -> None:
+    memo = Memo(2, 600, (("1", "2"),), {0: (checkpoint_memo.PartMemo("4", 1),)}, blocked=(("3", 100),))
+    written = (
+        b'{"lane_count":2,"as_of":600,"beyond":[["1","2"]],"lanes":{"0":[["4",1]]},"blocked":[["3",100]]}'
+    )
+    assert msgspec.json.encode(memo) == written
+    assert checkpoint_memo.read(written) == memo
+
+
 def test_a_memo_of_before_there_was_such_a_thing_is_read() -> None:
-    assert checkpoint_memo.read(b'{"as_of":7,"beyond":[["1","2"]]}') == Memo(as_of=7, beyond=(("1", "2"),))
+    assert checkpoint_memo.read(b'{"as_of":7,"beyond":[["1","2"]]}') == Memo(
+        settled_through=7, settled_ahead=(("1", "2"),)
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=40))

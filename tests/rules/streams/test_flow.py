@@ -20,7 +20,7 @@ from poller.rules.streams.attempts import Advance
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import DiscardPart, InvokePart, LaneCommand, LaneEffect, WaitUntil, lane_of
-from poller.rules.streams.tracking import AS_OF_STEP_S, PageIntake
+from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S, PageIntake
 from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
 from poller.rules.streams.windows import STATE_BYTES_MAX, WindowMemo
 from tests.rules.build import BASE, Plain, ids, kinesis
@@ -245,14 +245,14 @@ def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
 def test_a_checkpoint_tells_up_to_when_everything_is_settled_and_never_too_late() -> None:
     flow = _flow()
     flow.accept([kinesis(1, arrived=BASE + 700)], caught_up=True, asked=Epoch(BASE + 5000))
-    assert not flow.as_of
+    assert not flow.settled_through
     assert _settle(flow) == [1]
-    assert flow.as_of == Epoch(BASE + 700)
+    assert flow.settled_through == Epoch(BASE + 700)
     flow.accept([], caught_up=True, asked=Epoch(BASE + 9000))
-    assert flow.as_of == Epoch(BASE + 9000)
-    kept = _flow(flow.checkpoint()).as_of
+    assert flow.settled_through == Epoch(BASE + 9000)
+    kept = _flow(flow.checkpoint()).settled_through
     assert kept is not None
-    assert BASE + 9000 - AS_OF_STEP_S < kept <= BASE + 9000
+    assert BASE + 9000 - SETTLED_THROUGH_STEP_S < kept <= BASE + 9000
 
 
 @given(

@@ -25,17 +25,17 @@ def test_a_gap_holds_the_position() -> None:
     watermark = _tracked(10, 20, 30)
     watermark.resolve([0, 2])
     assert watermark.position == Position.after("10")
-    assert watermark.beyond() == ((30, 30),)
+    assert watermark.settled_ahead() == ((30, 30),)
     assert watermark.span == 2
 
 
 def test_closing_the_gap_moves_the_position_over_all_that_is_settled() -> None:
     watermark = _tracked(10, 20, 30)
     watermark.resolve([2, 1])
-    assert watermark.beyond() == ((20, 30),)
+    assert watermark.settled_ahead() == ((20, 30),)
     watermark.resolve([0])
     assert watermark.position == Position.after("30")
-    assert watermark.beyond() == ()
+    assert watermark.settled_ahead() == ()
 
 
 def test_the_end_comes_only_when_everything_is_settled() -> None:
@@ -87,6 +87,6 @@ def test_the_position_is_the_settled_prefix_in_any_order(size: int, seed: int, s
         prefix = next((index for index in range(size) if index not in settled), size)
         expected = Position.after(str(sequences[prefix - 1])) if prefix else Position.horizon()
         assert watermark.position == expected
-        spans = SettledSpans(watermark.beyond())
+        spans = SettledSpans(watermark.settled_ahead())
         covered = [index for index in range(prefix, size) if spans.covers(str(sequences[index]))]
         assert covered == sorted(index for index in settled if index >= prefix)

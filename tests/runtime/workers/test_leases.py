@@ -39,14 +39,14 @@ class Mortal:
         self.ended = ended
         self.apart = apart
 
-    def facts(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
-    def gone(self, facts: Mapping[str, Any]) -> bool:
-        return facts.get("name") in self.ended
+    def gone(self, identity: Mapping[str, Any]) -> bool:
+        return identity.get("name") in self.ended
 
-    def runs(self, facts: Mapping[str, Any]) -> bool:
-        return not self.apart and "name" in facts and facts["name"] not in self.ended
+    def runs(self, identity: Mapping[str, Any]) -> bool:
+        return not self.apart and "name" in identity and identity["name"] not in self.ended
 
 
 class Flaky(MemoryStore):
@@ -620,25 +620,25 @@ def test_leases_that_nothing_needs_are_dropped_after_a_while() -> None:
 
 def test_a_process_is_gone_when_its_id_is_free_or_somebody_elses() -> None:
     me = LocalProcess()
-    facts = dict(me.facts())
-    assert not me.gone(facts)
-    assert me.gone(facts | {"started": facts["started"] - 1})
-    assert me.gone(facts | {"pid": 2**30})
-    assert me.runs(facts)
-    assert not me.runs(facts | {"started": facts["started"] - 1})
-    assert not me.runs(facts | {"pid": 2**30})
+    identity = dict(me.identity())
+    assert not me.gone(identity)
+    assert me.gone(identity | {"started": identity["started"] - 1})
+    assert me.gone(identity | {"pid": 2**30})
+    assert me.runs(identity)
+    assert not me.runs(identity | {"started": identity["started"] - 1})
+    assert not me.runs(identity | {"pid": 2**30})
 
 
 @pytest.mark.parametrize(
-    "facts", [{}, {"pid": 1}, {"space": "elsewhere", "pid": 2**30, "started": 1}, {"pid": "x"}]
+    "identity", [{}, {"pid": 1}, {"space": "elsewhere", "pid": 2**30, "started": 1}, {"pid": "x"}]
 )
-def test_of_processes_elsewhere_nothing_is_known(facts: dict[str, Any]) -> None:
-    assert not LocalProcess().gone(facts)
-    assert not LocalProcess().runs(facts)
+def test_of_processes_elsewhere_nothing_is_known(identity: dict[str, Any]) -> None:
+    assert not LocalProcess().gone(identity)
+    assert not LocalProcess().runs(identity)
 
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     blind = LocalProcess(tmp_path)
-    assert blind.facts() == {}
+    assert blind.identity() == {}
     assert not blind.gone({"space": None, "pid": 2**30})
     assert not blind.runs({"space": None, "pid": 2**30})
