@@ -185,17 +185,19 @@ class Metrics(MappingSection):
     Metrics: MappingTexts | None = None
 
 
-class EventSourceMapping(MappingSection):
-    """One mapping, with AWS's member names (aws-behaviour#members-and-defaults). None means that a member was not given.
-
-    A valid instance has the right types only. `poller.config.aws_validation` finds what AWS would refuse.
-    """
+class SourceMembers(MappingSection):
+    """Which function reads which source, and how many records a batch has."""
 
     FunctionName: MappingText
     EventSourceArn: MappingText | None = None
     Enabled: Flag | None = None
     BatchSize: Whole | None = None
     MaximumBatchingWindowInSeconds: Whole | None = None
+
+
+class StreamMembers(MappingSection):
+    """The members that only mappings of streams may have."""
+
     ParallelizationFactor: Whole | None = None
     StartingPosition: MappingText | None = None
     StartingPositionTimestamp: StartMoment | None = None
@@ -204,15 +206,19 @@ class EventSourceMapping(MappingSection):
     BisectBatchOnFunctionError: Flag | None = None
     TumblingWindowInSeconds: Whole | None = None
     DestinationConfig: Destinations | None = None
+
+    @property
+    def destination(self) -> str | None:
+        """ARN of the on-failure destination, if there is one."""
+        failure = self.DestinationConfig.OnFailure if self.DestinationConfig else None
+        return (failure.Destination or None) if failure else None
+
+
+class ResponseMembers(MappingSection):
+    """Which records the function gets, and how it reports failures."""
+
     FunctionResponseTypes: MappingTexts | None = None
     FilterCriteria: Criteria | None = None
-    ScalingConfig: ScalingSetting | None = None
-    ProvisionedPollerConfig: Provisioned | None = None
-    MetricsConfig: Metrics | None = None
-    KMSKeyArn: MappingText | None = Field(
-        default=None, validation_alias=AliasChoices("KMSKeyArn", "KmsKeyArn")
-    )
-    Tags: Annotated[dict[MappingText, MappingText], BeforeValidator(_tags)] | None = None
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -220,11 +226,26 @@ class EventSourceMapping(MappingSection):
         filters = (self.FilterCriteria.Filters if self.FilterCriteria else None) or ()
         return tuple(each.Pattern or "" for each in filters)
 
-    @property
-    def destination(self) -> str | None:
-        """ARN of the on-failure destination, if there is one."""
-        failure = self.DestinationConfig.OnFailure if self.DestinationConfig else None
-        return (failure.Destination or None) if failure else None
+
+class QueueMembers(MappingSection):
+    """The members that only mappings of queues may have."""
+
+    ScalingConfig: ScalingSetting | None = None
+    ProvisionedPollerConfig: Provisioned | None = None
+
+
+class EventSourceMapping(QueueMembers, ResponseMembers, StreamMembers, SourceMembers):
+    """One mapping, with AWS's member names (aws-behaviour#members-and-defaults). None means that a member was not given.
+
+    A valid instance has the right types only. `poller.config.aws_validation` finds what AWS would refuse. Members are checked
+    from the last base to the first, and then those of this class.
+    """
+
+    MetricsConfig: Metrics | None = None
+    KMSKeyArn: MappingText | None = Field(
+        default=None, validation_alias=AliasChoices("KMSKeyArn", "KmsKeyArn")
+    )
+    Tags: Annotated[dict[MappingText, MappingText], BeforeValidator(_tags)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

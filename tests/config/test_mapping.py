@@ -11,12 +11,15 @@ from poller.config.aws_validation import violations
 from poller.config.mapping import (
     EventSourceMapping,
     FunctionIdentity,
+    MappingSection,
+    QueueMembers,
+    StreamMembers,
     function_arn,
     mapping_id,
     plan,
     source_kind,
 )
-from poller.config.members import POSITIONS
+from poller.config.members import POSITIONS, RequestKind, SourceGroup, requested
 from poller.config.violations import ViolationType, answer
 from poller.domain.plan import MappingPlan, OnDestinationFailure, SourceKind, Start, destination_plugin
 from poller.domain.policies import BatchPolicy, RetryPolicy, ScalingPolicy
@@ -597,6 +600,44 @@ def test_everything_that_is_set_reaches_the_plan() -> None:
     assert (found.stream.lanes, found.filters, found.discard.destination) == (4, ('{"a": [1]}',), TARGET)
     assert planned("D", StartingPosition="LATEST", TumblingWindowInSeconds=9).stream.tumbling_window_s == 9
     assert planned("D", StartingPosition="LATEST").stream.start == Start(latest=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "group"), [(StreamMembers, SourceGroup.STREAMS), (QueueMembers, SourceGroup.QUEUES)]
+)
+def test_a_section_has_the_members_that_only_its_sources_take(
+    section: type[MappingSection], group: SourceGroup
+) -> None:
+    taken = {each.path for each in requested(RequestKind.BOTH) if each.top and each.sources is group}
+    assert set(section.model_fields) == taken
+
+
+def test_members_of_a_wrong_type_are_reported_in_a_fixed_order() -> None:
+    wrong = {name: object() for name in reversed(EventSourceMapping.model_fields)}
+    with pytest.raises(ValidationError) as caught:
+        EventSourceMapping.model_validate(wrong)
+    assert [each["loc"][0] for each in caught.value.errors()] == [
+        "FunctionName",
+        "EventSourceArn",
+        "Enabled",
+        "BatchSize",
+        "MaximumBatchingWindowInSeconds",
+        "ParallelizationFactor",
+        "StartingPosition",
+        "StartingPositionTimestamp",
+        "MaximumRecordAgeInSeconds",
+        "MaximumRetryAttempts",
+        "BisectBatchOnFunctionError",
+        "TumblingWindowInSeconds",
+        "DestinationConfig",
+        "FunctionResponseTypes",
+        "FilterCriteria",
+        "ScalingConfig",
+        "ProvisionedPollerConfig",
+        "MetricsConfig",
+        "KMSKeyArn",
+        "Tags",
+    ]
 
 
 def test_minus_one_is_no_limit() -> None:
