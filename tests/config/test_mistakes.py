@@ -538,7 +538,7 @@ def test_seven_mistakes_take_one_round_and_every_command_tells_the_same(file: Pa
         "constraint: Member must have value greater than or equal to 1",
         "mappings[1].BatchSise: unknown setting",
         "mappings[1].ParallelizationFactor: value 2: Unsupported ParallelizationFactor parameter for given event "
-        "source mapping type.",
+        "source mapping type",
         "regin: unknown setting",
     ]
     problems = [line.removeprefix("poller: ") for line in check.stderr.splitlines()]
