@@ -117,7 +117,7 @@ def test_the_command_leads_a_mapping_through_its_life(world: World) -> None:
         until(lambda: gone(world.api(), mapping), within_s=SOON_S)
         missing = mappings(world, "get", mapping)
         assert missing.status == 2
-        assert "ResourceNotFoundException: The resource you requested does not exist." in missing.err
+        assert "ResourceNotFoundException: The resource you requested does not exist" in missing.err
 
 
 def test_an_export_of_a_daemon_is_a_file_that_check_accepts(world: World) -> None:
