@@ -30,7 +30,7 @@ BODY_S_MAX = 180.0
 CREDENTIALS_BYTES_MAX = 1024 * 1024
 CREDENTIALS_S_MAX = 10.0
 """The same of what gives out credentials: some kilobytes, from the same machine or network."""
-HEAD_PIECE_BYTES = 8 * 1024
+HEAD_PIECE_BYTES = 16 * 1024
 PIECE_BYTES = 32 * 1024
 """How much of a head and of a body is parsed before the clock is read again: some milliseconds at worst."""
 TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"

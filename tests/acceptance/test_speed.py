@@ -15,6 +15,8 @@ pytestmark = pytest.mark.acceptance
 
 ROUNDS = 2
 SECONDS = 1.5
+TRIES = 3
+"""Other processes make a measurement worse by a third at times, and never better. A slow change is slow in each try."""
 LOWEST = {"kinesis": 0.4, "dynamodb": 0.6, "sqs": 0.38}
 """Ratio to the bare loop, by CPU time for one record."""
 
@@ -32,5 +34,7 @@ def guarded(case: Case) -> float:
 @pytest.mark.parametrize("name", LOWEST)
 def test_a_record_costs_no_more_than_it_did_against_a_bare_loop(name: str) -> None:
     (case,) = [case for case in CASES if case.name == name]
-    ratio = guarded(case)
-    assert ratio >= LOWEST[name], f"{ratio:.2f} of a bare loop's speed"
+    ratios: list[float] = []
+    while len(ratios) < TRIES and max(ratios, default=0.0) < LOWEST[name]:
+        ratios.append(guarded(case))
+    assert max(ratios) >= LOWEST[name], f"{ratios} of a bare loop's speed"

@@ -93,10 +93,14 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Hands each event to several observers."""
+    """Hands each event to several observers. An observer that is a group itself is replaced by its members, which saves a call an event."""
 
     def __init__(self, observers: tuple[Observer, ...]) -> None:
-        self._observers = observers
+        self._observers: tuple[Observer, ...] = tuple(
+            each
+            for observer in observers
+            for each in (observer._observers if isinstance(observer, Observers) else (observer,))
+        )
 
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once. If an observer raises, the other observers get ObserverFailed and the error goes no further."""

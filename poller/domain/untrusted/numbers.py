@@ -15,6 +15,7 @@ JSON_DIGITS_MAX = 400
 DIGITS_MAX = 300
 """No more characters of a text are read. A double has at most 309 digits before its point."""
 _BEYOND = 10**DIGITS_MAX
+PLAIN_DIGITS_MAX = 15
 LOOKED_AT_MAX = 4096
 TEXT_CHARS_MAX = 64
 """A longer text is not a date."""
@@ -23,10 +24,14 @@ _LAST_MOMENT = MOMENT_MAX - 1.0
 
 def whole[D](value: object, *, least: int = 0, most: int, default: D, clamp: bool = False) -> int | D:
     """A whole number from `least` to `most`: an integer, a float without fraction, or decimal digits with or without a sign."""
-    try:
-        found = _whole(value)
-    except Exception:  # noqa: BLE001 - an object of foreign code may raise anything
-        return default
+    # Nearly every value is a short text of digits, and each message has one.
+    if type(value) is str and len(value) <= PLAIN_DIGITS_MAX and value.isascii() and value.isdigit():
+        found: int | None = int(value)
+    else:
+        try:
+            found = _whole(value)
+        except Exception:  # noqa: BLE001 - an object of foreign code may raise anything
+            return default
     if found is None or not (clamp or least <= found <= most):
         return default
     return min(max(found, least), most)
