@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Middleware
 
 from adapters.control.aws_errors import refused
@@ -90,6 +90,9 @@ class Connection(web.RequestHandler):
 
     def _client_is_gone(self, exc: BaseException | None) -> bool:
         """Whether a request failed only because its client has disconnected, which is no error of the server."""
+        # The transport may not know yet that its connection is closed; no handler raises this error.
+        if isinstance(exc, ClientConnectionResetError):
+            return True
         lost = self.transport is None or self.transport.is_closing()
         return lost and isinstance(exc, ConnectionError)
 

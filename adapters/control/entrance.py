@@ -81,7 +81,9 @@ class Entrance:
         # A connection that is ended before it has a protocol is closed as soon as it has one.
         guest = Guest(host_of(peer), lambda: None)
         if self._crowd.enter(guest):
-            self._tasks.create_task(self._serve(connection, guest), name="control connection")
+            task = self._tasks.create_task(self._serve(connection, guest), name="control connection")
+            # A task that is cancelled before its first step runs no code of its own.
+            task.add_done_callback(lambda ended: connection.close() if ended.cancelled() else None)
         else:
             _refuse(connection)
 

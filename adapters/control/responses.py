@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Middleware
 
 from poller.domain.untrusted.rendering import as_json
@@ -99,7 +99,7 @@ def _timed(refuse: Refuse) -> Middleware:
             if _is_open(request.transport):
                 raise
             # uvloop raises RuntimeError for a connection that it has already closed.
-            raise ConnectionResetError("the client has gone") from error
+            raise ClientConnectionResetError("the client has gone") from error
         return response
 
     return timed

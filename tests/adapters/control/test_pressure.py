@@ -591,6 +591,12 @@ def bad_clients(address: Address, count: int) -> Iterator[None]:
             process.kill()
 
 
+PROBE_S_MAX = 1.0
+"""Ten times what a probe takes beside bad clients on a machine that has nothing else to do."""
+TRIES = 3
+"""Other processes make probes slower at times. A queue of connections that overflows does so in each try."""
+
+
 def test_probes_are_answered_while_clients_of_four_kinds_come_again_and_again() -> None:
     """The queue of new connections does not overflow: a probe that is dropped there comes again after a second at the earliest."""
 
@@ -607,10 +613,12 @@ def test_probes_are_answered_while_clients_of_four_kinds_come_again_and_again() 
     setting = Setting(
         loop_factory=uvloop.new_event_loop, expositions=(Page(b"a 1\n" * 20_000),), patience_s=60.0
     )
-    found, took = serving(use, setting)
-    assert found == [b"HTTP/1.1 200 "] * 21
-    # A twentieth of it on a machine that has nothing else to do.
-    assert statistics.median(took) < 2.0
+    medians: list[float] = []
+    while len(medians) < TRIES and min(medians, default=PROBE_S_MAX) >= PROBE_S_MAX:
+        found, took = serving(use, setting)
+        assert found == [b"HTTP/1.1 200 "] * 21
+        medians.append(statistics.median(took))
+    assert min(medians) < PROBE_S_MAX, medians
 
 
 @dataclass
