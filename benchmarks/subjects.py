@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 
 import yaml
 
+from adapters.demo.processes import free_port
 from benchmarks.loops import QUEUE_ARN, REGION, STREAM_ARN, TABLE_ARN
 
 READY_S_MAX = 60.0
@@ -205,7 +205,7 @@ async def daemon(
     settings: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Daemon]:
     """A running daemon that is ready; its log is `daemon.log` in `folder`."""
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     config = configuration(folder, url, listen, mappings, settings or {})
     command = [sys.executable, *python, "-m", "poller", "run", "--config", str(config)]
     log = folder / "daemon.log"
@@ -267,10 +267,3 @@ def peak_mb(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("/proc has no VmHWM")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ Every helper is a context manager that yields an `Emulator` once it answers; the
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from adapters.demo.processes import free_port
 
 HOST = "127.0.0.1"
 READY_S_MAX = 30.0
@@ -104,14 +105,6 @@ def microburst(upstream: str, folder: Path | None = None) -> Iterator[Emulator]:
     command += ["--upstream", upstream, "--port", str(port), "--host", HOST]
     with _running("microburst", command, {}, port, path="/_microburst/rules", folder=folder) as it:
         yield it
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def node() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ import aiohttp
 from adapters.private_files import private_opener
 
 HOST = "127.0.0.1"
+PORTS = range(16_000, 30_000)
+"""Ports for servers: below 32,768, where Linux begins to number outgoing connections."""
+PORTS_TRIED_MAX = 1_000
 POLL_S = 0.05
 END_S_MAX = 5.0
 """How long a process may take to end after SIGTERM before it is killed."""
@@ -114,11 +118,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """Returns a TCP port of the loopback address that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a TCP port of the loopback address that is free now; raises Unusable if none is found.
+
+    The port is random and below the range that systems give to outgoing connections. A port that the system picks is
+    given again soon, also to another process that asks before the first one listens: two daemons then share an address.
+    """
+    for _ in range(PORTS_TRIED_MAX):
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise Unusable("no free TCP port was found on the loopback address")
 
 
 def plain_environment() -> dict[str, str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.demo.processes import free_port
 from tests.acceptance.daemons import wait_until
 from tests.conftest import give_credentials
-from tests.emulators import free_port
 
 pytestmark = pytest.mark.acceptance
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from adapters.aws import clients
+from adapters.demo.processes import free_port
 from adapters.destinations import file, http, s3, sns, sqs
 from adapters.invokers import http as http_function
 from adapters.invokers import lambda_api
@@ -29,7 +30,7 @@ from poller.plugins import Environment, Plugin
 from poller.ports import ConsumerCheck, FunctionProbe, Probe
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
 from tests.conftest import REGION
-from tests.emulators import Emulator, free_port
+from tests.emulators import Emulator
 
 ACCOUNT = "111122223333"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/orders"

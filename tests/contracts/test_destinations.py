@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.aws.clients import client
+from adapters.demo.processes import free_port
 from poller.domain.errors import (
     AccessDenied,
     InvalidConfiguration,
@@ -40,7 +41,7 @@ from tests.contracts.destinations import (
     on_emulator,
 )
 from tests.contracts.invokers import environment
-from tests.emulators import Emulator, free_port, ministack
+from tests.emulators import Emulator, ministack
 
 DOCUMENT = document(1).decode()
 KEY = f"aws/lambda/{MAPPING}/shardId-000000000000/2026/01/01/2026-01-01T00.00.09-9b8fa9f0-5a7f-4000-8000-"

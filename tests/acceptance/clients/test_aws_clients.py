@@ -101,7 +101,12 @@ class World:
         env = self.environment | {api_function.JOURNAL: str(self.journal)}
         command = [sys.executable, "-m", "poller", "run", "--config", str(config)]
         with running("poller", command, env, self.folder) as process:
-            until(lambda: answers(f"{self.url}/readyz"), within_s=READY_S_MAX, told=process.tail)
+            until(
+                lambda: answers(f"{self.url}/readyz") or process.exit_status is not None,
+                within_s=READY_S_MAX,
+                told=process.tail,
+            )
+            assert process.exit_status is None, process.tail()
             yield
             process.signal(signal.SIGTERM)
             until(lambda: process.exit_status is not None, within_s=SOON_S)

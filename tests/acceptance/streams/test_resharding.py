@@ -19,8 +19,9 @@ import pytest
 import yaml
 from aiobotocore.session import get_session
 
+from adapters.demo.processes import free_port
 from tests.conftest import REGION
-from tests.emulators import Emulator, free_port
+from tests.emulators import Emulator
 
 pytestmark = pytest.mark.acceptance
 

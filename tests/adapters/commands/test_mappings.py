@@ -19,8 +19,8 @@ from adapters.commands.given_members import wrong_members
 from adapters.commands.mappings import app
 from adapters.commands.remedies import OF_DAEMON, of_failure
 from adapters.control.aws_errors import RejectionType
+from adapters.demo.processes import free_port
 from poller.domain.mapping_api import ApiErrorType
-from tests.emulators import free_port
 from tests.hostile_texts import HOSTILE
 
 UUID = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from adapters.demo.processes import free_port
 from adapters.invokers.http import open_http, plugin
 from adapters.invokers.http_answers import Answer, outcome_of
 from adapters.invokers.http_settings import HttpSettings
@@ -24,7 +25,6 @@ from poller.plugins import validated
 from poller.testing.invoker import ARN, REQUEST_ID, invocation
 from tests.adapters.tls import certificate_in
 from tests.contracts.invokers import environment, served
-from tests.emulators import free_port
 
 NOW = Epoch(1_767_225_600.0)
 ERROR = b'{"errorType": "Bad", "errorMessage": "no", "stackTrace": []}'

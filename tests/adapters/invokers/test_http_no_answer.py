@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from adapters.demo.processes import free_port
 from adapters.invokers.http import HttpInvoker, open_http
 from adapters.invokers.http_settings import HttpSettings
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
 from poller.testing.invoker import invocation
 from tests.contracts.invokers import environment
-from tests.emulators import free_port
 from tests.hostile_texts import fit
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

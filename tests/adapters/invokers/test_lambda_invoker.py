@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from adapters.aws.clients import client
+from adapters.demo.processes import free_port
 from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda, outcome_of
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.testing.invoker import ARN, invocation
 from tests.contracts.invokers import environment, on_lambda
-from tests.emulators import free_port, ministack
+from tests.emulators import ministack
 
 CODE = """
 import sys
