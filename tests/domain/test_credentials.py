@@ -9,7 +9,7 @@ from poller.domain.untrusted.credentials import HIDDEN, hide, hide_path
 from poller.domain.untrusted.texts import ends_of, line_of, lines_of
 from poller.output.function_log import FunctionLine, FunctionLog
 from tests.bounds.growth import assert_linear
-from tests.hostile_texts import CREDENTIALS, HOSTILE, PRIVATE_KEY, READABLE, fit
+from tests.hostile_texts import CREDENTIALS, HOSTILE, PRIVATE_KEY, READABLE, TOKENS, fit
 
 credentials = pytest.mark.parametrize(("text", "secret"), CREDENTIALS.values(), ids=CREDENTIALS.keys())
 PIECES = [
@@ -59,6 +59,30 @@ ADVERSARIAL = (
     "http://h/" + "aB1" * 7,
     "http/-",
     "authorization: not ",
+    'password: {"S": "',
+    'passwords: ["a1", ',
+    '"password", "value"',
+    "('password', ",
+    'name="password"\n\n',
+    "<password a='b' ",
+    "</password",
+    "[password]",
+    "password -> ",
+    "password: |\n",
+    "Pwd={",
+    "identified by ",
+    "password 'x",
+    "login a password ",
+    "sqlplus -a ",
+    "jdbc:oracle:a:b/",
+    '"auth":"',
+    "$1$",
+    "1//0",
+    "12345678:AA",
+    "M.a-",
+    "aB1",
+    "ghp_",
+    "aaa1Q~",
     "p\0a\0",
     "\0",
 )
@@ -69,6 +93,24 @@ def test_a_credential_is_hidden_on_one_line_and_on_several(text: str, secret: st
     assert secret not in lines_of(text, chars_max=4000)
     assert HIDDEN in lines_of(text, chars_max=4000)
     assert secret not in line_of(f"Error: {text}; and more", chars_max=4000)
+
+
+@pytest.mark.parametrize(
+    "around", ["it said {} here", "a={}", '{{"a": "{}"}}', "[{}]", "https://h/{}", "({})", "a: {}"]
+)
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
+def test_a_token_of_a_service_is_hidden_wherever_it_stands(token: str, around: str) -> None:
+    text = line_of(around.format(token), chars_max=4000)
+    assert HIDDEN in text
+    assert token[:12] not in text
+    assert token[-12:] not in text
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
+def test_no_part_of_a_token_is_left_where_a_text_is_cut(token: str) -> None:
+    for chars_max in (60, 90):
+        for times in range(chars_max + 1):
+            assert token[:12] not in line_of(f"{'x ' * times} {token}; tail", chars_max=chars_max)
 
 
 @credentials

@@ -5,14 +5,22 @@ Error texts must stay readable. So a name that only mentions credentials ("token
 """
 
 import re
-from collections.abc import Callable
 
-HIDDEN = "[hidden]"
+from poller.domain.untrusted.credential_forms import (
+    FORMS,
+    KEY_CHARS_MIN,
+    KEYS,
+    TOKEN_CHARS_MIN,
+    hide_drawn,
+    hide_tokens,
+)
+from poller.domain.untrusted.credential_forms import HIDDEN as HIDDEN
+
 CHARS_MIN = 6
 """A shorter text cannot contain a credential together with its name or prefix."""
 
 _WORD = re.compile(
-    r"secret|token|passw(?:or)?d|passphrase|(?<![a-z0-9])(?:pass|pwd|sig|_auth|jwt)(?![a-z0-9])|signature|credential"
+    r"secret|token|passw(?:or)?[dt]|pass[ _]?phrase|(?<![a-z0-9])(?:pass|pwd|pw|sig|_auth|jwt)(?![a-z0-9])|signature|credential"
     r"|(?:api|access|private|account|shared|encryption|signing)[_-]?key"
     r"|authorization|cookie|session[_-]?id",
     re.IGNORECASE,
@@ -21,7 +29,7 @@ _HINTS = (
     "secret",
     "token",
     "pass",
-    "pwd",
+    "pw",
     "sig",
     "_auth",
     "jwt",
@@ -32,7 +40,7 @@ _HINTS = (
     "session",
 )
 """Every text in which `_WORD` matches contains one of these. They are searched first, because that is cheap."""
-_REST = re.compile(r"[\w-]*+")
+_REST = re.compile(r"(?:\w|-(?!>))*+")
 _HARMLESS = re.compile(
     r"(?:arn|count|length|size|file|path|dir|name|type|url|uri|endpoint|version|manager|izer|ized|izing"
     r"|limit|max|min|ttl|expires?|expiry|expiration|expired|invalid|missing|exception|error|policy|used|method)\Z",
@@ -41,9 +49,21 @@ _HARMLESS = re.compile(
 _HARMLESS_CHARS = 12
 _WHOLE_LINE = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
 """Headers whose value goes on to the end of the line."""
-_BETWEEN = re.compile(r"""\\*+["']?\s*+(?:=>|[:=>]|%3[ad])\s*+(?:\\\s++)?(?:value\s++)?""", re.IGNORECASE)
+_BETWEEN = re.compile(
+    r"""(?:\[\w{0,32}(?=\]))?\\*+["']?\]?(?:\s{0,8},?\s{0,8}\\{0,8}["']?value\\{0,8}["']?)?\s*+"""
+    r"""(?:=>|(?P<compared>[=!]=)|:=|(?<=\s)->(?=\s)|[:=>]|%3[ad])\s*+(?:\\\s++|[|>][+-]?[0-9]?[ \t]*+\n\s*+)?(?:value\s++)?""",
+    re.IGNORECASE,
+)
+"""Between a name and its value. Name and value may also be two members of one object, and the value may be a block of YAML."""
 _TEXT = r"""[bru]{0,2}(?:\\++"[^"\r\n]*+"?|\\++'[^'\r\n]*+'?|"(?:[^"\\\r\n]|\\.)*+["\\]?|'(?:[^'\\\r\n]|\\.)*+['\\]?)"""
-_VALUE = re.compile(rf"""(?P<hidden>\[hidden[\]…])|(?P<quoted>{_TEXT})|(?P<plain>[^\s&,;'"()<>{{}}\[\]]++)""")
+_TYPED = r"""\{\s*+\\*+["'](?:[SB]|value|string|secret|plain|text|[#_]text)\\*+["']\s*+(?:=>|:)\s*+"""
+_VALUE = re.compile(
+    rf"""(?P<hidden>\[hidden[\]…])|(?P<quoted>{_TEXT})|(?P<typed>{_TYPED}{_TEXT}\s*+\}}?)"""
+    rf"""|(?P<listed>\[\s*+(?=\\*+["'][^\s"']{{0,64}}[0-9]){_TEXT}(?:\s*+,\s*+{_TEXT})*+\s*+\]?)"""
+    r"""|(?P<braced>\{(?![\w.]*+\})[^{}\s"'\[\]]{1,128}\})|(?P<plain>[^\s&,;'"()<>{}\[\]]++)""",
+    re.IGNORECASE,
+)
+"""A value: a text, an object that only says the type of one (as of DynamoDB), a list of texts with digits, a text in braces, or a word."""
 _LINE = re.compile(r"[^\r\n]*+")
 _LETTERS = re.compile(r"[A-Za-z]+\Z")
 _MORE_WORDS = re.compile(r"[ \t]+[A-Za-z(]")
@@ -60,7 +80,19 @@ _BEHIND_OPTION = re.compile(r"""["']?+,?+\s++(?![-|<>=:\]])["']?+""")
 """Separates an option and its value, on a command line or in a list of arguments."""
 _SAID = re.compile(r"""["']?\s++(?:is|was|to|as):?\s++""", re.IGNORECASE)
 _LETTERS_AND_DIGITS = re.compile(r"(?=[^0-9]*+[0-9])(?=[^A-Za-z]*+[A-Za-z])\S{6}")
+_BEFORE_CHARS = 64
+"""How far the text before a name is looked at."""
+_CLOSING = re.compile(r"</[\w:.-]*+\Z")
+_OPENING = re.compile(r"<[\w:.-]*+\Z")
+_ATTRIBUTES = re.compile(r"""(?:\s++[\w:.-]{1,64}=(?:"[^"\r\n]*+"|'[^'\r\n]*+')){1,8}\s*+>""")
+_PART_BEGIN = re.compile(r"""name=\\?"[\w.\[-]*+\Z""")
+_PART_HEAD = re.compile(r"""\]?\\?"[ \t]*+(?:\r?\n){2}""")
+"""Between the name and the value of a field of a multipart form."""
+_PAIR_BEGIN = re.compile(r"""[(\[]b?["'][\w-]*+\Z""")
+_PAIR_MIDDLE = re.compile(r"""["'],\s*+""")
+_PAIR_END = re.compile(r"\s*+[)\]]")
 _TAIL_CHARS = 256
+_HAS_DIGIT = re.compile(r"[^\s0-9]{1,64}[0-9]")
 _BLANKS = " \t\\"
 
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----")
@@ -72,100 +104,6 @@ _PASSWORD_CHARS_MAX = 512
 _SPACE = re.compile(r"""[\s"'<>]""")
 
 
-def _scheme(found: re.Match[str]) -> str:
-    word = found[2]
-    return found[0] if word.islower() and word.isalpha() else f"{found[1]}{HIDDEN}"
-
-
-def _mixed(word: str) -> bool:
-    """Whether a word has letters of both cases and digits, as random texts have."""
-    return all(any(map(kind, word)) for kind in (str.isupper, str.islower, str.isdigit))
-
-
-_DRAWN = re.compile(r"(?<=/)[A-Za-z0-9_]{20,}+(?![\w-]|[.:]\w)")
-"""A part of a URL's path that may be random. Names that AWS's tools generate have dashes."""
-
-
-def _without_drawn(found: re.Match[str]) -> str:
-    url = found[0]
-    return url if ".amazonaws.com" in url else _DRAWN.sub(_secret_key, url)
-
-
-def _secret_key(found: re.Match[str]) -> str:
-    return HIDDEN if _mixed(found[0]) else found[0]
-
-
-_FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (
-        ("slack", "discord", "office", "telegram", "zapier"),
-        re.compile(
-            r"((?:hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/(?:v\d{1,3}/)?webhooks/"
-            r"|office(?:365)?\.com/webhook\w{0,4}/|api\.telegram\.org/(?:file/)?bot|hooks\.zapier\.com/hooks/))"
-            r"""[^\s"'<>]++""",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    (
-        ("earer", "asic", "EARER", "ASIC"),
-        re.compile(r"(\b(?:bearer|basic)\s++)([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE),
-        _scheme,
-    ),
-    (("eyJ",), re.compile(r"(?<![A-Za-z0-9_-])eyJ[\w-]{8,}+(?:\.[\w-]*+){0,4}"), HIDDEN),
-    (
-        ("AKIA", "ASIA", "AROA", "AIDA", "ABIA", "ACCA"),
-        re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{12,}+"),
-        HIDDEN,
-    ),
-    (
-        ("IQoJ", "FwoG", "FQoG", "AQoD"),
-        re.compile(r"(?<![\w+/=-])(?:IQoJ|FwoG|FQoG|AQoD)[\w+/=%-]{20,}+"),
-        HIDDEN,
-    ),
-    (
-        ("xox", "gh", "github_pat_", "glpat-", "sk_", "sk-", "rk_", "AIza", "npm_", "SG."),
-        re.compile(
-            r"(?<![A-Za-z0-9_-])(?:xox[a-z]-[\w-]{8,}+|gh[opsur]_\w{20,}+|github_pat_\w{20,}+|glpat-[\w-]{16,}+"
-            r"|[sr]k_(?:live|test)_\w{8,}+|sk-[\w-]{20,}+|AIza[\w-]{30,}+|npm_\w{30,}+|SG\.[\w-]{16,}+\.[\w-]{16,}+)"
-        ),
-        HIDDEN,
-    ),
-    (
-        ("@tcp(", "@unix("),
-        re.compile(r"""(?<![^\s"'=])([\w.-]{1,64}:)[^\s@"']{1,128}(?=@(?:tcp|unix)\()"""),
-        rf"\1{HIDDEN}",
-    ),
-    (
-        ("?", "&"),
-        re.compile(
-            r"([?&](?:code|key|auth|otp|pin|ticket|state|assertion|samlresponse|hash|hmac|sid|k)=)[^\s&#\"'<>\[\]]{4,}+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    (
-        ("mysql", "maria", "sshpass", "mongo", "sqlcmd"),
-        re.compile(r"""(?<![^\s"'])(-[pP] ?+["']?+)(?!-)[^\s"']++"""),
-        rf"\1{HIDDEN}",
-    ),
-    (("redis-cli",), re.compile(r"""(?<![^\s"'])(-a ?+["']?+)(?!-)[^\s"']++"""), rf"\1{HIDDEN}"),
-    (
-        ("curl", "wget", "http"),
-        re.compile(r"""(?<![^\s"'])((?:-u|--user) ?+["']?+[\w.@-]{0,64}:)[^\s"']++"""),
-        rf"\1{HIDDEN}",
-    ),
-    (("http",), re.compile(r"""https?://[^\s"'<>]++"""), _without_drawn),
-)
-"""Credentials that are recognized by their form: texts of which one must be present, the pattern, and the replacement."""
-_KEYS = (
-    re.compile(r"(?<![A-Za-z0-9/+=_-])[A-Za-z0-9+][A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=_-])"),
-    # A line of a private key whose first line is in another text.
-    re.compile(r"^[ \t]*+[A-Za-z0-9+/]{60,76}={0,2}[ \t]*+$", re.MULTILINE),
-)
-"""Patterns of texts that are keys if they have letters of both cases and digits."""
-_KEY_CHARS_MIN = 40
-
-
 def hide(text: str) -> str:
     """`text` with each credential replaced by `HIDDEN`. If the end of a private key is missing, everything behind its begin is hidden."""
     if len(text) < CHARS_MIN:
@@ -174,12 +112,16 @@ def hide(text: str) -> str:
         text = _hide_keys(text)
     if "://" in text:
         text = _hide_users(text)
-    for needed, form, instead in _FORMS:
+    for needed, form, instead in FORMS:
         if _has(text, needed):
             text = form.sub(instead, text)
-    if len(text) >= _KEY_CHARS_MIN and max(map(len, text.split()), default=0) >= _KEY_CHARS_MIN:
-        for form in _KEYS:
-            text = form.sub(_secret_key, text)
+    if len(text) >= TOKEN_CHARS_MIN:
+        longest = max(map(len, text.split()), default=0)
+        if longest >= TOKEN_CHARS_MIN:
+            text = hide_tokens(text)
+        if longest >= KEY_CHARS_MIN:
+            for form in KEYS:
+                text = form.sub(hide_drawn, text)
     return _hide_named(text) if _has(text.lower(), _HINTS) else text
 
 
@@ -251,7 +193,9 @@ def _hide_named(text: str) -> str:
         rest = _REST.match(text, word.end())
         assert rest is not None, "the pattern takes nothing too"
         look = rest.end()
-        if _HARMLESS.search(text, max(word.end(), look - _HARMLESS_CHARS), look):
+        if _before(text, word, _CLOSING) or _HARMLESS.search(
+            text, max(word.end(), look - _HARMLESS_CHARS), look
+        ):
             continue
         begin, end = _value(text, word, look)
         if end > begin:
@@ -270,17 +214,36 @@ def awaits_value(line: str) -> bool:
 
 def _value(text: str, word: re.Match[str], look: int) -> tuple[int, int]:
     """Begin and end of the value of a name whose match ends at `look`. They are equal if there is no value to hide."""
-    if between := _BETWEEN.match(text, look):
+    if between := _BETWEEN.match(text, look) or _between_parts(text, word, look):
         return between.end(), _behind_value(text, word, between, between.end())
     if between := _SAID.match(text, look):
         value = _VALUE.match(text, between.end())
         given = value and (value["quoted"] or (value["plain"] and _LETTERS_AND_DIGITS.match(value["plain"])))
         return between.end(), value.end() if value and given else between.end()
+    if (between := _PAIR_MIDDLE.match(text, look)) and _before(text, word, _PAIR_BEGIN):
+        value = _VALUE.match(text, between.end())
+        drawn = (
+            value and value["quoted"] and _HAS_DIGIT.match(value[0]) and _PAIR_END.match(text, value.end())
+        )
+        return between.end(), value.end() if value and drawn else between.end()
     if (between := _BEHIND_OPTION.match(text, look)) and _is_option(text, word.start()):
         value = _VALUE.match(text, between.end())
         told = value is None or value["hidden"] or _SENTENCE.match(text, between.end())
         return between.end(), between.end() if value is None or told else value.end()
     return look, look
+
+
+def _between_parts(text: str, word: re.Match[str], look: int) -> re.Match[str] | None:
+    """The text between name and value where these are parts of XML with attributes, or of a multipart form."""
+    if (between := _ATTRIBUTES.match(text, look)) and _before(text, word, _OPENING):
+        return between
+    between = _PART_HEAD.match(text, look)
+    return between if between and _before(text, word, _PART_BEGIN) else None
+
+
+def _before(text: str, word: re.Match[str], form: re.Pattern[str]) -> bool:
+    """Whether the text before a name ends in this form."""
+    return form.search(text, max(0, word.start() - _BEFORE_CHARS), word.start()) is not None
 
 
 def _is_option(text: str, begin: int) -> bool:
@@ -295,13 +258,16 @@ def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin:
         return begin
     if value["plain"] is None:
         return value.end()
+    if between.groupdict().get("compared"):
+        return value.end() if _LETTERS_AND_DIGITS.match(value[0]) else begin
+    colon = between[0].rstrip().endswith(":")
     if _WHOLE_LINE.search(word[0]):
-        if ":" in between[0] and _SENTENCE.match(text, begin):
+        if colon and _SENTENCE.match(text, begin):
             return begin
         line = _LINE.match(text, begin)
         assert line is not None, "the pattern takes nothing too"
         return line.end()
-    if value[0].endswith(":") or (":" in between[0] and not _given(text, word, value)):
+    if value[0].endswith(":") or (colon and not _given(text, word, value)):
         # This is the next name, or a sentence.
         return begin
     return value.end()
@@ -309,7 +275,7 @@ def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin:
 
 def _given(text: str, word: re.Match[str], value: re.Match[str]) -> bool:
     """Whether the text behind "name:" is a value, and not a sentence about the name or the next part of an ARN."""
-    if word.start() and text[word.start() - 1] == ":":
+    if value[0].startswith(":") or (word.start() and text[word.start() - 1] == ":"):
         return False
     return not (_LETTERS.match(value[0]) and _MORE_WORDS.match(text, value.end()))
 
