@@ -23,7 +23,8 @@ class BatchPart:
     `failures` counts the invocations that used up a retry. `deferrals` counts the refused calls since the last one that reached
     the function. A part that closes a tumbling window is `final`: it has no entries, and its age counts from the window's end,
     `ends`. It is `early` when the window's state grew too large. A part that was restored from a checkpoint is `resumed` until
-    its first attempt: the mapping's settings may have changed since, so it gets one attempt under the new ones.
+    its first attempt: the mapping's settings may have changed since, so it gets one attempt under the new ones. `begun` is when
+    its batch began.
     """
 
     entries: tuple[Entry, ...]
@@ -35,6 +36,7 @@ class BatchPart:
     early: bool = False
     ends: Epoch | None = None
     resumed: bool = False
+    begun: Epoch = Epoch(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,21 @@ def resume(
     return BatchState(kept, now) if kept else None
 
 
+def begin_at(work: BatchState, epoch: Epoch) -> BatchState:
+    """The batch, which begins now."""
+    return replace(work, parts=tuple(replace(part, begun=epoch) for part in work.parts))
+
+
+def retained_until(part: BatchPart, entry: Entry, retention_s: float) -> Epoch:
+    """When the source drops a record of a part. It is never before the part began, and then its time tells nothing.
+
+    A record that seems older than the retention when it is read was there to be read: its time is wrong, this host's clock is, or
+    the service keeps records longer than it says. So it counts from then.
+    """
+    until = entry.record.arrived + retention_s
+    return Epoch(until if until >= part.begun else part.begun + retention_s)
+
+
 def step(work: BatchState, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch) -> BatchStep:
     """What to do now, in this order of precedence.
 
@@ -136,11 +153,10 @@ def step(work: BatchState, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch)
     part = work.parts[0]
     if policy.retries_max is not None and part.failures > policy.retries_max and not part.resumed:
         return Discard(part, part.entries, Condition.RETRIES, part.failures, part.request_id, part.response)
-    for age_max_s, condition in (
-        (policy.retention_s, Condition.RETENTION),
-        (policy.age_max_s, Condition.AGE),
+    for expired, age_max_s, condition in (
+        (_dropped(part, policy.retention_s, epoch), policy.retention_s, Condition.RETENTION),
+        (_expired(part, policy.age_max_s, epoch), policy.age_max_s, Condition.AGE),
     ):
-        expired = _expired(part, age_max_s, epoch)
         if expired or _outlived(part, age_max_s, epoch):
             entries = part.entries[:expired]
             return Discard(part, entries, condition, max(1, part.failures), part.request_id, None)
@@ -149,10 +165,14 @@ def step(work: BatchState, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch)
 
 def expires_at(work: BatchState, policy: RetryPolicy) -> Epoch | None:
     """When the part's first record, or its call that closes a window, gets too old. None without a limit of age."""
-    ages = [age for age in (policy.age_max_s, policy.retention_s) if age is not None]
     part = work.parts[0]
     since = part.entries[0].record.arrived if part.entries else _tried_since(part)
-    return Epoch(since + min(ages)) if ages and since is not None else None
+    if since is None:
+        return None
+    ends = [since + age for age in (policy.age_max_s, policy.retention_s) if age is not None]
+    if part.entries and policy.retention_s is not None:
+        ends[-1] = retained_until(part, part.entries[0], policy.retention_s)
+    return Epoch(min(ends)) if ends else None
 
 
 def settle(
@@ -165,7 +185,7 @@ def settle(
             return _work(behind, now), [Advance(part.entries)]
         case Partial(failed, response) if min(failed) > 0:
             first = min(failed)
-            suffix = BatchPart(part.entries[first:], new_id(), response=response)
+            suffix = BatchPart(part.entries[first:], new_id(), response=response, begun=part.begun)
             return BatchState((suffix, *behind), now), [Advance(part.entries[:first])]
         case Partial(_, response) | Rejected(response=response):
             return _failed(part, behind, response, policy, new_id=new_id, now=now, rng=rng)
@@ -203,8 +223,9 @@ def _halved(
     """The first part as two parts, the smaller half first (aws-behaviour#bisect)."""
     size = len(part.entries)
     assert size > 1, "one record cannot be split"
-    halves = (BatchPart(part.entries[: size // 2], new_id()), BatchPart(part.entries[size // 2 :], new_id()))
-    return BatchState((*halves, *behind), now), [Split(size)]
+    halves = (part.entries[: size // 2], part.entries[size // 2 :])
+    parts = [BatchPart(half, new_id(), begun=part.begun) for half in halves]
+    return BatchState((*parts, *behind), now), [Split(size)]
 
 
 def _failed(
@@ -241,6 +262,16 @@ def _expired(part: BatchPart, age_max_s: float | None, epoch: Epoch) -> int:
     oldest = epoch - age_max_s
     for count, entry in enumerate(part.entries):
         if entry.record.arrived >= oldest:
+            return count
+    return len(part.entries)
+
+
+def _dropped(part: BatchPart, retention_s: float | None, epoch: Epoch) -> int:
+    """How many records at the front the source has dropped."""
+    if retention_s is None:
+        return 0
+    for count, entry in enumerate(part.entries):
+        if retained_until(part, entry, retention_s) >= epoch:
             return count
     return len(part.entries)
 

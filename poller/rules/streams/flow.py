@@ -321,7 +321,7 @@ class ShardFlow:
             work = attempts.start(entries, new_id=self._new_id, now=now) if entries else None
         if work is None:
             return ()
-        work = self._hold(lane, work)
+        work = self._hold(lane, attempts.begin_at(work, epoch))
         assert work is not None
         since = self._blocked.begin(lane, first_of(work.parts[0]))
         return () if since is None else (LaneBlocked(since),)

@@ -9,7 +9,7 @@ from poller.domain.status import FaultyRecord, LaneStatus, error_document
 from poller.domain.telemetry.mapping_events import Bisected, Blocked, Discarded, Retrying
 from poller.domain.untrusted.texts import line_of
 from poller.rules.responses import ResponseReading
-from poller.rules.streams.attempts import Advance, BatchPart, Retry, Split
+from poller.rules.streams.attempts import Advance, BatchPart, Retry, Split, retained_until
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import (
     DiscardPart,
@@ -211,7 +211,7 @@ class Lane:
 def _retained_until(part: BatchPart, retention_s: float | None) -> Epoch | None:
     if retention_s is None or not part.entries:
         return None
-    return Epoch(part.entries[0].record.arrived + retention_s)
+    return retained_until(part, part.entries[0], retention_s)
 
 
 def _faulty(part: BatchPart) -> tuple[FaultyRecord, ...]:

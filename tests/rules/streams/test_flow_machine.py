@@ -125,7 +125,7 @@ class Model:
             case "pass time":
                 self.now = Monotonic(self.now + rng.choice([0.5, 2.0, 5.0, 30.0]))
             case "change retention":
-                self.retention_s = rng.choice([None, None, 90.0])
+                self.retention_s = rng.choice([None, None, 5.0, 90.0])
             case "save":
                 self.save()
             case "restart":
@@ -133,6 +133,7 @@ class Model:
 
     def begin_run(self, checkpoint: Checkpoint, lanes: int) -> None:
         self.began_at = checkpoint.position
+        self.read_at: dict[int, Epoch] = {}
         self.commands: dict[int, InvokePart | DiscardPart] = {}
         self.blocked: set[int] = set()
         self.flow = ShardFlow(
@@ -160,6 +161,8 @@ class Model:
         page = [number for number in self.passes if number <= len(self.passes) - len(unread) + count]
         page = page[max(0, len(self.passes) - len(unread) - again) :]
         page = [number for number in page if self.place(number) > self.began_at]
+        for number in page:
+            self.read_at.setdefault(number, self.epoch)
         intake = self.flow.accept(
             [self.records[number - 1] for number in page],
             caught_up=count >= len(unread),
@@ -167,6 +170,13 @@ class Model:
             passing=[self.passes[number] for number in page],
         )
         assert intake.taken + intake.filtered + intake.skipped + intake.repeated == len(page)
+
+    def may_be_gone(self, number: int) -> bool:
+        """Whether the source can have dropped a record since it gave it."""
+        assert self.retention_s is not None
+        read_at = self.read_at[number]
+        seemed_gone = self.records[number - 1].arrived + self.retention_s < read_at
+        return not seemed_gone or read_at + self.retention_s < self.epoch
 
     def end(self) -> None:
         if self.flow.hungry and self.place(len(self.passes)) <= self.flow.read_to:
@@ -193,6 +203,8 @@ class Model:
                 assert numbers == self.waiting(lane)[: len(numbers)]
                 assert numbers or discard.part.final
                 assert (notice is None) is (discard.condition is Condition.RETENTION)
+                if discard.condition is Condition.RETENTION:
+                    assert all(self.may_be_gone(number) for number in numbers)
                 self.commands[lane] = command
             case WaitUntil(until):
                 assert until > self.now

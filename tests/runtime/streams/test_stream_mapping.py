@@ -243,6 +243,16 @@ def test_an_old_record_is_discarded_the_moment_it_gets_too_old() -> None:
     assert notice.timestamp.startswith("2026-01-01T00:00:30.00")
 
 
+@pytest.mark.parametrize("age_s", [86_401.0, 2 * 86_400.0, -2 * 86_400.0, 1_700_000_000.0])
+def test_what_the_source_still_gives_is_run_however_old_it_seems(age_s: float) -> None:
+    answers: list[Outcome] = [Throttled("not yet"), FunctionError("ValueError", "no"), Succeeded(b"")]
+    stream, function, seen = FakeStream(kept_s=86_400.0), FakeFunction(lambda _: answers.pop(0)), Seen()
+    stream.put(*records(1, 2, age_s=age_s))
+    run_mapping(lambda: stream_parts(stream, function, seen=seen), for_s=60)
+    assert function.calls == [[1, 2]] * 3
+    assert seen.of(Discarded) == []
+
+
 def test_retention_frees_a_shard_without_a_notice() -> None:
     stream, function, seen = FakeStream(kept_s=86_400.0), FakeFunction(poison(1)), Seen()
     stream.put(*records(1, age_s=86_390.0), *records(2))
