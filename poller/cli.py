@@ -286,7 +286,14 @@ _ROOT_HELP = "Lambda's event source mappings, outside Lambda: Kinesis, DynamoDB 
 
 def main() -> None:
     """Entry point of the `poller` script."""
-    application(entry_points(group=COMMANDS))()
+    app = application(entry_points(group=COMMANDS))
+    if sys.argv[1:2] == ["run"]:
+        # Its output has a queue and a writer of its own.
+        app()
+    else:
+        from poller.commands.unwritable_output import with_output
+
+        with_output(app)
 
 
 def _nothing() -> None:

@@ -9,8 +9,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from adapters.aws.region import SESSION_VARIABLES
-from adapters.commands.remedies import of_answer, of_failure
-from poller.commands.shared import FAILED, print_problems
+from adapters.commands.remedies import ANSWER_UNCLEAR, of_answer, of_failure
+from poller.commands.shared import FAILED, print_problems, url_problem
 
 CALL_S_MAX = 30.0
 TRIES_MAX = 3
@@ -29,6 +29,8 @@ def lambda_client(url: str | None, region: str | None) -> Any:
 
     A daemon answers reads without a signature, so reads need no credentials.
     """
+    if url is not None and (problem := url_problem(url)):
+        raise Failed(problem)
     session = botocore.session.get_session(SESSION_VARIABLES)
     options: dict[str, Any] = {
         "connect_timeout": CALL_S_MAX,
@@ -68,6 +70,9 @@ def run_command(action: Callable[[], None], where: str) -> int:
         print_problems([_with_remedy(str(error), of_failure(error))])
     except BotoCoreError as error:
         print_problems([_with_remedy(f"{where}: {error}", of_failure(error))])
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # The library's parsers raise these for an answer that is not of the form of the API.
+        print_problems([f"{where}: the answer cannot be read: {type(error).__name__}; {ANSWER_UNCLEAR}"])
     else:
         return 0
     return FAILED

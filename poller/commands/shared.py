@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from poller.clock import LoopClock
 from poller.config.settings import Settings
@@ -92,3 +93,15 @@ def print_problems(problems: Iterable[str], form: Callable[[str], str] = for_peo
     """Prints problems on stderr, one line each. `form` formats a line."""
     for problem in problems:
         print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)
+
+
+def url_problem(url: str) -> str:
+    """Why `url` cannot be the address of a daemon, with the remedy; empty if it can."""
+    try:
+        parts = urlsplit(url)
+        # The port is parsed only here, and may be no number or beyond 65535.
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    right = right and url.isprintable() and " " not in url
+    return "" if right else f"--url: value {url!r}: not an HTTP URL; write http://HOST:PORT"

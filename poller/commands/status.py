@@ -1,5 +1,6 @@
 """Owns `poller status`: fetches a daemon's status and shows it, blocked mappings first."""
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
 from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus
@@ -24,8 +25,8 @@ class Unanswered(Exception):
 
 def fetch(url: str) -> bytes:
     """The body of `GET {url}/v1/mappings`; raises Unanswered."""
-    if not url.startswith(("http://", "https://")):
-        raise Unanswered(f"--url: value {url!r}: not an HTTP URL; write http://HOST:PORT")
+    if problem := url_problem(url):
+        raise Unanswered(problem)
     address = url.rstrip("/") + "/v1/mappings"
     try:
         with urllib.request.urlopen(address, timeout=ANSWER_S) as answer:
@@ -35,6 +36,10 @@ def fetch(url: str) -> bytes:
             raise Unanswered(
                 f"{address}: answered status {error.code}; does a daemon listen there?"
             ) from None
+    except http.client.HTTPException as error:
+        raise Unanswered(
+            f"{address}: the answer is no HTTP: {type(error).__name__}; does a daemon listen there?"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Unanswered(

@@ -81,7 +81,10 @@ def test_an_address_where_nobody_answers_is_named(words: tuple[str, ...]) -> Non
     [
         (("list", "--aws"), "no region; give --region or set AWS_REGION"),
         (("export",), "of what? give --from-aws"),
-        (("list", "--endpoint-url", "nonsense"), "no client of nonsense"),
+        (
+            ("list", "--endpoint-url", "nonsense"),
+            "--url: value 'nonsense': not an HTTP URL; write http://HOST:PORT",
+        ),
         (("update", UUID), "nothing to change; write members as MaximumRetryAttempts=2"),
         (("update", UUID, "BatchSize"), "'BatchSize' is no member; write NAME=VALUE"),
         (("create", "--input", "/nowhere/at/all.yaml"), "/nowhere/at/all.yaml: no such file"),
