@@ -10,23 +10,28 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 # A context variable, because asyncio copies the context into the tasks, timers and callbacks that foreign code makes.
-_FOREIGN: ContextVar[bool] = ContextVar("foreign", default=False)
+_OWNER: ContextVar[str] = ContextVar("owner", default="")
 
 
 class ForeignExit(Exception):
     """Foreign code tried to end the program, for example by SystemExit."""
 
 
-def foreign_context() -> Context:
-    """A context in which to run foreign code."""
+def foreign_context(name: str) -> Context:
+    """A context in which to run foreign code, that of `name`, which must not be empty."""
     context = copy_context()
-    context.run(_FOREIGN.set, True)
+    context.run(_OWNER.set, name)
     return context
+
+
+def owner() -> str:
+    """Returns whose code runs at present: the name of its foreign context, or nothing for the daemon itself."""
+    return _OWNER.get()
 
 
 def foreign() -> bool:
     """Whether the present code runs in a foreign context."""
-    return _FOREIGN.get()
+    return bool(_OWNER.get())
 
 
 class DaemonTask[T](asyncio.Task[T]):
@@ -36,14 +41,14 @@ class DaemonTask[T](asyncio.Task[T]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As `asyncio.Task.cancel`. In a foreign context it does nothing and returns False."""
-        return False if _FOREIGN.get() else super().cancel(msg)
+        return False if _OWNER.get() else super().cancel(msg)
 
 
 def make_task[T](
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], **options: Any
 ) -> asyncio.Task[T]:
     """The task factory of a loop that runs foreign code beside the daemon's."""
-    if not _FOREIGN.get():
+    if not _OWNER.get():
         return DaemonTask(coro, loop=loop, **options)
     task: asyncio.Task[T] = asyncio.Task(contained(coro), loop=loop, **options)
     # A task that is cancelled before its first step never runs its coroutine. Python would warn that it was never awaited.

@@ -13,7 +13,7 @@ def test_a_foreign_task_that_is_cancelled_before_it_begins_leaves_no_coroutine_b
     async def main() -> str:
         loop = asyncio.get_running_loop()
         loop.set_task_factory(make_task)
-        coroutine, context = left(), foreign_context()
+        coroutine, context = left(), foreign_context("function")
         task = context.run(loop.create_task, coroutine)
         context.run(task.cancel)
         await asyncio.wait([task])

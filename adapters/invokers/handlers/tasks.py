@@ -49,7 +49,7 @@ class HandlerTasks:
             self._run_work(call, work),
             loop=loop,
             name=self._name,
-            context=foreign_context(),
+            context=foreign_context(self._name),
             eager_start=True,
         )
         if not task.done():

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,13 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-import uvloop
-
 from poller.clock import LoopClock
 from poller.commands.run import early_signals
+from poller.commands.run.daemon_loop import DaemonLoop, LoopThreads
 from poller.commands.run.early_signals import SIGNALS
 from poller.commands.run.ending import (
-    LOOP_THREADS,
     CancelledFromInside,
     LastResort,
     leave,
@@ -54,7 +51,6 @@ from poller.domain.plan import DaemonPlan
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.observers import Observer, Observers
-from poller.foreign_tasks import foreign, make_task
 from poller.output.last_words import LastWords
 from poller.output.log_fields import EVENT
 from poller.output.queued_output import DroppedLines, QueuedStreams
@@ -219,8 +215,8 @@ def _run(
     threads: list[str] = []
     keep_freed_memory(os.environ)
     last_resort = LastResort()
-    executor = ThreadPoolExecutor(thread_name_prefix=LOOP_THREADS)
-    runner = asyncio.Runner(loop_factory=partial(_new_loop, executor))
+    loop_threads = LoopThreads()
+    runner = asyncio.Runner(loop_factory=partial(DaemonLoop, loop_threads))
     try:
         try:
             runner.run(
@@ -237,7 +233,7 @@ def _run(
             )
         finally:
             tasks = runner.run(left_behind())
-            executor.shutdown(wait=False, cancel_futures=True)
+            loop_threads.shut_down()
             threads = threads_left_behind(last_resort.threads())
     except BaseException as raised:  # noqa: BLE001 - whatever ends the daemon is reported in its last line
         error = raised
@@ -253,26 +249,6 @@ def _run(
     runner.close()
     last_resort.disarm(end.exit_status)
     return end.exit_status
-
-
-class DaemonLoop(uvloop.Loop):
-    """An event loop that functions cannot stop."""
-
-    def stop(self) -> None:
-        """Stops the loop. It does nothing if a function calls it."""
-        if not foreign():
-            super().stop()
-
-
-def _new_loop(executor: ThreadPoolExecutor) -> asyncio.AbstractEventLoop:
-    """A loop on which functions cannot cancel the daemon's tasks, and cannot end the loop from a task that they started.
-
-    The executor is the one of `asyncio.to_thread`. uvloop waits for its own one without a limit.
-    """
-    loop = DaemonLoop()
-    loop.set_default_executor(executor)
-    loop.set_task_factory(make_task)  # type: ignore[arg-type]  # typeshed knows no generic one
-    return loop
 
 
 async def serve(

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,21 @@ async def stops_the_loop(_event: Any, _context: Any) -> None:
 
     asyncio.get_running_loop().stop()
     await asyncio.create_task(stop())
+    called()
+
+
+async def takes_over_the_loop(_event: Any, _context: Any) -> None:
+    """Does to the loop what a program of its own may do."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_exception_handler(lambda *_: None)
+    loop.add_signal_handler(signal.SIGTERM, lambda: None)
+    loop.remove_signal_handler(signal.SIGINT)
+    with ThreadPoolExecutor() as executor:
+        loop.set_default_executor(executor)
+        await asyncio.to_thread(int)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
     called()
 
 

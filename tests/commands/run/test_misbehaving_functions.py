@@ -47,6 +47,7 @@ def ended(handler: str) -> tuple[int, float, str]:
         (f"{DAEMON}:cancels_all", 0, SLACK_S),
         (f"{DAEMON}:leaves_an_exit", 0, SLACK_S),
         (f"{DAEMON}:stops_the_loop", 0, SLACK_S),
+        (f"{DAEMON}:takes_over_the_loop", 0, SLACK_S),
         (f"{DAEMON}:hangs", 0, GRACE_S + SLACK_S),
         # What is left behind is named, and the status says so.
         (f"{DAEMON}:refuses", 1, GRACE_S + CLOSE_S + SLACK_S),
