@@ -78,7 +78,9 @@ class BoundedAnswers(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parses data that has arrived, or its beginning. Empty data: parses what the library has kept."""
-        if not self._held and (len(data) <= self._piece_bytes() or self._parser is None):
+        # Nearly all answers arrive like this: in one piece that is small enough even for a head.
+        small = len(data) <= HEAD_PIECE_BYTES or len(data) <= self._piece_bytes()
+        if (small or self._parser is None) and not self._held:
             self._read(data)
         elif data:
             self._held = memoryview(bytes(self._held) + data if self._held else data)

@@ -144,11 +144,12 @@ class PythonInvoker:
         await self._tasks.close(CLOSE_GRACE_S)
 
     async def _in_task(self, invocation: Invocation) -> Outcome | None:
-        if not await self._tasks.room(self._settings.tasks):
+        tasks = self._tasks
+        if tasks.busy >= self._settings.tasks and not await tasks.room(self._settings.tasks):
             return _full(self._settings.tasks, "calls")
 
         context = self._context(invocation)
-        return await self._tasks.run(
+        return await tasks.run(
             lambda: call_and_await(self._handler, invocation.event, context), invocation.timeout_s
         )
 

@@ -56,6 +56,10 @@ class LogObserver:
         } - RELEVANT_BELOW_LEVEL
         self._blocked: dict[tuple[MappingId, ShardId], dict[int, tuple[Monotonic, bool]]] = {}
 
+    def wants(self, kind: type[AnyTelemetryEvent]) -> bool:
+        """Whether events of this type may be logged."""
+        return kind not in self._ignored
+
     def on(self, event: AnyTelemetryEvent) -> None:
         """Logs one event if it is to be logged; returns at once."""
         if type(event) in self._ignored:

@@ -36,7 +36,6 @@ from adapters.observers.shown_figures import (
 from poller.domain.records import Epoch, MappingId, Monotonic, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.labels import Listener, RefusedFor, TaskEnd, TaskKind
-from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import line_of
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, Plugin
@@ -270,7 +269,8 @@ class PrometheusObserver:
     """An Observer and an Exposition: counts events, and renders the page in Prometheus' text format."""
 
     def __init__(self, figures: Figures, clock: Clock, dropped: DroppedLines | None = None) -> None:
-        self._figures = figures
+        self.on = figures.on
+        """Counts one event; returns at once. It is the figures' own method, since each batch has several events."""
         self._clock = clock
         self._page = b""
         self._page_until = Monotonic(0.0)
@@ -278,10 +278,6 @@ class PrometheusObserver:
         self._registry.register(FiguresCollector(figures))
         self._registry.register(OutputCollector(dropped or DroppedLines()))
         ProcessCollector(registry=self._registry)
-
-    def on(self, event: AnyTelemetryEvent) -> None:
-        """Counts one event; returns at once."""
-        self._figures.on(event)
 
     def exposition(self) -> tuple[bytes, str]:
         """Returns the page's body and its content type."""

@@ -35,6 +35,8 @@ _SINCE_MS_MAX = 253_402_300_800_000
 _SHOWN_CHARS_MAX = 80
 _SCALE_MS = 1000
 _WHOLE_MAX = 10**14
+_FEW = {str(count): count for count in range(1, 101)}
+"""Receive counts of nearly all messages, by their texts. To look one up takes a tenth of the time of reading it."""
 _decode = msgspec.json.Decoder().decode
 _NO_KEYS = (b"", b"null")
 _PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
@@ -301,7 +303,9 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     @property
     def receives(self) -> int:
         """How often the message was received; 0 where the queue does not say."""
-        return _whole(self.attributes.get("ApproximateReceiveCount", ""))
+        text = self.attributes.get("ApproximateReceiveCount", "")
+        count = _FEW.get(text)
+        return _whole(text) if count is None else count
 
     @property
     def sent(self) -> Epoch:

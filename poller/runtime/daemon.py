@@ -14,7 +14,7 @@ from poller.domain.records import MappingId, Monotonic
 from poller.domain.status import DaemonStatus, idle_note
 from poller.domain.telemetry.daemon_events import StoreFailed
 from poller.domain.telemetry.labels import TaskKind
-from poller.domain.telemetry.observers import Observer
+from poller.domain.telemetry.observers import Observer, Observers
 from poller.plugins import Environment, Registry
 from poller.ports import Store
 from poller.rules.backoff import wait_s
@@ -76,7 +76,8 @@ class Daemon:
         self._registry = registry
         self._env = env
         self._tally = StopTally()
-        self._results = LastResults(observer, self._tally, clock=env.clock)
+        self._results = LastResults(env.clock)
+        self._observer = Observers((self._results, observer, self._tally))
         self._rng = rng
         self._stop = Stop()
         self._woken = asyncio.Event()
@@ -98,7 +99,7 @@ class Daemon:
                 return
             heartbeat = self._heartbeat(store)
             stack.callback(self._emit_cut_short)
-            async with heartbeat.run(self._stop), WatchedTasks(self._results) as scope:
+            async with heartbeat.run(self._stop), WatchedTasks(self._observer) as scope:
                 parts = self._parts_with(store, heartbeat, scope)
                 with self._tally.counting(parts.running.components.calls):
                     problems = await self._work(parts, scope)
@@ -204,7 +205,7 @@ class Daemon:
             self._plan.worker,
             clock=self._env.clock,
             tuning=self._plan.tuning,
-            observer=self._results,
+            observer=self._observer,
             process=self._env.process,
         )
 
@@ -220,7 +221,7 @@ class Daemon:
             worker=self._plan.worker,
             store=store,
             workers=heartbeat,
-            observer=self._results,
+            observer=self._observer,
             rng=self._rng,
             places=places,
         )
@@ -328,10 +329,10 @@ class Daemon:
     def _emit_cut_short(self) -> None:
         """Emits an event about what was left unfinished, after everything has ended."""
         if (event := self._tally.cut_short(self.grace_s)) is not None:
-            self._results.on(event)
+            self._observer.on(event)
 
     def _store_failed(self, error: PortError, tries: int) -> float:
         delay_s = wait_s(self._plan.tuning.port_backoff, tries, self._rng)
         self._store_problem = f"store: {error.reason}"
-        self._results.on(StoreFailed(error=type(error).__name__, reason=error.reason, wait_s=delay_s))
+        self._observer.on(StoreFailed(error=type(error).__name__, reason=error.reason, wait_s=delay_s))
         return delay_s

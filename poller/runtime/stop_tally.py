@@ -32,6 +32,10 @@ class StopTally:
         """The daemon is asked to stop."""
         self._begun = True
 
+    def wants(self, kind: type[AnyTelemetryEvent]) -> bool:
+        """Whether events of this type are counted."""
+        return kind in (Released, ShardStopped)
+
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once."""
         if not self._begun:

@@ -38,12 +38,15 @@ class Counts:
         self.discarded = 0
         self.cut_short: StopCutShort | None = None
         """What the daemon's end left unfinished; None if nothing."""
-        # Most events are of other types, so they are found by a lookup.
         self._ways: dict[type, Callable[[Any], None]] = {
             InvocationFinished: self._finished,
             Discarded: self._discarded,
             StopCutShort: self._cut_short,
         }
+
+    def wants(self, kind: type[AnyTelemetryEvent]) -> bool:
+        """Whether events of this type are counted."""
+        return kind in self._ways
 
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once."""

@@ -1,7 +1,7 @@
 """Owns the protocol of observers, which receive telemetry events. Observers must not block and must not raise."""
 
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
@@ -92,6 +92,15 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectiveObserver(Observer, Protocol):
+    """An observer that ignores most types of events. It gets only those that it wants, since each batch emits several events."""
+
+    def wants(self, kind: type[AnyTelemetryEvent]) -> bool:
+        """Whether it wants events of this type. The answer must always be the same."""
+        ...
+
+
 class Observers:
     """Hands each event to several observers. An observer that is a group itself is replaced by its members, which saves a call an event."""
 
@@ -101,14 +110,21 @@ class Observers:
             for observer in observers
             for each in (observer._observers if isinstance(observer, Observers) else (observer,))
         )
+        self._by_kind: dict[type[AnyTelemetryEvent], tuple[Observer, ...]] = {}
 
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once. If an observer raises, the other observers get ObserverFailed and the error goes no further."""
-        for observer in self._observers:
+        observers = self._by_kind.get(type(event))
+        for observer in self._find(type(event)) if observers is None else observers:
             try:
                 observer.on(event)
             except BaseException as error:  # noqa: BLE001 - foreign code: whatever it raises, the engine goes on
                 self._emit_failed(observer, error)
+
+    def _find(self, kind: type[AnyTelemetryEvent]) -> tuple[Observer, ...]:
+        """The observers that get events of this type."""
+        found = self._by_kind[kind] = tuple(each for each in self._observers if _wants(each, kind))
+        return found
 
     def _emit_failed(self, failed: Observer, error: BaseException) -> None:
         event = ObserverFailed(observer=type(failed).__name__, reason=type(error).__name__)
@@ -116,3 +132,10 @@ class Observers:
             if observer is not failed:
                 with suppress(BaseException):
                     observer.on(event)
+
+
+def _wants(observer: Observer, kind: type[AnyTelemetryEvent]) -> bool:
+    try:
+        return not isinstance(observer, SelectiveObserver) or bool(observer.wants(kind))
+    except Exception:  # noqa: BLE001 - foreign code: an observer that cannot say gets everything
+        return True

@@ -22,6 +22,7 @@ A message takes these steps:
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import assert_never
 
 import msgspec
@@ -117,7 +118,7 @@ class InFlightTracker:
         self._receives += 1
         counts: dict[str, int] = {}
         for item in items:
-            if (group := item.group) is not None:
+            if (group := item.message.group) is not None:
                 counts[group] = counts.get(group, 0) + 1
         if counts:
             self._groups.enter(self._receives, counts)
@@ -133,8 +134,8 @@ class InFlightTracker:
             one_group=self._one_group,
         )
         for item in choice.chunk:
-            if item.group is not None:
-                self._groups.start(receive_id, item.group)
+            if (group := item.message.group) is not None:
+                self._groups.start(receive_id, group)
         lapsed = len(items) - len(ours)
         return structs.replace(choice, lapsed=lapsed) if lapsed else choice
 
@@ -170,11 +171,11 @@ class InFlightTracker:
         self, receive_id: int, items: Sequence[QueueItem], *, started: bool, now: Monotonic
     ) -> list[QueueItem]:
         """Gives up items that may be visible to others; returns the items that are still ours."""
-        lapsed = [item.message for item in items if self.visibility.lapsed(item.message_id, now=now)]
-        if not lapsed:
+        gone = self.visibility.lapsed_of([item.message.message_id for item in items], now=now)
+        if not gone:
             return list(items)
+        lapsed = [item.message for item in items if item.message_id in gone]
         self._settle(receive_id, lapsed, started=started, done=False)
-        gone = {message.message_id for message in lapsed}
         return [item for item in items if item.message_id not in gone]
 
     def released(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
@@ -184,8 +185,8 @@ class InFlightTracker:
     def start_delete(self, pending: Sequence[PendingDelete], *, now: Monotonic) -> DeleteCall:
         """A delete call for these messages, with their newest receipts, because a message may have been received again."""
         ids = [each.message.message_id for each in pending]
-        lapsed = frozenset(message_id for message_id in ids if self.visibility.lapsed(message_id, now=now))
-        return DeleteCall(pending, [self.visibility.receipt(message_id) for message_id in ids], lapsed)
+        lapsed = self.visibility.lapsed_of(ids, now=now)
+        return DeleteCall(pending, self.visibility.receipts(ids), lapsed)
 
     def deleted(self, call: DeleteCall, undone: Sequence[Undone]) -> DeleteResult:
         """Takes the queue's answer to a delete call."""
@@ -240,8 +241,7 @@ class InFlightTracker:
         early = self._groups.too_early(messages, {message.message_id for message in admission.fresh})
         if not early:
             return admission.fresh, admission.late
-        for message_id in early:
-            self.visibility.forget(message_id)
+        self.visibility.forget(early)
         fresh = tuple(message for message in admission.fresh if message.message_id not in early)
         return fresh, admission.late + len(early)
 
@@ -269,15 +269,15 @@ class InFlightTracker:
         self._settle(receive_id, messages, started=True, done=False)
 
     def _settle_deletes(self, pending: Sequence[PendingDelete], *, done: bool) -> None:
-        for receive_id, own in groupby(pending, lambda each: each.receive_id):
+        for receive_id, own in groupby(pending, attrgetter("receive_id")):
             self._settle(receive_id, [each.message for each in own], started=True, done=done)
 
     def _settle(
         self, receive_id: int | None, messages: Sequence[Message], *, started: bool, done: bool
     ) -> None:
         """These messages leave: they are deleted (`done`), or will be received again."""
+        self.visibility.forget([message.message_id for message in messages])
         for message in messages:
-            self.visibility.forget(message.message_id)
             if receive_id is not None and (group := message.group) is not None:
                 self._groups.settle(receive_id, group, started=started, done=done)
         self.settlements += 1

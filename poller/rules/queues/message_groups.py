@@ -147,7 +147,7 @@ def choose(
     one_group: bool,
 ) -> Choice:
     """The next event of these items, in order. With `one_group` it holds only the first group that is ready."""
-    groups = [item.group for item in items]
+    groups = [item.message.group for item in items]
     states = {group: state(group) for group in dict.fromkeys(groups)}
     ready = [item for item, group in zip(items, groups, strict=True) if states[group] is GroupState.READY]
     if one_group and ready:

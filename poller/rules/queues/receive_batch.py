@@ -141,9 +141,12 @@ class ReceiveBatch:
 
 def fitting(items: Sequence[QueueItem], policy: BatchPolicy) -> int:
     """How many of these items, from the first on, fit into one event; at least one."""
+    sizes = [len(item.encoded) for item in items[: policy.records_max]]
+    if event_bytes(len(sizes), sum(sizes)) <= policy.payload_bytes_max:
+        return len(sizes)
     count, encoded_bytes = 0, 0
-    for item in items[: policy.records_max]:
-        encoded_bytes += len(item.encoded)
+    for size in sizes:
+        encoded_bytes += size
         if count and event_bytes(count + 1, encoded_bytes) > policy.payload_bytes_max:
             break
         count += 1

@@ -127,17 +127,23 @@ class VisibilityTracker:
 
     def admit(self, messages: Sequence[Message], *, now: Monotonic) -> Admission:
         """Takes the messages of one receive. `now` is when it was answered."""
+        # Each message comes through here, so the loop calls no methods of its own.
         fresh: list[Message] = []
         planned: dict[Monotonic, list[InFlightMessage]] = {}
         repeated = late = 0
+        policy = self.policy
+        visibility_s = max(policy.visibility_s, 1)
+        first = None if policy.extend or policy.first_s is None else now
         for message in messages:
-            held = self._taken(message, now)
-            known = self._held.get(message.message_id)
-            if held.until <= now:
+            since = message.received if visibility_s >= TRUSTED_S_MIN else now
+            until = Monotonic(since + visibility_s)
+            held = InFlightMessage(message.message_id, message.receipt, message.receives, since, until)
+            known = self._held.get(held.message_id)
+            if until <= now:
                 late += 1
                 continue
             if known is None:
-                self._held[message.message_id] = held
+                self._held[held.message_id] = held
                 fresh.append(message)
             else:
                 repeated += 1
@@ -147,7 +153,8 @@ class VisibilityTracker:
                 known.taken, known.until = held.taken, held.until
                 self._drop_plan(known)
                 held = known
-            if (moment := self._first_renewal(held, now)) is not None:
+            moment = _renew_at(until, visibility_s) if policy.extend else first
+            if moment is not None:
                 planned.setdefault(moment, []).append(held)
         self._schedule(planned)
         return Admission(tuple(fresh), repeated, late)
@@ -208,7 +215,7 @@ class VisibilityTracker:
             each.until = until
             self._drop_plan(each)
             if self._has(each) and self.policy.extend and until <= each.taken + VISIBILITY_S_MAX - 1:
-                planned.setdefault(self._renew_at(each, self.policy.hold_s), []).append(each)
+                planned.setdefault(_renew_at(until, self.policy.hold_s), []).append(each)
         self._schedule(planned)
 
     def gone(self, held: Iterable[InFlightMessage], *, now: Monotonic) -> None:
@@ -236,6 +243,13 @@ class VisibilityTracker:
         held = self._held.get(message_id)
         return held is None or held.until <= now
 
+    def lapsed_of(self, message_ids: Iterable[str], *, now: Monotonic) -> frozenset[str]:
+        """Those of these messages that may be visible to others."""
+        held = self._held
+        return frozenset(
+            [each for each in message_ids if (one := held.get(each)) is None or one.until <= now]
+        )
+
     def until(self, message_id: str) -> Monotonic | None:
         """Until when a message is hidden; None if it is not here."""
         held = self._held.get(message_id)
@@ -245,11 +259,17 @@ class VisibilityTracker:
         """The newest receipt of a message that is here."""
         return self._held[message_id].receipt
 
-    def forget(self, message_id: str) -> None:
-        """The message is deleted, or is left to its visibility timeout."""
-        held = self._held.pop(message_id, None)
-        if held is not None:
-            self._drop_plan(held)
+    def receipts(self, message_ids: Iterable[str]) -> list[str]:
+        """The newest receipts of messages that are here."""
+        held = self._held
+        return [held[each].receipt for each in message_ids]
+
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """These messages are deleted, or are left to their visibility timeout."""
+        for message_id in message_ids:
+            held = self._held.pop(message_id, None)
+            if held is not None and held.renewal is not None:
+                self._drop_plan(held)
 
     def _drop_plan(self, held: InFlightMessage) -> None:
         """Takes the message out of its planned extension.
@@ -271,19 +291,6 @@ class VisibilityTracker:
         """Whether the message is still here. It may have been deleted during its extension call."""
         return self._held.get(held.message_id) is held
 
-    def _taken(self, message: Message, now: Monotonic) -> InFlightMessage:
-        policy = self.policy
-        visibility_s = max(policy.visibility_s, 1)
-        since = message.received if visibility_s >= TRUSTED_S_MIN else now
-        until = Monotonic(since + visibility_s)
-        return InFlightMessage(message.message_id, message.receipt, message.receives, since, until)
-
-    def _first_renewal(self, held: InFlightMessage, now: Monotonic) -> Monotonic | None:
-        """When to extend a message that was received now; None for never."""
-        if self.policy.extend:
-            return self._renew_at(held, max(self.policy.visibility_s, 1))
-        return None if self.policy.first_s is None else now
-
     def _plan(
         self, held: InFlightMessage, now: Monotonic, by_seconds: dict[int, list[InFlightMessage]]
     ) -> None:
@@ -292,11 +299,6 @@ class VisibilityTracker:
         if wanted_s is not None and now < held.until and left_s > 0:
             by_seconds.setdefault(min(wanted_s, left_s), []).append(held)
 
-    @staticmethod
-    def _renew_at(held: InFlightMessage, seconds: int) -> Monotonic:
-        """When two thirds of the time are over. The last third is left for the call and its repetitions."""
-        return Monotonic(held.until - seconds / 3)
-
     def _schedule(self, planned: Mapping[Monotonic, Sequence[InFlightMessage]]) -> None:
         for moment, members in planned.items():
             renewal = Renewal(tuple(members), len(members))
@@ -304,6 +306,11 @@ class VisibilityTracker:
                 held.renewal = renewal
             self._entries += 1
             heapq.heappush(self._renewals, (moment, self._entries, renewal))
+
+
+def _renew_at(until: Monotonic, seconds: int) -> Monotonic:
+    """When two thirds of the time are over. The last third is left for the call and its repetitions."""
+    return Monotonic(until - seconds / 3)
 
 
 def _newer(held: InFlightMessage, known: InFlightMessage) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from poller.domain.records import MappingId, Monotonic
 from poller.domain.telemetry.daemon_events import TaskEnded
 from poller.domain.telemetry.mapping_events import InvocationFinished, Polled, PortFailed
-from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer, Observers
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.ports import Clock
 from poller.rules.reconciling import NOTHING_YET, problem_of, result_of
 
@@ -14,7 +14,6 @@ PORTS = frozenset({"source", "discovery", "invoker"})
 """Ports whose failures keep records from the function. Failures of the store or a destination are reported elsewhere."""
 ENDED_SHOWN_MAX = 10
 _NOTED = frozenset({InvocationFinished, PortFailed, Polled, TaskEnded})
-"""The events that `_note` handles. Most events are others, and each batch emits several, so they are sorted out first."""
 
 
 @dataclass(slots=True)
@@ -24,24 +23,22 @@ class _Result:
 
 
 class LastResults:
-    """An observer that passes events on to others and keeps the last result of each mapping. Discards do not change it.
+    """An observer that keeps the last result of each mapping. Discards do not change it.
 
     `ended` has the last tasks that ended by themselves, each with its time.
     """
 
-    def __init__(self, *observers: Observer, clock: Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.ended: deque[tuple[Monotonic, TaskEnded]] = deque(maxlen=ENDED_SHOWN_MAX)
         self._clock = clock
-        self._observer = Observers(observers)
         self._results: dict[MappingId, _Result] = {}
+
+    def wants(self, kind: type[AnyTelemetryEvent]) -> bool:
+        """Whether events of this type change a result."""
+        return kind in _NOTED
 
     def on(self, event: AnyTelemetryEvent) -> None:
         """Takes one event; returns at once."""
-        if type(event) in _NOTED:
-            self._note(event)
-        self._observer.on(event)
-
-    def _note(self, event: AnyTelemetryEvent) -> None:
         match event:
             case InvocationFinished():
                 found = self._result(event.mapping)

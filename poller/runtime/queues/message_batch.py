@@ -215,7 +215,7 @@ class BatchRun:
         self._progress.state, self._progress.items = "invoking", tuple(chunk)
         batch = InvocationBatch(
             event=QueueItemsEvent(chunk),
-            identifiers=[item.message_id for item in chunk],
+            identifiers=[item.message.message_id for item in chunk],
             request_id=request_id,
             attempt=attempt,
         )

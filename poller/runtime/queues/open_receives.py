@@ -6,8 +6,6 @@ time. Messages are given back only after the last poll was answered, because a r
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from poller.domain.records import Monotonic
 from poller.ports import Clock
@@ -27,19 +25,18 @@ class Polls:
         self._none = asyncio.Event()
         self._none.set()
 
-    @contextmanager
-    def under_way(self, wait_s: float) -> Iterator[None]:
-        """One receive, which waits up to `wait_s` seconds for its first message."""
+    def begin(self, wait_s: float) -> int:
+        """A receive begins, which waits up to `wait_s` seconds for its first message. Pass the returned number to `end`."""
         self._serial += 1
-        number = self._serial
-        self._until[number] = Monotonic(self._clock.monotonic() + wait_s + ANSWER_S_MAX)
+        self._until[self._serial] = Monotonic(self._clock.monotonic() + wait_s + ANSWER_S_MAX)
         self._none.clear()
-        try:
-            yield
-        finally:
-            del self._until[number]
-            if not self._until:
-                self._none.set()
+        return self._serial
+
+    def end(self, number: int) -> None:
+        """The receive is answered, or failed."""
+        del self._until[number]
+        if not self._until:
+            self._none.set()
 
     async def answered(self) -> None:
         """Waits until no receive is running whose answer may still come."""

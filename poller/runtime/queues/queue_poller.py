@@ -31,8 +31,8 @@ LAPSED_PAUSE_S = 10.0
 """The pause after a receive from a queue with visibility timeout 0. Its messages are not hidden, so the next receive brings them again."""
 
 
-type FilteredItems = dict[str, QueueItem | None]
-"""Items by the receipts of their messages; None for a message that no filter matches."""
+type FilteredItems = dict[int, QueueItem | None]
+"""Items by the `id()` of their messages; None for a message that no filter matches."""
 
 
 class MessageIntake:
@@ -48,7 +48,7 @@ class MessageIntake:
         )
 
     async def filtered(self, messages: Sequence[Message]) -> FilteredItems:
-        """The items for the function, by receipt. Many or long messages are filtered in slices, with other work between them."""
+        """The items for the function. Many or long messages are filtered in slices, with other work between them."""
         return await self._scope.parts.turns.slices(self._filtered(messages))
 
     def _filtered(self, messages: Sequence[Message]) -> Slices[FilteredItems]:
@@ -60,7 +60,7 @@ class MessageIntake:
             view = self._encoder.view(message)
             answer = self._filter is None or self._filter.matches_sqs(view)
             passes = answer if isinstance(answer, bool) else (yield from answer)
-            filtered[message.receipt] = QueueItem(message, view, encode_json(view)) if passes else None
+            filtered[id(message)] = QueueItem(message, view, encode_json(view)) if passes else None
             size += len(message.body or "")
             if size >= SLICE_BYTES:
                 size = 0
@@ -72,7 +72,7 @@ class MessageIntake:
         kept: list[QueueItem] = []
         dropped: list[Message] = []
         for message in messages:
-            item = filtered[message.receipt]
+            item = filtered[id(message)]
             if item is None:
                 dropped.append(message)
             else:
@@ -287,13 +287,14 @@ class QueuePoller:
         if scope.stop.requested:
             return None
         self.receiving_since = scope.now
+        poll = scope.polls.begin(ask.wait_s)
         try:
-            with scope.polls.under_way(ask.wait_s):
-                messages = await scope.parts.source.receive(messages_max=ask.messages_max, wait_s=ask.wait_s)
+            messages = await scope.parts.source.receive(messages_max=ask.messages_max, wait_s=ask.wait_s)
         except PortError as error:
             self._failed(error)
             return None
         finally:
+            scope.polls.end(poll)
             self.receiving_since = None
         scope.source.failures, scope.source.reason = 0, ""
         return messages

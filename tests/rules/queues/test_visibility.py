@@ -90,7 +90,7 @@ def test_a_message_is_hidden_for_twelve_hours_at_most() -> None:
 def test_a_deleted_message_is_not_extended() -> None:
     holds = VisibilityTracker(policy())
     holds.admit([message("a"), message("b")], now=at(0.0))
-    holds.forget("a")
+    holds.forget(["a"])
     assert names(holds.due(at(20.0))) == [(["b"], 30)]
 
 
@@ -142,7 +142,7 @@ def test_a_message_that_was_deleted_during_its_extension_is_not_planned_again(re
     holds = VisibilityTracker(policy(30))
     holds.admit([message()], now=at(0.0))
     (extension,) = holds.due(at(20.0))
-    holds.forget("m")
+    holds.forget(["m"])
     if result == "extended":
         holds.extended(extension.held, until=at(50.0))
     else:
@@ -268,7 +268,7 @@ def test_messages_that_are_gone_take_no_memory_until_their_extension_would_have_
             some = [message(f"{turn}-{number}", received=turn / 100) for number in range(10)]
             holds.admit(some, now=at(turn / 100))
             for each in some:
-                holds.forget(each.message_id)
+                holds.forget([each.message_id])
         held_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
