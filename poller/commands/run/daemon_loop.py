@@ -4,9 +4,11 @@ What a function does to the loop holds for its call, or has no effect. Its threa
 never waits for that of the daemon or of another function, and the daemon never waits for theirs.
 """
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -58,6 +60,12 @@ class DaemonLoop(uvloop.Loop):
         if executor is None and (name := owner()):
             executor = _CHOSEN.get() or self._threads.of(name)
         return super().run_in_executor(executor, func, *args)
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """As asyncio's. uvloop has four threads for names, which slow names of a function must not take: it uses its own threads."""
+        if not foreign():
+            return await super().getaddrinfo(host, port, **options)
+        return await self.run_in_executor(None, partial(socket.getaddrinfo, host, port, **options))
 
     def set_default_executor(self, executor: Any) -> None:
         """As asyncio's. If a function calls it, it holds for that call."""

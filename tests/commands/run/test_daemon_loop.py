@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,27 @@ def test_threads_of_a_function_hold_up_neither_the_daemon_nor_other_functions() 
         finally:
             done.set()
         await asyncio.wait(blocked)
+
+    play(script)
+
+
+def test_names_that_a_function_looks_up_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [done.wait()])
+
+    async def script(loop: asyncio.AbstractEventLoop) -> None:
+        async def looks_up() -> Any:
+            return await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+
+        lookups = [call("looks up", looks_up) for _ in range(MORE_THREADS_THAN_AN_EXECUTOR)]
+        try:
+            await asyncio.sleep(0.1)
+            assert not any(each.done() for each in lookups)
+            found = await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+        finally:
+            done.set()
+        assert found[0][4][1] == 80
+        assert await asyncio.gather(*lookups) == [[True]] * MORE_THREADS_THAN_AN_EXECUTOR
 
     play(script)
 
