@@ -132,6 +132,8 @@ CREDENTIALS: dict[str, tuple[str, str]] = {
     "password that is assigned": ("password := hunter2", "hunter2"),
     "password that is taken out": ('- password = "hunter2" -> null', "hunter2"),
     "password behind an arrow": ("password -> hunter2", "hunter2"),
+    "password before a colon": ("DB_PASSWORD=hunter2: connection refused", "hunter2"),
+    "password before a colon, behind another": ("password: hunter2: connection refused", "hunter2"),
     "password in SQL": ("near: ALTER USER bob WITH PASSWORD 'hunter2 x'", "hunter2"),
     "password of a user in SQL": ("near: CREATE USER bob IDENTIFIED BY 'hunter2'", "hunter2"),
     "password in a file of hosts": ("machine h login bob password swordfish", "swordfish"),

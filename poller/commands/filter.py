@@ -15,6 +15,7 @@ from poller.rules.filtering import (
     explain,
     explain_record,
 )
+from poller.rules.filtering.views import Form, decode_text
 
 MATCHES: Final = 0
 DOES_NOT_MATCH: Final = 1
@@ -43,8 +44,8 @@ def _answer(pattern: str, event: str, source: str | None) -> tuple[int, str]:
     except InvalidPattern as invalid:
         return INVALID, f"pattern: {invalid}\nreason: {invalid.reason}"
     try:
-        parsed = orjson.loads(event)
-    except orjson.JSONDecodeError as error:
+        parsed = _parsed(event)
+    except ValueError as error:
         return INVALID, f"event: not JSON: {error}"
     if source is None:
         return _report(explain(compiled, parsed))
@@ -54,6 +55,14 @@ def _answer(pattern: str, event: str, source: str | None) -> tuple[int, str]:
         return _report(explain_record(compiled, cast("Source", source), parsed))
     except ValueError as error:
         return INVALID, f"event: {error}"
+
+
+def _parsed(event: str) -> object:
+    """The value of a JSON text, which may have everything that payloads may have. Raises ValueError."""
+    payload = decode_text(event)
+    if payload.form is Form.JSON:
+        return payload.value
+    return orjson.loads(event)
 
 
 def _report(explanation: Explanation) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,9 +91,10 @@ def _folded(name: str) -> str:
 
 
 def print_problems(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
-    """Prints problems on stderr, one line each. `form` formats a line."""
-    for problem in problems:
-        print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)
+    """Prints problems on stderr, one line each. `form` formats a line. If stderr cannot be written, the exit status has to do."""
+    with suppress(OSError):
+        for problem in problems:
+            print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)
 
 
 def url_problem(url: str) -> str:

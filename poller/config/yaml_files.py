@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from poller.config_errors.yaml_remedies import remedy
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import cut
 
@@ -105,8 +106,12 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-def _problem(text: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+class _Refused(yaml.MarkedYAMLError):
+    """An error of ours, which says what to do."""
+
+
+def _problem(text: str, mark: yaml.Mark | None) -> _Refused:
+    return _Refused(problem=text, problem_mark=mark)
 
 
 def _cut(text: str) -> str:
@@ -268,8 +273,10 @@ def _located(error: yaml.MarkedYAMLError, name: str) -> str:
     mark = error.problem_mark or error.context_mark
     where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
     problem = error.problem or "cannot be read"
-    context = f" ({error.context})" if error.context else ""
-    return f"{name}:{where} {problem}{context}"
+    if isinstance(error, _Refused):
+        return f"{name}:{where} {problem}"
+    told = f"{problem} ({error.context})" if error.context else problem
+    return f"{name}:{where} {told}; {remedy(told)}"
 
 
 def signature(path: Path) -> Signature:

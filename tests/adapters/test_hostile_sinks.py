@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.control.aws_errors import fault
 from adapters.control.mappings import mapping_document
+from adapters.control.pressure import Limits
 from adapters.control.responses import answer
 from adapters.invokers.outcomes import failed
 from adapters.observers.log_observer import LogObserver
@@ -339,7 +340,8 @@ def test_what_runs_can_be_read_whatever_is_in_it(
             assert fit(shown.replace("\n", "")), name
             assert hides("".join(shown.split()), name), (name, shown)
 
-    serving(ask, Setting(view=View(), patience_s=60.0))
+    # The corpus has more texts than one address may send requests.
+    serving(ask, Setting(view=View(), patience_s=60.0, limits=Limits(requests_at_once=1e9)))
 
 
 def test_one_text_that_nobody_cleaned_costs_no_page() -> None:

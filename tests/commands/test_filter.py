@@ -114,3 +114,18 @@ def test_half_a_surrogate_pair_can_be_printed() -> None:
     assert status == 1
     assert "\\ud83d" in text
     assert text.encode()
+
+
+@pytest.mark.parametrize(
+    "value", ['"\\ud800"', '"\\udc00 x"', "1e400", "9" * 5_000, "-0", "1e-999", '"\\u0000"']
+)
+@pytest.mark.parametrize("source", [None, "sqs"])
+def test_an_event_may_have_whatever_a_payload_may_have(value: str, source: str | None) -> None:
+    event = f'{{"a": {value}}}'
+    pattern = '{"a": [{"exists": false}]}'
+    if source:
+        event, pattern = f'{{"x": {value}, "body": {json.dumps(event)}}}', f'{{"body": {pattern}}}'
+    status, text = explain_command(pattern, event, source)
+    assert status == 1
+    text.encode()
+    assert explain_command(pattern.replace("false", "true"), event, source) == (0, "matches")

@@ -71,3 +71,22 @@ def test_characters_that_the_encoding_lacks_are_replaced(
     assert told == b""
     assert shown
     assert process.returncode == (1 if words == EXPLAIN else 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "words", [("check", "--config", "none.yaml"), ("run", "--config", "none.yaml")], ids=" ".join
+)
+def test_where_nothing_can_be_told_the_exit_status_is_the_same(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "poller", *words],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=full,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 2

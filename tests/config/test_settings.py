@@ -582,7 +582,8 @@ def test_sources_that_are_not_supported_say_so(file: Path) -> None:
         ("a: 1\nb: 2\na: 3", "line 3, column 1: the key 'a' is there twice; remove one"),
         (
             "a: [1,\n",
-            "line 2, column 1: expected the node content, but found '<stream end>' (while parsing a flow node)",
+            "line 2, column 1: expected the node content, but found '<stream end>' (while parsing a flow node);"
+            " close the bracket or brace that is still open",
         ),
         (
             "a: !Sub '${x}'",
@@ -597,7 +598,7 @@ def test_sources_that_are_not_supported_say_so(file: Path) -> None:
             "line 1, column 4: the tag !!python/name:os.system is not supported; write the value itself",
         ),
         ("a: &x [*x]", "line 1, column 4: an alias contains itself; write the value out"),
-        ("a: *x", "line 1, column 4: found undefined alias 'x'"),
+        ("a: *x", "line 1, column 4: found undefined alias 'x'; put a text that begins with * in quotes"),
         ("- a", "holds no settings; write lines like `name: value` at the top level"),
         ("just text", "holds no settings; write lines like `name: value` at the top level"),
         ("1: a", "[1]: its name is not a text; put the name in quotes"),

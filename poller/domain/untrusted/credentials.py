@@ -51,7 +51,7 @@ _WHOLE_LINE = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
 """Headers whose value goes on to the end of the line."""
 _BETWEEN = re.compile(
     r"""(?:\[\w{0,32}(?=\]))?\\*+["']?\]?(?:\s{0,8},?\s{0,8}\\{0,8}["']?value\\{0,8}["']?)?\s*+"""
-    r"""(?:=>|(?P<compared>[=!]=)|:=|(?<=\s)->(?=\s)|[:=>]|%3[ad])\s*+(?:\\\s++|[|>][+-]?[0-9]?[ \t]*+\n\s*+)?(?:value\s++)?""",
+    r"""(?:=>|(?P<compared>[=!]=)|:=|(?<=\s)->(?=\s)|[:=>]|%3[ad])\s*+(?:\\\s++|(?:\||>(?!\s*+[0-9]))[+-]?[0-9]?\s++)?(?:value\s++)?""",
     re.IGNORECASE,
 )
 """Between a name and its value. Name and value may also be two members of one object, and the value may be a block of YAML."""
@@ -86,8 +86,8 @@ _CLOSING = re.compile(r"</[\w:.-]*+\Z")
 _OPENING = re.compile(r"<[\w:.-]*+\Z")
 _ATTRIBUTES = re.compile(r"""(?:\s++[\w:.-]{1,64}=(?:"[^"\r\n]*+"|'[^'\r\n]*+')){1,8}\s*+>""")
 _PART_BEGIN = re.compile(r"""name=\\?"[\w.\[-]*+\Z""")
-_PART_HEAD = re.compile(r"""\]?\\?"[ \t]*+(?:\r?\n){2}""")
-"""Between the name and the value of a field of a multipart form."""
+_PART_HEAD = re.compile(r"""\]?\\?"(?:[ \t]{0,1}(?:\r?\n){1,2}|[ \t]{2,4})""")
+"""Between the name and the value of a field of a multipart form, whose empty line may be gone or on one line with the others."""
 _PAIR_BEGIN = re.compile(r"""[(\[]b?["'][\w-]*+\Z""")
 _PAIR_MIDDLE = re.compile(r"""["'],\s*+""")
 _PAIR_END = re.compile(r"\s*+[)\]]")
@@ -267,7 +267,8 @@ def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin:
         line = _LINE.match(text, begin)
         assert line is not None, "the pattern takes nothing too"
         return line.end()
-    if value[0].endswith(":") or (colon and not _given(text, word, value)):
+    drawn = _LETTERS_AND_DIGITS.match(value[0]) and "\n" not in between[0]
+    if (value[0].endswith(":") and not drawn) or (colon and not _given(text, word, value)):
         # This is the next name, or a sentence.
         return begin
     return value.end()
