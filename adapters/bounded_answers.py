@@ -14,8 +14,10 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
+from poller.domain.untrusted import numbers
 from poller.loop_turns import TURN_S
 
 INTERIM_MAX = 20
@@ -33,6 +35,8 @@ CREDENTIALS_S_MAX = 10.0
 HEAD_PIECE_BYTES = 16 * 1024
 PIECE_BYTES = 32 * 1024
 """How much of a head and of a body is parsed before the clock is read again: some milliseconds at worst."""
+PLAIN_PIECE_BYTES = 512 * 1024
+"""The same for a body whose length the head says: it is only copied."""
 TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
 TOO_LONG = "the body has more than {} bytes"
 TOO_SLOW = "the body takes longer than {:g} s"
@@ -53,6 +57,8 @@ class BoundedAnswers(ResponseHandler):
         """The number of heads, interim ones included, since the last request."""
         self._bare_bytes = 0
         self._body_bytes = 0
+        self._plain_bytes = 0
+        """The length of a body that is neither compressed nor in chunks; 0 for others."""
         self._held = memoryview(b"")
         """Data that has arrived and must still be parsed."""
         self._goes_on = False
@@ -73,6 +79,7 @@ class BoundedAnswers(ResponseHandler):
         self._heads += 1
         self._bare_bytes = self._body_bytes = 0
         self._head_at = self._loop.time()
+        self._plain_bytes = _plain_bytes(data[0])
         if self._heads <= INTERIM_MAX + 1:
             super().feed_data(data, size)
 
@@ -111,8 +118,11 @@ class BoundedAnswers(ResponseHandler):
 
     def _piece_bytes(self) -> int:
         """Returns the size of a piece. Heads take longer to parse: one of 18 bytes takes as long as some kilobytes of a body."""
-        in_body = self._payload is not None and not self._payload.is_eof()
-        return PIECE_BYTES if in_body else HEAD_PIECE_BYTES
+        body = self._payload
+        if body is None or body.is_eof():
+            return HEAD_PIECE_BYTES
+        # Not beyond the body's end: a server may send any number of heads behind it.
+        return max(PIECE_BYTES, min(self._plain_bytes - body.total_bytes, PLAIN_PIECE_BYTES))
 
     def _hold(self) -> None:
         """Pauses reading until the held data is parsed, which goes on in the next turn of the loop."""
@@ -162,6 +172,13 @@ class BoundedAnswers(ResponseHandler):
         body = self._payload
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError(why))
+
+
+def _plain_bytes(head: RawResponseMessage) -> int:
+    """Returns the length of the body that follows this head, if it is to be copied only; otherwise 0."""
+    if head.chunked or head.compression:
+        return 0
+    return numbers.whole(head.headers.get("Content-Length"), most=BODY_BYTES_MAX, default=0)
 
 
 def bounded[C: aiohttp.BaseConnector](
