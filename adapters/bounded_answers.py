@@ -8,6 +8,7 @@ connection is closed, and the request fails as for an answer that is not HTTP.
 
 import asyncio
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,64 @@ TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
 TOO_LONG = "the body has more than {} bytes"
 TOO_SLOW = "the body takes longer than {:g} s"
 TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
+_NOTHING = memoryview(b"")
+# The library's own methods. `super()` takes several times as long as a name, and each answer has a dozen of these calls.
+_data_received = ResponseHandler.data_received
+_set_response_params = ResponseHandler.set_response_params
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """What has arrived of the answer to the last request, and its limits.
+
+    It is an object of its own with slots: the library's connection has so many attributes that Python reads each of them slowly.
+    """
+
+    body_bytes_max: int
+    body_s_max: float | None
+    heads: int = 0
+    """The number of heads, interim ones included."""
+    head_at: float = 0.0
+    """When the last head was complete, in seconds of the loop's clock."""
+    bare_bytes: int = 0
+    """Bytes since the last head that were not part of a body."""
+    body_bytes: int = 0
+    plain_bytes: int = 0
+    """The length of a body that is neither compressed nor in chunks; 0 for others."""
+    held: memoryview = _NOTHING
+    """Data that must still be parsed."""
+    goes_on: bool = False
+    """Whether it will be parsed in the next turn of the loop."""
+
+    def begin(self) -> None:
+        """A new request is sent."""
+        self.heads = self.bare_bytes = self.body_bytes = 0
+
+    def head(self, head: RawResponseMessage, now: float) -> bool:
+        """A head is complete. Returns whether it is within the limit."""
+        self.heads += 1
+        self.bare_bytes = self.body_bytes = 0
+        self.head_at = now
+        self.plain_bytes = _plain_bytes(head)
+        return self.heads <= INTERIM_MAX + 1
+
+    def piece(self, size: int, body_bytes: int) -> str:
+        """Counts a piece of `size` bytes that was parsed; the body has `body_bytes` now. Returns which limit is exceeded."""
+        moved, self.body_bytes = body_bytes != self.body_bytes, body_bytes
+        self.bare_bytes = 0 if moved else self.bare_bytes + size
+        if self.heads > INTERIM_MAX + 1:
+            return TOO_MANY
+        if self.bare_bytes > BARE_BYTES_MAX:
+            return TOO_MUCH
+        if body_bytes > self.body_bytes_max:
+            return TOO_LONG.format(self.body_bytes_max)
+        return ""
+
+    def late(self, now: float) -> str:
+        """Returns the limit of time that a body has exceeded. A server that sends nothing more is noticed by the limit on its silence."""
+        if self.body_s_max is None or now - self.head_at <= self.body_s_max:
+            return ""
+        return TOO_SLOW.format(self.body_s_max)
 
 
 class BoundedAnswers(ResponseHandler):
@@ -50,47 +109,32 @@ class BoundedAnswers(ResponseHandler):
         self, loop: asyncio.AbstractEventLoop, *, body_bytes_max: int, body_s_max: float | None
     ) -> None:
         super().__init__(loop)
-        self._body_bytes_max = body_bytes_max
-        self._body_s_max = body_s_max
-        self._head_at = 0.0
-        self._heads = 0
-        """The number of heads, interim ones included, since the last request."""
-        self._bare_bytes = 0
-        self._body_bytes = 0
-        self._plain_bytes = 0
-        """The length of a body that is neither compressed nor in chunks; 0 for others."""
-        self._held = memoryview(b"")
-        """Data that has arrived and must still be parsed."""
-        self._goes_on = False
-        """Whether it will be parsed in the next turn of the loop."""
+        self._arrived = _Arrived(body_bytes_max, body_s_max)
 
     @property
     def should_close(self) -> bool:
         """Whether the connection cannot be used for another request."""
-        return bool(self._held) or super().should_close
+        return bool(self._arrived.held) or super().should_close
 
     def set_response_params(self, **given: Any) -> None:
         """Prepares for the answer of a new request."""
-        self._heads = self._bare_bytes = self._body_bytes = 0
-        super().set_response_params(**given)
+        self._arrived.begin()
+        _set_response_params(self, **given)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Accepts the head of an answer; ignores heads beyond the limit."""
-        self._heads += 1
-        self._bare_bytes = self._body_bytes = 0
-        self._head_at = self._loop.time()
-        self._plain_bytes = _plain_bytes(data[0])
-        if self._heads <= INTERIM_MAX + 1:
+        if self._arrived.head(data[0], self._loop.time()):
             super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Parses data that has arrived, or its beginning. Empty data: parses what the library has kept."""
+        arrived = self._arrived
         # Nearly all answers arrive like this: in one piece that is small enough even for a head.
         small = len(data) <= HEAD_PIECE_BYTES or len(data) <= self._piece_bytes()
-        if (small or self._parser is None) and not self._held:
+        if (small or self._parser is None) and not arrived.held:
             self._read(data)
         elif data:
-            self._held = memoryview(bytes(self._held) + data if self._held else data)
+            arrived.held = memoryview(bytes(arrived.held) + data if arrived.held else data)
             self._read_held()
         else:
             self._read(data)
@@ -99,19 +143,20 @@ class BoundedAnswers(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Drops data that was not parsed yet."""
-        self._held = memoryview(b"")
+        self._arrived.held = _NOTHING
         super().connection_lost(exc)
 
     def _read_held(self) -> None:
-        self._goes_on = False
+        arrived = self._arrived
+        arrived.goes_on = False
         ends = time.perf_counter() + TURN_S
-        while self._held and not self._reading_paused:
+        while arrived.held and not self._reading_paused:
             size = self._piece_bytes()
-            piece, self._held = bytes(self._held[:size]), self._held[size:]
+            piece, arrived.held = bytes(arrived.held[:size]), arrived.held[size:]
             self._read(piece)
             if time.perf_counter() >= ends:
                 break
-        if self._held:
+        if arrived.held:
             self._hold()
         elif self._buffer_paused and not self._tail:
             self._resume_reading_for_buffer()
@@ -122,47 +167,37 @@ class BoundedAnswers(ResponseHandler):
         if body is None or body.is_eof():
             return HEAD_PIECE_BYTES
         # Not beyond the body's end: a server may send any number of heads behind it.
-        return max(PIECE_BYTES, min(self._plain_bytes - body.total_bytes, PLAIN_PIECE_BYTES))
+        return max(PIECE_BYTES, min(self._arrived.plain_bytes - body.total_bytes, PLAIN_PIECE_BYTES))
 
     def _hold(self) -> None:
         """Pauses reading until the held data is parsed, which goes on in the next turn of the loop."""
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
-        if not self._reading_paused and not self._goes_on:
-            self._goes_on = True
+        if not self._reading_paused and not self._arrived.goes_on:
+            self._arrived.goes_on = True
             self._loop.call_soon(self._read_held)
 
     def _resume_reading_for_buffer(self) -> None:
-        if not self._held:
+        if not self._arrived.held:
             super()._resume_reading_for_buffer()
 
     def _read(self, piece: bytes) -> None:
-        super().data_received(piece)
+        _data_received(self, piece)
         if self._exception is not None:
-            self._held = memoryview(b"")
+            self._arrived.held = _NOTHING
             # The library reports an error only to the reader of the head. A reader of the body would wait for ever.
             self._fail_body(str(self._exception))
             return
-        body_bytes = self._payload.total_bytes if self._payload is not None else 0
-        moved, self._body_bytes = body_bytes != self._body_bytes, body_bytes
-        self._bare_bytes = 0 if moved else self._bare_bytes + len(piece)
-        if self._heads > INTERIM_MAX + 1:
-            self._cut_off(TOO_MANY)
-        elif self._bare_bytes > BARE_BYTES_MAX:
-            self._cut_off(TOO_MUCH)
-        elif body_bytes > self._body_bytes_max:
-            self._cut_off(TOO_LONG.format(self._body_bytes_max))
-        elif body_bytes and self._takes_too_long():
-            self._cut_off(TOO_SLOW.format(self._body_s_max))
-
-    def _takes_too_long(self) -> bool:
-        """Whether a body's time is over. A server that sends nothing more is noticed by the limit on its silence."""
-        if self._body_s_max is None or self._payload is None or self._payload.is_eof():
-            return False
-        return self._loop.time() - self._head_at > self._body_s_max
+        body = self._payload
+        body_bytes = body.total_bytes if body is not None else 0
+        why = self._arrived.piece(len(piece), body_bytes)
+        if not why and body_bytes and body is not None and not body.is_eof():
+            why = self._arrived.late(self._loop.time())
+        if why:
+            self._cut_off(why)
 
     def _cut_off(self, why: str) -> None:
-        self._held = memoryview(b"")
+        self._arrived.held = _NOTHING
         if self.transport is not None:
             self.transport.close()
         self.set_exception(HttpProcessingError(code=400, message=why))
