@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
 import orjson
 
 from poller.domain.records import JsonObject, MappingId, ShardId, json_value
@@ -76,8 +77,7 @@ class Invocation:
         return self.event.encoded()
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(msgspec.Struct, frozen=True, gc=False):
     """The function returned. `payload` is its answer in bytes, empty if there was none."""
 
     payload: bytes

@@ -304,7 +304,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     def receives(self) -> int:
         """How often the message was received; 0 where the queue does not say."""
         text = self.attributes.get("ApproximateReceiveCount", "")
-        count = _FEW.get(text)
+        count = _FEW.get(text) if type(text) is str else None
         return _whole(text) if count is None else count
 
     @property

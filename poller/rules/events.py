@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, final
 
+import msgspec
 import orjson
 from msgspec import UNSET, Raw
 
@@ -68,8 +69,7 @@ class RecordEncoder(Protocol):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class RecordsEvent:
+class RecordsEvent(msgspec.Struct, frozen=True, gc=False):
     """The event for records of a stream. They are encoded only when the event is sent; the size is known before."""
 
     encoder: RecordEncoder

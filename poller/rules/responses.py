@@ -37,16 +37,14 @@ class _Members(msgspec.Struct, frozen=True, rename={"failures": "batchItemFailur
 _MEMBERS = msgspec.json.Decoder(_Members)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """The last answer, as the `responseContext` of a failure document shows it (aws-behaviour#failure-document)."""
 
     executed_version: str
     function_error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The whole batch succeeded. `state` is the JSON of the returned window state, empty outside of windows."""
 
     state: bytes = b""

@@ -4,8 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypedDict, assert_never, get_args
+
+import msgspec
 
 from poller.domain.errors import PortError
 from poller.domain.function_facts import FunctionFacts
@@ -130,13 +132,15 @@ class Function:
         unreachable. Any other error, a cancellation from inside, and a result that is not an outcome count as a function error.
         """
         assert self.slots.in_flight > 0, "a call without a slot"
-        self.calls[mapping] += 1
+        calls = self.calls
+        calls[mapping] = calls.get(mapping, 0) + 1
         try:
             return await self._call(invocation)
         finally:
-            self.calls[mapping] -= 1
-            if not self.calls[mapping]:
-                del self.calls[mapping]
+            if left := calls[mapping] - 1:
+                calls[mapping] = left
+            else:
+                calls.pop(mapping)
 
     async def _call(self, invocation: Invocation) -> Outcome:
         if self._watch is not None:
@@ -229,8 +233,7 @@ def _open_ended(call: Invocation) -> Invocation:
     return Invocation(call.function_arn, call.request_id, call.event, call.timeout_s, open_ended=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvocationBatch:
+class InvocationBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The input of one invocation.
 
     `identifiers` are the sequence numbers or message ids of its records, in order. `attempt` counts from 1. `newest` is when
@@ -301,6 +304,8 @@ class BatchInvoker:
     async def _slot_taken(self, stop: Stop) -> bool:
         """Waits for a slot. Returns False if a stop came first, or the lease was lost meanwhile."""
         slots = self._function.slots
+        if not stop.lost and await slots.acquire_now():
+            return True
         async with interrupted_by(stop):
             await slots.acquire()
             if not stop.lost:

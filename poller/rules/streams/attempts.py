@@ -5,8 +5,11 @@ returns what to do with that part now, `settle` takes the verdict on its invocat
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from typing import assert_never
+
+import msgspec
 
 from poller.domain.invocations import Condition
 from poller.domain.policies import RetryPolicy
@@ -16,8 +19,7 @@ from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Respon
 from poller.rules.streams.batching import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPart:
+class BatchPart(msgspec.Struct, frozen=True, gc=False):
     """Records that are invoked together under one request id.
 
     `failures` counts the invocations that used up a retry. `deferrals` counts the refused calls since the last one that reached
@@ -39,16 +41,14 @@ class BatchPart:
     begun: Epoch = Epoch(0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchState:
+class BatchState(msgspec.Struct, frozen=True, gc=False):
     """A lane's batch: the part in flight, then the parts that wait. Nothing is invoked before `resume_at`."""
 
     parts: tuple[BatchPart, ...]
     resume_at: Monotonic
 
 
-@dataclass(frozen=True, slots=True)
-class Invoke:
+class Invoke(msgspec.Struct, frozen=True, gc=False):
     """Call the function with this part."""
 
     part: BatchPart
@@ -73,8 +73,7 @@ class Discard:
     response: Response | None
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
+class Advance(msgspec.Struct, frozen=True, gc=False):
     """These entries are settled."""
 
     entries: tuple[Entry, ...]
@@ -101,10 +100,12 @@ type Effect = Advance | Retry | Split
 type NewId = Callable[[], str]
 
 
-def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic) -> BatchState:
-    """The state of a new batch."""
+def start(
+    entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic, epoch: Epoch = Epoch(0.0)
+) -> BatchState:
+    """The state of a new batch, which begins at `epoch`."""
     assert entries, "an empty batch"
-    return BatchState((BatchPart(entries, new_id()),), now)
+    return BatchState((BatchPart(entries, new_id(), begun=epoch),), now)
 
 
 def finish(*, early: bool, ends: Epoch | None, new_id: NewId, now: Monotonic) -> BatchState:
@@ -118,18 +119,19 @@ def interpose(work: BatchState, *, ends: Epoch | None, new_id: NewId) -> BatchSt
 
 
 def resume(
-    parts: Sequence[tuple[tuple[Entry, ...], int]], *, new_id: NewId, now: Monotonic
+    parts: Sequence[tuple[tuple[Entry, ...], int]],
+    *,
+    new_id: NewId,
+    now: Monotonic,
+    epoch: Epoch = Epoch(0.0),
 ) -> BatchState | None:
     """A batch restored from a checkpoint, by each part's entries and number of failures. None if no entry is left."""
     kept = tuple(
-        BatchPart(entries, new_id(), failures, resumed=True) for entries, failures in parts if entries
+        BatchPart(entries, new_id(), failures, resumed=True, begun=epoch)
+        for entries, failures in parts
+        if entries
     )
     return BatchState(kept, now) if kept else None
-
-
-def begin_at(work: BatchState, epoch: Epoch) -> BatchState:
-    """The batch, which begins now."""
-    return replace(work, parts=tuple(replace(part, begun=epoch) for part in work.parts))
 
 
 def retained_until(part: BatchPart, entry: Entry, retention_s: float) -> Epoch:

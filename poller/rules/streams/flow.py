@@ -309,7 +309,7 @@ class ShardFlow:
         if self._earlier.parts(lane):
             if self._earlier.unread(lane, None if ended else self.read_to):
                 return ()
-            work = self._earlier.restore(lane, buffer, new_id=self._new_id, now=now)
+            work = self._earlier.restore(lane, buffer, new_id=self._new_id, now=now, epoch=epoch)
         if work is None and windowed is not None:
             work = windowed.closing_call(buffer, ended=ended, new_id=self._new_id, now=now, epoch=epoch)
         if work is None:
@@ -318,10 +318,10 @@ class ShardFlow:
                 if windowed is None
                 else windowed.take(buffer, now, ended=ended)
             )
-            work = attempts.start(entries, new_id=self._new_id, now=now) if entries else None
+            work = attempts.start(entries, new_id=self._new_id, now=now, epoch=epoch) if entries else None
         if work is None:
             return ()
-        work = self._hold(lane, attempts.begin_at(work, epoch))
+        work = self._hold(lane, work)
         assert work is not None
         since = self._blocked.begin(lane, first_of(work.parts[0]))
         return () if since is None else (LaneBlocked(since),)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from zlib import crc32
 
+import msgspec
+
 from poller.domain.invocations import Event, Notice
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, Monotonic, Record
@@ -23,8 +25,7 @@ def lane_of_record(record: Record, lanes: int) -> int:
     return lane_of(record.sequence_number if key is None else key, lanes)
 
 
-@dataclass(frozen=True, slots=True)
-class InvokePart:
+class InvokePart(msgspec.Struct, frozen=True, gc=False):
     """Call the function with this event of a part, then call `answered`."""
 
     part: BatchPart
@@ -46,8 +47,7 @@ class WaitUntil:
     until: Monotonic
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
+class Rest(msgspec.Struct, frozen=True, gc=False):
     """No batch closes now. Call `next` again when a page was accepted or the shard has ended, and at `until` if that is given."""
 
     until: Monotonic | None

@@ -9,7 +9,7 @@ The batches are restored only if the mapping has as many lanes as before, becaus
 The settled records are skipped in any case.
 """
 
-from poller.domain.records import Monotonic, Position
+from poller.domain.records import Epoch, Monotonic, Position
 from poller.rules.streams.attempts import BatchState, NewId, resume
 from poller.rules.streams.batching import Buffer
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo
@@ -51,8 +51,10 @@ class EarlierRun:
         parts = self._batches.get(lane)
         return parts is not None and read_to is not None and read_to < Position.after(parts[-1].last)
 
-    def restore(self, lane: int, buffer: Buffer, *, new_id: NewId, now: Monotonic) -> BatchState | None:
+    def restore(
+        self, lane: int, buffer: Buffer, *, new_id: NewId, now: Monotonic, epoch: Epoch
+    ) -> BatchState | None:
         """Restores the lane's batch; None when there is none, or no record of it is left. All its records must be read."""
         memos = self._batches.pop(lane, ())
         parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
-        return resume(parts, new_id=new_id, now=now)
+        return resume(parts, new_id=new_id, now=now, epoch=epoch)

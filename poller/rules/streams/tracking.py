@@ -104,7 +104,7 @@ class RecordTracker:
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Settles these entries, which were delivered or discarded."""
-        self._watermark.resolve(entry.index for entry in entries)
+        self._watermark.resolve([entry.index for entry in entries])
         if entries and self._watermark.passed(entries[-1].index):
             self._note_settled_through(entries[-1].record.arrived)
 

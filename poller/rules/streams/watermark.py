@@ -19,7 +19,7 @@ the order of a key is kept although lanes do not wait for each other.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from poller.domain.records import SHARD_END, Position
 
@@ -72,10 +72,9 @@ class Watermark:
         self._waiting.extend(sequence_numbers)
         return first
 
-    def resolve(self, indices: Iterable[int]) -> None:
-        """Settles records. Each must be tracked and not settled yet."""
-        new = list(indices)
-        if new and not self._settled and new == list(range(self._unsettled_from, new[-1] + 1)):
+    def resolve(self, new: Sequence[int]) -> None:
+        """Settles records by their indices. Each must be tracked and not settled yet."""
+        if new and not self._settled and list(range(self._unsettled_from, new[-1] + 1)) == new:
             assert new[-1] < self.tracked, "settled, but never read"
             self._forward(len(new))
             return
