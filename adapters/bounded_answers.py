@@ -191,8 +191,10 @@ class BoundedAnswers(ResponseHandler):
         body = self._payload
         body_bytes = body.total_bytes if body is not None else 0
         why = self._arrived.piece(len(piece), body_bytes)
-        if not why and body_bytes and body is not None and not body.is_eof():
+        if not why and body is not None and body_bytes:
             why = self._arrived.late(self._loop.time())
+            if why and body.is_eof():
+                return
         if why:
             self._cut_off(why)
 

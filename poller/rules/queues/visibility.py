@@ -133,7 +133,8 @@ class VisibilityTracker:
         repeated = late = 0
         policy = self.policy
         visibility_s = max(policy.visibility_s, 1)
-        first = None if policy.extend or policy.first_s is None else now
+        moment = None if policy.extend or policy.first_s is None else now
+        before: Monotonic | None = None
         for message in messages:
             since = message.received if visibility_s >= TRUSTED_S_MIN else now
             until = Monotonic(since + visibility_s)
@@ -153,7 +154,8 @@ class VisibilityTracker:
                 known.taken, known.until = held.taken, held.until
                 self._drop_plan(known)
                 held = known
-            moment = _renew_at(until, visibility_s) if policy.extend else first
+            if policy.extend and until != before:
+                before, moment = until, _renew_at(until, visibility_s)
             if moment is not None:
                 planned.setdefault(moment, []).append(held)
         self._schedule(planned)

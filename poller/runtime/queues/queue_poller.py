@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import msgspec
+
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
 from poller.domain.records import Message, Monotonic
 from poller.domain.status import LaneStatus
@@ -91,8 +93,7 @@ class MessageIntake:
         return kept
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True, gc=False):
     """The items of one receive. `drained`: the queue had fewer messages than the receive asked for."""
 
     items: Sequence[QueueItem]
