@@ -25,7 +25,11 @@ class Event(Protocol):
 
     @property
     def size(self) -> int:
-        """The length of `encoded` in bytes, computed without encoding."""
+        """The length of `encoded` in bytes."""
+        ...
+
+    def fits(self, bytes_max: int) -> bool:
+        """Whether `size` is at most `bytes_max`. It encodes nothing that is certainly small enough."""
         ...
 
     def encoded(self) -> bytes:
@@ -47,6 +51,10 @@ class EncodedEvent:
     def size(self) -> int:
         """Bytes of the JSON."""
         return len(self.payload)
+
+    def fits(self, bytes_max: int) -> bool:
+        """Whether the JSON has at most `bytes_max` bytes."""
+        return len(self.payload) <= bytes_max
 
     def encoded(self) -> bytes:
         """The event as UTF-8 JSON."""

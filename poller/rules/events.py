@@ -82,6 +82,10 @@ class RecordsEvent(msgspec.Struct, frozen=True, gc=False):
         """Bytes of the finished event."""
         return event_bytes(len(self.records), self.encoded_bytes)
 
+    def fits(self, bytes_max: int) -> bool:
+        """Whether the finished event has at most `bytes_max` bytes."""
+        return self.size <= bytes_max
+
     def encoded(self) -> bytes:
         """The event as UTF-8 JSON."""
         return build(self.encoder.encode_all(self.records))

@@ -298,8 +298,8 @@ class BatchInvoker:
         return verdict
 
     def _too_large(self, batch: InvocationBatch) -> Verdict | None:
-        size, size_max = batch.event.size, self._plan.batch.payload_bytes_max
-        return responses.oversized(size, size_max) if size > size_max else None
+        size_max = self._plan.batch.payload_bytes_max
+        return None if batch.event.fits(size_max) else responses.oversized(batch.event.size, size_max)
 
     async def _slot_taken(self, stop: Stop) -> bool:
         """Waits for a slot. Returns False if a stop came first, or the lease was lost meanwhile."""

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from itertools import count
 
 from poller.domain.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.attempts import NewId
 from poller.rules.streams.batching import Entry
 from tests.records import dynamo_record
 
 BASE = 1_767_225_600.0
+ENCODER = MessageEncoder(
+    source_arn="arn:aws:sqs:eu-west-1:111122223333:orders", region="eu-west-1", windowed=False
+)
+"""Of a standard queue's messages."""
 
 
 def kinesis(

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from poller.domain.records import JsonObject, Message
+from poller.domain.records import JsonObject, Message, Monotonic
 from poller.rules.events import encode_json
 
 SYSTEM_ATTRIBUTES = (
@@ -20,6 +20,9 @@ SYSTEM_ATTRIBUTES = (
 _NOT_SHOWN = "SqsManagedSseEnabled"
 """An attribute of queues that some emulators add to messages. On AWS no function sees it."""
 _PLACES = {name: place for place, name in enumerate(SYSTEM_ATTRIBUTES)}
+CHAR_BYTES_MAX = 12
+"""Bytes of one character in JSON at most: two escapes, beside half of a surrogate pair."""
+ATTRIBUTE_BYTES = len('"":"",')
 _ORDERS_MAX = 64
 """Combinations of attribute names whose order is cached."""
 
@@ -34,6 +37,8 @@ class MessageEncoder:
         self._windowed = windowed
         self._orders: dict[tuple[str, ...], list[str] | None] = {}
         """The order of attribute names, by the names as they came, which are nearly always the same. None: they came in order."""
+        empty = Message("", "", None, {}, {}, None, Monotonic(0.0), md5_of_message_attributes="")
+        self._constant_bytes = len(self.encode(empty))
 
     def view(self, message: Message) -> JsonObject:
         """The record as functions and filters see it."""
@@ -55,6 +60,16 @@ class MessageEncoder:
     def encode(self, message: Message) -> bytes:
         """The message encoded as in the event's `Records` array."""
         return encode_json(self.view(message))
+
+    def bytes_max(self, message: Message) -> int:
+        """An upper bound of the length of `encode`. It encodes only messages with attributes of their own."""
+        if message.message_attributes:
+            return len(self.encode(message))
+        attributes = message.attributes
+        chars = len(message.body or "") + len(message.receipt) + len(message.message_id)
+        chars += len(message.md5_of_body or "") + len(message.md5_of_message_attributes or "")
+        chars += len("".join(attributes)) + len("".join(attributes.values()))
+        return self._constant_bytes + CHAR_BYTES_MAX * chars + ATTRIBUTE_BYTES * len(attributes)
 
     def _attributes(self, message: Message) -> dict[str, str]:
         attributes = message.attributes

@@ -9,15 +9,16 @@ import msgspec
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import JsonObject, Message, Monotonic, json_value
 from poller.rules.events import build, event_bytes
+from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX
 
 
-class QueueItem(msgspec.Struct, frozen=True, gc=False):
-    """A message for the function, with the record that the function sees, as an object and encoded."""
+class QueueItem(msgspec.Struct, eq=False, gc=False):
+    """A message for the function. Its record is encoded when its bytes are needed, and only once; `written` keeps them."""
 
     message: Message
-    view: JsonObject
-    encoded: bytes
+    encoder: MessageEncoder
+    written: bytes | None = None
 
     @property
     def message_id(self) -> str:
@@ -28,6 +29,27 @@ class QueueItem(msgspec.Struct, frozen=True, gc=False):
     def group(self) -> str | None:
         """The message group; None on a standard queue."""
         return self.message.group
+
+    @property
+    def encoded(self) -> bytes:
+        """The record as UTF-8 JSON."""
+        if self.written is None:
+            self.written = self.encoder.encode(self.message)
+        return self.written
+
+    @property
+    def bytes_max(self) -> int:
+        """An upper bound of the length of `encoded`, without encoding if possible."""
+        return self.encoder.bytes_max(self.message) if self.written is None else len(self.written)
+
+    def decoded(self) -> JsonObject:
+        """The record as a new object, which the function may change."""
+        if self.message.message_attributes:
+            record: JsonObject = json_value(self.encoded)
+            return record
+        record = self.encoder.view(self.message)
+        record["messageAttributes"] = {}
+        return record
 
 
 class QueueItemsEvent(msgspec.Struct, frozen=True, gc=False):
@@ -40,25 +62,22 @@ class QueueItemsEvent(msgspec.Struct, frozen=True, gc=False):
         """Bytes of the finished event."""
         return event_bytes(len(self.items), sum([len(item.encoded) for item in self.items]))
 
+    def fits(self, bytes_max: int) -> bool:
+        """Whether the finished event has at most `bytes_max` bytes."""
+        return all_fit(self.items, bytes_max) or self.size <= bytes_max
+
     def encoded(self) -> bytes:
         """The event as UTF-8 JSON."""
         return build([item.encoded for item in self.items])
 
     def decoded(self) -> JsonObject:
         """The event as a new object."""
-        return {"Records": [_copied(item) for item in self.items]}
+        return {"Records": [item.decoded() for item in self.items]}
 
 
-def _copied(item: QueueItem) -> JsonObject:
-    """A copy of the record, which the function may change."""
-    if item.message.message_attributes:
-        record: JsonObject = json_value(item.encoded)
-        return record
-    # All other members are texts.
-    copied = item.view.copy()
-    copied["attributes"] = copied["attributes"].copy()
-    copied["messageAttributes"] = {}
-    return copied
+def all_fit(items: Sequence[QueueItem], bytes_max: int) -> bool:
+    """Whether an event of these items certainly has at most `bytes_max` bytes. It is not certain for items that come near it."""
+    return event_bytes(len(items), sum([item.bytes_max for item in items])) <= bytes_max
 
 
 class Receive(msgspec.Struct, frozen=True, gc=False):
@@ -141,9 +160,10 @@ class ReceiveBatch:
 
 def fitting(items: Sequence[QueueItem], policy: BatchPolicy) -> int:
     """How many of these items, from the first on, fit into one event; at least one."""
-    sizes = [len(item.encoded) for item in items[: policy.records_max]]
-    if event_bytes(len(sizes), sum(sizes)) <= policy.payload_bytes_max:
-        return len(sizes)
+    items = items[: policy.records_max]
+    if all_fit(items, policy.payload_bytes_max):
+        return len(items)
+    sizes = [len(item.encoded) for item in items]
     count, encoded_bytes = 0, 0
     for size in sizes:
         encoded_bytes += size

@@ -18,7 +18,7 @@ from poller.rules.filtering.pages import SLICE_BYTES
 from poller.rules.queues.in_flight import PendingDelete
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
-from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive
+from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, all_fit
 from poller.rules.queues.scaling import IDLE_S
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
@@ -45,12 +45,17 @@ class MessageIntake:
         self._scope = scope
         self._deleter = deleter
         self._filter = Filter.of(plan.filters, "sqs")
+        self._payload_bytes_max = plan.batch.payload_bytes_max
         self._encoder = MessageEncoder(
             source_arn=plan.source_arn, region=plan.region, windowed=plan.batch.window_s >= 1
         )
 
     async def filtered(self, messages: Sequence[Message]) -> FilteredItems:
         """The items for the function. Many or long messages are filtered in slices, with other work between them."""
+        if self._filter is None:
+            items = [QueueItem(each, self._encoder) for each in messages if not each.unreadable]
+            if all_fit(items, self._payload_bytes_max):
+                return {id(item.message): item for item in items}
         return await self._scope.parts.turns.slices(self._filtered(messages))
 
     def _filtered(self, messages: Sequence[Message]) -> Slices[FilteredItems]:
@@ -62,7 +67,7 @@ class MessageIntake:
             view = self._encoder.view(message)
             answer = self._filter is None or self._filter.matches_sqs(view)
             passes = answer if isinstance(answer, bool) else (yield from answer)
-            filtered[id(message)] = QueueItem(message, view, encode_json(view)) if passes else None
+            filtered[id(message)] = QueueItem(message, self._encoder, encode_json(view)) if passes else None
             size += len(message.body or "")
             if size >= SLICE_BYTES:
                 size = 0

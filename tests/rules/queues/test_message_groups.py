@@ -12,6 +12,7 @@ from poller.domain.policies import BatchPolicy
 from poller.domain.records import Message, Monotonic
 from poller.rules.queues.message_groups import Choice, Groups, GroupState, choose, with_followers
 from poller.rules.queues.receive_batch import QueueItem
+from tests.rules.build import ENCODER
 
 TEN = BatchPolicy(10, 0.0)
 
@@ -19,7 +20,9 @@ TEN = BatchPolicy(10, 0.0)
 def letter(name: str, *, size: int = 1) -> QueueItem:
     """Named by its group and a number; a name without a group is in lower case digits only."""
     group = name[0] if name[0].isalpha() else ""
-    return QueueItem(Message(name, "r", "", {}, {}, "", Monotonic(0.0), group=group or None), {}, b"x" * size)
+    return QueueItem(
+        Message(name, "r", "", {}, {}, "", Monotonic(0.0), group=group or None), ENCODER, b"x" * size
+    )
 
 
 def queue_items(*names: str) -> list[QueueItem]:

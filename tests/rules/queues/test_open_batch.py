@@ -9,6 +9,7 @@ from poller.domain.records import Message, Monotonic
 from poller.rules.events import event_bytes
 from poller.rules.queues.open_batch import OpenBatch
 from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive
+from tests.rules.build import ENCODER
 
 ANN, BOB, CAT = 1, 2, 3
 WIDE = BatchPolicy(50, 2.0)
@@ -16,7 +17,7 @@ WIDE = BatchPolicy(50, 2.0)
 
 def queue_items(count: int, *, first: int = 0, size: int = 10) -> list[QueueItem]:
     return [
-        QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), {}, b"x" * size)
+        QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER, b"x" * size)
         for number in range(first, first + count)
     ]
 

@@ -19,12 +19,13 @@ from poller.rules.queues.receive_batch import (
     ReceiveBatch,
     fitting,
 )
+from tests.rules.build import ENCODER
 
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 
 
 def letter(number: int = 0, size: int = 10) -> QueueItem:
-    return QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), {}, b"x" * size)
+    return QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER, b"x" * size)
 
 
 def queue_items(count: int, size: int = 10) -> list[QueueItem]:
@@ -59,9 +60,12 @@ MESSAGES = st.lists(
 @given(MESSAGES, st.booleans())
 def test_an_event_is_measured_and_read_as_it_is_written(messages: list[Message], windowed: bool) -> None:
     encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=windowed)
-    event = QueueItemsEvent([QueueItem(each, encoder.view(each), encoder.encode(each)) for each in messages])
+    event = QueueItemsEvent([QueueItem(each, encoder) for each in messages])
     written = event.encoded()
     assert event.size == len(written)
+    assert event.fits(len(written))
+    assert not event.fits(len(written) - 1)
+    assert all(encoder.bytes_max(each) >= len(encoder.encode(each)) for each in messages)
     for _ in range(2):
         found = event.decoded()
         assert json.dumps(found) == json.dumps(json.loads(written))
