@@ -45,6 +45,7 @@ TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belo
 _NOTHING = memoryview(b"")
 # The library's own methods. `super()` takes several times as long as a name, and each answer has a dozen of these calls.
 _data_received = ResponseHandler.data_received
+_feed_data = ResponseHandler.feed_data
 _set_response_params = ResponseHandler.set_response_params
 
 
@@ -64,24 +65,12 @@ class _Arrived:
     bare_bytes: int = 0
     """Bytes since the last head that were not part of a body."""
     body_bytes: int = 0
-    plain_bytes: int = 0
-    """The length of a body that is neither compressed nor in chunks; 0 for others."""
+    newest: RawResponseMessage | None = None
+    """The last head."""
     held: memoryview = _NOTHING
     """Data that must still be parsed."""
     goes_on: bool = False
     """Whether it will be parsed in the next turn of the loop."""
-
-    def begin(self) -> None:
-        """A new request is sent."""
-        self.heads = self.bare_bytes = self.body_bytes = 0
-
-    def head(self, head: RawResponseMessage, now: float) -> bool:
-        """A head is complete. Returns whether it is within the limit."""
-        self.heads += 1
-        self.bare_bytes = self.body_bytes = 0
-        self.head_at = now
-        self.plain_bytes = _plain_bytes(head)
-        return self.heads <= INTERIM_MAX + 1
 
     def piece(self, size: int, body_bytes: int) -> str:
         """Counts a piece of `size` bytes that was parsed; the body has `body_bytes` now. Returns which limit is exceeded."""
@@ -118,13 +107,19 @@ class BoundedAnswers(ResponseHandler):
 
     def set_response_params(self, **given: Any) -> None:
         """Prepares for the answer of a new request."""
-        self._arrived.begin()
+        arrived = self._arrived
+        arrived.heads = arrived.bare_bytes = arrived.body_bytes = 0
         _set_response_params(self, **given)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Accepts the head of an answer; ignores heads beyond the limit."""
-        if self._arrived.head(data[0], self._loop.time()):
-            super().feed_data(data, size)
+        arrived = self._arrived
+        arrived.heads += 1
+        arrived.bare_bytes = arrived.body_bytes = 0
+        arrived.head_at = self._loop.time()
+        arrived.newest = data[0]
+        if arrived.heads <= INTERIM_MAX + 1:
+            _feed_data(self, data, size)
 
     def data_received(self, data: bytes) -> None:
         """Parses data that has arrived, or its beginning. Empty data: parses what the library has kept."""
@@ -167,7 +162,9 @@ class BoundedAnswers(ResponseHandler):
         if body is None or body.is_eof():
             return HEAD_PIECE_BYTES
         # Not beyond the body's end: a server may send any number of heads behind it.
-        return max(PIECE_BYTES, min(self._arrived.plain_bytes - body.total_bytes, PLAIN_PIECE_BYTES))
+        newest = self._arrived.newest
+        plain_bytes = 0 if newest is None else _plain_bytes(newest)
+        return max(PIECE_BYTES, min(plain_bytes - body.total_bytes, PLAIN_PIECE_BYTES))
 
     def _hold(self) -> None:
         """Pauses reading until the held data is parsed, which goes on in the next turn of the loop."""
