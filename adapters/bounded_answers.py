@@ -124,10 +124,11 @@ class BoundedAnswers(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Parses data that has arrived, or its beginning. Empty data: parses what the library has kept."""
         arrived = self._arrived
-        # Nearly all answers arrive like this: in one piece that is small enough even for a head.
         small = len(data) <= HEAD_PIECE_BYTES or len(data) <= self._piece_bytes()
         if (small or self._parser is None) and not arrived.held:
-            self._read(data)
+            _data_received(self, data)
+            if not self._complete(arrived):
+                self._check(len(data))
         elif data:
             arrived.held = memoryview(bytes(arrived.held) + data if arrived.held else data)
             self._read_held()
@@ -180,6 +181,21 @@ class BoundedAnswers(ResponseHandler):
 
     def _read(self, piece: bytes) -> None:
         _data_received(self, piece)
+        self._check(len(piece))
+
+    def _complete(self, arrived: _Arrived) -> bool:
+        """Whether the whole answer is here, after one head. Nearly all answers arrive like this, and need no more checks."""
+        body = self._payload
+        return (
+            arrived.heads == 1
+            and self._exception is None
+            and body is not None
+            and body.total_bytes <= arrived.body_bytes_max
+            and body.is_eof()
+        )
+
+    def _check(self, size: int) -> None:
+        """Checks the limits after a piece of `size` bytes was parsed, and closes the connection if one is exceeded."""
         if self._exception is not None:
             self._arrived.held = _NOTHING
             # The library reports an error only to the reader of the head. A reader of the body would wait for ever.
@@ -187,7 +203,7 @@ class BoundedAnswers(ResponseHandler):
             return
         body = self._payload
         body_bytes = body.total_bytes if body is not None else 0
-        why = self._arrived.piece(len(piece), body_bytes)
+        why = self._arrived.piece(size, body_bytes)
         if not why and body is not None and body_bytes:
             why = self._arrived.late(self._loop.time())
             if why and body.is_eof():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
@@ -14,11 +15,25 @@ from poller.rules.queues.polling import MESSAGES_MAX
 
 
 class QueueItem(msgspec.Struct, eq=False, gc=False):
-    """A message for the function. Its record is encoded when its bytes are needed, and only once; `written` keeps them."""
+    """A message for the function. Its record is encoded when its bytes are needed, and only once; `written` keeps them.
+
+    `bytes_max` is an upper bound of their number, which is known without encoding.
+    """
 
     message: Message
     encoder: MessageEncoder
+    bytes_max: int
     written: bytes | None = None
+
+    @classmethod
+    def of(cls, message: Message, encoder: MessageEncoder) -> Self:
+        """An item that is not encoded yet."""
+        return cls(message, encoder, encoder.bytes_max(message))
+
+    @classmethod
+    def encoded_as(cls, written: bytes, message: Message, encoder: MessageEncoder) -> Self:
+        """An item that is encoded already."""
+        return cls(message, encoder, len(written), written)
 
     @property
     def message_id(self) -> str:
@@ -36,11 +51,6 @@ class QueueItem(msgspec.Struct, eq=False, gc=False):
         if self.written is None:
             self.written = self.encoder.encode(self.message)
         return self.written
-
-    @property
-    def bytes_max(self) -> int:
-        """An upper bound of the length of `encoded`, without encoding if possible."""
-        return self.encoder.bytes_max(self.message) if self.written is None else len(self.written)
 
     def decoded(self) -> JsonObject:
         """The record as a new object, which the function may change."""

@@ -53,7 +53,8 @@ class MessageIntake:
     async def filtered(self, messages: Sequence[Message]) -> FilteredItems:
         """The items for the function. Many or long messages are filtered in slices, with other work between them."""
         if self._filter is None:
-            items = [QueueItem(each, self._encoder) for each in messages if not each.unreadable]
+            encoder = self._encoder
+            items = [QueueItem.of(each, encoder) for each in messages if not each.unreadable]
             if all_fit(items, self._payload_bytes_max):
                 return {id(item.message): item for item in items}
         return await self._scope.parts.turns.slices(self._filtered(messages))
@@ -67,7 +68,9 @@ class MessageIntake:
             view = self._encoder.view(message)
             answer = self._filter is None or self._filter.matches_sqs(view)
             passes = answer if isinstance(answer, bool) else (yield from answer)
-            filtered[id(message)] = QueueItem(message, self._encoder, encode_json(view)) if passes else None
+            filtered[id(message)] = (
+                QueueItem.encoded_as(encode_json(view), message, self._encoder) if passes else None
+            )
             size += len(message.body or "")
             if size >= SLICE_BYTES:
                 size = 0

@@ -46,7 +46,7 @@ class Machine:
 
     def batch(self, *found: str, receives: int = 1) -> tuple[int, list[QueueItem]]:
         reception = self.receive(*(message(name, receives=receives, at=self.now) for name in found))
-        items = [QueueItem(each, ENCODER, b"{}") for each in reception.fresh]
+        items = [QueueItem.encoded_as(b"{}", each, ENCODER) for each in reception.fresh]
         return self.tracker.begin(items), items
 
     def answer(self, receive_id: int, chunk: Sequence[QueueItem], verdict: Verdict) -> list[PendingDelete]:
@@ -127,7 +127,7 @@ def test_a_refused_event_keeps_only_what_is_ours_and_not_blocked() -> None:
     first_id, first = machine.batch("a1", "b1")
     started = machine.tracker.choose(first_id, first, now=machine.now)
     machine.now = Monotonic(10.0)
-    third = QueueItem(machine.receive(message("3", at=10.0)).fresh[0], ENCODER, b"{}")
+    third = QueueItem.encoded_as(b"{}", machine.receive(message("3", at=10.0)).fresh[0], ENCODER)
     chunk = [*started.chunk, third]
     machine.now = Monotonic(VISIBILITY_S)
     again = machine.tracker.retry(first_id, chunk, now=machine.now)

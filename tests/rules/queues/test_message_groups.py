@@ -20,8 +20,8 @@ TEN = BatchPolicy(10, 0.0)
 def letter(name: str, *, size: int = 1) -> QueueItem:
     """Named by its group and a number; a name without a group is in lower case digits only."""
     group = name[0] if name[0].isalpha() else ""
-    return QueueItem(
-        Message(name, "r", "", {}, {}, "", Monotonic(0.0), group=group or None), ENCODER, b"x" * size
+    return QueueItem.encoded_as(
+        b"x" * size, Message(name, "r", "", {}, {}, "", Monotonic(0.0), group=group or None), ENCODER
     )
 
 

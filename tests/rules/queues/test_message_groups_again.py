@@ -93,7 +93,9 @@ class Worker:
         found = [message(number) for number in self.queue.receive(self.chance.randint(1, 4))]
         fresh = [each for each in found if int(each.message_id) not in self.held]
         early = self.groups.too_early(found, {each.message_id for each in fresh})
-        queue_items = [QueueItem(each, ENCODER, b"") for each in fresh if each.message_id not in early]
+        queue_items = [
+            QueueItem.encoded_as(b"", each, ENCODER) for each in fresh if each.message_id not in early
+        ]
         if not queue_items:
             return
         for each in queue_items:

@@ -17,7 +17,7 @@ WIDE = BatchPolicy(50, 2.0)
 
 def queue_items(count: int, *, first: int = 0, size: int = 10) -> list[QueueItem]:
     return [
-        QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER, b"x" * size)
+        QueueItem.encoded_as(b"x" * size, Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER)
         for number in range(first, first + count)
     ]
 

@@ -25,7 +25,9 @@ QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 
 
 def letter(number: int = 0, size: int = 10) -> QueueItem:
-    return QueueItem(Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER, b"x" * size)
+    return QueueItem.encoded_as(
+        b"x" * size, Message(f"m{number}", "r", "", {}, {}, "", Monotonic(0.0)), ENCODER
+    )
 
 
 def queue_items(count: int, size: int = 10) -> list[QueueItem]:
@@ -60,7 +62,7 @@ MESSAGES = st.lists(
 @given(MESSAGES, st.booleans())
 def test_an_event_is_measured_and_read_as_it_is_written(messages: list[Message], windowed: bool) -> None:
     encoder = MessageEncoder(source_arn=QUEUE, region="eu-west-1", windowed=windowed)
-    event = QueueItemsEvent([QueueItem(each, encoder) for each in messages])
+    event = QueueItemsEvent([QueueItem.of(each, encoder) for each in messages])
     written = event.encoded()
     assert event.size == len(written)
     assert event.fits(len(written))
