@@ -14,7 +14,7 @@ from poller.commands.shared import FAILED, environment, print_problems
 from poller.config.daemon_plan import daemon_plan
 from poller.config.plugin_specs import source_of, store_of
 from poller.config.settings import Settings
-from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError, ServiceUnavailable
+from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.domain.records import Epoch, MappingId, Shard, WorkerId
 from poller.domain.rows import Lease, MappingRow
@@ -141,10 +141,12 @@ async def _export(context: CommandContext, mapping: str | None) -> None:
         known = ", ".join(row.mapping for row in rows) or "none"
         raise InvalidConfiguration([f"--mapping: value {mapping!r}: not in the store, which has {known}"])
     for row in chosen:
-        if row.damage:
-            raise ServiceUnavailable(row.damage)
-        for line in mapping_lines(row, await context.store.leases(row.mapping)):
-            context.print_line(line)
+        if not row.damage:
+            for line in mapping_lines(row, await context.store.leases(row.mapping)):
+                context.print_line(line)
+    if damages := [row.damage for row in chosen if row.damage]:
+        # The others are exported all the same, since they may be needed in a hurry.
+        raise InvalidConfiguration([f"not exported: {each}" for each in damages])
 
 
 async def import_mapping(context: CommandContext, mapping: MappingId, kept: Kept, *, force: bool) -> None:

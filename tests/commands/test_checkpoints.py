@@ -1,7 +1,10 @@
 """Positions as lines of JSON, and what an import makes of them."""
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +321,21 @@ def test_positions_move_from_one_store_to_another(tmp_path: Path) -> None:
     row, found = held(tmp_path, "new")
     assert (row.fixed, row.seeded) == (Epoch(1_700_000_000.25), True)
     assert found == leases
+
+
+def test_a_damaged_row_keeps_no_other_mapping_from_being_exported(tmp_path: Path) -> None:
+    filled(tmp_path, "old", [lease("a", Position.after("0050"))])
+    with closing(sqlite3.connect(tmp_path / "old.db")) as file, file:
+        for damaged in ("", "zzz"):
+            file.execute(
+                "INSERT INTO mappings (mapping, fixed, seeded, revision, document) VALUES (?, 0.5, 1, 0, '{')",
+                (damaged,),
+            )
+    done = call("export", "--config", configured(tmp_path, "old"))
+    assert done.exit_code == 2
+    assert {json.loads(line)["mapping"] for line in done.stdout.splitlines()} == {MAPPING}
+    assert '"AFTER:0050"' in done.stdout
+    assert done.stderr.count("not exported: the row of") == 2
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \n\n"])
