@@ -71,6 +71,9 @@ class _Arrived:
     """Data that must still be parsed."""
     goes_on: bool = False
     """Whether it will be parsed in the next turn of the loop."""
+    silent_since: float | None = None
+    """When data came last, in seconds of the loop's clock, while the limit on a server's silence holds."""
+    silence_timer: asyncio.TimerHandle | None = None
 
     def piece(self, size: int, body_bytes: int) -> str:
         """Counts a piece of `size` bytes that was parsed; the body has `body_bytes` now. Returns which limit is exceeded."""
@@ -139,8 +142,40 @@ class BoundedAnswers(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Drops data that was not parsed yet."""
-        self._arrived.held = _NOTHING
+        arrived = self._arrived
+        arrived.held = _NOTHING
         super().connection_lost(exc)
+        if arrived.silence_timer is not None:
+            arrived.silence_timer.cancel()
+            arrived.silence_timer = None
+
+    # The library sets a new timer whenever data comes. Here only the moment is noted, and one timer looks at it when it is due.
+    def _reschedule_timeout(self) -> None:
+        arrived, timeout_s = self._arrived, self._read_timeout
+        if not timeout_s:
+            arrived.silent_since = None
+            return
+        now = arrived.silent_since = self._loop.time()
+        timer = arrived.silence_timer
+        if timer is None or timer.when() > now + timeout_s:
+            if timer is not None:
+                timer.cancel()
+            arrived.silence_timer = self._loop.call_later(timeout_s, self._silent)
+
+    def _drop_timeout(self) -> None:
+        self._arrived.silent_since = None
+
+    def _silent(self) -> None:
+        """The timer is due: the server has been silent for too long, or the timer is set again for the rest of the time."""
+        arrived, timeout_s = self._arrived, self._read_timeout
+        arrived.silence_timer = None
+        if arrived.silent_since is None or not timeout_s:
+            return
+        left_s = arrived.silent_since + timeout_s - self._loop.time()
+        if left_s > 0:
+            arrived.silence_timer = self._loop.call_later(left_s, self._silent)
+        else:
+            self._on_read_timeout()
 
     def _read_held(self) -> None:
         arrived = self._arrived

@@ -9,12 +9,13 @@ aiohttp) is left to the library: `RawEndpoint.to` or `RawEndpoint.post` returns 
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from botocore import exceptions as boto
@@ -43,6 +44,15 @@ class Answer(NamedTuple):
     def headers(self) -> Mapping[str, str]:
         """Names in lower case, as the library has them."""
         return {name.decode().lower(): value.decode() for name, value in self.raw_headers}
+
+
+class _Request(ClientRequest):
+    """A request whose key in the pool of connections is made once."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        """What connections of the pool are kept apart by."""
+        return super().connection_key
 
 
 class RawEndpoint:
@@ -84,7 +94,7 @@ class RawEndpoint:
         where = URL(url, encoded=True)
         if where.raw_user is not None:
             return None
-        request = ClientRequest(
+        request = _Request(
             method,
             where,
             headers=headers,

@@ -85,7 +85,7 @@ def read_answer(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
         answer = _RECEIVED.decode(body)
     except msgspec.MsgspecError:
         return _read_singly(body, sent, fifo=fifo)
-    return [_message(each, sent, fifo=fifo) for each in answer.messages or ()]
+    return [_message(each, sent, fifo=fifo, answer_bytes=len(body)) for each in answer.messages or ()]
 
 
 def _read_singly(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
@@ -103,7 +103,7 @@ def _read_singly(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:
         except msgspec.ValidationError as error:
             messages.append(_unreadable(wire, str(error), sent, fifo=fifo))
         else:
-            messages.append(_message(read, sent, fifo=fifo))
+            messages.append(_message(read, sent, fifo=fifo, answer_bytes=len(body)))
     return messages
 
 
@@ -136,7 +136,7 @@ def _unreadable(wire: object, why: str, sent: Monotonic, *, fifo: bool) -> Messa
     )
 
 
-def _message(wire: WireMessage, sent: Monotonic, *, fifo: bool) -> Message:
+def _message(wire: WireMessage, sent: Monotonic, *, fifo: bool, answer_bytes: int) -> Message:
     attributes = wire.attributes or {}
     given = wire.message_attributes
     return Message(
@@ -148,7 +148,8 @@ def _message(wire: WireMessage, sent: Monotonic, *, fifo: bool) -> Message:
         md5_of_body=wire.md5_of_body,
         received=sent,
         md5_of_message_attributes=wire.md5_of_message_attributes,
-        group=_group(attributes, fifo=fifo),
+        group=_group(attributes, fifo=fifo) if fifo else None,
+        answer_bytes=answer_bytes,
     )
 
 

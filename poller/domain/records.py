@@ -286,7 +286,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     `received` is when the receive call was sent: `received` + visibility timeout is never later than the real end. `group` is
     the message group of a FIFO queue. It is None on a standard queue, where MessageGroupId is only the label of a tenant and
-    no order is kept (aws-behaviour#fair-queues). `unreadable` says why the message cannot be given to a function.
+    no order is kept (aws-behaviour#fair-queues). `unreadable` says why the message cannot be given to a function. `answer_bytes` is
+    the length of the answer that brought the message, as JSON; None if that is not known.
     """
 
     message_id: str
@@ -299,6 +300,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     md5_of_message_attributes: str | None = None
     group: str | None = None
     unreadable: str = ""
+    answer_bytes: int | None = None
 
     @property
     def receives(self) -> int:

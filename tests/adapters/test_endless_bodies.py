@@ -3,20 +3,23 @@
 import asyncio
 import socket
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from adapters import bounded_answers
 from adapters.aws.clients import client, mapped
-from adapters.bounded_answers import BODY_BYTES_MAX, CREDENTIALS_BYTES_MAX, TOO_LONG, TOO_SLOW
+from adapters.bounded_answers import BODY_BYTES_MAX, CREDENTIALS_BYTES_MAX, TOO_LONG, TOO_SLOW, BoundedAnswers
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.plugins import Environment
 from tests.adapters.answers import environment
 from tests.adapters.test_endless_answers import CHUNKED, Caller, Flood, by_hand, by_the_library, flooding
+from tests.virtual import run_virtual
 
 pytestmark = pytest.mark.usefixtures("account")
 
@@ -132,3 +135,64 @@ def test_whoever_gives_out_credentials_is_cut_off_too(
     # STS at its full size takes longer than the half second of this test on a busy machine.
     assert limits
     assert set(limits) <= {TOO_LONG.format(bytes_max), TOO_SLOW.format(0.5)}
+
+
+def bounded_connection() -> BoundedAnswers:
+    """A connection without a socket."""
+    made = BoundedAnswers(asyncio.get_running_loop(), body_bytes_max=BODY_BYTES_MAX, body_s_max=None)
+    made.connection_made(asyncio.Transport())
+    return made
+
+
+def asks(connection: BoundedAnswers, *, read_timeout: float | None) -> None:
+    """A request is sent."""
+    connection.set_response_params(read_timeout=read_timeout)
+    connection.start_timeout()
+
+
+async def silent_for(reading: Awaitable[object]) -> float:
+    """Seconds until what is read fails, because the server is silent."""
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(aiohttp.SocketTimeoutError):
+        await reading
+    return asyncio.get_running_loop().time() - began
+
+
+def test_silence_counts_from_the_last_data() -> None:
+    async def main() -> None:
+        connection = bounded_connection()
+        asks(connection, read_timeout=5.0)
+        await asyncio.sleep(4.0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        await asyncio.sleep(4.0)
+        connection.data_received(b"{")
+        _, body = await connection.read()
+        assert await silent_for(body.read()) == 5.0
+
+    run_virtual(main())
+
+
+def test_a_request_with_a_shorter_limit_does_not_wait_for_the_timer_of_an_earlier_one() -> None:
+    async def main() -> None:
+        connection = bounded_connection()
+        asks(connection, read_timeout=60.0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await connection.read()
+        asks(connection, read_timeout=2.0)
+        assert await silent_for(connection.read()) == 2.0
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("read_timeout", [None, 0.0, 1.0])
+def test_an_idle_connection_is_not_silent(read_timeout: float | None) -> None:
+    async def main() -> None:
+        connection = bounded_connection()
+        asks(connection, read_timeout=read_timeout)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await connection.read()
+        await asyncio.sleep(100.0)
+        assert connection.exception() is None
+        assert not connection.should_close
+
+    run_virtual(main())

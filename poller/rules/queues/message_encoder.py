@@ -71,6 +71,10 @@ class MessageEncoder:
         chars += len("".join(attributes)) + len("".join(attributes.values()))
         return self._constant_bytes + CHAR_BYTES_MAX * chars + ATTRIBUTE_BYTES * len(attributes)
 
+    def bytes_max_of_any(self, answer_bytes: int) -> int:
+        """An upper bound for each message of an answer of this length: it is JSON too, with all texts of the message."""
+        return self._constant_bytes + CHAR_BYTES_MAX * answer_bytes
+
     def _attributes(self, message: Message) -> dict[str, str]:
         attributes = message.attributes
         names = tuple(attributes)

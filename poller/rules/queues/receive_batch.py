@@ -85,6 +85,21 @@ class QueueItemsEvent(msgspec.Struct, frozen=True, gc=False):
         return {"Records": [item.decoded() for item in self.items]}
 
 
+def items_of(
+    messages: Sequence[Message], encoder: MessageEncoder, *, bytes_max: int
+) -> Sequence[QueueItem] | None:
+    """The items of the messages that can be read, not encoded yet. None if their event may have more than `bytes_max` bytes."""
+    kept = [message for message in messages if not message.unreadable]
+    lengths = {message.answer_bytes for message in kept}
+    if len(lengths) == 1 and (answer_bytes := lengths.pop()) is not None:
+        # The messages of one answer are nearly always so small that it is enough to know the answer's length.
+        size = encoder.bytes_max_of_any(answer_bytes)
+        if event_bytes(len(kept), size * len(kept)) <= bytes_max:
+            return [QueueItem(message, encoder, size) for message in kept]
+    items = [QueueItem.of(message, encoder) for message in kept]
+    return items if all_fit(items, bytes_max) else None
+
+
 def all_fit(items: Sequence[QueueItem], bytes_max: int) -> bool:
     """Whether an event of these items certainly has at most `bytes_max` bytes. It is not certain for items that come near it."""
     return event_bytes(len(items), sum([item.bytes_max for item in items])) <= bytes_max

@@ -18,7 +18,7 @@ from poller.rules.filtering.pages import SLICE_BYTES
 from poller.rules.queues.in_flight import PendingDelete
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
-from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, all_fit
+from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, items_of
 from poller.rules.queues.scaling import IDLE_S
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
@@ -53,9 +53,8 @@ class MessageIntake:
     async def filtered(self, messages: Sequence[Message]) -> FilteredItems:
         """The items for the function. Many or long messages are filtered in slices, with other work between them."""
         if self._filter is None:
-            encoder = self._encoder
-            items = [QueueItem.of(each, encoder) for each in messages if not each.unreadable]
-            if all_fit(items, self._payload_bytes_max):
+            items = items_of(messages, self._encoder, bytes_max=self._payload_bytes_max)
+            if items is not None:
                 return {id(item.message): item for item in items}
         return await self._scope.parts.turns.slices(self._filtered(messages))
 

@@ -6,13 +6,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.aws.clients import client
 from adapters.sources.sqs import ATTEMPT_S_MAX, SqsQueue
+from adapters.sources.sqs_answers import read_answer
 from poller.domain.errors import InvalidConfiguration, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import Epoch, Message, Monotonic, QueueFacts, Undone
 from poller.plugins import InstalledPlugins, opened
-from poller.rules.queues.message_encoder import SYSTEM_ATTRIBUTES
+from poller.rules.queues.message_encoder import SYSTEM_ATTRIBUTES, MessageEncoder
 from tests.adapters.answers import TOO_DEEP, Answer, Service, environment, error, ok, on_a_loop, serving
 
 pytestmark = pytest.mark.usefixtures("account")
@@ -313,3 +316,44 @@ async def test_a_queue_url_is_not_an_arn() -> None:
         "sources sqs: arn: value 'https://sqs/orders': is not the ARN of an SQS queue; "
         "write arn:aws:sqs:REGION:ACCOUNT:NAME"
     ]
+
+
+TEXTS = st.text(max_size=20) | st.sampled_from(["\ud800", "\x00\x1f", "\U0001f600", '"\\'])
+WIRES = st.lists(
+    st.fixed_dictionaries(
+        {"MessageId": TEXTS, "ReceiptHandle": TEXTS, "Body": TEXTS},
+        optional={
+            "Attributes": st.dictionaries(TEXTS, TEXTS, max_size=3),
+            "MD5OfBody": TEXTS,
+            "MD5OfMessageAttributes": TEXTS,
+            "MessageAttributes": st.dictionaries(
+                TEXTS,
+                st.none()
+                | st.fixed_dictionaries(
+                    {}, optional={"StringValue": TEXTS, "BinaryValue": TEXTS, "DataType": TEXTS}
+                ),
+                max_size=3,
+            ),
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(WIRES, st.booleans(), st.booleans())
+def test_no_message_of_an_answer_takes_more_in_an_event_than_the_answer_allows(
+    wires: list[dict[str, Any]], fifo: bool, ascii_only: bool
+) -> None:
+    text = json.dumps({"Messages": wires}, separators=(",", ":"), ensure_ascii=ascii_only)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        body = json.dumps({"Messages": wires}, separators=(",", ":")).encode()
+    for windowed in (False, True):
+        encoder = MessageEncoder(source_arn=ARN, region="eu-west-1", windowed=windowed)
+        for message in read_answer(body, Monotonic(0.0), fifo=fifo):
+            if not message.unreadable:
+                size = len(encoder.encode(message))
+                assert message.answer_bytes == len(body)
+                assert size <= encoder.bytes_max_of_any(len(body))
+                assert size <= encoder.bytes_max(message)
