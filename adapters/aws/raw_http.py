@@ -8,6 +8,7 @@ aiohttp) is left to the library: `RawEndpoint.to` or `RawEndpoint.post` returns 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -16,7 +17,6 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from botocore import exceptions as boto
 from yarl import URL
@@ -27,6 +27,12 @@ FAILURE = 300
 """From this status on the library takes an answer for an error."""
 TAKEN_AT_ONCE_BYTES = 16 * 1024
 """What the kernel takes of an idle connection's message whatever its peer does: the smallest usual send buffer."""
+SPARE_S = 1.0
+"""How long a connection is kept for the next call before the pool gets it back. That saves the pool's work for most calls."""
+SPARE_MAX = 200
+"""How many connections of a pool without a limit count as its limit: half of the limit is kept at most."""
+_SPARE = "_spare_connections"
+"""The attribute of a pool that has its spare connections."""
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises; a TimeoutError is an OSError."""
@@ -55,6 +61,60 @@ class _Request(ClientRequest):
         return super().connection_key
 
 
+class SpareConnections:
+    """Connections to one address that the next calls use at once. The pool counts them as in use, and gets them back soon."""
+
+    def __init__(self, connector: aiohttp.BaseConnector, key: ConnectionKey) -> None:
+        self._connector = connector
+        self._key = key
+        self._spare: deque[tuple[ResponseHandler, float]] = deque()
+        """With the times of their last use, the latest last."""
+        self._spare_max = (connector.limit or SPARE_MAX) // 2
+        self._returning: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def of(cls, connector: aiohttp.BaseConnector, key: ConnectionKey) -> Self:
+        """Returns those of a pool's address. All calls of a client share them, so that no call keeps connections from another one."""
+        found: dict[ConnectionKey, Self] | None = getattr(connector, _SPARE, None)
+        if found is None:
+            found = {}
+            setattr(connector, _SPARE, found)
+        if key not in found:
+            found[key] = cls(connector, key)
+        return found[key]
+
+    def take(self) -> ResponseHandler | None:
+        """Returns the connection that was used last; None if there is none."""
+        while self._spare:
+            protocol, _ = self._spare.pop()
+            if protocol.is_connected():
+                return protocol
+            self.close(protocol)
+        return None
+
+    def keep(self, protocol: ResponseHandler) -> None:
+        """Keeps a connection for the next call, or gives it back if the pool needs it."""
+        if protocol.should_close or self._connector._waiters or len(self._spare) >= self._spare_max:
+            self._connector._release(self._key, protocol)
+            return
+        loop = asyncio.get_running_loop()
+        self._spare.append((protocol, loop.time()))
+        if self._returning is None:
+            self._returning = loop.call_later(SPARE_S, self._give_back)
+
+    def close(self, protocol: ResponseHandler) -> None:
+        """Closes a connection, which the pool then no longer counts."""
+        self._connector._release(self._key, protocol, should_close=True)
+
+    def _give_back(self) -> None:
+        """Gives back the connections that were not used for a while."""
+        loop = asyncio.get_running_loop()
+        used_since = loop.time() - SPARE_S
+        while self._spare and self._spare[0][1] <= used_since:
+            self._connector._release(self._key, self._spare.popleft()[0])
+        self._returning = loop.call_later(SPARE_S, self._give_back) if self._spare else None
+
+
 class RawEndpoint:
     """The way to one address."""
 
@@ -65,6 +125,7 @@ class RawEndpoint:
         self._connector = session.connector
         self._timeout = session.timeout
         self._request = request
+        self._spare = SpareConnections.of(session.connector, request.connection_key)
         self._reading: dict[str, Any] = {
             "read_until_eof": True,
             "auto_decompress": session.auto_decompress,
@@ -128,25 +189,34 @@ class RawEndpoint:
             raise raised(error, str(self._request.url)) from error
 
     async def _exchange(self, message: bytes, bytes_max: int | None) -> Answer | None:
+        protocol = self._spare.take()
+        if protocol is None:
+            protocol = await self._connect()
+        try:
+            answer = await self._ask(protocol, message, bytes_max)
+        except BaseException:
+            # An answer may still come: the connection is of no more use.
+            self._spare.close(protocol)
+            raise
+        if (answer is None or answer.whole) and _sent(protocol, message, answer):
+            self._spare.keep(protocol)
+        else:
+            self._spare.close(protocol)
+        return answer
+
+    async def _connect(self) -> ResponseHandler:
+        """A connection of the pool, or a new one."""
         try:
             connection = await self._connector.connect(self._request, traces=[], timeout=self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._request.url}") from error
-        try:
-            answer = await self._ask(connection, message, bytes_max)
-        except BaseException:
-            # An answer may still come: the connection is of no more use.
-            connection.close()
-            raise
-        if (answer is None or answer.whole) and _sent(connection, message, answer):
-            connection.release()
-        else:
-            connection.close()
-        return answer
-
-    async def _ask(self, connection: Connection, message: bytes, bytes_max: int | None) -> Answer | None:
         protocol = connection.protocol
         assert protocol is not None
+        # The pool's handle would give the connection back when it is collected. Here `SpareConnections` does that.
+        connection._protocol = None
+        return protocol
+
+    async def _ask(self, protocol: ResponseHandler, message: bytes, bytes_max: int | None) -> Answer | None:
         protocol.set_response_params(**self._reading)
         _write(protocol, message)
         protocol.start_timeout()
@@ -179,7 +249,7 @@ def _write(protocol: ResponseHandler, message: bytes) -> None:
     transport.write(message)
 
 
-def _sent(connection: Connection, message: bytes, answer: Answer | None) -> bool:
+def _sent(protocol: ResponseHandler, message: bytes, answer: Answer | None) -> bool:
     """Whether all of a message is on its way, so that the next one has not to wait behind it.
 
     A service may refuse a request before it has read it, and what is left below TLS or in the kernel cannot be seen: a
@@ -188,7 +258,7 @@ def _sent(connection: Connection, message: bytes, answer: Answer | None) -> bool
     refused = answer is None or answer.status >= FAILURE
     if refused and len(message) > TAKEN_AT_ONCE_BYTES:
         return False
-    transport = connection.transport
+    transport = protocol.transport
     return transport is None or not transport.get_write_buffer_size()
 
 

@@ -1,6 +1,7 @@
 """Requests written by ourselves fare as the library's: same errors, same connections, same answers."""
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -97,10 +98,10 @@ async def scripted(*replies: Reply) -> AsyncIterator[Scripted]:
 
 
 @asynccontextmanager
-async def learnt(url: str) -> AsyncIterator[tuple[FastOperation, Any]]:
+async def learnt(url: str, *, connections_max: int = 10) -> AsyncIterator[tuple[FastOperation, Any]]:
     """A hot operation that has seen its first request go by the library, and its client."""
     async with environment(url) as env:
-        aws = await client(env, "kinesis", "eu-west-1", read_s_max=READ_S)
+        aws = await client(env, "kinesis", "eu-west-1", read_s_max=READ_S, connections_max=connections_max)
         hot = FastOperation(aws, "GetRecords", named="StreamARN")
         await hot(PARAMETERS)
         yield hot, aws
@@ -287,3 +288,39 @@ async def test_another_release_of_aiohttp_is_left_to_the_library() -> None:
         async with scripted(OK) as server, learnt(server.url) as (hot, _):
             assert await hot(PARAMETERS) == b'{"Records":[]}'
     assert len(sent) == len(server.heads) == 2
+
+
+@on_a_loop
+async def test_the_library_gets_a_kept_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_http, "SPARE_S", 0.05)
+    async with scripted(OK) as server, learnt(server.url) as (hot, aws):
+        with without_the_library():
+            await hot(PARAMETERS)
+        await asyncio.sleep(0.2)
+        await aws.get_records(**PARAMETERS)
+        assert (server.connections, len(server.heads)) == (1, 3)
+
+
+@on_a_loop
+async def test_a_client_that_is_closed_closes_kept_connections_too(recwarn: pytest.WarningsRecorder) -> None:
+    async with scripted(OK) as server:
+        async with learnt(server.url) as (hot, _):
+            with without_the_library():
+                await hot(PARAMETERS)
+            assert not server.gone.is_set()
+        async with asyncio.timeout(5.0):
+            await server.gone.wait()
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
+
+
+@on_a_loop
+async def test_calls_side_by_side_share_the_connections_with_the_library() -> None:
+    async with scripted(OK) as server, learnt(server.url, connections_max=3) as (hot, aws):
+        for _ in range(3):
+            async with asyncio.timeout(raw_http.SPARE_S / 2), asyncio.TaskGroup() as group:
+                for number in range(12):
+                    call = aws.get_records(**PARAMETERS) if number % 4 == 0 else hot(PARAMETERS)
+                    group.create_task(call, name=f"call {number}")
+        assert server.connections <= 3
+        assert len(server.heads) == 1 + 3 * 12
