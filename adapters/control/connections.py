@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from adapters.control.aws_errors import refused
 from adapters.control.entrance import FULL_RETRY_AFTER_S
-from adapters.control.pressure import Crowd, Guest, LoopShares, Reason
+from adapters.control.pressure import ClientConnection, ClientConnections, LoopShares, Reason
 from adapters.control.responses import HEADERS, Handler
 
 READING = frozenset({"GET", "HEAD"})
@@ -34,22 +34,24 @@ class Connection(web.RequestHandler):
     A client that disconnects before it has its answer is not logged either.
     """
 
-    __slots__ = ("_crowd", "_wire", "guest")
+    __slots__ = ("_clients", "_wire", "client")
 
-    def __init__(self, server: web.Server, crowd: Crowd, guest: Guest, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, clients: ClientConnections, client: ClientConnection, **options: Any
+    ) -> None:
         super().__init__(server, **options)
         # The library has these limits, but no options for them.
         self._max_msg_queue_size, self._msg_queue_resume_size = AHEAD_MAX, AHEAD_MAX // 2
-        self._crowd = crowd
-        self.guest = guest
+        self._clients = clients
+        self.client = client
         self._wire: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serves the connection, unless it was ended for another one meanwhile."""
         self._wire = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
         super().connection_made(transport)
-        if self._crowd.has(self.guest):
-            self.guest.end = self._end
+        if self._clients.has(self.client):
+            self.client.end = self._end
         else:
             # uvloop starts to read when this returns.
             asyncio.get_running_loop().call_soon(self._end)
@@ -60,11 +62,11 @@ class Connection(web.RequestHandler):
         Reference cycles of thousands of closed connections would otherwise block the loop for some hundred milliseconds when
         Python's garbage collector finds them.
         """
-        self._crowd.leave(self.guest)
+        self._clients.leave(self.client)
         super().connection_lost(exc)
         self._messages.clear()
         self._keepalive_handle = None
-        self.guest.end = _nothing
+        self.client.end = _nothing
         self._wire = None
 
     def handle_error(
@@ -104,15 +106,15 @@ def _nothing() -> None:
 class Gate:
     """Makes the protocol of each new connection."""
 
-    def __init__(self, server: web.Server, crowd: Crowd) -> None:
+    def __init__(self, server: web.Server, clients: ClientConnections) -> None:
         self._server = server
-        self._crowd = crowd
+        self._clients = clients
 
-    def __call__(self, guest: Guest) -> asyncio.Protocol:
+    def __call__(self, client: ClientConnection) -> asyncio.Protocol:
         return Connection(
             self._server,
-            self._crowd,
-            guest,
+            self._clients,
+            client,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=SILENT_S,
             lingering_time=BODY_LEFT_S,
@@ -124,48 +126,50 @@ class Gate:
         )
 
 
-def _guest(request: web.BaseRequest) -> Guest:
+def _client(request: web.BaseRequest) -> ClientConnection:
     connection = request.protocol
     assert isinstance(connection, Connection)
-    return connection.guest
+    return connection.client
 
 
-def count_requests(crowd: Crowd) -> Middleware:
+def count_requests(clients: ClientConnections) -> Middleware:
     """Makes a middleware that marks connections as busy and as idle."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guest = _guest(request)
-        crowd.work(guest)
+        client = _client(request)
+        clients.work(client)
         try:
             return await handler(request)
         finally:
-            crowd.rest(guest)
+            clients.rest(client)
 
     return count
 
 
-def measure_answers(crowd: Crowd) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def measure_answers(
+    clients: ClientConnections,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """Makes a hook that counts the bytes of an answer before it is sent."""
 
     async def measure(request: web.Request, response: web.StreamResponse) -> None:
-        crowd.send(_guest(request), response.content_length or 0)
+        clients.send(_client(request), response.content_length or 0)
 
     return measure
 
 
-def admit_requests(crowd: Crowd) -> Middleware:
+def admit_requests(clients: ClientConnections) -> Middleware:
     """Makes a middleware that refuses requests beyond a limit, and lets the loop do other work before each other one."""
     shares = LoopShares()
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guest = _guest(request)
-        reason = crowd.ask(guest, request.path)
+        client = _client(request)
+        reason = clients.ask(client, request.path)
         if reason is not None:
             return _refusal(request.path, reason)
         share = shares.of(request.path)
-        await share.turn(guest.host)
+        await share.turn(client.host)
         began = time.perf_counter()
         response = await handler(request)
         if request.method in READING:

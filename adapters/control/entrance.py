@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from adapters.control.pressure import Crowd, Guest, host_of
+from adapters.control.pressure import ClientConnection, ClientConnections, host_of
 from poller.loop_turns import TURN_S
 
 BACKLOG = 1024
@@ -32,7 +32,7 @@ def _full() -> bytes:
 
 _FULL = _full()
 
-type MakeProtocol = Callable[[Guest], asyncio.Protocol]
+type MakeProtocol = Callable[[ClientConnection], asyncio.Protocol]
 """Makes the protocol of an accepted connection."""
 
 
@@ -40,10 +40,10 @@ class Entrance:
     """Accepts connections from a listening socket."""
 
     def __init__(
-        self, sock: socket.socket, crowd: Crowd, make: MakeProtocol, *, tasks: asyncio.TaskGroup
+        self, sock: socket.socket, clients: ClientConnections, make: MakeProtocol, *, tasks: asyncio.TaskGroup
     ) -> None:
         self._sock = sock
-        self._crowd = crowd
+        self._clients = clients
         self._make = make
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
@@ -79,21 +79,21 @@ class Entrance:
 
     def _admit(self, connection: socket.socket, peer: object) -> None:
         # A connection that is ended before it has a protocol is closed as soon as it has one.
-        guest = Guest(host_of(peer), lambda: None)
-        if self._crowd.enter(guest):
-            task = self._tasks.create_task(self._serve(connection, guest), name="control connection")
+        client = ClientConnection(host_of(peer), lambda: None)
+        if self._clients.enter(client):
+            task = self._tasks.create_task(self._serve(connection, client), name="control connection")
             # A task that is cancelled before its first step runs no code of its own.
             task.add_done_callback(lambda ended: connection.close() if ended.cancelled() else None)
         else:
             _refuse(connection)
 
-    async def _serve(self, connection: socket.socket, guest: Guest) -> None:
+    async def _serve(self, connection: socket.socket, client: ClientConnection) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: self._make(guest), connection)
+            await self._loop.connect_accepted_socket(lambda: self._make(client), connection)
         except OSError:
             # The client has already disconnected.
             connection.close()
-            self._crowd.leave(guest)
+            self._clients.leave(client)
 
 
 def _refuse(connection: socket.socket) -> None:
@@ -106,10 +106,12 @@ def _refuse(connection: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def entering(sock: socket.socket, crowd: Crowd, make: MakeProtocol) -> AsyncIterator[None]:
+async def entering(
+    sock: socket.socket, clients: ClientConnections, make: MakeProtocol
+) -> AsyncIterator[None]:
     """Accepts connections from `sock` while the context is open."""
     async with asyncio.TaskGroup() as tasks:
-        entrance = Entrance(sock, crowd, make, tasks=tasks)
+        entrance = Entrance(sock, clients, make, tasks=tasks)
         entrance.open()
         try:
             yield

@@ -12,7 +12,7 @@ One event loop does all work of the daemon. So no client may use it for long, an
 - Each address may send a limited number of requests a second. Probes and metrics do not count, since they have their own share
   of the loop.
 
-`Crowd` decides, and connection and middleware carry out. Only `LoopShare` waits.
+`ClientConnections` decides, and connection and middleware carry out. Only `LoopShare` waits.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Bucket:
 
 
 @dataclass(eq=False, slots=True)
-class Guest:
+class ClientConnection:
     """A client's connection; `end` closes it."""
 
     host: str
@@ -96,14 +96,14 @@ class Guest:
 class _Address:
     opened: Bucket
     asked: Bucket
-    guests: int = 0
+    connections: int = 0
     vital: int = 0
     """Of these."""
-    idle: OrderedDict[Guest, None] = field(default_factory=OrderedDict)
+    idle: OrderedDict[ClientConnection, None] = field(default_factory=OrderedDict)
     """Those that are not vital."""
 
 
-class Crowd:
+class ClientConnections:
     """All connections, and what their addresses have opened and requested lately."""
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
@@ -112,10 +112,10 @@ class Crowd:
         self.closed_idle = 0
         self._now = now
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
-        self._idle: OrderedDict[Guest, None] = OrderedDict()
-        self._idle_vital: OrderedDict[Guest, None] = OrderedDict()
+        self._idle: OrderedDict[ClientConnection, None] = OrderedDict()
+        self._idle_vital: OrderedDict[ClientConnection, None] = OrderedDict()
         """Idle vital connections. They make room only for each other, since to end one makes no room for other connections."""
-        self._guests: set[Guest] = set()
+        self._open: set[ClientConnection] = set()
         self._vital = 0
         self.unsent = 0
         """Bytes of all answers that are being sent."""
@@ -123,31 +123,31 @@ class Crowd:
     @property
     def connections(self) -> int:
         """The number of connections."""
-        return len(self._guests)
+        return len(self._open)
 
     @property
     def addresses(self) -> int:
         """The number of addresses that are remembered."""
         return len(self._addresses)
 
-    def has(self, guest: Guest) -> bool:
+    def has(self, client: ClientConnection) -> bool:
         """Whether a connection is open: it has entered, and has neither left nor been ended."""
-        return guest in self._guests
+        return client in self._open
 
-    def enter(self, guest: Guest) -> bool:
+    def enter(self, client: ClientConnection) -> bool:
         """Adds a new connection; ends the longest idle one if there is no room. Returns False if the new one is refused."""
-        address = self._address(guest.host)
+        address = self._address(client.host)
         limits = self.limits
         reason: Reason | None = None
         if not address.opened.take(
             self._now(), per_s=limits.connections_per_s, at_once=limits.connections_at_once
         ):
             reason = Reason.CONNECTION_RATE
-        elif address.guests - address.vital >= limits.connections_of_address_max and not self._end_first(
+        elif address.connections - address.vital >= limits.connections_of_address_max and not self._end_first(
             address.idle
         ):
             reason = Reason.ADDRESS_CONNECTIONS
-        elif len(self._guests) - self._vital >= limits.connections_max and not self._end_first(self._idle):
+        elif len(self._open) - self._vital >= limits.connections_max and not self._end_first(self._idle):
             reason = Reason.CONNECTIONS
         if reason is not None:
             # A connection beyond the rate does not replace another one: replacing connections is what keeps the loop busy.
@@ -155,74 +155,74 @@ class Crowd:
             if self._vital >= limits.vital_connections_max and not self._end_first(idle):
                 self.refused[reason] += 1
                 return False
-            guest.vital = True
+            client.vital = True
             self._vital += 1
             address.vital += 1
-        self._guests.add(guest)
-        address.guests += 1
-        self.rest(guest)
+        self._open.add(client)
+        address.connections += 1
+        self.rest(client)
         return True
 
     def end(self) -> None:
         """Ends all open connections."""
-        for guest in list(self._guests):
-            guest.end()
+        for client in list(self._open):
+            client.end()
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, client: ClientConnection) -> None:
         """Removes a connection that is closed or being closed."""
-        if guest not in self._guests:
+        if client not in self._open:
             return
-        self.work(guest)
-        self._sent(guest)
-        self._guests.discard(guest)
-        self._vital -= guest.vital
-        address = self._addresses[guest.host]
-        address.guests -= 1
-        address.vital -= guest.vital
-        self._addresses.move_to_end(guest.host)
+        self.work(client)
+        self._sent(client)
+        self._open.discard(client)
+        self._vital -= client.vital
+        address = self._addresses[client.host]
+        address.connections -= 1
+        address.vital -= client.vital
+        self._addresses.move_to_end(client.host)
         for _ in range(len(self._addresses) - ADDRESSES_MAX):
-            host = next((host for host, each in self._addresses.items() if not each.guests), None)
+            host = next((host for host, each in self._addresses.items() if not each.connections), None)
             if host is None:
                 break
             del self._addresses[host]
 
-    def work(self, guest: Guest) -> None:
+    def work(self, client: ClientConnection) -> None:
         """Marks a connection as busy: one of its requests is being answered."""
-        if guest in self._guests:
-            self._idle_of(guest).pop(guest, None)
-            self._addresses[guest.host].idle.pop(guest, None)
+        if client in self._open:
+            self._idle_of(client).pop(client, None)
+            self._addresses[client.host].idle.pop(client, None)
 
-    def rest(self, guest: Guest) -> None:
+    def rest(self, client: ClientConnection) -> None:
         """Marks a connection as idle: it waits for its next request."""
-        self._sent(guest)
-        if guest in self._guests:
-            self._idle_of(guest)[guest] = None
-            if not guest.vital:
-                self._addresses[guest.host].idle[guest] = None
+        self._sent(client)
+        if client in self._open:
+            self._idle_of(client)[client] = None
+            if not client.vital:
+                self._addresses[client.host].idle[client] = None
 
-    def ask(self, guest: Guest, path: str) -> Reason | None:
+    def ask(self, client: ClientConnection, path: str) -> Reason | None:
         """Returns why a request is refused; None if it may be answered."""
-        reason = self._refusal_reason(guest, path)
+        reason = self._refusal_reason(client, path)
         if reason is not None:
             self.refused[reason] += 1
         return reason
 
-    def send(self, guest: Guest, size: int) -> None:
+    def send(self, client: ClientConnection, size: int) -> None:
         """Counts an answer of `size` bytes as unsent, until the connection is idle or closed."""
-        if guest in self._guests:
-            self.unsent += size - guest.unsent
-            guest.unsent = size
+        if client in self._open:
+            self.unsent += size - client.unsent
+            client.unsent = size
 
-    def _sent(self, guest: Guest) -> None:
-        self.unsent -= guest.unsent
-        guest.unsent = 0
+    def _sent(self, client: ClientConnection) -> None:
+        self.unsent -= client.unsent
+        client.unsent = 0
 
-    def _refusal_reason(self, guest: Guest, path: str) -> Reason | None:
+    def _refusal_reason(self, client: ClientConnection, path: str) -> Reason | None:
         if path not in VITAL:
-            if guest.vital:
+            if client.vital:
                 return Reason.CONNECTIONS
             limits = self.limits
-            asked = self._address(guest.host).asked
+            asked = self._address(client.host).asked
             if not asked.take(self._now(), per_s=limits.requests_per_s, at_once=limits.requests_at_once):
                 return Reason.REQUEST_RATE
         if path not in PROBES and self.unsent > self.limits.unsent_bytes_max:
@@ -238,10 +238,10 @@ class Crowd:
             )
         return found
 
-    def _idle_of(self, guest: Guest) -> OrderedDict[Guest, None]:
-        return self._idle_vital if guest.vital else self._idle
+    def _idle_of(self, client: ClientConnection) -> OrderedDict[ClientConnection, None]:
+        return self._idle_vital if client.vital else self._idle
 
-    def _end_first(self, idle: OrderedDict[Guest, None]) -> bool:
+    def _end_first(self, idle: OrderedDict[ClientConnection, None]) -> bool:
         if not idle:
             return False
         first = next(iter(idle))

@@ -6,14 +6,14 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, gener
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from adapters.control.pressure import Crowd, Reason
+from adapters.control.pressure import ClientConnections, Reason
 
 
 class PressureFigures(Collector):
     """An Exposition of the server's connections."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, clients: ClientConnections) -> None:
+        self._clients = clients
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -24,7 +24,9 @@ class PressureFigures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields the metrics."""
         yield GaugeMetricFamily(
-            "poller_http_connections", "Connections to the daemon's own port.", value=self._crowd.connections
+            "poller_http_connections",
+            "Connections to the daemon's own port.",
+            value=self._clients.connections,
         )
         refused = CounterMetricFamily(
             "poller_http_refused",
@@ -32,10 +34,10 @@ class PressureFigures(Collector):
             labels=("limit",),
         )
         for reason in Reason:
-            refused.add_metric((reason,), self._crowd.refused[reason])
+            refused.add_metric((reason,), self._clients.refused[reason])
         yield refused
         yield CounterMetricFamily(
             "poller_http_idle_closed",
             "Idle connections that were closed to make room for new ones.",
-            value=self._crowd.closed_idle,
+            value=self._clients.closed_idle,
         )

@@ -14,7 +14,7 @@ from adapters.control.access.browser_requests import Names, names_of, no_web_pag
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers
 from adapters.control.entrance import BACKLOG, entering
-from adapters.control.pressure import Crowd, Limits
+from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
 from adapters.control.settings import OPEN_CHANGES, ServerSettings
@@ -61,30 +61,30 @@ class ControlServer:
         Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not served.
         """
         loop = asyncio.get_running_loop()
-        crowd = Crowd(self.limits, loop.time)
-        expositions = [*expositions, PressureFigures(crowd)]
+        clients = ClientConnections(self.limits, loop.time)
+        expositions = [*expositions, PressureFigures(clients)]
         audit = Audit(observer)
         table = [
             *v1_api.read_routes(view, expositions, everybody=self._guard.everybody),
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
         ]
-        app = application(table, refused, outer=[count_requests(crowd)], inner=[admit_requests(crowd)])
+        app = application(table, refused, outer=[count_requests(clients)], inner=[admit_requests(clients)])
         app.middlewares.append(self._no_web_pages)
-        app.on_response_prepare.append(measure_answers(crowd))
+        app.on_response_prepare.append(measure_answers(clients))
         runner = web.AppRunner(app, shutdown_timeout=CLOSE_S)
         await runner.setup()
         assert runner.server is not None
         try:
             # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
             with self._sock.dup() as sock:
-                async with entering(sock, crowd, Gate(runner.server, crowd)):
+                async with entering(sock, clients, Gate(runner.server, clients)):
                     self._ready.set()
                     await loop.create_future()
         finally:
             self._ready.clear()
             await runner.cleanup()
-            crowd.end()
+            clients.end()
 
 
 async def listening(address: Address) -> socket.socket:

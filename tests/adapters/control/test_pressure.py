@@ -24,7 +24,16 @@ from hypothesis import strategies as st
 from adapters.control import server
 from adapters.control.connections import HEADERS_MAX, LINE_BYTES_MAX
 from adapters.control.entrance import Entrance
-from adapters.control.pressure import ADDRESSES_MAX, VITAL, Crowd, Guest, Limits, LoopShare, Reason, host_of
+from adapters.control.pressure import (
+    ADDRESSES_MAX,
+    VITAL,
+    ClientConnection,
+    ClientConnections,
+    Limits,
+    LoopShare,
+    Reason,
+    host_of,
+)
 from adapters.control.settings import ApiSettings
 from poller.config.field_types import Address
 from poller.domain.status import DaemonStatus
@@ -150,12 +159,12 @@ def test_an_address_that_asks_too_much_is_told_so_and_its_connection_closed(
 
 def test_an_address_may_ask_again_when_a_second_is_over() -> None:
     now = 0.0
-    crowd = Crowd(Limits(requests_per_s=10, requests_at_once=5), lambda: now)
-    guest = Guest("a", lambda: None)
-    assert crowd.enter(guest)
-    first = [crowd.ask(guest, "/v1/mappings") for _ in range(6)]
+    clients = ClientConnections(Limits(requests_per_s=10, requests_at_once=5), lambda: now)
+    client = ClientConnection("a", lambda: None)
+    assert clients.enter(client)
+    first = [clients.ask(client, "/v1/mappings") for _ in range(6)]
     now = 0.25
-    later = [crowd.ask(guest, "/v1/mappings") for _ in range(3)]
+    later = [clients.ask(client, "/v1/mappings") for _ in range(3)]
     assert first == [None] * 5 + [Reason.REQUEST_RATE]
     assert later == [None, None, Reason.REQUEST_RATE]
 
@@ -313,16 +322,18 @@ def test_answers_that_nobody_takes_have_a_bound_in_all(loop_factory: LoopFactory
 
 def test_an_address_that_opens_connections_too_fast_is_turned_away_until_time_has_passed() -> None:
     now = 0.0
-    crowd = Crowd(Limits(connections_per_s=10, connections_at_once=5, vital_connections_max=2), lambda: now)
+    clients = ClientConnections(
+        Limits(connections_per_s=10, connections_at_once=5, vital_connections_max=2), lambda: now
+    )
 
     def come(host: str = "a") -> str:
-        guest = Guest(host, lambda: None)
-        if not crowd.enter(guest):
+        client = ClientConnection(host, lambda: None)
+        if not clients.enter(client):
             return "refused"
-        kind = "vital" if guest.vital else "in"
-        crowd.work(guest)
-        if not guest.vital:
-            crowd.leave(guest)
+        kind = "vital" if client.vital else "in"
+        clients.work(client)
+        if not client.vital:
+            clients.leave(client)
         return kind
 
     first = [come() for _ in range(8)]
@@ -332,7 +343,7 @@ def test_an_address_that_opens_connections_too_fast_is_turned_away_until_time_ha
     assert first == ["in"] * 5 + ["vital"] * 2 + ["refused"]
     assert other == "in"
     assert later == ["in", "in", "refused"]
-    assert crowd.refused == {Reason.CONNECTION_RATE: 2}
+    assert clients.refused == {Reason.CONNECTION_RATE: 2}
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.SelectorEventLoop])
@@ -399,7 +410,7 @@ def test_a_connection_leaves_no_circles_behind(loop_factory: LoopFactory, reques
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
-        return [name for name in left if name in {"Connection", "Guest", "RawRequestMessage"}]
+        return [name for name in left if name in {"Connection", "ClientConnection", "RawRequestMessage"}]
 
     assert serving(use, Setting(loop_factory=loop_factory)) == []
 
@@ -623,22 +634,22 @@ def test_probes_are_answered_while_clients_of_four_kinds_come_again_and_again() 
 
 @dataclass
 class Model:
-    """What `Crowd` is to do, in the plainest way."""
+    """What `ClientConnections` is to do, in the plainest way."""
 
     limits: Limits
-    crowd: Crowd = field(init=False)
-    ended: list[Guest] = field(default_factory=list)
-    idle: list[Guest] = field(default_factory=list)
-    busy: list[Guest] = field(default_factory=list)
+    clients: ClientConnections = field(init=False)
+    ended: list[ClientConnection] = field(default_factory=list)
+    idle: list[ClientConnection] = field(default_factory=list)
+    busy: list[ClientConnection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.crowd = Crowd(self.limits, lambda: 0.0)
+        self.clients = ClientConnections(self.limits, lambda: 0.0)
 
     def enter(self, host: str) -> None:
-        guest = Guest(host, lambda: self.ended.append(guest))
+        client = ClientConnection(host, lambda: self.ended.append(client))
         of_host = [each for each in self.idle + self.busy if each.host == host and not each.vital]
         ordinary = [each for each in self.idle + self.busy if not each.vital]
-        expected: list[Guest] = []
+        expected: list[ClientConnection] = []
         full = False
         if len(of_host) >= self.limits.connections_of_address_max:
             expected = [each for each in self.idle if each.host == host and not each.vital][:1]
@@ -656,13 +667,13 @@ class Model:
             expected += first
             refused = False
         before = len(self.ended)
-        assert self.crowd.enter(guest) is not refused
+        assert self.clients.enter(client) is not refused
         assert self.ended[before:] == expected
         for each in expected:
             self.idle.remove(each)
-        assert guest.vital is (full and not refused)
+        assert client.vital is (full and not refused)
         if not refused:
-            self.idle.append(guest)
+            self.idle.append(client)
 
 
 STEPS = st.lists(
@@ -678,44 +689,44 @@ STEPS = st.lists(
 def test_whoever_comes_finds_room_as_long_as_somebody_is_idle(steps: Sequence[tuple[str, int]]) -> None:
     limits = Limits(connections_max=4, connections_of_address_max=3, vital_connections_max=2)
     model = Model(limits)
-    crowd = model.crowd
+    clients = model.clients
     for what, number in steps:
         match what:
             case "enter":
                 model.enter(f"host {number % 3}")
             case "work" if model.idle:
-                guest = model.idle.pop(number % len(model.idle))
-                model.busy.append(guest)
-                crowd.work(guest)
+                client = model.idle.pop(number % len(model.idle))
+                model.busy.append(client)
+                clients.work(client)
             case "rest" if model.busy:
-                guest = model.busy.pop(number % len(model.busy))
-                model.idle.append(guest)
-                crowd.rest(guest)
+                client = model.busy.pop(number % len(model.busy))
+                model.idle.append(client)
+                clients.rest(client)
             case "send" if model.busy:
-                crowd.send(model.busy[number % len(model.busy)], number)
+                clients.send(model.busy[number % len(model.busy)], number)
             case "leave" if model.idle or model.busy:
                 of = model.idle or model.busy
-                crowd.leave(of.pop(number % len(of)))
-        assert crowd.connections == len(model.idle) + len(model.busy)
+                clients.leave(of.pop(number % len(of)))
+        assert clients.connections == len(model.idle) + len(model.busy)
         ordinary = [each for each in model.idle + model.busy if not each.vital]
         assert len(ordinary) <= limits.connections_max
-        assert crowd.connections - len(ordinary) <= limits.vital_connections_max
+        assert clients.connections - len(ordinary) <= limits.vital_connections_max
         for host in {each.host for each in ordinary}:
             assert sum(each.host == host for each in ordinary) <= limits.connections_of_address_max
-    for guest in (*model.idle, *model.busy, *model.ended):
-        crowd.leave(guest)
-        crowd.rest(guest)
-    assert (crowd.connections, crowd.unsent) == (0, 0)
+    for client in (*model.idle, *model.busy, *model.ended):
+        clients.leave(client)
+        clients.rest(client)
+    assert (clients.connections, clients.unsent) == (0, 0)
 
 
 def test_addresses_that_have_gone_are_forgotten_at_a_limit() -> None:
-    crowd = Crowd(Limits(), lambda: 0.0)
+    clients = ClientConnections(Limits(), lambda: 0.0)
     for number in range(3 * ADDRESSES_MAX):
-        guest = Guest(f"10.0.{number >> 8}.{number & 255}", lambda: None)
-        assert crowd.enter(guest)
-        assert crowd.ask(guest, "/") is None
-        crowd.leave(guest)
-    assert crowd.addresses <= ADDRESSES_MAX
+        client = ClientConnection(f"10.0.{number >> 8}.{number & 255}", lambda: None)
+        assert clients.enter(client)
+        assert clients.ask(client, "/") is None
+        clients.leave(client)
+    assert clients.addresses <= ADDRESSES_MAX
 
 
 @pytest.mark.parametrize(

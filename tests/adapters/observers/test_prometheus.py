@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.control.pressure import Crowd, Limits
+from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.observers import metrics as figures_module
 from adapters.observers.mapping_events import APPLY, ERRORS
@@ -463,7 +463,7 @@ def test_the_plugin_is_installed_and_gives_an_observer_with_a_page() -> None:
 
 def test_the_document_names_every_metric_and_no_other() -> None:
     page = Scraped()
-    pages = (page.observer, PressureFigures(Crowd(Limits(), page.clock.monotonic)))
+    pages = (page.observer, PressureFigures(ClientConnections(Limits(), page.clock.monotonic)))
     body = b"".join(each.exposition()[0] for each in pages)
     shown = {line.split()[2] for line in body.decode().splitlines() if line.startswith("# TYPE poller_")}
     rows = [
