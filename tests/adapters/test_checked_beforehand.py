@@ -194,7 +194,7 @@ def test_an_endpoint_that_is_taken_is_one_that_the_clients_of_aws_take(host: str
     assert is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
 
 
-def test_endpoints_that_people_have_are_taken_and_one_with_an_underscore_is_told() -> None:
+def test_endpoints_that_people_have_are_taken_and_one_with_an_underscore_is_reported() -> None:
     for url in (
         "http://localhost:4566",
         "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com",

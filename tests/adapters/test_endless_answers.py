@@ -256,7 +256,7 @@ def test_a_server_that_does_not_come_to_its_answer_has_not_answered(caller: Call
 BODIES = [each for each in BROKEN.values() if each.begins.startswith(CHUNKED)]
 
 
-def test_blank_lines_are_told() -> None:
+def test_blank_lines_are_reported() -> None:
     found = in_short_steps(BROKEN["blank lines before the head"], function)
     assert isinstance(found.result, FunctionError)
     assert found.result.message.endswith(TOO_MUCH)

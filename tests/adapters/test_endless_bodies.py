@@ -98,7 +98,7 @@ def settings_of(kind: str, url: str, token: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("flood", [ENDLESS, SLOW], ids=["without end", "slow"])
 @pytest.mark.parametrize("kind", ["container", "machine", "web identity"])
-def test_whoever_gives_out_credentials_is_cut_off_too(
+def test_services_that_give_out_credentials_are_cut_off_too(
     kind: str, flood: Flood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"

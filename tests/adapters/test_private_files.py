@@ -234,7 +234,7 @@ def test_a_store_may_be_a_link(tmp_path: Path) -> None:
     modes(tmp_path / "real")
 
 
-def test_files_that_others_may_open_are_told_once_and_left_as_they_are(
+def test_files_that_others_may_open_are_reported_once_and_left_as_they_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines, state = tmp_path / f"{MAPPING}.jsonl", tmp_path / "state.db"
@@ -258,7 +258,7 @@ def test_files_that_others_may_open_are_told_once_and_left_as_they_are(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_a_file_of_another_user_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_of_another_user_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / f"{MAPPING}.jsonl"
     path.touch(mode=0o600)
     os.chown(path, 65534, 65534)

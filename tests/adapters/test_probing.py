@@ -102,7 +102,7 @@ async def test_a_stream_that_may_be_read_is_read_for_one_record() -> None:
 
 
 @on_a_loop
-async def test_a_stream_that_gets_no_more_records_is_told_with_the_remedy() -> None:
+async def test_a_stream_that_gets_no_more_records_is_reported_with_the_remedy() -> None:
     disabled = {"StreamArn": TABLE_STREAM, "StreamStatus": "DISABLED", "Shards": [SHARD]}
     found, _ = await of_script(
         dynamodb_streams.plugin,
@@ -182,7 +182,7 @@ async def test_reading_alone_may_be_what_is_missing() -> None:
         (error("KMSAccessDeniedException"), "kms:Decrypt", Severity.PROBLEM, f"on the key of {STREAM}"),
     ],
 )
-def test_other_trouble_is_told_from_missing_permissions(
+def test_other_trouble_is_kept_apart_from_missing_permissions(
     answer: Answer, check: str, grade: Severity, text: str
 ) -> None:
     @on_a_loop
@@ -302,7 +302,7 @@ async def saying(status: int, body: str, **headers: str) -> AsyncIterator[tuple[
 
 
 @on_a_loop
-async def test_lambda_that_may_not_be_invoked_is_told_and_runs_nothing() -> None:
+async def test_lambda_that_may_not_be_invoked_is_reported_and_runs_nothing() -> None:
     async with (
         saying(403, "{}", x_amzn_errortype="AccessDeniedException") as (url, asked),
         looking(lambda_api.plugin, {"function": "orders"}, url) as invoker,
@@ -349,7 +349,7 @@ async def test_lambda_that_may_not_be_invoked_is_told_and_runs_nothing() -> None
     ],
 )
 @on_a_loop
-async def test_what_lambda_says_of_a_functions_state_is_told(
+async def test_what_lambda_says_of_a_functions_state_is_reported(
     answer: Mapping[str, Any], checks: Mapping[str, str]
 ) -> None:
     async with (

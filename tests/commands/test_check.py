@@ -179,7 +179,7 @@ def to(destination: str) -> dict[str, Any]:
     return {"OnFailure": {"Destination": destination}}
 
 
-def test_what_a_probe_finds_is_told_with_its_place() -> None:
+def test_what_a_probe_finds_is_reported_with_its_place() -> None:
     stream = mapped(STREAM, DestinationConfig=to("arn:aws:s3:::failed"))
     seen = found(configured(stream), kinesis=Probed(DENIED), s3=Probed(Finding("s3:ListBucket", Severity.OK)))
     assert seen == {
@@ -200,7 +200,7 @@ def test_a_line_names_place_text_and_remedy() -> None:
     assert (look.lines(Severity.OK), look.checks(Severity.OK)) == (["functions.a: x"], "x")
 
 
-def test_one_trouble_that_answers_several_questions_is_told_once() -> None:
+def test_one_trouble_that_answers_several_questions_is_reported_once() -> None:
     assert found(configured(mapped(STREAM)), kinesis=Probed(DENIED, DENIED))["mappings[0]"] == (DENIED,)
 
 
@@ -374,7 +374,7 @@ def test_a_queue_is_compared_with_the_functions_own_limit(
     assert [each.check for each in findings if each.grade is Severity.WARNING] == warned
 
 
-def test_a_configured_limit_that_is_too_short_is_told_with_what_happens() -> None:
+def test_a_configured_limit_that_is_too_short_is_reported_with_what_happens() -> None:
     settings = configured(mapped(STREAM), functions={"orders": FunctionEntry(invoker="python", timeout_s=30)})
     seen = found(settings, kinesis=Shards(), python=OwnLimits(60.0))["functions.orders"]
     assert [each.line for each in seen if each.grade is Severity.WARNING] == [
@@ -448,7 +448,7 @@ def test_a_destination_by_url_reaches_its_plug_in(tmp_path: Path, url: str, plug
         ("kafka://failed", "no plug-in 'kafka' among destinations; installed: file, http, s3, sns, sqs"),
     ],
 )
-def test_a_wrong_url_of_a_destination_is_told(tmp_path: Path, url: str, text: str) -> None:
+def test_a_wrong_url_of_a_destination_is_reported(tmp_path: Path, url: str, text: str) -> None:
     file = tmp_path / "poller.yaml"
     failed = {"OnFailure": {"Destination": url}}
     mapping = {"FunctionName": "other", "EventSourceArn": STREAM, "StartingPosition": "LATEST"}

@@ -118,7 +118,7 @@ def test_a_wrong_line_is_named_with_its_number(line: str, problem: str) -> None:
         read(f"{good}\n{line}\n")
 
 
-def test_of_a_file_of_another_kind_the_first_wrong_lines_are_told() -> None:
+def test_of_a_file_of_another_kind_the_first_wrong_lines_are_reported() -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         read("store: memory://\n" * 100_000)
     *told, rest = caught.value.problems
@@ -345,7 +345,7 @@ def test_a_file_without_checkpoints_is_refused(tmp_path: Path, text: str) -> Non
     assert done.stderr == f"poller: {NOTHING_WRITTEN}\n"
 
 
-def test_a_mapping_that_nobody_knows_is_told_of(tmp_path: Path) -> None:
+def test_a_mapping_that_nobody_knows_is_reported(tmp_path: Path) -> None:
     other = "00000000-0000-4000-8000-000000000000"
     lines = [f'{{"mapping":"{each}","shard":"a","position":"AFTER:12"}}' for each in (MAPPING, other)]
     config = configured(tmp_path, "new")

@@ -294,7 +294,7 @@ def test_a_daemon_that_cannot_start_says_why(
     assert capsys.readouterr().err == line
 
 
-def test_a_bug_in_the_daemon_is_told_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_in_the_daemon_is_reported_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     engine = FakeEngine(Diary(), signals=0, error=KeyError("x"))
     assert run_daemon(simple(), plug_ins(Diary()), engine.make, place="f") == 1
     assert (
@@ -566,7 +566,7 @@ def test_lines_of_a_help_text_are_filled(command: list[str], monkeypatch: pytest
         assert not line or not following or len(f"{line} {following.split()[0]}") > 78
 
 
-def test_an_unreadable_file_is_told_as_it_was_written(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_as_it_was_written(tmp_path: Path) -> None:
     config = tmp_path / "poller.yaml"
     config.write_text("store: memory://\n")
     found = call("checkpoints", "import", "--config", str(config), "no-such-file")
@@ -603,7 +603,7 @@ def process(*arguments: str, variables: Mapping[str, str] | None = None) -> subp
     )
 
 
-def test_a_real_process_tells_problems_on_stderr(tmp_path: Path) -> None:
+def test_a_real_process_reports_problems_on_stderr(tmp_path: Path) -> None:
     with process("run", "--config", str(tmp_path / "none.yaml")) as running:
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (2, "")

@@ -103,7 +103,7 @@ def call(*words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
-def test_an_answer_that_is_none_is_told_in_one_line(
+def test_an_answer_that_is_none_is_reported_in_one_line(
     answer: bytes, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.commands.endpoint.TRIES_MAX", 1)
@@ -117,7 +117,7 @@ def test_an_answer_that_is_none_is_told_in_one_line(
 
 @pytest.mark.parametrize("words", [("status",), ("mappings", "list")], ids=" ".join)
 @pytest.mark.parametrize("url", URLS)
-def test_what_is_no_url_of_a_daemon_is_told_with_the_option(url: str, words: tuple[str, ...]) -> None:
+def test_what_is_no_url_of_a_daemon_is_reported_with_the_option(url: str, words: tuple[str, ...]) -> None:
     status, told = call(*words, "--url", url)
     assert status == 2
     assert told.startswith("poller: ")

@@ -37,7 +37,7 @@ def start(words: tuple[str, ...], place: Path, stdout: int, **env: str) -> subpr
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS.keys())
-def test_a_full_disk_is_told_in_one_line(words: tuple[str, ...], unbuffered: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(words: tuple[str, ...], unbuffered: str, tmp_path: Path) -> None:
     with (
         Path("/dev/full").open("wb") as full,
         start(words, tmp_path, full.fileno(), PYTHONUNBUFFERED=unbuffered) as process,
@@ -77,7 +77,7 @@ def test_characters_that_the_encoding_lacks_are_replaced(
 @pytest.mark.parametrize(
     "words", [("check", "--config", "none.yaml"), ("run", "--config", "none.yaml")], ids=" ".join
 )
-def test_where_nothing_can_be_told_the_exit_status_is_the_same(
+def test_where_nothing_can_be_reported_the_exit_status_is_the_same(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
     with Path("/dev/full").open("wb") as full:

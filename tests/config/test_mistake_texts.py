@@ -82,7 +82,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize(("text", "remedy"), SOURCES.items())
-def test_what_is_no_arn_of_a_source_is_told_with_the_arn_that_it_means(
+def test_what_is_no_arn_of_a_source_is_reported_with_the_arn_that_it_means(
     file: Path, text: str, remedy: str
 ) -> None:
     (line,) = problems(file, mappings=[mapping(EventSourceArn=text)])
@@ -98,7 +98,7 @@ def test_the_arn_that_a_url_means_is_one_of_a_queue(text: str) -> None:
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\n"])
-def test_blanks_around_an_arn_are_told_as_blanks(file: Path, blank: str) -> None:
+def test_blanks_around_an_arn_are_reported_as_blanks(file: Path, blank: str) -> None:
     lines = problems(
         file, mappings=[mapping(EventSourceArn=QUEUE + blank), of_stream(EventSourceArn=STREAM + blank)]
     )
@@ -127,7 +127,7 @@ def test_blanks_around_an_arn_are_told_as_blanks(file: Path, blank: str) -> None
         ),
     ],
 )
-def test_what_is_no_destination_is_told_with_what_it_may_be(
+def test_what_is_no_destination_is_reported_with_what_it_may_be(
     file: Path, destination: str, shown: str, wrong: str
 ) -> None:
     (line,) = problems(file, mappings=[to(destination)])
@@ -141,7 +141,7 @@ def test_web_addresses_of_both_schemes_are_destinations(file: Path, destination:
     assert problems(file, mappings=[to(destination)]) == []
 
 
-def test_a_setting_of_another_invoker_is_told_with_that_invoker(file: Path) -> None:
+def test_a_setting_of_another_invoker_is_reported_with_that_invoker(file: Path) -> None:
     entries = {
         "forgotten": {"handler": HANDLER},
         "web": {"url": "http://h/"},
@@ -155,7 +155,7 @@ def test_a_setting_of_another_invoker_is_told_with_that_invoker(file: Path) -> N
     ]
 
 
-def test_a_misspelled_default_invoker_is_told_before_a_function_uses_it(file: Path) -> None:
+def test_a_misspelled_default_invoker_is_reported_before_a_function_uses_it(file: Path) -> None:
     (line,) = problems(file, default_invoker="lamda", mappings=[mapping()])
     assert line == (
         "default_invoker: value 'lamda': no plug-in 'lamda' among invokers; did you mean lambda? "

@@ -302,7 +302,7 @@ GROUPS = [(places[0][:-1], places) for places in together(TEXTS)]
 
 
 @pytest.mark.parametrize(("table", "places"), GROUPS, ids=spelled_ids(GROUPS))
-def test_a_text_that_is_read_as_something_else_is_told_to_need_quotes(
+def test_a_text_that_is_read_as_something_else_is_reported_to_need_quotes(
     file: Path, table: tuple[str | int, ...], places: list[tuple[str | int, ...]]
 ) -> None:
     del table
@@ -327,7 +327,7 @@ def test_what_only_looks_like_something_else_is_the_text_that_it_is(file: Path, 
     assert load_all(file, {}, REGISTRY).functions["a"].model_extra == {"command": ["cat"], "env": {"A": text}}
 
 
-def test_every_name_that_is_no_text_is_told_beside_all_other_mistakes(file: Path) -> None:
+def test_every_name_that_is_no_text_is_reported_beside_all_other_mistakes(file: Path) -> None:
     file.write_text(
         "1: a\nnull: b\nlisten: 8080\ntuning: {4: 5}\n"
         "functions: {orders: {invoker: python, handler: app.handler, 5: 6, true: 7}, 1.5: {}}\n"
@@ -344,7 +344,7 @@ def test_every_name_that_is_no_text_is_told_beside_all_other_mistakes(file: Path
 
 
 @pytest.mark.parametrize("table", ["functions", "endpoint_urls"])
-def test_a_name_that_is_read_as_a_number_is_told_to_need_quotes(file: Path, table: str) -> None:
+def test_a_name_that_is_read_as_a_number_is_reported_to_need_quotes(file: Path, table: str) -> None:
     file.write_text(f"{table}:\n  123456789012: {{}}\n")
     problems = examine(file, {}, REGISTRY).problems
     assert f"{file}: {table}[123456789012]: its name is not a text; put the name in quotes" in problems
@@ -372,7 +372,7 @@ ALL = [(places[0][:-1], places) for places in together(LEAVES)]
 
 
 @pytest.mark.parametrize(("table", "places"), ALL, ids=spelled_ids(ALL))
-def test_whatever_a_setting_is_given_is_told_in_our_words(
+def test_whatever_a_setting_is_given_is_reported_in_our_words(
     file: Path, table: tuple[str | int, ...], places: list[tuple[str | int, ...]]
 ) -> None:
     del table
@@ -486,7 +486,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         os.chdir(before)
 
 
-def test_each_mistake_is_told_by_the_full_name_of_its_setting(alone: dict[str, list[str]]) -> None:
+def test_each_mistake_is_reported_by_the_full_name_of_its_setting(alone: dict[str, list[str]]) -> None:
     assert [each for each, lines in alone.items() if not lines] == []
     places = {each: sorted({line.partition(":")[0] for line in lines}) for each, lines in alone.items()}
     assert places["a file of secrets with spaces"] == ["api.access_keys_file"]
@@ -499,7 +499,7 @@ def test_each_mistake_is_told_by_the_full_name_of_its_setting(alone: dict[str, l
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.sets(st.sampled_from(sorted(MISTAKES)), min_size=2, max_size=12))
-def test_mistakes_together_are_told_as_each_is_alone(
+def test_mistakes_together_are_reported_as_each_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, list[str]], chosen: set[str]
 ) -> None:
     if chosen >= NOT_BOTH:
@@ -520,7 +520,7 @@ mappings:
 """
 
 
-def test_seven_mistakes_take_one_round_and_every_command_tells_the_same(file: Path) -> None:
+def test_seven_mistakes_take_one_round_and_every_command_reports_the_same(file: Path) -> None:
     file.write_text(SEVEN)
     runner = CliRunner()
     check = runner.invoke(application([]), ["check", "--config", str(file)])

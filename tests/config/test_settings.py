@@ -230,7 +230,7 @@ def test_a_wrong_option_is_named(file: Path) -> None:
     )
 
 
-def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(file: Path) -> None:
     text = document(
         regin="eu-west-1",
         listen=8080,
@@ -290,7 +290,7 @@ def test_no_secret_is_echoed(file: Path, sections: dict[str, Any], secret: str) 
     assert all(secret not in line for line in found)
 
 
-def test_a_hundred_problems_are_told_and_the_rest_is_counted(file: Path) -> None:
+def test_a_hundred_problems_are_reported_and_the_rest_is_counted(file: Path) -> None:
     found = problems(file, document(**{f"setting{number}": 1 for number in range(150)}))
     assert len(found) == 101
     assert found[-1] == "and 50 more; mend these first"
@@ -612,7 +612,7 @@ def test_sources_that_are_not_supported_say_so(file: Path) -> None:
         ("a: \x00", "not YAML: special characters are not allowed; save the file as plain text"),
     ],
 )
-def test_wrong_yaml_is_told_with_its_place(text: str, line: str) -> None:
+def test_wrong_yaml_is_reported_with_its_place(text: str, line: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         parse_document(text, name="f")
     assert caught.value.problems == [f"f: {line}"]
@@ -650,7 +650,7 @@ def test_merged_keys_may_be_written_over() -> None:
     }
 
 
-def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("a: ü".encode("latin-1"))
     large = tmp_path / "large.yaml"
@@ -735,13 +735,13 @@ def well_or_invalid(file: Path, content: bytes) -> None:
 @given(st.dictionaries(names, values, max_size=6))
 @example({"[key]": 1})
 @example({"functions": {"[key]": 1, " ": {}}})
-def test_any_document_loads_or_is_told_wrong(file: Path, sections: dict[str, Any]) -> None:
+def test_any_document_loads_or_is_reported_wrong(file: Path, sections: dict[str, Any]) -> None:
     well_or_invalid(file, yaml.safe_dump(sections, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.sampled_from([mapped(), mapped(EventSourceArn=QUEUE)]), max_size=3), names, values)
-def test_any_mapping_loads_or_is_told_wrong(
+def test_any_mapping_loads_or_is_reported_wrong(
     file: Path, given_mappings: list[dict[str, Any]], name: str, value: Any
 ) -> None:
     text = yaml.safe_dump({"mappings": [each | {name: value} for each in given_mappings]}, allow_unicode=True)
@@ -758,7 +758,7 @@ def test_any_mapping_loads_or_is_told_wrong(
 @example(b"%TAG ! x\n---\na")
 @example(b"<<: 1")
 @example(b"a: {<<: [1]}")
-def test_any_bytes_load_or_are_told_wrong(file: Path, content: bytes) -> None:
+def test_any_bytes_load_or_are_reported_wrong(file: Path, content: bytes) -> None:
     well_or_invalid(file, content)
 
 

@@ -105,7 +105,7 @@ SETTINGS = st.builds(
 
 @settings(max_examples=25)
 @given(before=SETTINGS, after=SETTINGS)
-def test_a_reload_tells_a_change_exactly_when_something_changed(before: Settings, after: Settings) -> None:
+def test_a_reload_reports_a_change_exactly_when_something_changed(before: Settings, after: Settings) -> None:
     old, new = daemon_plan(before), daemon_plan(after)
     lines = plan_changes(old, new)
     assert bool(lines) is (old != new)

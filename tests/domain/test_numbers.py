@@ -131,7 +131,7 @@ def test_a_whole_number_of_json_is_read_whatever_its_length(digits: int) -> None
     "number", ["9" * 200_000, "9" * 5000, "9" * 130, "x", "", "-5", "4_9", "\N{ARABIC-INDIC DIGIT THREE}"]
 )
 @pytest.mark.parametrize("kind", ["AFTER", "AT_TIMESTAMP"])
-def test_what_is_no_position_is_told_in_a_few_words(kind: str, number: str) -> None:
+def test_what_is_no_position_is_reported_in_a_few_words(kind: str, number: str) -> None:
     with pytest.raises(ValueError, match="not a position: ") as told:
         Position.decode(f"{kind}:{number}")
     assert len(str(told.value)) < 120

@@ -110,7 +110,7 @@ def test_trouble_at_opening_one_mapping_leaves_the_others_alone_and_heals() -> N
     ] * 3
 
 
-def test_a_bug_breaks_its_mapping_alone_which_starts_anew() -> None:
+def test_a_bug_breaks_its_mapping_alone_which_starts_again() -> None:
     place = site()
     place.opening[OTHER_ARN] = [RuntimeError("a bug of a plug-in")]
 

@@ -438,7 +438,7 @@ class Raising:
 @pytest.mark.parametrize(
     "error", [ValueError(), SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
 )
-def test_an_observer_that_raises_disturbs_nobody_and_is_told(error: BaseException) -> None:
+def test_an_observer_that_raises_disturbs_nobody_and_is_reported(error: BaseException) -> None:
     stream = FakeStream()
     stream.put(*records(1, 2, 3))
     reader = FakeFunction()

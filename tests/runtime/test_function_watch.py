@@ -207,7 +207,7 @@ def test_each_qualifier_of_a_function_has_facts_of_its_own() -> None:
     assert run_virtual(main()) == [7.0, 70.0]
 
 
-def test_changes_are_told_once_and_trouble_is_noted_until_it_is_over() -> None:
+def test_changes_are_reported_once_and_trouble_is_noted_until_it_is_over() -> None:
     invoker, seen = OwnLimit(FunctionFacts(timeout_s=60.0)), Seen()
 
     async def main() -> None:
@@ -343,7 +343,7 @@ def test_events_have_the_role_that_the_function_has_now() -> None:
     ("visibility_s", "own_s", "configured_s", "short"),
     [(30, 60.0, None, True), (60, 60.0, None, False), (30, 60.0, 10.0, True), (5, 5.0, 30.0, False)],
 )
-def test_a_running_mapping_tells_of_a_queue_that_shows_messages_before_the_function_is_done(
+def test_a_running_mapping_reports_a_queue_that_shows_messages_before_the_function_is_done(
     visibility_s: int, own_s: float, configured_s: float | None, short: bool
 ) -> None:
     invoker = OwnLimit(FunctionFacts(timeout_s=own_s))
@@ -360,7 +360,7 @@ def test_a_running_mapping_tells_of_a_queue_that_shows_messages_before_the_funct
     assert len(place.seen.of(VisibilityTooShort)) == short
 
 
-def test_a_limit_that_is_raised_beyond_the_queues_is_told_while_the_mapping_runs() -> None:
+def test_a_limit_that_is_raised_beyond_the_queues_is_reported_while_the_mapping_runs() -> None:
     invoker = OwnLimit(FunctionFacts(timeout_s=20.0))
     place = Site(sources={STANDARD: standard(30)}, functions={"reader": invoker})
     plan = mapping(kind=SourceKind.SQS, source_arn=STANDARD)

@@ -77,7 +77,7 @@ def test_the_time_that_a_function_takes_to_start_is_not_the_calls() -> None:
     assert run_virtual(main()) == (TimedOut(30.0), 30.0 + 20.0 + GUARD_S)
 
 
-def test_each_move_of_the_slots_is_told() -> None:
+def test_each_move_of_the_slots_is_reported() -> None:
     seen = Seen()
 
     async def main() -> None:

@@ -73,7 +73,7 @@ def test_settings_that_wait_for_a_restart_are_named() -> None:
     assert len(daemon.plans) == 1
 
 
-def test_a_bad_file_changes_nothing_and_is_told_until_a_good_one_comes() -> None:
+def test_a_bad_file_changes_nothing_and_is_reported_until_a_good_one_comes() -> None:
     daemon = FakeDaemon()
     bad = InvalidConfiguration(["poller.yaml: mappings[0].BatchSize: value 0: too small", "another", "third"])
     (event,) = followed(daemon, bad)
@@ -208,7 +208,7 @@ def test_each_of_several_quick_changes_leads_to_the_last_content(tmp_path: Path)
     assert loaded == ["first", "1", "2", "3"]
 
 
-def test_a_fault_in_reading_is_told_like_a_file_that_is_refused() -> None:
+def test_a_fault_in_reading_is_reported_like_a_file_that_is_refused() -> None:
     daemon = FakeDaemon()
     told = followed(daemon, KeyError("5"), Loaded(daemon_plan()))
     assert [each.ok for each in told] == [False, True]

@@ -110,23 +110,23 @@ def test_an_end_that_finishes_everything_says_nothing() -> None:
     ("queue_s", "stream_s", "queue", "stream"),
     [(50.0, 50.0, 3, 1), (50.0, 1.0, 3, 0), (1.0, 50.0, 0, 1), (50.0, 29.0, 3, 0)],
 )
-def test_calls_that_are_cut_off_at_the_end_of_the_grace_time_are_told(
+def test_calls_that_are_cut_off_at_the_end_of_the_grace_time_are_reported(
     queue_s: float, stream_s: float, queue: int, stream: int
 ) -> None:
     assert ended(queue_s=queue_s, stream_s=stream_s) == told(queue=queue, stream=stream)
 
 
-def test_calls_that_a_second_signal_cuts_off_are_told() -> None:
+def test_calls_that_a_second_signal_cuts_off_are_reported() -> None:
     assert ended(queue_s=20.0, stream_s=20.0, again_after_s=3.0) == told(queue=3, stream=1)
     assert ended(queue_s=1.0, stream_s=20.0, again_after_s=3.0) == told(stream=1)
 
 
-def test_messages_that_are_handed_back_are_told() -> None:
+def test_messages_that_are_handed_back_are_reported() -> None:
     assert ended(queue_s=0.0, stream_s=1.0, answer=refuses) == told(messages=3)
     assert ended(queue_s=0.0, stream_s=50.0, answer=refuses) == told(stream=1, messages=3)
 
 
-def test_messages_of_last_polls_that_there_is_no_time_for_are_told() -> None:
+def test_messages_of_last_polls_that_there_is_no_time_for_are_reported() -> None:
     assert ended(queue_s=0.0, stream_s=1.0, sent_at=6.0) == told(messages=3)
 
 

@@ -179,7 +179,7 @@ def in_order(calls: list[list[int]], of: Callable[[int], object]) -> bool:
 
 @pytest.mark.parametrize("how", TaskEnd)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_that_ends_is_told_within_a_second_and_the_work_goes_on(
+def test_a_task_that_ends_is_reported_within_a_second_and_the_work_goes_on(
     kind: TaskKind, how: TaskEnd, breaker: Breaker
 ) -> None:
     at = place(kind)

@@ -153,7 +153,7 @@ def test_a_task_without_a_condition_is_over_when_it_returns_something(
     assert [told.end for told in seen.of(TaskEnded)] == [end]
 
 
-def test_a_group_that_is_cancelled_tells_nothing() -> None:
+def test_a_group_that_is_cancelled_reports_nothing() -> None:
     seen = Seen()
 
     async def grouped() -> None:
@@ -176,7 +176,7 @@ def test_a_group_that_is_cancelled_tells_nothing() -> None:
     assert seen.events == []
 
 
-def test_an_error_is_told_once_however_many_groups_it_goes_through() -> None:
+def test_an_error_is_reported_once_however_many_groups_it_goes_through() -> None:
     seen = Seen()
 
     async def shard() -> None:

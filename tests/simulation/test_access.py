@@ -116,7 +116,7 @@ def test_messages_that_may_not_be_deleted_are_kept_and_deleted_later() -> None:
     assert world.marks["source: allowed again"] > 0
 
 
-def test_every_refusal_is_told_with_the_wait_that_follows() -> None:
+def test_every_refusal_is_reported_with_the_wait_that_follows() -> None:
     world = denied(STREAM, frozenset({"read"}))
     waits = [each.wait_s for each in world.refused]
     assert len(waits) >= 2 * (DENIED.end - DENIED.start) / (TUNING.port_backoff.cap_s + CALL_S_MAX)

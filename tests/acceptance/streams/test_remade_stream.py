@@ -96,7 +96,7 @@ def _losses(folder: Path) -> list[str]:
     return [json.loads(line)["loss"] for line in lines if '"records_lost"' in line]
 
 
-def test_a_stream_that_is_made_again_under_its_name_is_begun_anew(
+def test_a_stream_that_is_made_again_under_its_name_is_begun_again(
     kinesis_local: Emulator, account: str, tmp_path: Path
 ) -> None:
     asyncio.run(_made_again_twice(kinesis_local, tmp_path))

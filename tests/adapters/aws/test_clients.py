@@ -267,14 +267,14 @@ def test_an_arn_has_six_parts() -> None:
         "arn:aws:kinesis::111122223333:stream/orders",
     ],
 )
-def test_a_wrong_arn_is_told_with_what_to_write(text: str) -> None:
+def test_a_wrong_arn_is_reported_with_what_to_write(text: str) -> None:
     form = "the ARN of a stream; write arn:…"
     with pytest.raises(ValueError, match=f"^is not {form}$"):
         checked_arn(text, service="kinesis", resource="stream/[a-z]+", form=form)
 
 
 @pytest.mark.parametrize("blanks", [" {}", "{} ", "{}\n", "\t{}\r\n"])
-def test_an_arn_with_blanks_around_it_is_told_so(blanks: str) -> None:
+def test_an_arn_with_blanks_around_it_is_reported_so(blanks: str) -> None:
     text = blanks.format("arn:aws:kinesis:eu-west-1:111122223333:stream/orders")
     with pytest.raises(ValueError, match=r"^has blanks around it; remove them$"):
         checked_arn(

@@ -58,7 +58,7 @@ def test_parents_come_along() -> None:
     assert found.parents == ("shardId-000000000000", "shardId-000000000001")
 
 
-def test_rows_of_several_streams_are_told_apart() -> None:
+def test_rows_of_several_streams_are_kept_apart() -> None:
     rows = [
         row("111122223333:orders:1700000000:shardId-000000000000", SEQUENCE),
         row("111122223333:stock:1700000000:shardId-000000000000", "TRIM_HORIZON"),
@@ -87,7 +87,7 @@ def test_a_lease_that_never_processed_anything_has_no_place(word: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["9" * 130, "9" * 200_000, "\N{ARABIC-INDIC DIGIT THREE}", "-5", "4_9"])
-def test_what_is_no_sequence_number_is_told_in_a_few_words(text: str) -> None:
+def test_what_is_no_sequence_number_is_reported_in_a_few_words(text: str) -> None:
     with pytest.raises(InvalidConfiguration, match="lease shardId-000000000000: checkpoint ") as told:
         position(text)
     assert len(str(told.value)) < 400

@@ -90,7 +90,7 @@ def test_an_address_where_nobody_answers_is_named(words: tuple[str, ...]) -> Non
         (("create", "--input", "/nowhere/at/all.yaml"), "/nowhere/at/all.yaml: no such file"),
     ],
 )
-def test_what_cannot_be_done_is_told_with_the_remedy(words: tuple[str, ...], text: str) -> None:
+def test_what_cannot_be_done_is_reported_with_the_remedy(words: tuple[str, ...], text: str) -> None:
     done = call(*words)
     assert done.exit_code == 2
     assert text in done.stderr
@@ -154,7 +154,7 @@ def test_every_misspelled_member_is_asked_about_however_deep(operation: str) -> 
         ),
     ],
 )
-def test_wrong_members_are_told_as_such_and_nothing_is_said_of_addresses(
+def test_wrong_members_are_reported_as_such_and_nothing_is_said_of_addresses(
     words: tuple[str, ...], texts: list[str]
 ) -> None:
     done = call(*words, "--url", f"http://127.0.0.1:{free_port()}")
@@ -171,7 +171,7 @@ def test_wrong_members_are_told_as_such_and_nothing_is_said_of_addresses(
 @pytest.mark.parametrize(
     "words", [("get",), ("update",), ("update", "BatchSize=1"), ("delete",), ("enable",), ("disable",)]
 )
-def test_what_is_no_uuid_is_told_before_anything_is_sent(words: tuple[str, ...], uuid: str) -> None:
+def test_what_is_no_uuid_is_reported_before_anything_is_sent(words: tuple[str, ...], uuid: str) -> None:
     done = call(words[0], uuid, *words[1:], "--url", f"http://127.0.0.1:{free_port()}")
     assert done.exit_code == 2
     assert (
@@ -199,7 +199,7 @@ def test_credentials_and_addresses_are_spoken_of_where_they_are_the_cause(error:
     )
 
 
-def test_functions_that_have_no_mapping_are_told(tmp_path: Path) -> None:
+def test_functions_that_have_no_mapping_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "out.yaml"
     with listing() as url:
         done = call("export", "--url", url, "--function", "nosuch", "--output", str(path))

@@ -145,7 +145,7 @@ def test_a_second_equal_call_of_the_sdk_is_a_conflict_and_no_replay(files: Keys)
     assert serving(use, guarded(files, MappingModel())) == "ResourceConflictException"
 
 
-def test_a_wrong_secret_is_told_to_the_sdk(files: Keys) -> None:
+def test_a_wrong_secret_is_reported_to_the_sdk(files: Keys) -> None:
     async def use(run: Running) -> Any:
         with pytest.raises(ClientError) as caught:
             await by_sdk(run, "delete_event_source_mapping", secret="guess", UUID=ID)
@@ -176,7 +176,7 @@ def test_without_any_configured_key_no_change_passes(method: str, path: str) -> 
     assert model.asked == []
 
 
-def test_a_bearer_token_where_none_is_configured_is_told_what_is_missing() -> None:
+def test_a_bearer_token_where_none_is_configured_is_answered_with_what_is_missing() -> None:
     setting = Setting(control=model_with_one())
     status, found, _ = serving(lambda run: run.ask("POST", f"/v1/mappings/{ID}/disable"), setting)
     assert (status, found["message"]) == (401, NO_TOKENS)
@@ -524,7 +524,7 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("content", "problem"), BAD_FILES, ids=range(len(BAD_FILES)))
-def test_a_bad_file_is_told_without_what_is_in_it(content: bytes, problem: str) -> None:
+def test_a_bad_file_is_reported_without_what_is_in_it(content: bytes, problem: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         parsed(content, place="api.tokens_file: tokens.yaml")
     (line,) = caught.value.problems
@@ -552,7 +552,7 @@ def test_any_file_is_read_or_refused(content: bytes) -> None:
     assert all(found.values())
 
 
-def test_every_entry_that_is_wrong_is_told_by_its_line() -> None:
+def test_every_entry_that_is_wrong_is_reported_by_its_line() -> None:
     content = b"AKIAIOSFODNN7EXAMPLE: 5\n# a comment\nb: one\n6: two\nb: 'x y'\n\nc:\n'd e': f\nb: two\n"
     with pytest.raises(InvalidConfiguration) as caught:
         parsed(content, place="file")

@@ -69,7 +69,7 @@ def change(operation: ApiOperation, **more: Any) -> ApiChange:
     return ApiChange(operation=operation, **{"who": KEY, "address": "127.0.0.1", "mapping": ID} | more)
 
 
-def test_each_operation_is_told_with_who_and_what(files: Keys) -> None:
+def test_each_operation_is_reported_with_who_and_what(files: Keys) -> None:
     async def use(run: Running) -> None:
         created = (
             b'{"FunctionName":"reader","EventSourceArn":"%s","BatchSize":5,"Tags":{"stage":"geheim","a":"b"}}'
@@ -128,7 +128,7 @@ def test_all_operations_are_tried_here() -> None:
 
 @pytest.mark.parametrize(("operation", "method", "path"), CHANGES)
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_stranger_is_told_as_refused(
+def test_a_stranger_is_reported_as_refused(
     operation: ApiOperation, method: str, path: str, slash: str, files: Keys
 ) -> None:
     if slash and ("?" in path or path.startswith("/v1/")):
@@ -140,7 +140,7 @@ def test_a_stranger_is_told_as_refused(
 
 
 @pytest.mark.parametrize(("operation", "method", "path"), CHANGES)
-def test_what_the_daemon_refuses_is_told_with_the_reason(
+def test_what_the_daemon_refuses_is_reported_with_the_reason(
     operation: ApiOperation, method: str, path: str
 ) -> None:
     model = model_with_one()
@@ -185,7 +185,7 @@ def test_a_body_that_is_too_large_is_refused() -> None:
     assert large.refused.startswith("413 ")
 
 
-def test_a_change_that_a_fault_or_the_end_cuts_off_is_told() -> None:
+def test_a_change_that_a_fault_or_the_end_cuts_off_is_reported() -> None:
     class Broken(MappingModel):
         async def delete(self, mapping: Any) -> Any:
             raise KeyError("bug")
@@ -296,7 +296,7 @@ def _own_texts() -> list[str]:
 
 
 @pytest.mark.parametrize("text", _own_texts())
-def test_what_the_api_says_itself_is_told_whole(text: str) -> None:
+def test_what_the_api_says_itself_is_reported_whole(text: str) -> None:
     assert (
         line_of(f"UnrecognizedClientException: {text}", chars_max=500)
         == f"UnrecognizedClientException: {text}"

@@ -660,7 +660,7 @@ def test_a_list_query_out_of_range_is_refused(query: str, text: str) -> None:
     assert list(json.loads(found)) == ["message"]
 
 
-def test_several_wrong_query_parameters_are_told_at_once() -> None:
+def test_several_wrong_query_parameters_are_reported_at_once() -> None:
     _, found, _ = asked(MappingModel(), "GET", f"{ROOT}?MaxItems=0&EventSourceArn=a")
     assert json.loads(found)["message"].startswith(
         "2 validation errors detected: Value 'a' at 'eventSourceArn'"

@@ -131,7 +131,7 @@ def test_behind_an_expensive_answer_the_loop_is_free_for_five_times_as_long(
 
 @on_both_loops
 @pytest.mark.parametrize("path", [b"/v1/mappings", b"/2015-03-31/event-source-mappings/", b"/nothing"])
-def test_an_address_that_asks_too_much_is_told_so_and_its_connection_closed(
+def test_an_address_that_asks_too_much_gets_the_reason_and_its_connection_closed(
     loop_factory: LoopFactory, path: bytes
 ) -> None:
     async def ask(run: Running) -> tuple[bytes, int, int, bytes]:
@@ -275,7 +275,7 @@ def test_where_all_connections_are_busy_there_is_room_for_probes_and_nothing_els
         Limits(connections_max=4, vital_connections_max=0),
     ],
 )
-def test_one_connection_too_many_is_told_so_and_the_others_go_on(
+def test_one_connection_too_many_gets_the_reason_and_the_others_go_on(
     loop_factory: LoopFactory, limits: Limits
 ) -> None:
     async def use(run: Running) -> tuple[bytes, bytes]:

@@ -139,7 +139,7 @@ def test_what_the_sdk_signs_is_taken(operation: str) -> None:
     assert (found.key, found.at) == (KEY, date_of(request))
 
 
-def test_a_session_token_is_signed_and_otherwise_not_looked_at() -> None:
+def test_a_session_token_is_signed_and_otherwise_not_checked() -> None:
     request = signed_by_sdk("delete_event_source_mapping", token="token/+=")
     assert request.all("x-amz-security-token") == ["token/+="]
     assert verified(request).key == KEY
@@ -312,7 +312,7 @@ def test_a_wrong_secret_is_refused() -> None:
     assert refusal(signed(secret="guess")) == (RejectionType.SIGNATURE, MISMATCH)
 
 
-def test_no_signature_at_all_is_told() -> None:
+def test_no_signature_at_all_is_reported() -> None:
     assert refusal(with_header(signed(), "Authorization", None)) == (
         RejectionType.NO_TOKEN,
         "Missing Authentication Token",

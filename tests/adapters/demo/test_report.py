@@ -71,7 +71,7 @@ def test_at_least_once_in_order_is_accepted(steps: list[tuple[int, str, str]]) -
         ([(1, "01", "*"), (2, "1234", "")], "lane-00/0 was left out"),
     ],
 )
-def test_whatever_breaks_it_is_told(steps: list[tuple[int, str, str]], words: str) -> None:
+def test_whatever_breaks_it_is_reported(steps: list[tuple[int, str, str]], words: str) -> None:
     problems = make_report(seen(FIVE, *steps)).problems
     assert any(words in problem for problem in problems), problems
 

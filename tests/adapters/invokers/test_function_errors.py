@@ -186,6 +186,6 @@ def test_whatever_follows_type_and_message_the_function_has_failed(
     assert error_document(body) == FunctionError("E", "m", "$LATEST")
 
 
-def test_lambda_tells_of_a_document_that_cannot_be_read_as_a_whole() -> None:
+def test_lambda_reports_a_document_that_cannot_be_read_as_a_whole() -> None:
     found = outcome_of({"FunctionError": "Unhandled"}, _nested(1 << 20), 30.0)
     assert found == FunctionError("Deep", "no!", "$LATEST", "Unhandled")

@@ -298,7 +298,7 @@ async def test_a_refused_look_says_why(answer: type[PortError]) -> None:
             await invoker.describe_function(ARN)
 
 
-def test_a_function_in_an_emulator_tells_its_limit_and_role_and_follows_changes() -> None:
+def test_a_function_in_an_emulator_reports_its_limit_and_role_and_follows_changes() -> None:
     async def run(url: str) -> list[FunctionFacts]:
         async with (
             environment(endpoint_url=url) as env,

@@ -63,7 +63,7 @@ async def test_a_repeated_call_differs_from_the_library_s_in_its_event_date_and_
 
 
 @on_a_loop
-async def test_a_repeated_call_tells_what_the_function_did() -> None:
+async def test_a_repeated_call_reports_what_the_function_did() -> None:
     failure = {**VERSION, "X-Amz-Function-Error": "Unhandled"}
     body = b'{"errorType":"ValueError","errorMessage":"boom"}'
     async with learnt((200, failure, body)) as (invoker, _):

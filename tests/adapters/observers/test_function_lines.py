@@ -75,7 +75,7 @@ def test_on_a_console_a_text_of_several_lines_is_one_line(monkeypatch: pytest.Mo
         (99, "critical"),
     ],
 )
-def test_a_level_of_its_own_is_told_at_the_next_one_below(
+def test_a_level_of_its_own_is_reported_at_the_next_one_below(
     level: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [line] = logged(lambda log: log.write("orders", "x", level=level), monkeypatch)
@@ -120,7 +120,7 @@ class Told:
             self.receiver.line(FunctionLine(function, str(number), logging.INFO))
 
 
-def test_what_is_too_much_for_a_second_is_dropped_and_told_when_it_is_over() -> None:
+def test_what_is_too_much_for_a_second_is_dropped_and_reported_when_it_is_over() -> None:
     told = Told()
     told.flood(LINES_PER_SECOND_MAX + 7)
     assert len(told.lines) == LINES_PER_SECOND_MAX
@@ -130,7 +130,7 @@ def test_what_is_too_much_for_a_second_is_dropped_and_told_when_it_is_over() -> 
     assert told.lines[LINES_PER_SECOND_MAX:] == [("function_log_dropped", 7)]
 
 
-def test_the_next_line_tells_what_was_dropped_before_it() -> None:
+def test_the_next_line_reports_what_was_dropped_before_it() -> None:
     told = Told()
     told.flood(LINES_PER_SECOND_MAX + 1)
     told.clock.at += 1
@@ -138,7 +138,7 @@ def test_the_next_line_tells_what_was_dropped_before_it() -> None:
     assert told.lines[LINES_PER_SECOND_MAX:] == [("function_log_dropped", 1), ("function_log", "0")]
 
 
-def test_the_end_tells_what_was_dropped() -> None:
+def test_the_end_reports_what_was_dropped() -> None:
     told = Told()
     told.flood(LINES_PER_SECOND_MAX + 3)
     told.receiver.close()

@@ -86,7 +86,7 @@ TWENTY = [
 
 
 @pytest.mark.parametrize("shard", [None, SHARD], ids=["queue", "stream"])
-def test_each_of_twenty_different_errors_is_told_at_once(shard: ShardId | None) -> None:
+def test_each_of_twenty_different_errors_is_reported_at_once(shard: ShardId | None) -> None:
     told = Told()
     told.on(*(failing(error, shard=shard) for error in TWENTY))
     assert [line["error"] for line in told.lines] == TWENTY
@@ -102,7 +102,7 @@ def test_twelve_failures_that_are_followed_by_nothing_are_counted_when_their_tim
     assert told.counted() == 13
 
 
-def test_what_is_untold_when_the_daemon_ends_is_told_then() -> None:
+def test_what_is_not_reported_when_the_daemon_ends_is_reported_then() -> None:
     told = Told()
     told.on(*[failing("ValueError: no")] * 13)
     told.observer.close()
@@ -111,7 +111,7 @@ def test_what_is_untold_when_the_daemon_ends_is_told_then() -> None:
     assert told.counted() == 13
 
 
-def test_the_log_of_a_daemon_tells_the_rest_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_a_daemon_reports_the_rest_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
 
@@ -125,7 +125,7 @@ def test_the_log_of_a_daemon_tells_the_rest_when_it_is_closed(monkeypatch: pytes
     assert [line.get("untold", 0) for line in lines] == [0, 11]
 
 
-def test_a_stack_trace_is_told_where_its_error_is_new() -> None:
+def test_a_stack_trace_is_reported_where_its_error_is_new() -> None:
     told = Told()
     event = finished(
         Ended.FUNCTION_ERROR, error="E: no", error_type="E", stack_trace=("  File x", "    raise\x1b[1m E")
@@ -168,7 +168,7 @@ def saying(event: AnyTelemetryEvent, text: str) -> AnyTelemetryEvent:
 
 
 @pytest.mark.parametrize("event", WITH_TEXT, ids=lambda event: type(event).__name__)
-def test_a_new_kind_of_trouble_is_told_at_once_whoever_tells_it(event: AnyTelemetryEvent) -> None:
+def test_a_new_kind_of_trouble_is_reported_at_once_from_any_place(event: AnyTelemetryEvent) -> None:
     told = Told()
     told.on(*[saying(event, OLD)] * 20, saying(event, NEW), *[saying(event, OLD)] * 20)
     assert [OLD in json.dumps(line) for line in told.lines] == [True, False]
@@ -201,7 +201,7 @@ def test_telling_kinds_apart_is_linear_in_the_text() -> None:
     assert_linear(lambda texts: [kind_of(text) for text in texts], make, 6_000)
 
 
-def test_a_lane_that_is_free_again_is_not_told_to_be_blocked_afterwards() -> None:
+def test_a_lane_that_is_free_again_is_not_reported_to_be_blocked_afterwards() -> None:
     told = Told()
     for _ in range(5):
         told.on(
@@ -211,7 +211,7 @@ def test_a_lane_that_is_free_again_is_not_told_to_be_blocked_afterwards() -> Non
     assert [line["event"] for line in told.lines] == ["blocked", "unblocked"]
 
 
-def test_a_lane_that_gets_through_tells_what_was_untold_of_its_failures() -> None:
+def test_a_lane_that_gets_through_reports_what_was_not_reported_of_its_failures() -> None:
     told = Told()
     told.on(Blocked(mapping=MAPPING, shard=SHARD, lane=0, blocked=True))
     told.on(*[failing("ValueError: no", shard=SHARD)] * 5)
@@ -242,7 +242,7 @@ def test_a_kind_is_a_text_without_what_differs_by_record(text: str, kind: str) -
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_all_that_happened_is_told_or_counted_and_what_is_new_is_told_at_once(seed: int) -> None:
+def test_all_that_happened_is_reported_or_counted_and_what_is_new_is_reported_at_once(seed: int) -> None:
     rng = random.Random(seed)
     throttle: LogThrottle[str] = LogThrottle(keys_max=rng.choice([2, 10_000]))
     now, happened, told = 0.0, Counter[str](), Counter[str]()

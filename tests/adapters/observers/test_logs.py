@@ -99,13 +99,13 @@ def test_at_debug_each_event_is_one_line() -> None:
         (BLOCKED, logging.WARNING),
     ],
 )
-def test_a_change_is_told_at_the_level_of_its_weight(event: AnyTelemetryEvent, level: int) -> None:
+def test_a_change_is_reported_at_the_level_of_its_weight(event: AnyTelemetryEvent, level: int) -> None:
     log = Told()
     log.on(event)
     assert [each for each, _, _ in log.lines] == [level]
 
 
-def test_success_is_not_told() -> None:
+def test_success_is_not_reported() -> None:
     log = Told()
     log.on(finished(), Deleted(mapping=MAPPING, messages=10))
     assert log.lines == []
@@ -127,7 +127,7 @@ def test_lines_carry_ids_and_plain_values() -> None:
     }
 
 
-def test_the_same_failure_is_told_at_once_and_then_at_growing_intervals() -> None:
+def test_the_same_failure_is_reported_at_once_and_then_at_growing_intervals() -> None:
     log, times = Told(), []
     start = log.clock.at
     for second in range(1000):
@@ -139,13 +139,13 @@ def test_the_same_failure_is_told_at_once_and_then_at_growing_intervals() -> Non
     assert [more.get("untold", 0) for _, _, more in log.lines] == [0, 9, 19, 39, 79, 159, 319]
 
 
-def test_failures_of_different_shards_are_told_apart() -> None:
+def test_failures_of_different_shards_are_kept_apart() -> None:
     log = Told()
     log.on(*(finished(Ended.TIMED_OUT, shard=ShardId(f"s{number}")) for number in range(3)))
     assert log.words() == ["invocation_finished"] * 3
 
 
-def test_a_lane_that_gets_through_is_told_with_how_long_it_was_blocked() -> None:
+def test_a_lane_that_gets_through_is_reported_with_how_long_it_was_blocked() -> None:
     log = Told()
     log.on(BLOCKED)
     log.clock.at += 7.5
@@ -154,7 +154,7 @@ def test_a_lane_that_gets_through_is_told_with_how_long_it_was_blocked() -> None
     assert log.lines[1][2]["blocked_s"] == 7.5
 
 
-def test_a_lane_that_flaps_is_told_once() -> None:
+def test_a_lane_that_flaps_is_reported_once() -> None:
     log = Told()
     for _ in range(100):
         log.on(BLOCKED, FREED)
@@ -162,7 +162,7 @@ def test_a_lane_that_flaps_is_told_once() -> None:
     assert log.words() == ["blocked", "unblocked"]
 
 
-def test_getting_through_after_a_long_time_is_told_even_if_the_start_was_not() -> None:
+def test_getting_through_after_a_long_time_is_reported_even_if_the_start_was_not() -> None:
     log = Told()
     log.on(BLOCKED, FREED, BLOCKED)
     log.clock.at += BLOCKED_LOGGED_S
@@ -170,7 +170,7 @@ def test_getting_through_after_a_long_time_is_told_even_if_the_start_was_not() -
     assert log.words() == ["blocked", "unblocked", "unblocked"]
 
 
-def test_after_a_lane_got_through_its_next_failure_is_told_at_once() -> None:
+def test_after_a_lane_got_through_its_next_failure_is_reported_at_once() -> None:
     log = Told()
     log.on(FAILED, BLOCKED, FREED, FAILED)
     assert log.words() == ["invocation_finished", "blocked", "unblocked", "invocation_finished"]
@@ -184,14 +184,14 @@ def test_a_stopped_shard_is_no_longer_blocked() -> None:
     assert log.words() == ["blocked", "shard_stopped"]
 
 
-def test_at_error_only_losses_bugs_ended_tasks_and_refused_configurations_are_told() -> None:
+def test_at_error_only_losses_bugs_ended_tasks_and_refused_configurations_are_reported() -> None:
     log = Told(logging.ERROR)
     log.on(*one_of_each(), FREED)
     ended = ["task_ended", "call_left_behind", "observer_failed"]
     assert log.words() == ["records_lost", "configuration_reloaded", *ended]
 
 
-def test_discarded_batches_are_always_told() -> None:
+def test_discarded_batches_are_always_reported() -> None:
     log = Told()
     log.on(*[discarded(1, delivered=False)] * 50)
     assert log.words() == ["discarded"] * 50
@@ -323,7 +323,7 @@ def test_a_librarys_error_has_its_cause_and_no_credential() -> None:
     assert "abcdefgh12345" not in json.dumps(line)
 
 
-def test_a_message_that_does_not_fit_its_arguments_is_still_told() -> None:
+def test_a_message_that_does_not_fit_its_arguments_is_still_reported() -> None:
     told = Told()
     record = logging.LogRecord("botocore", logging.ERROR, __file__, 1, "a %d", ("b",), None)
     LibraryLines(told.write).emit(record)
@@ -356,7 +356,7 @@ def test_the_plugin_writes_to_stderr_at_its_level(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("form", "words"), [("json", "json"), ("console", "poller: it does not end\n")], ids=["json", "console"]
 )
-def test_what_is_told_when_the_log_is_closed_has_its_form(form: str, words: str) -> None:
+def test_what_is_reported_when_the_log_is_closed_has_its_form(form: str, words: str) -> None:
     env = Environment(clock=SetClock())
 
     async def run() -> None:

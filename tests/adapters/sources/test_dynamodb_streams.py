@@ -231,7 +231,7 @@ async def test_a_read_asks_for_no_more_than_aws_gives() -> None:
 
 
 @on_a_loop
-async def test_a_trimmed_position_is_told_by_cursor_and_by_read() -> None:
+async def test_a_trimmed_position_is_reported_by_cursor_and_by_read() -> None:
     trimmed = error("TrimmedDataAccessException")
     async with scripted(GetShardIterator=[trimmed], GetRecords=[trimmed]) as (source, _, _):
         with pytest.raises(PositionTrimmed):

@@ -323,7 +323,7 @@ def test_a_reader_that_is_overtaken_reads_the_later_memo(ministack: Emulator, ac
     asyncio.run(scenario())
 
 
-def test_a_memo_that_lacks_a_part_is_told_with_the_remedy(ministack: Emulator, account: str) -> None:
+def test_a_memo_that_lacks_a_part_is_reported_with_the_remedy(ministack: Emulator, account: str) -> None:
     async def scenario() -> None:
         async with ground(ministack.url) as there:
             await there.held([LARGE])
@@ -360,7 +360,9 @@ def test_a_listing_without_memos_reads_no_parts(ministack: Emulator, account: st
 
 
 @pytest.mark.parametrize("content", [b"no zlib", b"x\x9cK"], ids=["damaged", "cut"])
-def test_a_memo_that_cannot_be_unpacked_is_told(content: bytes, ministack: Emulator, account: str) -> None:
+def test_a_memo_that_cannot_be_unpacked_is_reported(
+    content: bytes, ministack: Emulator, account: str
+) -> None:
     async def scenario() -> None:
         async with ground(ministack.url) as there:
             await there.held([SMALL])

@@ -119,7 +119,7 @@ def too_large_for_the_file(db: sqlite3.Connection) -> None:
         (too_large_for_the_file, ServiceUnavailable),
     ],
 )
-def test_a_write_that_breaks_its_transaction_is_told_so_alone(
+def test_a_write_that_breaks_its_transaction_alone_gets_the_error(
     broken: Callable[[sqlite3.Connection], None], fault: type[Exception], place: int, tmp_path: Path
 ) -> None:
     def numbered(db: sqlite3.Connection, *, number: int) -> int:

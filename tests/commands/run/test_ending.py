@@ -72,7 +72,7 @@ def test_a_daemon_whose_tasks_are_all_cancelled_from_inside_says_so_and_fails() 
 
 
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
-def test_what_would_end_the_program_out_of_a_callback_is_told_and_fails(error: str) -> None:
+def test_what_would_end_the_program_out_of_a_callback_is_reported_and_fails(error: str) -> None:
     act = f"def bad():\n    raise {error}\nasyncio.get_running_loop().call_soon(bad)"
     status, err, _ = ended(act, term=False)
     assert status == 1
@@ -116,7 +116,7 @@ def test_threads_that_do_not_end_are_left_behind_by_name(how: str, name: str) ->
     assert took_s < 10.0
 
 
-def test_the_status_is_the_one_that_was_told_though_an_executor_is_at_work() -> None:
+def test_the_status_is_the_one_that_was_reported_though_an_executor_is_at_work() -> None:
     act = "from concurrent.futures import ThreadPoolExecutor\nself.pool = ThreadPoolExecutor()\n"
     status, err, took_s = ended(act + "self.pool.submit(time.sleep, 60)", term=True)
     assert (status, err) == (0, "")
@@ -129,5 +129,5 @@ def test_idle_threads_of_an_executor_delay_nothing() -> None:
     assert ended(act, term=True)[:2] == (0, "")
 
 
-def test_an_orderly_end_is_told_nothing_of() -> None:
+def test_nothing_is_reported_of_an_orderly_end() -> None:
     assert ended("pass", term=True)[:2] == (0, "")

@@ -84,7 +84,7 @@ def test_code_that_blocks_the_loop_is_named_in_event_and_status() -> None:
     assert any("_blocks" in note and "was blocked for" in note for note in after.notes)
 
 
-def test_a_loop_that_comes_round_is_told_nothing_of_code() -> None:
+def test_no_code_is_named_of_a_loop_that_comes_round() -> None:
     seen = Seen()
 
     async def main() -> None:

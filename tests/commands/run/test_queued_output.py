@@ -210,7 +210,7 @@ def test_an_output_that_must_not_be_waited_for_is_written_in_full() -> None:
         assert found == text
 
 
-def test_a_notice_that_cannot_be_made_is_told_plainly() -> None:
+def test_a_notice_that_cannot_be_made_is_reported_plainly() -> None:
     lost = DroppedLines(notice=lambda lines: str(1 // 0))
     with pipe() as (reader, writer):
         output = QueuedOutput(writer, lost, bytes_max=200)

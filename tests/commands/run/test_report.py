@@ -155,7 +155,7 @@ def test_however_it_ends_that_is_the_last_line_of_the_log(
     assert len(lines) - len(found) == (2 if name == "its configuration" else expected == 2)
 
 
-def test_a_fault_of_the_daemon_is_told_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_the_daemon_is_reported_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     registry = Overheard(plug_ins(Diary()), logs.plugin)
     engine = FakeEngine(Diary(), signals=0, error=KeyError("x"))
     assert run_daemon(simple(), registry, engine.make, place="f") == 1
@@ -291,7 +291,7 @@ def _words(form: str, level: str = "info") -> LastWords:
     ("level", "error", "lines"),
     [("info", None, 1), ("warning", None, 0), ("error", OSError("no"), 1), ("debug", None, 1)],
 )
-def test_the_end_is_told_at_the_levels_of_the_log(level: str, error: OSError | None, lines: int) -> None:
+def test_the_end_is_reported_at_the_levels_of_the_log(level: str, error: OSError | None, lines: int) -> None:
     assert _words("json", level).end(RunReport(SetClock()).ended(error)).count("\n") == lines
 
 

@@ -193,7 +193,7 @@ def test_only_the_expired_prefix_goes() -> None:
     assert (discard.condition, discard.invoke_count, discard.response) == (Condition.AGE, 1, None)
 
 
-def test_age_ends_endless_retries_and_tells_the_invocations() -> None:
+def test_age_ends_endless_retries_and_reports_the_invocations() -> None:
     history = History(RetryPolicy(age_max_s=60, backoff=Backoff(8.0, 8.0)))
     history.run(history.start(1), _poison(1))
     (discard,) = history.discards

@@ -69,7 +69,7 @@ def test_dynamodb_times_are_whole_seconds() -> None:
     assert document["timestamp"] == "2026-01-01T00:00:09.314Z"
 
 
-def test_a_failed_window_tells_its_window_last() -> None:
+def test_a_failed_window_reports_its_window_last() -> None:
     window = WindowFacts("a", "b", b"{}", final=True, terminated_early=False)
     discard = Discard(PART, (), Condition.RETRIES, 1, REQUEST, None)
     document = json.loads(_document(discard, window=window))

@@ -242,7 +242,7 @@ def test_the_end_is_reached_when_the_last_record_is_settled() -> None:
     assert flow.checkpoint() == Checkpoint(SHARD_END)
 
 
-def test_a_checkpoint_tells_up_to_when_everything_is_settled_and_never_too_late() -> None:
+def test_a_checkpoint_reports_up_to_when_everything_is_settled_and_never_too_late() -> None:
     flow = _flow()
     flow.accept([kinesis(1, arrived=BASE + 700)], caught_up=True, asked=Epoch(BASE + 5000))
     assert not flow.settled_through
@@ -435,7 +435,7 @@ def test_an_early_end_of_an_earlier_run_comes_once_what_is_left_behind_it_was_re
     assert _numbers(_invoked(again)) == [2, 3]
 
 
-def test_an_early_end_is_told_with_the_whole_state_and_its_window() -> None:
+def test_an_early_end_is_reported_with_the_whole_state_and_its_window() -> None:
     flow = _flow(windowing=WINDOWS)
     _reported(flow, HUGE)
     event = _event(flow)

@@ -60,7 +60,7 @@ def test_a_dead_worker_that_beats_again_is_alive() -> None:
     assert dead(listed(seen, 51.0, ann=8), lease_s=LEASE_S) == frozenset()
 
 
-def test_a_counter_that_begins_anew_is_a_heartbeat() -> None:
+def test_a_counter_that_begins_again_is_a_heartbeat() -> None:
     seen = listed(listed({}, 0.0, ann=700), 20.0, ann=1)
     assert dead(seen, lease_s=LEASE_S) == frozenset()
 

@@ -54,7 +54,7 @@ def test_who_was_passed_over_stays_so_while_the_lease_is_free() -> None:
     assert late(offers, 110.0, lease()) == {ANN, BOB}
 
 
-def test_a_lease_that_changed_hands_meanwhile_is_offered_anew() -> None:
+def test_a_lease_that_changed_hands_meanwhile_is_offered_again() -> None:
     offers = leaves({}, 100.0, ANN, lease())
     assert late(offers, 200.0, lease(epoch=4)) == frozenset()
     assert late(leaves(offers, 200.0, BOB, lease(epoch=4)), 200.0, lease(epoch=4)) == frozenset()

@@ -228,7 +228,7 @@ RESULTS: list[tuple[Callable[[list[int]], Outcome], str]] = [
 
 
 @pytest.mark.parametrize(("answer", "result"), RESULTS)
-def test_the_last_processing_result_tells_of_the_last_call(
+def test_the_last_processing_result_reports_the_last_call(
     answer: Callable[[list[int]], Outcome], result: str
 ) -> None:
     place = site(answer)

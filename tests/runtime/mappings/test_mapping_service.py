@@ -342,7 +342,7 @@ def test_a_mapping_of_the_file_is_shown_and_refuses_changes() -> None:
     controlled(place, script, given=given)
 
 
-def test_an_unknown_mapping_is_told_as_such() -> None:
+def test_an_unknown_mapping_is_reported_as_such() -> None:
     async def script(control: MappingService, _: Daemon) -> None:
         text = ApiErrorType.MISSING, "The resource you requested does not exist."
         assert await refusal(control.update(UNKNOWN, {"BatchSize": 1})) == text

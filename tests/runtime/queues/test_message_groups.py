@@ -280,7 +280,7 @@ def bad_until(times: dict[int, float]) -> Callable[[list[int]], Outcome]:
     )
 
 
-def test_since_when_the_longest_blocked_group_is_blocked_is_told_until_all_get_through() -> None:
+def test_since_when_the_longest_blocked_group_is_blocked_is_reported_until_all_get_through() -> None:
     service, seen, handler = fifo(30), Seen(), Handler(answer=bad_until({0: 50.0, 10: 95.0}))
     service.send(0, group="a")
 

@@ -639,7 +639,7 @@ def test_status_shows_what_runs_and_what_fails() -> None:
     assert shown[1] == (("message-000007", "waiting", 1),)
 
 
-def test_every_invocation_is_told() -> None:
+def test_every_invocation_is_reported() -> None:
     service, seen = standard(), Seen()
     handler = Handler(takes_s=2.0, answer=throttled_until(3.0))
     service.send(1, 2)

@@ -14,7 +14,7 @@ from tests.runtime.queues.queue_fakes import Handler, fifo, function_of, parts, 
 WHY = "message message-000001 cannot be read: Expected `str | null`, got `object` - at `$.Body`"
 
 
-def test_a_message_that_cannot_be_read_is_left_and_told_while_the_others_of_its_receive_run() -> None:
+def test_a_message_that_cannot_be_read_is_left_and_reported_while_the_others_of_its_receive_run() -> None:
     service, handler, seen = standard(30, redrive=2), Handler(), Seen()
     service.send(0, 1, 2)
     service.queue.letters["message-000001"].unreadable = 10

@@ -83,7 +83,7 @@ def plan(**changes: Any) -> MappingPlan:
 @pytest.mark.parametrize(
     "answer", [poison(1), lambda _: Throttled("no room")], ids=["the function fails", "it has no room"]
 )
-def test_a_shard_is_blocked_since_its_first_failure_however_often_it_starts_anew(
+def test_a_shard_is_blocked_since_its_first_failure_however_often_it_starts_again(
     changes: dict[str, Any], answer: Answer
 ) -> None:
     async def main() -> None:
@@ -114,7 +114,7 @@ def test_it_shows_from_the_start_and_the_metric_has_it() -> None:
     run_virtual(main())
 
 
-def test_a_shard_that_got_through_is_blocked_anew_when_it_fails_again() -> None:
+def test_a_shard_that_got_through_is_blocked_again_when_it_fails_again() -> None:
     async def main() -> None:
         deploys = Deploys()
         deploys.stream.put(*records(1))

@@ -106,7 +106,7 @@ class Remade(Scene):
 @pytest.mark.parametrize("stale", [ResourceMissing, CursorExpired, PositionTrimmed])
 @pytest.mark.parametrize("names", [("ann",), ("ann", "bob")])
 @pytest.mark.parametrize("gone_s", [0.0, 30.0])
-def test_a_stream_that_is_made_again_while_it_is_read_is_begun_anew_and_counted_once(
+def test_a_stream_that_is_made_again_while_it_is_read_is_begun_again_and_counted_once(
     stale: Callable[[str], Exception], names: tuple[str, ...], gone_s: float
 ) -> None:
     async def script(place: Scene) -> None:
@@ -199,7 +199,7 @@ def test_the_time_of_creation_is_asked_for_only_when_other_shards_are_listed() -
 
 
 @pytest.mark.parametrize("shards", [(SHARD,), (SHARD, OTHER)])
-def test_a_stream_that_is_made_again_between_two_runs_is_begun_anew(shards: tuple[ShardId, ...]) -> None:
+def test_a_stream_that_is_made_again_between_two_runs_is_begun_again(shards: tuple[ShardId, ...]) -> None:
     async def script(place: Scene) -> None:
         assert isinstance(place, Remade)
         stream = place.made

@@ -857,7 +857,7 @@ def test_a_window_whose_state_grew_too_large_ends_by_itself_when_nothing_of_its_
     assert stored(store) == Position.after("3")
 
 
-def test_an_early_end_that_fails_for_good_is_told_and_the_rest_of_its_batch_comes_behind_it() -> None:
+def test_an_early_end_that_fails_for_good_is_reported_and_the_rest_of_its_batch_comes_behind_it() -> None:
     stream, store, destination, seen = FakeStream(), MemoryStore(), FakeDestination(), Seen()
     function = CountingFunction(
         _state(HUGE, "2"), Throttled("busy", 2.0), FunctionError("E", "no"), FunctionError("E", "no")

@@ -349,7 +349,7 @@ def test_leases_are_lost_at_the_moment_at_which_they_end_though_the_store_says_n
     play(lambda: Scene(3, store=Flaky()), script)
 
 
-def test_two_processes_of_one_name_are_told_so() -> None:
+def test_two_processes_of_one_name_are_reported_so() -> None:
     async def main() -> None:
         store = MemoryStore()
         heartbeats = [

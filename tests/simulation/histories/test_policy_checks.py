@@ -331,14 +331,14 @@ async def a_message_is_deleted_too_late() -> QueueBench:
     return bench
 
 
-def test_a_late_delete_that_nobody_tells_of_is_listed() -> None:
+def test_a_late_delete_that_nobody_reports_is_listed() -> None:
     visibility = told(a_message_is_deleted_too_late).court.queues[MAPPING].visibility
     assert visibility.untold(["ann"]) == ["message-000001"]
     assert visibility.untold(["bob"]) == []
 
 
 @pytest.mark.parametrize("counts", [{"lapsed": 1}, {"failed": 1}], ids=str)
-def test_a_late_delete_that_is_told_is_not(counts: dict[str, int]) -> None:
+def test_a_late_delete_that_is_reported_is_not(counts: dict[str, int]) -> None:
     bench = told(a_message_is_deleted_too_late)
     bench.court.hears(bench.ann, Deleted(mapping=MAPPING, messages=0, **counts))
     assert bench.court.queues[MAPPING].visibility.untold(["ann"]) == []

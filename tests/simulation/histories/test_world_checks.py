@@ -205,7 +205,7 @@ class SilentWorld(World):
         return drained
 
 
-def test_a_late_delete_that_nobody_tells_of_is_found_at_the_end() -> None:
+def test_a_late_delete_that_nobody_reports_is_found_at_the_end() -> None:
     told = "['message-000000'] were deleted too late, and nobody said so"
     assert reason(SilentWorld, scenario(QUEUE)) == f"visibility: {told}"
 

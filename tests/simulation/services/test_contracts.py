@@ -251,7 +251,7 @@ def test_a_receive_of_a_new_client_repeats_none_of_the_client_before() -> None:
     run_virtual(main())
 
 
-def test_a_cursor_that_expires_early_is_told_and_marked() -> None:
+def test_a_cursor_that_expires_early_is_reported_and_marked() -> None:
     async def main() -> Marks:
         stream, faulty = FakeStream(SourceKind.KINESIS), line(FaultPlan(expired_cursor=1.0))
         source = SimStream(stream, faulty, court(stream, SourceKind.KINESIS), source_arn=ARN)

@@ -172,7 +172,7 @@ def attempt(queue: FakeQueue, now: float, attempt_id: str = "a") -> list[tuple[s
     return [(each.receipt, each.attributes["ApproximateReceiveCount"]) for each in messages]
 
 
-def test_a_repeated_attempt_is_given_the_same_receipts_and_hides_them_anew() -> None:
+def test_a_repeated_attempt_is_given_the_same_receipts_and_hides_them_again() -> None:
     queue = fifo("a", "a")
     first = attempt(queue, T)
     assert len(first) == 2

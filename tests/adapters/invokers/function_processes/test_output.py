@@ -91,7 +91,7 @@ def test_lines_have_the_id_of_the_call_that_wrote_them(runner: Any) -> None:
     assert [(line.request_id, line.text) for line in kept.lines[1:]] == expected
 
 
-def test_lines_of_processes_that_run_together_are_told_apart() -> None:
+def test_lines_of_processes_that_run_together_are_kept_apart() -> None:
     calls = [call(f"e-{number}", f"r-{number}") for number in range(6)]
     kept = wrote(TALK, *calls, together=True)
     said = [line for line in kept.lines if line.text != "starting"]
@@ -115,7 +115,7 @@ REQUEST_ID = "3e2f4c1a-0000-4000-8000-000000000001"
 @pytest.mark.parametrize(
     ("way", "level"), [("warning", logging.WARNING), ("root", logging.ERROR), ("print", logging.INFO)]
 )
-def test_what_lambda_s_own_runtime_writes_is_told_without_its_prefix(way: str, level: int) -> None:
+def test_what_lambda_s_own_runtime_writes_is_reported_without_its_prefix(way: str, level: int) -> None:
     _, kept = aws("talk", call({"way": way, "text": "hello"}, REQUEST_ID))
     assert kept.lines == [FunctionLine("orders", "hello", level, REQUEST_ID)]
 
@@ -186,7 +186,7 @@ taken()
     assert [line.text.lstrip(char) for line in kept.lines] == [f"… ({count:,} characters)"] * 3
 
 
-def test_the_last_words_of_a_process_that_dies_are_told() -> None:
+def test_the_last_words_of_a_process_that_dies_are_reported() -> None:
     program = """
 headers, event = taken()
 print("[ERROR] out of memory", flush=True)
@@ -199,7 +199,7 @@ os._exit(3)
     ]
 
 
-def test_what_a_process_says_that_does_not_start_is_told() -> None:
+def test_what_a_process_says_that_does_not_start_is_reported() -> None:
     command = [sys.executable, "-c", "import sys; print('no licence', flush=True); sys.exit(4)"]
     _, kept = asyncio.run(ran(command, call(1)))
     assert [(line.text, line.request_id) for line in kept.lines] == [("no licence", None)]

@@ -377,7 +377,7 @@ taken()
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("find", [peers.socket_of, peers.socket_by_netlink, peers.socket_in_tables])
-def test_the_kernel_tells_whose_a_connection_is(family: int, find: Any) -> None:
+def test_the_kernel_reports_whose_a_connection_is(family: int, find: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(family) as client:
         host, port = server.getsockname()
         client.connect((host if family == socket.AF_INET else f"::ffff:{host}", port))

@@ -172,7 +172,7 @@ def test_a_module_is_found_once_its_import_has_ended_after_all(
         ("class handler: __call__ = None", []),
     ],
 )
-def test_what_goes_wrong_in_an_import_is_told_with_its_remedy(
+def test_what_goes_wrong_in_an_import_is_reported_with_its_remedy(
     text: str, words: list[str] | None, write: Write
 ) -> None:
     module = write("wrong", f"{text}\n")

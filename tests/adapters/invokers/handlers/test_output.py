@@ -126,7 +126,7 @@ def test_every_line_has_the_request_id_of_its_own_call(handler: str, streams: St
     assert len(said) == 16 * (45 if handler == "chat" else 23)
 
 
-def test_debug_lines_are_told_where_the_settings_say_so(streams: Streams) -> None:
+def test_debug_lines_are_reported_where_the_settings_say_so(streams: Streams) -> None:
     event = {"way": "silently", "text": "x"}
     streams.talked("talk", call(event))
     assert streams.said() == []
@@ -216,7 +216,7 @@ def test_what_the_daemon_prints_itself_stays_where_it_is(streams: Streams) -> No
         ('{"a":' * 1000, logging.INFO),
     ],
 )
-def test_a_printed_line_is_told_at_the_level_that_it_claims(line: str, level: int) -> None:
+def test_a_printed_line_is_reported_at_the_level_that_it_claims(line: str, level: int) -> None:
     assert level_of(line) == level
 
 
