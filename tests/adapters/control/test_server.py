@@ -276,7 +276,7 @@ def test_a_client_that_sends_its_headers_slowly_is_cut(
         reader, writer = await asyncio.open_connection(run.server.address.host, run.server.address.port)
         writer.write(b"GET /healthz HTTP/1.1\r\n")
         sent = 0
-        while not reader.at_eof() and sent < 100:
+        while not reader.at_eof() and not writer.is_closing() and sent < 100:
             writer.write(b"X: a\r\n")
             sent += 1
             await asyncio.sleep(0.05)
