@@ -240,11 +240,6 @@ class VisibilityTracker:
                 planned.setdefault(moment, []).append(each)
         self._schedule(planned)
 
-    def lapsed(self, message_id: str, *, now: Monotonic) -> bool:
-        """Whether a message may be visible to others."""
-        held = self._held.get(message_id)
-        return held is None or held.until <= now
-
     def lapsed_of(self, message_ids: Iterable[str], *, now: Monotonic) -> frozenset[str]:
         """Those of these messages that may be visible to others."""
         held = self._held

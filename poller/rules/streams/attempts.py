@@ -100,9 +100,7 @@ type Effect = Advance | Retry | Split
 type NewId = Callable[[], str]
 
 
-def start(
-    entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic, epoch: Epoch = Epoch(0.0)
-) -> BatchState:
+def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic, epoch: Epoch) -> BatchState:
     """The state of a new batch, which begins at `epoch`."""
     assert entries, "an empty batch"
     return BatchState((BatchPart(entries, new_id(), begun=epoch),), now)
@@ -123,9 +121,9 @@ def resume(
     *,
     new_id: NewId,
     now: Monotonic,
-    epoch: Epoch = Epoch(0.0),
+    epoch: Epoch,
 ) -> BatchState | None:
-    """A batch restored from a checkpoint, by each part's entries and number of failures. None if no entry is left."""
+    """A batch restored from a checkpoint, which begins again at `epoch`, by each part's entries and failures. None if no entry is left."""
     kept = tuple(
         BatchPart(entries, new_id(), failures, resumed=True, begun=epoch)
         for entries, failures in parts

@@ -84,7 +84,7 @@ def test_a_message_is_hidden_for_twelve_hours_at_most() -> None:
     assert extension.visibility_s == VISIBILITY_S_MAX - 28_800
     holds.extended(extension.held, until=at(43_200.0))
     assert holds.due(at(43_200.0)) == []
-    assert holds.lapsed("m", now=at(43_200.0))
+    assert holds.lapsed_of(["m"], now=at(43_200.0)) == {"m"}
 
 
 def test_a_deleted_message_is_not_extended() -> None:
@@ -101,15 +101,15 @@ def test_the_aws_way_extends_once_and_at_once() -> None:
     assert extension.visibility_s == 70
     holds.extended(extension.held, until=at(70.5))
     assert holds.next_due is None
-    assert not holds.lapsed("m", now=at(70.4))
-    assert holds.lapsed("m", now=at(70.5))
+    assert not holds.lapsed_of(["m"], now=at(70.4))
+    assert holds.lapsed_of(["m"], now=at(70.5)) == {"m"}
 
 
 def test_without_extension_a_message_lapses_with_its_visibility_timeout() -> None:
     holds = VisibilityTracker(policy(30, extend=False))
     holds.admit([message()], now=at(0.0))
     assert holds.next_due is None
-    assert holds.lapsed("m", now=at(30.0))
+    assert holds.lapsed_of(["m"], now=at(30.0)) == {"m"}
 
 
 def test_a_failed_extension_is_due_again_while_the_message_is_ours() -> None:
@@ -167,7 +167,7 @@ def test_a_message_whose_receipt_is_gone_has_lapsed() -> None:
     holds.admit([message()], now=at(0.0))
     (extension,) = holds.due(at(20.0))
     holds.gone(extension.held, now=at(20.1))
-    assert holds.lapsed("m", now=at(20.1))
+    assert holds.lapsed_of(["m"], now=at(20.1)) == {"m"}
     assert holds.due(at(100.0)) == []
 
 

@@ -59,7 +59,9 @@ class History:
         return self
 
     def start(self, *numbers: int, arrived: float = BASE) -> BatchState:
-        return start(entries(*numbers, arrived=arrived), new_id=self._new_id, now=Monotonic(self.now))
+        return start(
+            entries(*numbers, arrived=arrived), new_id=self._new_id, now=Monotonic(self.now), epoch=Epoch(0.0)
+        )
 
     def _advance(self, work: BatchState, answer: Answer) -> BatchState | None:
         now = Monotonic(self.now)
@@ -185,7 +187,7 @@ def test_a_function_may_say_how_long_to_wait() -> None:
 def test_only_the_expired_prefix_goes() -> None:
     history = History(RetryPolicy(age_max_s=60))
     expired = entry(1, arrived=BASE - 61)
-    work = start((expired, *entries(2, 3)), new_id=ids(), now=Monotonic(0))
+    work = start((expired, *entries(2, 3)), new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     history.run(work, lambda _: Accepted())
     assert history.invoked == [[2, 3]]
     (discard,) = history.discards
@@ -203,7 +205,7 @@ def test_age_ends_endless_retries_and_reports_the_invocations() -> None:
 
 
 def test_a_record_is_not_expired_at_exactly_its_age() -> None:
-    work = start(entries(1), new_id=ids(), now=Monotonic(0))
+    work = start(entries(1), new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     policy = RetryPolicy(age_max_s=60)
     assert isinstance(step(work, policy, now=Monotonic(0), epoch=Epoch(BASE + 60)), Invoke)
     assert isinstance(step(work, policy, now=Monotonic(0), epoch=Epoch(BASE + 60.001)), Discard)
@@ -212,7 +214,7 @@ def test_a_record_is_not_expired_at_exactly_its_age() -> None:
 def test_used_up_retries_come_before_age() -> None:
     history = History(RetryPolicy(retries_max=0, age_max_s=60), seconds_per_call=10.0)
     old, young = entry(1, arrived=BASE - 55), entry(2)
-    history.run(start((old, young), new_id=ids(), now=Monotonic(0)), _poison(1))
+    history.run(start((old, young), new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)), _poison(1))
     (discard,) = history.discards
     assert numbers_of(discard.entries) == [1, 2]
     assert discard.condition is Condition.RETRIES
@@ -232,14 +234,16 @@ def test_an_oversized_record_goes_through_its_retries_without_a_response() -> No
 
 
 def test_work_left_behind_goes_on_with_its_parts_and_failures() -> None:
-    work = resume([(entries(1, 2), 0), (entries(3), 2), ((), 5)], new_id=ids(), now=Monotonic(0))
+    work = resume(
+        [(entries(1, 2), 0), (entries(3), 2), ((), 5)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)
+    )
     assert work is not None
     assert [(numbers_of(part.entries), part.failures) for part in work.parts] == [([1, 2], 0), ([3], 2)]
-    assert resume([((), 1)], new_id=ids(), now=Monotonic(0)) is None
+    assert resume([((), 1)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)) is None
 
 
 def test_expiry_is_the_first_limit_that_counts() -> None:
-    work = start(entries(1), new_id=ids(), now=Monotonic(0))
+    work = start(entries(1), new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert expires_at(work, RetryPolicy()) is None
     assert expires_at(work, RetryPolicy(age_max_s=60, retention_s=3600)) == BASE + 60
     assert expires_at(work, RetryPolicy(age_max_s=6000, retention_s=3600)) == BASE + 3600
@@ -308,7 +312,7 @@ def test_an_event_of_several_records_that_is_too_big_is_split_free_of_charge() -
 def test_a_batch_of_an_earlier_run_is_tried_once_more_before_it_is_given_up() -> None:
     """Its settings may be others since then; and what is told of its end is what the function said."""
     history = History(RetryPolicy(retries_max=2))
-    work = resume([(entries(1, 2), 8)], new_id=ids(), now=Monotonic(0))
+    work = resume([(entries(1, 2), 8)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1, 2]]
@@ -323,7 +327,7 @@ def test_a_batch_of_an_earlier_run_is_tried_once_more_before_it_is_given_up() ->
 
 def test_bisect_that_is_switched_on_saves_the_records_beside_a_poison_that_failed_long_before() -> None:
     history = History(RetryPolicy(retries_max=0, bisect=True))
-    work = resume([(entries(1, 2, 3), 8)], new_id=ids(), now=Monotonic(0))
+    work = resume([(entries(1, 2, 3), 8)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1, 2, 3], [1], [2, 3]]
@@ -332,7 +336,7 @@ def test_bisect_that_is_switched_on_saves_the_records_beside_a_poison_that_faile
 
 def test_failures_of_an_earlier_run_count_within_the_present_settings() -> None:
     history = History(RetryPolicy(retries_max=3))
-    work = resume([(entries(1), 2)], new_id=ids(), now=Monotonic(0))
+    work = resume([(entries(1), 2)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1], [1]]
@@ -348,7 +352,7 @@ def _behind_early_end(history: History, *numbers: int) -> BatchState:
 
 
 def test_an_early_end_goes_in_front_and_leaves_the_batch_as_it_was() -> None:
-    left = resume([(entries(1, 2), 0), (entries(3), 2)], new_id=ids(), now=Monotonic(5.0))
+    left = resume([(entries(1, 2), 0), (entries(3), 2)], new_id=ids(), now=Monotonic(5.0), epoch=Epoch(0.0))
     assert left is not None
     work = interpose(left, ends=ENDS, new_id=lambda: "id-early")
     early = work.parts[0]
@@ -398,7 +402,7 @@ def test_throttles_of_an_early_end_use_up_nothing() -> None:
 def test_a_record_that_gets_too_old_behind_an_early_end_goes_after_it() -> None:
     policy = RetryPolicy(age_max_s=60)
     old = entry(1, arrived=BASE - 61)
-    batch = start((old, *entries(2)), new_id=ids(), now=Monotonic(0))
+    batch = start((old, *entries(2)), new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     work = interpose(batch, ends=ENDS, new_id=ids())
     assert expires_at(work, policy) is None
     history = History(policy).run(work, lambda _: Accepted())
