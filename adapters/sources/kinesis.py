@@ -59,7 +59,9 @@ RETENTION_HOURS_MAX = 1_000_000.0
 DELETING = (
     "the stream is being deleted (StreamStatus DELETING); make it again under its name, or write another ARN"
 )
-_SECOND_MS = 1_000
+_SECOND_MS = 1_000.0
+_TO_WHOLE = 2.0**52
+"""A sum with it has no room for fractions, so adding and subtracting it rounds a smaller number, half to even."""
 _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
@@ -138,7 +140,7 @@ def _read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
     arrived = moment(wire, "ApproximateArrivalTimestamp", otherwise=now)
     return KinesisRecord(
         sequence_number(wire),
-        Epoch(round(arrived * _SECOND_MS) / _SECOND_MS),
+        _rounded(arrived),
         data,
         text(wire, "PartitionKey"),
     )
@@ -305,18 +307,17 @@ class KinesisStream:
 
 
 def _to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
-    """Rounds arrival times to milliseconds, as the service has them.
-
-    `round(…, 3)` would take twice as long, and a generator half as long again.
-    """
+    """Rounds arrival times to milliseconds, as the service has them. Nearly always they are."""
     for each in records:
         arrived = each.arrived
-        if round(arrived * _SECOND_MS) / _SECOND_MS != arrived:
-            return [
-                msgspec.structs.replace(each, arrived=round(each.arrived * _SECOND_MS) / _SECOND_MS)
-                for each in records
-            ]
+        # The same as `round(arrived * _SECOND_MS) / _SECOND_MS`, in less than half the time.
+        if (arrived * _SECOND_MS + _TO_WHOLE - _TO_WHOLE) / _SECOND_MS != arrived:
+            return [msgspec.structs.replace(each, arrived=_rounded(each.arrived)) for each in records]
     return records
+
+
+def _rounded(moment: float) -> Epoch:
+    return Epoch(round(moment * _SECOND_MS) / _SECOND_MS)
 
 
 def _shard(wire: JsonObject) -> Shard:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw
 
 from poller.domain.records import (
     ABSENT,
+    EVENT_VERSION,
     DynamoIdentity,
     DynamoRecord,
     Epoch,
@@ -43,6 +44,9 @@ _SIZE_BYTES = b',"SizeBytes":'
 _VIEW_TYPE = b',"StreamViewType":'
 _IDENTITY = b',"userIdentity":'
 
+_SECONDS_BYTES = len("1767225600.0")
+"""Bytes of a time between the years 2001 and 2286, in whole seconds."""
+
 
 def encode_json(value: object) -> bytes:
     """Compact UTF-8 JSON. Lone surrogates stay escaped, because UTF-8 cannot encode them."""
@@ -50,6 +54,16 @@ def encode_json(value: object) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+_LENGTHS: dict[str | None, int] = {
+    text: len(encode_json(text))
+    for text in (
+        *("INSERT", "MODIFY", "REMOVE", EVENT_VERSION),
+        *("KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"),
+    )
+}
+"""Bytes of the texts that nearly all DynamoDB records have, as JSON. To look one up takes a quarter of the time of encoding it."""
 
 
 class RecordEncoder(Protocol):
@@ -280,9 +294,9 @@ class DynamoEncoder:
         size = (
             self._fixed_bytes
             + len(encode_json(record.event_id))
-            + len(encode_json(record.event_name))
-            + len(encode_json(record.event_version))
-            + len(_whole_seconds(change.arrived))
+            + _encoded_length(record.event_name)
+            + _encoded_length(record.event_version)
+            + (_SECONDS_BYTES if 1e9 <= change.arrived < 1e10 else len(_whole_seconds(change.arrived)))
             + len(change.sequence_number)
             + 1
         )
@@ -295,10 +309,15 @@ class DynamoEncoder:
         if change.size_bytes is not ABSENT:
             size += len(_SIZE_BYTES) + len(change.size_bytes)
         if change.view_type is not UNSET:
-            size += len(_VIEW_TYPE) + len(encode_json(change.view_type))
+            size += len(_VIEW_TYPE) + _encoded_length(change.view_type)
         if record.identity is not None:
             size += len(_IDENTITY) + len(encode_json(_identity(record.identity)))
         return size
+
+
+def _encoded_length(text: str | None) -> int:
+    """The number of bytes of a text, or null, in JSON."""
+    return _LENGTHS.get(text) or len(encode_json(text))
 
 
 def _whole_seconds(moment: Epoch) -> bytes:

@@ -24,6 +24,8 @@ class Alternatives:
     def holds(self, event: dict[str, object]) -> bool | None:
         """Whether a branch holds for a parsed event. None if this would take too long for one step of the event loop."""
         branches, limits = self.branches, self._limits
+        if len(branches) == 1:
+            return branches[0].holds(event, limits)
         if len(branches) > FEW:
             return self._one_of_many(event)
         known: bool | None = False

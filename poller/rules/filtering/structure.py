@@ -68,11 +68,11 @@ class FoundLeaf(NamedTuple):
     elements: Elements
 
 
-class PathStep(NamedTuple):
-    """One key of a path, and the dotted keys by which an event can skip levels of the path from here."""
+type PathStep = tuple[str, tuple[str, ...]]
+"""One key of a path, and the dotted keys by which an event can skip levels of the path from here.
 
-    key: str
-    joins: tuple[str, ...]
+It is no NamedTuple, because steps are unpacked for each record, and plain tuples are unpacked in a third of the time.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +165,7 @@ class Branch:
 
     def holds(self, event: dict[str, object], limits: SearchLimits) -> bool | None:
         """Whether all fields hold for an event; None when that takes more than the limits allow."""
-        _, items, chars = limits
+        items, chars = limits.items, limits.chars
         # This is Field.holds_alone, inlined for speed.
         for steps, test, absent in self._simple:
             leaf = _simple_leaf(event, steps, items)
@@ -230,7 +230,7 @@ def steps_to(path: str) -> tuple[PathStep, ...]:
     if len(keys) > _SIMPLE_KEYS_MAX:
         return ()
     return tuple(
-        PathStep(key, tuple(".".join(keys[at:end]) for end in range(at + 2, len(keys) + 1)))
+        (key, tuple(".".join(keys[at:end]) for end in range(at + 2, len(keys) + 1)))
         for at, key in enumerate(keys)
     )
 
@@ -245,6 +245,8 @@ def _simple_leaf(event: dict[str, object], steps: tuple[PathStep, ...], items_ma
             if join in value:
                 return _TANGLED
         value = value.get(key, _MISSING)
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
         return _MISSING if steps else _TANGLED
     if isinstance(value, list) and (

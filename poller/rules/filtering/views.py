@@ -51,7 +51,7 @@ class Form(StrEnum):
     """Payload: text that must be read without recursion."""
 
 
-class Payload(msgspec.Struct, frozen=True):
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """A decoded payload. `value` is the text or the JSON value."""
 
     form: Form
@@ -220,11 +220,13 @@ class Filter:
         if len(raw) > PARSED_BYTES_MAX and not is_light(raw):
             return self._search_both(event, raw)
         payload = decode_text(raw) if isinstance(raw, str) else decode_bytes(raw)
-        form = payload.form
-        if form is Form.DEEP:
+        if payload.form is Form.JSON:
+            branches = self._inner
+        elif payload.form is Form.DEEP:
             return self._search_both(event, raw)
-        branches = self._inner if form is Form.JSON else self._plain
-        if not branches.branches or form is Form.UNREADABLE:
+        else:
+            branches = self._plain
+        if not branches.branches or payload.form is Form.UNREADABLE:
             return False
         event[PAYLOAD_KEYS[self.source]] = payload.value
         held = branches.holds(event)
