@@ -6,12 +6,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.sources import dynamodb_streams, kinesis, sqs_answers
 from poller.domain.records import Epoch, Monotonic, Position, Record, ShardId
+from poller.domain.untrusted.numbers import MOMENT_MAX
 from poller.rules.events import (
     DynamoEncoder,
     KinesisEncoder,
@@ -121,6 +123,40 @@ def test_every_kinesis_record_of_the_model_becomes_an_event(shaper: Shaper, keys
         assert record.arrived == (wire.get("ApproximateArrivalTimestamp") or NOW)
         passes = criteria.matches_kinesis(record.key, record.sequence_number, record.arrived, record.data)
         assert passes == (wire.get("PartitionKey") is None)
+
+
+times = st.floats(0.0, MOMENT_MAX, exclude_max=True) | st.integers(0, 10**13).map(lambda ms: ms / 1000)
+
+
+@given(st.lists(times, min_size=1, max_size=5))
+@example([0.0005, 0.0015, 1e9 + 0.0005])
+def test_every_arrival_time_is_rounded_to_its_millisecond(arrived: list[float]) -> None:
+    wires = [
+        {"SequenceNumber": str(number), "Data": "", "PartitionKey": "k", "ApproximateArrivalTimestamp": each}
+        for number, each in enumerate(arrived, 1)
+    ]
+    found = kinesis.read_answer(body("Records", wires), NOW).records
+    assert [each.arrived for each in found] == [round(each * 1000) / 1000 for each in arrived]
+    checked(KINESIS, list(found))
+
+
+@given(st.lists(times, min_size=1, max_size=3), texts)
+@example([1e9, 1e9 - 1, 1e10 - 1, 1e10, 0.0], "")
+def test_the_size_of_a_dynamodb_record_is_known_for_every_time_and_name(
+    created: list[float], name: str
+) -> None:
+    record = dynamodb_streams.read_record(
+        {"eventName": name, "dynamodb": {"SequenceNumber": "1", "StreamViewType": name}}, NOW
+    )
+    checked(
+        DYNAMO,
+        [
+            msgspec.structs.replace(
+                record, change=msgspec.structs.replace(record.change, arrived=Epoch(each))
+            )
+            for each in created
+        ],
+    )
 
 
 @settings(max_examples=300)
