@@ -14,7 +14,6 @@ from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, JsonObject, Record
 from poller.domain.untrusted import numbers
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-_WHOLE_MAX = 10**100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +63,10 @@ def read_singly[R: Record](body: bytes, read: Callable[[JsonObject], R]) -> Read
 
 def json_object(text: bytes) -> dict[str, Any]:
     """Parses a JSON object, which may contain lone surrogates; raises ValueError for anything else."""
-    value = json.loads(text, parse_constant=_no_number, parse_int=_whole)
+    value = json.loads(text, parse_constant=_no_number, parse_int=numbers.bounded_json_whole)
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value
-
-
-def _whole(digits: str) -> int:
-    found = numbers.whole(digits, least=-_WHOLE_MAX, most=_WHOLE_MAX, default=None)
-    if found is None:
-        raise ValueError("a number is too large")
-    return found
 
 
 def member(wire: object, name: str) -> Any:

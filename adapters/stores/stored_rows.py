@@ -18,7 +18,6 @@ from poller.domain.untrusted.numbers import MOMENT_MAX
 from poller.domain.untrusted.texts import line_of
 
 NUMBER_MAX = 1 << 53
-_WHOLE_MAX = 10**100
 """The largest whole number that is read from a JSON text."""
 SHOWN_CHARS_MAX = 200
 COUNTER_UNKNOWN = -1
@@ -146,7 +145,9 @@ def _is_text(name: Any) -> bool:
 
 
 def _json(value: Any) -> Any:
-    return json.loads(text(value), parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    return json.loads(
+        text(value), parse_constant=_no_number, parse_float=_finite, parse_int=numbers.bounded_json_whole
+    )
 
 
 def _no_number(name: str) -> NoReturn:
@@ -158,13 +159,6 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is too large")
     return number
-
-
-def _whole(digits: str) -> int:
-    found = numbers.whole(digits, least=-_WHOLE_MAX, most=_WHOLE_MAX, default=None)
-    if found is None:
-        raise ValueError("a number is too large")
-    return found
 
 
 def _position(value: Any) -> Position:

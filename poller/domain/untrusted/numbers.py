@@ -1,5 +1,7 @@
 """Owns how numbers and moments from outside are read: the result is a value within bounds or the default, never an exception.
 
+Only `bounded_json_whole` raises, because a JSON parser calls it.
+
 The input may be anything: a text of any length, bytes, NaN, an impossible date, or an object of foreign code. A number beyond its
 bounds gives the default, or the bound with `clamp`.
 """
@@ -19,6 +21,7 @@ PLAIN_DIGITS_MAX = 15
 LOOKED_AT_MAX = 4096
 TEXT_CHARS_MAX = 64
 """A longer text is not a date."""
+_JSON_WHOLE_MAX = 10**100
 _LAST_MOMENT = MOMENT_MAX - 1.0
 
 
@@ -53,6 +56,14 @@ def number[D](
 def json_whole(digits: str) -> float:
     """A whole number of JSON, for `parse_int` of the standard library. A very long one becomes infinite."""
     return int(digits) if len(digits) < JSON_DIGITS_MAX else float(digits)
+
+
+def bounded_json_whole(digits: str) -> int:
+    """As `json_whole`, where a number is kept and not only compared. Raises ValueError for one of more than a hundred digits."""
+    found = whole(digits, least=-_JSON_WHOLE_MAX, most=_JSON_WHOLE_MAX, default=None)
+    if found is None:
+        raise ValueError("a number is too large")
+    return found
 
 
 def moment[D](value: object, *, default: D) -> float | D:
