@@ -351,7 +351,7 @@ def translate(
     That text may repeat signed headers, receipts or payloads.
     """
     if isinstance(error, boto.ClientError):
-        code, status = code_of(error), _status(error)
+        code, status = code_of(error), status_of(error)
         kind = special.get(code) or CODES.get(code) or STATUSES.get(status, ServiceUnavailable)
         return kind(f"{operation}: {code} (HTTP {status})")
     if isinstance(error, _CREDENTIALS):
@@ -369,7 +369,8 @@ def bare(code: str) -> str:
     return code.removeprefix(_QUERY_PREFIX)[:CODE_CHARS_MAX]
 
 
-def _status(error: boto.ClientError) -> int:
+def status_of(error: boto.ClientError) -> int:
+    """The HTTP status of the answer; 0 if it has none."""
     found = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return numbers.whole(found, most=STATUS_MAX, default=0)
 

@@ -13,14 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import client
 from adapters.destinations.checks import probe_bucket
-from poller.domain.arns import PARTITION, Arn
+from poller.domain.arns import BUCKET, PARTITION, Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice, object_key, with_payload
 from poller.plugins import Environment, Plugin
 
 CONTENT_TYPE = "application/octet-stream"
-_BUCKET = re.compile(rf"arn:{PARTITION}:s3:::[A-Za-z0-9][A-Za-z0-9._-]{{1,253}}[A-Za-z0-9]")
-"""Old buckets may have capitals, underscores and more than 63 characters."""
+_BUCKET = re.compile(rf"arn:{PARTITION}:s3:::{BUCKET}")
 
 
 def _bucket_arn(text: str) -> str:
@@ -46,17 +45,22 @@ class S3Destination:
 
     async def send(self, notice: Notice) -> None:
         """Puts the object; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with calling("s3 PutObject"):
-            await self._service.put_object(
-                Bucket=self._bucket,
-                Key=object_key(notice),
-                Body=with_payload(notice),
-                ContentType=CONTENT_TYPE,
-            )
+        await put_notice(self._service, self._bucket, notice)
 
     async def probe(self) -> Sequence[Finding]:
         """Checks whether the bucket exists; puts nothing."""
         return await probe_bucket(self._service, self._bucket)
+
+
+async def put_notice(service: Any, bucket: str, notice: Notice, *, prefix: str = "") -> str:
+    """Puts the notice's object and returns its key, which is the same each time.
+
+    Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
+    """
+    key = prefix + object_key(notice)
+    with calling("s3 PutObject"):
+        await service.put_object(Bucket=bucket, Key=key, Body=with_payload(notice), ContentType=CONTENT_TYPE)
+    return key
 
 
 @asynccontextmanager

@@ -9,10 +9,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_topic
+from adapters.destinations.payloads import Payloads, open_payloads
+from poller.config.field_types import ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
+
+MESSAGE_BYTES_MAX = 256 * 1024
+"""What topics take by default, as UTF-8 (aws-behaviour#sizes-and-counts).
+
+A topic with a larger MaximumMessageSize is not given more, because its subscribers may take less.
+"""
 
 
 def _standard_topic(text: str) -> str:
@@ -23,34 +31,51 @@ def _standard_topic(text: str) -> str:
 
 
 class SnsSettings(BaseModel):
-    """The ARN of a standard topic."""
+    """The ARN of a standard topic, and whether and how documents have their event."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_standard_topic)]
+    include_payload: bool = False
+    payload_prefix: ObjectPrefixUrl | None = None
 
 
 class SnsDestination:
     """Publishes notices to one topic."""
 
-    def __init__(self, service: Any, topic_arn: str) -> None:
+    def __init__(self, service: Any, topic_arn: str, *, payloads: Payloads | None = None) -> None:
         self._service = service
         self._topic_arn = topic_arn
+        self._payloads = payloads
 
     async def send(self, notice: Notice) -> None:
         """Publishes the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with calling("sns Publish"):
-            await self._service.publish(TopicArn=self._topic_arn, Message=notice.document.decode())
+        if self._payloads is None:
+            await self._message(notice.document.decode())
+        else:
+            await self._payloads.send(notice, self._message)
 
     async def probe(self) -> Sequence[Finding]:
-        """Checks whether the topic exists; publishes nothing."""
-        return await probe_topic(self._service, self._topic_arn)
+        """Checks whether the topic exists, and the bucket for large events; publishes nothing."""
+        found = await probe_topic(self._service, self._topic_arn)
+        return found if self._payloads is None else [*found, *await self._payloads.probe()]
+
+    async def _message(self, text: str) -> None:
+        with calling("sns Publish"):
+            await self._service.publish(TopicArn=self._topic_arn, Message=text)
 
 
 @asynccontextmanager
 async def open_sns(settings: SnsSettings, env: Environment) -> AsyncIterator[SnsDestination]:
     """Yields the destination. It calls the topic only when there is something to publish."""
-    yield SnsDestination(await client(env, "sns", Arn.parse(settings.arn).region), settings.arn)
+    service = await client(env, "sns", Arn.parse(settings.arn).region)
+    async with open_payloads(
+        env,
+        include=settings.include_payload,
+        prefix=settings.payload_prefix,
+        message_bytes_max=MESSAGE_BYTES_MAX,
+    ) as payloads:
+        yield SnsDestination(service, settings.arn, payloads=payloads)
 
 
 plugin = Plugin("sns", SnsSettings, open_sns)

@@ -1,6 +1,7 @@
 """Owns the SQS destination: the failure document as a message to a standard queue (aws-behaviour#failure-document).
 
-The document has about a kilobyte. A queue with a lower size limit refuses it: ServiceUnavailable with SQS's code.
+The document has about a kilobyte. A queue with a lower size limit refuses it: ServiceUnavailable with SQS's code. With
+`include_payload` it has the event, too.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -12,10 +13,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_queue
+from adapters.destinations.payloads import Payloads, open_payloads
+from poller.config.field_types import ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""The service's limit for one message, as UTF-8 (aws-behaviour#sizes-and-counts). A queue's own limit, its MaximumMessageSize, may be lower."""
 
 
 def _standard_queue(text: str) -> str:
@@ -26,29 +32,39 @@ def _standard_queue(text: str) -> str:
 
 
 class SqsSettings(BaseModel):
-    """The ARN of a standard queue."""
+    """The ARN of a standard queue, and whether and how documents have their event."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_standard_queue)]
+    include_payload: bool = False
+    payload_prefix: ObjectPrefixUrl | None = None
 
 
 class SqsDestination:
     """Sends notices to one queue."""
 
-    def __init__(self, service: Any, queue_url: str, arn: str) -> None:
+    def __init__(self, service: Any, queue_url: str, arn: str, *, payloads: Payloads | None = None) -> None:
         self._service = service
         self._queue_url = queue_url
         self._arn = arn
+        self._payloads = payloads
 
     async def send(self, notice: Notice) -> None:
         """Sends the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        with calling("sqs SendMessage"):
-            await self._service.send_message(QueueUrl=self._queue_url, MessageBody=notice.document.decode())
+        if self._payloads is None:
+            await self._message(notice.document.decode())
+        else:
+            await self._payloads.send(notice, self._message)
 
     async def probe(self) -> Sequence[Finding]:
-        """Checks whether the queue exists; sends nothing."""
-        return await probe_queue(self._service, self._queue_url, self._arn)
+        """Checks whether the queue exists, and the bucket for large events; sends nothing."""
+        found = await probe_queue(self._service, self._queue_url, self._arn)
+        return found if self._payloads is None else [*found, *await self._payloads.probe()]
+
+    async def _message(self, text: str) -> None:
+        with calling("sqs SendMessage"):
+            await self._service.send_message(QueueUrl=self._queue_url, MessageBody=text)
 
 
 @asynccontextmanager
@@ -58,7 +74,13 @@ async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[Sqs
     service = await client(env, "sqs", arn.region)
     # The URL is made from the ARN. To ask SQS for it would need another permission.
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"
-    yield SqsDestination(service, queue_url, settings.arn)
+    async with open_payloads(
+        env,
+        include=settings.include_payload,
+        prefix=settings.payload_prefix,
+        message_bytes_max=MESSAGE_BYTES_MAX,
+    ) as payloads:
+        yield SqsDestination(service, queue_url, settings.arn, payloads=payloads)
 
 
 plugin = Plugin("sqs", SqsSettings, open_sqs)

@@ -17,7 +17,15 @@ from poller.config.settings import Settings
 from poller.domain.arns import Arn
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.findings import Severity
-from poller.domain.plan import TIMEOUT_S, CallLimit, DaemonPlan, FunctionPlan, MappingPlan, SourceKind
+from poller.domain.plan import (
+    TIMEOUT_S,
+    CallLimit,
+    DaemonPlan,
+    DiscardPolicy,
+    FunctionPlan,
+    MappingPlan,
+    SourceKind,
+)
 from poller.plugins import Registry
 from poller.runtime.mappings.components import configured_call_limit
 
@@ -158,6 +166,8 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         if mapping.discard.destination
         else None,
         "on_destination_failure": mapping.discard.on_destination_failure.value,
+        "include_payload": mapping.discard.include_payload,
+        "payload_prefix": mapping.discard.payload_prefix,
         "concurrency_max": mapping.scaling.concurrency_max,
     }
 
@@ -247,6 +257,13 @@ def _on_failure(mapping: MappingPlan) -> str:
     retries, age = mapping.retry.retries_max, mapping.retry.age_max_s
     ends = [f"{retries} retries"] if retries is not None else []
     ends += [f"{age:g} s of age"] if age is not None else []
-    end = shown_destination(mapping.discard.destination) if mapping.discard.destination else "discarded"
     halves = ", in halves" if mapping.retry.bisect else ""
-    return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {end}"
+    return f"retried until {' or '.join(ends) or 'retention'}{halves}, then {_given_up(mapping.discard)}"
+
+
+def _given_up(discard: DiscardPolicy) -> str:
+    if not discard.destination:
+        return "discarded"
+    event = " with the event" if discard.include_payload else ""
+    large = f", which goes to {discard.payload_prefix} when it is too large" if discard.payload_prefix else ""
+    return f"{shown_destination(discard.destination)}{event}{large}"

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of, store_of
+from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of, store_of
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.findings import Finding, Severity
 from poller.domain.plan import TIMEOUT_S, DaemonPlan, FunctionPlan, MappingPlan, SourceKind, Start
@@ -105,17 +105,21 @@ def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -
 def other_targets(
     plan: DaemonPlan, registry: Registry, consumers: LambdaConsumers, limits: CallLimits
 ) -> Iterator[CheckTarget]:
-    """All other parts of a plan. A destination that several mappings share is checked once."""
+    """All other parts of a plan. A destination that several mappings share in the same way is checked once."""
     for index, mapping in enumerate(plan.mappings):
         place, part = f"mappings[{index}]", source_of(mapping)
         ask = _queue(mapping, plan.functions[mapping.function], consumers, limits)
         yield CheckTarget(place, mapping.source_arn, part, ask if mapping.kind is SourceKind.SQS else _stream)
-    places: dict[str, str] = {}
+    destinations: set[tuple[str, bool, str | None]] = set()
     for index, mapping in enumerate(plan.mappings):
-        if mapping.discard.destination:
-            places.setdefault(mapping.discard.destination, f"mappings[{index}].DestinationConfig")
-    for destination, place in places.items():
-        yield CheckTarget(place, shown_destination(destination), destination_spec(destination), _probed)
+        discard, destination = mapping.discard, destination_of(mapping)
+        if discard.destination is None or destination is None:
+            continue
+        use = discard.destination, discard.include_payload, discard.payload_prefix
+        if use not in destinations:
+            destinations.add(use)
+            place = f"mappings[{index}].DestinationConfig"
+            yield CheckTarget(place, shown_destination(discard.destination), destination, _probed)
     yield CheckTarget("store", plan.store, store_of(plan), _store(plan))
 
 

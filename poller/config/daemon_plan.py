@@ -40,6 +40,8 @@ def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
         settings.identities,
         identity=MappingId(mapping.UUID) if mapping.UUID else None,
         on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
+        include_payload=bool(mapping.include_payload),
+        payload_prefix=mapping.payload_prefix,
         source_settings=mapping.source,
         queue=_queue_policy(mapping),
     )

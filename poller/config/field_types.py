@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from poller.config.mapping import Whole
-from poller.domain.arns import BARE_NAME_CHARS_MAX, Arn, FunctionName
+from poller.domain.arns import BARE_NAME_CHARS_MAX, BUCKET, Arn, FunctionName
 from poller.plugins import GROUPS
 
 SECONDS_MAX = 86_400
@@ -24,6 +24,10 @@ SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "s3", "sns", "sq
 STORES = ("dynamodb", "memory", "sqlite")
 _PORT_MAX = 65_535
 HOST_CHARS_MAX = 255
+PREFIX_CHARS_MAX = 512
+"""S3 takes keys of 1,024 bytes. What follows a prefix in the key of a notice has less than 300."""
+_OBJECT_PREFIX = re.compile(rf"s3://({BUCKET})(?:/(.*))?")
+_PREFIX_CHARACTERS = re.compile(r"[A-Za-z0-9!_.*'()=+@:,/-]*")
 _HOST = re.compile(r"((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?")
 
 
@@ -87,6 +91,40 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrefix:
+    """A place for objects: a bucket, and what their keys begin with, which is empty or ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parses `s3://BUCKET/PREFIX` or `s3://BUCKET`; raises ValueError."""
+        arn = Arn.read(text)
+        if arn is not None and arn.service == "s3":
+            raise ValueError(f"is an ARN; write s3://{arn.resource}")
+        found = _OBJECT_PREFIX.fullmatch(text)
+        if found is None:
+            raise ValueError("not the URL of a place in a bucket; write s3://BUCKET/PREFIX")
+        behind = found[2] or ""
+        prefix = behind.removesuffix("/")
+        if not _PREFIX_CHARACTERS.fullmatch(prefix):
+            raise ValueError(
+                "has characters that a key should not have; write letters, digits and !_.*'()=+@:,-"
+            )
+        if behind and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+            raise ValueError("has an empty part, . or .. between slashes; write s3://BUCKET/PREFIX")
+        if len(prefix) > PREFIX_CHARS_MAX:
+            raise ValueError(f"has a prefix of more than {PREFIX_CHARS_MAX} characters; write a shorter one")
+        return cls(found[1], f"{prefix}/" if prefix else "")
+
+
+def object_prefix(text: str) -> str:
+    ObjectPrefix.parse(text)
+    return text
 
 
 def listen_address(text: str) -> str:
@@ -193,6 +231,7 @@ def uuid_text(text: str) -> str:
 
 type Seconds = Annotated[float, BeforeValidator(number), Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
 type Count = Annotated[Whole, Field(ge=1, le=COUNT_MAX)]
+type ObjectPrefixUrl = Annotated[str, AfterValidator(object_prefix)]
 type Url = Annotated[str, AfterValidator(http_url)]
 type PlugInName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 type FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]

@@ -324,6 +324,8 @@ def plan(
     *,
     identity: MappingId | None = None,
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP,
+    include_payload: bool = False,
+    payload_prefix: str | None = None,
     source_settings: Mapping[str, Any] | None = None,
     queue: QueuePolicy | None = None,
 ) -> MappingPlan:
@@ -343,7 +345,7 @@ def plan(
         batch=_batch(mapping, kind),
         retry=_retry(mapping),
         stream=_stream(mapping),
-        discard=DiscardPolicy(mapping.destination, on_destination_failure),
+        discard=DiscardPolicy(mapping.destination, on_destination_failure, include_payload, payload_prefix),
         scaling=_scaling(mapping),
         filters=mapping.patterns,
         source_settings=dict(source_settings or {}),

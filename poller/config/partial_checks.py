@@ -53,13 +53,16 @@ def _mappings(document: Mapping[str, Any], found: Sequence[SettingError]) -> Ite
         if index in wrong:
             place: Path = ("mappings", index)
             errors = [SettingError.of(error, place) for error in mapping_errors(mapping)]
-            yield from (each for each in errors if not _follows(each.path[2:], wrong[index]))
+            yield from (each for each in errors if not _follows(each, wrong[index]))
     yield from map(SettingError.of, duplicate_mappings(readable, _identities(document.get("functions"))))
 
 
-def _follows(path: Path, wrong: Collection[Path]) -> bool:
-    """Whether the value at `path` is one of the wrong ones, or lacks a member only because that member is wrong."""
+def _follows(error: SettingError, wrong: Collection[Path]) -> bool:
+    """Whether an error of a mapping follows from others: its value is wrong itself, lacks a member that is wrong, or goes by one."""
+    path, reads = error.path[2:], error.reads or ()
     for each in wrong:
+        if each[0] in reads:
+            return True
         if path[: len(each)] == each:
             return True
         if each[: len(path)] == path and path[0] in _NEED_MEMBERS:

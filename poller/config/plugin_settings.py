@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
-from poller.config.field_types import listen_address, store_name
+from poller.config.field_types import listen_address, object_prefix, store_name
 from poller.config.mapping import source_kind
 from poller.config.plugin_specs import PluginSpec, destination_spec, invoker_spec, source_spec, store_spec
 from poller.config.settings import FunctionEntry, Settings
@@ -167,10 +167,10 @@ def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
             at: Path = (*place, "EventSourceArn")
             spec = source_spec(kind, str(arn), _table(mapping.get("source")))
             yield NamedPlugin(spec=spec, named_at=at, under=(*place, "source"), elsewhere={"arn": at})
-        failure = _table(_table(mapping.get("DestinationConfig")).get("OnFailure"))
-        if (destination := _destination(failure.get("Destination"))) is not None:
+        if (destination := _destination(mapping)) is not None:
             at = (*place, "DestinationConfig", "OnFailure", "Destination")
-            yield NamedPlugin(spec=destination, named_at=at, under=at, elsewhere={"arn": at})
+            beside = {name: (*place, name) for name in ("include_payload", "payload_prefix")}
+            yield NamedPlugin(spec=destination, named_at=at, under=at, elsewhere={"arn": at, **beside})
 
 
 def _of_model(plugin: Plugin[Any, Any], part: NamedPlugin) -> list[SettingError]:
@@ -180,12 +180,23 @@ def _of_model(plugin: Plugin[Any, Any], part: NamedPlugin) -> list[SettingError]
         for name in part.spec.own
         if name in part.hidden
     ]
+    stray += _unused(plugin, part)
     look = LenientCheck(plugin.settings, part.spec.settings(plugin.settings))
     look.rounds()
     if plugin.check is not None:
         look.checked(plugin.check)
     known = {*plugin.settings.model_fields, *part.beside} - (part.spec.given.keys() - set(part.beside))
     return [_named(each, tuple(sorted(known))) for each in (*stray, *look.found)]
+
+
+def _unused(plugin: Plugin[Any, Any], part: NamedPlugin) -> Iterator[SettingError]:
+    """An error for a place for large events at a destination that gets every event with its notice."""
+    prefix = "payload_prefix"
+    if part.spec.given.get(prefix) and prefix not in part.spec.settings(plugin.settings):
+        wrong = (
+            f"has no effect: a destination of the plug-in {plugin.name} gets the whole event with each notice"
+        )
+        yield SettingError((prefix,), wrong, "remove it")
 
 
 def _named(complaint: SettingError, known: tuple[str, ...]) -> SettingError:
@@ -292,9 +303,21 @@ def _list(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _destination(destination: object) -> PluginSpec | None:
+def _destination(mapping: Mapping[str, Any]) -> PluginSpec | None:
+    failure = _table(_table(mapping.get("DestinationConfig")).get("OnFailure"))
+    destination, prefix = failure.get("Destination"), mapping.get("payload_prefix")
+    # Wrong values are reported by the check of the mapping itself.
+    include = str(mapping.get("include_payload")).lower() == "true"
     try:
-        return destination_spec(destination) if isinstance(destination, str) else None
+        usable = object_prefix(prefix) if isinstance(prefix, str) else None
+    except ValueError:
+        usable = None
+    try:
+        return (
+            destination_spec(destination, include_payload=include, payload_prefix=usable)
+            if isinstance(destination, str)
+            else None
+        )
     except ValueError:
         return None
 

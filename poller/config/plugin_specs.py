@@ -19,7 +19,8 @@ from poller.plugins import Environment, Registry, opened
 class PluginSpec:
     """One plug-in to open: its kind and name, the settings from the file (`own`), and those from the daemon (`given`).
 
-    An invoker gets only those `given` settings that its model has: not every invoker needs the function's name.
+    An invoker gets only those `given` settings that its model has: not every invoker needs the function's name. So does a
+    destination, except for its ARN: most destinations get the event with each notice and need no word about it.
     """
 
     kind: str
@@ -38,7 +39,8 @@ class PluginSpec:
 
     def _takes(self, model: type[BaseModel], name: str) -> bool:
         return (
-            self.kind != "invokers"
+            self.kind not in ("invokers", "destinations")
+            or (self.kind, name) == ("destinations", "arn")
             or name in model.model_fields
             or model.model_config.get("extra") == "allow"
         )
@@ -56,9 +58,14 @@ def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
     return PluginSpec("sources", kind, own, {"arn": arn})
 
 
-def destination_spec(destination: str) -> PluginSpec:
+def destination_spec(
+    destination: str, *, include_payload: bool = False, payload_prefix: str | None = None
+) -> PluginSpec:
     """The destination with this ARN or URL. Raises ValueError if the text names no plug-in."""
-    return PluginSpec("destinations", destination_plugin(destination), given={"arn": destination})
+    given: dict[str, Any] = {"arn": destination}
+    if include_payload:
+        given |= {"include_payload": True, "payload_prefix": payload_prefix}
+    return PluginSpec("destinations", destination_plugin(destination), given=given)
 
 
 def store_spec(name: str, settings: Mapping[str, Any]) -> PluginSpec:
@@ -74,6 +81,16 @@ def function_of(plan: FunctionPlan) -> PluginSpec:
 def source_of(plan: MappingPlan) -> PluginSpec:
     """The source of a planned mapping."""
     return source_spec(plan.kind.value, plan.source_arn, plan.source_settings)
+
+
+def destination_of(plan: MappingPlan) -> PluginSpec | None:
+    """The on-failure destination of a planned mapping; None if it has none."""
+    discard = plan.discard
+    if discard.destination is None:
+        return None
+    return destination_spec(
+        discard.destination, include_payload=discard.include_payload, payload_prefix=discard.payload_prefix
+    )
 
 
 def store_of(plan: DaemonPlan) -> PluginSpec:

@@ -28,6 +28,7 @@ from poller.config.field_types import (
     Address,
     Count,
     FilePath,
+    ObjectPrefixUrl,
     PlugInName,
     Seconds,
     Url,
@@ -163,6 +164,8 @@ class FileMembers(EventSourceMapping):
 
     UUID: Annotated[str, AfterValidator(uuid_text)] | None = None
     on_destination_failure: OnDestinationFailure | None = None
+    include_payload: Flag | None = None
+    payload_prefix: ObjectPrefixUrl | None = None
     extend_visibility: Flag | None = None
     one_group_per_batch: Flag | None = None
     group_aware_failures: Flag | None = None
@@ -187,7 +190,7 @@ def mapping_errors(mapping: FileMembers) -> list[FieldError]:
     )
     errors = [FieldError(each.field, each.message, each.remedy) for each in found]
     if hasattr(mapping, "EventSourceArn"):
-        errors += _misplaced(mapping)
+        errors += [*_misplaced(mapping), *_payload_errors(mapping)]
     if "arn" in getattr(mapping, "source", ()):
         wrong, remedy = "the source's ARN has its own place", "write it at EventSourceArn"
         errors.append(FieldError("source.arn", wrong, remedy))
@@ -207,6 +210,27 @@ def _misplaced(mapping: FileMembers) -> list[FieldError]:
         for name, fitting in fits.items()
         if getattr(mapping, name, None) is not None and not fitting
     ]
+
+
+def _payload_errors(mapping: FileMembers) -> Iterator[FieldError]:
+    """Errors for settings about the events in notices that have no effect."""
+    include, prefix = getattr(mapping, "include_payload", None), getattr(mapping, "payload_prefix", None)
+    arn = Arn.read(mapping.EventSourceArn or "")
+    if arn is not None and arn.service == "sqs":
+        wrong = "is for streams only: a queue's mapping has no on-failure destination"
+        for name, value in (("include_payload", include), ("payload_prefix", prefix)):
+            if value is not None:
+                yield FieldError(
+                    name, wrong, "remove it: the queue's dead-letter queue gets the messages whole"
+                )
+        return
+    if prefix is not None and hasattr(mapping, "include_payload") and not include:
+        wrong, remedy = "has no effect by itself", "add include_payload: true, or remove it"
+        yield FieldError("payload_prefix", wrong, remedy)
+    if include and hasattr(mapping, "DestinationConfig") and mapping.destination is None:
+        wrong = "there is no on-failure destination that could get the event"
+        remedy = "add DestinationConfig: {OnFailure: {Destination: ARN}}, or remove it"
+        yield FieldError("include_payload", wrong, remedy, reads=("DestinationConfig",))
 
 
 class Settings(BaseSettings):

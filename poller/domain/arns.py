@@ -12,6 +12,8 @@ PARTITION = "aws[a-zA-Z0-9-]*"
 REGION = "[a-z0-9-]+"
 """Pattern of a region, for places where only a region can be. It is wide, because emulators have region names of their own."""
 ACCOUNT = "[0-9]{12}"
+BUCKET = "[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]"
+"""Pattern of a bucket's name. Old buckets may have capitals, underscores and more than 63 characters."""
 QUALIFIER = r"\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128}"
 """Pattern of a qualifier: a version, an alias, $LATEST, or the latest published version."""
 

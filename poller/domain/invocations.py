@@ -173,6 +173,7 @@ class Notice:
 
     `document` is the compact JSON body without `payload`; `payload` the event as it was sent to the function;
     `timestamp` the body's timestamp text; `notice_id` a random UUID that stays the same when delivery is tried again.
+    A notice holds one event: 6 MB at most, or a single record that is larger than an event may be (14 MB as base64).
     """
 
     notice_id: str
@@ -185,10 +186,15 @@ class Notice:
 
 def with_payload(notice: Notice) -> bytes:
     """The document for S3. It has a member `payload`, the event as a JSON string, between `version` and `timestamp`."""
+    return with_member(notice, "payload", notice.payload.decode())
+
+
+def with_member(notice: Notice, member: str, content: str | JsonObject) -> bytes:
+    """The document with one more member, between `version` and `timestamp`."""
     document: JsonObject = {}
     for name, value in orjson.loads(notice.document).items():
         if name == "timestamp":
-            document["payload"] = notice.payload.decode()
+            document[member] = content
         document[name] = value
     return orjson.dumps(document)
 

@@ -72,10 +72,16 @@ class StreamPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DiscardPolicy:
-    """Where the notices of discarded batches go (None: nowhere), and what happens to a batch whose notice cannot be delivered."""
+    """Where the notices of discarded batches go (None: nowhere), and what happens to a batch whose notice cannot be delivered.
+
+    With `include_payload` the notices of queues and topics carry the event, too. `payload_prefix` (s3://BUCKET/PREFIX) is where
+    an event goes that is too large for a message. Other destinations get the event in any case.
+    """
 
     destination: str | None = None
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
+    include_payload: bool = False
+    payload_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -427,6 +427,25 @@ def test_a_destination_that_may_not_be_asked_is_a_warning(
     run()
 
 
+@pytest.mark.parametrize(("plugin", "arn"), [(sns.plugin, TOPIC), (sqs.plugin, QUEUE)])
+def test_the_bucket_for_large_events_is_looked_at_beside_its_queue_or_topic(
+    plugin: Plugin[Any, Any], arn: str
+) -> None:
+    @on_a_loop
+    async def run() -> None:
+        async with saying(404, "") as (url, asked):
+            found = await probed(plugin, url, arn=arn, include_payload=True, payload_prefix="s3://large/x")
+            assert grades(found)["s3:PutObject"] == "untried"
+            [bucket] = [each for each in found if each.check == "s3:ListBucket"]
+            assert bucket.grade is Severity.PROBLEM
+            assert bucket.text.startswith("arn:aws:s3:::large: there is none")
+            assert len(asked) == 2
+            found = await probed(plugin, url, arn=arn, include_payload=True)
+            assert "s3:PutObject" not in grades(found)
+
+    run()
+
+
 @on_a_loop
 async def test_a_bucket_that_does_not_exist_is_a_problem() -> None:
     async with saying(404, "") as (url, _):

@@ -253,6 +253,50 @@ def test_a_destination_that_mappings_share_is_looked_at_once() -> None:
     assert [place for place in seen if "Destination" in place] == ["mappings[0].DestinationConfig"]
 
 
+def test_a_queue_that_gets_events_and_one_that_does_not_are_looked_at_apart() -> None:
+    failed = to("arn:aws:sns:eu-west-1:111122223333:failed")
+    uses: list[dict[str, Any]] = [
+        {},
+        {"include_payload": True},
+        {},
+        {"include_payload": True, "payload_prefix": "s3://large/x"},
+    ]
+    mappings = [
+        mapped(STREAM, FunctionName=f"orders:{n}", DestinationConfig=failed, **use)
+        for n, use in enumerate(uses)
+    ]
+    topic = Probed(Finding("sns:GetTopicAttributes", Severity.OK))
+    seen = found(configured(*mappings), kinesis=Shards(), sns=topic)
+    assert [place for place in seen if "Destination" in place] == [
+        f"mappings[{index}].DestinationConfig" for index in (0, 1, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ({}, ""),
+        ({"include_payload": True}, " with the event"),
+        (
+            {"include_payload": True, "payload_prefix": "s3://large/x"},
+            " with the event, which goes to s3://large/x when it is too large",
+        ),
+    ],
+)
+def test_it_is_said_whether_notices_have_their_event(
+    more: dict[str, Any], end: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    settings = configured(mapped(STREAM, DestinationConfig=to(QUEUE), **more)).model_copy(
+        update={"functions": {}}
+    )
+    assert check(settings, LoadablePlugins(), place="f", live=False, as_json=False) == 0
+    assert f"    on failure: retried until retention, then {QUEUE}{end}\n" in capsys.readouterr().out
+    assert check(settings, LoadablePlugins(), place="f", live=False, as_json=True) == 0
+    [row] = json.loads(capsys.readouterr().out)["mappings"]
+    assert (row["include_payload"], row["payload_prefix"]) == (bool(more), more.get("payload_prefix"))
+
+
 def test_a_store_is_never_opened() -> None:
     error = InvalidConfiguration(["opened"])
     assert found(configured(), store=plug_in("memory", error, look=Probed(DENIED)))["store"] == (DENIED,)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from poller.clock import LoopClock
 from poller.config.daemon_plan import daemon_plan
 from poller.config.plugin_settings import plugin_errors, plugins_in
-from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of, store_of
+from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of, store_of
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
@@ -54,6 +54,13 @@ class Located(Plain):
     arn: str
 
 
+class Carrying(Located):
+    """Of a destination that asks whether its documents should have the event."""
+
+    include_payload: bool = False
+    payload_prefix: str | None = None
+
+
 MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("invokers", "plain"): Plain,
     ("invokers", "named"): Named,
@@ -61,7 +68,8 @@ MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("invokers", "open"): Open,
     ("sources", "kinesis"): Located,
     ("sources", "sqs"): Located,
-    ("destinations", "sqs"): Located,
+    ("destinations", "sqs"): Carrying,
+    ("destinations", "s3"): Located,
     ("stores", "memory"): Plain,
     ("control", "http"): Open,
 }
@@ -99,15 +107,21 @@ class Record:
 def document(own: dict[str, Any]) -> dict[str, Any]:
     """One function of each invoker with these settings, and a mapping of it; with a source of each kind."""
     failure = {"OnFailure": {"Destination": QUEUE}}
+    carried = {"include_payload": True, "payload_prefix": "s3://failed/events"}
+    bucket = {"OnFailure": {"Destination": "arn:aws:s3:::failed"}}
     streams = [
         {
             "FunctionName": name,
             "EventSourceArn": STREAM,
             "StartingPosition": "LATEST",
             "DestinationConfig": failure,
+            **(carried if name == "open" else {}),
         }
         for name in INVOKERS
     ]
+    streams.append(
+        {**streams[0], "EventSourceArn": OTHER, "DestinationConfig": bucket, "include_payload": True}
+    )
     return {
         "store": "memory://",
         "functions": {name: {"invoker": name, "max_concurrency": 3, **own} for name in INVOKERS},
@@ -129,7 +143,8 @@ def opened(plan: DaemonPlan) -> dict[tuple[str, str], list[dict[str, Any]]]:
     parts: list[PluginSpec] = [store_of(plan), *(function_of(each) for each in plan.functions.values())]
     for mapping in plan.mappings:
         parts += [source_of(mapping)]
-        parts += [destination_spec(mapping.discard.destination)] if mapping.discard.destination else []
+        destination = destination_of(mapping)
+        parts += [destination] if destination is not None else []
 
     async def run() -> None:
         for part in parts:
@@ -168,6 +183,19 @@ def test_no_entry_calls_itself_by_another_name_and_no_source_names_another_strea
         assert function_of(plan.functions[name]).settings(MODELS["invokers", name])["function"] == name
     mapping = replace(plan.mappings[0], source_settings={"arn": OTHER, "url": "x"})
     assert source_of(mapping).settings(Located) == {"arn": STREAM, "url": "x"}
+
+
+def test_a_destination_is_told_about_events_if_it_asks() -> None:
+    plan = daemon_plan(Settings(**document({})))
+    found = [destination_of(mapping) for mapping in plan.mappings]
+    told = [each.settings(MODELS["destinations", each.name]) for each in found if each is not None]
+    assert told == [
+        {"arn": QUEUE},
+        {"arn": QUEUE},
+        {"arn": QUEUE},
+        {"arn": QUEUE, "include_payload": True, "payload_prefix": "s3://failed/events"},
+        {"arn": "arn:aws:s3:::failed"},
+    ]
 
 
 def test_an_invoker_gets_of_the_daemons_settings_those_that_it_knows() -> None:

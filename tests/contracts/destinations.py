@@ -133,11 +133,13 @@ PLUGINS = GivenPlugins(
 
 
 @asynccontextmanager
-async def destination(kind: str, arn: str, endpoint: str | None = None) -> AsyncIterator[Destination]:
-    """An open destination of a kind."""
+async def destination(
+    kind: str, arn: str, endpoint: str | None = None, **more: Any
+) -> AsyncIterator[Destination]:
+    """An open destination of a kind; `more` are settings beside its ARN."""
     async with (
         environment(region=REGION, endpoint_url=endpoint) as env,
-        opened(PLUGINS, "destinations", kind, {"arn": arn}, env) as found,
+        opened(PLUGINS, "destinations", kind, {"arn": arn, **more}, env) as found,
     ):
         yield found
 
@@ -177,9 +179,9 @@ class ServedWorld:
 
     errors = PORT_ERRORS
 
-    def __init__(self, found: Destination, kind: str, server: Server) -> None:
+    def __init__(self, found: Destination, kind: str, server: Server, *, with_payload: bool = False) -> None:
         self.destination = found
-        self.with_payload = kind in ("http", "s3")
+        self.with_payload = with_payload or kind in ("http", "s3")
         self._kind = kind
         self._server = server
         server.body = ACCEPTED[kind]
@@ -210,10 +212,11 @@ def document_in(kind: str, body: bytes) -> str | bytes:
 class QueueWorld:
     """An SQS queue on an emulator; or a topic, with a queue that is subscribed to it."""
 
-    with_payload = False
-
-    def __init__(self, found: Destination, sqs: Any, queue_url: str, *, topic: bool = False) -> None:
+    def __init__(
+        self, found: Destination, sqs: Any, queue_url: str, *, topic: bool = False, with_payload: bool = False
+    ) -> None:
         self.destination = found
+        self.with_payload = with_payload
         self._sqs = sqs
         self._queue_url = queue_url
         self._topic = topic
@@ -253,8 +256,10 @@ class BucketWorld:
 
 
 @asynccontextmanager
-async def on_emulator(kind: str, url: str) -> AsyncIterator[QueueWorld | BucketWorld]:
-    """A fresh destination of a kind on an emulator of AWS's services."""
+async def on_emulator(
+    kind: str, url: str, *, with_payload: bool = False
+) -> AsyncIterator[QueueWorld | BucketWorld]:
+    """A fresh destination of a kind on an emulator of AWS's services. A queue or topic gets events only `with_payload`."""
     name = fresh_name()
     async with environment(region=REGION, endpoint_url=url) as env:
         api = {each: await client(env, each, REGION) for each in ("sqs", "sns", "s3")}
@@ -267,8 +272,9 @@ async def on_emulator(kind: str, url: str) -> AsyncIterator[QueueWorld | BucketW
         if kind == "s3":
             place = {"LocationConstraint": REGION}
             await api["s3"].create_bucket(Bucket=name, CreateBucketConfiguration=place)
-        async with destination(kind, arn, url) as found:
+        more = {"include_payload": True} if with_payload else {}
+        async with destination(kind, arn, url, **more) as found:
             if kind == "s3":
                 yield BucketWorld(found, api["s3"], name)
             else:
-                yield QueueWorld(found, api["sqs"], queue_url, topic=kind == "sns")
+                yield QueueWorld(found, api["sqs"], queue_url, topic=kind == "sns", with_payload=with_payload)

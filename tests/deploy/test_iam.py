@@ -40,6 +40,7 @@ ROLES = (
     Role(("destination-sqs",), "sqs", ("destinations/sqs.py",)),
     Role(("destination-sns",), "sns", ("destinations/sns.py",)),
     Role(("destination-s3",), "s3", ("destinations/s3.py",)),
+    Role(("destination-payloads",), "s3", ("destinations/payloads.py", "destinations/s3.py")),
     Role(("invoker-lambda",), "lambda", ("invokers/lambda_api.py",)),
     Role(
         ("store-dynamodb", "store-dynamodb-create"),

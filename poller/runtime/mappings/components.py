@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from poller.config.plugin_specs import PluginSpec, destination_spec, function_of, source_of
+from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.records import WorkerId
@@ -88,7 +88,8 @@ class ComponentFactory:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
         problems: list[str] = []
         parts = [function_of(spec.function), source_of(spec.plan)]
-        parts += [destination_spec(spec.plan.discard.destination)] if spec.plan.discard.destination else []
+        destination = destination_of(spec.plan)
+        parts += [destination] if destination is not None else []
         for part in parts:
             try:
                 async with asyncio.timeout(OPEN_S_MAX), part.opened(self._tools.registry, self._tools.env):
@@ -123,9 +124,9 @@ class ComponentFactory:
         )
 
     async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:
-        if plan.discard.destination is None:
+        part = destination_of(plan)
+        if part is None:
             return None
-        part = destination_spec(plan.discard.destination)
         destination: Destination = await _entered(stack, "destination", part, self._tools)
         return destination
 

@@ -351,6 +351,8 @@ def test_unknown_members_and_nulls_are_passed_over() -> None:
     sent = {
         **ON_QUEUE,
         "Unknown": {"a": [1]},
+        "include_payload": True,
+        "payload_prefix": "s3://failed/events",
         "BatchSize": None,
         "ScalingConfig": {"MaximumConcurrency": None, "b": 1},
     }
