@@ -25,6 +25,11 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     return {}
 
 
+def refuse(_event: dict[str, Any], _context: Any) -> None:
+    """Fails for every batch."""
+    raise Refusing("any record")
+
+
 def text_of(record: dict[str, Any]) -> str:
     """What was sent: a message's body, a Kinesis record's data, a table item's key."""
     match record["eventSource"]:
