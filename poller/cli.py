@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.commands.options import MARKUP, Json, Region, grouped
+from poller.commands.options import MARKUP, Json, Region, TokenFile, grouped
 from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def check(
 def status(
     *,
     url: Url = "http://127.0.0.1:8080",
+    token_file: TokenFile = None,
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until interrupted.")] = False,
     every_s: Annotated[
@@ -141,12 +142,14 @@ def status(
     """
     import time
 
+    from poller.commands.bearer_token import bearer_token
     from poller.commands.status import show_status, watch_status
 
+    token = _loaded_or_exit(lambda: bearer_token(token_file))
     if not watch or as_json:
-        raise typer.Exit(show_status(url, as_json=as_json))
+        raise typer.Exit(show_status(url, as_json=as_json, token=token))
     try:
-        raise typer.Exit(watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep))
+        raise typer.Exit(watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep, token=token))
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -322,8 +325,8 @@ def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
     return _loaded_or_exit(lambda: load(config, _given(given)))
 
 
-def _loaded_or_exit(load: Callable[[], "Settings"]) -> "Settings":
-    """What `load` returns. If the configuration is wrong, prints the problems and ends the command."""
+def _loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
+    """What `load` returns. If it raises InvalidConfiguration, prints the problems and ends the command."""
     from poller.commands.shared import print_problems
     from poller.domain.errors import InvalidConfiguration
 

@@ -27,7 +27,7 @@ class Failed(Exception):
 def lambda_client(url: str | None, region: str | None) -> Any:
     """Makes a client of the API at `url` (None: that of AWS) with the usual credentials; raises Failed.
 
-    A daemon answers reads without a signature, so reads need no credentials.
+    Requests to a daemon are unsigned if there are no credentials. Reads that are open need none.
     """
     if url is not None and (problem := url_problem(url)):
         raise Failed(problem)

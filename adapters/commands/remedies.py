@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from botocore import exceptions
 
 KEY_NEEDED = (
-    "changes need an access key: name a file with one as api.access_keys_file in the daemon's configuration, and set "
+    "changes need an access key, and reads too where the daemon's api.reads is token: name a file with one as api.access_keys_file in the daemon's configuration, and set "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to it here (docs/use/api.md)"
 )
 KEY_UNKNOWN = (

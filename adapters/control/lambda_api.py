@@ -41,13 +41,13 @@ def routes(
     api = LambdaApi(guard, status, control, tag_control)
     table: list[tuple[str, str, _Handler]] = [
         ("POST", MAPPINGS, audit.audited(ApiOperation.CREATE, api.create)),
-        ("GET", MAPPINGS, api.list),
-        ("GET", MAPPINGS + "/{uuid}", api.get),
+        ("GET", MAPPINGS, _read(guard, api.list)),
+        ("GET", MAPPINGS + "/{uuid}", _read(guard, api.get)),
         ("PUT", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.UPDATE, api.update)),
         ("DELETE", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.DELETE, api.delete)),
         ("POST", TAGS + "/{arn}", audit.audited(ApiOperation.TAG, api.tag)),
         ("DELETE", TAGS + "/{arn}", audit.audited(ApiOperation.UNTAG, api.untag)),
-        ("GET", TAGS + "/{arn}", api.list_tags),
+        ("GET", TAGS + "/{arn}", _read(guard, api.list_tags)),
     ]
     return [route for each in table for route in _both(*each)]
 
@@ -57,6 +57,16 @@ def _both(method: str, path: str, handler: _Handler) -> list[web.RouteDef]:
     if method == "GET":
         return [web.get(path, whole), web.get(path + "/", whole)]
     return [web.route(method, path, whole), web.route(method, path + "/", whole)]
+
+
+def _read(guard: Guard, handler: _Handler) -> _Handler:
+    """Refuses reads of those who may not read."""
+
+    async def reading(request: web.Request) -> web.Response:
+        await guard.check_signed_read(request)
+        return await handler(request)
+
+    return reading
 
 
 def _with_error_answers(handler: _Handler) -> _Handler:

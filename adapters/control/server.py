@@ -9,7 +9,7 @@ from aiohttp import web
 
 from adapters.control import lambda_api, v1_api
 from adapters.control.access.audit import Audit
-from adapters.control.access.authentication import Guard, guard, setting_errors
+from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers
@@ -17,8 +17,9 @@ from adapters.control.entrance import BACKLOG, entering
 from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
-from adapters.control.settings import OPEN_CHANGES, ServerSettings
+from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
 from poller.config.field_types import Address
+from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.status import StatusView
@@ -65,7 +66,7 @@ class ControlServer:
         expositions = [*expositions, PressureFigures(clients)]
         audit = Audit(observer)
         table = [
-            *v1_api.read_routes(view, expositions, everybody=self._guard.everybody),
+            *v1_api.read_routes(self._guard, view, expositions),
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
         ]
@@ -122,7 +123,6 @@ async def listening(address: Address) -> socket.socket:
 @asynccontextmanager
 async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterator[ControlServer]:
     """Yields a server that has bound its port; raises InvalidConfiguration if it cannot, or for a wrong credential file."""
-    allowed = guard(settings.api, env.clock)
     sock = await listening(settings.address)
     with sock:
         bound = Address(*sock.getsockname()[:2])
@@ -130,8 +130,14 @@ async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterat
             raise InvalidConfiguration(
                 [f"listen: {settings.listen} is {bound}; api.allow_unauthenticated {OPEN_CHANGES}"]
             )
+        allowed = guard(settings.api, env.clock, env.strangers, loopback=bound.loopback)
         names = names_of(bound, settings.address, settings.api.allowed_hosts)
         yield ControlServer(sock, allowed, names, env.strangers)
 
 
-plugin = Plugin("http", ServerSettings, open_server, check=lambda settings: setting_errors(settings.api))
+def setting_errors(settings: ServerSettings) -> list[FieldError]:
+    """Returns what is wrong with the files of secrets, and what may be a mistake."""
+    return [*file_setting_errors(settings.api), *doubts(settings)]
+
+
+plugin = Plugin("http", ServerSettings, open_server, check=setting_errors)

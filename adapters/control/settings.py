@@ -7,20 +7,28 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from poller.config.field_types import Address, host_name, listen_address
 from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.access import Reads
 
 OPEN_CHANGES = (
     "would let everybody who reaches this address change mappings; listen on 127.0.0.1 or [::1], "
     "or set api.access_keys_file or api.tokens_file instead"
 )
+OPEN_TO_CHANGE = "reads would need a credential, and changes none; remove it, or remove api.allow_unauthenticated and set api.tokens_file"
+NOBODY_READS = (
+    "reads of /v1, as poller status makes them, need a token here, and there is none; set api.tokens_file, or write "
+    "api.reads: open if everybody who reaches this address may read"
+)
 
 
 class ApiSettings(BaseModel):
-    """Who may change mappings. Reads are open to everybody who can reach the address."""
+    """Who may read what runs, and who may change mappings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     access_keys_file: Path | None = None
     tokens_file: Path | None = None
+    reads: Reads | None = None
+    """None: open if only this machine reaches the address."""
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
     """Names and addresses that the header `Host` may have, in addition to those of loopback."""
@@ -35,13 +43,30 @@ class ServerSettings(BaseModel):
     api: ApiSettings = ApiSettings()
 
     @model_validator(mode="after")
-    def _no_open_changes(self) -> Self:
+    def _agrees(self) -> Self:
         if self.api.allow_unauthenticated and not self.address.loopback:
             wrong, _, remedy = OPEN_CHANGES.partition("; ")
             raise refused([FieldError("api.allow_unauthenticated", wrong, remedy, reads=("listen",))])
+        if self.api.allow_unauthenticated and self.api.reads is Reads.TOKEN:
+            wrong, _, remedy = OPEN_TO_CHANGE.partition("; ")
+            raise refused([FieldError("api.reads", wrong, remedy, reads=("api.allow_unauthenticated",))])
         return self
 
     @property
     def address(self) -> Address:
         """The parsed `listen`."""
         return Address.parse(self.listen)
+
+
+def reads_of(settings: ApiSettings, *, loopback: bool) -> Reads:
+    """Returns who may read. `loopback`: only this machine reaches the server."""
+    return settings.reads or (Reads.OPEN if loopback else Reads.TOKEN)
+
+
+def doubts(settings: ServerSettings) -> list[FieldError]:
+    """Returns what does not prevent a start but may be a mistake: nobody could read what runs."""
+    api, loopback = settings.api, settings.address.loopback
+    if api.tokens_file or api.allow_unauthenticated or reads_of(api, loopback=loopback) is Reads.OPEN:
+        return []
+    wrong, _, remedy = NOBODY_READS.partition("; ")
+    return [FieldError("api.reads" if api.reads else "listen", wrong, remedy, mild=True)]

@@ -1,6 +1,6 @@
 """Owns the server's own routes: probes, metrics and `/v1`.
 
-Everybody who reaches the server may read. On `/v1` somebody with a bearer token may also enable and disable a mapping.
+Probes and metrics are for everybody who reaches the server. On `/v1` the role of a bearer token says what its holder may do.
 """
 
 import asyncio
@@ -9,12 +9,14 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from adapters.control.access.audit import Audit, Unauthorized, changes_of, note
+from adapters.control.access.audit import Audit, Forbidden, Unauthorized, changes_of, note
 from adapters.control.access.authentication import Guard
 from adapters.control.access.browser_requests import FORMS
 from adapters.control.aws_errors import status_of
 from adapters.control.openapi.document import document
+from adapters.control.openapi.parts import Json
 from adapters.control.responses import answer, refusal
+from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, MappingControl
 from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus, StatusView
@@ -27,23 +29,21 @@ NO_FORM = "this is no form of a web page: send no body and no Content-Type, or J
 NO_CONTROL = "this server shows what runs and changes nothing"
 
 
-def read_routes(
-    view: StatusView, expositions: Sequence[Exposition], *, everybody: bool = False
-) -> list[web.RouteDef]:
-    """Returns the routes that need no credential; each answers GET and HEAD. `everybody`: changes need none either."""
-    reads = ReadHandlers(view, expositions, everybody=everybody)
+def read_routes(guard: Guard, view: StatusView, expositions: Sequence[Exposition]) -> list[web.RouteDef]:
+    """Returns the routes that change nothing; each answers GET and HEAD."""
+    reads = ReadHandlers(view, expositions, document(everybody=guard.everybody, open_reads=guard.open_reads))
     return [
         web.get("/healthz", reads.health),
         web.get("/readyz", reads.readiness),
         web.get("/metrics", reads.metrics),
-        web.get("/v1/mappings", reads.mappings),
-        web.get("/v1/mappings/{id}", reads.mapping),
-        web.get("/v1/openapi.json", reads.openapi),
+        web.get("/v1/mappings", _read(guard, reads.mappings)),
+        web.get("/v1/mappings/{id}", _read(guard, reads.mapping)),
+        web.get("/v1/openapi.json", _read(guard, reads.openapi)),
     ]
 
 
 def change_routes(guard: Guard, control: MappingControl | None, audit: Audit) -> list[web.RouteDef]:
-    """Returns the routes that need a token."""
+    """Returns the routes that change something, for admins."""
     switch = ChangeHandlers(guard, control)
     on = audit.audited(ApiOperation.ENABLE, switch.on)
     off = audit.audited(ApiOperation.DISABLE, switch.off)
@@ -66,10 +66,10 @@ def _probe(status: DaemonStatus, *, good: bool) -> web.Response:
 class ReadHandlers:
     """The handlers that show the state of the daemon and the pages of its observers."""
 
-    def __init__(self, view: StatusView, expositions: Sequence[Exposition], *, everybody: bool) -> None:
+    def __init__(self, view: StatusView, expositions: Sequence[Exposition], description: Json) -> None:
         self._view = view
         self._expositions = expositions
-        self._document = document(everybody=everybody)
+        self._document = description
         self._turns = LoopTurns()
         self._scraped = asyncio.Lock()
 
@@ -138,10 +138,22 @@ def _with_error_answers(handler: _Handler) -> _Handler:
             response = refusal(HTTPStatus.UNAUTHORIZED, str(error))
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
+        except Forbidden as error:
+            return refusal(HTTPStatus.FORBIDDEN, str(error))
         except ApiError as error:
             return refusal(status_of(error.fault), error.text)
 
     return answered
+
+
+def _read(guard: Guard, handler: _Handler) -> _Handler:
+    """Refuses reads of those who may not read."""
+
+    async def reading(request: web.Request) -> web.Response:
+        guard.check_read(request)
+        return await handler(request)
+
+    return _with_error_answers(reading)
 
 
 class ChangeHandlers:
@@ -162,7 +174,7 @@ class ChangeHandlers:
     async def _switch(self, request: web.Request, *, enabled: bool) -> web.Response:
         mapping = MappingId(request.match_info["id"].lower())
         note(request, mapping=mapping)
-        self._guard.check_bearer(request)
+        self._guard.check_bearer(request, Role.ADMIN)
         if "Content-Type" in request.headers and request.content_type.lower() in FORMS:
             raise NotServed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NO_FORM)
         if self._control is None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,6 +13,15 @@ MARKUP: Literal["markdown"] = "markdown"
 """How help texts are read: the lines of a paragraph are filled anew, whatever the width of the source or of the screen."""
 Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="A file with a token, for a daemon whose reads need one; else POLLER_TOKEN is sent.",
+        show_default=False,
+    ),
+]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

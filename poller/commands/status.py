@@ -5,10 +5,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 
 import msgspec
 from rich.console import Console
 
+from poller.commands.bearer_token import GIVE_ONE
 from poller.commands.fitting import ScreenPage, show
 from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
@@ -23,18 +25,22 @@ class Unanswered(Exception):
     """The status could not be fetched. The text says why and what to do."""
 
 
-def fetch(url: str) -> bytes:
-    """The body of `GET {url}/v1/mappings`; raises Unanswered."""
+def fetch(url: str, token: str = "") -> bytes:
+    """The body of `GET {url}/v1/mappings`; raises Unanswered. `token` is sent as a bearer token unless it is empty."""
     if problem := url_problem(url):
         raise Unanswered(problem)
     address = url.rstrip("/") + "/v1/mappings"
+    request = urllib.request.Request(address)
+    if token:
+        # Where the answer leads elsewhere, the token stays here.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(address, timeout=ANSWER_S) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             body: bytes = answer.read(ANSWER_BYTES_MAX + 1)
     except urllib.error.HTTPError as error:
         with error:
             raise Unanswered(
-                f"{address}: answered status {error.code}; does a daemon listen there?"
+                f"{address}: answered status {error.code}; {_remedy(error.code, token)}"
             ) from None
     except http.client.HTTPException as error:
         raise Unanswered(
@@ -52,6 +58,20 @@ def fetch(url: str) -> bytes:
     return body
 
 
+def _remedy(code: int, token: str) -> str:
+    match code:
+        case HTTPStatus.UNAUTHORIZED if token:
+            return f"the daemon does not know the token that was sent; {GIVE_ONE}"
+        case HTTPStatus.UNAUTHORIZED:
+            return f"reads of this daemon need a token; {GIVE_ONE}"
+        case HTTPStatus.FORBIDDEN:
+            return (
+                "the daemon may not know this name of itself (api.allowed_hosts); does a daemon listen there?"
+            )
+        case _:
+            return "does a daemon listen there?"
+
+
 def decode(body: bytes) -> DaemonStatus:
     """The status in a body; raises Unanswered. Members that this version does not know are ignored."""
     try:
@@ -60,10 +80,10 @@ def decode(body: bytes) -> DaemonStatus:
         raise Unanswered(f"the answer is no status: {error}; is the daemon of this version?") from None
 
 
-def show_status(url: str, *, as_json: bool) -> int:
+def show_status(url: str, *, as_json: bool, token: str = "") -> int:
     """Prints the status once; returns the exit status."""
     try:
-        body = fetch(url)
+        body = fetch(url, token)
         status = decode(body)
     except Unanswered as error:
         print_problems([str(error)])
@@ -75,7 +95,9 @@ def show_status(url: str, *, as_json: bool) -> int:
     return 0
 
 
-def watch_status(url: str, *, every_s: float, pictures: int | None, sleep: Callable[[float], None]) -> int:
+def watch_status(
+    url: str, *, every_s: float, pictures: int | None, sleep: Callable[[float], None], token: str = ""
+) -> int:
     """Shows the status every `every_s` seconds until interrupted, or `pictures` times."""
     console = Console()
     shown = 0
@@ -83,16 +105,16 @@ def watch_status(url: str, *, every_s: float, pictures: int | None, sleep: Calla
         if shown:
             sleep(every_s)
         shown += 1
-        made = _picture(url)
+        made = _picture(url, token)
         console.clear()
         show(made, console)
     return 0
 
 
-def _picture(url: str) -> Callable[[int], ScreenPage]:
+def _picture(url: str, token: str) -> Callable[[int], ScreenPage]:
     """The page for the present status, as a function of the screen's width."""
     try:
-        status = decode(fetch(url))
+        status = decode(fetch(url, token))
     except Unanswered as error:
         text = f"poller: {error}"
         return lambda width: _message_page(text, width)

@@ -24,8 +24,8 @@ from poller.config_errors.known_names import known_names
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Registry
 
-COMMAND_LINE_ONLY = {"config", "url"}
-"""POLLER_* variables that are options of commands and not settings."""
+COMMAND_LINE_ONLY = {"config", "token", "url"}
+"""POLLER_* variables that are for commands and are not settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from poller.config.field_types import (
 )
 from poller.config.mapping import EventSourceMapping, Flag, FunctionIdentity, function_arn
 from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.access import Reads
 from poller.domain.arns import Arn
 from poller.domain.plan import OnDestinationFailure, Tuning
 from poller.domain.records import Epoch
@@ -113,10 +114,12 @@ class Section(BaseModel):
 
 
 class Api(Section):
-    """Who may make changes through the HTTP API. Reads need no credential."""
+    """Who may read and who may make changes through the HTTP API."""
 
     access_keys_file: FilePath | None = None
     tokens_file: FilePath | None = None
+    reads: Reads | None = None
+    """None: open if `listen` is an address of loopback."""
     allow_unauthenticated: Flag = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
         default=(), max_length=HOSTS_MAX

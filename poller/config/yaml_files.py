@@ -152,15 +152,16 @@ def parse_document(text: str, *, name: str) -> dict[str, Any]:
 
 
 class DocumentLine(NamedTuple):
-    """One line `name: value` at the top of a document, with the number of its line."""
+    """One line `name: value` of a document, with the number of its line. `members` are the lines of a value that is a mapping."""
 
     line: int
     name: object
     value: object
+    members: "tuple[DocumentLine, ...]" = ()
 
 
 def parse_entries(text: str) -> list[DocumentLine]:
-    """The top-level entries of a YAML text as written, including names that are not texts and duplicates.
+    """The top-level entries of a YAML text as written, including names that are not texts and duplicates. So are their members.
 
     Raises InvalidConfiguration with one line. It may quote parts of the text.
     """
@@ -184,14 +185,18 @@ def _entries(loader: _Loader) -> list[DocumentLine]:
         raise _problem("holds no settings", node.start_mark)
     if _weight(node, {}) > NODES_MAX:
         raise _problem(f"more than {NODES_MAX} values, aliases included", node.start_mark)
-    return [
-        DocumentLine(
-            key.start_mark.line + 1,
-            loader.construct_object(key, deep=True),
-            loader.construct_object(value, deep=True),
-        )
-        for key, value in node.value
-    ]
+    return [_line(loader, key, value, _members(loader, value)) for key, value in node.value]
+
+
+def _members(loader: _Loader, node: Node) -> tuple[DocumentLine, ...]:
+    # Pairs are taken as they are written: constructing the mapping merges others into it.
+    pairs = list(node.value) if isinstance(node, MappingNode) else []
+    return tuple(_line(loader, key, value) for key, value in pairs)
+
+
+def _line(loader: _Loader, key: Node, value: Node, members: tuple[DocumentLine, ...] = ()) -> DocumentLine:
+    name = loader.construct_object(key, deep=True)
+    return DocumentLine(key.start_mark.line + 1, name, loader.construct_object(value, deep=True), members)
 
 
 def _named(value: Any, place: str, odd: list[str]) -> Any:

@@ -5,6 +5,7 @@ from typing import get_args
 
 from msgspec import structs
 
+from poller.domain.access import Role
 from poller.domain.invocations import Condition, Ended
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
 from poller.domain.rows import MappingState
@@ -196,6 +197,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     ApiChange(
         operation=ApiOperation.UPDATE,
         who="AKIDOPERATOR",
+        role=Role.ADMIN,
         address="127.0.0.1",
         mapping=MAPPING,
         changes=("BatchSize: 10 -> 50",),

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from adapters.commands.mappings import app as mappings_app
+from adapters.control.access.credential_entries import read_tokens
 from adapters.control.access.credential_files import parsed
 from poller.cli import COMMANDS, application
 from poller.commands.shared import LoadablePlugins
@@ -78,7 +79,7 @@ def test_an_example_of_a_configuration_passes_the_check(
         # What a program answers or logs.
         return
     if configured is None:
-        assert parsed(text.encode(), place="example") == document
+        assert list(parsed(text.encode(), read_tokens, place="example")) == list(document)
         return
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "poller.yaml"

@@ -34,6 +34,7 @@ store: sqlite:///var/lib/poller/state.db
 api:
   access_keys_file: null
   tokens_file: null
+  reads: token
   allow_unauthenticated: false
 default_invoker: lambda
 functions:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from adapters.control.aws_errors import RequestRejected
 from adapters.control.responses import refuse_long
+from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, MappingView
 from poller.domain.member_changes import VALUE_CHARS_MAX, changes_between, several
 from poller.domain.telemetry.daemon_events import ApiChange
@@ -29,7 +30,11 @@ CUT_OFF = "no answer was given; look at what is there now"
 
 
 class Unauthorized(Exception):
-    """A change was requested without a valid bearer token."""
+    """The request has no valid bearer token, and needs one."""
+
+
+class Forbidden(Exception):
+    """The role of the request's bearer token does not suffice. The text names the role that is needed."""
 
 
 @dataclass(slots=True)
@@ -37,6 +42,7 @@ class AuditRecord:
     """What is known so far about one request."""
 
     who: str = UNAUTHENTICATED
+    role: Role | None = None
     mapping: str = ""
     asked: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -47,14 +53,15 @@ AUDIT_RECORD = web.RequestKey("record", AuditRecord)
 type _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def set_sender(request: web.Request, who: str) -> None:
-    """Records the proven sender of a request: an access key id or the name of a token, as the daemon's file spells it.
+def set_sender(request: web.Request, who: str, role: Role) -> None:
+    """Records the proven sender of a request: an access key id or the name of a token, as the daemon's file spells it; and its role.
 
     An access key id is no secret, although it looks like one.
     """
     record = request.get(AUDIT_RECORD)
     if record is not None:
         record.who = cut("".join(char if char.isprintable() else "?" for char in who), NAME_CHARS_MAX)
+        record.role = role
 
 
 def note(
@@ -124,6 +131,7 @@ class Audit:
                 ApiChange(
                     operation=operation,
                     who=record.who,
+                    role=record.role,
                     address=request.remote or "",
                     mapping=record.mapping,
                     changes=record.asked if refused else record.changes,

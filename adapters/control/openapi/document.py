@@ -13,6 +13,12 @@ from adapters.control.openapi import lambda_paths
 from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
 from poller.domain.status import DaemonStatus
 
+_TOKEN: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of api.tokens_file. Its role is view, operate or admin; each includes those before it.",
+}
+_SECURITY: list[Json] = [{"token": []}]
 _MAPPING_ID = {
     "name": "id",
     "in": "path",
@@ -22,51 +28,51 @@ _MAPPING_ID = {
 }
 
 
-def document(*, everybody: bool = False) -> Json:
-    """Returns the OpenAPI 3.1 document. `everybody`: changes need no credential."""
+def document(*, everybody: bool = False, open_reads: bool = True) -> Json:
+    """Returns the OpenAPI 3.1 document. `everybody`: changes need no credential. `open_reads`: reads need none."""
+    reads = "are open" if open_reads else "need a token of any role, on Lambda's paths a signature"
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "poller",
             "version": version("esm-poller"),
             "description": "What a poller daemon runs, and Lambda's API to change it. Times are seconds since "
-            "1970-01-01 UTC. Reads are open. The paths of Lambda's API work with a slash at their end too.",
+            f"1970-01-01 UTC. Reads {reads}. The paths of Lambda's API work with a slash at their end too.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [],
-        "paths": _paths(everybody) | lambda_paths.paths(everybody=everybody),
+        "paths": _paths(everybody=everybody, open_reads=open_reads)
+        | lambda_paths.paths(everybody=everybody, open_reads=open_reads),
         "components": {
             "schemas": dict(sorted((_schemas() | lambda_paths.schemas()).items())),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} | lambda_paths.SCHEME,
+            "securitySchemes": {"token": _TOKEN} | lambda_paths.SCHEME,
         },
     }
 
 
-def _paths(everybody: bool) -> Json:
-    return {
+def _paths(*, everybody: bool, open_reads: bool) -> Json:
+    mapping = {
+        "200": json_answer("The mapping", "MappingStatus"),
+        "404": problem("No mapping has this id"),
+    }
+    everything = {"200": json_answer("The daemon", "DaemonStatus")}
+    described = {"200": json_answer("The document", "Document")}
+    reads = {
+        "/v1/mappings": _get("listMappings", "Everything that runs", everything),
+        "/v1/mappings/{id}": {"parameters": [_MAPPING_ID], **_get("getMapping", "One mapping", mapping)},
+        "/v1/openapi.json": _get("getDocument", "This document", described),
+    }
+    if not open_reads:
+        for item in reads.values():
+            item["get"]["security"] = list(_SECURITY)
+            item["get"]["responses"]["401"] = _unauthorized()
+    return reads | {
         "/healthz": _get("getHealth", "Whether the daemon is alive", _probes()),
         "/readyz": _get("getReadiness", "Whether every enabled mapping has its parts open", _probes()),
         "/metrics": _get("getMetrics", "Prometheus metrics", {"200": _text("The page")}),
-        "/v1/mappings": _get(
-            "listMappings", "Everything that runs", {"200": json_answer("The daemon", "DaemonStatus")}
-        ),
-        "/v1/mappings/{id}": {
-            "parameters": [_MAPPING_ID],
-            **_get(
-                "getMapping",
-                "One mapping",
-                {
-                    "200": json_answer("The mapping", "MappingStatus"),
-                    "404": problem("No mapping has this id"),
-                },
-            ),
-        },
         "/v1/mappings/{id}/enable": _switch("enableMapping", "Enable a mapping", everybody),
         "/v1/mappings/{id}/disable": _switch("disableMapping", "Disable a mapping", everybody),
-        "/v1/openapi.json": _get(
-            "getDocument", "This document", {"200": json_answer("The document", "Document")}
-        ),
     }
 
 
@@ -74,26 +80,30 @@ def _get(name: str, summary: str, responses: Json) -> Json:
     return {"get": {"operationId": name, "summary": summary, "responses": responses | _common_errors()}}
 
 
+def _unauthorized() -> Json:
+    found = problem("No known token")
+    found["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+    return found
+
+
 def _switch(name: str, summary: str, everybody: bool) -> Json:
-    unauthorized = problem("No known token")
-    unauthorized["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
     responses = {
         "202": json_answer("The mapping's state now", "Switched"),
         "400": problem("The mapping cannot be switched as it is"),
-        "401": unauthorized,
+        "401": _unauthorized(),
         "404": problem("No mapping has this id"),
         "409": problem("The mapping is in the configuration file; change it there"),
         "415": problem("The body is a form of a web page"),
         "429": problem("Too many changes at once, or too many requests of this address; try again"),
         "501": problem("This server changes nothing"),
     }
-    security: list[Json] = [{"token": []}]
     return {
         "parameters": [_MAPPING_ID],
         "post": {
             "operationId": name,
             "summary": summary,
-            "security": [{}, *security] if everybody else security,
+            "description": "Needs the role admin.",
+            "security": [{}, *_SECURITY] if everybody else list(_SECURITY),
             "responses": responses | _common_errors(),
         },
     }
@@ -104,7 +114,8 @@ def _common_errors() -> Json:
     return {
         "400": problem("Not HTTP, or headers too large"),
         "403": problem(
-            "The Host header has no name of this server, or a web page of another site asks for a change"
+            "The Host header has no name of this server, a web page of another site asks for a change, or the token's role "
+            "does not suffice"
         ),
         "429": problem("Too many requests of this address; Retry-After says when to try again"),
         "500": problem("A fault of the server; its log has the cause"),

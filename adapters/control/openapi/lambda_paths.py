@@ -56,8 +56,8 @@ _FAULTS = {
     "501": "This server changes nothing and shows no mappings here",
     "503": "The answer took too long, or there are too many connections",
 }
+_UNSIGNED = {"403": "No valid signature"}
 _CHANGE_FAULTS = {
-    "403": "No valid signature",
     "409": "There is such a mapping already, or it is in the configuration file",
     "413": "The body is too large",
 }
@@ -83,8 +83,8 @@ SOURCE_PATTERN = (
 _PATTERNS = {"FunctionName": NAME_PATTERN, "EventSourceArn": SOURCE_PATTERN}
 
 
-def paths(*, everybody: bool) -> Json:
-    """Returns Lambda's paths. `everybody`: changes need no credential."""
+def paths(*, everybody: bool, open_reads: bool) -> Json:
+    """Returns Lambda's paths. `everybody`: changes need no credential. `open_reads`: reads need none."""
     security = [{}, *_SECURITY] if everybody else _SECURITY
     found: Json = {
         MAPPINGS: {
@@ -111,7 +111,10 @@ def paths(*, everybody: bool) -> Json:
         faults = _FAULTS | ({} if path == MAPPINGS else _MISSING)
         if method != "get":
             operation["security"] = security
-            faults |= _CHANGE_FAULTS | (_BODY_FAULTS if "requestBody" in operation else {})
+            faults |= _UNSIGNED | _CHANGE_FAULTS | (_BODY_FAULTS if "requestBody" in operation else {})
+        elif not open_reads:
+            operation["security"] = list(_SECURITY)
+            faults |= _UNSIGNED
         operation["responses"] |= {status: _fault(status, text) for status, text in sorted(faults.items())}
     return found
 

@@ -1,5 +1,6 @@
 """Owns the telemetry events of functions and of the daemon as a whole."""
 
+from poller.domain.access import Role
 from poller.domain.records import MappingId
 from poller.domain.telemetry.event import TelemetryEvent
 from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
@@ -102,12 +103,13 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
 
     `broken_off`: the request was aborted, and nothing was changed or refused.
 
-    `who` is an access key id, the name of a token, or `unauthenticated`. `address` is the client's address.
+    `who` is an access key id, the name of a token, or `unauthenticated`; `role` is None for the last. `address` is the client's address.
     `changes` are `NAME: OLD -> NEW`; for a refused request they are the names of its members.
     """
 
     operation: ApiOperation
     who: str
+    role: Role | None = None
     address: str
     mapping: str = ""
     changes: tuple[str, ...] = ()

@@ -29,6 +29,8 @@ class RefusedFor(StrEnum):
     """The `Host` header is not a name of this server. A web page may have pointed its own name at this address (DNS rebinding)."""
     ORIGIN = "origin"
     """The request comes from a web page of another site."""
+    CREDENTIAL = "credential"
+    """A read without a valid token or signature. Changes without one are told as changes that were refused."""
 
 
 class TaskKind(StrEnum):

@@ -22,12 +22,14 @@ from typer.testing import CliRunner, Result
 from adapters.commands.mappings import app as mappings_app
 from adapters.commands.remedies import KEY_NEEDED
 from adapters.control.access.authentication import NO_KEYS, NO_TOKENS, token_name
+from adapters.control.access.credential_entries import Token, read_keys
 from adapters.control.access.credential_files import KEPT, SecretFile, parsed
 from adapters.control.access.sigv4 import Request
 from adapters.control.server import plugin
 from adapters.control.settings import ApiSettings
 from adapters.observers.library_lines import LibraryLines
 from poller.clock import LoopClock
+from poller.domain.access import Role
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, validated
 from tests.adapters.control.mapping_control import MappingModel
@@ -179,7 +181,7 @@ def test_without_any_configured_key_no_change_passes(method: str, path: str) -> 
 def test_a_bearer_token_where_none_is_configured_is_answered_with_what_is_missing() -> None:
     setting = Setting(control=model_with_one())
     status, found, _ = serving(lambda run: run.ask("POST", f"/v1/mappings/{ID}/disable"), setting)
-    assert (status, found["message"]) == (401, NO_TOKENS)
+    assert (status, found["message"]) == (401, NO_TOKENS.format(what="changes"))
 
 
 @pytest.mark.parametrize("configured", [False, True])
@@ -419,8 +421,8 @@ def test_tokens_that_change_count_from_the_next_request_on(files: Keys) -> None:
     assert serving(use, guarded(files, model_with_one())) == [202, 401, 202]
 
 
-def secret_file(path: Path) -> SecretFile:
-    return SecretFile(path, field="tokens_file")
+def secret_file(path: Path) -> SecretFile[str]:
+    return SecretFile(path, read_keys, field="access_keys_file")
 
 
 def test_a_link_that_is_swapped_is_followed(tmp_path: Path) -> None:
@@ -431,10 +433,10 @@ def test_a_link_that_is_swapped_is_followed(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("v1")
     (tmp_path / "tokens.yaml").symlink_to("..data/tokens.yaml")
     file = secret_file(tmp_path / "tokens.yaml")
-    assert file.secrets() == {"a": "one"}
+    assert file.entries() == {"a": "one"}
     (tmp_path / "..data_tmp").symlink_to("v2")
     (tmp_path / "..data_tmp").replace(tmp_path / "..data")
-    assert file.secrets() == {"a": "two"}
+    assert file.entries() == {"a": "two"}
 
 
 def test_a_change_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
@@ -443,7 +445,7 @@ def test_a_change_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
     file, before = secret_file(path), path.stat()
     path.write_text("a: two\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert file.secrets() == {"a": "two"}
+    assert file.entries() == {"a": "two"}
 
 
 def age(path: Path) -> None:
@@ -459,16 +461,16 @@ def test_a_bad_file_keeps_what_was_there_and_is_logged_once(
     write(path, "a: one\n")
     file = secret_file(path)
     spoil(path)
-    assert [file.secrets() for _ in range(3)] == [{"a": "one"}] * 3
+    assert [file.entries() for _ in range(3)] == [{"a": "one"}] * 3
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert KEPT in caplog.text
-    assert "api.tokens_file" in caplog.text
+    assert "api.access_keys_file" in caplog.text
     told: list[tuple[str, object]] = []
     LibraryLines(lambda _level, event, fields: told.append((event, fields["file"]))).emit(caplog.records[0])
     assert told == [("secret_file_refused", str(path))]
     assert "hunter2" not in caplog.text
     write(path, "a: two\n")
-    assert file.secrets() == {"a": "two"}
+    assert file.entries() == {"a": "two"}
 
 
 def test_a_file_that_stays_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,7 +479,7 @@ def test_a_file_that_stays_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     age(path)
     file = secret_file(path)
     monkeypatch.setattr(Path, "open", None)
-    assert [file.secrets() for _ in range(3)] == [{"a": "one"}] * 3
+    assert [file.entries() for _ in range(3)] == [{"a": "one"}] * 3
 
 
 @pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)])
@@ -487,8 +489,8 @@ def test_a_file_that_everybody_may_read_is_warned_of_once(
     path = tmp_path / "tokens.yaml"
     write(path, "a: one\n", mode=mode)
     file = secret_file(path)
-    file.secrets()
-    file.secrets()
+    file.entries()
+    file.entries()
     assert len(caplog.records) == warnings
     assert all("make it 0600" in record.getMessage() for record in caplog.records)
 
@@ -526,9 +528,9 @@ BAD_FILES = [
 @pytest.mark.parametrize(("content", "problem"), BAD_FILES, ids=range(len(BAD_FILES)))
 def test_a_bad_file_is_reported_without_what_is_in_it(content: bytes, problem: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
-        parsed(content, place="api.tokens_file: tokens.yaml")
+        parsed(content, read_keys, place="api.access_keys_file: keys.yaml")
     (line,) = caught.value.problems
-    assert line.startswith("api.tokens_file: tokens.yaml: ")
+    assert line.startswith("api.access_keys_file: keys.yaml: ")
     assert problem in line
     assert "hunter2" not in line
 
@@ -541,21 +543,21 @@ def test_a_bad_file_is_reported_without_what_is_in_it(content: bytes, problem: s
     )
 )
 def test_whatever_a_file_holds_is_read_back(secrets: dict[str, str]) -> None:
-    assert parsed(json.dumps(secrets).encode(), place="file") == secrets
+    assert parsed(json.dumps(secrets).encode(), read_keys, place="file") == secrets
 
 
 @given(st.binary(max_size=60))
 def test_any_file_is_read_or_refused(content: bytes) -> None:
     found: Mapping[str, str] = {}
     with suppress(InvalidConfiguration):
-        found = parsed(content, place="file")
+        found = parsed(content, read_keys, place="file")
     assert all(found.values())
 
 
 def test_every_entry_that_is_wrong_is_reported_by_its_line() -> None:
     content = b"AKIAIOSFODNN7EXAMPLE: 5\n# a comment\nb: one\n6: two\nb: 'x y'\n\nc:\n'd e': f\nb: two\n"
     with pytest.raises(InvalidConfiguration) as caught:
-        parsed(content, place="file")
+        parsed(content, read_keys, place="file")
     told = [each.removeprefix("file: ").partition(";")[0] for each in caught.value.problems]
     assert told == [
         "line 1: [hidden]: the secret is read as a number, not as a text",
@@ -587,7 +589,7 @@ def test_a_bad_file_stops_the_start_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_token_is_known_only_as_a_whole() -> None:
-    tokens = {"a": "one", "b": "two"}
+    tokens = {"a": Token("one", Role.VIEW), "b": Token("two", Role.ADMIN)}
     assert [token_name(each, tokens) for each in ("one", "two", "on", "", "onetwo", "a")] == [
         "a",
         "b",

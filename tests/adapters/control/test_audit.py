@@ -16,6 +16,7 @@ from adapters.control.settings import ApiSettings
 from adapters.observers.log_events import fields_of
 from poller.clock import LoopClock
 from poller.config import aws_validation, member_rules
+from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.member_changes import CHANGES_MAX
 from poller.domain.telemetry.daemon_events import ApiChange
@@ -66,7 +67,8 @@ def files(tmp_path: Path) -> Keys:
 
 
 def change(operation: ApiOperation, **more: Any) -> ApiChange:
-    return ApiChange(operation=operation, **{"who": KEY, "address": "127.0.0.1", "mapping": ID} | more)
+    given: dict[str, Any] = {"who": KEY, "role": Role.ADMIN, "address": "127.0.0.1", "mapping": ID}
+    return ApiChange(operation=operation, **given | more)
 
 
 def test_each_operation_is_reported_with_who_and_what(files: Keys) -> None:
@@ -232,7 +234,8 @@ def test_an_upload_that_breaks_off_is_no_refusal(text: bytes, *, reset: bool) ->
             writer.close()
         await asyncio.sleep(0.1)
 
-    assert told(use) == [change(ApiOperation.UPDATE, who="unauthenticated", mapping=ID, broken_off=True)]
+    gone = change(ApiOperation.UPDATE, who="unauthenticated", role=None, mapping=ID, broken_off=True)
+    assert told(use) == [gone]
 
 
 def test_an_upload_that_is_too_slow_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +247,8 @@ def test_an_upload_that_is_too_slow_is_no_refusal(monkeypatch: pytest.MonkeyPatc
         )
         await run.raw(head.encode())
 
-    assert told(use) == [change(ApiOperation.UPDATE, who="unauthenticated", mapping=ID, broken_off=True)]
+    gone = change(ApiOperation.UPDATE, who="unauthenticated", role=None, mapping=ID, broken_off=True)
+    assert told(use) == [gone]
 
 
 def test_reads_are_no_changes() -> None:

@@ -171,7 +171,7 @@ def test_a_program_without_a_credential_may_change_where_everybody_may() -> None
 def test_which_names_are_expected_goes_by_the_address_and_the_setting(
     listen: str, allowed: list[str], host: str, status: int
 ) -> None:
-    api = ApiSettings.model_validate({"allowed_hosts": allowed})
+    api = ApiSettings.model_validate({"allowed_hosts": allowed, "reads": "open"})
     found, _, _ = statuses([("GET", "/v1/mappings", {"Host": host})], api=api, listen=listen)
     assert found == [status]
 

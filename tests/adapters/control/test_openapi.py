@@ -20,6 +20,7 @@ from poller.config.aws_validation import violations
 from poller.config.mapping import EventSourceMapping
 from poller.config.violations import ViolationType as Objected
 from poller.config.violations import answer
+from poller.domain.access import Reads
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import Epoch, MappingId
 from tests.adapters.control.mapping_control import MappingModel
@@ -79,6 +80,21 @@ async def schemathesis(run: Running, folder: Path, *more: str) -> tuple[int, str
         return done.returncode, done.stdout + done.stderr
 
     return await asyncio.to_thread(call)
+
+
+@pytest.mark.acceptance
+def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text("looker: {token: see-1, role: view}\n")
+    model = ModelRules()
+    api = ApiSettings(tokens_file=tokens, reads=Reads.TOKEN)
+    setting = Setting(api=api, control=model, tags=model, patience_s=PATIENCE_S)
+    status, report = serving(
+        lambda run: schemathesis(run, tmp_path, "--header=Authorization: Bearer see-1"), setting
+    )
+    assert status == 0, report
+    assert "Selected: 15/15" in report
+    assert model.asked == []
 
 
 @pytest.mark.acceptance

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from adapters.control import connections, lambda_api, responses, v1_api
 from adapters.control.access.audit import Audit
-from adapters.control.access.authentication import Guard, setting_errors
+from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
 from adapters.control.openapi.document import document
-from adapters.control.server import CLOSE_S, listening, open_server, plugin
+from adapters.control.server import CLOSE_S, listening, open_server, plugin, setting_errors
 from adapters.control.settings import ServerSettings
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
@@ -153,7 +153,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
     }
     allowed = Guard(SetClock(), ReplayCache())
     table = [
-        *v1_api.read_routes(View(), ()),
+        *v1_api.read_routes(allowed, View(), ()),
         *lambda_api.routes(allowed, View(), None, None, Audit(None)),
         *v1_api.change_routes(allowed, None, Audit(None)),
     ]
@@ -172,6 +172,16 @@ def test_the_document_says_whether_changes_need_a_credential() -> None:
     create = "/2015-03-31/event-source-mappings"
     assert secured["paths"][create]["post"]["security"] == [{"signature": []}]
     assert everybody["paths"][create]["post"]["security"] == [{}, {"signature": []}]
+
+
+def test_the_document_says_whether_reads_need_a_credential() -> None:
+    lambda_paths = {path: "signature" for path in document()["paths"] if path.startswith("/20")}
+    v1_paths = dict.fromkeys(("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json"), "token")
+    for path, scheme in (lambda_paths | v1_paths).items():
+        assert "security" not in document()["paths"][path]["get"], path
+        assert document(open_reads=False)["paths"][path]["get"]["security"] == [{scheme: []}], path
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert "security" not in document(open_reads=False)["paths"][path]["get"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -461,7 +471,7 @@ def test_open_changes_on_loopback_are_allowed(listen: str) -> None:
 
 def test_a_file_of_keys_must_exist(tmp_path: Path) -> None:
     settings = {"listen": "127.0.0.1:0", "api": {"tokens_file": str(tmp_path / "none.yaml")}}
-    (objection,) = setting_errors(ServerSettings.model_validate(settings).api)
+    (objection,) = setting_errors(ServerSettings.model_validate(settings))
     assert (objection.field, objection.wrong) == ("api.tokens_file", "No such file or directory")
 
 
