@@ -214,6 +214,21 @@ def test_one_replica_has_no_disruption_budget() -> None:
     assert workload(helm("--set", "store.type=sqlite", "--set", "replicas=5"))["spec"]["replicas"] == 1
 
 
+def token_of(rendered: list[Manifest]) -> list[Manifest]:
+    """Where the variable POLLER_TOKEN comes from."""
+    return [
+        each["valueFrom"] for each in container(rendered).get("env", ()) if each["name"] == "POLLER_TOKEN"
+    ]
+
+
+def test_poller_status_in_a_pod_has_the_token_that_the_values_name() -> None:
+    (found,) = token_of(helm("--values", VALUES[0].parent / "replicas.yaml"))
+    assert found == {"secretKeyRef": {"name": "poller-api", "key": "view-token"}}
+    assert token_of(helm()) == []
+    (overlay,) = token_of(kustomize(OVERLAYS / "replicas"))
+    assert overlay == {"secretKeyRef": {"name": "poller-api", "key": "view-token", "optional": True}}
+
+
 def test_a_role_is_an_annotation_of_the_service_account() -> None:
     account = of_kind(helm("--values", VALUES[0].parent / "replicas.yaml"), "ServiceAccount")
     assert account["metadata"]["annotations"] == {
@@ -240,6 +255,7 @@ REFUSALS = {
     "graceSeconds=3": "graceSeconds: only for existingConfigMap; set config.tuning.grace_s instead",
     "existingConfigMap=mine,config.functions.a.invoker=lambda": "remove one of the two",
     "api.existingSecret=keys": "api.existingSecret: say which of its keys is which file",
+    "api.viewTokenKey=view-token": "name the Secret that has them: api.existingSecret",
     "api.tokensKey=tokens.yaml": "name the Secret that has them: api.existingSecret",
     "aws.credentialsSecret=a,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "keys would win over the role",
     "serviceAccount.create=false,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "annotate it yourself",

@@ -88,6 +88,7 @@ class Surroundings:
             "region": REGION,
             "endpoint_url": self.endpoint,
             "listen": "0.0.0.0:8080",
+            "api": {"reads": "open"},
             "store": f"dynamodb://{TABLE}",
             "functions": {FUNCTION: {"invoker": "http", "url": self.function_url, "timeout_s": 20}},
             "mappings": [stream | {"StartingPosition": "TRIM_HORIZON"}, queue],

@@ -67,8 +67,8 @@ dynamodb://{{ .Values.store.dynamodb.table }}{{ if $query }}?{{ join "&" $query 
 {{- if and $v.api.existingSecret (not $v.api.accessKeysKey) (not $v.api.tokensKey) }}
 {{- fail "api.existingSecret: say which of its keys is which file: api.accessKeysKey, api.tokensKey or both" }}
 {{- end }}
-{{- if and (not $v.api.existingSecret) (or $v.api.accessKeysKey $v.api.tokensKey) }}
-{{- fail "api.accessKeysKey, api.tokensKey: name the Secret that has them: api.existingSecret" }}
+{{- if and (not $v.api.existingSecret) (or $v.api.accessKeysKey $v.api.tokensKey $v.api.viewTokenKey) }}
+{{- fail "api.accessKeysKey, api.tokensKey, api.viewTokenKey: name the Secret that has them: api.existingSecret" }}
 {{- end }}
 {{- if and $v.aws.credentialsSecret $v.serviceAccount.roleArn }}
 {{- fail "aws.credentialsSecret: serviceAccount.roleArn is set too, and the keys would win over the role; remove one of the two" }}

@@ -115,6 +115,11 @@ spec:
     secretKeyRef: {name: {{ $.Values.aws.credentialsSecret }}, key: {{ $name }}, optional: {{ $optional }}}
 {{- end }}
 {{- end }}
+{{- if .Values.api.viewTokenKey }}
+- name: POLLER_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ .Values.api.existingSecret }}, key: {{ .Values.api.viewTokenKey }}}
+{{- end }}
 {{- with .Values.env }}
 {{ toYaml . }}
 {{- end }}
