@@ -174,9 +174,23 @@ class InFlightTracker:
         gone = self.visibility.lapsed_of([item.message.message_id for item in items], now=now)
         if not gone:
             return list(items)
-        lapsed = [item.message for item in items if item.message_id in gone]
-        self._settle(receive_id, lapsed, started=started, done=False)
-        return [item for item in items if item.message_id not in gone]
+        kept: list[QueueItem] = []
+        leading: list[Message] = []
+        trailing: list[Message] = []
+        groups: set[str | None] = set()
+        for item in reversed(items):
+            if item.message_id not in gone:
+                kept.append(item)
+                groups.add(item.message.group)
+            elif started or item.message.group in groups:
+                leading.append(item.message)
+            else:
+                trailing.append(item.message)
+        # Nothing that is kept must run behind the trailing ones, so they do not block their batch.
+        for lapsed, last in ((leading, False), (trailing, True)):
+            if lapsed:
+                self._settle(receive_id, lapsed, started=started, done=False, last=last)
+        return kept[::-1]
 
     def released(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
         """These items were made visible, or are left to their visibility timeout because the call failed."""
@@ -210,9 +224,20 @@ class InFlightTracker:
         late = [each for each in done if each.message.message_id in call.lapsed]
         return DeleteResult(again, len(done) - len(late), len(gone) + len(late))
 
-    def delete_failed(self, pending: Sequence[PendingDelete]) -> None:
-        """These messages could not be deleted in any of the tries. They will be received again."""
-        self._settle_deletes(pending, done=False)
+    def delete_failed(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
+        """These messages could not be deleted in any of the tries. They will be received again.
+
+        Returns those that were received again already. They are done, so that only their delete is still due, and their new
+        receipt is worth as many tries.
+        """
+        again = [
+            structs.replace(each, message=structs.replace(each.message, receipt=newest))
+            for each in pending
+            if (newest := self.visibility.receipt(each.message.message_id)) != each.message.receipt
+        ]
+        ids = {each.message.message_id for each in again}
+        self._settle_deletes([each for each in pending if each.message.message_id not in ids], done=False)
+        return again
 
     def failing(self, epoch: Epoch, *, receives_max: int | None) -> dict[str, FailingItem]:
         """The items that fail now, also while they are tried again; see `FailureLog.current`."""
@@ -273,11 +298,17 @@ class InFlightTracker:
             self._settle(receive_id, [each.message for each in own], started=True, done=done)
 
     def _settle(
-        self, receive_id: int | None, messages: Sequence[Message], *, started: bool, done: bool
+        self,
+        receive_id: int | None,
+        messages: Sequence[Message],
+        *,
+        started: bool,
+        done: bool,
+        last: bool = False,
     ) -> None:
-        """These messages leave: they are deleted (`done`), or will be received again."""
+        """These messages leave: they are deleted (`done`), or will be received again. `last` is as for `Groups.settle`."""
         self.visibility.forget([message.message_id for message in messages])
         for message in messages:
             if receive_id is not None and (group := message.group) is not None:
-                self._groups.settle(receive_id, group, started=started, done=done)
+                self._groups.settle(receive_id, group, started=started, done=done, last=last)
         self.settlements += 1

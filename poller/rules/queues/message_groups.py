@@ -107,11 +107,12 @@ class Groups:
         assert not entry.blocked, f"group {group!r} runs past a failed message"
         entry.running += 1
 
-    def settle(self, receive_id: int, group: str, *, started: bool, done: bool) -> None:
+    def settle(self, receive_id: int, group: str, *, started: bool, done: bool, last: bool = False) -> None:
         """One message of the group is deleted (`done`), or will be received again.
 
-        A message that will be received again blocks its own entry and all entries behind it. An entry that is blocked
-        already blocks no others, because the entries behind it have messages that must run before it.
+        A message that will be received again blocks its own entry and all entries behind it. If it is the `last` one of its
+        entry, the entry's other messages must run before it, and are not blocked. An entry that is blocked already blocks no
+        others, because the entries behind it have messages that must run before it.
         """
         line = self._entries[group]
         entry = _of(line, receive_id)
@@ -120,7 +121,7 @@ class Groups:
         assert entry.left >= entry.running >= 0, f"more messages of group {group!r} settled than received"
         if not (done or entry.blocked):
             for each in _from(line, entry):
-                each.blocked = True
+                each.blocked = each.blocked or not last or each is not entry
         if not entry.left:
             line.remove(entry)
         if not line:

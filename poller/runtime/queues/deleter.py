@@ -132,16 +132,18 @@ class Deleter:
 
     async def _delete(self, pending: Sequence[PendingDelete]) -> None:
         left = list(pending)
+        tries = 0
         try:
-            for tries in range(TRIES_MAX):
-                left = list(await self._scope.delete(left))
-                if not left:
-                    return
-                await self._pause(tries)
+            while left := list(await self._scope.delete(left)):
+                tries += 1
+                if tries == TRIES_MAX:
+                    break
+                await self._pause(tries - 1)
         except asyncio.CancelledError:
             self._pending.extendleft(left)
             raise
-        self._scope.delete_failed(left)
+        if left:
+            self.add(self._scope.delete_failed(left))
 
     async def _pause(self, tries: int) -> None:
         """The wait between two tries. A stop ends it."""

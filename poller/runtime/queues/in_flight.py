@@ -117,11 +117,12 @@ class InFlight:
         self._emit_deleted(messages=result.messages, lapsed=result.lapsed)
         return result.again
 
-    def delete_failed(self, pending: Sequence[PendingDelete]) -> None:
-        """Gives up the delete of these messages."""
-        self.tracker.delete_failed(pending)
+    def delete_failed(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
+        """Gives up the delete of these messages. Returns those that are to be tried with a newer receipt."""
+        again = self.tracker.delete_failed(pending)
         self._wake()
-        self._emit_deleted(failed=len(pending))
+        self._emit_deleted(failed=len(pending) - len(again))
+        return again
 
     async def release(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
         """Makes items visible again that were not run.
