@@ -122,6 +122,43 @@ def test_a_batch_lets_go_of_what_lapsed_before_its_turn() -> None:
     assert (choice.chunk, choice.lapsed, len(machine.tracker), machine.tracker.settlements) == ((), 2, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("came_again", "runs", "blocked"),
+    [
+        (("a1",), ("a1",), ()),
+        (("a1", "a2"), ("a1", "a2"), ()),
+        (("a2",), (), ("a2",)),
+        (("a1", "a3"), (), ("a1", "a3")),
+        (("b1",), ("b1",), ()),
+        ((), (), ()),
+    ],
+)
+def test_lapsed_messages_block_only_what_must_run_behind_them(
+    came_again: tuple[str, ...], runs: tuple[str, ...], blocked: tuple[str, ...]
+) -> None:
+    machine = Machine()
+    receive_id, items = machine.batch("a1", "a2", "a3", "b1")
+    machine.now = Monotonic(VISIBILITY_S)
+    machine.receive(*(message(name, receives=2, at=machine.now) for name in came_again))
+    choice = machine.tracker.choose(receive_id, items, now=machine.now)
+    assert (tuple(names(choice.chunk)), tuple(names(choice.blocked))) == (runs, blocked)
+
+
+def test_a_failed_delete_is_tried_anew_only_with_a_newer_receipt() -> None:
+    machine = Machine()
+    receive_id, items = machine.batch("a1", "b1", "a2")
+    choice = machine.tracker.choose(receive_id, items[:2], now=machine.now)
+    pending = machine.answer(receive_id, choice.chunk, Accepted())
+    machine.now = Monotonic(VISIBILITY_S)
+    machine.receive(message("a1", receives=2, at=machine.now), message("a2", receives=2, at=machine.now))
+    again = machine.tracker.delete_failed(pending)
+    assert [(each.message.message_id, each.message.receipt) for each in again] == [("a1", "a1#2")]
+    waiting = machine.tracker.choose(receive_id, items[2:], now=machine.now)
+    assert (waiting.chunk, waiting.blocked) == ((), ()), "a1 is done, so a2 waits only for its delete"
+    assert machine.tracker.delete_failed(again) == []
+    assert names(machine.tracker.choose(receive_id, items[2:], now=machine.now).blocked) == ["a2"]
+
+
 def test_a_refused_event_keeps_only_what_is_ours_and_not_blocked() -> None:
     machine = Machine()
     first_id, first = machine.batch("a1", "b1")

@@ -129,6 +129,15 @@ def test_a_message_that_lapsed_before_it_ran_blocks_what_is_behind_it() -> None:
     assert groups.blocked(1, "a")
 
 
+def test_the_last_message_of_a_batch_that_lapsed_blocks_only_later_batches() -> None:
+    groups = Groups()
+    entered(groups, 1, "a1", "a2")
+    entered(groups, 2, "a3")
+    groups.settle(1, "a", started=False, done=False, last=True)
+    assert groups.state(1, "a") is GroupState.READY
+    assert groups.state(2, "a") is GroupState.BLOCKED
+
+
 def test_what_comes_again_while_a_blocked_batch_is_here_is_not_blocked_with_it() -> None:
     groups = Groups()
     entered(groups, 1, "a1")

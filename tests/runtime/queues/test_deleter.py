@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Message, Undone
 from poller.rules.queues.in_flight import PendingDelete
 from poller.runtime.queues.capacity import QueueCapacity
-from poller.runtime.queues.deleter import DELETES_MAX, LINGER_S, WORKERS_MAX, Deleter
+from poller.runtime.queues.deleter import DELETES_MAX, LINGER_S, TRIES_MAX, WORKERS_MAX, Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import Handler, Service, function_of, parts, plan, seconds, standard
@@ -137,6 +138,24 @@ def test_what_is_left_at_the_end_does_not_wait_for_company() -> None:
             deleter.add(parcels)
             await asyncio.sleep(LINGER_S / 2)
         assert service.begun == [(LINGER_S / 2, 3)]
+
+    run_virtual(script())
+
+
+def test_a_delete_is_given_up_at_its_last_try_and_not_after_another_wait() -> None:
+    async def script() -> None:
+        async with deleting(1) as (service, deleter, parcels):
+            service.trouble["delete"] = [ServiceUnavailable("down")] * TRIES_MAX
+            deleter.add(parcels)
+            for _ in range(5_000):
+                await asyncio.sleep(0.1)
+                if len(service.begun) == TRIES_MAX:
+                    break
+            last = service.begun[-1][0]
+            await asyncio.sleep(last + 1.2 - seconds())
+            assert len(deleter._scope.tracker) == 0
+            assert [size for _, size in service.begun] == [1] * TRIES_MAX
+            service.queue.letters.clear()
 
     run_virtual(script())
 
