@@ -82,11 +82,15 @@ def run(
 
     settings = _loaded_or_exit(load)
     from poller.commands.run.command import ConfigurationFile, run_daemon
+    from poller.commands.run.ending import exit_in_time
+    from poller.output.last_words import LastWords
     from poller.runtime.daemon import Daemon
 
     file = ConfigurationFile(config, load, seen)
-    status = run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file)
-    early_signals.ignore()
+    words = LastWords()
+    status = run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file, words=words)
+    if early_signals.ignore():
+        exit_in_time(status, words.form)
     raise typer.Exit(status)
 
 

@@ -9,6 +9,9 @@ from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+FUNCTION_THREADS = "function-"
+"""How the names of threads begin that run functions. They are daemon threads, because nothing can end them."""
+
 # A context variable, because asyncio copies the context into the tasks, timers and callbacks that foreign code makes.
 _OWNER: ContextVar[str] = ContextVar("owner", default="")
 

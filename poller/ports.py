@@ -110,6 +110,16 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesCalls(Protocol):
+    """An invoker whose calls may go on after their outcome, because nothing can end them. Such a call keeps its place in the invoker."""
+
+    @property
+    def calls_left(self) -> int:
+        """How many calls go on although they were given up or cancelled."""
+        ...
+
+
 class Destination(Protocol):
     """One on-failure destination. Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
 

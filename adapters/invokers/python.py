@@ -15,6 +15,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -38,6 +39,7 @@ from adapters.invokers.process import PROCESSES_MAX, ProcessInvoker
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.invocations import Invocation, Outcome, Throttled, TimedOut
 from poller.domain.plan import CallLimit
+from poller.foreign_tasks import FUNCTION_THREADS
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 
@@ -130,6 +132,11 @@ class PythonInvoker:
         """How many calls can run at once, and why."""
         return call_limit(self._settings, on_loop=self._on_loop)
 
+    @property
+    def calls_left(self) -> int:
+        """How many calls go on although their time is over or they were cancelled."""
+        return self._tasks.left + self._threads.left
+
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the handler and waits for its answer, for `invocation.timeout_s` at most."""
         if self._on_loop:
@@ -216,11 +223,12 @@ async def open_python(
 async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
     output = await function_output(env)
     output.logging_settings(settings.function, getattr(logging, settings.log_level.upper()))
-    threads = Threads(f"function-{settings.function}", settings.threads, dropped=_close_awaitable)
+    threads = Threads(f"{FUNCTION_THREADS}{settings.function}", settings.threads, dropped=_close_awaitable)
     try:
         imports = await pending_imports(env)
         # The thread that imports the module also runs its first call, since the module may keep objects of this thread.
-        handler = await imports.load(settings.function, settings.handler, threads.start, limit_s=IMPORT_S_MAX)
+        start = partial(threads.start, name=f"import of {settings.function}")
+        handler = await imports.load(settings.function, settings.handler, start, limit_s=IMPORT_S_MAX)
         invoker = PythonInvoker(settings, handler, threads, env.clock)
         try:
             yield invoker

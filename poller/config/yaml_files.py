@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from poller.config_errors.error_messages import printable
 from poller.config_errors.yaml_remedies import remedy
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import cut
@@ -146,7 +147,8 @@ def parse_document(text: str, *, name: str) -> dict[str, Any]:
     rest = _named(document, "", odd)
     if odd:
         raise NameNotText(
-            [f"{name}: {each}: its name is not a text; put the name in quotes" for each in odd], rest
+            [printable(f"{name}: {each}: its name is not a text; put the name in quotes") for each in odd],
+            rest,
         )
     return document
 

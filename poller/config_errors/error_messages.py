@@ -171,7 +171,12 @@ def _line(complaint: SettingError, layers: Sequence[Layer]) -> str:
         shown = f" value {_shown(path, value)}:"
     wrong = complaint.wrong.removesuffix(".")  # texts of AWS end with a full stop
     line = f"{layer.place(path)}: {spelled(path) or '(whole)'}:{shown} {wrong}; {remedy or MANUAL}"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[:LINE_CHARS_MAX])
+    return printable(line[:LINE_CHARS_MAX])
+
+
+def printable(text: str) -> str:
+    """The same text with escapes in place of characters that cannot be shown."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _remedy_of_unknown(complaint: SettingError, value: object) -> str:

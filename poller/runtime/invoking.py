@@ -25,10 +25,10 @@ from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.telemetry.daemon_events import CallLeftBehind, Capacity
 from poller.domain.telemetry.mapping_events import InvocationFinished, InvocationStarted
 from poller.domain.telemetry.observers import Observer
-from poller.ports import Clock, FunctionLookup, FunctionStarter, Invoker
+from poller.ports import Clock, FunctionLookup, FunctionStarter, Invoker, LeavesCalls
 from poller.rules import responses
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, ResponseReading, Verdict, cut
-from poller.runtime.foreign_calls import BrokenOff, isolated
+from poller.runtime.foreign_calls import CANCELLED_S_MAX, BrokenOff, isolated
 from poller.runtime.function_watch import FunctionWatch
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import Stop, interrupted_by
@@ -64,6 +64,8 @@ class Function:
         """The number of running calls that are awaited, by mapping."""
         self._left_behind: set[asyncio.Task[None]] = set()
         """Calls that did not end when they were cancelled. Each keeps its slot until it ends."""
+        self._leaves_calls = invoker if isinstance(invoker, LeavesCalls) else None
+        self._left_before = 0
         self._watch = (
             FunctionWatch(plan, invoker, observer, self._changed)
             if isinstance(invoker, FunctionLookup)
@@ -95,9 +97,8 @@ class Function:
     def notes(self) -> list[str]:
         """Notes for people about the function, one line each."""
         notes = [] if self._watch is None else list(self._watch.notes())
-        if self._left_behind:
-            count = len(self._left_behind)
-            notes.append(f"function {self.plan.name}: {count} calls go on although they were cancelled")
+        if count := self._calls_left:
+            notes.append(f"function {self.plan.name}: calls that go on although they were cancelled: {count}")
         return notes
 
     @asynccontextmanager
@@ -135,7 +136,11 @@ class Function:
         calls = self.calls
         calls[mapping] = calls.get(mapping, 0) + 1
         try:
-            return await self._call(invocation)
+            outcome = await self._call(invocation)
+            if self._leaves_calls is not None and isinstance(outcome, TimedOut):
+                # The call may end in the next moment.
+                asyncio.get_running_loop().call_later(CANCELLED_S_MAX, self._look_for_left)
+            return outcome
         finally:
             if left := calls[mapping] - 1:
                 calls[mapping] = left
@@ -207,7 +212,18 @@ class Function:
         self.slots.keep()
         self._left_behind.add(task)
         task.add_done_callback(self._ended_late)
-        self._observer.on(CallLeftBehind(function=self.plan.name, calls=len(self._left_behind)))
+        self._observer.on(CallLeftBehind(function=self.plan.name, calls=self._calls_left))
+
+    @property
+    def _calls_left(self) -> int:
+        return len(self._left_behind) + (0 if self._leaves_calls is None else self._leaves_calls.calls_left)
+
+    def _look_for_left(self) -> None:
+        """Reports calls that the invoker has left behind since it was asked last."""
+        assert self._leaves_calls is not None
+        before, self._left_before = self._left_before, self._leaves_calls.calls_left
+        for _ in range(self._left_before - before):
+            self._observer.on(CallLeftBehind(function=self.plan.name, calls=self._calls_left))
 
     def _ended_late(self, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)

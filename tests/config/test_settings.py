@@ -736,6 +736,7 @@ def well_or_invalid(file: Path, content: bytes) -> None:
 @given(st.dictionaries(names, values, max_size=6))
 @example({"[key]": 1})
 @example({"functions": {"[key]": 1, " ": {}}})
+@example({"\xad": {0.0: None}})
 def test_any_document_loads_or_is_reported_wrong(file: Path, sections: dict[str, Any]) -> None:
     well_or_invalid(file, yaml.safe_dump(sections, allow_unicode=True).encode("utf-8", "surrogatepass"))
 

@@ -204,7 +204,7 @@ def test_a_call_that_refuses_to_end_times_out_and_keeps_its_slot_until_it_ends()
         assert now() == 30.0 + GUARD_S + CANCELLED_S_MAX
         function.slots.release()
         assert function.slots.free == 0
-        assert "1 calls go on although they were cancelled" in function.notes()[0]
+        assert "although they were cancelled: 1" in function.notes()[0]
         await function.slots.acquire()
         assert now() == 100.0
         assert function.notes() == []
@@ -213,6 +213,42 @@ def test_a_call_that_refuses_to_end_times_out_and_keeps_its_slot_until_it_ends()
 
     run_virtual(main())
     assert seen.of(CallLeftBehind) == [CallLeftBehind(function="reader", calls=1)]
+
+
+class Abandoning:
+    """An invoker that gives up calls at their time limit, although they go on."""
+
+    def __init__(self) -> None:
+        self.calls_left = 0
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        self.calls_left += 1
+        return TimedOut(invocation.timeout_s)
+
+
+def test_calls_that_an_invoker_leaves_behind_are_told_once_each() -> None:
+    seen = Seen()
+
+    async def main() -> None:
+        invoker = Abandoning()
+        function = _function(invoker, seen, limit=None)
+        for _ in range(2):
+            await function.slots.acquire()
+            assert isinstance(await function.call(CALL, mapping=MAPPING), TimedOut)
+            function.slots.release()
+        assert seen.of(CallLeftBehind) == [], "they may end in the next moment"
+        assert "although they were cancelled: 2" in function.notes()[0]
+        await asyncio.sleep(CANCELLED_S_MAX)
+        assert [each.calls for each in seen.of(CallLeftBehind)] == [2, 2]
+        invoker.calls_left = 0
+        assert function.notes() == []
+        await function.slots.acquire()
+        await function.call(CALL, mapping=MAPPING)
+        invoker.calls_left = 0
+        await asyncio.sleep(CANCELLED_S_MAX)
+        assert len(seen.of(CallLeftBehind)) == 2, "it has ended in time"
+
+    run_virtual(main())
 
 
 def test_whoever_is_cancelled_waits_for_a_call_that_refuses_to_end_only_a_little() -> None:

@@ -41,6 +41,7 @@ KEPT_SEEDS: dict[int, str] = {
     4136: "a poll that broke off with a task of its mapping caught what was given back at a stop, and the check blamed the worker",
     7322: "a group's messages came again before those behind them were given back, and were given back with them",
     13307: "a delete that had failed for the last time was kept waiting, while its message came again",
+    14649: "the delete of a done message failed for the last time, and the check blamed the worker for giving back those behind it",
     13453: "a message was given back since one behind it had lapsed before both ran",
 }
 """Seeds of scenarios with their variations to what was wrong."""

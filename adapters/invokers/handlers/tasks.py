@@ -37,6 +37,11 @@ class HandlerTasks:
         """The number of calls whose handler has not returned, including those that nobody waits for any more."""
         return len(self._running)
 
+    @property
+    def left(self) -> int:
+        """The number of calls that were cancelled and whose handler has not returned."""
+        return sum(task.cancelling() > 0 for task in self._running)
+
     async def run(self, work: Callable[[], Awaitable[Outcome]], timeout_s: float) -> Outcome | None:
         """Runs `work` in a task of its own and returns its outcome; None if it took longer than `timeout_s`.
 

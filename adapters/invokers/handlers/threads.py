@@ -34,6 +34,12 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Inbox] = []
         self._all: list[_Inbox] = []
+        self._running: dict[_Inbox, asyncio.Future[Any]] = {}
+
+    @property
+    def left(self) -> int:
+        """The number of threads whose function runs although nobody waits for it any more."""
+        return sum(future.cancelled() for future in self._running.values())
 
     @property
     def busy(self) -> int:
@@ -45,15 +51,16 @@ class Threads:
         """Whether all threads are busy, so that `start` must not be called."""
         return self.busy >= self._threads_max
 
-    def start[T](self, function: Callable[[], T]) -> asyncio.Future[T]:
+    def start[T](self, function: Callable[[], T], *, name: str = "") -> asyncio.Future[T]:
         """Calls `function` in a thread; returns a future of its result. Must not be called while `full`.
 
-        Cancelling the future does not end the function.
+        Cancelling the future does not end the function. `name` is the thread's name meanwhile, if it is to have another one.
         """
         assert not self.full, "asked for a thread while all are busy"
         future: asyncio.Future[T] = self._loop.create_future()
         inbox = self._idle.pop() if self._idle else self._start_thread()
-        inbox.put((function, future))
+        self._running[inbox] = future
+        inbox.put((_under_name(name, function) if name else function, future))
         return future
 
     def close(self) -> None:
@@ -87,6 +94,7 @@ class Threads:
     def _finished(
         self, inbox: _Inbox, future: asyncio.Future[Any], result: Any, *, error: Exception | None
     ) -> None:
+        self._running.pop(inbox, None)
         if inbox in self._all:
             self._idle.append(inbox)
         if future.done():
@@ -112,6 +120,20 @@ def _event_loop() -> Iterator[None]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _under_name[T](name: str, function: Callable[[], T]) -> Callable[[], T]:
+    """The same function, which gives its thread this name while it runs."""
+
+    def named() -> T:
+        thread = threading.current_thread()
+        before, thread.name = thread.name, name
+        try:
+            return function()
+        finally:
+            thread.name = before
+
+    return named
 
 
 def _result_of(function: Callable[[], Any]) -> tuple[Any, Exception | None]:

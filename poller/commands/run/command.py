@@ -189,14 +189,16 @@ def run_daemon(
     *,
     place: str,
     file: ConfigurationFile | None = None,
+    words: LastWords | None = None,
 ) -> int:
     """Runs until a signal; returns the exit status. Problems are printed on stderr, those of settings with their `place`.
 
-    Changes of `file` are taken over while the daemon runs.
+    Changes of `file` are taken over while the daemon runs. `words` gets the log's formats for what is told after its end.
     """
     streams = QueuedStreams()
+    words = words or LastWords()
     with streams.installed():
-        return _run(settings, registry, make_engine, place=place, file=file, streams=streams)
+        return _run(settings, registry, make_engine, place=place, file=file, streams=streams, words=words)
 
 
 def _run(
@@ -207,8 +209,8 @@ def _run(
     place: str,
     file: ConfigurationFile | None,
     streams: QueuedStreams,
+    words: LastWords,
 ) -> int:
-    words = LastWords()
     report = RunReport(LoopClock(steady=time.monotonic))
     error: BaseException | None = None
     tasks: list[str] = []
@@ -247,7 +249,7 @@ def _run(
     if left:
         leave(end.exit_status, streams.drain)
     runner.close()
-    last_resort.disarm(end.exit_status)
+    last_resort.disarm()
     return end.exit_status
 
 

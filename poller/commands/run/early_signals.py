@@ -36,8 +36,12 @@ def after[Handler](before: Handler) -> Handler | Callable[[int, FrameType | None
     return hurry if before is leave else before
 
 
-def ignore() -> None:
-    """Ignores signals: the process is about to end with its own status. Otherwise Python would restore the default handlers at its exit."""
-    for each in SIGNALS:
-        if signal.getsignal(each) in (leave, hurry):
-            signal.signal(each, signal.SIG_IGN)
+def ignore() -> bool:
+    """Ignores signals: the process is about to end with its own status. Otherwise Python would restore the default handlers at its exit.
+
+    Returns whether this process is the program itself, which installed the handlers, and not another one that uses its code.
+    """
+    ours = [each for each in SIGNALS if signal.getsignal(each) in (leave, hurry)]
+    for each in ours:
+        signal.signal(each, signal.SIG_IGN)
+    return bool(ours)

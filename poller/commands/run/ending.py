@@ -7,11 +7,15 @@ import asyncio
 import concurrent.futures.thread
 import faulthandler
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from typing import Never
 
+from poller.domain.untrusted.texts import line_of
+from poller.foreign_tasks import FUNCTION_THREADS
 from poller.output.queued_output import unwaiting
 
 LAST_RESORT_S = 13.0
@@ -22,6 +26,7 @@ JOIN_S_MAX = 0.1
 NAMES_MAX = 10
 STDERR = 2
 LOOP_THREADS = "asyncio"
+WAITED_CHARS_MAX = 1_000
 _EXECUTOR_THREADS: Container[threading.Thread] = getattr(concurrent.futures.thread, "_threads_queues", ())
 """The threads that Python itself asks to end at its exit. Python has no public name for them."""
 
@@ -59,21 +64,52 @@ class LastResort:
             return
 
     def threads(self) -> list[threading.Thread]:
-        """The threads that were started since and that Python would wait for at its exit."""
-        return [each for each in threading.enumerate() if not each.daemon and each not in self._before]
+        """The threads that were started since, and that Python would wait for at its exit or that run functions."""
+        return [
+            each
+            for each in threading.enumerate()
+            if each not in self._before and (not each.daemon or each.name.startswith(FUNCTION_THREADS))
+        ]
 
-    def disarm(self, status: int) -> None:
-        """Everything has ended. If Python still waits for threads, the process ends with `status` all the same."""
-        if self.threads():
-            self.arm()
-            threading.Thread(target=_end_late, args=(status,), name="end of the process", daemon=True).start()
-        elif self._armed:
+    def disarm(self) -> None:
+        """Everything has ended. `exit_in_time` bounds what Python itself does at its exit."""
+        if self._armed:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _end_late(status: int) -> None:
+def exit_in_time(status: int, form: Callable[[str], str]) -> None:
+    """Makes the process end with `status` whatever Python waits for at its exit. Must be called just before that exit.
+
+    Python joins threads and child processes there, and calls exit functions. A function's module may have left any of these, and
+    each may take for ever. What is waited for is named on stderr, in a line made by `form`.
+    """
+    with suppress(ValueError, OSError, AttributeError):
+        # For code that holds the interpreter, so that no other thread runs.
+        faulthandler.dump_traceback_later(3 * LEFT_S_MAX, exit=True, file=unwaiting(STDERR))
+    threading.Thread(target=_end_late, args=(status, form), name="end of the process", daemon=True).start()
+
+
+def _end_late(status: int, form: Callable[[str], str]) -> None:
     time.sleep(LEFT_S_MAX)
+    line = form(f"Python's exit waits for {_waited_for()}; the process ends without it; exit status {status}")
+    with suppress(OSError):
+        os.write(unwaiting(STDERR), line.encode(errors="replace"))
     os._exit(status)
+
+
+def _waited_for() -> str:
+    """What Python joins at its exit: threads and child processes, or else an exit function that has not returned."""
+    here = threading.current_thread(), threading.main_thread()
+    threads = [
+        f"the thread {each.name}"
+        for each in threading.enumerate()
+        if each not in here and (not each.daemon or each in _EXECUTOR_THREADS)
+    ]
+    # Asked for only if a function has imported it.
+    module = sys.modules.get("multiprocessing")
+    children = [f"the process {each.name}" for each in module.active_children()] if module else []
+    found = sorted([*threads, *children])[:NAMES_MAX]
+    return line_of(", ".join(found), chars_max=WAITED_CHARS_MAX) or "an exit function of a function's module"
 
 
 def threads_left_behind(threads: Sequence[threading.Thread]) -> list[str]:

@@ -11,6 +11,7 @@ process.
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -35,7 +36,12 @@ FRAMES_MAX = 1000
 SHOWN_S = 300.0
 """How long a block is shown in the status."""
 SHOWN_MAX = 5
+HELD_S = 0.5
+"""If the timer is handled this much too late and the loop's thread did not run meanwhile, the loop's own code is not the cause."""
+THREADS_MAX = 3
 NO_CODE = "no code on the loop: the process was stopped, had no processor, or a thread held the interpreter"
+_IDLE = frozenset({"wait", "get", "_do_jobs", "_worker", "select", "poll", "accept", "_recv"})
+"""The functions in which threads wait for work."""
 _WAITING = frozenset({"run_until_complete", "run_forever", "_run_once", "select", "run"})
 """The functions in which the thread of the loop is while it runs no other code."""
 
@@ -46,6 +52,8 @@ class LoopWatch:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._place = ""
+        self._due = self._ran_s = 0.0
+        """When the timer fires, and how long the loop's thread had run when it was set."""
         self._last: deque[tuple[float, LoopBlocked]] = deque(maxlen=SHOWN_MAX)
 
     async def run(self) -> None:
@@ -54,6 +62,7 @@ class LoopWatch:
             while True:
                 began = time.monotonic()
                 self._place = ""
+                self._due, self._ran_s = began + TICK_S + BLOCKED_S, time.thread_time()
                 arm(TICK_S + BLOCKED_S)
                 await asyncio.sleep(TICK_S)
                 late_s = time.monotonic() - began - TICK_S
@@ -84,8 +93,12 @@ class LoopWatch:
 
     def _look(self, _: int, frame: FrameType | None) -> None:
         """The signal handler. It may interrupt any code of the loop's thread, so it takes no lock and raises nothing."""
-        if not self._place:
-            self._place = place_of(frame)
+        if self._place:
+            return
+        late_s = time.monotonic() - self._due
+        # Code of the loop that holds the interpreter makes this late too, but then its thread has run.
+        held = late_s > HELD_S and time.thread_time() - self._ran_s < late_s / 2
+        self._place = places_of_threads() if held else place_of(frame)
 
     def _tell(self, event: LoopBlocked) -> None:
         self._last.append((time.monotonic(), event))
@@ -99,6 +112,15 @@ def place_of(frame: FrameType | None) -> str:
     if frame.f_code.co_name in _WAITING:
         return NO_CODE
     return cut(" < ".join(list(_places(frame))[:PLACES_MAX]))
+
+
+def places_of_threads() -> str:
+    """That the loop's thread was not the cause, and where other threads are that are at work."""
+    here = threading.get_ident()
+    # Only this is safe in a signal handler: the names of threads are behind a lock, which the interrupted code may hold.
+    frames = [frame for ident, frame in sys._current_frames().items() if ident != here]
+    busy = [place_of(frame) for frame in frames if frame.f_code.co_name not in _IDLE]
+    return cut("; ".join([NO_CODE, *(f"a thread is at {each}" for each in busy[:THREADS_MAX])]))
 
 
 def _places(frame: FrameType | None) -> Iterator[str]:

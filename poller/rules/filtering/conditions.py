@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from poller.rules.filtering.addresses import AddressRange, parse_address
+from poller.rules.filtering.addresses import AddressRange, AddressSet, parse_address
 
 Scalar = str | int | float | bool | None
 Test = Callable[[object], bool]
@@ -122,8 +122,10 @@ def compile_test(conditions: Sequence[Condition]) -> Test:
     literals = _plain_literals(conditions)
     if literals is not None:
         return literals.__contains__
+    ranges = [condition.addresses for condition in conditions if isinstance(condition, InRange)]
+    texts = [_text_test(condition) for condition in conditions if not isinstance(condition, InRange)]
     return _by_type(
-        text=_any_of([_text_test(condition) for condition in conditions]),
+        text=_any_of([*texts, AddressSet(ranges).holds] if ranges else texts),
         number=_any_of([_number_test(condition) for condition in conditions]),
         true=any(_holds_for(condition, True) for condition in conditions),
         false=any(_holds_for(condition, False) for condition in conditions),

@@ -1,6 +1,7 @@
 """A program for tests of how a daemon ends: `poller run` over a fake stream with one record, and a function that misbehaves."""
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
@@ -17,7 +18,9 @@ from adapters.invokers import python
 from adapters.observers import logs
 from adapters.stores import memory
 from poller.commands.run.command import run_daemon
+from poller.commands.run.ending import exit_in_time
 from poller.config.settings import Settings
+from poller.output.last_words import LastWords
 from poller.plugins import Environment, GivenPlugins, Plugin
 from poller.runtime.daemon import Daemon
 from tests.runtime.fakes import STREAM_ARN, FakeStream, records
@@ -89,6 +92,36 @@ async def leaves_an_exit(_event: Any, _context: Any) -> None:
     called()
 
 
+def leaves_a_pool(_event: Any, _context: Any) -> None:
+    """Leaves a pool of threads at work, as a library for metrics or traces may."""
+    pool = ThreadPoolExecutor()
+    pool.submit(time.sleep, 3600)
+    pool.shutdown(wait=False)
+    called()
+
+
+def sleeps_quietly() -> None:
+    """Holds nothing of its parent's output, which the test reads to its end."""
+    os.close(1)
+    os.close(2)
+    time.sleep(20)
+
+
+def leaves_a_process(_event: Any, _context: Any) -> None:
+    """Leaves a child process at work, which Python waits for at its exit."""
+    import multiprocessing
+
+    child = multiprocessing.get_context("spawn").Process(target=sleeps_quietly, name="worker of a function")
+    child.start()
+    called()
+
+
+def leaves_an_exit_function(_event: Any, _context: Any) -> None:
+    """Leaves an exit function that waits for a service which is away."""
+    atexit.register(time.sleep, 3600)
+    called()
+
+
 def hangs(_event: Any, _context: Any) -> None:
     """Never returns, in a thread."""
     called()
@@ -149,7 +182,12 @@ def main(handler: str, timeout_s: float, grace_s: float) -> int:
         "mappings": [mapping],
         "tuning": {"grace_s": grace_s},
     }
-    return run_daemon(Settings.model_validate(document), registry, Daemon, place=str(Path(__file__)))
+    words = LastWords()
+    status = run_daemon(
+        Settings.model_validate(document), registry, Daemon, place=str(Path(__file__)), words=words
+    )
+    exit_in_time(status, words.form)
+    return status
 
 
 if __name__ == "__main__":

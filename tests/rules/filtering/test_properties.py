@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from poller.commands.filter import explain_command
 from poller.rules.filtering import Filter, InvalidPattern, compile_pattern, explain
+from poller.rules.filtering.addresses import AddressSet, parse_address, parse_cidr
 from tests.bounds.slices import answered
 
 KEYS = st.sampled_from(["a", "b", "c", "a.b", "", "body"])
@@ -53,6 +54,23 @@ PATTERNS = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+ADDRESSES = st.sampled_from(
+    ["10.0.0.5", "10.0.255.255", "11.0.0.0", "0.0.0.0", "255.255.255.255", "::1", "a"]
+) | (st.ip_addresses().map(str))
+RANGES = st.lists(
+    st.tuples(ADDRESSES.filter(lambda text: parse_address(text) is not None), st.integers(0, 31)), max_size=8
+)
+
+
+@given(RANGES, ADDRESSES)
+def test_a_set_of_ranges_holds_an_address_if_one_of_them_does(
+    ranges: list[tuple[str, int]], text: str
+) -> None:
+    found = [parse_cidr(f"{address}/{mask}") for address, mask in ranges]
+    address = parse_address(text)
+    assert AddressSet(found).holds(text) == (address is not None and any(address in each for each in found))
 
 
 @given(PATTERNS, JSON)

@@ -165,6 +165,10 @@ class Checker:
         with self._judging():
             self._queue(source_arn).deletes(line.name, receipts, undone, asked)
 
+    def delete_failed(self, line: Line, source_arn: str, receipts: Sequence[str]) -> None:
+        """A delete call failed, or the worker gave it up."""
+        self._queue(source_arn).delete_failed(receipts)
+
     def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
         """Messages are about to be hidden for `visibility_s` from now on; 0 shows them."""
         with self._judging():

@@ -1,11 +1,13 @@
 """Owns the promises of queue mappings, checked at every effect against what the queue really holds."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.domain.invocations import Outcome, Succeeded, Throttled, Unreachable
 from poller.domain.plan import MappingPlan
 from poller.domain.records import Message, Undone
+from poller.runtime.queues.deleter import TRIES_MAX
 from tests.simulation.checks.capacity_checks import CapacityChecks
 from tests.simulation.checks.ledger import Flight, Violation, done_by, names
 from tests.simulation.checks.stop_checks import StopChecks
@@ -63,6 +65,8 @@ class QueueChecks:
     fill: WindowFillChecks = field(init=False)
     stops: StopChecks = field(init=False)
     _handed: dict[str, Handed] = field(default_factory=dict)
+    _failed_deletes: Counter[str] = field(default_factory=Counter)
+    """How many delete calls of a message have failed. After TRIES_MAX of them a worker may leave it to come again."""
     _anew: set[str] = field(default_factory=set)
     """Workers whose run of this mapping has ended while they went on."""
 
@@ -166,10 +170,14 @@ class QueueChecks:
         return self._failed_before(letter.group) or any(
             each.group == letter.group
             and each.sequence < letter.sequence
-            and not each.deleted
             and (handed := self._handed.get(each.message_id)) is not None
             and handed.worker == line.name
-            and (each.visible_at <= now or (handed.again_at is not None and handed.again_at > since))
+            and (
+                # The worker gave the delete up, whether the queue carried it out or not.
+                self._failed_deletes[each.message_id] >= TRIES_MAX
+                or (not each.deleted and each.visible_at <= now)
+                or (not each.deleted and handed.again_at is not None and handed.again_at > since)
+            )
             for each in self.queue.letters.values()
         )
 
@@ -261,6 +269,7 @@ class QueueChecks:
         left = {each.receipt for each in undone}
         if any(each.lapsed for each in undone):
             self.marks.saw("lapsed receipt")
+        self.delete_failed([each.receipt for each in undone if not each.lapsed])
         self.visibility.deletes(worker, [each for each in receipts if each not in left], asked)
         for receipt in receipts:
             letter = self.queue.owner_of(receipt)
@@ -269,6 +278,10 @@ class QueueChecks:
                 self.marks.saw("filtered message deleted")
             if receipt not in left and not filtered and letter.message_id not in self.settled:
                 raise Violation("delete", f"{letter.message_id} was deleted before it was done")
+
+    def delete_failed(self, receipts: Sequence[str]) -> None:
+        """A delete call failed for these, or the worker gave it up."""
+        self._failed_deletes.update(self.queue.owner_of(receipt).message_id for receipt in receipts)
 
     def unsettled(self) -> list[str]:
         """Messages that are still in the queue."""

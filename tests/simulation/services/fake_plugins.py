@@ -109,6 +109,10 @@ class Witness(Protocol):
         """A delete call was carried out that was decided on at epoch seconds `asked`."""
         ...
 
+    def delete_failed(self, line: Line, source_arn: str, receipts: Sequence[str]) -> None:
+        """A delete call failed, or the worker gave it up, whether it was carried out or not."""
+        ...
+
     def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
         """A call is about to hide messages for `visibility_s` from now on; 0 shows them."""
         ...
@@ -325,7 +329,11 @@ class SimQueue:
             self._witness.deletes(self._line, self._arn, receipts, undone, asked)
             return undone
 
-        return await self._line.call(Port.SOURCE, f"delete {' '.join(receipts)}", effect)
+        try:
+            return await self._line.call(Port.SOURCE, f"delete {' '.join(receipts)}", effect)
+        except BaseException:
+            self._witness.delete_failed(self._line, self._arn, receipts)
+            raise
 
     async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
         """Hides messages for `visibility_s` from now on."""
