@@ -50,8 +50,21 @@ _MAPPING: Mapping[str, str] = {
     "FilterCriteriaError": _ANSWER,
 }
 _TEMPLATE = "this is a CloudFormation template; write each mapping's Properties as an item below `mappings:`"
-_TOP: Mapping[str, str] = dict.fromkeys(
-    ("AWSTemplateFormatVersion", "Transform", "Resources", "Globals", "Events", "Outputs"), _TEMPLATE
+_ONE_RESOURCE = (
+    "this is a CloudFormation resource; write what stands below its Properties as an item below `mappings:`"
+)
+_TOP: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("AWSTemplateFormatVersion", "Transform", "Resources", "Globals", "Events", "Outputs"), _TEMPLATE
+    ),
+    **dict.fromkeys(("Type", "Properties"), _ONE_RESOURCE),
+}
+_NAMED_RESOURCE = (
+    "this is a CloudFormation resource with its name; write only what stands below its Properties"
+)
+_FUNCTION: Mapping[str, str] = dict.fromkeys(
+    ("Type", "Properties"),
+    "this is a CloudFormation resource; write invoker: and that invoker's settings (docs/use/functions.md)",
 )
 _DESTINATION: Mapping[str, str] = {
     "Type": "remove it; Type is SAM's, and the ARN at Destination says of which kind the destination is",
@@ -59,14 +72,16 @@ _DESTINATION: Mapping[str, str] = {
     "TopicArn": "write Destination with the topic's ARN",
 }
 _MAPPING_DEPTH = 3
-"""The length of a path to a member of a mapping: `mappings`, an index, the name."""
+"""The length of a path to a member of a mapping: `mappings`, an index, the name. Those to a setting of a function are as long."""
 
 
 def hint(path: tuple[str | int, ...], value: object) -> str | None:
     """The remedy for a setting that is unknown at `path`; None if there is no hint for its name."""
     name, parent = str(path[-1]), path[-2] if len(path) > 1 else None
     if len(path) == 1:
-        return _TOP.get(name)
+        return _ONE_RESOURCE if _is_resource(value) else _TOP.get(name)
+    if path[0] == "functions" and len(path) == _MAPPING_DEPTH:
+        return _FUNCTION.get(name)
     if path[0] != "mappings":
         return None
     if len(path) > _MAPPING_DEPTH and INTRINSIC.fullmatch(name):
@@ -77,7 +92,11 @@ def hint(path: tuple[str | int, ...], value: object) -> str | None:
         return None
     if name in _OTHER_SOURCES:
         return _of_other_sources(_OTHER_SOURCES[name], value)
-    return _MAPPING.get(name)
+    return _NAMED_RESOURCE if _is_resource(value) else _MAPPING.get(name)
+
+
+def _is_resource(value: object) -> bool:
+    return isinstance(value, Mapping) and {"Type", "Properties"} <= value.keys()
 
 
 def _of_other_sources(sources: str, value: object) -> str:

@@ -155,6 +155,14 @@ def test_a_setting_of_another_invoker_is_reported_with_that_invoker(file: Path) 
     ]
 
 
+def test_a_function_s_resource_of_a_template_gets_a_hint(file: Path) -> None:
+    entry = {"invoker": "http", "url": "http://h/", "Type": "AWS::Lambda::Function", "Properties": {}}
+    hint = "this is a CloudFormation resource; write invoker: and that invoker's settings (docs/use/functions.md)"
+    assert problems(file, functions={"web": entry}) == [
+        f"functions.web.{name}: unknown setting; {hint}" for name in ("Properties", "Type")
+    ]
+
+
 def test_a_misspelled_default_invoker_is_reported_before_a_function_uses_it(file: Path) -> None:
     (line,) = problems(file, default_invoker="lamda", mappings=[mapping()])
     assert line == (

@@ -539,6 +539,36 @@ def test_values_as_templates_have_them_say_what_to_write(
     assert problems(file, document(mappings=[mapped(**given)])) == [f"mappings[0].{line}"]
 
 
+NAMED = {"Type": "AWS::Lambda::EventSourceMapping", "Properties": mapped()}
+BELOW = (
+    "this is a CloudFormation resource; write what stands below its Properties as an item below `mappings:`"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        (NAMED, [f"{name}: unknown setting; {BELOW}" for name in ("Properties", "Type")]),
+        ({"Orders": NAMED}, [f"Orders: unknown setting; {BELOW}"]),
+        (
+            {"mappings": [mapped() | {"Orders": NAMED}]},
+            [
+                "mappings[0].Orders: unknown setting; this is a CloudFormation resource with its name; "
+                "write only what stands below its Properties"
+            ],
+        ),
+        (
+            {"mappings": [mapped() | {"Properties": mapped()}]},
+            [f"mappings[0].Properties: unknown setting; {RESOURCE}"],
+        ),
+    ],
+)
+def test_a_resource_of_a_template_gets_a_hint_wherever_it_is_pasted(
+    file: Path, given: dict[str, Any], lines: list[str]
+) -> None:
+    assert problems(file, document(**given)) == lines
+
+
 def test_a_whole_template_gets_a_hint(file: Path) -> None:
     (line,) = problems(file, document(Resources={"Orders": {"Type": "AWS::Lambda::EventSourceMapping"}}))
     assert line == (
