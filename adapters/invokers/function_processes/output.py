@@ -35,13 +35,15 @@ SECOND_S = 1.0
 
 _WITHIN_CHARACTERS = bytes(range(0x80, 0xC0))
 """Bytes of UTF-8 that do not begin a character."""
-_PYTHON = re.compile(r"\[([A-Z]{4,8})\]\t[0-9T:.-]{19,23}Z\t([0-9a-f-]{36})\t")
-"""[INFO]	2026-01-01T00:00:00.000Z	request-id	text: how Lambda's Python runtime begins a line."""
-_NAMED = re.compile(r"\[([A-Z]{4,8}) ([^\]]{1,256})\]\t[0-9T:.-]{19,23}Z\t([0-9a-f-]{36})\t")
+_PYTHON = re.compile(r"\[([A-Z]{4,8})\]\t[0-9T:.-]{19,23}Z\t([0-9a-f-]{36}|)\t")
+"""[INFO]	2026-01-01T00:00:00.000Z	request-id	text: how Lambda's Python runtime begins a line. Outside of a call the id is
+empty."""
+_NAMED = re.compile(r"\[([A-Z]{4,8}) ([^\]]{1,256})\]\t[0-9T:.-]{19,23}Z\t([0-9a-f-]{36}|)\t")
 """[INFO logger]	2026-01-01T00:00:00.000Z	request-id	text: how a process of `isolation: process` begins a line. Before the
 text there may be fields, a JSON object between two marks."""
-_NODE = re.compile(r"[0-9T:.-]{19,23}Z\t([0-9a-f-]{36})\t([A-Z]{4,8})\t")
-"""2026-01-01T00:00:00.000Z	request-id	INFO	text: how Lambda's Node.js runtime begins a line."""
+_NODE = re.compile(r"[0-9T:.-]{19,23}Z\t(?:undefined|([0-9a-f-]{36}))\t([A-Z]{4,8})\t")
+"""2026-01-01T00:00:00.000Z	request-id	INFO	text: how Lambda's Node.js runtime begins a line. Outside of a call the id is
+`undefined`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ class ParsedLine:
 def parse_line(line: str) -> ParsedLine:
     """Parses a line and removes the prefix of Lambda's runtimes."""
     if found := _PYTHON.match(line):
-        return ParsedLine(line[found.end() :], level_by_name(found[1]), found[2])
+        return ParsedLine(line[found.end() :], level_by_name(found[1]), found[2] or None)
     if found := _NAMED.match(line):
         text, fields = _with_fields(line[found.end() :])
-        return ParsedLine(text, level_by_name(found[1]), found[3], found[2], fields)
+        return ParsedLine(text, level_by_name(found[1]), found[3] or None, found[2], fields)
     if found := _NODE.match(line):
         return ParsedLine(line[found.end() :], level_by_name(found[2]), found[1])
     return ParsedLine(line, level_of(line))
