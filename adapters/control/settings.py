@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from poller.config.field_types import Address, host_name, listen_address
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
+from poller.start_folder import from_start_folder
 
 OPEN_CHANGES = (
     "would let everybody who reaches this address change mappings; listen on 127.0.0.1 or [::1], "
@@ -19,14 +20,16 @@ NOBODY_READS = (
     "api.reads: open if everybody who reaches this address may read"
 )
 
+type FileOfSecrets = Annotated[Path, AfterValidator(from_start_folder)]
+
 
 class ApiSettings(BaseModel):
     """Who may read what runs, and who may change mappings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    access_keys_file: Path | None = None
-    tokens_file: Path | None = None
+    access_keys_file: FileOfSecrets | None = None
+    tokens_file: FileOfSecrets | None = None
     reads: Reads | None = None
     """None: open if only this machine reaches the address."""
     allow_unauthenticated: bool = False

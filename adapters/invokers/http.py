@@ -38,6 +38,7 @@ from poller.domain.invocations import (
 )
 from poller.domain.records import Monotonic
 from poller.plugins import Environment, Plugin
+from poller.start_folder import from_start_folder
 
 CONNECTIONS_MAX = 1000
 """Open at once for all functions of a daemon; a call that finds none free waits within its own time limit."""
@@ -213,9 +214,9 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 def _tls(settings: HttpSettings) -> ssl.SSLContext | bool:
     if not settings.verify_tls:
         return False
-    if settings.ca_file is None:
+    if not settings.ca_file:
         return True
-    return ssl.create_default_context(cafile=settings.ca_file)
+    return ssl.create_default_context(cafile=from_start_folder(settings.ca_file))
 
 
 def setting_errors(settings: HttpSettings) -> list[FieldError]:

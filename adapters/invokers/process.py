@@ -41,6 +41,7 @@ from poller.domain.plan import CallLimit
 from poller.domain.records import Monotonic
 from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment, Plugin
+from poller.start_folder import folder_of_processes, from_start_folder
 
 PROCESSES_DEFAULT = 64
 """Processes that one function may have if no setting limits them. They are started when needed."""
@@ -56,7 +57,7 @@ _OWN_PREFIX = "poller_"
 
 
 class ProcessSettings(BaseModel):
-    """Settings of one function that runs as child processes; `cwd` None: the daemon's own directory.
+    """Settings of one function that runs as child processes; `cwd` None: the folder in which the daemon was started.
 
     The daemon sets `max_concurrency` to the function's own limit. Without `processes` there are as many processes.
     """
@@ -82,6 +83,11 @@ class ProcessSettings(BaseModel):
     def processes_max(self) -> int:
         """The largest number of processes."""
         return self.processes or min(self.max_concurrency or PROCESSES_DEFAULT, PROCESSES_MAX)
+
+    @property
+    def folder(self) -> Path:
+        """The absolute path of the directory in which the command is started."""
+        return from_start_folder(self.cwd or "")
 
     @field_validator("command")
     @classmethod
@@ -129,7 +135,7 @@ def environment(settings: ProcessSettings, api: str, *, region: str | None) -> d
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{settings.function}",
         "AWS_LAMBDA_LOG_STREAM_NAME": uuid.uuid4().hex,
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "LAMBDA_TASK_ROOT": str((settings.cwd or Path.cwd()).resolve()),
+        "LAMBDA_TASK_ROOT": str(settings.folder.resolve()),
         "_HANDLER": settings.handler or settings.command[-1],
     }
 
@@ -223,7 +229,7 @@ class Worker:
                     stdout=writing,
                     stderr=writing,
                     env=start.variables,
-                    cwd=self._settings.cwd,
+                    cwd=self._settings.folder if self._settings.cwd else folder_of_processes(),
                     start_new_session=True,
                     pass_fds=start.descriptors,
                 )
@@ -344,17 +350,23 @@ def setting_errors(settings: ProcessSettings) -> Iterator[FieldError]:
     """Yields an error if this machine lacks the program, its directory, or /proc."""
     if LAUNCHED and not Path("/proc/self/fd").is_dir():
         yield FieldError("command", "function processes need /proc", "mount it", here=True)
-    missing_directory = settings.cwd is not None and not settings.cwd.is_dir()
+    missing_directory = settings.cwd is not None and not settings.folder.is_dir()
     if missing_directory:
         wrong = f"{str(settings.cwd)!r} is no directory"
         yield FieldError("cwd", wrong, "name one that exists", here=True)
-    path = environment(settings, "", region=None)["PATH"]
     program = settings.command[0]
-    local = (settings.cwd or Path.cwd()) / program
-    if shutil.which(program, path=path) is None and not ("/" in program and os.access(local, os.X_OK)):
-        remedy = "install it or write its full path"
-        if not missing_directory or "/" not in program:
-            yield FieldError("command", f"no program {program!r}", remedy, here=True)
+    if _program(settings) is None and not (missing_directory and "/" in program):
+        yield FieldError("command", f"no program {program!r}", "install it or write its full path", here=True)
+
+
+def _program(settings: ProcessSettings) -> str | None:
+    """Returns the file that the command's first word means where it is started; None if there is none to execute."""
+    program = settings.command[0]
+    if "/" in program:
+        return shutil.which(str(settings.folder / program))
+    # An entry of PATH may be relative, too.
+    places = environment(settings, "", region=None)["PATH"].split(os.pathsep)
+    return shutil.which(program, path=os.pathsep.join(str(settings.folder / each) for each in places))
 
 
 def check_machine(settings: ProcessSettings) -> None:

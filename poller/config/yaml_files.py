@@ -16,6 +16,7 @@ from poller.config_errors.error_messages import printable
 from poller.config_errors.yaml_remedies import remedy
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import cut
+from poller.start_folder import from_start_folder
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
 DEPTH_MAX = 64
@@ -120,7 +121,10 @@ def _cut(text: str) -> str:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The file's top-level mapping, empty for an empty file. Raises InvalidConfiguration with one line."""
+    """The file's top-level mapping, empty for an empty file. A relative path is relative to the folder of the start.
+
+    Raises InvalidConfiguration with one line.
+    """
     return parse_document(_text(path), name=str(path))
 
 
@@ -219,7 +223,7 @@ def _named(value: Any, place: str, odd: list[str]) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with from_start_folder(path).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         raise InvalidConfiguration([f"{path}: no such file; give the path of a file with --config"]) from None
@@ -292,7 +296,7 @@ def signature(path: Path) -> Signature:
     The content is part of it, because two writes within one tick of the file system's clock have the same time.
     """
     try:
-        real = path.resolve(strict=True)
+        real = from_start_folder(path).resolve(strict=True)
         found = real.stat()
         content = blake2b(real.read_bytes()).digest()
     except (OSError, RuntimeError):

@@ -15,6 +15,7 @@ from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry.daemon_events import ConfigurationReloaded
 from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
+from poller.start_folder import from_start_folder
 
 POLL_S = 2.0
 """The interval at which the file is checked. Network file systems and links into other folders give no notification of changes."""
@@ -93,7 +94,7 @@ async def ticks_beside(path: Path) -> AsyncGenerator[object]:
     """Ticks when something happens in the folder of `path`, and every POLL_S seconds."""
     try:
         watched = watchfiles.awatch(
-            path.parent,
+            from_start_folder(path).parent,
             watch_filter=None,
             step=SETTLE_MS,
             rust_timeout=int(POLL_S * 1000),

@@ -17,6 +17,7 @@ from poller.config.plugin_settings import NamedPlugin, plugin_errors
 from poller.config.plugin_specs import PluginSpec
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, opened
+from tests.start_folders import start_in
 
 REGISTRY = LoadablePlugins()
 ME = __name__
@@ -173,7 +174,7 @@ def test_it_is_said_beforehand_exactly_when_opening_refuses(
     kind: str, name: str, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    start_in(tmp_path, monkeypatch)
     beforehand = said(kind, name, given)
     refused = refusals(kind, name, given)
     assert bool(beforehand) == bool(refused), (beforehand, refused)
@@ -245,7 +246,7 @@ def test_other_texts_are_no_handlers(text: str) -> None:
 
 
 def test_looking_for_a_module_runs_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    start_in(tmp_path, monkeypatch)
     for name in ("shouting", "shouting/inner"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit\n")

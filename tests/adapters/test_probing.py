@@ -31,6 +31,7 @@ from poller.ports import ConsumerCheck, FunctionProbe, Probe
 from tests.adapters.answers import Answer, Service, environment, error, ok, on_a_loop, serving
 from tests.conftest import REGION
 from tests.emulators import Emulator
+from tests.start_folders import start_in
 
 ACCOUNT = "111122223333"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/orders"
@@ -560,6 +561,31 @@ def test_a_look_at_a_file_says_which_mappings_the_store_knows_and_makes_nothing(
             before = sorted(os.listdir(tmp_path))
             assert await look.mappings() == [KNOWN]
             assert sorted(os.listdir(tmp_path)) == before
+
+    run()
+
+
+@pytest.mark.parametrize(
+    "form", ["sqlite:{}", "sqlite://{}", "sqlite:///{}", "sqlite:////{}", "sqlite:{name}"]
+)
+def test_a_look_and_the_store_find_the_same_file_however_its_url_is_written(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_in(tmp_path, monkeypatch)
+    path = tmp_path / "state.db"
+    given = {"url": form.format(path, name=path.name)}
+
+    @on_a_loop
+    async def run() -> None:
+        settings = sqlite.SqliteSettings.model_validate(given)
+        assert str(settings.path) == str(path)
+        async with environment(None) as env, sqlite.look_sqlite(settings, env) as look:
+            async with sqlite.open_sqlite(settings, env) as store:
+                await store.create(KNOWN)
+                assert await look.mappings() == [KNOWN]
+            assert await look.mappings() == [KNOWN]
+            assert await at(path) == grades(await look.probe())
+        assert path.is_file()
 
     run()
 

@@ -21,6 +21,7 @@ from poller.commands.shared import LoadablePlugins
 from poller.config.loader import examine
 from poller.config.settings import FileMapping, Settings
 from poller.config.yaml_files import parse_document
+from tests.start_folders import start_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,7 +82,7 @@ def test_an_example_of_a_configuration_passes_the_check(
     if configured is None:
         assert list(parsed(text.encode(), read_tokens, place="example")) == list(document)
         return
-    monkeypatch.chdir(tmp_path)
+    start_in(tmp_path, monkeypatch)
     file = tmp_path / "poller.yaml"
     file.write_text(placed(tmp_path, text if configured is document else yaml.safe_dump(configured)))
     found = examine(file, {}, LoadablePlugins())

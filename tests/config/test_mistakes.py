@@ -25,6 +25,7 @@ from poller.config_errors.hints import hint
 from poller.config_errors.known_names import known_names, one_letter_apart
 from poller.domain.errors import InvalidConfiguration
 from tests.adapters.invokers.functions.plain import act
+from tests.start_folders import start_in
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
@@ -478,12 +479,9 @@ def with_mistakes(folder: Path, *chosen: str) -> dict[str, Any]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What is told of each mistake when it is the only one."""
     folder = tmp_path_factory.mktemp("alone")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        start_in(folder, patch)
         return {each: told(folder / "f.yaml", with_mistakes(folder, each)) for each in MISTAKES}
-    finally:
-        os.chdir(before)
 
 
 def test_each_mistake_is_reported_by_the_full_name_of_its_setting(alone: dict[str, list[str]]) -> None:
@@ -504,7 +502,7 @@ def test_mistakes_together_are_reported_as_each_is_alone(
 ) -> None:
     if chosen >= NOT_BOTH:
         chosen -= {min(NOT_BOTH)}
-    monkeypatch.chdir(tmp_path)
+    start_in(tmp_path, monkeypatch)
     lines = told(tmp_path / "f.yaml", with_mistakes(tmp_path, *sorted(chosen)))
     assert sorted(lines) == sorted(line for each in chosen for line in alone[each])
 

@@ -40,7 +40,7 @@ def _file(path: Path) -> Iterator[Finding]:
 def _directory(path: Path) -> Finding:
     """Checks that the directory is writable, or the nearest existing one above it, in which the daemon makes the others."""
     check = "directory"
-    nearest = next(each for each in path.absolute().parents if each.exists())
+    nearest = next(each for each in path.parents if each.exists())
     if not nearest.is_dir():
         return Finding(check, Severity.PROBLEM, f"{nearest} is no directory", "correct the path")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -85,8 +85,7 @@ def obstacles(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_dir():
         yield f"{path} is a directory", "write the path of a file"
         return
-    parents = path.absolute().parents
-    nearest = next(each for each in parents if os.path.lexists(each))
+    nearest = next(each for each in path.parents if os.path.lexists(each))
     if not nearest.is_dir():
         yield f"the directory {path.parent} cannot be made ({nearest} is a file)", "choose another"
     elif not path.exists() and not os.access(nearest, os.W_OK | os.X_OK):

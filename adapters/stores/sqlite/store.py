@@ -1,13 +1,14 @@
 """Owns the store in one SQLite file, which several processes of one machine may share."""
 
 import json
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -23,6 +24,7 @@ from poller.config_errors.error_messages import FieldError
 from poller.domain.records import MappingId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
+from poller.start_folder import from_start_folder
 
 _COLUMNS = "mapping, fixed, seeded, document, revision"
 _MAPPING = f"SELECT {_COLUMNS} FROM mappings"
@@ -129,13 +131,13 @@ def _mappings(db: sqlite3.Connection) -> list[MappingRow]:
 
 
 def stored_mappings(path: Path) -> list[MappingRow]:
-    """Returns all rows of a file; makes neither the file nor others beside it; raises port errors."""
+    """Returns all rows of a file, whose path is absolute; makes neither the file nor others beside it; raises port errors."""
     if not path.exists():
         return []
     # If there is a write-ahead log, SQLite needs no new file to read. If there is none, no process is writing just now.
     mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)) as db:
+        with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
             db.text_factory = any_text
             ((version,),) = rows(db, "PRAGMA user_version")
             return _mappings(db) if version == len(SCHEMA) else []
@@ -182,8 +184,9 @@ class SqliteSettings(BaseModel):
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return Path(unquote(urlsplit(self.url).path))
+        """The file, an absolute path with one slash at its beginning."""
+        # With sqlite:////path a URL's path begins with two slashes.
+        return from_start_folder(re.sub("^/+", "/", unquote(urlsplit(self.url).path)))
 
 
 @asynccontextmanager
@@ -213,7 +216,7 @@ def setting_errors(settings: SqliteSettings) -> Iterator[FieldError]:
         yield FieldError("url", wrong, remedy, here=True)
         return
     if not settings.path.parent.is_dir():
-        wrong = f"there is no directory {settings.path.absolute().parent}"
+        wrong = f"there is no directory {settings.path.parent}"
         yield FieldError(
             "url", wrong, "`poller run` makes it, and begins without positions; is the path right?", mild=True
         )
