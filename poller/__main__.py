@@ -3,6 +3,7 @@
 import sys
 
 from poller.commands.run import early_signals
+from poller.start_folder import keep_import_path, keep_variables
 
 
 def main() -> None:
@@ -12,6 +13,8 @@ def main() -> None:
         from poller.output.queued_output import keep_standard_descriptors
 
         keep_standard_descriptors()
+    keep_import_path()
+    keep_variables()
     from poller.cli import main as command_line
 
     command_line()

@@ -11,7 +11,6 @@ import typer
 
 from poller.commands.options import MARKUP, Json, Region, TokenFile, grouped
 from poller.commands.run import early_signals
-from poller.start_folder import keep_import_path, keep_variables
 
 if TYPE_CHECKING:
     from poller.config.settings import Settings
@@ -294,8 +293,6 @@ _ROOT_HELP = "Lambda's event source mappings, outside Lambda: Kinesis, DynamoDB 
 
 def main() -> None:
     """Entry point of the `poller` script."""
-    keep_import_path()
-    keep_variables()
     app = application(entry_points(group=COMMANDS))
     if sys.argv[1:2] == ["run"]:
         # Its output has a queue and a writer of its own.

@@ -11,7 +11,6 @@ Lambda has no asynchronous handlers. Those are written to run concurrently, so t
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from adapters.invokers.handlers.child_processes import open_processes
 from adapters.invokers.handlers.context import FunctionContext, context_of
 from adapters.invokers.handlers.loading import IMPORT_S_MAX, pending_imports
 from adapters.invokers.handlers.output import function_output
+from adapters.invokers.handlers.own_packages import REMEDY, hidden_import
 from adapters.invokers.handlers.source import handler_name, is_declared_async, missing_module
 from adapters.invokers.handlers.tasks import HandlerTasks
 from adapters.invokers.handlers.threads import Threads
@@ -42,6 +42,7 @@ from poller.domain.plan import CallLimit
 from poller.foreign_tasks import FUNCTION_THREADS
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
+from poller.start_folder import start_folder
 
 WORKERS_MAX = 1000
 PROCESSES_DEFAULT = 8
@@ -239,11 +240,15 @@ async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncI
 
 
 def setting_errors(settings: PythonSettings) -> list[FieldError]:
-    """Returns an error if an import would not find the module. Runs nothing of it."""
-    missing = missing_module(settings.handler.partition(":")[0])
+    """Returns an error if an import would not find the module, or would find the daemon's own. Runs nothing of it."""
+    module = settings.handler.partition(":")[0]
+    hidden = "" if settings.isolation else hidden_import(module)
+    if hidden:
+        return [FieldError("handler", hidden, REMEDY)]
+    missing = missing_module(module)
     if not missing:
         return []
-    remedy = f"install it, or start the daemon where it lies (this is {os.getcwd()})"
+    remedy = f"install it, or start the daemon where it lies (this is {start_folder()})"
     return [FieldError("handler", f"no module {missing!r}", remedy, here=True)]
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from poller.process_identity import LocalProcess
 NEAR_MAX = 3
 FAILED = 2
 """Exit status of a command that failed."""
+_BESIDE = Path(__file__).parents[2]
+"""Where the package `poller` lies, and others of its distribution."""
 
 
 _HOW_TO_RUN = "write one with FunctionName and EventSourceArn (docs/use/configuration.md), or make it with `poller mappings create`"
@@ -37,8 +40,19 @@ class LoadablePlugins:
         try:
             return self._installed.plugin(kind, name)
         except ImportError as error:
-            problem = f"plug-in {name!r} among {kind} cannot be loaded: {error}; install what it needs"
+            problem = f"plug-in {name!r} among {kind} cannot be loaded: {error}; {_remedy(error)}"
             raise InvalidConfiguration([problem]) from error
+
+
+def _remedy(error: ImportError) -> str:
+    """What to do about a plug-in that cannot be loaded. Another package may have been imported in place of one beside `poller`."""
+    name = (error.name or "").partition(".")[0]
+    module = sys.modules.get(name)
+    known = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+    places = [Path(each) for each in known if each]
+    if places and (_BESIDE / name).is_dir() and all(_BESIDE not in each.parents for each in places):
+        return f"{places[0]} hides the daemon's own; start it by `poller`, not `python -m poller`, and without that folder in PYTHONPATH"
+    return "install what it needs"
 
 
 def environment(

@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 import time
-import uuid
 
 from adapters.invokers.function_processes.output import FIELDS_MARK
 from adapters.invokers.handlers.calling import (
@@ -29,6 +28,7 @@ from adapters.invokers.handlers.calling import (
 from adapters.invokers.handlers.context import FunctionContext
 from adapters.invokers.handlers.loading import load_handler
 from adapters.invokers.handlers.output import record_text
+from adapters.invokers.handlers.own_packages import give_way
 from adapters.invokers.printed_levels import standard_name
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded
@@ -73,7 +73,8 @@ class _Lines(logging.Formatter):
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03d"
-    request_id = str(uuid.UUID(int=0))
+    request_id = ""
+    """The running call's; empty while the module is imported."""
 
     def format(self, record: logging.LogRecord) -> str:
         level, text = standard_name(record.levelno), record_text(record)
@@ -178,6 +179,7 @@ def main() -> None:
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(given.log_level)
     asyncio.set_event_loop(asyncio.new_event_loop())
+    give_way(given.handler.partition(":")[0])
     try:
         found = load_handler(given.function, given.handler)
     except InvalidConfiguration as error:
@@ -194,7 +196,3 @@ def main() -> None:
         serve(client, calls, lines)
     except (OSError, http.client.HTTPException):
         sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from subprocess import PIPE
 
+from adapters.invokers.handlers import child_program
 from adapters.invokers.handlers.child import WRONG
 from adapters.invokers.handlers.loading import IMPORT_S_MAX, too_slow, wrong
 from adapters.invokers.process import ProcessInvoker, ProcessSettings
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment
-
-CHILD = "adapters.invokers.handlers.child"
 
 
 @asynccontextmanager
@@ -23,7 +22,9 @@ async def open_processes(
     *, function: str, handler: str, processes: int, memory_mb: int, log_level: str, env: Environment
 ) -> AsyncIterator[ProcessInvoker]:
     """Yields the invoker when one process has imported the handler; raises InvalidConfiguration if it cannot."""
-    command = [sys.executable, "-u", "-m", CHILD, function, handler, "--log-level", log_level.upper()]
+    # With -P Python does not put the program's own folder on the import path.
+    program = [sys.executable, "-u", "-P", child_program.__file__]
+    command = [*program, function, handler, "--log-level", log_level.upper()]
     settings = ProcessSettings(
         function=function,
         command=command,

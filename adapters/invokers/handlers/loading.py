@@ -6,7 +6,6 @@ An import runs a user's code, which may take long or never end. So it is done in
 import asyncio
 import importlib
 import logging
-import os
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +14,13 @@ from typing import Any
 
 from adapters.invokers.handlers.calling import Handler, name_of, text_of
 from adapters.invokers.handlers.output import attributed_to
+from adapters.invokers.handlers.own_packages import hidden_at_import
 from adapters.invokers.handlers.source import handler_name
 from adapters.invokers.stack_traces import stack_of
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment
+from poller.start_folder import keep_import_path, start_folder
 
 IMPORT_S_MAX = 25.0
 """How long the import of a handler's module may take. The daemon waits longer for the opening of a function."""
@@ -32,14 +33,15 @@ _MAIN_THREAD = "main thread"
 def load_handler(function: str, handler: str) -> Handler:
     """Imports and returns the callable that a handler names; raises InvalidConfiguration that says what to correct.
 
-    Modules of the current directory can be imported, as with `python -m`.
+    Modules of the folder of the start can be imported, as with `python -m`.
     """
     try:
         module_name, _, path = handler_name(handler).partition(":")
     except ValueError as error:
         raise wrong(function, handler, str(error)) from error
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    keep_import_path()
+    if str(start_folder()) not in sys.path:
+        sys.path.insert(0, str(start_folder()))
     try:
         found = _attribute(_module(function, handler, module_name), function, handler, path)
         kind = None if callable(found) else type(found).__name__
@@ -129,12 +131,12 @@ def _module(function: str, handler: str, name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({os.getcwd()})"
-        raise wrong(function, handler, remedy) from error
+        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({start_folder()})"
+        raise wrong(function, handler, hidden_at_import(error) or remedy) from error
     except BaseException as error:
         # User code: importing a module runs it, and it may raise anything.
         what = f"importing {name} raised {_error_text(error)}{_place(error)}; {_remedy(error)}"
-        raise wrong(function, handler, what) from error
+        raise wrong(function, handler, hidden_at_import(error) or what) from error
 
 
 def _remedy(error: BaseException) -> str:

@@ -4,14 +4,13 @@ A handler is `module:function`, or as AWS writes it `module.function` and `path/
 """
 
 import ast
-import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-SOURCE_BYTES_MAX = 1024 * 1024
-"""Longer modules are not parsed."""
-
+from adapters.invokers.handlers.imported_names import SOURCE_BYTES_MAX, parsed_source
+from adapters.invokers.handlers.own_packages import hidden_packages
+from poller.start_folder import import_path, start_folder
 
 HOW = "write module:function, or as on AWS module.function"
 
@@ -21,7 +20,7 @@ def handler_name(text: str) -> str:
     module, colon, name = text.partition(":")
     if not colon:
         module, _, name = text.rpartition(".")
-        # A path is relative to the daemon's directory. On AWS it is relative to the function's code.
+        # A path is relative to the folder of the start. On AWS it is relative to the function's code.
         module = module.replace("/", ".")
     if not module or not name:
         raise ValueError(f"names no module and function; {HOW}")
@@ -36,15 +35,16 @@ def missing_module(module: str) -> str:
     """Returns the first part of a module's name that an import would not find; empty if an import would find all.
 
     Finders are asked in the order of an import. Packages are not run, so modules that a package creates when it runs are not
-    found.
+    found. A package that only child processes can import, since the daemon's own hides it, counts as found.
     """
-    name, places = "", [os.getcwd(), *sys.path]
+    name, places = "", [str(start_folder()), *import_path()]
+    hidden = module.partition(".")[0] in hidden_packages()
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
-        if name in sys.modules:
+        if name in sys.modules and not hidden:
             places = list(getattr(sys.modules[name], "__path__", ()))
             continue
-        spec = _spec(name, places, top=name == part)
+        spec = _spec(name, places[:1] if hidden and name == part else places, top=name == part)
         if spec is None:
             return name
         places = list(spec.submodule_search_locations or ())
@@ -70,10 +70,7 @@ def is_declared_async(handler: str) -> bool:
     source = _source(module)
     if source is None:
         return False
-    try:
-        statements = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+    statements = parsed_source(source)
     functions = [
         each
         for each in statements
@@ -87,8 +84,8 @@ def _source(module: str) -> bytes | None:
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
-    for place in dict.fromkeys([str(Path.cwd()), *sys.path]):
-        base = Path(place or ".").joinpath(*parts)
+    for place in dict.fromkeys([str(start_folder()), *import_path()]):
+        base = Path(place, *parts)
         for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
             try:
                 if path.is_file():

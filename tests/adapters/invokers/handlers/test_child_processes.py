@@ -25,6 +25,7 @@ from poller.ports import Invoker
 from poller.testing.invoker import REQUEST_ID, invocation
 from tests.adapters.invokers.functions.hostile import ENDINGS
 from tests.adapters.invokers.handlers.test_hostile_handlers import NO_JSON, RAISED
+from tests.start_folders import start_in
 
 FUNCTIONS = "tests.adapters.invokers.functions.isolated"
 ROOT = Path(__file__).parents[4]
@@ -201,6 +202,24 @@ EXTRAS: list[dict[str, Any]] = [
     {"quoted": '"\\' * 400, "lines": "a\nb\r\u2028c", "marks": "\x1e}\x1e", "half": "\ud800", "": 1},
     {"big": 2**70, "nan": float("inf"), "x" * 100: {"y" * 100: True}},
 ]
+
+
+def test_a_line_that_is_logged_at_import_has_no_request_id_in_either_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import logging\nlogging.getLogger('shop').warning('loading')\nprint('printed')\n"
+    (tmp_path / "talks_at_import.py").write_text(f"{code}def act(event, context):\n    print('called')\n")
+    start_in(tmp_path, monkeypatch)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    inside, apart = Lines(), Lines()
+    ran("talks_at_import:act", {}, lines=inside, isolation=None, processes=None)
+    ran("talks_at_import:act", {}, lines=apart)
+    for lines in (inside, apart):
+        assert {(each.text, each.logger, each.request_id) for each in lines.said} == {
+            ("loading", "shop", None),
+            ("printed", "", None),
+            ("called", "", REQUEST_ID),
+        }
 
 
 def test_fields_of_a_line_from_a_process_are_those_of_one_inside_the_daemon() -> None:
