@@ -1,10 +1,17 @@
 """Credentials in texts: each kind is hidden wherever it stands, helpful errors stay as they are, and the work is linear."""
 
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.config_errors.error_messages import _TOLD
+from poller.domain.untrusted.credential_forms import FORMS
+from poller.domain.untrusted.credential_names import ALONE, JOINED, KEYS, KEYS_NOT_IDS, NAMES, OWNERS
 from poller.domain.untrusted.credentials import HIDDEN, hide, hide_path
 from poller.domain.untrusted.texts import ends_of, line_of, lines_of
 from poller.output.function_log import FunctionLine, FunctionLog
@@ -85,7 +92,60 @@ ADVERSARIAL = (
     "aaa1Q~",
     "p\0a\0",
     "\0",
+    "a:b@",
+    "//a:b",
+    ":\\/\\/a:b",
+    "http://a:b 'c",
+    "https%3A%2F%2Fa",
+    "login -u a ",
+    "docker login",
+    "AUTH PLAIN ",
+    "Private-Lines: 1\nAAAA\n",
+    "cookie: a=1\n b=2",
+    "password for a: ",
+    "password=[a",
+    "---- BEGIN\n",
+    "a=b/",
 )
+WORDS_OF_THE_SEARCH = sorted(
+    {
+        *(name.replace(" ", "_") for name in NAMES),
+        *JOINED,
+        *ALONE,
+        *(f"{owner}{name}" for owner in OWNERS[::8] for name in JOINED),
+        *(f"{owner}-key" for owner in (*KEYS, *KEYS_NOT_IDS)),
+        *(needed.lower() for each, _, _ in FORMS for needed in each),
+        "userPass",
+        "user:password",
+        "http://a:b",
+        "https%3A%2F%2Fa",
+    }
+)
+SIGNS = (
+    "=",
+    ":",
+    ":a:",
+    "=>",
+    "!=",
+    "==",
+    ":=",
+    "->",
+    ">",
+    "%3d",
+    "\\u003d",
+    "@",
+    "/",
+    "//",
+    "=1",
+    "'",
+    "[",
+    ".",
+    "-",
+)
+WORD_CHARS = 6_000
+"""At this length a quadratic search of one word takes several times as long as a linear one."""
+SUSPECT = 6
+"""What takes this many times as long as the median for one repeat is measured again, at two lengths."""
 
 
 @credentials
@@ -155,6 +215,47 @@ def test_hiding_is_linear_in_the_text() -> None:
             lines_of(text, chars_max=10**9)
 
     assert_linear(clean, texts, LONG)
+
+
+def _line(text: str) -> None:
+    line_of(text, chars_max=10**9)
+
+
+def _lines(text: str) -> None:
+    lines_of(text, chars_max=10**9)
+
+
+@pytest.mark.parametrize(
+    ("around", "clean", "signs"),
+    [
+        ("{}{}", hide, SIGNS),
+        ("{1}{0}", _line, SIGNS[::4]),
+        ("{}{}a", _lines, SIGNS[1::4]),
+        ("a{}{}'", hide, SIGNS[::4]),
+    ],
+)
+def test_hiding_is_linear_in_repeats_of_any_name_sign_or_form_without_blanks(
+    around: str, clean: Callable[[str], object], signs: tuple[str, ...]
+) -> None:
+    units = [around.format(name, sign) for name in WORDS_OF_THE_SEARCH for sign in signs]
+    taken = {unit: len(unit) * seconds_of(clean, repeats(unit, WORD_CHARS)) for unit in units}
+    usual = statistics.median(taken.values())
+    for unit in (unit for unit, seconds in taken.items() if seconds > SUSPECT * usual):
+        assert_linear(clean, partial(repeats, unit), WORD_CHARS // 2)
+
+
+def test_a_list_of_texts_that_begin_lists_is_read_once() -> None:
+    assert_linear(hide, partial(repeats, "passwords are [\\'1',"), WORD_CHARS)
+
+
+def repeats(unit: str, chars: int) -> str:
+    return unit * (chars // len(unit))
+
+
+def seconds_of(clean: Callable[[str], object], text: str) -> float:
+    began = time.thread_time()
+    clean(text)
+    return time.thread_time() - began
 
 
 def test_a_part_of_a_path_that_was_drawn_by_lot_is_hidden() -> None:

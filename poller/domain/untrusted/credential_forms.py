@@ -21,8 +21,9 @@ def _mixed(word: str) -> bool:
 
 
 def hide_drawn(found: re.Match[str]) -> str:
-    """The replacement of a text that is a credential if it was drawn by lot."""
-    return HIDDEN if _mixed(found[0]) else found[0]
+    """The replacement of a text that ends with a credential, the first group if there is one, if that was drawn by lot."""
+    drawn = found[found.lastindex or 0]
+    return found[0].removesuffix(drawn) + HIDDEN if _mixed(drawn) else found[0]
 
 
 _DRAWN = re.compile(r"(?<=/)[A-Za-z0-9_]{20,}+(?![\w-]|[.:]\w)")
@@ -81,10 +82,30 @@ FORMS: tuple[_Form, ...] = (
         re.compile(r"""(?<![^\s"'])(-[pP] ?+["']?+)(?!-)[^\s"']++"""),
         rf"\1{HIDDEN}",
     ),
+    (
+        ("docker", "podman", "nerdctl", "helm", "oras", "skopeo", "crane"),
+        re.compile(
+            r"""((?<![^\s"'])login(?:["',\s]{1,4}(?!-p)[^\s"',]{1,128}){0,8}+["',\s]{1,4}-p[=\s"',]{0,4}+)(?!-)[^\s"']++"""
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (
+        ("AUTH", "auth", "Auth"),
+        re.compile(
+            r"(\bAUTH(?:ENTICATE)?\s++(?:PLAIN|LOGIN|XOAUTH2|OAUTHBEARER|CRAM-MD5|EXTERNAL)\s++)([A-Za-z0-9+/=]{8,}+)",
+            re.IGNORECASE,
+        ),
+        _scheme,
+    ),
+    (
+        ("Private-Lines",),
+        re.compile(r"(Private-Lines:[ \t]{0,8}[0-9]{1,6})(?:\s++[A-Za-z0-9+/=…]{1,128}+(?=\s|\Z))++"),
+        rf"\1 {HIDDEN}",
+    ),
     (("redis-cli",), re.compile(r"""(?<![^\s"'])(-a ?+["']?+)(?!-)[^\s"']++"""), rf"\1{HIDDEN}"),
     (
         ("curl", "wget", "http"),
-        re.compile(r"""(?<![^\s"'])((?:-u|--user) ?+["']?+[\w.@-]{0,64}:)[^\s"']++"""),
+        re.compile(r"""(?<![^\s"'])((?:-[uU]|--(?:proxy-)?user)[ =]?+["']?+[\w.@-]{0,64}:)[^\s"']++"""),
         rf"\1{HIDDEN}",
     ),
     (("http",), re.compile(r"""https?://[^\s"'<>]++"""), _without_drawn),
@@ -221,6 +242,9 @@ TOKEN_CHARS_MIN = 16
 
 KEYS = (
     re.compile(r"(?<![A-Za-z0-9/+=_-])[A-Za-z0-9+][A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=_-])"),
+    re.compile(r"\[hidden\]/([A-Za-z0-9+][A-Za-z0-9/+]{39})(?![A-Za-z0-9/+=_-])"),
+    # Behind a sign of equality there may be the path of an object as well, which has more parts.
+    re.compile(r"=(?!(?:[A-Za-z0-9+]*+/){4})([A-Za-z0-9+][A-Za-z0-9/+]{39})(?![A-Za-z0-9/+=_-])"),
     # A key of 64 bytes in base64, such as those of Azure's storage. The text may have been cut in its middle.
     re.compile(r"(?<![A-Za-z0-9/+_-])[A-Za-z0-9/+]{60,86}+(?:==(?![A-Za-z0-9/+=_-])|=?…)"),
     # A line of a private key whose first line is in another text.

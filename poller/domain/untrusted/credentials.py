@@ -1,6 +1,7 @@
 """Owns the search for credentials in texts, by their name, their place or their form. They are replaced by `HIDDEN`.
 
-Each step goes through the text once and reads no part twice, so its time is linear in the length of the text, whatever the text is.
+Each step goes through the text once, so its time is linear in the length of the text, whatever the text is. What is matched behind a
+name is hidden, and not searched again, or it is of limited length, or it is a single word, which `Words` reads once for all names in it.
 Error texts must stay readable. So a name that only mentions credentials ("token_count=3", "password: is too short") hides nothing.
 """
 
@@ -15,57 +16,41 @@ from poller.domain.untrusted.credential_forms import (
     hide_tokens,
 )
 from poller.domain.untrusted.credential_forms import HIDDEN as HIDDEN
+from poller.domain.untrusted.credential_names import HINTS, WHOLE_LINE, WORD, harmless, is_name
+from poller.domain.untrusted.credential_urls import hide_path as hide_path
+from poller.domain.untrusted.credential_urls import hide_users
+from poller.domain.untrusted.plain_words import Words
 
 CHARS_MIN = 6
 """A shorter text cannot contain a credential together with its name or prefix."""
 
-_WORD = re.compile(
-    r"secret|token|passw(?:or)?[dt]|pass[ _]?phrase|(?<![a-z0-9])(?:pass|pwd|pw|sig|_auth|jwt)(?![a-z0-9])|signature|credential"
-    r"|(?:api|access|private|account|shared|encryption|signing)[_-]?key"
-    r"|authorization|cookie|session[_-]?id",
-    re.IGNORECASE,
-)
-_HINTS = (
-    "secret",
-    "token",
-    "pass",
-    "pw",
-    "sig",
-    "_auth",
-    "jwt",
-    "credential",
-    "key",
-    "authorization",
-    "cookie",
-    "session",
-)
-"""Every text in which `_WORD` matches contains one of these. They are searched first, because that is cheap."""
 _REST = re.compile(r"(?:\w|-(?!>))*+")
-_HARMLESS = re.compile(
-    r"(?:arn|count|length|size|file|path|dir|name|type|url|uri|endpoint|version|manager|izer|ized|izing"
-    r"|limit|max|min|ttl|expires?|expiry|expiration|expired|invalid|missing|exception|error|policy|used|method)\Z",
-    re.IGNORECASE,
-)
-_HARMLESS_CHARS = 12
-_WHOLE_LINE = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
-"""Headers whose value goes on to the end of the line."""
 _BETWEEN = re.compile(
     r"""(?:\[\w{0,32}(?=\]))?\\*+["']?\]?(?:\s{0,8},?\s{0,8}\\{0,8}["']?value\\{0,8}["']?)?\s*+"""
-    r"""(?:=>|(?P<compared>[=!]=)|:=|(?<=\s)->(?=\s)|[:=>]|%3[ad])\s*+(?:\\\s++|(?:\||>(?!\s*+[0-9]))[+-]?[0-9]?\s++)?(?:value\s++)?""",
+    r"""(?:=>|(?P<compared>[=!]=)|:=|(?<=\s)->(?=\s)|[:=>]|%(?:25){0,4}3[ad]|(?<=\\)u003[ad])\s*+"""
+    r"""(?:\\\s++|(?:\||>(?!\s*+[0-9]))[+-]?[0-9]?\s++)?(?:value\s++)?""",
     re.IGNORECASE,
 )
 """Between a name and its value. Name and value may also be two members of one object, and the value may be a block of YAML."""
 _TEXT = r"""[bru]{0,2}(?:\\++"[^"\r\n]*+"?|\\++'[^'\r\n]*+'?|"(?:[^"\\\r\n]|\\.)*+["\\]?|'(?:[^'\\\r\n]|\\.)*+['\\]?)"""
 _TYPED = r"""\{\s*+\\*+["'](?:[SB]|value|string|secret|plain|text|[#_]text)\\*+["']\s*+(?:=>|:)\s*+"""
-_VALUE = re.compile(
-    rf"""(?P<hidden>\[hidden[\]…])|(?P<quoted>{_TEXT})|(?P<typed>{_TYPED}{_TEXT}\s*+\}}?)"""
-    rf"""|(?P<listed>\[\s*+(?=\\*+["'][^\s"']{{0,64}}[0-9]){_TEXT}(?:\s*+,\s*+{_TEXT})*+\s*+\]?)"""
-    r"""|(?P<braced>\{(?![\w.]*+\})[^{}\s"'\[\]]{1,128}\})|(?P<plain>[^\s&,;'"()<>{}\[\]]++)""",
+_QUOTED = re.compile(_TEXT, re.IGNORECASE)
+_MARKED = re.compile(
+    rf"""{_TEXT}|{_TYPED}{_TEXT}\s*+\}}?"""
+    rf"""|\[\s*+(?=\\*+["'][^\s"']{{0,64}}[0-9]){_TEXT}(?:\s*+,\s*+{_TEXT})*+\s*+\]?"""
+    r"""|\{(?![\w.]*+\})[^{}\s"'\[\]]{1,128}\}"""
+    r"""|[\[(](?=[^\s\])]{0,64}[0-9])(?=[^\s\])]{0,64}[A-Za-z])[^\s"'\[\](){}]{1,128}[\])]""",
     re.IGNORECASE,
 )
-"""A value: a text, an object that only says the type of one (as of DynamoDB), a list of texts with digits, a text in braces, or a word."""
+"""A value that is not a single word: a text, an object that only says the type of one (as of DynamoDB), a list of texts with digits,
+a text in braces, or a word of letters and digits in brackets. Whoever matches this hides what is found, or else it would be read again."""
+_SHOWN = ("[hidden]", "[hidden…")
 _LINE = re.compile(r"[^\r\n]*+")
-_LETTERS = re.compile(r"[A-Za-z]+\Z")
+_FOLDED = re.compile(
+    r"[^\r\n]*+(?:\r?\n[ \t]++(?=[\w.$-]{1,64}=|[\w+/.~=-]{8,512}+[ \t]*+(?:[\r\n]|\Z))[^\r\n]*+)*+"
+)
+"""A line, and those behind it that are a cookie or a long word."""
+_LETTERS = re.compile(r"[A-Za-z]++")
 _MORE_WORDS = re.compile(r"[ \t]+[A-Za-z(]")
 _SENTENCE = re.compile(
     r"(?:a|an|and|are|as|be|but|can|cannot|could|did|does|for|from|had|has|have|holds|if|in|is|its|longer|may|must|neither|no|not|of"
@@ -79,7 +64,8 @@ _OPTION = re.compile(r"""(?<![^\s"'=,(\[])-{1,2}[\w-]*+\Z""")
 _BEHIND_OPTION = re.compile(r"""["']?+,?+\s++(?![-|<>=:\]])["']?+""")
 """Separates an option and its value, on a command line or in a list of arguments."""
 _SAID = re.compile(r"""["']?\s++(?:is|was|to|as):?\s++""", re.IGNORECASE)
-_LETTERS_AND_DIGITS = re.compile(r"(?=[^0-9]*+[0-9])(?=[^A-Za-z]*+[A-Za-z])\S{6}")
+_FOR = re.compile(r"""\s++for\s++["']?[^\s"':=]{1,64}["']?[ \t]{0,8}[:=][ \t]{0,8}""", re.IGNORECASE)
+"""As in a prompt: the password for somebody."""
 _BEFORE_CHARS = 64
 """How far the text before a name is looked at."""
 _CLOSING = re.compile(r"</[\w:.-]*+\Z")
@@ -95,23 +81,17 @@ _TAIL_CHARS = 256
 _HAS_DIGIT = re.compile(r"[^\s0-9]{1,64}[0-9]")
 _BLANKS = " \t\\"
 
-_KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----")
-_KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,60}(?:-----)?")
-_AUTHORITY = re.compile(r"""[^\s/?#"'<>]*+""")
-_HOST = re.compile(r"[^:@]*+(?::[0-9]{0,5})?\Z|\[[0-9A-Fa-f:.%]*+\]?(?::[0-9]{0,5})?\Z")
-_PASSWORD_CHARS_MAX = 512
-"""How far the `@` is searched behind a character that must be escaped in a user or password, such as a slash."""
-_SPACE = re.compile(r"""[\s"'<>]""")
+_KEY_BEGIN = re.compile(r"-{4,5}\s?BEGIN\s[A-Z0-9\s]{0,40}PRIVATE\sKEY[A-Z\s]{0,10}-{4,5}")
+_KEY_END = re.compile(r"-{4,5}[^\S\r\n]?END[^\S\r\n](?:[A-Z0-9]|[^\S\r\n]){0,60}(?:-{4,5})?")
 
 
 def hide(text: str) -> str:
     """`text` with each credential replaced by `HIDDEN`. If the end of a private key is missing, everything behind its begin is hidden."""
     if len(text) < CHARS_MIN:
         return text
-    if "-----BEGIN" in text:
+    if "PRIVATE" in text:
         text = _hide_keys(text)
-    if "://" in text:
-        text = _hide_users(text)
+    text = hide_users(text)
     for needed, form, instead in FORMS:
         if _has(text, needed):
             text = form.sub(instead, text)
@@ -122,7 +102,7 @@ def hide(text: str) -> str:
         if longest >= KEY_CHARS_MIN:
             for form in KEYS:
                 text = form.sub(hide_drawn, text)
-    return _hide_named(text) if _has(text.lower(), _HINTS) else text
+    return _hide_named(text) if _has(text.lower(), HINTS) else text
 
 
 def _has(text: str, parts: tuple[str, ...]) -> bool:
@@ -138,17 +118,6 @@ def gives_credential(name: str) -> bool:
     return hide(text) != text
 
 
-def hide_path(url: str) -> str:
-    """An http or https URL with its path and query hidden, because they may be secret. Any other text is unchanged."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in ("http", "https"):
-        return url
-    authority = _AUTHORITY.match(rest)
-    assert authority is not None, "the pattern takes nothing too"
-    place = authority[0].rpartition("@")[2]
-    return f"{scheme}://{place}" if rest[authority.end() :] in ("", "/") else f"{scheme}://{place}/{HIDDEN}"
-
-
 def _hide_keys(text: str) -> str:
     kept, place = [], 0
     while (begin := _KEY_BEGIN.search(text, place)) is not None:
@@ -158,46 +127,20 @@ def _hide_keys(text: str) -> str:
     return "".join([*kept, text[place:]])
 
 
-def _hide_users(text: str) -> str:
-    """Hides user and password of URLs. They may contain invalid characters, and the text may be cut before the host."""
-    kept, place = [], 0
-    while (at := text.find("://", place)) >= 0:
-        begin = at + 3
-        authority = _AUTHORITY.match(text, begin)
-        assert authority is not None, "the pattern takes nothing too"
-        kept.append(text[place:begin])
-        place = _behind_user(text, begin, authority.end())
-        if place > begin:
-            kept.append(HIDDEN)
-    return "".join([*kept, text[place:]])
-
-
-def _behind_user(text: str, begin: int, end: int) -> int:
-    """The end of the user and password that start at `begin`; `begin` if there are none. The host ends at `end`."""
-    last = text.rfind("@", begin, end)
-    if last >= 0:
-        return last
-    if ":" not in text[begin:end] or _HOST.match(text, begin, end):
-        return begin
-    at = text.find("@", end, end + _PASSWORD_CHARS_MAX)
-    if at >= 0 and not _SPACE.search(text, end, at):
-        return at
-    # If the text was cut in the middle of a password, there is no host.
-    return end if end == len(text) and text.endswith("…") else begin
-
-
 def _hide_named(text: str) -> str:
     """Hides the values of names like `password`."""
     kept, place, look = [], 0, 0
-    while (word := _WORD.search(text, look)) is not None:
-        rest = _REST.match(text, word.end())
+    words = Words(text)
+    while (word := WORD.search(text, look)) is not None:
+        look = word.end()
+        if not is_name(text, word):
+            continue
+        rest = _REST.match(text, look)
         assert rest is not None, "the pattern takes nothing too"
         look = rest.end()
-        if _before(text, word, _CLOSING) or _HARMLESS.search(
-            text, max(word.end(), look - _HARMLESS_CHARS), look
-        ):
+        if _before(text, word, _CLOSING) or harmless(text, word.end(), look):
             continue
-        begin, end = _value(text, word, look)
+        begin, end = _value(words, word, look)
         if end > begin:
             kept += [text[place:begin], _within(text, begin, end)]
             place = look = end
@@ -212,24 +155,28 @@ def awaits_value(line: str) -> bool:
     return hide(f"{tail} x1").endswith(HIDDEN)
 
 
-def _value(text: str, word: re.Match[str], look: int) -> tuple[int, int]:
+def _value(words: Words, word: re.Match[str], look: int) -> tuple[int, int]:
     """Begin and end of the value of a name whose match ends at `look`. They are equal if there is no value to hide."""
+    text = words.text
     if between := _BETWEEN.match(text, look) or _between_parts(text, word, look):
-        return between.end(), _behind_value(text, word, between, between.end())
+        return between.end(), _behind_value(words, word, between)
     if between := _SAID.match(text, look):
-        value = _VALUE.match(text, between.end())
-        given = value and (value["quoted"] or (value["plain"] and _LETTERS_AND_DIGITS.match(value["plain"])))
-        return between.end(), value.end() if value and given else between.end()
+        begin = between.end()
+        if quoted := _QUOTED.match(text, begin):
+            return begin, quoted.end()
+        return begin, words.end(begin) if words.drawn(begin) else begin
     if (between := _PAIR_MIDDLE.match(text, look)) and _before(text, word, _PAIR_BEGIN):
-        value = _VALUE.match(text, between.end())
-        drawn = (
-            value and value["quoted"] and _HAS_DIGIT.match(value[0]) and _PAIR_END.match(text, value.end())
-        )
+        value = _QUOTED.match(text, between.end())
+        drawn = value and _HAS_DIGIT.match(value[0]) and _PAIR_END.match(text, value.end())
         return between.end(), value.end() if value and drawn else between.end()
     if (between := _BEHIND_OPTION.match(text, look)) and _is_option(text, word.start()):
-        value = _VALUE.match(text, between.end())
-        told = value is None or value["hidden"] or _SENTENCE.match(text, between.end())
-        return between.end(), between.end() if value is None or told else value.end()
+        begin = between.end()
+        if _SENTENCE.match(text, begin) or text.startswith(_SHOWN, begin):
+            return begin, begin
+        value = _MARKED.match(text, begin)
+        return begin, value.end() if value else words.end(begin)
+    if (between := _FOR.match(text, look)) and words.drawn(between.end()):
+        return between.end(), words.end(between.end())
     return look, look
 
 
@@ -251,34 +198,42 @@ def _is_option(text: str, begin: int) -> bool:
     return _OPTION.search(text, max(0, begin - _OPTION_CHARS_MAX), begin) is not None
 
 
-def _behind_value(text: str, word: re.Match[str], between: re.Match[str], begin: int) -> int:
-    """The end of the value that starts at `begin`; `begin` if it must not be hidden."""
-    value = _VALUE.match(text, begin)
-    if value is None or value["hidden"]:
+def _behind_value(words: Words, word: re.Match[str], between: re.Match[str]) -> int:
+    """The end of the value behind `between`, which stands behind a name; its begin if it must not be hidden."""
+    text, begin = words.text, between.end()
+    if text.startswith(_SHOWN, begin):
         return begin
-    if value["plain"] is None:
+    if value := _MARKED.match(text, begin):
         return value.end()
+    end = words.end(begin)
+    if end == begin:
+        return begin
     if between.groupdict().get("compared"):
-        return value.end() if _LETTERS_AND_DIGITS.match(value[0]) else begin
+        return end if words.drawn(begin) else begin
     colon = between[0].rstrip().endswith(":")
-    if _WHOLE_LINE.search(word[0]):
-        if colon and _SENTENCE.match(text, begin):
-            return begin
-        line = _LINE.match(text, begin)
-        assert line is not None, "the pattern takes nothing too"
-        return line.end()
-    drawn = _LETTERS_AND_DIGITS.match(value[0]) and "\n" not in between[0]
-    if (value[0].endswith(":") and not drawn) or (colon and not _given(text, word, value)):
+    if WHOLE_LINE.search(word[0]):
+        return begin if colon and _SENTENCE.match(text, begin) else _behind_line(text, begin, folded=colon)
+    drawn = "\n" not in between[0] and words.drawn(begin)
+    if (text[end - 1] == ":" and not drawn) or (colon and not _given(words, word, begin)):
         # This is the next name, or a sentence.
         return begin
-    return value.end()
+    return end
 
 
-def _given(text: str, word: re.Match[str], value: re.Match[str]) -> bool:
+def _behind_line(text: str, begin: int, *, folded: bool) -> int:
+    """The end of a line. The value of a header may be folded: it goes on in the next lines, which begin with a blank."""
+    line = (_FOLDED if folded else _LINE).match(text, begin)
+    assert line is not None, "the pattern takes nothing too"
+    return line.end()
+
+
+def _given(words: Words, word: re.Match[str], begin: int) -> bool:
     """Whether the text behind "name:" is a value, and not a sentence about the name or the next part of an ARN."""
-    if value[0].startswith(":") or (word.start() and text[word.start() - 1] == ":"):
+    text, end = words.text, words.end(begin)
+    if text[begin] == ":" or (word.start() and text[word.start() - 1] == ":"):
         return False
-    return not (_LETTERS.match(value[0]) and _MORE_WORDS.match(text, value.end()))
+    letters = _LETTERS.match(text, begin)
+    return not (letters and letters.end() == end and _MORE_WORDS.match(text, end))
 
 
 def _within(text: str, begin: int, end: int) -> str:
