@@ -19,7 +19,8 @@ WARNINGS = "py.warnings"
 """The name of the logger that `logging` uses for warnings of Python."""
 TEXT_CHARS_MAX = 500
 TRACE_CHARS_MAX = 4000
-TRACE_READ_CHARS_MAX = 64 * 1024
+TRACE_READ_CHARS_MAX = 16 * 1024
+"""How much of the end of a traceback is cleaned, on the loop."""
 TRACE_LINES_MAX = 40
 
 type Fields = dict[str, Any]
@@ -60,7 +61,9 @@ def _trace(record: logging.LogRecord) -> str:
         return "(its traceback could not be made)"
     # Credentials are removed before the text is cut, since half of a credential does not look like one.
     lines = lines_of(trace[-TRACE_READ_CHARS_MAX:], chars_max=TRACE_READ_CHARS_MAX).split("\n")
-    text = " ".join(fewer(lines[len(trace) > TRACE_READ_CHARS_MAX :], lines_max=TRACE_LINES_MAX))
+    if len(trace) > TRACE_READ_CHARS_MAX:
+        lines = lines[1:] or ["(its last line is too long)"]
+    text = " ".join(fewer(lines, lines_max=TRACE_LINES_MAX))
     return text if len(text) <= TRACE_CHARS_MAX else "…" + text[1 - TRACE_CHARS_MAX :]
 
 

@@ -4,7 +4,9 @@ A process works on one call at a time, so its lines belong to that call. The inv
 the pipe to its end before the next one begins (`drain`). If a runtime writes the request id into its lines, that one is used.
 
 A process that writes without end must not keep the loop busy. So only a limited number of lines is parsed in a second, and
-further lines are counted. Only a limited number of bytes is read in a second, and then the process has to wait.
+further lines are counted. Only a limited number of bytes is read in a second, and then the process has to wait. Some lines take long
+to be cleaned. So the time of the processor that lines take is limited too, in a turn of the loop and in a second, and what comes then
+is counted.
 """
 
 import asyncio
@@ -12,17 +14,18 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.invokers.printed_levels import Levels, level_by_name, level_of
-from poller.output.function_log import BEGINNING_CHARS_MAX, NO_FIELDS, FunctionLog
+from poller.output.function_log import BEGINNING_CHARS_MAX, LINE_CHARS_MAX, NO_FIELDS, FunctionLog
 from poller.output.log_fields import fields_of
 
-READ_BYTES = 64 * 1024
-DRAIN_READS_MAX = 4
+READ_BYTES = 16 * 1024
+DRAIN_READS_MAX = 16
 FIELDS_MARK = "\x1e"
 """The character before and after the fields of a line."""
 FIELDS_BYTES_MAX = 64 * 1024
@@ -32,6 +35,12 @@ LINE_BYTES_MAX = 4 * BEGINNING_CHARS_MAX + FIELDS_BYTES_MAX
 LINES_PER_SECOND_MAX = 2000
 BYTES_PER_SECOND_MAX = 4 * 1024 * 1024
 SECOND_S = 1.0
+TURN_CPU_S = 0.04
+"""How long the lines of one process keep the loop in one turn."""
+CHAR_CPU_S = 2e-6
+"""About how long a character takes at most, in a line of nothing but names of credentials. Most take a hundredth of that."""
+SECOND_CPU_S = 0.25
+"""How long the lines of one process keep the loop in one second."""
 
 _WITHIN_CHARACTERS = bytes(range(0x80, 0xC0))
 """Bytes of UTF-8 that do not begin a character."""
@@ -106,6 +115,7 @@ class ProcessOutput:
         self._begun = _Line()
         self._levels = Levels()
         self._second = _Second(0.0)
+        self._turn_cpu_s = 0.0
         self._paused: asyncio.TimerHandle | None = None
 
     def open(self) -> int:
@@ -126,6 +136,7 @@ class ProcessOutput:
 
     def drain(self) -> None:
         """Reads what is in the pipe now."""
+        self._turn_cpu_s = 0.0
         for _ in range(DRAIN_READS_MAX):
             if self._reading is None or not self._read():
                 return
@@ -136,6 +147,7 @@ class ProcessOutput:
         self._end()
 
     def _readable(self) -> None:
+        self._turn_cpu_s = 0.0
         self._read()
         second = self._second
         if self._reading is not None and second.bytes >= BYTES_PER_SECOND_MAX:
@@ -198,10 +210,20 @@ class ProcessOutput:
         )
 
     def _log_begun(self) -> None:
-        """Logs the line that was begun, even if its end did not come."""
+        """Logs the line that was begun, even if its end did not come. Counts it instead if lines have taken too long."""
         begun, self._begun = self._begun, _Line()
-        if begun.data:
-            self._log_line(begun)
+        if not begun.data:
+            return
+        second = self._second
+        most = CHAR_CPU_S * min(len(begun.data), 2 * LINE_CHARS_MAX)
+        if self._turn_cpu_s + most > TURN_CPU_S or second.cpu_s >= SECOND_CPU_S:
+            second.dropped += 1
+            return
+        began = time.thread_time()
+        self._log_line(begun)
+        taken = time.thread_time() - began
+        self._turn_cpu_s += taken
+        second.cpu_s += taken
 
     def _report_dropped(self) -> None:
         if self._second.dropped:
@@ -227,4 +249,5 @@ class _Second:
     began: float
     lines: int = 0
     bytes: int = 0
+    cpu_s: float = 0.0
     dropped: int = 0

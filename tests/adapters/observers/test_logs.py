@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import sys
+import time
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -321,6 +322,27 @@ def test_a_librarys_error_has_its_cause_and_no_credential() -> None:
     assert line["error"] == f"RuntimeError: Authorization: {HIDDEN}"
     assert "emit" in line["trace"]
     assert "abcdefgh12345" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("x" * 20_000 + "\nhere", "here"),
+        ("token:" * 20_000 + "\nhere", "here"),
+        ("x" * 20_000, "(its last line is too long)"),
+    ],
+)
+def test_of_a_long_traceback_the_end_is_written(text: str, end: str) -> None:
+    def emit() -> None:
+        try:
+            raise RuntimeError(text)
+        except RuntimeError:
+            logging.getLogger("aiohttp.server").exception("no")
+
+    began = time.thread_time()
+    (line,) = library_lines(emit)
+    assert time.thread_time() - began < 0.1
+    assert line["trace"] == end
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_still_reported() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from adapters.invokers.function_processes import output
 from adapters.invokers.function_processes.output import (
     BYTES_PER_SECOND_MAX,
     LINES_PER_SECOND_MAX,
@@ -24,9 +25,13 @@ from poller.domain.invocations import EncodedEvent, FunctionError, Invocation, O
 from poller.output.function_log import LINE_CHARS_MAX, FunctionLine, FunctionLog
 from poller.testing.invoker import ARN
 from tests.adapters.invokers.function_processes.test_process_invoker import RUNTIME
+from tests.bounds.loop_steps import longest_step
 from tests.contracts.invokers import environment
 from tests.hostile_texts import HOSTILE
 
+STEP_S = 0.05
+LOOKS = 3
+"""A step that is too long is measured again: what is really long stays so."""
 on_both_loops = pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
@@ -233,6 +238,45 @@ taken()
     assert len(kept.lines) + kept.more == size // 2
     assert len(kept.lines) <= LINES_PER_SECOND_MAX * (took_s + 2)
     assert sorted(turns)[len(turns) * 9 // 10] < 0.3
+
+
+@pytest.mark.parametrize("unit", [":sig", "pw:", ":sig\0", "a:b@"])
+@pytest.mark.parametrize("chars", [100, 16_000, 64_000], ids=["short", "long", "too long"])
+def test_lines_of_nothing_but_names_of_credentials_never_hold_up_the_loop(unit: str, chars: int) -> None:
+    line = f"{unit!r}.encode() * {chars // len(unit)}"
+    count = 2_000_000 // chars
+    program = f"""
+headers, event = taken()
+for _ in range({count}):
+    os.write(1, {line} + b"\\n")
+answered(headers, 1)
+headers, event = taken()
+answered(headers, 1)
+taken()
+"""
+    for look in range(1, LOOKS + 1):
+        with longest_step() as longest:
+            kept = wrote(program, call(1, "r-1"), call(2, "r-2"))
+        assert kept.lines
+        assert len(kept.lines) + kept.more == count
+        if longest.seconds < STEP_S:
+            return
+        assert look < LOOKS, f"{longest.seconds} {longest.what}"
+
+
+@pytest.mark.parametrize("limit", ["TURN_CPU_S", "SECOND_CPU_S"])
+def test_lines_beyond_their_share_of_the_processor_are_counted(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = """
+headers, event = taken()
+os.write(1, b"one\\ntwo\\nthree\\n")
+answered(headers, 1)
+taken()
+"""
+    monkeypatch.setattr(output, limit, 1e-5)
+    kept = wrote(program, call(1))
+    assert ([line.text for line in kept.lines], kept.more) == (["one"], 2)
 
 
 NAMED = f"[INFO shop]\t2026-01-01T00:00:00.000Z\t{REQUEST_ID}\t"
