@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from poller.clock import LoopClock
+from poller.config.field_types import is_host
 from poller.config.settings import Settings
 from poller.config_errors.known_names import one_letter_apart, question
 from poller.domain.arns import FunctionName
@@ -20,6 +21,8 @@ from poller.plugins import Environment, InstalledPlugins, Plugin
 from poller.process_identity import LocalProcess
 
 NEAR_MAX = 3
+COMPARISONS_MAX = 1_000_000
+"""Of names of functions; it takes about a second. A file may have ten thousand mappings and as many functions."""
 FAILED = 2
 """Exit status of a command that failed."""
 _BESIDE = Path(__file__).parents[2]
@@ -91,10 +94,18 @@ def nothing_runs(settings: Settings) -> list[str]:
 def unlike_names(settings: Settings) -> list[str]:
     """One line for each mapping whose function is not configured but has nearly the name of a configured one."""
     found = []
+    known = {each: _folded(each) for each in settings.functions}
+    comparisons = 0
     for index, mapping in enumerate(settings.mappings):
         name = FunctionName.parse(mapping.FunctionName).name
-        near = [each for each in settings.functions if one_letter_apart(_folded(name), _folded(each))]
-        if name not in settings.functions and near:
+        if name in known:
+            continue
+        comparisons += len(known)
+        if comparisons > COMPARISONS_MAX:
+            break
+        wanted = _folded(name)
+        near = [each for each, folded in known.items() if one_letter_apart(wanted, folded)]
+        if near:
             what = f"{name!r} is not below functions, so that {settings.default_invoker} calls it"
             found.append(f"mappings[{index}].FunctionName: {what}; {question(near[:NEAR_MAX])}")
     return found
@@ -116,7 +127,7 @@ def url_problem(url: str) -> str:
     try:
         parts = urlsplit(url)
         # The port is parsed only here, and may be no number or beyond 65535.
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        right = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         right = False
     right = right and url.isprintable() and " " not in url

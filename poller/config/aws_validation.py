@@ -6,6 +6,7 @@ texts (aws-behaviour#error-texts). Where AWS's text is not known, the text is ou
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 
 from poller.config.mapping import EventSourceMapping, source_kind
 from poller.config.member_rules import RULES, MemberRule, complete_failure, destination_rule
@@ -15,7 +16,7 @@ from poller.config.members import (
     JsonType,
     Member,
 )
-from poller.config.violations import Violation, constraint, parameter
+from poller.config.violations import VIOLATIONS_MAX, Violation, constraint, parameter
 from poller.config_errors.meant_arns import FORMS, source_remedy
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX, FunctionName
 from poller.domain.plan import url_scheme
@@ -39,7 +40,7 @@ def violations(
 
     If a member's value could not be read, the mapping has no such attribute at all. Checks that need the member are left out.
     """
-    found = [*_constraints(mapping, concurrency_min)]
+    found = [*islice(_constraints(mapping, concurrency_min), VIOLATIONS_MAX)]
     try:
         kind = source_kind(mapping.EventSourceArn or "")
     except AttributeError:

@@ -20,6 +20,7 @@ from poller.config.members import (
     UNLIMITED,
     SourceGroup,
     default,
+    few_entries,
     with_defaults,
 )
 from poller.config_errors.hints import INTRINSIC
@@ -91,7 +92,7 @@ def _listed(value: object) -> object:
     _refuse_intrinsic(value)
     if isinstance(value, str):
         raise ValueError(f"not a list; write [{value[:LISTED_CHARS_MAX]}]")
-    return value
+    return few_entries(value)
 
 
 def _none_if_empty(text: str | None) -> str | None:
@@ -120,6 +121,7 @@ def _from_iso(text: str) -> float:
 
 def _tags(value: object) -> object:
     """Accepts CloudFormation's list of Key and Value, in addition to the API's object."""
+    value = few_entries(value)
     if isinstance(value, list) and all(
         isinstance(item, dict) and set(item) == {"Key", "Value"} for item in value
     ):
@@ -149,7 +151,7 @@ class FilterSetting(MappingSection):
 class Criteria(MappingSection):
     """Filters. A record passes if any of them matches; without filters every record passes."""
 
-    Filters: tuple[FilterSetting, ...] | None = None
+    Filters: Annotated[tuple[FilterSetting, ...] | None, BeforeValidator(few_entries)] = None
 
 
 class DestinationSetting(MappingSection):

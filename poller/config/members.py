@@ -26,6 +26,8 @@ ARN_CHARS_MAX = 10_000
 DESTINATION_CHARS_MAX = 350
 TAG_KEY_CHARS_MAX = 128
 TAG_VALUE_CHARS_MAX = 256
+ENTRIES_MAX = 1_000
+"""Items of a list and entries of a map that are looked at. AWS takes a few of each, and 50 tags. A longer one is refused for its length."""
 MOMENT_S_MAX = 253_402_300_799
 """The end of the year 9999."""
 POSITIONS = ("LATEST", "AT_TIMESTAMP", "TRIM_HORIZON")
@@ -156,6 +158,13 @@ TABLE: tuple[Member, ...] = (
     Member("StateTransitionReason", TEXT, requests=_ANSWER, place=320, always=True),
 )
 # fmt: on
+
+
+def few_entries(value: object) -> object:
+    """Refuses a list or a map with more than ENTRIES_MAX entries, before anything looks at these. Raises ValueError."""
+    if isinstance(value, list | tuple | dict) and len(value) > ENTRIES_MAX:
+        raise ValueError(f"has {len(value)} entries; write {ENTRIES_MAX} at most")
+    return value
 
 
 def requested(which: RequestKind, table: Iterable[Member] = TABLE) -> Iterator[Member]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+VIOLATIONS_MAX = 200
+"""Violations of the API model that are looked for. No answer has room for more: the shortest text has some 60 of its 8,192 characters."""
+
 
 class ViolationType(StrEnum):
     """AWS's exception for a refused parameter."""
@@ -40,7 +43,8 @@ def answer(found: list[Violation]) -> tuple[ViolationType, str] | None:
 
 def _headed(constraints: list[str]) -> str:
     noun = "error" if len(constraints) == 1 else "errors"
-    return f"{len(constraints)} validation {noun} detected: {'; '.join(constraints)}"
+    more = " or more" if len(constraints) >= VIOLATIONS_MAX else ""
+    return f"{len(constraints)}{more} validation {noun} detected: {'; '.join(constraints)}"
 
 
 def parameter(field: str, text: str, remedy: str) -> Violation:

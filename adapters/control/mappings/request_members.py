@@ -4,33 +4,49 @@ As with AWS, unknown members are ignored, null counts as absent, and a wrong typ
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from adapters.control.aws_errors import RejectionType, RequestRejected
-from poller.config.members import JsonType, Member, RequestKind, inside, refused, requested
+from adapters.control.mappings.paging import headed
+from poller.config.members import (
+    ENTRIES_MAX,
+    JsonType,
+    Member,
+    RequestKind,
+    inside,
+    refused,
+    requested,
+)
 from poller.domain.mapping_api import ApiError, ApiErrorType
 
 NESTED = "Start of structure or map found where not expected"
 LISTED = "Start of list found where not expected"
 NOT_JSON = "The request body is not valid JSON"
+VALUES_MAX = 65_536
+"""Values of a body, counted by its commas and opening brackets, those in texts too. All members at their longest have less, even if they
+are made of commas. A body of a megabyte may have half a million, and to parse these takes longer than a step of the loop should."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A JSON array."""
+    """A JSON array; `field` is its path in AWS's error texts, `most` how many items it may have."""
 
     items: "Shape"
+    field: str
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """A JSON object with any keys."""
+    """A JSON object with any keys; `field` is its path in AWS's error texts, `most` how many it may have."""
 
     values: "Shape"
+    field: str
+    most: int
 
 
 type Structure = Mapping[str, Shape]
@@ -56,14 +72,15 @@ def _inside(path: str, given: Sequence[Member]) -> Structure:
 
 
 def _shape(member: Member, given: Sequence[Member]) -> Shape:
+    most = member.length[1] if member.length else ENTRIES_MAX
     match member.type:
         case JsonType.OBJECT:
             return _inside(member.path, given)
         case JsonType.LIST:
             items = [each.type for each in given if each.path == f"{member.path}[]"]
-            return ListOf(items[0] if items else _inside(f"{member.path}[]", given))
+            return ListOf(items[0] if items else _inside(f"{member.path}[]", given), member.field, most)
         case JsonType.MAP:
-            return MapOf(JsonType.TEXT)
+            return MapOf(JsonType.TEXT, member.field, most)
         case _:
             return member.type
 
@@ -91,6 +108,10 @@ def read(body: bytes, structure: Structure) -> dict[str, Any]:
 def _parsed(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES_MAX:
+        raise RequestRejected(
+            RejectionType.TOO_LARGE, f"Request must have at most {VALUES_MAX} commas and opening brackets"
+        )
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -116,18 +137,30 @@ def _shaped(value: object, shape: Shape) -> Any:
     match shape:
         case JsonType():
             return _scalar(value, shape)
-        case ListOf(items):
+        case ListOf(items, field, most):
             if not isinstance(value, list):
                 raise _wrong(NESTED if isinstance(value, dict) else "Expected list or null")
+            _refuse_long(value, field, most)
             return [_shaped(each, items) for each in value if each is not None]
-        case MapOf(values):
+        case MapOf(values, field, most):
             if not isinstance(value, dict):
                 raise _wrong(LISTED if isinstance(value, list) else "Expected map or null")
+            _refuse_long(value, field, most)
             return {key: _shaped(each, values) for key, each in value.items() if each is not None}
         case _:
             if not isinstance(value, dict):
                 raise _wrong(LISTED if isinstance(value, list) else "Unexpected value type in payload")
             return _structure(value, shape)
+
+
+def _refuse_long(value: Sized, field: str, most: int) -> None:
+    """Refuses a list or a map whose entries are too many to look at. AWS's text, but without the value."""
+    if len(value) > ENTRIES_MAX:
+        path = ".".join(part[:1].lower() + part[1:] for part in field.split("."))
+        must = f"Member must have length less than or equal to {most}"
+        raise ApiError(
+            ApiErrorType.VALIDATION, headed([f"Value at '{path}' failed to satisfy constraint: {must}"])
+        )
 
 
 def _structure(value: Mapping[str, Any], structure: Structure) -> dict[str, Any]:
