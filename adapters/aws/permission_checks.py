@@ -161,7 +161,7 @@ async def connected(url: str) -> Finding:
     try:
         async with asyncio.timeout(STEP_S_MAX):
             _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         text = f"no connection to {place} ({type(error).__name__})"
         return Finding(check, Severity.PROBLEM, text, "is the address right, and does somebody listen there?")
     writer.close()

@@ -95,11 +95,11 @@ async def listening(address: Address) -> socket.socket:
         found = await loop.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: the text can be no name at all.
+        why = error.strerror if isinstance(error, OSError) else "no name has this form"
         raise InvalidConfiguration(
-            [
-                f"listen: {address}: the name {address.host!r} has no address ({error.strerror}); write an IP address"
-            ]
+            [f"listen: {address}: the name {address.host!r} has no address ({why}); write an IP address"]
         ) from error
     family, kind, protocol, _, where = found[0]
     sock = socket.socket(family, kind, protocol)

@@ -108,7 +108,8 @@ class HttpInvoker:
             if limit.expired() and progress.sent:
                 return TimedOut(invocation.timeout_s)
             return Unreachable(f"no connection to {place_of(self._settings.url)} in time")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            # The resolver raises UnicodeError for what can be no name of a host.
             return self._failed(error, progress)
         return outcome_of(answer, self._settings, self._env.clock.now())
 

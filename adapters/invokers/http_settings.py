@@ -3,11 +3,11 @@
 import re
 from enum import StrEnum
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
+from poller.config.field_types import web_url
 from poller.config_errors.error_messages import FieldError, refused
 
 CONNECT_TIMEOUT_S = 5.0
@@ -36,18 +36,7 @@ class Style(StrEnum):
 
 
 def _usable_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL ({error}); write http://host:port/path or https://…") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not a URL; write http://host:port/path or https://…")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL must not hold a user or password; put them into headers")
-    if port == 0:
-        raise ValueError("port 0 is nobody's; name the port that the server listens on")
-    return value
+    return web_url(value, credentials="put them into headers")
 
 
 class OnNoAnswer(StrEnum):

@@ -29,6 +29,14 @@ PREFIX_CHARS_MAX = 512
 _OBJECT_PREFIX = re.compile(rf"s3://({BUCKET})(?:/(.*))?")
 _PREFIX_CHARACTERS = re.compile(r"[A-Za-z0-9!_.*'()=+@:,/-]*")
 _HOST = re.compile(r"((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?")
+_HOST_NAME = re.compile(r"(?!-)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Characters that do not show. IDNA leaves most of them out, so that a name would not be what it seems; HTTP clients refuse them."""
+_LABELS = "write an IP address, or a name whose parts between dots have 1 to 63 letters, digits and dashes"
+_WEB_FORM = "write http://host:port/path or https://…"
 
 
 def number(value: object) -> object:
@@ -72,6 +80,8 @@ class Address:
         bare = host[1:-1] if bracketed else host
         if not colon or not bare or (not bracketed and re.search(r"[\s:/\[\]]", bare)):
             raise ValueError("not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+        if not bracketed and not is_host(bare):
+            raise ValueError(f"what stands before the port is no host; {_LABELS}")
         if bracketed:
             try:
                 ipaddress.IPv6Address(bare)
@@ -140,22 +150,71 @@ def no_port_alone(value: object) -> object:
 
 
 def host_name(text: str) -> str:
-    """A name or an IP address as in a `Host` header, without port and brackets."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        if not re.fullmatch(r"(?!-)[A-Za-z0-9_.-]{1,253}", text):
-            raise ValueError("no host name; write a name or an IP address, without scheme and port") from None
+    """A name or an IP address as in a `Host` header, without port and brackets. International names have their ASCII form there."""
+    if not text.isascii() or not is_host(text):
+        raise ValueError("no host name; write a name or an IP address, without scheme and port")
     return text
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is an IP address, or a name that can be looked up. Looking up any other name raises UnicodeError or is refused.
+
+    A name has labels of 1 to 63 characters. Underscores are taken, since some container networks have them in names, and letters
+    beyond ASCII if IDNA has a form for them.
+    """
+    if _is_address(text):
+        return True
+    if len(text) > HOST_CHARS_MAX or not text.isprintable() or _IGNORED.search(text):
+        return False
+    try:
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    return len(name) <= HOST_CHARS_MAX and _HOST_NAME.fullmatch(name) is not None
+
+
+def web_url(text: str, *, credentials: str) -> str:
+    """A URL that requests are posted to, with any path. Raises ValueError.
+
+    `credentials` is the remedy for a URL with a user or a password.
+    """
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL ({error}); {_WEB_FORM}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"is not a URL; {_WEB_FORM}")
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("has blanks around it, or characters that do not show; remove them")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"a URL must not hold a user or password; {credentials}")
+    if not is_host(host) or _is_numeric(host):
+        raise ValueError(f"its host is neither an address nor a name; {_LABELS}")
+    if port == 0:
+        raise ValueError("port 0 is nobody's; name the port that the server listens on")
+    return text
+
+
+def _is_numeric(host: str) -> bool:
+    """Whether a host is no IP address, but would be taken for one by its last part: HTTP clients refuse `1.2.3` and `256.1.1.1`."""
+    last = host.removesuffix(".").rpartition(".")[2]
+    return last.isdecimal() and ":" not in host and not _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host(host: str) -> bool:
     """Whether AWS's clients accept this host. They refuse names with an underscore, which some container networks use."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return len(host) <= HOST_CHARS_MAX and _HOST.fullmatch(host) is not None
-    return "%" not in host
+    if _is_address(host):
+        return "%" not in host
+    return len(host) <= HOST_CHARS_MAX and _HOST.fullmatch(host) is not None
 
 
 def store_name(url: str) -> str:
