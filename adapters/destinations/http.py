@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws.permission_checks import connected, untried
 from adapters.bounded_answers import bounded
+from poller.config.field_types import web_url
 from poller.config_errors.meant_arns import aws_queue_arn
 from poller.domain.errors import (
     AccessDenied,
@@ -43,20 +44,10 @@ STATUSES: Mapping[int, type[PortError]] = MappingProxyType(
 
 
 def _usable_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL ({error}); write http://host:port/path or https://…") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not a URL; write http://host:port/path or https://…")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL must not hold a user or password; put a proxy that adds them in front")
+    url = web_url(text, credentials="put a proxy that adds them in front")
     if arn := aws_queue_arn(text):
         raise ValueError(f"is the URL of a queue, which takes no documents; write its ARN, {arn}")
-    if port == 0:
-        raise ValueError("port 0 is nobody's; name the port that the server listens on")
-    return text
+    return url
 
 
 class HttpSettings(BaseModel):
@@ -83,7 +74,7 @@ class HttpDestination:
                 self._url, data=with_payload(notice), headers=headers, allow_redirects=False
             ) as answer:
                 status = answer.status
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise ServiceUnavailable(f"http POST to {self._host}: {type(error).__name__}") from error
         if not 200 <= status <= 299:
             raise STATUSES.get(status, ServiceUnavailable)(f"http POST to {self._host}: status {status}")
@@ -99,6 +90,8 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
         connector=bounded(aiohttp.TCPConnector(limit=CONNECTIONS_MAX)),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "poller"},
+        # Nothing reads the bodies, and a status counts in whatever encoding a body comes.
+        auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=TOTAL_S_MAX, sock_connect=CONNECT_S_MAX),
     ) as session:
         yield session

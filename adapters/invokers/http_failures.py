@@ -6,6 +6,7 @@ Texts name host and port, never the path or the query of a URL, since these may 
 import errno
 import re
 import ssl
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -17,6 +18,9 @@ EXCERPT_CHARS_MAX = 200
 DETAIL_CHARS_MAX = 120
 _UNREADABLE = 8
 """A body counts as binary if more than one of this many characters cannot be shown."""
+_PORTS = {"http": 80, "https": 443}
+_ENCODING = re.compile(r"content-encoding: [a-z]{1,32} \(([a-z]{1,32})\)")
+"""The library's error for an answer in an encoding that it knows by name and cannot read. It has nothing but this text."""
 _TAGS = re.compile(r"<(?:!--|[/!?a-zA-Z])[^<>]*>")
 
 
@@ -33,9 +37,9 @@ def excerpt(body: bytes | None) -> str:
 
 def place_of(url: str) -> str:
     """Returns host and port of a URL."""
-    found = URL(url)
-    host = found.host or ""
-    return f"[{host}]:{found.port}" if ":" in host else f"{host}:{found.port}"
+    found = urlsplit(url)
+    host, port = found.hostname or "", found.port or _PORTS[found.scheme]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def unreached(error: Exception, url: str) -> str:
@@ -52,6 +56,8 @@ def unreached(error: Exception, url: str) -> str:
             why = f"{place} refuses connections"
         case aiohttp.ClientConnectorError():
             why = f"{place}: {_detail(error.os_error)}"
+        case UnicodeError() | aiohttp.InvalidURL():
+            why = f"the host of {place} is neither an address nor a name"
         case _:
             why = f"{place}: {_detail(error)}"
     return f"the connection to the function's URL failed before the request was sent: {why}"
@@ -62,6 +68,8 @@ def unanswered(error: Exception, url: str, *, begun: bool) -> str:
     match error:
         case aiohttp.ClientPayloadError():
             how = "the answer broke off or cannot be read"
+        case aiohttp.ClientResponseError() if encoding := _ENCODING.search(error.message):
+            how = f"the content encoding {encoding[1]} of the answer is not understood; the server may send gzip, deflate or none"
         case aiohttp.ClientResponseError():
             how = f"the answer is no HTTP: {_detail(error)}"
         case _ if begun:

@@ -105,10 +105,14 @@ class FunctionError:
     def __post_init__(self) -> None:
         for name, chars_max in _ERROR_TEXTS.items():
             object.__setattr__(self, name, line_of(getattr(self, name), chars_max=chars_max))
+        if not self.error_type.strip():
+            object.__setattr__(self, "error_type", UNNAMED_ERROR)
         lines = ends_of(self.stack_trace, lines_max=STACK_LINES_MAX, chars_max=STACK_LINE_CHARS_MAX)
         object.__setattr__(self, "stack_trace", lines)
 
 
+UNNAMED_ERROR = "Function.UnnamedError"
+"""The type of an error whose own type is empty, or has nothing that can be shown."""
 _ERROR_TEXTS = {
     "error_type": ERROR_TYPE_CHARS_MAX,
     "message": ERROR_MESSAGE_CHARS_MAX,

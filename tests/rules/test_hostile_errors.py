@@ -35,6 +35,29 @@ def test_an_error_with_a_long_type_shows_its_message(kind: str) -> None:
     assert verdict.error.endswith(": the table is full")
 
 
+UNSEEN = {
+    "nothing": "",
+    "blanks": " \t\n ",
+    "control characters": "".join(map(chr, range(32))),
+    "no width": "\u200b\u2060",
+    "colours alone": "\x1b[31m\x1b[0m",
+}
+
+
+@pytest.mark.parametrize("kind", UNSEEN.values(), ids=UNSEEN)
+def test_an_error_whose_type_cannot_be_seen_has_a_type_of_ours(kind: str) -> None:
+    error = FunctionError(kind, "the table is full")
+    assert error.error_type == "Function.UnnamedError"
+    verdict = parse(error, ["1"], ResponseReading())
+    assert isinstance(verdict, Rejected)
+    assert verdict.error == "Function.UnnamedError: the table is full"
+
+
+@hostile
+def test_every_error_has_a_type_that_can_be_seen(text: str) -> None:
+    assert FunctionError(text, text).error_type.strip()
+
+
 @hostile
 def test_a_hostile_error_gives_a_status_that_is_fit_to_be_shown(text: str) -> None:
     error = error_document(FunctionError(text, text, stack_trace=(text,) * 50))
