@@ -15,6 +15,7 @@ from poller.rules.filtering import (
     explain,
     explain_record,
 )
+from poller.rules.filtering.reading import DEPTH_MAX
 from poller.rules.filtering.views import Form, decode_text
 
 MATCHES: Final = 0
@@ -23,6 +24,10 @@ INVALID: Final = 2
 
 _SOURCES: Final = ("kinesis", "dynamodb", "sqs")
 _SEEN_CHARS_MAX = 200
+TOO_DEEP: Final = (
+    f"nested too deeply to be explained, about {DEPTH_MAX:,} levels; leave out what no condition reads, "
+    "the answer stays the same"
+)
 
 
 def explain_command(pattern: str, event: str, source: str | None) -> tuple[int, str]:
@@ -43,10 +48,16 @@ def _answer(pattern: str, event: str, source: str | None) -> tuple[int, str]:
         compiled = compile_pattern(pattern)
     except InvalidPattern as invalid:
         return INVALID, f"pattern: {invalid}\nreason: {invalid.reason}"
+    payload = decode_text(event)
+    if payload.form is Form.DEEP:
+        return INVALID, f"event: {TOO_DEEP}"
     try:
-        parsed = _parsed(event)
+        parsed = payload.value if payload.form is Form.JSON else orjson.loads(event)
     except ValueError as error:
-        return INVALID, f"event: not JSON: {error}"
+        return (
+            INVALID,
+            f"event: not JSON: {error}; write one JSON text, with names and texts in double quotes",
+        )
     if source is None:
         return _report(explain(compiled, parsed))
     if not isinstance(parsed, dict):
@@ -55,14 +66,6 @@ def _answer(pattern: str, event: str, source: str | None) -> tuple[int, str]:
         return _report(explain_record(compiled, cast("Source", source), parsed))
     except ValueError as error:
         return INVALID, f"event: {error}"
-
-
-def _parsed(event: str) -> object:
-    """The value of a JSON text, which may have everything that payloads may have. Raises ValueError."""
-    payload = decode_text(event)
-    if payload.form is Form.JSON:
-        return payload.value
-    return orjson.loads(event)
 
 
 def _report(explanation: Explanation) -> tuple[int, str]:
@@ -82,6 +85,13 @@ def _failure_lines(failure: Failure) -> list[str]:
     if failure.condition:
         lines.append(f"    condition: {failure.condition}")
     if failure.seen:
-        values = ", ".join(json.dumps(value, ensure_ascii=False) for value in failure.seen)
+        values = ", ".join(map(_shown, failure.seen))
         lines.append(f"    values: {cut(values, _SEEN_CHARS_MAX)}")
     return lines
+
+
+def _shown(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be shown)"

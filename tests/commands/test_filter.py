@@ -6,6 +6,7 @@ import json
 import pytest
 
 from poller.commands.filter import explain_command
+from poller.rules.filtering import Filter
 
 KINESIS = json.dumps(
     {
@@ -74,6 +75,67 @@ def test_an_invalid_event_or_source_is_status_2(event: str, source: str | None, 
     status, text = explain_command('{"a": [1]}', event, source)
     assert status == 2
     assert text.startswith(words)
+
+
+@pytest.mark.parametrize("levels", [1_025, 5_000, 9_900])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"b":', "}")], ids=["lists", "objects"])
+def test_an_event_may_nest_as_deeply_as_a_payload(levels: int, begin: str, end: str) -> None:
+    event = f'{{"a":1,"x":{begin * levels}1{end * levels}}}'
+    assert explain_command('{"a": [1]}', event, None) == (0, "matches")
+    status, text = explain_command('{"x": [1], "a": [2]}', event, None)
+    assert (status, text.splitlines()[0]) == (1, "does not match")
+
+
+def test_an_event_that_nests_too_deeply_is_refused_with_a_remedy() -> None:
+    event = "[" * 20_000 + "]" * 20_000
+    assert explain_command('{"a": [1]}', event, None) == (
+        2,
+        "event: nested too deeply to be explained, about 10,000 levels; leave out what no condition reads, "
+        "the answer stays the same",
+    )
+
+
+def deep_record(levels: int) -> str:
+    """A message whose body nests so deeply."""
+    return json.dumps({"body": f'{{"a":1,"x":{"[" * (levels - 1)}{"]" * (levels - 1)}}}', "y": 2})
+
+
+@pytest.mark.parametrize("levels", [9_900, 9_999, 10_000, 10_001, 20_000])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        '{"body": {"a": [1]}}',
+        '{"body": {"a": [2]}}',
+        '{"body": {"a": [1]}, "y": [2]}',
+        '{"body": {"a": [1]}, "y": [3]}',
+        '{"body": [{"prefix": "{"}]}',
+        '{"body": [{"prefix": "x"}]}',
+        '{"y": [2]}',
+        '{"y": [3]}',
+        '{"$or": [{"y": [3]}, {"body": {"a": [1]}}]}',
+    ],
+)
+def test_a_payload_of_any_depth_passes_if_it_passes_the_filter_of_a_mapping(
+    pattern: str, levels: int
+) -> None:
+    record = deep_record(levels)
+    filters = Filter.of([pattern], "sqs")
+    assert filters is not None
+    answer = filters.matches_sqs(json.loads(record))
+    while not isinstance(answer, bool):
+        try:
+            next(answer)
+        except StopIteration as ended:
+            answer = bool(ended.value)
+    assert explain_command(pattern, record, "sqs")[0] == (0 if answer else 1)
+
+
+def test_a_deep_payload_that_does_not_pass_is_told_with_a_remedy() -> None:
+    status, text = explain_command('{"body": {"a": [2]}}', deep_record(10_000), "sqs")
+    assert status == 1
+    assert text.endswith(
+        "body: the payload is nested too deeply to tell which condition fails; leave out what no condition reads"
+    )
 
 
 def test_an_event_that_is_no_object_does_not_match() -> None:

@@ -7,6 +7,7 @@ from poller.rules.filtering.pattern import STEPS_MAX, Pattern
 from poller.rules.filtering.structure import Branch, FoundLeaf, StepBudget, TooMuchWork
 from poller.rules.filtering.views import (
     PAYLOAD_KEYS,
+    Filter,
     Form,
     Payload,
     Source,
@@ -41,6 +42,7 @@ class Explanation:
 
 
 MATCHED = Explanation(True, ())
+TOO_DEEP = "the payload is nested too deeply to tell which condition fails; leave out what no condition reads"
 
 
 def explain(pattern: Pattern, event: object) -> Explanation:
@@ -72,11 +74,11 @@ def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, .
 def explain_record(pattern: Pattern, source: Source, record: dict[str, object]) -> Explanation:
     """Why a record passes a filter or not. The record has the form in which a function gets it.
 
-    Raises ValueError for a Kinesis record without its member `kinesis`.
+    Of a payload that is nested too deeply to be parsed it is only told whether a branch holds. Raises ValueError for a Kinesis record
+    without its member `kinesis`.
     """
     event, payload = _opened(source, record)
-    key = PAYLOAD_KEYS[source]
-    return _alternatives([_explain_view(branch, key, event, payload) for branch in pattern.branches])
+    return _alternatives([_explain_view(branch, source, event, payload) for branch in pattern.branches])
 
 
 def _alternatives(failures: Sequence[tuple[Failure, ...]]) -> Explanation:
@@ -84,9 +86,13 @@ def _alternatives(failures: Sequence[tuple[Failure, ...]]) -> Explanation:
 
 
 def _explain_view(
-    branch: Branch, key: str, event: dict[str, object], payload: Payload
+    branch: Branch, source: Source, event: dict[str, object], payload: Payload
 ) -> tuple[Failure, ...]:
+    key = PAYLOAD_KEYS[source]
     form = form_of(branch, key)
+    if payload.form is Form.DEEP and form is not Form.NONE:
+        alone = Filter.over([Pattern((branch,), frozenset((key,)))], source)
+        return () if _passes(alone, event, str(payload.value)) else (Failure(key, "", (), TOO_DEEP),)
     if form not in (Form.NONE, payload.form):
         asked = ", ".join(
             f"{each.path}: {each.text}" for each in branch.fields if each.path.split(".")[0] == key
@@ -94,6 +100,16 @@ def _explain_view(
         why = f"the payload is {payload.form} and these conditions are for {form}"
         return (Failure(key, asked, (payload.value,), why),)
     return explain_branch(branch, event | {key: payload.value})
+
+
+def _passes(alone: Filter, event: dict[str, object], payload: str) -> bool:
+    """Whether an event with this text as its payload passes a filter of one branch."""
+    slices = alone.search_text(event, payload)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as ended:
+            return bool(ended.value)
 
 
 def _opened(source: Source, record: dict[str, object]) -> tuple[dict[str, object], Payload]:

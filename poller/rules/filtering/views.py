@@ -218,22 +218,22 @@ class Filter:
     def _with_payload(self, event: JsonObject, raw: bytes | str) -> Answer:
         """Whether an event passes after its payload was decoded and put into it."""
         if len(raw) > PARSED_BYTES_MAX and not is_light(raw):
-            return self._search_both(event, raw)
+            return self.search_text(event, raw)
         payload = decode_text(raw) if isinstance(raw, str) else decode_bytes(raw)
         if payload.form is Form.JSON:
             branches = self._inner
         elif payload.form is Form.DEEP:
-            return self._search_both(event, raw)
+            return self.search_text(event, raw)
         else:
             branches = self._plain
         if not branches.branches or payload.form is Form.UNREADABLE:
             return False
         event[PAYLOAD_KEYS[self.source]] = payload.value
         held = branches.holds(event)
-        return self._search_both(event, raw) if held is None else held
+        return self.search_text(event, raw) if held is None else held
 
-    def _search_both(self, event: JsonObject, raw: bytes | str) -> Slices[bool]:
-        """Whether an event passes, with its payload as JSON, or as text if it is not JSON."""
+    def search_text(self, event: JsonObject, raw: bytes | str) -> Slices[bool]:
+        """Whether an event passes by branches that read its payload, which is JSON, or text if it is not JSON."""
         key = PAYLOAD_KEYS[self.source]
         yield
         try:
