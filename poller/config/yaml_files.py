@@ -64,6 +64,9 @@ class _Loader(yaml.SafeLoader):
         tag = getattr(event, "tag", None)
         if tag not in {None, "!", _STR}:
             raise _problem(_tag_refused(str(tag)), event.start_mark)
+        if not isinstance(event, yaml.AliasEvent):
+            # YAML 1.2 lets a node have the anchor of an earlier one, PyYAML does not. An alias means the last one before it.
+            self.anchors.pop(getattr(event, "anchor", None), None)
         self._depth += 1
         if self._depth > DEPTH_MAX:
             raise _problem(f"nested deeper than {DEPTH_MAX} levels; flatten it", event.start_mark)

@@ -6,7 +6,6 @@ _REMEDIES: Sequence[tuple[str, str]] = (
     (r"character '\t'", "indent with blanks, not with tabs"),
     ("cannot start any token", "put the text in quotes"),
     ("undefined alias", "put a text that begins with * in quotes"),
-    ("duplicate anchor", "give each anchor a name of its own"),
     (
         "mapping values are not allowed",
         "put a text with a colon in quotes, or line names up with those of their level",

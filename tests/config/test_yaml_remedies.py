@@ -1,5 +1,7 @@
 """Errors of YAML: each is one line with its place and a remedy, whatever the file holds."""
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -49,7 +51,6 @@ PIECES = st.sampled_from(
         ("a: ]", "in quotes"),
         ("a:\n  b: 1\n c: 2", "line names up"),
         ("a: 'it's'", "in quotes"),
-        ("a: &x 1\nb: &x 2", "a name of its own"),
         ("%YAML 3.0\n---\na: 1", OTHERWISE),
     ],
 )
@@ -60,6 +61,35 @@ def test_each_error_of_the_reader_has_its_remedy(text: str, remedy: str) -> None
     place, _, told = problem.partition("; ")
     assert place.startswith("f.yaml: line ")
     assert remedy in told
+
+
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        ("a: &x 1\nb: &x 2\nc: *x", {"a": 1, "b": 2, "c": 2}),
+        ("a: &x [1]\nb: *x\nc: &x [2]\nd: *x", {"a": [1], "b": [1], "c": [2], "d": [2]}),
+        ("a: &x [&x 1, *x]\nb: *x", {"a": [1, 1], "b": 1}),
+        ("a: &x {b: 1}\nc: &x {<<: *x}", None),
+    ],
+)
+def test_an_anchor_may_be_given_again_and_aliases_mean_the_last_one(
+    text: str, document: dict[str, Any] | None
+) -> None:
+    if document is not None:
+        assert parse_document(text, name="f.yaml") == document
+    else:
+        with pytest.raises(InvalidConfiguration, match="an alias contains itself; write the value out"):
+            parse_document(text, name="f.yaml")
+
+
+def test_anchors_that_are_given_again_do_not_hide_what_aliases_weigh() -> None:
+    lines = ["a0: &x [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [
+        f"a{number}: &x{number % 2} [{', '.join(['*x' if number == 1 else f'*x{1 - number % 2}'] * 10)}]"
+        for number in range(1, 12)
+    ]
+    with pytest.raises(InvalidConfiguration, match="values, aliases included"):
+        parse_document("\n".join(lines), name="f.yaml")
 
 
 @given(st.lists(PIECES, max_size=30).map("".join))
