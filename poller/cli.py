@@ -73,7 +73,7 @@ def run(
     given |= {"log": {"level": log_level, "format": log_format}}
     from poller.config.yaml_files import signature
 
-    seen = signature(config)
+    seen = _loaded_or_exit(lambda: signature(config))
     from poller.commands.shared import LoadablePlugins
     from poller.config.loader import load_all
 

@@ -17,7 +17,7 @@ from poller.config.partial_checks import hidden_errors
 from poller.config.plugin_settings import plugin_errors, plugins_in
 from poller.config.quoted_flags import quoted_flags
 from poller.config.settings import ENV_PREFIX, Settings, merged_settings
-from poller.config.yaml_files import NameNotText, read_document
+from poller.config.yaml_files import NameNotText, UnreadableNow, read_document
 from poller.config_errors.error_messages import Layer, SettingError, complaints, lines, origin_is_last
 from poller.config_errors.known_names import Path as Place
 from poller.config_errors.known_names import known_names
@@ -45,7 +45,7 @@ class Examined:
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings from the file at `path`, the environment and `overrides` (the command line, nested as the file is).
 
-    Raises InvalidConfiguration with one line for each problem, from all of these places. Settings of plug-ins are not checked;
+    Raises UnreadableNow if the file cannot be read now, and InvalidConfiguration with one line for each problem, from all of these places. Settings of plug-ins are not checked;
     `examine` checks them too.
     """
     return _settled(_examined(path, overrides, None))
@@ -59,7 +59,10 @@ def load_all(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Se
 
 def examine(path: Path, overrides: Mapping[str, Any], registry: Registry) -> Examined:
     """Finds everything that would prevent a daemon from starting with these settings, without opening anything."""
-    return _examined(path, overrides, registry)
+    try:
+        return _examined(path, overrides, registry)
+    except UnreadableNow as error:
+        return Examined(None, error.problems, [])
 
 
 def _settled(found: Examined) -> Settings:
@@ -75,6 +78,8 @@ def _examined(path: Path | None, overrides: Mapping[str, Any] | None, registry: 
     environment: dict[str, Any] = {}
     try:
         document = read_document(path) if path else {}
+    except UnreadableNow:
+        raise
     except NameNotText as error:
         unnamed, document = error.problems, error.rest
     except InvalidConfiguration as error:

@@ -4,6 +4,7 @@ Scalars are those of YAML 1.2: `on`, `yes`, `12:30` and dates are texts. Tags an
 `signature` tells whether a file has changed.
 """
 
+import errno
 import re
 from hashlib import blake2b
 from pathlib import Path
@@ -40,6 +41,11 @@ _SCALARS = {
     "tag:yaml.org,2002:merge": (r"<<", ["<"]),
 }
 
+PASSING = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ESTALE}
+)
+"""Errors that say nothing about a file: the process or the system lacks something now, or a network file system was disturbed."""
+
 type Signature = tuple[object, ...] | None
 """Identity, time of modification and content of a file; None if it does not exist."""
 
@@ -50,6 +56,10 @@ class NameNotText(InvalidConfiguration):
     def __init__(self, problems: list[str], rest: dict[str, Any]) -> None:
         super().__init__(problems)
         self.rest = rest
+
+
+class UnreadableNow(InvalidConfiguration):
+    """The system could not read the file at this moment. The file itself may be right: read it again later."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -239,6 +249,8 @@ def _text(path: Path) -> str:
             [f"{path}: may not be read; give this user the right to read it"]
         ) from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise _unreadable_now(path, error) from error
         raise InvalidConfiguration([f"{path}: cannot be read: {error}"]) from None
     if len(content) > FILE_BYTES_MAX:
         raise InvalidConfiguration([f"{path}: larger than {FILE_BYTES_MAX} bytes; is it the right file?"])
@@ -293,8 +305,12 @@ def _located(error: yaml.MarkedYAMLError, name: str) -> str:
     return f"{name}:{where} {told}; {remedy(told)}"
 
 
+def _unreadable_now(path: Path, error: OSError) -> UnreadableNow:
+    return UnreadableNow([f"{path}: cannot be read at the moment: {error.strerror}; try again later"])
+
+
 def signature(path: Path) -> Signature:
-    """The signature of the file that `path` leads to. Symbolic links are followed, so a link to another file counts as a change.
+    """The signature of the file that `path` leads to. Raises UnreadableNow if there is a file but no way to read it. Symbolic links are followed, so a link to another file counts as a change.
 
     The content is part of it, because two writes within one tick of the file system's clock have the same time.
     """
@@ -302,6 +318,10 @@ def signature(path: Path) -> Signature:
         real = from_start_folder(path).resolve(strict=True)
         found = real.stat()
         content = blake2b(real.read_bytes()).digest()
-    except (OSError, RuntimeError):
+    except OSError as error:
+        if error.errno in PASSING:
+            raise _unreadable_now(path, error) from error
+        return None
+    except RuntimeError:
         return None
     return str(real), found.st_ino, found.st_mtime_ns, content

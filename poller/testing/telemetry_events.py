@@ -14,6 +14,7 @@ from poller.domain.telemetry.daemon_events import (
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
+    ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
     FunctionChanged,
@@ -181,6 +182,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     VisibilityTooShort(mapping=MAPPING, visibility_s=30, timeout_s=60.0),
     ShardStopped(mapping=MAPPING, shard=SHARD, ended=False),
     ConfigurationReloaded(ok=False, reason="mappings[{number}]: wrong"),
+    ConfigurationUnread(reason="too many open files {number}", wait_s=2.0),
     StoreFailed(error="ServiceUnavailable", reason="no answer {number}", wait_s=1.0),
     TaskEnded(
         task=TaskKind.LANE,

@@ -1,19 +1,24 @@
 """How a changed configuration file is noticed, taken over or refused."""
 
 import asyncio
+import errno
 import os
+import resource
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from poller.config.yaml_files import signature
+from poller.config.loader import examine
+from poller.config.loader import load as load_settings
+from poller.config.yaml_files import UnreadableNow, read_document, signature
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
-from poller.domain.telemetry.daemon_events import ConfigurationReloaded
-from poller.runtime.reload import Loaded, changes_of, follow, watch
+from poller.domain.telemetry.daemon_events import ConfigurationReloaded, ConfigurationUnread
+from poller.plugins import InstalledPlugins
+from poller.runtime.reload import POLL_S, Loaded, changes_of, follow, watch
 from tests.runtime.daemons import daemon_plan
 from tests.runtime.fakes import Seen
 from tests.virtual import run_virtual
@@ -42,8 +47,10 @@ async def times(count: int) -> AsyncIterator[None]:
         yield
 
 
-def followed(daemon: FakeDaemon, *loads: Loaded | Exception) -> list[ConfigurationReloaded]:
-    """One change after the other, each with its own content."""
+def followed(
+    daemon: FakeDaemon, *loads: Loaded | Exception, changes: int | None = None
+) -> list[ConfigurationReloaded]:
+    """One change after the other, each with its own content unless fewer changes are given."""
     left, seen = list(loads), Seen()
 
     async def load() -> Loaded:
@@ -52,7 +59,7 @@ def followed(daemon: FakeDaemon, *loads: Loaded | Exception) -> list[Configurati
             raise found
         return found
 
-    run_virtual(follow(times(len(loads)), load, daemon, seen))
+    run_virtual(follow(times(len(loads) if changes is None else changes), load, daemon, seen))
     return seen.of(ConfigurationReloaded)
 
 
@@ -206,6 +213,88 @@ def test_each_of_several_quick_changes_leads_to_the_last_content(tmp_path: Path)
     path.write_text("first")
     run_virtual(follow(changes_of(path, ticks(), seen), load, daemon, Seen()))
     assert loaded == ["first", "1", "2", "3"]
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """This process can open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_cannot_be_read_for_want_of_descriptors_is_neither_gone_nor_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("mappings: []")
+    with no_descriptor():
+        for read in (signature, read_document, load_settings):
+            with pytest.raises(
+                UnreadableNow, match="cannot be read at the moment: Too many open files; try again"
+            ):
+                read(path)
+        assert examine(path, {}, InstalledPlugins()).settings is None
+    assert read_document(path) == {"mappings": []}
+
+
+def test_while_no_signature_can_be_made_nothing_counts_as_changed(tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("a")
+    limited = ExitStack()
+    steps: list[Callable[[], object]] = [
+        lambda: limited.enter_context(no_descriptor()),
+        lambda: None,
+        limited.close,
+        lambda: path.write_text("b"),
+        lambda: limited.enter_context(no_descriptor()),
+        limited.close,
+    ]
+    assert noticed(path, *steps) == [3]
+
+
+SHORTAGES = [
+    UnreadableNow(["poller.yaml: cannot be read at the moment: Too many open files; try again later"]),
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    OSError(errno.ENFILE, os.strerror(errno.ENFILE)),
+    InvalidConfiguration(["api.tokens_file: tokens.yaml: Too many open files"]),
+]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda each: type(each).__name__)
+def test_what_only_lacks_descriptors_is_no_refused_file_and_is_read_again(shortage: Exception) -> None:
+    daemon, seen = FakeDaemon(), Seen()
+    loads: list[Exception | Loaded] = [shortage, shortage, shortage, Loaded(daemon_plan())]
+    notes: list[str] = []
+
+    async def load() -> Loaded:
+        notes.append(daemon.note)
+        found = loads.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def main() -> float:
+        await follow(times(1), load, daemon, seen)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 3 * POLL_S
+    assert [each.ok for each in seen.of(ConfigurationReloaded)] == [True]
+    (unread,) = seen.of(ConfigurationUnread)
+    assert "open files" in unread.reason
+    assert unread.wait_s == POLL_S
+    assert notes[0] == daemon.note == ""
+    assert all("cannot be read yet, the one before stays in effect" in each for each in notes[1:])
+
+
+def test_a_rehearsal_that_lacks_descriptors_is_tried_again() -> None:
+    daemon = FakeDaemon(["functions.reader: [Errno 24] Too many open files"])
+    events = followed(daemon, Loaded(daemon_plan()), Loaded(daemon_plan()), changes=1)
+    assert [each.ok for each in events] == [True]
+    assert len(daemon.plans) == 1
 
 
 def test_a_fault_in_reading_is_reported_like_a_file_that_is_refused() -> None:

@@ -54,6 +54,13 @@ class ConfigurationReloaded(TelemetryEvent, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
 
 
+class ConfigurationUnread(TelemetryEvent, frozen=True, kw_only=True):
+    """The configuration file changed, but cannot be read now, for a reason that is not the file's. It is read again every `wait_s`."""
+
+    reason: str
+    wait_s: float
+
+
 class StoreFailed(TelemetryEvent, frozen=True, kw_only=True):
     """A call to the store failed that belongs to no mapping. `error` is the class name of the exception."""
 

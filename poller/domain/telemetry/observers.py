@@ -8,6 +8,7 @@ from poller.domain.telemetry.daemon_events import (
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
+    ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
     FunctionChanged,
@@ -71,6 +72,7 @@ type AnyTelemetryEvent = (
     | GroupsBlocked
     | PlaceFound
     | ConfigurationReloaded
+    | ConfigurationUnread
     | StoreFailed
     | TaskEnded
     | CallLeftBehind

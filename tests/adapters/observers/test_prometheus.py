@@ -22,6 +22,7 @@ from poller.domain.telemetry.daemon_events import (
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
+    ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
     FunctionChanged,
@@ -111,7 +112,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
     apart = {MappingChanged, Capacity, ConfigurationReloaded, StoreFailed}
     apart |= {ApiChange, TaskEnded, CallLeftBehind, ObserverFailed, LoopBlocked, StrangerRefused}
     logged_only = {FunctionChanged, FunctionOpened, PlaceFound, VisibilityTooShort}
-    logged_only |= {DaemonStarting, DaemonEnded, StopCutShort}
+    logged_only |= {DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
     assert APPLY.keys() | apart | logged_only == KINDS
 
 
