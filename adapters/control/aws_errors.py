@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from adapters.control.responses import BODY_BYTES_MAX, answer, refusal
+from adapters.control.responses import BODY_BYTES_MAX, MESSAGES, answer, refusal
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.texts import lines_of
 
@@ -83,6 +83,11 @@ _LIBRARY_ERRORS: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
         RejectionType.TOO_LARGE,
         f"Request must be smaller than {BODY_BYTES_MAX} bytes",
     ),
+    HTTPStatus.EXPECTATION_FAILED: (RejectionType.SERIALIZATION, MESSAGES[HTTPStatus.EXPECTATION_FAILED]),
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: (
+        RejectionType.SERIALIZATION,
+        MESSAGES[HTTPStatus.HTTP_VERSION_NOT_SUPPORTED],
+    ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         ApiErrorType.THROTTLED,
         "Rate exceeded; wait for the seconds that the header Retry-After names",
@@ -119,7 +124,7 @@ def refused(path: str, status: int) -> web.Response:
     unexpected = (ApiErrorType.SERVICE, "A fault of this server; its log has the cause")
     name, text = _LIBRARY_ERRORS.get(HTTPStatus(status), unexpected)
     response = _fault(name, text)
-    if name is ApiErrorType.SERVICE:
+    if name in {ApiErrorType.SERVICE, RejectionType.SERIALIZATION}:
         response.set_status(status)
     return identified(response)
 

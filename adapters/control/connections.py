@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import ClientConnectionResetError, HttpVersion10, HttpVersion11, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Middleware
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from adapters.control.aws_errors import refused
 from adapters.control.entrance import FULL_RETRY_AFTER_S
@@ -26,15 +28,18 @@ HEADERS_MAX = 64
 AHEAD_MAX = 4
 """Requests that a client may send before it has the answer to the first. No more are read until then."""
 RETRY_AFTER_S = 1
+VERSIONS = frozenset({HttpVersion10, HttpVersion11})
+ODD: Final = web.RequestKey("odd", HTTPStatus)
+"""Why a request is refused that the library would answer in a form that is not ours."""
 
 
 class Connection(web.RequestHandler):
     """One connection. Malformed requests are answered in JSON, and are not logged.
 
-    A client that disconnects before it has its answer is not logged either.
+    A client that disconnects before it has its answer is not logged either. One that only ends its own side gets its answers.
     """
 
-    __slots__ = ("_clients", "_wire", "client")
+    __slots__ = ("_all_asked", "_clients", "_make_request", "_wire", "client")
 
     def __init__(
         self, server: web.Server, clients: ClientConnections, client: ClientConnection, **options: Any
@@ -45,6 +50,39 @@ class Connection(web.RequestHandler):
         self._clients = clients
         self.client = client
         self._wire: asyncio.Transport | None = None
+        self._all_asked = False
+        self._make_request = self._request_factory
+        self._request_factory = self._read
+
+    def _read(self, message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        """Makes the request of a message. What is odd about it is left for the middleware `refuse_odd`."""
+        assert self._make_request is not None
+        odd = _odd(message)
+        if odd is None:
+            return self._make_request(message, *rest)
+        # The library would answer with the version that it was sent, and what is expected in plain text.
+        headers = CIMultiDict(message.headers)
+        headers.popall("Expect", None)
+        plain = message._replace(version=HttpVersion11, headers=CIMultiDictProxy(headers), should_close=True)
+        request = self._make_request(plain, *rest)
+        request[ODD] = odd
+        return request
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio lets it return whether the connection stays
+        """Keeps the connection for answers to complete requests that a client has sent before it ended its side."""
+        current = self._current_request
+        asked = self._messages[-1][1] if self._messages else current.content if current is not None else None
+        if asked is None or not asked.is_eof():
+            # There is nothing to answer, or the body broke off.
+            return False
+        self._all_asked = True
+        self.answering()
+        return True
+
+    def answering(self) -> None:
+        """Ends the connection after the present answer, if its client has sent all its requests and this is the last one."""
+        if self._all_asked and not self._messages:
+            self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serves the connection, unless it was ended for another one meanwhile."""
@@ -65,6 +103,7 @@ class Connection(web.RequestHandler):
         self._clients.leave(self.client)
         super().connection_lost(exc)
         self._messages.clear()
+        self._make_request = None
         self._keepalive_handle = None
         self.client.end = _nothing
         self._wire = None
@@ -126,10 +165,24 @@ class Gate:
         )
 
 
-def _client(request: web.BaseRequest) -> ClientConnection:
+def _odd(message: RawRequestMessage) -> HTTPStatus | None:
+    """Returns the status with which a message is refused; None if it is HTTP/1 and expects what can be met."""
+    if message.version not in VERSIONS:
+        return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    if "Expect" not in message.headers:
+        return None
+    met = all(each.lower() in {"", "100-continue"} for each in message.headers.getall("Expect"))
+    return None if met else HTTPStatus.EXPECTATION_FAILED
+
+
+def _connection(request: web.BaseRequest) -> Connection:
     connection = request.protocol
     assert isinstance(connection, Connection)
-    return connection.client
+    return connection
+
+
+def _client(request: web.BaseRequest) -> ClientConnection:
+    return _connection(request).client
 
 
 def count_requests(clients: ClientConnections) -> Middleware:
@@ -137,8 +190,10 @@ def count_requests(clients: ClientConnections) -> Middleware:
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-        client = _client(request)
+        connection = _connection(request)
+        client = connection.client
         clients.work(client)
+        connection.answering()
         try:
             return await handler(request)
         finally:
@@ -178,6 +233,17 @@ def admit_requests(clients: ClientConnections) -> Middleware:
         return response
 
     return admit
+
+
+@web.middleware
+async def refuse_odd(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses requests of other versions of HTTP, and those that expect what cannot be met."""
+    odd = request.get(ODD)
+    if odd is None:
+        return await handler(request)
+    response = refused(request.path, odd)
+    response.force_close()
+    return response
 
 
 def _refusal(path: str, reason: Reason) -> web.Response:

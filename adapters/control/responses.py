@@ -25,6 +25,7 @@ MESSAGES = {
     HTTPStatus.EXPECTATION_FAILED: "no expectation but 100-continue can be met",
     HTTPStatus.TOO_MANY_REQUESTS: "more is asked than is answered at once; wait for the seconds that the header Retry-After names",
     HTTPStatus.INTERNAL_SERVER_ERROR: "a fault of this server; its log has the cause",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "this server speaks HTTP/1.1 and HTTP/1.0; send one of them in the request line",
     HTTPStatus.SERVICE_UNAVAILABLE: "the answer took too long; try again",
 }
 HEADERS = {

@@ -12,7 +12,7 @@ from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aws_errors import refused
-from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers
+from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
 from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
@@ -70,7 +70,8 @@ class ControlServer:
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
         ]
-        app = application(table, refused, outer=[count_requests(clients)], inner=[admit_requests(clients)])
+        inner = [admit_requests(clients), refuse_odd]
+        app = application(table, refused, outer=[count_requests(clients)], inner=inner)
         app.middlewares.append(self._no_web_pages)
         app.on_response_prepare.append(measure_answers(clients))
         runner = web.AppRunner(app, shutdown_timeout=CLOSE_S)

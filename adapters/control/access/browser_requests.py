@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from adapters.control.aws_errors import PREFIXES, RejectionType, RequestRejected, fault
 from adapters.control.responses import refusal
+from adapters.request_targets import host_of_target
 from poller.config.field_types import Address
 from poller.domain.telemetry.labels import Listener, RefusedFor
 from poller.refused_requests import Strangers
@@ -79,6 +80,11 @@ def refused_for(request: web.Request, names: Names, *, everybody: bool) -> Refus
     hosts = request.headers.getall("Host", [])
     if len(hosts) > 1 or not all(map(names.includes, hosts)):
         return RefusedFor.HOST
+    target = host_of_target(request.raw_path)
+    if target is not None:
+        if not names.includes(target):
+            return RefusedFor.HOST
+        hosts = [target]
     if request.method in READS:
         return None
     site = request.headers.get("Sec-Fetch-Site", "none")

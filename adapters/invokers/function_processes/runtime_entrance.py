@@ -23,6 +23,7 @@ from adapters.invokers.function_processes.peers import (
     socket_of,
     tree,
 )
+from adapters.request_targets import host_of_target
 from poller.domain.telemetry.labels import Listener, RefusedFor
 from poller.refused_requests import Strangers
 
@@ -41,7 +42,7 @@ class ConnectionGuard:
     """Admits one process at a time, with all that it started, and counts refused connections."""
 
     def __init__(self, function: str, strangers: Strangers) -> None:
-        self._function = function
+        self.function = function
         self._strangers = strangers
         self._leader: int | None = None
         self._last_admitted: int | None = None
@@ -68,11 +69,12 @@ class ConnectionGuard:
 
     def refused(self, reason: RefusedFor, uid: int | None = None) -> None:
         """Counts a request or connection that was refused."""
-        self._strangers.refused(Listener.RUNTIME_API, reason, function=self._function, uid=uid)
+        self._strangers.refused(Listener.RUNTIME_API, reason, function=self.function, uid=uid)
 
     def refused_for(self, request: web.Request, address: str) -> RefusedFor | None:
         """Returns what shows that a web page sent a request to `address`, through a browser that the process runs; else None."""
-        if request.headers.getall("Host", [address]) != [address]:
+        target = host_of_target(request.raw_path)
+        if request.headers.getall("Host", [address]) != [address] or target not in {None, address}:
             return RefusedFor.HOST
         foreign = request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
         return RefusedFor.ORIGIN if foreign or "Origin" in request.headers else None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adapters.control.access.browser_requests import Names, names_of
 from adapters.control.openapi.document import document
 from adapters.control.settings import ApiSettings, ServerSettings
+from adapters.request_targets import host_of_target
 from poller.config.field_types import Address
 from poller.domain.telemetry.daemon_events import StrangerRefused
 from poller.domain.telemetry.labels import Listener, RefusedFor
@@ -184,6 +185,71 @@ def test_two_hosts_and_none() -> None:
     two, none = serving(use)
     assert re.match(rb"HTTP/1.[01] 40[03] ", two)
     assert none.startswith(b"HTTP/1.0 200 ")
+
+
+async def in_absolute_form(
+    run: Running, method: str, url: str, *, host: str = "localhost:1", more: str = ""
+) -> int:
+    """The status for a request line that has a whole URL, as for a proxy."""
+    found = await run.raw(
+        f"{method} {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n".encode()
+    )
+    return int(found.split()[1])
+
+
+@on_both_loops
+def test_no_route_answers_a_target_with_another_host(loop_factory: Any) -> None:
+    model, seen, strangers = model_with_one(), Seen(), Strangers()
+    strangers.observer = seen
+
+    async def use(run: Running) -> list[int]:
+        return [await in_absolute_form(run, method, f"http://evil.example{path}") for method, path in ROUTES]
+
+    setting = Setting(api=OPEN, control=model, tags=model, strangers=strangers, loop_factory=loop_factory)
+    assert serving(use, setting) == [403] * len(ROUTES)
+    assert seen.reasons == [RefusedFor.HOST] * len(ROUTES)
+    assert model.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        *((f"http://{own}/healthz", 200) for own in OWN),
+        *((f"http://{foreign}/healthz", 403) for foreign in FOREIGN if foreign),
+        ("https://evil.example/healthz", 403),
+        ("HTTP://EVIL.EXAMPLE/healthz", 403),
+        ("http://localhost@evil.example/healthz", 403),
+        ("http://evil.example@localhost/healthz", 403),
+        ("http://evil.example?@localhost/healthz", 403),
+        ("http://localhost:1/healthz?u=http://evil.example/", 200),
+        ("/healthz?u=http://evil.example/", 200),
+    ],
+)
+def test_the_host_of_a_target_counts_as_that_of_the_header(url: str, status: int) -> None:
+    assert serving(lambda run: in_absolute_form(run, "GET", url)) == status
+
+
+def test_a_host_of_the_header_counts_beside_that_of_the_target() -> None:
+    url = "http://localhost/healthz"
+    assert serving(lambda run: in_absolute_form(run, "GET", url, host="evil.example")) == 403
+
+
+def test_a_page_is_of_this_server_by_the_targets_host() -> None:
+    url, more = f"http://localhost:2/v1/mappings/{ID}/disable", "Origin: http://localhost:1\r\n"
+    setting = Setting(control=model_with_one())
+    assert serving(lambda run: in_absolute_form(run, "POST", url, more=more), setting) == 403
+    assert (
+        serving(lambda run: in_absolute_form(run, "POST", url.replace(":2", ":1"), more=more), setting) == 401
+    )
+
+
+@given(
+    host=st.text(string.ascii_letters + string.digits + "@:[].%\\", max_size=30),
+    path=st.sampled_from(["", "/", "/healthz", "?a", "#a", "/a://b/c", "?//"]),
+)
+def test_the_host_of_a_target_is_all_that_stands_before_the_path(host: str, path: str) -> None:
+    assert host_of_target(f"http://{host}{path}") == host
+    assert host_of_target("/" + host + path) is None
 
 
 LOOPBACK = names_of(Address("127.0.0.1", 1), Address("127.0.0.1", 1), ["poller.example"])
