@@ -6,14 +6,18 @@ request of an earlier process can never answer an invocation of a later one.
 """
 
 import asyncio
+import logging
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
@@ -25,12 +29,16 @@ from adapters.invokers.outcomes import (
     reported_failure,
 )
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
+from poller.output.log_fields import EVENT
 from poller.refused_requests import Strangers
 
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 HEADER_BYTES_MAX = 1024 * 1024 + 1024
 """Runtimes send X-Ray's details of an error in a header of up to a megabyte."""
 EXIT_ERROR = "Runtime.ExitError"
+log = logging.getLogger("poller.functions")
+_QUOTED = re.compile(r"""[:'"\n]""")
+"""Before it an error of the web library says what is wrong, and after it what was sent, which is not logged."""
 _LOOPBACK = "127.0.0.1"
 _PREFIX = "/2018-06-01/runtime"
 
@@ -101,6 +109,26 @@ class ProcessSession:
             self.ready.set_result(error)
 
 
+class FailedRequests(logging.LoggerAdapter[logging.Logger]):
+    """Logs requests that the web library could not read, and those whose handling failed, with the function they come from."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(log, {EVENT: "runtime_request_failed"})
+        self._function = function
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
+        """Logs one request. What cannot be read is a mistake of the function's runtime, and needs no trace."""
+        if isinstance(exc_info, HttpProcessingError):
+            self.warning(
+                "function %s: its process sent the Runtime API a request that cannot be read (%s)",
+                self._function,
+                _QUOTED.split(exc_info.message, maxsplit=1)[0].strip(),
+            )
+        else:
+            text = "function %s: a request of its process to the Runtime API failed"
+            self.error(text, self._function, exc_info=exc_info)
+
+
 class RuntimeApi:
     """Serves one process after another at one address, and refuses all others."""
 
@@ -127,6 +155,7 @@ class RuntimeApi:
             self.app(),
             handler_cancellation=True,
             access_log=None,
+            logger=FailedRequests(self.guard.function),
             shutdown_timeout=0.1,
             max_field_size=HEADER_BYTES_MAX,
         )

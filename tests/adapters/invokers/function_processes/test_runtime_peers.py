@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ from poller.domain.invocations import Outcome, Succeeded, Unreachable
 from poller.domain.telemetry.daemon_events import StrangerRefused
 from poller.domain.telemetry.labels import Listener, RefusedFor
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.output.log_fields import EVENT
 from poller.refused_requests import Strangers
 from poller.testing.invoker import invocation
 from tests.adapters.invokers.function_processes.test_process_invoker import RUNTIME, called
@@ -373,6 +375,50 @@ taken()
     assert [event.reason for event in seen.events if isinstance(event, StrangerRefused)] == [
         reason for _, reason in PAGES
     ]
+
+
+def test_a_target_with_another_host_is_refused() -> None:
+    program = """
+import socket
+where = os.environ["AWS_LAMBDA_RUNTIME_API"]
+def status(target):
+    host, port = where.split(":")
+    with socket.create_connection((host, int(port))) as s:
+        s.sendall(f"POST {target}/2018-06-01/runtime/invocation/none/response HTTP/1.1\\r\\nHost: {where}\\r\\nContent-Length: 0\\r\\n\\r\\n".encode())
+        return int(s.recv(100).split()[1])
+found = [status(target) for target in ("", "http://" + where, "http://evil.example", "http://localhost:1")]
+headers, event = taken()
+answered(headers, found)
+taken()
+"""
+    assert asyncio.run(called(program, {})) == [Succeeded(b"[400, 400, 403, 403]")]
+
+
+@pytest.mark.parametrize("request_text", ["GET / nonsense", "GET /x HTTP/1.1\\r\\nsecret-bytes"])
+def test_a_request_that_cannot_be_read_is_told_with_the_functions_name(
+    request_text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = f"""
+import socket
+host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+with socket.create_connection((host, int(port))) as s:
+    s.sendall(b"{request_text}\\r\\n\\r\\n")
+    said = s.recv(100).decode()
+headers, event = taken()
+answered(headers, said.split()[1])
+taken()
+"""
+    assert asyncio.run(called(program, {})) == [Succeeded(b'"400"')]
+    told = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [(each.levelname, getattr(each, EVENT)) for each in told] == [
+        ("WARNING", "runtime_request_failed")
+    ]
+    assert (
+        told[0].getMessage().startswith("function orders: its process sent the Runtime API a request that ")
+    )
+    assert "secret" not in told[0].getMessage()
+    assert "\n" not in told[0].getMessage()
+    assert told[0].exc_info is None
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
