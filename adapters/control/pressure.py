@@ -7,6 +7,8 @@ One event loop does all work of the daemon. So no client may use it for long, an
 - Each address may open a limited number of connections a second. Otherwise a client that reconnects as soon as it is refused
   would keep the loop busy.
 - If every connection is busy, a few more are accepted for probes and metrics only.
+- At least half of the process's file descriptors are left for the daemon's own work. If none is left all the same, the connections
+  that have been idle for longest are ended.
 - Requests are answered one at a time. After each one the loop has five times as long for other work as the request took.
   Probes wait only for probes, and metrics only for metrics. Addresses take turns.
 - Each address may send a limited number of requests a second. Probes and metrics do not count, since they have their own share
@@ -20,7 +22,7 @@ import ipaddress
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -32,6 +34,14 @@ ADDRESSES_MAX = 1024
 """Addresses without a connection whose last requests are remembered."""
 IPV6_PREFIX_BITS = 64
 """The network of IPv6 addresses that counts as one host."""
+PORT_SHARE = 2
+"""One descriptor of so many may be a connection to the port."""
+VITAL_SHARE = 8
+"""One connection of so many is for vital paths, if there are too few descriptors for all."""
+ADDRESS_SHARE = 4
+"""One address may have one connection of so many."""
+ROOM_SHARE = 8
+"""One idle connection of so many is ended when there is no descriptor left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,21 @@ class Limits:
     """How many requests an address may send at once after a quiet time."""
     unsent_bytes_max: int = 64 * 1024 * 1024
     """Bytes of answers that clients have not received yet."""
+
+    def within(self, descriptors: int) -> "Limits":
+        """Returns limits that leave at least half of so many file descriptors for other uses, and some connections anyway."""
+        share = descriptors // PORT_SHARE
+        if share >= self.connections_max + self.vital_connections_max:
+            return self
+        vital = min(self.vital_connections_max, max(1, share // VITAL_SHARE))
+        connections = min(self.connections_max, max(1, share - vital))
+        of_address = min(self.connections_of_address_max, max(1, connections // ADDRESS_SHARE))
+        return replace(
+            self,
+            connections_max=connections,
+            connections_of_address_max=of_address,
+            vital_connections_max=vital,
+        )
 
 
 class Reason(StrEnum):
@@ -110,6 +135,8 @@ class ClientConnections:
         self.limits = limits
         self.refused: Counter[Reason] = Counter()
         self.closed_idle = 0
+        self.without_descriptor = 0
+        """How often a connection could not be accepted because no file descriptor was left."""
         self._now = now
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._idle: OrderedDict[ClientConnection, None] = OrderedDict()
@@ -162,6 +189,15 @@ class ClientConnections:
         address.connections += 1
         self.rest(client)
         return True
+
+    def make_room(self) -> int:
+        """Ends some of the connections that are idle, the longest idle first, since no descriptor is left. Returns how many."""
+        self.without_descriptor += 1
+        count = -(-(len(self._idle) + len(self._idle_vital)) // ROOM_SHARE)
+        for _ in range(count):
+            if not self._end_first(self._idle):
+                self._end_first(self._idle_vital)
+        return count
 
     def end(self) -> None:
         """Ends all open connections."""

@@ -1,4 +1,4 @@
-"""Owns the server's own metrics: open connections, refused connections and requests, and closed idle connections."""
+"""Owns the server's own metrics: open connections, what was refused, closed idle connections, and descriptors that lacked."""
 
 from collections.abc import Iterator
 
@@ -40,4 +40,9 @@ class PressureFigures(Collector):
             "poller_http_idle_closed",
             "Idle connections that were closed to make room for new ones.",
             value=self._clients.closed_idle,
+        )
+        yield CounterMetricFamily(
+            "poller_http_without_descriptor",
+            "Times that the daemon's own port could accept no connection because no file descriptor was left.",
+            value=self._clients.without_descriptor,
         )

@@ -1,7 +1,9 @@
 """Owns the HTTP server: where it listens, what it serves, and how it starts and ends."""
 
 import asyncio
+import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -42,7 +44,8 @@ class ControlServer:
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
         self.address = Address(host, port)
-        self.limits = Limits()
+        # Below this limit, clients would take the descriptors that the daemon needs for its own work.
+        self.limits = Limits().within(descriptors_max())
 
     async def bound(self) -> Address:
         """Waits until requests are answered; returns the address."""
@@ -87,6 +90,12 @@ class ControlServer:
             self._ready.clear()
             await runner.cleanup()
             clients.end()
+
+
+def descriptors_max() -> int:
+    """Returns how many file descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 async def listening(address: Address) -> socket.socket:

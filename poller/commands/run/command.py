@@ -21,6 +21,7 @@ from typing import Protocol
 from poller.clock import LoopClock
 from poller.commands.run import early_signals
 from poller.commands.run.daemon_loop import DaemonLoop, LoopThreads
+from poller.commands.run.descriptors import few_descriptors, raise_limit
 from poller.commands.run.early_signals import SIGNALS
 from poller.commands.run.ending import (
     CancelledFromInside,
@@ -266,6 +267,7 @@ async def serve(
 ) -> None:
     """Opens everything, runs the daemon and the control server, and returns when the daemon has drained."""
     plan = daemon_plan(settings)
+    descriptors = raise_limit()
     async with AsyncExitStack() as stack:
         env = environment(settings, dropped, words)
         stack.push_async_callback(env.shared.close)
@@ -287,6 +289,8 @@ async def serve(
         stopping = Stopping(engine.stop, task.cancel, report.on_signal)
         place = file.path if file is not None else None
         observer.on(starting(settings, plan, registry, listen=control.address, file=place))
+        for line in few_descriptors(descriptors):
+            logging.getLogger("poller.daemon").warning("%s", line, extra={EVENT: "few_descriptors"})
         for line in nothing_runs(settings):
             logging.getLogger("poller.configuration").warning("%s", line, extra={EVENT: "nothing_runs"})
         for line in unlike_names(settings):

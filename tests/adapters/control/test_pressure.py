@@ -4,6 +4,8 @@ import asyncio
 import gc
 import json
 import os
+import re
+import resource
 import socket
 import ssl
 import statistics
@@ -37,6 +39,7 @@ from adapters.control.pressure import (
 from adapters.control.settings import ApiSettings
 from poller.config.field_types import Address
 from poller.domain.status import DaemonStatus
+from poller.output.log_fields import EVENT
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.serving import (
     LoopFactory,
@@ -186,6 +189,68 @@ def test_three_hundred_silent_connections_lock_nobody_out(loop_factory: LoopFact
     # Of one address there are no more; the client's own is the last.
     assert b"poller_http_connections 64.0\n" in metrics
     assert b"poller_http_idle_closed_total 237.0\n" in metrics
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """This process may open so many more descriptors, and no further ones."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@on_both_loops
+@pytest.mark.parametrize("left", [2, 10])
+def test_without_descriptors_the_longest_idle_connections_make_room_for_probes(
+    loop_factory: LoopFactory, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(run: Running) -> tuple[list[bytes], bytes]:
+        loop = asyncio.get_running_loop()
+        where = (run.server.address.host, run.server.address.port)
+        await run.raw(CLOSING % b"/healthz")
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(60)]
+            for each in sockets:
+                each.setblocking(False)
+            probes = [sockets.pop() for _ in range(3)]
+            found = []
+            with descriptors_left(left):
+                for each in sockets:
+                    await loop.sock_connect(each, where)
+                for each in probes:
+                    async with asyncio.timeout(5):
+                        await loop.sock_connect(each, where)
+                        await loop.sock_sendall(each, CLOSING % b"/healthz")
+                        found.append((await loop.sock_recv(each, 4096))[:13])
+        return found, (await run.get("/metrics"))[1]
+
+    found, metrics = serving(use, Setting(loop_factory=loop_factory))
+    assert found == [b"HTTP/1.1 200 "] * 3
+    times = re.search(rb"\npoller_http_without_descriptor_total ([0-9.]+)\n", metrics)
+    assert times is not None
+    assert float(times[1]) >= 2
+    lines = [each for each in caplog.records if getattr(each, EVENT, "") == "port_without_descriptor"]
+    assert len(lines) == 1
+    assert "Too many open files" in lines[0].getMessage()
+
+
+@given(st.integers(0, 5_000))
+def test_the_port_leaves_half_of_the_descriptors_to_the_daemon(count: int) -> None:
+    most, found = Limits(), Limits().within(count)
+    connections, vital = found.connections_max, found.vital_connections_max
+    assert connections + vital <= max(2, count // 2)
+    assert 1 <= connections <= most.connections_max
+    assert 1 <= vital <= most.vital_connections_max
+    # Four addresses at least share them.
+    assert 1 <= found.connections_of_address_max <= max(1, connections // 4)
+    assert (found == most) == (count // 2 >= most.connections_max + most.vital_connections_max)
+    more = Limits().within(count + 1)
+    assert more.connections_max + more.vital_connections_max >= connections + vital
 
 
 type Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
