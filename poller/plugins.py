@@ -42,7 +42,8 @@ class Plugin[SettingsT: BaseModel, PortT]:
     What it yields may be a `poller.ports.Probe`.
     `own_limits` is set for an invoker whose service ends functions at time limits that are not in the configuration. Such an
     invoker is a `poller.ports.FunctionLookup`.
-    `call_limit` is for invokers. It gives how many calls can run at once, as far as the settings alone say.
+    `call_limit` is for invokers. It gives how many calls can run at once, as far as the settings alone say. If they do not,
+    its result is not `known`.
     `check` finds in advance the problems that `open` would raise. It may read files that the settings name. It opens no connection
     and imports no user code.
     """

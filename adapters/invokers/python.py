@@ -32,7 +32,7 @@ from adapters.invokers.handlers.context import FunctionContext, context_of
 from adapters.invokers.handlers.loading import IMPORT_S_MAX, pending_imports
 from adapters.invokers.handlers.output import function_output
 from adapters.invokers.handlers.own_packages import REMEDY, hidden_import
-from adapters.invokers.handlers.source import handler_name, is_declared_async, missing_module
+from adapters.invokers.handlers.source import declared_async, handler_name, missing_module
 from adapters.invokers.handlers.tasks import HandlerTasks
 from adapters.invokers.handlers.threads import Threads
 from adapters.invokers.process import PROCESSES_MAX, ProcessInvoker
@@ -52,6 +52,10 @@ CALLS_MAX = 10_000
 CLOSE_GRACE_S = 1.0
 """How long closing a function waits for asynchronous handlers that it has cancelled."""
 MEMORY_MB_DEFAULT = 128
+NOT_KNOWN = (
+    "one at a time, or any number if the handler is asynchronous, which its source does not tell; "
+    "known when the function is loaded (function_opened in the log); workers: N settles it"
+)
 
 
 class PythonSettings(BaseModel):
@@ -105,12 +109,14 @@ class PythonSettings(BaseModel):
         return self.workers or self.max_concurrency or CALLS_MAX
 
 
-def call_limit(settings: PythonSettings, *, on_loop: bool) -> CallLimit:
-    """Returns how many calls of the handler can run at once; `on_loop`: it is asynchronous."""
+def call_limit(settings: PythonSettings, *, on_loop: bool | None) -> CallLimit:
+    """Returns how many calls of the handler can run at once; `on_loop`: it is asynchronous, None: that is not known."""
     if settings.isolation:
         return CallLimit(settings.processes_max, f"processes: {settings.processes_max}, one call each")
     if settings.workers is not None:
         return CallLimit(settings.workers, f"workers: {settings.workers}")
+    if on_loop is None:
+        return CallLimit(None, NOT_KNOWN, known=False)
     if on_loop:
         return CallLimit(None, "an asynchronous handler runs beside itself; workers: N bounds it")
     return CallLimit(1, "one at a time, as on Lambda; workers: N says that its code is safe in N threads")
@@ -257,5 +263,5 @@ plugin = Plugin(
     PythonSettings,
     open_python,
     check=setting_errors,
-    call_limit=lambda settings: call_limit(settings, on_loop=is_declared_async(settings.handler)),
+    call_limit=lambda settings: call_limit(settings, on_loop=declared_async(settings.handler)),
 )

@@ -116,8 +116,13 @@ def picture(plan: DaemonPlan, registry: Registry) -> dict[str, Any]:
 def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
     limit = _limit(function, registry)
     # Whether the invoker allows fewer calls than the function's own limit.
-    bounded = limit.calls != function.max_concurrency
-    more = {"calls_at_once": limit.calls, "calls_at_once_reason": limit.reason} if bounded else {}
+    bounded = limit.calls != function.max_concurrency or not limit.known
+    at_once = {
+        "calls_at_once": limit.calls,
+        "calls_at_once_known": limit.known,
+        "calls_at_once_reason": limit.reason,
+    }
+    more = at_once if bounded else {}
     return {
         "name": function.name,
         "invoker": function.invoker,
@@ -143,7 +148,7 @@ def _limit(function: FunctionPlan, registry: Registry) -> CallLimit:
     try:
         return configured_call_limit(function, registry)
     except InvalidConfiguration:
-        return CallLimit(None, "not known: its settings are wrong")
+        return CallLimit(None, "its settings are wrong", known=False)
 
 
 def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
@@ -228,6 +233,9 @@ def _mappings(page: ScreenPage, plan: DaemonPlan) -> None:
 
 
 def _at_once(limit: CallLimit) -> str:
+    if not limit.known:
+        most = "" if limit.calls is None else f", at most {limit.calls}"
+        return f"not known{most}: {limit.reason}"
     return limit.reason if limit.calls is None else f"{limit.calls} ({limit.reason})"
 
 

@@ -18,9 +18,10 @@ from poller.domain.plan import TIMEOUT_S, DaemonPlan, FunctionPlan, MappingPlan,
 from poller.domain.rows import MappingRow
 from poller.domain.untrusted.credentials import hide_path
 from poller.plugins import Environment, Registry, validated
-from poller.ports import ConsumerCheck, FunctionLookup, FunctionProbe, MappingList, Probe
+from poller.ports import Bounded, ConsumerCheck, FunctionLookup, FunctionProbe, MappingList, Probe
 from poller.rules.continued_mapping import Begin, Continue, Unclear, decide
 from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
+from poller.runtime.mappings.components import call_limit, configured_call_limit
 from poller.runtime.streams.places import connection
 
 LOOK_S_MAX = 60.0
@@ -98,7 +99,7 @@ def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -
     """All functions of a plan. Their checks add their time limits to `limits`."""
     for function in plan.functions.values():
         arns = sorted({each.function_arn for each in plan.mappings if each.function == function.name})
-        ask = _function(arns, function, limits)
+        ask = _function(arns, function, limits, told=_told(function, registry))
         yield CheckTarget(f"functions.{function.name}", function.name, function_of(function), ask)
 
 
@@ -171,9 +172,12 @@ async def _probed(port: Any) -> Sequence[Finding]:
     return await port.probe() if isinstance(port, Probe) else [Finding(OPENS, Severity.OK)]
 
 
-def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits) -> Ask:
+def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits, *, told: bool) -> Ask:
+    """Asks a function. `told`: its settings alone say how many of its calls can run at once."""
+
     async def ask(invoker: Any) -> Sequence[Finding]:
         shorter = [found for arn in arns for found in await _limit(invoker, arn, function, limits)]
+        shorter += [] if told else _at_once(invoker, function)
         if not isinstance(invoker, FunctionProbe):
             return [*await _probed(invoker), *shorter]
         if not arns:
@@ -181,6 +185,23 @@ def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits) -
         return [*[found for arn in arns for found in await invoker.probe_function(arn)], *shorter]
 
     return ask
+
+
+def _told(function: FunctionPlan, registry: Registry) -> bool:
+    try:
+        return configured_call_limit(function, registry).known
+    except InvalidConfiguration:
+        # That is a finding of the look.
+        return True
+
+
+def _at_once(invoker: Any, function: FunctionPlan) -> list[Finding]:
+    """How many calls of an open function can run at once."""
+    if not isinstance(invoker, Bounded):
+        return []
+    limit = call_limit(function, invoker.call_limit)
+    calls = "any number" if limit.calls is None else str(limit.calls)
+    return [Finding(f"calls at once: {calls}", Severity.OK)]
 
 
 async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLimits) -> list[Finding]:

@@ -142,15 +142,22 @@ class FunctionPlan:
 
 @dataclass(frozen=True, slots=True)
 class CallLimit:
-    """How many calls of a function can run at once (None: any number), and why; one line for people."""
+    """How many calls of a function can run at once (None: any number), and why; one line for people.
+
+    If it is not `known`, that shows when the function is opened. Then `calls` is the most that there can be, and `reason` says what
+    is not known.
+    """
 
     calls: int | None
     reason: str
+    known: bool = True
 
     def within(self, max_concurrency: int | None) -> "CallLimit":
         """The smaller one of this limit and the function's own limit."""
         if max_concurrency is None or (self.calls is not None and self.calls <= max_concurrency):
             return self
+        if not self.known and max_concurrency > 1:
+            return CallLimit(max_concurrency, self.reason, known=False)
         return CallLimit(max_concurrency, f"max_concurrency: {max_concurrency}")
 
 

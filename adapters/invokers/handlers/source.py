@@ -1,10 +1,13 @@
 """Owns what can be found out about a handler without importing it: its name, whether its module exists, whether it is async.
 
+The last one the source does not always tell: a decorator, a name that is given elsewhere, an instance, can be either.
+
 A handler is `module:function`, or as AWS writes it `module.function` and `path/to/module.function`.
 """
 
 import ast
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -64,19 +67,65 @@ def _is_word(part: str) -> bool:
     return bool(part) and part.replace("-", "_").isidentifier()
 
 
-def is_declared_async(handler: str) -> bool:
-    """Whether `module:attribute` is an `async def` in the source; False also if that cannot be seen without an import."""
+def declared_async(handler: str) -> bool | None:
+    """Whether calling `module:attribute` gives a coroutine, by its source, without an import; None if the source does not tell.
+
+    It tells for a function at the top of its module that has no decorator and whose name is bound only there.
+    """
     module, _, name = handler.partition(":")
     source = _source(module)
     if source is None:
-        return False
-    statements = parsed_source(source)
-    functions = [
-        each
-        for each in statements
-        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == name
-    ]
-    return bool(functions) and isinstance(functions[-1], ast.AsyncFunctionDef)
+        return None
+    return _is_async([node for node in parsed_source(source) if {name, "*"} & _bound(node)])
+
+
+def _is_async(bindings: list[ast.stmt]) -> bool | None:
+    """Whether the last of a name's bindings is an asynchronous function; None if that is not certain."""
+    match bindings:
+        case [*_, ast.FunctionDef(decorator_list=[])]:
+            return False
+        case [*_, ast.AsyncFunctionDef(decorator_list=[]) as function]:
+            # With `yield` it is an asynchronous generator, which is no coroutine.
+            return not any(isinstance(node, ast.Yield) for node in _own_nodes(function))
+        case _:
+            return None
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module may bind or delete, `*` for any. A nested `global` is not looked for."""
+    found = set[str]()
+    left: list[ast.AST] = [statement]
+    while left:
+        node = left.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                # What stands inside is bound elsewhere.
+                found.add(name)
+                continue
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.alias(name=name, asname=other):
+                found.add(other or name.partition(".")[0])
+            case (
+                ast.ExceptHandler(name=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
+                found.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                found.add(name)
+        left.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _own_nodes(function: ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """All nodes of a function's body without those of functions and classes inside it."""
+    left: list[ast.AST] = list(function.body)
+    while left:
+        node = left.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            left.extend(ast.iter_child_nodes(node))
 
 
 def _source(module: str) -> bytes | None:
@@ -84,7 +133,10 @@ def _source(module: str) -> bytes | None:
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
-    for place in dict.fromkeys([str(start_folder()), *import_path()]):
+    # The folder of the start comes first unless it has a place already, as when the handler is loaded.
+    places = [str(each) for each in import_path()]
+    here = [] if str(start_folder()) in places else [str(start_folder())]
+    for place in dict.fromkeys([*here, *places]):
         base = Path(place, *parts)
         for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
             try:

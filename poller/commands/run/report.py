@@ -14,7 +14,7 @@ from poller.commands.shared import FAILED
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.invocations import Ended
-from poller.domain.plan import DaemonPlan
+from poller.domain.plan import CallLimit, DaemonPlan
 from poller.domain.telemetry.daemon_events import DaemonEnded, DaemonStarting, StopCutShort
 from poller.domain.telemetry.mapping_events import Discarded, InvocationFinished
 from poller.domain.telemetry.observers import AnyTelemetryEvent
@@ -190,17 +190,19 @@ def starting(
 
 def _functions(plan: DaemonPlan, registry: Registry) -> tuple[str, ...]:
     shown = [
-        f"{each.name}: {each.invoker}, {_calls(configured_call_limit(each, registry).calls)}"
+        f"{each.name}: {each.invoker}, {_calls(configured_call_limit(each, registry))}"
         for each in list(plan.functions.values())[:FUNCTIONS_TOLD_MAX]
     ]
     more = len(plan.functions) - len(shown)
     return (*shown, f"and {more} more") if more > 0 else tuple(shown)
 
 
-def _calls(calls: int | None) -> str:
-    return (
-        "any number of calls at once" if calls is None else f"{calls} call{'' if calls == 1 else 's'} at once"
-    )
+def _calls(limit: CallLimit) -> str:
+    calls = limit.calls
+    some = "any number of calls" if calls is None else f"{calls} call{'' if calls == 1 else 's'}"
+    if not limit.known:
+        return "calls at once known when it is loaded" + ("" if calls is None else f", at most {calls}")
+    return f"{some} at once"
 
 
 def exit_status(error: BaseException | None) -> int:
