@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+from poller.forked_copies import ends_copies, ends_copies_that_await
+
 FUNCTION_THREADS = "function-"
 """How the names of threads begin that run functions. They are daemon threads, because nothing can end them."""
 
@@ -59,10 +61,12 @@ def make_task[T](
     return task
 
 
+@ends_copies_that_await
 async def contained[T](coro: Any) -> T:
     """The result of a foreign coroutine. Raises ForeignExit in place of an exception that would end the loop."""
     try:
-        found: T = await coro
+        with ends_copies():
+            found: T = await coro
     except (SystemExit, KeyboardInterrupt) as error:
         raise ForeignExit(f"{type(error).__name__}: {error}") from error
     return found

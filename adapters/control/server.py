@@ -26,6 +26,7 @@ from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.status import StatusView
 from poller.domain.telemetry.observers import Observer
+from poller.forked_copies import close_in_copies
 from poller.plugins import Environment, Plugin
 from poller.ports import Exposition
 from poller.refused_requests import Strangers
@@ -83,7 +84,7 @@ class ControlServer:
         try:
             # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
             with self._sock.dup() as sock:
-                async with entering(sock, clients, Gate(runner.server, clients)):
+                async with entering(close_in_copies(sock), clients, Gate(runner.server, clients)):
                     self._ready.set()
                     await loop.create_future()
         finally:
@@ -112,7 +113,7 @@ async def listening(address: Address) -> socket.socket:
             [f"listen: {address}: the name {address.host!r} has no address ({why}); write an IP address"]
         ) from error
     family, kind, protocol, _, where = found[0]
-    sock = socket.socket(family, kind, protocol)
+    sock = close_in_copies(socket.socket(family, kind, protocol))
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -29,6 +29,7 @@ from adapters.invokers.outcomes import (
     reported_failure,
 )
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
+from poller.forked_copies import close_in_copies
 from poller.output.log_fields import EVENT
 from poller.refused_requests import Strangers
 
@@ -163,8 +164,10 @@ class RuntimeApi:
         self._server = runner.server
         assert self._server is not None
         try:
+            sock = close_in_copies(socket.create_server((_LOOPBACK, 0)))
+            sock.setblocking(False)
             listener = await asyncio.get_running_loop().create_server(
-                partial(Entrance, self.guard, self._server), _LOOPBACK, 0, family=socket.AF_INET
+                partial(Entrance, self.guard, self._server), sock=sock
             )
             host, port = listener.sockets[0].getsockname()[:2]
             self.address = f"{host}:{port}"

@@ -2,6 +2,8 @@
 
 A handler's objects are foreign code too: their `__class__`, `__str__`, `items` and `__await__` may raise anything or give wrong
 results. So they are used only inside a `try`, and only plain text and plain bytes are kept of them.
+
+A handler may fork. `attributed_to` ends the copy where the handler's code ends in it, so that one call has one outcome.
 """
 
 import inspect
@@ -24,6 +26,7 @@ from poller.domain.invocations import (
     Outcome,
     Succeeded,
 )
+from poller.forked_copies import ends_copies_that_await
 
 MARSHAL_ERROR = "Runtime.MarshalError"
 VALUES_COUNTED_MAX = 100_000
@@ -57,6 +60,7 @@ def call_handler(handler: Handler, event: Event, context: FunctionContext) -> Ou
     return Pending(result) if _awaitable(result) else outcome_of_result(result)
 
 
+@ends_copies_that_await
 async def call_and_await(handler: Handler, event: Event, context: FunctionContext) -> Outcome:
     """Calls the handler and awaits its result if that is awaitable; returns the outcome.
 
@@ -73,6 +77,7 @@ async def call_and_await(handler: Handler, event: Event, context: FunctionContex
     return outcome_of_result(result)
 
 
+@ends_copies_that_await
 async def finish_pending(pending: Pending, context: FunctionContext) -> Outcome:
     """Awaits what a handler returned; returns the outcome.
 

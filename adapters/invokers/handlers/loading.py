@@ -19,6 +19,7 @@ from adapters.invokers.handlers.source import handler_name
 from adapters.invokers.stack_traces import stack_of
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import line_of
+from poller.forked_copies import ends_copies
 from poller.plugins import Environment
 from poller.start_folder import keep_import_path, start_folder
 
@@ -43,7 +44,8 @@ def load_handler(function: str, handler: str) -> Handler:
     if str(start_folder()) not in sys.path:
         sys.path.insert(0, str(start_folder()))
     try:
-        found = _attribute(_module(function, handler, module_name), function, handler, path)
+        with ends_copies():
+            found = _attribute(_module(function, handler, module_name), function, handler, path)
         kind = None if callable(found) else type(found).__name__
     except InvalidConfiguration:
         raise
@@ -129,7 +131,8 @@ def imported(module: str) -> bool:
 
 def _module(function: str, handler: str, name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        with ends_copies():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({start_folder()})"
         raise wrong(function, handler, hidden_at_import(error) or remedy) from error

@@ -23,6 +23,7 @@ from typing import Any
 from adapters.invokers.handlers.root_logger import FunctionLogging, LoggingViews, own_logging
 from adapters.invokers.handlers.standard_streams import function_streams
 from adapters.invokers.printed_levels import Levels, level_of
+from poller.forked_copies import end_copy, ends_copies, process_id
 from poller.output.function_log import LINE_CHARS_MAX, BegunLine, FunctionLog
 from poller.output.lockless_handler import LocklessHandler
 from poller.output.log_fields import fields_of_record
@@ -55,11 +56,15 @@ _output: list["FunctionOutput"] = []
 
 
 class attributed_to:  # noqa: N801 - it is used like a function; a generator would take three times as long for each call
-    """Attributes what is logged and printed in this context to a function and its call."""
+    """Attributes what is logged and printed in this context to a function and its call.
 
-    __slots__ = ("_output", "_running_code", "_token")
+    It contains all code of a function. So a copy of this process that the function forks ends where it would leave this context.
+    """
+
+    __slots__ = ("_output", "_process", "_running_code", "_token")
 
     def __init__(self, function: str, request_id: str | None = None) -> None:
+        self._process = process_id()
         self._running_code = RunningCode(function, request_id)
         self._output = _output[-1] if _output else None
 
@@ -68,7 +73,9 @@ class attributed_to:  # noqa: N801 - it is used like a function; a generator wou
         if self._output is not None:
             self._output.begin(self._running_code)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
+        if process_id() != self._process:
+            end_copy(error, self._end_lines)
         if self._output is not None:
             self._output.end(self._running_code)
         try:  # noqa: SIM105 - `suppress` takes longer, and this runs for each call
@@ -76,6 +83,10 @@ class attributed_to:  # noqa: N801 - it is used like a function; a generator wou
         except ValueError:
             # A coroutine that was not finished is closed by the garbage collector in another context.
             pass
+
+    def _end_lines(self) -> None:
+        if self._output is not None:
+            self._output.end(self._running_code)
 
 
 class FunctionOutput:
@@ -251,7 +262,9 @@ def _submitting(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]
         def run() -> Any:
             token = _running_code.set(running_code)
             try:
-                return function(*args, **more)
+                # The thread waits for other work, so a copy that got there would never end.
+                with ends_copies():
+                    return function(*args, **more)
             finally:
                 _running_code.reset(token)
 
