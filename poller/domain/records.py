@@ -38,6 +38,8 @@ _WHOLE_MAX = 10**14
 _FEW = {str(count): count for count in range(1, 101)}
 """Receive counts of nearly all messages, by their texts. To look one up takes a tenth of the time of reading it."""
 _decode = msgspec.json.Decoder().decode
+_decode_any = json.loads
+"""Bound at import, since a function may replace `json.loads`."""
 _NO_KEYS = (b"", b"null")
 _PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
 """Matches a key of one attribute in compact form without escapes. Its text is canonical as it is."""
@@ -271,7 +273,7 @@ def json_value(text: bytes | msgspec.Raw) -> Any:
     try:
         return _decode(text)
     except msgspec.MsgspecError:
-        return json.loads(bytes(text))
+        return _decode_any(bytes(text))
 
 
 type Record = KinesisRecord | DynamoRecord

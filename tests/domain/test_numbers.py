@@ -305,6 +305,8 @@ READ_OTHERWISE = {
     "adapters/invokers/function_processes/peers.py:_parent_and_session": "the kernel's own files",
     "adapters/invokers/function_processes/peers.py:socket_in_tables": "the kernel's own files",
     "adapters/invokers/handlers/child.py:Calls.run": "a header that the daemon sends",
+    "adapters/invokers/function_processes/runtime_client.py:RuntimeClient.__init__": "the address that the daemon gives",
+    "adapters/invokers/function_processes/runtime_client.py:RuntimeClient._rest_of": "a status and a header that the daemon sends",
     "adapters/invokers/handlers/child.py:main": "a variable that the daemon sets",
     "adapters/invokers/function_processes/runtime_entrance.py:ConnectionGuard._may_search": "the clock",
     "adapters/observers/prometheus.py:_daemon": "a bool",

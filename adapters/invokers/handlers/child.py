@@ -3,11 +3,12 @@
 It gets calls from Lambda's Runtime API, which the daemon serves, and answers there. Everything runs in the main thread, as on
 Lambda, so that code may set signal handlers and keep an event loop. The daemon has the other end of this process's standard
 input. When that closes, the daemon has ended, and this process ends with all that it started.
+
+The function's module may change whatever is global here. So this module binds what it needs before it imports that one.
 """
 
 import argparse
 import asyncio
-import http.client
 import json
 import logging
 import os
@@ -16,8 +17,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Coroutine
+from json.encoder import encode_basestring_ascii as quoted
+from os import killpg, read
+from typing import Any
 
 from adapters.invokers.function_processes.output import FIELDS_MARK
+from adapters.invokers.function_processes.runtime_client import DaemonGone, Headers, RuntimeClient
 from adapters.invokers.handlers.calling import (
     Handler,
     Pending,
@@ -27,39 +33,26 @@ from adapters.invokers.handlers.calling import (
 )
 from adapters.invokers.handlers.context import FunctionContext
 from adapters.invokers.handlers.loading import load_handler
-from adapters.invokers.handlers.output import record_text
+from adapters.invokers.handlers.output import attributed_to, record_text
 from adapters.invokers.handlers.own_packages import give_way
 from adapters.invokers.printed_levels import standard_name
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded
 from poller.domain.untrusted.texts import cut
+from poller.forked_copies import ends_copies
 from poller.output.function_log import LOGGER_CHARS_MAX
 from poller.output.log_fields import fields_of_record
 
 API = "AWS_LAMBDA_RUNTIME_API"
-PREFIX = "/2018-06-01/runtime"
 WRONG = "InvalidConfiguration"
 """The error type of a start that failed because of the configuration. The message says what to correct."""
 
-
-class RuntimeClient:
-    """A client of the daemon's Runtime API. Any connection error means that the daemon has ended."""
-
-    def __init__(self, address: str) -> None:
-        self._connection = http.client.HTTPConnection(address)
-
-    def next(self) -> tuple[http.client.HTTPMessage, bytes]:
-        """Waits for the next call; returns its headers and its event."""
-        self._connection.request("GET", f"{PREFIX}/invocation/next")
-        response = self._connection.getresponse()
-        return response.headers, response.read()
-
-    def post(self, path: str, body: bytes) -> None:
-        """Sends an answer."""
-        self._connection.request("POST", f"{PREFIX}/{path}", body, {"Content-Type": "application/json"})
-        self._connection.getresponse().read()
-
-
+_encode_fields = json.JSONEncoder(ensure_ascii=False).encode
+_new_loop, _current_loop, _set_current_loop = (
+    asyncio.new_event_loop,
+    asyncio.get_event_loop,
+    asyncio.set_event_loop,
+)
 _NO_NAME = re.compile(r"[\x00-\x1f\]]")
 """Characters that would end a logger's name in the prefix of a line."""
 
@@ -82,27 +75,41 @@ class _Lines(logging.Formatter):
         text = text.replace("\n", "\r").replace(FIELDS_MARK, " ")
         fields = fields_of_record(record)
         if fields:
-            text = f"{FIELDS_MARK}{json.dumps(fields, ensure_ascii=False)}{FIELDS_MARK}{text}"
+            text = f"{FIELDS_MARK}{_encode_fields(fields)}{FIELDS_MARK}{text}"
         logger = _NO_NAME.sub("_", cut(record.name, LOGGER_CHARS_MAX)) or "root"
         return f"[{level} {logger}]\t{self.formatTime(record)}Z\t{self.request_id}\t{text}"
 
 
 class Calls:
-    """Runs the handler, one call after another, in the main thread. Awaitables run on that thread's event loop."""
+    """Runs the handler, one call after another, in the main thread. Awaitables run on `loop`.
 
-    def __init__(self, handler: Handler, *, function: str, memory_mb: int, stream: str) -> None:
+    It is the thread's loop when the function's module is imported. Later asyncio may name another one or none, for example after
+    `asyncio.run`, so it is not asked again.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        function: str,
+        memory_mb: int,
+        stream: str,
+    ) -> None:
         self._handler = handler
+        self._loop = loop
         self._function = function
         self._memory_mb = memory_mb
         self._stream = stream
 
-    def run(self, headers: http.client.HTTPMessage, event: bytes) -> Outcome:
+    def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
-        deadline_ms = int(headers["Lambda-Runtime-Deadline-Ms"])
+        self._replace_closed_loop()
+        deadline_ms = int(headers["lambda-runtime-deadline-ms"])
         context = FunctionContext(
             function=self._function,
-            arn=headers["Lambda-Runtime-Invoked-Function-Arn"],
-            request_id=headers["Lambda-Runtime-Aws-Request-Id"],
+            arn=headers["lambda-runtime-invoked-function-arn"],
+            request_id=headers["lambda-runtime-aws-request-id"],
             memory_mb=self._memory_mb,
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
@@ -117,20 +124,42 @@ class Calls:
             outcomes.append(await finish_pending(pending, context))
 
         try:
-            asyncio.get_event_loop().run_until_complete(carry())
+            with ends_copies():
+                _run_to_end(self._loop, carry())
         except BaseException as error:  # noqa: BLE001 - user code: it may have cancelled the task, or ended the loop
             outcomes.append(outcome_of_error(error))
         return outcomes[0]
 
+    def _replace_closed_loop(self) -> None:
+        """Makes a new loop if the function has closed the old one. It is the thread's loop unless the function has set one that is open."""
+        if not self._loop.is_closed():
+            return
+        self._loop = _new_loop()
+        try:
+            usable = not _current_loop().is_closed()
+        except RuntimeError:
+            usable = False
+        if not usable:
+            _set_current_loop(self._loop)
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` on the loop to its end, however often the function stops the loop meanwhile."""
+    task = loop.create_task(work)
+    task.add_done_callback(lambda _: loop.stop())
+    try:
+        while not task.done():
+            loop.run_forever()
+    finally:
+        task.cancel()
+    task.result()
+
 
 def error_body(error: FunctionError) -> bytes:
     """Returns an error document in the form of Lambda's runtimes."""
-    document = {
-        "errorType": error.error_type,
-        "errorMessage": error.message,
-        "stackTrace": list(error.stack_trace),
-    }
-    return json.dumps(document).encode()
+    trace = ",".join(map(quoted, error.stack_trace))
+    words = f'"errorType":{quoted(error.error_type)},"errorMessage":{quoted(error.message)}'
+    return f'{{{words},"stackTrace":[{trace}]}}'.encode()
 
 
 def end_with_daemon() -> None:
@@ -141,20 +170,27 @@ def end_with_daemon() -> None:
     os.close(nothing)
 
     def wait() -> None:
-        while os.read(line, 1):
+        while read(line, 1):
             continue
-        os.killpg(0, signal.SIGKILL)
+        killpg(0, kill)
 
+    kill = signal.SIGKILL
+    # Signals are for the main thread, which runs the function's handlers. It would not be woken by one that this thread takes.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     threading.Thread(target=wait, name="daemon's end", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(client: RuntimeClient, calls: Calls, lines: _Lines) -> None:
     """Runs calls until the daemon has ended."""
     while True:
         headers, event = client.next()
-        request_id = headers["Lambda-Runtime-Aws-Request-Id"]
+        request_id = headers["lambda-runtime-aws-request-id"]
         lines.request_id = request_id
-        outcome = calls.run(headers, event)
+        try:
+            outcome = calls.run(headers, event)
+        except Exception as error:  # noqa: BLE001 - of a signal handler of the function, between its code and ours
+            outcome = outcome_of_error(error)
         match outcome:
             case Succeeded(payload):
                 client.post(f"invocation/{request_id}/response", payload)
@@ -178,21 +214,23 @@ def main() -> None:
     handler.setFormatter(lines)
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(given.log_level)
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    loop = _new_loop()
+    _set_current_loop(loop)
     give_way(given.handler.partition(":")[0])
     try:
-        found = load_handler(given.function, given.handler)
+        with attributed_to(given.function):
+            found = load_handler(given.function, given.handler)
     except InvalidConfiguration as error:
-        document = {"errorType": WRONG, "errorMessage": error.problems[0], "stackTrace": []}
-        client.post("init/error", json.dumps(document).encode())
-        sys.exit(1)
+        client.post("init/error", error_body(FunctionError(WRONG, error.problems[0])))
+        raise SystemExit(1) from error
     calls = Calls(
         found,
+        loop,
         function=given.function,
         memory_mb=int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]),
         stream=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
     )
     try:
         serve(client, calls, lines)
-    except (OSError, http.client.HTTPException):
-        sys.exit(0)
+    except DaemonGone:
+        raise SystemExit(0) from None
