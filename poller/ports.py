@@ -313,6 +313,15 @@ class MappingList(Protocol):
 
 
 @runtime_checkable
+class LeaseList(Protocol):
+    """A read-only view of a store that lists leases. Raises as LeaseStore does."""
+
+    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+        """All leases of one mapping with their checkpoints and memos; none if the store does not exist yet."""
+        ...
+
+
+@runtime_checkable
 class FunctionProbe(Protocol):
     """An invoker that can check each ARN by which mappings call its function. Raises nothing but cancellation."""
 

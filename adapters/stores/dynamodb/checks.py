@@ -1,7 +1,7 @@
 """Owns the checks of the table that a daemon would use. No table is made and no row is changed."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,8 @@ from adapters.stores.dynamodb.calls import Table
 from adapters.stores.dynamodb.table import MAPPINGS, Item, check_keys, key, mapping_of
 from poller.domain.errors import InvalidConfiguration, PortError, ResourceMissing
 from poller.domain.findings import Finding, Severity
-from poller.domain.rows import MappingRow
+from poller.domain.records import MappingId
+from poller.domain.rows import Lease, MappingRow
 
 _ROW_ACTIONS = (
     "dynamodb:Query",
@@ -29,12 +30,23 @@ _SPECIAL = MappingProxyType({"ConditionalCheckFailedException": _Refused})
 
 
 class TableProbe:
-    """A Probe and MappingList of a DynamoDB table. With `create` the daemon would make a missing table."""
+    """A Probe, MappingList and LeaseList of a DynamoDB table. With `create` the daemon would make a missing table.
 
-    def __init__(self, client: Any, table: str, *, create: bool) -> None:
+    `read_leases` reads the leases of a mapping with their memos.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        table: str,
+        *,
+        create: bool,
+        read_leases: Callable[[MappingId], Awaitable[Sequence[Lease]]],
+    ) -> None:
         self._client = client
         self._table = table
         self._create = create
+        self._read_leases = read_leases
 
     async def probe(self) -> list[Finding]:
         """Describes the table, reads a row that does not exist, and writes with conditions that cannot hold."""
@@ -55,6 +67,13 @@ class TableProbe:
         except ResourceMissing:
             return []
         return [mapping_of(item) for item in items]
+
+    async def leases(self, mapping: MappingId) -> Sequence[Lease]:
+        """Returns all leases of one mapping; none if there is no table. Raises port errors."""
+        try:
+            return await self._read_leases(mapping)
+        except ResourceMissing:
+            return []
 
     def _missing(self) -> list[Finding]:
         action = "dynamodb:DescribeTable"

@@ -286,7 +286,8 @@ async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGene
 async def look_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[TableProbe]:
     """Yields a check of the table, which is not made."""
     client = await clients.client(env, "dynamodb", settings.region, purpose="store")
-    yield TableProbe(client, settings.table, create=settings.create)
+    store = DynamoStore(client, settings.table, call_timeout_s=settings.call_timeout_s)
+    yield TableProbe(client, settings.table, create=settings.create, read_leases=store.leases)
 
 
 plugin = Plugin("dynamodb", DynamoSettings, open_dynamodb, look_dynamodb)

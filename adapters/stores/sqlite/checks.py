@@ -7,7 +7,8 @@ from pathlib import Path
 
 from adapters.stores.sqlite.schema import APPLICATION_ID, exposure_at
 from poller.domain.findings import Finding, Severity
-from poller.domain.rows import MappingRow
+from poller.domain.records import MappingId
+from poller.domain.rows import Lease, MappingRow
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
@@ -16,11 +17,20 @@ _APPLICATION = slice(68, 72)
 
 
 class FileProbe:
-    """A Probe and MappingList of the file of the SQLite store, which need not exist; `read_mappings` reads its mappings."""
+    """A Probe, MappingList and LeaseList of the file of the SQLite store, which need not exist.
 
-    def __init__(self, path: Path, read_mappings: Callable[[Path], list[MappingRow]]) -> None:
+    `read_mappings` and `read_leases` read it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        read_mappings: Callable[[Path], list[MappingRow]],
+        read_leases: Callable[[Path, MappingId], list[Lease]],
+    ) -> None:
         self._path = path
         self._read_mappings = read_mappings
+        self._read_leases = read_leases
 
     async def probe(self) -> list[Finding]:
         """Checks the directory and the file. Does not open the database, since that makes files."""
@@ -29,6 +39,10 @@ class FileProbe:
     async def mappings(self) -> list[MappingRow]:
         """Returns all rows; raises port errors."""
         return await asyncio.to_thread(self._read_mappings, self._path)
+
+    async def leases(self, mapping: MappingId) -> list[Lease]:
+        """Returns all leases of one mapping; raises port errors."""
+        return await asyncio.to_thread(self._read_leases, self._path, mapping)
 
 
 def _file(path: Path) -> Iterator[Finding]:

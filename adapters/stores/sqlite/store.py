@@ -132,6 +132,16 @@ def _mappings(db: sqlite3.Connection) -> list[MappingRow]:
 
 def stored_mappings(path: Path) -> list[MappingRow]:
     """Returns all rows of a file, whose path is absolute; makes neither the file nor others beside it; raises port errors."""
+    return _only_read(path, _mappings)
+
+
+def stored_leases(path: Path, mapping: MappingId) -> list[Lease]:
+    """Returns all leases of a mapping with their memos, read as by `stored_mappings`."""
+    return _only_read(path, partial(lease_statements.list_leases, mapping=mapping, memos=True))
+
+
+def _only_read[T](path: Path, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+    """What `work` reads in a file of this version; nothing if there is no such file."""
     if not path.exists():
         return []
     # If there is a write-ahead log, SQLite needs no new file to read. If there is none, no process is writing just now.
@@ -140,7 +150,7 @@ def stored_mappings(path: Path) -> list[MappingRow]:
         with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
             db.text_factory = any_text
             ((version,),) = rows(db, "PRAGMA user_version")
-            return _mappings(db) if version == len(SCHEMA) else []
+            return work(db) if version == len(SCHEMA) else []
     except sqlite3.Error as error:
         raise mapped(error, path) from error
 
@@ -207,7 +217,7 @@ async def open_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenera
 @asynccontextmanager
 async def look_sqlite(settings: SqliteSettings, env: Environment) -> AsyncGenerator[FileProbe]:
     """Yields a check of the file, which is not made."""
-    yield FileProbe(settings.path, stored_mappings)
+    yield FileProbe(settings.path, stored_mappings, stored_leases)
 
 
 def setting_errors(settings: SqliteSettings) -> Iterator[FieldError]:
