@@ -8,8 +8,10 @@ from poller.start_folder import keep_import_path, keep_variables
 
 def main() -> None:
     """The command line."""
-    if sys.argv[1:2] == ["run"]:
+    command = sys.argv[1:2]
+    if command in (["run"], ["dry-run"]):
         early_signals.install()
+    if command == ["run"]:
         from poller.output.queued_output import keep_standard_descriptors
 
         keep_standard_descriptors()

@@ -2,14 +2,23 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.commands.options import MARKUP, Json, Region, TokenFile, grouped
+from poller.commands.dry_run.declared import dry_run
+from poller.commands.options import (
+    MARKUP,
+    CommonOptions,
+    Config,
+    Json,
+    TokenFile,
+    given_options,
+    grouped,
+)
 from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
@@ -26,30 +35,13 @@ OWN_COMMANDS = {
 FAILED = 2
 ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
 
-Config = Annotated[
-    Path,
-    typer.Option(
-        "--config", envvar="POLLER_CONFIG", help="The configuration file (YAML).", show_default=False
-    ),
-]
 Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of API, health and metrics.")]
-Store = Annotated[str | None, typer.Option("--store", help="URL of the store, as sqlite:///var/lib/p.db.")]
-Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="URL for all AWS services.")]
 Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
 Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 Format = Annotated[str | None, typer.Option("--log-format", help="json or console.")]
 Url = Annotated[
     str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommonOptions:
-    """Settings of the configuration file that most commands also accept as options."""
-
-    store: Store = None
-    region: Region = None
-    endpoint_url: Endpoint = None
 
 
 @grouped
@@ -78,7 +70,7 @@ def run(
     from poller.config.loader import load_all
 
     def load() -> "Settings":
-        return load_all(config, _given(given), LoadablePlugins())
+        return load_all(config, given_options(given), LoadablePlugins())
 
     settings = _loaded_or_exit(load)
     from poller.commands.run.command import ConfigurationFile, run_daemon
@@ -114,7 +106,7 @@ def check(
     from poller.config.loader import examine
 
     registry = LoadablePlugins()
-    found = examine(config, _given(asdict(places)), registry)
+    found = examine(config, given_options(asdict(places)), registry)
     if found.settings is None:
         raise typer.Exit(refuse(found, as_json=as_json))
     raise typer.Exit(
@@ -267,6 +259,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     app.callback()(_root)
     for command in (run, check, status):
         app.command()(command)
+    app.command(name="dry-run")(dry_run)
     filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
     filters.command(name="explain")(explain)
     # With a single command and no callback, typer would drop the name `explain` from the command line.
@@ -326,7 +319,7 @@ def _root(
 def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
     from poller.config.loader import load
 
-    return _loaded_or_exit(lambda: load(config, _given(given)))
+    return _loaded_or_exit(lambda: load(config, given_options(given)))
 
 
 def _loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
@@ -339,12 +332,6 @@ def _loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
     except InvalidConfiguration as error:
         print_problems(error.problems)
         raise typer.Exit(FAILED) from None
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that have a value."""
-    nested = {name: _given(value) if isinstance(value, Mapping) else value for name, value in options.items()}
-    return {name: value for name, value in nested.items() if value not in (None, {})}
 
 
 def _argument(option: str, text: str) -> str:

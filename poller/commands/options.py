@@ -1,8 +1,8 @@
 """Owns the options that commands share, and how a command takes several options as one dataclass."""
 
 import inspect
-from collections.abc import Callable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,14 @@ import typer
 MARKUP: Literal["markdown"] = "markdown"
 """How help texts are read: the lines of a paragraph are filled anew, whatever the width of the source or of the screen."""
 Region = Annotated[str | None, typer.Option("--region", help="AWS region.")]
+Config = Annotated[
+    Path,
+    typer.Option(
+        "--config", envvar="POLLER_CONFIG", help="The configuration file (YAML).", show_default=False
+    ),
+]
+Store = Annotated[str | None, typer.Option("--store", help="URL of the store, as sqlite:///var/lib/p.db.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="URL for all AWS services.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 TokenFile = Annotated[
@@ -22,6 +30,15 @@ TokenFile = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonOptions:
+    """Settings of the configuration file that most commands also accept as options."""
+
+    store: Store = None
+    region: Region = None
+    endpoint_url: Endpoint = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,3 +61,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         seen += [field.replace(kind=inspect.Parameter.KEYWORD_ONLY) for field in fields.values()]
     called.__dict__["__signature__"] = own.replace(parameters=seen)
     return called
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that have a value."""
+    nested = {
+        name: given_options(value) if isinstance(value, Mapping) else value for name, value in options.items()
+    }
+    return {name: value for name, value in nested.items() if value not in (None, {})}

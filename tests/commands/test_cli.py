@@ -560,7 +560,9 @@ def test_the_overview_says_what_our_own_plug_in_commands_do() -> None:
         assert f"{point.name} {text.partition('\n')[0]}" in overview
 
 
-@pytest.mark.parametrize("command", [["run"], ["checkpoints", "import"], ["demo"], ["mappings", "create"]])
+@pytest.mark.parametrize(
+    "command", [["run"], ["dry-run"], ["checkpoints", "import"], ["demo"], ["mappings", "create"]]
+)
 def test_lines_of_a_help_text_are_filled(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WIDE, "COLUMNS", "80")
     monkeypatch.setenv("COLUMNS", "80")
@@ -580,7 +582,7 @@ def test_an_unreadable_file_is_reported_as_it_was_written(tmp_path: Path) -> Non
     assert "FILE: value 'no-such-file': cannot be read" in found.stderr
 
 
-@pytest.mark.parametrize("command", [["run"], ["check"], ["status"], ["filter", "explain"]])
+@pytest.mark.parametrize("command", [["run"], ["check"], ["dry-run"], ["status"], ["filter", "explain"]])
 def test_every_command_shows_an_example(command: list[str]) -> None:
     found = call(*command, "--help")
     assert found.exit_code == 0
