@@ -216,6 +216,8 @@ class DryRun:
             now = clock.monotonic()
             if self._interrupted:
                 return DryEnd.SIGNAL
+            if self._task is None or self._task.done():
+                raise AssertionError("the engine ended before it was asked to")
             if recorder.full:
                 return DryEnd.LIMIT
             if now >= deadline:
