@@ -1,0 +1,136 @@
+"""Owns operations: what somebody asked to be done to what runs, how far it is, and what came of it.
+
+An operation is a value. A store keeps it, any worker accepts it, and the workers that hold its target carry it out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType, Protocol
+
+from poller.domain.records import Epoch, MappingId, ShardId
+
+OperationId = NewType("OperationId", str)
+
+
+class Action(StrEnum):
+    """What an operation does."""
+
+    RETRY = "retry"
+    """The next try is made now, and the back-off begins again. No attempt is used up."""
+    RESET = "reset"
+    """Attempts and age count from now."""
+    SKIP = "skip"
+    """These records are given up: the destination gets a notice, or they are dropped."""
+    PAUSE = "pause"
+    """No call begins until the pause ends. The operation runs for as long as the pause lasts."""
+    RESUME = "resume"
+    """Ends the pauses of the target."""
+    SEEK = "seek"
+    """The mapping goes on at another position."""
+    REPLAY = "replay"
+    """Older records are read once more beside the mapping."""
+    REDRIVE = "redrive"
+    """Batches that were given up are tried again, from their notices."""
+
+
+class OperationState(StrEnum):
+    """How far an operation is."""
+
+    ACCEPTED = "accepted"
+    """It is stored, and no worker has begun."""
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens."""
+        return self in {OperationState.DONE, OperationState.FAILED, OperationState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationTarget:
+    """What an operation is about: a shard, a lane of it, or a message group. Without any of them it is the whole mapping."""
+
+    shard: ShardId | None = None
+    lane: int | None = None
+    group: str | None = None
+
+    def covers(self, other: "OperationTarget") -> bool:
+        """Whether the other target is this one or a part of it."""
+        return (
+            (self.shard is None or self.shard == other.shard)
+            and (self.lane is None or self.lane == other.lane)
+            and (self.group is None or self.group == other.group)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartResult:
+    """What came of an operation on one of its parts: a shard of a stream, or a worker of a queue. `result` is one line for people."""
+
+    state: OperationState
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation.
+
+    `members` are those of its action, checked. `by` and `reason` are who asked and why. `parts` has the results so far, by shard
+    or worker, and `wanted` names the parts that there must be before it is done. `progress` counts, for operations that take long.
+    `notes` is what workers must know to go on after a crash, such as the records that `first` stood for. `result` is one line
+    for people. `revision` counts the updates.
+    """
+
+    operation: OperationId
+    mapping: MappingId
+    action: Action
+    target: OperationTarget = OperationTarget()
+    members: Mapping[str, Any] = field(default_factory=dict)
+    by: str = ""
+    reason: str = ""
+    created: Epoch
+    state: OperationState = OperationState.ACCEPTED
+    ended: Epoch | None = None
+    wanted: tuple[str, ...] = ()
+    parts: Mapping[str, PartResult] = field(default_factory=dict)
+    progress: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    result: str = ""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause that lasts: of what, by whom, since when and why."""
+
+    operation: OperationId
+    target: OperationTarget
+    by: str
+    since: Epoch
+    reason: str
+
+
+class OperationControl(Protocol):
+    """Accepts, shows and cancels operations while the daemon runs. Each method raises ApiError for a request that it refuses."""
+
+    async def submit(self, mapping: MappingId, request: Mapping[str, Any], *, by: str) -> Operation:
+        """Stores an operation, and returns it as it is stored. The same id with the same content is the same operation."""
+        ...
+
+    async def operations(
+        self, *, mapping: MappingId | None = None, state: OperationState | None = None
+    ) -> Sequence[Operation]:
+        """Operations, newest first."""
+        ...
+
+    async def operation(self, operation: OperationId) -> Operation:
+        """One operation."""
+        ...
+
+    async def cancel(self, operation: OperationId, *, by: str) -> Operation:
+        """Ends an operation that is not over: nothing more of it begins. What was done stays done."""
+        ...
