@@ -76,10 +76,20 @@ class PartResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRequest:
+    """What was asked for, checked: `members` are those of the action, and `reason` says why."""
+
+    action: Action
+    target: OperationTarget = OperationTarget()
+    members: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One operation.
 
-    `members` are those of its action, checked. `by` and `reason` are who asked and why. `parts` has the results so far, by shard
+    `by` is who asked. `parts` has the results so far, by shard
     or worker, and `wanted` names the parts that there must be before it is done. `progress` counts, for operations that take long.
     `notes` is what workers must know to go on after a crash, such as the records that `first` stood for. `result` is one line
     for people. `revision` counts the updates.
@@ -87,11 +97,8 @@ class Operation:
 
     operation: OperationId
     mapping: MappingId
-    action: Action
-    target: OperationTarget = OperationTarget()
-    members: Mapping[str, Any] = field(default_factory=dict)
+    request: OperationRequest
     by: str = ""
-    reason: str = ""
     created: Epoch
     state: OperationState = OperationState.ACCEPTED
     ended: Epoch | None = None
@@ -104,7 +111,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
+class OperatorPause:
     """A pause that lasts: of what, by whom, since when and why."""
 
     operation: OperationId
