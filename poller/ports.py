@@ -196,6 +196,14 @@ class CheckpointStore(Protocol):
         """
         ...
 
+    async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+        """Puts the shard at `position`, wherever it was, without a memo, without an owner and at the next epoch. Returns the lease.
+
+        Raises LeaseLost if the stored epoch is not `lease.epoch`. So an owner that saves later is refused. If the answer to a call
+        was lost, the same call may be repeated and returns the same lease.
+        """
+        ...
+
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row with its checkpoint; raises LeaseLost if the stored epoch is not `lease.epoch`.
 

@@ -8,7 +8,7 @@ compared with what the write wanted. An epoch never has more than one owner, so 
 from dataclasses import replace
 
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
-from poller.domain.records import ShardId, WorkerId
+from poller.domain.records import Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 
 
@@ -38,6 +38,16 @@ def released_before(stored: Lease | None, lease: Lease) -> None:
     if stored is not None and lease.owner and stored.owner is None and stored.epoch == lease.epoch:
         return
     raise lost(stored, lease)
+
+
+def moved_before(stored: Lease | None, lease: Lease, position: Position) -> Lease:
+    """Returns the stored lease if this `move` has already succeeded; raises LeaseLost otherwise."""
+    unlike = stored is None or (stored.owner, stored.epoch) != (None, lease.epoch + 1)
+    if stored is not None and not unlike and stored.checkpoint.position == position:
+        return stored
+    raise LeaseLost(
+        f"{_standing(stored, lease.shard)}; a move to {position.encode()} wanted epoch {lease.epoch}"
+    )
 
 
 def lost(stored: Lease | None, lease: Lease) -> LeaseLost:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores import conflicts
-from poller.domain.records import MappingId, ShardId, WorkerId
+from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
@@ -78,6 +78,14 @@ class MemoryStore:
         if stored is None or not _held(stored, lease) or checkpoint.position < stored.checkpoint.position:
             raise conflicts.unsaved(stored, lease, checkpoint)
         self._keep(mapping, replace(stored, checkpoint=checkpoint))
+
+    async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+        """Puts the shard at `position` without memo and owner, at the next epoch; raises LeaseLost if its epoch is another."""
+        stored = self._stored(mapping, lease.shard)
+        if stored is None or stored.epoch != lease.epoch:
+            return conflicts.moved_before(stored, lease, position)
+        moved = replace(stored, owner=None, epoch=lease.epoch + 1, checkpoint=Checkpoint(position))
+        return self._keep(mapping, moved)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""

@@ -208,3 +208,58 @@ async def saves_of_many_shards_at_once_are_all_kept_but_the_refused(opening: Ope
         after = by_shard(await store.leases(ORDERS))
         assert [each.checkpoint.memo for each in after] == [b"" if n % 3 == 0 else MEMO for n in range(24)]
         assert after[::3] == lost
+
+
+async def a_moved_shard_has_the_next_epoch_and_neither_owner_nor_memo(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine = await taken(store)
+        for memo in (MEMO, noise(LARGE_BYTES)):
+            await store.save(ORDERS, mine, Checkpoint(LADDER[5], memo))
+            moved = await other.move(ORDERS, mine, LADDER[1])
+            assert moved == Lease(ONE, (), Checkpoint(LADDER[1]), None, mine.epoch + 1)
+            assert await only(store) == moved
+            mine = await store.take(ORDERS, moved, owner=ANN)
+            assert mine == replace(moved, owner=ANN, epoch=moved.epoch + 1)
+
+
+async def a_shard_moves_back_from_its_end(opening: Opening) -> None:
+    async with opening() as store:
+        mine = await taken(store)
+        await store.save(ORDERS, mine, Checkpoint(SHARD_END))
+        await store.move(ORDERS, mine, LADDER[0])
+        assert (await only(store)).checkpoint == Checkpoint(LADDER[0])
+
+
+async def who_had_a_shard_before_its_move_saves_nothing_more(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine = await taken(store)
+        moved = await other.move(ORDERS, mine, LADDER[1])
+        for checkpoint in (Checkpoint(LADDER[4]), Checkpoint(LADDER[4], noise(LARGE_BYTES))):
+            with pytest.raises(LeaseLost):
+                await store.save(ORDERS, mine, checkpoint)
+        with pytest.raises(LeaseLost):
+            await store.release(ORDERS, mine)
+        assert await only(store) == moved
+
+
+async def a_shard_that_somebody_took_since_is_not_moved(opening: Opening) -> None:
+    async with opening() as store:
+        (free,) = await seeded(store, ONE)
+        mine = await store.take(ORDERS, free, owner=ANN)
+        with pytest.raises(LeaseLost):
+            await store.move(ORDERS, free, LADDER[1])
+        with pytest.raises(LeaseLost):
+            await store.move(ORDERS, lease(TWO), LADDER[1])
+        assert await store.leases(ORDERS) == [mine]
+
+
+async def the_same_move_again_finds_its_work_done(opening: Opening) -> None:
+    async with opening() as store:
+        mine = await taken(store)
+        moved = await store.move(ORDERS, mine, LADDER[3])
+        assert await store.move(ORDERS, mine, LADDER[3]) == moved
+        with pytest.raises(LeaseLost):
+            await store.move(ORDERS, mine, LADDER[4])
+        await store.take(ORDERS, moved, owner=BOB)
+        with pytest.raises(LeaseLost):
+            await store.move(ORDERS, mine, LADDER[3])

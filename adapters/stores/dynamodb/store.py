@@ -19,6 +19,7 @@ from adapters.stores.dynamodb.calls import Refused, Table, each
 from adapters.stores.dynamodb.checkpoint_writer import HELD, CheckpointWriter, fence, without_memo
 from adapters.stores.dynamodb.checks import TableProbe
 from adapters.stores.dynamodb.memo_parts import (
+    POINTER,
     Generation,
     Parts,
     incomplete,
@@ -39,13 +40,14 @@ from adapters.stores.dynamodb.table import (
     leases_of,
     mapping_of,
     mapping_values,
+    place,
     ready,
     worker_item,
     worker_of,
 )
 from adapters.stores.stored_rows import undamaged
 from poller.domain.errors import ServiceThrottled
-from poller.domain.records import MappingId, ShardId, WorkerId
+from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
@@ -180,6 +182,29 @@ class DynamoStore:
         Raises ServiceUnavailable for a memo that is too long.
         """
         await self._checkpoints.save(mapping, lease, checkpoint)
+
+    async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+        """Puts the shard at `position` without memo and owner, at the next epoch; raises LeaseLost if its epoch is another.
+
+        Parts of an earlier memo stay until the next owner saves, because the row keeps its mark that there may be some.
+        """
+        new = {**place(position), "epoch": {"N": str(lease.epoch + 1)}}
+        gone = ("owner", "turn", "memo", "memo_form", *POINTER)
+        try:
+            row: Item | None = await self._table.update(
+                key(leases_of(mapping), lease.shard),
+                change="SET "
+                + ", ".join(f"#{name} = :{name}" for name in new)
+                + " REMOVE "
+                + ", ".join(f"#{name}" for name in gone),
+                condition="#epoch = :before",
+                values={**new, "before": {"N": str(lease.epoch)}},
+                names=(*new, *gone),
+                returned="ALL_NEW",
+            )
+        except Refused:
+            row = await self._row(mapping, lease.shard)
+        return conflicts.moved_before(without_memo(row), lease, position)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""

@@ -16,7 +16,7 @@ from adapters.stores import conflicts, stored_rows
 from adapters.stores.sqlite.connection import rows
 from adapters.stores.sqlite.group_commit import BATCH_MAX
 from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
-from poller.domain.records import MappingId, ShardId, WorkerId
+from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
 
 _NAMES = ("shard", "parents", "owner", "epoch", "position", "position_key")
@@ -37,6 +37,10 @@ _SAVE = """
     WHERE leases.mapping = new.mapping AND leases.shard = new.shard AND leases.owner = new.owner
         AND leases.epoch = new.epoch AND leases.position_key <= new.position_key
     RETURNING mapping, shard
+"""
+_MOVE = f"""
+    UPDATE leases SET owner = NULL, epoch = epoch + 1, position = ?, position_key = ?, memo = x''
+    WHERE mapping = ? AND shard = ? AND epoch = ? RETURNING {_COLUMNS}
 """
 _DROP = "DELETE FROM leases WHERE mapping = ? AND shard = ? AND epoch = ? RETURNING shard"
 
@@ -130,6 +134,15 @@ def release(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:
     """Removes the owner; raises LeaseLost if owner or epoch is another."""
     if not rows(db, _RELEASE, (mapping, lease.shard, lease.owner, lease.epoch)):
         conflicts.released_before(_stored(db, mapping, lease.shard), lease)
+
+
+def move(db: sqlite3.Connection, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+    """Puts the shard at `position` without memo and owner, at the next epoch; raises LeaseLost if its epoch is another."""
+    place = (position.encode(), position.sort_key())
+    moved = rows(db, _MOVE, (*place, mapping, lease.shard, lease.epoch))
+    if moved:
+        return _lease(moved[0])
+    return conflicts.moved_before(_stored(db, mapping, lease.shard), lease, position)
 
 
 def drop(db: sqlite3.Connection, mapping: MappingId, lease: Lease) -> None:

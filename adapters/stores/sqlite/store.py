@@ -21,7 +21,7 @@ from adapters.stores.sqlite.lease_statements import Save, Take
 from adapters.stores.sqlite.schema import SCHEMA, mapped, obstacles, only_read, prepare
 from adapters.stores.stored_rows import mapping_row, undamaged, worker_row
 from poller.config_errors.error_messages import FieldError
-from poller.domain.records import MappingId, WorkerId
+from poller.domain.records import MappingId, Position, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 from poller.start_folder import from_start_folder
@@ -82,6 +82,11 @@ class SqliteStore:
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
         await self._writer.join(Save(mapping, lease, checkpoint))
+
+    async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+        """Puts the shard at `position` without memo and owner, at the next epoch; raises LeaseLost if its epoch is another."""
+        work = partial(lease_statements.move, mapping=mapping, lease=lease, position=position)
+        return await self._writer.write(work)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""

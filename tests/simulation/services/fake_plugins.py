@@ -557,6 +557,17 @@ class SimStore:
         memo = checkpoint.memo[:MEMO_BYTES_SHOWN].decode(errors="replace")
         await self._call(f"save {lease.shard} {lease.epoch} {checkpoint.position.encode()} {memo}", effect)
 
+    async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
+        """Puts a shard at another position; raises LeaseLost."""
+
+        def effect() -> Lease:
+            moved = self._fenced(mapping, lease, self._store.move(mapping, lease, position))
+            self._witness.drops(self._line, mapping, lease)
+            self._witness.releases(self._line, mapping, lease)
+            return moved
+
+        return await self._call(f"move {lease.shard} {lease.epoch} {position.encode()}", effect)
+
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes a lease; raises LeaseLost."""
 
