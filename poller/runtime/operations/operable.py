@@ -14,6 +14,18 @@ class ResolvedRecords:
     records: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SettledRecords:
+    """Records of a skip that this part has settled. Several workers of a queue may each settle some, so they are stored.
+
+    They are added to the list in `notes["settled"]`, and then the skip is carried out again. `result` is one line for people, which is
+    added to the list in `notes["results"]`.
+    """
+
+    records: tuple[str, ...]
+    result: str
+
+
 class Operable(Protocol):
     """A running mapping, as operations see it."""
 
@@ -25,10 +37,14 @@ class Operable(Protocol):
         """Takes all pauses of the mapping that are in force. None: they are not known yet, so nothing may be called."""
         ...
 
-    async def carry_out(self, unit: str, operation: Operation) -> PartResult | ResolvedRecords:
+    async def carry_out(
+        self, unit: str, operation: Operation
+    ) -> PartResult | ResolvedRecords | SettledRecords | None:
         """Carries out a retry, reset or skip on one unit. Returns when the effect has happened.
 
-        A skip whose notes have no `records` returns ResolvedRecords. Raises LeaseLost if this worker does not hold the unit
+        A skip whose notes have no `records` returns ResolvedRecords. None: nothing more can be done now. Then it is called again with
+        the newest form of the operation when the open operations have been read next. A skip on a queue returns None until all
+        its records are in `notes["settled"]`, because any worker may receive them next. Raises LeaseLost if this worker does not hold the unit
         any more, or stops: then nothing has happened that the next holder must not do again.
         """
         ...
