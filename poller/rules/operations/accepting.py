@@ -1,0 +1,225 @@
+"""Owns which requests become operations, and what is said of those that do not.
+
+1. `read_request` (of `reading`) reads the document of a request. It knows nothing of mappings.
+2. If the store has an operation with the id of the request, `repeated` says whether it is the same one. It is then the answer,
+   whatever has become of its target since.
+3. Otherwise `accept` checks the request against what the mapping is and what runs of it now, and makes the operation.
+
+Each refusal names the member, what is wrong, and what to write instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from poller.domain.operations import Action, Operation, OperationId, OperationRequest, OperationTarget
+from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
+from poller.domain.untrusted.texts import line_of
+from poller.rules.operations import pauses
+from poller.rules.operations.members import BATCH, FIRST, NOT_CARRIED_OUT
+from poller.rules.operations.reading import (
+    LANES_MAX,
+    NAME_CHARS_MAX,
+    AskedOperation,
+    OperationRefused,
+    one_of_actions,
+)
+from poller.rules.target_names import UnknownTarget, find_shard
+
+PARTS_MAX = 1_000
+"""Shards or workers of one operation. Its row in the store has a result for each."""
+OPEN_MAX = 1_000
+"""Operations that are not over, of all mappings. Every worker reads all of them all the time."""
+SHOWN_MAX = 10
+"""Shards, pauses or words that a refusal lists."""
+ON_QUEUES = frozenset({Action.RETRY, Action.SKIP, Action.PAUSE, Action.RESUME, Action.REDRIVE})
+_WITHOUT_SHARD = frozenset({Action.REPLAY, Action.REDRIVE})
+_HELD = frozenset({Action.RETRY, Action.RESET, Action.SKIP})
+"""Actions that only somebody who holds the shard or runs the queue can carry out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingFacts:
+    """What an operation is checked against.
+
+    A stream has `shards`: those that have not ended, with the owner of each. A queue has `workers`: those that live and run the
+    mapping. `destination` says whether what is given up can be sent somewhere: to an on-failure destination, or to a queue's
+    dead-letter queue.
+    """
+
+    mapping: MappingId
+    queue: bool
+    fifo: bool = False
+    lanes: int = LANES_MAX
+    shards: Mapping[ShardId, WorkerId | None] = field(default_factory=dict)
+    workers: Sequence[WorkerId] = ()
+    destination: bool = False
+
+
+def repeated(stored: Operation, mapping: MappingId, asked: AskedOperation) -> Operation:
+    """The stored operation, if this request asked for it; raises OperationRefused if its id is that of something else."""
+    shard = asked.request.target.shard
+    if shard is not None and stored.request.target.shard is not None:
+        with suppress(UnknownTarget):
+            shard = find_shard(shard, [stored.request.target.shard])
+    request = replace(asked.request, target=replace(asked.request.target, shard=shard))
+    if stored.mapping != mapping or stored.request != request:
+        wrong = f"{stored.operation} is the id of another operation ({stored.request.action} of mapping {stored.mapping})"
+        raise OperationRefused("id", f"{wrong}; write another id, or none", conflict=True)
+    return stored
+
+
+def accept(
+    asked: AskedOperation,
+    facts: MappingFacts,
+    *,
+    operation: OperationId,
+    by: str,
+    now: Epoch,
+    open_operations: Sequence[Operation] = (),
+) -> Operation:
+    """Makes the operation; raises OperationRefused. `operation` is the id of one whose client gave none.
+
+    `open_operations` are those of all mappings that are not over.
+    """
+    action = asked.request.action
+    if action in NOT_CARRIED_OUT:
+        raise OperationRefused(
+            "action", f"{action} cannot be carried out by this version; {one_of_actions()}"
+        )
+    if len(open_operations) >= OPEN_MAX:
+        remedy = "wait for them, or cancel some"
+        raise OperationRefused("action", f"{OPEN_MAX} operations are not over yet; {remedy}", conflict=True)
+    target = asked.request.target
+    if facts.queue:
+        _check_queue(action, target, facts)
+    else:
+        target = _stream_target(action, target, facts)
+    request = replace(asked.request, target=target)
+    if action is Action.SKIP:
+        _check_skip(request, facts)
+    return Operation(
+        operation=asked.operation or operation,
+        mapping=facts.mapping,
+        request=request,
+        by=line_of(by, chars_max=NAME_CHARS_MAX),
+        created=now,
+        wanted=_wanted(action, target, facts),
+        notes=_notes(request, facts, open_operations),
+    )
+
+
+def _check_queue(action: Action, target: OperationTarget, facts: MappingFacts) -> None:
+    if action is Action.RESET:
+        text = "a queue has nothing to reset: SQS itself counts receives and age; use retry or skip"
+        raise OperationRefused("action", text)
+    if action not in ON_QUEUES:
+        raise OperationRefused("action", f"{action} is for streams: a queue has no positions")
+    for name, value in (("shard", target.shard), ("lane", target.lane)):
+        if value is not None:
+            raise OperationRefused(name, f"a queue has no {name}s; leave it out, or write a group")
+    if target.group is not None and not facts.fifo:
+        remedy = "leave it out; a skip names its messages in records"
+        raise OperationRefused("group", f"only a FIFO queue can be addressed by group; {remedy}")
+
+
+def _stream_target(action: Action, target: OperationTarget, facts: MappingFacts) -> OperationTarget:
+    if target.group is not None:
+        raise OperationRefused(
+            "group", "a stream has no message groups; write a shard, or a shard and a lane"
+        )
+    if action in _WITHOUT_SHARD and (target.shard is not None or target.lane is not None):
+        raise OperationRefused("shard", f"{action} is for a whole mapping; leave out shard and lane")
+    if target.shard is None:
+        if target.lane is not None:
+            raise OperationRefused(
+                "lane", f"each shard has lanes of its own; write the shard too; {_shards(facts)}"
+            )
+        return target
+    if action is Action.SEEK and target.lane is not None:
+        raise OperationRefused("lane", "a position is that of a whole shard; leave out lane")
+    if target.lane is not None and target.lane >= facts.lanes:
+        there = "its only lane is 0" if facts.lanes == 1 else f"its lanes are 0 to {facts.lanes - 1}"
+        raise OperationRefused("lane", f"there is no lane {target.lane}; {there}")
+    try:
+        return replace(target, shard=find_shard(target.shard, facts.shards))
+    except UnknownTarget as unknown:
+        raise OperationRefused("shard", str(unknown)) from unknown
+
+
+def _check_skip(request: OperationRequest, facts: MappingFacts) -> None:
+    target, records = request.target, request.members["records"]
+    if request.members["send"] and not facts.destination:
+        there = (
+            "the queue has no dead-letter queue"
+            if facts.queue
+            else "the mapping has no on-failure destination"
+        )
+        raise OperationRefused("send", f'{there}; write "discard": true to drop the records')
+    if facts.queue and records in (FIRST, BATCH) and target.group is None:
+        remedy = "write their group" if facts.fifo else "write the ids of the messages"
+        raise OperationRefused("records", f"a queue has many batches at once; {remedy}")
+    if not facts.queue and target.shard is None and len(facts.shards) != 1:
+        raise OperationRefused("shard", f"a skip is about one shard; write which one; {_shards(facts)}")
+
+
+def _wanted(action: Action, target: OperationTarget, facts: MappingFacts) -> tuple[str, ...]:
+    if action is Action.RESUME:
+        return ()
+    there = _parts(action, target, facts)
+    if len(there) > PARTS_MAX:
+        what = "workers" if facts.queue else "shards"
+        remedy = "" if facts.queue else "; write one shard after the other"
+        raise OperationRefused(
+            "shard", f"the mapping has {len(there)} {what}, the limit is {PARTS_MAX}{remedy}"
+        )
+    return tuple(there)
+
+
+def _parts(action: Action, target: OperationTarget, facts: MappingFacts) -> list[str]:
+    if facts.queue:
+        if action in _HELD and not facts.workers:
+            raise OperationRefused("action", "no worker runs this mapping; start it, then ask again")
+        return sorted(set(facts.workers))
+    named = sorted(facts.shards) if target.shard is None else [target.shard]
+    if action not in _HELD:
+        return list(named)
+    held = [shard for shard in named if facts.shards[shard] is not None]
+    if not held and target.shard is not None:
+        raise OperationRefused("shard", f"shard {target.shard} is not held by anybody; {_shards(facts)}")
+    if not held:
+        raise OperationRefused("shard", f"no shard of this mapping is held by anybody; {_shards(facts)}")
+    return list(held)
+
+
+def _notes(
+    request: OperationRequest, facts: MappingFacts, open_operations: Sequence[Operation]
+) -> dict[str, Any]:
+    """What is known at once: the records of a skip that has ids, and the pauses that a resume ends."""
+    if request.action is Action.SKIP and isinstance(request.members["records"], list):
+        return {"records": list(request.members["records"])}
+    if request.action is not Action.RESUME:
+        return {}
+    there = pauses.in_force(open_operations, facts.mapping)
+    ended = [each.operation for each in there if request.target.covers(each.target)]
+    if ended:
+        return {"pauses": ended}
+    wider = [each for each in there if each.target.covers(request.target)]
+    if wider:
+        what = pauses.described(wider[0].target)
+        by = f" by {wider[0].by}" if wider[0].by else ""
+        raise OperationRefused("action", f"{what} is paused{by}; resume {what} instead")
+    others = [pauses.described(each.target) for each in there]
+    there_is = f"paused are: {_several(others)}" if others else "nothing of this mapping is paused"
+    raise OperationRefused("action", f"{pauses.described(request.target)} is not paused; {there_is}")
+
+
+def _shards(facts: MappingFacts) -> str:
+    names = [f"{shard} ({owner or 'held by nobody'})" for shard, owner in sorted(facts.shards.items())]
+    return f"shards of this mapping: {_several(names) or 'none'}"
+
+
+def _several(texts: Sequence[str]) -> str:
+    more = len(texts) - SHOWN_MAX
+    return ", ".join(texts[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")

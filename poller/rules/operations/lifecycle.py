@@ -1,0 +1,248 @@
+"""Owns how an operation goes on: from accepted to its end, which is final.
+
+Several workers carry out parts of one operation at the same time. Each writes the result of its part, on condition that nobody
+changed the operation since it was read. If somebody did, it reads the operation and asks the same rule again. So every rule
+here takes an operation as it is stored, and returns it as it should be stored. It returns the same operation if there is nothing
+to write: the operation is over, or the part has its result already.
+
+The results of parts may come in any order. The end is the same.
+
+A pause has parts too, but it is not over when they have results. It lasts until `end_pause`.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
+from poller.domain.records import Epoch
+from poller.domain.untrusted.texts import line_of
+from poller.rules.operations.members import ID_CHARS_MAX
+
+BEGIN_S_MAX = 600.0
+"""A part that no worker has begun so long after the operation was accepted fails."""
+PART_S_MAX = 86_400.0
+"""A part that a worker has begun fails so long after the operation was accepted. A call of the function may take long before it."""
+HISTORY_MAX = 1_000
+HISTORY_S_MAX = 30 * 86_400.0
+"""How many operations that are over are kept, and for how long."""
+RESULT_CHARS_MAX = 500
+PART_BYTES_MAX, PART_BYTES_MIN, PARTS_BYTES = 500, 40, 50_000
+"""How long the results of parts may be: together about 50 kB, since the row of an operation has a limit in some stores."""
+RESOLVED_MAX = 10_000
+"""Records that `first` or `batch` may stand for: AWS's limit for BatchSize."""
+RESULTS_SHOWN_MAX = 5
+"""Parts whose results are repeated in the result of the operation."""
+LONG = frozenset({Action.SEEK, Action.REPLAY, Action.REDRIVE})
+"""Actions that may take any time."""
+
+
+def due(operation: Operation, units: Iterable[str]) -> tuple[str, ...]:
+    """The parts that somebody who holds `units` has to carry out now, in their order."""
+    if operation.state.over:
+        return ()
+    held = set(units)
+    return tuple(part for part in missing(operation) if part in held)
+
+
+def missing(operation: Operation) -> tuple[str, ...]:
+    """The parts without a final result, in their order."""
+    return tuple(part for part in operation.wanted if not _has_result(operation, part))
+
+
+def begin(operation: Operation, part: str = "", text: str = "") -> Operation:
+    """A worker begins the operation, or one part of it. `text` says what it waits for, for people."""
+    if operation.state.over or (part and (part not in operation.wanted or _has_result(operation, part))):
+        return operation
+    parts = operation.parts
+    if part:
+        begun = PartResult(state=OperationState.RUNNING, result=_part_text(text, operation))
+        parts = {**parts, part: begun}
+    return _next(operation, state=OperationState.RUNNING, parts=parts)
+
+
+def resolve(operation: Operation, records: Sequence[str], *, part: str, now: Epoch) -> Operation:
+    """Keeps which records a skip means, before they are skipped. The first worker that says so is right, also after a crash.
+
+    If there are too many, the part fails.
+    """
+    if operation.state.over or "records" in operation.notes:
+        return operation
+    named = list(dict.fromkeys(records))
+    if len(named) > RESOLVED_MAX or any(len(each) > ID_CHARS_MAX for each in named):
+        text = f"{len(named)} records cannot be named in one operation; write the ids of fewer"
+        return finish_part(operation, part, PartResult(state=OperationState.FAILED, result=text), now=now)
+    notes = {**operation.notes, "records": named}
+    return _next(operation, state=OperationState.RUNNING, notes=notes)
+
+
+def finish_part(operation: Operation, part: str, result: PartResult, *, now: Epoch) -> Operation:
+    """A worker has carried out a part, or could not. The first result of a part is kept. The last part ends the operation."""
+    return _with_results(operation, [part] if part in operation.wanted else [], lambda _: result, now)
+
+
+def finish(operation: Operation, *, failed: bool = False, text: str = "", now: Epoch) -> Operation:
+    """Ends an operation as a whole, such as a resume whose pauses are over, or a replay."""
+    return _end(operation, OperationState.FAILED if failed else OperationState.DONE, text, now)
+
+
+def count(operation: Operation, progress: dict[str, int]) -> Operation:
+    """Replaces the counts of an operation that takes long."""
+    if operation.state.over or progress == operation.progress:
+        return operation
+    return _next(operation, state=OperationState.RUNNING, progress=dict(progress))
+
+
+def cancel(operation: Operation, *, by: str, now: Epoch) -> Operation:
+    """Nothing more of the operation begins. What was done stays done. To cancel a pause is to end it."""
+    if operation.request.action is Action.PAUSE:
+        return end_pause(operation, by=by, now=now)
+    done = len(operation.wanted) - len(missing(operation))
+    parts = f" after {done} of {len(operation.wanted)} parts" if operation.wanted else ""
+    return _end(operation, OperationState.CANCELLED, f"cancelled{_by(by)}{parts}", now)
+
+
+def end_pause(operation: Operation, *, by: str, now: Epoch) -> Operation:
+    """Ends a pause."""
+    return _end(operation, OperationState.DONE, f"resumed{_by(by)}", now)
+
+
+def mapping_deleted(operation: Operation, *, now: Epoch) -> Operation:
+    """Ends an operation whose mapping is gone: a pause is over, and everything else has failed."""
+    text = "the mapping was deleted"
+    return finish(operation, failed=operation.request.action is not Action.PAUSE, text=text, now=now)
+
+
+def mapping_disabled(operation: Operation, *, now: Epoch) -> Operation:
+    """Ends what cannot be carried out while the mapping is disabled. Pauses last, and so does what takes long."""
+    if operation.request.action in LONG | {Action.PAUSE, Action.RESUME}:
+        return operation
+    return finish(operation, failed=True, text="the mapping is disabled; enable it, then ask again", now=now)
+
+
+def close_ended_shards(operation: Operation, ended: Collection[str], *, now: Epoch) -> Operation:
+    """Gives the parts of shards that have ended a result: all of their records are settled.
+
+    A pause of such a shard ends. Its children are not paused by it.
+    """
+    text = "the shard has ended: all of its records are settled"
+    if operation.request.action is Action.PAUSE and operation.request.target.shard in ended:
+        return _end(operation, OperationState.DONE, text, now)
+    done = PartResult(state=OperationState.DONE, result=text)
+    return _with_results(
+        operation, [each for each in missing(operation) if each in ended], lambda _: done, now
+    )
+
+
+def close_gone_workers(operation: Operation, gone: Collection[str], *, now: Epoch) -> Operation:
+    """Gives the parts of a queue's workers that are gone a result. A skip has failed there, since its messages come again."""
+    skip = operation.request.action is Action.SKIP
+    state = OperationState.FAILED if skip else OperationState.DONE
+    more = "; ask again when they have come back" if skip else ""
+    text = f"the worker is gone, so its messages come back to the queue{more}"
+    result = PartResult(state=state, result=text)
+    return _with_results(
+        operation, [each for each in missing(operation) if each in gone], lambda _: result, now
+    )
+
+
+def expire(operation: Operation, *, now: Epoch) -> Operation:
+    """Fails the parts that took too long. A pause, and what takes long, has all the time."""
+    if operation.request.action in LONG | {Action.PAUSE, Action.RESUME}:
+        return operation
+    age_s = now - operation.created
+    late = [part for part in missing(operation) if age_s >= _limit_s(operation, part)]
+
+    def failed(part: str) -> PartResult:
+        begun = part in operation.parts
+        text = (
+            "it was begun and not finished within a day"
+            if begun
+            else "no worker carried it out within 10 minutes"
+        )
+        return PartResult(state=OperationState.FAILED, result=f"{text}; is the mapping running?")
+
+    return _with_results(operation, late, failed, now)
+
+
+def prunable(operations: Iterable[Operation], *, now: Epoch) -> tuple[OperationId, ...]:
+    """The operations that the history loses: those that have been over for 30 days, and all but the last 1,000. Never an open one."""
+    over = [each for each in operations if each.state.over]
+    newest = sorted(over, key=lambda each: (_ended(each), each.operation), reverse=True)
+    return tuple(
+        each.operation
+        for place, each in enumerate(newest)
+        if place >= HISTORY_MAX or now - _ended(each) >= HISTORY_S_MAX
+    )
+
+
+def _has_result(operation: Operation, part: str) -> bool:
+    found = operation.parts.get(part)
+    return found is not None and found.state.over
+
+
+def _limit_s(operation: Operation, part: str) -> float:
+    return PART_S_MAX if part in operation.parts else BEGIN_S_MAX
+
+
+def _ended(operation: Operation) -> Epoch:
+    return operation.created if operation.ended is None else operation.ended
+
+
+def _by(name: str) -> str:
+    return f" by {name}" if name else ""
+
+
+def _with_results(
+    operation: Operation, parts: Sequence[str], result: Callable[[str], PartResult], now: Epoch
+) -> Operation:
+    """Gives parts their final results, and ends the operation if no part is left."""
+    fresh = [part for part in parts if not _has_result(operation, part)]
+    if operation.state.over or not fresh:
+        return operation
+    found = dict(operation.parts)
+    for part in fresh:
+        final = result(part)
+        state = final.state if final.state.over else OperationState.DONE
+        found[part] = PartResult(state=state, result=_part_text(final.result, operation))
+    changed = _next(operation, state=OperationState.RUNNING, parts=found)
+    if missing(changed) or operation.request.action is Action.PAUSE:
+        return changed
+    failed = any(found[part].state is not OperationState.DONE for part in operation.wanted)
+    return _end(changed, OperationState.FAILED if failed else OperationState.DONE, _summary(changed), now)
+
+
+def _end(operation: Operation, state: OperationState, text: str, now: Epoch) -> Operation:
+    if operation.state.over:
+        return operation
+    said = line_of(text, chars_max=RESULT_CHARS_MAX)
+    return _next(operation, state=state, ended=max(now, operation.created), result=said)
+
+
+def _summary(operation: Operation) -> str:
+    """The results of parts in one line, failures first. The order of the parts is that in which they were wanted."""
+    failed = [part for part in operation.wanted if operation.parts[part].state is not OperationState.DONE]
+    others = [part for part in operation.wanted if part not in set(failed)]
+    if len(operation.wanted) == 1:
+        return operation.parts[operation.wanted[0]].result
+    shown = [
+        f"{part}: {operation.parts[part].result}"
+        for part in (*failed, *others)
+        if operation.parts[part].result
+    ]
+    more = len(shown) - RESULTS_SHOWN_MAX
+    counted = f"{len(failed)} of {len(operation.wanted)} parts failed; " if failed else ""
+    return counted + "; ".join(shown[:RESULTS_SHOWN_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _part_text(text: str, operation: Operation) -> str:
+    """A part's result as it is kept: the more parts there are, the shorter it is."""
+    share = PARTS_BYTES // max(1, len(operation.wanted))
+    size = max(PART_BYTES_MIN, min(PART_BYTES_MAX, share))
+    return line_of(text, chars_max=size).encode()[:size].decode(errors="ignore")
+
+
+def _next(operation: Operation, **changes: Any) -> Operation:
+    """The operation with changes, or the same one if they change nothing."""
+    changed = replace(operation, **changes)
+    return operation if changed == operation else changed

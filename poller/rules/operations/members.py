@@ -1,0 +1,160 @@
+"""Owns the members that each action has, and the form of their values. `ACTION_MEMBERS` is the table.
+
+A parser gets a value of a JSON document and returns the value that is kept, which is plain JSON again. It raises ValueError with
+the remedy for a value that cannot be used. What a value means for the mapping is checked by `accepting`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from poller.domain.operations import Action
+from poller.domain.untrusted.numbers import MOMENT_MAX, iso_moment
+
+ID_CHARS_MAX = 128
+"""The longest id of an operation, shard, message group, message or record. AWS's own ids are not longer."""
+RECORDS_MAX = 1_000
+"""Records that one skip names, and shards that one seek names."""
+TEXT_CHARS_MAX = 2_048
+"""Other texts, such as ARNs and addresses."""
+FILTER_CHARS_MAX = 4_096
+"""AWS's limit for a pattern of a filter."""
+RATE_MAX = 1_000_000
+COUNT_MAX = 1_000_000_000
+
+NOT_CARRIED_OUT = frozenset({Action.SEEK, Action.REPLAY, Action.REDRIVE})
+"""Actions that are refused because nothing carries them out yet."""
+FIRST, BATCH = "first", "batch"
+"""What a skip may mean instead of ids: the first record of the batch at fault, or all of its records."""
+STARTS = ("TRIM_HORIZON", "LATEST")
+_ID = re.compile(r"[!-~]+", re.ASCII)
+_SEQUENCE_NUMBER = re.compile(r"[0-9]{1,128}", re.ASCII)
+
+type Parser = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionMember:
+    """A member of an action: how its value is read, and whether it must be there."""
+
+    read: Parser
+    required: bool = False
+
+
+def truth(value: Any) -> bool:
+    """A bool."""
+    if not isinstance(value, bool):
+        raise ValueError("write true or false")
+    return value
+
+
+def identifier(value: Any) -> str:
+    """An id: printable ASCII without blanks."""
+    if not isinstance(value, str) or len(value) > ID_CHARS_MAX or not _ID.fullmatch(value):
+        raise ValueError(f"write a text of 1 to {ID_CHARS_MAX} characters: ASCII, no blanks")
+    return value
+
+
+def identifiers(value: Any) -> list[str]:
+    """A list of ids, in its order and without repetitions."""
+    if not isinstance(value, list) or not 1 <= len(value) <= RECORDS_MAX:
+        raise ValueError(f"write a list of 1 to {RECORDS_MAX} ids")
+    return list(dict.fromkeys(identifier(each) for each in value))
+
+
+def skipped(value: Any) -> str | list[str]:
+    """What a skip is about: `first`, `batch`, or ids."""
+    if isinstance(value, str) and value in (FIRST, BATCH):
+        return value
+    if isinstance(value, list):
+        return identifiers(value)
+    raise ValueError(f'write "{FIRST}", "{BATCH}", or a list of 1 to {RECORDS_MAX} ids')
+
+
+def text(value: Any) -> str:
+    """A text of one line that is not empty."""
+    if (
+        not isinstance(value, str)
+        or not value.strip()
+        or len(value) > TEXT_CHARS_MAX
+        or not value.isprintable()
+    ):
+        raise ValueError(f"write a text of 1 to {TEXT_CHARS_MAX} printable characters")
+    return value.strip()
+
+
+def place(value: Any) -> str | float:
+    """A place in a stream: TRIM_HORIZON, LATEST, a time (ISO 8601, or epoch seconds as a number), or a sequence number (digits as a text)."""
+    if isinstance(value, str) and (value in STARTS or _SEQUENCE_NUMBER.fullmatch(value)):
+        return value
+    if isinstance(value, str) and iso_moment(value, default=None) is not None:
+        return value
+    if not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < MOMENT_MAX:
+        return float(value)
+    raise ValueError(
+        "write TRIM_HORIZON, LATEST, a time such as 2026-01-31T08:00:00Z, or a sequence number in quotes"
+    )
+
+
+def rate(value: Any) -> float:
+    """A number per second."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 < value <= RATE_MAX
+    ):
+        raise ValueError(f"write a number above 0, {RATE_MAX} at most")
+    return float(value)
+
+
+def count(value: Any) -> int:
+    """A number of things."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COUNT_MAX:
+        raise ValueError(f"write a whole number from 1 to {COUNT_MAX}")
+    return value
+
+
+def pattern(value: Any) -> str:
+    """A filter's pattern as a JSON text. Whether it can be used is checked by those who carry it out."""
+    if not isinstance(value, str) or not value.strip() or len(value) > FILTER_CHARS_MAX:
+        raise ValueError(f"write the pattern as a JSON text of 1 to {FILTER_CHARS_MAX} characters")
+    return value
+
+
+ACTION_MEMBERS: Mapping[Action, Mapping[str, ActionMember]] = MappingProxyType(
+    {
+        Action.RETRY: {},
+        Action.RESET: {},
+        Action.SKIP: {
+            "records": ActionMember(read=skipped, required=True),
+            "send": ActionMember(read=truth),
+            "discard": ActionMember(read=truth),
+        },
+        Action.PAUSE: {},
+        Action.RESUME: {},
+        Action.SEEK: {
+            "to": ActionMember(read=place, required=True),
+            "shards": ActionMember(read=identifiers),
+            "skip": ActionMember(read=truth),
+            "dry_run": ActionMember(read=truth),
+        },
+        Action.REPLAY: {
+            "from": ActionMember(read=place, required=True),
+            "to": ActionMember(read=place, required=True),
+            "function": ActionMember(read=text),
+            "filter": ActionMember(read=pattern),
+            "records_per_s": ActionMember(read=rate),
+            "on_failure": ActionMember(read=text),
+        },
+        Action.REDRIVE: {
+            "from": ActionMember(read=text, required=True),
+            "limit": ActionMember(read=count),
+            "messages_per_s": ActionMember(read=rate),
+            "dry_run": ActionMember(read=truth),
+        },
+    }
+)

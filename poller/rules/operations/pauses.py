@@ -1,0 +1,57 @@
+"""Owns which pauses are in force. A pause is an operation that is not over: it survives restarts, handovers and dead workers."""
+
+from collections.abc import Iterable, Sequence
+
+from poller.domain.operations import Action, Operation, OperationTarget, OperatorPause
+from poller.domain.records import MappingId
+
+
+def in_force(operations: Iterable[Operation], mapping: MappingId) -> tuple[OperatorPause, ...]:
+    """The pauses of a mapping, oldest first."""
+    open_pauses = [
+        each
+        for each in operations
+        if each.mapping == mapping and each.request.action is Action.PAUSE and not each.state.over
+    ]
+    return tuple(
+        OperatorPause(
+            operation=each.operation,
+            target=each.request.target,
+            by=each.by,
+            since=each.created,
+            reason=each.request.reason,
+        )
+        for each in sorted(open_pauses, key=lambda each: (each.created, each.operation))
+    )
+
+
+def holding(pauses: Sequence[OperatorPause], target: OperationTarget) -> OperatorPause | None:
+    """The oldest pause that holds a shard, a lane or a group; None if it may go on."""
+    return next((each for each in pauses if each.target.covers(target)), None)
+
+
+def still_to_end(resume: Operation, operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """The pauses that a resume has not ended yet. They were fixed when it was accepted, so it never ends a later one.
+
+    A resume may be carried out by any worker, and by several. It is done when nothing is left to end.
+    """
+    noted = resume.notes.get("pauses", ())
+    wanted = set(noted) if isinstance(noted, list | tuple) else set()
+    return tuple(
+        each
+        for each in operations
+        if each.operation in wanted
+        and each.mapping == resume.mapping
+        and each.request.action is Action.PAUSE
+        and not each.state.over
+    )
+
+
+def described(target: OperationTarget) -> str:
+    """A target in words: `lane 2 of shard shardId-000000000003`."""
+    if target.group is not None:
+        return f"group {target.group}"
+    if target.shard is None:
+        return "the whole mapping"
+    lane = "" if target.lane is None else f"lane {target.lane} of "
+    return f"{lane}shard {target.shard}"
