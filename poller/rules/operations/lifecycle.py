@@ -31,6 +31,8 @@ PART_BYTES_MAX, PART_BYTES_MIN, PARTS_BYTES = 500, 40, 50_000
 """How long the results of parts may be: together about 50 kB, since the row of an operation has a limit in some stores."""
 RESOLVED_MAX = 10_000
 """Records that `first` or `batch` may stand for: AWS's limit for BatchSize."""
+LINES_MAX, LINE_CHARS_MAX = 50, 200
+"""Lines about records that were settled, and how long each may be."""
 RESULTS_SHOWN_MAX = 5
 """Parts whose results are repeated in the result of the operation."""
 LONG = frozenset({Action.SEEK, Action.REPLAY, Action.REDRIVE})
@@ -74,6 +76,28 @@ def resolve(operation: Operation, records: Sequence[str], *, part: str, now: Epo
         return finish_part(operation, part, PartResult(state=OperationState.FAILED, result=text), now=now)
     notes = {**operation.notes, "records": named}
     return _next(operation, state=OperationState.RUNNING, notes=notes)
+
+
+def settle(operation: Operation, records: Sequence[str], text: str = "") -> Operation:
+    """Keeps which records of a skip are settled, when several workers of a queue settle them. `text` is a line about them.
+
+    Records that the skip does not mean are left out.
+    """
+    noted, lines = settled(operation), operation.notes.get("results", [])
+    left = set(operation.notes.get("records", [])) - set(noted)
+    fresh = [each for each in dict.fromkeys(records) if each in left]
+    if operation.state.over or not fresh:
+        return operation
+    line = line_of(text, chars_max=LINE_CHARS_MAX)
+    if line and line not in lines:
+        lines = [*lines, line][:LINES_MAX]
+    notes = {**operation.notes, "settled": [*noted, *fresh], "results": lines}
+    return _next(operation, state=OperationState.RUNNING, notes=notes)
+
+
+def settled(operation: Operation) -> list[str]:
+    """The records of a skip that workers of a queue have settled so far."""
+    return list(operation.notes.get("settled", []))
 
 
 def finish_part(operation: Operation, part: str, result: PartResult, *, now: Epoch) -> Operation:
@@ -135,15 +159,17 @@ def close_ended_shards(operation: Operation, ended: Collection[str], *, now: Epo
 
 
 def close_gone_workers(operation: Operation, gone: Collection[str], *, now: Epoch) -> Operation:
-    """Gives the parts of a queue's workers that are gone a result. A skip has failed there, since its messages come again."""
-    skip = operation.request.action is Action.SKIP
-    state = OperationState.FAILED if skip else OperationState.DONE
-    more = "; ask again when they have come back" if skip else ""
+    """Gives the parts of a queue's workers that are gone a result. Their messages come back to the queue, to the other workers.
+
+    A skip has failed if no worker is left that could settle the rest of its records.
+    """
+    closed = [part for part in missing(operation) if part in gone]
+    others = len(missing(operation)) - len(closed)
+    lost = operation.request.action is Action.SKIP and not others and not _all_settled(operation)
+    more = "; ask again when they have come back" if lost else ""
     text = f"the worker is gone, so its messages come back to the queue{more}"
-    result = PartResult(state=state, result=text)
-    return _with_results(
-        operation, [each for each in missing(operation) if each in gone], lambda _: result, now
-    )
+    result = PartResult(state=OperationState.FAILED if lost else OperationState.DONE, result=text)
+    return _with_results(operation, closed, lambda _: result, now)
 
 
 def expire(operation: Operation, *, now: Epoch) -> Operation:
@@ -174,6 +200,10 @@ def prunable(operations: Iterable[Operation], *, now: Epoch) -> tuple[OperationI
         for place, each in enumerate(newest)
         if place >= HISTORY_MAX or now - _ended(each) >= HISTORY_S_MAX
     )
+
+
+def _all_settled(operation: Operation) -> bool:
+    return "records" in operation.notes and set(operation.notes["records"]) <= set(settled(operation))
 
 
 def _has_result(operation: Operation, part: str) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -124,15 +123,30 @@ def test_the_pause_of_a_shard_ends_with_it_and_that_of_a_mapping_does_not() -> N
     assert not lifecycle.close_ended_shards(PAUSE, {ONE, TWO, THREE}, now=LATER).state.over
 
 
-@pytest.mark.parametrize(
-    ("document", "state"),
-    [({"action": "retry"}, DONE), ({"action": "skip", "records": ["m-1"]}, FAILED)],
-)
-def test_messages_of_a_worker_that_is_gone_come_again(document: Any, state: OperationState) -> None:
-    operation = accepted(document, QUEUE)
-    half = lifecycle.finish_part(operation, ANN, part(), now=LATER)
+def test_messages_of_a_worker_that_is_gone_are_left_to_the_others() -> None:
+    skip = accepted({"action": "skip", "records": ["m-1", "m-2"]}, QUEUE)
+    half = lifecycle.close_gone_workers(skip, {ANN}, now=LATER)
+    assert (half.state, half.parts[ANN].state) == (OperationState.RUNNING, DONE)
     assert lifecycle.close_gone_workers(half, {ANN}, now=LATER) is half
-    assert lifecycle.close_gone_workers(half, {BOB}, now=LATER).state is state
+    assert lifecycle.close_gone_workers(half, {BOB}, now=LATER).state is FAILED
+    assert lifecycle.close_gone_workers(skip, {ANN, BOB}, now=LATER).state is FAILED
+    settled = lifecycle.settle(half, ["m-2", "m-1"])
+    assert lifecycle.close_gone_workers(settled, {BOB}, now=LATER).state is DONE
+    retry = accepted({"action": "retry"}, QUEUE)
+    assert lifecycle.close_gone_workers(retry, {ANN, BOB}, now=LATER).state is DONE
+
+
+def test_several_workers_settle_the_records_of_one_skip() -> None:
+    skip = accepted({"action": "skip", "records": ["m-1", "m-2"]}, QUEUE)
+    one = lifecycle.settle(skip, ["m-2", "m-9"], "m-2 is in the dead-letter queue")
+    assert lifecycle.settled(one) == ["m-2"]
+    assert lifecycle.settle(one, ["m-2"], "again") is one
+    both = lifecycle.settle(one, ["m-1", "m-2"], "m-1 was deleted")
+    assert both.notes == {
+        "records": ["m-1", "m-2"],
+        "settled": ["m-2", "m-1"],
+        "results": ["m-2 is in the dead-letter queue", "m-1 was deleted"],
+    }
 
 
 def test_a_part_that_nobody_begins_fails_after_ten_minutes_and_a_begun_one_after_a_day() -> None:
@@ -190,6 +204,7 @@ def steps(draw: st.DrawFn) -> Step:
         lambda it: lifecycle.begin(it, name, "waits"),
         lambda it: lifecycle.finish_part(it, name, result, now=now),
         lambda it: lifecycle.resolve(it, ["1", "2"], part=name, now=now),
+        lambda it: lifecycle.settle(it, ["2"], "settled"),
         lambda it: lifecycle.count(it, {"records": 3}),
         lambda it: lifecycle.close_ended_shards(it, {name}, now=now),
         lambda it: lifecycle.close_gone_workers(it, {name}, now=now),
