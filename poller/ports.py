@@ -255,7 +255,7 @@ class OperationStore(Protocol):
         ...
 
 
-class Store(MappingStore, LeaseStore, CheckpointStore, WorkerStore, Protocol):
+class Store(MappingStore, LeaseStore, CheckpointStore, WorkerStore, OperationStore, Protocol):
     """Everything that a store does. Only the composition root asks for all of it."""
 
 

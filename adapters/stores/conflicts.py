@@ -2,12 +2,14 @@
 
 A write whose answer was lost is sent again, and its condition no longer holds because of the first one. So the stored row is
 compared with what the write wanted. An epoch never has more than one owner, so owner and epoch are enough for `take` and
-`release`. `update` compares the whole row.
+`release`. `update` and `change` compare the whole row.
 """
 
 from dataclasses import replace
 
+from adapters.stores.stored_operations import content
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
+from poller.domain.operations import Operation, OperationId
 from poller.domain.records import Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 
@@ -24,6 +26,26 @@ def updated_before(stored: MappingRow | None, row: MappingRow) -> None:
     if stored != following(row):
         standing = f"mapping {row.mapping} is at revision {stored.revision}"
         raise RowChanged(f"{standing}; an update wanted revision {row.revision}")
+
+
+def next_revision(operation: Operation) -> Operation:
+    """Returns the operation that is stored by a change with `operation`."""
+    return replace(operation, revision=operation.revision + 1)
+
+
+def changed_before(stored: Operation | None, operation: Operation) -> Operation:
+    """Returns the stored operation if this `change` has already succeeded; raises ResourceMissing or RowChanged otherwise."""
+    if stored is None:
+        raise missing(operation.operation)
+    if stored.revision == operation.revision + 1 and content(stored) == content(operation):
+        return stored
+    standing = f"operation {operation.operation} is {stored.state} at revision {stored.revision}"
+    raise RowChanged(f"{standing}; a change wanted revision {operation.revision}")
+
+
+def missing(operation: OperationId) -> ResourceMissing:
+    """Returns the error for an operation that is not stored."""
+    return ResourceMissing(f"operation {operation} is not in the store")
 
 
 def taken_before(stored: Lease | None, lease: Lease, *, owner: WorkerId) -> Lease:

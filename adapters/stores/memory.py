@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from adapters.stores import conflicts
+from adapters.stores import conflicts, stored_operations
+from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
 
 class MemoryStore:
-    """A Store and WorkerStore in dictionaries.
+    """A Store in dictionaries.
 
     No method awaits, so each is atomic: one instance may serve several daemons on one event loop.
     """
@@ -24,6 +25,8 @@ class MemoryStore:
         self._rows: dict[MappingId, MappingRow] = {}
         self._leases: dict[MappingId, dict[ShardId, Lease]] = {}
         self._workers: dict[WorkerId, WorkerRow] = {}
+        self._open: dict[OperationId, Operation] = {}
+        self._over: dict[OperationId, Operation] = {}
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Adds `row` unless the mapping has one already; returns the stored row."""
@@ -107,6 +110,38 @@ class MemoryStore:
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row; no error when there is none."""
         self._workers.pop(worker, None)
+
+    async def add(self, operation: Operation) -> Operation:
+        """Stores an operation unless there is one with its id; returns the stored one."""
+        stored = self._operation(operation.operation)
+        return stored_operations.copied(stored or self._keep_operation(operation))
+
+    async def change(self, operation: Operation) -> Operation:
+        """Replaces the operation of the same revision if it is not over; raises ResourceMissing or RowChanged otherwise."""
+        stored = self._operation(operation.operation)
+        if stored is None or stored.state.over or stored.revision != operation.revision:
+            return stored_operations.copied(conflicts.changed_before(stored, operation))
+        del self._open[operation.operation]
+        return stored_operations.copied(self._keep_operation(conflicts.next_revision(operation)))
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        """Returns the operations that are not over, or those that are, oldest first."""
+        there = (self._over if over else self._open).values()
+        found = [stored_operations.copied(each) for each in there]
+        return sorted(found, key=lambda each: (each.created, each.operation))
+
+    async def prune(self, operations: Sequence[OperationId]) -> None:
+        """Removes operations that are over; no error when there are none."""
+        for each in operations:
+            self._over.pop(each, None)
+
+    def _operation(self, operation: OperationId) -> Operation | None:
+        return self._open.get(operation) or self._over.get(operation)
+
+    def _keep_operation(self, operation: Operation) -> Operation:
+        kept = stored_operations.copied(operation)
+        (self._over if kept.state.over else self._open)[kept.operation] = kept
+        return kept
 
     def _stored(self, mapping: MappingId, shard: ShardId) -> Lease | None:
         return self._leases.get(mapping, {}).get(shard)

@@ -28,7 +28,8 @@ MAPPING_REMEDY = (
     "and one made through the API is gone"
 )
 LEASE_REMEDY = "restore it from a backup or correct it; removed, what the source has of the shard comes again"
-_PARSE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+PARSE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of a value that poller did not write."""
 
 type Values = Mapping[str, Any]
 """The attributes of a row by name, as plain values. Attributes without a value are absent."""
@@ -179,7 +180,7 @@ def _read[T](values: Values, name: str, parse: Callable[[Any], T]) -> T:
         raise ValueError(f"{name} is missing")
     try:
         return parse(values[name])
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise ValueError(f"{name}: {str(error) or type(error).__name__}") from error
 
 

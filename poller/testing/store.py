@@ -3,7 +3,7 @@
 An opening can be entered several times at once. Each entry is one more worker on the same state.
 """
 
-from poller.testing import store_checkpoints, store_leases, store_rows
+from poller.testing import store_checkpoints, store_leases, store_operations, store_rows
 from poller.testing.store_steps import Opening, Scenario
 
 __all__ = ["SCENARIOS", "Opening", "Scenario"]
@@ -59,4 +59,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     store_leases.nothing_is_saved_to_a_dropped_lease,
     store_rows.a_heartbeat_replaces_the_one_before,
     store_rows.a_retired_worker_is_not_listed_until_it_beats_again,
+    store_operations.an_added_operation_is_listed_with_every_field,
+    store_operations.an_operation_is_added_once,
+    store_operations.of_two_that_add_one_operation_both_see_the_same,
+    store_operations.a_change_replaces_the_operation,
+    store_operations.a_change_at_another_revision_is_refused,
+    store_operations.the_same_change_again_finds_its_work_done,
+    store_operations.of_two_changes_of_one_revision_exactly_one_wins,
+    store_operations.an_operation_that_is_over_never_changes,
+    store_operations.what_is_over_leaves_the_open_operations,
+    store_operations.an_operation_that_was_over_when_it_was_added_is_history,
+    store_operations.an_operation_of_an_unknown_id_is_not_changed,
+    store_operations.open_operations_are_listed_oldest_first,
+    store_operations.only_what_is_over_is_pruned,
+    store_operations.what_a_caller_changes_later_is_not_in_an_operation,
+    store_operations.a_long_operation_is_kept_as_it_is,
+    store_operations.forgetting_a_mapping_keeps_its_operations,
+    store_operations.workers_that_finish_their_parts_at_the_same_time_lose_none,
 )

@@ -28,6 +28,7 @@ from adapters.stores.dynamodb.memo_parts import (
     unpack,
     unpacked,
 )
+from adapters.stores.dynamodb.operation_rows import OperationRows
 from adapters.stores.dynamodb.table import (
     LEASE_NAMES,
     MAPPINGS,
@@ -47,6 +48,7 @@ from adapters.stores.dynamodb.table import (
 )
 from adapters.stores.stored_rows import undamaged
 from poller.domain.errors import ServiceThrottled
+from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
@@ -64,7 +66,7 @@ _FIRST = f"{_NEXT} OR (attribute_exists(pk) AND attribute_not_exists(#revision))
 
 
 class DynamoStore:
-    """A Store and WorkerStore in one table of a DynamoDB client.
+    """A Store in one table of a DynamoDB client.
 
     `turn` returns a larger number with each call in this process. It orders the saves of one owner at one epoch. `room` is how
     many bytes of a memo fit into an item.
@@ -81,6 +83,7 @@ class DynamoStore:
     ) -> None:
         self.table = table
         self._table = Table(client, table, call_timeout_s=call_timeout_s)
+        self._operations = OperationRows(self._table)
         self._parts = Parts(self._table, room)
         self._room = room
         self._turn = turn
@@ -235,6 +238,22 @@ class DynamoStore:
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row; no error when there is none."""
         await self._table.call("delete_item", Key=key(WORKERS, worker))
+
+    async def add(self, operation: Operation) -> Operation:
+        """Stores an operation unless there is one with its id; returns the stored one."""
+        return await self._operations.add(operation)
+
+    async def change(self, operation: Operation) -> Operation:
+        """Replaces the operation of the same revision if it is not over; raises ResourceMissing or RowChanged otherwise."""
+        return await self._operations.change(operation)
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        """Returns the operations that are not over, or those that are, oldest first."""
+        return await self._operations.operations(over=over)
+
+    async def prune(self, operations: Sequence[OperationId]) -> None:
+        """Removes operations that are over; no error when there are none."""
+        await self._operations.prune(operations)
 
     async def _add(self, mapping: MappingId, lease: Lease) -> None:
         packed = await pack(lease.checkpoint.memo, lease.shard)

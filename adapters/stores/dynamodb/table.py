@@ -1,7 +1,7 @@
 """Owns the DynamoDB table: its keys, how rows become items and back, and how it is made and checked when it is opened.
 
 One table holds everything. `pk` is `mappings`, `workers` or `leases#MAPPING`; `sk` is the id of the mapping, worker or
-shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own.
+shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own, and operations have two.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ def lease_item(mapping: MappingId, lease: Lease, memo: Item) -> Item:
 
 def lease_of(item: Item, memo: bytes = b"") -> Lease:
     """Makes a lease of its item, with the memo that the caller has unpacked."""
-    return stored_rows.lease(_plain(item, "shard", LEASE_NAMES), memo)
+    return stored_rows.lease(plain_values(item, "shard", LEASE_NAMES), memo)
 
 
 def mapping_values(row: MappingRow) -> Item:
@@ -100,7 +100,7 @@ def mapping_values(row: MappingRow) -> Item:
 def mapping_of(item: Item) -> MappingRow:
     """Makes a mapping row of its item. Old items have no revision, which counts as 0."""
     names = ("sk", "fixed", "seeded", "document", "revision")
-    return stored_rows.mapping_row({"revision": 0, **_plain(item, "mapping", names)})
+    return stored_rows.mapping_row({"revision": 0, **plain_values(item, "mapping", names)})
 
 
 def worker_item(row: WorkerRow) -> Item:
@@ -111,10 +111,10 @@ def worker_item(row: WorkerRow) -> Item:
 
 def worker_of(item: Item) -> WorkerRow:
     """Makes a worker row of its item."""
-    return stored_rows.worker_row(_plain(item, "worker", ("sk", "counter", "facts")))
+    return stored_rows.worker_row(plain_values(item, "worker", ("sk", "counter", "facts")))
 
 
-def _plain(item: Item, named: str, names: Sequence[str]) -> dict[str, Any]:
+def plain_values(item: Item, named: str, names: Sequence[str]) -> dict[str, Any]:
     """Returns attributes of an item as plain values. The sort key gets the name `named`."""
     found = {name: _value(item[name]) for name in names if name in item}
     found[named] = found.pop("sk", None)

@@ -33,8 +33,17 @@ SCHEMA = (
     CREATE TABLE workers (worker TEXT NOT NULL PRIMARY KEY, counter INTEGER NOT NULL, facts TEXT NOT NULL) STRICT
     """,
     "ALTER TABLE mappings ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE operations (
+        operation TEXT NOT NULL PRIMARY KEY, over INTEGER NOT NULL, created REAL NOT NULL, revision INTEGER NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX open_operations ON operations (created, operation) WHERE over = 0
+    """,
 )
 """The statements that lead from each schema version to the next. The file's `user_version` counts those that were run."""
+READABLE_VERSION = 2
+"""The first version whose mappings and leases can be read without migrating the file."""
 SQLITE_MIN = (3, 37, 0)
 """The first version with STRICT tables and RETURNING."""
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024

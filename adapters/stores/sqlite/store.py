@@ -13,14 +13,16 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapters.stores import conflicts, url_options
-from adapters.stores.sqlite import lease_statements
+from adapters.stores.sqlite import lease_statements, operation_statements
 from adapters.stores.sqlite.checks import FileProbe
 from adapters.stores.sqlite.connection import Database, any_text, connected, rows
 from adapters.stores.sqlite.group_commit import Writer
 from adapters.stores.sqlite.lease_statements import Save, Take
-from adapters.stores.sqlite.schema import SCHEMA, mapped, obstacles, only_read, prepare
+from adapters.stores.sqlite.schema import READABLE_VERSION, SCHEMA, mapped, obstacles, only_read, prepare
+from adapters.stores.stored_operations import OperationReader, content
 from adapters.stores.stored_rows import mapping_row, undamaged, worker_row
 from poller.config_errors.error_messages import FieldError
+from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
@@ -37,7 +39,7 @@ _BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter 
 
 
 class SqliteStore:
-    """A Store and WorkerStore with one connection for writing and one for reading.
+    """A Store with one connection for writing and one for reading.
 
     The condition of a write is part of its statement, so no other process can change the row between check and write.
     """
@@ -45,6 +47,7 @@ class SqliteStore:
     def __init__(self, writer: Writer, reader: Database) -> None:
         self._writer = writer
         self._reader = reader
+        self._operations = OperationReader()
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Adds `row` unless the mapping has one already; returns the stored row."""
@@ -107,6 +110,26 @@ class SqliteStore:
         statement = "DELETE FROM workers WHERE worker = ?"
         await self._writer.write(partial(rows, sql=statement, parameters=(worker,)))
 
+    async def add(self, operation: Operation) -> Operation:
+        """Stores an operation unless there is one with its id; returns the stored one."""
+        text = content(operation)
+        return await self._writer.write(partial(operation_statements.add, operation=operation, text=text))
+
+    async def change(self, operation: Operation) -> Operation:
+        """Replaces the operation of the same revision if it is not over; raises ResourceMissing or RowChanged otherwise."""
+        text = content(operation)
+        return await self._writer.write(partial(operation_statements.change, operation=operation, text=text))
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        """Returns the operations that are not over, or those that are, oldest first."""
+        found = await self._read(partial(operation_statements.list_operations, over=over))
+        return self._operations.listed(found)
+
+    async def prune(self, operations: Sequence[OperationId]) -> None:
+        """Removes operations that are over; no error when there are none."""
+        if operations:
+            await self._writer.write(partial(operation_statements.prune, operations=operations))
+
     async def _read[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._reader.run(work)
@@ -146,7 +169,7 @@ def stored_leases(path: Path, mapping: MappingId) -> list[Lease]:
 
 
 def _only_read[T](path: Path, work: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-    """What `work` reads in a file of this version; nothing if there is no such file."""
+    """What `work` reads in a file that has its tables; nothing if there is no such file."""
     if not path.exists():
         return []
     # If there is a write-ahead log, SQLite needs no new file to read. If there is none, no process is writing just now.
@@ -155,7 +178,7 @@ def _only_read[T](path: Path, work: Callable[[sqlite3.Connection], list[T]]) -> 
         with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
             db.text_factory = any_text
             ((version,),) = rows(db, "PRAGMA user_version")
-            return work(db) if version == len(SCHEMA) else []
+            return work(db) if READABLE_VERSION <= version <= len(SCHEMA) else []
     except sqlite3.Error as error:
         raise mapped(error, path) from error
 

@@ -24,6 +24,7 @@ from poller.domain.errors import (
 )
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import Invocation, Notice, Outcome, Unreachable
+from poller.domain.operations import Operation, OperationId
 from poller.domain.records import (
     Cursor,
     Epoch,
@@ -481,7 +482,7 @@ class SimDestination:
 
 
 class SimStore:
-    """Store and WorkerStore over one MemoryStore that all workers share."""
+    """Store over one MemoryStore that all workers share."""
 
     def __init__(self, store: MemoryStore, line: Line, witness: Witness) -> None:
         self._store = store
@@ -589,6 +590,30 @@ class SimStore:
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row."""
         await self._call("retire", lambda: at_once(self._store.retire(worker)))
+
+    async def add(self, operation: Operation) -> Operation:
+        """Stores an operation unless there is one with its id."""
+        return await self._call(
+            f"add operation {operation.operation} {operation.request.action}",
+            lambda: at_once(self._store.add(operation)),
+        )
+
+    async def change(self, operation: Operation) -> Operation:
+        """Replaces an operation; raises RowChanged."""
+        what = f"change operation {operation.operation} {operation.revision} {operation.state}"
+        try:
+            return await self._call(what, lambda: at_once(self._store.change(operation)))
+        except RowChanged:
+            self._line.marks.saw("operation changed by another worker")
+            raise
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        """Operations that are not over, or those that are."""
+        return await self._call("operations", lambda: at_once(self._store.operations(over=over)))
+
+    async def prune(self, operations: Sequence[OperationId]) -> None:
+        """Removes operations that are over."""
+        await self._call(f"prune {len(operations)}", lambda: at_once(self._store.prune(operations)))
 
     async def _call[T](self, what: str, effect: Callable[[], T]) -> T:
         return await self._line.call(Port.STORE, what, effect)
