@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
+from poller.domain.operations import Operation, OperationId, OperationState
 from poller.domain.records import Epoch, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.ports import Store
+from poller.testing.store_operations import asked
 from poller.testing.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, Opening, by_shard
 
+OPERATIONS = st.sampled_from(["a", "b", "c"])
+STATES = st.sampled_from(list(OperationState))
 SHARDS = st.sampled_from([ShardId("a"), ShardId("b"), ShardId("c")])
 OWNERS = st.sampled_from([ANN, BOB])
 RUNGS = st.integers(0, len(LADDER) - 1)
@@ -48,6 +52,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.known: dict[str, tuple[bool, int]] = {}
         """The model's mapping: whether it is seeded, and its revision."""
         self.rows: dict[ShardId, Row] = {}
+        self.operations: dict[OperationId, Operation] = {}
 
     @abstractmethod
     def fresh(self) -> Opening:
@@ -152,6 +157,46 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert row is None or row.epoch == held.epoch
             self.rows.pop(shard, None)
+
+    @rule(door=DOORS, name=OPERATIONS, state=STATES)
+    def add(self, door: int, name: str, state: OperationState) -> None:
+        wanted = replace(asked(name), state=state)
+        stored = self.runner.run(self.doors[door].add(wanted))
+        assert stored == self.operations.setdefault(wanted.operation, wanted)
+
+    @rule(door=DOORS, name=OPERATIONS, state=STATES, behind=BEHIND)
+    def change(self, door: int, name: str, state: OperationState, behind: int) -> None:
+        stored = self.operations.get(OperationId(name))
+        revision = (stored.revision if stored else 0) - behind
+        wanted = replace(asked(name), state=state, revision=revision)
+        after = replace(wanted, revision=revision + 1)
+        try:
+            changed = self.runner.run(self.doors[door].change(wanted))
+        except ResourceMissing:
+            assert stored is None
+        except RowChanged:
+            assert stored is not None
+            assert stored.state.over or behind
+            assert stored != after
+        else:
+            assert stored is not None
+            assert stored == after or not (behind or stored.state.over)
+            assert changed == after
+            self.operations[wanted.operation] = after
+
+    @rule(door=DOORS, names=st.lists(OPERATIONS, max_size=3))
+    def prune(self, door: int, names: list[str]) -> None:
+        self.runner.run(self.doors[door].prune([OperationId(name) for name in names]))
+        kept = {key: each for key, each in self.operations.items() if key not in names or not each.state.over}
+        self.operations = kept
+
+    @invariant()
+    def each_operation_is_listed_once(self) -> None:
+        wanted = [self.operations[name] for name in sorted(self.operations)]
+        for store in self.doors:
+            for over in (False, True):
+                found = self.runner.run(store.operations(over=over))
+                assert found == [each for each in wanted if each.state.over == over]
 
     @invariant()
     def what_is_stored_is_what_the_model_has(self) -> None:
