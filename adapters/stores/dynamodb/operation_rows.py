@@ -2,7 +2,7 @@
 
 Every operation has one row under `operations`, from its acceptance until it is pruned. All conditions of writes are about this
 row. Workers read the operations that are not over all the time, and there may be a thousand others. So each operation that is
-not over has a second, empty row under `operations#open`, its mark. Open operations are found by their marks, and then read one by one.
+not over has a second, empty row under `open-operations`, its mark. Open operations are found by their marks, and then read one by one.
 
 No write may lose an operation when its process ends in the middle:
 
@@ -26,7 +26,7 @@ from poller.domain.errors import PortError, ServiceThrottled
 from poller.domain.operations import Operation, OperationId
 
 OPERATIONS = "operations"
-OPEN = "operations#open"
+OPEN = "open-operations"
 PLAIN_BYTES_MAX = 4 * 1024
 """A longer content is compressed. The ids of 10,000 records, 600 KB, become 200 KB or less."""
 CONTENT_BYTES_MAX = 8 * 1024 * 1024
