@@ -36,6 +36,8 @@ from poller.output.log_fields import EVENT
 
 LOGGED_MAX = 1_000
 """Unreadable operations that are remembered, so that each is logged once. When there are more, all are forgotten."""
+NOTED_TEXTS = ("records", "settled", "results", "pauses")
+"""Notes that are lists of texts. The others are only checked to be JSON."""
 REMEDY = "run a version that knows it, or remove the row"
 
 log = logging.getLogger("poller.stores")
@@ -131,7 +133,7 @@ def _operation(name: Any, revision: Any, found: Mapping[str, Any]) -> Operation:
         wanted=tuple(text(each) for each in found["wanted"]),
         parts={name: _part(each) for name, each in _object(found["parts"]).items()},
         progress={name: whole(each) for name, each in _object(found["progress"]).items()},
-        notes=_object(found["notes"]),
+        notes=_notes(_object(found["notes"])),
         result=_text(found["result"]),
         revision=whole(revision),
     )
@@ -155,6 +157,15 @@ def _target(found: Mapping[str, Any]) -> OperationTarget:
 def _part(found: Any) -> PartResult:
     state, result = found
     return PartResult(state=OperationState(state), result=_text(result))
+
+
+def _notes(found: dict[str, Any]) -> dict[str, Any]:
+    for name in NOTED_TEXTS:
+        if name in found and not (
+            isinstance(found[name], list) and all(isinstance(each, str) for each in found[name])
+        ):
+            raise ValueError(f"{name} of its notes is no list of texts")
+    return found
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@
 2. If the store has an operation with the id of the request, `repeated` says whether it is the same one. It is then the answer,
    whatever has become of its target since.
 3. Otherwise `accept` checks the request against what the mapping is and what runs of it now, and makes the operation.
+4. The store returns the operation that it has under this id. Somebody may have added another one meanwhile, so `repeated` is asked
+   again about what was returned.
 
 Each refusal names the member, what is wrong, and what to write instead.
 """

@@ -214,6 +214,7 @@ UNREADABLE = {
     "a time that is none": of_newer_version(created=-1),
     "a part without a result": of_newer_version(parts={"a": ["done"]}),
     "members that are none": of_newer_version(members=[]),
+    "notes of another kind": of_newer_version(notes={"records": [["1"]]}),
     "nothing but an action": '{"action": "retry"}',
 }
 
