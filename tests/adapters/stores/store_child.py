@@ -1,4 +1,4 @@
-"""Owns processes that work on a SQLite store: `save FILE WORKER` until it is killed, or `take FILE WORKER` once.
+"""Owns processes that work on a SQLite store: `save FILE WORKER` until it is killed, `take FILE WORKER` once, or `finish FILE WORKER`.
 
 Run as a program without these words, it reads them line by line, and forks a process for each: so many processes need not import
 all modules anew. It says `pid N` before the process begins, and `end` when it has ended.
@@ -6,16 +6,19 @@ all modules anew. It says `pid N` before the process begins, and `end` when it h
 
 import asyncio
 import os
+import random
 import sys
 from itertools import count
 
 from adapters.stores.sqlite.store import SqliteSettings, plugin
 from poller.clock import LoopClock
-from poller.domain.errors import LeaseLost
-from poller.domain.records import Position, WorkerId
+from poller.domain.errors import LeaseLost, RowChanged
+from poller.domain.operations import OperationState, PartResult
+from poller.domain.records import Epoch, Position, WorkerId
 from poller.domain.rows import Checkpoint, Lease
 from poller.plugins import Environment
 from poller.ports import Store
+from poller.rules.operations import lifecycle
 from poller.testing.store_steps import ORDERS
 
 
@@ -49,10 +52,23 @@ async def take(store: Store, worker: WorkerId) -> None:
         acknowledge(lease.shard)
 
 
+async def finish(store: Store, worker: WorkerId) -> None:
+    """Finishes whatever parts of the only open operation are missing, and names those whose results were its own."""
+    while operations := await store.operations():
+        (there,) = operations
+        part = random.choice(lifecycle.missing(there))
+        result = PartResult(state=OperationState.DONE, result=worker)
+        try:
+            await store.change(lifecycle.finish_part(there, part, result, now=Epoch(9.0)))
+        except RowChanged:
+            continue
+        acknowledge(part)
+
+
 async def main(job: str, path: str, worker: str) -> None:
     """Opens the store as a daemon does, with synchronous=FULL."""
     async with plugin.open(SqliteSettings(url=f"sqlite://{path}"), Environment(LoopClock())) as store:
-        await {"save": save, "take": take}[job](store, WorkerId(worker))
+        await {"save": save, "take": take, "finish": finish}[job](store, WorkerId(worker))
 
 
 def serve() -> None:

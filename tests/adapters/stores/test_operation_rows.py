@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing
@@ -315,6 +317,33 @@ def test_open_operations_in_a_file_are_found_by_an_index(tmp_path: Path) -> None
         plan = " ".join(str(row) for row in db.execute(f"EXPLAIN QUERY PLAN {query}"))
     assert "USING INDEX open_operations" in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_processes_that_share_an_operation_lose_no_result_when_one_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    wanted = tuple(f"part-{number}" for number in range(60))
+
+    async def scenario(work: Callable[[Store], Coroutine[Any, Any, Any]]) -> Any:
+        async with in_file(path) as store:
+            return await work(store)
+
+    asyncio.run(scenario(lambda store: store.add(replace(asked(), wanted=wanted))))
+    command = [sys.executable, "-m", "tests.adapters.stores.store_child", "finish", str(path)]
+    root = Path(__file__).parents[3]
+    children = [
+        subprocess.Popen([*command, f"w{number}"], stdout=subprocess.PIPE, cwd=root) for number in range(3)
+    ]
+    killed = children[0]
+    assert killed.stdout is not None
+    first = killed.stdout.readline()
+    killed.kill()
+    said = [first + children[0].communicate()[0], *(each.communicate()[0] for each in children[1:])]
+    assert [each.returncode for each in children[1:]] == [0, 0]
+    (over,) = asyncio.run(scenario(lambda store: store.operations(over=True)))
+    assert (over.state, over.revision, set(over.parts)) == (OperationState.DONE, 60, set(wanted))
+    for number, lines in enumerate(said):
+        assert {over.parts[part].result for part in lines.decode().split()} <= {f"w{number}"}
+    assert len(b"".join(said).split()) >= len(wanted) - 1
 
 
 def test_an_operation_in_a_file_survives_the_process(tmp_path: Path) -> None:
