@@ -163,12 +163,14 @@ class Ended(StrEnum):
 
 
 class Condition(StrEnum):
-    """Why a batch was discarded; the values are AWS's (aws-behaviour#failure-document)."""
+    """Why a batch was discarded; the first two values are AWS's (aws-behaviour#failure-document)."""
 
     RETRIES = "RetryAttemptsExhausted"
     AGE = "RecordAgeExceeded"
     RETENTION = "RetentionExceeded"
     """The source has removed the records. AWS has no such value, and no destination gets a document (aws-behaviour#retention)."""
+    SKIPPED = "SkippedByOperator"
+    """An operator skipped the records. AWS has no such value (aws-behaviour#skipped-records)."""
 
 
 @dataclass(frozen=True, slots=True)

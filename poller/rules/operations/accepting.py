@@ -198,8 +198,11 @@ def _parts(action: Action, target: OperationTarget, facts: MappingFacts) -> list
 def _notes(
     request: OperationRequest, facts: MappingFacts, open_operations: Sequence[Operation]
 ) -> dict[str, Any]:
-    """What is known at once: the records of a skip that has ids, and the pauses that a resume ends."""
-    if request.action is Action.SKIP and isinstance(request.members["records"], list):
+    """What is known at once: the messages of a skip that has ids, and the pauses that a resume ends.
+
+    Whoever holds a shard checks first whether the ids are those of records that are tried now.
+    """
+    if facts.queue and request.action is Action.SKIP and isinstance(request.members["records"], list):
         return {"records": list(request.members["records"])}
     if request.action is not Action.RESUME:
         return {}

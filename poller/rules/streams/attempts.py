@@ -18,6 +18,9 @@ from poller.rules.backoff import Chance, retry_wait_s
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Response, Verdict
 from poller.rules.streams.batching import Entry
 
+EXPIRY_MARGIN_S = 0.001
+"""A wait for a record's expiry ends this much later, so that the age is exceeded and not just reached."""
+
 
 class BatchPart(msgspec.Struct, frozen=True, gc=False):
     """Records that are invoked together under one request id.
@@ -25,8 +28,12 @@ class BatchPart(msgspec.Struct, frozen=True, gc=False):
     `failures` counts the invocations that used up a retry. `deferrals` counts the refused calls since the last one that reached
     the function. A part that closes a tumbling window is `final`: it has no entries, and its age counts from the window's end,
     `ends`. It is `early` when the window's state grew too large. A part that was restored from a checkpoint is `resumed` until
-    its first attempt: the mapping's settings may have changed since, so it gets one attempt under the new ones. `begun` is when
+    its first attempt: the mapping's settings may have changed since, so it gets one attempt under the new ones. So is a part of
+    which an operator skipped records. `begun` is when
     its batch began.
+
+    Two fields are set by operators. The back-off counts the failures beyond `eased` only. The age of what arrived before `since`
+    counts from then.
     """
 
     entries: tuple[Entry, ...]
@@ -39,6 +46,8 @@ class BatchPart(msgspec.Struct, frozen=True, gc=False):
     ends: Epoch | None = None
     resumed: bool = False
     begun: Epoch = Epoch(0.0)
+    eased: int = 0
+    since: Epoch = Epoch(0.0)
 
 
 class BatchState(msgspec.Struct, frozen=True, gc=False):
@@ -117,16 +126,19 @@ def interpose(work: BatchState, *, ends: Epoch | None, new_id: NewId) -> BatchSt
 
 
 def resume(
-    parts: Sequence[tuple[tuple[Entry, ...], int]],
+    parts: Sequence[tuple[tuple[Entry, ...], int, Epoch]],
     *,
     new_id: NewId,
     now: Monotonic,
     epoch: Epoch,
 ) -> BatchState | None:
-    """A batch restored from a checkpoint, which begins again at `epoch`, by each part's entries and failures. None if no entry is left."""
+    """A batch restored from a checkpoint, which begins again at `epoch`; None if no entry is left.
+
+    `parts` are each part's entries, its failures, and from when its age counts.
+    """
     kept = tuple(
-        BatchPart(entries, new_id(), failures, resumed=True, begun=epoch)
-        for entries, failures in parts
+        BatchPart(entries, new_id(), failures, resumed=True, begun=epoch, since=since)
+        for entries, failures, since in parts
         if entries
     )
     return BatchState(kept, now) if kept else None
@@ -169,10 +181,21 @@ def expires_at(work: BatchState, policy: RetryPolicy) -> Epoch | None:
     since = part.entries[0].record.arrived if part.entries else _tried_since(part)
     if since is None:
         return None
-    ends = [since + age for age in (policy.age_max_s, policy.retention_s) if age is not None]
-    if part.entries and policy.retention_s is not None:
-        ends[-1] = retained_until(part, part.entries[0], policy.retention_s)
+    ends = [] if policy.age_max_s is None else [max(since, part.since) + policy.age_max_s]
+    if policy.retention_s is not None:
+        kept = since + policy.retention_s
+        ends.append(retained_until(part, part.entries[0], policy.retention_s) if part.entries else kept)
     return Epoch(min(ends)) if ends else None
+
+
+def sooner(
+    until: Monotonic, work: BatchState, policy: RetryPolicy, *, now: Monotonic, epoch: Epoch
+) -> Monotonic:
+    """`until`, or just after the first part gets too old if that is sooner."""
+    expires = expires_at(work, policy)
+    if expires is None:
+        return until
+    return min(until, Monotonic(now + max(0.0, expires - epoch) + EXPIRY_MARGIN_S))
 
 
 def settle(
@@ -185,7 +208,9 @@ def settle(
             return _work(behind, now), [Advance(part.entries)]
         case Partial(failed, response) if min(failed) > 0:
             first = min(failed)
-            suffix = BatchPart(part.entries[first:], new_id(), response=response, begun=part.begun)
+            suffix = BatchPart(
+                part.entries[first:], new_id(), response=response, begun=part.begun, since=part.since
+            )
             return BatchState((suffix, *behind), now), [Advance(part.entries[:first])]
         case Partial(_, response) | Rejected(response=response):
             return _failed(part, behind, response, policy, new_id=new_id, now=now, rng=rng)
@@ -224,7 +249,7 @@ def _halved(
     size = len(part.entries)
     assert size > 1, "one record cannot be split"
     halves = (part.entries[: size // 2], part.entries[size // 2 :])
-    parts = [BatchPart(half, new_id(), begun=part.begun) for half in halves]
+    parts = [BatchPart(half, new_id(), begun=part.begun, since=part.since) for half in halves]
     return BatchState((*parts, *behind), now), [Split(size)]
 
 
@@ -244,7 +269,7 @@ def _failed(
     again = replace(part, failures=failures, deferrals=0, response=response, resumed=False)
     if policy.retries_max is not None and failures > policy.retries_max:
         return BatchState((again, *behind), now), []
-    delay = retry_wait_s(policy.backoff, part.failures, rng)
+    delay = retry_wait_s(policy.backoff, part.failures - part.eased, rng)
     return BatchState((again, *behind), Monotonic(now + delay)), [Retry(failures, delay, free=False)]
 
 
@@ -260,6 +285,8 @@ def _expired(part: BatchPart, age_max_s: float | None, epoch: Epoch) -> int:
     if age_max_s is None:
         return 0
     oldest = epoch - age_max_s
+    if part.since >= oldest:
+        return 0
     for count, entry in enumerate(part.entries):
         if entry.record.arrived >= oldest:
             return count
@@ -283,7 +310,9 @@ def _outlived(part: BatchPart, age_max_s: float | None, epoch: Epoch) -> bool:
 
 
 def _tried_since(part: BatchPart) -> Epoch | None:
-    return part.ends if part.failures else None
+    if part.ends is None or not part.failures:
+        return None
+    return max(part.ends, part.since)
 
 
 def _work(parts: tuple[BatchPart, ...], now: Monotonic) -> BatchState | None:

@@ -5,7 +5,7 @@ has another number of lanes or another batch size by then. A call that closes a 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from poller.domain.invocations import FunctionError
@@ -81,6 +81,12 @@ class BlockedSince:
         )
         return since is None
 
+    def due(self, lane: int, next_try: Epoch) -> None:
+        """Says when the lane's batch is tried next, after somebody changed that."""
+        found = self._now.get(lane)
+        if found is not None:
+            self._now[lane] = replace(found, next_try=next_try)
+
     def free(self, lane: int) -> bool:
         """Says that the lane is not blocked any more. Returns whether it was blocked."""
         return self._now.pop(lane, None) is not None
@@ -112,3 +118,8 @@ def error_of(verdict: Verdict) -> str | None:
             return None
         case _:
             assert_never(verdict)
+
+
+def cause_of(verdict: Verdict) -> FunctionError | None:
+    """The function's own error, if it returned one."""
+    return verdict.cause if isinstance(verdict, Rejected) else None

@@ -15,10 +15,14 @@ type _Sequence = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{SEQUENCE_DIGIT
 
 
 class PartMemo(msgspec.Struct, frozen=True, array_like=True):
-    """One part of a lane's batch: its last sequence number and its failures so far."""
+    """One part of a lane's batch: its last sequence number, its failures so far, and from when its age counts, in epoch seconds.
+
+    Workers of older versions read the first two only.
+    """
 
     last: _Sequence
     failures: int
+    since: int = 0
 
 
 class Memo(msgspec.Struct, frozen=True, omit_defaults=True):

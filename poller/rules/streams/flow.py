@@ -1,4 +1,4 @@
-"""Owns one shard's records between the source and the function. It is the only module that changes more than one of its pieces.
+"""Owns one shard's records between the source and the function. Only it and the verbs of operators change more than one of its pieces.
 
 A shard is read in order and worked off in lanes. Each key belongs to one lane, so a lane that fails and retries holds back its own
 keys only. A lane has one batch at a time, and `attempts` says what happens to it. Records are settled when they were accepted, filtered
@@ -13,6 +13,7 @@ The runtime drives the machine with these verbs. A verb changes all state before
 3. `answered` follows an `InvokePart`, and takes the verdict. `discarded` follows a `DiscardPart` whose notice was delivered or
    dropped. `undelivered` says that a delivery failed and is tried again: the lane is blocked meanwhile.
 4. `checkpoint` says at any moment what the store should keep. A machine that is made from it goes on and skips no record.
+5. `operator` has the verbs of people: pause, retry, reset and skip. `next` carries out skips and returns `Hold` for paused lanes.
 
 Inside a verb the order is always the same. First the window takes the answer. Then the lane is blocked, under the first record of
 its batch, or freed. Then entries are settled. At last the lane holds what is left of the batch, after a call that ends the window
@@ -21,6 +22,7 @@ early if one is due.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -31,7 +33,7 @@ from poller.domain.records import SHARD_END, Epoch, Monotonic, Position, Record
 from poller.domain.rows import Checkpoint
 from poller.rules.backoff import Chance
 from poller.rules.events import RecordEncoder, RecordsEvent
-from poller.rules.responses import Rejected, Verdict
+from poller.rules.responses import Verdict
 from poller.rules.streams import attempts, checkpoint_memo, failure_document
 from poller.rules.streams.attempts import (
     Advance,
@@ -43,11 +45,11 @@ from poller.rules.streams.attempts import (
     Wait,
 )
 from poller.rules.streams.batching import Entry
-from poller.rules.streams.blocked_since import BlockedSince, error_of, first_of
+from poller.rules.streams.blocked_since import BlockedSince, cause_of, error_of, first_of
 from poller.rules.streams.checkpoint_memo import MEMO_BYTES_MAX, Memo
 from poller.rules.streams.lanes import (
-    DiscardPart,
     Done,
+    Hold,
     InvokePart,
     LaneBlocked,
     LaneCommand,
@@ -59,14 +61,14 @@ from poller.rules.streams.lanes import (
     WaitUntil,
     lane_of_record,
 )
+from poller.rules.streams.operations.on_batch import leads, without
+from poller.rules.streams.operations.verbs import OperatorVerbs
 from poller.rules.streams.resuming import EarlierRun
-from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S, PageIntake, RecordTracker
+from poller.rules.streams.tracking import PageIntake, RecordTracker
 from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
 
 LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of events that the waiting records of one shard may take while a lane is blocked."""
-EXPIRY_MARGIN_S = 0.001
-"""A wait for a record's expiry ends this much later, so that the age is exceeded and not just reached."""
 
 
 class ShardFlow:
@@ -105,6 +107,10 @@ class ShardFlow:
         self._notices = notices
         self._new_id = new_id
         self._rng = rng
+        self.operator = OperatorVerbs(
+            self._lanes, self._tracker, self._blocked, windowed=self._windowed, backoff=retry.backoff
+        )
+        self._interventions = self.operator.interventions
 
     @property
     def position(self) -> Position:
@@ -211,6 +217,10 @@ class ShardFlow:
         """
         state = self._lanes[lane]
         effects: list[LaneEffect] = []
+        if self._interventions.busy:
+            command = self._by_operator(lane, effects, now, epoch, stopping=stopping)
+            if command is not None:
+                return command, effects
         if state.batch is None and not stopping:
             effects += self._begin(lane, now, epoch)
         if self._retry.retention_s != retention_s:
@@ -218,13 +228,11 @@ class ShardFlow:
         while (work := state.batch) is not None:
             match attempts.step(work, self._retry, now=now, epoch=epoch):
                 case Discard() as step:
-                    state.choose(step)
-                    return DiscardPart(step, self._notice(step, epoch)), effects
+                    return state.offer(step, partial(self._notice, step, epoch)), effects
                 case _ if stopping:
                     return Done(), effects
                 case Wait(until):
-                    expires = attempts.expires_at(work, self._retry)
-                    return WaitUntil(_sooner(until, expires, now, epoch)), effects
+                    return WaitUntil(attempts.sooner(until, work, self._retry, now=now, epoch=epoch)), effects
                 case Invoke(part) as step:
                     event = self._event(part, part.entries)
                     if event.size <= self._event_bytes_max or len(part.entries) <= 1:
@@ -254,8 +262,7 @@ class ShardFlow:
             effects += [LaneFreed()] if self._blocked.free(lane) else []
         else:
             assert left is not None, "nothing is left of a failed batch"
-            next_try = Epoch(epoch + max(0.0, left.resume_at - now))
-            cause = verdict.cause if isinstance(verdict, Rejected) else None
+            next_try, cause = Epoch(epoch + max(0.0, left.resume_at - now)), cause_of(verdict)
             if self._blocked.block(lane, first_of(part), epoch, error=error, next_try=next_try, cause=cause):
                 effects.append(LaneBlocked())
         for effect in settled:
@@ -266,17 +273,24 @@ class ShardFlow:
 
     def undelivered(self, lane: int, reason: str, *, wait_s: float, epoch: Epoch) -> Sequence[LaneEffect]:
         """Says that the destination did not take the notice. The next try is in `wait_s` seconds; the lane is blocked until then."""
-        _, discard = self._lanes[lane].discarding()
-        error = f"the on-failure destination did not take the batch: {reason}"
-        next_try = Epoch(epoch + wait_s)
-        new = self._blocked.block(lane, first_of(discard.part), epoch, error=error, next_try=next_try)
+        work, discard = self._lanes[lane].discarding()
+        error, next_try = (
+            f"the on-failure destination did not take the batch: {reason}",
+            Epoch(epoch + wait_s),
+        )
+        new = self._blocked.block(lane, first_of(work.parts[0]), epoch, error=error, next_try=next_try)
+        if new and discard.condition is Condition.SKIPPED:
+            self._interventions.undelivered(lane)
         return (LaneBlocked(),) if new else ()
 
     def discarded(self, lane: int, *, now: Monotonic) -> Sequence[LaneEffect]:
         """Says that the discard that `next` returned was carried out."""
         work, discard = self._lanes[lane].discarding()
-        left, settled = attempts.drop(work, discard, new_id=self._new_id, now=now)
-        effects = [LaneFreed()] if self._blocked.free(lane) else []
+        skip = discard.condition is Condition.SKIPPED
+        left, settled = (without if skip else attempts.drop)(work, discard, new_id=self._new_id, now=now)
+        sent = self._lanes[lane].notified
+        frees = not skip or self._interventions.carried_out(lane, discard, sent=sent) or leads(work, discard)
+        effects = [LaneFreed()] if frees and self._blocked.free(lane) else []
         if self._windowed is not None:
             self._windowed.given_up(discard.part)
         self._tracker.settle(settled.entries)
@@ -287,20 +301,35 @@ class ShardFlow:
         """What the store should keep of this moment."""
         if self.done:
             return Checkpoint(SHARD_END)
-        ahead = tuple(
-            (str(first), str(last)) for first, last in self._tracker.settled_ahead(lanes=len(self._lanes))
-        )
+        ahead = self._tracker.settled_ahead(lanes=len(self._lanes))
         kept = {lane: self._earlier.parts(lane) or self._lanes[lane].memos() for lane in self.lanes}
         parts = {lane: memos for lane, memos in kept.items() if memos}
         window = self._windowed.memo if self._windowed is not None else None
-        settled_through = (
-            int(self._tracker.settled_through // SETTLED_THROUGH_STEP_S) * SETTLED_THROUGH_STEP_S
-        )
+        settled_through = self._tracker.saved_through
         blocked = self._blocked.memo(self.position.sequence)
         memo = msgspec.json.encode(Memo(len(self._lanes), settled_through, ahead, parts, window, blocked))
         if window is None and len(memo) > MEMO_BYTES_MAX:
             memo = msgspec.json.encode(Memo(settled_through=settled_through, blocked=blocked))
         return Checkpoint(self.position, memo)
+
+    def _by_operator(
+        self, lane: int, effects: list[LaneEffect], now: Monotonic, epoch: Epoch, *, stopping: bool
+    ) -> LaneCommand | None:
+        """What the lane does because of a skip or a pause; None if neither concerns it now.
+
+        A paused lane begins no batch, except to show which one had failed before, and to find records that are to be skipped.
+        """
+        interventions, paused = self._interventions, self._interventions.paused(lane)
+        if stopping:
+            return Done() if paused else None
+        if self._lanes[lane].batch is None and (
+            interventions.skips or self._earlier.parts(lane) or not paused
+        ):
+            effects += self._begin(lane, now, epoch)
+        if (found := interventions.next_skip(self._lanes[lane].batch)) is not None:
+            step, send = found
+            return self._lanes[lane].offer(step, partial(self._notice, step, epoch) if send else None)
+        return Hold() if paused and not self.finished(lane) else None
 
     def _begin(self, lane: int, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
         """Begins the lane's next batch if one closes now. A batch of an earlier run comes first, after all of it was read."""
@@ -369,10 +398,3 @@ class ShardFlow:
             return ends
         closes = Monotonic(now + closes_in_s)
         return closes if ends is None else min(ends, closes)
-
-
-def _sooner(until: Monotonic, expires: Epoch | None, now: Monotonic, epoch: Epoch) -> Monotonic:
-    """`until`, or just after the first record gets too old if that is sooner."""
-    if expires is None:
-        return until
-    return min(until, Monotonic(now + max(0.0, expires - epoch) + EXPIRY_MARGIN_S))

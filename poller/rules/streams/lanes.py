@@ -1,6 +1,8 @@
 """Owns a shard's lanes: which lane a record belongs to, what a lane holds, and the commands for it (aws-behaviour#parallel-lanes)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from zlib import crc32
 
 import msgspec
@@ -42,7 +44,7 @@ class DiscardPart:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Wait until the moment at which the batch is tried again. Only a stop ends the wait sooner."""
+    """Wait until the moment at which the batch is tried again. Only a stop or an operator ends the wait sooner."""
 
     until: Monotonic
 
@@ -51,6 +53,11 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
     """No batch closes now. Call `next` again when a page was accepted or the shard has ended, and at `until` if that is given."""
 
     until: Monotonic | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The lane is paused. Call `next` again when a page was accepted, or when an operator has done something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class LaneFreed:
     """The lane is not blocked any more."""
 
 
-type LaneCommand = InvokePart | DiscardPart | WaitUntil | Rest | Done
+type LaneCommand = InvokePart | DiscardPart | WaitUntil | Rest | Hold | Done
 type LaneEffect = Effect | LaneBlocked | LaneFreed
 
 
@@ -89,6 +96,7 @@ class LaneState:
         self.buffer = Buffer(policy)
         self._batch: BatchState | None = None
         self._step: Invoke | Discard | None = None
+        self._offered: DiscardPart | None = None
 
     @property
     def batch(self) -> BatchState | None:
@@ -102,7 +110,22 @@ class LaneState:
 
     def hold(self, batch: BatchState | None) -> None:
         """Makes this the lane's batch."""
+        self._batch, self._step, self._offered = batch, None, None
+
+    def adjust(self, batch: BatchState) -> None:
+        """Changes when the batch is tried. A notice that was not delivered yet stays the same."""
         self._batch, self._step = batch, None
+
+    def offer(self, step: Discard, notice: Callable[[], Notice | None] | None) -> DiscardPart:
+        """The command for a discard, with no notice if that is None. One whose delivery was broken off has the notice that it had."""
+        before, self._step = self._offered, step
+        if notice is None:
+            self._offered = DiscardPart(step, None)
+        elif before is None or before.notice is None or not _same(before.discard, step):
+            self._offered = DiscardPart(step, notice())
+        else:
+            self._offered = DiscardPart(step, before.notice)
+        return self._offered
 
     def choose(self, step: Invoke | Discard) -> None:
         """Notes the step that is about to be carried out."""
@@ -120,13 +143,24 @@ class LaneState:
         assert isinstance(self._step, Discard), "a discard that was not chosen"
         return self._batch, self._step
 
+    @property
+    def notified(self) -> bool:
+        """Whether the discard that was chosen has a notice."""
+        return self._offered is not None and self._offered.notice is not None
+
     def memos(self) -> tuple[PartMemo, ...]:
         """The parts that the checkpoint keeps, if the batch was split or has failed."""
         work = self._batch
-        if work is None or (len(work.parts) == 1 and not work.parts[0].failures):
+        if work is None or (len(work.parts) == 1 and not (work.parts[0].failures or work.parts[0].since)):
             return ()
         return tuple(
-            PartMemo(part.entries[-1].record.sequence_number, part.failures)
+            PartMemo(part.entries[-1].record.sequence_number, part.failures, ceil(part.since))
             for part in work.parts
             if part.entries
         )
+
+
+def _same(one: Discard, other: Discard) -> bool:
+    """Whether two discards are of the same entries, for the same reason, after the same try."""
+    same = (one.condition, one.request_id) == (other.condition, other.request_id)
+    return same and one.entries == other.entries

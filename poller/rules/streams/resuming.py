@@ -56,5 +56,5 @@ class EarlierRun:
     ) -> BatchState | None:
         """Restores the lane's batch; None when there is none, or no record of it is left. All its records must be read."""
         memos = self._batches.pop(lane, ())
-        parts = [(buffer.take_through(int(memo.last)), memo.failures) for memo in memos]
+        parts = [(buffer.take_through(int(memo.last)), memo.failures, Epoch(memo.since)) for memo in memos]
         return resume(parts, new_id=new_id, now=now, epoch=epoch)

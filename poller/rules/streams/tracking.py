@@ -1,6 +1,6 @@
 """Owns a shard's records between reading and settling: which of them are new, and up to where all of them are settled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from poller.domain.records import SHARD_END, Epoch, Position, Record
@@ -50,6 +50,8 @@ class RecordTracker:
         self._read_to = position
         self._newest = position
         self._ended = position == SHARD_END
+        self._gaps = False
+        """Whether records may be settled behind others that are not, in a shard with one lane."""
 
     @property
     def position(self) -> Position:
@@ -65,6 +67,11 @@ class RecordTracker:
     def settled_through(self) -> Epoch:
         """A moment, never too late: everything that had arrived by then is settled. 0 when that is not known."""
         return self._settled_through
+
+    @property
+    def saved_through(self) -> int:
+        """`settled_through` as a checkpoint has it."""
+        return int(self._settled_through // SETTLED_THROUGH_STEP_S) * SETTLED_THROUGH_STEP_S
 
     @property
     def span(self) -> int:
@@ -108,6 +115,20 @@ class RecordTracker:
         if entries and self._watermark.passed(entries[-1].index):
             self._note_settled_through(entries[-1].record.arrived)
 
+    def leave_gaps(self) -> None:
+        """Says that records will be settled out of their order."""
+        self._gaps = True
+
+    def settled_among(self, sequences: Iterable[int]) -> set[int]:
+        """Those of these sequence numbers whose records are settled, as far as that is known. It looks at all that was read."""
+        position, spans = self.position, self._spans()
+        return {
+            sequence
+            for sequence in sequences
+            if Position.after(str(sequence)) <= position
+            or any(first <= sequence <= last for first, last in spans)
+        }
+
     def read_out(self) -> None:
         """Says that the shard has no more records."""
         self._ended = True
@@ -116,13 +137,17 @@ class RecordTracker:
         """Makes the shard count as settled to its end as soon as all its records are settled."""
         self._watermark.end()
 
-    def settled_ahead(self, *, lanes: int) -> tuple[Span, ...]:
+    def settled_ahead(self, *, lanes: int) -> tuple[tuple[str, str], ...]:
         """The spans that are settled behind the safe position: by this run, and by earlier runs if they were not read again yet.
 
-        With one lane, only filtered records can be settled there. They need not be remembered: the filter drops them again.
+        With one lane, only filtered records can be settled there, and skipped ones. Filtered ones need not be remembered: the filter
+        drops them again.
         """
-        if lanes == 1 and not self._earlier.remembers_settled:
+        if lanes == 1 and not (self._gaps or self._earlier.remembers_settled):
             return ()
+        return tuple((str(first), str(last)) for first, last in self._spans())
+
+    def _spans(self) -> tuple[Span, ...]:
         return (*self._watermark.settled_ahead(), *self._earlier.settled_behind(self._newest.sequence))
 
     def _fresh(

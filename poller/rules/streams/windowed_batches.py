@@ -43,6 +43,11 @@ class WindowedBatches:
         return self._windows.open
 
     @property
+    def end(self) -> Epoch | None:
+        """When the open window ends; None without one."""
+        return self._windows.end
+
+    @property
     def memo(self) -> WindowMemo | None:
         """The open window for the checkpoint; None without one."""
         return self._windows.memo()

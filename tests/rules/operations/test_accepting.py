@@ -137,7 +137,9 @@ def test_a_skip_says_whether_its_records_are_sent(given: Any, destination: bool,
 
 def test_the_ids_of_a_skip_are_known_at_once_and_those_of_its_first_record_are_not() -> None:
     assert accepted(SKIP).notes == {}
-    assert accepted({**SKIP, "records": ["9", "8", "9"]}).notes == {"records": ["9", "8"]}
+    asked = {"action": "skip", "records": ["9", "8", "9"]}
+    assert accepted(asked, QUEUE).notes == {"records": ["9", "8"]}
+    assert accepted({**asked, "shard": ONE}).notes == {}
 
 
 def test_a_reason_is_cleaned_and_cut() -> None:

@@ -33,6 +33,8 @@ from tests.rules.build import BASE, entries, entry, ids, numbers_of
 
 FAILED = Rejected(Ended.FUNCTION_ERROR, "E: no", Response("$LATEST", "Unhandled"))
 REPORT = Response("$LATEST", None)
+NEVER = Epoch(0.0)
+"""A part whose age no operator has reset."""
 type Answer = Callable[[list[int]], Verdict]
 
 
@@ -235,11 +237,14 @@ def test_an_oversized_record_goes_through_its_retries_without_a_response() -> No
 
 def test_work_left_behind_goes_on_with_its_parts_and_failures() -> None:
     work = resume(
-        [(entries(1, 2), 0), (entries(3), 2), ((), 5)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)
+        [(entries(1, 2), 0, NEVER), (entries(3), 2, NEVER), ((), 5, NEVER)],
+        new_id=ids(),
+        now=Monotonic(0),
+        epoch=Epoch(0.0),
     )
     assert work is not None
     assert [(numbers_of(part.entries), part.failures) for part in work.parts] == [([1, 2], 0), ([3], 2)]
-    assert resume([((), 1)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)) is None
+    assert resume([((), 1, NEVER)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0)) is None
 
 
 def test_expiry_is_the_first_limit_that_counts() -> None:
@@ -312,7 +317,7 @@ def test_an_event_of_several_records_that_is_too_big_is_split_free_of_charge() -
 def test_a_batch_of_an_earlier_run_is_tried_once_more_before_it_is_given_up() -> None:
     """Its settings may be others since then; and what is told of its end is what the function said."""
     history = History(RetryPolicy(retries_max=2))
-    work = resume([(entries(1, 2), 8)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
+    work = resume([(entries(1, 2), 8, NEVER)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1, 2]]
@@ -327,7 +332,7 @@ def test_a_batch_of_an_earlier_run_is_tried_once_more_before_it_is_given_up() ->
 
 def test_bisect_that_is_switched_on_saves_the_records_beside_a_poison_that_failed_long_before() -> None:
     history = History(RetryPolicy(retries_max=0, bisect=True))
-    work = resume([(entries(1, 2, 3), 8)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
+    work = resume([(entries(1, 2, 3), 8, NEVER)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1, 2, 3], [1], [2, 3]]
@@ -336,7 +341,7 @@ def test_bisect_that_is_switched_on_saves_the_records_beside_a_poison_that_faile
 
 def test_failures_of_an_earlier_run_count_within_the_present_settings() -> None:
     history = History(RetryPolicy(retries_max=3))
-    work = resume([(entries(1), 2)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
+    work = resume([(entries(1), 2, NEVER)], new_id=ids(), now=Monotonic(0), epoch=Epoch(0.0))
     assert work is not None
     history.run(work, _poison(1))
     assert history.invoked == [[1], [1]]
@@ -352,7 +357,12 @@ def _behind_early_end(history: History, *numbers: int) -> BatchState:
 
 
 def test_an_early_end_goes_in_front_and_leaves_the_batch_as_it_was() -> None:
-    left = resume([(entries(1, 2), 0), (entries(3), 2)], new_id=ids(), now=Monotonic(5.0), epoch=Epoch(0.0))
+    left = resume(
+        [(entries(1, 2), 0, NEVER), (entries(3), 2, NEVER)],
+        new_id=ids(),
+        now=Monotonic(5.0),
+        epoch=Epoch(0.0),
+    )
     assert left is not None
     work = interpose(left, ends=ENDS, new_id=lambda: "id-early")
     early = work.parts[0]

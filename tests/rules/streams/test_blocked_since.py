@@ -49,7 +49,7 @@ def test_a_call_that_closes_a_window_is_the_first_of_the_next_run_or_over() -> N
 def test_a_memo_has_the_keys_that_workers_of_earlier_versions_read_and_write() -> None:
     memo = Memo(2, 600, (("1", "2"),), {0: (checkpoint_memo.PartMemo("4", 1),)}, blocked=(("3", 100),))
     written = (
-        b'{"lane_count":2,"as_of":600,"beyond":[["1","2"]],"lanes":{"0":[["4",1]]},"blocked":[["3",100]]}'
+        b'{"lane_count":2,"as_of":600,"beyond":[["1","2"]],"lanes":{"0":[["4",1,0]]},"blocked":[["3",100]]}'
     )
     assert msgspec.json.encode(memo) == written
     assert checkpoint_memo.read(written) == memo

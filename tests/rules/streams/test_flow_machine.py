@@ -22,6 +22,7 @@ from poller.rules.streams.lanes import (
     Done,
     InvokePart,
     LaneBlocked,
+    LaneCommand,
     LaneEffect,
     LaneFreed,
     Rest,
@@ -81,6 +82,7 @@ class Model:
     """Knows the records, and which of them are settled. It plays the shell, the source and the function."""
 
     flow: ShardFlow
+    chosen: LaneCommand
 
     def __init__(
         self,
@@ -188,6 +190,7 @@ class Model:
             lane, now=self.now, epoch=self.epoch, retention_s=self.retention_s, stopping=stopping
         )
         self.saw(lane, effects, (LaneBlocked, Split))
+        self.chosen = command
         self.commands.pop(lane, None)
         assert not stopping or isinstance(command, DiscardPart | Done)
         match command:
@@ -200,6 +203,10 @@ class Model:
                 self.commands[lane] = command
             case DiscardPart(discard, notice):
                 numbers = [int(entry.record.sequence_number) for entry in discard.entries]
+                if discard.condition is Condition.SKIPPED:
+                    self.skips(lane, numbers, notice=notice is not None)
+                    self.commands[lane] = command
+                    return None
                 assert numbers == self.waiting(lane)[: len(numbers)]
                 assert numbers or discard.part.final
                 assert (notice is None) is (discard.condition is Condition.RETENTION)
@@ -237,7 +244,11 @@ class Model:
             del self.commands[lane]
             effects = self.flow.discarded(lane, now=self.now)
             self.saw(lane, effects, (LaneFreed, Advance))
-            self.settle([int(entry.record.sequence_number) for entry in command.discard.entries])
+            numbers = [int(entry.record.sequence_number) for entry in command.discard.entries]
+            if command.discard.condition is Condition.SKIPPED:
+                self.skipped(numbers)
+                return
+            self.settle(numbers)
             assert self.flow.view(lane).blocked is None
 
     def fail_to_deliver(self, lane: int) -> None:
@@ -246,6 +257,14 @@ class Model:
             blocked = self.flow.view(lane).blocked
             assert blocked is not None
             assert blocked.next_try == self.epoch + 3.0
+
+    def skips(self, lane: int, numbers: list[int], *, notice: bool) -> None:
+        """The flow wants to skip these records."""
+        raise AssertionError("nobody has asked for a skip")
+
+    def skipped(self, numbers: list[int]) -> None:
+        """These records were skipped."""
+        raise AssertionError("nobody has asked for a skip")
 
     def save(self) -> None:
         self.saved = self.flow.checkpoint(), frozenset(self.settled)

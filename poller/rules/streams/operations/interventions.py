@@ -1,0 +1,144 @@
+"""Owns what operators have asked of a shard and is in force: pauses of its lanes, and skips whose records are not all settled yet."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from poller.domain.operations import OperationTarget, OperatorPause
+from poller.domain.records import SEQUENCE_DIGITS_MAX, ShardId
+from poller.rules.operations.pauses import holding
+from poller.rules.streams.attempts import BatchState, Discard
+from poller.rules.streams.operations.on_batch import CLOSING_PREFIX, closing_id, id_of, skipped
+
+type SkipId = int | str
+
+
+class PendingSkip:
+    """A skip whose records are not all settled yet.
+
+    `left` has those that are not. The counts say what became of the others: `sent` ones were settled after the destination had their
+    notice, `dropped` ones without a notice, and `before` ones by something else.
+    """
+
+    def __init__(self, records: Iterable[SkipId], *, send: bool) -> None:
+        self.left: set[SkipId] = set(records)
+        self.send = send
+        self.sent = 0
+        self.dropped = 0
+        self.before = 0
+
+    def note(self, settled: Iterable[SkipId], *, sent: bool) -> None:
+        """Notes what a skip has settled, which may have been another one than this."""
+        mine = self.left.intersection(settled)
+        self.left -= mine
+        if sent:
+            self.sent += len(mine)
+        else:
+            self.dropped += len(mine)
+
+    def note_before(self, settled: Iterable[SkipId]) -> None:
+        """Notes what was settled by anything but a skip."""
+        mine = self.left.intersection(settled)
+        self.left -= mine
+        self.before += len(mine)
+
+
+class Interventions:
+    """The pauses and the skips of one shard.
+
+    `busy` says whether there is any. A pause is None while nobody knows yet which pauses are in force.
+    """
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.skips: list[PendingSkip] = []
+        self._pauses: Mapping[int, OperatorPause | None] = {}
+        self._blocking: set[int] = set()
+        """Lanes that are blocked by the delivery of a skip's notice, and were not blocked before."""
+
+    def paused(self, lane: int) -> bool:
+        """Whether no call may begin in the lane."""
+        return lane in self._pauses
+
+    def pause(self, lane: int) -> OperatorPause | None:
+        """The pause of a paused lane; None if it is not known."""
+        return self._pauses[lane]
+
+    def set_pauses(self, pauses: Mapping[int, OperatorPause | None]) -> Sequence[int]:
+        """Takes the pauses in force by lane. Returns the lanes for which something changed."""
+        before, self._pauses = self._pauses, dict(pauses)
+        self._note_busy()
+        return [lane for lane in sorted({*before, *pauses}) if _state(before, lane) != _state(pauses, lane)]
+
+    def add(self, skip: PendingSkip) -> None:
+        """Adds a skip."""
+        self.skips.append(skip)
+        self._note_busy()
+
+    def withdraw(self, skip: PendingSkip) -> None:
+        """Removes a skip, whether it is finished or not."""
+        if skip in self.skips:
+            self.skips.remove(skip)
+        self._note_busy()
+
+    def next_skip(self, work: BatchState | None) -> tuple[Discard, bool] | None:
+        """The next discard for a skip in this batch, and whether a notice is to be sent; None if no record of it is to be skipped.
+
+        Records that any skip drops need no notice.
+        """
+        if work is None or not self.skips:
+            return None
+        sent = {each for skip in self.skips for each in skip.left if skip.send}
+        dropped = {each for skip in self.skips for each in skip.left if not skip.send}
+        if (discard := skipped(work, dropped.__contains__)) is not None:
+            return discard, False
+        if (discard := skipped(work, (sent - dropped).__contains__)) is not None:
+            return discard, True
+        return None
+
+    def undelivered(self, lane: int) -> None:
+        """Says that a notice for a skip could not be delivered, and that this has blocked the lane."""
+        self._blocking.add(lane)
+
+    def carried_out(self, lane: int, discard: Discard, *, sent: bool) -> bool:
+        """Says that a skip's discard was carried out. Returns whether the lane was blocked only by its notice."""
+        ids: list[SkipId] = [id_of(entry) for entry in discard.entries] or [closing_id(discard.part.ends)]
+        for skip in self.skips:
+            skip.note(ids, sent=sent)
+        blocking = lane in self._blocking
+        self._blocking.discard(lane)
+        return blocking
+
+    def look(self, settled_among: Callable[[Iterable[int]], set[int]], closes: str | None) -> None:
+        """Notes what something else has settled. `closes` is the id of the call that closes the open window; None without one."""
+        for skip in self.skips:
+            numbers = [each for each in skip.left if isinstance(each, int)]
+            skip.note_before(settled_among(numbers) if numbers else ())
+            skip.note_before([each for each in skip.left if isinstance(each, str) and each != closes])
+
+    def _note_busy(self) -> None:
+        self.busy = bool(self._pauses or self.skips)
+
+
+def by_lane(
+    pauses: Sequence[OperatorPause] | None, shard: ShardId, lanes: range
+) -> dict[int, OperatorPause | None]:
+    """The pause of each paused lane of a shard: the oldest that covers it. With None, all lanes wait until the pauses are known."""
+    if pauses is None:
+        return dict.fromkeys(lanes)
+    found: dict[int, OperatorPause | None] = {}
+    for lane in lanes:
+        target = OperationTarget(shard=shard, lane=lane)
+        if (pause := holding(pauses, target)) is not None:
+            found[lane] = pause
+    return found
+
+
+def skip_id(text: str) -> SkipId | None:
+    """The id that a text stands for: a sequence number, or the text for a call that closes a window. None for any other text."""
+    if text.startswith(CLOSING_PREFIX):
+        return text
+    number = text.isascii() and text.isdigit() and len(text) <= SEQUENCE_DIGITS_MAX
+    return int(text) if number else None
+
+
+def _state(pauses: Mapping[int, OperatorPause | None], lane: int) -> tuple[bool, OperatorPause | None]:
+    return lane in pauses, pauses.get(lane)

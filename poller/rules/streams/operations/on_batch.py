@@ -1,0 +1,94 @@
+"""Owns what an operator's action changes in one lane's batch."""
+
+from collections.abc import Callable, Sequence
+from copy import replace
+
+from poller.domain.invocations import Condition
+from poller.domain.policies import Backoff
+from poller.domain.records import Epoch, Monotonic
+from poller.rules.backoff import ceiling_s
+from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId
+from poller.rules.streams.batching import Entry
+
+type Chosen = Callable[[int | str], bool]
+"""Whether an id is to be skipped: a record's sequence number, or the text for a call that closes a window."""
+
+CLOSING_PREFIX = "window:"
+
+
+def closing_id(ends: Epoch | None) -> str:
+    """The id of the call that closes the window which ends then."""
+    return f"{CLOSING_PREFIX}{int(ends or 0)}"
+
+
+def id_of(entry: Entry) -> int:
+    """The id of a record."""
+    return int(entry.record.sequence_number)
+
+
+def ids_of(part: BatchPart) -> tuple[int | str, ...]:
+    """The ids of a part: of its records, or of the call that closes a window."""
+    return (closing_id(part.ends),) if part.final else tuple(map(id_of, part.entries))
+
+
+def retried(work: BatchState, *, now: Monotonic) -> BatchState:
+    """The batch with its next try now. The back-off begins again; the failures stay."""
+    first = work.parts[0]
+    first = replace(first, deferrals=0, eased=first.failures)
+    return BatchState((first, *work.parts[1:]), now)
+
+
+def reset(work: BatchState, backoff: Backoff, *, now: Monotonic, epoch: Epoch) -> BatchState:
+    """The batch without failures; its age counts from `epoch`. It waits no longer than after a first failure."""
+    parts = tuple(replace(part, failures=0, deferrals=0, eased=0, since=epoch) for part in work.parts)
+    return BatchState(parts, Monotonic(min(work.resume_at, now + ceiling_s(backoff, 0))))
+
+
+def skipped(work: BatchState, chosen: Chosen) -> Discard | None:
+    """The discard of the first chosen records that follow each other in a part; None if none is chosen."""
+    for part in work.parts:
+        if part.final:
+            if chosen(closing_id(part.ends)):
+                return _discard(part, ())
+            continue
+        marks = [chosen(id_of(entry)) for entry in part.entries]
+        if True in marks:
+            begin = marks.index(True)
+            end = marks.index(False, begin) if False in marks[begin:] else len(marks)
+            return _discard(part, part.entries[begin:end])
+    return None
+
+
+def without(
+    work: BatchState, discard: Discard, *, new_id: NewId, now: Monotonic
+) -> tuple[BatchState | None, Advance]:
+    """The batch after these records of any of its parts were discarded. The rest goes on in order, at once, as before in parts."""
+    parts = tuple(_rests(work.parts, discard, new_id))
+    left = BatchState(parts, min(work.resume_at, now)) if parts else None
+    return left, Advance(discard.entries)
+
+
+def leads(work: BatchState, discard: Discard) -> bool:
+    """Whether the discard has the record, or the closing call, by which the lane is blocked: the first one."""
+    first = work.parts[0]
+    return discard.part is first and discard.entries[:1] == first.entries[:1]
+
+
+def _rests(parts: Sequence[BatchPart], discard: Discard, new_id: NewId) -> list[BatchPart]:
+    """The parts without the discarded entries.
+
+    A part that changes gets a new request id. Its failures stay counted, but it is tried at least once without what was skipped.
+    """
+    rests: list[BatchPart] = []
+    for part in parts:
+        if part is not discard.part:
+            rests.append(part)
+            continue
+        gone = {entry.index for entry in discard.entries}
+        if rest := tuple(entry for entry in part.entries if entry.index not in gone):
+            rests.append(replace(part, entries=rest, request_id=new_id(), resumed=True))
+    return rests
+
+
+def _discard(part: BatchPart, entries: tuple[Entry, ...]) -> Discard:
+    return Discard(part, entries, Condition.SKIPPED, max(1, part.failures), part.request_id, part.response)
