@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from poller.domain.invocations import FunctionError
+from poller.domain.operations import OperatorPause
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.untrusted.texts import fewer
@@ -45,12 +46,27 @@ def error_document(error: FunctionError | None) -> ErrorDocument | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PauseStatus:
+    """A pause by an operator."""
+
+    operation: str
+    by: str
+    since: Epoch
+    reason: str
+
+
+def pause_status(pause: OperatorPause) -> PauseStatus:
+    """The status of a pause."""
+    return PauseStatus(operation=pause.operation, by=pause.by, since=pause.since, reason=pause.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
     """One lane of a shard, or one message group or poller of a queue."""
 
     lane: str
     state: str
-    """idle, gathering, invoking, waiting (to try again), discarding"""
+    """idle, gathering, invoking, waiting (to try again), discarding, paused, starting (until it is known what is paused)"""
     attempts: int = 0
     """Tries of a stream's batch, or receives of a queue's failing message."""
     attempts_max: int | None = None
@@ -67,13 +83,15 @@ class LaneStatus:
     records_count: int = 0
     retained_until: Epoch | None = None
     """When the source removes the first record of the batch and the lane goes on without it; None if that is not known."""
+    paused: PauseStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
-    """One shard: `state` is starting, reading, blocked, failing, draining, ended, waiting (for parents) or elsewhere.
+    """One shard: `state` is starting, reading, blocked, failing, paused, draining, ended, waiting (for parents) or elsewhere.
 
-    A blocked shard is read, but a lane of it fails again and again. A failing shard cannot be read.
+    A blocked shard is read, but a lane of it fails again and again. A failing shard cannot be read. A paused shard is read while
+    there is room, but none of its lanes calls the function.
     """
 
     shard: ShardId
@@ -85,6 +103,8 @@ class ShardStatus:
     losses: int = 0
     """How often records were lost before they could be read, since this worker took the shard."""
     lanes: tuple[LaneStatus, ...] = ()
+    paused: PauseStatus | None = None
+    """The pause of all lanes, if they are paused."""
 
     @property
     def blocked(self) -> bool:

@@ -33,6 +33,8 @@ class MappingContext:
     turns: LoopTurns = field(default_factory=LoopTurns)
     workers: Workers | None = None
     """The workers that share the mapping's work; None if there are no others."""
+    operated: bool = False
+    """Whether operators' pauses are followed. If so, nothing is called before `apply_pauses` has told the mapping which are in force."""
 
     @property
     def workers_or_alone(self) -> Workers:

@@ -38,10 +38,18 @@ class CheckpointWriter:
         self._silent = False
         """Whether the store did not answer the last save."""
         self._saving: asyncio.Timeout | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
     def touch(self) -> None:
         """Says that something was settled."""
         self._touched.set()
+
+    async def saved(self) -> None:
+        """Returns when the store has the present checkpoint, or a later one. The caller ends its wait when the scope stops."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self.touch()
+        await waiter
 
     def close(self) -> None:
         """Says that nothing more will be settled. `run` writes what is left and returns."""
@@ -96,7 +104,11 @@ class CheckpointWriter:
     async def _save(self) -> bool:
         """Writes the present checkpoint. Returns False if it must be tried again; a lost lease needs no other try."""
         checkpoint = self._snapshot()
-        if checkpoint == self._saved or self._stop.lost:
+        waiters = len(self._waiters)
+        if self._stop.lost:
+            return True
+        if checkpoint == self._saved:
+            self._end_waiters(waiters)
             return True
         assert checkpoint.position >= self._saved.position, "a checkpoint that goes back"
         try:
@@ -110,6 +122,7 @@ class CheckpointWriter:
         if not saved:
             return True
         self._saved = checkpoint
+        self._end_waiters(waiters)
         self._parts.observer.on(
             CheckpointSaved(
                 mapping=self._parts.plan.mapping,
@@ -118,6 +131,12 @@ class CheckpointWriter:
             )
         )
         return True
+
+    def _end_waiters(self, count: int) -> None:
+        for waiter in self._waiters[:count]:
+            if not waiter.done():
+                waiter.set_result(None)
+        del self._waiters[:count]
 
     async def _write(self, checkpoint: Checkpoint) -> bool:
         """Whether the store has taken the checkpoint; False when the lease was lost meanwhile. Raises PortError."""

@@ -32,9 +32,15 @@ class Delivered(Enum):
 
 
 async def deliver(
-    notice: Notice, destination: Destination, parts: MappingContext, stop: Stop, *, on_failure: OnFailure
+    notice: Notice,
+    destination: Destination,
+    parts: MappingContext,
+    stop: Stop,
+    *,
+    keep: bool,
+    on_failure: OnFailure,
 ) -> Delivered:
-    """Sends the notice until the destination has it, or drops it when the mapping says so."""
+    """Sends the notice until the destination has it, or drops it when the mapping says so and it need not be kept."""
     tries = 0
     while True:
         try:
@@ -43,7 +49,7 @@ async def deliver(
                 return Delivered.YES
             return Delivered.STOPPED
         except PortError as error:
-            dropped = parts.plan.discard.on_destination_failure is OnDestinationFailure.DROP
+            dropped = not keep and parts.plan.discard.on_destination_failure is OnDestinationFailure.DROP
             wait_s = None if dropped else parts.port_wait_s(tries)
             parts.observer.on(
                 DestinationFailed(

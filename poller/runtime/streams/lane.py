@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import assert_never, cast
 
+from poller.domain.invocations import Condition
+from poller.domain.operations import OperatorPause
 from poller.domain.records import Epoch, Monotonic, ShardId
-from poller.domain.status import FaultyRecord, LaneStatus, error_document
+from poller.domain.status import FaultyRecord, LaneStatus, error_document, pause_status
 from poller.domain.telemetry.mapping_events import Bisected, Blocked, Discarded, Retrying
 from poller.domain.untrusted.texts import line_of
 from poller.rules.responses import ResponseReading
@@ -14,6 +16,7 @@ from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import (
     DiscardPart,
     Done,
+    Hold,
     InvokePart,
     LaneBlocked,
     LaneEffect,
@@ -22,7 +25,7 @@ from poller.rules.streams.lanes import (
     WaitUntil,
 )
 from poller.runtime.invoking import BatchInvoker, InvocationBatch
-from poller.runtime.stopping import Stop, wait_until
+from poller.runtime.stopping import Reason, Stop, wait_until
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.delivery import Delivered, deliver
 
@@ -64,44 +67,103 @@ class Lane:
             shard=shard,
         )
         self._state = "idle"
+        self._waits = Stop(self._holds)
+        """Ends the lane's waits when the scope stops, or when an operator has done something. What runs then goes on."""
+        self._recalled = False
+        self._asked: list[tuple[Callable[[], object], asyncio.Future[object]]] = []
+        self._over = False
 
     async def run(self) -> None:
         """Carries out the flow's commands until the scope stops or the shard has nothing more for this lane."""
-        with self._stop.waking(self.changed):
-            while not self._stop.lost:
-                self.changed.clear()
-                command, effects = self._flow.next(
-                    self._index,
-                    now=self._parts.clock.monotonic(),
-                    epoch=self._parts.clock.now(),
-                    retention_s=self._parts.retention.seconds,
-                    stopping=self._stop.requested,
-                )
-                if effects:
-                    self._report(effects)
-                match command:
-                    case InvokePart():
-                        await self._invoke(command)
-                    case DiscardPart():
-                        if not await self._discard(command):
-                            return
-                    case WaitUntil(until):
-                        self._state = "waiting"
-                        await self._stop.sleep(self._left(until))
-                    case Rest(until):
-                        self._state = "idle" if until is None else "gathering"
-                        await wait_until(self.changed, None if until is None else self._left(until))
-                    case Done():
+        try:
+            with self._stop.waking(self.changed), self._stop.listening(self._pass_stop_on):
+                await self._run()
+        finally:
+            self._over = True
+            for _, answer in self._asked:
+                _set(answer, None)
+
+    @property
+    def calling(self) -> bool:
+        """Whether a call runs, or waits for a free slot of the function."""
+        return self._state == "invoking"
+
+    def recall(self) -> None:
+        """Ends the lane's wait for a slot, a retry or the next delivery. The flow is asked again when what runs has ended."""
+        self._recalled = True
+        self.changed.set()
+        self._waits.request(Reason.REQUESTED)
+
+    async def between_steps[T](self, act: Callable[[], T]) -> T | None:
+        """The result of `act`, which is called when no call of the lane runs; None if the lane has ended before."""
+        if self._over:
+            return None
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._asked.append((act, answer))
+        self.recall()
+        return cast("T | None", await answer)
+
+    async def _run(self) -> None:
+        while not self._stop.lost:
+            self.changed.clear()
+            if self._recalled:
+                self._carry_out_asked()
+            command, effects = self._flow.next(
+                self._index,
+                now=self._parts.clock.monotonic(),
+                epoch=self._parts.clock.now(),
+                retention_s=self._parts.retention.seconds,
+                stopping=self._stop.requested,
+            )
+            if effects:
+                self._report(effects)
+            match command:
+                case InvokePart():
+                    await self._invoke(command)
+                case DiscardPart():
+                    if not await self._discard(command):
                         return
-                    case _:
-                        assert_never(command)
+                case WaitUntil(until):
+                    self._state = "waiting"
+                    await self._waits.sleep(self._left(until))
+                case Hold():
+                    self._state = "paused" if self._pause is not None else "starting"
+                    await self.changed.wait()
+                case Rest(until):
+                    self._state = "idle" if until is None else "gathering"
+                    await wait_until(self.changed, None if until is None else self._left(until))
+                case Done():
+                    return
+                case _:
+                    assert_never(command)
+
+    def _holds(self) -> bool:
+        return not self._stop.lost
+
+    def _pass_stop_on(self) -> None:
+        self._waits.request(self._stop.reason, within_s=self._stop.left_s)
+
+    def _carry_out_asked(self) -> None:
+        """Does what was asked for between two steps, and makes waiting possible again."""
+        self._recalled, self._waits = False, Stop(self._holds)
+        if self._stop.requested:
+            self._pass_stop_on()
+        asked, self._asked = self._asked, []
+        for act, answer in asked:
+            if not answer.done():
+                answer.set_result(act())
+
+    @property
+    def _pause(self) -> OperatorPause | None:
+        interventions = self._flow.operator.interventions
+        return interventions.pause(self._index) if interventions.paused(self._index) else None
 
     def may_end(self) -> bool:
         """Whether the lane has nothing left to do."""
         return self._stop.requested or self._flow.finished(self._index)
 
     async def _invoke(self, command: InvokePart) -> None:
-        """Invokes the part, unless a stop comes before there is a slot."""
+        """Invokes the part, unless a stop or an operator comes before there is a slot."""
         self._state = "invoking"
         entries = command.part.entries
         batch = InvocationBatch(
@@ -111,17 +173,20 @@ class Lane:
             attempt=command.part.failures + 1,
             newest=entries[-1].record.arrived if entries else None,
         )
-        verdict = await self._invoker.invoke_in_slot(batch, self._stop)
+        verdict = await self._invoker.invoke_in_slot(batch, self._waits)
         if verdict is not None:
             clock = self._parts.clock
             self._report(self._flow.answered(self._index, verdict, now=clock.monotonic(), epoch=clock.now()))
 
     async def _discard(self, command: DiscardPart) -> bool:
-        """Delivers the notice and reports the discard. Returns False when a stop came first: the batch is still unsettled."""
+        """Delivers the notice and reports the discard. Returns False when a stop came first: the batch is still unsettled.
+
+        It is also unsettled when an operator came first. Then the flow is asked again.
+        """
         self._state = "discarding"
         delivered = await self._deliver(command)
         if delivered is Delivered.STOPPED or self._stop.lost:
-            return False
+            return not self._stop.requested
         discard = command.discard
         sequences = [entry.record.sequence_number for entry in discard.entries]
         self._parts.observer.on(
@@ -144,7 +209,12 @@ class Lane:
         if destination is None or command.notice is None:
             return Delivered.DROPPED
         return await deliver(
-            command.notice, destination, self._parts, self._stop, on_failure=self._undelivered
+            command.notice,
+            destination,
+            self._parts,
+            self._waits,
+            keep=command.discard.condition is Condition.SKIPPED,
+            on_failure=self._undelivered,
         )
 
     def _undelivered(self, reason: str, wait_s: float) -> None:
@@ -192,7 +262,7 @@ class Lane:
 
     def status(self) -> LaneStatus:
         """The status of the lane."""
-        view = self._flow.view(self._index)
+        view, pause = self._flow.view(self._index), self._pause
         part, trouble = view.part, view.blocked
         return LaneStatus(
             lane=str(self._index),
@@ -205,7 +275,13 @@ class Lane:
             records=_faulty(part) if part is not None and trouble is not None else (),
             records_count=len(part.entries) if part is not None else 0,
             retained_until=_retained_until(part, self._parts.retention.seconds) if part is not None else None,
+            paused=None if pause is None else pause_status(pause),
         )
+
+
+def _set(answer: asyncio.Future[object], result: object) -> None:
+    if not answer.done():
+        answer.set_result(result)
 
 
 def _retained_until(part: BatchPart, retention_s: float | None) -> Epoch | None:

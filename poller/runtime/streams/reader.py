@@ -21,7 +21,7 @@ from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended
 from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
-from poller.runtime.stopping import Stop, unless_stopped
+from poller.runtime.stopping import Stop, unless_stopped, wait_until
 from poller.runtime.streams.context import StreamContext
 
 UNREADABLE_RETRY_S = 10.0
@@ -76,6 +76,8 @@ class ShardReader:
         self._recreated = recreated
         self._touch = touch
         self._wake = wake
+        self._again = asyncio.Event()
+        """Set when a wait after a failure is to end."""
 
     def may_end(self) -> bool:
         """Whether nothing is left to read."""
@@ -83,7 +85,7 @@ class ShardReader:
 
     async def run(self) -> None:
         """Reads until the scope stops or the shard ends."""
-        with self._stop.waking(self.room):
+        with self._stop.waking(self.room), self._stop.waking(self._again):
             while not self._stop.requested and not self._flow.done:
                 self.room.clear()
                 if not self._flow.hungry:
@@ -93,6 +95,14 @@ class ShardReader:
                 page = await self._page()
                 if page is not None and await self._take(page, asked):
                     return
+
+    def retry(self) -> bool:
+        """Reads again at once if reading fails, and begins the back-off again. Returns whether reading fails."""
+        if not self.state.reason:
+            return False
+        self.state.failures = 0
+        self._again.set()
+        return True
 
     async def _take(self, page: Page, asked: Epoch) -> bool:
         """Takes in a page, and waits a little if it is empty. Returns whether it was the last page."""
@@ -274,7 +284,9 @@ class ShardReader:
         self.state.failures += 1
         self.state.reason = error.reason
         self._emit_failed(error, wait_s)
-        await self._stop.sleep(wait_s)
+        if not self._stop.requested:
+            self._again.clear()
+        await wait_until(self._again, wait_s)
 
     def _emit_failed(self, error: PortError, wait_s: float) -> None:
         report_failure(

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
+from poller.domain.operations import OperatorPause
 from poller.domain.rows import Lease
-from poller.domain.status import ShardStatus
+from poller.domain.status import ShardStatus, pause_status
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import ShardStarted, ShardStopped
 from poller.rules.filtering.pages import Matches
@@ -15,6 +16,7 @@ from poller.runtime.stopping import Reason, Stop, interrupted_by
 from poller.runtime.streams.checkpoints import CheckpointWriter
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.lane import Lane
+from poller.runtime.streams.operating import ShardOperations
 from poller.runtime.streams.reader import ShardReader
 from poller.runtime.watched_tasks import WatchedTasks
 
@@ -22,6 +24,8 @@ RELEASE_S_MAX = 5.0
 """How long the release of the lease may take. The next owner does not depend on it."""
 LAST_WORDS_S_MAX = 2.0
 """How long the last checkpoint and the release may take for a shard that was cancelled."""
+
+PAUSES_UNKNOWN = "nothing is called before it is known what operators have paused"
 
 
 class ShardRun:
@@ -49,10 +53,19 @@ class ShardRun:
             stop,
             matches=matches,
             recreated=recreated,
-            touch=self._checkpoints.touch,
+            touch=self._touch,
             wake=self._wake_lanes,
         )
         self._lanes = [Lane(index, flow, lease.shard, parts, stop, self._settled) for index in flow.lanes]
+        self.operations = ShardOperations(
+            lease.shard,
+            flow,
+            self._lanes,
+            reader=self._reader,
+            checkpoints=self._checkpoints,
+            clock=parts.clock,
+            destination=parts.destination is not None,
+        )
 
     async def run(self) -> None:
         """Reads and delivers until the scope stops or the shard is settled to its end. Then it releases the lease."""
@@ -64,6 +77,7 @@ class ShardRun:
             )
         )
         self._reader.check_retention()
+        self._stop.attach(self._end_operations)
         try:
             async with self._tasks() as scope:
                 writing = self._checkpoints.run()
@@ -79,6 +93,8 @@ class ShardRun:
         else:
             await self._release()
         finally:
+            self._stop.detach(self._end_operations)
+            self._end_operations()
             self._parts.observer.on(
                 ShardStopped(
                     mapping=self._parts.plan.mapping,
@@ -86,6 +102,9 @@ class ShardRun:
                     ended=self._flow.done,
                 )
             )
+
+    def _end_operations(self) -> None:
+        self.operations.over.request(Reason.REQUESTED)
 
     @property
     def ended(self) -> bool:
@@ -100,24 +119,40 @@ class ShardRun:
     def status(self) -> ShardStatus:
         """What the shard is doing."""
         lanes = tuple(lane.status() for lane in self._lanes)
+        unknown, paused = self._pause()
         return ShardStatus(
             shard=self._lease.shard,
-            state=self._state(blocked=any(lane.blocked_since is not None for lane in lanes)),
+            state=self._state(
+                unknown=unknown,
+                paused=paused is not None,
+                blocked=any(lane.blocked_since is not None for lane in lanes),
+            ),
             position=self._flow.position.encode(),
             behind_ms=self._reader.state.behind_ms,
             owner=str(self._parts.worker),
-            reason=self._reader.state.reason,
+            reason=self._reader.state.reason or (PAUSES_UNKNOWN if unknown else ""),
             losses=self._reader.state.losses,
             lanes=lanes,
+            paused=None if paused is None else pause_status(paused),
         )
 
-    def _state(self, *, blocked: bool) -> str:
+    def _pause(self) -> tuple[bool, OperatorPause | None]:
+        """Whether the pauses are not known yet, and the pause of all lanes."""
+        interventions, lanes = self._flow.operator.interventions, self._flow.lanes
+        if not interventions.busy or not all(interventions.paused(lane) for lane in lanes):
+            return False, None
+        pauses = [interventions.pause(lane) for lane in lanes]
+        return None in pauses, pauses[0]
+
+    def _state(self, *, unknown: bool, paused: bool, blocked: bool) -> str:
         if self._flow.done:
             return "ended"
         if self._stop.requested:
             return "draining"
         if self._reader.state.reason:
             return "failing"
+        if unknown or paused:
+            return "starting" if unknown else "paused"
         if blocked:
             return "blocked"
         return "reading" if self._reader.state.started else "starting"
@@ -133,7 +168,12 @@ class ShardRun:
 
     def _settled(self) -> None:
         self._reader.room.set()
+        self._touch()
+
+    def _touch(self) -> None:
         self._checkpoints.touch()
+        if self.operations.waiting:
+            self.operations.look()
 
     def _wake_lanes(self) -> None:
         for lane in self._lanes:

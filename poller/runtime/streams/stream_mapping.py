@@ -1,11 +1,12 @@
 """Owns a stream mapping: starts and ends the runs of its shards as leases come and go."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 
-from poller.domain.errors import PortError
+from poller.domain.errors import LeaseLost, PortError
+from poller.domain.operations import Operation, OperatorPause, PartResult
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import DynamoRecord, KinesisRecord, Monotonic, Record, ShardId
 from poller.domain.rows import Lease
@@ -20,6 +21,7 @@ from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.workers.load import Meter, measured
+from poller.runtime.operations.operable import ResolvedRecords
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.context import StreamContext
@@ -66,6 +68,7 @@ class StreamMapping:
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
+        self._pauses: Sequence[OperatorPause] | None = None if parts.operated else ()
         self.opened = False
         self.reason = ""
         self.pollers: int | None = None
@@ -100,6 +103,23 @@ class StreamMapping:
                         tries += 1
                     membership.able = tries < ABLE_TRIES_MAX
                     await wait_until(self._wanted, wait_s)
+
+    def units(self) -> Sequence[str]:
+        """The shards that this worker reads."""
+        return tuple(self._running)
+
+    def apply_pauses(self, pauses: Sequence[OperatorPause] | None) -> None:
+        """Takes all pauses of the mapping that are in force. None: they are not known, so nothing is called."""
+        self._pauses = pauses
+        for each in self._running.values():
+            each.run.operations.apply_pauses(pauses)
+
+    async def carry_out(self, unit: str, operation: Operation) -> PartResult | ResolvedRecords:
+        """Carries out a retry, reset or skip on a shard. Raises LeaseLost if this worker does not read it, or stops before the end."""
+        shard = self._running.get(ShardId(unit))
+        if shard is None:
+            raise LeaseLost(f"this worker does not read shard {unit}")
+        return await shard.run.operations.carry_out(operation)
 
     def shards(self) -> tuple[ShardStatus, ...]:
         """The status of the shards: those that this worker reads, those of other workers, and those that wait for parents."""
@@ -213,6 +233,7 @@ class StreamMapping:
         lease, role_arn, stop = held.lease, self._parts.role_arn, Stop(held.holds)
         flow = self._flow(lease, role_arn)
         run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, recreated=self._recreated)
+        run.operations.apply_pauses(self._pauses)
         meter = Meter(self._parts.clock.monotonic())
         self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn)
         return shard

@@ -103,6 +103,7 @@ def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
         "records": [{"identifier": "495", "key": "a", "arrived": 1_699_999_000.25}],
         "records_count": 1,
         "retained_until": 1_700_085_400.25,
+        "paused": None,
     }
 
 
