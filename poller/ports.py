@@ -84,8 +84,11 @@ class QueueSource(Protocol):
         """Deletes any number of messages; returns those that were not deleted."""
         ...
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
-        """Hides messages for `visibility_s` from now on (0: visible at once); returns those left unchanged."""
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
+        """Hides messages for `visibility_s` from now on (0: visible at once); returns those left unchanged.
+
+        `visibility_s` is one number for all messages, or one for each in the order of the receipts.
+        """
         ...
 
     async def describe(self) -> QueueFacts:

@@ -48,6 +48,8 @@ from poller.domain.telemetry.mapping_events import (
     PortFailed,
     RecordsLost,
     Released,
+    RetriesDelayed,
+    RetryAfterIgnored,
     Retrying,
     ShardStarted,
     ShardStopped,
@@ -124,6 +126,8 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     Blocked: logging.WARNING,
     Deleted: _deleted_level,
     Released: logging.INFO,
+    RetriesDelayed: logging.DEBUG,
+    RetryAfterIgnored: logging.WARNING,
     CheckpointSaved: logging.DEBUG,
     ShardStarted: logging.INFO,
     ShardStopped: logging.INFO,
@@ -167,6 +171,8 @@ EVENT_NAMES: Mapping[type, str] = {
     Blocked: "blocked",
     Deleted: "deleted",
     Released: "released",
+    RetriesDelayed: "retries_delayed",
+    RetryAfterIgnored: "retry_after_ignored",
     CheckpointSaved: "checkpoint_saved",
     ShardStarted: "shard_started",
     ShardStopped: "shard_stopped",
@@ -213,6 +219,8 @@ def problem_of(event: AnyTelemetryEvent) -> Hashable:
             return ("blocked", event.mapping, event.shard, event.lane)
         case DestinationFailed() if event.wait_s is not None:
             return ("destination", event.mapping, event.shard)
+        case RetryAfterIgnored():
+            return ("retry after", event.function)
         case PortFailed():
             return ("port", event.mapping, event.shard, event.port, event.error)
         case Bisected():

@@ -23,6 +23,8 @@ from poller.domain.telemetry.mapping_events import (
     PortFailed,
     RecordsLost,
     Released,
+    RetriesDelayed,
+    RetryAfterIgnored,
     Retrying,
     ShardStarted,
     ShardStopped,
@@ -121,6 +123,15 @@ def _released(figures: MappingFigures, event: Released, _now: Epoch) -> None:
     figures.queue_counts.released = (figures.queue_counts.released or 0) + event.messages
 
 
+def _retries_delayed(figures: MappingFigures, event: RetriesDelayed, _now: Epoch) -> None:
+    figures.queue_counts.retries_delayed = (figures.queue_counts.retries_delayed or 0) + event.messages
+
+
+def _retry_after_ignored(figures: MappingFigures, event: RetryAfterIgnored, _now: Epoch) -> None:
+    before = figures.queue_counts.retry_after_ignored or 0
+    figures.queue_counts.retry_after_ignored = before + event.messages
+
+
 def _checkpoint_saved(figures: MappingFigures, _event: CheckpointSaved, _now: Epoch) -> None:
     figures.stream_counts.checkpoints = (figures.stream_counts.checkpoints or 0) + 1
 
@@ -174,6 +185,8 @@ APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {
     Blocked: _blocked,
     Deleted: _deleted,
     Released: _released,
+    RetriesDelayed: _retries_delayed,
+    RetryAfterIgnored: _retry_after_ignored,
     CheckpointSaved: _checkpoint_saved,
     ShardStarted: _shard_started,
     ShardStopped: _shard_stopped,

@@ -122,6 +122,8 @@ class QueueCounts:
     deletes_lapsed: int | None = None
     deletes_failed: int | None = None
     released: int | None = None
+    retries_delayed: int | None = None
+    retry_after_ignored: int | None = None
 
 
 @dataclass(slots=True)

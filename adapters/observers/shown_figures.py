@@ -70,6 +70,16 @@ COUNTERS = (
         "Received messages left to their visibility timeout unsettled.",
         lambda f: f.queue_counts.released,
     ),
+    Shown(
+        "retries_delayed",
+        "Failed messages whose visibility was changed to their next try.",
+        lambda f: f.queue_counts.retries_delayed,
+    ),
+    Shown(
+        "retry_after_ignored",
+        "Values of retryAfterSeconds that are no wait and were ignored.",
+        lambda f: f.queue_counts.retry_after_ignored,
+    ),
 )
 
 

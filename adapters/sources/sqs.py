@@ -158,20 +158,22 @@ class SqsQueue:
         with understood("sqs DeleteMessageBatch"):
             return undone(receipts, decoded(BATCH_ANSWER, body))
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         """Hides messages for `visibility_s` from now on, ten per call; returns those left unchanged.
 
-        Raises only if no call succeeded.
+        `visibility_s` is one number for all, or one for each message. Raises only if no call succeeded.
         """
+        seconds = [visibility_s] * len(receipts) if isinstance(visibility_s, int) else visibility_s
+        by_receipt = dict(zip(receipts, seconds, strict=True))
 
         async def extend_ten(ten: Sequence[str]) -> list[Undone]:
-            return await self._extend_ten(ten, visibility_s)
+            return await self._extend_ten(ten, by_receipt)
 
         return await _batched(receipts, extend_ten)
 
-    async def _extend_ten(self, receipts: Sequence[str], visibility_s: int) -> list[Undone]:
+    async def _extend_ten(self, receipts: Sequence[str], visibility_s: Mapping[str, int]) -> list[Undone]:
         entries = [
-            {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": visibility_s}
+            {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": visibility_s[receipt]}
             for index, receipt in enumerate(receipts)
         ]
         with self._on_queue("sqs ChangeMessageVisibilityBatch"):

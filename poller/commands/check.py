@@ -174,6 +174,7 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         "include_payload": mapping.discard.include_payload,
         "payload_prefix": mapping.discard.payload_prefix,
         "concurrency_max": mapping.scaling.concurrency_max,
+        "retry_backoff": None if mapping.queue.retry_backoff is None else asdict(mapping.queue.retry_backoff),
     }
 
 
@@ -261,7 +262,11 @@ def _takes(mapping: MappingPlan) -> str:
 
 def _on_failure(mapping: MappingPlan) -> str:
     if mapping.kind is SourceKind.SQS:
-        return "again after the visibility timeout, as often as the queue's own redrive policy says"
+        backoff = mapping.queue.retry_backoff
+        wait = "the visibility timeout"
+        if backoff is not None:
+            wait = f"{backoff.base_s:g} s, {backoff.factor:g} times as long each time, at most {backoff.cap_s:g} s"
+        return f"again after {wait}, as often as the queue's own redrive policy says"
     retries, age = mapping.retry.retries_max, mapping.retry.age_max_s
     ends = [f"{retries} retries"] if retries is not None else []
     ends += [f"{age:g} s of age"] if age is not None else []

@@ -52,6 +52,7 @@ def _queue_policy(mapping: FileMapping) -> QueuePolicy:
         extend_visibility=mapping.extend_visibility is not False,
         one_group_per_batch=bool(mapping.one_group_per_batch),
         group_aware_failures=bool(mapping.group_aware_failures),
+        retry_backoff=None if mapping.retry_backoff is None else mapping.retry_backoff.policy,
     )
 
 

@@ -38,6 +38,7 @@ from poller.config.field_types import (
     host_name,
     listen_address,
     no_port_alone,
+    number,
     role_arn,
     store_url,
     uuid_text,
@@ -47,14 +48,18 @@ from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
 from poller.domain.arns import Arn
 from poller.domain.plan import OnDestinationFailure, Tuning
+from poller.domain.policies import RETRY_CAP_S, RETRY_FACTOR, RetryBackoff
 from poller.domain.records import Epoch
 from poller.rules.queues.queue_checks import LambdaConsumers
+from poller.rules.queues.visibility import VISIBILITY_S_MAX
 
 ENV_PREFIX = "POLLER_"
 FILE_CONCURRENCY_MIN = 1
 MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
+RETRY_FACTOR_MAX = 100
+"""The largest factor of a retry back-off. With it the third wait is at the limit of 12 hours, from 5 seconds on."""
 PROTECT_API = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
 OTHER = "\0"
 """A placeholder for another mapping's place in an error text."""
@@ -162,6 +167,34 @@ class FunctionEntry(BaseModel):
     role: Annotated[str, AfterValidator(role_arn)] | None = None
 
 
+type RetrySeconds = Annotated[
+    float, BeforeValidator(number), Field(gt=0, le=VISIBILITY_S_MAX, allow_inf_nan=False)
+]
+
+
+class RetryBackoffSetting(Section):
+    """How long failed messages of a queue wait. `cap_s` None: 900, or `base_s` if that is more."""
+
+    base_s: RetrySeconds
+    factor: Annotated[
+        float, BeforeValidator(number), Field(ge=1, le=RETRY_FACTOR_MAX, allow_inf_nan=False)
+    ] = RETRY_FACTOR
+    cap_s: RetrySeconds | None = None
+
+    @model_validator(mode="after")
+    def _cap_above_base(self) -> Self:
+        if self.cap_s is not None and self.cap_s < self.base_s:
+            wrong, remedy = "less than base_s", f"write {self.base_s:g} or more, or a smaller base_s"
+            raise refused([FieldError("cap_s", wrong, remedy, reads=("base_s",))])
+        return self
+
+    @property
+    def policy(self) -> RetryBackoff:
+        """The same for rules."""
+        cap_s = max(RETRY_CAP_S, self.base_s) if self.cap_s is None else self.cap_s
+        return RetryBackoff(self.base_s, self.factor, cap_s)
+
+
 class FileMembers(EventSourceMapping):
     """The members of a mapping in the configuration file: AWS's and a few of ours. Each is valid by itself."""
 
@@ -172,6 +205,7 @@ class FileMembers(EventSourceMapping):
     extend_visibility: Flag | None = None
     one_group_per_batch: Flag | None = None
     group_aware_failures: Flag | None = None
+    retry_backoff: RetryBackoffSetting | None = None
     source: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -205,12 +239,15 @@ def _misplaced(mapping: FileMembers) -> list[FieldError]:
     arn = Arn.read(mapping.EventSourceArn or "")
     queue = arn is not None and arn.service == "sqs"
     fifo = arn is not None and queue and arn.fifo
-    fits = {"extend_visibility": queue, "one_group_per_batch": fifo, "group_aware_failures": fifo}
+    fits = {
+        "extend_visibility": ("SQS", queue),
+        "one_group_per_batch": ("FIFO", fifo),
+        "group_aware_failures": ("FIFO", fifo),
+        "retry_backoff": ("SQS", queue),
+    }
     return [
-        FieldError(
-            name, f"is for {'SQS' if name == 'extend_visibility' else 'FIFO'} queues only", "remove it"
-        )
-        for name, fitting in fits.items()
+        FieldError(name, f"is for {kind} queues only", "remove it")
+        for name, (kind, fitting) in fits.items()
         if getattr(mapping, name, None) is not None and not fitting
     ]
 

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
 """The largest event of a synchronous invocation, with base64 and metadata (aws-behaviour#event-size)."""
 
+RETRY_FACTOR = 2.0
+"""The default factor of a queue's retry back-off."""
+RETRY_CAP_S = 900.0
+"""The default cap of a queue's retry back-off. A hidden message counts as in flight for SQS, and a FIFO group waits with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
@@ -51,14 +56,25 @@ class ScalingPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBackoff:
+    """How long a failed message waits in its queue: `base_s` * `factor` ** (receives - 1) seconds, at most `cap_s`."""
+
+    base_s: float
+    factor: float = RETRY_FACTOR
+    cap_s: float = RETRY_CAP_S
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePolicy:
     """The settings of a queue mapping that AWS does not have.
 
     With `extend_visibility` False there is at most one extension, for a batching window, as with AWS. `backoff` is used for
-    batches that the function had no capacity for.
+    batches that the function had no capacity for. `retry_backoff` is used for messages that failed; without it they are left to
+    the queue's visibility timeout.
     """
 
     extend_visibility: bool = True
     one_group_per_batch: bool = False
     group_aware_failures: bool = False
     backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.2, cap_s=5.0))
+    retry_backoff: RetryBackoff | None = None

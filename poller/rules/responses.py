@@ -22,6 +22,7 @@ from poller.domain.records import JsonObject
 from poller.domain.untrusted.numbers import number
 from poller.domain.untrusted.texts import line_of, lines_of
 from poller.rules.filtering import is_light
+from poller.rules.retry_after import RetryAfter, RetryAfterReader
 
 ERROR_CHARACTERS_MAX = 256
 """Longer error texts are cut to this length."""
@@ -54,12 +55,14 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Partial:
     """The function reported that some records failed. `failed` has their indexes in the batch, at least one.
 
-    A stream goes on at the lowest one (aws-behaviour#partial-report).
+    A stream goes on at the lowest one (aws-behaviour#partial-report). `retry_after` is None if the report does not say when to
+    try its records again.
     """
 
     failed: frozenset[int]
     response: Response
     state: bytes = b""
+    retry_after: RetryAfter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,13 @@ class ResponseReading:
 
     `report_failures`: failure reports are read. `ignore_empty_items`: an empty item of a report is ignored, as for queues
     (aws-behaviour#answers). `state_required`: the answer needs a `state` object
-    (aws-behaviour#failures-in-a-window).
+    (aws-behaviour#failures-in-a-window). `retry_after`: `retryAfterSeconds` of an item is read, as for queues.
     """
 
     report_failures: bool = False
     ignore_empty_items: bool = False
     state_required: bool = False
+    retry_after: bool = False
 
 
 def parse(outcome: Outcome, identifiers: Sequence[str], reading: ResponseReading) -> Verdict:
@@ -210,6 +214,7 @@ def _parse_report(
         return _malformed("batchItemFailures is not an array", response)
     failed: set[int] = set()
     places = _places(identifiers)
+    waits = RetryAfterReader() if reading.retry_after and items else None
     for item in items:
         if item == {} and reading.ignore_empty_items:
             continue
@@ -217,7 +222,11 @@ def _parse_report(
         if place is None:
             return _malformed("batchItemFailures has an item that names no record of the batch", response)
         failed.add(place)
-    return Partial(frozenset(failed), response, state) if failed else Accepted(state)
+        if waits is not None:
+            waits.read(item, place)
+    if not failed:
+        return Accepted(state)
+    return Partial(frozenset(failed), response, state, None if waits is None else waits.found)
 
 
 def _places(identifiers: Sequence[str]) -> Mapping[str, int]:

@@ -110,7 +110,7 @@ class Brimful:
         self.deleted += len(receipts)
         return ()
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         return ()
 
     async def describe(self) -> QueueFacts:

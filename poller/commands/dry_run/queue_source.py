@@ -79,7 +79,7 @@ class ReceivedOnly:
         """Deletes nothing."""
         return ()
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         """Changes nothing."""
         return ()
 

@@ -61,7 +61,9 @@ class TaskKind(StrEnum):
     """One worker of the deleter."""
     VISIBILITY = "visibility"
     EXTENSION = "extension"
-    """One call that extends the visibility of messages."""
+    """One call that changes the visibility of messages."""
+    RETRY_DELAYS = "retry_delays"
+    """Puts off the next try of failed messages of a queue."""
 
 
 class TaskEnd(StrEnum):

@@ -132,6 +132,22 @@ class Released(TelemetryEvent, frozen=True, kw_only=True):
     messages: int
 
 
+class RetriesDelayed(TelemetryEvent, frozen=True, kw_only=True):
+    """The visibility of failed messages was changed, so that they are tried again when they should."""
+
+    mapping: MappingId
+    messages: int
+
+
+class RetryAfterIgnored(TelemetryEvent, frozen=True, kw_only=True):
+    """A report had `retryAfterSeconds` for `messages` with values that are no wait. `reason` says what is wrong with the first."""
+
+    mapping: MappingId
+    function: str
+    messages: int
+    reason: str
+
+
 class CheckpointSaved(TelemetryEvent, frozen=True, kw_only=True):
     """A position was written to the store."""
 

@@ -39,6 +39,8 @@ from poller.domain.telemetry.mapping_events import (
     PortFailed,
     RecordsLost,
     Released,
+    RetriesDelayed,
+    RetryAfterIgnored,
     Retrying,
     ShardStarted,
     ShardStopped,
@@ -58,6 +60,8 @@ type AnyTelemetryEvent = (
     | Blocked
     | Deleted
     | Released
+    | RetriesDelayed
+    | RetryAfterIgnored
     | CheckpointSaved
     | ShardStarted
     | ShardStopped

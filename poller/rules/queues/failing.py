@@ -78,6 +78,15 @@ class FailureLog:
             for key in nlargest(excess, self._items, key=lambda each: self._items[each].since):
                 del self._items[key]
 
+    def next_try(self, message: Message, moment: Epoch) -> None:
+        """This message, which failed, is visible again at `moment` and not when its failure said. No effect if it was received since."""
+        item = self._items.get(_key(message))
+        if item is not None and any(
+            (each.message_id, each.receives) == (message.message_id, message.receives)
+            for each in item.messages
+        ):
+            self._items[_key(message)] = replace(item, next_try=moment)
+
     def done(self, messages: Sequence[Message]) -> None:
         """These messages succeeded."""
         if self._items:

@@ -12,14 +12,15 @@ A message takes these steps:
 3. `choose` takes the next event out of the batch and starts it. Messages that lapsed or are blocked leave the batch.
    `retry` checks a started event again, after the function refused it.
 4. `answered` takes the function's verdict. Failed messages leave and block the messages behind them. The others are
-   returned, and keep their places until they are deleted.
+   returned, and keep their places until they are deleted. `delays` then has the failed messages whose next try is to be put off;
+   `delayed` takes the queue's answer to that.
 5. `start_delete` and `deleted` are the two ends of a delete call, `released` is the end of a call that makes messages
    visible. A message leaves for good there, and later messages of its group may then run.
 
 `settlements` grows whenever messages leave. A batch whose groups are not ready can only become ready then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -29,15 +30,16 @@ import msgspec
 from msgspec import structs
 
 from poller.domain.invocations import FunctionError
-from poller.domain.policies import BatchPolicy
+from poller.domain.policies import BatchPolicy, RetryBackoff
 from poller.domain.records import Epoch, Message, Monotonic, Undone
 from poller.domain.untrusted.texts import line_of
 from poller.rules.queues.failing import FailingItem, FailureLog
 from poller.rules.queues.message_groups import Choice, Groups, choose, readable
 from poller.rules.queues.poll_tally import PollTally
 from poller.rules.queues.receive_batch import QueueItem
+from poller.rules.queues.retry_delays import DelayCall, RetryDelays
 from poller.rules.queues.visibility import VisibilityPolicy, VisibilityTracker
-from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict, cut
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict, cut, was_called
 
 ID_CHARACTERS_MAX = 100
 """Characters of a message id that an error text quotes."""
@@ -84,10 +86,22 @@ class DeleteResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class InFlightTracker:
-    """The messages of one queue mapping between receive and delete. `one_group`: an event holds one group only."""
+    """The messages of one queue mapping between receive and delete. `one_group`: an event holds one group only.
 
-    def __init__(self, visibility: VisibilityPolicy, batch: BatchPolicy, *, one_group: bool) -> None:
+    `receives_max` is how often the queue gives a message out before it moves to the dead-letter queue; None without one.
+    """
+
+    def __init__(
+        self,
+        visibility: VisibilityPolicy,
+        batch: BatchPolicy,
+        *,
+        one_group: bool,
+        retry_backoff: RetryBackoff | None = None,
+        receives_max: int | None = None,
+    ) -> None:
         self.visibility = VisibilityTracker(visibility)
+        self.delays = RetryDelays(retry_backoff, receives_max)
         self.tally = PollTally()
         self.settlements = 0
         """How often messages have left."""
@@ -153,19 +167,37 @@ class InFlightTracker:
         match verdict:
             case Accepted():
                 return self._done(receive_id, chunk)
-            case Partial(failed):
-                reported = [chunk[place] for place in sorted(failed)]
+            case Partial(failed, retry_after=retry_after):
+                places = sorted(failed)
+                reported = [chunk[place] for place in places]
+                seconds = {} if retry_after is None else retry_after.seconds
+                asked = {at: seconds[place] for at, place in enumerate(places) if place in seconds}
+                self._delay(reported, asked, now)
                 self._fail(receive_id, reported, "the function reported it", None, now, epoch)
                 return self._done(
                     receive_id, [item for place, item in enumerate(chunk) if place not in failed]
                 )
             case Rejected(error=error, cause=cause):
+                if was_called(verdict):
+                    self._delay(chunk, {}, now)
                 self._fail(receive_id, chunk, error, cause, now, epoch)
                 return []
             case Deferred():
                 raise AssertionError("the function refused this event, so it must be tried again")
             case _:
                 assert_never(verdict)
+
+    def delayed(
+        self, call: DelayCall, undone: Sequence[Undone], *, sent: Monotonic, now: Monotonic, epoch: Epoch
+    ) -> int:
+        """Takes the queue's answer to a call of `delays` that was sent at `sent`; returns how many messages are put off."""
+        refused = {each.receipt for each in undone}
+        count = 0
+        for each, seconds in zip(call.delays, call.visibility_s, strict=True):
+            if each.held.receipt not in refused:
+                count += 1
+                self._failures.next_try(each.message, Epoch(epoch + (sent + seconds - now)))
+        return count
 
     def without_lapsed(
         self, receive_id: int, items: Sequence[QueueItem], *, started: bool, now: Monotonic
@@ -274,6 +306,12 @@ class InFlightTracker:
         self.tally.count_done()
         self._failures.done([item.message for item in items])
         return [PendingDelete(item.message, receive_id) for item in items]
+
+    def _delay(self, items: Sequence[QueueItem], asked: Mapping[int, float], now: Monotonic) -> None:
+        """Puts off the next try of messages that failed in one call, while they are still in flight."""
+        messages = [item.message for item in items]
+        held = [self.visibility.entry(message.message_id) for message in messages]
+        self.delays.failed(messages, held, asked, now=now)
 
     def _fail(
         self,

@@ -81,6 +81,8 @@ class InFlightMessage(msgspec.Struct, eq=False):
     until: Monotonic
     renewal: "Renewal | None" = None
     """The message's planned extension."""
+    extending: bool = False
+    """Whether an extension call is under way."""
 
 
 class Renewal(msgspec.Struct, eq=False):
@@ -198,6 +200,8 @@ class VisibilityTracker:
         now: Monotonic,
     ) -> None:
         """Takes the queue's answer to an extension call that was sent at `sent` with these receipts."""
+        for each in command.held:
+            each.extending = False
         refused = {each.receipt: each.lapsed for each in undone}
         # A message that was received again during the call has another receipt, and its own deadline.
         same = [
@@ -233,6 +237,7 @@ class VisibilityTracker:
         """
         planned: dict[Monotonic, list[InFlightMessage]] = {}
         for each in held:
+            each.extending = False
             self._drop_plan(each)
             half_s = max((each.until - now) / 2, RENEWAL_S_MIN)
             moment = Monotonic(now + min(max(wait_s, RENEWAL_S), half_s))
@@ -246,6 +251,10 @@ class VisibilityTracker:
         return frozenset(
             [each for each in message_ids if (one := held.get(each)) is None or one.until <= now]
         )
+
+    def entry(self, message_id: str) -> InFlightMessage | None:
+        """The entry of a message; None if it is not here."""
+        return self._held.get(message_id)
 
     def until(self, message_id: str) -> Monotonic | None:
         """Until when a message is hidden; None if it is not here."""
@@ -294,6 +303,7 @@ class VisibilityTracker:
         wanted_s = self.policy.hold_s if self.policy.extend else self.policy.first_s
         left_s = VISIBILITY_S_MAX - math.ceil(now - held.taken)
         if wanted_s is not None and now < held.until and left_s > 0:
+            held.extending = True
             by_seconds.setdefault(min(wanted_s, left_s), []).append(held)
 
     def _schedule(self, planned: Mapping[Monotonic, Sequence[InFlightMessage]]) -> None:

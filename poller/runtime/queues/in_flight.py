@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
-from poller.domain.records import Message, Monotonic, Undone
+from poller.domain.records import Message, Monotonic, QueueFacts, Undone
 from poller.domain.telemetry.mapping_events import Deleted, Polled, Released
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
 from poller.rules.queues.message_groups import Choice
@@ -53,6 +53,8 @@ class InFlight:
     gate: RefusalGate = field(init=False)
     taken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when messages were received, so that an extension may be due earlier than before."""
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when messages failed whose next try is to be put off."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _watched: bool = False
     _settlements: int = 0
@@ -102,6 +104,8 @@ class InFlight:
         pending = self.tracker.answered(
             receive_id, chunk, verdict, now=self.now, epoch=self.parts.clock.now()
         )
+        if self.tracker.delays:
+            self.failed.set()
         self._wake()
         return pending
 
@@ -194,9 +198,9 @@ class InFlight:
 
 
 async def extend(
-    scope: InFlight, receipts: Sequence[str], *, visibility_s: int, within_s: float
+    scope: InFlight, receipts: Sequence[str], *, visibility_s: int | Sequence[int], within_s: float
 ) -> Sequence[Undone] | PortError:
-    """One extension call with a time limit."""
+    """One call that changes visibility, with a time limit."""
     limit_s = min(within_s, CALL_S_MAX)
     try:
         async with asyncio.timeout(limit_s):
@@ -218,13 +222,15 @@ async def _deleted(parts: QueueContext, receipts: Sequence[str]) -> Sequence[Und
         return error
 
 
-def tracker_of(parts: QueueContext, visibility_s: int) -> InFlightTracker:
-    """The tracker of this mapping, for a queue with this visibility timeout."""
+def tracker_of(parts: QueueContext, facts: QueueFacts) -> InFlightTracker:
+    """The tracker of this mapping, for a queue with these settings."""
     plan = parts.plan
     return InFlightTracker(
-        visibility_policy(parts, visibility_s),
+        visibility_policy(parts, facts.visibility_timeout_s),
         plan.batch,
         one_group=plan.fifo and plan.queue.one_group_per_batch,
+        retry_backoff=plan.queue.retry_backoff,
+        receives_max=facts.redrive_receives_max,
     )
 
 

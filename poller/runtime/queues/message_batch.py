@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from poller.domain.records import Epoch, Monotonic
 from poller.domain.telemetry.labels import TaskKind
-from poller.domain.telemetry.mapping_events import Retrying
+from poller.domain.telemetry.mapping_events import RetryAfterIgnored, Retrying
 from poller.rules import responses
 from poller.rules.backoff import wait_s
 from poller.rules.queues.failing import waiting_since
 from poller.rules.queues.message_groups import with_followers
 from poller.rules.queues.receive_batch import QueueItem, QueueItemsEvent
 from poller.rules.responses import Deferred, Partial, ResponseReading, Verdict
+from poller.rules.retry_after import RetryAfter
 from poller.runtime.invoking import BatchInvoker, InvocationBatch
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
@@ -66,7 +67,9 @@ class BatchRun:
         self._invoker = BatchInvoker(
             scope.parts.function,
             self._plan,
-            ResponseReading(report_failures=self._plan.retry.report_failures, ignore_empty_items=True),
+            ResponseReading(
+                report_failures=self._plan.retry.report_failures, ignore_empty_items=True, retry_after=True
+            ),
             clock=scope.parts.clock,
             observer=scope.parts.observer,
         )
@@ -229,13 +232,25 @@ class BatchRun:
         if not isinstance(verdict, Partial) or not self._plan.queue.group_aware_failures:
             return verdict
         failed = with_followers([item.group for item in chunk], verdict.failed)
-        return Partial(failed, verdict.response, verdict.state)
+        return Partial(failed, verdict.response, verdict.state, verdict.retry_after)
 
     def _settle(self, chunk: Sequence[QueueItem], verdict: Verdict) -> None:
         if pending := self._scope.answered(self._receive_id, chunk, verdict):
             self._deleter.add(pending)
+        if isinstance(verdict, Partial) and verdict.retry_after is not None and verdict.retry_after.ignored:
+            self._emit_ignored(verdict.retry_after)
         self._progress.items, self._progress.blocked_since = (), None
         self._progress.attempts, self._progress.error = 0, ""
+
+    def _emit_ignored(self, retry_after: RetryAfter) -> None:
+        self._scope.parts.observer.on(
+            RetryAfterIgnored(
+                mapping=self._plan.mapping,
+                function=self._plan.function,
+                messages=retry_after.ignored,
+                reason=retry_after.reason,
+            )
+        )
 
     def _emit_retrying(self, verdict: Deferred, tries: int, delay_s: float) -> None:
         now = self._scope.parts.clock.now()

@@ -38,6 +38,11 @@ class Polls:
         if not self._until:
             self._none.set()
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until all running receives are answered, at most; 0 if none is running."""
+        return max(0.0, max(self._until.values(), default=0.0) - self._clock.monotonic())
+
     async def answered(self) -> None:
         """Waits until no receive is running whose answer may still come."""
         while self._until:

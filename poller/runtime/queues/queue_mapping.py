@@ -17,6 +17,7 @@ from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of, visibility_policy
 from poller.runtime.queues.queue_poller import SLOW_RETRY_S, MessageIntake, QueuePoller
+from poller.runtime.queues.retry_delayer import RetryDelayer
 from poller.runtime.queues.visibility_check import VisibilityCheck
 from poller.runtime.queues.visibility_extender import VisibilityExtender
 from poller.runtime.queues.worker_share import WorkerShare
@@ -119,21 +120,23 @@ class QueueMapping:
             parts=parts,
             stop=self._stop,
             capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, worker_share=share),
-            tracker=tracker_of(parts, facts.visibility_timeout_s),
+            tracker=tracker_of(parts, facts),
         )
         self._scope = scope
         self._receives_max = facts.redrive_receives_max
         self._visibility = VisibilityCheck(parts, facts.visibility_timeout_s)
-        deleter, extender = Deleter(scope), VisibilityExtender(scope)
+        deleter, extender, delayer = Deleter(scope), VisibilityExtender(scope), RetryDelayer(scope)
         intake = MessageIntake(scope, deleter)
         try:
             async with scope.tasks() as around:
                 around.start(TaskKind.VISIBILITY, extender.run(), over=extender.may_end)
+                around.start(TaskKind.RETRY_DELAYS, delayer.run(), over=delayer.may_end)
                 async with scope.tasks() as behind:
                     behind.start(TaskKind.DELETER, deleter.run(), over=deleter.may_end)
                     await self._poll(scope, deleter, intake)
                     deleter.close()
                 extender.close()
+                delayer.close()
         except BaseException:
             # The mapping was cancelled or failed. Messages that were processed but not deleted would run again.
             await self._last_deletes(deleter)
@@ -225,6 +228,7 @@ class QueueMapping:
                         visibility_policy(self._parts, facts.visibility_timeout_s)
                     )
                     self._receives_max = facts.redrive_receives_max
+                    scope.tracker.delays.follow_queue(facts.redrive_receives_max)
                     if self._visibility is not None:
                         self._visibility.queue_changed(facts.visibility_timeout_s)
             except PortError as error:

@@ -45,6 +45,8 @@ class VisibilityExtender:
         finally:
             # The next extension of these messages may be due before all others.
             self._scope.taken.set()
+            if self._scope.tracker.delays:
+                self._scope.failed.set()
 
     async def _extend_now(self, command: Extend) -> None:
         scope, sent = self._scope, self._scope.now

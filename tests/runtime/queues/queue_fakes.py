@@ -19,7 +19,7 @@ from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Reason, Stop, wait_until
 from tests.runtime.fakes import Seen
 from tests.simulation.services.contents import Content
-from tests.simulation.services.queues import Delete, Extend, FakeQueue, Letter, Receive
+from tests.simulation.services.queues import Delete, FakeQueue, Letter, Receive, extensions
 from tests.virtual import EPOCH_BASE, run_virtual, virtual_clock
 
 STANDARD = "arn:aws:sqs:eu-west-1:111122223333:orders"
@@ -44,7 +44,7 @@ class Service:
     receives: list[tuple[float, float, int]] = field(default_factory=list)
     """When each receive was sent, how long it might wait, what it brought."""
     deletes: list[int] = field(default_factory=list)
-    extensions: list[tuple[float, int, int]] = field(default_factory=list)
+    extensions: list[tuple[float, int, int | Sequence[int]]] = field(default_factory=list)
     hangs: list[float] = field(default_factory=list)
     """How long the next extensions take before their effect, one each."""
     given_to_nobody: list[int] = field(default_factory=list)
@@ -104,14 +104,16 @@ class Service:
         await asyncio.sleep(self.latency_s)
         return [*refused, *cast("Sequence[Undone]", undone)]
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         await asyncio.sleep(self.latency_s)
         await asyncio.sleep(self.hangs.pop(0) if self.hangs else 0.0)
         self._raise("extend")
         self.extensions.append((seconds(), len(receipts), visibility_s))
-        undone = self.queue.apply(epoch(), Extend(tuple(receipts), visibility_s))
+        undone: list[Undone] = []
+        for each in extensions(receipts, visibility_s):
+            undone += cast("Sequence[Undone]", self.queue.apply(epoch(), each))
         self._changed()
-        return cast("Sequence[Undone]", undone)
+        return undone
 
     async def describe(self) -> QueueFacts:
         self._raise("describe")

@@ -43,7 +43,7 @@ from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, GivenPlugins, Plugin
 from tests.simulation.services.faults import Line, Port, epoch
 from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery
-from tests.simulation.services.queues import Delete, Describe, Extend, FakeQueue, Receive
+from tests.simulation.services.queues import Delete, Describe, FakeQueue, Receive, extensions
 from tests.simulation.services.streams import (
     CALLS_PER_S,
     RETENTION_S,
@@ -336,13 +336,15 @@ class SimQueue:
             self._witness.delete_failed(self._line, self._arn, receipts)
             raise
 
-    async def extend(self, receipts: Sequence[str], *, visibility_s: int) -> Sequence[Undone]:
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         """Hides messages for `visibility_s` from now on."""
 
         def effect() -> Sequence[Undone]:
-            request = Extend(tuple(receipts), visibility_s)
-            self._witness.extends(self._line, self._arn, receipts, visibility_s)
-            return cast("Sequence[Undone]", self._queue.apply(epoch(), request))
+            undone: list[Undone] = []
+            for each in extensions(receipts, visibility_s):
+                self._witness.extends(self._line, self._arn, each.receipts, each.visibility_s)
+                undone += cast("Sequence[Undone]", self._queue.apply(epoch(), each))
+            return undone
 
         return await self._line.call(Port.SOURCE, f"extend {' '.join(receipts)} {visibility_s}", effect)
 

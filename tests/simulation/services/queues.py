@@ -44,6 +44,13 @@ class Extend:
     visibility_s: int
 
 
+def extensions(receipts: Sequence[str], visibility_s: int | Sequence[int]) -> list[Extend]:
+    """The requests of one call, which may have a time for each message."""
+    if isinstance(visibility_s, int):
+        return [Extend(tuple(receipts), visibility_s)]
+    return [Extend((receipt,), each) for receipt, each in zip(receipts, visibility_s, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Describe:
     """Asks for the queue's own settings."""
