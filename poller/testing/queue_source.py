@@ -227,6 +227,16 @@ async def a_message_extended_by_nothing_is_visible_at_once(world: QueueWorld) ->
     assert again.message_id == message.message_id
 
 
+async def each_message_may_have_a_time_of_its_own(world: QueueWorld) -> None:
+    await world.send("a", group="a")
+    await world.send("b", group="b")
+    by_body = {message.body: message for message in await receive_all(world, 2)}
+    receipts = [by_body["a"].receipt, by_body["b"].receipt]
+    assert list(await world.source.extend(receipts, visibility_s=(0, 600))) == []
+    assert bodies_of(await receive_all(world, 1)) == ["a"]
+    assert await nothing_comes(world)
+
+
 async def a_deleted_message_cannot_be_extended(world: QueueWorld) -> None:
     await send_all(world, ["a", "b"])
     gone, here = await receive_all(world, 2)
@@ -309,6 +319,7 @@ EVERY: tuple[QueueScenario, ...] = (
     a_message_says_when_its_receive_was_sent,
     an_extended_message_stays_hidden,
     a_message_extended_by_nothing_is_visible_at_once,
+    each_message_may_have_a_time_of_its_own,
     a_deleted_message_cannot_be_extended,
     a_queue_that_is_not_there_is_missing,
 )

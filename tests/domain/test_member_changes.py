@@ -86,6 +86,7 @@ MAPPINGS = st.one_of(
         st.just(QUEUE),
         Enabled=st.sampled_from([None, False]),
         extend_visibility=st.sampled_from([None, False]),
+        retry_backoff=st.sampled_from([None, {"base_s": 5}]),
     ),
 )
 FUNCTIONS = st.builds(

@@ -222,6 +222,18 @@ async def test_what_a_batch_leaves_undone_says_whether_trying_again_is_useless(
 
 
 @on_a_loop
+async def test_messages_with_different_times_share_calls_of_ten() -> None:
+    answers = [done(*(str(number) for number in range(count))) for count in (10, 2)]
+    async with scripted(ARN, ChangeMessageVisibilityBatch=answers) as (queue, service, _):
+        receipts = [f"r{number}" for number in range(12)]
+        assert list(await queue.extend(receipts, visibility_s=range(12))) == []
+        calls = service.parameters("ChangeMessageVisibilityBatch")
+    sent = [(each["ReceiptHandle"], each["VisibilityTimeout"]) for call in calls for each in call["Entries"]]
+    assert sorted(sent) == sorted((f"r{number}", number) for number in range(12))
+    assert sorted(len(call["Entries"]) for call in calls) == [2, 10]
+
+
+@on_a_loop
 async def test_an_entry_that_the_answer_forgets_is_undone() -> None:
     async with scripted(DeleteMessageBatch=[ok()]) as (queue, _, _):
         assert list(await queue.delete(["a"])) == [Undone("a", "no answer", lapsed=False)]

@@ -169,13 +169,12 @@ class Checker:
         """A delete call failed, or the worker gave it up."""
         self._queue(source_arn).delete_failed(receipts)
 
-    def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
-        """Messages are about to be hidden for `visibility_s` from now on; 0 shows them."""
+    def extends(
+        self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int, asked: float
+    ) -> None:
+        """Messages are about to be hidden for `visibility_s` from now on, as was decided on `asked`; 0 shows them."""
         with self._judging():
-            queue = self._queue(source_arn)
-            queue.extends(receipts, visibility_s, epoch(), healthy=not line.faults)
-            if not visibility_s:
-                queue.given_back(line, receipts, epoch())
+            self._queue(source_arn).extends(line, receipts, visibility_s, asked=asked, now=epoch())
 
     def tries(self, line: Line, call: Issued, delivery: Delivery) -> None:
         """A worker is about to call a function, which may not be reached."""

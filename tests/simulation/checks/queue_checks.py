@@ -10,6 +10,7 @@ from poller.domain.records import Message, Undone
 from poller.runtime.queues.deleter import TRIES_MAX
 from tests.simulation.checks.capacity_checks import CapacityChecks
 from tests.simulation.checks.ledger import Flight, Violation, done_by, names
+from tests.simulation.checks.retry_checks import RetryChecks
 from tests.simulation.checks.stop_checks import StopChecks
 from tests.simulation.checks.visibility_checks import VisibilityChecks
 from tests.simulation.checks.window_fill_checks import WindowFillChecks
@@ -64,6 +65,7 @@ class QueueChecks:
     capacity: CapacityChecks = field(init=False)
     fill: WindowFillChecks = field(init=False)
     stops: StopChecks = field(init=False)
+    retries: RetryChecks = field(init=False)
     _handed: dict[str, Handed] = field(default_factory=dict)
     _failed_deletes: Counter[str] = field(default_factory=Counter)
     """How many delete calls of a message have failed. After TRIES_MAX of them a worker may leave it to come again."""
@@ -75,6 +77,7 @@ class QueueChecks:
         self.capacity = CapacityChecks(self.plan, self.marks)
         self.fill = WindowFillChecks(self.plan, self.marks)
         self.stops = StopChecks(self.marks, self.timeout_s)
+        self.retries = RetryChecks(self.plan, self.queue, self.marks)
 
     def located(self, delivery: Delivery) -> list[Letter]:
         """The messages of an event."""
@@ -104,6 +107,7 @@ class QueueChecks:
         left = self._left(messages)
         for message in messages:
             before = self._handed.get(message.message_id)
+            self.retries.received(self.queue.letters[message.message_id], now)
             if before is not None and self.queue.letters[message.message_id].early:
                 # The first receipt can neither extend nor delete it any more, whoever has the newest one.
                 before.overtaken = True
@@ -198,9 +202,22 @@ class QueueChecks:
         for message in messages:
             self._handed[message.message_id].excused = True
 
-    def extends(self, receipts: Sequence[str], visibility_s: int, now: float, *, healthy: bool) -> None:
-        """Messages are about to be hidden for so long from now on; 0 shows them."""
-        self.visibility.extends(receipts, visibility_s, now, healthy=healthy)
+    def extends(
+        self, line: Line, receipts: Sequence[str], visibility_s: int, *, asked: float, now: float
+    ) -> None:
+        """Messages are about to be hidden for so long from now on; 0 shows them. `asked` is when that was decided."""
+        healthy, stopping = not line.faults, line.stopping
+        others = [
+            each
+            for each in receipts
+            if not self.retries.puts_off(
+                each, visibility_s, asked=asked, now=now, stopping=stopping, healthy=healthy
+            )
+        ]
+        if others:
+            self.visibility.extends(others, visibility_s, now, healthy=healthy)
+            if not visibility_s:
+                self.given_back(line, others, now)
 
     def tried(self, worker: str, delivery: Delivery, issued: float) -> None:
         """A worker is about to call the function, which may not be reached."""
@@ -243,6 +260,8 @@ class QueueChecks:
             self._refused(flight)
         else:
             ill = {each.message_id for each in failed}
+            shared = {each.message_id for each in failed if not self._only_with(flight.worker, each)}
+            self.retries.failed(flight, outcome, failed, now, shared=shared)
             self.visibility.failed(
                 {
                     each["messageId"]: each["receiptHandle"]
@@ -251,6 +270,11 @@ class QueueChecks:
                 }
             )
         self._mark_answer(outcome, done, failed)
+
+    def _only_with(self, worker: str, letter: Letter) -> bool:
+        """Whether this worker has the message, and nobody else was given it meanwhile."""
+        handed = self._handed[letter.message_id]
+        return handed.worker == worker and not handed.overtaken
 
     def _refused(self, flight: Flight) -> None:
         """A refusal is no try: the worker keeps the messages, and they do not come again."""

@@ -37,6 +37,8 @@ class VisibilityChecks:
     def extends(self, receipts: Sequence[str], visibility_s: int, now: float, *, healthy: bool) -> None:
         """These are about to be hidden for `visibility_s` from now on; 0 shows them."""
         hidden = [each for each in receipts if self._in_flight(each, now)]
+        if not hidden:
+            return
         if not visibility_s:
             self._not_in_vain(hidden)
         elif self.plan.queue.extend_visibility:

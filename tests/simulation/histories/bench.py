@@ -279,7 +279,7 @@ class QueueBench(Bench):
     def extend(self, messages: Sequence[Message], visibility_s: int) -> None:
         """The worker hides messages for so long, or shows them again."""
         receipts = tuple(each.receipt for each in messages)
-        self.court.extends(self.ann, self.arn, receipts, visibility_s)
+        self.court.extends(self.ann, self.arn, receipts, visibility_s, epoch())
         self.queue.apply(epoch(), Extend(receipts, visibility_s))
 
     def report(self, messages: Sequence[Message]) -> Outcome:

@@ -114,8 +114,10 @@ class Witness(Protocol):
         """A delete call failed, or the worker gave it up, whether it was carried out or not."""
         ...
 
-    def extends(self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int) -> None:
-        """A call is about to hide messages for `visibility_s` from now on; 0 shows them."""
+    def extends(
+        self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int, asked: float
+    ) -> None:
+        """A call is about to hide messages for `visibility_s` from now on, as was decided on `asked`; 0 shows them."""
         ...
 
     def tries(self, line: Line, call: Issued, delivery: Delivery) -> None:
@@ -338,11 +340,12 @@ class SimQueue:
 
     async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
         """Hides messages for `visibility_s` from now on."""
+        asked = epoch()
 
         def effect() -> Sequence[Undone]:
             undone: list[Undone] = []
             for each in extensions(receipts, visibility_s):
-                self._witness.extends(self._line, self._arn, each.receipts, each.visibility_s)
+                self._witness.extends(self._line, self._arn, each.receipts, each.visibility_s, asked)
                 undone += cast("Sequence[Undone]", self._queue.apply(epoch(), each))
             return undone
 

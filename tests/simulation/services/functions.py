@@ -90,6 +90,8 @@ class Script:
     quick_s: tuple[float, float] = (0.01, 0.3)
     slow_s: tuple[float, float] = (2.0, 8.0)
     flaky_failures: int = 2
+    retry_after: tuple[Any, ...] = ()
+    """What it writes at `retryAfterSeconds` of what it reports: one of these. None writes nothing."""
     refuses_every: int | None = None
     """It refuses events with a record whose number is a multiple of this, as a server does that one request brings down."""
     throttled: tuple[Period, ...] = ()
@@ -173,10 +175,17 @@ class FakeFunction:
             return Succeeded(b'{"batchItemFailures":[{"itemIdentifier":"nobody"}]}')
         return self._success(delivery, [each.identifier for each in bad], now)
 
+    def _reported(self, identifier: str) -> dict[str, Any]:
+        item: dict[str, Any] = {"itemIdentifier": identifier}
+        # A function without waits draws nothing, so that its world is the same with and without them.
+        if self.script.retry_after and (value := self.rng.choice(self.script.retry_after)) is not None:
+            item["retryAfterSeconds"] = value
+        return item
+
     def _success(self, delivery: Delivery, failed: list[str], now: float) -> Succeeded:
         if not self.script.windowed and not failed:
             return Succeeded(b"" if self.rng.random() < 0.5 else b"null")
-        answer: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+        answer: dict[str, Any] = {"batchItemFailures": [self._reported(each) for each in failed]}
         if self.script.windowed:
             answer["state"] = _next_state(delivery, failed)
             # A chance of nothing draws nothing, so that a world without huge states is the same with and without them.

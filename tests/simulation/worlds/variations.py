@@ -6,10 +6,11 @@ Each has a source of randomness of its own, so that a base scenario means the sa
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.plan import SourceKind, Start
-from poller.domain.policies import QueuePolicy, ScalingPolicy
+from poller.domain.policies import QueuePolicy, RetryBackoff, ScalingPolicy
 from tests.shapes import ODD_TEXTS
 from tests.simulation.services.contents import Content
 from tests.simulation.services.fake_plugins import seeded
@@ -34,6 +35,13 @@ PAYLOAD_BYTES_MIN = 2_000_000
 """A function's event must have room for a huge state."""
 OWN_SETTINGS_CHANCE = 0.15
 REFUSING_CHANCE = 0.2
+WAITING_CHANCE = 0.4
+WAITS: tuple[tuple[Any, ...], ...] = (
+    (0, 0.5, 3, 20),
+    (None, 1, 45.5),
+    (None, -1, "5", True, [3], {}, 2e9, 7),
+)
+"""What functions write at `retryAfterSeconds`, sound and not."""
 UPDATES_CHANCE = 0.3
 LATE_MESSAGES_CHANCE = 0.3
 LATE_NUMBER = 9_000
@@ -97,6 +105,7 @@ def _ended_tasks(rng: Random) -> Iterator[EndTask]:
 def _varied(seed: int, number: int, setup: Setup) -> Setup:
     if setup.plan.kind is SourceKind.SQS:
         given = _queue(seeded(seed, "queue policy", number), setup)
+        given = _waiting(seeded(seed, "retry waits", number), given)
         crowded = _refusing(seeded(seed, "refusals", number), _crowded(seeded(seed, "crowd", number), given))
         return _with_own_settings(seeded(seed, "own settings", number), crowded)
     setup = _with_own_settings(seeded(seed, "own settings", number), setup)
@@ -177,6 +186,19 @@ def _queue(rng: Random, setup: Setup) -> Setup:
     facts = replace(facts, visibility_timeout_s=rng.choice(times_s))
     plan = replace(setup.plan, queue=policy, scaling=_scaling(rng, setup.plan.scaling, fifo=fifo))
     return _patient(rng, _reporting(rng, replace(setup, plan=plan, facts=facts)))
+
+
+def _waiting(rng: Random, setup: Setup) -> Setup:
+    """Now and then a mapping whose failed messages wait, and a function that says how long."""
+    if rng.random() < WAITING_CHANCE:
+        base_s, factor = rng.choice((0.3, 1.0, 4.0)), rng.choice((1.0, 2.0, 3.5))
+        backoff = RetryBackoff(base_s, factor, rng.choice((4.0, 9.0, 40.0)))
+        setup = replace(
+            setup, plan=replace(setup.plan, queue=replace(setup.plan.queue, retry_backoff=backoff))
+        )
+    if setup.script.reports and rng.random() < WAITING_CHANCE:
+        setup = replace(setup, script=replace(setup.script, retry_after=rng.choice(WAITS)))
+    return setup
 
 
 def _patient(rng: Random, setup: Setup) -> Setup:
