@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import lambda_api, v1_api
+from adapters.control import lambda_api, operations_api, v1_api
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
@@ -24,6 +24,7 @@ from poller.config.field_types import Address
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.operations import OperationControl
 from poller.domain.status import StatusView
 from poller.domain.telemetry.observers import Observer
 from poller.forked_copies import close_in_copies
@@ -60,10 +61,11 @@ class ControlServer:
         control: MappingControl | None = None,
         tags: TagControl | None = None,
         observer: Observer | None = None,
+        operations: OperationControl | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
-        Without `control` and `tags` nothing can be changed, and Lambda's API answers that it is not served.
+        Without `control`, `tags` and `operations` nothing can be changed, and Lambda's API answers that it is not served.
         """
         loop = asyncio.get_running_loop()
         clients = ClientConnections(self.limits, loop.time)
@@ -73,6 +75,7 @@ class ControlServer:
             *v1_api.read_routes(self._guard, view, expositions),
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
+            *operations_api.routes(self._guard, operations, audit),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)

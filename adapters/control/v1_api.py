@@ -36,9 +36,9 @@ def read_routes(guard: Guard, view: StatusView, expositions: Sequence[Exposition
         web.get("/healthz", reads.health),
         web.get("/readyz", reads.readiness),
         web.get("/metrics", reads.metrics),
-        web.get("/v1/mappings", _read(guard, reads.mappings)),
-        web.get("/v1/mappings/{id}", _read(guard, reads.mapping)),
-        web.get("/v1/openapi.json", _read(guard, reads.openapi)),
+        web.get("/v1/mappings", checked_read(guard, reads.mappings)),
+        web.get("/v1/mappings/{id}", checked_read(guard, reads.mapping)),
+        web.get("/v1/openapi.json", checked_read(guard, reads.openapi)),
     ]
 
 
@@ -48,8 +48,8 @@ def change_routes(guard: Guard, control: MappingControl | None, audit: Audit) ->
     on = audit.audited(ApiOperation.ENABLE, switch.on)
     off = audit.audited(ApiOperation.DISABLE, switch.off)
     return [
-        web.post("/v1/mappings/{id}/enable", _with_error_answers(on)),
-        web.post("/v1/mappings/{id}/disable", _with_error_answers(off)),
+        web.post("/v1/mappings/{id}/enable", with_error_answers(on)),
+        web.post("/v1/mappings/{id}/disable", with_error_answers(off)),
     ]
 
 
@@ -123,10 +123,10 @@ class NotServed(Exception):
         self.status = status
 
 
-type _Handler = Callable[[web.Request], Awaitable[web.Response]]
+type Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def _with_error_answers(handler: _Handler) -> _Handler:
+def with_error_answers(handler: Handler) -> Handler:
     """Answers errors in the form of /v1."""
 
     async def answered(request: web.Request) -> web.Response:
@@ -146,14 +146,14 @@ def _with_error_answers(handler: _Handler) -> _Handler:
     return answered
 
 
-def _read(guard: Guard, handler: _Handler) -> _Handler:
+def checked_read(guard: Guard, handler: Handler) -> Handler:
     """Refuses reads of those who may not read."""
 
     async def reading(request: web.Request) -> web.Response:
         guard.check_read(request)
         return await handler(request)
 
-    return _with_error_answers(reading)
+    return with_error_answers(reading)
 
 
 class ChangeHandlers:

@@ -44,6 +44,7 @@ class AuditRecord:
     who: str = UNAUTHENTICATED
     role: Role | None = None
     mapping: str = ""
+    operation: str = ""
     asked: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
@@ -64,19 +65,27 @@ def set_sender(request: web.Request, who: str, role: Role) -> None:
         record.role = role
 
 
+def sender(request: web.Request) -> str:
+    """Returns who sent a request, as the guard has recorded it."""
+    return request[AUDIT_RECORD].who
+
+
 def note(
     request: web.Request,
     *,
     mapping: str | None = None,
+    operation: str | None = None,
     asked: Iterable[str] | None = None,
     changes: Iterable[str] | None = None,
 ) -> None:
-    """Records which mapping is meant, which members or tags the request names, and what was changed in the end."""
+    """Records which mapping or operation is meant, which members or tags the request names, and what was changed in the end."""
     record = request.get(AUDIT_RECORD)
     if record is None:
         return
     if mapping is not None:
         record.mapping = line_of(mapping, chars_max=NAME_CHARS_MAX)
+    if operation is not None:
+        record.operation = line_of(operation, chars_max=NAME_CHARS_MAX)
     if asked is not None:
         record.asked = several([line_of(each, chars_max=VALUE_CHARS_MAX) for each in asked])
     if changes is not None:
@@ -134,6 +143,7 @@ class Audit:
                     role=record.role,
                     address=request.remote or "",
                     mapping=record.mapping,
+                    operation_id=record.operation,
                     changes=record.asked if refused else record.changes,
                     refused=line_of(refused, chars_max=TEXT_CHARS_MAX),
                     broken_off=broken_off,

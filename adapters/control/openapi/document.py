@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from adapters.control.openapi import lambda_paths
+from adapters.control.openapi import lambda_paths, operation_paths
 from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
 from poller.domain.status import DaemonStatus
 
@@ -67,13 +67,22 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
         for item in reads.values():
             item["get"]["security"] = list(_SECURITY)
             item["get"]["responses"]["401"] = _unauthorized()
-    return reads | {
-        "/healthz": _get("getHealth", "Whether the daemon is alive", _probes()),
-        "/readyz": _get("getReadiness", "Whether every enabled mapping has its parts open", _probes()),
-        "/metrics": _get("getMetrics", "Prometheus metrics", {"200": _text("The page")}),
-        "/v1/mappings/{id}/enable": _switch("enableMapping", "Enable a mapping", everybody),
-        "/v1/mappings/{id}/disable": _switch("disableMapping", "Disable a mapping", everybody),
-    }
+    return (
+        reads
+        | {
+            "/healthz": _get("getHealth", "Whether the daemon is alive", _probes()),
+            "/readyz": _get("getReadiness", "Whether every enabled mapping has its parts open", _probes()),
+            "/metrics": _get("getMetrics", "Prometheus metrics", {"200": _text("The page")}),
+            "/v1/mappings/{id}/enable": _switch("enableMapping", "Enable a mapping", everybody),
+            "/v1/mappings/{id}/disable": _switch("disableMapping", "Disable a mapping", everybody),
+        }
+        | operation_paths.paths(
+            unauthorized=_unauthorized(),
+            security=_change_security(everybody),
+            common=_common_errors(),
+            open_reads=open_reads,
+        )
+    )
 
 
 def _get(name: str, summary: str, responses: Json) -> Json:
@@ -103,10 +112,14 @@ def _switch(name: str, summary: str, everybody: bool) -> Json:
             "operationId": name,
             "summary": summary,
             "description": "Needs the role admin.",
-            "security": [{}, *_SECURITY] if everybody else list(_SECURITY),
+            "security": _change_security(everybody),
             "responses": responses | _common_errors(),
         },
     }
+
+
+def _change_security(everybody: bool) -> list[Json]:
+    return [{}, *_SECURITY] if everybody else list(_SECURITY)
 
 
 def _common_errors() -> Json:
@@ -142,9 +155,11 @@ def _schemas() -> Json:
     )
     found[ERROR] = _object(error={"type": "string"}, message={"type": "string"})
     found["Switched"] = _object(mapping={"type": "string"}, state={"type": "string"})
+    found |= operation_paths.schemas()
     for schema in _objects(found):
         _close(schema)
     found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}
+    found["OperationRequest"] = operation_paths.request_schema()
     found["Document"] = {"type": "object", "required": ["openapi", "info", "paths"]}
     return found
 

@@ -111,7 +111,8 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
     `broken_off`: the request was aborted, and nothing was changed or refused.
 
     `who` is an access key id, the name of a token, or `unauthenticated`; `role` is None for the last. `address` is the client's address.
-    `changes` are `NAME: OLD -> NEW`; for a refused request they are the names of its members.
+    `changes` are `NAME: OLD -> NEW`; for a refused request they are the names of its members. `operation_id` is the id of the
+    operation on what runs, if the request is about one.
     """
 
     operation: ApiOperation
@@ -119,6 +120,7 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
     role: Role | None = None
     address: str
     mapping: str = ""
+    operation_id: str = ""
     changes: tuple[str, ...] = ()
     refused: str = ""
     broken_off: bool = False

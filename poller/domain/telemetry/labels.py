@@ -84,3 +84,7 @@ class ApiOperation(StrEnum):
     UNTAG = "untag"
     ENABLE = "enable"
     DISABLE = "disable"
+    OPERATE = "operate"
+    """Asks for an operation on what runs."""
+    CANCEL = "cancel"
+    """Cancels an operation on what runs."""

@@ -17,6 +17,7 @@ from adapters.control.pressure import Limits
 from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
 from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.operations import OperationControl
 from poller.domain.records import Epoch, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import (
@@ -152,6 +153,7 @@ class Setting:
     """`h` is short for requests that tests write by hand."""
     control: MappingControl | None = None
     tags: TagControl | None = None
+    operations: OperationControl | None = None
     observer: Observer | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
@@ -169,7 +171,14 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
             server.limits = given.limits
             async with asyncio.timeout(given.patience_s), asyncio.TaskGroup() as tasks:
                 served = tasks.create_task(
-                    server.serve(given.view, given.expositions, given.control, given.tags, given.observer),
+                    server.serve(
+                        given.view,
+                        given.expositions,
+                        given.control,
+                        given.tags,
+                        given.observer,
+                        given.operations,
+                    ),
                     name="serve",
                 )
                 await server.bound()

@@ -122,13 +122,18 @@ CHANGES = [
     (ApiOperation.ENABLE, "POST", f"/v1/mappings/{ID}/enable"),
     (ApiOperation.DISABLE, "POST", f"/v1/mappings/{ID}/disable"),
 ]
+ON_WHAT_RUNS = [
+    (ApiOperation.OPERATE, "POST", f"/v1/mappings/{ID}/operations"),
+    (ApiOperation.CANCEL, "DELETE", "/v1/operations/mine-1"),
+]
+"""What test_operations_api tries in full."""
 
 
 def test_all_operations_are_tried_here() -> None:
-    assert {operation for operation, _, _ in CHANGES} == set(ApiOperation)
+    assert {operation for operation, _, _ in CHANGES + ON_WHAT_RUNS} == set(ApiOperation)
 
 
-@pytest.mark.parametrize(("operation", "method", "path"), CHANGES)
+@pytest.mark.parametrize(("operation", "method", "path"), CHANGES + ON_WHAT_RUNS)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_stranger_is_reported_as_refused(
     operation: ApiOperation, method: str, path: str, slash: str, files: Keys
@@ -137,7 +142,8 @@ def test_a_stranger_is_reported_as_refused(
         path, slash = path.replace("?", "/?"), ""
     (found,) = told(lambda run: run.ask(method, path + slash), api=files.api)
     assert (found.operation, found.who, found.address) == (operation, "unauthenticated", "127.0.0.1")
-    assert found.refused == UNSIGNED or found.refused.startswith("Unauthorized: changes need a credential")
+    kind = "operations" if "/operations" in path else "changes"
+    assert found.refused == UNSIGNED or found.refused.startswith(f"Unauthorized: {kind} need a credential")
     assert found.changes == ()
 
 
