@@ -21,8 +21,14 @@ from adapters.control.v1_api import NO_CONTROL, NotServed, checked_read, with_er
 from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.member_changes import changes_between
-from poller.domain.operation_view import OperationPage, OperationView
-from poller.domain.operations import Operation, OperationControl, OperationId, OperationState
+from poller.domain.operations import (
+    Operation,
+    OperationControl,
+    OperationId,
+    OperationPage,
+    OperationState,
+    OperationView,
+)
 from poller.domain.records import MappingId
 from poller.domain.telemetry.labels import ApiOperation
 from poller.domain.untrusted.texts import line_of
@@ -122,8 +128,8 @@ def _object(body: bytes) -> dict[str, Any]:
 def _asked_for(operation: Operation) -> tuple[str, ...]:
     """Returns what was asked for, in the form of changes."""
     view = OperationView.of(operation)
-    names = ("action", "shard", "lane", "group", "reason")
-    given = {name: getattr(view, name) for name in names} | dict(view.members)
+    target = {name: getattr(view.target, name) for name in ("shard", "lane", "group")}
+    given = {"action": view.action, "reason": view.reason, **target, **view.members}
     return changes_between({}, {name: value for name, value in given.items() if value not in (None, "")})
 
 

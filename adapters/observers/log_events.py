@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from poller.domain.invocations import Ended
+from poller.domain.operations import OperationState
 from poller.domain.records import Position
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
@@ -56,6 +57,7 @@ from poller.domain.telemetry.mapping_events import (
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
 from poller.domain.untrusted.texts import ends_of, line_of
 
 TEXT_CHARS_MAX = 500
@@ -103,6 +105,10 @@ def _place_level(event: PlaceFound) -> int:
 
 def _api_level(event: ApiChange) -> int:
     return logging.WARNING if event.refused else logging.INFO
+
+
+def _operation_level(event: OperationOver) -> int:
+    return logging.WARNING if event.state is OperationState.FAILED else logging.INFO
 
 
 def _ended_level(event: DaemonEnded) -> int:
@@ -153,6 +159,9 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     DaemonStarting: logging.INFO,
     DaemonEnded: _ended_level,
     StopCutShort: logging.WARNING,
+    OperationAccepted: logging.INFO,
+    OperationOver: _operation_level,
+    PausesChanged: logging.INFO,
 }
 """The level at which each event is logged."""
 RELEVANT_BELOW_LEVEL = frozenset({Blocked, ShardStopped, LeaseMoved})
@@ -198,6 +207,9 @@ EVENT_NAMES: Mapping[type, str] = {
     DaemonStarting: "daemon_starting",
     DaemonEnded: "daemon_ended",
     StopCutShort: "stop_cut_short",
+    OperationAccepted: "operation_accepted",
+    OperationOver: "operation_over",
+    PausesChanged: "pauses_changed",
 }
 """The name of each event, which is the value of the field `event`."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
 from adapters.observers.mapping_metrics import Histogram, MappingFigures, RunningFigures
+from poller.domain.operations import Action, OperationState
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
@@ -26,6 +27,7 @@ from poller.domain.telemetry.daemon_events import (
 from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
 from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.domain.telemetry.operation_events import OperationOver, PausesChanged
 from poller.ports import Clock
 
 LINGER_S = 300.0
@@ -80,6 +82,8 @@ class DaemonFigures:
     left_behind: Counter[str] = field(default_factory=Counter)
     """Calls of each function that did not end when they were cancelled."""
     tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
+    operations: Counter[tuple[Action, OperationState]] = field(default_factory=Counter)
+    """Operations whose end this worker stored, by what they did and how they ended."""
     strangers_refused: Counter[tuple[Listener, RefusedFor]] = field(default_factory=Counter)
 
 
@@ -89,6 +93,7 @@ class Figures:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.mappings: dict[MappingId, MappingFigures] = {}
+        self.paused_since: dict[MappingId, Epoch] = {}
         self.functions: dict[str, CapacityFigures] = {}
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
@@ -120,6 +125,10 @@ class Figures:
                 self.daemon.observer_failures[event.observer] += 1
             case StrangerRefused():
                 self.daemon.strangers_refused[event.listener, event.reason] += 1
+            case OperationOver():
+                self.daemon.operations[event.action, event.state] += 1
+            case PausesChanged():
+                self._paused(event)
             case TaskEnded():
                 self.daemon.tasks_ended[event.task, event.end] += 1
 
@@ -169,6 +178,12 @@ class Figures:
             self.sweep()
         self._drop_function(before)
 
+    def _paused(self, event: PausesChanged) -> None:
+        if event.since is None:
+            self.paused_since.pop(event.mapping, None)
+        else:
+            self.paused_since[event.mapping] = event.since
+
     def _reloaded(self, event: ConfigurationReloaded) -> None:
         self.daemon.reloads["success" if event.ok else "failure"] += 1
         self.daemon.reload_ok = event.ok
@@ -177,6 +192,7 @@ class Figures:
 
     def _remove(self, mapping: MappingId) -> None:
         figures = self.mappings.pop(mapping)
+        self.paused_since.pop(mapping, None)
         self._removed.add(mapping)
         self._drop_function(figures.function)
 

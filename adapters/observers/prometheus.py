@@ -79,6 +79,7 @@ class FiguresCollector(Collector):
             _histogram(shown, part_of_mappings) for shown in HISTOGRAMS for part_of_mappings in mappings
         )
         yield from _blocked(mappings)
+        yield _paused(self._figures)
         yield from _capacity(self._figures)
         yield from _daemon(self._figures.daemon)
 
@@ -164,6 +165,17 @@ def _blocked_shards(named: Iterable[tuple[Epoch, MappingId, ShardId]]) -> Metric
     return family
 
 
+def _paused(figures: Figures) -> Metric:
+    family = GaugeMetricFamily(
+        "poller_paused_since_timestamp_seconds",
+        "Since when something of a mapping is paused by an operator, epoch seconds; only while it is. All workers show the same.",
+        labels=("mapping",),
+    )
+    for mapping, since in figures.paused_since.items():
+        family.add_metric((mapping,), since)
+    return family
+
+
 def _capacity(figures: Figures) -> Iterator[Metric]:
     in_flight = GaugeMetricFamily(
         "poller_function_in_flight", "Invocations that run now.", labels=("function",)
@@ -208,6 +220,7 @@ def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
     for (operation, outcome), count in figures.api_changes.items():
         changes.add_metric((operation.value, outcome), count)
     yield changes
+    yield _operations(figures)
     failures = CounterMetricFamily(
         "poller_store_failures",
         "Failed calls to the store that belong to no mapping, by the class of error.",
@@ -226,6 +239,17 @@ def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
             ended.add_metric((kind, end), figures.tasks_ended[kind, end])
     yield ended
     yield from _functions_and_observers(figures)
+
+
+def _operations(figures: DaemonFigures) -> Metric:
+    family = CounterMetricFamily(
+        "poller_operations",
+        "Operations on what runs that are over, by what they did and how they ended. The worker that stored the end counts it.",
+        labels=("action", "result"),
+    )
+    for (action, state), count in figures.operations.items():
+        family.add_metric((action, state), count)
+    return family
 
 
 def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:

@@ -6,7 +6,7 @@ An operation is a value. A store keeps it, any worker accepts it, and the worker
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType, Protocol
+from typing import Any, NewType, Protocol, Self
 
 from poller.domain.records import Epoch, MappingId, ShardId
 
@@ -119,6 +119,61 @@ class OperatorPause:
     by: str
     since: Epoch
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationView:
+    """An operation as the API shows it. Times are seconds since 1970-01-01 UTC.
+
+    `members` are those of the action. `by` asked for it, and `reason` says why. `wanted` names the parts that there must be
+    before it is done: shards of a stream, or workers of a queue; `parts` has what came of each so far. `notes` is what workers
+    must know to go on after a crash, such as the records that `first` stood for.
+    """
+
+    id: OperationId
+    mapping: MappingId
+    action: Action
+    state: OperationState
+    target: OperationTarget = OperationTarget()
+    members: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    by: str = ""
+    created: Epoch
+    ended: Epoch | None = None
+    result: str = ""
+    wanted: tuple[str, ...] = ()
+    parts: Mapping[str, PartResult] = field(default_factory=dict)
+    progress: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """How this operation is shown."""
+        return cls(
+            id=operation.operation,
+            mapping=operation.mapping,
+            action=operation.request.action,
+            state=operation.state,
+            target=operation.request.target,
+            members=operation.request.members,
+            reason=operation.request.reason,
+            by=operation.by,
+            created=operation.created,
+            ended=operation.ended,
+            result=operation.result,
+            wanted=operation.wanted,
+            parts=operation.parts,
+            progress=operation.progress,
+            notes=operation.notes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationPage:
+    """A page of operations, newest first. `next` is the parameter `after` of the next page; None if this is the last."""
+
+    operations: tuple[OperationView, ...]
+    next: str | None = None
 
 
 class OperationControl(Protocol):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -24,8 +24,11 @@ from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
+from poller.runtime.mappings.operated import OperatedMappings, follow_operations
 from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
+from poller.runtime.operations.follower import Follower
+from poller.runtime.operations.operation_service import OperationContext, OperationService
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
@@ -54,6 +57,16 @@ class OpenParts:
     store: Store
     heartbeat: Heartbeat
     places: Places
+    follower: Follower
+    operations: OperationContext
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What takes requests for changes and for operations while the daemon runs."""
+
+    mappings: MappingService = field(default_factory=MappingService)
+    operations: OperationService = field(default_factory=OperationService)
 
 
 class Daemon:
@@ -68,8 +81,7 @@ class Daemon:
         observer: Observer,
         rng: Random,
     ) -> None:
-        self.control = MappingService()
-        """Changes mappings while they run."""
+        self._controls = Controls()
         self.note = ""
         """One line for people, which the status shows: a problem that does not belong to a mapping."""
         self._plan = plan
@@ -86,6 +98,16 @@ class Daemon:
         self._looked = False
         self._deleted: dict[MappingId, Monotonic] = {}
 
+    @property
+    def control(self) -> MappingService:
+        """Changes mappings while they run."""
+        return self._controls.mappings
+
+    @property
+    def operations(self) -> OperationService:
+        """Takes operations on what runs."""
+        return self._controls.operations
+
     async def run(self) -> None:
         """Opens the parts and runs until `stop` was called and everything has drained, or the grace time is over.
 
@@ -101,8 +123,13 @@ class Daemon:
             stack.callback(self._emit_cut_short)
             async with heartbeat.run(self._stop), WatchedTasks(self._observer) as scope:
                 parts = self._parts_with(store, heartbeat, scope)
+                following = scope.kept(
+                    TaskKind.OPERATIONS, parts.follower.run, over=lambda: self._stop.requested
+                )
                 with self._tally.counting(parts.running.components.calls):
                     problems = await self._work(parts, scope)
+                # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
+                following.cancel()
         if problems:
             raise InvalidConfiguration(problems)
 
@@ -112,12 +139,14 @@ class Daemon:
         if problems:
             self.stop()
         parts.running.gate.set()
+        self.operations.open(parts.operations)
         with self._stop.waking(self._woken):
             keeping = scope.kept(
                 TaskKind.RECONCILER, partial(self._reconcile, parts), over=lambda: self._stop.requested
             )
             await keeping.wait()
         self.control.close()
+        self.operations.close()
         await self._drain(parts)
         return problems
 
@@ -166,7 +195,8 @@ class Daemon:
             problems.insert(0, "not everything is open yet")
         if self._stop.requested:
             problems.insert(0, "draining")
-        notes += (*parts.desired.notes(), *parts.running.components.notes()) if parts is not None else ()
+        if parts is not None:
+            notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
         mappings = parts.running.statuses() if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
@@ -223,11 +253,18 @@ class Daemon:
             workers=heartbeat,
             observer=self._observer,
             rng=self._rng,
+            port_backoff=self._plan.tuning.port_backoff,
             places=places,
         )
         desired = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
         running = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
-        self._open_parts = OpenParts(definitions, desired, running, store, heartbeat, places)
+        follower, operations = follow_operations(
+            tools, OperatedMappings(desired, running), heartbeat, self._stop, refresh=definitions.refresh
+        )
+        running.introduce = follower.introduce
+        self._open_parts = OpenParts(
+            definitions, desired, running, store, heartbeat, places, follower, operations
+        )
         return self._open_parts
 
     async def _start(self, parts: OpenParts) -> list[str]:
@@ -305,6 +342,7 @@ class Daemon:
             async with interrupted_by(self._stop), asyncio.timeout(READ_S_MAX):
                 if for_s < FORGET_S and await self._held_elsewhere(parts, mapping):
                     return
+                await parts.follower.delete(mapping)
                 await parts.definitions.forget(mapping)
                 del self._deleted[mapping]
                 self._woken.set()

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from poller.domain.access import Role
 from poller.domain.invocations import Condition, Ended
+from poller.domain.operations import Action, OperationId, OperationState
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
@@ -54,6 +55,7 @@ from poller.domain.telemetry.mapping_events import (
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
 
 MAPPING = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb01")
 QUEUE = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb02")
@@ -216,6 +218,25 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
         refused="InvalidSignatureException: no {number}",
     ),
     ApiChange(operation=ApiOperation.CREATE, who="unauthenticated", address="127.0.0.1", broken_off=True),
+    OperationAccepted(
+        operation=OperationId("op-{number}"),
+        mapping=MAPPING,
+        action=Action.SKIP,
+        of="shard {shard}",
+        by="on-call",
+        reason="a poison record {number}",
+    ),
+    OperationOver(
+        operation=OperationId("op-{number}"),
+        mapping=MAPPING,
+        action=Action.SKIP,
+        state=OperationState.FAILED,
+        of="shard {shard}",
+        by="on-call",
+        result="no batch fails {number}",
+        took_s=1.5,
+    ),
+    PausesChanged(mapping=MAPPING, pauses=1, since=Epoch(1_700_000_000.0)),
     DaemonStarting(
         version="1.0",
         configuration="poller-{number}.yaml",

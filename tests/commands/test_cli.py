@@ -28,6 +28,7 @@ from poller.config.field_types import Address
 from poller.config.settings import FileMapping, FunctionEntry, Settings
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.operations import OperationControl
 from poller.domain.plan import DaemonPlan
 from poller.domain.records import Epoch, MappingId, QueueFacts, Shard, ShardId
 from poller.domain.rows import MappingState
@@ -85,6 +86,7 @@ class FakeControl:
         control: MappingControl | None = None,
         tags: TagControl | None = None,
         observer: Observer | None = None,
+        operations: OperationControl | None = None,
     ) -> None:
         if self._error:
             raise self._error
@@ -155,6 +157,7 @@ class FakeEngine:
     """Ends its own process's patience: sends itself `signals`, and drains when asked unless it is `stubborn`."""
 
     control = None
+    operations = None
     note = ""
     grace_s = 30.0
 

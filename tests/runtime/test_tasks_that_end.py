@@ -47,8 +47,8 @@ WHOSE = {
         QUEUE,
     ),
 }
-ELSEWHERE = {TaskKind.CONTROL, TaskKind.CONFIGURATION_FILE, TaskKind.LOOP_WATCH}
-"""Tasks of the command `run`, which has tests of its own."""
+ELSEWHERE = {TaskKind.CONTROL, TaskKind.CONFIGURATION_FILE, TaskKind.LOOP_WATCH, TaskKind.OPERATION}
+"""Tasks of the command `run` and of single operations, which have tests of their own."""
 KINDS = [kind for kind in TaskKind if kind not in ELSEWHERE]
 
 

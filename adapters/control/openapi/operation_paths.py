@@ -3,8 +3,7 @@
 from pydantic import TypeAdapter
 
 from adapters.control.openapi.parts import REF, Json, json_answer, problem
-from poller.domain.operation_view import OperationPage
-from poller.domain.operations import Action, OperationState
+from poller.domain.operations import Action, OperationPage, OperationState
 
 LIMIT_MAX = 1000
 AFTER_PATTERN = r"([0-9]{1,12}(?:\.[0-9]{1,9})?),([!-~]{1,256})"

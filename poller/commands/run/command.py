@@ -48,6 +48,7 @@ from poller.config.settings import Settings
 from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.operations import OperationControl
 from poller.domain.plan import DaemonPlan
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.labels import TaskKind
@@ -97,6 +98,11 @@ class Engine(Reloadable, Protocol):
         """What changes its mappings; None if they cannot be changed."""
         ...
 
+    @property
+    def operations(self) -> OperationControl | None:
+        """What takes operations on what runs; None if there can be none."""
+        ...
+
     async def run(self) -> None:
         """Returns when everything has drained after `stop`."""
         ...
@@ -130,6 +136,7 @@ class Control(Protocol):
         control: MappingControl | None = None,
         tags: TagControl | None = None,
         observer: Observer | None = None,
+        operations: OperationControl | None = None,
     ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
         ...
@@ -301,7 +308,13 @@ async def serve(
                 watching_loop = LoopWatch(observer)
                 view = WatchedStatus(engine, watching_loop.notes)
                 serving = partial(
-                    control.serve, view, expositions, control=changes, tags=changes, observer=observer
+                    control.serve,
+                    view,
+                    expositions,
+                    control=changes,
+                    tags=changes,
+                    observer=observer,
+                    operations=engine.operations,
                 )
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),

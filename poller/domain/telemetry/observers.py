@@ -46,6 +46,7 @@ from poller.domain.telemetry.mapping_events import (
     ShardStopped,
     VisibilityTooShort,
 )
+from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
 
 type AnyTelemetryEvent = (
     MappingChanged
@@ -87,6 +88,9 @@ type AnyTelemetryEvent = (
     | DaemonStarting
     | DaemonEnded
     | StopCutShort
+    | OperationAccepted
+    | OperationOver
+    | PausesChanged
 )
 
 

@@ -202,6 +202,11 @@ class GroupMember:
         return self._term
 
     @property
+    def listed(self) -> bool:
+        """Whether the workers were listed once."""
+        return self._others.listed is not None
+
+    @property
     def has_others(self) -> bool:
         """Whether there are other workers."""
         return bool(self._others.alive)

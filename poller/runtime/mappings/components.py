@@ -12,6 +12,7 @@ from typing import Any
 from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.policies import Backoff
 from poller.domain.records import WorkerId
 from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
@@ -55,6 +56,8 @@ class DaemonContext:
     workers: Workers
     observer: Observer
     rng: Random
+    port_backoff: Backoff
+    """The back-off after failed calls of the store that belong to no mapping."""
     places: Places = field(default_factory=Places)
 
 

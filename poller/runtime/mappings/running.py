@@ -17,6 +17,7 @@ from poller.runtime.mappings.components import ComponentFactory, DaemonContext, 
 from poller.runtime.mappings.desired import DesiredMapping
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.supervisor import AGAIN_S, Supervisor
+from poller.runtime.operations.operable import Operable
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.watched_tasks import WatchedTasks
 
@@ -38,6 +39,8 @@ class RunningMappings:
     ) -> None:
         self.gate = asyncio.Event()
         """It is set when the daemon's start has succeeded. Nothing is read before."""
+        self.introduce: Callable[[MappingId, Operable], None] = _no_operations
+        """Gets each mapping before it begins anything."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.components = ComponentFactory(tools, scope)
         self._tools = tools
@@ -79,6 +82,11 @@ class RunningMappings:
         """The supervisor of a mapping; None if it does not run."""
         found = self._supervisors.get(mapping)
         return found[1] if found is not None else None
+
+    def operables(self) -> dict[MappingId, Operable]:
+        """The mappings that run here now, as operations see them."""
+        found = ((mapping, supervisor.operable) for mapping, (_, supervisor) in self._supervisors.items())
+        return {mapping: operable for mapping, operable in found if operable is not None}
 
     def state(self, entry: DesiredMapping) -> MappingState:
         """The state of a mapping."""
@@ -134,6 +142,7 @@ class RunningMappings:
             observer=self._tools.observer,
             wait_s=lambda tries: wait_s(spec.tuning.port_backoff, tries, self._tools.rng),
             changed=self._woken,
+            introduce=partial(self.introduce, mapping),
         )
         self._supervisors[mapping] = spec, supervisor
         name, ended = f"{TaskKind.MAPPING} {mapping}", partial(self._ended, mapping, supervisor)
@@ -211,6 +220,10 @@ class RunningMappings:
             self._tools.observer.on(_changed(entry, MappingState.DELETING, ""))
         self._once_open.discard(mapping)
         self._results.forget(mapping)
+
+
+def _no_operations(_mapping: MappingId, _operable: Operable) -> None:
+    return
 
 
 def _changed(entry: DesiredMapping, state: MappingState, reason: str) -> MappingChanged:

@@ -13,6 +13,7 @@ from poller.domain.telemetry.daemon_events import TaskEnded
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
+from poller.runtime.operations.operable import Operable
 from poller.runtime.port_failures import failure_reason, report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
 from poller.runtime.watched_tasks import TaskFault, reason_of
@@ -94,8 +95,15 @@ async def contained(work: Awaitable[None]) -> Exception | None:
     return None
 
 
+def _ignored(_operable: Operable) -> None:
+    return
+
+
 class Supervisor:
-    """Runs one mapping by one spec until `stop`. It waits for `gate`, which is set when the daemon's start has succeeded."""
+    """Runs one mapping by one spec until `stop`. It waits for `gate`, which is set when the daemon's start has succeeded.
+
+    `introduce` gets each running mapping before it begins anything.
+    """
 
     def __init__(
         self,
@@ -106,6 +114,7 @@ class Supervisor:
         observer: Observer,
         wait_s: Callable[[int], float],
         changed: Callable[[], None],
+        introduce: Callable[[Operable], None] = _ignored,
     ) -> None:
         self.stop = Stop()
         self.tried = asyncio.Event()
@@ -118,6 +127,7 @@ class Supervisor:
         self._observer = observer
         self._wait_s = wait_s
         self._changed = changed
+        self._introduce = introduce
         self._runner: Runner | None = None
 
     async def run(self) -> None:
@@ -147,6 +157,12 @@ class Supervisor:
         if self.bug or self.failure is not None:
             return self.bug or (self.failure.reason if self.failure is not None else "")
         return self._runner.reason if self._runner is not None else ""
+
+    @property
+    def operable(self) -> Operable | None:
+        """The running mapping, as operations see it; None while it does not run."""
+        runner: object = self._runner
+        return runner if isinstance(runner, Operable) else None
 
     @property
     def pollers(self) -> int | None:
@@ -179,6 +195,8 @@ class Supervisor:
             if stop.requested:
                 return
             self._runner = make(stop)
+            if (operable := self.operable) is not None:
+                self._introduce(operable)
             try:
                 await self._runner.run()
             finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from poller.domain.operations import Operation, OperatorPause, PartResult
 
@@ -26,6 +26,7 @@ class SettledRecords:
     result: str
 
 
+@runtime_checkable
 class Operable(Protocol):
     """A running mapping, as operations see it."""
 

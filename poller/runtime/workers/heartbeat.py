@@ -145,6 +145,12 @@ class Heartbeat:
         """Live workers that run a mapping, as far as this worker knows."""
         return self._member.workers_of(mapping)
 
+    async def listed(self) -> None:
+        """Returns when the workers were listed once."""
+        while not self._member.listed:
+            round_over = self._round_over
+            await round_over.wait()
+
     async def _beat_repeatedly(self) -> None:
         gap_s = self._tuning.heartbeat_s * GAP_FRACTION
         await wait_until(self._changed, gap_s)

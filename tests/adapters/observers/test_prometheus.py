@@ -53,6 +53,7 @@ from poller.domain.telemetry.mapping_events import (
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
 from poller.plugins import Environment, InstalledPlugins
 from poller.testing.telemetry_events import (
     KINDS,
@@ -110,9 +111,18 @@ def invoked(records: int, attempt: int = 0) -> InvocationStarted:
 
 def test_every_event_has_its_way_into_the_figures() -> None:
     apart = {MappingChanged, Capacity, ConfigurationReloaded, StoreFailed}
-    apart |= {ApiChange, TaskEnded, CallLeftBehind, ObserverFailed, LoopBlocked, StrangerRefused}
+    apart |= {
+        OperationOver,
+        PausesChanged,
+        ApiChange,
+        TaskEnded,
+        CallLeftBehind,
+        ObserverFailed,
+        LoopBlocked,
+        StrangerRefused,
+    }
     logged_only = {FunctionChanged, FunctionOpened, PlaceFound, VisibilityTooShort}
-    logged_only |= {DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
+    logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
     assert APPLY.keys() | apart | logged_only == KINDS
 
 
@@ -404,7 +414,7 @@ def test_many_mappings_with_many_events_have_a_bounded_number_of_series() -> Non
         if label not in {"mapping", "shard", "le", "version", "python"}
     }
     assert max(series[mapping] for mapping in mappings) <= 120
-    assert len(values) <= 71
+    assert len(values) <= 77
 
 
 def test_mappings_that_come_and_go_leave_no_more_than_the_limit() -> None:
@@ -471,6 +481,21 @@ def test_the_document_names_every_metric_and_no_other() -> None:
         line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `poller_")
     ]
     assert {row.split("`")[1] for row in rows} == shown
+
+
+def test_a_pause_is_shown_since_when_until_it_ends() -> None:
+    page = Scraped()
+    page.on(changed(), PausesChanged(mapping=MAPPING, pauses=2, since=Epoch(1_700_000_000.0)))
+    assert page.value("paused_since_timestamp_seconds") == 1_700_000_000.0
+    page.on(PausesChanged(mapping=MAPPING, pauses=0, since=None))
+    assert page.value("paused_since_timestamp_seconds") is None
+
+
+def test_operations_are_counted_by_action_and_result() -> None:
+    page = Scraped()
+    over = next(each for each in one_of_each() if isinstance(each, OperationOver))
+    page.on(over, over)
+    assert page.series()["poller_operations_total", (("action", "skip"), ("result", "failed"))] == 2
 
 
 def test_a_refused_configuration_is_counted_and_shows_until_a_good_one_comes() -> None:

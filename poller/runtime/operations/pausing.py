@@ -1,0 +1,85 @@
+"""Owns how running mappings learn which of their parts are paused.
+
+A mapping that starts gets its pauses before it begins anything: those that were read last, or None while nothing was read yet.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from poller.domain.operations import Action, Operation, OperationState, OperatorPause, PartResult
+from poller.domain.records import Epoch, MappingId
+from poller.domain.telemetry.observers import Observer
+from poller.domain.telemetry.operation_events import PausesChanged
+from poller.ports import Clock
+from poller.rules.operations import lifecycle
+from poller.rules.operations.pauses import in_force
+from poller.runtime.operations.open_operations import OpenOperations
+from poller.runtime.operations.operable import Operable
+from poller.runtime.operations.operable_mappings import OperableMappings
+
+PAUSED = "paused"
+
+
+class Pausing:
+    """Gives pauses to the mappings of this worker."""
+
+    def __init__(self, operations: OpenOperations, *, clock: Clock, observer: Observer) -> None:
+        self._operations = operations
+        self._clock = clock
+        self._observer = observer
+        self._given: dict[MappingId, tuple[Operable, Sequence[OperatorPause] | None]] = {}
+        self._emitted: dict[MappingId, Sequence[OperatorPause]] = {}
+
+    def of(self, mapping: MappingId) -> tuple[OperatorPause, ...] | None:
+        """The pauses of a mapping that are in force; None while they are not known."""
+        known = self._operations.known
+        return None if known is None else in_force(known.values(), mapping)
+
+    def introduce(self, mapping: MappingId, operable: Operable) -> None:
+        """A mapping is about to start here."""
+        pauses = self.of(mapping)
+        operable.apply_pauses(pauses)
+        self._given[mapping] = operable, pauses
+
+    def apply(self, running: OperableMappings) -> None:
+        """Gives each mapping its pauses if they changed. Call it after each read of the operations, and after each change."""
+        operables = running.operables()
+        for mapping in self._given.keys() - operables.keys():
+            del self._given[mapping]
+        for mapping, operable in operables.items():
+            pauses = self.of(mapping)
+            if self._given.get(mapping) != (operable, pauses):
+                operable.apply_pauses(pauses)
+                self._given[mapping] = operable, pauses
+        self._emit_changes()
+
+    async def confirm(self, running: OperableMappings) -> None:
+        """Stores which units of this worker are paused now; raises PortError. Then those who asked know that it has happened."""
+        operables = running.operables()
+        for operation in tuple((self._operations.known or {}).values()):
+            operable = operables.get(operation.mapping)
+            if operation.request.action is not Action.PAUSE or operable is None:
+                continue
+            units = lifecycle.due(operation, operable.units())
+            if units:
+                await self._operations.change(operation, partial(_paused, units=units, now=self._clock.now()))
+
+    def _emit_changes(self) -> None:
+        """Emits the pauses of each mapping whose pauses have changed, also of mappings that do not run here."""
+        operations = (self._operations.known or {}).values()
+        paused = {each.mapping for each in operations if each.request.action is Action.PAUSE}
+        for mapping in sorted(paused | self._emitted.keys()):
+            pauses = in_force(operations, mapping)
+            if self._emitted.get(mapping, ()) != pauses:
+                since = pauses[0].since if pauses else None
+                self._observer.on(PausesChanged(mapping=mapping, pauses=len(pauses), since=since))
+            self._emitted[mapping] = pauses
+            if not pauses:
+                del self._emitted[mapping]
+
+
+def _paused(operation: Operation, *, units: Iterable[str], now: Epoch) -> Operation:
+    for unit in units:
+        result = PartResult(state=OperationState.DONE, result=PAUSED)
+        operation = lifecycle.finish_part(operation, unit, result, now=now)
+    return operation
