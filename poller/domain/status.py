@@ -125,6 +125,8 @@ class MappingStatus:
     shards: tuple[ShardStatus, ...] = ()
     lanes: tuple[LaneStatus, ...] = ()
     pollers: int | None = None
+    paused: PauseStatus | None = None
+    """The pause of the whole mapping."""
 
     @property
     def blocked(self) -> bool:

@@ -261,7 +261,7 @@ class Daemon:
         follower, operations = follow_operations(
             tools, OperatedMappings(desired, running), heartbeat, self._stop, refresh=definitions.refresh
         )
-        running.introduce = follower.introduce
+        running.pauses = follower
         self._open_parts = OpenParts(
             definitions, desired, running, store, heartbeat, places, follower, operations
         )

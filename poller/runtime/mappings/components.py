@@ -124,6 +124,7 @@ class ComponentFactory:
             tuning=spec.tuning,
             turns=self._tools.env.turns,
             workers=self._tools.workers,
+            operated=True,
         )
 
     async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:

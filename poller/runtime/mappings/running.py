@@ -6,9 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
+from poller.domain.operations import OperationTarget
 from poller.domain.records import MappingId
 from poller.domain.rows import MappingState
-from poller.domain.status import MappingStatus
+from poller.domain.status import MappingStatus, PauseStatus, pause_status
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.rules.backoff import wait_s
@@ -18,6 +19,7 @@ from poller.runtime.mappings.desired import DesiredMapping
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.supervisor import AGAIN_S, Supervisor
 from poller.runtime.operations.operable import Operable
+from poller.runtime.operations.operable_mappings import PauseSource
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.watched_tasks import WatchedTasks
 
@@ -39,8 +41,8 @@ class RunningMappings:
     ) -> None:
         self.gate = asyncio.Event()
         """It is set when the daemon's start has succeeded. Nothing is read before."""
-        self.introduce: Callable[[MappingId, Operable], None] = _no_operations
-        """Gets each mapping before it begins anything."""
+        self.pauses: PauseSource | None = None
+        """Gets each mapping before it begins anything. None: no operator can pause anything."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.components = ComponentFactory(tools, scope)
         self._tools = tools
@@ -142,7 +144,7 @@ class RunningMappings:
             observer=self._tools.observer,
             wait_s=lambda tries: wait_s(spec.tuning.port_backoff, tries, self._tools.rng),
             changed=self._woken,
-            introduce=partial(self.introduce, mapping),
+            introduce=partial(self._introduce, mapping),
         )
         self._supervisors[mapping] = spec, supervisor
         name, ended = f"{TaskKind.MAPPING} {mapping}", partial(self._ended, mapping, supervisor)
@@ -168,6 +170,15 @@ class RunningMappings:
             return
         asyncio.get_running_loop().call_later(AGAIN_S, self._forget, mapping)
 
+    def _introduce(self, mapping: MappingId, operable: Operable) -> None:
+        if self.pauses is not None:
+            self.pauses.introduce(mapping, operable)
+
+    def _paused(self, mapping: MappingId) -> PauseStatus | None:
+        """The oldest pause of the whole mapping, if there is one."""
+        pauses = (self.pauses.pauses(mapping) if self.pauses is not None else None) or ()
+        return next((pause_status(each) for each in pauses if each.target == OperationTarget()), None)
+
     def _forget(self, mapping: MappingId) -> None:
         del self._supervisors[mapping]
         self._woken()
@@ -185,6 +196,7 @@ class RunningMappings:
             state=self.state(entry),
             reason=reason,
             last_result="" if entry.queue else self._results.of(entry.mapping),
+            paused=self._paused(entry.mapping),
         )
         if supervisor is None:
             return status()
@@ -220,10 +232,6 @@ class RunningMappings:
             self._tools.observer.on(_changed(entry, MappingState.DELETING, ""))
         self._once_open.discard(mapping)
         self._results.forget(mapping)
-
-
-def _no_operations(_mapping: MappingId, _operable: Operable) -> None:
-    return
 
 
 def _changed(entry: DesiredMapping, state: MappingState, reason: str) -> MappingChanged:

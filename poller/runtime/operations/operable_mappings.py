@@ -1,9 +1,10 @@
 """Owns what operations need to know of the mappings of this worker, and of the workers that run them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from poller.domain.operations import OperatorPause
 from poller.domain.plan import MappingPlan
 from poller.domain.records import MappingId, WorkerId
 from poller.runtime.operations.operable import Operable
@@ -27,6 +28,18 @@ class OperableMappings(Protocol):
 
     def known(self, mapping: MappingId) -> KnownMapping | None:
         """A mapping that should run or is disabled; None if this worker knows none with this id."""
+        ...
+
+
+class PauseSource(Protocol):
+    """What knows the pauses of mappings."""
+
+    def introduce(self, mapping: MappingId, operable: Operable) -> None:
+        """Gives a mapping its pauses before it begins anything."""
+        ...
+
+    def pauses(self, mapping: MappingId) -> Sequence[OperatorPause] | None:
+        """The pauses of a mapping that are in force; None while they are not known."""
         ...
 
 
