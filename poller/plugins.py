@@ -25,6 +25,7 @@ GROUPS = {
     "sources": "poller.sources",
     "invokers": "poller.invokers",
     "destinations": "poller.destinations",
+    "notices": "poller.notices",
     "stores": "poller.stores",
     "observers": "poller.observers",
     "control": "poller.control",

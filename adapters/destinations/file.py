@@ -7,6 +7,7 @@ link, a FIFO or a device in its place is refused.
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ def append(path: Path, line: bytes) -> str:
 
     Returns who else may read the file, empty if nobody else may; raises OSError.
     """
-    descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
+    descriptor = _locked(path)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -106,6 +107,29 @@ def append(path: Path, line: bytes) -> str:
     if size == 0:
         _flush_directory(path.parent)
     return exposed
+
+
+def _locked(path: Path) -> int:
+    """Opens the file, and locks it until it is closed. A redrive that moves the file away does so while nobody has the lock."""
+    while True:
+        descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _has_name(descriptor, path):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
 
 
 def _write_all(descriptor: int, text: bytes) -> None:

@@ -190,6 +190,14 @@ class Notice:
     timestamp: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredNotice:
+    """A notice as it was found in a destination: by which id its place knows it, and its document."""
+
+    place: str
+    document: bytes
+
+
 def with_payload(notice: Notice) -> bytes:
     """The document for S3. It has a member `payload`, the event as a JSON string, between `version` and `timestamp`."""
     return with_member(notice, "payload", notice.payload.decode())

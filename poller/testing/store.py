@@ -3,8 +3,8 @@
 An opening can be entered several times at once. Each entry is one more worker on the same state.
 """
 
-from poller.testing import store_checkpoints, store_leases, store_operations, store_rows
-from poller.testing.store_steps import Opening, Scenario
+from poller.testing.stores import store_checkpoints, store_leases, store_operations, store_rows
+from poller.testing.stores.store_steps import Opening, Scenario
 
 __all__ = ["SCENARIOS", "Opening", "Scenario"]
 

@@ -18,8 +18,8 @@ from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, opened
 from poller.ports import Store
 from poller.testing.store import SCENARIOS
-from poller.testing.store_history import StoreMachine
-from poller.testing.store_steps import Opening, Scenario
+from poller.testing.stores.store_history import StoreMachine
+from poller.testing.stores.store_steps import Opening, Scenario
 
 
 def memory_opening() -> Opening:

@@ -17,6 +17,7 @@ ACTIONS = {
     "DeleteMessageBatch": "DeleteMessage",
     "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
     "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
     "Invoke": "InvokeFunction",
 }
 """Operations that IAM knows by another name."""
@@ -41,6 +42,8 @@ ROLES = (
     Role(("destination-sns",), "sns", ("destinations/sns.py",)),
     Role(("destination-s3",), "s3", ("destinations/s3.py",)),
     Role(("destination-payloads",), "s3", ("destinations/payloads.py", "destinations/s3.py")),
+    Role(("redrive-sqs",), "sqs", ("notices/sqs.py",)),
+    Role(("redrive-s3",), "s3", ("notices/s3.py", "notices/objects.py")),
     Role(("invoker-lambda",), "lambda", ("invokers/lambda_api.py",)),
     Role(
         ("store-dynamodb", "store-dynamodb-create"),

@@ -41,6 +41,8 @@ class Site:
     sources: dict[str, FakeStream | Service] = field(default_factory=dict)
     functions: dict[str, FakeFunction | Handler | OwnLimit] = field(default_factory=dict)
     destinations: dict[str, FakeDestination] = field(default_factory=dict)
+    notices: dict[str, Any] = field(default_factory=dict)
+    """Places of notices, by their ARN or URL."""
     store: MemoryStore = field(default_factory=MemoryStore)
     known_functions: set[str] = field(default_factory=set)
     """ARNs of functions that the default invoker says exist."""
@@ -56,6 +58,10 @@ class Site:
             ("invokers", "own"): lambda given: (given["function"], self.functions[given["function"]]),
             ("invokers", "asked"): lambda given: (given["function"], Asked(self)),
             ("destinations", "sqs"): lambda given: (given["arn"], self.destinations[given["arn"]]),
+            **{
+                ("notices", kind): lambda given: (given["place"], self.notices[given["place"]])
+                for kind in ("sqs", "s3", "file")
+            },
             **{
                 ("sources", kind): lambda given: (given["arn"], self.sources[given["arn"]])
                 for kind in ("kinesis", "dynamodb", "sqs")

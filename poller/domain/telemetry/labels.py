@@ -64,6 +64,8 @@ class TaskKind(StrEnum):
     DELETES = "deletes"
     """One worker of the deleter."""
     VISIBILITY = "visibility"
+    SEEK = "seek"
+    """Looks whether a seek leaves out records of a shard."""
     EXTENSION = "extension"
     """One call that changes the visibility of messages."""
     RETRY_DELAYS = "retry_delays"

@@ -19,6 +19,7 @@ from poller.domain.operations import Action, Operation, OperationId, OperationRe
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations import pauses
+from poller.rules.operations.lifecycle import LONG
 from poller.rules.operations.members import BATCH, FIRST, NOT_CARRIED_OUT
 from poller.rules.operations.reading import (
     LANES_MAX,
@@ -93,6 +94,8 @@ def accept(
     if len(open_operations) >= OPEN_MAX:
         remedy = "wait for them, or cancel some"
         raise OperationRefused("action", f"{OPEN_MAX} operations are not over yet; {remedy}", conflict=True)
+    if action in LONG:
+        _check_alone(action, facts, open_operations)
     target = asked.request.target
     if facts.queue:
         _check_queue(action, target, facts)
@@ -110,6 +113,16 @@ def accept(
         wanted=_wanted(action, target, facts),
         notes=_notes(request, facts, open_operations),
     )
+
+
+def _check_alone(action: Action, facts: MappingFacts, open_operations: Sequence[Operation]) -> None:
+    """What takes long is done once at a time: two seeks, or two redrives, of a mapping would work on the same things."""
+    for each in open_operations:
+        if each.mapping == facts.mapping and each.request.action is action:
+            remedy = "wait until it is over, or cancel it"
+            raise OperationRefused(
+                "action", f"{action} {each.operation} of this mapping is not over; {remedy}", conflict=True
+            )
 
 
 def _check_queue(action: Action, target: OperationTarget, facts: MappingFacts) -> None:
@@ -167,7 +180,7 @@ def _check_skip(request: OperationRequest, facts: MappingFacts) -> None:
 
 
 def _wanted(action: Action, target: OperationTarget, facts: MappingFacts) -> tuple[str, ...]:
-    if action is Action.RESUME:
+    if action is Action.RESUME or action in LONG:
         return ()
     there = _parts(action, target, facts)
     if len(there) > PARTS_MAX:

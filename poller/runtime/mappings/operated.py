@@ -1,12 +1,16 @@
 """Owns how operations see the mappings of one daemon."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from poller.domain.records import MappingId
+from poller.plugins import validated
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.running import RunningMappings
-from poller.runtime.operations.follower import Follower, FollowerContext
+from poller.runtime.operations.follower import Follower
+from poller.runtime.operations.follower_context import FollowerContext
 from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.operations.operable import Operable
 from poller.runtime.operations.operable_mappings import KnownMapping, Peers
@@ -33,6 +37,22 @@ class OperatedMappings:
         return KnownMapping(plan=entry.spec.plan, runs=entry.wanted().runs, deleting=entry.deleting)
 
 
+class PluginOpener:
+    """Opens the plug-ins of places that operations name."""
+
+    def __init__(self, tools: DaemonContext) -> None:
+        self._registry = tools.registry
+        self._env = tools.env
+
+    def __call__(
+        self, kind: str, name: str, settings: Mapping[str, Any], *, look: bool = False
+    ) -> AbstractAsyncContextManager[Any]:
+        """Opens one plug-in of this kind; raises InvalidConfiguration and PortError. With `look` it changes nothing outside."""
+        plugin = self._registry.plugin(kind, name)
+        checked = validated(plugin, settings, place=f"{kind} {name}")
+        return plugin.look(checked, self._env) if look and plugin.look else plugin.open(checked, self._env)
+
+
 def follow_operations(
     tools: DaemonContext,
     mappings: OperatedMappings,
@@ -52,6 +72,7 @@ def follow_operations(
         rng=rng,
         observer=tools.observer,
         port_backoff=tools.port_backoff,
+        opener=PluginOpener(tools),
     )
     follower = Follower(operations, mappings, stop, context)
     asking = OperationContext(

@@ -6,22 +6,19 @@ While the store is in trouble, pauses stay as they were read last, and nothing n
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
 
 from poller.domain.errors import PortError
 from poller.domain.operations import OperatorPause
-from poller.domain.policies import Backoff
-from poller.domain.records import MappingId, Monotonic, WorkerId
+from poller.domain.records import MappingId, Monotonic
 from poller.domain.telemetry.daemon_events import StoreFailed
-from poller.domain.telemetry.observers import Observer
-from poller.ports import Clock, LeaseStore
 from poller.rules.backoff import wait_s
 from poller.runtime.operations.carrying import Carrier
 from poller.runtime.operations.closing import OperationCloser
+from poller.runtime.operations.follower_context import FollowerContext
+from poller.runtime.operations.long.long_running import LongRunning
 from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.operations.operable import Operable
-from poller.runtime.operations.operable_mappings import OperableMappings, Peers
+from poller.runtime.operations.operable_mappings import OperableMappings
 from poller.runtime.operations.pausing import Pausing
 from poller.runtime.stopping import Stop, interrupted_by, wait_until
 from poller.runtime.watched_tasks import WatchedTasks
@@ -34,20 +31,6 @@ PRUNE_S = 600.0
 PRUNE_FIRST_S = 60.0
 PRUNE_ENDED_MAX = 100
 """The history is pruned so often, and also after so many operations have ended by this worker."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowerContext:
-    """What the follower works with."""
-
-    worker: WorkerId
-    store: LeaseStore
-    peers: Peers
-    clock: Clock
-    rng: Random
-    observer: Observer
-    port_backoff: Backoff
-    """The back-off after failed calls of the store."""
 
 
 class Follower:
@@ -119,12 +102,15 @@ class Follower:
                 rng=context.rng,
                 port_backoff=context.port_backoff,
             )
+            long_running = LongRunning(
+                self._operations, self._running, self._pausing, scope, self._stop, context=context
+            )
             with self._stop.waking(self._woken):
                 while not self._stop.requested:
                     self._woken.clear()
                     try:
                         async with interrupted_by(self._stop):
-                            await self._round(carrier)
+                            await self._round(carrier, long_running)
                     except PortError as error:
                         delay_s = self._delay_s(tries)
                         self._failed(error, delay_s, first=not tries)
@@ -135,12 +121,13 @@ class Follower:
                         await wait_until(self._woken, READ_S)
             carrier.end()
 
-    async def _round(self, carrier: Carrier) -> None:
+    async def _round(self, carrier: Carrier, long_running: LongRunning) -> None:
         """Reads the operations once, and does what follows; raises PortError."""
         await self._operations.read()
         self._trouble = ""
         self._pausing.apply(self._running)
         carrier.follow()
+        long_running.follow()
         await self._pausing.confirm(self._running)
         await self._closer.close()
         self._pausing.apply(self._running)

@@ -17,6 +17,7 @@ from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of, visibility_policy
 from poller.runtime.queues.queue_poller import SLOW_RETRY_S, MessageIntake, QueuePoller
+from poller.runtime.queues.redriving import QueueLongOperable
 from poller.runtime.queues.retry_delayer import RetryDelayer
 from poller.runtime.queues.visibility_check import VisibilityCheck
 from poller.runtime.queues.visibility_extender import VisibilityExtender
@@ -54,6 +55,11 @@ class QueueMapping:
         self._started = 0
         self._blocked_since: Epoch | None = None
         self._receives_max: int | None = None
+
+    @property
+    def long_operable(self) -> QueueLongOperable:
+        """What the mapping offers to operations that take long."""
+        return QueueLongOperable(self._parts)
 
     def shards(self) -> tuple[ShardStatus, ...]:
         """None: a queue has no shards."""

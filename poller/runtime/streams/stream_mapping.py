@@ -8,15 +8,12 @@ from itertools import batched
 from poller.domain.errors import LeaseLost, PortError
 from poller.domain.operations import Operation, OperatorPause, PartResult
 from poller.domain.plan import MappingPlan, SourceKind
-from poller.domain.records import DynamoRecord, KinesisRecord, Monotonic, Record, ShardId
+from poller.domain.records import Monotonic, ShardId
 from poller.domain.rows import Lease
 from poller.domain.status import LaneStatus, ShardStatus
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import LeaseMoved
 from poller.ports import StreamStatus
-from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
-from poller.rules.filtering import Answer, Filter, is_light
-from poller.rules.filtering.pages import Matches
 from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
@@ -26,6 +23,8 @@ from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.leases import HeldLease, Leases
+from poller.runtime.streams.operations.long_operable import StreamLongOperable
+from poller.runtime.streams.record_views import encoder, matcher
 from poller.runtime.streams.shard import ShardRun
 from poller.runtime.streams.starting_place import NotYet
 from poller.runtime.watched_tasks import WatchedTasks
@@ -68,6 +67,7 @@ class StreamMapping:
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
+        self.long_operable = StreamLongOperable(parts, self._wanted.set)
         self._pauses: Sequence[OperatorPause] | None = None if parts.operated else ()
         self.opened = False
         self.reason = ""
@@ -85,6 +85,7 @@ class StreamMapping:
             self._parts.places.listening(self._file_changed),
             self._stop.waking(self._wanted),
             joined as membership,
+            self.long_operable.seekable.among(membership),
         ):
             self._leases = leases = Leases(self._parts, membership)
             tries = 0
@@ -182,7 +183,13 @@ class StreamMapping:
         self._stop_shards(sorted(review.stolen), Reason.LOST)
         self._stop_shards(sorted(review.decision.give), Reason.REQUESTED)
         self._stop_shards(self._by_another_role(), Reason.REQUESTED)
-        for some in batched(review.decision.take, TAKES_AT_ONCE, strict=False):
+        self._stop_shards(self.long_operable.seekable.held_back, Reason.REQUESTED)
+        free = [
+            lease
+            for lease in review.decision.take
+            if lease.shard not in self.long_operable.seekable.held_back
+        ]
+        for some in batched(free, TAKES_AT_ONCE, strict=False):
             if self._stop.requested:
                 return
             async with self._tasks() as group:
@@ -327,44 +334,3 @@ def notices(plan: MappingPlan, shard: ShardId) -> Context:
         function_arn=plan.function_arn,
         batch_info="KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo",
     )
-
-
-def encoder(plan: MappingPlan, shard: ShardId, role_arn: str) -> RecordEncoder:
-    """The encoder for a shard's records."""
-    if plan.kind is SourceKind.KINESIS:
-        return KinesisEncoder(shard=shard, source_arn=plan.source_arn, region=plan.region, role_arn=role_arn)
-    return DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
-
-
-def matcher(parts: StreamContext) -> Matches | None:
-    """The mapping's filters as a predicate on records; None when it has none."""
-    plan = parts.plan
-    if plan.kind is SourceKind.KINESIS:
-        return _kinesis_matcher(Filter.of(plan.filters, "kinesis"))
-    encoder = DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
-    return _dynamo_matcher(Filter.of(plan.filters, "dynamodb"), encoder)
-
-
-def _kinesis_matcher(criteria: Filter | None) -> Matches | None:
-    if criteria is None:
-        return None
-
-    def matches(record: Record) -> Answer:
-        assert isinstance(record, KinesisRecord)
-        return criteria.matches_kinesis(record.key, record.sequence_number, record.arrived, record.data)
-
-    return matches
-
-
-def _dynamo_matcher(criteria: Filter | None, encoder: DynamoEncoder) -> Matches | None:
-    if criteria is None:
-        return None
-
-    def matches(record: Record) -> Answer:
-        assert isinstance(record, DynamoRecord)
-        change = record.change
-        if not (is_light(change.new_image) and is_light(change.old_image)):
-            return criteria.search_dynamodb(encoder.encode(record))
-        return criteria.matches_dynamodb(encoder.view(record))
-
-    return matches

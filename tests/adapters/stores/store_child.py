@@ -19,7 +19,7 @@ from poller.domain.rows import Checkpoint, Lease
 from poller.plugins import Environment
 from poller.ports import Store
 from poller.rules.operations import lifecycle
-from poller.testing.store_steps import ORDERS
+from poller.testing.stores.store_steps import ORDERS
 
 
 def acknowledge(line: str) -> None:

@@ -15,7 +15,7 @@ from adapters.stores.dynamodb.table import ROOM_BYTES
 from poller.domain.errors import LeaseLost, ServiceUnavailable
 from poller.domain.records import Epoch
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.testing.store_steps import (
+from poller.testing.stores.store_steps import (
     ANN,
     BOB,
     LADDER,

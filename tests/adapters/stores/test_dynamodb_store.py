@@ -27,8 +27,8 @@ from poller.domain.records import SHARD_END, Epoch, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.ports import Store
 from poller.testing.store import SCENARIOS
-from poller.testing.store_history import StoreMachine
-from poller.testing.store_steps import (
+from poller.testing.stores.store_history import StoreMachine
+from poller.testing.stores.store_steps import (
     ANN,
     LADDER,
     MEMO,

@@ -29,8 +29,8 @@ from poller.domain.records import Epoch
 from poller.domain.rows import MappingRow
 from poller.plugins import Environment
 from poller.ports import Store
-from poller.testing.store_operations import FULL, asked, ended
-from poller.testing.store_steps import ORDERS, noise
+from poller.testing.stores.store_operations import FULL, asked, ended
+from poller.testing.stores.store_steps import ORDERS, noise
 from tests import emulators
 from tests.adapters.stores.dynamo import Meddler, lost_answer, meddled, refusal
 from tests.emulators import Emulator

@@ -22,7 +22,7 @@ from adapters.stores.sqlite.schema import prepare
 from poller.domain.errors import ServiceThrottled, ServiceUnavailable
 from poller.domain.records import Position, WorkerId
 from poller.domain.rows import Checkpoint
-from poller.testing.store_steps import LADDER, ORDERS
+from poller.testing.stores.store_steps import LADDER, ORDERS
 from tests.adapters.stores.test_sqlite_store import Hops, held_leases, one, run, traced, writing
 
 MEMO_BYTES = 128 * 1024

@@ -35,7 +35,19 @@ from poller.domain.errors import (
 from poller.domain.records import SHARD_END, Epoch, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.plugins import Environment
-from poller.testing.store_steps import ANN, AUDIT, BOB, LADDER, MEMO, ONE, ORDERS, lease, only, seeded, taken
+from poller.testing.stores.store_steps import (
+    ANN,
+    AUDIT,
+    BOB,
+    LADDER,
+    MEMO,
+    ONE,
+    ORDERS,
+    lease,
+    only,
+    seeded,
+    taken,
+)
 
 KILLS = 20
 SHARDS = 4

@@ -73,7 +73,7 @@ def test_the_parts_are_fixed_when_an_operation_is_accepted(
         ({}, STREAM, "action", "null is no action; write one of retry, reset, skip, pause, resume"),
         ({"action": "Retry"}, STREAM, "action", "'Retry' is no action"),
         ({"action": ["retry"]}, STREAM, "action", "a list is no action"),
-        ({"action": "seek", "to": "LATEST"}, STREAM, "action", "seek cannot be carried out by this version"),
+        ({"action": "replay", "from": "TRIM_HORIZON", "to": "LATEST"}, STREAM, "action", "replay cannot be carried out by this version"),
         ({"action": "retry", "records": "first"}, STREAM, "records", "retry has no member 'records'; its members are action, id, reason, shard, lane, group"),
         ({"action": "retry", 7: 1}, STREAM, "7", "retry has no member"),
         ({"action": "retry", "shard": 1}, STREAM, "shard", "1 cannot be used; write a text of 1 to 128 characters"),

@@ -14,7 +14,8 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.policies import Backoff
 from poller.domain.records import SHARD_END, MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
-from poller.runtime.operations.follower import Follower, FollowerContext
+from poller.runtime.operations.follower import Follower
+from poller.runtime.operations.follower_context import FollowerContext
 from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.operations.operable import Operable, ResolvedRecords, SettledRecords
 from poller.runtime.operations.operable_mappings import KnownMapping
@@ -123,6 +124,11 @@ def queue_plan() -> MappingPlan:
     return mapping(mapping=QUEUE, kind=SourceKind.SQS, source_arn=QUEUE_ARN)
 
 
+def no_place(kind: str, name: str, settings: Mapping[str, Any], *, look: bool = False) -> Any:
+    """Opens nothing."""
+    raise AssertionError(f"nobody asks for {kind} {name} with {settings} (look: {look})")
+
+
 class FakeWorker:
     """A worker with a follower and a service."""
 
@@ -144,6 +150,7 @@ class FakeWorker:
             rng=rng,
             observer=site.seen,
             port_backoff=Backoff(base_s=1.0, cap_s=4.0),
+            opener=no_place,
         )
         self.follower = Follower(operations, self, self.stop, context)
         self.control.open(

@@ -30,7 +30,7 @@ from poller.testing import queue_source, stream_source
 from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario
 from poller.testing.queue_source import QueueScenario
 from poller.testing.store import SCENARIOS
-from poller.testing.store_steps import Opening, Scenario
+from poller.testing.stores.store_steps import Opening, Scenario
 from poller.testing.stream_source import StreamScenario
 from tests.simulation.checks.checker import Checker
 from tests.simulation.services.contents import Content

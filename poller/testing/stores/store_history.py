@@ -13,8 +13,8 @@ from poller.domain.operations import Operation, OperationId, OperationState
 from poller.domain.records import Epoch, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.ports import Store
-from poller.testing.store_operations import asked
-from poller.testing.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, Opening, by_shard
+from poller.testing.stores.store_operations import asked
+from poller.testing.stores.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, Opening, by_shard
 
 OPERATIONS = st.sampled_from(["a", "b", "c"])
 STATES = st.sampled_from(list(OperationState))

@@ -8,7 +8,7 @@ import pytest
 from poller.domain.errors import LeaseLost
 from poller.domain.records import SHARD_END, Epoch, Position, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.testing.store_steps import (
+from poller.testing.stores.store_steps import (
     ANN,
     AUDIT,
     BOB,

@@ -19,7 +19,7 @@ from poller.domain.operations import (
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingRow
 from poller.ports import Store
-from poller.testing.store_steps import AUDIT, ONE, ORDERS, TWO, Opening, both
+from poller.testing.stores.store_steps import AUDIT, ONE, ORDERS, TWO, Opening, both
 
 DONE, RUNNING = OperationState.DONE, OperationState.RUNNING
 FULL = Operation(

@@ -8,7 +8,7 @@ import pytest
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.domain.records import Epoch, Position, ShardId
 from poller.domain.rows import MappingRow, WorkerRow
-from poller.testing.store_steps import (
+from poller.testing.stores.store_steps import (
     ANN,
     AUDIT,
     BOB,

@@ -1,0 +1,221 @@
+"""Owns the reading of notices from the files of the file destination.
+
+A redrive first moves `MAPPING.jsonl` away, to `MAPPING.jsonl.redrive-1` or the next free number, so that the daemon goes on in a new file.
+Beside it, `MAPPING.jsonl.redrive-1.settled` has the places of the lines that are settled. Both files are removed when all lines
+are settled. Otherwise they stay, and the next redrive goes on with them.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator
+
+from adapters.notices.objects import Objects
+from adapters.notices.settings import DOCUMENT_BYTES_MAX, PlaceSettings
+from adapters.private_files import open_private
+from poller.domain.errors import AccessDenied, ResourceMissing, ServiceUnavailable
+from poller.domain.invocations import StoredNotice
+from poller.plugins import Environment, Plugin
+
+SETTLED = ".settled"
+
+
+def _directory_url(text: str) -> str:
+    parts = urlsplit(text)
+    path = unquote(parts.path)
+    if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
+        raise ValueError("names no directory; write file:///path/of/directory")
+    return text
+
+
+class DirectorySettings(PlaceSettings):
+    """`place` is file:///path/of/directory, on the machine of the daemon."""
+
+    place: Annotated[str, AfterValidator(_directory_url)]
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the files."""
+        return Path(unquote(urlsplit(self.place).path))
+
+
+@dataclass(slots=True)
+class NoticeFile:
+    """A file that was moved away: its lines that are not settled yet, and how many were read."""
+
+    path: Path
+    settled: set[int] = field(default_factory=set)
+    read_to: int = 0
+
+    @property
+    def beside(self) -> Path:
+        """The file with the places of the settled lines."""
+        return self.path.with_name(self.path.name + SETTLED)
+
+
+class DirectoryNotices:
+    """The notices of one mapping in one directory."""
+
+    def __init__(self, files: Sequence[NoticeFile], objects: Objects) -> None:
+        self._files = {str(number): each for number, each in enumerate(files)}
+        self._objects = objects
+
+    async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
+        """The next lines. A line that is too long to be a notice has an empty document."""
+        return await asyncio.to_thread(self._next, notices_max)
+
+    def _next(self, notices_max: int) -> list[StoredNotice]:
+        found: list[StoredNotice] = []
+        for number, each in self._files.items():
+            with _port_errors(each.path):
+                for place, line in islice(lines(each), notices_max - len(found)):
+                    found.append(StoredNotice(f"{number}:{place}", line))
+        return found
+
+    async def remove(self, notice: StoredNotice) -> None:
+        """Notes on the disk that a line is settled."""
+        await asyncio.to_thread(self._settle, notice.place)
+
+    def _settle(self, place: str) -> None:
+        number, _, offset = place.partition(":")
+        each = self._files[number]
+        with _port_errors(each.beside):
+            descriptor = open_private(each.beside, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(descriptor, f"{offset}\n".encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        each.settled.add(int(offset))
+
+    async def leave(self, notice: StoredNotice) -> None:
+        """Does nothing: the line stays in its file."""
+
+    async def payload(self, bucket: str, key: str) -> bytes:
+        """The object that a notice names."""
+        return await self._objects.read(bucket, key)
+
+    def close(self) -> None:
+        """Removes the files whose lines are all settled."""
+        for each in self._files.values():
+            each.read_to = 0
+            with suppress(OSError):
+                if next(lines(each), None) is None:
+                    each.path.unlink()
+                    each.beside.unlink(missing_ok=True)
+
+
+def lines(file: NoticeFile) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines that are not settled and were not read, each with its place in the file. Raises OSError."""
+    with file.path.open("rb") as opened:
+        opened.seek(file.read_to)
+        while True:
+            place = file.read_to
+            line = opened.readline(DOCUMENT_BYTES_MAX + 1)
+            if not line:
+                return
+            too_long = len(line) > DOCUMENT_BYTES_MAX
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = opened.readline(DOCUMENT_BYTES_MAX)
+            file.read_to = opened.tell()
+            if place not in file.settled and line.strip():
+                yield place, b"" if too_long else line
+
+
+def files_of(directory: Path, mapping: str) -> list[NoticeFile]:
+    """The files of a mapping that were moved away, oldest first, then its present one if there is one. Raises OSError."""
+    present = directory / f"{mapping}.jsonl"
+    return [*_moved(present), *([_with_settled(present)] if present.exists() else [])]
+
+
+def moved_away(directory: Path, mapping: str) -> list[NoticeFile]:
+    """The files of a mapping, oldest first, after its present one was moved away. Raises OSError."""
+    present = directory / f"{mapping}.jsonl"
+    if present.exists():
+        last = max(_numbers(present), default=0)
+        _rename(present, _moved_path(present, last + 1))
+    return _moved(present)
+
+
+def _moved(present: Path) -> list[NoticeFile]:
+    return [_with_settled(_moved_path(present, number)) for number in _numbers(present)]
+
+
+def _numbers(present: Path) -> list[int]:
+    named = re.compile(re.escape(present.name) + r"\.redrive-(\d{1,9})")
+    return sorted(int(found[1]) for each in os.listdir(present.parent) if (found := named.fullmatch(each)))
+
+
+def _moved_path(present: Path, number: int) -> Path:
+    return present.with_name(f"{present.name}.redrive-{number}")
+
+
+def _with_settled(path: Path) -> NoticeFile:
+    file = NoticeFile(path)
+    if file.beside.exists():
+        # A place that was cut off while it was written does not count.
+        whole = file.beside.read_bytes().rpartition(b"\n")[0]
+        file.settled = {int(line) for line in whole.split(b"\n") if line.isdigit()}
+    return file
+
+
+def _rename(present: Path, to: Path) -> None:
+    """Renames a file while nobody writes. Who writes holds the lock, and looks whether the file still has its name."""
+    descriptor = open_private(present, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.rename(present, to)
+    finally:
+        os.close(descriptor)
+
+
+class _port_errors:  # noqa: N801 - it is used as a function is
+    """Turns errors of files into port errors."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Nothing happens before."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            kinds = {
+                FileNotFoundError: ResourceMissing,
+                NotADirectoryError: ResourceMissing,
+                PermissionError: AccessDenied,
+            }
+            raise kinds.get(type(error), ServiceUnavailable)(f"{self._path}: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def open_directory(settings: DirectorySettings, env: Environment) -> AsyncIterator[DirectoryNotices]:
+    """Yields the notices of the mapping's files."""
+    with _port_errors(settings.directory):
+        files = await asyncio.to_thread(moved_away, settings.directory, settings.mapping)
+    notices = DirectoryNotices(files, Objects(env))
+    try:
+        yield notices
+    finally:
+        await asyncio.to_thread(notices.close)
+
+
+@asynccontextmanager
+async def look_directory(settings: DirectorySettings, env: Environment) -> AsyncIterator[DirectoryNotices]:
+    """Yields the notices without moving the present file away. Nothing is removed."""
+    with _port_errors(settings.directory):
+        files = await asyncio.to_thread(files_of, settings.directory, settings.mapping)
+    yield DirectoryNotices(files, Objects(env))
+
+
+plugin = Plugin("file", DirectorySettings, open_directory, look_directory)

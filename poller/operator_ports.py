@@ -1,0 +1,29 @@
+"""Owns the Protocols that only operations need. The rules of `poller.ports` hold for them, too."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from poller.domain.invocations import StoredNotice
+
+
+class NoticeSource(Protocol):
+    """The notices of given-up batches in one place. Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
+
+    async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
+        """The next notices, in the order of the place. None when each was read once since this was opened.
+
+        A place that can hold notices back from other readers does so until they are removed or left, for `hold_s` at least.
+        """
+        ...
+
+    async def remove(self, notice: StoredNotice) -> None:
+        """Removes a notice. It is no error if it is gone."""
+        ...
+
+    async def leave(self, notice: StoredNotice) -> None:
+        """Leaves a notice for a later reader. It is not read again before this is opened again."""
+        ...
+
+    async def payload(self, bucket: str, key: str) -> bytes:
+        """The object that a notice names as the place of its event."""
+        ...

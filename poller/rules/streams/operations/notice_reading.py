@@ -1,0 +1,192 @@
+"""Owns how a notice of a batch that was given up is read again, to call the function with its records once more.
+
+The documents are those of `failure_document`, which are AWS's own, with the members of `include_payload` or without. A document that came
+through a topic may be wrapped in the topic's message.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from poller.domain.records import Epoch, JsonObject, Record, ShardId
+from poller.domain.untrusted.numbers import iso_moment
+from poller.domain.untrusted.texts import line_of
+from poller.rules.operations.redriving import NoticeRefused
+from poller.rules.streams.lanes import lane_of_record
+
+SHOWN_CHARS_MAX = 200
+SEQUENCE_DIGITS_MAX = 128
+BATCH_MAX = 10_000
+"""Records of one batch at most (aws-behaviour#sizes-and-counts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadObject:
+    """Where the event of a notice is."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamNotice:
+    """What a notice says of its batch.
+
+    `payload` is the event if the notice has it, else `stored` is where it is, if it is anywhere. Otherwise the records are read
+    from `shard`, from the sequence number `first` to `last`. `since` is when the first one arrived, or a little earlier.
+    """
+
+    shard: ShardId
+    first: int
+    last: int
+    records: int
+    since: Epoch
+    payload: bytes | None = None
+    stored: PayloadObject | None = None
+
+
+def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> StreamNotice:
+    """The batch of a notice. Raises NoticeRefused for one of another stream or function, and for what is no notice of a stream's batch."""
+    found = _unwrapped(_object(document))
+    info = found.get("KinesisBatchInfo") or found.get("DDBStreamBatchInfo")
+    if not isinstance(info, dict):
+        raise NoticeRefused(
+            "it is no notice of a stream's batch: KinesisBatchInfo and DDBStreamBatchInfo are missing"
+        )
+    stream = info.get("streamArn")
+    if stream != source_arn:
+        raise NoticeRefused(f"it is of another stream: {_shown(stream)}")
+    context = found.get("requestContext")
+    function = context.get("functionArn") if isinstance(context, dict) else None
+    if function != function_arn:
+        raise NoticeRefused(f"it is of another function: {_shown(function)}")
+    if "startSequenceNumber" not in info:
+        raise NoticeRefused("its batch has no records: it was the last call of a window, whose state is gone")
+    payload = found.get("payload")
+    return StreamNotice(
+        shard=ShardId(_text(info, "shardId")),
+        first=_sequence(info, "startSequenceNumber"),
+        last=_sequence(info, "endSequenceNumber"),
+        records=_count(info, "batchSize"),
+        since=_moment(info, "approximateArrivalOfFirstRecord"),
+        payload=_encoded(payload) if payload is not None else None,
+        stored=_stored(found.get("payloadObject")),
+    )
+
+
+def payload_of(document: bytes) -> bytes:
+    """The event in an object of the S3 destination; raises NoticeRefused if it has none."""
+    payload = _object(document).get("payload")
+    if payload is None:
+        raise NoticeRefused("its object has no payload")
+    return _encoded(payload)
+
+
+def identifiers(payload: bytes) -> list[str]:
+    """The sequence numbers of an event's records, in order; raises NoticeRefused if it is no event of a stream."""
+    records = _object(payload).get("Records")
+    if not isinstance(records, list) or not records:
+        raise NoticeRefused("its event has no Records")
+    found = [_identifier(each) for each in records]
+    if None in found:
+        raise NoticeRefused("a record of its event has no sequence number")
+    return [each for each in found if each is not None]
+
+
+def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Sequence[Record]:
+    """The records of the batch among those that were read from its range, without those that filters drop.
+
+    A range also has the records of other lanes. Raises NoticeRefused if the batch is not complete, or cannot be told apart.
+    """
+    within = [each for each in records if notice.first <= int(each.sequence_number) <= notice.last]
+    if len(within) > notice.records and within and int(within[0].sequence_number) == notice.first:
+        lane = lane_of_record(within[0], lanes)
+        within = [each for each in within if lane_of_record(each, lanes) == lane]
+    if len(within) < notice.records:
+        raise NoticeRefused(
+            f"the stream has {len(within)} of its {notice.records} records: the others were removed, or a filter drops them now"
+        )
+    if len(within) > notice.records:
+        raise NoticeRefused(
+            f"its range has {len(within)} records and the batch had {notice.records}: the mapping's lanes or filters have changed"
+        )
+    return within
+
+
+def _object(document: bytes) -> JsonObject:
+    try:
+        found = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise NoticeRefused(f"it is no JSON: {line_of(str(error), chars_max=SHOWN_CHARS_MAX)}") from None
+    if not isinstance(found, dict):
+        raise NoticeRefused("it is no JSON object")
+    return found
+
+
+def _unwrapped(found: JsonObject) -> JsonObject:
+    """The document in the message of a topic, or the document itself."""
+    message = found.get("Message")
+    if found.get("Type") == "Notification" and isinstance(message, str):
+        return _object(message.encode("utf-8", "surrogatepass"))
+    return found
+
+
+def _encoded(payload: Any) -> bytes:
+    """An event that a notice has as a JSON text, as here and on AWS, or as an object."""
+    if isinstance(payload, str):
+        return payload.encode("utf-8", "surrogatepass")
+    return orjson.dumps(payload)
+
+
+def _stored(found: Any) -> PayloadObject | None:
+    match found:
+        case {"bucket": str(bucket), "key": str(key)} if bucket and key:
+            return PayloadObject(bucket, key)
+        case _:
+            return None
+
+
+def _identifier(record: Any) -> str | None:
+    match record:
+        case {"kinesis": {"sequenceNumber": str(number)}} | {"dynamodb": {"SequenceNumber": str(number)}}:
+            return number
+        case _:
+            return None
+
+
+def _text(info: JsonObject, member: str) -> str:
+    found = info.get(member)
+    if not isinstance(found, str) or not found:
+        raise NoticeRefused(f"its {member} is {_shown(found)}")
+    return found
+
+
+def _sequence(info: JsonObject, member: str) -> int:
+    found = info.get(member)
+    if (
+        not isinstance(found, str)
+        or not (found.isascii() and found.isdecimal())
+        or len(found) > SEQUENCE_DIGITS_MAX
+    ):
+        raise NoticeRefused(f"its {member} is {_shown(found)}")
+    return int(found)
+
+
+def _count(info: JsonObject, member: str) -> int:
+    found = info.get(member)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= BATCH_MAX:
+        raise NoticeRefused(f"its {member} is {_shown(found)}")
+    return found
+
+
+def _moment(info: JsonObject, member: str) -> Epoch:
+    found = iso_moment(info.get(member), default=None)
+    if found is None:
+        raise NoticeRefused(f"its {member} is {_shown(info.get(member))}")
+    return Epoch(found)
+
+
+def _shown(value: Any) -> str:
+    return "missing" if value is None else line_of(str(value)[:SHOWN_CHARS_MAX], chars_max=SHOWN_CHARS_MAX)

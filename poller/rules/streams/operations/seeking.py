@@ -1,0 +1,129 @@
+"""Owns where a seek puts the shards of a mapping, and whether it leaves out records that nobody has processed.
+
+All shards that are moved stand still meanwhile. Children of a moved shard are moved with it: their records come after its
+records, so they must wait for it again. Parents are moved only if they are named, or if the whole mapping is moved.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shard, ShardId
+from poller.domain.rows import Lease
+from poller.domain.untrusted.numbers import iso_moment
+from poller.domain.untrusted.texts import line_of
+
+SHOWN_MAX = 20
+"""Shards that an error text names."""
+CHARS_MAX = 100
+HORIZON, LATEST = "TRIM_HORIZON", "LATEST"
+WHERE = "TRIM_HORIZON, LATEST, a time such as 2026-11-29T08:00:00Z, or a sequence number"
+
+
+class SeekRefused(Exception):
+    """A seek that cannot be done as it was asked for. The text says why, with the remedy."""
+
+
+class Direction(StrEnum):
+    """Which way a shard moves."""
+
+    BACK = "back"
+    """Records that were processed are processed once more."""
+    FORWARD = "forward"
+    """It may leave out records that were not processed."""
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMove:
+    """One shard's move."""
+
+    shard: ShardId
+    before: Position
+    to: Position
+
+    @property
+    def direction(self) -> Direction:
+        """Which way it goes, as far as the two positions tell. FORWARD stands for a way that they do not tell, too."""
+        if self.before == self.to:
+            return Direction.NOWHERE
+        if self.to == Position.horizon() or self.before == SHARD_END:
+            return Direction.BACK
+        if self.before.rank is self.to.rank and self.to < self.before:
+            return Direction.BACK
+        return Direction.FORWARD
+
+    def skips(self, first: Record) -> bool:
+        """Whether it leaves out this record, which is the first one that was not processed."""
+        if self.to.rank is Rank.AFTER:
+            return int(first.sequence_number) <= self.to.sequence
+        return self.to.since is not None and first.arrived < self.to.since
+
+    def __str__(self) -> str:
+        return f"from {self.before.encode()} to {self.to.encode()}"
+
+
+def goal(to: str | float, *, now: Epoch) -> Position:
+    """The position that `to` names. LATEST is the moment `now`. Raises SeekRefused.
+
+    A sequence number stands for the place behind its record, as in a checkpoint.
+    """
+    if to == HORIZON:
+        return Position.horizon()
+    if to == LATEST:
+        return Position.at(now)
+    if isinstance(to, str) and to.isascii() and to.isdecimal():
+        return Position.after(to)
+    since = to if isinstance(to, int | float) else iso_moment(to, default=None)
+    if since is None:
+        raise SeekRefused(f"to: {line_of(str(to), chars_max=CHARS_MAX)!r} is no position; give {WHERE}")
+    if not 0 <= since <= now:
+        raise SeekRefused(f"to: {to} is not between 1970 and now; LATEST is now")
+    return Position.at(Epoch(since))
+
+
+def moves(
+    shards: Sequence[Shard], leases: Sequence[Lease], to: Position, chosen: Collection[ShardId] = ()
+) -> tuple[ShardMove, ...]:
+    """Where each shard goes, by shard id. `chosen` are the named shards; none: all that the source lists.
+
+    A shard that has no lease yet is new. It begins at its beginning, as new shards do.
+
+    Raises SeekRefused for shards that the source does not list, and for a sequence number without exactly one shard.
+    """
+    listed = {shard.shard_id: shard for shard in shards}
+    known = {lease.shard: lease.checkpoint.position for lease in leases}
+    unknown = [shard for shard in chosen if shard not in listed]
+    if unknown:
+        there = ", ".join(sorted(listed)[:SHOWN_MAX]) or "none"
+        named = line_of(unknown[0], chars_max=CHARS_MAX)
+        raise SeekRefused(f"shards: the source does not list {named}; it lists {there}")
+    if to.rank is Rank.AFTER and len(chosen) != 1:
+        raise SeekRefused("to: a sequence number belongs to one shard; name it in shards")
+    named_shards = frozenset(chosen or listed)
+    below = _descendants(shards, named_shards)
+    return tuple(
+        ShardMove(shard, known[shard], to if shard in named_shards else _behind_parents(to))
+        for shard in sorted(listed)
+        if shard in known and (shard in named_shards or shard in below)
+    )
+
+
+def _behind_parents(to: Position) -> Position:
+    """Where a child of a moved shard begins. A moment counts for it, too: all records before it are left out."""
+    return Position.horizon() if to.rank is Rank.AFTER else to
+
+
+def _descendants(shards: Sequence[Shard], named: frozenset[ShardId]) -> frozenset[ShardId]:
+    children: dict[ShardId, list[ShardId]] = {}
+    for shard in shards:
+        for parent in shard.parents:
+            children.setdefault(parent, []).append(shard.shard_id)
+    found: set[ShardId] = set()
+    todo = list(named)
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in found and child not in named:
+                found.add(child)
+                todo.append(child)
+    return frozenset(found)

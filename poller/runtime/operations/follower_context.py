@@ -1,0 +1,27 @@
+"""Owns what following operations works with."""
+
+from dataclasses import dataclass
+from random import Random
+
+from poller.domain.policies import Backoff
+from poller.domain.records import WorkerId
+from poller.domain.telemetry.observers import Observer
+from poller.ports import Clock, LeaseStore
+from poller.runtime.operations.long.long_run import PlaceOpener
+from poller.runtime.operations.operable_mappings import Peers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerContext:
+    """What the follower works with."""
+
+    worker: WorkerId
+    store: LeaseStore
+    peers: Peers
+    clock: Clock
+    rng: Random
+    observer: Observer
+    port_backoff: Backoff
+    """The back-off after failed calls of the store."""
+    opener: PlaceOpener
+    """Opens places that operations name."""

@@ -1,0 +1,146 @@
+"""Owns what a run of an operation that takes long works with, and what mappings offer to such runs."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol, runtime_checkable
+
+from poller.domain.errors import PortError
+from poller.domain.operations import Operation, OperationId, OperatorPause
+from poller.domain.policies import Backoff
+from poller.domain.records import Position, ShardId, WorkerId
+from poller.operator_ports import NoticeSource
+from poller.ports import Clock
+from poller.rules.backoff import wait_s
+from poller.rules.operations.claims import claimed_by
+from poller.rules.operations.pauses import holding
+from poller.rules.streams.operations.seeking import ShardMove
+from poller.runtime.operations.long.redriving import Redrivable
+from poller.runtime.operations.open_operations import OpenOperations, OperationChange
+from poller.runtime.stopping import Stop
+
+
+class PlaceOpener(Protocol):
+    """Opens plug-ins for places that an operation names."""
+
+    def __call__(
+        self, kind: str, name: str, settings: Mapping[str, Any], *, look: bool = False
+    ) -> AbstractAsyncContextManager[Any]:
+        """Opens one plug-in of this kind; raises InvalidConfiguration and PortError. With `look` it changes nothing outside."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeekPlan:
+    """The moves of a seek. `skipping` names the shards in which it leaves out records, each with the first one."""
+
+    moves: tuple[ShardMove, ...]
+    skipping: Mapping[ShardId, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeekStep:
+    """What one step has done: the shards that stand where they should, and the owners that others still have."""
+
+    moved: frozenset[ShardId]
+    waiting: Mapping[ShardId, WorkerId]
+
+
+class Seekable(Protocol):
+    """The shards of a mapping, as a seek moves them."""
+
+    def hold_back(self, shards: frozenset[ShardId]) -> None:
+        """Makes these shards, and no others, drain and stay free on this worker."""
+        ...
+
+    async def plan(self, to: Position, chosen: Collection[ShardId]) -> SeekPlan:
+        """Where a seek puts each shard. Raises SeekRefused and PortError."""
+        ...
+
+    async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
+        """Moves the shards that nobody reads. Raises PortError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPlace:
+    """A place of notices that is open, and the mapping that can call its function with them."""
+
+    redrivable: Redrivable
+    notices: NoticeSource
+
+
+class LongOperable(Protocol):
+    """A running mapping, as operations that take long see it."""
+
+    @property
+    def seekable(self) -> Seekable | None:
+        """Its shards; None for a queue."""
+        ...
+
+    def opened_place(
+        self, place: str, opener: PlaceOpener, *, hold_s: float, look: bool
+    ) -> AbstractAsyncContextManager[OpenPlace]:
+        """Opens a place of notices. With `look` nothing of it is changed. Raises InvalidConfiguration and PortError."""
+        ...
+
+    def longest_s(self) -> float:
+        """How long one call of the function takes at most."""
+        ...
+
+
+@runtime_checkable
+class WithLongOperations(Protocol):
+    """A running mapping that offers something to operations that take long."""
+
+    @property
+    def long_operable(self) -> LongOperable:
+        """What it offers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRun:
+    """One operation that this worker has claimed. `stop` is asked to stop when the worker stops, or the operation is over or another's.
+
+    `mapping` gives the running mapping; None while it does not run here. `pauses` are those of the mapping.
+    `changed` makes this worker follow at once what was stored.
+    """
+
+    operation: OperationId
+    worker: WorkerId
+    operations: OpenOperations
+    mapping: Callable[[], LongOperable | None]
+    pauses: Callable[[], Sequence[OperatorPause] | None]
+    opener: PlaceOpener
+    changed: Callable[[], None]
+    stop: Stop
+    clock: Clock
+    rng: Random
+    port_backoff: Backoff
+
+    def current(self) -> Operation | None:
+        """The operation as it was last read; None if it is over, or another worker has claimed it."""
+        found = self.operations.get(self.operation)
+        return found if found is not None and claimed_by(found) == self.worker else None
+
+    def held(self) -> bool:
+        """Whether the whole mapping is paused, or that is not known."""
+        found, operation = self.pauses(), self.operations.get(self.operation)
+        return operation is None or found is None or holding(found, operation.request.target) is not None
+
+    def delay_s(self, tries: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return wait_s(self.port_backoff, tries, self.rng)
+
+    async def change(self, rule: OperationChange) -> Operation | None:
+        """Changes the operation, and repeats that while the store is in trouble. None: it is over or another's, or a stop came first."""
+        tries = 0
+        while not self.stop.requested and (operation := self.current()) is not None:
+            try:
+                return await self.operations.change(operation, rule)
+            except PortError:
+                await self.stop.sleep(self.delay_s(tries))
+                tries += 1
+        return None

@@ -1,0 +1,96 @@
+"""Owns the run of a redrive: it opens the place of the notices, and stores how far it is."""
+
+from dataclasses import replace
+from functools import partial
+
+from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.operations import Operation, OperationState, PartResult
+from poller.rules.operations import lifecycle
+from poller.rules.operations.redriving import RedriveTally
+from poller.runtime.operations.long.long_run import LongOperable, LongRun
+from poller.runtime.operations.long.redriving import READ_MAX, Redrive
+from poller.runtime.stopping import Reason
+
+SHOW_S = 1.0
+"""How often the counts are stored."""
+HOLD_SPARE_S = 60.0
+LINES_MAX = 50
+"""Notices that a dry run lists."""
+WAIT_S = 1.0
+
+
+async def redrive(run: LongRun) -> PartResult | None:
+    """Carries out a redrive, and returns what came of it. None: somebody else goes on with it, or it is over."""
+    while (operation := run.current()) is not None:
+        mapping = run.mapping()
+        if mapping is not None:
+            try:
+                return await _with_place(run, operation, mapping)
+            except InvalidConfiguration as error:
+                return PartResult(state=OperationState.FAILED, result="; ".join(error.problems))
+            except PortError as error:
+                text = f"the notices cannot be read: {error.reason}"
+                return PartResult(state=OperationState.FAILED, result=text)
+        if await run.stop.sleep(WAIT_S):
+            return None
+    return None
+
+
+async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable) -> PartResult | None:
+    members = operation.request.members
+    per_s = members.get("messages_per_s")
+    # All notices of one read must stay hidden until the last of them was called.
+    hold_s = READ_MAX * (mapping.longest_s() + (1 / per_s if per_s else 0.0)) + HOLD_SPARE_S
+    look = bool(members.get("dry_run"))
+    async with mapping.opened_place(members["from"], run.opener, hold_s=hold_s, look=look) as place:
+        shown = _Shown(run)
+        redriving = Redrive(
+            place.redrivable,
+            place.notices,
+            run.stop,
+            clock=run.clock,
+            wait_s=run.delay_s,
+            held=run.held,
+            changed=shown.changed,
+            tally=RedriveTally.of(operation.progress),
+        )
+        limit = members.get("limit")
+        if look:
+            tally, lines = await redriving.look(limit=limit)
+            await run.change(partial(_planned, lines=lines[:LINES_MAX]))
+            stay = f"; {tally.refused} could not be called" if tally.refused else ""
+            return PartResult(state=OperationState.DONE, result=f"would call {tally.settled} batches{stay}")
+        # A limit is one for the whole operation, also when another worker goes on with it.
+        left = None if limit is None else max(0, limit - redriving.tally.settled)
+        found = await redriving.run(limit=left, per_s=per_s)
+        if found is None:
+            return None
+        await shown.store(found)
+        return found.result()
+
+
+class _Shown:
+    """Stores the counts once a second at most while a redrive runs. Stops it when it is not this worker's any more."""
+
+    def __init__(self, run: LongRun) -> None:
+        self._run = run
+        self._due = run.clock.monotonic() + SHOW_S
+
+    async def changed(self, tally: RedriveTally) -> None:
+        """Another notice was read."""
+        if self._run.current() is None:
+            self._run.stop.request(Reason.REQUESTED)
+        elif self._run.clock.monotonic() >= self._due:
+            await self.store(tally)
+            self._due = self._run.clock.monotonic() + SHOW_S
+
+    async def store(self, tally: RedriveTally) -> None:
+        """Stores the counts."""
+        await self._run.change(partial(lifecycle.count, progress=tally.progress()))
+
+
+def _planned(operation: Operation, *, lines: list[str]) -> Operation:
+    if operation.state.over:
+        return operation
+    notes = {**operation.notes, "plan": lines}
+    return replace(operation, state=OperationState.RUNNING, notes=notes)

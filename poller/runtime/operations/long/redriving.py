@@ -1,0 +1,174 @@
+"""Owns a redrive: it reads notices one after the other, has the function called again, and removes those whose batches succeeded.
+
+It may end at any moment. Whoever goes on reads the notices that are left, so that a batch may be called twice, and none is lost.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, assert_never
+
+from poller.domain.errors import PortError
+from poller.domain.invocations import StoredNotice
+from poller.operator_ports import NoticeSource
+from poller.ports import Clock
+from poller.rules.operations.redriving import NoticeRefused, RedriveTally
+from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
+from poller.runtime.stopping import Stop
+
+READ_MAX = 10
+TRIES_MAX = 6
+"""Tries of a call of a port about one notice, with back-off. Then the notice stays."""
+HELD_LOOK_S = 1.0
+LOOKED_AT_MAX = 1_000
+"""Notices that a dry run reads if it has no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The function was called with a batch of so many records."""
+
+    verdict: Verdict
+    records: int
+
+
+class Redrivable(Protocol):
+    """A mapping whose function can be called again with batches that were given up."""
+
+    def look(self, stored: StoredNotice) -> str:
+        """What a redrive of this notice would call, for people; raises NoticeRefused."""
+        ...
+
+    async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
+        """Calls the function with the batch of a notice. None: a stop came before the call. Raises NoticeRefused and PortError."""
+        ...
+
+
+class Redrive:
+    """One redrive.
+
+    `wait_s` gives the wait after so many failures in a row. While `held`, nothing is called. `changed` is awaited after each notice.
+    """
+
+    def __init__(
+        self,
+        mapping: Redrivable,
+        source: NoticeSource,
+        stop: Stop,
+        *,
+        clock: Clock,
+        wait_s: Callable[[int], float],
+        held: Callable[[], bool],
+        changed: Callable[[RedriveTally], Awaitable[None]],
+        tally: RedriveTally = RedriveTally(),
+    ) -> None:
+        self.tally = tally
+        self._mapping = mapping
+        self._source = source
+        self._stop = stop
+        self._clock = clock
+        self._wait_s = wait_s
+        self._held = held
+        self._changed = changed
+
+    async def run(self, *, limit: int | None, per_s: float | None) -> RedriveTally | None:
+        """Redrives the notices, `limit` at most and `per_s` in a second at most. None: a stop came first. Raises PortError if they cannot be read."""
+        done = 0
+        while limit is None or done < limit:
+            wanted = READ_MAX if limit is None else min(READ_MAX, limit - done)
+            notices = await self._insisting(partial(self._source.read, notices_max=wanted))
+            if notices is None:
+                return None
+            if not notices:
+                break
+            for notice in notices:
+                began = self._clock.monotonic()
+                while self._held() and not await self._stop.sleep(HELD_LOOK_S):
+                    pass
+                if self._stop.requested or not await self._one(notice):
+                    return None
+                done += 1
+                await self._changed(self.tally)
+                if per_s is not None:
+                    await self._stop.sleep(max(0.0, began + 1 / per_s - self._clock.monotonic()))
+        return self.tally
+
+    async def look(self, *, limit: int | None) -> tuple[RedriveTally, list[str]]:
+        """Reads the notices and calls nothing. Returns how many could be called, and a line for each. Raises PortError."""
+        lines: list[str] = []
+        left = LOOKED_AT_MAX if limit is None else limit
+        while left and (notices := await self._source.read(notices_max=min(READ_MAX, left))):
+            left -= len(notices)
+            for notice in notices:
+                try:
+                    lines.append(self._mapping.look(notice))
+                    self.tally = self.tally.succeeded(0)
+                except NoticeRefused as refused:
+                    lines.append(f"{refused}")
+                    self.tally = self.tally.stays(str(refused), refused=True)
+                await self._source.leave(notice)
+        return self.tally, lines
+
+    async def _one(self, notice: StoredNotice) -> bool:
+        """Redrives one notice. Returns False if a stop came before it was decided."""
+        try:
+            called = await self._called(notice)
+            if called is None:
+                return False
+            reason = _failure(called.verdict)
+            if not reason:
+                if await self._insisting(lambda: self._removed(notice)) is None:
+                    return False
+                self.tally = self.tally.succeeded(called.records)
+                return True
+            self.tally = self.tally.stays(reason, refused=False)
+        except NoticeRefused as refused:
+            self.tally = self.tally.stays(str(refused), refused=True)
+        except PortError as error:
+            self.tally = self.tally.stays(error.reason, refused=True)
+        return await self._insisting(lambda: self._left(notice)) is not None
+
+    async def _called(self, notice: StoredNotice) -> Called | None:
+        """Calls the function, and repeats that while it cannot be reached. None: a stop came first."""
+        tries = 0
+        while not self._stop.requested:
+            called = await self._insisting(lambda: self._mapping.again(notice, self._source, self._stop))
+            if called is None or not isinstance(called.verdict, Deferred):
+                return called
+            await self._stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
+            tries += 1
+        return None
+
+    async def _removed(self, notice: StoredNotice) -> bool:
+        await self._source.remove(notice)
+        return True
+
+    async def _left(self, notice: StoredNotice) -> bool:
+        await self._source.leave(notice)
+        return True
+
+    async def _insisting[T](self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Makes a call, and repeats it a few times after an error of its port, which it then raises. None: a stop came first."""
+        tries = 0
+        while True:
+            try:
+                return await call()
+            except PortError:
+                tries += 1
+                if tries >= TRIES_MAX:
+                    raise
+            if await self._stop.sleep(self._wait_s(tries - 1)):
+                return None
+
+
+def _failure(verdict: Verdict) -> str:
+    """Why a batch is not settled; empty if it is."""
+    match verdict:
+        case Accepted():
+            return ""
+        case Partial(failed):
+            return f"the function reported {'a record' if len(failed) == 1 else 'records'} as failed"
+        case Rejected(error=error) | Deferred(error=error):
+            return error
+        case _:
+            assert_never(verdict)

@@ -1,0 +1,150 @@
+"""Owns a seek: its plan is stored, then all workers hold the shards back, and the worker that has claimed it moves each when it is free.
+
+Whatever happens in between, the next worker goes on with the stored plan. A shard that is moved twice is moved to the same place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from poller.domain.errors import PortError
+from poller.domain.operations import Action, Operation, OperationState, PartResult
+from poller.domain.records import Position, ShardId
+from poller.rules.operations import lifecycle
+from poller.rules.streams.operations.seeking import SeekRefused, ShardMove, goal
+from poller.runtime.operations.long.long_run import LongRun, SeekPlan
+
+STEP_S = 0.5
+"""The interval at which it is looked whether shards are free."""
+LINES_MAX = 50
+"""Shards whose moves a dry run lists, and that wait."""
+_MOVES = "moves"
+
+
+def held_back(operations: Sequence[Operation]) -> frozenset[ShardId]:
+    """The shards of one mapping that open seeks are about to move."""
+    return frozenset(
+        move.shard for each in operations if each.request.action is Action.SEEK for move in moves_of(each)
+    )
+
+
+def moves_of(operation: Operation) -> tuple[ShardMove, ...]:
+    """The moves of a seek as they were stored; none before its plan was made."""
+    noted = operation.notes.get(_MOVES)
+    if not isinstance(noted, Mapping):
+        return ()
+    return tuple(
+        ShardMove(ShardId(shard), Position.decode(before), Position.decode(to))
+        for shard, (before, to) in sorted(noted.items())
+    )
+
+
+async def seek(run: LongRun) -> PartResult | None:
+    """Carries out a seek, and returns what came of it. None: somebody else goes on with it, or it is over."""
+    operation = run.current()
+    if operation is None:
+        return None
+    planned = moves_of(operation)
+    if not planned:
+        found = await _plan(run, operation)
+        if not isinstance(found, tuple):
+            return found
+        planned = found
+        run.changed()
+    moved: set[ShardId] = set()
+    tries = 0
+    while len(moved) < len(planned):
+        try:
+            await run.operations.read()
+            mapping = run.mapping()
+            if run.stop.requested or run.current() is None:
+                return None
+            if mapping is not None and mapping.seekable is not None:
+                left = [move for move in planned if move.shard not in moved]
+                step = await mapping.seekable.step(left)
+                moved |= step.moved
+                await _show(run, len(moved), len(planned), step.waiting)
+            tries = 0
+        except PortError:
+            tries += 1
+        if len(moved) < len(planned) and await run.stop.sleep(
+            max(STEP_S, run.delay_s(tries) if tries else 0)
+        ):
+            return None
+    shards = "1 shard" if len(planned) == 1 else f"{len(planned)} shards"
+    return PartResult(
+        state=OperationState.DONE, result=f"{shards} moved to {operation.request.members['to']}"
+    )
+
+
+async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardMove, ...] | None:
+    """The moves, after they were stored; or the result of a seek that moves nothing."""
+    try:
+        plan = await _made(run, operation)
+    except SeekRefused as refused:
+        return PartResult(state=OperationState.FAILED, result=str(refused))
+    if plan is None:
+        return None
+    members = operation.request.members
+    lines = [_line(move, plan.skipping.get(move.shard, "")) for move in plan.moves]
+    if members.get("dry_run"):
+        await run.change(partial(_noted, plan=lines[:LINES_MAX]))
+        return PartResult(state=OperationState.DONE, result=f"would move {'; '.join(lines) or 'nothing'}")
+    if not plan.moves:
+        return PartResult(state=OperationState.DONE, result="there is no shard to move")
+    if plan.skipping and not members.get("skip"):
+        shard, first = next(iter(plan.skipping.items()))
+        text = (
+            f'shard {shard} would leave out {first} and all up to there; add "skip": true to leave them out'
+        )
+        return PartResult(state=OperationState.FAILED, result=text)
+    noted = {move.shard: [move.before.encode(), move.to.encode()] for move in plan.moves}
+    stored = await run.change(partial(_noted, moves=noted))
+    return None if stored is None else moves_of(stored)
+
+
+async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:
+    """The plan; None if a stop came first. Raises SeekRefused."""
+    members, target = operation.request.members, operation.request.target
+    to = goal(members["to"], now=operation.created)
+    chosen = [ShardId(each) for each in members.get("shards", ())]
+    if target.shard is not None:
+        chosen.append(target.shard)
+    tries = 0
+    while run.current() is not None:
+        mapping = run.mapping()
+        if mapping is not None:
+            if mapping.seekable is None:
+                raise SeekRefused("a queue has no positions")
+            try:
+                return await mapping.seekable.plan(to, tuple(dict.fromkeys(chosen)))
+            except PortError:
+                tries += 1
+        if await run.stop.sleep(max(STEP_S, run.delay_s(tries))):
+            return None
+    return None
+
+
+async def _show(run: LongRun, moved: int, shards: int, waiting: Mapping[ShardId, str]) -> None:
+    """Stores how far it is, and which workers still have shards."""
+    lines = [f"shard {shard} is still read by {owner}" for shard, owner in sorted(waiting.items())][
+        :LINES_MAX
+    ]
+
+    def shown(operation: Operation) -> Operation:
+        counted = lifecycle.count(operation, {"shards": shards, "moved": moved})
+        return _noted(counted, waiting=lines) if operation.notes.get("waiting", []) != lines else counted
+
+    await run.change(shown)
+
+
+def _noted(operation: Operation, **notes: Any) -> Operation:
+    if operation.state.over:
+        return operation
+    return replace(operation, state=OperationState.RUNNING, notes={**operation.notes, **notes})
+
+
+def _line(move: ShardMove, skipped: str) -> str:
+    leaving = f", leaving out {skipped} and all up to there" if skipped else ""
+    return f"shard {move.shard} {move} ({move.direction}{leaving})"

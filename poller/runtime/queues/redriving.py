@@ -1,0 +1,170 @@
+"""Owns the redrive of a queue's dead-letter queue: its messages are called as if they came from the mapping's own queue."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.invocations import EncodedEvent, StoredNotice
+from poller.domain.plan import SourceKind
+from poller.domain.records import Message
+from poller.operator_ports import NoticeSource
+from poller.ports import QueueSource
+from poller.rules.events import build
+from poller.rules.operations.redriving import NoticeRefused
+from poller.rules.queues.message_encoder import MessageEncoder
+from poller.rules.responses import ResponseReading
+from poller.runtime.invoking import BatchInvoker, InvocationBatch
+from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
+from poller.runtime.operations.long.redriving import Called
+from poller.runtime.queues.context import QueueContext
+from poller.runtime.stopping import Stop
+
+HOLD_S_MAX = 43_200
+"""SQS hides a message for twelve hours at most."""
+WAIT_S = 1.0
+EMPTY_RECEIVES_MAX = 3
+"""After so many receives in a row without a new message, the queue counts as read. One alone may miss messages of a large queue."""
+
+
+class DeadLetters:
+    """The messages of a dead-letter queue, as notices of themselves. What is received stays hidden for `hold_s`."""
+
+    def __init__(self, source: QueueSource, *, hold_s: float) -> None:
+        self._source = source
+        self._hold_s = min(HOLD_S_MAX, max(1, round(hold_s)))
+        self._messages: dict[str, Message] = {}
+        self._left: set[str] = set()
+        self.stuck: set[str] = set()
+        """Message groups of which a message stays. Those behind it stay, too."""
+
+    def message(self, notice: StoredNotice) -> Message:
+        """The message of a notice."""
+        return self._messages[notice.place]
+
+    async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
+        """The next messages. One that was left and comes again, because it was hidden too short, is not returned again."""
+        for _ in range(EMPTY_RECEIVES_MAX):
+            messages = await self._source.receive(messages_max=notices_max, wait_s=WAIT_S)
+            if not messages:
+                continue
+            await self._source.extend([each.receipt for each in messages], visibility_s=self._hold_s)
+            self._messages.update((each.message_id, each) for each in messages)
+            found = [
+                StoredNotice(each.message_id, b"") for each in messages if each.message_id not in self._left
+            ]
+            if found:
+                return found
+        return []
+
+    async def remove(self, notice: StoredNotice) -> None:
+        """Deletes the message."""
+        message = self._messages.get(notice.place)
+        if message is not None:
+            await self._source.delete([message.receipt])
+            self._messages.pop(notice.place, None)
+
+    async def leave(self, notice: StoredNotice) -> None:
+        """Notes that this message is not returned again."""
+        self._left.add(notice.place)
+        group = self.message(notice).group
+        if group is not None:
+            self.stuck.add(group)
+
+    async def payload(self, bucket: str, key: str) -> bytes:
+        """Never: a message has its content itself."""
+        raise NoticeRefused(f"a message names no object: {bucket}/{key}")
+
+    async def close(self) -> None:
+        """Makes all messages visible that were not deleted. Raises PortError; then they are when `hold_s` is over."""
+        receipts = [each.receipt for each in self._messages.values()]
+        if receipts:
+            await self._source.extend(receipts, visibility_s=0)
+
+
+class QueueRedrive:
+    """Calls the function of one queue mapping with messages of its dead-letter queue, one at a time."""
+
+    def __init__(self, parts: QueueContext, letters: DeadLetters) -> None:
+        self._parts = parts
+        self._letters = letters
+        plan = parts.plan
+        self._encoder = MessageEncoder(source_arn=plan.source_arn, region=plan.region, windowed=False)
+
+    def look(self, stored: StoredNotice) -> str:
+        """What a redrive of this message would call, for people; raises NoticeRefused."""
+        message = self._readable(stored)
+        group = f" of group {message.group}" if message.group is not None else ""
+        return f"message {message.message_id}{group}, received {message.receives} times"
+
+    async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
+        """Calls the function with a message. None: a stop came before the call. Raises NoticeRefused."""
+        del source
+        message = self._readable(stored)
+        batch = InvocationBatch(
+            event=EncodedEvent(build([self._encoder.encode(message)])),
+            identifiers=[message.message_id],
+            request_id=self._parts.new_id(),
+            attempt=max(1, message.receives),
+        )
+        reading = ResponseReading(
+            report_failures=self._parts.plan.retry.report_failures, ignore_empty_items=True
+        )
+        invoker = BatchInvoker(
+            self._parts.function,
+            self._parts.plan,
+            reading,
+            clock=self._parts.clock,
+            observer=self._parts.observer,
+        )
+        verdict = await invoker.invoke_in_slot(batch, stop)
+        return None if verdict is None else Called(verdict, 1)
+
+    def _readable(self, stored: StoredNotice) -> Message:
+        message = self._letters.message(stored)
+        if message.unreadable:
+            raise NoticeRefused(f"it cannot be read: {message.unreadable}")
+        if message.group in self._letters.stuck:
+            raise NoticeRefused("a message before it in its group stays")
+        return message
+
+
+@asynccontextmanager
+async def opened_letters(
+    parts: QueueContext, place: str, opener: PlaceOpener, *, hold_s: float, look: bool
+) -> AsyncIterator[OpenPlace]:
+    """The messages of a dead-letter queue, and the mapping that can call its function with them.
+
+    Raises InvalidConfiguration and PortError. A look receives messages too, and makes them visible again at its end.
+    """
+    del look
+    if place == parts.plan.source_arn:
+        raise InvalidConfiguration([f"from: {place} is the mapping's own queue; write its dead-letter queue"])
+    async with opener("sources", SourceKind.SQS, {"arn": place}) as source:
+        letters = DeadLetters(source, hold_s=hold_s)
+        try:
+            yield OpenPlace(QueueRedrive(parts, letters), letters)
+        finally:
+            with suppress(PortError):
+                await letters.close()
+
+
+class QueueLongOperable:
+    """What a queue mapping offers to operations that take long."""
+
+    def __init__(self, parts: QueueContext) -> None:
+        self._parts = parts
+
+    @property
+    def seekable(self) -> None:
+        """None: a queue has no positions."""
+        return
+
+    def opened_place(
+        self, place: str, opener: PlaceOpener, *, hold_s: float, look: bool
+    ) -> AbstractAsyncContextManager[OpenPlace]:
+        """Opens the dead-letter queue. Raises InvalidConfiguration and PortError."""
+        return opened_letters(self._parts, place, opener, hold_s=hold_s, look=look)
+
+    def longest_s(self) -> float:
+        """How long one call of the function takes at most."""
+        return self._parts.longest_s

@@ -1,0 +1,137 @@
+"""Owns the redrive of one notice of a stream: it finds the records of the batch, and calls the function with them once more."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing
+from poller.domain.invocations import EncodedEvent, Event, StoredNotice
+from poller.domain.plan import url_scheme
+from poller.domain.records import Position, Record
+from poller.operator_ports import NoticeSource
+from poller.rules.events import RecordsEvent
+from poller.rules.filtering.pages import Matches, judged
+from poller.rules.operations.redriving import NoticeRefused
+from poller.rules.responses import ResponseReading
+from poller.rules.streams.operations.notice_reading import (
+    StreamNotice,
+    chosen,
+    identifiers,
+    payload_of,
+    read_notice,
+)
+from poller.runtime.invoking import BatchInvoker, InvocationBatch
+from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
+from poller.runtime.operations.long.redriving import Called
+from poller.runtime.stopping import Stop
+from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.record_views import encoder, matcher
+
+READ_RECORDS_MAX = 1_000
+EMPTY_READS_MAX = 100
+"""Reads in a row without records after which the end of a batch counts as gone. A stream may have long gaps between records."""
+
+
+class StreamRedrive:
+    """Calls the function of one stream mapping with batches that were given up."""
+
+    def __init__(self, parts: StreamContext) -> None:
+        self._parts = parts
+        self._matches: Matches | None = matcher(parts)
+
+    def look(self, stored: StoredNotice) -> str:
+        """What a redrive of this notice would call, for people; raises NoticeRefused."""
+        notice = self._read(stored)
+        place = "its records read again from the stream"
+        if notice.payload is not None:
+            place = "the event in the notice"
+        elif notice.stored is not None:
+            place = f"the event in s3://{notice.stored.bucket}/{notice.stored.key}"
+        return (
+            f"{notice.records} records of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
+        )
+
+    async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
+        """Calls the function with the batch of a notice. None: a stop came before the call.
+
+        Raises NoticeRefused if the batch cannot be called from it, and what the ports of the notices and of the stream raise.
+        """
+        notice = self._read(stored)
+        event, names = await self._event(notice, source)
+        batch = InvocationBatch(
+            event=event, identifiers=names, request_id=self._parts.new_id(), attempt=1, newest=notice.since
+        )
+        invoker = BatchInvoker(
+            self._parts.function,
+            self._parts.plan,
+            ResponseReading(report_failures=self._parts.plan.retry.report_failures),
+            clock=self._parts.clock,
+            observer=self._parts.observer,
+            shard=notice.shard,
+        )
+        verdict = await invoker.invoke_in_slot(batch, stop)
+        return None if verdict is None else Called(verdict, len(names))
+
+    def _read(self, stored: StoredNotice) -> StreamNotice:
+        plan = self._parts.plan
+        return read_notice(stored.document, source_arn=plan.source_arn, function_arn=plan.function_arn)
+
+    async def _event(self, notice: StreamNotice, source: NoticeSource) -> tuple[Event, Sequence[str]]:
+        """The event and the sequence numbers of its records."""
+        payload = notice.payload
+        if payload is None and notice.stored is not None:
+            payload = payload_of(await source.payload(notice.stored.bucket, notice.stored.key))
+        if payload is not None:
+            return EncodedEvent(payload), identifiers(payload)
+        plan = self._parts.plan
+        records = chosen(await self._range(notice), notice, lanes=plan.stream.lanes)
+        made = encoder(plan, notice.shard, self._parts.role_arn)
+        event = RecordsEvent(made, records, sum(made.sizes(records)))
+        return event, [each.sequence_number for each in records]
+
+    async def _range(self, notice: StreamNotice) -> Sequence[Record]:
+        """The records of the notice's range that the stream still has and the filters let through."""
+        found: list[Record] = []
+        position, empty = Position.at(notice.since), 0
+        try:
+            cursor = await self._parts.source.cursor(notice.shard, position)
+            while empty < EMPTY_READS_MAX:
+                try:
+                    page = await self._parts.source.read(notice.shard, cursor, records_max=READ_RECORDS_MAX)
+                except CursorExpired:
+                    cursor = await self._parts.source.cursor(notice.shard, position)
+                    continue
+                within = [
+                    each for each in page.records if notice.first <= int(each.sequence_number) <= notice.last
+                ]
+                found += await self._passing(within)
+                if page.records:
+                    position, empty = Position.after(page.records[-1].sequence_number), 0
+                    if position.sequence >= notice.last:
+                        break
+                else:
+                    empty += 1
+                if page.cursor is None or (not page.records and page.behind_ms == 0):
+                    break
+                cursor = page.cursor
+        except (PositionTrimmed, ResourceMissing):
+            raise NoticeRefused(
+                f"the stream does not have shard {notice.shard} or this range of it any more"
+            ) from None
+        return found
+
+    async def _passing(self, records: Sequence[Record]) -> Sequence[Record]:
+        if self._matches is None or not records:
+            return records
+        passing = await self._parts.turns.slices(judged(records, self._matches))
+        return [record for record, passes in zip(records, passing, strict=True) if passes]
+
+
+@asynccontextmanager
+async def opened_notices(
+    parts: StreamContext, place: str, opener: PlaceOpener, *, hold_s: float, look: bool
+) -> AsyncIterator[OpenPlace]:
+    """The notices of a place, and the mapping that can call its function with them. Raises InvalidConfiguration and PortError."""
+    kind = url_scheme(place) or "sqs"
+    settings = {"place": place, "mapping": parts.plan.mapping, "hold_s": hold_s}
+    async with opener("notices", kind, settings, look=look) as source:
+        yield OpenPlace(StreamRedrive(parts), source)

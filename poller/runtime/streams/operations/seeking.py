@@ -1,0 +1,126 @@
+"""Owns the moves of a seek on one mapping: it plans where each shard goes, waits until nobody reads it, and moves its lease."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from poller.domain.errors import LeaseLost, PositionTrimmed, ServiceUnavailable
+from poller.domain.records import Position, Record, ShardId, WorkerId
+from poller.domain.rows import Lease
+from poller.domain.telemetry.labels import TaskKind
+from poller.rules.streams.operations.seeking import Direction, ShardMove, moves
+from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
+from poller.runtime.streams.context import StreamContext
+from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.membership import Membership
+
+LOOKS_AT_ONCE = 8
+"""Shards that are read at the same time to see whether a seek leaves out records."""
+LOOK_READS_MAX = 5
+"""Reads of one shard for that. If they find neither a record nor the end, the seek counts as one that leaves out records."""
+
+
+class StreamSeek:
+    """The seeks of one stream mapping on this worker. `changed` is called when other shards are held back than before."""
+
+    def __init__(self, parts: StreamContext, changed: Callable[[], None]) -> None:
+        self.held_back: frozenset[ShardId] = frozenset()
+        """Shards that are about to be moved: they drain, and this worker does not take them."""
+        self._parts = parts
+        self._changed = changed
+        self._membership: Membership | None = None
+
+    @contextmanager
+    def among(self, membership: Membership) -> Iterator[None]:
+        """Makes steps possible until the block ends, while the mapping is one of this worker's."""
+        self._membership = membership
+        try:
+            yield
+        finally:
+            self._membership = None
+
+    def hold_back(self, shards: frozenset[ShardId]) -> None:
+        """Makes these shards, and no others, drain and stay free."""
+        if shards != self.held_back:
+            self.held_back = shards
+            self._changed()
+
+    async def plan(self, to: Position, chosen: Collection[ShardId]) -> SeekPlan:
+        """Where a seek puts each shard. Raises SeekRefused, and what the ports of store and source raise."""
+        parts = self._parts
+        shards = await parts.source.shards()
+        leases = await parts.store.leases(parts.plan.mapping, memos=False)
+        found = moves(shards, leases, to, chosen)
+        turns = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+        async def look(move: ShardMove) -> str:
+            async with turns:
+                return await _left_out(parts, move)
+
+        async with WatchedTasks(parts.observer, parts.plan.mapping) as group:
+            looks = {
+                move.shard: group.start(TaskKind.SEEK, look(move), of=move.shard)
+                for move in found
+                if move.direction is Direction.FORWARD
+            }
+        return SeekPlan(found, {shard: first for shard, task in looks.items() if (first := task.result())})
+
+    async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
+        """Moves the shards that nobody reads. The lease of a worker that does not run the mapping counts as free. Raises PortError.
+
+        A move is fenced: if a worker takes the shard meanwhile, the shard waits, and an owner that is gone writes nothing more.
+        """
+        if self._membership is None:
+            raise ServiceUnavailable("the mapping does not run here")
+        parts, mapping = self._parts, self._parts.plan.mapping
+        alive = {parts.worker, *await self._membership.workers_of(mapping)}
+        known = {lease.shard: lease for lease in await parts.store.leases(mapping, memos=False)}
+        moved: set[ShardId] = set()
+        waiting: dict[ShardId, WorkerId] = {}
+        for move in wanted:
+            lease = known.get(move.shard)
+            if lease is None:
+                # The source has removed the shard since, and its lease was of no use any more.
+                moved.add(move.shard)
+            elif lease.owner is not None and lease.owner in alive:
+                waiting[move.shard] = lease.owner
+            elif await _moved(parts, lease, move.to):
+                moved.add(move.shard)
+        return SeekStep(frozenset(moved), waiting)
+
+
+async def _moved(parts: StreamContext, lease: Lease, to: Position) -> bool:
+    try:
+        await parts.store.move(parts.plan.mapping, lease, to)
+    except LeaseLost:
+        return False
+    return True
+
+
+async def _left_out(parts: StreamContext, move: ShardMove) -> str:
+    """The first record that the move leaves out, for people; empty if it leaves out none."""
+    try:
+        found = await _first_record(parts, move.shard, move.before)
+    except PositionTrimmed:
+        found = await _first_record(parts, move.shard, Position.horizon())
+    match found:
+        case None:
+            return ""
+        case str():
+            return found
+        case _:
+            return f"record {found.sequence_number}" if move.skips(found) else ""
+
+
+async def _first_record(parts: StreamContext, shard: ShardId, position: Position) -> Record | str | None:
+    """The first record behind a position. None: there is none now. A text: that did not show."""
+    cursor = await parts.source.cursor(shard, position)
+    behind = False
+    for _ in range(LOOK_READS_MAX):
+        page = await parts.source.read(shard, cursor, records_max=1)
+        if page.records:
+            return page.records[0]
+        if page.ended or page.cursor is None or page.behind_ms == 0:
+            return None
+        cursor, behind = page.cursor, page.behind_ms is not None
+    return "records that a few reads did not find" if behind else None

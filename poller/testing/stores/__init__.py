@@ -1,0 +1,1 @@
+"""The scenarios of the contract of stores, by what they are about."""

@@ -1,0 +1,178 @@
+"""A redrive of whole daemons on virtual time: batches that were given up are called again, whoever carries it out."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from poller.domain.errors import ServiceUnavailable
+from poller.domain.invocations import FunctionError, Invocation, Outcome, with_payload
+from poller.domain.operations import Operation, OperationState
+from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
+from poller.runtime.daemon import Daemon
+from tests.runtime.daemons import FAILED, Site, daemon_plan, now, play, until
+from tests.runtime.fakes import STREAM_ARN, FakeDestination, FakeFunction, FakeStream, mapping, records
+from tests.runtime.operations.test_seeks import over
+from tests.runtime.streams.operations.test_redriving import FakeNotices
+from tests.virtual import run_virtual
+
+PLAN = mapping(
+    batch=BatchPolicy(records_max=2),
+    retry=RetryPolicy(retries_max=0, backoff=Backoff(base_s=0.0, cap_s=0.0)),
+    destination=FAILED,
+)
+BATCHES = [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+class Repairable(FakeFunction):
+    """A function that fails until it is repaired."""
+
+    repaired = False
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        outcome = await super().invoke(invocation)
+        return outcome if self.repaired else FunctionError("ValueError", "no")
+
+
+def site() -> Site:
+    stream = FakeStream()
+    stream.put(*records(*range(1, 9)))
+    return Site(
+        sources={STREAM_ARN: stream},
+        functions={"reader": Repairable(takes_s=0.5)},
+        destinations={FAILED: FakeDestination()},
+    )
+
+
+def function_of(place: Site) -> Repairable:
+    function = place.functions["reader"]
+    assert isinstance(function, Repairable)
+    return function
+
+
+async def given_up(place: Site) -> FakeNotices:
+    """Waits until all batches have failed, and repairs the function. Returns their notices."""
+    await until(lambda: len(place.destinations[FAILED].notices) == len(BATCHES))
+    place.notices[FAILED] = FakeNotices(place.destinations[FAILED].notices, with_payload)
+    function_of(place).repaired = True
+    function_of(place).calls.clear()
+    found: FakeNotices = place.notices[FAILED]
+    return found
+
+
+async def redrive(daemon: Daemon, **members: Any) -> Operation:
+    """Asks for a redrive."""
+    request = {"action": "redrive", "from": FAILED, **members}
+    return await daemon.operations.submit(PLAN.mapping, request, by="ann")
+
+
+def test_a_redrive_settles_what_was_given_up_and_counts_it() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        notices = await given_up(place)
+        found = await over(daemon, await redrive(daemon))
+        assert (found.state, found.result) == (OperationState.DONE, "4 batches settled (8 records)")
+        assert found.progress == {"settled": 4, "records": 8, "failed": 0, "refused": 0}
+        assert notices.held == {}
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
+    assert function_of(place).calls == BATCHES
+
+
+def test_a_dry_run_calls_and_removes_nothing() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        notices = await given_up(place)
+        found = await over(daemon, await redrive(daemon, dry_run=True, limit=3))
+        assert (found.state, found.result) == (OperationState.DONE, "would call 3 batches")
+        assert len(found.notes["plan"]) == 3
+        assert len(notices.held) == 4
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
+    assert function_of(place).calls == []
+
+
+def test_another_worker_goes_on_after_the_first_was_killed() -> None:
+    place = site()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as scope:
+            first = place.daemon(daemon_plan(PLAN, worker="worker-1"))
+            second = place.daemon(daemon_plan(PLAN, worker="worker-2"), seed=8)
+            tasks = [scope.create_task(each.run()) for each in (first, second)]
+            notices = await given_up(place)
+            asked = await redrive(first)
+            await until(lambda: len(function_of(place).calls) == 2)
+            tasks[0].cancel()
+            notices.opened_again()
+            found = await over(second, asked)
+            assert found.state is OperationState.DONE
+            assert notices.held == {}
+            second.stop()
+
+    run_virtual(main())
+    assert {tuple(call) for call in function_of(place).calls} == {tuple(batch) for batch in BATCHES}
+
+
+def test_a_redrive_that_is_cancelled_calls_nothing_more() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        notices = await given_up(place)
+        asked = await redrive(daemon)
+        await until(lambda: len(function_of(place).calls) == 2)
+        await daemon.operations.cancel(asked.operation, by="ann")
+        await asyncio.sleep(10)
+        assert len(function_of(place).calls) <= 3
+        assert len(notices.held) >= 1
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
+
+
+def test_a_paused_mapping_holds_its_redrive() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await given_up(place)
+        pause = await daemon.operations.submit(PLAN.mapping, {"action": "pause"}, by="ann")
+        asked = await redrive(daemon)
+        await asyncio.sleep(20)
+        assert function_of(place).calls == []
+        await daemon.operations.cancel(pause.operation, by="ann")
+        resumed = now()
+        assert (await over(daemon, asked)).state is OperationState.DONE
+        assert now() - resumed < 5
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("arn:aws:sqs:eu-west-1:111122223333:elsewhere", "KeyError"),
+    ],
+)
+def test_a_place_that_cannot_be_opened_fails_the_operation(place: str, said: str) -> None:
+    outside = site()
+
+    async def script(daemon: Daemon) -> None:
+        await given_up(outside)
+        found = await over(daemon, await redrive(daemon, **{"from": place}))
+        assert found.state is OperationState.FAILED
+        assert said in found.result
+
+    play(lambda: outside.daemon(daemon_plan(PLAN)), script)
+
+
+def test_notices_that_cannot_be_read_fail_the_operation_after_some_tries() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        notices = await given_up(place)
+        notices.trouble = [ServiceUnavailable("down")] * 100
+        found = await over(daemon, await redrive(daemon))
+        assert (found.state, found.result) == (OperationState.FAILED, "the notices cannot be read: down")
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)

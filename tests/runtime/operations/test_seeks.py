@@ -1,0 +1,240 @@
+"""A seek of whole daemons on virtual time: shards drain, move and go on, whichever worker is asked and whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from poller.domain.mapping_api import ApiError
+from poller.domain.operations import Operation, OperationState
+from poller.domain.policies import BatchPolicy
+from poller.domain.records import SHARD_END, Position, ShardId
+from poller.runtime.daemon import Daemon
+from tests.runtime.daemons import Site, daemon_plan, now, play, until
+from tests.runtime.fakes import SHARD, STREAM_ARN, FakeFunction, FakeStream, mapping, records
+
+PLAN = mapping(batch=BatchPolicy(records_max=10))
+MAPPING = PLAN.mapping
+CHILD = ShardId("shardId-000000000001")
+OTHER = ShardId("shardId-000000000002")
+
+
+def site(function: FakeFunction | None = None, **shards: Sequence[int]) -> Site:
+    """A stream with records in its shards, and a function."""
+    stream = FakeStream()
+    stream.put(*records(*range(1, 6)))
+    return Site(sources={STREAM_ARN: stream}, functions={"reader": function or FakeFunction()})
+
+
+def calls(place: Site) -> list[list[int]]:
+    function = place.functions["reader"]
+    assert isinstance(function, FakeFunction)
+    return function.calls
+
+
+def stream_of(place: Site) -> FakeStream:
+    stream = place.sources[STREAM_ARN]
+    assert isinstance(stream, FakeStream)
+    return stream
+
+
+async def over(daemon: Daemon, operation: Operation, within_s: float = 60.0) -> Operation:
+    """The operation when it is over."""
+    began = now()
+    while True:
+        found = await daemon.operations.operation(operation.operation)
+        if found.state.over:
+            return found
+        assert now() - began < within_s, f"not over: {found}"
+        await asyncio.sleep(0.05)
+
+
+async def seek(daemon: Daemon, to: str | float, **members: Any) -> Operation:
+    """Asks for a seek."""
+    return await daemon.operations.submit(MAPPING, {"action": "seek", "to": to, **members}, by="ann")
+
+
+def two(place: Site) -> tuple[Any, Any]:
+    return (
+        lambda: place.daemon(daemon_plan(PLAN, worker="worker-1")),
+        lambda: place.daemon(daemon_plan(PLAN, worker="worker-2"), seed=8),
+    )
+
+
+def test_a_mapping_goes_back_to_the_beginning() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        began = now()
+        found = await over(daemon, await seek(daemon, "TRIM_HORIZON"))
+        assert (found.state, found.result) == (OperationState.DONE, "1 shard moved to TRIM_HORIZON")
+        assert found.progress == {"shards": 1, "moved": 1}
+        await until(lambda: len(calls(place)) == 2)
+        assert now() - began < 4
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5]] * 2
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_either_worker_moves_the_shards_of_both(asked: int) -> None:
+    place = site()
+    stream = stream_of(place)
+    stream.held[OTHER] = []
+    stream.put(*records(11, 12), shard=OTHER)
+    daemons = two(place)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 2)
+        await asyncio.sleep(10)
+        found = await over(daemon, await seek(daemon, "TRIM_HORIZON"))
+        assert found.state is OperationState.DONE
+        await until(lambda: len(calls(place)) == 4)
+
+    play(daemons[asked], script, daemons[1 - asked])
+    assert sorted(calls(place)) == [[1, 2, 3, 4, 5]] * 2 + [[11, 12]] * 2
+
+
+def test_a_seek_waits_for_the_call_that_runs_and_says_so() -> None:
+    place = site(FakeFunction(takes_s=10))
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        asked = await seek(daemon, "TRIM_HORIZON")
+        await asyncio.sleep(3)
+        shown = await daemon.operations.operation(asked.operation)
+        assert shown.state is OperationState.RUNNING
+        assert shown.notes["waiting"] == [f"shard {SHARD} is still read by worker-1"]
+        await over(daemon, asked)
+        assert now() > 10
+
+    play(two(place)[0], script)
+    assert calls(place)[:2] == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_going_forward_leaves_records_out_only_if_that_is_meant() -> None:
+    place = site(FakeFunction(takes_s=5))
+    stream_of(place).page_max = 2
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        refused = await over(daemon, await seek(daemon, "4", shards=[SHARD]))
+        assert refused.state is OperationState.FAILED
+        assert 'would leave out record 1 and all up to there; add "skip": true' in refused.result
+        dry = await over(daemon, await seek(daemon, "4", shards=[SHARD], dry_run=True))
+        assert dry.notes["plan"] == [
+            f"shard {SHARD} from TRIM_HORIZON to AFTER:4 (forward, leaving out record 1 and all up to there)"
+        ]
+        done = await over(daemon, await seek(daemon, "4", shards=[SHARD], skip=True))
+        assert done.state is OperationState.DONE
+        await until(lambda: calls(place)[-1] == [5])
+
+    play(two(place)[0], script)
+    assert [1, 2] in calls(place)
+    assert not any(3 in call for call in calls(place))
+
+
+def test_a_seek_behind_a_split_takes_the_parent_up_again_before_its_children() -> None:
+    place = site()
+    stream = stream_of(place)
+    stream.ended = {SHARD}
+    stream.held[CHILD] = []
+    stream.parents = {CHILD: (SHARD,)}
+    stream.put(*records(11, 12), shard=CHILD)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 2)
+        await asyncio.sleep(3)
+        await over(daemon, await seek(daemon, "2", shards=[SHARD]))
+        await until(lambda: len(calls(place)) == 4)
+
+    play(two(place)[0], script, two(place)[1])
+    assert calls(place) == [[1, 2, 3, 4, 5], [11, 12], [3, 4, 5], [11, 12]]
+
+
+def test_a_second_seek_is_refused_while_one_runs_and_a_cancelled_one_moves_nothing() -> None:
+    place = site(FakeFunction(takes_s=10))
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        first = await seek(daemon, "TRIM_HORIZON")
+        with pytest.raises(ApiError, match="is not over"):
+            await seek(daemon, "LATEST")
+        await asyncio.sleep(2)
+        cancelled = await daemon.operations.cancel(first.operation, by="ann")
+        assert cancelled.state is OperationState.CANCELLED
+        await asyncio.sleep(20)
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5]]
+
+
+def test_another_worker_goes_on_when_the_one_that_has_claimed_a_seek_dies() -> None:
+    place = site(FakeFunction(takes_s=4))
+    stream = stream_of(place)
+    stream.held[OTHER] = []
+    stream.put(*records(11, 12), shard=OTHER)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as scope:
+            make_first, make_second = two(place)
+            first, second = make_first(), make_second()
+            tasks = [scope.create_task(each.run()) for each in (first, second)]
+            await until(lambda: len(calls(place)) == 2)
+            asked = await seek(first, "TRIM_HORIZON")
+            await until(lambda: first.operations is not None)
+            await asyncio.sleep(1)
+            claimed = await second.operations.operation(asked.operation)
+            assert claimed.notes["worker"] == "worker-1"
+            tasks[0].cancel()
+            found = await over(second, asked)
+            assert found.state is OperationState.DONE
+            await until(lambda: len(calls(place)) >= 4)
+            second.stop()
+
+    from tests.virtual import run_virtual
+
+    run_virtual(main())
+    assert [1, 2, 3, 4, 5] in calls(place)[2:]
+    assert [11, 12] in calls(place)[2:]
+
+
+def test_an_ended_shard_is_at_its_end_again_afterwards() -> None:
+    place = site()
+    stream_of(place).ended = {SHARD}
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        await asyncio.sleep(3)
+        await over(daemon, await seek(daemon, "TRIM_HORIZON"))
+        await until(lambda: len(calls(place)) == 2)
+        await asyncio.sleep(3)
+        (lease,) = await place.store.leases(MAPPING)
+        assert lease.checkpoint.position == SHARD_END
+
+    play(two(place)[0], script)
+
+
+@pytest.mark.parametrize(
+    ("to", "members", "said"),
+    [
+        ("7", {}, "belongs to one shard"),
+        ("7", {"shards": ["shardId-9"]}, "does not list shardId-9"),
+        ("2999-01-01", {}, "not between 1970 and now"),
+    ],
+)
+def test_a_seek_that_cannot_be_done_fails_with_the_remedy(
+    to: str, members: dict[str, Any], said: str
+) -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        found = await over(daemon, await seek(daemon, to, **members))
+        assert (found.state, said in found.result) == (OperationState.FAILED, True)
+
+    play(two(place)[0], script)
+    assert len(calls(place)) == 1
+    assert Position.after("5") > Position.horizon()

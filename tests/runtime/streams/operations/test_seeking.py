@@ -1,0 +1,128 @@
+"""A seek moves a shard that nobody reads, and the mapping goes on there."""
+
+import asyncio
+
+import pytest
+
+from adapters.stores.memory import MemoryStore
+from poller.domain.errors import ServiceUnavailable
+from poller.domain.policies import BatchPolicy
+from poller.domain.records import Epoch, Position, ShardId, WorkerId
+from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
+from poller.runtime.operations.long.long_run import SeekStep
+from poller.runtime.stopping import Stop
+from poller.runtime.streams.operations.seeking import StreamSeek
+from poller.runtime.streams.stream_mapping import StreamMapping
+from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, mapping, records, stream_parts
+from tests.runtime.streams.test_stream_mapping import run_mapping, stored
+from tests.virtual import run_virtual, virtual_clock
+
+BATCHES = mapping(batch=BatchPolicy(records_max=2))
+MAPPING = BATCHES.mapping
+HORIZON = Position.horizon()
+
+
+async def moved(runner: StreamMapping, to: Position) -> list[tuple[float, SeekStep]]:
+    """Holds the shard back, takes a step a second until it is moved, and lets it go on. Returns the steps and when they were taken."""
+    plan = await runner.long_operable.seekable.plan(to, [SHARD])
+    runner.long_operable.seekable.hold_back(frozenset({SHARD}))
+    steps: list[tuple[float, SeekStep]] = []
+    while not steps or not steps[-1][1].moved:
+        steps.append(
+            (asyncio.get_running_loop().time(), await runner.long_operable.seekable.step(plan.moves))
+        )
+        await asyncio.sleep(1)
+    runner.long_operable.seekable.hold_back(frozenset())
+    return steps
+
+
+def test_a_shard_goes_back_and_on_in_order() -> None:
+    stream, function, store = FakeStream(), FakeFunction(), MemoryStore()
+    stream.put(*records(*range(1, 6)))
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(3)
+        await moved(runner, Position.after("2"))
+
+    run_mapping(lambda: stream_parts(stream, function, plan=BATCHES, store=store), for_s=5, during=seek)
+    assert function.calls == [[1, 2], [3, 4], [5], [3, 4], [5]]
+    assert stored(store) == Position.after("5")
+
+
+def test_the_move_waits_for_the_call_that_runs() -> None:
+    stream, function, store = FakeStream(), FakeFunction(takes_s=5), MemoryStore()
+    stream.put(*records(1, 2, 3))
+    steps: list[tuple[float, SeekStep]] = []
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(1)
+        steps.extend(await moved(runner, HORIZON))
+
+    parts = stream_parts(stream, function, plan=BATCHES, store=store)
+    run_mapping(lambda: parts, for_s=12, during=seek)
+    assert [when for when, step in steps if step.waiting == {SHARD: parts.worker}][:4] == [1, 2, 3, 4]
+    assert function.calls == [[1, 2], [1, 2], [3]]
+    assert function.in_flight_max == 1
+
+
+def test_a_shard_that_is_held_back_is_not_taken_until_it_may_go_on() -> None:
+    stream, function, store = FakeStream(), FakeFunction(), MemoryStore()
+    stream.put(*records(1, 2))
+
+    async def hold(runner: StreamMapping, _: Stop) -> None:
+        runner.long_operable.seekable.hold_back(frozenset({SHARD}))
+        await asyncio.sleep(40)
+        assert function.calls == []
+        runner.long_operable.seekable.hold_back(frozenset())
+
+    run_mapping(lambda: stream_parts(stream, function, plan=BATCHES, store=store), for_s=1, during=hold)
+    assert (function.calls, function.times) == ([[1, 2]], [40.0])
+
+
+def test_what_a_seek_leaves_out_is_named() -> None:
+    stream, function, store = FakeStream(), FakeFunction(takes_s=2), MemoryStore()
+    stream.put(*records(1, 2, age_s=100.0), *records(3))
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        now = virtual_clock().now()
+        await asyncio.sleep(0.1)
+        seek = runner.long_operable.seekable
+        assert (await seek.plan(Position.after("2"), [SHARD])).skipping == {SHARD: "record 1"}
+        assert (await seek.plan(Position.at(Epoch(now - 50)), [])).skipping == {SHARD: "record 1"}
+        assert (await seek.plan(Position.at(Epoch(now - 150)), [])).skipping == {}
+        assert (await seek.plan(HORIZON, [])).moves == (ShardMove(SHARD, HORIZON, HORIZON),)
+        await asyncio.sleep(5)
+        assert (await seek.plan(Position.at(now), [])).skipping == {}
+        with pytest.raises(SeekRefused, match="it lists"):
+            await seek.plan(HORIZON, [ShardId("elsewhere")])
+
+    run_mapping(lambda: stream_parts(stream, function, plan=BATCHES, store=store), for_s=0, during=look)
+
+
+def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
+    stream = FakeStream()
+
+    class Faster(MemoryStore):
+        async def move(self, mapping, lease, position):  # type: ignore[no-untyped-def]
+            await super().take(mapping, lease, owner=WorkerId("faster"))
+            return await super().move(mapping, lease, position)
+
+    store = Faster()
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(1)
+        runner.long_operable.seekable.hold_back(frozenset({SHARD}))
+        await asyncio.sleep(1)
+        plan = await runner.long_operable.seekable.plan(HORIZON, [])
+        assert await runner.long_operable.seekable.step(plan.moves) == SeekStep(frozenset(), {})
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
+
+
+def test_a_mapping_that_does_not_run_moves_nothing() -> None:
+    async def main() -> None:
+        seek = StreamSeek(stream_parts(FakeStream(), FakeFunction(), plan=BATCHES), lambda: None)
+        with pytest.raises(ServiceUnavailable, match="does not run here"):
+            await seek.step([ShardMove(SHARD, HORIZON, HORIZON)])
+
+    run_virtual(main())
