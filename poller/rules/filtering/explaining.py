@@ -53,9 +53,11 @@ def explain(pattern: Pattern, event: object) -> Explanation:
     return _alternatives([explain_branch(branch, event) for branch in pattern.branches])
 
 
-def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, ...]:
-    """The failures of one branch. Empty if it holds, or if the event's arrays are too complex to decide it."""
-    steps = StepBudget(STEPS_MAX)
+def explain_branch(
+    branch: Branch, event: dict[str, object], *, steps_max: int = STEPS_MAX
+) -> tuple[Failure, ...]:
+    """The failures of one branch. Empty if it holds, or if the event's arrays are too complex to decide it in `steps_max` steps."""
+    steps = StepBudget(steps_max)
     try:
         seen = branch.look(event, steps)
         at = branch.holding(seen, steps)
@@ -71,14 +73,18 @@ def explain_branch(branch: Branch, event: dict[str, object]) -> tuple[Failure, .
     return alone or (_together(branch, seen, at),)
 
 
-def explain_record(pattern: Pattern, source: Source, record: dict[str, object]) -> Explanation:
+def explain_record(
+    pattern: Pattern, source: Source, record: dict[str, object], *, steps_max: int = STEPS_MAX
+) -> Explanation:
     """Why a record passes a filter or not. The record has the form in which a function gets it.
 
     Of a payload that is nested too deeply to be parsed it is only told whether a branch holds. Raises ValueError for a Kinesis record
     without its member `kinesis`.
     """
     event, payload = _opened(source, record)
-    return _alternatives([_explain_view(branch, source, event, payload) for branch in pattern.branches])
+    return _alternatives(
+        [_explain_view(branch, source, event, payload, steps_max=steps_max) for branch in pattern.branches]
+    )
 
 
 def _alternatives(failures: Sequence[tuple[Failure, ...]]) -> Explanation:
@@ -86,7 +92,7 @@ def _alternatives(failures: Sequence[tuple[Failure, ...]]) -> Explanation:
 
 
 def _explain_view(
-    branch: Branch, source: Source, event: dict[str, object], payload: Payload
+    branch: Branch, source: Source, event: dict[str, object], payload: Payload, *, steps_max: int
 ) -> tuple[Failure, ...]:
     key = PAYLOAD_KEYS[source]
     form = form_of(branch, key)
@@ -99,7 +105,7 @@ def _explain_view(
         )
         why = f"the payload is {payload.form} and these conditions are for {form}"
         return (Failure(key, asked, (payload.value,), why),)
-    return explain_branch(branch, event | {key: payload.value})
+    return explain_branch(branch, event | {key: payload.value}, steps_max=steps_max)
 
 
 def _passes(alone: Filter, event: dict[str, object], payload: str) -> bool:
