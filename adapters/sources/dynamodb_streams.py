@@ -55,6 +55,7 @@ _RAW = MappingProxyType(
     {"Keys": "keys", "NewImage": "new_image", "OldImage": "old_image", "SizeBytes": "size_bytes"}
 )
 """Members that are kept as raw JSON."""
+_SEQUENCE_REFUSED = MappingProxyType({"ValidationException": PositionTrimmed})
 
 
 def _stream_arn(text: str) -> str:
@@ -144,10 +145,20 @@ class DynamoStream:
         iterator = await self._iterator(shard, position)
         return to_cursor(iterator, position.since_ms // _SECOND_MS * _SECOND_MS)
 
+    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+        """Returns a cursor for the record with this sequence number, or for the first one behind it. Raises PositionTrimmed."""
+        place = {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "SequenceNumber": sequence_number}
+        return to_cursor(await self._iterator_at(shard, place, _SEQUENCE_REFUSED))
+
     async def _iterator(self, shard: ShardId, position: Position) -> str:
+        return await self._iterator_at(shard, _place(position), _special_errors(position))
+
+    async def _iterator_at(
+        self, shard: ShardId, place: Mapping[str, str], special: Mapping[str, type[PositionTrimmed]]
+    ) -> str:
         await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
-        with calling("dynamodbstreams GetShardIterator", _special_errors(position)):
-            reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **_place(position))
+        with calling("dynamodbstreams GetShardIterator", special):
+            reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **place)
         with understood("dynamodbstreams GetShardIterator"):
             return text_of(reply, "ShardIterator")
 
@@ -245,8 +256,7 @@ def _compact(value: object) -> bytes:
 
 def _special_errors(position: Position) -> Mapping[str, type[PositionTrimmed]]:
     """Returns how errors of GetShardIterator are mapped. A sequence number that the shard never had is refused as invalid."""
-    refused = {"ValidationException": PositionTrimmed} if position.rank is Rank.AFTER else {}
-    return MappingProxyType(refused)
+    return _SEQUENCE_REFUSED if position.rank is Rank.AFTER else MappingProxyType({})
 
 
 def _place(position: Position) -> dict[str, str]:

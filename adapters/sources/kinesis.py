@@ -223,6 +223,10 @@ class KinesisStream:
                 break
         return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
+    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+        """Returns a cursor for the record with this sequence number, or for the first one behind it. Raises PositionTrimmed."""
+        return to_cursor(await self._at(shard, "AT_SEQUENCE_NUMBER", Position.after(sequence_number)))
+
     async def _at(self, shard: ShardId, kind: str, position: Position) -> str:
         place = {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence_number}
         # A refused sequence number is from a stream that was deleted and made again, so all records after it are gone.

@@ -29,6 +29,7 @@ from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.operations.follower import Follower
 from poller.runtime.operations.operation_service import OperationContext, OperationService
+from poller.runtime.peeking.service import Peeking
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
@@ -302,6 +303,12 @@ class Daemon:
             running=parts.running,
             preflight=Preflight(self._registry, self._env),
             results=self._results,
+            peeking=Peeking(
+                plans=lambda: [entry.spec.plan for entry in parts.desired.entries()],
+                leases=parts.store,
+                registry=self._registry,
+                env=self._env,
+            ),
             clock=self._env.clock,
             rng=self._rng,
             woken=self._woken.set,

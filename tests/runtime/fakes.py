@@ -91,6 +91,9 @@ class FakeStream:
         )
         return Cursor(str(index))
 
+    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+        return await self.cursor(shard, Position.after(str(int(sequence_number) - 1)))
+
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         self.reads.append(virtual_clock().monotonic())
         await asyncio.sleep(0)

@@ -11,6 +11,7 @@ from uuid import UUID
 from poller.config.mapping import EventSourceMapping, as_written
 from poller.domain.errors import PortError, ResourceMissing, RowChanged, ServiceThrottled
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
+from poller.domain.peeking.answers import PeekAnswer, PeekRequest
 from poller.domain.records import MappingId
 from poller.domain.rows import MappingState
 from poller.ports import Clock
@@ -21,6 +22,7 @@ from poller.runtime.mappings.desired import DesiredMapping, DesiredMappings
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
+from poller.runtime.peeking.service import Peeking
 
 STORE_S_MAX = 5.0
 """The time limit of one call of the store. It is short because a client waits for the answer."""
@@ -42,13 +44,14 @@ class ServiceContext:
     running: RunningMappings
     preflight: Preflight
     results: LastResults
+    peeking: Peeking
     clock: Clock
     rng: Random
     woken: Callable[[], None]
 
 
 class MappingService:
-    """MappingControl and TagControl of one daemon. Changes are made one at a time.
+    """MappingControl, TagControl and PeekControl of one daemon. Changes are made one at a time.
 
     Each change reads the store first, to see the changes of other replicas. It is written only if no other replica was faster,
     and returns when it is stored.
@@ -70,6 +73,10 @@ class MappingService:
         """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open."""
         context = self._context
         return () if context is None else tuple(_view(context, entry) for entry in context.desired.entries())
+
+    async def peek(self, mapping: str, request: PeekRequest) -> PeekAnswer:
+        """Reads a few records of a mapping's source; raises ApiError."""
+        return await self._opened().peeking.peek(mapping, request)
 
     async def create(self, request: Mapping[str, Any]) -> MappingView:
         """Makes a mapping from the members of a create request; raises ApiError."""
@@ -95,6 +102,11 @@ class MappingService:
             lambda context: _retag(context, mapping, lambda now: api_requests.without_tags(now, keys))
         )
 
+    def _opened(self) -> ServiceContext:
+        if self._context is None:
+            raise ApiError(ApiErrorType.SERVICE, "The daemon is starting or stopping; try again later.")
+        return self._context
+
     async def _change[T](self, change: Callable[[ServiceContext], Awaitable[T]]) -> T:
         """Decides and stores a change, based on what the store has now. Repeats this if another worker was faster."""
         async with self._changing() as context:
@@ -108,9 +120,7 @@ class MappingService:
     async def _changing(self) -> AsyncIterator[ServiceContext]:
         """Allows one change at a time. Turns errors of the store into ApiError, and wakes the daemon after the change."""
         async with self._turn:
-            context = self._context
-            if context is None:
-                raise ApiError(ApiErrorType.SERVICE, "The daemon is starting or stopping; try again later.")
+            context = self._opened()
             try:
                 yield context
             except ResourceMissing as error:
