@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import lambda_api, operations_api, v1_api
+from adapters.control import lambda_api, operations_api, records_api, v1_api
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
@@ -25,6 +25,7 @@ from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.operations import OperationControl
+from poller.domain.peeking.answers import PeekControl
 from poller.domain.status import StatusView
 from poller.domain.telemetry.observers import Observer
 from poller.forked_copies import close_in_copies
@@ -39,10 +40,19 @@ CLOSE_S = 2.0
 class ControlServer:
     """Serves on a socket that is already bound, so that a port in use is noticed before anything else starts."""
 
-    def __init__(self, sock: socket.socket, guard: Guard, names: Names, strangers: Strangers) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        guard: Guard,
+        names: Names,
+        strangers: Strangers,
+        *,
+        show_payloads: bool = False,
+    ) -> None:
         self._sock = sock
         self._guard = guard
         self._no_web_pages = no_web_pages(names, strangers, everybody=guard.everybody)
+        self._show_payloads = show_payloads
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
         self.address = Address(host, port)
@@ -62,6 +72,8 @@ class ControlServer:
         tags: TagControl | None = None,
         observer: Observer | None = None,
         operations: OperationControl | None = None,
+        *,
+        peeking: PeekControl | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
@@ -76,6 +88,7 @@ class ControlServer:
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
             *operations_api.routes(self._guard, operations, audit),
+            *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)
@@ -146,7 +159,7 @@ async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterat
             )
         allowed = guard(settings.api, env.clock, env.strangers, loopback=bound.loopback)
         names = names_of(bound, settings.address, settings.api.allowed_hosts)
-        yield ControlServer(sock, allowed, names, env.strangers)
+        yield ControlServer(sock, allowed, names, env.strangers, show_payloads=settings.api.show_payloads)
 
 
 def setting_errors(settings: ServerSettings) -> list[FieldError]:

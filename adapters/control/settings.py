@@ -32,6 +32,8 @@ class ApiSettings(BaseModel):
     tokens_file: FileOfSecrets | None = None
     reads: Reads | None = None
     """None: open if only this machine reaches the address."""
+    show_payloads: bool = False
+    """Whether operators may see what is in the records of a shard."""
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
     """Names and addresses that the header `Host` may have, in addition to those of loopback."""

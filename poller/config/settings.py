@@ -125,6 +125,8 @@ class Api(Section):
     tokens_file: FilePath | None = None
     reads: Reads | None = None
     """None: open if `listen` is an address of loopback."""
+    show_payloads: Flag = False
+    """Whether operators may see what is in the records of a shard."""
     allow_unauthenticated: Flag = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
         default=(), max_length=HOSTS_MAX

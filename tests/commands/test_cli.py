@@ -87,6 +87,7 @@ class FakeControl:
         tags: TagControl | None = None,
         observer: Observer | None = None,
         operations: OperationControl | None = None,
+        **_: object,
     ) -> None:
         if self._error:
             raise self._error
@@ -348,6 +349,7 @@ def test_observers_and_control_get_their_settings() -> None:
         "access_keys_file": None,
         "tokens_file": None,
         "reads": None,
+        "show_payloads": False,
         "allow_unauthenticated": False,
         "allowed_hosts": (),
     }

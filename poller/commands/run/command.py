@@ -49,6 +49,7 @@ from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.operations import OperationControl
+from poller.domain.peeking.answers import PeekControl
 from poller.domain.plan import DaemonPlan
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.labels import TaskKind
@@ -86,8 +87,8 @@ class ConfigurationFile:
     seen: Signature = None
 
 
-class Changing(MappingControl, TagControl, Protocol):
-    """Changes mappings while they run."""
+class Changing(MappingControl, TagControl, PeekControl, Protocol):
+    """Changes mappings while they run, and shows records of their sources."""
 
 
 class Engine(Reloadable, Protocol):
@@ -137,6 +138,8 @@ class Control(Protocol):
         tags: TagControl | None = None,
         observer: Observer | None = None,
         operations: OperationControl | None = None,
+        *,
+        peeking: PeekControl | None = None,
     ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
         ...
@@ -315,6 +318,7 @@ async def serve(
                     tags=changes,
                     observer=observer,
                     operations=engine.operations,
+                    peeking=changes,
                 )
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),

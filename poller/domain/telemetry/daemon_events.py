@@ -1,7 +1,7 @@
 """Owns the telemetry events of functions and of the daemon as a whole."""
 
 from poller.domain.access import Role
-from poller.domain.records import MappingId
+from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
 from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
 
@@ -124,6 +124,22 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     refused: str = ""
     broken_off: bool = False
+
+
+class PayloadsShown(TelemetryEvent, frozen=True, kw_only=True):
+    """Somebody looked at records of a shard through the API and saw their payloads. Nothing was changed.
+
+    `who`, `role` and `address` are as in ApiChange. `first` and `last` are sequence numbers, empty if there was no record.
+    """
+
+    who: str
+    role: Role | None = None
+    address: str
+    mapping: MappingId
+    shard: ShardId
+    records: int
+    first: str = ""
+    last: str = ""
 
 
 class DaemonStarting(TelemetryEvent, frozen=True, kw_only=True):

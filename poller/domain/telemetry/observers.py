@@ -15,6 +15,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionOpened,
     LoopBlocked,
     ObserverFailed,
+    PayloadsShown,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
@@ -85,6 +86,7 @@ type AnyTelemetryEvent = (
     | StrangerRefused
     | LoopBlocked
     | ApiChange
+    | PayloadsShown
     | DaemonStarting
     | DaemonEnded
     | StopCutShort

@@ -18,6 +18,7 @@ from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.operations import OperationControl
+from poller.domain.peeking.answers import PeekControl
 from poller.domain.records import Epoch, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import (
@@ -155,6 +156,7 @@ class Setting:
     tags: TagControl | None = None
     operations: OperationControl | None = None
     observer: Observer | None = None
+    peeking: PeekControl | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
     strangers: Strangers = field(default_factory=Strangers)
@@ -178,6 +180,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
                         given.tags,
                         given.observer,
                         given.operations,
+                        peeking=given.peeking,
                     ),
                     name="serve",
                 )

@@ -26,6 +26,7 @@ from poller.domain.operations import Operation
 from poller.domain.records import Epoch, MappingId
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.operation_control import OperationModel
+from tests.adapters.control.peeked import PeekModel
 from tests.adapters.control.serving import Running, Setting, serving
 from tests.adapters.control.test_lambda_api import ON_QUEUE, ON_STREAM, QUEUE_BODY, STREAM_BODY
 
@@ -106,12 +107,19 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
     model = ModelRules()
     api = ApiSettings(tokens_file=tokens, reads=Reads.TOKEN)
     operations = OperationRules()
-    setting = Setting(api=api, control=model, tags=model, operations=operations, patience_s=PATIENCE_S)
+    setting = Setting(
+        api=api,
+        control=model,
+        tags=model,
+        operations=operations,
+        peeking=PeekModel(),
+        patience_s=PATIENCE_S,
+    )
     status, report = serving(
         lambda run: schemathesis(run, tmp_path, "--header=Authorization: Bearer see-1"), setting
     )
     assert status == 0, report
-    assert "Selected: 19/19" in report
+    assert "Selected: 20/20" in report
     assert model.asked == []
 
 
@@ -120,15 +128,16 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
 def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
     model = ModelRules()
     setting = Setting(
-        api=ApiSettings(allow_unauthenticated=everybody),
+        api=ApiSettings(allow_unauthenticated=everybody, show_payloads=everybody),
         control=model,
         tags=model,
         operations=OperationRules(),
+        peeking=PeekModel(),
         patience_s=PATIENCE_S,
     )
     status, report = serving(lambda run: schemathesis(run, tmp_path), setting)
     assert status == 0, report
-    assert "Selected: 19/19" in report
+    assert "Selected: 20/20" in report
     assert bool(model.asked) is everybody
 
 

@@ -29,6 +29,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionOpened,
     LoopBlocked,
     ObserverFailed,
+    PayloadsShown,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
@@ -123,6 +124,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
     }
     logged_only = {FunctionChanged, FunctionOpened, PlaceFound, VisibilityTooShort}
     logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
+    logged_only |= {PayloadsShown}
     assert APPLY.keys() | apart | logged_only == KINDS
 
 
