@@ -19,6 +19,7 @@ from poller.commands.options import (
     given_options,
     grouped,
 )
+from poller.commands.peek.declared import peek
 from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         help=_ROOT_HELP,
     )
     app.callback()(_root)
-    for command in (run, check, status):
+    for command in (run, check, status, peek):
         app.command()(command)
     app.command(name="dry-run")(dry_run)
     filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")

@@ -12,7 +12,14 @@ from typer.testing import CliRunner
 from poller.cli import COMMANDS, application
 
 UUID = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"
-WORDS = [("status",), ("status", "--json"), ("mappings", "list"), ("mappings", "get", UUID)]
+WORDS = [
+    ("status",),
+    ("status", "--json"),
+    ("peek", "orders"),
+    ("peek", "orders", "--json"),
+    ("mappings", "list"),
+    ("mappings", "get", UUID),
+]
 
 
 def _answer(body: bytes, head: bytes = b"") -> bytes:
