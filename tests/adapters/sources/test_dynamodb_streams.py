@@ -364,3 +364,19 @@ async def test_a_table_is_not_a_stream() -> None:
         f"sources dynamodb: arn: value '{arn}': is not the ARN of a DynamoDB stream; "
         "write arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
     ]
+
+
+@on_a_loop
+async def test_a_cursor_can_be_taken_at_a_record_itself() -> None:
+    async with scripted(GetShardIterator=[ok(ShardIterator="at")]) as (source, service, _):
+        assert await source.cursor_at(SHARD, NUMBER) == "0;at"
+        (asked,) = service.parameters("GetShardIterator")
+        assert (asked["ShardIteratorType"], asked["SequenceNumber"]) == ("AT_SEQUENCE_NUMBER", NUMBER)
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "TrimmedDataAccessException"])
+@on_a_loop
+async def test_a_record_that_the_stream_refuses_to_begin_at_is_trimmed(code: str) -> None:
+    async with scripted(GetShardIterator=[error(code)]) as (source, _, _):
+        with pytest.raises(PositionTrimmed):
+            await source.cursor_at(SHARD, NUMBER)

@@ -390,3 +390,19 @@ async def test_two_sources_of_one_daemon_share_client_and_pacer() -> None:
             assert one._pacer is two._pacer
             for source in sources:
                 await source.read(SHARD, Cursor("0;here"), records_max=1)
+
+
+@on_a_loop
+async def test_a_cursor_can_be_taken_at_a_record_itself_without_a_read() -> None:
+    async with scripted(GetShardIterator=[ok(ShardIterator="at")]) as (source, service, _):
+        assert await source.cursor_at(SHARD, NUMBER) == "0;at"
+        (asked,) = service.parameters("GetShardIterator")
+        assert (asked["ShardIteratorType"], asked["StartingSequenceNumber"]) == ("AT_SEQUENCE_NUMBER", NUMBER)
+        assert service.operations() == ["GetShardIterator"]
+
+
+@on_a_loop
+async def test_a_record_that_the_stream_refuses_to_begin_at_is_trimmed() -> None:
+    async with scripted(GetShardIterator=[error("InvalidArgumentException")]) as (source, _, _):
+        with pytest.raises(PositionTrimmed):
+            await source.cursor_at(SHARD, NUMBER)
