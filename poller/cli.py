@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poller.commands.dry_run.declared import dry_run
+from poller.commands.operations.declared import add_commands
 from poller.commands.options import (
     MARKUP,
     CommonOptions,
@@ -261,6 +262,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     for command in (run, check, status, peek):
         app.command()(command)
     app.command(name="dry-run")(dry_run)
+    add_commands(app)
     filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
     filters.command(name="explain")(explain)
     # With a single command and no callback, typer would drop the name `explain` from the command line.

@@ -1,10 +1,12 @@
 """Owns `poller status`: fetches a daemon's status and shows it, blocked mappings first."""
 
 import http.client
+import os
+import shlex
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -12,11 +14,14 @@ from rich.console import Console
 
 from poller.commands.bearer_token import GIVE_ONE
 from poller.commands.fitting import ScreenPage, show
+from poller.commands.operations.naming import freeing_commands, name_of
 from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
 from poller.domain.records import Epoch
-from poller.domain.status import DaemonStatus
+from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
 
+URL = "http://127.0.0.1:8080"
+"""Where a daemon listens unless it is told otherwise."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_S = 10.0
 
@@ -91,8 +96,21 @@ def show_status(url: str, *, as_json: bool, token: str = "") -> int:
     if as_json:
         print(body.decode())
     else:
-        show(lambda width: status_page(status, Epoch(time.time()), width))
+        show(_page(status, url))
     return 0
+
+
+def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
+    """The page as a function of the screen's width."""
+    more = "" if url == os.environ.get("POLLER_URL", URL) else f" --url {shlex.quote(url)}"
+    names: dict[str, str] = {}
+
+    def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus) -> Sequence[str]:
+        if mapping.mapping not in names:
+            names[mapping.mapping] = name_of(mapping, status.mappings)
+        return freeing_commands(mapping, names[mapping.mapping], shard=shard, lane=lane, more=more)
+
+    return lambda width: status_page(status, Epoch(time.time()), width, freeing)
 
 
 def watch_status(
@@ -118,7 +136,7 @@ def _picture(url: str, token: str) -> Callable[[int], ScreenPage]:
     except Unanswered as error:
         text = f"poller: {error}"
         return lambda width: _message_page(text, width)
-    return lambda width: status_page(status, Epoch(time.time()), width)
+    return _page(status, url)
 
 
 def _message_page(text: str, width: int) -> ScreenPage:

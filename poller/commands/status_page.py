@@ -4,14 +4,15 @@ A page can be read at 80 columns. Long texts are cut; `--json` shows them whole.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from poller.commands.fitting import ScreenPage
 from poller.domain.arns import Arn
 from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
-from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
+from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, PauseStatus, ShardStatus
 
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000
@@ -20,13 +21,19 @@ SHARDS_SHOWN_MAX = 50
 LANES_SHOWN_MAX = 10
 """Blocked lanes of one shard or queue that are shown, and as many lanes that fail without blocking."""
 RECORDS_SHOWN_MAX = 3
+COMMAND_LINES_MAX = 4
+"""Lines that a command to be copied may take. It is not cut on any screen that is wide enough for a UUID."""
 NOTES_SHOWN_MAX = 20
 NOT_BLOCKED = Epoch(float("inf"))
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
 
 
-def status_page(status: DaemonStatus, now: Epoch, width: int) -> ScreenPage:
-    """The page for one status."""
+type Freeing = Callable[[MappingStatus, ShardStatus | None, LaneStatus], Sequence[str]]
+"""Returns the commands that free something that is blocked."""
+
+
+def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing | None = None) -> ScreenPage:
+    """The page for one status. Below what is blocked it shows the commands that free it, if `freeing` names any."""
     page = ScreenPage(width)
     ready = "ready" if status.ready else "not ready"
     alive = "" if status.alive else ", not alive"
@@ -36,7 +43,7 @@ def status_page(status: DaemonStatus, now: Epoch, width: int) -> ScreenPage:
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
         page.line("")
-        _mapping(page, mapping, now)
+        _mapping(page, mapping, now, freeing or _no_commands)
     if len(mappings) > MAPPINGS_SHOWN_MAX:
         page.line("")
         page.left_out(f"and {len(mappings) - MAPPINGS_SHOWN_MAX} more mappings")
@@ -53,7 +60,11 @@ def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
         page.left_out(f"and {len(notes) - NOTES_SHOWN_MAX} more", depth=1)
 
 
-def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch) -> None:
+def _no_commands(_mapping: MappingStatus, _shard: ShardStatus | None, _lane: LaneStatus) -> Sequence[str]:
+    return ()
+
+
+def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch, freeing: Freeing) -> None:
     source = Arn.read(mapping.source_arn)
     page.add(f"{mapping.function} ← {source.service} {source.resource}" if source else mapping.function)
     page.line(mapping.mapping, depth=1)
@@ -64,23 +75,41 @@ def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch) -> None:
     if mapping.state is MappingState.ENABLED and mapping.blocked:
         facts.append("blocked")
     page.add(", ".join(facts), depth=1, lines_max=3)
-    _lanes(page, mapping.lanes, now, depth=1)
+    _paused(page, mapping.paused, now, depth=1)
+    _lanes(page, mapping.lanes, now, partial(freeing, mapping, None), depth=1)
     shards = sorted(mapping.shards, key=lambda each: _since(each.lanes))
     for shard in shards[:SHARDS_SHOWN_MAX]:
-        _shard(page, shard, now)
+        _shard(page, shard, now, partial(freeing, mapping, shard), whole=mapping.paused)
     more = Counter(shard.state for shard in shards[SHARDS_SHOWN_MAX:])
     if more:
         states = ", ".join(f"{count} {state}" for state, count in sorted(more.items()))
         page.left_out(f"and {more.total()} more shards: {states}", depth=1)
 
 
-def _shard(page: ScreenPage, shard: ShardStatus, now: Epoch) -> None:
+def _paused(page: ScreenPage, pause: PauseStatus | None, now: Epoch, *, depth: int) -> None:
+    if pause is not None:
+        by = f" by {pause.by}" if pause.by else ""
+        reason = f": {pause.reason}" if pause.reason else ""
+        text = f"paused{by} for {span(max(0.0, now - pause.since))}, since {moment(pause.since)}{reason}"
+        page.add(text, depth=depth, lines_max=3)
+
+
+def _shard(
+    page: ScreenPage,
+    shard: ShardStatus,
+    now: Epoch,
+    freeing: Callable[[LaneStatus], Sequence[str]],
+    *,
+    whole: PauseStatus | None,
+) -> None:
     where = f" at {shard.owner}" if shard.state == "elsewhere" and shard.owner else ""
     reason = f": {shard.reason}" if shard.reason else ""
     page.add(f"{shard.shard} {shard.state}{where}{reason}{_behind(shard)}", depth=1)
     if shard.position:
         page.line(shard.position, depth=2)
-    _lanes(page, shard.lanes, now, depth=2)
+    if shard.paused != whole:
+        _paused(page, shard.paused, now, depth=2)
+    _lanes(page, shard.lanes, now, freeing, depth=2, above=(whole, shard.paused))
 
 
 def _behind(shard: ShardStatus) -> str:
@@ -90,22 +119,39 @@ def _behind(shard: ShardStatus) -> str:
     return f", {span(shard.behind_ms / SECOND_MS)} behind"
 
 
-def _lanes(page: ScreenPage, lanes: tuple[LaneStatus, ...], now: Epoch, *, depth: int) -> None:
-    """Adds blocked lanes, then lanes that fail without blocking, which are messages of a standard queue."""
+def _lanes(
+    page: ScreenPage,
+    lanes: tuple[LaneStatus, ...],
+    now: Epoch,
+    freeing: Callable[[LaneStatus], Sequence[str]],
+    *,
+    depth: int,
+    above: tuple[PauseStatus | None, ...] = (),
+) -> None:
+    """Adds blocked lanes, then lanes that fail without blocking, which are messages of a standard queue, then paused ones.
+
+    `above` are the pauses that are shown for the shard and the mapping already.
+    """
     blocked = sorted(
         (lane for lane in lanes if lane.blocked_since is not None), key=lambda lane: _since((lane,))
     )
     failing = [lane for lane in lanes if lane.blocked_since is None and lane.last_error]
     for found, what in ((blocked, "that are blocked"), (failing, "that fail")):
         for lane in found[:LANES_SHOWN_MAX]:
-            _lane(page, lane, now, depth=depth)
+            _lane(page, lane, now, freeing(lane), depth=depth)
         if len(found) > LANES_SHOWN_MAX:
             page.left_out(f"and {len(found) - LANES_SHOWN_MAX} more {what}", depth=depth)
+    for lane in [each for each in lanes if each.paused not in (None, *above)][:LANES_SHOWN_MAX]:
+        page.add(f"{_lane_name(lane)} is paused", depth=depth)
+        _paused(page, lane.paused, now, depth=depth + 1)
 
 
-def _lane(page: ScreenPage, lane: LaneStatus, now: Epoch, *, depth: int) -> None:
-    name = f"lane {lane.lane}" if lane.lane.isdecimal() and len(lane.lane) <= 3 else lane.lane
-    page.add(f"{name} {_how(lane, now)}", depth=depth)
+def _lane_name(lane: LaneStatus) -> str:
+    return f"lane {lane.lane}" if lane.lane.isdecimal() and len(lane.lane) <= 3 else lane.lane
+
+
+def _lane(page: ScreenPage, lane: LaneStatus, now: Epoch, commands: Sequence[str], *, depth: int) -> None:
+    page.add(f"{_lane_name(lane)} {_how(lane, now)}", depth=depth)
     page.add(_tries(lane, now), depth=depth + 1)
     if lane.last_error:
         page.add(lane.last_error, depth=depth + 1)
@@ -117,6 +163,8 @@ def _lane(page: ScreenPage, lane: LaneStatus, now: Epoch, *, depth: int) -> None
     more = max(lane.records_count, len(lane.records)) - RECORDS_SHOWN_MAX
     if more > 0:
         page.left_out(f"and {more} more records", depth=depth + 1)
+    for command in commands:
+        page.add(command, depth=depth + 1, lines_max=COMMAND_LINES_MAX)
 
 
 def _how(lane: LaneStatus, now: Epoch) -> str:

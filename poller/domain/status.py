@@ -127,6 +127,8 @@ class MappingStatus:
     pollers: int | None = None
     paused: PauseStatus | None = None
     """The pause of the whole mapping."""
+    destination: str = ""
+    """Where notices of given-up batches of a stream go, without what may be secret; empty if nowhere."""
 
     @property
     def blocked(self) -> bool:

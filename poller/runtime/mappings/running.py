@@ -12,6 +12,7 @@ from poller.domain.rows import MappingState
 from poller.domain.status import MappingStatus, PauseStatus, pause_status
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.mapping_events import MappingChanged
+from poller.domain.untrusted.credentials import hide_path
 from poller.rules.backoff import wait_s
 from poller.rules.reconciling import Drain, Forget, RunningMapping, StartMapping, reconcile, shown
 from poller.runtime.mappings.components import ComponentFactory, DaemonContext, MappingSpec
@@ -197,6 +198,7 @@ class RunningMappings:
             reason=reason,
             last_result="" if entry.queue else self._results.of(entry.mapping),
             paused=self._paused(entry.mapping),
+            destination=hide_path(plan.discard.destination or ""),
         )
         if supervisor is None:
             return status()

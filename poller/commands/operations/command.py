@@ -1,0 +1,166 @@
+"""Owns what `poller retry`, `reset`, `skip`, `pause` and `resume` do: find the target, ask whether it is meant, ask the daemon, wait.
+
+What is printed for programs goes to standard output, questions and progress to standard error.
+"""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
+from poller.commands.operations.sentences import sentence
+from poller.commands.operations.targets import Target, TargetWords, find_target
+from poller.commands.shared import FAILED, print_problems
+from poller.commands.status import Unanswered
+from poller.domain.operations import Action, OperationState, OperationView
+from poller.domain.records import Epoch
+from poller.domain.untrusted.rendering import as_json
+from poller.domain.untrusted.texts import line_of
+from poller.rules.target_names import UnknownTarget
+
+LOOK_S = 0.3
+"""The interval at which a command that waits asks how far its operation is."""
+NOT_DONE = 1
+"""Exit status: the operation has failed, was cancelled, or was not over in time."""
+PAUSED_S = 5.0
+"""A pause that does not hold on all parts after this time waits for somebody who takes them, and so does not wait for them."""
+NO_TERMINAL = "nobody can be asked here: add --yes to do it, or --dry-run to see what would happen"
+TEXT_CHARS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a command goes about it."""
+
+    dry_run: bool = False
+    yes: bool = False
+    as_json: bool = False
+    wait: bool = True
+    wait_s: float = 60.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a command needs of its surroundings: a clock, a way to wait, and somebody to ask (None: nobody can be asked)."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    answer: Callable[[str], str] | None = field(
+        default_factory=lambda: input if sys.stdin is not None and sys.stdin.isatty() else None
+    )
+
+
+def operate(
+    api: DaemonApi,
+    action: Action,
+    words: TargetWords,
+    members: Mapping[str, Any],
+    *,
+    manner: Manner,
+    around: Surroundings | None = None,
+) -> int:
+    """Carries out one command; returns its exit status."""
+    around = around or Surroundings()
+    try:
+        target = find_target(api.status(), words, one_shard=action is Action.SKIP)
+        said = sentence(action, target, members, now=Epoch(around.now()))
+        request = _request(action, target, members, manner.reason)
+        if manner.dry_run:
+            _show_plan(target, request, said, manner)
+            return 0
+        if not manner.yes and not _agreed(said, around):
+            return NOT_DONE
+        operation = api.submit(target.mapping.mapping, request)
+        if manner.wait:
+            operation = _wait(api, operation, manner, around)
+    except (Unanswered, NotAccepted, UnknownTarget) as error:
+        print_problems([str(error)])
+        return FAILED
+    return _end(operation, manner)
+
+
+def _request(action: Action, target: Target, members: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """The document of the request. Its id makes a request that is sent twice the same operation."""
+    given = {"shard": target.shard, "lane": target.lane, "group": target.group, "reason": reason or None}
+    found = {name: value for name, value in {**given, **members}.items() if value is not None}
+    return {"action": action.value, "id": str(uuid.uuid4()), **found}
+
+
+def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manner) -> None:
+    if manner.as_json:
+        shown = {name: value for name, value in request.items() if name != "id"}
+        print(json.dumps({"mapping": target.mapping.mapping, "request": shown, "sentence": said}))
+    else:
+        print(f"would do: {said}")
+
+
+def _agreed(said: str, around: Surroundings) -> bool:
+    if around.answer is None:
+        raise NotAccepted(NO_TERMINAL)
+    print(said, file=sys.stderr)
+    try:
+        answer = around.answer("Do it? [y/N] ")
+    except (EOFError, KeyboardInterrupt):
+        answer = ""
+    if answer.strip().lower() in {"y", "yes"}:
+        return True
+    print("poller: nothing was done", file=sys.stderr)
+    return False
+
+
+def _wait(api: DaemonApi, operation: OperationView, manner: Manner, around: Surroundings) -> OperationView:
+    """Waits until the operation is over, or a pause holds; prints progress. An interruption ends the wait, not the operation."""
+    began, shown = around.now(), ""
+    pause = operation.action is Action.PAUSE
+    try:
+        while not operation.state.over and around.now() - began < manner.wait_s:
+            if pause and (not _missing(operation) or around.now() - began >= PAUSED_S):
+                break
+            if (text := _progress(operation)) != shown:
+                shown = text
+                print(text, file=sys.stderr)
+            around.sleep(LOOK_S)
+            operation = api.operation(operation.id)
+    except KeyboardInterrupt:
+        print(f"poller: not waited for any more; poller operations show {operation.id}", file=sys.stderr)
+    return operation
+
+
+def _missing(operation: OperationView) -> list[str]:
+    return [
+        part
+        for part in operation.wanted
+        if part not in operation.parts or not operation.parts[part].state.over
+    ]
+
+
+def _progress(operation: OperationView) -> str:
+    wanted = len(operation.wanted)
+    done = f", {wanted - len(_missing(operation))} of {wanted} parts" if wanted > 1 else ""
+    return f"{operation.id} {operation.state}{done}"
+
+
+def _end(operation: OperationView, manner: Manner) -> int:
+    """Prints what came of the operation; returns the exit status."""
+    if manner.as_json:
+        print(as_json(operation).decode())
+    else:
+        result = operation.result or _meanwhile(operation)
+        print(line_of(f"{operation.action} {operation.state}: {result}", chars_max=TEXT_CHARS_MAX))
+    if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:
+        return NOT_DONE
+    waited_in_vain = manner.wait and not operation.state.over and operation.action is not Action.PAUSE
+    return NOT_DONE if waited_in_vain else 0
+
+
+def _meanwhile(operation: OperationView) -> str:
+    if operation.action is Action.PAUSE:
+        missing = _missing(operation)
+        later = f"; not yet on {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}" if missing else ""
+        return f"it lasts until poller resume, or poller operations cancel {operation.id}{later}"
+    return f"poller operations show {operation.id} says what comes of it"

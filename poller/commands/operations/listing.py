@@ -1,0 +1,119 @@
+"""Owns `poller operations`: lists operations, shows one, and cancels one."""
+
+from collections.abc import Callable
+
+from poller.commands.fitting import ScreenPage, show
+from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
+from poller.commands.operations.naming import named
+from poller.commands.shared import FAILED, print_problems
+from poller.commands.status import Unanswered
+from poller.commands.status_page import moment, span
+from poller.domain.operations import OperationPage, OperationState, OperationView
+from poller.domain.records import Epoch, MappingId
+from poller.domain.status import DaemonStatus, MappingStatus
+from poller.domain.untrusted.rendering import as_json as rendered
+from poller.rules.operations.pauses import described
+from poller.rules.target_names import UnknownTarget, find_mapping
+
+PARTS_SHOWN_MAX = 50
+RECORDS_SHOWN_MAX = 20
+
+
+def list_operations(
+    api: DaemonApi, *, mapping: str | None, state: OperationState | None, limit: int, as_json: bool
+) -> int:
+    """Prints operations, newest first; returns the exit status."""
+
+    def made() -> None:
+        status = api.status()
+        identity = _identity(mapping, status) if mapping is not None else None
+        page = api.operations(mapping=identity, state=state, limit=limit)
+        if as_json:
+            print(rendered(page).decode())
+        else:
+            show(lambda width: _list_page(page, status, width))
+
+    return _answered(made)
+
+
+def show_operation(api: DaemonApi, operation: str, *, as_json: bool) -> int:
+    """Prints one operation; returns the exit status."""
+
+    def made() -> None:
+        _print(api.operation(operation), api, as_json=as_json)
+
+    return _answered(made)
+
+
+def cancel_operation(api: DaemonApi, operation: str, *, as_json: bool) -> int:
+    """Cancels an operation, and prints it; returns the exit status."""
+
+    def made() -> None:
+        _print(api.cancel(operation), api, as_json=as_json)
+
+    return _answered(made)
+
+
+def _answered(made: Callable[[], None]) -> int:
+    try:
+        made()
+    except (Unanswered, NotAccepted, UnknownTarget) as error:
+        print_problems([str(error)])
+        return FAILED
+    return 0
+
+
+def _identity(text: str, status: DaemonStatus) -> MappingId:
+    return find_mapping(text, [named(each) for each in status.mappings]).mapping
+
+
+def _print(operation: OperationView, api: DaemonApi, *, as_json: bool) -> None:
+    if as_json:
+        print(rendered(operation).decode())
+        return
+    status = api.status()
+    show(lambda width: _page(operation, status, width))
+
+
+def _list_page(found: OperationPage, status: DaemonStatus, width: int) -> ScreenPage:
+    page = ScreenPage(width)
+    if not found.operations:
+        page.add("no operations")
+    for operation in found.operations:
+        _add(page, operation, status)
+    if found.next is not None:
+        page.add("there are older ones; --limit shows more")
+    return page
+
+
+def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenPage:
+    page = ScreenPage(width)
+    _add(page, operation, status)
+    for name, value in operation.members.items():
+        page.add(f"{name}: {value if isinstance(value, str) else rendered(value).decode()}", depth=1)
+    for part in operation.wanted[:PARTS_SHOWN_MAX]:
+        result = operation.parts.get(part)
+        said = "nothing yet" if result is None else f"{result.state}: {result.result}"
+        page.add(f"{part} {said}", depth=1, lines_max=3)
+    if len(operation.wanted) > PARTS_SHOWN_MAX:
+        page.left_out(f"and {len(operation.wanted) - PARTS_SHOWN_MAX} more parts", depth=1)
+    records = operation.notes.get("records", ())
+    for record in list(records)[:RECORDS_SHOWN_MAX] if isinstance(records, list | tuple) else ():
+        page.line(f"record {record}", depth=1)
+    return page
+
+
+def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> None:
+    took = "" if operation.ended is None else f", took {span(operation.ended - operation.created)}"
+    page.line(f"{operation.id} {operation.state}")
+    mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
+    page.add(f"{operation.action} {described(operation.target)} of {_name(operation, mapping)}", depth=1)
+    page.add(f"by {operation.by or 'somebody'} at {moment(Epoch(operation.created))}{took}", depth=1)
+    if operation.reason:
+        page.add(f"because: {operation.reason}", depth=1)
+    if operation.result:
+        page.add(operation.result, depth=1, lines_max=3)
+
+
+def _name(operation: OperationView, mapping: MappingStatus | None) -> str:
+    return operation.mapping if mapping is None else f"{mapping.function} ({operation.mapping})"

@@ -1,0 +1,70 @@
+"""Owns how commands name what they are about: the shortest name that fits one mapping only, and commands to be copied."""
+
+import shlex
+from collections.abc import Sequence
+
+from poller.domain.arns import Arn, FunctionName
+from poller.domain.status import LaneStatus, MappingStatus, ShardStatus
+from poller.rules.target_names import NamedMapping, UnknownTarget, find_mapping
+
+NAMED_MAX = 2_000
+"""With more mappings than this they are named by their ids: to look for a name that only one has takes too long."""
+
+
+def named(mapping: MappingStatus) -> NamedMapping:
+    """What names a mapping."""
+    return NamedMapping(mapping=mapping.mapping, function=mapping.function, source_arn=mapping.source_arn)
+
+
+def name_of(mapping: MappingStatus, mappings: Sequence[MappingStatus]) -> str:
+    """The name of the function or of the source if only this mapping has it, else the mapping's id."""
+    if len(mappings) > NAMED_MAX:
+        return mapping.mapping
+    everything = [named(each) for each in mappings]
+    for name in (_function(mapping), _source(mapping)):
+        try:
+            if name and find_mapping(name, everything).mapping == mapping.mapping:
+                return name
+        except UnknownTarget:
+            continue
+    return mapping.mapping
+
+
+def freeing_commands(
+    mapping: MappingStatus, name: str, *, shard: ShardStatus | None, lane: LaneStatus, more: str = ""
+) -> tuple[str, ...]:
+    """The two commands that free something that is blocked: give up what is at fault, or try it again now.
+
+    `more` is added to each, such as the address of the daemon.
+    """
+    if shard is not None:
+        of = ["--shard", shard.shard]
+        of += ["--lane", lane.lane] if len(shard.lanes) > 1 and lane.lane.isdecimal() else []
+        skip, kept = of, bool(mapping.destination)
+    elif lane.blocked_since is not None:
+        skip = of = ["--group", lane.lane]
+        kept = lane.attempts_max is not None
+    else:
+        skip, of = ["--records", lane.lane], []
+        kept = lane.attempts_max is not None
+    skip = skip if kept else [*skip, "--discard"]
+    return tuple(
+        shlex.join(["poller", verb, name, *rest]) + more for verb, rest in (("skip", skip), ("retry", of))
+    )
+
+
+def _function(mapping: MappingStatus) -> str:
+    try:
+        return FunctionName.parse(mapping.function).name
+    except ValueError:
+        return mapping.function
+
+
+def _source(mapping: MappingStatus) -> str:
+    arn = Arn.read(mapping.source_arn)
+    if arn is None:
+        return ""
+    kind, slash, name = arn.resource.partition("/")
+    if not slash:
+        return f"queue/{arn.resource}"
+    return f"{kind}/{name.partition('/stream/')[0]}"

@@ -1,0 +1,90 @@
+"""Owns the sentence that says what an operation will do, before anybody agrees to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from poller.commands.operations.targets import Target
+from poller.commands.status_page import span
+from poller.domain.operations import Action
+from poller.domain.records import Epoch
+from poller.domain.status import LaneStatus
+from poller.domain.untrusted.texts import line_of
+from poller.rules.operations.members import FIRST
+
+TEXT_CHARS_MAX = 200
+RECORDS_SHOWN_MAX = 3
+
+
+def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now: Epoch) -> str:
+    """What will happen, in one sentence."""
+    of = f"{target.described()} of {target.mapping.function} ({target.mapping.mapping})"
+    match action:
+        case Action.RETRY:
+            text = f"The next try of {of} is made now{_tried(target, now)}; no attempt is used up"
+        case Action.RESET:
+            text = f"Attempts and age of what fails in {of} count from now{_tried(target, now)}"
+        case Action.PAUSE:
+            text = f"No call begins for {of} until somebody resumes it; a call that runs finishes and counts"
+        case Action.RESUME:
+            text = f"The pauses of {of} end, and what waits goes on"
+        case Action.SKIP:
+            what, many = _records(target, members["records"], now)
+            text = f"{what} of {of} {_fate(target, many=many, discard=bool(members.get('discard')))}"
+        case other:
+            text = f"{other} of {of}"
+    return line_of(text, chars_max=2_000) + "."
+
+
+def _tried(target: Target, now: Epoch) -> str:
+    lanes = target.lanes()
+    if not lanes:
+        return ""
+    first = lanes[0]
+    since = first.blocked_since or first.failing_since
+    for_s = "" if since is None else f" for {span(max(0.0, now - since))}"
+    error = f": {line_of(first.last_error, chars_max=TEXT_CHARS_MAX)}" if first.last_error else ""
+    return f" (it has failed{for_s}, {_attempts(first)}{error})"
+
+
+def _attempts(lane: LaneStatus) -> str:
+    word = "attempt" if lane.attempts_max is None else "receive"
+    return f"{lane.attempts} {word}{'' if lane.attempts == 1 else 's'}"
+
+
+def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str, bool]:
+    """Which records are meant, and whether they are several."""
+    if isinstance(records, list):
+        shown = ", ".join(records[:RECORDS_SHOWN_MAX])
+        more = len(records) - RECORDS_SHOWN_MAX
+        if len(records) == 1:
+            return f"Record {shown}", False
+        return f"{len(records)} records, {shown}" + (f" and {more} more," if more > 0 else ","), True
+    lanes = target.lanes()
+    if len(lanes) != 1 or not lanes[0].records:
+        # Another worker knows it, or nobody: the operation then says what there is.
+        return (
+            ("The first record of the batch at fault", False)
+            if records == FIRST
+            else ("The batch at fault", False)
+        )
+    lane = lanes[0]
+    first = lane.records[0]
+    key = f"key {first.key}, " if first.key else ""
+    facts = f"{key}{span(max(0.0, now - first.arrived))} old, {_attempts(lane)}"
+    if records == FIRST or lane.records_count <= 1:
+        return f"Record {first.identifier} ({facts})", False
+    return (
+        f"All {lane.records_count} records of the batch at fault, from {first.identifier} on ({facts}),",
+        True,
+    )
+
+
+def _fate(target: Target, *, many: bool, discard: bool) -> str:
+    are = "are" if many else "is"
+    if discard:
+        return f"{are} given up and lost: no notice is sent"
+    if target.mapping.pollers is not None:
+        return f"{are} moved to the queue's dead-letter queue"
+    if target.mapping.destination:
+        return f"{are} given up, and the notice goes to {target.mapping.destination}"
+    return f"{are} given up if the mapping has an on-failure destination for the notice"

@@ -1,0 +1,116 @@
+"""`poller status` shows what is paused, and under each blocked line the commands that free it, which can be copied."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from poller.commands.operations.naming import freeing_commands, name_of
+from poller.commands.operations.targets import TargetWords, find_target
+from poller.commands.status_page import status_page
+from poller.domain.operations import OperationId
+from poller.domain.records import Epoch, MappingId
+from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, PauseStatus, ShardStatus
+from tests.commands.test_status import BLOCKED, CALM, NOW, QUEUE, UUIDS, call, daemon, lane
+from tests.hostile_texts import HOSTILE
+
+DESTINATION = "arn:aws:sqs:eu-west-1:111122223333:failed"
+PAUSE = PauseStatus(
+    operation=OperationId("op-1"), by="on-call", since=Epoch(NOW - 7200), reason="repair of the database"
+)
+BAD = BLOCKED.shards[1]
+GROUP = LaneStatus(lane="group 7", state="waiting", blocked_since=Epoch(NOW - 60), attempts=2)
+MESSAGE = LaneStatus(lane="m-1", state="waiting", failing_since=Epoch(NOW - 60), attempts=2, last_error="E")
+
+
+def status(*mappings: MappingStatus) -> DaemonStatus:
+    return DaemonStatus(worker="w", mappings=mappings, ready=True, alive=True)
+
+
+def commands(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus) -> tuple[str, ...]:
+    return freeing_commands(mapping, name_of(mapping, [mapping]), shard=shard, lane=lane)
+
+
+def test_a_blocked_shard_is_skipped_or_tried_again() -> None:
+    kept = replace(BLOCKED, destination=DESTINATION)
+    assert commands(kept, BAD, BAD.lanes[0]) == (
+        "poller skip orders --shard shard-bad",
+        "poller retry orders --shard shard-bad",
+    )
+    assert commands(BLOCKED, BAD, BAD.lanes[0])[0] == "poller skip orders --shard shard-bad --discard"
+
+
+def test_one_of_several_lanes_is_named() -> None:
+    several = replace(BAD, lanes=(BAD.lanes[0], lane()))
+    assert commands(BLOCKED, several, several.lanes[0])[1] == "poller retry orders --shard shard-bad --lane 0"
+
+
+def test_groups_and_messages_of_queues_are_named() -> None:
+    queue = replace(CALM, mapping=MappingId(UUIDS[1]), function="ship")
+    assert commands(queue, None, replace(GROUP, attempts_max=5)) == (
+        "poller skip ship --group 'group 7'",
+        "poller retry ship --group 'group 7'",
+    )
+    assert commands(queue, None, MESSAGE) == (
+        "poller skip ship --records m-1 --discard",
+        "poller retry ship",
+    )
+
+
+def test_a_name_that_two_mappings_have_is_made_longer() -> None:
+    twin = replace(BLOCKED, mapping=MappingId(UUIDS[0]), source_arn=QUEUE)
+    assert name_of(BLOCKED, [BLOCKED]) == "orders"
+    assert name_of(BLOCKED, [BLOCKED, twin]) == "stream/orders"
+    same = replace(BLOCKED, mapping=MappingId(UUIDS[0]))
+    assert name_of(BLOCKED, [BLOCKED, same]) == UUIDS[1]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_command_with_a_hostile_name_is_one_word_for_a_shell(text: str) -> None:
+    lane = replace(GROUP, lane=text)
+    skip, retry = commands(CALM, None, lane)
+    assert shlex.split(skip)[:4] == ["poller", "skip", "audit", "--group"]
+    assert shlex.split(retry) == ["poller", "retry", "audit", "--group", text]
+
+
+def test_the_commands_mean_what_they_stand_under() -> None:
+    found = status(CALM, BLOCKED)
+    name = name_of(BLOCKED, found.mappings)
+    word = shlex.split(freeing_commands(BLOCKED, name, shard=BAD, lane=BAD.lanes[0])[1])
+    target = find_target(found, TargetWords(mapping=word[2], shard=word[4]), one_shard=False)
+    assert (target.mapping, target.status) == (BLOCKED, BAD)
+
+
+def test_status_shows_them_with_the_address_that_was_asked() -> None:
+    import msgspec
+
+    with daemon(msgspec.json.encode(status(BLOCKED))) as url:
+        lines = call("status", "--url", url, columns=120).stdout.splitlines()
+    assert f"      poller skip orders --shard shard-bad --discard --url {url}" in lines
+    assert f"      poller retry orders --shard shard-bad --url {url}" in lines
+
+
+def page(*mappings: MappingStatus) -> list[str]:
+    return [line.strip() for line in status_page(status(*mappings), NOW, 120).lines]
+
+
+PAUSED = "paused by on-call for 2 h, since 2025-12-31T22:00:00Z: repair of the database"
+
+
+def test_a_paused_mapping_says_so_once() -> None:
+    shard = replace(BAD, paused=PAUSE, lanes=(lane(paused=PAUSE),))
+    assert page(replace(BLOCKED, paused=PAUSE, shards=(shard,))).count(PAUSED) == 1
+
+
+def test_a_paused_shard_and_a_paused_lane_say_so() -> None:
+    shard = page(replace(BLOCKED, shards=(replace(BAD, paused=PAUSE, lanes=(lane(paused=PAUSE),)),)))
+    assert shard.count(PAUSED) == 1
+    assert shard[shard.index(PAUSED) - 1] == "AFTER:7"
+    one = page(replace(BLOCKED, shards=(replace(BAD, lanes=(lane(paused=PAUSE),)),)))
+    assert one[one.index(PAUSED) - 1] == "lane 0 is paused"
+
+
+def test_a_paused_group_says_so() -> None:
+    group = LaneStatus(lane="g", state="paused", paused=PAUSE)
+    lines = page(replace(CALM, lanes=(group,)))
+    assert lines[lines.index(PAUSED) - 1] == "g is paused"
