@@ -28,8 +28,6 @@ SAME_NAMES = {
     ("kinesis", "UntagResource"): "Lambda's is answered",
     ("sns", "TagResource"): "Lambda's is answered",
     ("sns", "UntagResource"): "Lambda's is answered",
-    ("sqs", "ChangeMessageVisibility"): "IAM's name for the batched one",
-    ("sqs", "DeleteMessage"): "IAM's name for the batched one",
 }
 """Names that stand in the code for something else."""
 
