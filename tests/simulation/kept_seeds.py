@@ -44,4 +44,7 @@ KEPT_SEEDS: dict[int, str] = {
     14649: "the delete of a done message failed for the last time, and the check blamed the worker for giving back those behind it",
     13453: "a message was given back since one behind it had lapsed before both ran",
 }
-"""Seeds of scenarios with their variations to what was wrong."""
+"""Seeds of scenarios with their variations, without operators, to what was wrong."""
+
+KEPT_OPERATED_SEEDS: dict[int, str] = {}
+"""Seeds of scenarios with their variations and operators to what was wrong."""

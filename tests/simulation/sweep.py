@@ -94,9 +94,27 @@ SOMETIMES = (
     "member new",
     "time absent",
     "attribute absent",
+    *(
+        f"operator: {action} while {state}"
+        for action in ("retry", "reset", "skip", "pause")
+        for state in ("idle", "gathering", "invoking", "waiting", "paused")
+    ),
+    "operator: skip while discarding",
+    "operator: skipped with a notice",
+    "operator: without a notice",
+    "operator: settled before",
+    "operator: refused",
+    "discard: SkippedByOperator",
 )
 """A sweep of some hundred seeds that never saw one of these is too kind."""
-SELDOM = ("given back for want of time",)
+SELDOM = (
+    "given back for want of time",
+    *(f"operator: {action} while discarding" for action in ("retry", "reset", "pause")),
+    *(f"operator: {action} while restored" for action in ("retry", "reset", "skip", "pause")),
+    "operator: has ended",
+    "operator: closes the window",
+    "window skipped",
+)
 """A sweep of SELDOM_SEEDS seeds that never saw one of these is too kind: one seed in some hundred shows it."""
 SELDOM_SEEDS = 5000
 

@@ -3,9 +3,10 @@
 import pytest
 
 from tests.simulation.__main__ import account
-from tests.simulation.kept_seeds import KEPT_BASE_SEEDS, KEPT_SEEDS
+from tests.simulation.kept_seeds import KEPT_BASE_SEEDS, KEPT_OPERATED_SEEDS, KEPT_SEEDS
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
+from tests.simulation.worlds.variations import vary
 from tests.simulation.worlds.world import run_scenario, run_seed
 
 SEEDS = 2000
@@ -28,7 +29,11 @@ def test_a_bug_that_simulation_found_in_a_base_scenario_stays_away(seed: int) ->
 
 @pytest.mark.parametrize("seed", KEPT_SEEDS, ids=str)
 def test_a_bug_that_simulation_found_stays_away(seed: int) -> None:
-    assert run_seed(seed).virtual_s > 0
+    assert run_scenario(vary(base(seed))).virtual_s > 0
+
+
+def test_bugs_that_simulation_found_with_operators_stay_away() -> None:
+    assert [seed for seed in KEPT_OPERATED_SEEDS if not run_seed(seed).virtual_s] == []
 
 
 def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:

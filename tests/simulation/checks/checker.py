@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from poller.domain.invocations import Notice, Outcome, Throttled
+from poller.domain.operations import Operation
 from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
 from poller.domain.rows import Checkpoint, Lease, MappingRow, MappingState
@@ -228,6 +229,11 @@ class Checker:
             if self._holds(line, notice.mapping, notice.shard):
                 self.streams[notice.mapping].notified(notice, epoch())
 
+    def operates(self, line: Line, operation: Operation) -> None:
+        """The store has an operation, or a change of it."""
+        if operation.mapping in self.streams:
+            self.streams[operation.mapping].operated.stored(line.name, operation, epoch())
+
     def creates(self, row: MappingRow) -> None:
         """The store has a mapping's row."""
         if row.mapping in self.streams:
@@ -369,6 +375,7 @@ class Checker:
             self._marks.saw("zombie call")
             self._decided_in_time(line, plan.mapping, shard, at=call.at)
         checks.begins(flight, shard, records, tenure)
+        checks.operated.begins(line.name, shard, records, at=call.at, rightful=flight.by_right)
         self._mark_closing(plan, delivery, len(call.invocation.payload))
 
     def _located(self, checks: StreamChecks, delivery: Delivery) -> tuple[ShardId, list[Held]]:

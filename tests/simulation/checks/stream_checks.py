@@ -13,6 +13,7 @@ from poller.domain.rows import Checkpoint, MappingRow
 from poller.domain.telemetry.mapping_events import Discarded
 from poller.rules.streams.recreated_stream import SAME_S, created_of
 from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
+from tests.simulation.checks.operator_checks import OperatorChecks
 from tests.simulation.checks.window_checks import Shelf, WindowChecks
 from tests.simulation.services.faults import Marks, epoch
 from tests.simulation.services.functions import Delivery, read_delivery
@@ -48,6 +49,7 @@ class StreamChecks:
     saved: dict[ShardId, Checkpoint] = field(default_factory=dict)
     flights: dict[int, Flight] = field(default_factory=dict)
     windows: WindowChecks | None = None
+    operated: OperatorChecks = field(init=False)
     noticed_at: float | None = -inf
     """Since when the mapping's row says that the stream was made again; None: it does not yet."""
     _offered: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class StreamChecks:
     _ended: set[ShardId] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.operated = OperatorChecks(self.plan)
         if self.plan.stream.tumbling_window_s:
             self.windows = WindowChecks(self.plan.stream.tumbling_window_s, self.marks)
 
@@ -142,7 +145,7 @@ class StreamChecks:
         delivery = read_delivery(notice.payload)
         if not delivery.records:
             assert self.windows is not None, "a notice without records"
-            self.windows.given_up(notice.shard)
+            self._close_window(notice.shard, Condition(context["condition"]))
             return
         shard, records = self.located(delivery)
         info = document["KinesisBatchInfo" if self.plan.kind is SourceKind.KINESIS else "DDBStreamBatchInfo"]
@@ -159,7 +162,10 @@ class StreamChecks:
         if event.delivered:
             return
         if not event.records and self.windows is not None:
-            self.windows.given_up(event.shard)
+            self._close_window(event.shard, event.condition)
+            return
+        if event.condition is Condition.SKIPPED:
+            self._give_up(self._dropped_by_operator(event))
             return
         if self.plan.discard.destination is not None and self.plan.discard.on_destination_failure == "keep":
             raise Violation("notice", f"{event.first} to {event.last} dropped without a notice")
@@ -355,6 +361,8 @@ class StreamChecks:
         self, records: Sequence[Held], condition: Condition, now: float, *, request_id: str | None
     ) -> None:
         match condition:
+            case Condition.SKIPPED:
+                self.operated.skipped([each.sequence for each in records], noticed=True)
             case Condition.AGE:
                 self._old_enough(records, now)
             case Condition.RETRIES if request_id is not None:
@@ -373,6 +381,27 @@ class StreamChecks:
         oversized = len(records) == 1 and records[0].content.pad > self.plan.batch.payload_bytes_max / 2
         if tried != sequences and not oversized:
             raise Violation("discard", f"{names(sequences)} given up, {names(tried or ())} failed last")
+
+    def _close_window(self, shard: ShardId, condition: Condition) -> None:
+        assert self.windows is not None
+        if condition is Condition.SKIPPED:
+            self.windows.skipped(shard, self.operated.skipped_windows(shard))
+        else:
+            self.windows.given_up(shard)
+
+    def _dropped_by_operator(self, event: Discarded) -> list[Held]:
+        """Records that a skip drops. All of them in that range may be: other lanes have some, too."""
+        self._index()
+        self.operated.skipped([int(event.first), int(event.last)], noticed=False)
+        return [
+            held
+            for held in self.stream.shards[event.shard].records
+            if int(event.first) <= held.sequence <= int(event.last) and held.sequence in self.operated.dropped
+        ]
+
+    def open_sequences(self) -> set[int]:
+        """The sequence numbers of records that still have to be settled."""
+        return {held.sequence for held in self.unsettled()}
 
     def _between(self, event: Discarded) -> list[Held]:
         """The records of a discard that left no notice; one lane's only when there is one lane."""

@@ -1,6 +1,6 @@
 """Owns the promises of tumbling windows: each record counted once in its window's state, each window closed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -90,6 +90,13 @@ class WindowChecks:
         if shard in self._finals:
             self._close(shard, self._finals[shard])
             self.marks.saw("window given up")
+
+    def skipped(self, shard: ShardId, ends: Iterable[float]) -> None:
+        """An operator gave up the final call of the shard's open window, which is one of those that end then."""
+        self.closed.update((shard, end - self.length_s) for end in ends)
+        for run in [each for each in self._returned if each[2] == shard]:
+            self._returned[run] = {}
+        self.marks.saw("window skipped")
 
     def left_open(self, shard: ShardId, done: Sequence[Held]) -> list[float]:
         """Windows of these records, all done by the function, that were never closed."""

@@ -148,6 +148,10 @@ class Witness(Protocol):
         """The engine gave up waiting for a call whose run goes on until epoch seconds `until`."""
         ...
 
+    def operates(self, line: Line, operation: Operation) -> None:
+        """The store has an operation, or a change of it."""
+        ...
+
     def creates(self, row: MappingRow) -> None:
         """The store has a mapping's row."""
         ...
@@ -600,14 +604,19 @@ class SimStore:
         """Stores an operation unless there is one with its id."""
         return await self._call(
             f"add operation {operation.operation} {operation.request.action}",
-            lambda: at_once(self._store.add(operation)),
+            lambda: self._operated(self._store.add(operation)),
         )
+
+    def _operated(self, stored: Coroutine[Any, Any, Operation]) -> Operation:
+        operation = at_once(stored)
+        self._witness.operates(self._line, operation)
+        return operation
 
     async def change(self, operation: Operation) -> Operation:
         """Replaces an operation; raises RowChanged."""
         what = f"change operation {operation.operation} {operation.revision} {operation.state}"
         try:
-            return await self._call(what, lambda: at_once(self._store.change(operation)))
+            return await self._call(what, lambda: self._operated(self._store.change(operation)))
         except RowChanged:
             self._line.marks.saw("operation changed by another worker")
             raise

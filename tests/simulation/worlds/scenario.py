@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from poller.domain import operations
 from poller.domain.plan import (
     DiscardPolicy,
     FunctionPlan,
@@ -112,7 +113,24 @@ class EndTask:
     task_pick: float
 
 
-type Action = Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """Somebody does something to a lane of a stream: retries, resets, skips, or pauses for `lasts_s` seconds.
+
+    It is about `one_lane`, or its shard; a pause that is not of `one_shard` is of the mapping. `records` says what a
+    skip is about: first, batch or list.
+    """
+
+    at: float
+    action: operations.Action
+    one_lane: bool
+    one_shard: bool = True
+    records: str = "first"
+    send: bool = True
+    lasts_s: float = 0.0
+
+
+type Action = Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate
 
 
 @dataclass(frozen=True, slots=True)

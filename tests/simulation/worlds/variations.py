@@ -8,6 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from poller.domain import operations
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.plan import SourceKind, Start
 from poller.domain.policies import QueuePolicy, RetryBackoff, ScalingPolicy
@@ -21,7 +22,10 @@ from tests.simulation.worlds.scenario import (
     HEALED_S,
     WRITING_S,
     Action,
+    Crash,
     EndTask,
+    Join,
+    Operate,
     Put,
     Restart,
     Scenario,
@@ -33,6 +37,7 @@ from tests.virtual import EPOCH_BASE
 
 PAYLOAD_BYTES_MIN = 2_000_000
 """A function's event must have room for a huge state."""
+OPERATED_CHANCE = 0.6
 OWN_SETTINGS_CHANCE = 0.15
 REFUSING_CHANCE = 0.2
 WAITING_CHANCE = 0.4
@@ -64,7 +69,45 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
-    return vary(base(seed))
+    return operate(vary(base(seed)))
+
+
+def operate(scenario: Scenario) -> Scenario:
+    """A scenario with operators: they do something to streams at any moment, now and then with many workers."""
+    rng = seeded(scenario.seed, "operators")
+    if all(each.plan.kind is SourceKind.SQS for each in scenario.setups) or rng.random() > OPERATED_CHANCE:
+        return scenario
+    asked = _operations(
+        rng, [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
+    )
+    actions = tuple(sorted((*scenario.actions, *asked), key=lambda each: each.at))
+    workers = rng.choice((4, 8)) if rng.random() < 0.2 else scenario.workers
+    return replace(scenario, actions=actions, workers=workers)
+
+
+def _operations(rng: Random, moves: list[float]) -> Iterator[Operate]:
+    """At any moment, and often when other workers have just taken shards."""
+    for _ in range(rng.choice((1, 4, 12, 30))):
+        at = rng.uniform(0.2, HEALED_S - 1.0)
+        if moves and rng.random() < 0.4:
+            at = min(rng.choice(moves) + rng.uniform(0.5, 20.0), HEALED_S - 1.0)
+        yield Operate(
+            at=at,
+            action=rng.choices(
+                (
+                    operations.Action.RETRY,
+                    operations.Action.RESET,
+                    operations.Action.SKIP,
+                    operations.Action.PAUSE,
+                ),
+                (2, 2, 4, 3),
+            )[0],
+            one_lane=rng.random() < 0.6,
+            one_shard=rng.random() < 0.7,
+            records=rng.choice(("first", "batch", "list")),
+            send=rng.random() < 0.7,
+            lasts_s=rng.choice((0.5, 5.0, 20.0)),
+        )
 
 
 def vary(scenario: Scenario) -> Scenario:

@@ -22,11 +22,13 @@ from tests.simulation.services.functions import FakeFunction
 from tests.simulation.services.queues import FakeQueue
 from tests.simulation.services.streams import FakeStream, ShardState
 from tests.simulation.services.wires import Writer
+from tests.simulation.worlds.operating import Operators
 from tests.simulation.worlds.scenario import (
     Action,
     Crash,
     EndTask,
     Join,
+    Operate,
     Pause,
     Put,
     Remake,
@@ -102,6 +104,7 @@ class World:
     sources: dict[str, FakeStream | FakeQueue] = field(init=False)
     functions: dict[str, FakeFunction] = field(init=False)
     court: Checker = field(init=False)
+    operators: Operators = field(init=False)
     _workers: list[Worker] = field(default_factory=list)
     _ever: list[Worker] = field(default_factory=list)
     _acting: list[asyncio.Task[None]] = field(default_factory=list)
@@ -120,6 +123,14 @@ class World:
         plans = [each.plan for each in self.scenario.setups]
         caps = {each.function.name: each.function for each in self.scenario.setups}
         self.court = Checker(plans, self.sources, caps, marks=self.marks, history=self.history)
+        self.operators = Operators(
+            self.court.streams,
+            self.store,
+            rng=seeded(seed, "operators at work"),
+            daemons=lambda: [each.daemon for each in self._workers],
+            marks=self.marks,
+            history=self.history,
+        )
 
     async def run(self) -> None:
         """The whole life of the world; raises the first Violation."""
@@ -142,6 +153,7 @@ class World:
         await self._until(self.scenario.faults.heals_at - EPOCH_BASE)
         while not all(each.done() for each in self._acting):
             await self._until(epoch() - EPOCH_BASE + LOOK_S)
+        await self.operators.end()
         await self._all_settled()
         self._checked_at_the_end(await self._drained())
 
@@ -162,7 +174,7 @@ class World:
 
     async def _all_settled(self) -> None:
         deadline = epoch() + SETTLE_S_MAX
-        while left := self.court.unsettled():
+        while left := self.court.unsettled() + self.operators.unfinished():
             self._judge()
             if epoch() > deadline:
                 raise Violation(
@@ -188,6 +200,7 @@ class World:
         return {worker.line.name for worker in workers}
 
     def _checked_at_the_end(self, drained: set[str]) -> None:
+        self.operators.check()
         for mapping, checks in self.court.streams.items():
             leases = at_once(self.store.leases(mapping))
             # The lease of a shard that ended is of no more use; nobody has to give it up.
@@ -290,6 +303,8 @@ class World:
                 self._act(scope, self._restart(action, scope))
             case EndTask():
                 self._end_task(action)
+            case Operate():
+                self._act(scope, self.operators.ask(action))
 
     def _act(self, scope: asyncio.TaskGroup, act: Coroutine[Any, Any, None]) -> None:
         self._acting.append(scope.create_task(act, name="act"))

@@ -1,0 +1,109 @@
+"""Owns what operators asked of a stream mapping, as the checkers must know it: which records may be skipped, and what is paused."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from poller.domain.operations import Action, Operation, OperationId, OperationState, OperationTarget
+from poller.domain.plan import MappingPlan, SourceKind
+from poller.domain.records import ShardId
+from poller.rules.streams.lanes import lane_of
+from poller.rules.streams.operations.on_batch import CLOSING_PREFIX
+from tests.simulation.checks.ledger import Violation, names
+from tests.simulation.services.streams import Held
+
+
+@dataclass(slots=True)
+class Confirmed:
+    """A pause that a worker has stored as applied to a shard, and when it was over."""
+
+    target: OperationTarget
+    worker: str
+    since: float
+    until: float = float("inf")
+
+
+@dataclass(slots=True)
+class OperatorChecks:
+    """What operators asked of one mapping, as the store has it.
+
+    `asked` has the records that some skip means, and `dropped` those of skips without a notice. `gone` has those of skips that are
+    done: they never run again. `noticed` has those that are in a notice of a skip.
+    """
+
+    plan: MappingPlan
+    asked: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    noticed: set[int] = field(default_factory=set)
+    _windows: dict[ShardId, set[float]] = field(default_factory=dict)
+    """The ends of windows whose closing call some skip means."""
+    _pauses: dict[tuple[OperationId, str], Confirmed] = field(default_factory=dict)
+
+    def stored(self, worker: str, operation: Operation, now: float) -> None:
+        """A worker has stored an operation."""
+        match operation.request.action:
+            case Action.SKIP:
+                self._stored_skip(operation)
+            case Action.PAUSE:
+                self._stored_pause(worker, operation, now)
+
+    def skipped(self, sequences: Iterable[int], *, noticed: bool) -> None:
+        """The engine skips these records."""
+        sequences = list(sequences)
+        may = self.asked if noticed else self.dropped
+        if wrong := [each for each in sequences if each not in may]:
+            raise Violation("skip", f"{names(wrong)} skipped, and nobody has asked for it")
+        if noticed:
+            self.noticed.update(sequences)
+
+    def skipped_windows(self, shard: ShardId) -> set[float]:
+        """The engine skips a closing call: the ends of windows for which that was asked."""
+        if not (ends := self._windows.get(shard)):
+            raise Violation("skip", f"a closing call of {shard} skipped, and nobody has asked for it")
+        return ends
+
+    def begins(
+        self, worker: str, shard: ShardId, records: Sequence[Held], *, at: float, rightful: bool
+    ) -> None:
+        """A worker calls the function, as it decided at epoch seconds `at`."""
+        again = [each.sequence for each in records if each.sequence in self.gone]
+        if again and rightful:
+            raise Violation("skip", f"{names(again)} called again, their skip was done")
+        for (_, paused), pause in self._pauses.items():
+            if (paused, pause.worker) == (shard, worker) and pause.since < at < pause.until:
+                self._not_paused(pause.target, shard, records)
+
+    def _not_paused(self, target: OperationTarget, shard: ShardId, records: Sequence[Held]) -> None:
+        for lanes in [self._lanes_of(each) for each in records] or [{0}]:
+            if all(target.covers(OperationTarget(shard=shard, lane=lane)) for lane in lanes):
+                raise Violation("pause", f"the function is called in a paused lane of {shard}")
+
+    def _lanes_of(self, held: Held) -> set[int]:
+        """The lane of a record; several if it may have another key than it was put with."""
+        lanes = self.plan.stream.lanes
+        if self.plan.kind is not SourceKind.KINESIS:
+            return set(range(lanes))
+        return {lane_of(held.key, lanes), lane_of(str(held.sequence), lanes)}
+
+    def _stored_skip(self, operation: Operation) -> None:
+        shard, records = ShardId(operation.wanted[0]), operation.notes.get("records", ())
+        numbers = {int(each) for each in records if each.isdigit()}
+        ends = {
+            float(each.removeprefix(CLOSING_PREFIX)) for each in records if each.startswith(CLOSING_PREFIX)
+        }
+        self._windows.setdefault(shard, set()).update(ends)
+        self.asked |= numbers
+        if not operation.request.members["send"]:
+            self.dropped |= numbers
+        if operation.state is OperationState.DONE:
+            self.gone |= numbers
+
+    def _stored_pause(self, worker: str, operation: Operation, now: float) -> None:
+        target = operation.request.target
+        for part, result in operation.parts.items():
+            if result.state is OperationState.DONE:
+                self._pauses.setdefault((operation.operation, part), Confirmed(target, worker, now))
+        if operation.state.over:
+            for (each, _), pause in self._pauses.items():
+                if each == operation.operation:
+                    pause.until = min(pause.until, now)

@@ -1,0 +1,174 @@
+"""The checkers see what an engine does wrong with what operators asked for, and let the right through."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from poller.domain.invocations import Condition
+from poller.domain.operations import (
+    Action,
+    Operation,
+    OperationId,
+    OperationRequest,
+    OperationState,
+    PartResult,
+)
+from poller.domain.records import Epoch
+from poller.domain.telemetry.mapping_events import Discarded
+from tests.simulation.histories.bench import FIRST, MAPPING, StreamBench
+from tests.simulation.services.faults import epoch
+from tests.simulation.services.streams import Held
+from tests.virtual import run_virtual
+
+DESTINATION = "arn:aws:sqs:eu-west-1:111122223333:failed"
+type Case = Callable[[], Awaitable[StreamBench]]
+
+
+def stored(
+    bench: StreamBench, action: Action, state: OperationState = OperationState.RUNNING, **given: Any
+) -> None:
+    """A worker stores an operation on the whole mapping."""
+    operation = Operation(
+        operation=OperationId("op"),
+        mapping=MAPPING,
+        request=OperationRequest(action=action, members=given.get("members", {})),
+        created=Epoch(epoch()),
+        state=state,
+        wanted=(FIRST,),
+        parts=given.get("parts", {}),
+        notes=given.get("notes", {}),
+    )
+    bench.court.operates(bench.ann, operation)
+
+
+def asked(
+    bench: StreamBench,
+    records: list[Held],
+    *,
+    send: bool = True,
+    state: OperationState = OperationState.RUNNING,
+) -> None:
+    """A skip of these records is stored."""
+    notes = {"records": [str(each.sequence) for each in records]}
+    stored(bench, Action.SKIP, state, members={"send": send}, notes=notes)
+
+
+def dropped(bench: StreamBench, records: list[Held]) -> None:
+    """The engine says that it skipped these records without a notice."""
+    event = Discarded(
+        mapping=MAPPING,
+        shard=FIRST,
+        records=len(records),
+        condition=Condition.SKIPPED,
+        delivered=False,
+        destination=True,
+        first=str(records[0].sequence) if records else "",
+        last=str(records[-1].sequence) if records else "",
+    )
+    bench.court.observer(bench.ann).on(event)
+
+
+def started(**options: Any) -> StreamBench:
+    bench = StreamBench(destination=DESTINATION, **options)
+    bench.take(bench.ann)
+    return bench
+
+
+async def what_was_asked_for_is_skipped_with_a_notice() -> StreamBench:
+    bench = started()
+    asked(bench, records := bench.put(2))
+    bench.notify(records, Condition.SKIPPED)
+    return bench
+
+
+async def what_was_asked_for_is_dropped() -> StreamBench:
+    bench = started()
+    asked(bench, records := bench.put(2), send=False)
+    dropped(bench, records)
+    return bench
+
+
+async def a_lane_is_called_when_its_pause_is_over() -> StreamBench:
+    bench = started()
+    pause(bench)
+    await asyncio.sleep(1.0)
+    pause(bench, paused=False)
+    await asyncio.sleep(1.0)
+    bench.call(bench.put(1))
+    return bench
+
+
+async def another_record_is_skipped() -> StreamBench:
+    bench = started()
+    first, second = bench.put(2)
+    asked(bench, [first])
+    bench.notify([second], Condition.SKIPPED)
+    return bench
+
+
+async def a_record_is_dropped_that_was_to_be_sent() -> StreamBench:
+    bench = started()
+    asked(bench, records := bench.put(1))
+    dropped(bench, records)
+    return bench
+
+
+async def a_record_is_called_whose_skip_was_done() -> StreamBench:
+    bench = started()
+    asked(bench, records := bench.put(1))
+    bench.notify(records, Condition.SKIPPED)
+    asked(bench, records, state=OperationState.DONE)
+    bench.call(records)
+    return bench
+
+
+async def a_closing_call_is_skipped_unasked() -> StreamBench:
+    bench = started(tumbling_window_s=10)
+    dropped(bench, [])
+    return bench
+
+
+async def a_paused_lane_is_called() -> StreamBench:
+    bench = started()
+    pause(bench)
+    await asyncio.sleep(1.0)
+    bench.call(bench.put(1))
+    return bench
+
+
+def pause(bench: StreamBench, *, paused: bool = True) -> None:
+    """The worker stores that a pause is applied, or that it is over."""
+    state = OperationState.RUNNING if paused else OperationState.DONE
+    stored(bench, Action.PAUSE, state, parts={FIRST: PartResult(state=OperationState.DONE)})
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        what_was_asked_for_is_skipped_with_a_notice,
+        what_was_asked_for_is_dropped,
+        a_lane_is_called_when_its_pause_is_over,
+    ],
+)
+def test_a_right_history_breaks_no_rule(history: Case) -> None:
+    assert run_virtual(_run(history)).broken == []
+
+
+@pytest.mark.parametrize(
+    ("history", "rule", "words"),
+    [
+        (another_record_is_skipped, "skip", "nobody has asked for it"),
+        (a_record_is_dropped_that_was_to_be_sent, "skip", "nobody has asked for it"),
+        (a_record_is_called_whose_skip_was_done, "skip", "called again"),
+        (a_closing_call_is_skipped_unasked, "skip", "nobody has asked for it"),
+        (a_paused_lane_is_called, "pause", "in a paused lane"),
+    ],
+)
+def test_a_wrong_history_breaks_its_rule(history: Case, rule: str, words: str) -> None:
+    assert run_virtual(_run(history)).broke(rule, words)
+
+
+async def _run(history: Case) -> StreamBench:
+    return await history()

@@ -1,0 +1,168 @@
+"""Owns the operators of a world: what they ask for, of which worker, and what must have come of it at the end."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from adapters.stores.memory import MemoryStore
+from poller.domain.mapping_api import ApiError
+from poller.domain.operations import Action, Operation, OperationState
+from poller.domain.records import MappingId, ShardId
+from poller.domain.status import LaneStatus
+from poller.runtime.daemon import Daemon
+from poller.runtime.streams.stream_mapping import StreamMapping
+from tests.simulation.checks.ledger import Violation
+from tests.simulation.checks.stream_checks import StreamChecks
+from tests.simulation.services.fake_plugins import at_once
+from tests.simulation.services.faults import History, Marks
+from tests.simulation.worlds.scenario import Operate
+
+TRIES_MAX = 4
+"""How often an operator asks again, of any worker, when one does not answer."""
+ANSWER_S = 20.0
+WEIGHTS = {"waiting": 8, "discarding": 20, "invoking": 2, "gathering": 2, "restored": 20}
+"""How much rather operators look at a lane in this state than at others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A lane that some worker has."""
+
+    mapping: MappingId
+    shard: ShardId
+    lane: LaneStatus
+    runner: StreamMapping
+
+
+@dataclass(slots=True)
+class Operators:
+    """The operators of a world. `daemons` are those of workers that run now."""
+
+    streams: dict[MappingId, StreamChecks]
+    store: MemoryStore
+    rng: Random
+    daemons: Callable[[], Sequence[Daemon]]
+    marks: Marks
+    history: History
+    _asked: int = 0
+
+    async def ask(self, action: Operate) -> None:
+        """Somebody asks for something of a lane or shard that a worker has now. A pause is ended again after its time."""
+        places = [place for daemon in self.daemons() for place in self._places(daemon)]
+        if not places:
+            return
+        place = self.rng.choices(places, [WEIGHTS.get(state_of(each), 1) for each in places])[0]
+        state = state_of(place)
+        self.marks.saw(f"operator: {action.action} while {state}")
+        target: dict[str, Any] = {"shard": place.shard}
+        if action.action is Action.PAUSE and not action.one_shard:
+            target = {}
+        elif action.one_lane:
+            target["lane"] = int(place.lane.lane)
+        document = {"action": action.action.value, **target}
+        if action.action is Action.SKIP:
+            send = action.send and self.streams[place.mapping].plan.discard.destination is not None
+            document |= {"records": self._records(action, place), "send": send, "discard": not send}
+        self.history.tell("operator", lambda: f"{document} while {state}")
+        await self._submit(place.mapping, document)
+        if action.action is Action.PAUSE:
+            await asyncio.sleep(action.lasts_s)
+            await self._submit(place.mapping, {"action": "resume", **target})
+
+    async def end(self) -> None:
+        """Ends what is paused still: an operator may not have got an answer to a resume."""
+        for operation in at_once(self.store.operations()):
+            if operation.request.action is Action.PAUSE:
+                for daemon in self.daemons():
+                    try:
+                        await daemon.operations.cancel(operation.operation, by="me")
+                    except ApiError:
+                        continue
+
+    def unfinished(self) -> list[str]:
+        """Operations that are not over."""
+        return [f"{each.operation}: {each.request}" for each in at_once(self.store.operations())]
+
+    def check(self) -> None:
+        """At the end every skip has an outcome, and what it says of the destination is true."""
+        for operation in at_once(self.store.operations(over=True)):
+            if operation.mapping in self.streams and operation.request.action is Action.SKIP:
+                self._check_skip(operation)
+
+    def _check_skip(self, operation: Operation) -> None:
+        checks, text = self.streams[operation.mapping], operation.result
+        if operation.state is OperationState.FAILED:
+            self.marks.saw("operator: refused")
+            return
+        ids = [int(each) for each in operation.notes.get("records", ()) if each.isdigit()]
+        if lost := checks.open_sequences().intersection(ids):
+            raise Violation("skip", f"{lost} are neither skipped nor settled: {text}")
+        if found := re.search(r"(\d+) records? skipped, the destination", text):
+            self.marks.saw("operator: skipped with a notice")
+            there = checks.operated.noticed.intersection(ids)
+            if len(there) < int(found[1]):
+                raise Violation("skip", f"{text}, but {there} of {ids} are at the destination")
+        for part in ("without a notice", "settled before", "has ended", "closes the window"):
+            if part in text:
+                self.marks.saw(f"operator: {part}")
+
+    async def _submit(self, mapping: MappingId, document: dict[str, Any]) -> None:
+        """Asks any worker, and another one under the same id if there is no answer."""
+        self._asked += 1
+        document = {**document, "id": f"op-{self._asked}"}
+        for _ in range(TRIES_MAX):
+            if not (daemons := self.daemons()):
+                await asyncio.sleep(ANSWER_S)
+                continue
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self.rng.choice(daemons).operations.submit(mapping, document, by="me")
+                return
+            except TimeoutError:
+                self.marks.saw("operator: no answer")
+            except ApiError as error:
+                self._not_accepted(document["id"], str(error))
+                return
+
+    def _not_accepted(self, operation: str, reason: str) -> None:
+        self.history.tell("operator", lambda: f"{operation} refused: {reason}")
+        self.marks.saw("operator: not accepted")
+
+    def _places(self, daemon: Daemon) -> Iterator[Place]:
+        for mapping in self.streams:
+            runner = runner_of(daemon, mapping)
+            for shard in () if runner is None else runner.shards():
+                for lane in shard.lanes:
+                    assert runner is not None
+                    yield Place(mapping, shard.shard, lane, runner)
+
+    def _records(self, action: Operate, place: Place) -> str | list[str]:
+        part = _part(place)
+        if action.records != "list" or part is None or not part.entries:
+            return "batch" if action.records == "batch" else "first"
+        there = [each.record.sequence_number for each in part.entries]
+        return self.rng.sample(there, self.rng.randint(1, len(there)))
+
+
+def runner_of(daemon: Daemon, mapping: MappingId) -> StreamMapping | None:
+    """The running stream mapping of a worker; None if it does not run now."""
+    parts = getattr(daemon, "_open_parts", None)
+    supervisor = None if parts is None else parts.running.supervisor(mapping)
+    runner = None if supervisor is None else supervisor._runner
+    return runner if isinstance(runner, StreamMapping) else None
+
+
+def _part(place: Place) -> Any:
+    shard = place.runner._running.get(place.shard)
+    return None if shard is None else shard.run._flow.view(int(place.lane.lane)).part
+
+
+def state_of(place: Place) -> str:
+    """The state of a lane. One with a batch of an earlier run, or with the rest of a skip, is restored."""
+    part, state = _part(place), place.lane.state
+    return (
+        "restored" if part is not None and part.resumed and state not in {"discarding", "paused"} else state
+    )
