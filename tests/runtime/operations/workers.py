@@ -41,6 +41,8 @@ class Door:
         self.store = store
         self.closed = False
         self.lost_answers = False
+        self.answer_s = 0.0
+        """How long answers take to arrive, after what was asked has happened."""
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
@@ -49,6 +51,8 @@ class Door:
             if self.closed:
                 raise ServiceUnavailable("the store does not answer")
             answer = await getattr(self.store, name)(*given, **more)
+            if self.answer_s:
+                await asyncio.sleep(self.answer_s)
             if self.lost_answers and name in {"add", "change"}:
                 raise ServiceUnavailable("the answer is lost")
             return answer
