@@ -1,4 +1,5 @@
 """Owns the SQS source: ReceiveMessage, DeleteMessageBatch, ChangeMessageVisibilityBatch, GetQueueAttributes.
+Copies for a dead-letter queue are sent by `sqs_dead_letters`.
 
 A receive from a FIFO queue has an attempt id. If only its answer was lost, its messages are in flight and block their groups.
 The next receive then repeats the id, and SQS returns the same messages again (aws-behaviour#repeated-fifo-receive).
@@ -22,11 +23,13 @@ from adapters.sources.checks import QueueProbe
 from adapters.sources.sqs_answers import (
     BATCH_ANSWER,
     BatchAnswer,
+    dead_letter_arn,
     read_answer,
     receives_max,
     undone,
     visibility_seconds,
 )
+from adapters.sources.sqs_dead_letters import checked, send_copy
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.records import JsonObject, Message, Monotonic, QueueFacts, Undone
@@ -74,6 +77,10 @@ class SqsApi(Protocol):
         """ChangeMessageVisibilityBatch."""
         ...
 
+    async def send_message(self, **parameters: Any) -> JsonObject:
+        """SendMessage, to the dead-letter queue."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
@@ -85,7 +92,7 @@ class _Attempt:
 
 
 class SqsQueue:
-    """QueueSource over one SQS queue, standard or FIFO."""
+    """QueueSource and MessageMover over one SQS queue, standard or FIFO."""
 
     def __init__(self, api: SqsApi, polls: object, clock: Clock, *, arn: str) -> None:
         """`polls` is a client of its own: a long poll keeps its connection for 20 s, and other calls must not wait for that."""
@@ -195,7 +202,14 @@ class SqsQueue:
                 visibility_timeout_s=visibility_seconds(attributes["VisibilityTimeout"]),
                 fifo=attributes.get("FifoQueue") == "true",
                 redrive_receives_max=receives_max(attributes.get("RedrivePolicy")),
+                dead_letter_arn=dead_letter_arn(attributes.get("RedrivePolicy")),
             )
+
+    async def send_to_dead_letters(self, message: Message) -> str:
+        """Sends a copy of the message to the dead-letter queue of the redrive policy; returns that queue's ARN."""
+        arn = checked((await self.describe()).dead_letter_arn)
+        await send_copy(self._api, message, queue_url=await self._queue_url(), dead_letters=arn)
+        return arn
 
     async def _call_fast(self, operation: str, fast: FastOperation, parameters: Mapping[str, Any]) -> bytes:
         """Calls one of the frequent operations; otherwise as `_on_queue`."""

@@ -6,6 +6,7 @@ policy decides what becomes of it.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from poller.domain.records import UNKNOWN_GROUP, JsonObject, Message, Monotonic,
 from poller.domain.untrusted import numbers
 
 VISIBILITY_S_MAX = 43_200
+_QUEUE_ARN = re.compile(r"arn:[a-z0-9-]{1,20}:sqs:[a-z0-9-]{1,30}:[0-9]{12}:[A-Za-z0-9_-]{1,80}(\.fifo)?")
 RECEIVES_MAX = 1_000_000
 """AWS allows 1,000; other services may allow more."""
 LAPSED_CODES = frozenset(
@@ -176,11 +178,21 @@ def visibility_seconds(text: str) -> int:
     return seconds
 
 
+def dead_letter_arn(policy: str | None) -> str | None:
+    """Returns the ARN of the dead-letter queue of a redrive policy; None if it cannot be read."""
+    arn = _policy(policy).get("deadLetterTargetArn")
+    return arn if isinstance(arn, str) and _QUEUE_ARN.fullmatch(arn) else None
+
+
+def _policy(text: str | None) -> JsonObject:
+    try:
+        found = json.loads(text or "{}")
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def receives_max(policy: str | None) -> int | None:
     """Returns the maxReceiveCount of a redrive policy; None if it cannot be read."""
-    try:
-        found = json.loads(policy or "{}")
-    except (TypeError, ValueError, RecursionError):
-        return None
-    receives = found.get("maxReceiveCount") if isinstance(found, dict) else None
+    receives = _policy(policy).get("maxReceiveCount")
     return numbers.whole(receives, most=RECEIVES_MAX, default=None)

@@ -351,11 +351,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """The settings of a queue. `redrive_receives_max` is None if the queue has no redrive policy."""
+    """The settings of a queue. `redrive_receives_max` and `dead_letter_arn` are None if the queue has no redrive policy."""
 
     visibility_timeout_s: int
     fifo: bool
     redrive_receives_max: int | None = None
+    dead_letter_arn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Owns the contract of every QueueSource: scenarios on a `QueueWorld`. The name of each states the fact that it checks.
 
 The tuples at the end group them: EVERY is for standard and FIFO queues, FIFO for FIFO queues, FAILING for worlds that can make
-calls fail.
+calls fail. MOVING and MOVING_FIFO are for queues that offer MessageMover.
 """
 
 import asyncio
@@ -9,16 +9,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import pytest
+from msgspec import structs
 
 from poller.domain.errors import (
     AccessDenied,
     PortError,
+    RecordUnreadable,
     ResourceMissing,
     ServiceThrottled,
     ServiceUnavailable,
 )
 from poller.domain.records import Message, Undone
-from poller.ports import QueueSource
+from poller.ports import MessageMover, QueueSource
 
 RECEIVES_MAX = 20
 """Receives after which a scenario stops waiting for what it sent."""
@@ -66,6 +68,23 @@ class FailingQueueWorld(QueueWorld, Protocol):
 
     async def heal(self) -> None:
         """Makes calls succeed again."""
+        ...
+
+
+class DeadLetterWorld(QueueWorld, Protocol):
+    """An empty queue with a dead-letter queue that is empty too."""
+
+    @property
+    def letters(self) -> MessageMover:
+        """The port under test. It belongs to the queue of `source`."""
+        ...
+
+    def without_dead_letters(self) -> MessageMover:
+        """The same for a queue that has no dead-letter queue."""
+        ...
+
+    async def dead(self, count: int) -> Sequence[Message]:
+        """So many messages of the dead-letter queue; fewer if there are not so many."""
         ...
 
 
@@ -303,6 +322,42 @@ async def each_queue_call_says_what_is_wrong_and_goes_through_when_healed(world:
         assert list(await source.extend([message.receipt], visibility_s=600)) == []
 
 
+async def a_copy_is_in_the_dead_letter_queue_and_the_message_stays(world: DeadLetterWorld) -> None:
+    await world.send("hello €", group="a")
+    (message,) = await receive_all(world, 1)
+    assert await world.letters.send_to_dead_letters(message)
+    (copy,) = await world.dead(1)
+    assert copy.body == "hello €"
+    assert copy.group == ("a" if world.fifo else None)
+    assert list(await world.source.extend([message.receipt], visibility_s=0)) == []
+    assert [each.message_id for each in await receive_all(world, 1)] == [message.message_id]
+
+
+async def copies_keep_the_order_of_their_group_and_one_sent_again_is_no_second_one(
+    world: DeadLetterWorld,
+) -> None:
+    await send_all(world, ["a", "b", "c"])
+    messages = await receive_all(world, 3)
+    for message in (*messages, *messages[:2]):
+        await world.letters.send_to_dead_letters(message)
+    assert bodies_of(await world.dead(4)) == ["a", "b", "c"]
+
+
+async def a_queue_without_dead_letters_says_so(world: DeadLetterWorld) -> None:
+    await world.send("a")
+    (message,) = await receive_all(world, 1)
+    with pytest.raises(ResourceMissing):
+        await world.without_dead_letters().send_to_dead_letters(message)
+
+
+async def a_message_without_content_is_not_sent(world: DeadLetterWorld) -> None:
+    await world.send("a")
+    (message,) = await receive_all(world, 1)
+    with pytest.raises(RecordUnreadable):
+        await world.letters.send_to_dead_letters(structs.replace(message, body=None))
+    assert list(await world.dead(1)) == []
+
+
 EVERY: tuple[QueueScenario, ...] = (
     the_queue_says_what_it_is,
     an_empty_queue_gives_nothing,
@@ -333,3 +388,13 @@ FIFO: tuple[QueueScenario, ...] = (
 """For a QueueWorld over a FIFO queue."""
 FAILING: tuple[QueueScenario, ...] = (each_queue_call_says_what_is_wrong_and_goes_through_when_healed,)
 """For a FailingQueueWorld."""
+MOVING: tuple[QueueScenario, ...] = (
+    a_copy_is_in_the_dead_letter_queue_and_the_message_stays,
+    a_queue_without_dead_letters_says_so,
+    a_message_without_content_is_not_sent,
+)
+"""For a DeadLetterWorld."""
+MOVING_FIFO: tuple[QueueScenario, ...] = (
+    copies_keep_the_order_of_their_group_and_one_sent_again_is_no_second_one,
+)
+"""For a DeadLetterWorld over a FIFO queue."""

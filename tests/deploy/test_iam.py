@@ -38,6 +38,7 @@ ROLES = (
     Role(("source-kinesis",), "kinesis", ("sources/kinesis.py",)),
     Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
     Role(("source-sqs",), "sqs", ("sources/sqs.py",)),
+    Role(("source-sqs-skip",), "sqs", ("sources/sqs_dead_letters.py",)),
     Role(("destination-sqs",), "sqs", ("destinations/sqs.py",)),
     Role(("destination-sns",), "sns", ("destinations/sns.py",)),
     Role(("destination-s3",), "s3", ("destinations/s3.py",)),

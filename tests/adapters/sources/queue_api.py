@@ -19,6 +19,8 @@ class QueueApi:
             service_model=SimpleNamespace(service_id=SimpleNamespace(hyphenize=lambda: "sqs")),
             events=SimpleNamespace(register=_ignored, register_last=_ignored),
         )
+        self.sent: list[dict[str, Any]] = []
+        """What was sent to the dead-letter queue."""
         self._queue = queue
         self._down = down
         self._lost = lost
@@ -30,6 +32,10 @@ class QueueApi:
         facts: QueueFacts = self._queue.facts
         fifo = {"FifoQueue": "true"} if facts.fifo else {}
         return {"Attributes": {"VisibilityTimeout": str(facts.visibility_timeout_s), **fifo}}
+
+    async def send_message(self, **given: Any) -> dict[str, Any]:
+        self.sent.append(given)
+        return {}
 
     async def receive_message(self, **given: Any) -> dict[str, Any]:
         ends_at = epoch() + given["WaitTimeSeconds"]
