@@ -14,6 +14,7 @@ A message takes these steps:
 4. `answered` takes the function's verdict. Failed messages leave and block the messages behind them. The others are
    returned, and keep their places until they are deleted. `delays` then has the failed messages whose next try is to be put off;
    `delayed` takes the queue's answer to that.
+   Messages that an operator skips are started by `choose`, too. Then they are deleted, or `unmoved`.
 5. `start_delete` and `deleted` are the two ends of a delete call, `released` is the end of a call that makes messages
    visible. A message leaves for good there, and later messages of its group may then run.
 
@@ -33,7 +34,8 @@ from poller.domain.invocations import FunctionError
 from poller.domain.policies import BatchPolicy, RetryBackoff
 from poller.domain.records import Epoch, Message, Monotonic, Undone
 from poller.domain.untrusted.texts import line_of
-from poller.rules.queues.failing import FailingItem, FailureLog
+from poller.rules.queues.failing import NOT_HIDDEN, FailingItem, FailureLog, key_of
+from poller.rules.queues.interventions import QueueInterventions
 from poller.rules.queues.message_groups import Choice, Groups, choose, readable
 from poller.rules.queues.poll_tally import PollTally
 from poller.rules.queues.receive_batch import QueueItem
@@ -99,6 +101,7 @@ class InFlightTracker:
         one_group: bool,
         retry_backoff: RetryBackoff | None = None,
         receives_max: int | None = None,
+        interventions: QueueInterventions | None = None,
     ) -> None:
         self.visibility = VisibilityTracker(visibility)
         self.delays = RetryDelays(retry_backoff, receives_max)
@@ -106,7 +109,8 @@ class InFlightTracker:
         self.settlements = 0
         """How often messages have left."""
         self._groups = Groups()
-        self._failures = FailureLog()
+        self.interventions = interventions or QueueInterventions()
+        self.failures = FailureLog()
         self._batch = batch
         self._one_group = one_group
         self._receives = 0
@@ -141,13 +145,12 @@ class InFlightTracker:
     def choose(self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic) -> Choice:
         """Takes the next event out of these items and starts it. The caller must pass its items to the function."""
         ours = self.without_lapsed(receive_id, items, started=False, now=now)
-        choice = choose(
-            ours,
-            partial(self._groups.state, receive_id),
-            self._batch,
-            one_group=self._one_group,
-        )
-        for item in choice.chunk:
+        asked = self.interventions
+        choice = asked.split(ours, self._groups, receive_id, now=now) if asked.active else None
+        if choice is None:
+            state = partial(self._groups.state, receive_id)
+            choice = choose(ours, state, self._batch, one_group=self._one_group)
+        for item in choice.chunk or choice.skipped:
             if (group := item.message.group) is not None:
                 self._groups.start(receive_id, group)
         lapsed = len(items) - len(ours)
@@ -158,7 +161,21 @@ class InFlightTracker:
         ours = self.without_lapsed(receive_id, chunk, started=True, now=now)
         blocked = [item for item in ours if self._groups.blocked(receive_id, item.group)]
         kept = ours if not blocked else [item for item in ours if item not in blocked]
-        return Choice(tuple(kept), tuple(blocked), (), len(chunk) - len(ours))
+        choice = Choice(tuple(kept), tuple(blocked), (), len(chunk) - len(ours))
+        if self.interventions.active:
+            return self.interventions.split_again(choice, self._groups, receive_id, now=now)
+        return choice
+
+    def hold(self, receive_id: int, items: Sequence[QueueItem]) -> None:
+        """Holds these messages, which keep their places, until the pause of their group ends."""
+        self.interventions.hold(receive_id, items)
+        self.visibility.keep([item.message_id for item in items])
+
+    def unmoved(
+        self, receive_id: int, items: Sequence[QueueItem], reason: str, *, now: Monotonic, epoch: Epoch
+    ) -> None:
+        """These messages were to be skipped, and could not be moved."""
+        self._fail(receive_id, items, reason, None, now, epoch)
 
     def answered(
         self, receive_id: int, chunk: Sequence[QueueItem], verdict: Verdict, *, now: Monotonic, epoch: Epoch
@@ -173,10 +190,12 @@ class InFlightTracker:
                 seconds = {} if retry_after is None else retry_after.seconds
                 asked = {at: seconds[place] for at, place in enumerate(places) if place in seconds}
                 self._delay(reported, asked, now)
-                self._fail(receive_id, reported, "the function reported it", None, now, epoch)
-                return self._done(
+                # The failures come last, because a group fails although other messages of it succeeded.
+                done = self._done(
                     receive_id, [item for place, item in enumerate(chunk) if place not in failed]
                 )
+                self._fail(receive_id, reported, "the function reported it", None, now, epoch)
+                return done
             case Rejected(error=error, cause=cause):
                 if was_called(verdict):
                     self._delay(chunk, {}, now)
@@ -196,7 +215,8 @@ class InFlightTracker:
         for each, seconds in zip(call.delays, call.visibility_s, strict=True):
             if each.held.receipt not in refused:
                 count += 1
-                self._failures.next_try(each.message, Epoch(epoch + (sent + seconds - now)))
+                until = Monotonic(sent + seconds)
+                self.failures.next_try(each.message, Epoch(epoch + (until - now)), until)
         return count
 
     def without_lapsed(
@@ -271,9 +291,18 @@ class InFlightTracker:
         self._settle_deletes([each for each in pending if each.message.message_id not in ids], done=False)
         return again
 
+    def here(self, message: Message) -> bool:
+        """Whether the message is in flight here."""
+        return self.visibility.until(message.message_id) is not None
+
+    def waiting(self, now: Monotonic) -> dict[str, FailingItem]:
+        """The failing items whose messages wait for their next try, hidden from others, and are not back here yet."""
+        found = self.failures.waiting(now)
+        return {key: each for key, each in found.items() if not any(map(self.here, each.messages))}
+
     def failing(self, epoch: Epoch, *, receives_max: int | None) -> dict[str, FailingItem]:
         """The items that fail now, also while they are tried again; see `FailureLog.current`."""
-        return self._failures.current(
+        return self.failures.current(
             epoch,
             lambda message_id: self.visibility.until(message_id) is not None,
             receives_max=receives_max,
@@ -283,8 +312,10 @@ class InFlightTracker:
         """Records a message that cannot be read as failing; returns the error text."""
         named = line_of(message.message_id, chars_max=ID_CHARACTERS_MAX) or "without id"
         reason = cut(f"message {named} cannot be read: {message.unreadable}")
-        next_try = Epoch(epoch + self.visibility.policy.visibility_s)
-        self._failures.failed([message], reason, now=epoch, next_try=next_try)
+        visibility_s = self.visibility.policy.visibility_s
+        next_try = Epoch(epoch + visibility_s)
+        until = Monotonic(message.received + visibility_s) if message.receipt else NOT_HIDDEN
+        self.failures.failed([message], reason, now=epoch, next_try=next_try, hidden_until=until)
         return reason
 
     def _admit(
@@ -304,7 +335,9 @@ class InFlightTracker:
 
     def _done(self, receive_id: int, items: Sequence[QueueItem]) -> list[PendingDelete]:
         self.tally.count_done()
-        self._failures.done([item.message for item in items])
+        self.failures.done([item.message for item in items])
+        if self.interventions.active:
+            self.interventions.settle([item.message_id for item in items], "the function took it meanwhile")
         return [PendingDelete(item.message, receive_id) for item in items]
 
     def _delay(self, items: Sequence[QueueItem], asked: Mapping[int, float], now: Monotonic) -> None:
@@ -325,10 +358,25 @@ class InFlightTracker:
         """Records a failure. The messages are left to their visibility timeout."""
         self.tally.count_failed()
         messages = [item.message for item in items]
+        by_key: dict[str, list[Message]] = {}
         for message in messages:
-            until = self.visibility.until(message.message_id) or now
-            next_try = Epoch(epoch + until - now)
-            self._failures.failed([message], error, now=epoch, next_try=next_try, cause=cause)
+            by_key.setdefault(key_of(message), []).append(message)
+        for members in by_key.values():
+            untils = [self.visibility.until(each.message_id) or now for each in members]
+            # SQS gives out nothing of a group while a message of it is hidden.
+            self.failures.failed(
+                [
+                    structs.replace(
+                        each, receipt=self.visibility.newest_receipt(each.message_id) or each.receipt
+                    )
+                    for each in members
+                ],
+                error,
+                now=epoch,
+                next_try=Epoch(epoch + max(untils) - now),
+                cause=cause,
+                hidden_until=min(untils),
+            )
         self._settle(receive_id, messages, started=True, done=False)
 
     def _settle_deletes(self, pending: Sequence[PendingDelete], *, done: bool) -> None:

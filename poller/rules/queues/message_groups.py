@@ -107,6 +107,12 @@ class Groups:
         assert not entry.blocked, f"group {group!r} runs past a failed message"
         entry.running += 1
 
+    def unstart(self, receive_id: int, group: str) -> None:
+        """One message of the group that was passed to the function, and refused by it, waits again to be passed."""
+        entry = _of(self._entries[group], receive_id)
+        assert entry.running > 0, f"nothing of group {group!r} runs"
+        entry.running -= 1
+
     def settle(self, receive_id: int, group: str, *, started: bool, done: bool, last: bool = False) -> None:
         """One message of the group is deleted (`done`), or will be received again.
 
@@ -131,13 +137,16 @@ class Groups:
 class Choice(msgspec.Struct, frozen=True, gc=False):
     """What happens to the items of a batch: `chunk` runs next as one event, `blocked` must be given back, `rest` stays in the batch.
 
-    `lapsed` counts items that left the batch because they may be visible to others.
+    `lapsed` counts items that left the batch because they may be visible to others. `paused` items are of groups that an operator
+    paused: they leave the batch and are kept until the pause ends. `skipped` ones are started, and are moved or deleted in place of a run.
     """
 
     chunk: tuple[QueueItem, ...]
     blocked: tuple[QueueItem, ...]
     rest: tuple[QueueItem, ...]
     lapsed: int = 0
+    paused: tuple[QueueItem, ...] = ()
+    skipped: tuple[QueueItem, ...] = ()
 
 
 def choose(

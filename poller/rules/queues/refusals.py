@@ -87,6 +87,11 @@ class Refusals:
         if self.waiting and not self.everything:
             self._in_a_row, self._pause_s, self._probe_at = REFUSED_MAX, PROBE_S_MIN, now
 
+    def try_now(self, now: Monotonic) -> None:
+        """An operator asks for the next try: the next probe may begin at once, and the pauses between probes begin again."""
+        if self.everything and not self._probe:
+            self._pause_s, self._probe_at = PROBE_S_MIN, now
+
     def accepted(self, now: Monotonic) -> None:
         """A call reached the function, with any result."""
         if self.everything:

@@ -18,7 +18,7 @@ A call that fails is not repeated. The message then comes again after the timeou
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -136,6 +136,10 @@ class RetryDelays:
             entry = held[place]
             if entry is not None and entry.until > now:
                 self._pending.append(PendingDelay(messages[place], entry, Monotonic(now + wait_s)))
+
+    def forget(self, message_ids: Collection[str]) -> None:
+        """An operator decides about these messages, so they are not put off."""
+        self._pending = [each for each in self._pending if each.message.message_id not in message_ids]
 
     def take(self, now: Monotonic, *, hidden_s_min: float = 0.0) -> list[DelayCall]:
         """The calls to make now, of ten messages each. Messages are hidden for at least `hidden_s_min` more seconds.

@@ -83,6 +83,8 @@ class InFlightMessage(msgspec.Struct, eq=False):
     """The message's planned extension."""
     extending: bool = False
     """Whether an extension call is under way."""
+    kept: bool = False
+    """Whether it is extended in any case, because an operator paused its group."""
 
 
 class Renewal(msgspec.Struct, eq=False):
@@ -158,7 +160,9 @@ class VisibilityTracker:
                 held = known
             if policy.extend and until != before:
                 before, moment = until, _renew_at(until, visibility_s)
-            if moment is not None:
+            if held.kept and not policy.extend:
+                planned.setdefault(_renew_at(until, visibility_s), []).append(held)
+            elif moment is not None:
                 planned.setdefault(moment, []).append(held)
         self._schedule(planned)
         return Admission(tuple(fresh), repeated, late)
@@ -220,7 +224,8 @@ class VisibilityTracker:
         for each in held:
             each.until = until
             self._drop_plan(each)
-            if self._has(each) and self.policy.extend and until <= each.taken + VISIBILITY_S_MAX - 1:
+            extend = self.policy.extend or each.kept
+            if self._has(each) and extend and until <= each.taken + VISIBILITY_S_MAX - 1:
                 planned.setdefault(_renew_at(until, self.policy.hold_s), []).append(each)
         self._schedule(planned)
 
@@ -245,6 +250,19 @@ class VisibilityTracker:
                 planned.setdefault(moment, []).append(each)
         self._schedule(planned)
 
+    def keep(self, message_ids: Iterable[str]) -> None:
+        """These messages wait until an operator ends a pause. They are extended until then, also without `extend_visibility`."""
+        planned: dict[Monotonic, list[InFlightMessage]] = {}
+        for message_id in message_ids:
+            held = self._held.get(message_id)
+            if held is not None and not held.kept:
+                held.kept = True
+                if not self.policy.extend:
+                    self._drop_plan(held)
+                    moment = _renew_at(held.until, max(self.policy.visibility_s, 1))
+                    planned.setdefault(moment, []).append(held)
+        self._schedule(planned)
+
     def lapsed_of(self, message_ids: Iterable[str], *, now: Monotonic) -> frozenset[str]:
         """Those of these messages that may be visible to others."""
         held = self._held
@@ -264,6 +282,11 @@ class VisibilityTracker:
     def receipt(self, message_id: str) -> str:
         """The newest receipt of a message that is here."""
         return self._held[message_id].receipt
+
+    def newest_receipt(self, message_id: str) -> str | None:
+        """The newest receipt of a message; None if it is not here."""
+        held = self._held.get(message_id)
+        return None if held is None else held.receipt
 
     def receipts(self, message_ids: Iterable[str]) -> list[str]:
         """The newest receipts of messages that are here."""
@@ -300,7 +323,7 @@ class VisibilityTracker:
     def _plan(
         self, held: InFlightMessage, now: Monotonic, by_seconds: dict[int, list[InFlightMessage]]
     ) -> None:
-        wanted_s = self.policy.hold_s if self.policy.extend else self.policy.first_s
+        wanted_s = self.policy.hold_s if self.policy.extend or held.kept else self.policy.first_s
         left_s = VISIBILITY_S_MAX - math.ceil(now - held.taken)
         if wanted_s is not None and now < held.until and left_s > 0:
             held.extending = True
