@@ -1,16 +1,51 @@
-"""Owns the capacity that a queue mapping needs before it receives: a slot of the mapping and a slot of the function."""
+"""Owns the capacity that a queue mapping needs before it receives: a slot of the mapping and a slot of the function.
+
+A mapping may have a maximum of invocations that all its workers have in common. Each worker has a share of it. The share changes as
+workers come and go. If there are more workers than invocations, some workers have a share of 0. Such a worker receives nothing and cannot try the batches that it still has. They would wait there, hidden from all others, as long as the share is
+0. So after LOST_AFTER_S with a share of 0 the share counts as lost, and the batches that wait for it are given back to the queue.
+A share of 0 for a shorter time is normal: other workers still run earlier invocations, or a heartbeat is late.
+"""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from poller.domain.records import Monotonic
+from poller.ports import Clock
 from poller.rules.queues.polling import Share
-from poller.runtime.queues.worker_share import WorkerShare
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import wait_until
 
 CHECK_S = 1.0
 """Seconds between two checks of this worker's share of the maximum."""
+LOST_AFTER_S = 30.0
+
+
+class WorkerShare:
+    """The share of this worker. `allowed` gives how many invocations it may run at the moment."""
+
+    def __init__(self, clock: Clock, allowed: Callable[[], int]) -> None:
+        self._clock = clock
+        self._allowed = allowed
+        self._zero_since: Monotonic | None = None
+
+    def covers(self, invocations: int) -> bool:
+        """Whether this many invocations may run at once."""
+        self._update()
+        return invocations <= self._allowed()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the share was 0 at every check for LOST_AFTER_S."""
+        self._update()
+        since = self._zero_since
+        return since is not None and self._clock.monotonic() - since >= LOST_AFTER_S
+
+    def _update(self) -> None:
+        if self._allowed() > 0:
+            self._zero_since = None
+        elif self._zero_since is None:
+            self._zero_since = self._clock.monotonic()
 
 
 class Reservation:
@@ -56,6 +91,8 @@ class QueueCapacity:
         self.queued = 0
         self.away = 0
         """Batches that gave their capacity back and will take it again."""
+        self.held = 0
+        """Batches of paused groups, which need capacity when the pause ends."""
         self.extra = 0
         """Invocations in addition to the one of each poller."""
         self._worker_share = worker_share
@@ -122,7 +159,7 @@ class QueueCapacity:
             free=slots.free,
             waiting=slots.waiting - self._own_waiting,
             alone=slots.users <= 1 and others <= 0,
-            awaited=self.away > 0
+            awaited=self.away + self.held > 0
             and (slots.free == 0 or self._mapping.free == 0 or not self._within_share()),
         )
 

@@ -5,13 +5,14 @@ until other messages leave.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
 from poller.domain.records import Message, Monotonic, QueueFacts, Undone
 from poller.domain.telemetry.mapping_events import Deleted, Polled, Released
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
+from poller.rules.queues.interventions import QueueInterventions
 from poller.rules.queues.message_groups import Choice
 from poller.rules.queues.open_batch import OpenBatch
 from poller.rules.queues.receive_batch import QueueItem
@@ -21,12 +22,15 @@ from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.open_receives import Polls
+from poller.runtime.queues.operations.controls import QueueControls
 from poller.runtime.queues.refusals import RefusalGate
 from poller.runtime.stopping import Stop
 from poller.runtime.watched_tasks import WatchedTasks
 
 CALL_S_MAX = 30.0
 """How long one delete or extension may take before it counts as failed."""
+PAUSE_STEP_S = 1.0
+"""How often is looked whether a pause has ended, while its messages wait to be given back."""
 RELEASE_S_MAX = 5.0
 """How long one release may take. After that the messages are left to their visibility timeout."""
 
@@ -48,6 +52,7 @@ class InFlight:
     capacity: QueueCapacity
     tracker: InFlightTracker
     source: SourceHealth = field(default_factory=SourceHealth)
+    controls: QueueControls = field(default_factory=QueueControls)
     polls: Polls = field(init=False)
     open_batch: OpenBatch = field(init=False)
     gate: RefusalGate = field(init=False)
@@ -55,6 +60,8 @@ class InFlight:
     """Set when messages were received, so that an extension may be due earlier than before."""
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when messages failed whose next try is to be put off."""
+    resume_held: Callable[[], None] = field(default=lambda: None)
+    """Runs the held messages whose pause has ended."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _watched: bool = False
     _settlements: int = 0
@@ -64,11 +71,21 @@ class InFlight:
         self.polls = Polls(self.parts.clock)
         self.open_batch = OpenBatch(self.parts.plan.batch)
         self.gate = RefusalGate(self.parts.clock)
+        self.controls.changed = self.look_again
 
     @property
     def now(self) -> Monotonic:
         """The monotonic clock."""
         return self.parts.clock.monotonic()
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator paused the mapping, so that nothing may be received or begin."""
+        return self.controls.stopped
+
+    async def sleep(self, delay_s: float) -> bool:
+        """Waits `delay_s` seconds or until a stop or an operator ends the wait. Returns whether the scope is asked to stop."""
+        return await self.controls.sleep(self.stop, delay_s)
 
     def tasks(self) -> WatchedTasks:
         """A group for tasks of the mapping."""
@@ -111,15 +128,19 @@ class InFlight:
 
     async def delete(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
         """One delete call; returns the messages that need another one."""
+        return (await self.delete_one(pending))[0]
+
+    async def delete_one(self, pending: Sequence[PendingDelete]) -> tuple[Sequence[PendingDelete], bool]:
+        """As `delete`. The second value is whether the queue deleted all of them."""
         call = self.tracker.start_delete(pending, now=self.now)
         undone = await _deleted(self.parts, call.receipts)
         if isinstance(undone, PortError):
             self.report_failed(undone)
-            return pending
+            return pending, False
         result = self.tracker.deleted(call, undone)
         self._wake()
         self._emit_deleted(messages=result.messages, lapsed=result.lapsed)
-        return result.again
+        return result.again, not undone
 
     def delete_failed(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
         """Gives up the delete of these messages. Returns those that are to be tried with a newer receipt."""
@@ -135,8 +156,8 @@ class InFlight:
         one when all are visible. After a stop, it waits first until running polls are answered, because they would receive the
         released messages.
         """
-        if self.stop.requested:
-            await self.polls.answered()
+        if self.stop.requested or self.paused:
+            await self._polls_answered()
             items = self._without_lapsed(receive_id, items, started=started)
         if not items:
             return
@@ -153,6 +174,27 @@ class InFlight:
             self._wake()
             self._emit_released(len(items))
 
+    async def hold(self, receive_id: int, items: Sequence[QueueItem]) -> None:
+        """Holds items of paused groups until the pause ends. After a stop they are made visible, for the next worker."""
+        if self.stop.requested:
+            await self.release(receive_id, items, started=False)
+            return
+        self.tracker.hold(receive_id, items)
+        self.capacity.held = self.tracker.interventions.held_batches
+        self.taken.set()
+
+    def unmoved(self, receive_id: int, items: Sequence[QueueItem], reason: str) -> None:
+        """These items were to be skipped, and could not be moved."""
+        self.tracker.unmoved(receive_id, items, reason, now=self.now, epoch=self.parts.clock.now())
+        self._wake()
+
+    def look_again(self) -> None:
+        """Wakes all batches that wait, because an operator asked for something."""
+        moved, self._moved = self._moved, asyncio.Event()
+        self._watched = False
+        moved.set()
+        self.resume_held()
+
     def moving(self) -> asyncio.Event:
         """An event that is set when messages leave next."""
         self._watched = True
@@ -162,6 +204,13 @@ class InFlight:
         """Reports that a call to the queue failed; `wait_s` is the time until the next try."""
         mapping = self.parts.plan.mapping
         report_failure(self.parts.observer, error, mapping=mapping, port="source", wait_s=wait_s)
+
+    async def _polls_answered(self) -> None:
+        """Waits until running polls are answered, or until a pause ends, after which they may catch messages."""
+        while self.paused and not self.stop.requested and self.polls.left_s:
+            await self.polls.answered_within(PAUSE_STEP_S)
+        if self.stop.requested:
+            await self.polls.answered()
 
     def _chosen(self, choice: Choice) -> Choice:
         self._wake()
@@ -222,7 +271,9 @@ async def _deleted(parts: QueueContext, receipts: Sequence[str]) -> Sequence[Und
         return error
 
 
-def tracker_of(parts: QueueContext, facts: QueueFacts) -> InFlightTracker:
+def tracker_of(
+    parts: QueueContext, facts: QueueFacts, interventions: QueueInterventions | None = None
+) -> InFlightTracker:
     """The tracker of this mapping, for a queue with these settings."""
     plan = parts.plan
     return InFlightTracker(
@@ -231,6 +282,7 @@ def tracker_of(parts: QueueContext, facts: QueueFacts) -> InFlightTracker:
         one_group=plan.fifo and plan.queue.one_group_per_batch,
         retry_backoff=plan.queue.retry_backoff,
         receives_max=facts.redrive_receives_max,
+        interventions=interventions,
     )
 
 

@@ -9,7 +9,8 @@ from poller.domain.telemetry.mapping_events import RetryAfterIgnored, Retrying
 from poller.rules import responses
 from poller.rules.backoff import wait_s
 from poller.rules.queues.failing import waiting_since
-from poller.rules.queues.message_groups import with_followers
+from poller.rules.queues.interventions import HeldBatch
+from poller.rules.queues.message_groups import Choice, with_followers
 from poller.rules.queues.receive_batch import QueueItem, QueueItemsEvent
 from poller.rules.responses import Deferred, Partial, ResponseReading, Verdict
 from poller.rules.retry_after import RetryAfter
@@ -17,7 +18,9 @@ from poller.runtime.invoking import BatchInvoker, InvocationBatch
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
-from poller.runtime.stopping import interrupted_by
+from poller.runtime.queues.operations.carrying import skip_started
+from poller.runtime.stopping import interrupted_by, unless_stopped
+from poller.runtime.watched_tasks import WatchedTasks
 
 CHUNKS_AT_ONCE_MAX = 10
 """If each event has one group: events of one batch that run at the same time."""
@@ -44,6 +47,44 @@ class PollerProgress:
         """The poller has no batch."""
         self.state, self.error = "idle", ""
         self.items, self.attempts, self.blocked_since, self.waits_since = (), 0, None, None
+
+
+class HeldRuns:
+    """Runs the messages that were held for paused groups, in tasks of their own, so that no poller waits with them."""
+
+    def __init__(self, scope: InFlight, deleter: Deleter, tasks: WatchedTasks) -> None:
+        self._scope = scope
+        self._deleter = deleter
+        self._tasks = tasks
+
+    def begin(self) -> None:
+        """Runs those whose pause has ended, or that are to be skipped."""
+        interventions = self._scope.tracker.interventions
+        for held in interventions.runnable(self._scope.now):
+            self._tasks.start(TaskKind.GROUPS, self._run(held), of="held")
+            self._scope.capacity.away += 1
+        self._scope.capacity.held = interventions.held_batches
+
+    async def give_up(self) -> None:
+        """Makes all held messages visible, because the mapping stops."""
+        for held in self._scope.tracker.interventions.give_up():
+            await self._scope.release(held.receive_id, held.items, started=False)
+
+    async def _run(self, held: HeldBatch) -> bool:
+        scope = self._scope
+        try:
+            reservation = await unless_stopped(scope.stop, scope.capacity.reserve()) if held.whole else None
+        finally:
+            scope.capacity.away -= 1
+        if reservation is None:
+            await scope.release(held.receive_id, held.items, started=False)
+            return True
+        try:
+            run = BatchRun(scope, self._deleter, held.receive_id, held.items, PollerProgress())
+            await run.run(reservation)
+        finally:
+            reservation.free()
+        return True
 
 
 class BatchRun:
@@ -120,20 +161,32 @@ class BatchRun:
         while self._items:
             if not stays and not reservation.held:
                 break
-            if not await self._has_room(reservation) or not self._in_time():
+            if not await self._has_room(reservation) or not self._in_time() or self._scope.paused:
                 await self._give_up()
                 break
             choice = self._scope.choose(self._receive_id, self._items)
             self._items = list(choice.rest)
+            await self._as_asked(choice)
+            if (choice.paused or choice.skipped) and not choice.chunk:
+                continue
+            chunk: Sequence[QueueItem] = choice.chunk
             if choice.blocked:
                 await self._scope.release(self._receive_id, choice.blocked, started=False)
-            if choice.chunk:
-                return choice.chunk
+                chunk = await self._still_wanted(chunk)
+            if chunk:
+                return chunk
             if not stays:
                 break
             if self._items:
                 await self._settlement(reservation)
         return ()
+
+    async def _as_asked(self, choice: Choice) -> None:
+        """Does what operators have asked of the items that leave the batch: they are held, or skipped."""
+        if choice.paused:
+            await self._scope.hold(self._receive_id, choice.paused)
+        if choice.skipped:
+            await skip_started(self._scope, self._receive_id, choice.skipped)
 
     async def _has_room(self, reservation: Reservation) -> bool:
         """Whether there is capacity for an event. If a refused event gave it back, waits for it as long as a stop allows."""
@@ -196,15 +249,28 @@ class BatchRun:
         self._emit_retrying(verdict, tries, delay_s)
         async with interrupted_by(scope.stop):
             with reservation.away():
-                await scope.stop.sleep(delay_s)
-                await reservation.again()
-        if scope.stop.requested or not reservation.held:
+                await scope.sleep(0.0 if scope.paused else delay_s)
+                if not scope.paused:
+                    await reservation.again()
+        if scope.stop.requested or scope.paused or not reservation.held:
             await scope.release(self._receive_id, chunk, started=True)
             return ()
-        again = scope.retry(self._receive_id, chunk)
-        if again.blocked:
-            await scope.release(self._receive_id, again.blocked, started=True)
-        return again.chunk
+        return await self._still_wanted(chunk)
+
+    async def _still_wanted(self, chunk: Sequence[QueueItem]) -> Sequence[QueueItem]:
+        """The items of a started event that may be passed to the function now. It is looked again after each wait."""
+        scope = self._scope
+        while chunk and not scope.paused:
+            again = scope.retry(self._receive_id, chunk)
+            if len(again.chunk) == len(chunk):
+                return chunk
+            chunk = again.chunk
+            if again.blocked:
+                await scope.release(self._receive_id, again.blocked, started=True)
+            await self._as_asked(again)
+        if chunk:
+            await scope.release(self._receive_id, chunk, started=True)
+        return ()
 
     def _count_refusal(self, tries: int) -> None:
         """Counts a refusal for the scaling rule. A batch that is refused again shows nothing about other batches."""

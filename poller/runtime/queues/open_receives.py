@@ -43,6 +43,10 @@ class Polls:
         """Seconds until all running receives are answered, at most; 0 if none is running."""
         return max(0.0, max(self._until.values(), default=0.0) - self._clock.monotonic())
 
+    async def answered_within(self, wait_s: float) -> None:
+        """Waits until no receive is running, `wait_s` seconds at most."""
+        await wait_until(self._none, wait_s)
+
     async def answered(self) -> None:
         """Waits until no receive is running whose answer may still come."""
         while self._until:

@@ -1,27 +1,29 @@
 """Owns one queue mapping: it opens the queue, runs as many pollers as the scaling rule wants, and gives the status."""
 
 import asyncio
+from collections.abc import Sequence
 
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
-from poller.domain.records import Epoch, Message, QueueFacts
-from poller.domain.status import FaultyRecord, LaneStatus, ShardStatus, error_document
+from poller.domain.operations import Operation, OperatorPause, PartResult
+from poller.domain.records import QueueFacts
+from poller.domain.status import LaneStatus, ShardStatus
 from poller.domain.telemetry.labels import TaskKind
-from poller.domain.telemetry.mapping_events import GroupsBlocked, Pollers
-from poller.domain.untrusted.texts import line_of
+from poller.domain.telemetry.mapping_events import Pollers
 from poller.rules.queues import scaling
-from poller.rules.queues.failing import FailingItem
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
+from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
-from poller.runtime.queues.capacity import QueueCapacity
+from poller.runtime.queues.capacity import QueueCapacity, WorkerShare
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of, visibility_policy
+from poller.runtime.queues.message_batch import HeldRuns
+from poller.runtime.queues.operations.carrying import QueueOperations
+from poller.runtime.queues.operations.redriving import QueueLongOperable
 from poller.runtime.queues.queue_poller import SLOW_RETRY_S, MessageIntake, QueuePoller
-from poller.runtime.queues.redriving import QueueLongOperable
+from poller.runtime.queues.queue_status import QueueStatus, VisibilityCheck
 from poller.runtime.queues.retry_delayer import RetryDelayer
-from poller.runtime.queues.visibility_check import VisibilityCheck
 from poller.runtime.queues.visibility_extender import VisibilityExtender
-from poller.runtime.queues.worker_share import WorkerShare
 from poller.runtime.stopping import Stop, interrupted_by
 from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Maximum, Membership
@@ -30,10 +32,6 @@ FACTS_S = 300.0
 """The interval at which the queue's own settings are read."""
 LAST_DELETES_S_MAX = 2.0
 """How long the last deletes of a cancelled mapping may take."""
-LANES_SHOWN_MAX = 200
-FAULTY_RECORDS_MAX = 10
-"""Messages of a failing group that the status lists."""
-KEY_CHARACTERS_MAX = 256
 
 
 class QueueMapping:
@@ -53,8 +51,23 @@ class QueueMapping:
         self._pollers: dict[int, QueuePoller] = {}
         self._scaling: Scaling | None = None
         self._started = 0
-        self._blocked_since: Epoch | None = None
-        self._receives_max: int | None = None
+        self._operations = QueueOperations(stop, operated=parts.operated)
+        self._status = QueueStatus(parts, self._pollers)
+
+    def units(self) -> Sequence[str]:
+        """This worker, which is the part of every operation on the queue here."""
+        return (self._parts.worker,)
+
+    def apply_pauses(self, pauses: Sequence[OperatorPause] | None) -> None:
+        """Takes all pauses that are in force; None: they are not known yet, so nothing is received."""
+        self._operations.controls.pause(pauses)
+
+    async def carry_out(
+        self, unit: str, operation: Operation
+    ) -> PartResult | ResolvedRecords | SettledRecords | None:
+        """As `Operable.carry_out`. A skip is carried out by the workers that have its messages, or receive them next."""
+        assert unit == self._parts.worker, "the part of another worker"
+        return await self._operations.carry_out(self._scope, operation)
 
     @property
     def long_operable(self) -> QueueLongOperable:
@@ -66,15 +79,8 @@ class QueueMapping:
         return ()
 
     def lanes(self) -> tuple[LaneStatus, ...]:
-        """What fails, by message group or message, then the working pollers."""
-        if self._scope is None:
-            return ()
-        failing = [
-            _failing(key, each, fifo=self._parts.plan.fifo, receives_max=self._receives_max)
-            for key, each in self._failing_items(self._scope).items()
-        ]
-        working = [lane for poller in self._pollers.values() if (lane := poller.status()) is not None]
-        return tuple([*failing, *working][:LANES_SHOWN_MAX])
+        """What fails, by message group or message, then paused groups and the working pollers."""
+        return () if self._scope is None else self._status.lanes(self._scope, self._operations.facts)
 
     def notes(self) -> tuple[str, ...]:
         """Notes for people that do not prevent progress, one line each."""
@@ -94,8 +100,7 @@ class QueueMapping:
                 try:
                     await self._consume(facts, membership)
                 finally:
-                    if self._blocked_since is not None:
-                        self._emit_blocked(None)
+                    self._status.end()
 
     async def _open(self, membership: Membership) -> QueueFacts | None:
         """Reads the queue's settings, and repeats it until it succeeds. Returns None if a stop came first.
@@ -116,7 +121,7 @@ class QueueMapping:
                 tries += 1
                 self.reason = error.reason
                 self._report_failed(error, wait_s)
-                await self._stop.sleep(wait_s)
+                await self._operations.controls.sleep(self._stop, wait_s)
         return None
 
     async def _consume(self, facts: QueueFacts, membership: Membership) -> None:
@@ -126,10 +131,10 @@ class QueueMapping:
             parts=parts,
             stop=self._stop,
             capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, worker_share=share),
-            tracker=tracker_of(parts, facts),
+            tracker=tracker_of(parts, facts, self._operations.controls.asked),
+            controls=self._operations.controls,
         )
-        self._scope = scope
-        self._receives_max = facts.redrive_receives_max
+        self._scope, self._operations.facts = scope, facts
         self._visibility = VisibilityCheck(parts, facts.visibility_timeout_s)
         deleter, extender, delayer = Deleter(scope), VisibilityExtender(scope), RetryDelayer(scope)
         intake = MessageIntake(scope, deleter)
@@ -153,14 +158,18 @@ class QueueMapping:
         async with scope.tasks() as group:
             group.start(TaskKind.QUEUE_FACTS, self._watch(scope), over=lambda: self._stop.requested)
             self._scaling = scaling.start(self._bounds, now=scope.now)
+            held = HeldRuns(scope, deleter, group)
+            scope.resume_held = held.begin
             while not self._stop.requested:
                 self._fill(group, scope, deleter, intake)
                 await self._stop.sleep(TICK_S)
                 self._scale(scope)
                 if all(each.progress.waits_since is not None for each in self._pollers.values()):
                     scope.gate.stalled()
-                self._show_blocked(scope)
+                self._status.show_blocked(scope, self._operations.facts)
                 self.reason = scope.source.reason
+            scope.resume_held = _nothing
+            await held.give_up()
         self._show_pollers()
 
     def _fill(self, group: WatchedTasks, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
@@ -233,7 +242,7 @@ class QueueMapping:
                     scope.tracker.visibility.follow_queue(
                         visibility_policy(self._parts, facts.visibility_timeout_s)
                     )
-                    self._receives_max = facts.redrive_receives_max
+                    self._operations.facts = facts
                     scope.tracker.delays.follow_queue(facts.redrive_receives_max)
                     if self._visibility is not None:
                         self._visibility.queue_changed(facts.visibility_timeout_s)
@@ -257,24 +266,6 @@ class QueueMapping:
         slow = isinstance(error, (AccessDenied, ResourceMissing))
         return max(wait_s, SLOW_RETRY_S) if slow else wait_s
 
-    def _failing_items(self, scope: InFlight) -> dict[str, FailingItem]:
-        """The items that fail now, also while they are tried again."""
-        return scope.tracker.failing(self._parts.clock.now(), receives_max=self._receives_max)
-
-    def _show_blocked(self, scope: InFlight) -> None:
-        """Reports since when a message group is blocked, by failed messages or by a batch that the function refuses."""
-        if not self._parts.plan.fifo:
-            return
-        moments = [item.since for item in self._failing_items(scope).values()]
-        refused = (poller.progress.blocked_since for poller in self._pollers.values())
-        since = min([*moments, *(each for each in refused if each is not None)], default=None)
-        if since != self._blocked_since:
-            self._emit_blocked(since)
-
-    def _emit_blocked(self, since: Epoch | None) -> None:
-        self._blocked_since = since
-        self._parts.observer.on(GroupsBlocked(mapping=self._parts.plan.mapping, since=since))
-
     def _show_pollers(self) -> None:
         """Reports how many pollers run. In provisioned mode they are counted as on AWS, where one poller has ten invocations."""
         provisioned = self._parts.plan.scaling.provisioned_min is not None
@@ -289,29 +280,4 @@ class QueueMapping:
 
 
 def _nothing() -> None:
-    """Does nothing when the workers' leases change, because a queue has no leases."""
-
-
-def _failing(key: str, item: FailingItem, *, fifo: bool, receives_max: int | None) -> LaneStatus:
-    """The status of a failing item. A failing group blocks the messages behind it; a message of a standard queue blocks nothing."""
-    return LaneStatus(
-        lane=line_of(key, chars_max=KEY_CHARACTERS_MAX),
-        state="waiting",
-        attempts=item.receives,
-        attempts_max=receives_max,
-        blocked_since=item.since if fifo else None,
-        failing_since=None if fifo else item.since,
-        next_try=item.next_try,
-        last_error=item.error,
-        error=error_document(item.cause),
-        records=tuple(_faulty(message) for message in item.messages[:FAULTY_RECORDS_MAX]),
-        records_count=len(item.messages),
-    )
-
-
-def _faulty(message: Message) -> FaultyRecord:
-    return FaultyRecord(
-        identifier=line_of(message.message_id, chars_max=KEY_CHARACTERS_MAX),
-        key=line_of(message.attributes.get("MessageGroupId", ""), chars_max=KEY_CHARACTERS_MAX),
-        arrived=message.sent,
-    )
+    """Does nothing when the workers' leases change, because a queue has no leases, or when a pause ends after a stop."""

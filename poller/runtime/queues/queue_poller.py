@@ -166,7 +166,7 @@ class QueuePoller:
                 reservation.free()
                 self._scope.gate.end(receive)
             if self._pause_s:
-                await stop.sleep(self._pause_s)
+                await self._scope.sleep(self._pause_s)
         self._left = True
 
     def status(self) -> LaneStatus | None:
@@ -187,20 +187,21 @@ class QueuePoller:
     async def _reserve(self) -> Reservation | None:
         """Reserves capacity for one invocation. Returns None if a stop came first, or if the poller may no longer receive."""
         scope = self._scope
-        if self._deleter.roomy and scope.gate.open:
+        if self._deleter.roomy and scope.gate.open and not scope.paused:
             ready = await scope.capacity.reserve_now()
             if ready is not None:
                 return ready
         reservation = await unless_stopped(scope.stop, self._reserve_in_line())
         if reservation is None:
             return None
-        if scope.stop.requested or not scope.gate.open or not self._wanted():
+        if scope.stop.requested or scope.paused or not scope.gate.open or not self._wanted():
             reservation.free()
             return None
         return reservation
 
     async def _reserve_in_line(self) -> Reservation | None:
         """Waits until the poller may receive, and then for capacity."""
+        await self._scope.controls.resumed()
         await self._deleter.room()
         await self._scope.gate.passed()
         return await self._scope.capacity.reserve()
@@ -249,7 +250,7 @@ class QueuePoller:
                         return items
                     self.progress.state, self.progress.items = "gathering", batch.items
                 case Pause(until):
-                    if await scope.stop.sleep(until - scope.now):
+                    if await scope.sleep(until - scope.now) or scope.paused:
                         return batch.close(self._number)
                 case CloseBatch():
                     return batch.close(self._number)
@@ -290,9 +291,9 @@ class QueuePoller:
         return Fetched(items, drained=len(messages) < ask.messages_max)
 
     async def _receive(self, ask: Receive) -> Sequence[Message] | None:
-        """The messages of one receive call; None if it failed, or if a stop came before it. A stop does not interrupt a call."""
+        """The messages of one receive call; None if it failed, or if a stop or pause came before it. Neither interrupts a call."""
         scope = self._scope
-        if scope.stop.requested:
+        if scope.stop.requested or scope.paused:
             return None
         self.receiving_since = scope.now
         poll = scope.polls.begin(ask.wait_s)

@@ -52,6 +52,11 @@ class RefusalGate:
         self._refusals.stalled(self._clock.monotonic())
         self._changed.set()
 
+    def try_now(self) -> None:
+        """An operator asks for the next try."""
+        self._refusals.try_now(self._clock.monotonic())
+        self._changed.set()
+
     def accepted(self) -> None:
         """A call went through."""
         if self._refusals.everything:

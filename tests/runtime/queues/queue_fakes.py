@@ -9,10 +9,11 @@ from random import Random
 from typing import Any, cast
 
 from adapters.stores.memory import MemoryStore
-from poller.domain.errors import PortError
+from poller.domain.errors import PortError, RecordUnreadable, ResourceMissing
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.records import JsonObject, MappingId, Message, QueueFacts, Undone, WorkerId
+from poller.ports import Invoker
 from poller.runtime.invoking import Function
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
@@ -24,6 +25,7 @@ from tests.virtual import EPOCH_BASE, run_virtual, virtual_clock
 
 STANDARD = "arn:aws:sqs:eu-west-1:111122223333:orders"
 FIFO = "arn:aws:sqs:eu-west-1:111122223333:orders.fifo"
+DEAD_LETTERS = "arn:aws:sqs:eu-west-1:111122223333:orders-dead"
 ABANDONED_LOOK_S = 0.1
 """How often an abandoned receive looks for messages."""
 
@@ -119,6 +121,21 @@ class Service:
         self._raise("describe")
         return self.queue.facts
 
+    async def send_to_dead_letters(self, message: Message) -> str:
+        await asyncio.sleep(self.latency_s)
+        self._raise("send")
+        if self.queue.facts.dead_letter_arn is None:
+            raise ResourceMissing("the queue has no dead-letter queue")
+        if message.unreadable or message.body is None:
+            raise RecordUnreadable("the message has no body")
+        self.queue.move(message)
+        return self.queue.facts.dead_letter_arn
+
+    @property
+    def moved(self) -> list[int]:
+        """Numbers of the messages that were copied to the dead-letter queue."""
+        return [self.queue.letters[each].content.number for each in self.queue.moved]
+
     @property
     def left(self) -> list[int]:
         """Numbers of the messages that are still in the queue."""
@@ -211,12 +228,12 @@ def throttled_until(moment: float) -> Callable[[list[int]], Outcome]:
 
 def standard(visibility_s: int = 30, *, redrive: int | None = None) -> Service:
     """A standard queue."""
-    return Service(FakeQueue(QueueFacts(visibility_s, False, redrive), seed=1))
+    return Service(FakeQueue(QueueFacts(visibility_s, False, redrive, DEAD_LETTERS), seed=1))
 
 
 def fifo(visibility_s: int = 30, *, redrive: int | None = None) -> Service:
     """A FIFO queue."""
-    return Service(FakeQueue(QueueFacts(visibility_s, True, redrive), seed=1))
+    return Service(FakeQueue(QueueFacts(visibility_s, True, redrive, f"{DEAD_LETTERS}.fifo"), seed=1))
 
 
 def plan(service: Service, **changes: Any) -> MappingPlan:
@@ -232,7 +249,7 @@ def plan(service: Service, **changes: Any) -> MappingPlan:
 
 
 def function_of(
-    handler: Handler, *, limit: int | None = None, timeout_s: float = 30.0, seen: Seen | None = None
+    handler: Invoker, *, limit: int | None = None, timeout_s: float = 30.0, seen: Seen | None = None
 ) -> Function:
     """A function of the daemon over this handler."""
     entry = FunctionPlan(name="reader", invoker="fake", timeout_s=timeout_s, max_concurrency=limit)

@@ -12,9 +12,8 @@ from poller.domain.invocations import Outcome, Succeeded, Throttled
 from poller.domain.plan import Tuning
 from poller.domain.policies import BatchPolicy, QueuePolicy, ScalingPolicy
 from poller.domain.records import MappingId
-from poller.runtime.queues.capacity import QueueCapacity, Reservation
+from poller.runtime.queues.capacity import LOST_AFTER_S, QueueCapacity, Reservation, WorkerShare
 from poller.runtime.queues.queue_mapping import QueueMapping
-from poller.runtime.queues.worker_share import LOST_AFTER_S, WorkerShare
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.queues.queue_fakes import (

@@ -12,7 +12,7 @@ from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.redriving import Redrive
-from poller.runtime.queues.redriving import opened_letters
+from poller.runtime.queues.operations.redriving import opened_letters
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import (
     FIFO,

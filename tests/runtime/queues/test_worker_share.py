@@ -11,9 +11,9 @@ from poller.domain.invocations import Invocation, Outcome, Throttled
 from poller.domain.policies import BatchPolicy, ScalingPolicy
 from poller.domain.records import WorkerId
 from poller.rules.workers.assignment import tie_break
+from poller.runtime.queues.capacity import LOST_AFTER_S
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
-from poller.runtime.queues.worker_share import LOST_AFTER_S
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.workers.heartbeat import Heartbeat
 from tests.runtime.fakes import Seen

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from poller.domain.plan import MappingPlan
-from poller.runtime.queues.worker_share import LOST_AFTER_S
+from poller.runtime.queues.capacity import LOST_AFTER_S
 from tests.simulation.checks.ledger import Flight, Violation
 from tests.simulation.services.faults import Line, Marks
 

@@ -109,6 +109,8 @@ class FakeQueue:
         self.facts = facts
         self.letters: dict[str, Letter] = {}
         self.dead: list[Letter] = []
+        self.moved: list[str] = []
+        """Ids of the messages of which a copy was sent to the dead-letter queue, in order; one sent again is there once on FIFO queues."""
         self.missing = False
         """Whether somebody has deleted the queue."""
         self._rng = Random(seed)
@@ -149,6 +151,11 @@ class FakeQueue:
                 return tuple(undone for each in receipts if (undone := self._delete(now, each)))
             case Extend(receipts, visibility_s):
                 return tuple(undone for each in receipts if (undone := self._extend(now, each, visibility_s)))
+
+    def move(self, message: Message) -> None:
+        """A copy is sent to the dead-letter queue."""
+        if not (self.facts.fifo and message.message_id in self.moved):
+            self.moved.append(message.message_id)
 
     @property
     def tenants(self) -> bool:

@@ -1,0 +1,34 @@
+"""Operations at any moment on a queue: order holds, nothing is lost but what was skipped, and a paused group or mapping does not run."""
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation.worlds.operated_queues import run_operated
+
+SEEDS = 24
+SEEN = (
+    "skip asked",
+    "skip done",
+    "skip failed",
+    "skip ended",
+    "retry done",
+    "retry failed",
+    "pause asked",
+    "pause ended",
+    "moved",
+    "discarded",
+    "crash",
+    "restart",
+)
+"""What these seeds must show together."""
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_order_holds_and_only_skipped_messages_are_missing(seed: int) -> None:
+    run_operated(seed)
+
+
+def test_the_seeds_show_what_they_are_for() -> None:
+    seen = sum((run_operated(seed) for seed in range(SEEDS)), Counter[str]())
+    assert [each for each in SEEN if not seen[each]] == []
