@@ -1,9 +1,10 @@
 """Owns the Protocols that only operations need. The rules of `poller.ports` hold for them, too."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from poller.domain.invocations import StoredNotice
+from poller.domain.records import Message
 
 
 class NoticeSource(Protocol):
@@ -26,4 +27,17 @@ class NoticeSource(Protocol):
 
     async def payload(self, bucket: str, key: str) -> bytes:
         """The object that a notice names as the place of its event."""
+        ...
+
+
+@runtime_checkable
+class MessageMover(Protocol):
+    """A queue that messages can be moved out of, into its dead-letter queue. Raises as QueueSource does."""
+
+    async def send_to_dead_letters(self, message: Message) -> str:
+        """Returns when the dead-letter queue has stored a copy of the message, with the name of that queue. It deletes nothing.
+
+        The same message may be sent again. Raises ResourceMissing if the queue has no dead-letter queue, and RecordUnreadable if the
+        message cannot be sent as it is.
+        """
         ...

@@ -108,19 +108,6 @@ class QueueSource(Protocol):
         ...
 
 
-@runtime_checkable
-class MessageMover(Protocol):
-    """A queue that messages can be moved out of, into its dead-letter queue. Raises as QueueSource does."""
-
-    async def send_to_dead_letters(self, message: Message) -> str:
-        """Returns when the dead-letter queue has stored a copy of the message, with the name of that queue. It deletes nothing.
-
-        The same message may be sent again. Raises ResourceMissing if the queue has no dead-letter queue, and RecordUnreadable if the
-        message cannot be sent as it is.
-        """
-        ...
-
-
 class Invoker(Protocol):
     """One function. Every failure is returned as an Outcome; only cancellation is raised."""
 

@@ -90,10 +90,7 @@ class FailureLog:
 
         They have their newest receipts, by which they are hidden until `hidden_until`.
         """
-        by_key: dict[str, list[Message]] = {}
-        for message in messages:
-            by_key.setdefault(key_of(message), []).append(message)
-        for key, members in by_key.items():
+        for key, members in by_key(messages).items():
             earlier = self._items.get(key)
             size = sum(map(_content_bytes, members)) if hidden_until else 0
             before = earlier.kept_bytes if earlier is not None else 0
@@ -260,6 +257,14 @@ def meant(
         return ""
     ids = tuple(each.message_id for each in item.messages)
     return ids if batch else ids[:1]
+
+
+def by_key(messages: Sequence[Message]) -> dict[str, list[Message]]:
+    """These messages by the key under which they are listed."""
+    found: dict[str, list[Message]] = {}
+    for message in messages:
+        found.setdefault(key_of(message), []).append(message)
+    return found
 
 
 def key_of(message: Message) -> str:

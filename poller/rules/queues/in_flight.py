@@ -34,7 +34,7 @@ from poller.domain.invocations import FunctionError
 from poller.domain.policies import BatchPolicy, RetryBackoff
 from poller.domain.records import Epoch, Message, Monotonic, Undone
 from poller.domain.untrusted.texts import line_of
-from poller.rules.queues.failing import NOT_HIDDEN, FailingItem, FailureLog, key_of
+from poller.rules.queues.failing import NOT_HIDDEN, FailingItem, FailureLog, by_key
 from poller.rules.queues.interventions import QueueInterventions
 from poller.rules.queues.message_groups import Choice, Groups, choose, readable
 from poller.rules.queues.poll_tally import PollTally
@@ -145,9 +145,11 @@ class InFlightTracker:
     def choose(self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic) -> Choice:
         """Takes the next event out of these items and starts it. The caller must pass its items to the function."""
         ours = self.without_lapsed(receive_id, items, started=False, now=now)
-        asked = self.interventions
-        choice = asked.split(ours, self._groups, receive_id, now=now) if asked.active else None
-        if choice is None:
+        if self.interventions.active:
+            choice = self.interventions.choose(
+                ours, self._groups, receive_id, self._batch, one_group=self._one_group, now=now
+            )
+        else:
             state = partial(self._groups.state, receive_id)
             choice = choose(ours, state, self._batch, one_group=self._one_group)
         for item in choice.chunk or choice.skipped:
@@ -162,9 +164,8 @@ class InFlightTracker:
         blocked = [item for item in ours if self._groups.blocked(receive_id, item.group)]
         kept = ours if not blocked else [item for item in ours if item not in blocked]
         choice = Choice(tuple(kept), tuple(blocked), (), len(chunk) - len(ours))
-        if self.interventions.active:
-            return self.interventions.split_again(choice, self._groups, receive_id, now=now)
-        return choice
+        asked = self.interventions
+        return asked.split_again(choice, self._groups, receive_id, now=now) if asked.active else choice
 
     def hold(self, receive_id: int, items: Sequence[QueueItem]) -> None:
         """Holds these messages, which keep their places, until the pause of their group ends."""
@@ -358,10 +359,7 @@ class InFlightTracker:
         """Records a failure. The messages are left to their visibility timeout."""
         self.tally.count_failed()
         messages = [item.message for item in items]
-        by_key: dict[str, list[Message]] = {}
-        for message in messages:
-            by_key.setdefault(key_of(message), []).append(message)
-        for members in by_key.values():
+        for members in by_key(messages).values():
             untils = [self.visibility.until(each.message_id) or now for each in members]
             # SQS gives out nothing of a group while a message of it is hidden.
             self.failures.failed(
@@ -394,6 +392,8 @@ class InFlightTracker:
     ) -> None:
         """These messages leave: they are deleted (`done`), or will be received again. `last` is as for `Groups.settle`."""
         self.visibility.forget([message.message_id for message in messages])
+        if receive_id is not None and self.interventions.active:
+            self.interventions.left(receive_id, messages)
         for message in messages:
             if receive_id is not None and (group := message.group) is not None:
                 self._groups.settle(receive_id, group, started=started, done=done, last=last)

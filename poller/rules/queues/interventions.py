@@ -14,12 +14,14 @@ cannot be read.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from poller.domain.operations import OperationId, OperatorPause
-from poller.domain.records import Monotonic
-from poller.rules.queues.message_groups import Choice, Groups, GroupState
+from poller.domain.policies import BatchPolicy
+from poller.domain.records import Message, Monotonic
+from poller.rules.queues.message_groups import Choice, Groups, GroupState, choose
 from poller.rules.queues.receive_batch import QueueItem
 
 ARMED_S = 10.0
@@ -78,6 +80,8 @@ class QueueInterventions:
         self._skips: dict[OperationId, ArmedSkip] = {}
         self._held: list[HeldBatch] = []
         self._held_bytes = 0
+        self._ahead: dict[tuple[int, str], set[str]] = {}
+        """Messages that the function refused before they were held. The others of their group and receive must run behind them."""
 
     @property
     def stopped(self) -> bool:
@@ -135,8 +139,44 @@ class QueueInterventions:
             size = sum(item.bytes_max for item in members)
             whole = self._held_bytes + size <= HELD_BYTES_MAX
             kept = members if whole else [_bare(item) for item in members]
-            self._held.append(HeldBatch(receive_id, tuple(kept), size if whole else 0))
-            self._held_bytes += size if whole else 0
+            self._add(HeldBatch(receive_id, tuple(kept), size if whole else 0))
+
+    def _add(self, batch: HeldBatch) -> None:
+        """Holds a batch, as one with those of the same group and receive, in order: what was started before is first."""
+        same = [
+            each for each in self._held if (each.receive_id, each.group) == (batch.receive_id, batch.group)
+        ]
+        items = batch.items
+        ahead = self._ahead.get((batch.receive_id, batch.group), set())
+        for each in same:
+            first = bool(ahead) and items[0].message_id in ahead
+            items = (*items, *each.items) if first else (*each.items, *items)
+        whole = batch.whole and all(each.whole for each in same)
+        size = batch.size + sum(each.size for each in same) if whole else 0
+        self._held_bytes += size - sum(each.size for each in same)
+        self._held = [each for each in self._held if each not in same]
+        self._held.append(HeldBatch(batch.receive_id, items, size))
+
+    def behind(self, items: Sequence[QueueItem], receive_id: int) -> frozenset[str]:
+        """Those of these items that must wait for held ones of their group and receive which are not among them."""
+        if not self._ahead:
+            return frozenset()
+        here = {item.message_id for item in items}
+        return frozenset(
+            item.message_id
+            for item in items
+            if item.group is not None and self._ahead.get((receive_id, item.group), set()) - here
+        )
+
+    def left(self, receive_id: int, messages: Iterable[Message]) -> None:
+        """These messages are started again, or have left."""
+        for message in messages if self._ahead else ():
+            key = receive_id, message.group or ""
+            if key in self._ahead:
+                self._ahead[key].discard(message.message_id)
+                if not self._ahead[key]:
+                    del self._ahead[key]
+        self._update()
 
     def runnable(self, now: Monotonic) -> list[HeldBatch]:
         """Takes the held messages that may run now, or that are to be skipped, in the order in which they came."""
@@ -167,12 +207,32 @@ class QueueInterventions:
             counts[each.group] = counts.get(each.group, 0) + len(each.items)
         return counts
 
+    def choose(
+        self,
+        items: Sequence[QueueItem],
+        groups: Groups,
+        receive_id: int,
+        policy: BatchPolicy,
+        *,
+        one_group: bool,
+        now: Monotonic,
+    ) -> Choice:
+        """As `message_groups.choose`, with what operators have asked. The caller starts what is chosen or skipped."""
+        choice = self.split(items, groups, receive_id, now=now)
+        if choice is None:
+            behind = self.behind(items, receive_id)
+            ready = [item for item in items if item.message_id not in behind]
+            choice = choose(ready, partial(groups.state, receive_id), policy, one_group=one_group)
+            if behind:
+                rest = [item for item in items if item in choice.rest or item.message_id in behind]
+                choice = msgspec.structs.replace(choice, rest=tuple(rest))
+        self.left(receive_id, [item.message for item in choice.chunk or choice.skipped])
+        return choice
+
     def split(
         self, items: Sequence[QueueItem], groups: Groups, receive_id: int, *, now: Monotonic
     ) -> Choice | None:
         """What operators have asked of the waiting items of a batch; None if that is nothing. The rest of it is to be chosen from again.
-
-        The caller starts those to be skipped.
 
         Skips come first. A skip waits until it is the turn of its group, and nothing of the group runs while it is carried out.
         """
@@ -207,6 +267,7 @@ class QueueInterventions:
         for item in paused:
             if (group := item.group) is not None:
                 groups.unstart(receive_id, group)
+                self._ahead.setdefault((receive_id, group), set()).add(item.message_id)
         kept = tuple(item for item in left if item not in paused)
         return msgspec.structs.replace(choice, chunk=kept, paused=tuple(paused), skipped=tuple(skipped))
 
@@ -217,7 +278,7 @@ class QueueInterventions:
         return taken
 
     def _update(self) -> None:
-        self.active = bool(self.groups or self._skips)
+        self.active = bool(self.groups or self._skips or self._ahead)
 
 
 def _bare(item: QueueItem) -> QueueItem:

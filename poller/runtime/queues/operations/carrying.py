@@ -11,7 +11,7 @@ from poller.domain.errors import LeaseLost, PortError, ServiceThrottled, Service
 from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
 from poller.domain.records import Message, Monotonic, QueueFacts
 from poller.domain.untrusted.texts import line_of
-from poller.ports import MessageMover
+from poller.operator_ports import MessageMover
 from poller.rules.queues.failing import FailingItem, meant
 from poller.rules.queues.in_flight import PendingDelete
 from poller.rules.queues.interventions import ArmedSkip
