@@ -146,7 +146,7 @@ class InFlightTracker:
         """Takes the next event out of these items and starts it. The caller must pass its items to the function."""
         ours = self.without_lapsed(receive_id, items, started=False, now=now)
         if self.interventions.active:
-            choice = self.interventions.choose(
+            choice = self.interventions.choose_next(
                 ours, self._groups, receive_id, self._batch, one_group=self._one_group, now=now
             )
         else:

@@ -207,7 +207,7 @@ class QueueInterventions:
             counts[each.group] = counts.get(each.group, 0) + len(each.items)
         return counts
 
-    def choose(
+    def choose_next(
         self,
         items: Sequence[QueueItem],
         groups: Groups,
