@@ -67,6 +67,8 @@ class QueueChecks:
     stops: StopChecks = field(init=False)
     retries: RetryChecks = field(init=False)
     _handed: dict[str, Handed] = field(default_factory=dict)
+    _refused_before: set[tuple[str, str]] = field(default_factory=set)
+    """Workers that may still have a message which the function had refused there before others got it, and the message."""
     _failed_deletes: Counter[str] = field(default_factory=Counter)
     """How many delete calls of a message have failed. After TRIES_MAX of them a worker may leave it to come again."""
     _anew: set[str] = field(default_factory=set)
@@ -123,11 +125,14 @@ class QueueChecks:
             unsure = mine is not None and mine.troubles != troubles
             doubled = before is not None and before.overtaken
             lapsed = mine if mine is not None and not mine.shown else None
+            if before is not None and mine is None and self._waits(before):
+                self._refused_before.add((before.worker, message.message_id))
+            refused = (worker, message.message_id) in self._refused_before
             self._handed[message.message_id] = Handed(
                 worker,
                 asked,
                 now,
-                seen=mine is not None and self._waits(mine),
+                seen=refused or (mine is not None and self._waits(mine)),
                 excused=unsure or message.message_id in left,
                 overtaken=doubled,
                 since=now if lapsed is None else lapsed.since,
@@ -162,6 +167,7 @@ class QueueChecks:
             # Behind a change, the worker's next run may receive what the function refused at the end of the one before.
             handed.excused = handed.excused or handed.seen or line.name in self._anew
             handed.shown = True
+            self._refused_before.discard((line.name, letter.message_id))
             if line.stopping:
                 handed.given_back = True
                 self.marks.saw("given back at a stop")
@@ -235,6 +241,7 @@ class QueueChecks:
                 raise Violation("filter", f"{letter.message_id} was delivered, no filter matches it")
             handed = self._handed[letter.message_id]
             handed.invoked = handed.seen = True
+            self._refused_before.discard((flight.worker, letter.message_id))
         if not self._held_up(flight):
             self._one_per_group(flight, others)
             self._in_group_order(letters)

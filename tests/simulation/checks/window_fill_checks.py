@@ -33,6 +33,8 @@ class WindowFillChecks:
     _receives: int = 0
     _arrived: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
     """When, and by which receive, a worker got a message last."""
+    _before: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By which receive it got a message before that, since it last ran it. A queue may give out what a worker holds."""
     _decided: dict[str, float] = field(default_factory=dict)
     """When each request was first tried; a batch that was refused is handed over later."""
     _events: list[_Gathered] = field(default_factory=list)
@@ -41,6 +43,8 @@ class WindowFillChecks:
         """A receive has brought a worker these messages."""
         self._receives += 1
         for message_id in message_ids:
+            if (earlier := self._arrived.get((worker, message_id))) is not None:
+                self._before.setdefault((worker, message_id), earlier[1])
             self._arrived[worker, message_id] = now, self._receives
 
     def tries(self, request_id: str, now: float) -> None:
@@ -51,12 +55,15 @@ class WindowFillChecks:
         """An event is handed to the function."""
         batch = self.plan.batch
         at = self._decided.pop(request_id, None)
+        names = [(worker, each) for each in message_ids]
+        earlier = {each: self._before.pop(each) for each in names if each in self._before}
         if at is None or not batch.window_s or batch.payload_bytes_max < EVENT_BYTES_LARGE:
             return
-        arrivals = [self._arrived[worker, each] for each in message_ids]
+        arrivals = [self._arrived[each] for each in names]
         receives = frozenset(receive for _, receive in arrivals)
+        before = frozenset(earlier.get(each, self._arrived[each][1]) for each in names)
         opened = min(arrived for arrived, _ in arrivals)
-        closed = self._closed(worker, receives, at)
+        closed = min(self._closed(worker, each, at) for each in (receives, before))
         event = _Gathered(worker, receives, opened, closed, len(arrivals), payload_bytes)
         for other in self._events:
             if other.worker == worker and not self._full(other) and not self._full(event):
