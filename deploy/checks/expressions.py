@@ -11,8 +11,10 @@ _THRESHOLD = re.compile(r"\s(?:>|<|==|>=|<=)\s*(?:[0-9.]+(?:\s*\*\s*[0-9.]+)?)")
 EMPTY = {
     "alert PollerStoreFailing": "a store that answers has no series of failures",
     "alert PollerGroupBlockedLong": "a FIFO queue has a series only while a message group is blocked",
+    "alert PollerPausedLong": "a mapping has a series only while something of it is paused",
+    "panel Paused by operators A": "a mapping has a series only while something of it is paused",
 }
-"""Alerts whose data is rightly empty while all is well, and why."""
+"""Alerts and panels whose data is rightly empty while all is well, and why."""
 ABSENT = re.compile(r"absent\((?P<metric>[a-z_]+)\)")
 
 

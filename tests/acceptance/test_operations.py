@@ -40,6 +40,7 @@ class Site:
     endpoint: str
     services: Any
     stack: ExitStack
+    mapping: dict[str, Any]
     ports: dict[str, int] = field(default_factory=dict)
     daemons: dict[str, Running] = field(default_factory=dict)
 
@@ -54,13 +55,6 @@ class Site:
         self.daemons[name] = self.stack.enter_context(running(name, words, env, self.folder))
 
     def _settings(self, name: str, port: int) -> dict[str, Any]:
-        arn = f"arn:aws:{{}}:{REGION}:{ACCOUNT}:{{}}"
-        stream = {
-            "FunctionName": "ship",
-            "EventSourceArn": arn.format("kinesis", "stream/orders"),
-            "StartingPosition": "TRIM_HORIZON",
-            "DestinationConfig": {"OnFailure": {"Destination": arn.format("sqs", "failed")}},
-        }
         return {
             "region": REGION,
             "endpoint_url": self.endpoint,
@@ -70,7 +64,7 @@ class Site:
             "functions": {
                 "ship": {"invoker": "python", "handler": "tests.acceptance.operated_function:handle"}
             },
-            "mappings": [stream],
+            "mappings": [{"FunctionName": "ship"} | self.mapping],
             "api": {"tokens_file": str(self.folder / "tokens.yaml")},
             "tuning": {"lease_s": LEASE_S, "heartbeat_s": 1.0, "idle_poll_s": 0.3},
         }
@@ -131,27 +125,62 @@ class Site:
             await asyncio.sleep(0.05)
         return time.monotonic() - began
 
-    async def notices(self) -> list[Any]:
-        """The documents that the on-failure destination has got since the last look."""
+    async def send(self, group: str, *texts: str) -> None:
+        sqs = self.services["sqs"]
+        url = (await sqs.get_queue_url(QueueName="work.fifo"))["QueueUrl"]
+        for text in texts:
+            await sqs.send_message(
+                QueueUrl=url, MessageBody=text, MessageGroupId=group, MessageDeduplicationId=text
+            )
+
+    async def taken(self, queue: str) -> list[str]:
+        """The bodies of the messages that a queue has got since the last look."""
         sqs, found = self.services["sqs"], []
-        url = (await sqs.get_queue_url(QueueName="failed"))["QueueUrl"]
+        url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
         while messages := (await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)).get("Messages"):
             for message in messages:
-                found.append(json.loads(message["Body"]))
+                found.append(message["Body"])
                 await sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
+    async def notices(self) -> list[Any]:
+        """The documents that the on-failure destination has got since the last look."""
+        return [json.loads(text) for text in await self.taken("failed")]
+
+
+def _arn(service: str, resource: str) -> str:
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+
+
+STREAM = {
+    "EventSourceArn": _arn("kinesis", "stream/orders"),
+    "StartingPosition": "TRIM_HORIZON",
+    "DestinationConfig": {"OnFailure": {"Destination": _arn("sqs", "failed")}},
+}
+QUEUE = {"EventSourceArn": _arn("sqs", "work.fifo"), "BatchSize": 1}
+VISIBILITY_S = 30
+"""A failed message comes again after this time, unless an operator says otherwise."""
+
 
 @asynccontextmanager
-async def site(folder: Path) -> AsyncIterator[Site]:
+async def site(folder: Path, mapping: dict[str, Any]) -> AsyncIterator[Site]:
     (folder / "tokens.yaml").write_text(f"on-call: {{token: {TOKEN}, role: operate}}\n")
     (folder / "tokens.yaml").chmod(0o600)
     async with emulator(folder) as endpoint, clients(endpoint) as services:
         await services["kinesis"].create_stream(StreamName="orders", ShardCount=1)
         await services["sqs"].create_queue(QueueName="failed")
+        await _make_queues(services["sqs"])
         with ExitStack() as stack:
-            found = Site(folder, endpoint, services, stack)
-            yield found
+            yield Site(folder, endpoint, services, stack, mapping)
+
+
+async def _make_queues(sqs: Any) -> None:
+    await sqs.create_queue(QueueName="dead.fifo", Attributes={"FifoQueue": "true"})
+    redrive = {"deadLetterTargetArn": _arn("sqs", "dead.fifo"), "maxReceiveCount": "50"}
+    attributes = {"FifoQueue": "true", "VisibilityTimeout": str(VISIBILITY_S)}
+    await sqs.create_queue(
+        QueueName="work.fifo", Attributes=attributes | {"RedrivePolicy": json.dumps(redrive)}
+    )
 
 
 @pytest.mark.timeout(280)
@@ -160,7 +189,7 @@ def test_a_blocked_shard_is_freed_paused_and_freed_again_over_a_dead_owner(tmp_p
 
 
 async def _streams(folder: Path) -> None:
-    async with site(folder) as place:
+    async with site(folder, STREAM) as place:
         await place.put("bad-1", "2", "3")
         for name in ("one", "two"):
             place.start(name)
@@ -259,3 +288,71 @@ async def _skip_of_a_dead_owner(place: Site, owner: str, other: str) -> None:
     await place.until(lambda journal: journal[-1] == "7", OTHER_S_MAX)
     assert await place.notices() == []
     assert sorted(place.journal(), key=int) == ["2", "3", "4", "5", "7"]
+
+
+@pytest.mark.timeout(280)
+def test_a_blocked_group_is_freed_and_paused_while_others_go_on(tmp_path: Path) -> None:
+    asyncio.run(_queues(tmp_path))
+
+
+async def _queues(folder: Path) -> None:
+    async with site(folder, QUEUE) as place:
+        for name in ("one", "two"):
+            place.start(name)
+            await place.ready(name)
+        await _skip_of_a_group(place)
+        await _retry_of_a_group(place)
+        await _pause_of_a_group_over_a_dead_worker(place)
+
+
+async def _skip_of_a_group(place: Site) -> None:
+    """The command that `poller status` prints for the group moves the message to the dead-letter queue, and the group goes on."""
+    await place.send("g", "bad-1", "2")
+    await place.send("h", "h1")
+    words = await _printed(place, "skip")
+    assert words == ["poller", "skip", "ship", "--group", "g"]
+    ended = await place.asked("two", *words[1:], "--yes")
+    assert ended.status == 0, ended
+    await place.until(lambda journal: sorted(journal) == ["2", "h1"], OTHER_S_MAX)
+    assert await place.taken("dead.fifo") == ["bad-1"]
+
+
+async def _retry_of_a_group(place: Site) -> None:
+    """A message that failed is tried again at once, and not after its visibility timeout."""
+    (place.folder / "broken").touch()
+    await place.send("g", "3")
+    words = await _printed(place, "retry")
+    (place.folder / "broken").unlink()
+    ended = await place.asked("one", *words[1:], "--yes")
+    assert ended.status == 0, ended
+    await place.until(lambda journal: journal[-1] == "3", OTHER_S_MAX)
+
+
+async def _pause_of_a_group_over_a_dead_worker(place: Site) -> None:
+    paused = await place.asked("one", "pause", "ship", "--group", "g", "--yes")
+    assert paused.status == 0, paused
+    await place.send("g", "4", "5")
+    await place.send("h", "h2")
+    await place.until(lambda journal: journal[-1] == "h2", OTHER_S_MAX)
+    await asyncio.sleep(3.0)
+    assert place.journal()[-1] == "h2"
+    place.daemons["one"].signal(signal.SIGKILL)
+    await place.daemons["one"].ended(5.0)
+    await asyncio.sleep(3.0)
+    assert place.journal()[-1] == "h2"
+    resumed = await place.asked("two", "resume", "ship", "--yes")
+    assert (resumed.status, resumed.out) == (0, "resume done: 1 pause has ended\n"), resumed.err
+    # What the dead worker had received comes back after its visibility timeout, in order.
+    await place.until(lambda journal: journal[-2:] == ["4", "5"], VISIBILITY_S + 10.0)
+
+
+async def _printed(place: Site, verb: str) -> list[str]:
+    """The command that `poller status` prints for what is blocked, on whichever worker sees it."""
+    async with asyncio.timeout(START_S_MAX):
+        while True:
+            for name in place.ports:
+                shown = (await place.asked(name, "status")).out.splitlines()
+                found = [each.strip() for each in shown if each.strip().startswith(f"poller {verb}")]
+                if found:
+                    return shlex.split(found[0].partition(" --url ")[0])
+            await asyncio.sleep(0.2)
