@@ -128,13 +128,18 @@ def status(
     *,
     url: Url = "http://127.0.0.1:8080",
     token_file: TokenFile = None,
+    worker: Annotated[
+        str, typer.Option("--worker", help="Show this worker alone; any worker can be asked.")
+    ] = "",
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until interrupted.")] = False,
     every_s: Annotated[
         float, typer.Option("--every-s", min=0.5, max=3600, help="Seconds between pictures.")
     ] = 2.0,
 ) -> None:
-    """Shows a daemon's mappings and shards: position, lag, state, what blocks it, next try.
+    """Shows mappings and shards of all workers: owner, position, state, what blocks it, next try.
+
+    Any worker can be asked. What was last heard more than five seconds ago is marked with its age.
 
     Example: poller status --url http://127.0.0.1:8080 --watch
     """
@@ -145,9 +150,11 @@ def status(
 
     token = _loaded_or_exit(lambda: bearer_token(token_file))
     if not watch or as_json:
-        raise typer.Exit(show_status(url, as_json=as_json, token=token))
+        raise typer.Exit(show_status(url, as_json=as_json, token=token, worker=worker))
     try:
-        raise typer.Exit(watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep, token=token))
+        raise typer.Exit(
+            watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep, token=token, worker=worker)
+        )
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

@@ -126,8 +126,9 @@ class LambdaApi:
 
     async def get(self, request: web.Request) -> web.Response:
         """GetEventSourceMapping."""
-        wanted = _id(request)
-        for view in self._control.views():
+        control, wanted = self._control, _id(request)
+        await self._status.refresh()
+        for view in control.views():
             if view.mapping == wanted:
                 return answer(mapping_document.mapping(view))
         self._refuse_incomplete()
@@ -135,7 +136,9 @@ class LambdaApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """ListEventSourceMappings."""
-        views = self._control.views()
+        control = self._control
+        await self._status.refresh()
+        views = control.views()
         self._refuse_incomplete()
         page = paging.page(views, paging.query(request.raw_path))
         found = [mapping_document.mapping(view) for view in page.views]

@@ -15,15 +15,18 @@ from adapters.control.access.browser_requests import FORMS
 from adapters.control.aws_errors import status_of
 from adapters.control.openapi.document import document
 from adapters.control.openapi.parts import Json
+from adapters.control.query_string import first
 from adapters.control.responses import answer, refusal
 from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, MappingControl
 from poller.domain.records import MappingId
-from poller.domain.status import DaemonStatus, StatusView
+from poller.domain.status import DaemonStatus, StatusView, UnknownWorker
 from poller.domain.telemetry.labels import ApiOperation
+from poller.domain.untrusted.texts import line_of
 from poller.loop_turns import LoopTurns
 from poller.ports import Exposition, SlicedExposition
 
+NAMES_CHARS_MAX = 1024
 PLAIN = "text/plain; charset=utf-8"
 NO_FORM = "this is no form of a web page: send no body and no Content-Type, or JSON"
 NO_CONTROL = "this server shows what runs and changes nothing"
@@ -96,19 +99,27 @@ class ReadHandlers:
             return await self._turns.slices(exposition.slices())
         return exposition.exposition()
 
-    async def mappings(self, _request: web.Request) -> web.Response:
-        """Answers with the state of everything that runs."""
-        return answer(self._view.status())
+    async def mappings(self, request: web.Request) -> web.Response:
+        """Answers with the state of everything that runs on all workers, or on the one of the query parameter `worker`."""
+        return answer(await self._fleet(request))
 
     async def mapping(self, request: web.Request) -> web.Response:
         """Answers with the state of one mapping, which is named by its UUID."""
         wanted = request.match_info["id"].lower()
-        for found in self._view.status().mappings:
+        for found in (await self._fleet(request, MappingId(wanted))).mappings:
             if found.mapping == wanted:
                 return answer(found)
-        return refusal(
+        raise NotServed(
             HTTPStatus.NOT_FOUND, "no mapping has this id; /v1/mappings lists those that there are"
         )
+
+    async def _fleet(self, request: web.Request, mapping: MappingId | None = None) -> DaemonStatus:
+        only = first(request.raw_path, "worker") or ""
+        try:
+            return await self._view.fleet(only=only, mapping=mapping)
+        except UnknownWorker as error:
+            named, there = (line_of(text, chars_max=NAMES_CHARS_MAX) for text in (only, str(error)))
+            raise NotServed(HTTPStatus.NOT_FOUND, f"no worker is called {named!r}; {there}") from None
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """Answers with the OpenAPI document."""

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from adapters.stores import conflicts, stored_operations
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
-from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
 
 class MemoryStore:
-    """A Store in dictionaries.
+    """A Store and DigestStore in dictionaries.
 
     No method awaits, so each is atomic: one instance may serve several daemons on one event loop.
     """
@@ -27,6 +27,7 @@ class MemoryStore:
         self._workers: dict[WorkerId, WorkerRow] = {}
         self._open: dict[OperationId, Operation] = {}
         self._over: dict[OperationId, Operation] = {}
+        self._digests: dict[WorkerId, DigestRow] = {}
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Adds `row` unless the mapping has one already; returns the stored row."""
@@ -142,6 +143,17 @@ class MemoryStore:
         kept = stored_operations.copied(operation)
         (self._over if kept.state.over else self._open)[kept.operation] = kept
         return kept
+
+    async def put_digest(self, worker: WorkerId, content: bytes) -> None:
+        """Writes the worker's digest in place of the one before; removes it if `content` is empty."""
+        if content:
+            self._digests[worker] = DigestRow(worker, content)
+        else:
+            self._digests.pop(worker, None)
+
+    async def digests(self) -> Sequence[DigestRow]:
+        """Returns all digests, sorted by worker."""
+        return [self._digests[worker] for worker in sorted(self._digests)]
 
     def _stored(self, mapping: MappingId, shard: ShardId) -> Lease | None:
         return self._leases.get(mapping, {}).get(shard)

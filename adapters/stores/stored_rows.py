@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Epoch, MappingId, Position, ShardId, WorkerId
-from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.domain.untrusted import numbers
 from poller.domain.untrusted.numbers import MOMENT_MAX
 from poller.domain.untrusted.texts import line_of
@@ -85,6 +85,13 @@ def worker_row(values: Values) -> WorkerRow:
         WorkerId(shown(values.get("worker"))),
         _or(COUNTER_UNKNOWN, values, "counter", whole),
         _or({}, values, "facts", json_object),
+    )
+
+
+def digest_row(worker: Any, content: Any) -> DigestRow:
+    """Makes a worker's digest. A damaged one is empty, since a living worker writes it again within a minute."""
+    return DigestRow(
+        WorkerId(shown(worker)), bytes(content) if isinstance(content, bytes | bytearray) else b""
     )
 
 

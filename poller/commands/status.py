@@ -1,4 +1,4 @@
-"""Owns `poller status`: fetches a daemon's status and shows it, blocked mappings first."""
+"""Owns `poller status`: fetches the status of all workers from one of them and shows it, blocked mappings first."""
 
 import http.client
 import os
@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from urllib.parse import quote
 
 import msgspec
 from rich.console import Console
@@ -19,22 +20,28 @@ from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
 from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
+from poller.domain.untrusted.texts import line_of
 
 URL = "http://127.0.0.1:8080"
 """Where a daemon listens unless it is told otherwise."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_S = 10.0
+ERROR_BYTES_MAX = 64 * 1024
+ERROR_CHARS_MAX = 2000
 
 
 class Unanswered(Exception):
     """The status could not be fetched. The text says why and what to do."""
 
 
-def fetch(url: str, token: str = "") -> bytes:
-    """The body of `GET {url}/v1/mappings`; raises Unanswered. `token` is sent as a bearer token unless it is empty."""
+def fetch(url: str, token: str = "", worker: str = "") -> bytes:
+    """The body of `GET {url}/v1/mappings`; raises Unanswered. `token` is sent as a bearer token unless it is empty.
+
+    With `worker` only what this worker has is asked for.
+    """
     if problem := url_problem(url):
         raise Unanswered(problem)
-    address = url.rstrip("/") + "/v1/mappings"
+    address = url.rstrip("/") + "/v1/mappings" + (f"?worker={quote(worker, safe='')}" if worker else "")
     request = urllib.request.Request(address)
     if token:
         # Where the answer leads elsewhere, the token stays here.
@@ -44,8 +51,9 @@ def fetch(url: str, token: str = "") -> bytes:
             body: bytes = answer.read(ANSWER_BYTES_MAX + 1)
     except urllib.error.HTTPError as error:
         with error:
+            unknown = _unknown_worker(error) if worker and error.code == HTTPStatus.NOT_FOUND else ""
             raise Unanswered(
-                f"{address}: answered status {error.code}; {_remedy(error.code, token)}"
+                unknown or f"{address}: answered status {error.code}; {_remedy(error.code, token)}"
             ) from None
     except http.client.HTTPException as error:
         raise Unanswered(
@@ -61,6 +69,15 @@ def fetch(url: str, token: str = "") -> bytes:
             f"{address}: answered more than {ANSWER_BYTES_MAX} bytes; does a daemon listen there?"
         )
     return body
+
+
+def _unknown_worker(error: urllib.error.HTTPError) -> str:
+    """What the daemon says of a worker that it does not know; empty if that is no answer of a daemon."""
+    try:
+        said = msgspec.json.decode(error.read(ERROR_BYTES_MAX), type=dict[str, str]).get("message", "")
+    except (msgspec.MsgspecError, OSError, http.client.HTTPException):
+        return ""
+    return f"--worker: {line_of(said, chars_max=ERROR_CHARS_MAX)}" if said else ""
 
 
 def _remedy(code: int, token: str) -> str:
@@ -85,10 +102,10 @@ def decode(body: bytes) -> DaemonStatus:
         raise Unanswered(f"the answer is no status: {error}; is the daemon of this version?") from None
 
 
-def show_status(url: str, *, as_json: bool, token: str = "") -> int:
-    """Prints the status once; returns the exit status."""
+def show_status(url: str, *, as_json: bool, token: str = "", worker: str = "") -> int:
+    """Prints the status once, of `worker` alone if it is given; returns the exit status."""
     try:
-        body = fetch(url, token)
+        body = fetch(url, token, worker)
         status = decode(body)
     except Unanswered as error:
         print_problems([str(error)])
@@ -114,7 +131,13 @@ def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
 
 
 def watch_status(
-    url: str, *, every_s: float, pictures: int | None, sleep: Callable[[float], None], token: str = ""
+    url: str,
+    *,
+    every_s: float,
+    pictures: int | None,
+    sleep: Callable[[float], None],
+    token: str = "",
+    worker: str = "",
 ) -> int:
     """Shows the status every `every_s` seconds until interrupted, or `pictures` times."""
     console = Console()
@@ -123,16 +146,16 @@ def watch_status(
         if shown:
             sleep(every_s)
         shown += 1
-        made = _picture(url, token)
+        made = _picture(url, token, worker)
         console.clear()
         show(made, console)
     return 0
 
 
-def _picture(url: str, token: str) -> Callable[[int], ScreenPage]:
+def _picture(url: str, token: str, worker: str) -> Callable[[int], ScreenPage]:
     """The page for the present status, as a function of the screen's width."""
     try:
-        status = decode(fetch(url, token))
+        status = decode(fetch(url, token, worker))
     except Unanswered as error:
         text = f"poller: {error}"
         return lambda width: _message_page(text, width)

@@ -1,4 +1,6 @@
-"""Owns how a daemon's status looks on a screen: blocked mappings first, each with its UUID, its shards and its failures.
+"""Owns how the status of all workers looks on a screen: blocked mappings first, each with its UUID, its shards and its failures.
+
+What the answering worker has not heard for longer than usual is marked as out of date, with its age.
 
 A page can be read at 80 columns. Long texts are cut; `--json` shows them whole. Stack traces are only in `--json` and in the log.
 """
@@ -12,7 +14,16 @@ from poller.commands.fitting import ScreenPage
 from poller.domain.arns import Arn
 from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
-from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, PauseStatus, ShardStatus
+from poller.domain.status import (
+    DaemonStatus,
+    LaneStatus,
+    MappingStatus,
+    MappingWorker,
+    PauseStatus,
+    ShardStatus,
+    WorkerState,
+    WorkerStatus,
+)
 
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000
@@ -24,6 +35,8 @@ RECORDS_SHOWN_MAX = 3
 COMMAND_LINES_MAX = 4
 """Lines that a command to be copied may take. It is not cut on any screen that is wide enough for a UUID."""
 NOTES_SHOWN_MAX = 20
+WORKERS_SHOWN_MAX = 20
+"""Workers that are shown with what is the matter with them, in all and of one mapping."""
 NOT_BLOCKED = Epoch(float("inf"))
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
 
@@ -40,10 +53,11 @@ def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing |
     page.add(f"worker {status.worker}: {ready}{alive}")
     _notes(page, status.problems)
     _notes(page, [f"note: {note}" for note in status.notes])
+    _workers(page, status)
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
         page.line("")
-        _mapping(page, mapping, now, freeing or _no_commands)
+        _mapping(page, mapping, now, freeing or _no_commands, several=len(status.workers) > 1)
     if len(mappings) > MAPPINGS_SHOWN_MAX:
         page.line("")
         page.left_out(f"and {len(mappings) - MAPPINGS_SHOWN_MAX} more mappings")
@@ -64,7 +78,35 @@ def _no_commands(_mapping: MappingStatus, _shard: ShardStatus | None, _lane: Lan
     return ()
 
 
-def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch, freeing: Freeing) -> None:
+def _workers(page: ScreenPage, status: DaemonStatus) -> None:
+    """Adds the names of all workers, then those with which something is the matter."""
+    if status.only:
+        page.add(f"only worker {status.only} is shown", depth=1)
+    elif len(status.workers) > 1:
+        names = ", ".join(each.worker for each in status.workers)
+        page.add(f"{len(status.workers)} workers: {names}", depth=1, lines_max=3)
+    odd = [each for each in status.workers if each.state is not WorkerState.ALIVE or each.note]
+    for worker in odd[:WORKERS_SHOWN_MAX]:
+        page.add(_worker(worker), depth=1, lines_max=3)
+    if len(odd) > WORKERS_SHOWN_MAX:
+        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+
+
+def _worker(worker: WorkerStatus) -> str:
+    note = f"; {worker.note}" if worker.note else ""
+    return f"worker {worker.worker}: {worker.state}{_age(worker.age_s, out_of_date=worker.out_of_date)}{note}"
+
+
+def _age(age_s: float | None, *, out_of_date: bool) -> str:
+    """Says how old news is that is out of date; empty for other news."""
+    if not out_of_date:
+        return ""
+    return ", out of date: " + ("nothing was heard" if age_s is None else f"last heard {span(age_s)} ago")
+
+
+def _mapping(
+    page: ScreenPage, mapping: MappingStatus, now: Epoch, freeing: Freeing, *, several: bool
+) -> None:
     source = Arn.read(mapping.source_arn)
     page.add(f"{mapping.function} ← {source.service} {source.resource}" if source else mapping.function)
     page.line(mapping.mapping, depth=1)
@@ -76,10 +118,19 @@ def _mapping(page: ScreenPage, mapping: MappingStatus, now: Epoch, freeing: Free
         facts.append("blocked")
     page.add(", ".join(facts), depth=1, lines_max=3)
     _paused(page, mapping.paused, now, depth=1)
-    _lanes(page, mapping.lanes, now, partial(freeing, mapping, None), depth=1)
+    _mapping_workers(page, mapping)
+    _lanes(
+        page,
+        mapping.lanes,
+        now,
+        partial(freeing, mapping, None),
+        depth=1,
+        above=(mapping.paused,),
+        several=several,
+    )
     shards = sorted(mapping.shards, key=lambda each: _since(each.lanes))
     for shard in shards[:SHARDS_SHOWN_MAX]:
-        _shard(page, shard, now, partial(freeing, mapping, shard), whole=mapping.paused)
+        _shard(page, shard, now, partial(freeing, mapping, shard), whole=mapping.paused, several=several)
     more = Counter(shard.state for shard in shards[SHARDS_SHOWN_MAX:])
     if more:
         states = ", ".join(f"{count} {state}" for state, count in sorted(more.items()))
@@ -94,6 +145,24 @@ def _paused(page: ScreenPage, pause: PauseStatus | None, now: Epoch, *, depth: i
         page.add(text, depth=depth, lines_max=3)
 
 
+def _mapping_workers(page: ScreenPage, mapping: MappingStatus) -> None:
+    """Adds the workers on which the mapping is not as in all, or of which not everything is shown."""
+    odd = [
+        each for each in mapping.workers if each.out_of_date or each.left_out or each.state != mapping.state
+    ]
+    for worker in odd[:WORKERS_SHOWN_MAX]:
+        page.add(_mapping_worker(worker), depth=1)
+    if len(odd) > WORKERS_SHOWN_MAX:
+        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+
+
+def _mapping_worker(worker: MappingWorker) -> str:
+    facts = [f"{worker.blocked} blocked"] if worker.blocked else []
+    facts += [f"{worker.left_out} in trouble not shown, ask it"] if worker.left_out else []
+    said = ", ".join([str(worker.state), *facts])
+    return f"at {worker.worker}: {said}{_age(worker.age_s, out_of_date=worker.out_of_date)}"
+
+
 def _shard(
     page: ScreenPage,
     shard: ShardStatus,
@@ -101,10 +170,12 @@ def _shard(
     freeing: Callable[[LaneStatus], Sequence[str]],
     *,
     whole: PauseStatus | None,
+    several: bool,
 ) -> None:
-    where = f" at {shard.owner}" if shard.state == "elsewhere" and shard.owner else ""
+    where = f" at {shard.owner}" if shard.owner and (several or shard.state == "elsewhere") else ""
     reason = f": {shard.reason}" if shard.reason else ""
-    page.add(f"{shard.shard} {shard.state}{where}{reason}{_behind(shard)}", depth=1)
+    age = _age(shard.age_s, out_of_date=shard.out_of_date)
+    page.add(f"{shard.shard} {shard.state}{where}{reason}{_behind(shard)}{age}", depth=1)
     if shard.position:
         page.line(shard.position, depth=2)
     if shard.paused != whole:
@@ -127,6 +198,7 @@ def _lanes(
     *,
     depth: int,
     above: tuple[PauseStatus | None, ...] = (),
+    several: bool = False,
 ) -> None:
     """Adds blocked lanes, then lanes that fail without blocking, which are messages of a standard queue, then paused ones.
 
@@ -138,20 +210,23 @@ def _lanes(
     failing = [lane for lane in lanes if lane.blocked_since is None and lane.last_error]
     for found, what in ((blocked, "that are blocked"), (failing, "that fail")):
         for lane in found[:LANES_SHOWN_MAX]:
-            _lane(page, lane, now, freeing(lane), depth=depth)
+            _lane(page, lane, now, freeing(lane), depth=depth, several=several)
         if len(found) > LANES_SHOWN_MAX:
             page.left_out(f"and {len(found) - LANES_SHOWN_MAX} more {what}", depth=depth)
     for lane in [each for each in lanes if each.paused not in (None, *above)][:LANES_SHOWN_MAX]:
-        page.add(f"{_lane_name(lane)} is paused", depth=depth)
+        page.add(f"{_lane_name(lane, several=several)} is paused", depth=depth)
         _paused(page, lane.paused, now, depth=depth + 1)
 
 
-def _lane_name(lane: LaneStatus) -> str:
-    return f"lane {lane.lane}" if lane.lane.isdecimal() and len(lane.lane) <= 3 else lane.lane
+def _lane_name(lane: LaneStatus, *, several: bool) -> str:
+    name = f"lane {lane.lane}" if lane.lane.isdecimal() and len(lane.lane) <= 3 else lane.lane
+    return f"{name} at {lane.worker}" if several and lane.worker else name
 
 
-def _lane(page: ScreenPage, lane: LaneStatus, now: Epoch, commands: Sequence[str], *, depth: int) -> None:
-    page.add(f"{_lane_name(lane)} {_how(lane, now)}", depth=depth)
+def _lane(
+    page: ScreenPage, lane: LaneStatus, now: Epoch, commands: Sequence[str], *, depth: int, several: bool
+) -> None:
+    page.add(f"{_lane_name(lane, several=several)} {_how(lane, now)}", depth=depth)
     page.add(_tries(lane, now), depth=depth + 1)
     if lane.last_error:
         page.add(lane.last_error, depth=depth + 1)

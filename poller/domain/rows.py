@@ -1,9 +1,9 @@
 """Owns the rows that stores keep: mappings, leases and checkpoints of shards, workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from poller.domain.records import Epoch, MappingId, Position, ShardId, WorkerId
 
@@ -71,3 +71,27 @@ class WorkerRow:
     worker: WorkerId
     counter: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRow:
+    """The digest that a worker last wrote of its status. Stores do not interpret it. Empty content is a damaged row's."""
+
+    worker: WorkerId
+    content: bytes
+
+
+@runtime_checkable
+class DigestStore(Protocol):
+    """A store of digests of the workers' status, beside their heartbeats. It raises as `MappingStore` does.
+
+    A store need not have it. Then each worker sees of the others only which shards they own.
+    """
+
+    async def put_digest(self, worker: WorkerId, content: bytes) -> None:
+        """Writes the worker's digest, 16 KiB at most; it replaces the earlier one. Empty content removes it, also if there is none."""
+        ...
+
+    async def digests(self) -> Sequence[DigestRow]:
+        """The digests of all workers, also of those that have retired without removing theirs."""
+        ...

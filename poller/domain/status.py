@@ -1,7 +1,12 @@
-"""Owns the status of what runs: plain values that the API, `poller status` and `/readyz` show."""
+"""Owns the status of what runs: plain values that the API, `poller status` and `/readyz` show.
+
+Ages are in seconds. They say how long ago the worker that a value is about was last heard, and how old what is shown may be.
+Values of the answering worker itself have age 0. A value is out of date when its age is above what heartbeats explain.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from poller.domain.invocations import FunctionError
@@ -84,14 +89,17 @@ class LaneStatus:
     retained_until: Epoch | None = None
     """When the source removes the first record of the batch and the lane goes on without it; None if that is not known."""
     paused: PauseStatus | None = None
+    worker: str = ""
+    """Of a queue's lane in the view of all workers: the worker that has it. A shard's lanes belong to its owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
-    """One shard: `state` is starting, reading, blocked, failing, paused, draining, ended, waiting (for parents) or elsewhere.
+    """One shard: `state` is starting, reading, blocked, failing, paused, draining, ended, waiting (for parents), free or elsewhere.
 
     A blocked shard is read, but a lane of it fails again and again. A failing shard cannot be read. A paused shard is read while
-    there is room, but none of its lanes calls the function.
+    there is room, but none of its lanes calls the function. A free shard has no owner yet. `elsewhere` is a shard of another
+    worker whose state is not known.
     """
 
     shard: ShardId
@@ -105,6 +113,9 @@ class ShardStatus:
     lanes: tuple[LaneStatus, ...] = ()
     paused: PauseStatus | None = None
     """The pause of all lanes, if they are paused."""
+    age_s: float | None = 0.0
+    """None: nothing was heard of its owner."""
+    out_of_date: bool = False
 
     @property
     def blocked(self) -> bool:
@@ -113,8 +124,27 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MappingWorker:
+    """One mapping on one worker. `blocked` counts its blocked shards or lanes there, `left_out` those that are not shown."""
+
+    worker: str
+    state: MappingState
+    reason: str = ""
+    last_result: str = ""
+    pollers: int | None = None
+    blocked: int = 0
+    left_out: int = 0
+    """Shards and lanes in trouble for which there was no room in what the worker writes for the others."""
+    age_s: float | None = 0.0
+    out_of_date: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MappingStatus:
-    """One mapping. A stream has shards; a queue has lanes, which are failing groups and working pollers."""
+    """One mapping. A stream has shards; a queue has lanes, which are failing groups and working pollers.
+
+    `workers` are those that run it. It is empty where only the answering worker's own status is shown.
+    """
 
     mapping: MappingId
     function: str
@@ -129,21 +159,51 @@ class MappingStatus:
     """The pause of the whole mapping."""
     destination: str = ""
     """Where notices of given-up batches of a stream go, without what may be secret; empty if nowhere."""
+    result_at: Epoch | None = None
+    """When the last result came; of other workers it is known to the minute."""
+    workers: tuple[MappingWorker, ...] = ()
 
     @property
     def blocked(self) -> bool:
-        """Whether anything in it is blocked."""
-        return any(shard.blocked for shard in self.shards) or any(
-            lane.blocked_since is not None for lane in self.lanes
+        """Whether anything in it is blocked, on any worker."""
+        return (
+            any(shard.blocked for shard in self.shards)
+            or any(lane.blocked_since is not None for lane in self.lanes)
+            or any(each.blocked for each in self.workers)
         )
+
+
+class WorkerState(StrEnum):
+    """How a worker is seen by the worker that answers."""
+
+    ALIVE = "alive"
+    LEAVING = "leaving"
+    """It was asked to stop and finishes what runs."""
+    SILENT = "silent"
+    """It was not heard for longer than usual. Its shards are still its own."""
+    DEAD = "dead"
+    """It was not heard for the lease time. The other workers take its shards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """One worker of the store. `note` says what of it is not shown, and why; empty if everything is."""
+
+    worker: str
+    state: WorkerState
+    age_s: float | None = 0.0
+    out_of_date: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """Everything that runs in this daemon. `problems` are the reasons why it is not ready, one line each.
+    """Everything that runs. `problems` are the reasons why the answering daemon is not ready, one line each.
 
     `notes` are other things that people should know, such as a refused configuration. `complete` says that all mappings are
-    known. It is false while the daemon starts or drains, and until the store has answered once.
+    known. It is false while the daemon starts or drains, and until the store has answered once. `workers` are all workers of
+    the store, this one included; it is empty in the status of this daemon alone. `only` is the worker to which the view is
+    limited; empty: all are shown.
     """
 
     worker: str
@@ -153,13 +213,35 @@ class DaemonStatus:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     complete: bool = True
+    workers: tuple[WorkerStatus, ...] = ()
+    only: str = ""
+
+
+class UnknownWorker(Exception):
+    """The store has no worker of this name. `workers` are those that there are."""
+
+    def __init__(self, workers: Sequence[str]) -> None:
+        super().__init__(f"workers: {', '.join(workers)}")
+        self.workers = tuple(workers)
 
 
 class StatusView(Protocol):
-    """Gives the status of the daemon."""
+    """Gives the status of the daemon, and of all workers."""
 
     def status(self) -> DaemonStatus:
-        """The status at this moment; returns at once."""
+        """The status of this daemon alone at this moment; returns at once."""
+        ...
+
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        """The status of all workers. Asks the store when what is known is older than a second or two, for 2 s at most.
+
+        With `only` just what this worker has is shown. Raises UnknownWorker. With `mapping` only this mapping has to be
+        up to date.
+        """
+        ...
+
+    async def refresh(self) -> None:
+        """Makes `MappingControl.views` show what all workers have written, as far as the store answers."""
         ...
 
 

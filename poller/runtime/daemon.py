@@ -22,6 +22,7 @@ from poller.rules.plan_changes import plan_changes
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
+from poller.runtime.mappings.fleet import FleetReader, alone
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
 from poller.runtime.mappings.operated import OperatedMappings, follow_operations
@@ -33,8 +34,9 @@ from poller.runtime.peeking.service import Peeking
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
-from poller.runtime.watched_tasks import WatchedTasks, ended_note
+from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.heartbeat import Heartbeat
+from poller.runtime.workers.status_digests import writing
 
 RECONCILE_S = 3.0
 """The interval at which the store is read for mappings that other replicas have changed."""
@@ -42,8 +44,6 @@ READ_S_MAX = 10.0
 """How long reading the mappings may take before it counts as failed."""
 DELETION_SEEN_S = 2 * RECONCILE_S
 """After this time every other worker has read that a mapping was deleted. Until then another worker may still start it."""
-ENDED_SHOWN_S = 300.0
-"""How long the status shows a task that ended by itself."""
 FORGET_S = 30.0
 """How long the removal of a deleted mapping waits for other workers to release its shards."""
 
@@ -60,6 +60,7 @@ class OpenParts:
     places: Places
     follower: Follower
     operations: OperationContext
+    fleet: FleetReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ class Daemon:
                 following = scope.kept(
                     TaskKind.OPERATIONS, parts.follower.run, over=lambda: self._stop.requested
                 )
-                with self._tally.counting(parts.running.components.calls):
+                digests = parts.fleet.writer(parts.running.summaries)
+                with self._tally.counting(parts.running.components.calls), writing(digests, scope):
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()
@@ -188,7 +190,7 @@ class Daemon:
         return changes
 
     def status(self) -> DaemonStatus:
-        """What runs here now."""
+        """What runs in this daemon now."""
         parts = self._open_parts
         problems, notes = parts.running.problems() if parts is not None else ([], [])
         opened = parts is not None and parts.running.gate.is_set()
@@ -198,7 +200,7 @@ class Daemon:
             problems.insert(0, "draining")
         if parts is not None:
             notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
-        mappings = parts.running.statuses() if parts is not None else ()
+        mappings = parts.fleet.with_all_pauses(parts.running.statuses()) if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
             worker=str(self._plan.worker),
@@ -206,14 +208,26 @@ class Daemon:
             ready=not problems,
             alive=True,
             problems=tuple(problems),
-            notes=tuple(note for note in (self.note, self._store_problem, *notes, *self._ended()) if note),
+            notes=tuple(
+                note
+                for note in (self.note, self._store_problem, *notes, *self._results.ended_notes())
+                if note
+            ),
             complete=opened and self._looked and not self._stop.requested,
         )
 
-    def _ended(self) -> list[str]:
-        """The tasks that ended by themselves in the last minutes, one line each."""
-        now = self._env.clock.monotonic()
-        return [ended_note(event, now - at) for at, event in self._results.ended if now - at < ENDED_SHOWN_S]
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        """What runs on all workers; asks the store for what is not known or not new. Raises UnknownWorker."""
+        parts = self._open_parts
+        if parts is not None and only != self._plan.worker:
+            await parts.fleet.refresh(parts.running.summaries(), only=mapping)
+        own = self.status()
+        return alone(own, only=only) if parts is None else parts.fleet.view(own, only=only)
+
+    async def refresh(self) -> None:
+        """Reads what the other workers have written, so that `control.views` shows it."""
+        if self._open_parts is not None:
+            await self._open_parts.fleet.refresh(None)
 
     async def _open_store(self, stack: AsyncExitStack) -> Store | None:
         """Opens the store; None if a stop came first. Repeats the try while the store throttles or does not answer."""
@@ -263,8 +277,10 @@ class Daemon:
             tools, OperatedMappings(desired, running), heartbeat, self._stop, refresh=definitions.refresh
         )
         running.pauses = follower
+        fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
+        fleet.pauses = follower.pauses
         self._open_parts = OpenParts(
-            definitions, desired, running, store, heartbeat, places, follower, operations
+            definitions, desired, running, store, heartbeat, places, follower, operations, fleet
         )
         return self._open_parts
 
@@ -302,7 +318,7 @@ class Daemon:
             definitions=parts.definitions,
             running=parts.running,
             preflight=Preflight(self._registry, self._env),
-            results=self._results,
+            fleet=parts.fleet,
             peeking=Peeking(
                 plans=lambda: [entry.spec.plan for entry in parts.desired.entries()],
                 leases=parts.store,
@@ -343,7 +359,7 @@ class Daemon:
                 await self._forget_one(parts, mapping, for_s=now - since)
 
     async def _forget_one(self, parts: OpenParts, mapping: MappingId, *, for_s: float) -> None:
-        if parts.heartbeat.has_others and for_s < DELETION_SEEN_S:
+        if parts.heartbeat.others().alive and for_s < DELETION_SEEN_S:
             return
         try:
             async with interrupted_by(self._stop), asyncio.timeout(READ_S_MAX):

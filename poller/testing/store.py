@@ -6,7 +6,7 @@ An opening can be entered several times at once. Each entry is one more worker o
 from poller.testing.stores import store_checkpoints, store_leases, store_operations, store_rows
 from poller.testing.stores.store_steps import Opening, Scenario
 
-__all__ = ["SCENARIOS", "Opening", "Scenario"]
+__all__ = ["DIGEST_SCENARIOS", "SCENARIOS", "Opening", "Scenario"]
 
 SCENARIOS: tuple[Scenario, ...] = (
     store_rows.a_created_mapping_is_listed_with_every_field,
@@ -77,3 +77,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     store_operations.forgetting_a_mapping_keeps_its_operations,
     store_operations.workers_that_finish_their_parts_at_the_same_time_lose_none,
 )
+
+DIGEST_SCENARIOS: tuple[Scenario, ...] = (
+    store_rows.a_digest_replaces_the_one_before,
+    store_rows.an_empty_digest_removes_the_one_before,
+    store_rows.digests_and_heartbeats_do_not_touch_each_other,
+)
+"""For stores that also keep digests of the workers' status (`DigestStore`)."""

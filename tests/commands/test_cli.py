@@ -209,6 +209,12 @@ class FakeEngine:
     def status(self) -> DaemonStatus:
         return DaemonStatus(worker="w", mappings=(), ready=True, alive=True)
 
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        return self.status()
+
+    async def refresh(self) -> None:
+        return
+
 
 def simple(**more: Any) -> Settings:
     return Settings(store="memory://", worker="w", region="eu-west-1", **more)

@@ -1,7 +1,7 @@
 """`poller status`: what it shows of what is blocked, at any width, whatever the texts are."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +25,10 @@ from poller.domain.status import (
     FaultyRecord,
     LaneStatus,
     MappingStatus,
+    MappingWorker,
     ShardStatus,
+    WorkerState,
+    WorkerStatus,
 )
 from tests.hostile_texts import HOSTILE
 
@@ -95,7 +98,7 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body: bytes = self.server.body  # type: ignore[attr-defined]  # set by `daemon`
-        self.send_response(200 if self.path == "/v1/mappings" else 404)
+        self.send_response(self.server.paths.get(self.path, 404))  # type: ignore[attr-defined]  # as above
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -105,9 +108,10 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def daemon(body: bytes) -> Iterator[str]:
+def daemon(body: bytes, paths: Mapping[str, int] | None = None) -> Iterator[str]:
     """The URL of something that answers as a daemon does."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        server.paths = paths or {"/v1/mappings": 200}  # type: ignore[attr-defined]  # the handler's only way to know
         server.body = body  # type: ignore[attr-defined]  # the handler's only way to know
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -142,6 +146,98 @@ def test_a_blocked_shard_can_be_read_at_80_columns() -> None:
         "",
         WHOLE,
     ]
+
+
+FLEET = DaemonStatus(
+    worker="ann",
+    ready=True,
+    alive=True,
+    workers=(
+        WorkerStatus(worker="ann", state=WorkerState.ALIVE),
+        WorkerStatus(worker="bob", state=WorkerState.SILENT, age_s=7.4, out_of_date=True),
+        WorkerStatus(worker="cid", state=WorkerState.ALIVE, note="2 mappings do not fit"),
+    ),
+    mappings=(
+        replace(
+            BLOCKED,
+            workers=(
+                MappingWorker(worker="ann", state=MappingState.ENABLED),
+                MappingWorker(
+                    worker="bob",
+                    state=MappingState.ENABLED,
+                    blocked=1,
+                    left_out=3,
+                    age_s=7.4,
+                    out_of_date=True,
+                ),
+                MappingWorker(worker="cid", state=MappingState.UPDATING),
+            ),
+            shards=(
+                ShardStatus(shard=ShardId("s0"), state="reading", position="AFTER:5", owner="ann"),
+                ShardStatus(
+                    shard=ShardId("s1"),
+                    state="blocked",
+                    position="",
+                    owner="bob",
+                    age_s=7.4,
+                    out_of_date=True,
+                ),
+                ShardStatus(
+                    shard=ShardId("s2"),
+                    state="elsewhere",
+                    position="",
+                    owner="dan",
+                    age_s=None,
+                    out_of_date=True,
+                ),
+            ),
+        ),
+        replace(
+            CALM,
+            state=MappingState.ENABLED,
+            reason="",
+            lanes=(lane(blocked_since=Epoch(NOW - 60), last_error="E: no", attempts=2, worker="cid"),),
+        ),
+    ),
+)
+
+
+def test_of_several_workers_owners_and_what_is_out_of_date_are_shown() -> None:
+    assert shown(FLEET, 100).splitlines() == [
+        "worker ann: ready",
+        "  3 workers: ann, bob, cid",
+        "  worker bob: silent, out of date: last heard 7 s ago",
+        "  worker cid: alive; 2 mappings do not fit",
+        "",
+        "audit ← sqs orders",
+        f"  {UUIDS[0]}",
+        "  Enabled, 5 pollers, blocked",
+        "  lane 0 at cid blocked for 1 min",
+        "    since 2025-12-31T23:59:00Z, attempt 2",
+        "    E: no",
+        "",
+        "orders ← kinesis stream/orders",
+        f"  {UUIDS[1]}",
+        "  Enabled, blocked",
+        "  at bob: Enabled, 1 blocked, 3 in trouble not shown, ask it, out of date: last heard 7 s ago",
+        "  at cid: Updating",
+        "  s0 reading at ann",
+        "    AFTER:5",
+        "  s1 blocked at bob, out of date: last heard 7 s ago",
+        "  s2 elsewhere at dan, out of date: nothing was heard",
+    ]
+    assert "  only worker bob is shown" in shown(replace(FLEET, only="bob", workers=FLEET.workers[1:2]))
+
+
+def test_worker_asks_for_one_worker_and_an_unknown_one_is_named() -> None:
+    with daemon(msgspec.json.encode(PICTURE), {"/v1/mappings?worker=a%20b": 200}) as url:
+        found = call("status", "--url", url, "--worker", "a b")
+    assert (found.exit_code, "shard-bad" in found.stdout) == (0, True)
+    said = {"error": "not_found", "message": "no worker is called 'x'; workers: \x1b[31mann, bob"}
+    with daemon(msgspec.json.encode(said), {"/v1/mappings?worker=x": 404}) as url:
+        found = call("status", "--url", url, "--worker", "x", columns=200)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "--worker: no worker is called 'x'; workers: ann, bob" in found.stderr
 
 
 def test_stack_traces_are_in_the_json_and_the_screen_says_so() -> None:

@@ -17,7 +17,7 @@ from poller.clock import LoopClock
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment, InstalledPlugins, opened
 from poller.ports import Store
-from poller.testing.store import SCENARIOS
+from poller.testing.store import DIGEST_SCENARIOS, SCENARIOS
 from poller.testing.stores.store_history import StoreMachine
 from poller.testing.stores.store_steps import Opening, Scenario
 
@@ -47,12 +47,12 @@ def sqlite_opening(path: Path) -> Opening:
     return open_one
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS + DIGEST_SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_in_memory(scenario: Scenario) -> None:
     asyncio.run(scenario(memory_opening()))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS + DIGEST_SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_in_a_file(scenario: Scenario, tmp_path: Path) -> None:
     asyncio.run(scenario(sqlite_opening(tmp_path / "state.db")))
 

@@ -47,8 +47,14 @@ WHOSE = {
         QUEUE,
     ),
 }
-ELSEWHERE = {TaskKind.CONTROL, TaskKind.CONFIGURATION_FILE, TaskKind.LOOP_WATCH, TaskKind.OPERATION}
-"""Tasks of the command `run` and of single operations, which have tests of their own."""
+ELSEWHERE = {
+    TaskKind.CONTROL,
+    TaskKind.CONFIGURATION_FILE,
+    TaskKind.LOOP_WATCH,
+    TaskKind.OPERATION,
+    TaskKind.FLEET,
+}
+"""Tasks of the command `run`, of single operations and of single requests, which have tests of their own."""
 KINDS = [kind for kind in TaskKind if kind not in ELSEWHERE]
 
 

@@ -19,6 +19,12 @@ _TOKEN: Json = {
     "description": "A token of api.tokens_file. Its role is view, operate or admin; each includes those before it.",
 }
 _SECURITY: list[Json] = [{"token": []}]
+_WORKER = {
+    "name": "worker",
+    "in": "query",
+    "description": "Show only what this worker has. Without it all workers are shown, whichever is asked.",
+    "schema": {"type": "string"},
+}
 _MAPPING_ID = {
     "name": "id",
     "in": "path",
@@ -57,13 +63,19 @@ def document(*, everybody: bool = False, open_reads: bool = True) -> Json:
 def _paths(*, everybody: bool, open_reads: bool) -> Json:
     mapping = {
         "200": json_answer("The mapping", "MappingStatus"),
-        "404": problem("No mapping has this id"),
+        "404": problem("No mapping has this id, or no worker this name"),
     }
-    everything = {"200": json_answer("The daemon", "DaemonStatus")}
+    everything = {
+        "200": json_answer("What runs on all workers", "DaemonStatus"),
+        "404": problem("No worker has this name"),
+    }
     described = {"200": json_answer("The document", "Document")}
     reads = {
-        "/v1/mappings": _get("listMappings", "Everything that runs", everything),
-        "/v1/mappings/{id}": {"parameters": [_MAPPING_ID], **_get("getMapping", "One mapping", mapping)},
+        "/v1/mappings": {"parameters": [_WORKER], **_get("listMappings", "Everything that runs", everything)},
+        "/v1/mappings/{id}": {
+            "parameters": [_MAPPING_ID, _WORKER],
+            **_get("getMapping", "One mapping", mapping),
+        },
         "/v1/openapi.json": _get("getDocument", "This document", described),
     }
     if not open_reads:

@@ -30,11 +30,14 @@ from adapters.stores.dynamodb.memo_parts import (
 )
 from adapters.stores.dynamodb.operation_rows import OperationRows
 from adapters.stores.dynamodb.table import (
+    DIGESTS,
     LEASE_NAMES,
     MAPPINGS,
     ROOM_BYTES,
     WORKERS,
     Item,
+    digest_item,
+    digest_of,
     key,
     lease_item,
     lease_of,
@@ -50,7 +53,7 @@ from adapters.stores.stored_rows import undamaged
 from poller.domain.errors import ServiceThrottled
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
-from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 
 CONNECTIONS_MAX = 50
@@ -66,7 +69,7 @@ _FIRST = f"{_NEXT} OR (attribute_exists(pk) AND attribute_not_exists(#revision))
 
 
 class DynamoStore:
-    """A Store in one table of a DynamoDB client.
+    """A Store and DigestStore in one table of a DynamoDB client.
 
     `turn` returns a larger number with each call in this process. It orders the saves of one owner at one epoch. `room` is how
     many bytes of a memo fit into an item.
@@ -254,6 +257,17 @@ class DynamoStore:
     async def prune(self, operations: Sequence[OperationId]) -> None:
         """Removes operations that are over; no error when there are none."""
         await self._operations.prune(operations)
+
+    async def put_digest(self, worker: WorkerId, content: bytes) -> None:
+        """Writes the worker's digest in place of the one before; removes it if `content` is empty."""
+        if content:
+            await self._table.call("put_item", Item=digest_item(DigestRow(worker, content)))
+        else:
+            await self._table.call("delete_item", Key=key(DIGESTS, worker))
+
+    async def digests(self) -> Sequence[DigestRow]:
+        """Returns all digests, sorted by worker."""
+        return [digest_of(item) for item in await self._table.query(DIGESTS)]
 
     async def _add(self, mapping: MappingId, lease: Lease) -> None:
         packed = await pack(lease.checkpoint.memo, lease.shard)

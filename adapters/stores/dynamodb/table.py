@@ -1,7 +1,8 @@
 """Owns the DynamoDB table: its keys, how rows become items and back, and how it is made and checked when it is opened.
 
-One table holds everything. `pk` is `mappings`, `workers` or `leases#MAPPING`; `sk` is the id of the mapping, worker or
-shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own, and operations have two.
+One table holds everything. `pk` is `mappings`, `workers`, `digests` or `leases#MAPPING`; `sk` is the id of the mapping,
+worker or shard. So each listing is one Query, and no Scan or index is needed. Large memos have a partition of their own, and
+operations have two.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from adapters.aws.clients import mapped
 from adapters.stores import stored_rows
 from poller.domain.errors import InvalidConfiguration, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.records import MappingId, Position
-from poller.domain.rows import Lease, MappingRow, WorkerRow
+from poller.domain.rows import DigestRow, Lease, MappingRow, WorkerRow
 
 ITEM_BYTES_MAX = 400 * 1024
 """DynamoDB's own limit for names and values of one item."""
@@ -28,6 +29,7 @@ ATTRIBUTES = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "
 
 MAPPINGS = "mappings"
 WORKERS = "workers"
+DIGESTS = "digests"
 LEASE_NAMES = ("sk", "parents", "epoch", "owner", "position", "position_key")
 """The attributes of a lease without its memo."""
 
@@ -112,6 +114,16 @@ def worker_item(row: WorkerRow) -> Item:
 def worker_of(item: Item) -> WorkerRow:
     """Makes a worker row of its item."""
     return stored_rows.worker_row(plain_values(item, "worker", ("sk", "counter", "facts")))
+
+
+def digest_item(row: DigestRow) -> Item:
+    """Makes the item of a worker's digest."""
+    return {**key(DIGESTS, row.worker), "content": {"B": row.content}}
+
+
+def digest_of(item: Item) -> DigestRow:
+    """Makes a worker's digest of its item."""
+    return stored_rows.digest_row(_value(item["sk"]), item.get("content", {}).get("B"))
 
 
 def plain_values(item: Item, named: str, names: Sequence[str]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ SCHEMA = (
     ) STRICT;
     CREATE INDEX open_operations ON operations (created, operation) WHERE over = 0
     """,
+    "CREATE TABLE digests (worker TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL) STRICT",
 )
 """The statements that lead from each schema version to the next. The file's `user_version` counts those that were run."""
 READABLE_VERSION = 2

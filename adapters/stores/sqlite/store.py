@@ -20,11 +20,11 @@ from adapters.stores.sqlite.group_commit import Writer
 from adapters.stores.sqlite.lease_statements import Save, Take
 from adapters.stores.sqlite.schema import READABLE_VERSION, SCHEMA, mapped, obstacles, only_read, prepare
 from adapters.stores.stored_operations import OperationReader, content
-from adapters.stores.stored_rows import mapping_row, undamaged, worker_row
+from adapters.stores.stored_rows import digest_row, mapping_row, undamaged, worker_row
 from poller.config_errors.error_messages import FieldError
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, WorkerId
-from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
 from poller.start_folder import from_start_folder
 
@@ -36,10 +36,12 @@ _UPDATE = """
     RETURNING mapping
 """
 _BEAT = "INSERT INTO workers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter, facts = excluded.facts"
+_DIGEST = "INSERT INTO digests VALUES (?, ?) ON CONFLICT DO UPDATE SET content = excluded.content"
+_NO_DIGEST = "DELETE FROM digests WHERE worker = ?"
 
 
 class SqliteStore:
-    """A Store with one connection for writing and one for reading.
+    """A Store and DigestStore with one connection for writing and one for reading.
 
     The condition of a write is part of its statement, so no other process can change the row between check and write.
     """
@@ -130,6 +132,15 @@ class SqliteStore:
         if operations:
             await self._writer.write(partial(operation_statements.prune, operations=operations))
 
+    async def put_digest(self, worker: WorkerId, content: bytes) -> None:
+        """Writes the worker's digest in place of the one before; removes it if `content` is empty."""
+        statement, parameters = (_DIGEST, (worker, content)) if content else (_NO_DIGEST, (worker,))
+        await self._writer.write(partial(rows, sql=statement, parameters=parameters))
+
+    async def digests(self) -> Sequence[DigestRow]:
+        """Returns all digests, sorted by worker."""
+        return await self._read(_digests)
+
     async def _read[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._reader.run(work)
@@ -191,6 +202,11 @@ def _stored(db: sqlite3.Connection, mapping: MappingId) -> MappingRow | None:
 def _workers(db: sqlite3.Connection) -> list[WorkerRow]:
     found = rows(db, "SELECT worker, counter, facts FROM workers ORDER BY worker")
     return [worker_row(dict(zip(("worker", "counter", "facts"), each, strict=True))) for each in found]
+
+
+def _digests(db: sqlite3.Connection) -> list[DigestRow]:
+    found = rows(db, "SELECT worker, content FROM digests ORDER BY worker")
+    return [digest_row(worker, content) for worker, content in found]
 
 
 def _mapping(row: tuple[Any, ...]) -> MappingRow:

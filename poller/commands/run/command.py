@@ -51,6 +51,7 @@ from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.plan import DaemonPlan
+from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.observers import Observer, Observers
@@ -119,6 +120,14 @@ class Engine(Reloadable, Protocol):
 
     def status(self) -> DaemonStatus:
         """The status at this moment."""
+        ...
+
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        """The status of all workers. Raises UnknownWorker."""
+        ...
+
+    async def refresh(self) -> None:
+        """Makes mappings show what all workers have written."""
         ...
 
 

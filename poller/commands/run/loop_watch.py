@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.daemon_events import LoopBlocked
 from poller.domain.telemetry.observers import Observer
@@ -142,6 +143,16 @@ class WatchedStatus:
 
     def status(self) -> DaemonStatus:
         """The status at this moment; returns at once."""
-        status = self._view.status()
+        return self._noted(self._view.status())
+
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        """The status of all workers. Raises UnknownWorker."""
+        return self._noted(await self._view.fleet(only=only, mapping=mapping))
+
+    async def refresh(self) -> None:
+        """Makes mappings show what all workers have written."""
+        await self._view.refresh()
+
+    def _noted(self, status: DaemonStatus) -> DaemonStatus:
         notes = self._notes()
         return replace(status, notes=(*status.notes, *notes)) if notes else status

@@ -202,9 +202,9 @@ class GroupMember:
         return self._term
 
     @property
-    def listed(self) -> bool:
-        """Whether the workers were listed once."""
-        return self._others.listed is not None
+    def others(self) -> KnownWorkers:
+        """What is known of the others."""
+        return self._others
 
     @property
     def has_others(self) -> bool:

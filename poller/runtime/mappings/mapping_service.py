@@ -14,12 +14,13 @@ from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.peeking.answers import PeekAnswer, PeekRequest
 from poller.domain.records import MappingId
 from poller.domain.rows import MappingState
+from poller.domain.status import MappingStatus
 from poller.ports import Clock
 from poller.rules.reconciling import BUSY, change_of, created, updated
 from poller.runtime.mappings import api_requests
 from poller.runtime.mappings.definitions import Definition, Definitions
 from poller.runtime.mappings.desired import DesiredMapping, DesiredMappings
-from poller.runtime.mappings.last_result import LastResults
+from poller.runtime.mappings.fleet import FleetReader
 from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.peeking.service import Peeking
@@ -43,7 +44,7 @@ class ServiceContext:
     definitions: Definitions
     running: RunningMappings
     preflight: Preflight
-    results: LastResults
+    fleet: FleetReader
     peeking: Peeking
     clock: Clock
     rng: Random
@@ -70,9 +71,16 @@ class MappingService:
         self._context = None
 
     def views(self) -> tuple[MappingView, ...]:
-        """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open."""
+        """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open.
+
+        State and last result are those of all workers, as far as they were read (`StatusView.refresh`).
+        """
         context = self._context
-        return () if context is None else tuple(_view(context, entry) for entry in context.desired.entries())
+        if context is None:
+            return ()
+        entries = context.desired.entries()
+        known = context.fleet.merged(context.running.summaries(entries))
+        return tuple(_view(entry, known[entry.mapping]) for entry in entries)
 
     async def peek(self, mapping: str, request: PeekRequest) -> PeekAnswer:
         """Reads a few records of a mapping's source; raises ApiError."""
@@ -303,27 +311,22 @@ def _taggable(context: ServiceContext, mapping: MappingId) -> Definition:
 def _answer(context: ServiceContext, mapping: MappingId, state: MappingState) -> MappingView:
     entry = context.desired.get(mapping)
     assert entry is not None, "what was stored is in the desired"
-    return replace(_view(context, entry), state=state)
+    known = context.fleet.merged(context.running.summaries([entry]))
+    return replace(_view(entry, known[mapping]), state=state)
 
 
-def _view(context: ServiceContext, entry: DesiredMapping) -> MappingView:
-    state = context.running.state(entry)
+def _view(entry: DesiredMapping, found: MappingStatus) -> MappingView:
+    """The mapping as Lambda's API shows it. `found` is its status on all workers."""
+    broken = found.state is MappingState.BROKEN
     return MappingView(
         mapping=entry.mapping,
         parameters=entry.shown(),
         function_arn=entry.spec.plan.function_arn,
         # AWS has no state for a mapping that a bug stopped, and its clients know only AWS's states.
-        state=MappingState.ENABLED if state is MappingState.BROKEN else state,
+        state=MappingState.ENABLED if broken else found.state,
         reason=QUEUE_REASON if entry.queue else STREAM_REASON,
         last_modified=entry.modified,
-        last_result="" if entry.queue else _result(context, entry, state),
+        last_result=f"PROBLEM: {found.reason}" if broken and not entry.queue else found.last_result,
         tags=entry.tags,
         from_file=entry.from_file,
     )
-
-
-def _result(context: ServiceContext, entry: DesiredMapping, state: MappingState) -> str:
-    supervisor = context.running.supervisor(entry.mapping)
-    if state is MappingState.BROKEN and supervisor is not None:
-        return f"PROBLEM: {supervisor.reason}"
-    return context.results.of(entry.mapping)

@@ -1,7 +1,7 @@
 """Owns the running mappings: it starts and drains them as the desired mappings require, and reports the state of each."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -99,6 +99,14 @@ class RunningMappings:
         """The status of every mapping."""
         return tuple(self._status(entry) for entry in self._entries.values())
 
+    def summaries(self, entries: Iterable[DesiredMapping] | None = None) -> tuple[MappingStatus, ...]:
+        """The status of every mapping, of its shards only those here that are in trouble or do not read. This costs less.
+
+        With `entries`, the states say how far these are, which may be newer than what was applied.
+        """
+        given = self._entries.values() if entries is None else entries
+        return tuple(self._status(entry, whole=False) for entry in given)
+
     def problems(self) -> tuple[list[str], list[str]]:
         """The reasons why the daemon is not ready, and further notes for people.
 
@@ -184,7 +192,7 @@ class RunningMappings:
         del self._supervisors[mapping]
         self._woken()
 
-    def _status(self, entry: DesiredMapping) -> MappingStatus:
+    def _status(self, entry: DesiredMapping, *, whole: bool = True) -> MappingStatus:
         plan, supervisor = entry.spec.plan, self.supervisor(entry.mapping)
         reason = supervisor.reason if supervisor is not None else entry.obstacle
         if self._stop.requested and entry.wanted().runs:
@@ -199,10 +207,12 @@ class RunningMappings:
             last_result="" if entry.queue else self._results.of(entry.mapping),
             paused=self._paused(entry.mapping),
             destination=hide_path(plan.discard.destination or ""),
+            result_at=None if entry.queue else self._results.at(entry.mapping),
         )
         if supervisor is None:
             return status()
-        return status(shards=supervisor.shards(), lanes=supervisor.lanes(), pollers=supervisor.pollers)
+        shards = supervisor.shards(troubled=not whole)
+        return status(shards=shards, lanes=supervisor.lanes(), pollers=supervisor.pollers)
 
     def _problem(self, entry: DesiredMapping) -> str:
         supervisor, where = self.supervisor(entry.mapping), entry.spec.plan.source_arn

@@ -46,8 +46,8 @@ class Runner(Protocol):
         """Runs the mapping until the scope stops."""
         ...
 
-    def shards(self) -> tuple[ShardStatus, ...]:
-        """What the shards are doing."""
+    def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
+        """What the shards are doing. With `troubled` only those here that are in trouble, or do not read yet or any more."""
         ...
 
     def lanes(self) -> tuple[LaneStatus, ...]:
@@ -169,9 +169,9 @@ class Supervisor:
         """How many pollers a queue runs; None for a stream."""
         return self._runner.pollers if self._runner is not None else None
 
-    def shards(self) -> tuple[ShardStatus, ...]:
-        """What the shards are doing."""
-        return self._runner.shards() if self._runner is not None else ()
+    def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
+        """What the shards are doing; with `troubled` only those here that are in trouble."""
+        return self._runner.shards(troubled=troubled) if self._runner is not None else ()
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """What the lanes are doing."""

@@ -74,7 +74,7 @@ class QueueMapping:
         """What the mapping offers to operations that take long."""
         return QueueLongOperable(self._parts)
 
-    def shards(self) -> tuple[ShardStatus, ...]:
+    def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """None: a queue has no shards."""
         return ()
 

@@ -116,6 +116,14 @@ class ShardRun:
         """How many records were read so far. The load is measured by it."""
         return self._reader.records
 
+    @property
+    def troubled(self) -> bool:
+        """Whether it is blocked, failing or paused, or does not read yet or any more."""
+        if self._flow.operator.interventions.busy:
+            return True
+        blocked = any(self._flow.view(lane).blocked is not None for lane in self._flow.lanes)
+        return self._state(unknown=False, paused=False, blocked=blocked) != "reading"
+
     def status(self) -> ShardStatus:
         """What the shard is doing."""
         lanes = tuple(lane.status() for lane in self._lanes)

@@ -122,8 +122,13 @@ class StreamMapping:
             raise LeaseLost(f"this worker does not read shard {unit}")
         return await shard.run.operations.carry_out(operation)
 
-    def shards(self) -> tuple[ShardStatus, ...]:
-        """The status of the shards: those that this worker reads, those of other workers, and those that wait for parents."""
+    def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
+        """The status of the shards: those that this worker reads, other workers' and free ones, and those that wait for parents.
+
+        With `troubled` only those here that are in trouble, or do not read yet or any more.
+        """
+        if troubled:
+            return tuple(each.run.status() for each in self._running.values() if each.run.troubled)
         running = tuple(each.run.status() for each in self._running.values())
         lineage = self._leases.lineage if self._leases is not None else None
         if lineage is None:
@@ -131,14 +136,12 @@ class StreamMapping:
         elsewhere = tuple(
             ShardStatus(
                 shard=lease.shard,
-                state="elsewhere",
+                state="elsewhere" if lease.owner is not None else "free",
                 position=lease.checkpoint.position.encode(),
-                owner=lease.owner,
+                owner=lease.owner or "",
             )
             for lease in lineage.runnable
-            if lease.owner is not None
-            and lease.owner != self._parts.worker
-            and lease.shard not in self._running
+            if lease.owner != self._parts.worker and lease.shard not in self._running
         )
         waiting = tuple(
             ShardStatus(shard=shard, state="waiting", position="", reason=f"for {', '.join(parents)}")

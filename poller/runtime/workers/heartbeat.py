@@ -24,6 +24,7 @@ from poller.rules.workers.name_check import NameCheck
 from poller.rules.workers.worker_group import (
     GroupMember,
     HeartbeatEffects,
+    KnownWorkers,
     MappingLeft,
     MappingReport,
     OwnChange,
@@ -108,10 +109,9 @@ class Heartbeat:
             del self._memberships[mapping]
             self.update(MappingLeft(mapping))
 
-    @property
-    def has_others(self) -> bool:
-        """Whether there are other workers."""
-        return self._member.has_others
+    def others(self) -> KnownWorkers:
+        """What is known of the other workers, the dead ones included."""
+        return self._member.others
 
     def update(self, change: OwnChange) -> None:
         """Takes in a change that the next heartbeat reports."""
@@ -147,7 +147,7 @@ class Heartbeat:
 
     async def listed(self) -> None:
         """Returns when the workers were listed once."""
-        while not self._member.listed:
+        while self._member.others.listed is None:
             round_over = self._round_over
             await round_over.wait()
 

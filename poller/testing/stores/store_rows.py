@@ -7,7 +7,8 @@ import pytest
 
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
 from poller.domain.records import Epoch, Position, ShardId
-from poller.domain.rows import MappingRow, WorkerRow
+from poller.domain.rows import DigestRow, DigestStore, MappingRow, WorkerRow
+from poller.ports import Store
 from poller.testing.stores.store_steps import (
     ANN,
     AUDIT,
@@ -173,3 +174,40 @@ async def a_retired_worker_is_not_listed_until_it_beats_again(opening: Opening) 
         assert await store.workers() == []
         await store.beat(ANN, 2, facts={})
         assert await store.workers() == [WorkerRow(ANN, 2)]
+
+
+async def a_digest_replaces_the_one_before(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine, others = digest_store(store), digest_store(other)
+        assert list(await mine.digests()) == []
+        await mine.put_digest(ANN, b"first")
+        await others.put_digest(BOB, bytes(range(256)) * 64)
+        await mine.put_digest(ANN, b"second")
+        rows = sorted(await others.digests(), key=lambda row: row.worker)
+        assert rows == [DigestRow(ANN, b"second"), DigestRow(BOB, bytes(range(256)) * 64)]
+
+
+async def an_empty_digest_removes_the_one_before(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        mine, others = digest_store(store), digest_store(other)
+        await mine.put_digest(ANN, b"x")
+        await others.put_digest(ANN, b"")
+        await others.put_digest(ANN, b"")
+        assert list(await mine.digests()) == []
+
+
+async def digests_and_heartbeats_do_not_touch_each_other(opening: Opening) -> None:
+    async with opening() as store:
+        digests = digest_store(store)
+        await store.beat(ANN, 1, facts={})
+        await digests.put_digest(ANN, b"x")
+        await digests.put_digest(BOB, b"y")
+        await store.retire(ANN)
+        assert await store.workers() == []
+        assert [row.worker for row in await digests.digests()] == [ANN, BOB]
+
+
+def digest_store(store: Store) -> DigestStore:
+    """The store, which must take digests."""
+    assert isinstance(store, DigestStore), "a store without digests need not pass these scenarios"
+    return store

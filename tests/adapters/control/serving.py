@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -19,7 +19,7 @@ from adapters.control.settings import ApiSettings, ServerSettings
 from poller.domain.mapping_api import MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
-from poller.domain.records import Epoch, ShardId
+from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import (
     DaemonStatus,
@@ -28,6 +28,7 @@ from poller.domain.status import (
     LaneStatus,
     MappingStatus,
     ShardStatus,
+    UnknownWorker,
 )
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment
@@ -87,9 +88,18 @@ class View:
     """A status that tests set."""
 
     now: DaemonStatus = STATUS
+    refreshed: int = 0
 
     def status(self) -> DaemonStatus:
         return self.now
+
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        if only not in {"", self.now.worker}:
+            raise UnknownWorker([self.now.worker])
+        return replace(self.status(), only=only)
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
 
 
 @dataclass

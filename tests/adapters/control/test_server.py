@@ -89,7 +89,17 @@ def test_without_observers_the_metrics_page_has_the_servers_own() -> None:
 
 def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
     _, body, _ = serving(lambda run: run.get("/v1/mappings"))
-    assert list(body) == ["worker", "mappings", "ready", "alive", "problems", "notes", "complete"]
+    assert list(body) == [
+        "worker",
+        "mappings",
+        "ready",
+        "alive",
+        "problems",
+        "notes",
+        "complete",
+        "workers",
+        "only",
+    ]
     assert body["mappings"][0]["shards"][0]["lanes"][0] == {
         "lane": "3",
         "state": "waiting",
@@ -104,7 +114,20 @@ def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
         "records_count": 1,
         "retained_until": 1_700_085_400.25,
         "paused": None,
+        "worker": "",
     }
+
+
+def test_one_worker_alone_is_shown_by_its_name_and_an_unknown_one_refused() -> None:
+    async def use(run: Running) -> list[Any]:
+        paths = ("/v1/mappings", f"/v1/mappings/{QUEUE}")
+        return [await run.get(f"{path}?worker={name}") for path in paths for name in ("w", "nob%0aody")]
+
+    (status, body, _), *others = serving(use)
+    assert (status, body["only"]) == (200, "w")
+    assert [each[0] for each in others] == [404, 200, 404]
+    assert others[0][1]["message"] == "no worker is called 'nob ody'; workers: w"
+    validate(others[0][1], "Error")
 
 
 def test_one_mapping_is_found_by_its_id_in_any_case() -> None:
@@ -267,7 +290,7 @@ def test_a_fault_is_answered_in_json_and_its_cause_is_only_logged(caplog: pytest
     class Broken:
         """A view with a bug."""
 
-        def status(self) -> DaemonStatus:
+        async def fleet(self, **_: Any) -> DaemonStatus:
             raise RuntimeError("hunter2")
 
     async def use(run: Running) -> Any:

@@ -26,7 +26,7 @@ from poller.domain.errors import (
 from poller.domain.records import SHARD_END, Epoch, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.ports import Store
-from poller.testing.store import SCENARIOS
+from poller.testing.store import DIGEST_SCENARIOS, SCENARIOS
 from poller.testing.stores.store_history import StoreMachine
 from poller.testing.stores.store_steps import (
     ANN,
@@ -80,7 +80,7 @@ async def table_at(url: str, **options: Any) -> AsyncGenerator[Opening]:
         await env.shared.close()
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS + DIGEST_SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_in_a_table(scenario: Scenario, endpoint: str) -> None:
     async def whole() -> None:
         async with table_at(endpoint) as opening:

@@ -17,6 +17,7 @@ from poller.commands.run.loop_watch import (
     WatchedStatus,
     place_of,
 )
+from poller.domain.records import MappingId
 from poller.domain.status import DaemonStatus
 from poller.domain.telemetry.daemon_events import LoopBlocked
 from tests.runtime.fakes import Seen
@@ -60,6 +61,12 @@ class View:
 
     def status(self) -> DaemonStatus:
         return DaemonStatus(worker="w", mappings=(), ready=True, alive=True, notes=("a note",))
+
+    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+        return self.status()
+
+    async def refresh(self) -> None:
+        return
 
 
 def test_code_that_blocks_the_loop_is_named_in_event_and_status() -> None:

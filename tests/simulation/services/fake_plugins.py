@@ -39,7 +39,7 @@ from poller.domain.records import (
     Undone,
     WorkerId,
 )
-from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, GivenPlugins, Plugin
 from tests.simulation.services.faults import Line, Port, epoch
 from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery
@@ -599,6 +599,14 @@ class SimStore:
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row."""
         await self._call("retire", lambda: at_once(self._store.retire(worker)))
+
+    async def put_digest(self, worker: WorkerId, content: bytes) -> None:
+        """Writes the worker's digest."""
+        await self._call("put_digest", lambda: at_once(self._store.put_digest(worker, content)))
+
+    async def digests(self) -> Sequence[DigestRow]:
+        """All digests."""
+        return await self._call("digests", lambda: at_once(self._store.digests()))
 
     async def add(self, operation: Operation) -> Operation:
         """Stores an operation unless there is one with its id."""

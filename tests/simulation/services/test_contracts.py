@@ -29,7 +29,7 @@ from poller.ports import Store
 from poller.testing import queue_source, stream_source
 from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario
 from poller.testing.queue_source import QueueScenario
-from poller.testing.store import SCENARIOS
+from poller.testing.store import DIGEST_SCENARIOS, SCENARIOS
 from poller.testing.stores.store_steps import Opening, Scenario
 from poller.testing.stream_source import StreamScenario
 from tests.simulation.checks.checker import Checker
@@ -225,7 +225,7 @@ def test_a_fake_fifo_queue_keeps_groups_in_order(scenario: QueueScenario) -> Non
     run_virtual(main())
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS + DIGEST_SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_the_store_behind_a_line_is_a_store(scenario: Scenario) -> None:
     async def main() -> None:
         await scenario(store_opening())
