@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poller.commands.breaker.declared import breaker_app
 from poller.commands.dry_run.declared import dry_run
 from poller.commands.operations.declared import add_commands
 from poller.commands.options import (
@@ -281,6 +282,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     positions.command(name="export")(export_checkpoints)
     positions.command(name="import")(import_checkpoints)
     app.add_typer(positions, name="checkpoints")
+    app.add_typer(breaker_app, name="breaker")
     for point in sorted(points, key=lambda each: each.name):
         app.command(
             name=point.name,

@@ -30,6 +30,7 @@ GROUPS = {
     "observers": "poller.observers",
     "control": "poller.control",
     "checkpoints": "poller.checkpoints",
+    "pacers": "poller.pacers",
 }
 """The entry point group of each kind of plug-in."""
 

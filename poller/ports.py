@@ -294,6 +294,14 @@ class Pacer(Protocol):
         ...
 
 
+class CallPacer(Protocol):
+    """Spaces the calls of one function in time, for its rate. One caller at a time waits for a key."""
+
+    async def pace(self, key: str, period_s: float) -> None:
+        """Returns `period_s` after its last return for this key, at once the first time. A cancelled call changes nothing."""
+        ...
+
+
 class Exposition(Protocol):
     """An observer whose metrics can be scraped."""
 
@@ -313,10 +321,7 @@ class SlicedExposition(Protocol):
 
 @runtime_checkable
 class FunctionCheck(Protocol):
-    """An invoker that can be asked about functions that the configuration does not name.
-
-    Raises ServiceThrottled, ServiceUnavailable, AccessDenied.
-    """
+    """An invoker that knows which functions exist. Raises ServiceThrottled, ServiceUnavailable, AccessDenied."""
 
     async def exists(self, function_arn: str) -> bool:
         """Whether there is a function with this ARN, the qualifier included."""

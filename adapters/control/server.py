@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from adapters.control import lambda_api, operations_api, records_api, v1_api
+from adapters.control import functions_api, lambda_api, operations_api, records_api, v1_api
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
@@ -23,7 +23,7 @@ from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
 from poller.config.field_types import Address
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.status import StatusView
@@ -74,6 +74,7 @@ class ControlServer:
         operations: OperationControl | None = None,
         *,
         peeking: PeekControl | None = None,
+        functions: FunctionControl | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
@@ -89,6 +90,7 @@ class ControlServer:
             *v1_api.change_routes(self._guard, control, audit),
             *operations_api.routes(self._guard, operations, audit),
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
+            *functions_api.routes(self._guard, functions, audit),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)

@@ -15,6 +15,7 @@ from poller.domain.records import Position
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
+    BreakerChanged,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
@@ -31,6 +32,7 @@ from poller.domain.telemetry.daemon_events import (
     StrangerRefused,
     TaskEnded,
 )
+from poller.domain.telemetry.labels import BreakerState
 from poller.domain.telemetry.mapping_events import (
     Bisected,
     Blocked,
@@ -100,6 +102,12 @@ def _function_level(event: FunctionChanged) -> int:
     return logging.WARNING if event.reason else logging.INFO
 
 
+def _breaker_level(event: BreakerChanged) -> int:
+    if event.state is BreakerState.OPEN:
+        return logging.WARNING
+    return logging.INFO if event.state is BreakerState.CLOSED and event.reason else logging.DEBUG
+
+
 def _place_level(event: PlaceFound) -> int:
     return logging.WARNING if event.place == "unclear" else logging.INFO
 
@@ -153,6 +161,7 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     StoreFailed: logging.WARNING,
     TaskEnded: logging.ERROR,
     CallLeftBehind: logging.ERROR,
+    BreakerChanged: _breaker_level,
     ObserverFailed: logging.ERROR,
     LoopBlocked: logging.WARNING,
     StrangerRefused: logging.WARNING,
@@ -202,6 +211,7 @@ EVENT_NAMES: Mapping[type, str] = {
     StoreFailed: "store_failed",
     TaskEnded: "task_ended",
     CallLeftBehind: "call_left_behind",
+    BreakerChanged: "breaker_changed",
     ObserverFailed: "observer_failed",
     LoopBlocked: "loop_blocked",
     StrangerRefused: "stranger_refused",

@@ -15,6 +15,7 @@ from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
+    BreakerChanged,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
@@ -24,7 +25,14 @@ from poller.domain.telemetry.daemon_events import (
     StrangerRefused,
     TaskEnded,
 )
-from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import (
+    ApiOperation,
+    BreakerState,
+    Listener,
+    RefusedFor,
+    TaskEnd,
+    TaskKind,
+)
 from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.telemetry.operation_events import OperationOver, PausesChanged
@@ -44,6 +52,14 @@ class CapacityFigures:
 
     in_flight: int
     limit: int | None
+
+
+@dataclass(slots=True)
+class BreakerFigures:
+    """The breaker of one function: its state, and how often it opened."""
+
+    state: BreakerState = BreakerState.CLOSED
+    opened: int = 0
 
 
 class RemovedIds:
@@ -95,6 +111,7 @@ class Figures:
         self.mappings: dict[MappingId, MappingFigures] = {}
         self.paused_since: dict[MappingId, Epoch] = {}
         self.functions: dict[str, CapacityFigures] = {}
+        self.breakers: dict[str, BreakerFigures] = {}
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
         self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
@@ -116,6 +133,8 @@ class Figures:
                 self.daemon.api_changes[event.operation, _outcome(event)] += 1
             case StoreFailed():
                 self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
+            case BreakerChanged():
+                self._breaker_changed(event)
             case CallLeftBehind():
                 self.daemon.left_behind[event.function] += 1
             case LoopBlocked():
@@ -162,6 +181,12 @@ class Figures:
         if event.function not in self._removed_functions:
             self.functions[event.function] = CapacityFigures(event.in_flight, event.limit)
 
+    def _breaker_changed(self, event: BreakerChanged) -> None:
+        if event.function not in self._removed_functions:
+            figures = self.breakers.setdefault(event.function, BreakerFigures())
+            figures.state = event.state
+            figures.opened += event.state is BreakerState.OPEN
+
     def _changed(self, event: MappingChanged) -> None:
         self._removed.discard(event.mapping)
         self._removed_functions.discard(event.function)
@@ -199,6 +224,7 @@ class Figures:
     def _drop_function(self, function: str) -> None:
         if function and all(each.function != function for each in self.mappings.values()):
             self.functions.pop(function, None)
+            self.breakers.pop(function, None)
             self._removed_functions.add(function)
 
 

@@ -35,7 +35,7 @@ from adapters.observers.shown_figures import (
 )
 from poller.domain.records import Epoch, MappingId, Monotonic, ShardId
 from poller.domain.rows import MappingState
-from poller.domain.telemetry.labels import Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import BreakerState, Listener, RefusedFor, TaskEnd, TaskKind
 from poller.domain.untrusted.texts import line_of
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, Plugin
@@ -191,6 +191,26 @@ def _capacity(figures: Figures) -> Iterator[Metric]:
             limit.add_metric((_label(function),), found.limit)
     yield in_flight
     yield limit
+    yield from _breakers(figures)
+
+
+def _breakers(figures: Figures) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "poller_function_breaker_state",
+        "1 for the state that the circuit breaker of a function is in; no series without a breaker.",
+        labels=("function", "state"),
+    )
+    opened = CounterMetricFamily(
+        "poller_function_breaker_opened",
+        "Times that the circuit breaker of a function opened, also again after a try that failed.",
+        labels=("function",),
+    )
+    for function, found in figures.breakers.items():
+        for each in BreakerState:
+            state.add_metric((_label(function), each), each is found.state)
+        opened.add_metric((_label(function),), found.opened)
+    yield state
+    yield opened
 
 
 def _daemon(figures: DaemonFigures) -> Iterator[Metric]:

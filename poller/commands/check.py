@@ -26,6 +26,7 @@ from poller.domain.plan import (
     MappingPlan,
     SourceKind,
 )
+from poller.domain.policies import BreakerPolicy, RatePolicy
 from poller.plugins import Registry
 from poller.runtime.mappings.components import configured_call_limit
 
@@ -122,7 +123,8 @@ def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
         "calls_at_once_known": limit.known,
         "calls_at_once_reason": limit.reason,
     }
-    more = at_once if bounded else {}
+    more: dict[str, Any] = dict(at_once) if bounded else {}
+    more |= {name: asdict(each) for name, each in _flow(function).items() if each is not None}
     return {
         "name": function.name,
         "invoker": function.invoker,
@@ -131,6 +133,10 @@ def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
         **more,
         "settings": sorted(function.settings),
     }
+
+
+def _flow(function: FunctionPlan) -> dict[str, RatePolicy | BreakerPolicy | None]:
+    return {"rate": function.rate, "breaker": function.breaker}
 
 
 def _timeout_s(function: FunctionPlan, registry: Registry) -> float | None:
@@ -220,6 +226,19 @@ def _functions(page: ScreenPage, plan: DaemonPlan, registry: Registry) -> None:
         _paragraph(page, each.name, depth=1)
         _paragraph(page, f"{each.invoker}, {limit}", depth=2)
         _paragraph(page, f"calls at once: {_at_once(_limit(each, registry))}", depth=2)
+        if each.rate is not None:
+            _paragraph(page, f"over all workers: {_rate(each.rate)}", depth=2)
+        if each.breaker is not None:
+            _paragraph(page, f"breaker: {_breaker(each.breaker)}", depth=2)
+
+
+def _rate(rate: RatePolicy) -> str:
+    limits = {"invocations": rate.invocations_per_s, "records": rate.records_per_s}
+    return " and ".join(f"{per_s:g} {unit}/s" for unit, per_s in limits.items() if per_s is not None)
+
+
+def _breaker(breaker: BreakerPolicy) -> str:
+    return f"opens for {breaker.open_s:g} s when {breaker.failures:.0%} of the calls in {breaker.window_s:g} s fail"
 
 
 def _mappings(page: ScreenPage, plan: DaemonPlan) -> None:

@@ -15,15 +15,19 @@ from poller.domain.arns import Arn
 from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
 from poller.domain.status import (
+    BreakerStatus,
     DaemonStatus,
+    FunctionStatus,
     LaneStatus,
     MappingStatus,
     MappingWorker,
     PauseStatus,
+    RateStatus,
     ShardStatus,
     WorkerState,
     WorkerStatus,
 )
+from poller.domain.telemetry.labels import BreakerState
 
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000
@@ -37,6 +41,8 @@ COMMAND_LINES_MAX = 4
 NOTES_SHOWN_MAX = 20
 WORKERS_SHOWN_MAX = 20
 """Workers that are shown with what is the matter with them, in all and of one mapping."""
+FUNCTIONS_SHOWN_MAX = 50
+"""Functions with a rate or a breaker that are shown."""
 NOT_BLOCKED = Epoch(float("inf"))
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
 
@@ -54,6 +60,10 @@ def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing |
     _notes(page, status.problems)
     _notes(page, [f"note: {note}" for note in status.notes])
     _workers(page, status)
+    for function in status.functions[:FUNCTIONS_SHOWN_MAX]:
+        _function(page, function, now)
+    if len(status.functions) > FUNCTIONS_SHOWN_MAX:
+        page.left_out(f"and {len(status.functions) - FUNCTIONS_SHOWN_MAX} more functions")
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
         page.line("")
@@ -72,6 +82,35 @@ def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
         page.add(note, depth=1, lines_max=3)
     if len(notes) > NOTES_SHOWN_MAX:
         page.left_out(f"and {len(notes) - NOTES_SHOWN_MAX} more", depth=1)
+
+
+def _function(page: ScreenPage, function: FunctionStatus, now: Epoch) -> None:
+    """Adds the rate and the breaker of a function; for a breaker that is not closed also why, and the command that closes it."""
+    facts = [_rate(function.rate)] if function.rate is not None else []
+    breaker = function.breaker
+    if breaker is not None:
+        facts.append(_breaker(breaker, now))
+    page.add(f"function {function.function}: {', '.join(facts)}", lines_max=3)
+    if breaker is not None and breaker.state != BreakerState.CLOSED:
+        page.add(breaker.reason, depth=1, lines_max=3)
+        page.add(f"close it: poller breaker close {function.function}", depth=1)
+
+
+def _rate(rate: RateStatus) -> str:
+    limits = {"invocations": rate.invocations_per_s, "records": rate.records_per_s}
+    said = " and ".join(f"{per_s:g} {unit}/s" for unit, per_s in limits.items() if per_s is not None)
+    waiting = f", {rate.waiting} waiting" if rate.waiting else ""
+    return f"{said}, {rate.share:.0%} of it here{waiting}"
+
+
+def _breaker(breaker: BreakerStatus, now: Epoch) -> str:
+    if breaker.state == BreakerState.CLOSED:
+        return "breaker closed"
+    since = f"for {span(max(0.0, now - breaker.since))}, since {moment(breaker.since)}"
+    if breaker.state == BreakerState.HALF_OPEN:
+        return f"breaker open {since}, one batch may try now"
+    wait_s = (breaker.next_try or now) - now
+    return f"breaker open {since}, next try {f'in {span(wait_s)}' if wait_s > 0 else 'now'}"
 
 
 def _no_commands(_mapping: MappingStatus, _shard: ShardStatus | None, _lane: LaneStatus) -> Sequence[str]:

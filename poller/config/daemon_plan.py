@@ -7,7 +7,7 @@ from poller.config.field_types import store_name
 from poller.config.mapping import as_written, plan
 from poller.config.settings import FileMapping, FunctionEntry, Settings
 from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan
-from poller.domain.policies import QueuePolicy
+from poller.domain.policies import BreakerPolicy, QueuePolicy, RatePolicy
 from poller.domain.records import MappingId, WorkerId
 
 
@@ -65,4 +65,6 @@ def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> Funct
         max_concurrency=entry.max_concurrency,
         arn=entry.arn,
         role=entry.role or "",
+        rate=None if entry.rate is None else RatePolicy(**entry.rate.model_dump()),
+        breaker=None if entry.breaker is None else BreakerPolicy(**entry.breaker.model_dump()),
     )

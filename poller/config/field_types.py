@@ -19,6 +19,9 @@ from poller.plugins import GROUPS
 
 SECONDS_MAX = 86_400
 COUNT_MAX = 1_000_000
+PER_SECOND_MIN = 0.001
+"""A slower rate than one in a thousand seconds is more likely a mistake."""
+PER_SECOND_MAX = 1_000_000
 SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
 """The services of `endpoint_urls`, by their names in AWS's clients."""
 STORES = ("dynamodb", "memory", "sqlite")
@@ -289,6 +292,13 @@ def uuid_text(text: str) -> str:
 
 
 type Seconds = Annotated[float, BeforeValidator(number), Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
+type PerSecond = Annotated[
+    float, BeforeValidator(number), Field(ge=PER_SECOND_MIN, le=PER_SECOND_MAX, allow_inf_nan=False)
+]
+type SecondsFrom1 = Annotated[
+    float, BeforeValidator(number), Field(ge=1, le=SECONDS_MAX, allow_inf_nan=False)
+]
+type Fraction = Annotated[float, BeforeValidator(number), Field(gt=0, le=1, allow_inf_nan=False)]
 type Count = Annotated[Whole, Field(ge=1, le=COUNT_MAX)]
 type ObjectPrefixUrl = Annotated[str, AfterValidator(object_prefix)]
 type Url = Annotated[str, AfterValidator(http_url)]

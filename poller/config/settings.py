@@ -28,9 +28,12 @@ from poller.config.field_types import (
     Address,
     Count,
     FilePath,
+    Fraction,
     ObjectPrefixUrl,
+    PerSecond,
     PlugInName,
     Seconds,
+    SecondsFrom1,
     Url,
     aws_service,
     bare_function_arn,
@@ -157,6 +160,28 @@ class Log(Section):
     format: Literal["json", "console"] = "json"
 
 
+class FunctionRate(Section):
+    """How fast all workers of the store together may call a function."""
+
+    invocations_per_s: PerSecond | None = None
+    records_per_s: PerSecond | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.invocations_per_s is None and self.records_per_s is None:
+            wrong, remedy = "limits nothing", "write a number, or one at records_per_s, or remove rate"
+            raise refused([FieldError("invocations_per_s", wrong, remedy)])
+        return self
+
+
+class FunctionBreaker(Section):
+    """When a function is not called any more because its calls fail, and for how long."""
+
+    failures: Fraction = 0.5
+    window_s: SecondsFrom1 = 60.0
+    open_s: SecondsFrom1 = 30.0
+
+
 class FunctionEntry(BaseModel):
     """One function. Other names than these are settings of its invoker."""
 
@@ -167,6 +192,8 @@ class FunctionEntry(BaseModel):
     max_concurrency: Count | None = None
     arn: Annotated[str, AfterValidator(bare_function_arn)] | None = None
     role: Annotated[str, AfterValidator(role_arn)] | None = None
+    rate: FunctionRate | None = None
+    breaker: FunctionBreaker | None = None
 
 
 type RetrySeconds = Annotated[

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
+from poller.domain.status import FunctionStatus
 
 
 class ApiErrorType(StrEnum):
@@ -71,6 +72,14 @@ class MappingControl(Protocol):
 
     async def delete(self, mapping: MappingId) -> MappingView:
         """Stops a mapping and removes its positions; raises ApiError."""
+        ...
+
+
+class FunctionControl(Protocol):
+    """What operators may do with functions while the daemon runs."""
+
+    async def close_breaker(self, function: str, *, by: str, reason: str) -> FunctionStatus:
+        """Closes the circuit breaker of a function; raises ApiError. Returns the function's state at this worker."""
         ...
 
 

@@ -7,7 +7,15 @@ from enum import StrEnum
 from typing import Any
 
 from poller.domain.arns import Arn
-from poller.domain.policies import Backoff, BatchPolicy, QueuePolicy, RetryPolicy, ScalingPolicy
+from poller.domain.policies import (
+    Backoff,
+    BatchPolicy,
+    BreakerPolicy,
+    QueuePolicy,
+    RatePolicy,
+    RetryPolicy,
+    ScalingPolicy,
+)
 from poller.domain.records import Epoch, MappingId, Position, WorkerId
 
 _URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
@@ -129,6 +137,7 @@ class FunctionPlan:
 
     If `timeout_s` is None, the limit is the one of the function's service (`poller.ports.FunctionLookup`), or TIMEOUT_S.
     `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
+    `rate` bounds how fast all workers together call it, `breaker` holds its calls while they fail (None: neither).
     """
 
     name: str
@@ -138,6 +147,8 @@ class FunctionPlan:
     max_concurrency: int | None = None
     arn: str | None = None
     role: str = ""
+    rate: RatePolicy | None = None
+    breaker: BreakerPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

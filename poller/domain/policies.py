@@ -78,3 +78,24 @@ class QueuePolicy:
     group_aware_failures: bool = False
     backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.2, cap_s=5.0))
     retry_backoff: RetryBackoff | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RatePolicy:
+    """How fast all workers of a store together may call a function. None: no limit."""
+
+    invocations_per_s: float | None = None
+    records_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a function is not called any more because its calls fail.
+
+    The breaker opens when the share `failures` (above 0, at most 1) of the calls in the last `window_s` seconds failed. It stays
+    open for `open_s` seconds. Then one batch tries.
+    """
+
+    failures: float = 0.5
+    window_s: float = 60.0
+    open_s: float = 30.0

@@ -197,6 +197,40 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateStatus:
+    """The rate of a function over all workers. `share` is this worker's part of it, 0 to 1; so many calls wait here."""
+
+    invocations_per_s: float | None
+    records_per_s: float | None
+    share: float
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerStatus:
+    """The circuit breaker of a function at this worker: closed, open or half_open, since when and why.
+
+    While it is not closed, `calls` and `failed` are what opened it; otherwise what it counts in its window now.
+    """
+
+    state: str
+    since: Epoch
+    reason: str = ""
+    next_try: Epoch | None = None
+    calls: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStatus:
+    """One function that has a rate or a breaker."""
+
+    function: str
+    rate: RateStatus | None = None
+    breaker: BreakerStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
     """Everything that runs. `problems` are the reasons why the answering daemon is not ready, one line each.
 
@@ -215,6 +249,8 @@ class DaemonStatus:
     complete: bool = True
     workers: tuple[WorkerStatus, ...] = ()
     only: str = ""
+    functions: tuple[FunctionStatus, ...] = ()
+    """The functions with a rate or a breaker that a mapping uses here."""
 
 
 class UnknownWorker(Exception):

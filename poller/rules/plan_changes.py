@@ -4,6 +4,7 @@ Settings of functions and sources belong to plug-ins and may be secret. They are
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from poller.domain.member_changes import changes_between, field_changes, several
@@ -57,12 +58,19 @@ def _functions(before: Mapping[str, FunctionPlan], after: Mapping[str, FunctionP
         if old is None:
             lines.append(f"functions.{name}: added")
             continue
-        said = field_changes(old, function, apart=frozenset({"settings"}))
+        said = field_changes(old, function, apart=frozenset({"settings", "rate", "breaker"}))
         lines += [f"functions.{name}.{field}: {change}" for field, change in said.items()]
+        lines += [f"functions.{name}.{each}" for each in changes_between(_flow(old), _flow(function))]
         lines += [
             f"functions.{name}.{field}: changed" for field in _differing(old.settings, function.settings)
         ]
     return lines
+
+
+def _flow(function: FunctionPlan) -> Mapping[str, Any]:
+    """The function's rate and breaker as they are written in the file."""
+    given = {"rate": function.rate, "breaker": function.breaker}
+    return {name: asdict(each) for name, each in given.items() if each is not None}
 
 
 def _mappings(before: DaemonPlan, after: DaemonPlan) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, TypedDict, assert_never
 
 import msgspec
 import orjson
@@ -142,6 +142,33 @@ def was_called(verdict: Verdict) -> bool:
             return False
         case _:
             assert_never(verdict)
+
+
+class Cause(TypedDict, total=False):
+    """Members of InvocationFinished that are set only for a function's own errors."""
+
+    error_type: str
+    stack_trace: tuple[str, ...]
+
+
+def described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:
+    """How an invocation ended, how many of its records failed, and the error."""
+    match verdict:
+        case Accepted():
+            return Ended.SUCCESS, 0, ""
+        case Partial(failed):
+            return Ended.PARTIAL, len(failed), ""
+        case Rejected(ended, error) | Deferred(ended, error):
+            return ended, records, error
+        case _:
+            assert_never(verdict)
+
+
+def cause_of(verdict: Verdict) -> Cause:
+    """The function's own error, as members of InvocationFinished."""
+    if not isinstance(verdict, Rejected) or verdict.cause is None:
+        return {}
+    return {"error_type": verdict.cause.error_type, "stack_trace": verdict.cause.stack_trace}
 
 
 def cut(text: str) -> str:

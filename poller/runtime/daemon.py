@@ -23,6 +23,7 @@ from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.fleet import FleetReader, alone
+from poller.runtime.mappings.function_service import function_statuses
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
 from poller.runtime.mappings.operated import OperatedMappings, follow_operations
@@ -208,12 +209,9 @@ class Daemon:
             ready=not problems,
             alive=True,
             problems=tuple(problems),
-            notes=tuple(
-                note
-                for note in (self.note, self._store_problem, *notes, *self._results.ended_notes())
-                if note
-            ),
+            notes=tuple(filter(None, (self.note, self._store_problem, *notes, *self._results.ended_notes()))),
             complete=opened and self._looked and not self._stop.requested,
+            functions=function_statuses(parts.running.components) if parts is not None else (),
         )
 
     async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
@@ -270,6 +268,7 @@ class Daemon:
             rng=self._rng,
             port_backoff=self._plan.tuning.port_backoff,
             places=places,
+            sharing=heartbeat.functions,
         )
         desired = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
         running = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TypedDict, assert_never, get_args
+from typing import get_args
 
 import msgspec
 
 from poller.domain.errors import PortError
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import (
-    Ended,
     Event,
     FunctionError,
     Invocation,
@@ -27,7 +26,9 @@ from poller.domain.telemetry.mapping_events import InvocationFinished, Invocatio
 from poller.domain.telemetry.observers import Observer
 from poller.ports import Clock, FunctionLookup, FunctionStarter, Invoker, LeavesCalls
 from poller.rules import responses
-from poller.rules.responses import Accepted, Deferred, Partial, Rejected, ResponseReading, Verdict, cut
+from poller.rules.responses import ResponseReading, Verdict, cut
+from poller.runtime.flow_control.flow_control import FlowControl, Permit
+from poller.runtime.flow_control.permitted_slots import permitted_slot
 from poller.runtime.foreign_calls import CANCELLED_S_MAX, BrokenOff, isolated
 from poller.runtime.function_watch import FunctionWatch
 from poller.runtime.slots import Slots
@@ -50,8 +51,12 @@ Lambda gives initialisation ten seconds of its own, and more to container images
 class Function:
     """One function of this daemon: its plan, its invoker, its slots, and its present time limit."""
 
-    def __init__(self, plan: FunctionPlan, invoker: Invoker, observer: Observer) -> None:
+    def __init__(
+        self, plan: FunctionPlan, invoker: Invoker, observer: Observer, *, flow: FlowControl | None = None
+    ) -> None:
         self.plan = plan
+        self.flow = flow
+        """Its rate and its breaker; None if it has neither."""
         self.slots = Slots(plan.max_concurrency, self._emit_capacity)
         self._invoker = invoker
         self._observer = observer
@@ -288,13 +293,22 @@ class BatchInvoker:
         self._shard = shard
 
     async def invoke(
-        self, batch: InvocationBatch, *, widened: Callable[[Verdict], Verdict] | None = None
+        self,
+        batch: InvocationBatch,
+        *,
+        permit: Permit | None = None,
+        widened: Callable[[Verdict], Verdict] | None = None,
     ) -> Verdict:
-        """Invokes in a slot that the caller holds. `widened` may change the verdict before it is reported."""
+        """Invokes in a slot that the caller holds. `widened` may change the verdict before it is reported.
+
+        `permit` has been started; None if the function needs none.
+        """
         verdict, duration_s = self._too_large(batch), 0.0
         if verdict is None:
             outcome, duration_s = await self._call(batch)
             verdict = responses.parse(outcome, batch.identifiers, self._reading)
+        if permit is not None:
+            permit.answered(verdict)
         verdict = verdict if widened is None else widened(verdict)
         self._emit_finished(batch, verdict, duration_s)
         return verdict
@@ -303,6 +317,8 @@ class BatchInvoker:
         """Waits for a slot and invokes in it. Returns None without a call if a stop came first."""
         verdict, duration_s = self._too_large(batch), 0.0
         if verdict is None:
+            if self._function.flow is not None:
+                return await self._invoke_permitted(self._function.flow, batch, stop)
             if not await self._slot_taken(stop):
                 return None
             try:
@@ -312,6 +328,14 @@ class BatchInvoker:
             verdict = responses.parse(outcome, batch.identifiers, self._reading)
         self._emit_finished(batch, verdict, duration_s)
         return verdict
+
+    async def _invoke_permitted(
+        self, flow: FlowControl, batch: InvocationBatch, stop: Stop
+    ) -> Verdict | None:
+        """As `invoke_in_slot`, for a function with a rate or a breaker."""
+        slots, records = self._function.slots, len(batch.identifiers)
+        async with permitted_slot(flow, slots, self._plan.mapping, records=records, stop=stop) as permit:
+            return None if permit is None else await self.invoke(batch, permit=permit)
 
     def _too_large(self, batch: InvocationBatch) -> Verdict | None:
         size_max = self._plan.batch.payload_bytes_max
@@ -354,7 +378,7 @@ class BatchInvoker:
         return outcome, self._clock.monotonic() - started
 
     def _emit_finished(self, batch: InvocationBatch, verdict: Verdict, duration_s: float) -> None:
-        ended, failed, error = _described(verdict, len(batch.identifiers))
+        ended, failed, error = responses.described(verdict, len(batch.identifiers))
         age_ms = None if batch.newest is None else max(0.0, (self._clock.now() - batch.newest) * 1000.0)
         self._observer.on(
             InvocationFinished(
@@ -368,33 +392,6 @@ class BatchInvoker:
                 request_id=batch.request_id,
                 iterator_age_ms=age_ms,
                 error=error,
-                **_cause_of(verdict),
+                **responses.cause_of(verdict),
             )
         )
-
-
-class _Cause(TypedDict, total=False):
-    """Members of InvocationFinished that are set only for a function's own errors."""
-
-    error_type: str
-    stack_trace: tuple[str, ...]
-
-
-def _described(verdict: Verdict, records: int) -> tuple[Ended, int, str]:
-    """How an invocation ended, how many of its records failed, and the error."""
-    match verdict:
-        case Accepted():
-            return Ended.SUCCESS, 0, ""
-        case Partial(failed):
-            return Ended.PARTIAL, len(failed), ""
-        case Rejected(ended, error) | Deferred(ended, error):
-            return ended, records, error
-        case _:
-            assert_never(verdict)
-
-
-def _cause_of(verdict: Verdict) -> _Cause:
-    """The function's own error, as members of InvocationFinished."""
-    if not isinstance(verdict, Rejected) or verdict.cause is None:
-        return {}
-    return {"error_type": verdict.cause.error_type, "stack_trace": verdict.cause.stack_trace}

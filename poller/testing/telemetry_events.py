@@ -12,6 +12,7 @@ from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Positi
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
+    BreakerChanged,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
@@ -28,7 +29,15 @@ from poller.domain.telemetry.daemon_events import (
     StrangerRefused,
     TaskEnded,
 )
-from poller.domain.telemetry.labels import ApiOperation, Listener, Loss, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import (
+    ApiOperation,
+    BreakerState,
+    Listener,
+    Loss,
+    RefusedFor,
+    TaskEnd,
+    TaskKind,
+)
 from poller.domain.telemetry.mapping_events import (
     Bisected,
     Blocked,
@@ -200,6 +209,12 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     ),
     FunctionOpened(function="orders", invoker="python", calls_at_once=1, reason="one at a time"),
     CallLeftBehind(function="orders", calls=1),
+    BreakerChanged(
+        function="orders",
+        state=BreakerState.OPEN,
+        reason="5 of 8 calls failed within 60 s: ValueError: x",
+        next_try_s=30.0,
+    ),
     ObserverFailed(observer="Observer", reason="ValueError"),
     StrangerRefused(listener=Listener.RUNTIME_API, reason=RefusedFor.PEER, function="orders", uid=65534),
     LoopBlocked(blocked_s=5.0, place="handler (shop/orders.py:{number})"),

@@ -20,12 +20,15 @@ from poller.commands.status_page import WHOLE, moment, span, status_page
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import (
+    BreakerStatus,
     DaemonStatus,
     ErrorDocument,
     FaultyRecord,
+    FunctionStatus,
     LaneStatus,
     MappingStatus,
     MappingWorker,
+    RateStatus,
     ShardStatus,
     WorkerState,
     WorkerStatus,
@@ -480,3 +483,39 @@ def test_lengths_of_time_are_said_as_people_say_them(seconds: float, text: str) 
 def test_moments_are_iso_also_where_there_is_no_calendar() -> None:
     assert moment(NOW) == "2026-01-01T00:00:00Z"
     assert moment(Epoch(1e300)) == "1e+300"
+
+
+def test_a_breaker_that_is_open_shows_since_when_why_the_next_try_and_how_to_close_it() -> None:
+    breaker = BreakerStatus(
+        state="open",
+        since=Epoch(NOW - 300),
+        reason="5 of 8 calls failed within 60 s: ValueError: x",
+        next_try=Epoch(NOW + 12),
+    )
+    rate = RateStatus(invocations_per_s=50.0, records_per_s=1000.0, share=0.5, waiting=3)
+    functions = (
+        FunctionStatus(function="orders", rate=rate, breaker=breaker),
+        FunctionStatus(function="audit", breaker=BreakerStatus(state="closed", since=NOW)),
+    )
+    with daemon(msgspec.json.encode(replace(PICTURE, functions=functions))) as url:
+        shown = call("status", "--url", url, columns=200).output
+    began = moment(Epoch(NOW - 300))
+    assert (
+        "function orders: 50 invocations/s and 1000 records/s, 50% of it here, 3 waiting, breaker open for"
+        in shown
+    )
+    assert f"since {began}, next try" in shown
+    assert "  5 of 8 calls failed within 60 s: ValueError: x\n" in shown
+    assert "  close it: poller breaker close orders\n" in shown
+    assert "function audit: breaker closed\n" in shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_hostile_texts_of_functions_fit_the_screen(width: int) -> None:
+    functions = tuple(
+        FunctionStatus(function="f" * 64, breaker=BreakerStatus(state=state, since=NOW, reason=text * 3))
+        for text in HOSTILE
+        for state in ("open", "half_open", "closed", "unknown")
+    )
+    page = status_page(replace(PICTURE, functions=functions), NOW, width)
+    assert all(cell_len(line) <= width for line in page.lines)

@@ -19,6 +19,7 @@ from poller.plugins import Environment, GivenPlugins, Plugin
 from poller.runtime.daemon import Daemon
 from tests.runtime.fakes import FakeDestination, FakeFunction, FakeStream, Seen
 from tests.runtime.function_fakes import OwnLimit
+from tests.runtime.pacers import FakePacer
 from tests.runtime.queues.queue_fakes import Handler, Service
 from tests.virtual import run_virtual, virtual_clock
 
@@ -53,6 +54,7 @@ class Site:
     def daemon(self, plan: DaemonPlan, *, store: Any = None, seed: int = 7) -> Daemon:
         """A daemon that has not started."""
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
+            ("pacers", "throttle"): lambda _: ("pacer", FakePacer()),
             ("stores", "memory"): lambda _: ("memory", store or self.store),
             ("invokers", "fake"): lambda given: (given["function"], self.functions[given["function"]]),
             ("invokers", "own"): lambda given: (given["function"], self.functions[given["function"]]),

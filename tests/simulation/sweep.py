@@ -105,6 +105,13 @@ SOMETIMES = (
     "operator: settled before",
     "operator: refused",
     "discard: SkippedByOperator",
+    "function called at its rate",
+    "breaker opened",
+    "breaker opened again",
+    "breaker let one batch try",
+    "breaker closed by a try",
+    "breaker closed by hand",
+    "breaker closed at another worker",
 )
 """A sweep of some hundred seeds that never saw one of these is too kind."""
 SELDOM = (

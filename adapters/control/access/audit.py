@@ -92,6 +92,12 @@ def note(
         record.changes = several([line_of(each, chars_max=LINE_CHARS_MAX) for each in changes])
 
 
+def sender_of(request: web.Request) -> str:
+    """Returns who sent the request, as far as it is proven."""
+    record = request.get(AUDIT_RECORD)
+    return UNAUTHENTICATED if record is None else record.who
+
+
 def members_of(given: Mapping[str, Any]) -> list[str]:
     """Returns the names of the members that have a value."""
     return [name for name, value in given.items() if value is not None]

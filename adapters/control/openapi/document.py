@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from adapters.control.openapi import lambda_paths, operation_paths, record_paths
+from adapters.control.openapi import function_paths, lambda_paths, operation_paths, record_paths
 from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
 from poller.domain.status import DaemonStatus
 
@@ -96,6 +96,9 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
             security=_change_security(everybody),
             common=_common_errors(),
             open_reads=open_reads,
+        )
+        | function_paths.paths(
+            security=_change_security(everybody), unauthorized=_unauthorized(), errors=_common_errors()
         )
     )
 

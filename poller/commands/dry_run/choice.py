@@ -82,7 +82,7 @@ def _unknown(mappings: Sequence[MappingPlan], names: Sequence[str]) -> Iterator[
 
 
 def _without_effects(plan: DaemonPlan, chosen: Sequence[MappingPlan]) -> DaemonPlan:
-    """The plan with a worker and a store of its own, and without destinations.
+    """The plan with a worker and a store of its own, without destinations, and without rates and breakers of functions.
 
     The other mappings of the file stay in the plan, because a mapping that is new to the store may continue one that is gone from
     the file.
@@ -97,5 +97,6 @@ def _without_effects(plan: DaemonPlan, chosen: Sequence[MappingPlan]) -> DaemonP
         store=STORE,
         store_settings={"url": f"{STORE}://"},
         mappings=mappings,
+        functions={name: replace(each, rate=None, breaker=None) for name, each in plan.functions.items()},
         tuning=replace(plan.tuning, grace_s=GRACE_S),
     )

@@ -47,7 +47,7 @@ from poller.config.field_types import Address
 from poller.config.settings import Settings
 from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.plan import DaemonPlan
@@ -90,6 +90,11 @@ class ConfigurationFile:
 
 class Changing(MappingControl, TagControl, PeekControl, Protocol):
     """Changes mappings while they run, and shows records of their sources."""
+
+    @property
+    def functions(self) -> FunctionControl:
+        """What operators may do with functions."""
+        ...
 
 
 class Engine(Reloadable, Protocol):
@@ -149,6 +154,7 @@ class Control(Protocol):
         operations: OperationControl | None = None,
         *,
         peeking: PeekControl | None = None,
+        functions: FunctionControl | None = None,
     ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
         ...
@@ -328,6 +334,7 @@ async def serve(
                     observer=observer,
                     operations=engine.operations,
                     peeking=changes,
+                    functions=None if changes is None else changes.functions,
                 )
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),

@@ -3,7 +3,14 @@
 from poller.domain.access import Role
 from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
-from poller.domain.telemetry.labels import ApiOperation, Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import (
+    ApiOperation,
+    BreakerState,
+    Listener,
+    RefusedFor,
+    TaskEnd,
+    TaskKind,
+)
 
 
 class Capacity(TelemetryEvent, frozen=True, kw_only=True):
@@ -34,6 +41,18 @@ class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
     invoker: str
     calls_at_once: int | None
     reason: str
+
+
+class BreakerChanged(TelemetryEvent, frozen=True, kw_only=True):
+    """The circuit breaker of a function is in this state from now on. `reason` is one line, empty when the function was opened.
+
+    `next_try_s` is set for an open breaker: after so many seconds one batch tries.
+    """
+
+    function: str
+    state: BreakerState
+    reason: str = ""
+    next_try_s: float | None = None
 
 
 class CallLeftBehind(TelemetryEvent, frozen=True, kw_only=True):

@@ -33,6 +33,16 @@ class RefusedFor(StrEnum):
     """A read without a valid token or signature. Changes without one are told as changes that were refused."""
 
 
+class BreakerState(StrEnum):
+    """The state of a function's circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    """No call begins."""
+    HALF_OPEN = "half_open"
+    """One batch tries."""
+
+
 class TaskKind(StrEnum):
     """What a task of the engine is for."""
 
@@ -98,3 +108,4 @@ class ApiOperation(StrEnum):
     """Asks for an operation on what runs."""
     CANCEL = "cancel"
     """Cancels an operation on what runs."""
+    CLOSE_BREAKER = "close_breaker"

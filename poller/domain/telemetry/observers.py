@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
+    BreakerChanged,
     CallLeftBehind,
     Capacity,
     ConfigurationReloaded,
@@ -82,6 +83,7 @@ type AnyTelemetryEvent = (
     | StoreFailed
     | TaskEnded
     | CallLeftBehind
+    | BreakerChanged
     | ObserverFailed
     | StrangerRefused
     | LoopBlocked

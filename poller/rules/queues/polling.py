@@ -27,7 +27,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The state of a function's slots, without this poller's own. `free` and `limit` are None without a limit.
 
     `alone`: no other mapping uses the function. `waiting`: how many others wait for a slot. `awaited`: a refused batch of the
-    mapping needs a slot for its next try, and none is free.
+    mapping needs a slot for its next try, and none is free. `scarce`: others may need the permit that a poll holds, if the function has a rate
+    or a breaker.
     """
 
     limit: int | None
@@ -35,11 +36,12 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     waiting: int
     alone: bool
     awaited: bool = False
+    scarce: bool = False
 
     @property
     def roomy(self) -> bool:
         """Whether a slot may be held for a long poll: at least half of a shared function's slots must stay free."""
-        if self.awaited:
+        if self.awaited or self.scarce:
             return False
         if self.alone or self.limit is None or self.free is None:
             return True

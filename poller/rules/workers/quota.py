@@ -22,7 +22,12 @@ def share(
     """
     name = short(mapping)
     staying = {each for each, report in others.items() if name in report.running and not report.leaving}
-    ranked = sorted({worker, *staying}, key=lambda each: tie_break(mapping, each))
+    return share_among(mapping, maximum, worker=worker, others=staying)
+
+
+def share_among(name: str, maximum: int, *, worker: WorkerId, others: Collection[WorkerId]) -> int:
+    """A worker's share of what it and the others have in common under this name."""
+    ranked = sorted({worker, *others}, key=lambda each: tie_break(name, each))
     even, left = divmod(maximum, len(ranked))
     return even + 1 if ranked.index(worker) < left else even
 

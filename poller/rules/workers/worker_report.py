@@ -37,7 +37,8 @@ class WorkerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     number in `change_counters` grows when other workers should check the mapping's leases. `claims` are its quota claims: how
     much of a mapping's maximum it may have in use (`quota`). `process` identifies its process, so that workers on the same
     machine can see whether it has ended. `dead` names the workers that it saw dead, with their counters, for workers that have
-    just come and cannot have seen that themselves.
+    just come and cannot have seen that themselves. `functions` has this worker's claims to the rates of functions, and `closed` the
+    circuit breakers that were closed by hand here; both name functions by `short` and are explained in `function_shares`.
     """
 
     running: tuple[str, ...] = msgspec.field(default=(), name="on")
@@ -51,6 +52,8 @@ class WorkerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     claims: dict[str, int] = {}
     process: dict[str, Any] = {}
     dead: dict[str, int] = {}
+    functions: dict[str, int] = {}
+    closed: dict[str, int] = {}
 
     def dead_workers(self) -> dict[WorkerId, int]:
         """`dead` by the workers' ids."""
@@ -71,9 +74,9 @@ def decode(facts: Mapping[str, Any]) -> WorkerReport:
         return WorkerReport()
 
 
-def short(mapping: MappingId) -> str:
-    """A mapping's name in worker reports."""
-    return blake2b(mapping.encode(), digest_size=NAME_BYTES).hexdigest()
+def short(name: str) -> str:
+    """The name of a mapping or a function in worker reports."""
+    return blake2b(name.encode(), digest_size=NAME_BYTES).hexdigest()
 
 
 def busiest(rates: Mapping[ShardId, float]) -> dict[str, float]:

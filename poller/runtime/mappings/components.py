@@ -18,8 +18,9 @@ from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry, validated
-from poller.ports import Bounded, Destination, Invoker, Store
+from poller.ports import Bounded, CallPacer, Destination, Invoker, Store
 from poller.runtime.context import MappingContext, common
+from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
@@ -30,8 +31,11 @@ from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.places import Places
 from poller.runtime.streams.stream_mapping import StreamMapping
 from poller.runtime.watched_tasks import TaskFault, WatchedTasks, reason_of
+from poller.runtime.workers.function_group import AloneWithFunctions, Sharing
 from poller.runtime.workers.membership import Workers
 
+PACER = PluginSpec("pacers", "throttle")
+"""Spaces the calls of functions that have a rate."""
 OPEN_S_MAX = 30.0
 """How long it may take to open one part before it counts as failed."""
 
@@ -59,12 +63,16 @@ class DaemonContext:
     port_backoff: Backoff
     """The back-off after failed calls of the store that belong to no mapping."""
     places: Places = field(default_factory=Places)
+    sharing: Sharing = field(default_factory=AloneWithFunctions)
+    """The workers that share the rates of functions."""
 
 
 class ComponentFactory:
     """Opens the parts of mappings. Each function has a task in `scope` as long as a mapping uses it."""
 
     def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
+        self.sharing = tools.sharing
+        """The workers that share the rates of functions."""
         self._tools = tools
         self._functions = FunctionPool(tools, scope)
 
@@ -107,6 +115,10 @@ class ComponentFactory:
     def notes(self) -> list[str]:
         """Notes for people about the functions, one line each."""
         return self._functions.notes()
+
+    def flow_controls(self) -> list[FlowControl]:
+        """The rates and breakers of the open functions."""
+        return self._functions.flow_controls()
 
     def calls(self) -> Calls:
         """The running calls of functions."""
@@ -173,6 +185,11 @@ class SharedFunction:
         found = {} if self._function is None else self._function.calls
         return Counter({(mapping, self.plan.name): calls for mapping, calls in found.items()})
 
+    @property
+    def flow(self) -> FlowControl | None:
+        """The function's rate and breaker; None if it has neither, or is not open."""
+        return None if self._function is None else self._function.flow
+
     def notes(self) -> list[str]:
         """Notes for people about the function, one line each."""
         return [] if self._function is None else self._function.notes()
@@ -184,14 +201,15 @@ class SharedFunction:
             invoker = await unless_stopped(self.left, _entered(stack, "invoker", part, self._tools))
             if invoker is None:
                 return
-            self._function = function = self._limited(invoker)
+            flow = await flow_control(self.plan, self._tools, stack)
+            self._function = function = self._limited(invoker, flow)
             self._settled.set()
             async with WatchedTasks(self._tools.observer) as scope:
                 following = scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)
                 await self.left.wait()
                 following.cancel()
 
-    def _limited(self, invoker: Invoker) -> Function:
+    def _limited(self, invoker: Invoker, flow: FlowControl | None) -> Function:
         """The function with one slot for each call that its invoker can run, so that no records are taken that could not run."""
         limit = call_limit(self.plan, invoker.call_limit if isinstance(invoker, Bounded) else None)
         observer = self._tools.observer
@@ -203,7 +221,25 @@ class SharedFunction:
                 reason=limit.reason,
             )
         )
-        return Function(replace(self.plan, max_concurrency=limit.calls), invoker, observer)
+        return Function(replace(self.plan, max_concurrency=limit.calls), invoker, observer, flow=flow)
+
+
+async def flow_control(plan: FunctionPlan, tools: DaemonContext, stack: AsyncExitStack) -> FlowControl | None:
+    """The rate and the breaker of a function, opened into `stack`; None if it has neither. Raises PartFailed."""
+    if plan.rate is None and plan.breaker is None:
+        return None
+    pacer: CallPacer | None = None
+    if plan.rate is not None:
+        pacer = await _entered(stack, "pacer", PACER, tools)
+    found: FlowControl | None = None
+
+    def closed() -> None:
+        if found is not None:
+            found.closed_elsewhere()
+
+    share = stack.enter_context(tools.sharing.function(plan.name, closed=closed))
+    found = FlowControl(plan, pacer=pacer, share=share, clock=tools.env.clock, observer=tools.observer)
+    return found
 
 
 class FunctionPool:
@@ -233,6 +269,10 @@ class FunctionPool:
     def calls(self) -> Calls:
         """How many calls are under way."""
         return sum((host.calls() for host in self._hosts.values()), Counter())
+
+    def flow_controls(self) -> list[FlowControl]:
+        """The rates and breakers of the open functions."""
+        return [host.flow for host in self._hosts.values() if host.flow is not None]
 
     def notes(self) -> list[str]:
         """Notes for people about all functions, one line each."""

@@ -21,6 +21,7 @@ from poller.runtime.mappings import api_requests
 from poller.runtime.mappings.definitions import Definition, Definitions
 from poller.runtime.mappings.desired import DesiredMapping, DesiredMappings
 from poller.runtime.mappings.fleet import FleetReader
+from poller.runtime.mappings.function_service import FunctionService, function_context
 from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.peeking.service import Peeking
@@ -59,16 +60,22 @@ class MappingService:
     """
 
     def __init__(self) -> None:
+        self.functions = FunctionService()
+        """Closes breakers of functions."""
         self._context: ServiceContext | None = None
         self._turn = asyncio.Lock()
 
     def open(self, context: ServiceContext) -> None:
         """Begins to answer requests."""
         self._context = context
+        self.functions.open(
+            function_context(context.running.components, lambda: context.desired.plan.functions)
+        )
 
     def close(self) -> None:
         """Stops answering requests, because the daemon drains."""
         self._context = None
+        self.functions.close()
 
     def views(self) -> tuple[MappingView, ...]:
         """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open.

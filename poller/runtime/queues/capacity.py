@@ -4,15 +4,20 @@ A mapping may have a maximum of invocations that all its workers have in common.
 workers come and go. If there are more workers than invocations, some workers have a share of 0. Such a worker receives nothing and cannot try the batches that it still has. They would wait there, hidden from all others, as long as the share is
 0. So after LOST_AFTER_S with a share of 0 the share counts as lost, and the batches that wait for it are given back to the queue.
 A share of 0 for a shorter time is normal: other workers still run earlier invocations, or a heartbeat is late.
+
+If the function has a rate or a breaker, a permit for one call belongs to the capacity. The permit comes before the function's slot.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from poller.domain.records import Monotonic
+from poller.domain.records import MappingId, Monotonic
 from poller.ports import Clock
-from poller.rules.queues.polling import Share
+from poller.rules.queues.polling import MESSAGES_MAX, Share
+from poller.runtime.flow_control.flow_control import FlowControl, Permit
+from poller.runtime.queues.context import QueueContext
 from poller.runtime.slots import Slots
 from poller.runtime.stopping import wait_until
 
@@ -48,19 +53,59 @@ class WorkerShare:
             self._zero_since = self._clock.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What the function itself gave for one invocation, beside the slot."""
+
+    permit: Permit | None = None
+
+
+UNLIMITED = Leave()
+"""For functions that have neither a rate nor a breaker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """How a mapping gets permits of its function: for a batch of so many records at most."""
+
+    flow: FlowControl
+    mapping: MappingId
+    records_max: int
+
+    async def wait(self) -> Leave:
+        """Waits for a permit."""
+        return Leave(await self.flow.permit(self.mapping, self.records_max))
+
+    def now(self) -> Leave | None:
+        """A permit if it needs no wait."""
+        permit = self.flow.permit_now(self.records_max)
+        return None if permit is None else Leave(permit)
+
+
 class Reservation:
     """Capacity for one invocation. `extra`: in addition to the one of each poller."""
 
-    def __init__(self, capacity: "QueueCapacity", *, extra: bool) -> None:
+    def __init__(self, capacity: "QueueCapacity", leave: Leave, *, extra: bool) -> None:
         self._capacity = capacity
         self._extra = extra
+        self._leave = leave
         self._held = True
 
     def free(self) -> None:
         """Gives the capacity back. A second call does nothing."""
         if self._held:
             self._held = False
-            self._capacity.give_back(extra=self._extra)
+            self._capacity.give_back(self._leave, extra=self._extra)
+
+    @property
+    def permit(self) -> Permit | None:
+        """The permit of the next call; None if the function needs none."""
+        return self._leave.permit
+
+    def start(self, records: int) -> bool:
+        """Whether a call of so many records may begin now. If not, capacity must be taken `again` first."""
+        permit = self._leave.permit
+        return permit is None or permit.start(records)
 
     @property
     def held(self) -> bool:
@@ -79,15 +124,28 @@ class Reservation:
 
     async def again(self) -> None:
         """Waits for capacity and takes it again. Afterwards `held` says whether there was any."""
-        self._held = await self._capacity.take(extra=self._extra)
+        with self._capacity.returning():
+            leave = await self._capacity.take(extra=self._extra)
+        self._held = leave is not None
+        self._leave = leave or UNLIMITED
 
 
 class QueueCapacity:
-    """The capacity of one queue mapping. `worker_share` is this worker's share of a maximum of all workers; None without such a maximum."""
+    """The capacity of one queue mapping.
+
+    `worker_share` is this worker's share of a maximum of all workers; None without such a maximum. `permits` is None if the
+    function has neither a rate nor a breaker.
+    """
 
     def __init__(
-        self, function: Slots, concurrency_max: int, *, worker_share: WorkerShare | None = None
+        self,
+        function: Slots,
+        concurrency_max: int,
+        *,
+        worker_share: WorkerShare | None = None,
+        permits: Permits | None = None,
     ) -> None:
+        self._permits = permits
         self.queued = 0
         self.away = 0
         """Batches that gave their capacity back and will take it again."""
@@ -103,13 +161,33 @@ class QueueCapacity:
         self.used = 0
         """Invocations that may run now."""
         self._own_waiting = 0
+        self._returning = 0
+        self._none_returns = asyncio.Event()
+
+    @contextmanager
+    def returning(self) -> Iterator[None]:
+        """A batch that has its messages waits for capacity inside the block."""
+        self._returning += 1
+        try:
+            yield
+        finally:
+            self._returning -= 1
+            if not self._returning:
+                self._none_returns.set()
 
     async def reserve(self) -> Reservation | None:
-        """Waits for capacity for one invocation. Returns None if this worker's share is lost."""
-        return Reservation(self, extra=False) if await self.take(extra=False) else None
+        """Waits for capacity for one invocation. Returns None if this worker's share is lost.
 
-    async def take(self, *, extra: bool) -> bool:
-        """For reservations: waits for capacity. Returns False if this worker's share is lost.
+        Where permits are few, batches that have their messages come before new receives.
+        """
+        while self._permits is not None and self._returning:
+            self._none_returns.clear()
+            await self._none_returns.wait()
+        leave = await self.take(extra=False)
+        return None if leave is None else Reservation(self, leave, extra=False)
+
+    async def take(self, *, extra: bool) -> Leave | None:
+        """For reservations: waits for capacity. Returns None if this worker's share is lost.
 
         Only one poller of the mapping at a time waits for a slot of the function, so that a mapping with many pollers does not
         delay other mappings.
@@ -117,33 +195,36 @@ class QueueCapacity:
         self.queued += 1
         try:
             await self._mapping.acquire()
-            taken = False
+            taken: Leave | None = None
             try:
                 async with self._turn:
                     taken = await self._acquire()
             finally:
-                if not taken:
+                if taken is None:
                     self._mapping.release()
         finally:
             self.queued -= 1
-        if taken:
+        if taken is not None:
             self._count(extra=extra)
         return taken
 
     async def reserve_now(self, *, extra: bool = False) -> Reservation | None:
         """Capacity for one invocation if it is free and nothing waits for it, else None. `extra`: in addition to a poller's own."""
-        if self._turn.locked() or not self._within_share():
+        if self._turn.locked() or not self._within_share() or (self._permits is not None and self._returning):
             return None
         if not await self._mapping.acquire_now():
             return None
-        if not await self._function.acquire_now():
+        leave = UNLIMITED if self._permits is None else self._permits.now()
+        if leave is None or not await self._function.acquire_now():
+            _free(leave)
             self._mapping.release()
             return None
         self._count(extra=extra)
-        return Reservation(self, extra=extra)
+        return Reservation(self, leave, extra=extra)
 
-    def give_back(self, *, extra: bool) -> None:
+    def give_back(self, leave: Leave, *, extra: bool) -> None:
         """For reservations."""
+        _free(leave)
         self.used -= 1
         self._given_back.set()
         self.extra -= extra
@@ -161,6 +242,7 @@ class QueueCapacity:
             alone=slots.users <= 1 and others <= 0,
             awaited=self.away + self.held > 0
             and (slots.free == 0 or self._mapping.free == 0 or not self._within_share()),
+            scarce=self._permits is not None and not self._permits.flow.roomy,
         )
 
     def _within_share(self) -> bool:
@@ -171,19 +253,39 @@ class QueueCapacity:
         self.used += 1
         self.extra += extra
 
-    async def _acquire(self) -> bool:
+    async def _acquire(self) -> Leave | None:
         """Takes a slot of the function, within this worker's share of the maximum. The share may change at any moment."""
         while True:
             while not self._within_share():
                 if self._worker_share is not None and self._worker_share.lost:
-                    return False
+                    return None
                 self._given_back.clear()
                 await wait_until(self._given_back, CHECK_S)
+            leave = UNLIMITED if self._permits is None else await self._permits.wait()
             self._own_waiting += 1
             try:
                 await self._function.acquire()
+            except BaseException:
+                _free(leave)
+                raise
             finally:
                 self._own_waiting -= 1
             if self._within_share():
-                return True
+                return leave
+            _free(leave)
             self._function.release()
+
+
+def permits_of(parts: QueueContext) -> Permits | None:
+    """How this mapping gets permits of its function; None if the function has neither a rate nor a breaker."""
+    flow = parts.function.flow
+    plan = parts.plan
+    records_max = (
+        plan.batch.records_max if plan.batch.window_s > 0 else min(MESSAGES_MAX, plan.batch.records_max)
+    )
+    return None if flow is None else Permits(flow, plan.mapping, records_max)
+
+
+def _free(leave: Leave | None) -> None:
+    if leave is not None and leave.permit is not None:
+        leave.permit.free()

@@ -218,9 +218,11 @@ class BatchRun:
 
     async def _through(self, chunk: Sequence[QueueItem], reservation: Reservation, *, stays: bool) -> None:
         """Invokes the function until it takes the event, as long as messages of the event are still ours."""
+        if not (chunk := await self._permitted(chunk, reservation)):
+            return
         request_id = self._scope.parts.new_id()
         tries = 0
-        verdict = await self._invoke(chunk, request_id, attempt=1)
+        verdict = await self._invoke(chunk, request_id, reservation, attempt=1)
         if isinstance(verdict, Deferred):
             self._scope.gate.refused()
         try:
@@ -228,12 +230,13 @@ class BatchRun:
                 if stays:
                     self._progress.wait(self._scope.now)
                 kept = await self._keep(chunk, verdict, tries, reservation)
+                kept = kept and await self._permitted(kept, reservation)
                 if not kept:
                     return
                 if len(kept) < len(chunk):
                     chunk, request_id = kept, self._scope.parts.new_id()
                 tries += 1
-                verdict = await self._invoke(chunk, request_id, attempt=tries + 1)
+                verdict = await self._invoke(chunk, request_id, reservation, attempt=tries + 1)
         finally:
             if tries or isinstance(verdict, Deferred):
                 self._scope.gate.gone()
@@ -256,6 +259,23 @@ class BatchRun:
             await scope.release(self._receive_id, chunk, started=True)
             return ()
         return await self._still_wanted(chunk)
+
+    async def _permitted(self, chunk: Sequence[QueueItem], reservation: Reservation) -> Sequence[QueueItem]:
+        """Starts the permit of the next call; returns what may be passed to the function now.
+
+        It waits for another permit if this one is used, or if the breaker has opened, as long as a stop allows.
+        """
+        scope = self._scope
+        while chunk and not reservation.start(len(chunk)):
+            self._progress.state = "waiting"
+            async with interrupted_by(scope.stop, needs_s=scope.parts.longest_s):
+                with reservation.away():
+                    await reservation.again()
+            if scope.paused or not reservation.held:
+                await scope.release(self._receive_id, chunk, started=True)
+                return ()
+            chunk = await self._still_wanted(chunk)
+        return chunk
 
     async def _still_wanted(self, chunk: Sequence[QueueItem]) -> Sequence[QueueItem]:
         """The items of a started event that may be passed to the function now. It is looked again after each wait."""
@@ -280,7 +300,9 @@ class BatchRun:
         else:
             scope.tracker.tally.count_deferred()
 
-    async def _invoke(self, chunk: Sequence[QueueItem], request_id: str, *, attempt: int) -> Verdict:
+    async def _invoke(
+        self, chunk: Sequence[QueueItem], request_id: str, reservation: Reservation, *, attempt: int
+    ) -> Verdict:
         self._progress.state, self._progress.items = "invoking", tuple(chunk)
         batch = InvocationBatch(
             event=QueueItemsEvent(chunk),
@@ -288,7 +310,9 @@ class BatchRun:
             request_id=request_id,
             attempt=attempt,
         )
-        verdict = await self._invoker.invoke(batch, widened=lambda verdict: self._widened(verdict, chunk))
+        verdict = await self._invoker.invoke(
+            batch, permit=reservation.permit, widened=lambda verdict: self._widened(verdict, chunk)
+        )
         if responses.was_called(verdict):
             self._scope.gate.accepted()
         return verdict

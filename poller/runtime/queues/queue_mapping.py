@@ -13,7 +13,7 @@ from poller.rules.queues import scaling
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
-from poller.runtime.queues.capacity import QueueCapacity, WorkerShare
+from poller.runtime.queues.capacity import QueueCapacity, WorkerShare, permits_of
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of, visibility_policy
@@ -130,7 +130,9 @@ class QueueMapping:
         scope = InFlight(
             parts=parts,
             stop=self._stop,
-            capacity=QueueCapacity(parts.function.slots, self._bounds.ceiling, worker_share=share),
+            capacity=QueueCapacity(
+                parts.function.slots, self._bounds.ceiling, worker_share=share, permits=permits_of(parts)
+            ),
             tracker=tracker_of(parts, facts, self._operations.controls.asked),
             controls=self._operations.controls,
         )

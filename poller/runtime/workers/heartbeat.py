@@ -34,6 +34,7 @@ from poller.rules.workers.worker_group import (
 from poller.rules.workers.worker_report import REQUESTS_MAX
 from poller.runtime.stopping import Stop, wait_until
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.function_group import FunctionGroup
 from poller.runtime.workers.membership import Maximum, Membership, Rates
 
 CALLS_PER_LEASE = 3
@@ -73,6 +74,12 @@ class Heartbeat:
         # A worker that starts again under its name must not begin with a counter that others have seen.
         self._member = GroupMember(
             worker, counter=int(clock.now()), lease_s=tuning.lease_s, heartbeat_s=tuning.heartbeat_s
+        )
+        self.functions = FunctionGroup(
+            worker,
+            clock=clock,
+            fresh=lambda: self._member.term.fresh(clock.monotonic()),
+            beat=self._changed.set,
         )
 
     @asynccontextmanager
@@ -201,11 +208,14 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         rates = {mapping: membership.rates() for mapping, membership in self._memberships.items()}
-        report = self._member.report(rates=rates, used=self._used(), process=self._process.identity())
+        report = self.functions.added_to(
+            self._member.report(rates=rates, used=self._used(), process=self._process.identity())
+        )
         began = self._clock.monotonic()
         async with self._call_limit():
             await self._store.beat(self._worker, self._member.counter, facts=worker_report.encode(report))
         self._carry_out(self._member.heartbeat_written(report, began=began, now=self._clock.monotonic()))
+        self.functions.written(report)
         self._watch_term()
 
     async def _list_others(self) -> None:
@@ -218,6 +228,7 @@ class Heartbeat:
         listing = WorkerListing(rows, reports, ended, asked, answered)
         effects = self._member.workers_listed(listing, used=self._used())
         self._carry_out(effects)
+        self.functions.listed(self._member.others.alive)
         for worker in effects.retire:
             async with self._call_limit():
                 await self._store.retire(worker)

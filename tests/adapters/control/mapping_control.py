@@ -9,6 +9,7 @@ from poller.domain.arns import Arn, FunctionName
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
+from poller.domain.status import FunctionStatus
 
 QUEUE_DEFAULTS: dict[str, Any] = {
     "BatchSize": 10,
@@ -44,6 +45,13 @@ class MappingModel:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     known: dict[MappingId, MappingView] = field(default_factory=dict)
     file: set[MappingId] = field(default_factory=set)
+
+    async def close_breaker(self, function: str, *, by: str, reason: str) -> FunctionStatus:
+        """A FunctionControl's; only `orders` has a breaker."""
+        self._ask("close_breaker", function)
+        if function != "orders":
+            raise ApiError(ApiErrorType.MISSING, "functions that have one: orders")
+        return FunctionStatus(function=function)
 
     def views(self) -> tuple[MappingView, ...]:
         return tuple(self.known.values())

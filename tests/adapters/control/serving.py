@@ -16,7 +16,7 @@ from adapters.control.openapi.document import document
 from adapters.control.pressure import Limits
 from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
-from poller.domain.mapping_api import MappingControl, TagControl
+from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.records import Epoch, MappingId, ShardId
@@ -167,6 +167,7 @@ class Setting:
     operations: OperationControl | None = None
     observer: Observer | None = None
     peeking: PeekControl | None = None
+    functions: FunctionControl | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
     strangers: Strangers = field(default_factory=Strangers)
@@ -191,6 +192,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
                         given.observer,
                         given.operations,
                         peeking=given.peeking,
+                        functions=given.functions,
                     ),
                     name="serve",
                 )

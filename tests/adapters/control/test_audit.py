@@ -53,7 +53,7 @@ def told(
 ) -> list[ApiChange]:
     """What was told while these requests were made."""
     seen, given = Told(), model or model_with_one()
-    setting = Setting(api=api, control=given, tags=given, clock=LoopClock(), observer=seen)
+    setting = Setting(api=api, control=given, tags=given, functions=given, clock=LoopClock(), observer=seen)
     serving(use, setting)
     return seen.changes
 
@@ -121,6 +121,7 @@ CHANGES = [
     (ApiOperation.UNTAG, "DELETE", f"{TAGS}?tagKeys=a"),
     (ApiOperation.ENABLE, "POST", f"/v1/mappings/{ID}/enable"),
     (ApiOperation.DISABLE, "POST", f"/v1/mappings/{ID}/disable"),
+    (ApiOperation.CLOSE_BREAKER, "POST", "/v1/functions/orders/breaker/close"),
 ]
 ON_WHAT_RUNS = [
     (ApiOperation.OPERATE, "POST", f"/v1/mappings/{ID}/operations"),
@@ -142,7 +143,7 @@ def test_a_stranger_is_reported_as_refused(
         path, slash = path.replace("?", "/?"), ""
     (found,) = told(lambda run: run.ask(method, path + slash), api=files.api)
     assert (found.operation, found.who, found.address) == (operation, "unauthenticated", "127.0.0.1")
-    kind = "operations" if "/operations" in path else "changes"
+    kind = "operations" if "/operations" in path or "/functions" in path else "changes"
     assert found.refused == UNSIGNED or found.refused.startswith(f"Unauthorized: {kind} need a credential")
     assert found.changes == ()
 
@@ -166,9 +167,11 @@ def test_what_the_daemon_refuses_is_reported_with_the_reason(
         ApiOperation.UPDATE: ("BatchSize",),
         ApiOperation.TAG: ("a",),
         ApiOperation.UNTAG: ("a",),
+        ApiOperation.CLOSE_BREAKER: ("functions.orders.breaker",),
     }
     assert tuple(sorted(found.changes)) == asked.get(operation, ())
-    assert found.mapping == ("" if operation is ApiOperation.CREATE else ID)
+    without = (ApiOperation.CREATE, ApiOperation.CLOSE_BREAKER)
+    assert found.mapping == ("" if operation in without else ID)
 
 
 def test_a_wrong_signature_and_a_replay_are_refused(files: Keys) -> None:

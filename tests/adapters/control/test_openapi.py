@@ -112,6 +112,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         control=model,
         tags=model,
         operations=operations,
+        functions=model,
         peeking=PeekModel(),
         patience_s=PATIENCE_S,
     )
@@ -119,7 +120,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         lambda run: schemathesis(run, tmp_path, "--header=Authorization: Bearer see-1"), setting
     )
     assert status == 0, report
-    assert "Selected: 20/20" in report
+    assert "Selected: 21/21" in report
     assert model.asked == []
 
 
@@ -133,11 +134,12 @@ def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
         tags=model,
         operations=OperationRules(),
         peeking=PeekModel(),
+        functions=model,
         patience_s=PATIENCE_S,
     )
     status, report = serving(lambda run: schemathesis(run, tmp_path), setting)
     assert status == 0, report
-    assert "Selected: 20/20" in report
+    assert "Selected: 21/21" in report
     assert bool(model.asked) is everybody
 
 

@@ -152,10 +152,13 @@ def test_a_row_has_the_keys_that_workers_of_earlier_versions_read_and_write() ->
         claims={"m2": 5},
         process={"pid": 7},
         dead={"bob": 9},
+        functions={"f1": 500_000},
+        closed={"f1": 11},
     )
     row = (
         '{"on": ["m1", "m2"], "unable": ["m2"], "leaving": true, "held": 12, "load": 34.5, "wishes": {"m1": ["a", "b"]}, '
-        '"rates": {"m1": {"a": 1.5}}, "news": {"m1": 3}, "claims": {"m2": 5}, "process": {"pid": 7}, "dead": {"bob": 9}}'
+        '"rates": {"m1": {"a": 1.5}}, "news": {"m1": 3}, "claims": {"m2": 5}, "process": {"pid": 7}, "dead": {"bob": 9}, '
+        '"functions": {"f1": 500000}, "closed": {"f1": 11}}'
     )
     assert json.dumps(encode(report)) == row
     assert decode(json.loads(row)) == report

@@ -29,6 +29,7 @@ from poller.domain.telemetry.mapping_events import (
     ShardStopped,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
+from tests.simulation.checks.flow_checks import FlowChecks
 from tests.simulation.checks.ledger import Flight, Holders, Tenure, Violation
 from tests.simulation.checks.queue_checks import QueueChecks
 from tests.simulation.checks.stop_checks import StopChecks
@@ -81,6 +82,7 @@ class Checker:
         self._flights: dict[int, tuple[Flight, ShardId | None]] = {}
         self._lines: dict[str, Line] = {}
         """The lines of workers that have called functions of queues."""
+        self.flow = FlowChecks(functions, marks)
         self._running_on: list[RunningOn] = []
         self._ended: set[tuple[str, str]] = set()
         """Kinds of tasks that were cancelled from inside, by worker."""
@@ -290,6 +292,8 @@ class Checker:
         """The engine says what it did."""
         with self._judging():
             self._mark(event)
+            if not line.crashed:
+                self.flow.hears(line.name, event, epoch())
             match event:
                 case LeaseMoved(held=True):
                     self.kept.add((line.name, event.mapping, event.shard))
@@ -312,6 +316,7 @@ class Checker:
     def ends_task(self, line: Line, kind: str) -> None:
         """A task of this kind is cancelled inside a worker, which may break a mapping there for a moment."""
         self._ended.add((line.name, kind))
+        self.flow.cut_off.add(line.name)
 
     def _cancelled(self, line: Line, reason: str) -> bool:
         """Whether a mapping is broken by a cancellation that was no fault of the engine."""

@@ -41,6 +41,7 @@ from poller.domain.records import (
 )
 from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, GivenPlugins, Plugin
+from tests.runtime.pacers import FakePacer
 from tests.simulation.services.faults import Line, Port, epoch
 from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery
 from tests.simulation.services.queues import Delete, Describe, FakeQueue, Receive, extensions
@@ -697,6 +698,7 @@ def registry(
         ("invokers", "sim"): function,
         ("invokers", OWN): function,
         ("destinations", "sqs"): lambda _: SimDestination(notices, line, witness),
+        ("pacers", "throttle"): lambda _: FakePacer(),
         ("stores", "sim"): lambda _: SimStore(store, line, witness),
     }
     return GivenPlugins({key: _plugin(key[1], maker) for key, maker in makers.items()})

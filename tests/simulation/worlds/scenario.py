@@ -130,7 +130,18 @@ class Operate:
     lasts_s: float = 0.0
 
 
-type Action = Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate
+@dataclass(frozen=True, slots=True)
+class CloseBreaker:
+    """An operator closes the breaker of a function at a worker."""
+
+    at: float
+    function: str
+    pick: float
+
+
+type Action = (
+    Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate | CloseBreaker
+)
 
 
 @dataclass(frozen=True, slots=True)

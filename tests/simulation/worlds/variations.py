@@ -11,7 +11,7 @@ from typing import Any
 from poller.domain import operations
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.plan import SourceKind, Start
-from poller.domain.policies import QueuePolicy, RetryBackoff, ScalingPolicy
+from poller.domain.policies import BreakerPolicy, QueuePolicy, RatePolicy, RetryBackoff, ScalingPolicy
 from tests.shapes import ODD_TEXTS
 from tests.simulation.services.contents import Content
 from tests.simulation.services.fake_plugins import seeded
@@ -22,6 +22,7 @@ from tests.simulation.worlds.scenario import (
     HEALED_S,
     WRITING_S,
     Action,
+    CloseBreaker,
     Crash,
     EndTask,
     Join,
@@ -47,6 +48,8 @@ WAITS: tuple[tuple[Any, ...], ...] = (
     (None, -1, "5", True, [3], {}, 2e9, 7),
 )
 """What functions write at `retryAfterSeconds`, sound and not."""
+FLOW_CONTROL_CHANCE = 0.25
+CLOSING_CHANCE = 0.8
 UPDATES_CHANCE = 0.3
 LATE_MESSAGES_CHANCE = 0.3
 LATE_NUMBER = 9_000
@@ -123,8 +126,13 @@ def vary(scenario: Scenario) -> Scenario:
     # A function of one's own that is cut short runs on, and would be called again beside itself.
     calm = any(each.script.own for each in setups)
     ends = () if calm else tuple(_ended_tasks(seeded(scenario.seed, "ended tasks")))
+    setups = tuple(
+        _flow_controlled(seeded(scenario.seed, "flow control", number), setup)
+        for number, setup in enumerate(setups)
+    )
+    closings = tuple(_closings(seeded(scenario.seed, "closings"), setups))
     late = _late_messages(seeded(scenario.seed, "late messages"), setups)
-    actions = tuple(sorted((*actions, *changes, *late, *ends), key=lambda each: each.at))
+    actions = tuple(sorted((*actions, *changes, *late, *ends, *closings), key=lambda each: each.at))
     denied = _denied(seeded(scenario.seed, "denials"), setups)
     tuning = scenario.tuning
     if any(each.script.own for each in setups):
@@ -135,6 +143,34 @@ def vary(scenario: Scenario) -> Scenario:
     lost_iterator = seeded(scenario.seed, "lost iterators").choice((0.0, 0.0, 0.02, 0.2))
     faults = replace(scenario.faults, denied=denied, lost_iterator=lost_iterator)
     return replace(scenario, setups=setups, actions=actions, faults=faults, tuning=tuning)
+
+
+def _flow_controlled(rng: Random, setup: Setup) -> Setup:
+    """Now and then a function with a rate, a breaker, or both."""
+    if rng.random() > FLOW_CONTROL_CHANCE:
+        return setup
+    kind = rng.choice(("rate", "breaker", "both"))
+    rate = RatePolicy(rng.choice((0.5, 1.0, 3.0, 20.0)), rng.choice((None, 5.0, 50.0)))
+    if rng.random() < 0.3:
+        rate = RatePolicy(records_per_s=rng.choice((1.0, 3.0)))
+    breaker = BreakerPolicy(rng.choice((0.2, 0.5, 1.0)), rng.choice((10.0, 60.0)), rng.choice((3.0, 15.0)))
+    function = replace(
+        setup.function,
+        rate=None if kind == "breaker" else rate,
+        breaker=None if kind == "rate" else breaker,
+    )
+    small = rng.random() < 0.6 and not setup.plan.stream.tumbling_window_s
+    # Many small batches need more calls than the rate allows.
+    batch = replace(setup.plan.batch, records_max=1, window_s=0.0) if small else setup.plan.batch
+    return replace(setup, plan=replace(setup.plan, batch=batch), function=function)
+
+
+def _closings(rng: Random, setups: tuple[Setup, ...]) -> Iterator[Action]:
+    """Now and then an operator closes a breaker, whether it is open or not."""
+    for name in (each.function.name for each in setups if each.function.breaker is not None):
+        if rng.random() < CLOSING_CHANCE:
+            for _ in range(rng.choice((2, 5))):
+                yield CloseBreaker(rng.uniform(1, HEALED_S), name, rng.random())
 
 
 def _ended_tasks(rng: Random) -> Iterator[EndTask]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 
 from adapters.stores.memory import MemoryStore
 from poller.domain.invocations import Notice
+from poller.domain.mapping_api import ApiError
 from poller.domain.plan import DaemonPlan, SourceKind
 from poller.domain.records import SHARD_END, WorkerId
 from poller.plugins import Environment
@@ -25,6 +27,7 @@ from tests.simulation.services.wires import Writer
 from tests.simulation.worlds.operating import Operators
 from tests.simulation.worlds.scenario import (
     Action,
+    CloseBreaker,
     Crash,
     EndTask,
     Join,
@@ -305,6 +308,8 @@ class World:
                 self._end_task(action)
             case Operate():
                 self._act(scope, self.operators.ask(action))
+            case CloseBreaker():
+                self._act(scope, self._close_breaker(action))
 
     def _act(self, scope: asyncio.TaskGroup, act: Coroutine[Any, Any, None]) -> None:
         self._acting.append(scope.create_task(act, name="act"))
@@ -369,6 +374,19 @@ class World:
         self.court.ends_task(worker.line, kind)
         self.court.begin_anew(worker.line)
         task.cancel()
+
+    async def _close_breaker(self, action: CloseBreaker) -> None:
+        """A daemon that starts or stops refuses, which is no fault."""
+        if not self._workers:
+            return
+        worker = self._workers[int(action.pick * len(self._workers))]
+        self.history.tell(
+            "world", lambda: f"the breaker of {action.function} is closed at {worker.line.name}"
+        )
+        with suppress(ApiError):
+            await worker.daemon.control.functions.close_breaker(
+                action.function, by="operator", reason="repaired"
+            )
 
     async def _crash(self, crash: Crash, scope: asyncio.TaskGroup) -> None:
         worker = self._take_out(crash.pick)

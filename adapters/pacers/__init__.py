@@ -1,0 +1,1 @@
+"""Pacers: they space calls of functions in real time."""

@@ -1,0 +1,46 @@
+"""Owns the options and the help of `poller breaker`. What it does is imported when it is called."""
+
+from typing import Annotated
+
+import typer
+
+from poller.commands.options import MARKUP, Json, TokenFile
+
+breaker_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with the circuit breakers of functions."
+)
+
+
+@breaker_app.callback()
+def _group() -> None:
+    return
+
+
+@breaker_app.command(name="close")
+def close_breaker(
+    function: Annotated[str, typer.Argument(help="Name of the function in the configuration.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the log and the status.")] = "",
+    url: Annotated[
+        str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
+    ] = "http://127.0.0.1:8080",
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Closes the circuit breaker of a function, so that its calls begin again.
+
+    It closes at the asked worker at once, and at the other workers of the store within seconds. It opens again when calls fail again.
+
+    Example: poller breaker close orders --reason 'the database is back'
+    """
+    from poller.commands.bearer_token import bearer_token
+    from poller.commands.breaker.close import close
+    from poller.commands.shared import FAILED, print_problems
+    from poller.domain.errors import InvalidConfiguration
+
+    try:
+        token = bearer_token(token_file)
+    except InvalidConfiguration as error:
+        print_problems(error.problems)
+        raise typer.Exit(FAILED) from None
+    raise typer.Exit(close(url, function, reason, token=token, as_json=as_json))
