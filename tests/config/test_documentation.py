@@ -104,7 +104,10 @@ def read_by(command: Any, words: list[str], name: str) -> None:
     with command.make_context(name, list(words)) as context:
         if hasattr(command, "resolve_command"):
             rest = [*getattr(context, "_protected_args", []), *context.args]
-            if rest[0] == "mappings":
+            if not rest:
+                # `poller operations` does something without a command below it.
+                assert command.invoke_without_command
+            elif rest[0] == "mappings":
                 # A plug-in's commands read their own words.
                 read_by(typer.main.get_command(mappings_app), rest[1:], "mappings")
             else:
