@@ -91,8 +91,8 @@ class Site:
             while True:
                 for name in self.ports:
                     found = await self.status(name)
-                    held = [each for each in (found or {}).get("shards", ()) if each["state"] != "elsewhere"]
-                    if held:
+                    held = [each["owner"] for each in (found or {}).get("shards", ())]
+                    if held == [name]:
                         return name, next((each for each in self.ports if each != name), name)
                 await asyncio.sleep(0.2)
 
