@@ -276,7 +276,7 @@ def _lane(
         page.add(f"record {record.identifier}, {age} old, {key}", depth=depth + 1)
     more = max(lane.records_count, len(lane.records)) - RECORDS_SHOWN_MAX
     if more > 0:
-        page.left_out(f"and {more} more records", depth=depth + 1)
+        page.left_out(f"and {more} more record{'' if more == 1 else 's'}", depth=depth + 1)
     for command in commands:
         page.add(command, depth=depth + 1, lines_max=COMMAND_LINES_MAX)
 

@@ -163,4 +163,7 @@ def _meanwhile(operation: OperationView) -> str:
         missing = _missing(operation)
         later = f"; not yet on {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}" if missing else ""
         return f"it lasts until poller resume, or poller operations cancel {operation.id}{later}"
-    return f"poller operations show {operation.id} says what comes of it"
+    return (
+        f"it is not over yet; poller status says what it waits for, poller operations show {operation.id} what comes of it, "
+        "poller operations cancel ends it"
+    )

@@ -33,14 +33,15 @@ def name_of(mapping: MappingStatus, mappings: Sequence[MappingStatus]) -> str:
 def freeing_commands(
     mapping: MappingStatus, name: str, *, shard: ShardStatus | None, lane: LaneStatus, more: str = ""
 ) -> tuple[str, ...]:
-    """The two commands that free something that is blocked: give up what is at fault, or try it again now.
+    """The two commands that free something that is blocked: try it again now, which costs nothing, or give up what is at fault.
 
-    `more` is added to each, such as the address of the daemon.
+    Where a notice cannot be delivered, another skip with a notice would only wait as well: that skip sends none. `more` is added
+    to each command, such as the address of the daemon.
     """
     if shard is not None:
         of = ["--shard", shard.shard]
         of += ["--lane", lane.lane] if len(shard.lanes) > 1 and lane.lane.isdecimal() else []
-        skip, kept = of, bool(mapping.destination)
+        skip, kept = of, bool(mapping.destination) and lane.state != "discarding"
     elif lane.blocked_since is not None:
         skip = of = ["--group", lane.lane]
         kept = lane.attempts_max is not None
@@ -49,7 +50,7 @@ def freeing_commands(
         kept = lane.attempts_max is not None
     skip = skip if kept else [*skip, "--discard"]
     return tuple(
-        shlex.join(["poller", verb, name, *rest]) + more for verb, rest in (("skip", skip), ("retry", of))
+        shlex.join(["poller", verb, name, *rest]) + more for verb, rest in (("retry", of), ("skip", skip))
     )
 
 

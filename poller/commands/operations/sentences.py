@@ -72,7 +72,10 @@ def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str,
     key = f"key {first.key}, " if first.key else ""
     facts = f"{key}{span(max(0.0, now - first.arrived))} old, {_attempts(lane)}"
     if records == FIRST or lane.records_count <= 1:
-        return f"Record {first.identifier} ({facts})", False
+        of_several = (
+            f"the first of {lane.records_count} that fail together, " if lane.records_count > 1 else ""
+        )
+        return f"Record {first.identifier} ({of_several}{facts})", False
     return (
         f"All {lane.records_count} records of the batch at fault, from {first.identifier} on ({facts}),",
         True,

@@ -144,7 +144,10 @@ def test_an_operation_that_is_not_over_in_time_is_exit_status_1(monkeypatch: pyt
     monkeypatch.setattr(command, "LOOK_S", 0.05)
     found = called("retry", "stream/orders", "--yes", "--wait-s", "1")
     assert found.exit_code == 1
-    assert found.stdout.startswith("retry accepted: poller operations show ")
+    assert found.stdout.startswith(
+        "retry accepted: it is not over yet; poller status says what it waits for, "
+    )
+    assert "poller operations show " in found.stdout
 
 
 def test_without_waiting_it_is_enough_that_it_is_accepted() -> None:
@@ -214,6 +217,15 @@ def test_a_batch_is_described_by_its_first_record() -> None:
     assert "All 12 records of the batch at fault, from m-7 on (" in found.stdout
     assert "old, 1 attempt), of shard shardId-0" in found.stdout
     assert "are given up if the mapping has an on-failure destination" in found.stdout
+
+
+def test_the_first_of_several_records_is_not_called_the_one_at_fault() -> None:
+    lane = replace(LANE, records_count=12)
+    status = replace(BLOCKED, mappings=(replace(STREAM, shards=(replace(STREAM.shards[0], lanes=(lane,)),)),))
+    found = called("skip", "orders", "--dry-run", status=status)
+    assert "Record 495 (the first of 12 that fail together, key a, " in found.stdout
+    alone = called("skip", "orders", "--dry-run")
+    assert "that fail together" not in alone.stdout
 
 
 def test_a_token_is_needed_and_its_role_must_suffice(tmp_path: Path) -> None:

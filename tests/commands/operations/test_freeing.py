@@ -31,29 +31,35 @@ def commands(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus
     return freeing_commands(mapping, name_of(mapping, [mapping]), shard=shard, lane=lane)
 
 
-def test_a_blocked_shard_is_skipped_or_tried_again() -> None:
+def test_a_blocked_shard_is_tried_again_or_skipped() -> None:
     kept = replace(BLOCKED, destination=DESTINATION)
     assert commands(kept, BAD, BAD.lanes[0]) == (
-        "poller skip orders --shard shard-bad",
         "poller retry orders --shard shard-bad",
+        "poller skip orders --shard shard-bad",
     )
-    assert commands(BLOCKED, BAD, BAD.lanes[0])[0] == "poller skip orders --shard shard-bad --discard"
+    assert commands(BLOCKED, BAD, BAD.lanes[0])[1] == "poller skip orders --shard shard-bad --discard"
+
+
+def test_where_a_notice_cannot_be_delivered_a_skip_sends_none() -> None:
+    kept = replace(BLOCKED, destination=DESTINATION)
+    waiting = replace(BAD, lanes=(replace(BAD.lanes[0], state="discarding"),))
+    assert commands(kept, waiting, waiting.lanes[0])[1] == "poller skip orders --shard shard-bad --discard"
 
 
 def test_one_of_several_lanes_is_named() -> None:
     several = replace(BAD, lanes=(BAD.lanes[0], lane()))
-    assert commands(BLOCKED, several, several.lanes[0])[1] == "poller retry orders --shard shard-bad --lane 0"
+    assert commands(BLOCKED, several, several.lanes[0])[0] == "poller retry orders --shard shard-bad --lane 0"
 
 
 def test_groups_and_messages_of_queues_are_named() -> None:
     queue = replace(CALM, mapping=MappingId(UUIDS[1]), function="ship")
     assert commands(queue, None, replace(GROUP, attempts_max=5)) == (
-        "poller skip ship --group 'group 7'",
         "poller retry ship --group 'group 7'",
+        "poller skip ship --group 'group 7'",
     )
     assert commands(queue, None, MESSAGE) == (
-        "poller skip ship --records m-1 --discard",
         "poller retry ship",
+        "poller skip ship --records m-1 --discard",
     )
 
 
@@ -68,7 +74,7 @@ def test_a_name_that_two_mappings_have_is_made_longer() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_command_with_a_hostile_name_is_one_word_for_a_shell(text: str) -> None:
     lane = replace(GROUP, lane=text)
-    skip, retry = commands(CALM, None, lane)
+    retry, skip = commands(CALM, None, lane)
     assert shlex.split(skip)[:4] == ["poller", "skip", "audit", "--group"]
     assert shlex.split(retry) == ["poller", "retry", "audit", "--group", text]
 
@@ -76,7 +82,7 @@ def test_a_command_with_a_hostile_name_is_one_word_for_a_shell(text: str) -> Non
 def test_the_commands_mean_what_they_stand_under() -> None:
     found = status(CALM, BLOCKED)
     name = name_of(BLOCKED, found.mappings)
-    word = shlex.split(freeing_commands(BLOCKED, name, shard=BAD, lane=BAD.lanes[0])[1])
+    word = shlex.split(freeing_commands(BLOCKED, name, shard=BAD, lane=BAD.lanes[0])[0])
     target = find_target(found, TargetWords(mapping=word[2], shard=word[4]), one_shard=False)
     assert (target.mapping, target.status) == (BLOCKED, BAD)
 
