@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 from poller.domain.records import Epoch, MappingId, Position, ShardId, WorkerId
 
 API_PREFIX = "api:"
+"""The id of a row with the definition of a mapping made through the API begins with this."""
+REPLAY_PREFIX = "replay:"
+"""The id of the hidden mapping of a replay begins with this. It is no mapping of the user."""
 
 
 class MappingState(StrEnum):

@@ -20,13 +20,12 @@ from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations import pauses
 from poller.rules.operations.lifecycle import LONG
-from poller.rules.operations.members import BATCH, FIRST, NOT_CARRIED_OUT
+from poller.rules.operations.members import BATCH, FIRST
 from poller.rules.operations.reading import (
     LANES_MAX,
     NAME_CHARS_MAX,
     AskedOperation,
     OperationRefused,
-    one_of_actions,
 )
 from poller.rules.target_names import UnknownTarget, find_shard
 
@@ -87,10 +86,6 @@ def accept(
     `open_operations` are those of all mappings that are not over.
     """
     action = asked.request.action
-    if action in NOT_CARRIED_OUT:
-        raise OperationRefused(
-            "action", f"{action} cannot be carried out by this version; {one_of_actions()}"
-        )
     if len(open_operations) >= OPEN_MAX:
         remedy = "wait for them, or cancel some"
         raise OperationRefused("action", f"{OPEN_MAX} operations are not over yet; {remedy}", conflict=True)

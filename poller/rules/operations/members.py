@@ -25,8 +25,6 @@ FILTER_CHARS_MAX = 4_096
 RATE_MAX = 1_000_000
 COUNT_MAX = 1_000_000_000
 
-NOT_CARRIED_OUT = frozenset({Action.REPLAY})
-"""Actions that are refused because nothing carries them out yet."""
 FIRST, BATCH = "first", "batch"
 """What a skip may mean instead of ids: the first record of the batch at fault, or all of its records."""
 STARTS = ("TRIM_HORIZON", "LATEST")

@@ -11,7 +11,7 @@ from typing import Any
 from poller.domain.operations import Action, OperationId, OperationRequest, OperationTarget
 from poller.domain.records import ShardId
 from poller.domain.untrusted.texts import line_of
-from poller.rules.operations.members import ACTION_MEMBERS, ID_CHARS_MAX, NOT_CARRIED_OUT, Parser, identifier
+from poller.rules.operations.members import ACTION_MEMBERS, ID_CHARS_MAX, Parser, identifier
 
 REASON_CHARS_MAX = 500
 NAME_CHARS_MAX = 128
@@ -72,7 +72,7 @@ def _action(value: Any) -> Action:
 
 def one_of_actions() -> str:
     """The actions that can be asked for, as a remedy."""
-    return f"write one of {', '.join(each for each in Action if each not in NOT_CARRIED_OUT)}"
+    return f"write one of {', '.join(Action)}"
 
 
 def _members(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:

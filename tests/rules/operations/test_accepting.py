@@ -12,7 +12,7 @@ from poller.domain.operations import Action, Operation, OperationId, OperationSt
 from poller.domain.records import Epoch, ShardId
 from poller.rules.operations import lifecycle
 from poller.rules.operations.accepting import OPEN_MAX, PARTS_MAX, MappingFacts, accept, repeated
-from poller.rules.operations.members import ACTION_MEMBERS, NOT_CARRIED_OUT
+from poller.rules.operations.members import ACTION_MEMBERS
 from poller.rules.operations.reading import OperationRefused, read_request
 from tests.rules.operations.build import (
     ANN,
@@ -73,7 +73,6 @@ def test_the_parts_are_fixed_when_an_operation_is_accepted(
         ({}, STREAM, "action", "null is no action; write one of retry, reset, skip, pause, resume"),
         ({"action": "Retry"}, STREAM, "action", "'Retry' is no action"),
         ({"action": ["retry"]}, STREAM, "action", "a list is no action"),
-        ({"action": "replay", "from": "TRIM_HORIZON", "to": "LATEST"}, STREAM, "action", "replay cannot be carried out by this version"),
         ({"action": "retry", "records": "first"}, STREAM, "records", "retry has no member 'records'; its members are action, id, reason, shard, lane, group"),
         ({"action": "retry", 7: 1}, STREAM, "7", "retry has no member"),
         ({"action": "retry", "shard": 1}, STREAM, "shard", "1 cannot be used; write a text of 1 to 128 characters"),
@@ -260,7 +259,6 @@ def test_wrong_members_of_the_long_actions_are_refused(document: Any, member: st
 
 def test_every_action_has_its_members_in_the_table() -> None:
     assert set(ACTION_MEMBERS) == set(Action)
-    assert set(Action) > NOT_CARRIED_OUT
 
 
 VALUES = st.recursive(
