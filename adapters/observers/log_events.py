@@ -60,7 +60,13 @@ from poller.domain.telemetry.mapping_events import (
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
-from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
+from poller.domain.telemetry.operation_events import (
+    OperationAccepted,
+    OperationOver,
+    PausesChanged,
+    ReplayCounted,
+    ReplayTroubled,
+)
 from poller.domain.untrusted.texts import ends_of, line_of
 
 TEXT_CHARS_MAX = 500
@@ -173,6 +179,8 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     OperationAccepted: logging.INFO,
     OperationOver: _operation_level,
     PausesChanged: logging.INFO,
+    ReplayCounted: logging.DEBUG,
+    ReplayTroubled: logging.WARNING,
 }
 """The level at which each event is logged."""
 RELEVANT_BELOW_LEVEL = frozenset({Blocked, ShardStopped, LeaseMoved})
@@ -223,6 +231,8 @@ EVENT_NAMES: Mapping[type, str] = {
     OperationAccepted: "operation_accepted",
     OperationOver: "operation_over",
     PausesChanged: "pauses_changed",
+    ReplayCounted: "replay_counted",
+    ReplayTroubled: "replay_troubled",
 }
 """The name of each event, which is the value of the field `event`."""
 
@@ -262,6 +272,8 @@ def problem_of(event: AnyTelemetryEvent) -> Hashable:
             return ("observer", event.observer)
         case ApiChange() if event.refused or event.broken_off:
             return ("api", event.operation, event.broken_off)
+        case ReplayTroubled():
+            return ("replay", event.operation, event.shard, event.what)
         case TaskEnded():
             return ("task", event.mapping, event.task, event.end)
         case Deleted() | Released() | Pollers() | GroupsBlocked():

@@ -30,12 +30,13 @@ from poller.domain.telemetry.labels import (
     BreakerState,
     Listener,
     RefusedFor,
+    Replayed,
     TaskEnd,
     TaskKind,
 )
 from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.domain.telemetry.observers import AnyTelemetryEvent
-from poller.domain.telemetry.operation_events import OperationOver, PausesChanged
+from poller.domain.telemetry.operation_events import OperationOver, PausesChanged, ReplayCounted
 from poller.ports import Clock
 
 LINGER_S = 300.0
@@ -100,6 +101,8 @@ class DaemonFigures:
     tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
     operations: Counter[tuple[Action, OperationState]] = field(default_factory=Counter)
     """Operations whose end this worker stored, by what they did and how they ended."""
+    replayed: Counter[Replayed] = field(default_factory=Counter)
+    """Records that replays have read on this worker, by what became of them."""
     strangers_refused: Counter[tuple[Listener, RefusedFor]] = field(default_factory=Counter)
 
 
@@ -148,6 +151,8 @@ class Figures:
                 self.daemon.operations[event.action, event.state] += 1
             case PausesChanged():
                 self._paused(event)
+            case ReplayCounted():
+                self.daemon.replayed[event.result] += event.records
             case TaskEnded():
                 self.daemon.tasks_ended[event.task, event.end] += 1
 

@@ -35,7 +35,7 @@ from adapters.observers.shown_figures import (
 )
 from poller.domain.records import Epoch, MappingId, Monotonic, ShardId
 from poller.domain.rows import MappingState
-from poller.domain.telemetry.labels import BreakerState, Listener, RefusedFor, TaskEnd, TaskKind
+from poller.domain.telemetry.labels import BreakerState, Listener, RefusedFor, Replayed, TaskEnd, TaskKind
 from poller.domain.untrusted.texts import line_of
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, Plugin
@@ -241,6 +241,7 @@ def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
         changes.add_metric((operation.value, outcome), count)
     yield changes
     yield _operations(figures)
+    yield _replayed(figures)
     failures = CounterMetricFamily(
         "poller_store_failures",
         "Failed calls to the store that belong to no mapping, by the class of error.",
@@ -269,6 +270,17 @@ def _operations(figures: DaemonFigures) -> Metric:
     )
     for (action, state), count in figures.operations.items():
         family.add_metric((action, state), count)
+    return family
+
+
+def _replayed(figures: DaemonFigures) -> Metric:
+    family = CounterMetricFamily(
+        "poller_replayed_records",
+        "Records that replays beside mappings have read on this worker, by what became of them. They are in no other metric.",
+        labels=("result",),
+    )
+    for result in Replayed:
+        family.add_metric((result,), figures.replayed[result])
     return family
 
 

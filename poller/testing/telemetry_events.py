@@ -35,6 +35,7 @@ from poller.domain.telemetry.labels import (
     Listener,
     Loss,
     RefusedFor,
+    Replayed,
     TaskEnd,
     TaskKind,
 )
@@ -65,7 +66,13 @@ from poller.domain.telemetry.mapping_events import (
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
-from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
+from poller.domain.telemetry.operation_events import (
+    OperationAccepted,
+    OperationOver,
+    PausesChanged,
+    ReplayCounted,
+    ReplayTroubled,
+)
 
 MAPPING = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb01")
 QUEUE = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb02")
@@ -251,6 +258,14 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
         by="on-call",
         result="no batch fails {number}",
         took_s=1.5,
+    ),
+    ReplayCounted(mapping=MAPPING, result=Replayed.PROCESSED, records=3),
+    ReplayTroubled(
+        operation=OperationId("op-1"),
+        mapping=MAPPING,
+        shard=SHARD,
+        what="a call failed",
+        reason="ValueError: no {number}",
     ),
     PausesChanged(mapping=MAPPING, pauses=1, since=Epoch(1_700_000_000.0)),
     PayloadsShown(

@@ -109,3 +109,15 @@ class ApiOperation(StrEnum):
     CANCEL = "cancel"
     """Cancels an operation on what runs."""
     CLOSE_BREAKER = "close_breaker"
+
+
+class Replayed(StrEnum):
+    """What became of records that a replay has read."""
+
+    PROCESSED = "processed"
+    """The function has accepted them."""
+    FILTERED = "filtered"
+    FAILED = "failed"
+    """A try failed. They are tried again, or given up."""
+    SKIPPED = "skipped"
+    """They were given up, with or without a notice."""

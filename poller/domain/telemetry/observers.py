@@ -48,7 +48,13 @@ from poller.domain.telemetry.mapping_events import (
     ShardStopped,
     VisibilityTooShort,
 )
-from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver, PausesChanged
+from poller.domain.telemetry.operation_events import (
+    OperationAccepted,
+    OperationOver,
+    PausesChanged,
+    ReplayCounted,
+    ReplayTroubled,
+)
 
 type AnyTelemetryEvent = (
     MappingChanged
@@ -95,6 +101,8 @@ type AnyTelemetryEvent = (
     | OperationAccepted
     | OperationOver
     | PausesChanged
+    | ReplayCounted
+    | ReplayTroubled
 )
 
 

@@ -1,8 +1,9 @@
 """Owns the telemetry events of operations on what runs."""
 
 from poller.domain.operations import Action, OperationId, OperationState
-from poller.domain.records import Epoch, MappingId
+from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
+from poller.domain.telemetry.labels import Replayed
 
 
 class OperationAccepted(TelemetryEvent, frozen=True, kw_only=True):
@@ -35,3 +36,22 @@ class PausesChanged(TelemetryEvent, frozen=True, kw_only=True):
     mapping: MappingId
     pauses: int
     since: Epoch | None
+
+
+class ReplayCounted(TelemetryEvent, frozen=True, kw_only=True):
+    """What became of records of a replay beside this mapping."""
+
+    mapping: MappingId
+    result: Replayed
+    records: int
+
+
+class ReplayTroubled(TelemetryEvent, frozen=True, kw_only=True):
+    """Something went wrong in a replay beside this mapping: `what` in a few words, and why. It is tried again after `wait_s`, if that is set."""
+
+    operation: OperationId
+    mapping: MappingId
+    shard: ShardId | None
+    what: str
+    reason: str
+    wait_s: float | None = None
