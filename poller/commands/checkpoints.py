@@ -17,7 +17,7 @@ from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.domain.records import Epoch, MappingId, Shard, WorkerId
-from poller.domain.rows import Lease, MappingRow
+from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
 from poller.rules.workers import liveness, worker_report
@@ -135,7 +135,8 @@ async def _with_context(
 
 
 async def _export(context: CommandContext, mapping: str | None) -> None:
-    rows = await context.store.mappings()
+    # A replay under way is no mapping that could be imported elsewhere.
+    rows = [row for row in await context.store.mappings() if not row.mapping.startswith(REPLAY_PREFIX)]
     chosen = [row for row in rows if mapping in (None, row.mapping)]
     if mapping is not None and not chosen:
         known = ", ".join(row.mapping for row in rows) or "none"

@@ -26,7 +26,7 @@ from poller.runtime.mappings.fleet import FleetReader, alone
 from poller.runtime.mappings.function_service import function_statuses
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
-from poller.runtime.mappings.operated import OperatedMappings, follow_operations
+from poller.runtime.mappings.operated import follow_operations
 from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.operations.follower import Follower
@@ -273,7 +273,7 @@ class Daemon:
         desired = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
         running = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
         follower, operations = follow_operations(
-            tools, OperatedMappings(desired, running), heartbeat, self._stop, refresh=definitions.refresh
+            tools, desired, running, heartbeat, self._stop, refresh=definitions.refresh
         )
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)

@@ -77,11 +77,16 @@ class ComponentFactory:
         self._functions = FunctionPool(tools, scope)
 
     async def open(
-        self, spec: MappingSpec, stack: AsyncExitStack, lost: Callable[[], None]
+        self,
+        spec: MappingSpec,
+        stack: AsyncExitStack,
+        lost: Callable[[], None],
+        *,
+        changed: Callable[[StreamContext], StreamContext] | None = None,
     ) -> Callable[[Stop], Runner]:
         """Opens all parts into `stack`; returns a function that makes the runner. Raises PartFailed.
 
-        `lost` is called if the function's task ends although nothing closed it.
+        `lost` is called if the function's task ends although nothing closed it. `changed` may replace parts of a stream mapping.
         """
         function = await stack.enter_async_context(self._functions.using(spec.function, lost))
         await stack.enter_async_context(function.used_by(spec.plan.function_arn))
@@ -93,7 +98,7 @@ class ComponentFactory:
         stream = StreamContext(
             **common(parts), source=source, destination=destination, places=self._tools.places
         )
-        return partial(StreamMapping, stream)
+        return partial(StreamMapping, stream if changed is None else changed(stream))
 
     async def rehearse(self, spec: MappingSpec) -> list[str]:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""

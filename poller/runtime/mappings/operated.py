@@ -8,6 +8,7 @@ from poller.domain.records import MappingId
 from poller.plugins import validated
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.desired import DesiredMappings
+from poller.runtime.mappings.replayed import DaemonReplays
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.operations.follower import Follower
 from poller.runtime.operations.follower_context import FollowerContext
@@ -55,7 +56,8 @@ class PluginOpener:
 
 def follow_operations(
     tools: DaemonContext,
-    mappings: OperatedMappings,
+    desired: DesiredMappings,
+    running: RunningMappings,
     peers: Peers,
     stop: Stop,
     *,
@@ -63,6 +65,7 @@ def follow_operations(
 ) -> tuple[Follower, OperationContext]:
     """Makes the follower of a daemon, and what its service for operations needs. `refresh` reads the mappings made through the API."""
     clock, rng, store = tools.env.clock, tools.rng, tools.store
+    mappings, replays = OperatedMappings(desired, running), DaemonReplays(tools, desired, running)
     operations = OpenOperations(store, clock=clock, observer=tools.observer, rng=rng)
     context = FollowerContext(
         worker=tools.worker,
@@ -73,6 +76,7 @@ def follow_operations(
         observer=tools.observer,
         port_backoff=tools.port_backoff,
         opener=PluginOpener(tools),
+        replays=replays,
     )
     follower = Follower(operations, mappings, stop, context)
     asking = OperationContext(
@@ -83,6 +87,7 @@ def follow_operations(
         clock=clock,
         rng=rng,
         refresh=refresh,
+        replays=replays,
         wake=follower.wake,
     )
     return follower, asking

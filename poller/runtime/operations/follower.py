@@ -20,6 +20,8 @@ from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.operations.operable import Operable
 from poller.runtime.operations.operable_mappings import OperableMappings
 from poller.runtime.operations.pausing import Pausing
+from poller.runtime.replays.replay_run import ReplayContext
+from poller.runtime.replays.replays import Replays
 from poller.runtime.stopping import Stop, interrupted_by, wait_until
 from poller.runtime.watched_tasks import WatchedTasks
 
@@ -105,12 +107,13 @@ class Follower:
             long_running = LongRunning(
                 self._operations, self._running, self._pausing, scope, self._stop, context=context
             )
+            replays = self._replays(scope)
             with self._stop.waking(self._woken):
                 while not self._stop.requested:
                     self._woken.clear()
                     try:
                         async with interrupted_by(self._stop):
-                            await self._round(carrier, long_running)
+                            await self._round(carrier, long_running, replays)
                     except PortError as error:
                         delay_s = self._delay_s(tries)
                         self._failed(error, delay_s, first=not tries)
@@ -121,16 +124,37 @@ class Follower:
                         await wait_until(self._woken, READ_S)
             carrier.end()
 
-    async def _round(self, carrier: Carrier, long_running: LongRunning) -> None:
+    def _replays(self, scope: WatchedTasks) -> Replays | None:
+        context = self._context
+        if context.replays is None:
+            return None
+        working_with = ReplayContext(
+            worker=context.worker,
+            operations=self._operations,
+            host=context.replays,
+            store=context.store,
+            peers=context.peers,
+            clock=context.clock,
+            rng=context.rng,
+            observer=context.observer,
+            port_backoff=context.port_backoff,
+        )
+        return Replays(self._running, self._pausing, scope, self._stop, working_with)
+
+    async def _round(self, carrier: Carrier, long_running: LongRunning, replays: Replays | None) -> None:
         """Reads the operations once, and does what follows; raises PortError."""
         await self._operations.read()
         self._trouble = ""
         self._pausing.apply(self._running)
         carrier.follow()
         long_running.follow()
+        if replays is not None:
+            replays.follow()
         await self._pausing.confirm(self._running)
         await self._closer.close()
         self._pausing.apply(self._running)
+        if replays is not None:
+            await replays.tidy()
         await self._prune()
 
     async def _prune(self) -> None:

@@ -6,9 +6,10 @@ from random import Random
 from poller.domain.policies import Backoff
 from poller.domain.records import WorkerId
 from poller.domain.telemetry.observers import Observer
-from poller.ports import Clock, LeaseStore
+from poller.ports import Clock, Store
 from poller.runtime.operations.long.long_run import PlaceOpener
 from poller.runtime.operations.operable_mappings import Peers
+from poller.runtime.replays.replay_host import ReplayHost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,7 @@ class FollowerContext:
     """What the follower works with."""
 
     worker: WorkerId
-    store: LeaseStore
+    store: Store
     peers: Peers
     clock: Clock
     rng: Random
@@ -25,3 +26,5 @@ class FollowerContext:
     """The back-off after failed calls of the store."""
     opener: PlaceOpener
     """Opens places that operations name."""
+    replays: ReplayHost | None = None
+    """Carries out replays; None: they are not carried out here."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from poller.domain.errors import PortError, ServiceThrottled
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.operations import Operation, OperationId, OperationState
+from poller.domain.operations import Action, Operation, OperationId, OperationState
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, MappingId
 from poller.ports import Clock, LeaseStore
@@ -21,6 +21,8 @@ from poller.runtime.context import uuid_text
 from poller.runtime.operations.carrying import CARRIED_OUT
 from poller.runtime.operations.open_operations import CALL_S_MAX, OpenOperations
 from poller.runtime.operations.operable_mappings import KnownMapping, OperableMappings, Peers
+from poller.runtime.replays.accepting import accepted
+from poller.runtime.replays.replay_host import ReplayHost
 
 ID_BITS = 128
 UNKNOWN_MAPPING = "no mapping has this id; /v1/mappings lists those that there are"
@@ -43,6 +45,8 @@ class OperationContext:
     clock: Clock
     rng: Random
     refresh: Callable[[], Any]
+    replays: ReplayHost | None = None
+    """Checks replays; None: replays are refused."""
     wake: Callable[[], None]
 
 
@@ -82,6 +86,8 @@ class OperationService:
                 now=context.clock.now(),
                 open_operations=tuple((context.operations.known or {}).values()),
             )
+            if operation.request.action is Action.REPLAY:
+                operation = await _replay(context, operation, known.plan)
             kept = await context.operations.add(operation)
             context.wake()
             # Another worker may have stored one with this id at the same moment.
@@ -189,6 +195,12 @@ async def _facts(context: OperationContext, plan: MappingPlan) -> MappingFacts:
         shards=shards,
         destination=plan.discard.destination is not None,
     )
+
+
+async def _replay(context: OperationContext, operation: Operation, plan: MappingPlan) -> Operation:
+    if context.replays is None:
+        raise OperationRefused("action", "this worker does not carry out replays")
+    return await accepted(operation, plan, context.replays)
 
 
 async def _mapping(context: OperationContext, mapping: MappingId) -> KnownMapping:
