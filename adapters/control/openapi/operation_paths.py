@@ -17,6 +17,21 @@ _ID: Json = {
 }
 _MAPPING_ID: Json = _ID | {"description": "UUID of the mapping"}
 _TEXT: Json = {"type": ["string", "null"]}
+_PLACE: Json = {"type": ["string", "number", "null"]}
+_MEMBERS: Json = {
+    "from": _PLACE | {"description": "replay: TRIM_HORIZON or a time; redrive: where the notices are"},
+    "to": _PLACE
+    | {"description": "replay: LATEST or a time; seek: TRIM_HORIZON, LATEST, a time or a number"},
+    "function": _TEXT | {"description": "replay: the name or ARN of another function"},
+    "filter": _TEXT | {"description": "replay: a filter pattern as JSON text"},
+    "records_per_s": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "description": "replay: records a second, of all workers together",
+    },
+    "on_failure": _TEXT | {"description": "replay: stop, skip, or the ARN or URL of a destination"},
+}
+"""Members that only some actions have."""
 
 
 def paths(*, unauthorized: Json, security: list[Json], common: Json, open_reads: bool) -> Json:
@@ -107,6 +122,7 @@ def request_schema() -> Json:
             "reason": _TEXT | {"description": "Why; it is shown with the operation"},
             "id": _TEXT
             | {"description": "An id of your own, so that the same request again is the same operation"},
+            **_MEMBERS,
         },
     }
 

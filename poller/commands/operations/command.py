@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
-from poller.commands.operations.sentences import sentence
+from poller.commands.operations.sentences import ranges, sentence
 from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status import Unanswered
 from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch
+from poller.domain.untrusted.numbers import date_of
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
 from poller.rules.target_names import UnknownTarget
@@ -92,11 +93,13 @@ def _request(action: Action, target: Target, members: Mapping[str, Any], reason:
 
 
 def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manner) -> None:
+    lines = ranges(Action(request["action"]), target, request)
     if manner.as_json:
         shown = {name: value for name, value in request.items() if name != "id"}
-        print(json.dumps({"mapping": target.mapping.mapping, "request": shown, "sentence": said}))
+        plan = {"mapping": target.mapping.mapping, "request": shown, "sentence": said}
+        print(json.dumps(plan | ({"ranges": lines} if lines else {})))
     else:
-        print(f"would do: {said}")
+        print("\n".join((f"would do: {said}", *lines)))
 
 
 def _agreed(said: str, around: Surroundings) -> bool:
@@ -142,7 +145,11 @@ def _missing(operation: OperationView) -> list[str]:
 def _progress(operation: OperationView) -> str:
     wanted = len(operation.wanted)
     done = f", {wanted - len(_missing(operation))} of {wanted} parts" if wanted > 1 else ""
-    return f"{operation.id} {operation.state}{done}"
+    counts = [f"{value} {name}" for name, value in operation.progress.items() if value and name != "at"]
+    at = operation.progress.get("at")
+    place = f", at {date_of(at).isoformat()}" if at is not None else ""
+    counted = f": {', '.join(counts)}{place}" if counts else ""
+    return f"{operation.id} {operation.state}{done}{counted}"
 
 
 def _end(operation: OperationView, manner: Manner) -> int:

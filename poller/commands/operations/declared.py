@@ -155,6 +155,56 @@ def resume(
 
 
 @grouped
+def replay(
+    mapping: Mapping,
+    *,
+    since: Annotated[
+        str,
+        typer.Option("--from", help="TRIM_HORIZON or a time, as 2026-01-31T08:00:00Z.", show_default=False),
+    ],
+    until: Annotated[
+        str, typer.Option("--to", help="LATEST (now) or a time, a day ahead at most.")
+    ] = "LATEST",
+    function: Annotated[
+        str | None,
+        typer.Option("--function", help="Another function: its configured name or ARN.", show_default=False),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option("--filter", help="A filter pattern, in place of the mapping's.", show_default=False),
+    ] = None,
+    records_per_s: Annotated[
+        float | None,
+        typer.Option(
+            "--records-per-s",
+            min=0.001,
+            help="Records a second, of all workers together.",
+            show_default=False,
+        ),
+    ] = None,
+    on_failure: Annotated[
+        str,
+        typer.Option(
+            "--on-failure",
+            help="What a batch that fails does: stop, skip, or the ARN or URL of a destination.",
+        ),
+    ] = "stop",
+    how: How,
+    daemon: AskedDaemon,
+) -> None:
+    """Calls the function once more with older records of a stream, beside the mapping, whose position does not move.
+
+    Exit status 0: done; 1: failed, cancelled or not over in time; 2: refused.
+
+    Example: poller replay stream/orders --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z --function audit
+    """
+    given = {"function": function, "filter": pattern, "records_per_s": records_per_s}
+    members: dict[str, Any] = {"from": since, "to": until, "on_failure": on_failure}
+    members |= {name: value for name, value in given.items() if value is not None}
+    _operate("replay", mapping, members, shard=None, lane=None, group=None, how=how, daemon=daemon)
+
+
+@grouped
 def list_all(
     context: typer.Context,
     *,
@@ -208,7 +258,7 @@ def cancel_one(operation: OperationName, *, as_json: Json = False, daemon: Asked
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    for command in (retry, reset, skip, pause, resume):
+    for command in (retry, reset, skip, pause, resume, replay):
         app.command()(command)
     operations = typer.Typer(
         rich_markup_mode=MARKUP,

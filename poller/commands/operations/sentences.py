@@ -30,9 +30,37 @@ def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now:
         case Action.SKIP:
             what, many = _records(target, members["records"], now)
             text = f"{what} of {of} {_fate(target, many=many, discard=bool(members.get('discard')))}"
+        case Action.REPLAY:
+            text = _replay(of, members)
         case other:
             text = f"{other} of {of}"
     return line_of(text, chars_max=2_000) + "."
+
+
+def ranges(action: Action, target: Target, members: Mapping[str, Any]) -> tuple[str, ...]:
+    """From where to where an operation reads each shard, one line for each; none for other actions."""
+    if action is not Action.REPLAY:
+        return ()
+    shards = sorted(each.shard for each in target.mapping.shards)
+    return tuple(f"shard {shard}: from {members['from']} to {members['to']}" for shard in shards)
+
+
+def _replay(of: str, members: Mapping[str, Any]) -> str:
+    function = members.get("function")
+    by = f"by {function}" if function else "by its function"
+    rate = f", {members['records_per_s']:g} a second at most" if "records_per_s" in members else ""
+    chosen = " that match the filter" if "filter" in members else ""
+    match members["on_failure"]:
+        case "stop":
+            failure = "a batch that fails ends it"
+        case "skip":
+            failure = "a batch that fails is given up and lost"
+        case destination:
+            failure = f"the notice of a batch that fails goes to {destination}"
+    records = f"The records{chosen} of {of} from {members['from']} to {members['to']}"
+    return (
+        f"{records} are processed once more {by}{rate}; {failure}; the mapping's own position does not move"
+    )
 
 
 def _tried(target: Target, now: Epoch) -> str:

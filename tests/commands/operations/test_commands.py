@@ -119,6 +119,40 @@ def test_each_command_says_what_will_happen(words: tuple[str, ...], sentence: st
     assert found.stdout.startswith(f"would do: {sentence}")
 
 
+def test_a_replay_says_what_it_reads_and_from_where_to_where_on_each_shard() -> None:
+    model = Carried()
+    words = ("replay", "stream/orders", "--from", "2026-01-31T08:00:00Z", "--function", "audit")
+    found = called(*words, "--records-per-s", "50", "--dry-run", model=model)
+    assert found.stdout.splitlines()[0] == (
+        f"would do: The records of the whole mapping of orders ({STREAM.mapping}) from 2026-01-31T08:00:00Z to LATEST are "
+        "processed once more by audit, 50 a second at most; a batch that fails ends it; the mapping's own position does not move."
+    )
+    lines = [f"shard {each.shard}: from 2026-01-31T08:00:00Z to LATEST" for each in STREAM.shards]
+    assert found.stdout.splitlines()[1:] == sorted(lines)
+    assert lines
+    assert model.asked == []
+    for_programs = json.loads(called(*words, "--dry-run", "--json").stdout)
+    assert for_programs["ranges"] == sorted(lines)
+
+
+def test_a_replay_shows_how_far_it_is() -> None:
+    steps: list[dict[str, Any]] = [
+        {
+            "state": S.RUNNING,
+            "progress": {"shards": 2, "ended": 0, "records": 120, "failed": 0, "at": 1_767_225_600},
+        },
+        {"state": S.DONE, "result": "500 records replayed", "ended": Epoch(1.0)},
+    ]
+    words = ("replay", "stream/orders", "--from", "TRIM_HORIZON", "--filter", "{}", "--on-failure", "skip")
+    model = Carried(steps=steps)
+    found = called(*words, "--yes", model=model)
+    assert (found.exit_code, found.stdout) == (0, "replay done: 500 records replayed\n")
+    assert "running: 2 shards, 120 records, at 2026-01-01T00:00:00+00:00\n" in found.stderr
+    assert asked(model) == [
+        {"action": "replay", "from": "TRIM_HORIZON", "to": "LATEST", "filter": "{}", "on_failure": "skip"}
+    ]
+
+
 def test_a_command_waits_until_its_operation_is_done() -> None:
     steps: list[dict[str, Any]] = [
         {"state": S.RUNNING, "wanted": ("a", "b"), "parts": {"a": PartResult(state=S.DONE)}},
