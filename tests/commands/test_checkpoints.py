@@ -32,7 +32,7 @@ from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, Rank, Shard, ShardId, WorkerId
-from poller.domain.rows import Checkpoint, Lease, MappingRow
+from poller.domain.rows import REPLAY_PREFIX, Checkpoint, Lease, MappingRow
 from poller.plugins import Environment, GivenPlugins
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams.stream_mapping import StreamMapping
@@ -321,6 +321,18 @@ def test_positions_move_from_one_store_to_another(tmp_path: Path) -> None:
     row, found = held(tmp_path, "new")
     assert (row.fixed, row.seeded) == (Epoch(1_700_000_000.25), True)
     assert found == leases
+
+
+def test_a_replay_that_runs_is_not_exported(tmp_path: Path) -> None:
+    filled(tmp_path, "old", [lease("a", Position.after("0050"))])
+    with closing(sqlite3.connect(tmp_path / "old.db")) as file, file:
+        file.execute(
+            "INSERT INTO mappings (mapping, fixed, seeded, revision, document) VALUES (?, 0.5, 1, 0, '{}')",
+            (f"{REPLAY_PREFIX}1",),
+        )
+    done = call("export", "--config", configured(tmp_path, "old"))
+    assert done.exit_code == 0
+    assert {json.loads(line)["mapping"] for line in done.stdout.splitlines()} == {MAPPING}
 
 
 def test_a_damaged_row_keeps_no_other_mapping_from_being_exported(tmp_path: Path) -> None:
