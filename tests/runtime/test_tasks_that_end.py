@@ -52,6 +52,7 @@ ELSEWHERE = {
     TaskKind.CONFIGURATION_FILE,
     TaskKind.LOOP_WATCH,
     TaskKind.OPERATION,
+    TaskKind.SEEK,
     TaskKind.FLEET,
 }
 """Tasks of the command `run`, of single operations and of single requests, which have tests of their own."""
