@@ -274,7 +274,9 @@ def _lane(
         key = f"key {record.key}" if record.key else "no key"
         age = span(max(0.0, now - record.arrived))
         page.add(f"record {record.identifier}, {age} old, {key}", depth=depth + 1)
-    more = max(lane.records_count, len(lane.records)) - RECORDS_SHOWN_MAX
+    # Of the batch of another worker fewer records are named than are there. A message that names its lane stands above.
+    named_above = len(lane.records) - len(named)
+    more = max(lane.records_count, len(lane.records)) - named_above - len(named[:RECORDS_SHOWN_MAX])
     if more > 0:
         page.left_out(f"and {more} more record{'' if more == 1 else 's'}", depth=depth + 1)
     for command in commands:

@@ -143,7 +143,7 @@ def test_a_blocked_shard_can_be_read_at_80_columns() -> None:
         "      since 2025-12-31T23:55:00Z, attempt 12, next try in 12 s",
         "      ValueError: [red]bad\N{REPLACEMENT CHARACTER}[31m",
         "      record 8, 5 min old, key k",
-        "      and 1 more record",
+        "      and 3 more records",
         "  shard-fine reading, 0.4 s behind",
         "    AFTER:5",
         "",
