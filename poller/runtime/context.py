@@ -1,5 +1,6 @@
 """Owns what a running mapping works with: its plan, its open ports, and the daemon's clock, random numbers and observer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Any
@@ -16,6 +17,10 @@ from poller.runtime.workers.membership import Alone, Workers
 _UUID_VERSION = 4 << 76 | 2 << 62
 """The bits of version and variant in the text of a random UUID; the next line has all other bits."""
 _UUID_RANDOM = (1 << 128) - 1 & ~(15 << 76) & ~(3 << 62)
+
+
+def _nothing() -> None:
+    """Nobody follows operations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,8 @@ class MappingContext:
     """The workers that share the mapping's work; None if there are no others."""
     operated: bool = False
     """Whether operators' pauses are followed. If so, nothing is called before `apply_pauses` has told the mapping which are in force."""
+    read_pauses: Callable[[], None] = _nothing
+    """Asks for a new read of the pauses. The next `apply_pauses` has those of a read that begins after this call."""
 
     @property
     def workers_or_alone(self) -> Workers:

@@ -27,6 +27,11 @@ class EarlierRun:
         self._batches = {lane: parts for lane, parts in memo.lanes.items() if parts} if same_lanes else {}
 
     @property
+    def restored(self) -> bool:
+        """Whether all its batches are restored. Until then their records are still to be read."""
+        return not self._batches
+
+    @property
     def has_settled(self) -> bool:
         """Whether records that are read from now on may be settled already."""
         return bool(self._settled)

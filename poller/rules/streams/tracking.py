@@ -79,6 +79,11 @@ class RecordTracker:
         return self._watermark.span
 
     @property
+    def restored(self) -> bool:
+        """Whether the unfinished batches of an earlier run are restored."""
+        return self._earlier.restored
+
+    @property
     def ended(self) -> bool:
         """Whether the shard was read to its end."""
         return self._ended

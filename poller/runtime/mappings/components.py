@@ -13,7 +13,7 @@ from poller.config.plugin_specs import PluginSpec, destination_of, function_of, 
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import Backoff
-from poller.domain.records import WorkerId
+from poller.domain.records import MappingId, WorkerId
 from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
@@ -70,10 +70,13 @@ class DaemonContext:
 class ComponentFactory:
     """Opens the parts of mappings. Each function has a task in `scope` as long as a mapping uses it."""
 
-    def __init__(self, tools: DaemonContext, scope: WatchedTasks) -> None:
+    def __init__(
+        self, tools: DaemonContext, scope: WatchedTasks, *, read_pauses: Callable[[MappingId], None]
+    ) -> None:
         self.sharing = tools.sharing
         """The workers that share the rates of functions."""
         self._tools = tools
+        self._read_pauses = read_pauses
         self._functions = FunctionPool(tools, scope)
 
     async def open(
@@ -142,6 +145,7 @@ class ComponentFactory:
             turns=self._tools.env.turns,
             workers=self._tools.workers,
             operated=True,
+            read_pauses=partial(self._read_pauses, spec.plan.mapping),
         )
 
     async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:

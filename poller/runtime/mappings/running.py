@@ -45,7 +45,7 @@ class RunningMappings:
         self.pauses: PauseSource | None = None
         """Gets each mapping before it begins anything. None: no operator can pause anything."""
         self.tasks: set[asyncio.Task[None]] = set()
-        self.components = ComponentFactory(tools, scope)
+        self.components = ComponentFactory(tools, scope, read_pauses=self._read_pauses)
         self._tools = tools
         self._scope = scope
         self._stop = stop
@@ -182,6 +182,10 @@ class RunningMappings:
     def _introduce(self, mapping: MappingId, operable: Operable) -> None:
         if self.pauses is not None:
             self.pauses.introduce(mapping, operable)
+
+    def _read_pauses(self, mapping: MappingId) -> None:
+        if self.pauses is not None:
+            self.pauses.read_again(mapping)
 
     def _paused(self, mapping: MappingId) -> PauseStatus | None:
         """The oldest pause of the whole mapping, if there is one."""

@@ -65,7 +65,12 @@ class Follower:
 
     def introduce(self, mapping: MappingId, operable: Operable) -> None:
         """Gives a mapping its pauses before it begins anything."""
-        self._pausing.introduce(mapping, operable)
+        self._pausing.introduce(mapping, operable, troubled=bool(self._trouble))
+        self.wake()
+
+    def read_again(self, mapping: MappingId) -> None:
+        """Gives a mapping the pauses of a read that begins after this call, also if they are the same as before."""
+        self._pausing.read_again(mapping)
         self.wake()
 
     def pauses(self, mapping: MappingId) -> tuple[OperatorPause, ...] | None:

@@ -42,7 +42,7 @@ class OpenOperations:
         self._known: dict[OperationId, Operation] | None = None
         self._writes = 0
         self._reads = 0
-        self._newest = 0
+        self.newest = 0
         """The number of the newest read that was taken over."""
         self.ended = 0
         """Operations that ended by a change of this worker."""
@@ -51,6 +51,11 @@ class OpenOperations:
     def known(self) -> Mapping[OperationId, Operation] | None:
         """The operations by their ids, oldest first; None before the first read."""
         return self._known
+
+    @property
+    def begun(self) -> int:
+        """The number of the newest read that has begun. One with a higher number has whatever is in the store by now."""
+        return self._reads
 
     def get(self, operation: OperationId) -> Operation | None:
         """One operation as it was last read or written; None if it is over, or not known."""
@@ -64,11 +69,11 @@ class OpenOperations:
             with _no_answer():
                 async with asyncio.timeout(CALL_S_MAX):
                     found = await self._store.operations()
-            if number < self._newest:
+            if number < self.newest:
                 # A read that began later was faster.
                 return
             if writes == self._writes:
-                self._newest = number
+                self.newest = number
                 self._known = {each.operation: each for each in found}
                 return
 

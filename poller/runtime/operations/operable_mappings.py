@@ -38,6 +38,10 @@ class PauseSource(Protocol):
         """Gives a mapping its pauses before it begins anything."""
         ...
 
+    def read_again(self, mapping: MappingId) -> None:
+        """Gives a mapping the pauses of a read that begins after this call, also if they are the same as before."""
+        ...
+
     def pauses(self, mapping: MappingId) -> Sequence[OperatorPause] | None:
         """The pauses of a mapping that are in force; None while they are not known."""
         ...

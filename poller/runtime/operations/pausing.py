@@ -1,6 +1,8 @@
 """Owns how running mappings learn which of their parts are paused.
 
-A mapping that starts gets its pauses before it begins anything: those that were read last, or None while nothing was read yet.
+What starts here must not begin on what was read before: a pause may have been confirmed since then by the worker that had it until now.
+So a mapping that starts, and one that takes over a shard, waits for a read that begins after that. Only while the store is in trouble a
+mapping starts with the pauses that were read last; its shards wait even then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,24 +31,33 @@ class Pausing:
         self._observer = observer
         self._given: dict[MappingId, tuple[Operable, Sequence[OperatorPause] | None]] = {}
         self._emitted: dict[MappingId, Sequence[OperatorPause]] = {}
+        self._outdated: dict[MappingId, int] = {}
+        """Mappings that wait for a read with a higher number than this."""
 
     def of(self, mapping: MappingId) -> tuple[OperatorPause, ...] | None:
         """The pauses of a mapping that are in force; None while they are not known."""
         known = self._operations.known
         return None if known is None else in_force(known.values(), mapping)
 
-    def introduce(self, mapping: MappingId, operable: Operable) -> None:
-        """A mapping is about to start here."""
-        pauses = self.of(mapping)
-        operable.apply_pauses(pauses)
-        self._given[mapping] = operable, pauses
+    def introduce(self, mapping: MappingId, operable: Operable, *, troubled: bool) -> None:
+        """A mapping is about to start here. If the store is troubled, the pauses that were read last hold."""
+        operable.apply_pauses(self.of(mapping) if troubled else None)
+        self.read_again(mapping)
+
+    def read_again(self, mapping: MappingId) -> None:
+        """A mapping needs the pauses of a read that begins from now on."""
+        self._outdated[mapping] = self._operations.begun
+        self._given.pop(mapping, None)
 
     def apply(self, running: OperableMappings) -> None:
         """Gives each mapping its pauses if they changed. Call it after each read of the operations, and after each change."""
         operables = running.operables()
-        for mapping in self._given.keys() - operables.keys():
-            del self._given[mapping]
+        for gone in self._given.keys() - operables.keys():
+            del self._given[gone]
         for mapping, operable in operables.items():
+            if not self._up_to_date(mapping):
+                continue
+            self._outdated.pop(mapping, None)
             pauses = self.of(mapping)
             if self._given.get(mapping) != (operable, pauses):
                 operable.apply_pauses(pauses)
@@ -60,9 +71,17 @@ class Pausing:
             operable = operables.get(operation.mapping)
             if operation.request.action is not Action.PAUSE or operable is None:
                 continue
+            if not self._up_to_date(operation.mapping):
+                # It has not been given all of its pauses yet.
+                continue
             units = lifecycle.due(operation, operable.units())
             if units:
                 await self._operations.change(operation, partial(_paused, units=units, now=self._clock.now()))
+
+    def _up_to_date(self, mapping: MappingId) -> bool:
+        """Whether the operations were read since the mapping asked for that."""
+        needed = self._outdated.get(mapping)
+        return needed is None or self._operations.newest > needed
 
     def _emit_changes(self) -> None:
         """Emits the pauses of each mapping whose pauses have changed, also of mappings that do not run here."""

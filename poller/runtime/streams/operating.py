@@ -61,11 +61,14 @@ class ShardOperations:
             if not skip.left:
                 done.set()
 
-    async def carry_out(self, operation: Operation) -> PartResult | ResolvedRecords:
+    async def carry_out(self, operation: Operation) -> PartResult | ResolvedRecords | None:
         """Carries out a retry, reset or skip. Returns when the effect has happened and is saved.
 
-        Raises LeaseLost if the shard stops before that, unless it has ended.
+        Returns None for an operation on batches while those of an earlier run are still to be restored: it would not find them. Raises
+        LeaseLost if the shard stops before that, unless it has ended.
         """
+        if not self._flow.operator.restored and _on_batches(operation):
+            return None
         result = await unless_stopped(self.over, self._act(operation))
         if result is not None:
             return result
@@ -180,6 +183,12 @@ class ShardOperations:
 
     def _now(self) -> tuple[Monotonic, Epoch]:
         return self._clock.monotonic(), self._clock.now()
+
+
+def _on_batches(operation: Operation) -> bool:
+    """Whether it is about batches that are tried now. A retry is about the reader too, and a skip with ids waits for its records."""
+    action = operation.request.action
+    return action is Action.RESET or (action is Action.SKIP and "records" not in operation.notes)
 
 
 def _done(text: str) -> PartResult:

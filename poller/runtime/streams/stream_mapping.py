@@ -115,7 +115,7 @@ class StreamMapping:
         for each in self._running.values():
             each.run.operations.apply_pauses(pauses)
 
-    async def carry_out(self, unit: str, operation: Operation) -> PartResult | ResolvedRecords:
+    async def carry_out(self, unit: str, operation: Operation) -> PartResult | ResolvedRecords | None:
         """Carries out a retry, reset or skip on a shard. Raises LeaseLost if this worker does not read it, or stops before the end."""
         shard = self._running.get(ShardId(unit))
         if shard is None:
@@ -243,7 +243,9 @@ class StreamMapping:
         lease, role_arn, stop = held.lease, self._parts.role_arn, Stop(held.holds)
         flow = self._flow(lease, role_arn)
         run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, recreated=self._recreated)
-        run.operations.apply_pauses(self._pauses)
+        # Its last owner may have confirmed a pause that was not read here yet.
+        run.operations.apply_pauses(None if self._parts.operated else self._pauses)
+        self._parts.read_pauses()
         meter = Meter(self._parts.clock.monotonic())
         self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn)
         return shard

@@ -142,7 +142,65 @@ def test_a_mapping_that_starts_later_gets_its_pauses_before_it_begins() -> None:
             updated = FakeOperable([ONE])
             a.mine[STREAM] = updated
             a.follower.introduce(STREAM, updated)
+            # What was read last may be older than a pause that others have confirmed.
+            assert updated.paused is None
+            await asyncio.sleep(0.01)
             assert updated.paused == [pause.operation]
+
+    play(script)
+
+
+def test_what_is_read_again_is_newer_than_the_moment_at_which_that_was_asked_for() -> None:
+    async def script() -> None:
+        _, a, b = await two_shards()
+        async with running(a, b):
+            await asyncio.sleep(READ_S - 0.1)
+            a.door.answer_s = 0.5
+            await asyncio.sleep(0.2)
+            # A read is on its way. It is older than the pause, and than the taking of the shard.
+            pause = await b.ask("pause")
+            stream_of(a).apply_pauses(None)
+            a.follower.read_again(STREAM)
+            await asyncio.sleep(0.45)
+            assert stream_of(a).paused is None
+            await asyncio.sleep(0.5)
+            assert stream_of(a).paused == [pause.operation]
+
+    play(script)
+
+
+def test_while_the_store_is_in_trouble_a_mapping_starts_with_the_pauses_that_were_read_last() -> None:
+    async def script() -> None:
+        _, a, b = await two_shards()
+        async with running(a, b):
+            pause = await a.ask("pause")
+            await asyncio.sleep(READ_S)
+            a.door.closed = True
+            await asyncio.sleep(READ_S + 0.1)
+            updated = FakeOperable([ONE])
+            a.mine[STREAM] = updated
+            a.follower.introduce(STREAM, updated)
+            assert updated.paused == [pause.operation]
+
+    play(script)
+
+
+def test_a_worker_confirms_no_pause_that_its_mapping_has_not_been_given() -> None:
+    async def script() -> None:
+        _, a, b = await two_shards()
+        async with running(a, b):
+            await asyncio.sleep(READ_S - 0.1)
+            a.door.answer_s = 0.3
+            await asyncio.sleep(0.2)
+            a.follower.read_again(STREAM)
+            pause = await b.ask("pause")
+            confirmed = 0
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                found = await b.control.operation(pause.operation)
+                confirmed += ONE in found.parts
+                assert not confirmed or stream_of(a).paused == [pause.operation]
+            assert confirmed
 
     play(script)
 

@@ -70,7 +70,7 @@ class OperatorChecks:
         if again and rightful:
             raise Violation("skip", f"{names(again)} called again, their skip was done")
         for (_, paused), pause in self._pauses.items():
-            if (paused, pause.worker) == (shard, worker) and pause.since < at < pause.until:
+            if paused == shard and (rightful or worker == pause.worker) and pause.since < at < pause.until:
                 self._not_paused(pause.target, shard, records)
 
     def _not_paused(self, target: OperationTarget, shard: ShardId, records: Sequence[Held]) -> None:

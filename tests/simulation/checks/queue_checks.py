@@ -220,6 +220,9 @@ class QueueChecks:
                 each, visibility_s, asked=asked, now=now, stopping=stopping, healthy=healthy
             )
         ]
+        if visibility_s and line.stumbles and self.plan.queue.retry_backoff is not None:
+            # A worker that stood still takes a call that was answered meanwhile for one that timed out, and puts its messages off.
+            return
         if others:
             self.visibility.extends(others, visibility_s, now, healthy=healthy)
             if not visibility_s:

@@ -3,7 +3,7 @@
 Each has a source of randomness of its own, so that a base scenario means the same with and without it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -39,6 +39,7 @@ from tests.virtual import EPOCH_BASE
 PAYLOAD_BYTES_MIN = 2_000_000
 """A function's event must have room for a huge state."""
 OPERATED_CHANCE = 0.6
+MOVE_CHANCE = 0.4
 OWN_SETTINGS_CHANCE = 0.15
 REFUSING_CHANCE = 0.2
 WAITING_CHANCE = 0.4
@@ -80,11 +81,12 @@ def operate(scenario: Scenario) -> Scenario:
     rng = seeded(scenario.seed, "operators")
     if all(each.plan.kind is SourceKind.SQS for each in scenario.setups) or rng.random() > OPERATED_CHANCE:
         return scenario
-    asked = _operations(
-        rng, [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
-    )
-    actions = tuple(sorted((*scenario.actions, *asked), key=lambda each: each.at))
+    moves = [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
+    asked = tuple(_operations(rng, moves))
     workers = rng.choice((4, 8)) if rng.random() < 0.2 else scenario.workers
+    moved = _moves_after_pauses(seeded(scenario.seed, "moves after pauses"), asked)
+    actions: tuple[Action, ...] = (*scenario.actions, *asked, *moved)
+    actions = tuple(sorted(actions, key=lambda each: each.at))
     return replace(scenario, actions=actions, workers=workers)
 
 
@@ -111,6 +113,14 @@ def _operations(rng: Random, moves: list[float]) -> Iterator[Operate]:
             send=rng.random() < 0.7,
             lasts_s=rng.choice((0.5, 5.0, 20.0)),
         )
+
+
+def _moves_after_pauses(rng: Random, asked: Iterable[Operate]) -> Iterator[Restart | Join]:
+    """Shards that move just after they were paused, to workers that may not have read of the pause yet."""
+    for each in asked:
+        if each.action is operations.Action.PAUSE and rng.random() < MOVE_CHANCE:
+            at = min(each.at + rng.uniform(0.0, 2.5), HEALED_S - 0.5)
+            yield Restart(at, rng.random()) if rng.random() < 0.7 else Join(at)
 
 
 def vary(scenario: Scenario) -> Scenario:

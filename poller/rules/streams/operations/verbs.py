@@ -62,6 +62,11 @@ class OperatorVerbs:
         self._windowed = windowed
         self._backoff = backoff
 
+    @property
+    def restored(self) -> bool:
+        """Whether the batches of an earlier run are there again. Until then, nothing is found in them."""
+        return self._tracker.restored
+
     def pause(self, pauses: Sequence[OperatorPause] | None, shard: ShardId) -> Sequence[int]:
         """Takes all pauses in force, None if they are not known yet. Returns the lanes for which something changed."""
         return self.interventions.set_pauses(by_lane(pauses, shard, range(len(self._lanes))))
