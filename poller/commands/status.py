@@ -122,7 +122,7 @@ def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
     more = "" if url == os.environ.get("POLLER_URL", URL) else f" --url {shlex.quote(url)}"
     names: dict[str, str] = {}
 
-    def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus) -> Sequence[str]:
+    def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus | None) -> Sequence[str]:
         if mapping.mapping not in names:
             names[mapping.mapping] = name_of(mapping, status.mappings)
         return freeing_commands(mapping, names[mapping.mapping], shard=shard, lane=lane, more=more)

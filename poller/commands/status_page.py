@@ -47,8 +47,8 @@ NOT_BLOCKED = Epoch(float("inf"))
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
 
 
-type Freeing = Callable[[MappingStatus, ShardStatus | None, LaneStatus], Sequence[str]]
-"""Returns the commands that free something that is blocked."""
+type Freeing = Callable[[MappingStatus, ShardStatus | None, LaneStatus | None], Sequence[str]]
+"""Returns the commands that free something that is blocked; without a lane, what makes a shard that cannot be read be read now."""
 
 
 def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing | None = None) -> ScreenPage:
@@ -113,7 +113,9 @@ def _breaker(breaker: BreakerStatus, now: Epoch) -> str:
     return f"breaker open {since}, next try {f'in {span(wait_s)}' if wait_s > 0 else 'now'}"
 
 
-def _no_commands(_mapping: MappingStatus, _shard: ShardStatus | None, _lane: LaneStatus) -> Sequence[str]:
+def _no_commands(
+    _mapping: MappingStatus, _shard: ShardStatus | None, _lane: LaneStatus | None
+) -> Sequence[str]:
     return ()
 
 
@@ -206,7 +208,7 @@ def _shard(
     page: ScreenPage,
     shard: ShardStatus,
     now: Epoch,
-    freeing: Callable[[LaneStatus], Sequence[str]],
+    freeing: Callable[[LaneStatus | None], Sequence[str]],
     *,
     whole: PauseStatus | None,
     several: bool,
@@ -219,6 +221,9 @@ def _shard(
         page.line(shard.position, depth=2)
     if shard.paused != whole:
         _paused(page, shard.paused, now, depth=2)
+    if shard.state == "failing" and not shard.blocked:
+        for command in freeing(None):
+            page.add(command, depth=2, lines_max=COMMAND_LINES_MAX)
     _lanes(page, shard.lanes, now, freeing, depth=2, above=(whole, shard.paused))
 
 
@@ -233,7 +238,7 @@ def _lanes(
     page: ScreenPage,
     lanes: tuple[LaneStatus, ...],
     now: Epoch,
-    freeing: Callable[[LaneStatus], Sequence[str]],
+    freeing: Callable[[LaneStatus | None], Sequence[str]],
     *,
     depth: int,
     above: tuple[PauseStatus | None, ...] = (),

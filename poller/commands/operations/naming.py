@@ -31,13 +31,16 @@ def name_of(mapping: MappingStatus, mappings: Sequence[MappingStatus]) -> str:
 
 
 def freeing_commands(
-    mapping: MappingStatus, name: str, *, shard: ShardStatus | None, lane: LaneStatus, more: str = ""
+    mapping: MappingStatus, name: str, *, shard: ShardStatus | None, lane: LaneStatus | None, more: str = ""
 ) -> tuple[str, ...]:
     """The two commands that free something that is blocked: try it again now, which costs nothing, or give up what is at fault.
 
     Where a notice cannot be delivered, another skip with a notice would only wait as well: that skip sends none. `more` is added
-    to each command, such as the address of the daemon.
+    to each command, such as the address of the daemon. Without a lane it is the shard that cannot be read: only a retry helps it.
     """
+    if lane is None:
+        of = ["--shard", shard.shard] if shard is not None else []
+        return (shlex.join(["poller", "retry", name, *of]) + more,)
     if shard is not None:
         of = ["--shard", shard.shard]
         of += ["--lane", lane.lane] if len(shard.lanes) > 1 and lane.lane.isdecimal() else []

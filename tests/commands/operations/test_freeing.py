@@ -27,7 +27,7 @@ def status(*mappings: MappingStatus) -> DaemonStatus:
     return DaemonStatus(worker="w", mappings=mappings, ready=True, alive=True)
 
 
-def commands(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus) -> tuple[str, ...]:
+def commands(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus | None) -> tuple[str, ...]:
     return freeing_commands(mapping, name_of(mapping, [mapping]), shard=shard, lane=lane)
 
 
@@ -44,6 +44,19 @@ def test_where_a_notice_cannot_be_delivered_a_skip_sends_none() -> None:
     kept = replace(BLOCKED, destination=DESTINATION)
     waiting = replace(BAD, lanes=(replace(BAD.lanes[0], state="discarding"),))
     assert commands(kept, waiting, waiting.lanes[0])[1] == "poller skip orders --shard shard-bad --discard"
+
+
+def test_a_shard_that_cannot_be_read_shows_the_retry_alone() -> None:
+    unread = replace(BAD, state="failing", lanes=(), reason="kinesis GetRecords: AccessDeniedException")
+    assert commands(BLOCKED, unread, None) == ("poller retry orders --shard shard-bad",)
+    mapping = replace(BLOCKED, shards=(unread,))
+    shown = status_page(status(mapping), NOW, 120, commands).lines
+    assert shown[-1] == "    poller retry orders --shard shard-bad"
+    # Where a lane is blocked too, its commands are shown, and the retry among them reads the shard, too.
+    both = status_page(
+        status(replace(BLOCKED, shards=(replace(BAD, state="failing"),))), NOW, 120, commands
+    ).lines
+    assert [line.strip() for line in both].count("poller retry orders --shard shard-bad") == 1
 
 
 def test_one_of_several_lanes_is_named() -> None:

@@ -77,7 +77,7 @@ STATUS = DaemonStatus(
 )
 
 
-def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus) -> tuple[str, ...]:
+def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus | None) -> tuple[str, ...]:
     return freeing_commands(mapping, name_of(mapping, STATUS.mappings), shard=shard, lane=lane)
 
 
