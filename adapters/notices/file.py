@@ -1,12 +1,14 @@
 """Owns the reading of notices from the files of the file destination.
 
 A redrive first moves `MAPPING.jsonl` away, to `MAPPING.jsonl.redrive-1` or the next free number, so that the daemon goes on in a new file.
-Beside it, `MAPPING.jsonl.redrive-1.settled` has the places of the lines that are settled. Both files are removed when all lines
-are settled. Otherwise they stay, and the next redrive goes on with them.
+Beside it, `MAPPING.jsonl.redrive-1.settled` has the places of the lines that are settled, each with a hash of its line. Both files are
+removed when all lines are settled. Otherwise they stay, and the next redrive goes on with them. The hash keeps lines of a later file
+of the same name apart: `.settled` may outlive its file when a daemon is killed between the two, or goes on after it was stopped.
 """
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,6 +29,9 @@ from poller.domain.invocations import StoredNotice
 from poller.plugins import Environment, Plugin
 
 SETTLED = ".settled"
+HASH_CHARS = 32
+PLACE_DIGITS_MAX = 19
+"""A place in a file is no longer as a decimal number."""
 
 
 def _directory_url(text: str) -> str:
@@ -50,10 +55,10 @@ class DirectorySettings(PlaceSettings):
 
 @dataclass(slots=True)
 class NoticeFile:
-    """A file that was moved away: its lines that are not settled yet, and how many were read."""
+    """A file that was moved away: the places and hashes of its lines that are settled, and how far it was read."""
 
     path: Path
-    settled: set[int] = field(default_factory=set)
+    settled: set[tuple[int, str]] = field(default_factory=set)
     read_to: int = 0
 
     @property
@@ -83,19 +88,22 @@ class DirectoryNotices:
 
     async def remove(self, notice: StoredNotice) -> None:
         """Notes on the disk that a line is settled."""
-        await asyncio.to_thread(self._settle, notice.place)
+        await asyncio.to_thread(self._settle, notice)
 
-    def _settle(self, place: str) -> None:
-        number, _, offset = place.partition(":")
-        each = self._files[number]
+    def _settle(self, notice: StoredNotice) -> None:
+        number, _, offset = notice.place.partition(":")
+        each, settled = self._files[number], (int(offset), _hash(notice.document))
         with _port_errors(each.beside):
             descriptor = open_private(each.beside, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(descriptor, f"{offset}\n".encode())
+                # It begins on a line of its own, also behind one that was cut off.
+                left = f"\n{settled[0]} {settled[1]}\n".encode()
+                while left:
+                    left = left[os.write(descriptor, left) :]
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        each.settled.add(int(offset))
+        each.settled.add(settled)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Does nothing: the line stays in its file."""
@@ -128,8 +136,9 @@ def lines(file: NoticeFile) -> Iterator[tuple[int, bytes]]:
             while rest and not rest.endswith(b"\n"):
                 rest = opened.readline(DOCUMENT_BYTES_MAX)
             file.read_to = opened.tell()
-            if place not in file.settled and line.strip():
-                yield place, b"" if too_long else line
+            document = b"" if too_long else line
+            if line.strip() and (not file.settled or (place, _hash(document)) not in file.settled):
+                yield place, document
 
 
 def files_of(directory: Path, mapping: str) -> list[NoticeFile]:
@@ -163,10 +172,18 @@ def _moved_path(present: Path, number: int) -> Path:
 def _with_settled(path: Path) -> NoticeFile:
     file = NoticeFile(path)
     if file.beside.exists():
-        # A place that was cut off while it was written does not count.
-        whole = file.beside.read_bytes().rpartition(b"\n")[0]
-        file.settled = {int(line) for line in whole.split(b"\n") if line.isdigit()}
+        # A line that was cut off while it was written does not count.
+        whole = file.beside.read_bytes().decode("ascii", "replace").rpartition("\n")[0]
+        file.settled = {
+            (int(place), found)
+            for place, _, found in (line.partition(" ") for line in whole.split("\n"))
+            if place.isascii() and place.isdecimal() and len(place) <= PLACE_DIGITS_MAX
+        }
     return file
+
+
+def _hash(document: bytes) -> str:
+    return hashlib.sha256(document).hexdigest()[:HASH_CHARS]
 
 
 def _rename(present: Path, to: Path) -> None:

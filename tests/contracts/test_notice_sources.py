@@ -141,6 +141,49 @@ def test_who_was_killed_in_the_middle_leaves_what_is_not_settled_and_new_notices
     asyncio.run(run())
 
 
+def test_a_line_counts_as_settled_only_in_the_file_that_it_was_settled_in(tmp_path: Path) -> None:
+    """The places of settled lines outlive their file if a daemon is killed between the two, or goes on after it was stopped."""
+
+    async def settle_all() -> None:
+        async with notices("file", tmp_path.as_uri()) as source:
+            for each in await read_all(source):
+                await source.remove(each)
+
+    async def run() -> None:
+        beside = tmp_path / f"{MAPPING}.jsonl.redrive-1{SETTLED}"
+        for number in range(3):
+            await FileDestination(tmp_path).send(notice(number))
+        async with notices("file", tmp_path.as_uri()) as stopped:
+            (first, *_) = await stopped.read(notices_max=3)
+            await settle_all()
+            await stopped.remove(first)
+        assert beside.exists()
+        for number in range(3, 6):
+            await FileDestination(tmp_path).send(notice(number))
+        async with notices("file", tmp_path.as_uri()) as source:
+            assert [name_of(each) for each in await read_all(source)] == ["r3", "r4", "r5"]
+        await settle_all()
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_settled_line_counts_behind_one_that_was_cut_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        for number in range(3):
+            await FileDestination(tmp_path).send(notice(number))
+        async with notices("file", tmp_path.as_uri()) as source:
+            found = await read_all(source)
+            with (tmp_path / f"{MAPPING}.jsonl.redrive-1{SETTLED}").open("wb") as torn:
+                torn.write(b"1234")
+            await source.remove(found[0])
+            await source.remove(found[2])
+        async with notices("file", tmp_path.as_uri()) as source:
+            assert [name_of(each) for each in await read_all(source)] == ["r1"]
+
+    asyncio.run(run())
+
+
 def test_a_look_moves_no_file_away(tmp_path: Path) -> None:
     async def run() -> None:
         await FileDestination(tmp_path).send(notice(1))
