@@ -41,3 +41,12 @@ class MessageMover(Protocol):
         message cannot be sent as it is.
         """
         ...
+
+
+@runtime_checkable
+class HoldingNotices(Protocol):
+    """A place that holds notices back while somebody works on them. Those of a worker that was killed come back after `hold_s`."""
+
+    async def held_by_others(self) -> int:
+        """About how many notices other readers hold back now."""
+        ...

@@ -29,6 +29,7 @@ from poller.domain.invocations import StoredNotice
 from poller.plugins import Environment, Plugin
 
 SETTLED = ".settled"
+TOO_LONG = f"it has more than {DOCUMENT_BYTES_MAX} bytes"
 HASH_CHARS = 32
 PLACE_DIGITS_MAX = 19
 """A place in a file is no longer as a decimal number."""
@@ -75,7 +76,7 @@ class DirectoryNotices:
         self._objects = objects
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
-        """The next lines. A line that is too long to be a notice has an empty document."""
+        """The next lines."""
         return await asyncio.to_thread(self._next, notices_max)
 
     def _next(self, notices_max: int) -> list[StoredNotice]:
@@ -83,7 +84,7 @@ class DirectoryNotices:
         for number, each in self._files.items():
             with _port_errors(each.path):
                 for place, line in islice(lines(each), notices_max - len(found)):
-                    found.append(StoredNotice(f"{number}:{place}", line))
+                    found.append(StoredNotice(f"{number}:{place}", line, "" if line else TOO_LONG))
         return found
 
     async def remove(self, notice: StoredNotice) -> None:

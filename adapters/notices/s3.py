@@ -9,6 +9,7 @@ from adapters.aws.clients import client
 from adapters.notices.objects import Objects
 from adapters.notices.settings import DOCUMENT_BYTES_MAX, PlaceSettings
 from poller.config.field_types import ObjectPrefix, ObjectPrefixUrl
+from poller.domain.errors import AccessDenied, ResourceMissing
 from poller.domain.invocations import StoredNotice
 from poller.plugins import Environment, Plugin
 
@@ -29,7 +30,7 @@ class BucketNotices:
         self._last = ""
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
-        """The next objects. One that is too large to be a notice has an empty document."""
+        """The next objects."""
         after = {"StartAfter": self._last} if self._last else {}
         with calling("s3 ListObjectsV2"):
             answer = await self._service.list_objects_v2(
@@ -37,13 +38,19 @@ class BucketNotices:
             )
         with understood("s3 ListObjectsV2"):
             listed = [(str(each["Key"]), int(each["Size"])) for each in answer.get("Contents") or []]
-        found = [StoredNotice(key, await self._document(key, size)) for key, size in listed]
+        found = [await self._notice(key, size) for key, size in listed]
         if listed:
             self._last = listed[-1][0]
         return found
 
-    async def _document(self, key: str, size: int) -> bytes:
-        return await self._objects.read(self._place.bucket, key) if size <= DOCUMENT_BYTES_MAX else b""
+    async def _notice(self, key: str, size: int) -> StoredNotice:
+        if size > DOCUMENT_BYTES_MAX:
+            return StoredNotice(key, b"", f"it has more than {DOCUMENT_BYTES_MAX} bytes")
+        try:
+            return StoredNotice(key, await self._objects.read(self._place.bucket, key))
+        except (AccessDenied, ResourceMissing) as error:
+            # It is encrypted with another key, archived, or was removed since. The others can be read.
+            return StoredNotice(key, b"", error.reason)
 
     async def remove(self, notice: StoredNotice) -> None:
         """Deletes the object."""

@@ -17,8 +17,11 @@ from poller.plugins import Environment, Plugin
 
 RECEIVED_MAX = 10
 WAIT_S = 1
+RECEIVES_MAX = 1_000
 EMPTY_RECEIVES_MAX = 3
 """After so many receives in a row without a new notice, the queue counts as read. One alone may miss messages of a large queue."""
+
+_HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
 
 def _queue(text: str) -> str:
@@ -45,13 +48,29 @@ class QueueNotices:
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
         """The next notices. A message that was left and comes again, because it was hidden too short, is not returned again."""
-        for _ in range(EMPTY_RECEIVES_MAX):
-            found = await self._receive(min(notices_max, RECEIVED_MAX))
+        empty = 0
+        for _ in range(RECEIVES_MAX):
+            received, found = await self._receive(min(notices_max, RECEIVED_MAX))
             if found:
                 return found
+            # Messages that were left are hidden again now, so that the others come.
+            empty = 0 if received else empty + 1
+            if empty == EMPTY_RECEIVES_MAX:
+                break
         return []
 
-    async def _receive(self, messages_max: int) -> list[StoredNotice]:
+    async def held_by_others(self) -> int:
+        """About how many messages others have received and not deleted."""
+        with calling("sqs GetQueueAttributes"):
+            answer = await self._service.get_queue_attributes(
+                QueueUrl=self._queue_url, AttributeNames=[_HIDDEN]
+            )
+        with understood("sqs GetQueueAttributes"):
+            hidden = int((answer.get("Attributes") or {}).get(_HIDDEN, 0))
+        return max(0, hidden - len(self._receipts))
+
+    async def _receive(self, messages_max: int) -> tuple[int, list[StoredNotice]]:
+        """How many messages came, and the new ones among them."""
         with calling("sqs ReceiveMessage"):
             answer = await self._service.receive_message(
                 QueueUrl=self._queue_url,
@@ -62,7 +81,7 @@ class QueueNotices:
         with understood("sqs ReceiveMessage"):
             messages = answer.get("Messages") or []
             self._receipts.update((each["MessageId"], each["ReceiptHandle"]) for each in messages)
-            return [
+            return len(messages), [
                 StoredNotice(each["MessageId"], each["Body"].encode("utf-8", "surrogatepass"))
                 for each in messages
                 if each["MessageId"] not in self._left

@@ -24,6 +24,7 @@ from adapters.sources.sqs_answers import (
     BATCH_ANSWER,
     BatchAnswer,
     dead_letter_arn,
+    messages,
     read_answer,
     receives_max,
     undone,
@@ -203,6 +204,7 @@ class SqsQueue:
                 fifo=attributes.get("FifoQueue") == "true",
                 redrive_receives_max=receives_max(attributes.get("RedrivePolicy")),
                 dead_letter_arn=dead_letter_arn(attributes.get("RedrivePolicy")),
+                hidden=messages(attributes.get("ApproximateNumberOfMessagesNotVisible")),
             )
 
     async def send_to_dead_letters(self, message: Message) -> str:

@@ -19,6 +19,7 @@ from poller.domain.untrusted import numbers
 
 VISIBILITY_S_MAX = 43_200
 _QUEUE_ARN = re.compile(r"arn:[a-z0-9-]{1,20}:sqs:[a-z0-9-]{1,30}:[0-9]{12}:[A-Za-z0-9_-]{1,80}(\.fifo)?")
+MESSAGES_MAX = 1_000_000_000_000
 RECEIVES_MAX = 1_000_000
 """AWS allows 1,000; other services may allow more."""
 LAPSED_CODES = frozenset(
@@ -196,3 +197,8 @@ def receives_max(policy: str | None) -> int | None:
     """Returns the maxReceiveCount of a redrive policy; None if it cannot be read."""
     receives = _policy(policy).get("maxReceiveCount")
     return numbers.whole(receives, most=RECEIVES_MAX, default=None)
+
+
+def messages(count: str | None) -> int:
+    """Parses an approximate number of messages; 0 if it cannot be read."""
+    return numbers.whole(count, most=MESSAGES_MAX, default=None) or 0

@@ -192,10 +192,14 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class StoredNotice:
-    """A notice as it was found in a destination: by which id its place knows it, and its document."""
+    """A notice as it was found in a destination: by which id its place knows it, and its document.
+
+    `unreadable` says why it has no document.
+    """
 
     place: str
     document: bytes
+    unreadable: str = ""
 
 
 def with_payload(notice: Notice) -> bytes:

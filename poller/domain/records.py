@@ -351,12 +351,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """The settings of a queue. `redrive_receives_max` and `dead_letter_arn` are None if the queue has no redrive policy."""
+    """The settings of a queue. `redrive_receives_max` and `dead_letter_arn` are None if the queue has no redrive policy.
+
+    `hidden` is about how many messages readers hide now.
+    """
 
     visibility_timeout_s: int
     fifo: bool
     redrive_receives_max: int | None = None
     dead_letter_arn: str | None = None
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)

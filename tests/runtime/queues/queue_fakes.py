@@ -119,7 +119,9 @@ class Service:
 
     async def describe(self) -> QueueFacts:
         self._raise("describe")
-        return self.queue.facts
+        now = epoch()
+        hidden = sum(each.here and each.visible_at > now for each in self.queue.letters.values())
+        return replace(self.queue.facts, hidden=hidden)
 
     async def send_to_dead_letters(self, message: Message) -> str:
         await asyncio.sleep(self.latency_s)

@@ -1,6 +1,6 @@
 """A redrive calls the function with messages of a dead-letter queue as if they came from the mapping's own queue."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -11,8 +11,8 @@ from poller.domain.operations import OperationState
 from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
 from poller.rules.operations.redriving import RedriveTally
-from poller.runtime.operations.long.redriving import Redrive
 from poller.runtime.queues.operations.redriving import opened_letters
+from poller.runtime.operations.long.redriving import NoticeKept, Redrive
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import (
     FIFO,
@@ -35,8 +35,20 @@ async def unseen(_tally: RedriveTally) -> None:
     """Nobody looks how far it is."""
 
 
-def redriven(letters: Service, handler: Handler, *, own: Service, limit: int | None = None) -> RedriveTally:
-    """Redrives a dead-letter queue once."""
+async def nothing() -> None:
+    """Nothing happened before."""
+
+
+def redriven(
+    letters: Service,
+    handler: Handler,
+    *,
+    own: Service,
+    limit: int | None = None,
+    hold_s: int = 60,
+    before: Callable[[], Awaitable[None]] = nothing,
+) -> RedriveTally:
+    """Redrives a dead-letter queue once, after something that happened before."""
 
     def opener(
         kind: str, name: str, settings: Mapping[str, Any], *, look: bool = False
@@ -47,7 +59,8 @@ def redriven(letters: Service, handler: Handler, *, own: Service, limit: int | N
     async def main() -> RedriveTally:
         reporting_plan = plan(own, retry=RetryPolicy(report_failures=True))
         context = parts(own, function_of(handler), reporting_plan)
-        async with opened_letters(context, LETTERS, opener, hold_s=60, look=False) as place:
+        await before()
+        async with opened_letters(context, LETTERS, opener, hold_s=hold_s, look=False) as place:
             redrive = Redrive(
                 place.redrivable,
                 place.notices,
@@ -56,6 +69,7 @@ def redriven(letters: Service, handler: Handler, *, own: Service, limit: int | N
                 wait_s=lambda _: 0.5,
                 held=lambda: False,
                 changed=unseen,
+                hold_s=60,
             )
             tally = await redrive.run(limit=limit, per_s=None)
         assert tally is not None
@@ -91,10 +105,63 @@ def test_in_a_fifo_queue_what_is_behind_a_failed_message_of_its_group_stays() ->
     letters.send(11, 12, group="b")
     tally = redriven(letters, Handler(answer=failing(2)), own=fifo())
     assert letters.left == [2, 3]
-    assert (tally.settled, tally.failed, tally.refused) == (3, 1, 1)
+    assert (tally.settled, tally.failed, tally.refused) == (3, 1, 0)
     again = Handler()
     redriven(letters, again, own=fifo())
     assert again.calls == [[2], [3]]
+
+
+def test_a_message_that_is_not_deleted_is_tried_again_and_then_said_to_stay() -> None:
+    letters, handler = standard(), Handler()
+    letters.send(1)
+    letters.refuse_deletes = [False, False]
+    tally = redriven(letters, handler, own=standard())
+    assert (handler.calls, letters.left, tally.settled) == ([[1]], [], 1)
+    letters.send(2)
+    letters.refuse_deletes = [False] * 100
+    with pytest.raises(NoticeKept, match="its batch succeeded, but its notice cannot be removed: refused"):
+        redriven(letters, handler, own=standard())
+    assert letters.left == [2]
+
+
+@pytest.mark.parametrize("made", [standard, fifo])
+def test_messages_that_a_killed_worker_held_are_waited_for(made: Callable[[], Service]) -> None:
+    letters, handler = made(), Handler()
+    letters.send(1, 2, 3, group="a" if made is fifo else None)
+
+    async def killed() -> None:
+        (message,) = await letters.receive(messages_max=1, wait_s=0)
+        await letters.extend([message.receipt], visibility_s=45)
+
+    tally = redriven(letters, handler, own=made(), before=killed)
+    assert sorted(handler.calls) == [[1], [2], [3]]
+    assert letters.left == []
+    assert tally.result().result == "3 batches settled (3 records)"
+
+
+def test_messages_that_somebody_else_keeps_are_said_to_stay() -> None:
+    letters, handler = standard(), Handler()
+    letters.send(1, 2)
+
+    async def kept() -> None:
+        (message,) = await letters.receive(messages_max=1, wait_s=0)
+        await letters.extend([message.receipt], visibility_s=1_000)
+
+    tally = redriven(letters, handler, own=standard(), before=kept)
+    assert (tally.result().state, tally.result().result) == (
+        OperationState.FAILED,
+        "1 batch settled (1 record); 1 could not be called and stay: another reader holds it back",
+    )
+
+
+def test_many_messages_that_stay_do_not_hide_the_others_when_they_come_again() -> None:
+    """They are hidden for so long only. Each is hidden again when it comes, until others come."""
+    letters = standard()
+    letters.send(*range(1, 41))
+    handler = Handler(takes_s=2, answer=failing(*range(1, 36)))
+    tally = redriven(letters, handler, own=standard(), hold_s=10)
+    assert sorted(handler.calls) == [[number] for number in range(1, 41)]
+    assert (tally.settled, tally.failed) == (5, 35)
 
 
 def test_the_mappings_own_queue_is_refused() -> None:

@@ -13,6 +13,8 @@ from poller.domain.rows import Lease
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
 
+MOVES_MAX = 1_000
+"""Shards that one seek moves. The row of its operation has two positions for each."""
 SHOWN_MAX = 20
 """Shards that an error text names."""
 CHARS_MAX = 100
@@ -89,7 +91,7 @@ def moves(
 
     A shard that has no lease yet is new. It begins at its beginning, as new shards do.
 
-    Raises SeekRefused for shards that the source does not list, and for a sequence number without exactly one shard.
+    Raises SeekRefused for shards that the source does not list, for a sequence number without exactly one shard, and for too many shards.
     """
     listed = {shard.shard_id: shard for shard in shards}
     known = {lease.shard: lease.checkpoint.position for lease in leases}
@@ -102,11 +104,15 @@ def moves(
         raise SeekRefused("to: a sequence number belongs to one shard; name it in shards")
     named_shards = frozenset(chosen or listed)
     below = _descendants(shards, named_shards)
-    return tuple(
+    found = tuple(
         ShardMove(shard, known[shard], to if shard in named_shards else _behind_parents(to))
         for shard in sorted(listed)
         if shard in known and (shard in named_shards or shard in below)
     )
+    if len(found) > MOVES_MAX:
+        remedy = "name some of them in shards, one part after the other"
+        raise SeekRefused(f"shards: {len(found)} shards would move, the limit is {MOVES_MAX}; {remedy}")
+    return found
 
 
 def _behind_parents(to: Position) -> Position:

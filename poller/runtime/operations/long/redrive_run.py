@@ -8,7 +8,7 @@ from poller.domain.operations import Operation, OperationState, PartResult
 from poller.rules.operations import lifecycle
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.long_run import LongOperable, LongRun
-from poller.runtime.operations.long.redriving import READ_MAX, Redrive
+from poller.runtime.operations.long.redriving import READ_MAX, NoticeKept, Redrive
 from poller.runtime.stopping import Reason
 
 SHOW_S = 1.0
@@ -28,6 +28,8 @@ async def redrive(run: LongRun) -> PartResult | None:
                 return await _with_place(run, operation, mapping)
             except InvalidConfiguration as error:
                 return PartResult(state=OperationState.FAILED, result="; ".join(error.problems))
+            except NoticeKept as error:
+                return PartResult(state=OperationState.FAILED, result=f"a notice stays: {error.reason}")
             except PortError as error:
                 text = f"the notices cannot be read: {error.reason}"
                 return PartResult(state=OperationState.FAILED, result=text)
@@ -39,8 +41,8 @@ async def redrive(run: LongRun) -> PartResult | None:
 async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable) -> PartResult | None:
     members = operation.request.members
     per_s = members.get("messages_per_s")
-    # All notices of one read must stay hidden until the last of them was called.
-    hold_s = READ_MAX * (mapping.longest_s() + (1 / per_s if per_s else 0.0)) + HOLD_SPARE_S
+    # A notice must stay hidden until it was called.
+    hold_s = READ_MAX * mapping.longest_s() + HOLD_SPARE_S
     look = bool(members.get("dry_run"))
     async with mapping.opened_place(members["from"], run.opener, hold_s=hold_s, look=look) as place:
         shown = _Shown(run)
@@ -53,6 +55,7 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
             held=run.held,
             changed=shown.changed,
             tally=RedriveTally.of(operation.progress),
+            hold_s=hold_s,
         )
         limit = members.get("limit")
         if look:

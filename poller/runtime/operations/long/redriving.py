@@ -8,20 +8,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, assert_never
 
-from poller.domain.errors import PortError
+from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.invocations import StoredNotice
-from poller.operator_ports import NoticeSource
+from poller.operator_ports import HoldingNotices, NoticeSource
 from poller.ports import Clock
 from poller.rules.operations.redriving import NoticeRefused, RedriveTally
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.runtime.stopping import Stop
 
-READ_MAX = 10
+READ_MAX = 1
+"""Notices that are read at once. What a worker holds back when it is killed waits for a time before another one can read it."""
+LOOK_READ_MAX = 10
 TRIES_MAX = 6
 """Tries of a call of a port about one notice, with back-off. Then the notice stays."""
 HELD_LOOK_S = 1.0
+HELD_BY_OTHERS = "another reader holds it back"
 LOOKED_AT_MAX = 1_000
 """Notices that a dry run reads if it has no limit."""
+
+
+class NoticeKept(ServiceUnavailable):
+    """A notice whose batch succeeded cannot be removed. The redrive ends, since each batch would be called again by the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Redrive:
     """One redrive.
 
     `wait_s` gives the wait after so many failures in a row. While `held`, nothing is called. `changed` is awaited after each notice.
+    Notices that other readers hold back are waited for, for `hold_s` at most: a worker that was killed may have held them.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class Redrive:
         held: Callable[[], bool],
         changed: Callable[[RedriveTally], Awaitable[None]],
         tally: RedriveTally = RedriveTally(),
+        hold_s: float = 0.0,
     ) -> None:
         self.tally = tally
         self._mapping = mapping
@@ -70,21 +79,30 @@ class Redrive:
         self._wait_s = wait_s
         self._held = held
         self._changed = changed
+        self._hold_s = hold_s
 
     async def run(self, *, limit: int | None, per_s: float | None) -> RedriveTally | None:
         """Redrives the notices, `limit` at most and `per_s` in a second at most. None: a stop came first. Raises PortError if they cannot be read."""
-        done = 0
+        done, opened = 0, self._clock.monotonic()
         while limit is None or done < limit:
-            wanted = READ_MAX if limit is None else min(READ_MAX, limit - done)
-            notices = await self._insisting(partial(self._source.read, notices_max=wanted))
+            began = self._clock.monotonic()
+            while self._held() and not await self._stop.sleep(HELD_LOOK_S):
+                pass
+            if self._stop.requested:
+                return None
+            notices = await self._insisting(partial(self._source.read, notices_max=READ_MAX))
             if notices is None:
                 return None
             if not notices:
-                break
+                others = await self._insisting(self._held_by_others)
+                if others is None:
+                    return None
+                if not others or self._clock.monotonic() - opened >= self._hold_s:
+                    for _ in range(others):
+                        self.tally = self.tally.stays(HELD_BY_OTHERS, refused=True)
+                    break
+                await self._stop.sleep(HELD_LOOK_S)
             for notice in notices:
-                began = self._clock.monotonic()
-                while self._held() and not await self._stop.sleep(HELD_LOOK_S):
-                    pass
                 if self._stop.requested or not await self._one(notice):
                     return None
                 done += 1
@@ -97,7 +115,7 @@ class Redrive:
         """Reads the notices and calls nothing. Returns how many could be called, and a line for each. Raises PortError."""
         lines: list[str] = []
         left = LOOKED_AT_MAX if limit is None else limit
-        while left and (notices := await self._source.read(notices_max=min(READ_MAX, left))):
+        while left and (notices := await self._source.read(notices_max=min(LOOK_READ_MAX, left))):
             left -= len(notices)
             for notice in notices:
                 try:
@@ -117,13 +135,15 @@ class Redrive:
                 return False
             reason = _failure(called.verdict)
             if not reason:
-                if await self._insisting(lambda: self._removed(notice)) is None:
+                if not await self._settled(notice):
                     return False
                 self.tally = self.tally.succeeded(called.records)
                 return True
             self.tally = self.tally.stays(reason, refused=False)
         except NoticeRefused as refused:
             self.tally = self.tally.stays(str(refused), refused=True)
+        except NoticeKept:
+            raise
         except PortError as error:
             self.tally = self.tally.stays(error.reason, refused=True)
         return await self._insisting(lambda: self._left(notice)) is not None
@@ -138,6 +158,17 @@ class Redrive:
             await self._stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
             tries += 1
         return None
+
+    async def _held_by_others(self) -> int:
+        return await self._source.held_by_others() if isinstance(self._source, HoldingNotices) else 0
+
+    async def _settled(self, notice: StoredNotice) -> bool:
+        """Removes the notice of a batch that succeeded. False: a stop came first. Raises NoticeKept."""
+        try:
+            return await self._insisting(lambda: self._removed(notice)) is not None
+        except PortError as error:
+            text = f"its batch succeeded, but its notice cannot be removed: {error.reason}"
+            raise NoticeKept(text) from error
 
     async def _removed(self, notice: StoredNotice) -> bool:
         await self._source.remove(notice)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
-from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.invocations import EncodedEvent, StoredNotice
 from poller.domain.plan import SourceKind
 from poller.domain.records import Message
@@ -22,6 +22,7 @@ from poller.runtime.stopping import Stop
 HOLD_S_MAX = 43_200
 """SQS hides a message for twelve hours at most."""
 WAIT_S = 1.0
+RECEIVES_MAX = 1_000
 EMPTY_RECEIVES_MAX = 3
 """After so many receives in a row without a new message, the queue counts as read. One alone may miss messages of a large queue."""
 
@@ -43,10 +44,16 @@ class DeadLetters:
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
         """The next messages. One that was left and comes again, because it was hidden too short, is not returned again."""
-        for _ in range(EMPTY_RECEIVES_MAX):
+        empty = 0
+        for _ in range(RECEIVES_MAX):
             messages = await self._source.receive(messages_max=notices_max, wait_s=WAIT_S)
             if not messages:
+                empty += 1
+                if empty == EMPTY_RECEIVES_MAX:
+                    break
                 continue
+            # Messages that were left are hidden again now, so that the others come.
+            empty = 0
             await self._source.extend([each.receipt for each in messages], visibility_s=self._hold_s)
             self._messages.update((each.message_id, each) for each in messages)
             found = [
@@ -56,11 +63,17 @@ class DeadLetters:
                 return found
         return []
 
+    async def held_by_others(self) -> int:
+        """About how many messages others have received and not deleted."""
+        return max(0, (await self._source.describe()).hidden - len(self._messages))
+
     async def remove(self, notice: StoredNotice) -> None:
         """Deletes the message."""
         message = self._messages.get(notice.place)
         if message is not None:
-            await self._source.delete([message.receipt])
+            undone = await self._source.delete([message.receipt])
+            if undone and not undone[0].lapsed:
+                raise ServiceUnavailable(undone[0].reason)
             self._messages.pop(notice.place, None)
 
     async def leave(self, notice: StoredNotice) -> None:

@@ -73,6 +73,8 @@ class StreamRedrive:
 
     def _read(self, stored: StoredNotice) -> StreamNotice:
         plan = self._parts.plan
+        if stored.unreadable:
+            raise NoticeRefused(f"it cannot be read: {stored.unreadable}")
         return read_notice(stored.document, source_arn=plan.source_arn, function_arn=plan.function_arn)
 
     async def _event(self, notice: StreamNotice, source: NoticeSource) -> tuple[Event, Sequence[str]]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from poller.domain.errors import LeaseLost, PositionTrimmed, ServiceUnavailable
+from poller.domain.errors import LeaseLost, PortError, PositionTrimmed, ServiceUnavailable
 from poller.domain.records import Position, Record, ShardId, WorkerId
 from poller.domain.rows import Lease
 from poller.domain.telemetry.labels import TaskKind
@@ -84,8 +84,15 @@ class StreamSeek:
                 moved.add(move.shard)
             elif lease.owner is not None and lease.owner in alive:
                 waiting[move.shard] = lease.owner
-            elif await _moved(parts, lease, move.to):
-                moved.add(move.shard)
+            else:
+                try:
+                    if await _moved(parts, lease, move.to):
+                        moved.add(move.shard)
+                except PortError:
+                    # What was moved counts, or a seek of many shards would begin again after each fault of the store.
+                    if not moved:
+                        raise
+                    break
         return SeekStep(frozenset(moved), waiting)
 
 
