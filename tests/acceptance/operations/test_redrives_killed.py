@@ -1,19 +1,19 @@
 """Redrives of many batches, from each place of notices, whose carrying daemon is ended by SIGKILL: each record once or twice, no notice left."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.operations.fleet import MAPPING, Fleet, fleet, until
+from tests.acceptance.operations.fleet import Fleet, fleet, until
 from tests.emulators import Emulator
 
 pytestmark = pytest.mark.acceptance
 
 STREAM = "readings"
 SERVICES = ("kinesis", "sqs", "s3")
+TAKES_S = 0.03
 FAILED_S_MAX = 150.0
 REDRIVEN_S_MAX = 240.0
 
@@ -100,21 +100,25 @@ def test_a_redrive_whose_worker_is_killed_settles_each_batch_and_leaves_no_notic
             **kind.more,
         }
         found.fail(True)
+        found.takes_s = TAKES_S
         found.start("w1")
         found.start("w2")
         until(lambda: kind.count() == batches, within_s=FAILED_S_MAX, told=found.tails)
         found.fail(False)
         operation = found.ask({"action": "redrive", "from": kind.place}, of="w2")
         first = found.carrying(operation)
-        until(lambda: len(found.taken()) > batches // 3, within_s=REDRIVEN_S_MAX, told=found.tails)
+        # A place may give ten notices at once: the worker is killed while it has some that it has not called.
+        until(
+            lambda: len(found.taken()) > batches // 4 and len(found.taken()) % 10 in {3, 4, 5, 6},
+            within_s=REDRIVEN_S_MAX,
+            told=found.tails,
+        )
         found.kill(first)
         assert len(found.taken()) < batches, "it was killed in the middle"
         over = found.over(operation, within_s=REDRIVEN_S_MAX)
         counts = found.counts()
-        print(json.dumps(over))
         assert sorted(counts) == sorted(texts)
         assert max(counts.values()) <= 2
         assert over["state"] == "done", over
         assert kind.count() == 0, over
         assert over["notes"]["worker"] != first
-        assert MAPPING == over["mapping"]

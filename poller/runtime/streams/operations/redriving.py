@@ -24,6 +24,7 @@ from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
 from poller.runtime.operations.long.redriving import Called
 from poller.runtime.stopping import Stop
 from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.operations.held_records import HeldRecords
 from poller.runtime.streams.record_views import encoder, matcher
 
 READ_RECORDS_MAX = 1_000
@@ -37,6 +38,7 @@ class StreamRedrive:
     def __init__(self, parts: StreamContext) -> None:
         self._parts = parts
         self._matches: Matches | None = matcher(parts)
+        self._held = HeldRecords()
 
     def look(self, stored: StoredNotice) -> str:
         """What a redrive of this notice would call, for people; raises NoticeRefused."""
@@ -92,6 +94,9 @@ class StreamRedrive:
 
     async def _range(self, notice: StreamNotice) -> Sequence[Record]:
         """The records of the notice's range that the stream still has and the filters let through."""
+        held = self._held.between(notice.shard, notice.first, notice.last)
+        if held is not None:
+            return await self._passing(held)
         found: list[Record] = []
         position, empty = Position.at(notice.since), 0
         try:
@@ -107,6 +112,7 @@ class StreamRedrive:
                 ]
                 found += await self._passing(within)
                 if page.records:
+                    self._held.keep(notice.shard, page.records)
                     position, empty = Position.after(page.records[-1].sequence_number), 0
                     if position.sequence >= notice.last:
                         break

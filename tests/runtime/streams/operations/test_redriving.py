@@ -145,6 +145,16 @@ def test_batches_are_called_again_as_they_were_and_their_notices_removed(
     assert tally.result().result == "5 batches settled (10 records)"
 
 
+def test_neighbouring_batches_are_read_once() -> None:
+    """A shard takes five reads in a second from all of its readers."""
+    stream, found = given_up()
+    notices, function = FakeNotices(found, lambda notice: notice.document), FakeFunction()
+    before = len(stream.reads)
+    redriven(stream, notices, function)
+    assert function.calls == BATCHES
+    assert len(stream.reads) == before + 1
+
+
 def test_lanes_are_told_apart_when_records_are_read_again() -> None:
     plan = replace(GIVING_UP, stream=StreamPolicy(lanes=2))
     stream, destination = FakeStream(), FakeDestination()
