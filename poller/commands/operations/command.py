@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
+from poller.commands.operations.progress import missing, plan, progress
 from poller.commands.operations.sentences import ranges, sentence
 from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status import Unanswered
 from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch
-from poller.domain.untrusted.numbers import date_of
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
 from poller.rules.target_names import UnknownTarget
 
+PLANNED = frozenset({Action.SEEK, Action.REDRIVE})
+"""Actions whose dry run the daemon makes: the plan is in the operation, and nothing is done."""
 LOOK_S = 0.3
 """The interval at which a command that waits asks how far its operation is."""
 NOT_DONE = 1
@@ -71,10 +73,12 @@ def operate(
         target = find_target(api.status(), words, one_shard=action is Action.SKIP)
         said = sentence(action, target, members, now=Epoch(around.now()))
         request = _request(action, target, members, manner.reason)
-        if manner.dry_run:
+        if manner.dry_run and action in PLANNED:
+            request["dry_run"] = True
+        elif manner.dry_run:
             _show_plan(target, request, said, manner)
             return 0
-        if not manner.yes and not _agreed(said, around):
+        elif not manner.yes and not _agreed(said, around):
             return NOT_DONE
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
@@ -96,8 +100,8 @@ def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manne
     lines = ranges(Action(request["action"]), target, request)
     if manner.as_json:
         shown = {name: value for name, value in request.items() if name != "id"}
-        plan = {"mapping": target.mapping.mapping, "request": shown, "sentence": said}
-        print(json.dumps(plan | ({"ranges": lines} if lines else {})))
+        shown_plan = {"mapping": target.mapping.mapping, "request": shown, "sentence": said}
+        print(json.dumps(shown_plan | ({"ranges": lines} if lines else {})))
     else:
         print("\n".join((f"would do: {said}", *lines)))
 
@@ -122,9 +126,9 @@ def _wait(api: DaemonApi, operation: OperationView, manner: Manner, around: Surr
     pause = operation.action is Action.PAUSE
     try:
         while not operation.state.over and around.now() - began < manner.wait_s:
-            if pause and (not _missing(operation) or around.now() - began >= PAUSED_S):
+            if pause and (not missing(operation) or around.now() - began >= PAUSED_S):
                 break
-            if (text := _progress(operation)) != shown:
+            if (text := progress(operation)) != shown:
                 shown = text
                 print(text, file=sys.stderr)
             around.sleep(LOOK_S)
@@ -134,28 +138,12 @@ def _wait(api: DaemonApi, operation: OperationView, manner: Manner, around: Surr
     return operation
 
 
-def _missing(operation: OperationView) -> list[str]:
-    return [
-        part
-        for part in operation.wanted
-        if part not in operation.parts or not operation.parts[part].state.over
-    ]
-
-
-def _progress(operation: OperationView) -> str:
-    wanted = len(operation.wanted)
-    done = f", {wanted - len(_missing(operation))} of {wanted} parts" if wanted > 1 else ""
-    counts = [f"{value} {name}" for name, value in operation.progress.items() if value and name != "at"]
-    at = operation.progress.get("at")
-    place = f", at {date_of(at).isoformat()}" if at is not None else ""
-    counted = f": {', '.join(counts)}{place}" if counts else ""
-    return f"{operation.id} {operation.state}{done}{counted}"
-
-
 def _end(operation: OperationView, manner: Manner) -> int:
     """Prints what came of the operation; returns the exit status."""
     if manner.as_json:
         print(as_json(operation).decode())
+    elif lines := plan(operation):
+        print("\n".join(lines))
     else:
         result = operation.result or _meanwhile(operation)
         print(line_of(f"{operation.action} {operation.state}: {result}", chars_max=TEXT_CHARS_MAX))
@@ -167,8 +155,8 @@ def _end(operation: OperationView, manner: Manner) -> int:
 
 def _meanwhile(operation: OperationView) -> str:
     if operation.action is Action.PAUSE:
-        missing = _missing(operation)
-        later = f"; not yet on {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}" if missing else ""
+        left = missing(operation)
+        later = f"; not yet on {', '.join(left[:3])}{' …' if len(left) > 3 else ''}" if left else ""
         return f"it lasts until poller resume, or poller operations cancel {operation.id}{later}"
     return (
         f"it is not over yet; poller status says what it waits for, poller operations show {operation.id} what comes of it, "

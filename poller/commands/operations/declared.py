@@ -10,6 +10,7 @@ from poller.commands.options import MARKUP, Json, grouped
 
 if TYPE_CHECKING:
     from poller.commands.operations.daemon_api import DaemonApi
+    from poller.commands.operations.declared_long import HowLong
 
 MANY = 1_000
 
@@ -271,6 +272,13 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(operations, name="operations")
 
 
+def operate_on(
+    action: str, mapping: str, members: dict[str, Any], *, how: "How | HowLong", daemon: AskedDaemon
+) -> None:
+    """Carries out a command on a whole mapping."""
+    _operate(action, mapping, members, shard=None, lane=None, group=None, how=how, daemon=daemon)
+
+
 def _operate(
     action: str,
     mapping: str,
@@ -279,7 +287,7 @@ def _operate(
     shard: str | None,
     lane: int | None,
     group: str | None,
-    how: How,
+    how: "How | HowLong",
     daemon: AskedDaemon,
 ) -> None:
     from poller.commands.operations.command import Manner, operate

@@ -32,6 +32,11 @@ def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now:
             text = f"{what} of {of} {_fate(target, many=many, discard=bool(members.get('discard')))}"
         case Action.REPLAY:
             text = _replay(of, members)
+        case Action.SEEK:
+            text = _seek(of, target, members)
+        case Action.REDRIVE:
+            at_most = f", {members['limit']} at most," if "limit" in members else ""
+            text = f"The batches{at_most} whose notices are in {members['from']} are called again for {of}; the notice of each that succeeds is removed"
         case other:
             text = f"{other} of {of}"
     return line_of(text, chars_max=2_000) + "."
@@ -61,6 +66,20 @@ def _replay(of: str, members: Mapping[str, Any]) -> str:
     return (
         f"{records} are processed once more {by}{rate}; {failure}; the mapping's own position does not move"
     )
+
+
+def _seek(of: str, target: Target, members: Mapping[str, Any]) -> str:
+    if shards := members.get("shards"):
+        shown = ", ".join(shards[:RECORDS_SHOWN_MAX])
+        more = len(shards) - RECORDS_SHOWN_MAX
+        named = f"shard{'s' if len(shards) > 1 else ''} {shown}" + (f" and {more} more" if more > 0 else "")
+        of = f"{named} of {target.mapping.function} ({target.mapping.mapping})"
+    left_out = (
+        "records before that place that were not processed are left out"
+        if members.get("skip")
+        else "no record that was not processed is left out"
+    )
+    return f"All workers let go of {of}, which goes on at {members['to']}: what is behind that place is processed, also if it was before; {left_out}"
 
 
 def _tried(target: Target, now: Epoch) -> str:

@@ -84,6 +84,15 @@ def text(value: Any) -> str:
     return value.strip()
 
 
+def address(value: Any) -> str:
+    """A place of notices: an ARN, or a URL without a user and password, since everybody who may look reads it."""
+    found = text(value)
+    _, slashes, rest = found.partition("://")
+    if slashes and "@" in re.split(r"[/?#]", rest, maxsplit=1)[0]:
+        raise ValueError("write the URL without a user and password; the daemon's own credentials are used")
+    return found
+
+
 def place(value: Any) -> str | float:
     """A place in a stream: TRIM_HORIZON, LATEST, a time (ISO 8601, or epoch seconds as a number), or a sequence number (digits as a text)."""
     if isinstance(value, str) and (value in STARTS or _SEQUENCE_NUMBER.fullmatch(value)):
@@ -149,7 +158,7 @@ ACTION_MEMBERS: Mapping[Action, Mapping[str, ActionMember]] = MappingProxyType(
             "on_failure": ActionMember(read=text),
         },
         Action.REDRIVE: {
-            "from": ActionMember(read=text, required=True),
+            "from": ActionMember(read=address, required=True),
             "limit": ActionMember(read=count),
             "messages_per_s": ActionMember(read=rate),
             "dry_run": ActionMember(read=truth),

@@ -52,7 +52,7 @@ class Fleet:
         """An ARN of this account."""
         return f"arn:aws:{service}:{REGION}:{self.account}:{rest}"
 
-    def fail(self, fails: bool) -> None:  # noqa: FBT001 - the name of the method says what it is
+    def fail(self, fails: bool) -> None:
         """Makes the function fail for everything, or for nothing."""
         mark = self.folder / "fails"
         mark.touch() if fails else mark.unlink(missing_ok=True)

@@ -35,9 +35,7 @@ def in_queue(found: Fleet, name: str = "failed") -> int:
     sqs = found.aws("sqs")
     url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    return sum(
-        map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values())
-    )
+    return sum(map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()))
 
 
 def in_bucket(found: Fleet) -> int:

@@ -246,6 +246,8 @@ def test_members_of_the_long_actions_are_read(document: Any, members: Any) -> No
         ({"action": "redrive"}, "from"),
         ({"action": "redrive", "from": "x" * 3000}, "from"),
         ({"action": "redrive", "from": "a\x1b[31m"}, "from"),
+        ({"action": "redrive", "from": "https://user:secret@sqs.eu-west-1.amazonaws.com/failed"}, "from"),
+        ({"action": "redrive", "from": "s3://key@bucket/p"}, "from"),
         ({"action": "redrive", "from": "s3://b/p", "limit": 0}, "limit"),
         ({"action": "redrive", "from": "s3://b/p", "limit": True}, "limit"),
         ({"action": "redrive", "from": "s3://b/p", "messages_per_s": float("inf")}, "messages_per_s"),

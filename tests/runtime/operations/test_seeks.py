@@ -62,6 +62,22 @@ def two(place: Site) -> tuple[Any, Any]:
     )
 
 
+def test_a_seek_to_latest_leaves_a_shard_alone_that_is_there() -> None:
+    """Else it could leave out what arrives meanwhile, by a clock that is behind that of the worker."""
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        await asyncio.sleep(2)
+        found = await over(daemon, await seek(daemon, "LATEST"))
+        assert (found.state, found.result) == (OperationState.DONE, "there is no shard to move")
+        stream_of(place).put(*records(6, age_s=5.0))
+        await until(lambda: len(calls(place)) == 2)
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5], [6]]
+
+
 def test_a_mapping_goes_back_to_the_beginning() -> None:
     place = site()
 
@@ -221,7 +237,7 @@ def test_an_ended_shard_is_at_its_end_again_afterwards() -> None:
     ("to", "members", "said"),
     [
         ("7", {}, "belongs to one shard"),
-        ("7", {"shards": ["shardId-9"]}, "does not list shardId-9"),
+        ("7", {"shards": ["shardId-9"]}, "is no shard of this mapping"),
         ("2999-01-01", {}, "not between 1970 and now"),
     ],
 )

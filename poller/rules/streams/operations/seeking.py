@@ -12,11 +12,10 @@ from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shar
 from poller.domain.rows import Lease
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
+from poller.rules.target_names import UnknownTarget, find_shard
 
 MOVES_MAX = 1_000
 """Shards that one seek moves. The row of its operation has two positions for each."""
-SHOWN_MAX = 20
-"""Shards that an error text names."""
 CHARS_MAX = 100
 HORIZON, LATEST = "TRIM_HORIZON", "LATEST"
 WHERE = "TRIM_HORIZON, LATEST, a time such as 2026-11-29T08:00:00Z, or a sequence number"
@@ -87,7 +86,7 @@ def goal(to: str | float, *, now: Epoch) -> Position:
 def moves(
     shards: Sequence[Shard], leases: Sequence[Lease], to: Position, chosen: Collection[ShardId] = ()
 ) -> tuple[ShardMove, ...]:
-    """Where each shard goes, by shard id. `chosen` are the named shards; none: all that the source lists.
+    """Where each shard goes, by shard id. `chosen` are the named shards, by id or number; none: all that the source lists.
 
     A shard that has no lease yet is new. It begins at its beginning, as new shards do.
 
@@ -95,14 +94,12 @@ def moves(
     """
     listed = {shard.shard_id: shard for shard in shards}
     known = {lease.shard: lease.checkpoint.position for lease in leases}
-    unknown = [shard for shard in chosen if shard not in listed]
-    if unknown:
-        there = ", ".join(sorted(listed)[:SHOWN_MAX]) or "none"
-        named = line_of(unknown[0], chars_max=CHARS_MAX)
-        raise SeekRefused(f"shards: the source does not list {named}; it lists {there}")
-    if to.rank is Rank.AFTER and len(chosen) != 1:
+    try:
+        named_shards = frozenset(find_shard(each, listed) for each in chosen) or frozenset(listed)
+    except UnknownTarget as unknown:
+        raise SeekRefused(f"shards: {unknown}") from None
+    if to.rank is Rank.AFTER and (not chosen or len(named_shards) != 1):
         raise SeekRefused("to: a sequence number belongs to one shard; name it in shards")
-    named_shards = frozenset(chosen or listed)
     below = _descendants(shards, named_shards)
     found = tuple(
         ShardMove(shard, known[shard], to if shard in named_shards else _behind_parents(to))

@@ -103,7 +103,7 @@ class Redrive:
                     break
                 await self._stop.sleep(HELD_LOOK_S)
             for notice in notices:
-                if self._stop.requested or not await self._one(notice):
+                if not await self._one(notice):
                     return None
                 done += 1
                 await self._changed(self.tally)

@@ -12,7 +12,7 @@ from poller.domain.errors import PortError
 from poller.domain.operations import Action, Operation, OperationState, PartResult
 from poller.domain.records import Position, ShardId
 from poller.rules.operations import lifecycle
-from poller.rules.streams.operations.seeking import SeekRefused, ShardMove, goal
+from poller.rules.streams.operations.seeking import LATEST, Direction, SeekRefused, ShardMove, goal
 from poller.runtime.operations.long.long_run import LongRun, SeekPlan
 
 STEP_S = 0.5
@@ -87,6 +87,7 @@ async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardM
     if plan is None:
         return None
     members = operation.request.members
+    plan = _without_idle(plan, members["to"])
     lines = [_line(move, plan.skipping.get(move.shard, "")) for move in plan.moves]
     if members.get("dry_run"):
         await run.change(partial(_noted, plan=lines[:LINES_MAX]))
@@ -102,6 +103,18 @@ async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardM
     noted = {move.shard: [move.before.encode(), move.to.encode()] for move in plan.moves}
     stored = await run.change(partial(_noted, moves=noted))
     return None if stored is None else moves_of(stored)
+
+
+def _without_idle(plan: SeekPlan, to: str | float) -> SeekPlan:
+    """A plan without the shards that are at LATEST anyway.
+
+    The moment of the operation is that of a worker's clock, and records get their time from another one. So a move of a shard with nothing to
+    leave out could leave out what arrives meanwhile.
+    """
+    if to != LATEST:
+        return plan
+    staying = {move.shard for move in plan.moves if move.direction is Direction.FORWARD} - set(plan.skipping)
+    return SeekPlan(tuple(move for move in plan.moves if move.shard not in staying), plan.skipping)
 
 
 async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:

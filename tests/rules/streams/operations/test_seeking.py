@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Epoch, KinesisRecord, Position, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
-from poller.rules.streams.operations.seeking import Direction, SeekRefused, ShardMove, goal, moves
+from poller.rules.streams.operations.seeking import MOVES_MAX, Direction, SeekRefused, ShardMove, goal, moves
 
 NOW = Epoch(1_767_225_600.0)
 HORIZON = Position.horizon()
@@ -83,8 +83,25 @@ def test_a_sequence_number_needs_exactly_one_shard(chosen: list[ShardId]) -> Non
 
 
 def test_a_shard_that_the_source_does_not_list_is_refused_with_those_that_it_lists() -> None:
-    with pytest.raises(SeekRefused, match=r"does not list zz; it lists a, b, c, d"):
+    with pytest.raises(
+        SeekRefused, match=r"shards: 'zz' is no shard of this mapping; its shards: a, b, c, d"
+    ):
         moves(SPLIT, [], EARLIER, [A, ShardId("zz")])
+
+
+def test_shards_may_be_named_by_their_numbers() -> None:
+    shards = [Shard(ShardId(f"shardId-{number:012d}")) for number in range(3)]
+    leases = [Lease(each.shard_id, (), Checkpoint(HORIZON)) for each in shards]
+    found = moves(shards, leases, Position.after("7"), [ShardId("2")])
+    assert [each.shard for each in found] == ["shardId-000000000002"]
+
+
+def test_more_shards_than_a_row_can_have_are_refused() -> None:
+    shards = [Shard(ShardId(f"shardId-{number:012d}")) for number in range(MOVES_MAX + 1)]
+    leases = [Lease(each.shard_id, (), Checkpoint(HORIZON)) for each in shards]
+    with pytest.raises(SeekRefused, match="1001 shards would move, the limit is 1000"):
+        moves(shards, leases, HORIZON)
+    assert len(moves(shards, leases[1:], HORIZON)) == MOVES_MAX
 
 
 @pytest.mark.parametrize(
