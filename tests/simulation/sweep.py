@@ -112,9 +112,21 @@ SOMETIMES = (
     "breaker closed by a try",
     "breaker closed by hand",
     "breaker closed at another worker",
+    "seek: planned",
+    "seek: draining",
+    "seek: done",
+    "seek: cancelled",
+    "seek: dry run",
+    "seek: refused to leave records out",
+    "seek: left out",
+    "seek: processed again",
+    "seek: taken up again",
 )
 """A sweep of some hundred seeds that never saw one of these is too kind."""
 SELDOM = (
+    "seek: partly moved",
+    "seek: claimed by another",
+    "seek: moved from a dead worker",
     "given back for want of time",
     *(f"operator: {action} while discarding" for action in ("retry", "reset", "pause")),
     *(f"operator: {action} while restored" for action in ("retry", "reset", "skip", "pause")),

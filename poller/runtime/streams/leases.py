@@ -1,6 +1,7 @@
 """Owns how a stream mapping reviews its leases: it lists shards and leases, decides what to do, and takes leases."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from poller.domain.errors import LeaseLost, RowChanged
@@ -59,6 +60,8 @@ class Leases:
         self._retention_due = Monotonic(0.0)
         self._finished: dict[ShardId, Monotonic] = {}
         self._lost: frozenset[ShardId] = frozenset()
+        self._own: Sequence[Lease] = ()
+        """The leases that the store said belong to this worker, when they were listed last."""
         self._offers: Offers = {}
         self._others_listed = False
         """Whether the other workers were listed since this run began."""
@@ -101,6 +104,7 @@ class Leases:
             row = await self._restart_if_recreated(row, lose_all)
         asked = self._parts.clock.monotonic()
         leases = await self._parts.store.leases(row.mapping, memos=False)
+        self._own = [each for each in leases if each.owner == self._parts.worker]
         self.lineage = lineage = self._trace(row, leases)
         written = not due or await self._seed(row, lineage)
         group = await self._group(leases)
@@ -113,6 +117,13 @@ class Leases:
             self._discover_at = next_at if written else None
             self._leased = _names(self._shards)
         return LeaseReview(decision, assignment.stolen(leases, running.values()))
+
+    async def give_back(self, shards: Collection[ShardId]) -> None:
+        """Gives up the leases of shards that this worker has and does not read, since a release of them has failed. Raises PortError."""
+        for lease in self._own:
+            if lease.shard in shards:
+                with suppress(LeaseLost):
+                    await self._parts.store.release(self._parts.plan.mapping, lease)
 
     async def recreated(self) -> bool:
         """Whether the stream was recreated since the shards here were taken. Then the next review restarts the mapping on it."""

@@ -187,6 +187,7 @@ class StreamMapping:
         self._stop_shards(sorted(review.decision.give), Reason.REQUESTED)
         self._stop_shards(self._by_another_role(), Reason.REQUESTED)
         self._stop_shards(self.long_operable.seekable.held_back, Reason.REQUESTED)
+        await leases.give_back(self.long_operable.seekable.held_back - self._running.keys())
         free = [
             lease
             for lease in review.decision.take

@@ -1,4 +1,4 @@
-"""Owns several daemons on one SQLite file that are asked for operations through their APIs, and what their function took."""
+"""Owns several daemons on one store that are asked for operations through their APIs, and what their function took."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ from tests.conftest import REGION, fresh_account
 
 MAPPING = "5d1f3a52-7f0e-4b52-9d9f-0c1c8a1b6a02"
 FUNCTION = "taker"
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 POLL_S = 0.05
 
 
@@ -35,6 +35,8 @@ class Fleet:
     account: str = field(default_factory=fresh_account)
     mapping: dict[str, Any] = field(default_factory=dict)
     takes_s: float = 0.0
+    store: str = ""
+    """The store's URL; empty: a SQLite file."""
     stack: ExitStack = field(default_factory=ExitStack)
     workers: dict[str, Running] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
@@ -135,11 +137,11 @@ class Fleet:
         return Counter(self.taken())
 
     def lines(self) -> list[tuple[float, str, list[str]]]:
-        """The whole journal: when, on which worker, which records."""
+        """The whole journal, in the order in which the calls began: when, on which worker, which records."""
         if not self.journal.exists():
             return []
         found = [json.loads(line) for line in self.journal.read_text().splitlines()]
-        return [(at, worker, texts) for at, worker, texts in found]
+        return sorted((began, worker, texts) for began, worker, texts in found)
 
     def tails(self) -> str:
         """The last words of all workers."""
@@ -150,7 +152,7 @@ class Fleet:
             "region": REGION,
             "endpoint_urls": dict(self.endpoints),
             "listen": f"{HOST}:{port}",
-            "store": f"sqlite://{self.folder / 'state.db'}",
+            "store": self.store or f"sqlite://{self.folder / 'state.db'}",
             "worker": name,
             "api": {"allow_unauthenticated": True},
             "functions": {

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from adapters.stores.memory import MemoryStore
+from poller.domain.errors import ServiceUnavailable
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import SHARD_END, Position, ShardId
+from poller.domain.records import SHARD_END, MappingId, Position, ShardId
+from poller.domain.rows import Lease
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import Site, daemon_plan, now, play, until
 from tests.runtime.fakes import SHARD, STREAM_ARN, FakeFunction, FakeStream, mapping, records
@@ -76,6 +80,29 @@ def test_a_seek_to_latest_leaves_a_shard_alone_that_is_there() -> None:
 
     play(two(place)[0], script)
     assert calls(place) == [[1, 2, 3, 4, 5], [6]]
+
+
+def test_a_lease_whose_release_has_failed_does_not_hold_up_a_seek() -> None:
+    """Its owner lives and does not read the shard. It gives the lease up once more."""
+    failed: list[ShardId] = []
+
+    class Failing(MemoryStore):
+        async def release(self, mapping: MappingId, lease: Lease) -> None:
+            if not failed:
+                failed.append(lease.shard)
+                raise ServiceUnavailable("down")
+            await super().release(mapping, lease)
+
+    place = replace(site(), store=Failing())
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        found = await over(daemon, await seek(daemon, "TRIM_HORIZON"))
+        assert found.state is OperationState.DONE
+        await until(lambda: len(calls(place)) == 2)
+
+    play(two(place)[0], script)
+    assert failed
 
 
 def test_a_mapping_goes_back_to_the_beginning() -> None:

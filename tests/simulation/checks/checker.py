@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from poller.domain.invocations import Notice, Outcome, Throttled
-from poller.domain.operations import Operation
+from poller.domain.operations import Action, Operation
 from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
 from poller.domain.rows import Checkpoint, Lease, MappingRow, MappingState
@@ -112,7 +112,7 @@ class Checker:
                 tenure = self.holders.holder(checks.plan.mapping, shard)
                 mine = tenure is not None and tenure.worker == line.name
                 if checks.plan.source_arn == source_arn and mine:
-                    checks.reads(shard, known=checks.knows_of(tenure))
+                    checks.reads(shard, known=checks.knows_of(tenure), tenure=tenure)
 
     def remakes(self, source_arn: str) -> None:
         """The stream is another one from now on: all of it is to be delivered, and nothing of the one before any more."""
@@ -233,7 +233,9 @@ class Checker:
 
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""
-        if operation.mapping in self.streams:
+        if operation.mapping in self.streams and operation.request.action is Action.SEEK:
+            self.streams[operation.mapping].seeks.stored(operation)
+        elif operation.mapping in self.streams:
             self.streams[operation.mapping].operated.stored(line.name, operation, epoch())
 
     def creates(self, row: MappingRow) -> None:
@@ -252,6 +254,8 @@ class Checker:
             tenure = Tenure(line.name, lease.epoch, lease.checkpoint, since=epoch())
             self._mark_resumed(lease.checkpoint)
             self._dropped.discard((line.name, mapping, lease.shard))
+            if mapping in self.streams:
+                self.streams[mapping].seeks.takes(lease.shard)
             before = self.holders.take(mapping, lease.shard, tenure)
             if before is not None and before.worker != line.name:
                 self._marks.saw("lease taken over")
@@ -283,6 +287,18 @@ class Checker:
         tenure = self.holders.holder(mapping, lease.shard)
         if tenure is not None and tenure.worker != line.name:
             self._dropped.add((tenure.worker, mapping, lease.shard))
+
+    def moves(self, line: Line, mapping: MappingId, lease: Lease, position: Position) -> None:
+        """A shard stands at another position; who had it learns later that it is not its own any more."""
+        with self._judging():
+            tenure = self.holders.holder(mapping, lease.shard)
+            if tenure is not None:
+                if tenure.worker != line.name:
+                    self._dropped.add((tenure.worker, mapping, lease.shard))
+                    self._marks.saw("seek: moved from a dead worker")
+                self._disown(mapping, lease.shard, tenure.worker)
+            self.holders.release(mapping, lease.shard, lease.epoch, now=epoch())
+            self.streams[mapping].moves(lease.shard, position, epoch())
 
     def refused(self, line: Line, mapping: MappingId, lease: Lease) -> None:
         """The store told the worker that it lost the lease."""

@@ -47,6 +47,10 @@ class OperatorChecks:
             case Action.PAUSE:
                 self._stored_pause(worker, operation, now)
 
+    def moved(self, sequences: Iterable[int]) -> None:
+        """A seek takes these records up again, also those that were skipped."""
+        self.gone.difference_update(sequences)
+
     def skipped(self, sequences: Iterable[int], *, noticed: bool) -> None:
         """The engine skips these records."""
         sequences = list(sequences)

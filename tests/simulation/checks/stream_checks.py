@@ -14,6 +14,7 @@ from poller.domain.telemetry.mapping_events import Discarded
 from poller.rules.streams.recreated_stream import SAME_S, created_of
 from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.checks.operator_checks import OperatorChecks
+from tests.simulation.checks.seek_checks import SeekChecks, lies_before
 from tests.simulation.checks.window_checks import Shelf, WindowChecks
 from tests.simulation.services.faults import Marks, epoch
 from tests.simulation.services.functions import Delivery, read_delivery
@@ -50,6 +51,7 @@ class StreamChecks:
     flights: dict[int, Flight] = field(default_factory=dict)
     windows: WindowChecks | None = None
     operated: OperatorChecks = field(init=False)
+    seeks: SeekChecks = field(init=False)
     noticed_at: float | None = -inf
     """Since when the mapping's row says that the stream was made again; None: it does not yet."""
     _offered: dict[tuple[str, str, int], frozenset[int]] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class StreamChecks:
 
     def __post_init__(self) -> None:
         self.operated = OperatorChecks(self.plan)
+        self.seeks = SeekChecks(self.marks)
         if self.plan.stream.tumbling_window_s:
             self.windows = WindowChecks(self.plan.stream.tumbling_window_s, self.marks)
 
@@ -82,14 +85,14 @@ class StreamChecks:
         """The orders that these records belong to."""
         return frozenset(self._domain(shard, each) for each in records)
 
-    def reads(self, shard: ShardId, *, known: bool) -> None:
+    def reads(self, shard: ShardId, *, known: bool, tenure: Tenure | None = None) -> None:
         """A shard is read: its parents must be settled to their ends.
 
         Not if it is taken for a shard of the stream before (not `known`). It cannot be if that stream had none of its name, unless
         some workers may not ask when the stream was created.
         """
         if known or not (self.stream.undated_for or shard in self.stream.former):
-            self._after_parents(shard, "read")
+            self._after_parents(shard, "read", tenure)
 
     def begins(self, flight: Flight, shard: ShardId, records: Sequence[Held], tenure: Tenure | None) -> None:
         """A batch is handed to the function."""
@@ -97,7 +100,7 @@ class StreamChecks:
         self.flights[flight.number] = flight
         self._wanted(shard, records)
         if flight.by_right:
-            self._after_parents(shard, "invoked")
+            self._after_parents(shard, "invoked", tenure)
             self._alone(flight, shard, others)
             self._in_order(shard, records)
             if tenure is not None:
@@ -213,6 +216,23 @@ class StreamChecks:
         if first is not None and _covers(checkpoint.position, first):
             raise Violation("checkpoint", f"{shard} {checkpoint.position.encode()} covers {first.sequence}")
 
+    def moves(self, shard: ShardId, position: Position, now: float) -> None:
+        """A seek puts a shard at another position: what is behind it is to be processed again, and the rest is left out."""
+        self._index()
+        records = self.stream.shards[shard].records if shard in self.stream.shards else []
+        due = {held.sequence for held in records if self._due(held)}
+        out = self.seeks.moves(shard, position, records, due, now)
+        again = {held.sequence for held in records} - out
+        if again & self.settled:
+            self.marks.saw("seek: processed again")
+        self.settled = (self.settled - again) | out
+        self.discarded = (self.discarded - again) | out
+        self.operated.moved(again)
+        self.saved[shard] = Checkpoint(position)
+        for held in records:
+            self._rows[self._domain(shard, held)].first_open = 0
+        self._ended.clear()
+
     def unsettled(self) -> list[Held]:
         """Records that still have to be settled."""
         self._index()
@@ -250,7 +270,7 @@ class StreamChecks:
         if not wanted:
             return True
         saved = self.saved.get(shard)
-        return saved is not None and _covers(saved.position, wanted[-1])
+        return saved is not None and lies_before(wanted[-1], saved.position)
 
     def _index(self) -> None:
         for shard, state in self.stream.shards.items():
@@ -264,7 +284,10 @@ class StreamChecks:
         return f"{shard}/{held.key}" if self.plan.stream.lanes > 1 else shard
 
     def _required(self, held: Held) -> bool:
-        started = self.since is None or held.arrived >= self.since
+        if (start := self.seeks.starts.get(self._places[held.sequence][0])) is not None:
+            started = not lies_before(held, start)
+        else:
+            started = self.since is None or held.arrived >= self.since
         return started and (held.content.keep or not self.plan.filters)
 
     def _trimmed(self, held: Held) -> bool:
@@ -286,7 +309,7 @@ class StreamChecks:
             if self.plan.filters and not held.content.keep:
                 raise Violation("filter", f"{held.sequence} was delivered, no filter matches it")
             # DynamoDB's arrival times are whole seconds, so the second of the start itself may be delivered.
-            if self.since is None or self._unlisted_at(self.since, shard):
+            if self.since is None or self._unlisted_at(self.since, shard) or shard in self.seeks.starts:
                 continue
             if held.arrived < self.since - 1.0:
                 raise Violation("start", f"{held.sequence} in {shard} is from before the start")
@@ -295,12 +318,14 @@ class StreamChecks:
         """Whether a listing from then on may lack the shard, which is read as a whole when it appears later."""
         return self.stream.shards[shard].opened_at > since - self.stream.listing_lag_s
 
-    def _after_parents(self, shard: ShardId, what: str) -> None:
+    def _after_parents(self, shard: ShardId, what: str, tenure: Tenure | None) -> None:
         if shard in self._ended:
             return
         self._index()
         for parent in self.stream.shards[shard].parents:
             due = self._first_unsettled(parent)
+            if due is not None and self.seeks.excused(parent, tenure):
+                return
             if due is not None:
                 raise Violation("lineage", f"{shard} {what} while {due.sequence} of {parent} is unsettled")
         self._ended.add(shard)

@@ -177,6 +177,10 @@ class Witness(Protocol):
         """A lease is removed, with its checkpoint."""
         ...
 
+    def moves(self, line: Line, mapping: MappingId, lease: Lease, position: Position) -> None:
+        """A shard stands at another position, and belongs to nobody. `lease` is the one before."""
+        ...
+
     def saves(self, line: Line, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """A checkpoint was accepted."""
         ...
@@ -573,8 +577,7 @@ class SimStore:
 
         def effect() -> Lease:
             moved = self._fenced(mapping, lease, self._store.move(mapping, lease, position))
-            self._witness.drops(self._line, mapping, lease)
-            self._witness.releases(self._line, mapping, lease)
+            self._witness.moves(self._line, mapping, lease, position)
             return moved
 
         return await self._call(f"move {lease.shard} {lease.epoch} {position.encode()}", effect)

@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.stores.memory import MemoryStore
 from poller.domain.mapping_api import ApiError
-from poller.domain.operations import Action, Operation, OperationState
+from poller.domain.operations import Action, Operation, OperationId, OperationState
 from poller.domain.records import MappingId, ShardId
 from poller.domain.status import LaneStatus
 from poller.runtime.daemon import Daemon
@@ -67,10 +67,10 @@ class Operators:
             send = action.send and self.streams[place.mapping].plan.discard.destination is not None
             document |= {"records": self._records(action, place), "send": send, "discard": not send}
         self.history.tell("operator", lambda: f"{document} while {state}")
-        await self._submit(place.mapping, document)
+        await self.submit(place.mapping, document)
         if action.action is Action.PAUSE:
             await asyncio.sleep(action.lasts_s)
-            await self._submit(place.mapping, {"action": "resume", **target})
+            await self.submit(place.mapping, {"action": "resume", **target})
 
     async def end(self) -> None:
         """Ends what is paused still: an operator may not have got an answer to a resume."""
@@ -109,8 +109,8 @@ class Operators:
             if part in text:
                 self.marks.saw(f"operator: {part}")
 
-    async def _submit(self, mapping: MappingId, document: dict[str, Any]) -> None:
-        """Asks any worker, and another one under the same id if there is no answer."""
+    async def submit(self, mapping: MappingId, document: dict[str, Any]) -> OperationId | None:
+        """Asks any worker, and another one under the same id if there is no answer. Returns the id; None if nobody accepted it."""
         self._asked += 1
         document = {**document, "id": f"op-{self._asked}"}
         for _ in range(TRIES_MAX):
@@ -120,12 +120,13 @@ class Operators:
             try:
                 async with asyncio.timeout(ANSWER_S):
                     await self.rng.choice(daemons).operations.submit(mapping, document, by="me")
-                return
+                return OperationId(document["id"])
             except TimeoutError:
                 self.marks.saw("operator: no answer")
             except ApiError as error:
                 self._not_accepted(document["id"], str(error))
-                return
+                return None
+        return None
 
     def _not_accepted(self, operation: str, reason: str) -> None:
         self.history.tell("operator", lambda: f"{operation} refused: {reason}")

@@ -139,8 +139,37 @@ class CloseBreaker:
     pick: float
 
 
+@dataclass(frozen=True, slots=True)
+class Seek:
+    """Somebody moves the shards of a mapping, or `some_shards`; and cancels it `cancelled_s` seconds later unless that is None.
+
+    `to` is TRIM_HORIZON, LATEST, `time` (`ago_s` seconds ago), or `sequence` (of the record that `pick` picks).
+    """
+
+    at: float
+    setup: int
+    to: str
+    ago_s: float
+    pick: float
+    some_shards: bool
+    skip: bool
+    dry_run: bool
+    cancelled_s: float | None = None
+
+
 type Action = (
-    Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate | CloseBreaker
+    Put
+    | Reshard
+    | Remake
+    | Crash
+    | Pause
+    | Restart
+    | Join
+    | Update
+    | EndTask
+    | Operate
+    | CloseBreaker
+    | Seek
 )
 
 

@@ -34,6 +34,7 @@ from tests.simulation.worlds.scenario import (
     Update,
     base,
 )
+from tests.simulation.worlds.seeking import seeks
 from tests.virtual import EPOCH_BASE
 
 PAYLOAD_BYTES_MIN = 2_000_000
@@ -73,7 +74,7 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
-    return operate(vary(base(seed)))
+    return seeks(operate(vary(base(seed))))
 
 
 def operate(scenario: Scenario) -> Scenario:

@@ -38,9 +38,11 @@ from tests.simulation.worlds.scenario import (
     Reshard,
     Restart,
     Scenario,
+    Seek,
     Setup,
     Update,
 )
+from tests.simulation.worlds.seeking import Seekers
 from tests.simulation.worlds.variations import draw
 from tests.virtual import (
     EPOCH_BASE,
@@ -310,6 +312,8 @@ class World:
                 self._act(scope, self.operators.ask(action))
             case CloseBreaker():
                 self._act(scope, self._close_breaker(action))
+            case Seek():
+                self._act(scope, Seekers(self.operators, self.scenario).ask(action))
 
     def _act(self, scope: asyncio.TaskGroup, act: Coroutine[Any, Any, None]) -> None:
         self._acting.append(scope.create_task(act, name="act"))

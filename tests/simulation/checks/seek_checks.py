@@ -1,0 +1,86 @@
+"""Owns what seeks do to the truth about a stream mapping: what was processed must be processed again, or may be left out.
+
+A move that nobody asked for is a violation, and so is one that leaves records out without leave.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from poller.domain.operations import Operation, OperationState
+from poller.domain.records import Position, Rank, ShardId
+from poller.rules.operations.claims import claimed_by
+from poller.runtime.operations.long.seek_run import moves_of
+from tests.simulation.checks.ledger import Tenure, Violation, names
+from tests.simulation.services.faults import Marks
+from tests.simulation.services.streams import Held
+
+
+@dataclass(slots=True)
+class SeekChecks:
+    """The seeks of one mapping, as the store has them. `moved_at` has when each shard was moved last."""
+
+    marks: Marks
+    moved_at: dict[ShardId, float] = field(default_factory=dict)
+    starts: dict[ShardId, Position] = field(default_factory=dict)
+    """Where each shard that was moved has begun since then."""
+    _asked: dict[ShardId, dict[Position, bool]] = field(default_factory=dict)
+    """Where seeks put each shard, and whether they may leave records out."""
+    _claims: dict[str, str] = field(default_factory=dict)
+
+    def stored(self, operation: Operation) -> None:
+        """A worker has stored a seek."""
+        moves, members = moves_of(operation), operation.request.members
+        for move in moves:
+            asked = self._asked.setdefault(move.shard, {})
+            asked[move.to] = asked.get(move.to, False) or bool(members.get("skip"))
+        if moves and operation.state is OperationState.RUNNING:
+            self.marks.saw("seek: planned")
+        if operation.notes.get("waiting"):
+            self.marks.saw("seek: draining")
+        if 0 < operation.progress.get("moved", 0) < operation.progress.get("shards", 0):
+            self.marks.saw("seek: partly moved")
+        if members.get("dry_run") and operation.state.over:
+            self.marks.saw("seek: dry run")
+        elif operation.state is not OperationState.ACCEPTED:
+            self.marks.saw(f"seek: {operation.state}")
+        if 'add "skip": true' in operation.result:
+            self.marks.saw("seek: refused to leave records out")
+        claimed = claimed_by(operation)
+        if claimed is not None and self._claims.setdefault(operation.operation, claimed) != claimed:
+            self._claims[operation.operation] = claimed
+            self.marks.saw("seek: claimed by another")
+
+    def moves(
+        self, shard: ShardId, to: Position, records: Iterable[Held], due: Collection[int], now: float
+    ) -> set[int]:
+        """A shard is moved; returns the records that it leaves out from now on. `due` are those that nobody has settled yet."""
+        asked = self._asked.get(shard, {})
+        if to not in asked:
+            raise Violation("seek", f"{shard} moved to {to.encode()}, and nobody has asked for it")
+        before = {held.sequence for held in records if lies_before(held, to)}
+        lost = before.intersection(due)
+        if lost and not asked[to]:
+            raise Violation("seek", f"{names(sorted(lost))} of {shard} left out without leave")
+        self.marks.saw("seek: left out" if lost else "seek: moved")
+        self.moved_at[shard], self.starts[shard] = now, to
+        return before
+
+    def takes(self, shard: ShardId) -> None:
+        """A worker takes a shard."""
+        if shard in self.moved_at:
+            self.marks.saw("seek: taken up again")
+
+    def excused(self, parent: ShardId, tenure: Tenure | None) -> bool:
+        """Whether who has a child need not wait for this parent: it took the child before the parent was moved."""
+        return tenure is not None and tenure.since <= self.moved_at.get(parent, float("-inf"))
+
+
+def lies_before(held: Held, position: Position) -> bool:
+    """Whether a mapping that begins at this position leaves the record out."""
+    match position.rank:
+        case Rank.START:
+            return position.since is not None and held.arrived < position.since
+        case Rank.AFTER:
+            return held.sequence <= position.sequence
+        case Rank.END:
+            return True

@@ -1,0 +1,98 @@
+"""Owns the operators that seek: they move shards to any place, at any moment, and some cancel it before it is over."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from poller.domain.mapping_api import ApiError
+from poller.domain.operations import OperationId
+from poller.domain.plan import SourceKind
+from poller.domain.records import ShardId
+from tests.simulation.checks.stream_checks import StreamChecks
+from tests.simulation.services.fake_plugins import seeded
+from tests.simulation.services.faults import epoch
+from tests.simulation.worlds.operating import Operators
+from tests.simulation.worlds.scenario import HEALED_S, Crash, Join, Remake, Restart, Scenario, Seek
+
+SOUGHT_CHANCE = 0.35
+SETTLE_S = 25.0
+"""How long before the services heal the last seek is asked for."""
+
+
+def seeks(scenario: Scenario) -> Scenario:
+    """A scenario whose operators seek, too. Streams with windows are left alone: their state is that of the checkers' windows."""
+    rng = seeded(scenario.seed, "seeks")
+    sought = [
+        place
+        for place, each in enumerate(scenario.setups)
+        if each.plan.kind is not SourceKind.SQS and not each.plan.stream.tumbling_window_s
+    ]
+    remade = any(isinstance(each, Remake) for each in scenario.actions)
+    if not sought or remade or rng.random() > SOUGHT_CHANCE:
+        return scenario
+    moments = [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
+    asked = tuple(_seeks(rng, sought, moments))
+    actions = tuple(sorted((*scenario.actions, *asked), key=lambda each: each.at))
+    return replace(scenario, actions=actions)
+
+
+def _seeks(rng: Random, sought: Sequence[int], moments: Sequence[float]) -> Iterator[Seek]:
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.uniform(0.2, HEALED_S - SETTLE_S)
+        if moments and rng.random() < 0.5:
+            at = min(max(0.2, rng.choice(moments) - rng.uniform(0.0, 3.0)), HEALED_S - SETTLE_S)
+        yield Seek(
+            at=at,
+            setup=rng.choice(sought),
+            to=rng.choice(("TRIM_HORIZON", "LATEST", "time", "time", "sequence")),
+            ago_s=rng.uniform(0.0, 30.0),
+            pick=rng.random(),
+            some_shards=rng.random() < 0.4,
+            skip=rng.random() < 0.6,
+            dry_run=rng.random() < 0.1,
+            cancelled_s=rng.choice((None, None, None, 0.0, 1.0, 4.0)),
+        )
+
+
+@dataclass(slots=True)
+class Seekers:
+    """The operators of a world that seek."""
+
+    operators: Operators
+    scenario: Scenario
+
+    async def ask(self, action: Seek) -> None:
+        """Somebody asks for a seek, and cancels it after its time."""
+        mapping = self.scenario.setups[action.setup].plan.mapping
+        document = _document(action, self.operators.streams[mapping])
+        operation = await self.operators.submit(mapping, document)
+        if operation is None or action.cancelled_s is None:
+            return
+        await asyncio.sleep(action.cancelled_s)
+        await self._cancel(operation)
+
+    async def _cancel(self, operation: OperationId) -> None:
+        for daemon in self.operators.daemons():
+            try:
+                async with asyncio.timeout(20.0):
+                    await daemon.operations.cancel(operation, by="me")
+                return
+            except (ApiError, TimeoutError):
+                continue
+
+
+def _document(action: Seek, checks: StreamChecks) -> dict[str, Any]:
+    shards = list(checks.stream.shards)
+    to: str | float = action.to
+    chosen: list[ShardId] = []
+    if action.some_shards or to == "sequence":
+        chosen = [shards[int(action.pick * len(shards))]]
+    if to == "time":
+        to = max(0.0, epoch() - action.ago_s)
+    elif to == "sequence":
+        there = checks.stream.shards[chosen[0]].records
+        to = str(there[int(action.pick * len(there))].sequence) if there else "TRIM_HORIZON"
+    given: dict[str, Any] = {"action": "seek", "to": to, "skip": action.skip, "dry_run": action.dry_run}
+    return {**given, "shards": chosen} if chosen else given
