@@ -12,7 +12,7 @@ import typer
 from poller.commands.breaker.declared import breaker_app
 from poller.commands.dry_run.declared import dry_run
 from poller.commands.operations.declared import add_commands
-from poller.commands.operations.declared_long import redrive, seek
+from poller.commands.operations.declared_long import add_long_commands
 from poller.commands.options import (
     MARKUP,
     CommonOptions,
@@ -272,8 +272,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         app.command()(command)
     app.command(name="dry-run")(dry_run)
     add_commands(app)
-    for command in (seek, redrive):
-        app.command()(command)
+    add_long_commands(app)
     filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
     filters.command(name="explain")(explain)
     # With a single command and no callback, typer would drop the name `explain` from the command line.

@@ -98,3 +98,9 @@ def redrive(
     given = {"from": from_, "limit": limit, "messages_per_s": messages_per_s}
     members = {name: value for name, value in given.items() if value is not None}
     operate_on("redrive", mapping, members, how=how, daemon=daemon)
+
+
+def add_long_commands(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    for command in (seek, redrive):
+        app.command()(command)

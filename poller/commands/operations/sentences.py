@@ -1,7 +1,7 @@
 """Owns the sentence that says what an operation will do, before anybody agrees to it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from poller.commands.operations.targets import Target
 from poller.commands.status_page import span
@@ -37,8 +37,8 @@ def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now:
         case Action.REDRIVE:
             at_most = f", {members['limit']} at most," if "limit" in members else ""
             text = f"The batches{at_most} whose notices are in {members['from']} are called again for {of}; the notice of each that succeeds is removed"
-        case other:
-            text = f"{other} of {of}"
+        case _:
+            assert_never(action)
     return line_of(text, chars_max=2_000) + "."
 
 

@@ -88,7 +88,7 @@ def address(value: Any) -> str:
     """A place of notices: an ARN, or a URL without a user and password, since everybody who may look reads it."""
     found = text(value)
     _, slashes, rest = found.partition("://")
-    if slashes and "@" in re.split(r"[/?#]", rest, maxsplit=1)[0]:
+    if slashes and "@" in rest.partition("/")[0]:
         raise ValueError("write the URL without a user and password; the daemon's own credentials are used")
     return found
 

@@ -11,8 +11,8 @@ from poller.domain.operations import OperationState
 from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
 from poller.rules.operations.redriving import RedriveTally
-from poller.runtime.queues.operations.redriving import opened_letters
 from poller.runtime.operations.long.redriving import NoticeKept, Redrive
+from poller.runtime.queues.operations.redriving import opened_letters
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import (
     FIFO,

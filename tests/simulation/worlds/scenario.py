@@ -158,18 +158,7 @@ class Seek:
 
 
 type Action = (
-    Put
-    | Reshard
-    | Remake
-    | Crash
-    | Pause
-    | Restart
-    | Join
-    | Update
-    | EndTask
-    | Operate
-    | CloseBreaker
-    | Seek
+    Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate | CloseBreaker | Seek
 )
 
 
