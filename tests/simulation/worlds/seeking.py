@@ -22,15 +22,12 @@ SETTLE_S = 25.0
 
 
 def seeks(scenario: Scenario) -> Scenario:
-    """A scenario whose operators seek, too. Streams with windows are left alone: their state is that of the checkers' windows."""
+    """A scenario whose operators seek, too. Worlds with queues are left alone, and streams with windows."""
     rng = seeded(scenario.seed, "seeks")
-    sought = [
-        place
-        for place, each in enumerate(scenario.setups)
-        if each.plan.kind is not SourceKind.SQS and not each.plan.stream.tumbling_window_s
-    ]
+    queues = any(each.plan.kind is SourceKind.SQS for each in scenario.setups)
+    sought = [place for place, each in enumerate(scenario.setups) if not each.plan.stream.tumbling_window_s]
     remade = any(isinstance(each, Remake) for each in scenario.actions)
-    if not sought or remade or rng.random() > SOUGHT_CHANCE:
+    if not sought or queues or remade or rng.random() > SOUGHT_CHANCE:
         return scenario
     moments = [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
     asked = tuple(_seeks(rng, sought, moments))

@@ -59,7 +59,7 @@ class Seekable(Protocol):
         ...
 
     async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
-        """Moves the shards that nobody reads. Raises PortError."""
+        """Moves the shards when nobody reads any of them. Raises PortError."""
         ...
 
 

@@ -17,6 +17,8 @@ from poller.runtime.operations.long.long_run import LongRun, SeekPlan
 
 STEP_S = 0.5
 """The interval at which it is looked whether shards are free."""
+FOLLOW_S = 2.5
+"""The time that all workers have to read of a seek before shards are moved. One that has not could take a shard that was moved."""
 LINES_MAX = 50
 """Shards whose moves a dry run lists, and that wait."""
 _MOVES = "moves"
@@ -52,6 +54,8 @@ async def seek(run: LongRun) -> PartResult | None:
             return found
         planned = found
         run.changed()
+        if await run.stop.sleep(FOLLOW_S):
+            return None
     moved: set[ShardId] = set()
     tries = 0
     while len(moved) < len(planned):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from poller.domain.errors import LeaseLost, PortError, PositionTrimmed, ServiceUnavailable
-from poller.domain.records import Position, Record, ShardId, WorkerId
+from poller.domain.records import Position, Record, ShardId
 from poller.domain.rows import Lease
 from poller.domain.telemetry.labels import TaskKind
 from poller.rules.streams.operations.seeking import Direction, ShardMove, moves
@@ -66,7 +66,7 @@ class StreamSeek:
         return SeekPlan(found, {shard: first for shard, task in looks.items() if (first := task.result())})
 
     async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
-        """Moves the shards that nobody reads. The lease of a worker that does not run the mapping counts as free. Raises PortError.
+        """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
 
         A move is fenced: if a worker takes the shard meanwhile, the shard waits, and an owner that is gone writes nothing more.
         """
@@ -75,16 +75,20 @@ class StreamSeek:
         parts, mapping = self._parts, self._parts.plan.mapping
         alive = {parts.worker, *await self._membership.workers_of(mapping)}
         known = {lease.shard: lease for lease in await parts.store.leases(mapping, memos=False)}
-        moved: set[ShardId] = set()
-        waiting: dict[ShardId, WorkerId] = {}
+        # The source may have removed a shard since, so that its lease was of no use any more.
+        moved = {move.shard for move in wanted if move.shard not in known}
+        waiting = {
+            move.shard: owner
+            for move in wanted
+            if (lease := known.get(move.shard)) is not None
+            and (owner := lease.owner) is not None
+            and owner in alive
+        }
+        if waiting:
+            # A parent that is moved while somebody reads its child could be processed again beside records that come after its own.
+            return SeekStep(frozenset(moved), waiting)
         for move in wanted:
-            lease = known.get(move.shard)
-            if lease is None:
-                # The source has removed the shard since, and its lease was of no use any more.
-                moved.add(move.shard)
-            elif lease.owner is not None and lease.owner in alive:
-                waiting[move.shard] = lease.owner
-            else:
+            if (lease := known.get(move.shard)) is not None:
                 try:
                     if await _moved(parts, lease, move.to):
                         moved.add(move.shard)

@@ -120,6 +120,27 @@ def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
 
+def test_no_shard_is_moved_while_another_one_of_the_seek_is_read() -> None:
+    """A parent could be processed again beside records of its child that come after its own."""
+    stream, other = FakeStream(), ShardId("shardId-000000000009")
+    stream.put(*records(1))
+    stream.held[other] = []
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(1)
+        seek = runner.long_operable.seekable
+        plan = await seek.plan(HORIZON, [SHARD, other])
+        seek.hold_back(frozenset({SHARD, other}))
+        await asyncio.sleep(2)
+        step = await seek.step(plan.moves)
+        assert (step.moved, set(step.waiting)) == (frozenset(), {SHARD})
+        await asyncio.sleep(4)
+        assert (await seek.step(plan.moves)).moved == {SHARD, other}
+
+    function = FakeFunction(takes_s=5)
+    run_mapping(lambda: stream_parts(stream, function, plan=BATCHES), for_s=0, during=seek)
+
+
 def test_what_was_moved_before_a_fault_of_the_store_counts() -> None:
     """Else a seek of many shards would begin again after each fault, and not end."""
     moves: list[ShardId] = []
