@@ -4,7 +4,14 @@ import os
 
 import pytest
 
-LONG = ("test_replicas", "test_kill", "test_queues", "test_resharding")
+LONG = (
+    "test_redrives_killed",
+    "test_seeks_killed",
+    "test_replicas",
+    "test_kill",
+    "test_queues",
+    "test_resharding",
+)
 """Modules with tests that take a minute and more, the longest first."""
 
 
