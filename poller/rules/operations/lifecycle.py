@@ -20,9 +20,11 @@ from poller.domain.untrusted.texts import line_of
 from poller.rules.operations.members import ID_CHARS_MAX
 
 BEGIN_S_MAX = 600.0
-"""A part that no worker has begun so long after the operation was accepted fails."""
+"""A part that no worker has begun for so long fails, counted while some worker runs."""
 PART_S_MAX = 86_400.0
 """A part that a worker has begun fails so long after the operation was accepted. A call of the function may take long before it."""
+CLOCKS_APART_S_MAX = 86_400.0
+"""How far the clocks of two workers may be apart. By less than that, no operation fails for its age on the clock of another worker."""
 HISTORY_MAX = 1_000
 HISTORY_S_MAX = 30 * 86_400.0
 """How many operations that are over are kept, and for how long."""
@@ -172,11 +174,15 @@ def close_gone_workers(operation: Operation, gone: Collection[str], *, now: Epoc
     return _with_results(operation, closed, lambda _: result, now)
 
 
-def expire(operation: Operation, *, now: Epoch) -> Operation:
-    """Fails the parts that took too long. A pause, and what takes long, has all the time."""
+def expire(operation: Operation, *, open_s: float, now: Epoch) -> Operation:
+    """Fails the parts that took too long. A pause, and what takes long, has all the time.
+
+    `open_s` is how long this worker has known the operation, by its monotonic clock. `created` is of the clock of the worker that was
+    asked, so that it counts only where no difference of clocks explains it.
+    """
     if operation.request.action in LONG | {Action.PAUSE, Action.RESUME}:
         return operation
-    age_s = now - operation.created
+    age_s = max(open_s, now - operation.created - CLOCKS_APART_S_MAX)
     late = [part for part in missing(operation) if age_s >= _limit_s(operation, part)]
 
     def failed(part: str) -> PartResult:

@@ -20,7 +20,7 @@ from poller.runtime.operations.open_operations import CALL_S_MAX, OpenOperations
 from poller.runtime.operations.operable_mappings import OperableMappings, Peers
 
 CLOSE_AFTER_S = 4.0
-"""An operation is so old before other workers look whether its parts can still be carried out."""
+"""So long after a worker has learned of an operation, it looks whether the parts can still be carried out."""
 LOOK_S = 5.0
 LOOK_PAUSED_S = 60.0
 """How often the leases of a mapping with open operations are read: while some wait, and while there are only pauses."""
@@ -63,14 +63,17 @@ class OperationCloser:
         now = self._clock.now()
         by_mapping: dict[MappingId, list[Operation]] = {}
         for operation in (self._operations.known or {}).values():
-            if now - operation.created >= CLOSE_AFTER_S:
+            # The time of its acceptance is of the clock of another worker.
+            if self._operations.open_s(operation.operation) >= CLOSE_AFTER_S:
                 by_mapping.setdefault(operation.mapping, []).append(operation)
         for mapping in self._looked.keys() - by_mapping.keys():
             del self._looked[mapping]
         for mapping, operations in by_mapping.items():
             obstacles = await self._obstacles(mapping, operations)
             for operation in operations:
-                await self._operations.change(operation, partial(_closed, obstacles=obstacles, now=now))
+                open_s = self._operations.open_s(operation.operation)
+                rule = partial(_closed, obstacles=obstacles, open_s=open_s, now=now)
+                await self._operations.change(operation, rule)
 
     async def delete(self, mapping: MappingId) -> None:
         """Ends the operations of a mapping that was deleted; raises PortError."""
@@ -129,11 +132,11 @@ class OperationCloser:
         return frozenset(wanted - going_on) if leases else frozenset()
 
 
-def _closed(operation: Operation, *, obstacles: Obstacles, now: Epoch) -> Operation:
+def _closed(operation: Operation, *, obstacles: Obstacles, open_s: float, now: Epoch) -> Operation:
     if obstacles.deleted:
         return lifecycle.mapping_deleted(operation, now=now)
     if obstacles.disabled:
         operation = lifecycle.mapping_disabled(operation, now=now)
     operation = lifecycle.close_ended_shards(operation, obstacles.ended, now=now)
     operation = lifecycle.close_gone_workers(operation, obstacles.gone, now=now)
-    return lifecycle.expire(operation, now=now)
+    return lifecycle.expire(operation, open_s=open_s, now=now)

@@ -12,6 +12,7 @@ from random import Random
 
 from poller.domain.errors import ResourceMissing, RowChanged, ServiceUnavailable
 from poller.domain.operations import Operation, OperationId
+from poller.domain.records import Monotonic
 from poller.domain.telemetry.observers import Observer
 from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver
 from poller.ports import Clock, OperationStore
@@ -40,6 +41,8 @@ class OpenOperations:
         self._observer = observer
         self._rng = rng
         self._known: dict[OperationId, Operation] | None = None
+        self._since: dict[OperationId, Monotonic] = {}
+        """Since when this worker knows each of them. Epoch times in operations are of other workers' clocks."""
         self._writes = 0
         self._reads = 0
         self.newest = 0
@@ -61,6 +64,11 @@ class OpenOperations:
         """One operation as it was last read or written; None if it is over, or not known."""
         return (self._known or {}).get(operation)
 
+    def open_s(self, operation: OperationId) -> float:
+        """How long this worker has known an operation that is not over; 0 if it does not know it."""
+        since = self._since.get(operation)
+        return 0.0 if since is None else self._clock.monotonic() - since
+
     async def read(self) -> None:
         """Reads them; raises PortError. A read during which this worker wrote is repeated: it may be older than the write."""
         for _ in range(READS_MAX):
@@ -75,6 +83,8 @@ class OpenOperations:
             if writes == self._writes:
                 self.newest = number
                 self._known = {each.operation: each for each in found}
+                began = self._clock.monotonic()
+                self._since = {each: self._since.get(each, began) for each in self._known}
                 return
 
     async def history(self) -> Sequence[Operation]:
@@ -140,6 +150,7 @@ class OpenOperations:
             self._drop(stored.operation)
         else:
             self._known[stored.operation] = stored
+            self._since.setdefault(stored.operation, self._clock.monotonic())
         if stored.state.over:
             self.ended += 1
             self._emit_over(stored)

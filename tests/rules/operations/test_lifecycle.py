@@ -151,15 +151,21 @@ def test_several_workers_settle_the_records_of_one_skip() -> None:
 
 def test_a_part_that_nobody_begins_fails_after_ten_minutes_and_a_begun_one_after_a_day() -> None:
     begun = lifecycle.begin(RETRY, ONE)
-    assert lifecycle.expire(begun, now=Epoch(NOW + 599)) is begun
-    late = lifecycle.expire(begun, now=Epoch(NOW + 600))
+    assert lifecycle.expire(begun, open_s=599.0, now=NOW) is begun
+    late = lifecycle.expire(begun, open_s=600.0, now=NOW)
     assert (late.parts[TWO].state, late.parts[ONE].state) == (FAILED, OperationState.RUNNING)
-    assert lifecycle.expire(late, now=Epoch(NOW + 86_399)) is late
-    assert lifecycle.expire(late, now=Epoch(NOW + 86_400)).state is FAILED
+    assert lifecycle.expire(late, open_s=86_399.0, now=NOW) is late
+    assert lifecycle.expire(late, open_s=86_400.0, now=NOW).state is FAILED
+
+
+def test_the_age_of_an_operation_counts_only_where_no_difference_of_clocks_explains_it() -> None:
+    for apart_s in (-1e9, -86_400.0, 3_600.0, 86_400.0 + 599.0):
+        assert lifecycle.expire(RETRY, open_s=0.0, now=Epoch(NOW + apart_s)) is RETRY
+    assert lifecycle.expire(RETRY, open_s=0.0, now=Epoch(NOW + 87_000.0)).state is FAILED
 
 
 def test_a_pause_never_expires() -> None:
-    assert lifecycle.expire(PAUSE, now=Epoch(NOW + 1e9)) is PAUSE
+    assert lifecycle.expire(PAUSE, open_s=1e9, now=Epoch(NOW + 1e9)) is PAUSE
 
 
 def test_a_result_is_short_when_there_are_many_parts() -> None:
@@ -208,7 +214,7 @@ def steps(draw: st.DrawFn) -> Step:
         lambda it: lifecycle.count(it, {"records": 3}),
         lambda it: lifecycle.close_ended_shards(it, {name}, now=now),
         lambda it: lifecycle.close_gone_workers(it, {name}, now=now),
-        lambda it: lifecycle.expire(it, now=now),
+        lambda it: lifecycle.expire(it, open_s=now - NOW, now=now),
         lambda it: lifecycle.cancel(it, by="dave", now=now),
         lambda it: lifecycle.mapping_deleted(it, now=now),
         lambda it: lifecycle.mapping_disabled(it, now=now),

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from adapters.stores.memory import MemoryStore
+from poller.clock import LoopClock
 from poller.domain.errors import LeaseLost, ServiceUnavailable
 from poller.domain.operations import Action, Operation, OperationId, OperationState, OperatorPause, PartResult
 from poller.domain.plan import MappingPlan, SourceKind
@@ -22,7 +23,7 @@ from poller.runtime.operations.operable_mappings import KnownMapping
 from poller.runtime.operations.operation_service import OperationContext, OperationService
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.fakes import Seen, mapping
-from tests.virtual import run_virtual, virtual_clock
+from tests.virtual import EPOCH_BASE, run_virtual
 
 STREAM = mapping().mapping
 QUEUE = MappingId("7a4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b22")
@@ -136,14 +137,21 @@ def no_place(kind: str, name: str, settings: Mapping[str, Any], *, look: bool = 
 class FakeWorker:
     """A worker with a follower and a service."""
 
-    def __init__(self, site: Site, name: str, operables: Mapping[MappingId, FakeOperable]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        name: str,
+        operables: Mapping[MappingId, FakeOperable],
+        *,
+        clock_ahead_s: float = 0.0,
+    ) -> None:
         self.name = name
         self.site = site
         self.door = Door(site.store)
         self.mine = dict(operables)
         self.stop = Stop()
         self.control = OperationService()
-        clock, rng = virtual_clock(), Random(name)
+        clock, rng = LoopClock(wall=lambda: EPOCH_BASE + now() + clock_ahead_s), Random(name)
         store: Any = self.door
         operations = OpenOperations(store, clock=clock, observer=site.seen, rng=rng)
         context = FollowerContext(
@@ -226,14 +234,17 @@ def begin(scope: asyncio.TaskGroup, worker: FakeWorker) -> asyncio.Task[None]:
     return scope.create_task(worker.follower.run(), name=worker.name)
 
 
-async def two_shards(*, script: Script = at_once) -> tuple[Site, FakeWorker, FakeWorker]:
-    """Worker `a` has shard ONE, and `b` has TWO."""
+async def two_shards(
+    *, script: Script = at_once, clock_ahead_s: float = 0.0
+) -> tuple[Site, FakeWorker, FakeWorker]:
+    """Worker `a` has shard ONE, and `b` has TWO. The clock of `b` is ahead of that of `a`."""
     site = Site(known={STREAM: known()})
     await site.hold(ONE, "a")
     await site.hold(TWO, "b")
     records: dict[str, list[str]] = {ONE: ["11", "12"], TWO: ["21"]}
     a = FakeWorker(site, "a", {STREAM: FakeOperable([ONE], records, script)})
-    b = FakeWorker(site, "b", {STREAM: FakeOperable([TWO], records, script)})
+    operables = {STREAM: FakeOperable([TWO], records, script)}
+    b = FakeWorker(site, "b", operables, clock_ahead_s=clock_ahead_s)
     return site, a, b
 
 
