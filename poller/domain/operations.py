@@ -112,13 +112,17 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorPause:
-    """A pause that lasts: of what, by whom, since when and why."""
+    """A pause that lasts: of what, by whom, since when and why.
+
+    `lanes` is how many lanes the shard of a paused lane had; None if it is not known, or if no lane is meant.
+    """
 
     operation: OperationId
     target: OperationTarget
     by: str
     since: Epoch
     reason: str
+    lanes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

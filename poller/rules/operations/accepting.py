@@ -149,7 +149,8 @@ def _stream_target(action: Action, target: OperationTarget, facts: MappingFacts)
         return target
     if action is Action.SEEK and target.lane is not None:
         raise OperationRefused("lane", "a position is that of a whole shard; leave out lane")
-    if target.lane is not None and target.lane >= facts.lanes:
+    if target.lane is not None and target.lane >= facts.lanes and action is not Action.RESUME:
+        # A lane may have been paused when there were more.
         there = "its only lane is 0" if facts.lanes == 1 else f"its lanes are 0 to {facts.lanes - 1}"
         raise OperationRefused("lane", f"there is no lane {target.lane}; {there}")
     try:
@@ -206,14 +207,14 @@ def _parts(action: Action, target: OperationTarget, facts: MappingFacts) -> list
 def _notes(
     request: OperationRequest, facts: MappingFacts, open_operations: Sequence[Operation]
 ) -> dict[str, Any]:
-    """What is known at once: the messages of a skip that has ids, and the pauses that a resume ends.
+    """What is known at once: the messages of a skip that has ids, the pauses that a resume ends, and how many lanes there are.
 
     Whoever holds a shard checks first whether the ids are those of records that are tried now.
     """
     if facts.queue and request.action is Action.SKIP and isinstance(request.members["records"], list):
         return {"records": list(request.members["records"])}
     if request.action is not Action.RESUME:
-        return {}
+        return {} if request.target.lane is None else {pauses.LANES: facts.lanes}
     there = pauses.in_force(open_operations, facts.mapping)
     ended = [each.operation for each in there if request.target.covers(each.target)]
     if ended:

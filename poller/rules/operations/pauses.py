@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from poller.domain.operations import Action, Operation, OperationTarget, OperatorPause
 from poller.domain.records import MappingId
 
+LANES = "lanes"
+"""The name of the note that says how many lanes there were."""
+
 
 def in_force(operations: Iterable[Operation], mapping: MappingId) -> tuple[OperatorPause, ...]:
     """The pauses of a mapping, oldest first."""
@@ -20,9 +23,19 @@ def in_force(operations: Iterable[Operation], mapping: MappingId) -> tuple[Opera
             by=each.by,
             since=each.created,
             reason=each.request.reason,
+            lanes=lanes_of(each),
         )
         for each in sorted(open_pauses, key=lambda each: (each.created, each.operation))
     )
+
+
+def lanes_of(operation: Operation) -> int | None:
+    """How many lanes the shard had when an operation on one of them was accepted; None if that is not known, or no lane is meant.
+
+    With another number of lanes a lane has other keys.
+    """
+    noted = operation.notes.get(LANES)
+    return noted if isinstance(noted, int) else None
 
 
 def holding(pauses: Sequence[OperatorPause], target: OperationTarget) -> OperatorPause | None:

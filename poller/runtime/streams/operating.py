@@ -8,6 +8,7 @@ from poller.domain.errors import LeaseLost
 from poller.domain.operations import Action, Operation, OperationState, OperatorPause, PartResult
 from poller.domain.records import Epoch, Monotonic, ShardId
 from poller.ports import Clock
+from poller.rules.operations.pauses import lanes_of
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.operations.interventions import PendingSkip
 from poller.rules.streams.operations.on_batch import CLOSING_PREFIX
@@ -80,6 +81,10 @@ class ShardOperations:
         lane = operation.request.target.lane
         if lane is not None and isinstance(there := self._flow.operator.lane(lane), Refused):
             return _failed(there.reason)
+        had, has = lanes_of(operation), len(self._flow.lanes)
+        if "records" not in operation.notes and had not in {None, has}:
+            other = f"lane {lane} has other keys than when this was asked for: there were {had} lanes, now there are {has}"
+            return _failed(f"{other}; look at the status, then ask again")
         match operation.request.action:
             case Action.RETRY:
                 return await self._retry(lane)

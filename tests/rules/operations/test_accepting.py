@@ -139,6 +139,14 @@ def test_the_ids_of_a_skip_are_known_at_once_and_those_of_its_first_record_are_n
     asked = {"action": "skip", "records": ["9", "8", "9"]}
     assert accepted(asked, QUEUE).notes == {"records": ["9", "8"]}
     assert accepted({**asked, "shard": ONE}).notes == {}
+    assert accepted({**asked, "shard": ONE, "lane": 1}).notes == {"lanes": STREAM.lanes}
+
+
+def test_a_lane_that_is_gone_can_be_resumed() -> None:
+    lane = {"shard": ONE, "lane": 5}
+    pause = accepted({"action": "pause", **lane}, replace(STREAM, lanes=10))
+    asked = {"action": "resume", **lane}
+    assert accepted(asked, replace(STREAM, lanes=2), others=(pause,)).notes == {"pauses": [pause.operation]}
 
 
 def test_a_reason_is_cleaned_and_cut() -> None:

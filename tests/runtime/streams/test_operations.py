@@ -477,6 +477,19 @@ def test_without_a_lane_the_only_blocked_one_is_meant_and_several_are_named() ->
     ]
 
 
+@pytest.mark.parametrize("action", [Action.RETRY, Action.RESET, Action.SKIP])
+def test_what_was_asked_of_a_lane_is_not_done_to_other_keys_when_the_lanes_have_changed(
+    action: Action,
+) -> None:
+    members = {"records": "first", "send": False, "discard": True} if action is Action.SKIP else {}
+    place = Place(*in_lanes(0, 1, of=2), function=FakeFunction(lambda _: FunctionError("E", "no")), lanes=2)
+    [result] = one(operation(action, lane=1, notes={"lanes": 10}, **members), place=place)
+    assert result == failed(
+        "lane 1 has other keys than when this was asked for: there were 10 lanes, now there are 2; look at the status, then ask again"
+    )
+    assert sorted(map(tuple, place.function.calls))[:1] == [(1,)]
+
+
 def test_a_list_may_name_records_of_several_lanes() -> None:
     held = in_lanes(0, 1, 0, 1, of=2)
     place = Place(*held, function=FakeFunction(lambda _: FunctionError("E", "no")), lanes=2)

@@ -1,6 +1,7 @@
 """Owns what operators have asked of a shard and is in force: pauses of its lanes, and skips whose records are not all settled yet."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from poller.domain.operations import OperationTarget, OperatorPause
 from poller.domain.records import SEQUENCE_DIGITS_MAX, ShardId
@@ -121,15 +122,24 @@ class Interventions:
 def by_lane(
     pauses: Sequence[OperatorPause] | None, shard: ShardId, lanes: range
 ) -> dict[int, OperatorPause | None]:
-    """The pause of each paused lane of a shard: the oldest that covers it. With None, all lanes wait until the pauses are known."""
+    """The pause of each paused lane of a shard: the oldest that covers it. With None, all lanes wait until the pauses are known.
+
+    If the shard has another number of lanes than when a lane was paused, the keys of that lane may be in any lane now. Then all are paused.
+    """
     if pauses is None:
         return dict.fromkeys(lanes)
+    pauses = [_widened(each) if each.lanes not in {None, len(lanes)} else each for each in pauses]
     found: dict[int, OperatorPause | None] = {}
     for lane in lanes:
         target = OperationTarget(shard=shard, lane=lane)
         if (pause := holding(pauses, target)) is not None:
             found[lane] = pause
     return found
+
+
+def _widened(pause: OperatorPause) -> OperatorPause:
+    """The pause of a lane as one of its whole shard."""
+    return replace(pause, target=replace(pause.target, lane=None))
 
 
 def skip_id(text: str) -> SkipId | None:

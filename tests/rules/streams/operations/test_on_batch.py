@@ -13,6 +13,7 @@ from poller.rules.responses import Partial, Rejected, Response
 from poller.rules.streams import attempts, checkpoint_memo
 from poller.rules.streams.attempts import BatchPart, BatchState, Discard, Invoke, Retry, Wait
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo
+from poller.rules.streams.lanes import lane_of
 from poller.rules.streams.operations.interventions import by_lane, skip_id
 from poller.rules.streams.operations.on_batch import (
     closing_id,
@@ -205,3 +206,17 @@ def test_the_oldest_pause_that_covers_a_lane_holds_it() -> None:
     assert by_lane((other, lane), SHARD, range(3)) == {1: lane}
     assert by_lane((), SHARD, range(3)) == {}
     assert by_lane(None, SHARD, range(2)) == {0: None, 1: None}
+
+
+@pytest.mark.parametrize("had", range(1, 11))
+@pytest.mark.parametrize("has", range(1, 11))
+def test_the_keys_of_a_paused_lane_stay_paused_when_the_number_of_lanes_changes(had: int, has: int) -> None:
+    keys = [f"key-{each}" for each in range(200)]
+    target = OperationTarget(shard=SHARD, lane=had - 1)
+    pause = OperatorPause(
+        operation=OperationId("op"), target=target, by="", since=Epoch(0.0), reason="", lanes=had
+    )
+    paused = by_lane((pause,), SHARD, range(has))
+    assert all(lane_of(key, has) in paused for key in keys if lane_of(key, had) == had - 1)
+    # The same number of lanes pauses no other keys.
+    assert had != has or set(paused) == {had - 1}
