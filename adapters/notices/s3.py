@@ -11,7 +11,10 @@ from adapters.notices.settings import DOCUMENT_BYTES_MAX, PlaceSettings
 from poller.config.field_types import ObjectPrefix, ObjectPrefixUrl
 from poller.domain.errors import AccessDenied, ResourceMissing
 from poller.domain.invocations import StoredNotice
+from poller.domain.untrusted import numbers
 from poller.plugins import Environment, Plugin
+
+SIZE_MAX = 2**50
 
 
 class BucketSettings(PlaceSettings):
@@ -37,7 +40,7 @@ class BucketNotices:
                 Bucket=self._place.bucket, Prefix=self._place.prefix, MaxKeys=notices_max, **after
             )
         with understood("s3 ListObjectsV2"):
-            listed = [(str(each["Key"]), int(each["Size"])) for each in answer.get("Contents") or []]
+            listed = [(str(each["Key"]), _size(each["Size"])) for each in answer.get("Contents") or []]
         found = [await self._notice(key, size) for key, size in listed]
         if listed:
             self._last = listed[-1][0]
@@ -63,6 +66,11 @@ class BucketNotices:
     async def payload(self, bucket: str, key: str) -> bytes:
         """The object that a notice names."""
         return await self._objects.read(bucket, key)
+
+
+def _size(given: object) -> int:
+    """The size of an object as it was listed. One that cannot be read counts as too large."""
+    return numbers.whole(given, most=SIZE_MAX, default=SIZE_MAX)
 
 
 @asynccontextmanager

@@ -13,9 +13,11 @@ from adapters.notices.settings import HOLD_S_MAX, PlaceSettings
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError
 from poller.domain.invocations import StoredNotice
+from poller.domain.untrusted import numbers
 from poller.plugins import Environment, Plugin
 
 RECEIVED_MAX = 10
+HIDDEN_MAX = 10**9
 WAIT_S = 1
 RECEIVES_MAX = 1_000
 EMPTY_RECEIVES_MAX = 3
@@ -66,7 +68,7 @@ class QueueNotices:
                 QueueUrl=self._queue_url, AttributeNames=[_HIDDEN]
             )
         with understood("sqs GetQueueAttributes"):
-            hidden = int((answer.get("Attributes") or {}).get(_HIDDEN, 0))
+            hidden = numbers.whole((answer.get("Attributes") or {}).get(_HIDDEN), most=HIDDEN_MAX, default=0)
         return max(0, hidden - len(self._receipts))
 
     async def _receive(self, messages_max: int) -> tuple[int, list[StoredNotice]]:

@@ -309,7 +309,7 @@ class Checker:
         with self._judging():
             self._mark(event)
             if not line.crashed:
-                self.flow.hears(line.name, event, epoch())
+                self.flow.hears(line.name, event, epoch)
             match event:
                 case LeaseMoved(held=True):
                     self.kept.add((line.name, event.mapping, event.shard))

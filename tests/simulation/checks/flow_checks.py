@@ -5,7 +5,7 @@ the rate for long.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from poller.domain.plan import FunctionPlan
@@ -42,14 +42,14 @@ class FlowChecks:
     _breakers: dict[tuple[str, str], _Breaker] = field(default_factory=dict)
     _starts: dict[str, deque[tuple[float, int, str]]] = field(default_factory=lambda: defaultdict(deque))
 
-    def hears(self, worker: str, event: AnyTelemetryEvent, now: float) -> None:
+    def hears(self, worker: str, event: AnyTelemetryEvent, now: Callable[[], float]) -> None:
         """An event of one worker; raises Violation."""
         match event:
             case BreakerChanged():
                 self._changes(worker, event)
             case InvocationStarted():
                 self._begins(worker, event)
-                self._counts(worker, event, now)
+                self._counts(worker, event, now())
             case InvocationFinished():
                 for (whose, _), breaker in self._breakers.items():
                     if whose == worker:
