@@ -18,7 +18,7 @@ from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status import Unanswered
 from poller.domain.operations import Action, OperationState, OperationView
-from poller.domain.records import Epoch
+from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
 from poller.rules.target_names import UnknownTarget
@@ -30,7 +30,7 @@ LOOK_S = 0.3
 NOT_DONE = 1
 """Exit status: the operation has failed, was cancelled, or was not over in time."""
 PAUSED_S = 5.0
-"""A pause that does not hold on all parts after this time waits for somebody who takes them, and so does not wait for them."""
+"""After this time a pause is not waited for on parts that nobody has: it holds there as soon as somebody takes them."""
 NO_TERMINAL = "nobody can be asked here: add --yes to do it, or --dry-run to see what would happen"
 TEXT_CHARS_MAX = 2_000
 
@@ -82,11 +82,11 @@ def operate(
             return NOT_DONE
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
-            operation = _wait(api, operation, manner, around)
+            operation = _wait(api, operation, target, manner, around)
     except (Unanswered, NotAccepted, UnknownTarget) as error:
         print_problems([str(error)])
         return FAILED
-    return _end(operation, manner)
+    return _end(operation, target, manner)
 
 
 def _request(action: Action, target: Target, members: Mapping[str, Any], reason: str) -> dict[str, Any]:
@@ -120,13 +120,16 @@ def _agreed(said: str, around: Surroundings) -> bool:
     return False
 
 
-def _wait(api: DaemonApi, operation: OperationView, manner: Manner, around: Surroundings) -> OperationView:
+def _wait(
+    api: DaemonApi, operation: OperationView, target: Target, manner: Manner, around: Surroundings
+) -> OperationView:
     """Waits until the operation is over, or a pause holds; prints progress. An interruption ends the wait, not the operation."""
     began, shown = around.now(), ""
     pause = operation.action is Action.PAUSE
     try:
         while not operation.state.over and around.now() - began < manner.wait_s:
-            if pause and (not missing(operation) or around.now() - began >= PAUSED_S):
+            late = around.now() - began >= PAUSED_S
+            if pause and not (_going_on(operation, target) if late else missing(operation)):
                 break
             if (text := progress(operation)) != shown:
                 shown = text
@@ -138,7 +141,13 @@ def _wait(api: DaemonApi, operation: OperationView, manner: Manner, around: Surr
     return operation
 
 
-def _end(operation: OperationView, manner: Manner) -> int:
+def _going_on(operation: OperationView, target: Target) -> list[str]:
+    """The parts without a result that some worker had when the command began."""
+    owners = {shard.shard: shard.owner for shard in target.mapping.shards}
+    return [part for part in missing(operation) if owners.get(ShardId(part), part)]
+
+
+def _end(operation: OperationView, target: Target, manner: Manner) -> int:
     """Prints what came of the operation; returns the exit status."""
     if manner.as_json:
         print(as_json(operation).decode())
@@ -149,8 +158,9 @@ def _end(operation: OperationView, manner: Manner) -> int:
         print(line_of(f"{operation.action} {operation.state}: {result}", chars_max=TEXT_CHARS_MAX))
     if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:
         return NOT_DONE
-    waited_in_vain = manner.wait and not operation.state.over and operation.action is not Action.PAUSE
-    return NOT_DONE if waited_in_vain else 0
+    pause = operation.action is Action.PAUSE
+    waited_in_vain = _going_on(operation, target) if pause else not operation.state.over
+    return NOT_DONE if manner.wait and waited_in_vain and not operation.state.over else 0
 
 
 def _meanwhile(operation: OperationView) -> str:

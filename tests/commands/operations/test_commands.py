@@ -203,6 +203,21 @@ def test_a_pause_is_done_when_it_holds_everywhere() -> None:
     assert "not yet on" not in found.stdout
 
 
+@pytest.mark.parametrize(("owner", "status"), [("worker-2", 1), ("", 0)])
+def test_a_pause_has_failed_if_a_shard_that_somebody_has_does_not_hold_in_time(
+    monkeypatch: pytest.MonkeyPatch, owner: str, status: int
+) -> None:
+    """As with a worker that stands still, or is of an older version. A shard that nobody has is not waited for."""
+    monkeypatch.setattr("poller.commands.operations.command.PAUSED_S", 0.1)
+    mappings = tuple(
+        replace(each, shards=tuple(replace(shard, owner=owner) for shard in each.shards))
+        for each in BLOCKED.mappings
+    )
+    shown = replace(BLOCKED, mappings=mappings)
+    found = called("pause", "stream/orders", "--yes", "--wait-s", "1", model=Carried(), status=shown)
+    assert (found.exit_code, "not yet on shardId-0" in found.stdout) == (status, True)
+
+
 def test_what_the_daemon_refuses_is_said_in_its_words() -> None:
     text = "shard: shard shardId-0 is not held by anybody; shards of this mapping: shardId-0 (held by nobody)"
     model = Carried(refusal=ApiError(ApiErrorType.PARAMETER, text))
