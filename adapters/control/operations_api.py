@@ -3,8 +3,10 @@
 The role `operate` may ask and cancel. The list comes in pages, newest first.
 """
 
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -122,7 +124,17 @@ def _object(body: bytes) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise ApiError(ApiErrorType.PARAMETER, NOT_AN_OBJECT)
+    # What is nested deeper than it can read is refused above.
+    json.loads(body, object_pairs_hook=_check_once, parse_int=len, parse_float=len)
     return found
+
+
+def _check_once(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Refuses an object that has a member twice. Readers of JSON differ in which of the two they take, and a skip cannot be undone."""
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ApiError(ApiErrorType.PARAMETER, f"{_shown(twice)} is there twice; write it once")
 
 
 def _asked_for(operation: Operation) -> tuple[str, ...]:

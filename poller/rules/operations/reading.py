@@ -19,7 +19,8 @@ NAME_CHARS_MAX = 128
 LANES_MAX = 10
 """AWS's limit for ParallelizationFactor."""
 _COMMON = ("action", "id", "reason", "shard", "lane", "group")
-_OPERATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_OPERATION_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,127}", re.ASCII)
+"""It is a part of paths. Clients take out those that are dots alone."""
 
 
 class OperationRefused(Exception):
@@ -133,7 +134,9 @@ def _lane(value: Any) -> int:
 
 def _operation_id(value: Any) -> OperationId:
     if not isinstance(value, str) or not _OPERATION_ID.fullmatch(value):
-        raise ValueError(f"write 1 to {ID_CHARS_MAX} letters, digits, dots, colons, hyphens or underscores")
+        raise ValueError(
+            f"write 1 to {ID_CHARS_MAX} letters, digits, dots, colons, hyphens or underscores, and no dot first"
+        )
     return OperationId(value)
 
 

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from adapters.control.openapi.document import document
-from adapters.control.operations_api import PAGE_MAX, VALUES_MAX
+from adapters.control.operations_api import PAGE_MAX, VALUES_MAX, _object
 from adapters.control.responses import BODY_BYTES_MAX
 from adapters.control.settings import ApiSettings
 from poller.domain.access import Role
@@ -123,8 +123,23 @@ def test_an_admin_may_operate_too(tokens: ApiSettings) -> None:
         (b"", "application/json", 400, "the body is no JSON object; send one, such as"),
         (b"[]", "application/json", 400, "the body is no JSON object"),
         (b"{", "application/json", 400, "the body is no JSON object"),
+        (
+            b'{"action": "retry", "action": "skip"}',
+            "application/json",
+            400,
+            "'action' is there twice; write it once",
+        ),
+        (b'{"\\u0061ction": "retry", "action": "skip"}', "application/json", 400, "'action' is there twice"),
+        (
+            b'{"action": "skip", "discard": false, "discard": true}',
+            "application/json",
+            400,
+            "'discard' is there twice",
+        ),
+        (b'{"action": "retry", "x": {"y": 1, "y": 2}}', "application/json", 400, "'y' is there twice"),
         (b"\xff", "application/json", 400, "the body is no JSON object"),
         (b"[" * 900, "application/json", 400, "the body is no JSON object"),
+        (b"[" * 1_020 + b"]" * 1_020, "application/json", 400, "the body is no JSON object"),
         (b"[" * (VALUES_MAX + 1), "application/json", 400, "the body has more than"),
         (b'{"action": "retry"}', "text/plain", 415, "send the body as JSON, with the header"),
         (b"action=retry", "application/x-www-form-urlencoded", 415, "send the body as JSON"),
@@ -321,3 +336,9 @@ def test_the_view_has_everything_that_an_operation_has() -> None:
     shown = {each.name for each in fields(OperationView)} | {"operation", "request", "revision"}
     assert {each.name for each in fields(Operation)} <= shown
     assert {each.name for each in fields(OperationRequest)} <= shown
+
+
+def test_the_deepest_body_that_can_be_read_is_looked_through() -> None:
+    deep = b'{"reason": ' + b"[" * 1_020 + b'{"x": 1, "x": 2}' + b"]" * 1_020 + b"}"
+    with pytest.raises(ApiError, match="'x' is there twice"):
+        _object(deep)

@@ -104,6 +104,8 @@ def test_the_parts_are_fixed_when_an_operation_is_accepted(
         ({"action": "retry"}, replace(QUEUE, workers=()), "action", "no worker runs this mapping; start it"),
         ({"action": "retry", "reason": 5}, STREAM, "reason", "5 is no text; write why"),
         ({"action": "retry", "id": "a b"}, STREAM, "id", "letters, digits, dots, colons, hyphens or underscores"),
+        ({"action": "retry", "id": "."}, STREAM, "id", "no dot first"),
+        ({"action": "retry", "id": ".."}, STREAM, "id", "no dot first"),
         ({"action": "retry", "id": "x" * 129}, STREAM, "id", "write 1 to 128"),
         ({"action": "resume"}, STREAM, "action", "the whole mapping is not paused; nothing of this mapping is paused"),
     ],
