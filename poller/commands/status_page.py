@@ -24,6 +24,7 @@ from poller.domain.status import (
     PauseStatus,
     RateStatus,
     ShardStatus,
+    WorkerBreaker,
     WorkerState,
     WorkerStatus,
 )
@@ -61,7 +62,7 @@ def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing |
     _notes(page, [f"note: {note}" for note in status.notes])
     _workers(page, status)
     for function in status.functions[:FUNCTIONS_SHOWN_MAX]:
-        _function(page, function, now)
+        _function(page, function, now, several=len(status.workers) > 1)
     if len(status.functions) > FUNCTIONS_SHOWN_MAX:
         page.left_out(f"and {len(status.functions) - FUNCTIONS_SHOWN_MAX} more functions")
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
@@ -84,15 +85,29 @@ def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
         page.left_out(f"and {len(notes) - NOTES_SHOWN_MAX} more", depth=1)
 
 
-def _function(page: ScreenPage, function: FunctionStatus, now: Epoch) -> None:
-    """Adds the rate and the breaker of a function; for a breaker that is not closed also why, and the command that closes it."""
+def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, *, several: bool) -> None:
+    """Adds the rate and the breaker of a function; for breakers that are not closed also where, why, and the command that closes them."""
     facts = [_rate(function.rate)] if function.rate is not None else []
-    breaker = function.breaker
-    if breaker is not None:
-        facts.append(_breaker(breaker, now))
+    breakers = function.breakers
+    if not breakers and function.breaker is not None:
+        breakers = (WorkerBreaker(worker="", breaker=function.breaker),)
+    odd = [each for each in breakers if each.breaker.state != BreakerState.CLOSED]
+    if odd and several:
+        where = f"{len(odd)} of {len(breakers)} workers" if len(breakers) > 1 else odd[0].worker
+        facts.append(f"breaker open at {where}")
+    elif breakers:
+        facts.append(_breaker((odd or list(breakers))[0], now))
     page.add(f"function {function.function}: {', '.join(facts)}", lines_max=3)
-    if breaker is not None and breaker.state != BreakerState.CLOSED:
-        page.add(breaker.reason, depth=1, lines_max=3)
+    odd.sort(key=lambda each: (each.breaker.since, each.worker))
+    for each in odd[:WORKERS_SHOWN_MAX]:
+        depth = 1
+        if several:
+            page.add(f"at {each.worker}: {_breaker(each, now)}", depth=1)
+            depth = 2
+        page.add(each.breaker.reason, depth=depth, lines_max=3)
+    if len(odd) > WORKERS_SHOWN_MAX:
+        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+    if odd:
         page.add(f"close it: poller breaker close {function.function}", depth=1)
 
 
@@ -103,7 +118,11 @@ def _rate(rate: RateStatus) -> str:
     return f"{said}, {rate.share:.0%} of it here{waiting}"
 
 
-def _breaker(breaker: BreakerStatus, now: Epoch) -> str:
+def _breaker(at: WorkerBreaker, now: Epoch) -> str:
+    return _breaker_state(at.breaker, now) + _age(at.age_s, out_of_date=at.out_of_date)
+
+
+def _breaker_state(breaker: BreakerStatus, now: Epoch) -> str:
     if breaker.state == BreakerState.CLOSED:
         return "breaker closed"
     since = f"for {span(max(0.0, now - breaker.since))}, since {moment(breaker.since)}"

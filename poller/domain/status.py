@@ -222,12 +222,24 @@ class BreakerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBreaker:
+    """The circuit breaker of a function at one worker. Of other workers the times are known to the second."""
+
+    worker: str
+    breaker: BreakerStatus
+    age_s: float | None = 0.0
+    out_of_date: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionStatus:
-    """One function that has a rate or a breaker."""
+    """One function that has a rate or a breaker. `rate` and `breaker` are those of the answering worker."""
 
     function: str
     rate: RateStatus | None = None
     breaker: BreakerStatus | None = None
+    breakers: tuple[WorkerBreaker, ...] = ()
+    """Those of all workers, by worker. It is empty where only the answering worker's own status is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +262,7 @@ class DaemonStatus:
     workers: tuple[WorkerStatus, ...] = ()
     only: str = ""
     functions: tuple[FunctionStatus, ...] = ()
-    """The functions with a rate or a breaker that a mapping uses here."""
+    """The functions with a rate or a breaker that a mapping uses, here or as far as it is known at other workers."""
 
 
 class UnknownWorker(Exception):

@@ -129,7 +129,8 @@ class Daemon:
                 following = scope.kept(
                     TaskKind.OPERATIONS, parts.follower.run, over=lambda: self._stop.requested
                 )
-                digests = parts.fleet.writer(parts.running.summaries)
+                functions = partial(function_statuses, parts.running.components)
+                digests = parts.fleet.writer(parts.running.summaries, functions)
                 with self._tally.counting(parts.running.components.calls), writing(digests, scope):
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.

@@ -30,6 +30,7 @@ from poller.domain.status import (
     MappingWorker,
     RateStatus,
     ShardStatus,
+    WorkerBreaker,
     WorkerState,
     WorkerStatus,
 )
@@ -508,6 +509,31 @@ def test_a_breaker_that_is_open_shows_since_when_why_the_next_try_and_how_to_clo
     assert "  5 of 8 calls failed within 60 s: ValueError: x\n" in shown
     assert "  close it: poller breaker close orders\n" in shown
     assert "function audit: breaker closed\n" in shown
+
+
+def test_of_several_workers_the_screen_says_at_which_the_breaker_is_open() -> None:
+    broken = BreakerStatus(state="open", since=Epoch(NOW - 300), reason="5 of 8 calls failed", next_try=NOW)
+    closed = BreakerStatus(state="closed", since=NOW)
+    breakers = (
+        WorkerBreaker(worker="ann", breaker=closed),
+        WorkerBreaker(worker="bob", breaker=broken, age_s=9.0, out_of_date=True),
+    )
+    workers = tuple(WorkerStatus(worker=name, state=WorkerState.ALIVE) for name in ("ann", "bob"))
+    functions = (
+        FunctionStatus(function="orders", breaker=closed, breakers=breakers),
+        FunctionStatus(function="theirs", breakers=breakers[1:]),
+        FunctionStatus(function="well", breaker=closed, breakers=breakers[:1]),
+    )
+    page = shown(replace(PICTURE, functions=functions, workers=workers), 200)
+    began = moment(Epoch(NOW - 300))
+    assert (
+        "function orders: breaker open at 1 of 2 workers\n"
+        f"  at bob: breaker open for 5 min, since {began}, next try now, out of date: last heard 9 s ago\n"
+        "    5 of 8 calls failed\n"
+        "  close it: poller breaker close orders\n"
+        "function theirs: breaker open at bob\n"
+    ) in page
+    assert "function well: breaker closed\n" in page
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -344,6 +344,8 @@ def _worker(worker: WorkerId, heard: HeardWorker, fleet: Fleet) -> WorkerStatus:
             f"{digest.mappings_left_out} mappings with {digest.blocked_left_out} blocked shards or lanes "
             "do not fit into its digest; ask it"
         )
+    elif digest.breakers_left_out:
+        note = f"{digest.breakers_left_out} circuit breakers do not fit into its digest; ask it"
     return WorkerStatus(
         worker=str(worker),
         state=heard.state,

@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from poller.domain.records import Epoch, MappingId, ShardId
-from poller.domain.status import FaultyRecord, LaneStatus, MappingStatus, PauseStatus, ShardStatus
+from poller.domain.status import (
+    BreakerStatus,
+    FaultyRecord,
+    FunctionStatus,
+    LaneStatus,
+    MappingStatus,
+    PauseStatus,
+    ShardStatus,
+)
+from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of
 
 DIGEST_BYTES_MAX = 16 * 1024
@@ -31,6 +40,8 @@ KEY_CHARS_MAX = 128
 ARN_CHARS_MAX = 512
 RESULT_STEP_S = 60
 """Times of last results are rounded down to this, so that a digest of a calm worker changes once a minute at most."""
+BREAKERS_MAX, BREAKERS_MIN = 50, 8
+"""Breakers of one worker that its digest names: so many at most, and so many also where there is little room."""
 KEPT_STEPS = 64
 """If a digest is too long, the number of entries that fit is found to within this part of all."""
 
@@ -47,12 +58,24 @@ class MappingDigest(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: int = 0
 
 
+class BreakerDigest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The breaker of a function on one worker, with times in whole seconds. What a closed one counts now is left out."""
+
+    function: str
+    breaker: BreakerStatus
+
+
 class StatusDigest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The status of one worker. Mappings that are left out are counted, with the blocked shards and lanes in them."""
+    """The status of one worker. Mappings that are left out are counted, with the blocked shards and lanes in them.
+
+    So are breakers. Those that are not closed are named first. A digest of an earlier version has none.
+    """
 
     mappings: tuple[MappingDigest, ...] = ()
     mappings_left_out: int = 0
     blocked_left_out: int = 0
+    breakers: tuple[BreakerDigest, ...] = ()
+    breakers_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +87,18 @@ class _Entry:
     rank: tuple[int, float]
 
 
-def digest_of(statuses: Iterable[MappingStatus]) -> StatusDigest:
+def digest_of(statuses: Iterable[MappingStatus], functions: Iterable[FunctionStatus] = ()) -> StatusDigest:
     """The digest of a worker's own status, with ENTRIES_MAX shards and lanes at most. `encode` cuts it and applies the size limit.
 
     It is made once a second to find out whether something has changed, so it does no work on texts.
     """
-    whole = StatusDigest(tuple(_summary(status) for status in statuses))
+    found = (BreakerDigest(each.function, _calm(each.breaker)) for each in functions if each.breaker)
+    breakers = sorted(found, key=_breaker_rank)
+    whole = StatusDigest(
+        tuple(_summary(status) for status in statuses),
+        breakers=tuple(breakers[:BREAKERS_MAX]),
+        breakers_left_out=max(0, len(breakers) - BREAKERS_MAX),
+    )
     entries = _by_importance(whole)
     named = [each for each in entries if each.item is not None]
     if len(named) > ENTRIES_MAX:
@@ -80,10 +109,13 @@ def digest_of(statuses: Iterable[MappingStatus]) -> StatusDigest:
 
 def encode(digest: StatusDigest) -> bytes:
     """The digest as a store keeps it, DIGEST_BYTES_MAX at most: texts are cut, and what does not fit is left out and counted."""
-    whole = _with_statuses(digest, _cut)
+    whole = msgspec.structs.replace(
+        _with_statuses(digest, _cut), breakers=tuple(_cut_breaker(each) for each in digest.breakers)
+    )
     content = _fitting(whole)
     if content is not None:
         return content
+    whole = _with_few_breakers(whole)
     entries = _by_importance(whole)
     content, fits, too_many = _fitting(_keeping(whole, ())), 0, len(entries)
     assert content is not None, "counts alone always fit"
@@ -118,12 +150,42 @@ def decode(content: bytes) -> StatusDigest | None:
         MappingDigest(_cut(each.status), max(each.blocked, _blocked(each.status)), max(0, each.left_out))
         for each in found.mappings
     )
-    return StatusDigest(tuple(read), max(0, found.mappings_left_out), max(0, found.blocked_left_out))
+    return StatusDigest(
+        tuple(read),
+        max(0, found.mappings_left_out),
+        max(0, found.blocked_left_out),
+        tuple(_cut_breaker(each) for each in found.breakers[:BREAKERS_MAX]),
+        max(0, found.breakers_left_out),
+    )
 
 
 def in_trouble(shard: ShardStatus) -> bool:
     """Whether a digest names this shard: it is blocked, failing or paused, or it does not read yet or any more."""
     return shard.state != "reading" or shard.blocked or any(lane.paused is not None for lane in shard.lanes)
+
+
+def _calm(breaker: BreakerStatus) -> BreakerStatus:
+    """The breaker without what changes with each call, and with times that do not depend on when it is asked."""
+    closed = breaker.state == BreakerState.CLOSED
+    return replace(
+        breaker,
+        since=Epoch(round(breaker.since)),
+        next_try=None if breaker.next_try is None else Epoch(round(breaker.next_try)),
+        calls=0 if closed else breaker.calls,
+        failed=0 if closed else breaker.failed,
+    )
+
+
+def _breaker_rank(digest: BreakerDigest) -> tuple[bool, float, str]:
+    """Those that are not closed come first, the oldest of them first."""
+    closed = digest.breaker.state == BreakerState.CLOSED
+    return (closed, 0.0 if closed else digest.breaker.since, digest.function)
+
+
+def _with_few_breakers(digest: StatusDigest) -> StatusDigest:
+    kept = digest.breakers[:BREAKERS_MIN]
+    left_out = digest.breakers_left_out + len(digest.breakers) - len(kept)
+    return msgspec.structs.replace(digest, breakers=kept, breakers_left_out=left_out)
 
 
 def _summary(status: MappingStatus) -> MappingDigest:
@@ -145,11 +207,8 @@ def _summary(status: MappingStatus) -> MappingDigest:
 
 
 def _with_statuses(digest: StatusDigest, change: Callable[[MappingStatus], MappingStatus]) -> StatusDigest:
-    return StatusDigest(
-        tuple(MappingDigest(change(each.status), each.blocked, each.left_out) for each in digest.mappings),
-        digest.mappings_left_out,
-        digest.blocked_left_out,
-    )
+    changed = (MappingDigest(change(each.status), each.blocked, each.left_out) for each in digest.mappings)
+    return msgspec.structs.replace(digest, mappings=tuple(changed))
 
 
 def _stripped(status: MappingStatus) -> MappingStatus:
@@ -231,6 +290,11 @@ def _cut_pause(pause: PauseStatus | None) -> PauseStatus | None:
     )
 
 
+def _cut_breaker(digest: BreakerDigest) -> BreakerDigest:
+    breaker = replace(digest.breaker, state=_line(digest.breaker.state), reason=_line(digest.breaker.reason))
+    return BreakerDigest(_line(digest.function), breaker)
+
+
 def _cut_lane(lane: LaneStatus) -> LaneStatus:
     return replace(
         lane,
@@ -283,10 +347,12 @@ def _keeping(digest: StatusDigest, kept: Sequence[_Entry]) -> StatusDigest:
     summaries = {each.mapping for each in kept if each.item is None}
     named = {id(each.item) for each in kept if each.item is not None}
     gone = [each for number, each in enumerate(digest.mappings) if number not in summaries]
-    return StatusDigest(
-        tuple(_naming(each, named) for number, each in enumerate(digest.mappings) if number in summaries),
-        digest.mappings_left_out + len(gone),
-        digest.blocked_left_out + sum(each.blocked for each in gone),
+    kept_mappings = (each for number, each in enumerate(digest.mappings) if number in summaries)
+    return msgspec.structs.replace(
+        digest,
+        mappings=tuple(_naming(each, named) for each in kept_mappings),
+        mappings_left_out=digest.mappings_left_out + len(gone),
+        blocked_left_out=digest.blocked_left_out + sum(each.blocked for each in gone),
     )
 
 

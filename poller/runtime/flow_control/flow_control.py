@@ -256,7 +256,7 @@ class FlowControl:
             state=view.state,
             since=Epoch(epoch - (now - view.since)),
             reason=view.reason,
-            next_try=None if view.until is None else Epoch(epoch + max(0.0, view.until - now)),
+            next_try=None if view.until is None else Epoch(epoch + (view.until - now)),
             calls=view.calls,
             failed=view.failed,
         )

@@ -14,10 +14,11 @@ from poller.domain.operations import OperatorPause
 from poller.domain.plan import Tuning
 from poller.domain.records import MappingId, Monotonic, WorkerId
 from poller.domain.rows import DigestStore, Lease, MappingState
-from poller.domain.status import DaemonStatus, MappingStatus, UnknownWorker
+from poller.domain.status import DaemonStatus, FunctionStatus, MappingStatus, UnknownWorker
 from poller.domain.telemetry.labels import TaskKind
 from poller.ports import LeaseStore
 from poller.rules.workers import fleet_view, status_digest
+from poller.rules.workers.fleet_breakers import functions_of_all
 from poller.rules.workers.fleet_view import Fleet, KnownLeases
 from poller.rules.workers.pauses import with_pauses
 from poller.rules.workers.status_digest import StatusDigest
@@ -68,7 +69,11 @@ class FleetReader:
         self._turn = asyncio.Lock()
         self._not_before = Monotonic(0.0)
 
-    def writer(self, statuses: Callable[[], Sequence[MappingStatus]]) -> DigestWriter | None:
+    def writer(
+        self,
+        statuses: Callable[[], Sequence[MappingStatus]],
+        functions: Callable[[], Sequence[FunctionStatus]],
+    ) -> DigestWriter | None:
         """What writes this worker's own digest of these statuses; None if the store takes none."""
         if self._digest_store is None:
             return None
@@ -76,6 +81,7 @@ class FleetReader:
             self._digest_store,
             self._worker,
             statuses=statuses,
+            functions=functions,
             heartbeat=self._heartbeat,
             clock=self._clock,
             observer=self._observer,
@@ -109,7 +115,13 @@ class FleetReader:
                 raise UnknownWorker(names)
             workers = tuple(each for each in workers if each.worker == only)
             mappings = fleet_view.limited(mappings, only)
-        return replace(own, mappings=self.with_all_pauses(mappings), workers=workers, only=only)
+        return replace(
+            own,
+            mappings=self.with_all_pauses(mappings),
+            workers=workers,
+            only=only,
+            functions=functions_of_all(own.functions, fleet, only=only),
+        )
 
     def with_all_pauses(self, statuses: Sequence[MappingStatus]) -> tuple[MappingStatus, ...]:
         """The statuses with the pauses in force."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.records import Monotonic, WorkerId
 from poller.domain.rows import DigestStore
-from poller.domain.status import MappingStatus
+from poller.domain.status import FunctionStatus, MappingStatus
 from poller.domain.telemetry.daemon_events import StoreFailed
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.observers import Observer
@@ -47,7 +47,10 @@ def writing(writer: "DigestWriter | None", scope: WatchedTasks) -> Iterator[None
 
 
 class DigestWriter:
-    """Writes the digest of one worker. `statuses` returns its mappings with those of its shards that a digest names."""
+    """Writes the digest of one worker.
+
+    `statuses` returns its mappings with those of its shards that a digest names. `functions` returns those with a breaker.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class DigestWriter:
         worker: WorkerId,
         *,
         statuses: Callable[[], Sequence[MappingStatus]],
+        functions: Callable[[], Sequence[FunctionStatus]],
         heartbeat: Heartbeat,
         clock: Clock,
         observer: Observer,
@@ -62,6 +66,7 @@ class DigestWriter:
         self._store = store
         self._worker = worker
         self._statuses = statuses
+        self._functions = functions
         self._heartbeat = heartbeat
         self._clock = clock
         self._observer = observer
@@ -85,7 +90,7 @@ class DigestWriter:
         now = self._clock.monotonic()
         if now < self._due or not self._heartbeat.others().alive:
             return
-        digest = digest_of(self._statuses())
+        digest = digest_of(self._statuses(), self._functions())
         try:
             async with asyncio.timeout(CALL_S_MAX):
                 if digest != self._written or now >= self._rewrite:
