@@ -15,7 +15,7 @@ from rich.console import Console
 
 from poller.commands.bearer_token import GIVE_ONE
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.operations.naming import freeing_commands, name_of
+from poller.commands.operations.naming import freeing_commands, name_of, open_breaker
 from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
 from poller.domain.records import Epoch
@@ -125,7 +125,10 @@ def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
     def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus | None) -> Sequence[str]:
         if mapping.mapping not in names:
             names[mapping.mapping] = name_of(mapping, status.mappings)
-        return freeing_commands(mapping, names[mapping.mapping], shard=shard, lane=lane, more=more)
+        worker = shard.owner if shard is not None else lane.worker if lane is not None else ""
+        breaker = open_breaker(status, mapping, worker) if lane is not None else ""
+        name = names[mapping.mapping]
+        return freeing_commands(mapping, name, shard=shard, lane=lane, breaker=breaker, more=more)
 
     return lambda width: status_page(status, Epoch(time.time()), width, freeing)
 

@@ -71,7 +71,8 @@ class LaneStatus:
 
     lane: str
     state: str
-    """idle, gathering, invoking, waiting (to try again), discarding, paused, starting (until it is known what is paused)"""
+    """idle, gathering, invoking, waiting (to try again, or until the function's breaker or rate lets it be called), discarding, paused,
+    starting (until it is known what is paused)"""
     attempts: int = 0
     """Tries of a stream's batch, or receives of a queue's failing message."""
     attempts_max: int | None = None

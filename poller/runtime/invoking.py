@@ -291,6 +291,7 @@ class BatchInvoker:
         self._clock = clock
         self._observer = observer
         self._shard = shard
+        self.held = False  # While `invoke_in_slot` runs: whether it waits for the function's rate or breaker, or for a slot behind it.
 
     async def invoke(
         self,
@@ -333,8 +334,9 @@ class BatchInvoker:
         self, flow: FlowControl, batch: InvocationBatch, stop: Stop
     ) -> Verdict | None:
         """As `invoke_in_slot`, for a function with a rate or a breaker."""
-        slots, records = self._function.slots, len(batch.identifiers)
+        slots, records, self.held = self._function.slots, len(batch.identifiers), True
         async with permitted_slot(flow, slots, self._plan.mapping, records=records, stop=stop) as permit:
+            self.held = False
             return None if permit is None else await self.invoke(batch, permit=permit)
 
     def _too_large(self, batch: InvocationBatch) -> Verdict | None:

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 from poller.domain.arns import Arn, FunctionName
-from poller.domain.status import LaneStatus, MappingStatus, ShardStatus
+from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus, WorkerBreaker
+from poller.domain.telemetry.labels import BreakerState
 from poller.rules.target_names import NamedMapping, UnknownTarget, find_mapping
 
 NAMED_MAX = 2_000
@@ -31,10 +32,17 @@ def name_of(mapping: MappingStatus, mappings: Sequence[MappingStatus]) -> str:
 
 
 def freeing_commands(
-    mapping: MappingStatus, name: str, *, shard: ShardStatus | None, lane: LaneStatus | None, more: str = ""
+    mapping: MappingStatus,
+    name: str,
+    *,
+    shard: ShardStatus | None,
+    lane: LaneStatus | None,
+    breaker: str = "",
+    more: str = "",
 ) -> tuple[str, ...]:
     """The two commands that free something that is blocked: try it again now, which costs nothing, or give up what is at fault.
 
+    While the breaker of its function is open, named `breaker`, the records are well: to close the breaker stands in place of the skip.
     Where a notice cannot be delivered, another skip with a notice would only wait as well: that skip sends none. `more` is added
     to each command, such as the address of the daemon. Without a lane it is the shard that cannot be read: only a retry helps it.
     """
@@ -51,10 +59,28 @@ def freeing_commands(
     else:
         skip, of = ["--records", lane.lane], []
         kept = lane.attempts_max is not None
+    if breaker:
+        close = shlex.join(["poller", "breaker", "close", breaker])
+        return (close + more, shlex.join(["poller", "retry", name, *of]) + more)
     skip = skip if kept else [*skip, "--discard"]
     return tuple(
         shlex.join(["poller", verb, name, *rest]) + more for verb, rest in (("retry", of), ("skip", skip))
     )
+
+
+def open_breaker(status: DaemonStatus, mapping: MappingStatus, worker: str) -> str:
+    """The name of the mapping's function if its breaker is not closed at this worker; else empty."""
+    for function in status.functions:
+        if function.function in {mapping.function, _function(mapping)}:
+            own = (
+                ()
+                if function.breaker is None
+                else (WorkerBreaker(worker=status.worker, breaker=function.breaker),)
+            )
+            for each in function.breakers or own:
+                if each.worker == (worker or status.worker) and each.breaker.state != BreakerState.CLOSED:
+                    return function.function
+    return ""
 
 
 def _function(mapping: MappingStatus) -> str:

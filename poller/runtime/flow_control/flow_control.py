@@ -14,6 +14,7 @@ from poller.domain.status import BreakerStatus, FunctionStatus, RateStatus
 from poller.domain.telemetry.daemon_events import BreakerChanged
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.telemetry.observers import Observer
+from poller.domain.untrusted.numbers import date_of
 from poller.domain.untrusted.texts import line_of
 from poller.ports import CallPacer, Clock
 from poller.rules.flow_control.breaker import Breaker, BreakerTurn, Ticket
@@ -133,6 +134,14 @@ class FlowControl:
     def closed_elsewhere(self) -> None:
         """Closes the breaker, because it was closed by hand at another worker."""
         self._close(CLOSED_ELSEWHERE)
+
+    def waits_for(self) -> str:
+        """What calls wait for now, for people, with the remedy: the breaker, or the rate; empty if it is neither."""
+        breaker = self._breaker_status()
+        if breaker is not None and breaker.state != BreakerState.CLOSED:
+            since = date_of(round(breaker.since)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return f"the circuit breaker, open since {since}: poller breaker close {self.name}"
+        return f"the rate of function {self.name}" if self._balance is not None else ""
 
     def status(self) -> FunctionStatus:
         """The function's rate and breaker for people."""

@@ -85,8 +85,14 @@ class Lane:
 
     @property
     def calling(self) -> bool:
-        """Whether a call runs, or waits for a free slot of the function."""
+        """Whether a call runs, or waits until the function may be called."""
         return self._state == "invoking"
+
+    @property
+    def held_by(self) -> str:
+        """What a call waits for, if it is the function's breaker or rate; else empty."""
+        flow = self._parts.function.flow
+        return flow.waits_for() if self.calling and flow is not None and self._invoker.held else ""
 
     def recall(self) -> None:
         """Ends the lane's wait for a slot, a retry or the next delivery. The flow is asked again when what runs has ended."""
@@ -266,7 +272,7 @@ class Lane:
         part, trouble = view.part, view.blocked
         return LaneStatus(
             lane=str(self._index),
-            state=self._state,
+            state="waiting" if self.held_by else self._state,
             attempts=part.failures + part.deferrals if part is not None else 0,
             blocked_since=trouble.since if trouble is not None else None,
             next_try=trouble.next_try if trouble is not None else None,

@@ -101,6 +101,7 @@ class ShardOperations:
         """A running call is left alone, because there is nothing to wait for."""
         lanes = self._with_batch(named)
         calling = [lane for lane in lanes if self._lanes[lane].calling]
+        held = [lane for lane in calling if self._lanes[lane].held_by]
         tried = await self._in_each([lane for lane in lanes if lane not in calling], self._retry_lane)
         paused = [lane for lane in tried if self._flow.operator.interventions.paused(lane)]
         read = named is None and self._reader.retry()
@@ -108,7 +109,13 @@ class ShardOperations:
             _sentence(
                 (_lanes("tried again now", [lane for lane in tried if lane not in paused])),
                 (_lanes("tried first when the pause ends", paused)),
-                (_lanes("called now or as soon as the function has a free slot", calling)),
+                (_lanes(f"waits for {self._lanes[held[0]].held_by}", held) if held else ""),
+                (
+                    _lanes(
+                        "called now or as soon as the function has a free slot",
+                        [lane for lane in calling if lane not in held],
+                    )
+                ),
                 "the shard is read again now" if read else "",
             )
             or "nothing waits for another try"

@@ -10,7 +10,17 @@ from poller.commands.operations.targets import TargetWords, find_target
 from poller.commands.status_page import status_page
 from poller.domain.operations import OperationId
 from poller.domain.records import Epoch, MappingId
-from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, PauseStatus, ShardStatus
+from poller.domain.status import (
+    BreakerStatus,
+    DaemonStatus,
+    FunctionStatus,
+    LaneStatus,
+    MappingStatus,
+    PauseStatus,
+    ShardStatus,
+    WorkerBreaker,
+)
+from poller.domain.untrusted.rendering import as_json
 from tests.commands.test_status import BLOCKED, CALM, NOW, QUEUE, UUIDS, call, daemon, lane
 from tests.hostile_texts import HOSTILE
 
@@ -38,6 +48,28 @@ def test_a_blocked_shard_is_tried_again_or_skipped() -> None:
         "poller skip orders --shard shard-bad",
     )
     assert commands(BLOCKED, BAD, BAD.lanes[0])[1] == "poller skip orders --shard shard-bad --discard"
+
+
+def test_while_the_breaker_is_open_the_status_offers_to_close_it_and_not_to_skip() -> None:
+    broken = BreakerStatus(state="open", since=Epoch(NOW - 30), reason="5 of 5 calls failed")
+    there = WorkerBreaker(worker=BAD.owner or "w", breaker=broken)
+    functions = (FunctionStatus(function=BLOCKED.function, breakers=(there,)),)
+    picture = replace(status(BLOCKED), functions=functions)
+    with daemon(as_json(picture)) as url:
+        shown = [line.strip() for line in call("status", "--url", url, columns=200).output.splitlines()]
+    at = shown.index(f"poller breaker close {BLOCKED.function} --url {url}")
+    assert shown[at + 1] == f"poller retry orders --shard shard-bad --url {url}"
+    assert not [line for line in shown if line.startswith("poller skip")]
+
+
+def test_a_breaker_that_is_open_at_another_worker_only_changes_no_command() -> None:
+    broken = BreakerStatus(state="open", since=Epoch(NOW - 30))
+    there = WorkerBreaker(worker="elsewhere", breaker=broken)
+    functions = (FunctionStatus(function=BLOCKED.function, breakers=(there,)),)
+    with daemon(as_json(replace(status(BLOCKED), functions=functions))) as url:
+        shown = call("status", "--url", url, columns=200).output
+    assert "poller skip orders --shard shard-bad --discard" in shown
+    assert shown.count("breaker close") == 1, "the one of the function's own line"
 
 
 def test_where_a_notice_cannot_be_delivered_a_skip_sends_none() -> None:
