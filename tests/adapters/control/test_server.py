@@ -13,7 +13,15 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from adapters.control import connections, lambda_api, operations_api, records_api, responses, v1_api
+from adapters.control import (
+    connections,
+    functions_api,
+    lambda_api,
+    operations_api,
+    records_api,
+    responses,
+    v1_api,
+)
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
@@ -182,6 +190,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *v1_api.change_routes(allowed, None, Audit(None)),
         *operations_api.routes(allowed, None, Audit(None)),
         *records_api.routes(allowed, None, None, show_payloads=False),
+        *functions_api.routes(allowed, None, Audit(None)),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
