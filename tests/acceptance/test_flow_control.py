@@ -107,7 +107,14 @@ def test_a_breaker_holds_two_daemons_and_the_command_closes_both(tmp_path: Path)
                 broken.unlink()
                 began = time.time()
                 ended = command(
-                    "breaker", "close", "orders", "--url", f"http://{places[0]}", "--reason", "repaired"
+                    "breaker",
+                    "close",
+                    "orders",
+                    "--url",
+                    f"http://{places[0]}",
+                    "--reason",
+                    "repaired",
+                    "--yes",
                 )
                 assert (ended.status, ended.err) == (0, "")
                 assert "function orders: breaker closed here" in ended.out

@@ -1,4 +1,4 @@
-"""Owns how `poller breaker close` asks a daemon, and what it prints."""
+"""Owns how `poller breaker close` says what it will do, asks whether it is meant, asks a daemon, and what it prints."""
 
 import http.client
 import json
@@ -10,8 +10,12 @@ from urllib.parse import quote
 import msgspec
 
 from poller.commands.bearer_token import GIVE_ONE
+from poller.commands.operations.command import NOT_DONE, Manner, Surroundings, agreed
+from poller.commands.operations.daemon_api import NotAccepted
 from poller.commands.shared import FAILED, print_problems, url_problem
-from poller.domain.status import FunctionStatus
+from poller.commands.status import Unanswered, decode, fetch
+from poller.domain.status import DaemonStatus, FunctionStatus
+from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of
 
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -23,12 +27,47 @@ class _Refused(msgspec.Struct):
     message: str = ""
 
 
-def close(url: str, function: str, reason: str, *, token: str, as_json: bool) -> int:
-    """Closes the breaker and says so; returns the exit status."""
+def close(url: str, function: str, *, token: str, manner: Manner, around: Surroundings | None = None) -> int:
+    """Closes the breaker and says so, unless it is a dry run or not meant; returns the exit status."""
+    try:
+        if manner.dry_run or not manner.yes:
+            said = _sentence(decode(fetch(url, token)), function)
+            if manner.dry_run:
+                _show_plan(function, said, manner)
+                return 0
+            if not agreed(said, around or Surroundings()):
+                return NOT_DONE
+    except (Unanswered, NotAccepted) as error:
+        print_problems([str(error)])
+        return FAILED
+    return _close(url, function, manner, token)
+
+
+def _sentence(status: DaemonStatus, function: str) -> str:
+    """What the command will do, with the workers where the breaker is not closed as far as that is known."""
+    name = line_of(function, chars_max=MESSAGE_CHARS_MAX)
+    breakers = [at for each in status.functions if each.function == function for at in each.breakers]
+    odd = [
+        line_of(at.worker, chars_max=MESSAGE_CHARS_MAX)
+        for at in breakers
+        if at.breaker.state != BreakerState.CLOSED
+    ]
+    where = f"it is open at {', '.join(odd)}" if odd else "it is not known to be open at any worker"
+    return f"close the circuit breaker of function {name} at all workers, so that its calls begin at once; {where}"
+
+
+def _show_plan(function: str, said: str, manner: Manner) -> None:
+    if manner.as_json:
+        print(json.dumps({"function": function, "request": {"reason": manner.reason}, "sentence": said}))
+    else:
+        print(f"would do: {said}")
+
+
+def _close(url: str, function: str, manner: Manner, token: str) -> int:
     problem, body = url_problem(url), b""
     if not problem:
         problem, body = _post(
-            f"{url.rstrip('/')}/v1/functions/{quote(function, safe='')}/breaker/close", reason, token
+            f"{url.rstrip('/')}/v1/functions/{quote(function, safe='')}/breaker/close", manner.reason, token
         )
     state: FunctionStatus | None = None
     if not problem:
@@ -39,7 +78,7 @@ def close(url: str, function: str, reason: str, *, token: str, as_json: bool) ->
     if state is None:
         print_problems([problem or ""])
         return FAILED
-    print(body.decode() if as_json else _said(state))
+    print(body.decode() if manner.as_json else _said(state))
     return 0
 
 

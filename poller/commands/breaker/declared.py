@@ -20,6 +20,8 @@ def _group() -> None:
 def close_breaker(
     function: Annotated[str, typer.Argument(help="Name of the function in the configuration.")],
     *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; send nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the log and the status.")] = "",
     url: Annotated[
         str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
@@ -27,7 +29,9 @@ def close_breaker(
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Closes the circuit breaker of a function, so that its calls begin again.
+    """Closes the circuit breaker of a function, so that its calls begin again. It says where the breaker is open, and asks.
+
+    Exit status 0: done; 1: not meant; 2: refused.
 
     It closes at the asked worker at once, and at the other workers of the store within seconds. It opens again when calls fail again.
 
@@ -35,6 +39,7 @@ def close_breaker(
     """
     from poller.commands.bearer_token import bearer_token
     from poller.commands.breaker.close import close
+    from poller.commands.operations.command import Manner
     from poller.commands.shared import FAILED, print_problems
     from poller.domain.errors import InvalidConfiguration
 
@@ -43,4 +48,5 @@ def close_breaker(
     except InvalidConfiguration as error:
         print_problems(error.problems)
         raise typer.Exit(FAILED) from None
-    raise typer.Exit(close(url, function, reason, token=token, as_json=as_json))
+    manner = Manner(dry_run=dry_run, yes=yes, as_json=as_json, reason=reason)
+    raise typer.Exit(close(url, function, token=token, manner=manner))

@@ -78,7 +78,7 @@ def operate(
         elif manner.dry_run:
             _show_plan(target, request, said, manner)
             return 0
-        elif not manner.yes and not _agreed(said, around):
+        elif not manner.yes and not agreed(said, around):
             return NOT_DONE
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
@@ -106,7 +106,8 @@ def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manne
         print("\n".join((f"would do: {said}", *lines)))
 
 
-def _agreed(said: str, around: Surroundings) -> bool:
+def agreed(said: str, around: Surroundings) -> bool:
+    """Prints what a command will do and asks whether it is meant. Raises NotAccepted if nobody can be asked."""
     if around.answer is None:
         raise NotAccepted(NO_TERMINAL)
     print(said, file=sys.stderr)
