@@ -8,7 +8,8 @@ from poller.commands.operations.naming import named
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status import Unanswered
 from poller.commands.status_page import moment, span
-from poller.domain.operations import OperationPage, OperationState, OperationView
+from poller.domain.arns import Arn
+from poller.domain.operations import Action, OperationPage, OperationState, OperationView
 from poller.domain.records import Epoch, MappingId
 from poller.domain.status import DaemonStatus, MappingStatus
 from poller.domain.untrusted.rendering import as_json as rendered
@@ -93,7 +94,7 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
         page.add(f"{name}: {value if isinstance(value, str) else rendered(value).decode()}", depth=1)
     for part in operation.wanted[:PARTS_SHOWN_MAX]:
         result = operation.parts.get(part)
-        said = "nothing yet" if result is None else f"{result.state}: {result.result}"
+        said = _nothing_yet(operation, status) if result is None else f"{result.state}: {result.result}"
         page.add(f"{part} {said}", depth=1, lines_max=3)
     if len(operation.wanted) > PARTS_SHOWN_MAX:
         page.left_out(f"and {len(operation.wanted) - PARTS_SHOWN_MAX} more parts", depth=1)
@@ -101,6 +102,21 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
     for record in list(records)[:RECORDS_SHOWN_MAX] if isinstance(records, list | tuple) else ():
         page.line(f"record {record}", depth=1)
     return page
+
+
+def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:
+    """What a part without a result waits for, as far as it is known: any worker settles the messages that a skip means."""
+    mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
+    source = Arn.read(mapping.source_arn) if mapping is not None else None
+    queue = source is not None and source.service == "sqs"
+    if (
+        operation.action is Action.SKIP
+        and queue
+        and operation.notes.get("records")
+        and not operation.state.over
+    ):
+        return "waits until running calls with its messages end, or the messages are received again"
+    return "nothing yet"
 
 
 def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> None:

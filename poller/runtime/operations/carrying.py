@@ -30,6 +30,8 @@ CARRIED_OUT = frozenset({Action.RETRY, Action.RESET, Action.SKIP})
 """Actions that a running mapping carries out on its units."""
 SHOWN_AFTER_S = 1.0
 """A part that takes longer is shown as begun. It waits for a running call, or for a destination."""
+SHOWN_AGAIN_S = 5.0
+"""The interval at which is looked whether it waits for something else now."""
 AGAIN_S = 1.0
 """The shortest wait before a failed write is repeated."""
 
@@ -137,17 +139,29 @@ class Carrier:
     async def _carried_out(
         self, operable: Operable, operation: Operation, unit: str
     ) -> PartResult | ResolvedRecords | SettledRecords | None:
-        """Carries out one part once. While that takes long, the part is shown as begun."""
+        """Carries out one part once. While that takes long, the part is shown as begun, with what it waits for."""
         loop = asyncio.get_running_loop()
-        showing = loop.call_later(SHOWN_AFTER_S, self._show_begun, operation.operation, unit)
+
+        def show(after_s: float) -> asyncio.TimerHandle:
+            return loop.call_later(after_s, shown)
+
+        def shown() -> None:
+            nonlocal showing
+            self._show_begun(operation, unit, operable.waits_for(unit, operation) or "it has begun")
+            showing = show(SHOWN_AGAIN_S)
+
+        showing = show(SHOWN_AFTER_S)
         try:
             return await operable.carry_out(unit, operation)
         finally:
             showing.cancel()
 
-    def _show_begun(self, operation_id: OperationId, unit: str) -> None:
-        work = self._change_once(operation_id, partial(lifecycle.begin, part=unit, text="it has begun"))
-        self._scope.spawn(work, f"{TaskKind.OPERATION} {operation_id} {unit} begun", _ignored)
+    def _show_begun(self, operation: Operation, unit: str, text: str) -> None:
+        operation_id = operation.operation
+        rule, known = partial(lifecycle.begin, part=unit, text=text), self._operations.get(operation_id)
+        if known is not None and rule(known) != known:
+            work = self._change_once(operation_id, rule)
+            self._scope.spawn(work, f"{TaskKind.OPERATION} {operation_id} {unit} begun", _ignored)
 
     async def _change_once(self, operation_id: OperationId, rule: OperationChange) -> None:
         operation = self._operations.get(operation_id)

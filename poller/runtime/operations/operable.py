@@ -49,3 +49,7 @@ class Operable(Protocol):
         any more, or stops: then nothing has happened that the next holder must not do again.
         """
         ...
+
+    def waits_for(self, unit: str, operation: Operation) -> str:
+        """What the operation waits for now on a unit, for people; empty if that is not known. Asked while `carry_out` takes long."""
+        ...

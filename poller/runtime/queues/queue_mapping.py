@@ -69,6 +69,10 @@ class QueueMapping:
         assert unit == self._parts.worker, "the part of another worker"
         return await self._operations.carry_out(self._scope, operation)
 
+    def waits_for(self, unit: str, operation: Operation) -> str:
+        """Nothing in particular: what takes long here is the queue's answer."""
+        return ""
+
     @property
     def long_operable(self) -> QueueLongOperable:
         """What the mapping offers to operations that take long."""

@@ -77,6 +77,22 @@ class ShardOperations:
             return _done("the shard has ended: all its records are settled")
         raise LeaseLost("the shard has stopped here before the operation was carried out")
 
+    def waits_for(self, operation: Operation) -> str:
+        """What an operation waits for now: the destination of a notice, or a call of the function; empty if neither."""
+        lanes = self._with_batch(operation.request.target.lane)
+        shown = [(self._lanes[lane], self._lanes[lane].status()) for lane in lanes]
+        for _, status in shown:
+            if status.state == "discarding":
+                error = f": {status.last_error}" if status.last_error else ""
+                return f"waits until the destination takes the notice of lane {status.lane}{error}"
+        # A call of a blocked lane is more likely the one that is waited for.
+        for lane, status in sorted(shown, key=lambda each: each[1].blocked_since is None):
+            if lane.held_by:
+                return f"waits for the call of lane {status.lane}, which waits for {lane.held_by}"
+            if lane.calling:
+                return f"waits until the running call of lane {status.lane} ends"
+        return ""
+
     async def _act(self, operation: Operation) -> PartResult | ResolvedRecords:
         lane = operation.request.target.lane
         if lane is not None and isinstance(there := self._flow.operator.lane(lane), Refused):

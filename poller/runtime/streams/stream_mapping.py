@@ -122,6 +122,11 @@ class StreamMapping:
             raise LeaseLost(f"this worker does not read shard {unit}")
         return await shard.run.operations.carry_out(operation)
 
+    def waits_for(self, unit: str, operation: Operation) -> str:
+        """What an operation waits for on a shard: the destination, or a call of the function."""
+        shard = self._running.get(ShardId(unit))
+        return "" if shard is None else shard.run.operations.waits_for(operation)
+
     def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """The status of the shards: those that this worker reads, other workers' and free ones, and those that wait for parents.
 

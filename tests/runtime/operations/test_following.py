@@ -262,6 +262,29 @@ def test_a_part_that_takes_long_is_shown_as_begun() -> None:
     play(script)
 
 
+def test_a_part_that_takes_long_says_what_it_waits_for_and_when_that_changes() -> None:
+    async def long(operable: FakeOperable, _unit: str, _operation: Operation) -> Outcome:
+        operable.waits = "waits for a call"
+        await asyncio.sleep(10.0)
+        operable.waits = "waits for the destination"
+        await asyncio.sleep(10.0)
+        return PartResult(state=DONE, result="at last")
+
+    async def script() -> None:
+        _, a, b = await two_shards(script=long)
+        async with running(a, b):
+            operation = await a.ask("retry", shard="1")
+            said = []
+            for _ in range(2):
+                await asyncio.sleep(9.0)
+                [found] = await b.site.store.operations()
+                said += [each.result for each in found.parts.values()]
+            await b.is_over(operation, within_s=30.0)
+        assert said == ["waits for a call", "waits for the destination"]
+
+    play(script)
+
+
 def test_a_cancelled_operation_does_not_begin_any_more() -> None:
     async def waits(_operable: FakeOperable, _unit: str, _operation: Operation) -> Outcome:
         await asyncio.sleep(5.0)

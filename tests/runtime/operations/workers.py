@@ -77,6 +77,7 @@ class FakeOperable:
     script: Script = at_once
     pauses: list[Sequence[OperatorPause] | None] = field(default_factory=list)
     log: list[tuple[float, str, str, tuple[str, ...]]] = field(default_factory=list)
+    waits: str = ""
 
     def units(self) -> Sequence[str]:
         return tuple(self.held)
@@ -93,6 +94,9 @@ class FakeOperable:
             moment = asyncio.get_running_loop().time()
             self.log.append((moment, unit, operation.request.action, records))
         return outcome
+
+    def waits_for(self, unit: str, operation: Operation) -> str:
+        return self.waits
 
     @property
     def paused(self) -> Sequence[str] | None:

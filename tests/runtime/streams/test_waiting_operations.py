@@ -1,0 +1,41 @@
+"""What an operation on a shard waits for, as it says while it takes long."""
+
+import asyncio
+
+from poller.domain.operations import Action
+from poller.domain.policies import Backoff, RetryPolicy
+from poller.runtime.streams.stream_mapping import StreamMapping
+from tests.runtime.fakes import SHARD, FakeDestination, FakeFunction
+from tests.runtime.streams.test_operations import DOWN, Place, carried_out, operation
+
+
+def waiting(place: Place) -> list[str]:
+    """What a skip of the first record says 5 s after it was asked for."""
+    said: list[str] = []
+
+    async def during(runner: StreamMapping) -> None:
+        await asyncio.sleep(2.0)
+        skip = operation(Action.SKIP, notes={"records": ["1"]})
+        assert runner.waits_for(SHARD, skip) in {"", "waits until the running call of lane 0 ends"}
+        async with asyncio.TaskGroup() as scope:
+            task = scope.create_task(carried_out(runner, skip))
+            await asyncio.sleep(5.0)
+            assert not task.done()
+            said.append(runner.waits_for(SHARD, skip))
+            await task
+
+    place.run(during)
+    return said
+
+
+def test_a_skip_that_waits_for_a_running_call_says_so() -> None:
+    assert waiting(Place(function=FakeFunction(takes_s=20.0))) == [
+        "waits until the running call of lane 0 ends"
+    ]
+
+
+def test_a_skip_that_waits_for_its_destination_says_so_with_the_error() -> None:
+    retry = RetryPolicy(backoff=Backoff(base_s=1000.0, cap_s=1000.0))
+    [said] = waiting(Place(destination=FakeDestination(*[DOWN] * 8), retry=retry))
+    assert said.startswith("waits until the destination takes the notice of lane 0: ")
+    assert "no such queue" in said
