@@ -141,16 +141,14 @@ class Carrier:
     ) -> PartResult | ResolvedRecords | SettledRecords | None:
         """Carries out one part once. While that takes long, the part is shown as begun, with what it waits for."""
         loop = asyncio.get_running_loop()
-
-        def show(after_s: float) -> asyncio.TimerHandle:
-            return loop.call_later(after_s, shown)
+        showing: asyncio.TimerHandle
 
         def shown() -> None:
             nonlocal showing
             self._show_begun(operation, unit, operable.waits_for(unit, operation) or "it has begun")
-            showing = show(SHOWN_AGAIN_S)
+            showing = loop.call_later(SHOWN_AGAIN_S, shown)
 
-        showing = show(SHOWN_AFTER_S)
+        showing = loop.call_later(SHOWN_AFTER_S, shown)
         try:
             return await operable.carry_out(unit, operation)
         finally:

@@ -3,7 +3,7 @@
 from poller.commands.operations.listing import _page
 from poller.domain.operations import Action, OperationId, OperationState, OperationView
 from poller.domain.status import DaemonStatus
-from tests.commands.operations.test_commands import QUEUED
+from tests.adapters.control.serving import QUEUED
 
 
 def view(action: Action, **fields: object) -> OperationView:
