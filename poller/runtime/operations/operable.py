@@ -1,6 +1,6 @@
 """Owns what a running mapping offers to operations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,9 +26,20 @@ class SettledRecords:
     result: str
 
 
+type WaitsFor = Callable[[str, Operation], str]
+"""Returns what an operation waits for now on a unit, for people; empty if that is not known."""
+
+
+def nothing_special(_unit: str, _operation: Operation) -> str:
+    """Of a queue: what takes long there is the queue's own answer."""
+    return ""
+
+
 @runtime_checkable
 class Operable(Protocol):
-    """A running mapping, as operations see it."""
+    """A running mapping, as operations see it. `waits_for` is asked while `carry_out` takes long."""
+
+    waits_for: WaitsFor
 
     def units(self) -> Sequence[str]:
         """The parts that this worker holds now: the shards of a stream, or the worker itself for a queue."""
@@ -48,8 +59,4 @@ class Operable(Protocol):
         its records are in `notes["settled"]`, because any worker may receive them next. Raises LeaseLost if this worker does not hold the unit
         any more, or stops: then nothing has happened that the next holder must not do again.
         """
-        ...
-
-    def waits_for(self, unit: str, operation: Operation) -> str:
-        """What the operation waits for now on a unit, for people; empty if that is not known. Asked while `carry_out` takes long."""
         ...

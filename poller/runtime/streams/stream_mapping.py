@@ -1,8 +1,9 @@
 """Owns a stream mapping: starts and ends the runs of its shards as leases come and go."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import batched
 
 from poller.domain.errors import LeaseLost, PortError
@@ -18,7 +19,7 @@ from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.workers.load import Meter, measured
-from poller.runtime.operations.operable import ResolvedRecords
+from poller.runtime.operations.operable import ResolvedRecords, WaitsFor
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.context import StreamContext
@@ -64,6 +65,7 @@ class StreamMapping:
         self._stop = stop
         self._wanted = asyncio.Event()
         self._running: dict[ShardId, RunningShard] = {}
+        self.waits_for: WaitsFor = partial(_waits_for, self._running)
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
@@ -121,11 +123,6 @@ class StreamMapping:
         if shard is None:
             raise LeaseLost(f"this worker does not read shard {unit}")
         return await shard.run.operations.carry_out(operation)
-
-    def waits_for(self, unit: str, operation: Operation) -> str:
-        """What an operation waits for on a shard: the destination, or a call of the function."""
-        shard = self._running.get(ShardId(unit))
-        return "" if shard is None else shard.run.operations.waits_for(operation)
 
     def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """The status of the shards: those that this worker reads, other workers' and free ones, and those that wait for parents.
@@ -345,3 +342,8 @@ def notices(plan: MappingPlan, shard: ShardId) -> Context:
         function_arn=plan.function_arn,
         batch_info="KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo",
     )
+
+
+def _waits_for(running: Mapping[ShardId, RunningShard], unit: str, operation: Operation) -> str:
+    shard = running.get(ShardId(unit))
+    return "" if shard is None else shard.run.operations.waits_for(operation)

@@ -18,7 +18,7 @@ from poller.domain.rows import Checkpoint, Lease
 from poller.runtime.operations.follower import Follower
 from poller.runtime.operations.follower_context import FollowerContext
 from poller.runtime.operations.open_operations import OpenOperations
-from poller.runtime.operations.operable import Operable, ResolvedRecords, SettledRecords
+from poller.runtime.operations.operable import Operable, ResolvedRecords, SettledRecords, WaitsFor
 from poller.runtime.operations.operable_mappings import KnownMapping
 from poller.runtime.operations.operation_service import OperationContext, OperationService
 from poller.runtime.stopping import Reason, Stop
@@ -79,6 +79,9 @@ class FakeOperable:
     log: list[tuple[float, str, str, tuple[str, ...]]] = field(default_factory=list)
     waits: str = ""
 
+    def __post_init__(self) -> None:
+        self.waits_for: WaitsFor = lambda _unit, _operation: self.waits
+
     def units(self) -> Sequence[str]:
         return tuple(self.held)
 
@@ -94,9 +97,6 @@ class FakeOperable:
             moment = asyncio.get_running_loop().time()
             self.log.append((moment, unit, operation.request.action, records))
         return outcome
-
-    def waits_for(self, unit: str, operation: Operation) -> str:
-        return self.waits
 
     @property
     def paused(self) -> Sequence[str] | None:
