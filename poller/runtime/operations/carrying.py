@@ -21,7 +21,7 @@ from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.runtime.mappings.supervisor import contained, described
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange
-from poller.runtime.operations.operable import Operable, ResolvedRecords, SettledRecords
+from poller.runtime.operations.operable import Operable, ResolvedRecords, SaysWhatItWaitsFor, SettledRecords
 from poller.runtime.operations.operable_mappings import OperableMappings
 from poller.runtime.stopping import Stop
 from poller.runtime.watched_tasks import WatchedTasks, reason_of
@@ -145,7 +145,8 @@ class Carrier:
 
         def shown() -> None:
             nonlocal showing
-            self._show_begun(operation, unit, operable.waits_for(unit, operation) or "it has begun")
+            said = operable.waits_for(unit, operation) if isinstance(operable, SaysWhatItWaitsFor) else ""
+            self._show_begun(operation, unit, said or "it has begun")
             showing = loop.call_later(SHOWN_AGAIN_S, shown)
 
         showing = loop.call_later(SHOWN_AFTER_S, shown)

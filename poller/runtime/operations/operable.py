@@ -30,16 +30,16 @@ type WaitsFor = Callable[[str, Operation], str]
 """Returns what an operation waits for now on a unit, for people; empty if that is not known."""
 
 
-def nothing_special(_unit: str, _operation: Operation) -> str:
-    """Of a queue: what takes long there is the queue's own answer."""
-    return ""
+@runtime_checkable
+class SaysWhatItWaitsFor(Protocol):
+    """A running mapping that knows what its operations wait for. It is asked while `carry_out` takes long."""
+
+    waits_for: WaitsFor
 
 
 @runtime_checkable
 class Operable(Protocol):
-    """A running mapping, as operations see it. `waits_for` is asked while `carry_out` takes long."""
-
-    waits_for: WaitsFor
+    """A running mapping, as operations see it."""
 
     def units(self) -> Sequence[str]:
         """The parts that this worker holds now: the shards of a stream, or the worker itself for a queue."""

@@ -11,7 +11,7 @@ from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import Pollers
 from poller.rules.queues import scaling
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
-from poller.runtime.operations.operable import ResolvedRecords, SettledRecords, WaitsFor, nothing_special
+from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity, WorkerShare, permits_of
 from poller.runtime.queues.context import QueueContext
@@ -53,7 +53,6 @@ class QueueMapping:
         self._started = 0
         self._operations = QueueOperations(stop, operated=parts.operated)
         self._status = QueueStatus(parts, self._pollers)
-        self.waits_for: WaitsFor = nothing_special
 
     def units(self) -> Sequence[str]:
         """This worker, which is the part of every operation on the queue here."""
