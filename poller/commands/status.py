@@ -18,9 +18,11 @@ from poller.commands.fitting import ScreenPage, show
 from poller.commands.operations.naming import freeing_commands, name_of, open_breaker
 from poller.commands.shared import FAILED, print_problems, url_problem
 from poller.commands.status_page import status_page
+from poller.domain.operations import OperationPage, OperationState, OperationView
 from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
 from poller.domain.untrusted.texts import line_of
+from poller.rules.operations.lifecycle import LONG
 
 URL = "http://127.0.0.1:8080"
 """Where a daemon listens unless it is told otherwise."""
@@ -28,6 +30,8 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_S = 10.0
 ERROR_BYTES_MAX = 64 * 1024
 ERROR_CHARS_MAX = 2000
+OPERATIONS_MAX = 1000
+"""Running operations that are asked for, newest first."""
 
 
 class Unanswered(Exception):
@@ -41,7 +45,23 @@ def fetch(url: str, token: str = "", worker: str = "") -> bytes:
     """
     if problem := url_problem(url):
         raise Unanswered(problem)
-    address = url.rstrip("/") + "/v1/mappings" + (f"?worker={quote(worker, safe='')}" if worker else "")
+    query = f"?worker={quote(worker, safe='')}" if worker else ""
+    return _body(url.rstrip("/") + "/v1/mappings" + query, token, worker)
+
+
+def running_operations(url: str, token: str = "") -> tuple[OperationView, ...]:
+    """What runs and takes long: replays, seeks and redrives. Nothing if the daemon does not say, as one of an earlier version."""
+    try:
+        body = _body(
+            f"{url.rstrip('/')}/v1/operations?state={OperationState.RUNNING}&limit={OPERATIONS_MAX}", token
+        )
+        page = msgspec.json.decode(body, type=OperationPage)
+    except (Unanswered, msgspec.MsgspecError):
+        return ()
+    return tuple(each for each in page.operations if each.action in LONG)
+
+
+def _body(address: str, token: str, worker: str = "") -> bytes:
     request = urllib.request.Request(address)
     if token:
         # Where the answer leads elsewhere, the token stays here.
@@ -113,11 +133,11 @@ def show_status(url: str, *, as_json: bool, token: str = "", worker: str = "") -
     if as_json:
         print(body.decode())
     else:
-        show(_page(status, url))
+        show(_page(status, url, running_operations(url, token)))
     return 0
 
 
-def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
+def _page(status: DaemonStatus, url: str, running: Sequence[OperationView]) -> Callable[[int], ScreenPage]:
     """The page as a function of the screen's width."""
     more = "" if url == os.environ.get("POLLER_URL", URL) else f" --url {shlex.quote(url)}"
     names: dict[str, str] = {}
@@ -130,7 +150,7 @@ def _page(status: DaemonStatus, url: str) -> Callable[[int], ScreenPage]:
         name = names[mapping.mapping]
         return freeing_commands(mapping, name, shard=shard, lane=lane, breaker=breaker, more=more)
 
-    return lambda width: status_page(status, Epoch(time.time()), width, freeing)
+    return lambda width: status_page(status, Epoch(time.time()), width, freeing, running)
 
 
 def watch_status(
@@ -162,7 +182,7 @@ def _picture(url: str, token: str, worker: str) -> Callable[[int], ScreenPage]:
     except Unanswered as error:
         text = f"poller: {error}"
         return lambda width: _message_page(text, width)
-    return _page(status, url)
+    return _page(status, url, running_operations(url, token))
 
 
 def _message_page(text: str, width: int) -> ScreenPage:

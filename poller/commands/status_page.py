@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from poller.commands.fitting import ScreenPage
+from poller.commands.operations.progress import progress
 from poller.domain.arns import Arn
+from poller.domain.operations import OperationView
 from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
 from poller.domain.status import (
@@ -44,6 +46,8 @@ WORKERS_SHOWN_MAX = 20
 """Workers that are shown with what is the matter with them, in all and of one mapping."""
 FUNCTIONS_SHOWN_MAX = 50
 """Functions with a rate or a breaker that are shown."""
+OPERATIONS_SHOWN_MAX = 10
+"""Running operations of one mapping that are shown."""
 NOT_BLOCKED = Epoch(float("inf"))
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
 
@@ -52,8 +56,17 @@ type Freeing = Callable[[MappingStatus, ShardStatus | None, LaneStatus | None], 
 """Returns the commands that free something that is blocked; without a lane, what makes a shard that cannot be read be read now."""
 
 
-def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing | None = None) -> ScreenPage:
-    """The page for one status. Below what is blocked it shows the commands that free it, if `freeing` names any."""
+def status_page(
+    status: DaemonStatus,
+    now: Epoch,
+    width: int,
+    freeing: Freeing | None = None,
+    running: Sequence[OperationView] = (),
+) -> ScreenPage:
+    """The page for one status. Below what is blocked it shows the commands that free it, if `freeing` names any.
+
+    `running` are operations that take long. Each is a line of its mapping.
+    """
     page = ScreenPage(width)
     ready = "ready" if status.ready else "not ready"
     alive = "" if status.alive else ", not alive"
@@ -68,7 +81,8 @@ def status_page(status: DaemonStatus, now: Epoch, width: int, freeing: Freeing |
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
         page.line("")
-        _mapping(page, mapping, now, freeing or _no_commands, several=len(status.workers) > 1)
+        mine = [each for each in running if each.mapping == mapping.mapping]
+        _mapping(page, mapping, now, freeing or _no_commands, several=len(status.workers) > 1, running=mine)
     if len(mappings) > MAPPINGS_SHOWN_MAX:
         page.line("")
         page.left_out(f"and {len(mappings) - MAPPINGS_SHOWN_MAX} more mappings")
@@ -165,7 +179,13 @@ def _age(age_s: float | None, *, out_of_date: bool) -> str:
 
 
 def _mapping(
-    page: ScreenPage, mapping: MappingStatus, now: Epoch, freeing: Freeing, *, several: bool
+    page: ScreenPage,
+    mapping: MappingStatus,
+    now: Epoch,
+    freeing: Freeing,
+    *,
+    several: bool,
+    running: Sequence[OperationView],
 ) -> None:
     source = Arn.read(mapping.source_arn)
     page.add(f"{mapping.function} ← {source.service} {source.resource}" if source else mapping.function)
@@ -179,6 +199,10 @@ def _mapping(
     page.add(", ".join(facts), depth=1, lines_max=3)
     _paused(page, mapping.paused, now, depth=1)
     _mapping_workers(page, mapping)
+    for operation in running[:OPERATIONS_SHOWN_MAX]:
+        page.line(f"{operation.action} {progress(operation)}", depth=1)
+    if len(running) > OPERATIONS_SHOWN_MAX:
+        page.left_out(f"and {len(running) - OPERATIONS_SHOWN_MAX} more operations", depth=1)
     _lanes(
         page,
         mapping.lanes,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from poller.commands.fitting import ScreenPage, show
 from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
 from poller.commands.operations.naming import named
+from poller.commands.operations.progress import missing
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status import Unanswered
 from poller.commands.status_page import moment, span
@@ -104,6 +105,16 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
     return page
 
 
+def _in_force(operation: OperationView) -> str:
+    """Of a pause that holds: that it does, and on how many parts not yet. It is running until it is resumed."""
+    if operation.action is not Action.PAUSE or operation.state is not OperationState.RUNNING:
+        return ""
+    left = len(missing(operation))
+    if operation.wanted and left == len(operation.wanted):
+        return ", not yet in force"
+    return ", in force" + (f", not yet on {left} of {len(operation.wanted)} parts" if left else "")
+
+
 def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:
     """What a part without a result waits for, as far as it is known: any worker settles the messages that a skip means."""
     mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
@@ -121,7 +132,7 @@ def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:
 
 def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> None:
     took = "" if operation.ended is None else f", took {span(operation.ended - operation.created)}"
-    page.line(f"{operation.id} {operation.state}")
+    page.line(f"{operation.id} {operation.state}{_in_force(operation)}")
     mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
     page.add(f"{operation.action} {described(operation.target)} of {_name(operation, mapping)}", depth=1)
     page.add(f"by {operation.by or 'somebody'} at {moment(Epoch(operation.created))}{took}", depth=1)

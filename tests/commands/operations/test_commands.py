@@ -387,7 +387,7 @@ def test_operations_are_listed_newest_first() -> None:
     assert lines[0] == f"{second} done"
     assert lines[1] == f"  retry the whole mapping of orders ({QUEUED.mapping})"
     assert "  all tried" in lines
-    assert f"{first} running" in lines
+    assert f"{first} running, not yet in force" in lines
     assert "  because: repair" in lines
 
 

@@ -1,9 +1,20 @@
-"""How operations look when they are shown: what they wait for."""
+"""How operations look when they are shown: what they wait for, and that a pause holds; and how the status shows those that take long."""
 
 from poller.commands.operations.listing import _page
-from poller.domain.operations import Action, OperationId, OperationState, OperationView
+from poller.domain.operations import (
+    Action,
+    Operation,
+    OperationId,
+    OperationRequest,
+    OperationState,
+    OperationView,
+    PartResult,
+)
+from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus
+from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.serving import QUEUED
+from tests.commands.operations.test_commands import called
 
 
 def view(action: Action, **fields: object) -> OperationView:
@@ -15,6 +26,39 @@ def view(action: Action, **fields: object) -> OperationView:
         "created": 0.0,
     }
     return OperationView(**(given | fields))  # type: ignore[arg-type]  # a test's own fields
+
+
+def test_a_pause_that_holds_is_said_to_be_in_force() -> None:
+    status = DaemonStatus(worker="w", mappings=(QUEUED,), ready=True, alive=True)
+    done = PartResult(state=OperationState.DONE)
+
+    def first(**fields: object) -> str:
+        return _page(view(Action.PAUSE, wanted=("a", "b"), **fields), status, 200).lines[0]
+
+    assert first(parts={"a": done, "b": done}) == "op running, in force"
+    assert first(parts={"a": done}) == "op running, in force, not yet on 1 of 2 parts"
+    assert first() == "op running, not yet in force"
+    assert first(state=OperationState.ACCEPTED) == "op accepted"
+    assert first(state=OperationState.DONE) == "op done"
+    assert _page(view(Action.RETRY), status, 200).lines[0] == "op running"
+
+
+def test_the_status_shows_what_runs_and_takes_long_in_one_line_each() -> None:
+    model = OperationModel()
+    for number, action in enumerate((Action.REPLAY, Action.SEEK, Action.REDRIVE, Action.PAUSE, Action.RETRY)):
+        name = OperationId(f"op-{number}")
+        model.known[name] = Operation(
+            operation=name,
+            mapping=QUEUED.mapping,
+            request=OperationRequest(action=action),
+            created=Epoch(1.0),
+            state=OperationState.RUNNING,
+            progress={"records": 120} if action is Action.REPLAY else {},
+        )
+    status = DaemonStatus(worker="w", mappings=(QUEUED,), ready=True, alive=True)
+    lines = called("status", model=model, status=status).stdout.splitlines()
+    shown = sorted(line for line in lines if " op-" in line)
+    assert shown == ["  redrive op-2 running", "  replay op-0 running: 120 records", "  seek op-1 running"]
 
 
 def test_a_skip_of_a_queue_says_that_it_waits_for_its_messages() -> None:
