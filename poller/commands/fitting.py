@@ -15,6 +15,7 @@ WIDTH_MIN = 40
 """An indented UUID fits into this width. A narrower screen is treated as this wide."""
 CHARS_A_CELL_MAX = 4
 """At most this many characters are read for each cell. Combining characters take no cell."""
+COMMAND_CHARS_MAX = 2_000
 INDENT = "  "
 ELLIPSIS = "…"
 
@@ -45,6 +46,11 @@ class ScreenPage:
             if not rest:
                 return
 
+    def command(self, text: str, *, depth: int = 0) -> None:
+        """Adds a command that people copy: always one line, however wide the screen is. Longer than COMMAND_CHARS_MAX it is cut."""
+        self.shortened |= len(text) > COMMAND_CHARS_MAX
+        self.lines.append(INDENT * depth + _printable(cut(text, COMMAND_CHARS_MAX)))
+
     def left_out(self, text: str, *, depth: int = 0) -> None:
         """Adds a line that says what is not shown."""
         self.shortened = True
@@ -54,16 +60,20 @@ class ScreenPage:
         """The beginning of a text, with unprintable characters replaced. A function's error may contain anything."""
         chars_max = self._width * lines_max * CHARS_A_CELL_MAX
         self.shortened |= len(text) > chars_max
-        return "".join(
-            char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
-            for char in cut(text, chars_max)
-        ).strip()
+        return _printable(cut(text, chars_max))
 
     def _fitted(self, text: str, room: int) -> str:
         if cell_len(text) <= room:
             return text
         self.shortened = True
         return set_cell_size(text, room - 1).rstrip() + ELLIPSIS
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    ).strip()
 
 
 def _split(text: str, room: int) -> tuple[str, str]:

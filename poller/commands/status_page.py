@@ -2,7 +2,7 @@
 
 What the answering worker has not heard for longer than usual is marked as out of date, with its age.
 
-A page can be read at 80 columns. Long texts are cut; `--json` shows them whole. Stack traces are only in `--json` and in the log.
+A page can be read at 80 columns. Commands to be copied are one line each, however long. Long texts are cut; `--json` shows them whole. Stack traces are only in `--json` and in the log.
 """
 
 from collections import Counter
@@ -39,8 +39,6 @@ SHARDS_SHOWN_MAX = 50
 LANES_SHOWN_MAX = 10
 """Blocked lanes of one shard or queue that are shown, and as many lanes that fail without blocking."""
 RECORDS_SHOWN_MAX = 3
-COMMAND_LINES_MAX = 4
-"""Lines that a command to be copied may take. It is not cut on any screen that is wide enough for a UUID."""
 NOTES_SHOWN_MAX = 20
 WORKERS_SHOWN_MAX = 20
 """Workers that are shown with what is the matter with them, in all and of one mapping."""
@@ -122,7 +120,7 @@ def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, *, several
     if len(odd) > WORKERS_SHOWN_MAX:
         page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
     if odd:
-        page.add(f"close it: poller breaker close {function.function}", depth=1)
+        page.command(f"close it: poller breaker close {function.function}", depth=1)
 
 
 def _rate(rate: RateStatus) -> str:
@@ -266,7 +264,7 @@ def _shard(
         _paused(page, shard.paused, now, depth=2)
     if shard.state == "failing" and not shard.blocked:
         for command in freeing(None):
-            page.add(command, depth=2, lines_max=COMMAND_LINES_MAX)
+            page.command(command, depth=2)
     _lanes(page, shard.lanes, now, freeing, depth=2, above=(whole, shard.paused))
 
 
@@ -328,7 +326,7 @@ def _lane(
     if more > 0:
         page.left_out(f"and {more} more record{'' if more == 1 else 's'}", depth=depth + 1)
     for command in commands:
-        page.add(command, depth=depth + 1, lines_max=COMMAND_LINES_MAX)
+        page.command(command, depth=depth + 1)
 
 
 def _how(lane: LaneStatus, now: Epoch) -> str:

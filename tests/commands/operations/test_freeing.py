@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from poller.commands.fitting import ScreenPage
 from poller.commands.operations.naming import freeing_commands, name_of
 from poller.commands.operations.targets import TargetWords, find_target
 from poller.commands.status_page import status_page
 from poller.domain.operations import OperationId
-from poller.domain.records import Epoch, MappingId
+from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.status import (
     BreakerStatus,
     DaemonStatus,
@@ -106,6 +107,23 @@ def test_groups_and_messages_of_queues_are_named() -> None:
         "poller retry ship",
         "poller skip ship --records m-1 --discard",
     )
+
+
+def test_a_command_is_one_line_on_any_screen() -> None:
+    long = replace(BAD, shard=ShardId("shardId-" + "0" * 60))
+    mapping = replace(BLOCKED, destination=DESTINATION, shards=(long,))
+    for width in (40, 80, 200):
+        lines = [line.strip() for line in status_page(status(mapping), NOW, width, commands).lines]
+        assert f"poller retry orders --shard {long.shard}" in lines
+        assert f"poller skip orders --shard {long.shard}" in lines
+
+
+def test_a_command_with_a_hostile_name_stays_one_printable_line() -> None:
+    for name in HOSTILE.values():
+        page = ScreenPage(80)
+        page.command("poller retry " + name * 100)
+        [line] = page.lines
+        assert line.isprintable()
 
 
 def test_a_name_that_two_mappings_have_is_made_longer() -> None:
