@@ -49,7 +49,7 @@ class ScreenPage:
     def command(self, text: str, *, depth: int = 0) -> None:
         """Adds a command that people copy: always one line, however wide the screen is. Longer than COMMAND_CHARS_MAX it is cut."""
         self.shortened |= len(text) > COMMAND_CHARS_MAX
-        self.lines.append(INDENT * depth + _printable(cut(text, COMMAND_CHARS_MAX)))
+        self.lines.append(INDENT * depth + _replaced(cut(text, COMMAND_CHARS_MAX)))
 
     def left_out(self, text: str, *, depth: int = 0) -> None:
         """Adds a line that says what is not shown."""
@@ -60,7 +60,7 @@ class ScreenPage:
         """The beginning of a text, with unprintable characters replaced. A function's error may contain anything."""
         chars_max = self._width * lines_max * CHARS_A_CELL_MAX
         self.shortened |= len(text) > chars_max
-        return _printable(cut(text, chars_max))
+        return _replaced(cut(text, chars_max))
 
     def _fitted(self, text: str, room: int) -> str:
         if cell_len(text) <= room:
@@ -69,7 +69,7 @@ class ScreenPage:
         return set_cell_size(text, room - 1).rstrip() + ELLIPSIS
 
 
-def _printable(text: str) -> str:
+def _replaced(text: str) -> str:
     return "".join(
         char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
         for char in text
