@@ -59,9 +59,9 @@ class HiddenMapping:
         """What the shards are doing."""
         return self._supervisor.shards()
 
-    def apply_pauses(self, pauses: Sequence[OperatorPause] | None) -> None:
-        """Takes the pauses that hold all of it."""
-        if pauses != self._pauses:
+    def apply_pauses(self, pauses: Sequence[OperatorPause] | None, *, again: bool = False) -> None:
+        """Takes the pauses that hold all of it. `again`: its shards wait for them, also if they have not changed."""
+        if again or pauses != self._pauses:
             self._pauses = pauses
             if (operable := self._supervisor.operable) is not None:
                 operable.apply_pauses(pauses)

@@ -55,7 +55,7 @@ class Pausing:
         for gone in self._given.keys() - operables.keys():
             del self._given[gone]
         for mapping, operable in operables.items():
-            if not self._up_to_date(mapping):
+            if not self.up_to_date(mapping):
                 continue
             self._outdated.pop(mapping, None)
             pauses = self.of(mapping)
@@ -71,17 +71,28 @@ class Pausing:
             operable = operables.get(operation.mapping)
             if operation.request.action is not Action.PAUSE or operable is None:
                 continue
-            if not self._up_to_date(operation.mapping):
+            if not self.up_to_date(operation.mapping):
                 # It has not been given all of its pauses yet.
                 continue
             units = lifecycle.due(operation, operable.units())
             if units:
                 await self._operations.change(operation, partial(_paused, units=units, now=self._clock.now()))
 
-    def _up_to_date(self, mapping: MappingId) -> bool:
+    def up_to_date(self, mapping: MappingId) -> bool:
         """Whether the operations were read since the mapping asked for that."""
         needed = self._outdated.get(mapping)
         return needed is None or self._operations.newest > needed
+
+    def answered(self, mapping: MappingId) -> bool:
+        """Whether a mapping that is not one of those given to `apply` had asked for a read which there was by now. Says so once."""
+        asked = mapping in self._outdated and self.up_to_date(mapping)
+        if asked:
+            del self._outdated[mapping]
+        return asked
+
+    def forget(self, mapping: MappingId) -> None:
+        """Such a mapping has ended."""
+        self._outdated.pop(mapping, None)
 
     def _emit_changes(self) -> None:
         """Emits the pauses of each mapping whose pauses have changed, also of mappings that do not run here."""

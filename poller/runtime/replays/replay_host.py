@@ -48,8 +48,8 @@ class ReplayMapping(Protocol):
         """What the shards are doing: those that run here, those of other workers, and those that wait."""
         ...
 
-    def apply_pauses(self, pauses: Sequence[OperatorPause] | None) -> None:
-        """Takes the pauses that hold all of it."""
+    def apply_pauses(self, pauses: Sequence[OperatorPause] | None, *, again: bool = False) -> None:
+        """Takes the pauses that hold all of it. `again`: it waits for them, also if they have not changed."""
         ...
 
 

@@ -59,8 +59,9 @@ class Replays:
             operation = wanted.get(operation_id)
             if operation is None or self._plan(operation) is None or self._outdated(run):
                 run.stop.request(Reason.REQUESTED)
-            else:
-                run.mapping.apply_pauses(self._pauses(operation.mapping))
+            elif self._pausing.up_to_date(run.plan.mapping):
+                again = self._pausing.answered(run.plan.mapping)
+                run.mapping.apply_pauses(self._pauses(operation.mapping), again=again)
         for operation_id in self._counts.keys() - wanted.keys() - self._runs.keys():
             del self._counts[operation_id]
         for operation_id, operation in wanted.items():
@@ -129,6 +130,7 @@ class Replays:
 
     def _ended(self, operation: OperationId, name: str, end: TaskEnd, error: BaseException | None) -> None:
         run = self._runs.pop(operation)
+        self._pausing.forget(run.plan.mapping)
         if error is not None:
             self._scope.report_end(TaskKind.OPERATION, name, end, reason_of(error))
         if self._context.operations.get(operation) is None:
