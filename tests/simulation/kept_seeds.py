@@ -48,5 +48,7 @@ KEPT_SEEDS: dict[int, str] = {
 
 KEPT_OPERATED_SEEDS: dict[int, str] = {
     787: "a release had failed, so a live worker had a lease without reading its shard, and a seek waited for it for ever",
+    424: "a skip waited for the batch of an earlier run, whose records the source had removed meanwhile",
+    933: "as 424, with several skips",
 }
 """Seeds of scenarios with their variations and operators to what was wrong."""

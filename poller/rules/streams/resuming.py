@@ -56,6 +56,10 @@ class EarlierRun:
         parts = self._batches.get(lane)
         return parts is not None and read_to is not None and read_to < Position.after(parts[-1].last)
 
+    def all_unread(self, read_to: Position) -> bool:
+        """Whether no lane has read all records of its batch again. What the source has removed is not read any more."""
+        return all(self.unread(lane, read_to) for lane in self._batches)
+
     def restore(
         self, lane: int, buffer: Buffer, *, new_id: NewId, now: Monotonic, epoch: Epoch
     ) -> BatchState | None:

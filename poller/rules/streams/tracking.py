@@ -51,6 +51,7 @@ class RecordTracker:
         self._newest = position
         self._ended = position == SHARD_END
         self._gaps = False
+        self._caught_up = False
         """Whether records may be settled behind others that are not, in a shard with one lane."""
 
     @property
@@ -80,8 +81,8 @@ class RecordTracker:
 
     @property
     def restored(self) -> bool:
-        """Whether the unfinished batches of an earlier run are restored."""
-        return self._earlier.restored
+        """Whether the unfinished batches of an earlier run are restored, as far as the source has their records now."""
+        return self._earlier.restored or (self._caught_up and self._earlier.all_unread(self._read_to))
 
     @property
     def ended(self) -> bool:
@@ -100,6 +101,7 @@ class RecordTracker:
         `caught_up` says that the source had nothing behind them when it was asked, at `asked`. `passing` says for each record
         whether the mapping's filters let it through; None if all pass.
         """
+        self._caught_up = caught_up
         fresh, passing = self._fresh(records, passing)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         settled: list[int] = []

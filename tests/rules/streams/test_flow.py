@@ -216,6 +216,21 @@ def test_a_resumed_batch_comes_back_even_beyond_a_smaller_look_ahead() -> None:
     assert again.hungry
 
 
+@pytest.mark.parametrize(
+    ("numbers", "caught_up", "restored"), [([7], False, False), ([7], True, True), ([7, 9], True, False)]
+)
+def test_a_batch_of_an_earlier_run_is_awaited_until_the_source_has_nothing_more_of_it(
+    numbers: list[int], caught_up: bool, restored: bool
+) -> None:
+    memo = msgspec.json.encode(Memo(1, lanes={0: (PartMemo("9", 1),)}))
+    flow = _flow(Checkpoint(Position.after("5"), memo))
+    flow.accept(list(map(kinesis, numbers)), caught_up=caught_up, asked=Epoch(BASE))
+    assert flow.operator.restored == restored
+    if not restored and caught_up:
+        assert _invoked(flow) is not None
+        assert flow.operator.restored
+
+
 def test_a_memo_for_another_number_of_lanes_keeps_what_is_settled_and_forgets_the_batches() -> None:
     flow = _flow(retry=RetryPolicy(bisect=True))
     _accept(flow, [kinesis(1), kinesis(2)])
