@@ -42,7 +42,7 @@ class PollStats:
     `full`, `some`, `empty`: receives that got all messages that they asked for, fewer, or none. `idle`: pollers without messages for
     IDLE_S. `done`, `failed`: invocations that succeeded or failed. `refused`: refusals by the queue, and by the function for new
     batches or while it refuses everything. `deferred`: the function's refusals for other batches. `waiting`: pollers that now wait
-    for messages, for a slot, or for a function that refuses everything.
+    for messages, for a slot, for the end of a pause, or for a function that refuses everything.
     """
 
     full: int = 0
@@ -95,6 +95,11 @@ def maximum(policy: ScalingPolicy) -> int | None:
 def start(limits: Bounds, *, now: Monotonic) -> Scaling:
     """The state of a mapping that starts."""
     return Scaling(target=limits.ready, at=now)
+
+
+def resume(scaling: Scaling, *, now: Monotonic) -> Scaling:
+    """The state when a pause ends: no poller is added for the time in which none could receive."""
+    return replace(scaling, at=now, credit=0.0)
 
 
 def step(scaling: Scaling, seen: PollStats, limits: Bounds, *, tolerant: bool, now: Monotonic) -> Scaling:

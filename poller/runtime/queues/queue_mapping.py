@@ -60,7 +60,11 @@ class QueueMapping:
 
     def apply_pauses(self, pauses: Sequence[OperatorPause] | None) -> None:
         """Takes all pauses that are in force; None: they are not known yet, so nothing is received."""
-        self._operations.controls.pause(pauses)
+        controls = self._operations.controls
+        was_stopped = controls.stopped
+        controls.pause(pauses)
+        if was_stopped and not controls.stopped and self._scaling is not None:
+            self._scaling = scaling.resume(self._scaling, now=self._parts.clock.monotonic())
 
     async def carry_out(
         self, unit: str, operation: Operation
@@ -222,10 +226,10 @@ class QueueMapping:
     def _scale(self, scope: InFlight) -> None:
         assert self._scaling is not None
         long_ago = scope.now - TICK_S
-        closed = scope.gate.everything_refused or not scope.gate.open
+        closed = scope.gate.everything_refused or not scope.gate.open or scope.paused
         receives = [poller.receiving_since for poller in self._pollers.values()]
         late = [since for since in receives if since is not None and since <= long_ago]
-        # What the gate holds back counts as one more that waits.
+        # What the gate or a pause holds back counts as one more that waits.
         waiting = scope.capacity.queued + len(late) + (1 if closed else 0)
         self._scaling = scaling.step(
             self._scaling,

@@ -561,6 +561,41 @@ def test_nothing_is_received_before_the_pauses_are_known() -> None:
     play(given, script)
 
 
+def test_no_pollers_are_added_for_the_time_of_a_pause() -> None:
+    service, handler = standard(600), Handler(takes_s=30.0)
+    service.send(*range(60))
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await asyncio.sleep(1.5)
+        before = handler.in_flight_max
+        mapping.apply_pauses([pause()])
+        await asyncio.sleep(120.25)
+        service.send(*range(60, 600))
+        mapping.apply_pauses([])
+        await asyncio.sleep(0.5)
+        assert handler.in_flight_max <= before + 2
+        await asyncio.sleep(10.0)
+        assert before + 40 <= handler.in_flight_max <= before + 53
+
+    run(service, handler, script, batch=BatchPolicy(1))
+
+
+def test_no_pollers_are_added_for_the_time_before_the_pauses_are_known() -> None:
+    service, handler = standard(600), Handler(takes_s=30.0)
+    service.send(*range(100))
+    given = replace(parts(service, function_of(handler), plan(service, batch=BatchPolicy(1))), operated=True)
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await asyncio.sleep(1.85)
+        mapping.apply_pauses([])
+        await asyncio.sleep(0.2)
+        assert handler.in_flight_max == 5
+        await asyncio.sleep(1.0)
+        assert handler.in_flight_max == 10
+
+    play(given, script)
+
+
 def test_a_paused_group_waits_and_others_go_on() -> None:
     service, handler = fifo(30), Handler()
 
