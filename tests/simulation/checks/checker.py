@@ -97,6 +97,7 @@ class Checker:
                 function = functions.get(plan.function)
                 timeout_s = (function.timeout_s if function is not None else None) or 0.0
                 checks = QueueChecks(plan, source, marks, timeout_s=timeout_s)
+                checks.fill.held = function is not None and bool(function.breaker or function.rate)
                 if function is not None and function.invoker == OWN:
                     checks.stops = StopChecks(marks, None)
                 self.queues[plan.mapping] = checks

@@ -30,6 +30,8 @@ class WindowFillChecks:
 
     plan: MappingPlan
     marks: Marks
+    held: bool = False
+    """Whether the function has a breaker or a rate. Then batches that are closed wait, and when they were closed is not known."""
     _receives: int = 0
     _arrived: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
     """When, and by which receive, a worker got a message last."""
@@ -57,7 +59,7 @@ class WindowFillChecks:
         at = self._decided.pop(request_id, None)
         names = [(worker, each) for each in message_ids]
         earlier = {each: self._before.pop(each) for each in names if each in self._before}
-        if at is None or not batch.window_s or batch.payload_bytes_max < EVENT_BYTES_LARGE:
+        if at is None or self.held or not batch.window_s or batch.payload_bytes_max < EVENT_BYTES_LARGE:
             return
         arrivals = [self._arrived[each] for each in names]
         receives = frozenset(receive for _, receive in arrivals)
