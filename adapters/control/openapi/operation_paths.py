@@ -34,6 +34,16 @@ _MEMBERS: Json = {
 """Members that only some actions have."""
 
 
+_ASKED = {
+    "202": json_answer("The operation as it is stored", "OperationView"),
+    "400": problem("A member is wrong; the text names it and the remedy"),
+    "404": problem("No mapping has this id"),
+    "409": problem("There is another operation with this id, or the mapping is not in a state for it"),
+    "415": problem("The body is not sent as JSON"),
+}
+"""Answers to a request for an operation."""
+
+
 def paths(*, unauthorized: Json, security: list[Json], common: Json, open_reads: bool) -> Json:
     """Returns the paths. `security` is that of changes, and `common` are the errors that any request may get."""
     reads = {} if open_reads else {"security": [each for each in security if each]}
@@ -41,13 +51,6 @@ def paths(*, unauthorized: Json, security: list[Json], common: Json, open_reads:
     read = common | not_served | ({} if open_reads else {"401": unauthorized})
     changes = {"401": unauthorized, "403": common["403"]} | not_served | common
     found = {"404": problem("No operation has this id; finished ones are kept for 30 days at most")}
-    asked = {
-        "202": json_answer("The operation as it is stored", "OperationView"),
-        "400": problem("A member is wrong; the text names it and the remedy"),
-        "404": problem("No mapping has this id"),
-        "409": problem("There is another operation with this id, or the mapping is not in a state for it"),
-        "415": problem("The body is not sent as JSON"),
-    }
     return {
         "/v1/mappings/{id}/operations": {
             "parameters": [_MAPPING_ID],
@@ -60,7 +63,7 @@ def paths(*, unauthorized: Json, security: list[Json], common: Json, open_reads:
                     "required": True,
                     "content": {"application/json": {"schema": {"$ref": REF + "OperationRequest"}}},
                 },
-                "responses": changes | asked,
+                "responses": changes | _ASKED,
             },
         },
         "/v1/operations": {

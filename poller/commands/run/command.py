@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from poller.clock import LoopClock
 from poller.commands.run import early_signals
@@ -316,26 +316,12 @@ async def serve(
         observer.on(starting(settings, plan, registry, listen=control.address, file=place))
         for line in few_descriptors(descriptors):
             logging.getLogger("poller.daemon").warning("%s", line, extra={EVENT: "few_descriptors"})
-        for line in nothing_runs(settings):
-            logging.getLogger("poller.configuration").warning("%s", line, extra={EVENT: "nothing_runs"})
-        for line in unlike_names(settings):
-            logging.getLogger("poller.configuration").warning("%s", line, extra={EVENT: "unlike_name"})
+        _warn_of_configuration(settings)
         with _signals(stopping.on_signal, last_resort.arm), stopping.known():
             async with WatchedTasks(observer) as group:
-                changes = engine.control
                 watching_loop = LoopWatch(observer)
                 view = WatchedStatus(engine, watching_loop.notes)
-                serving = partial(
-                    control.serve,
-                    view,
-                    expositions,
-                    control=changes,
-                    tags=changes,
-                    observer=observer,
-                    operations=engine.operations,
-                    peeking=changes,
-                    functions=None if changes is None else changes.functions,
-                )
+                serving = partial(control.serve, view, expositions, observer=observer, **_controls(engine))
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),
                     group.kept(TaskKind.LOOP_WATCH, watching_loop.run),
@@ -347,6 +333,27 @@ async def serve(
                 await engine.run()
                 for each in beside:
                     each.cancel()
+
+
+def _controls(engine: Engine) -> dict[str, Any]:
+    """What the server lets people change and look into."""
+    changes = engine.control
+    return {
+        "control": changes,
+        "tags": changes,
+        "operations": engine.operations,
+        "peeking": changes,
+        "functions": None if changes is None else changes.functions,
+    }
+
+
+def _warn_of_configuration(settings: Settings) -> None:
+    """Logs what is allowed, and perhaps not meant."""
+    log = logging.getLogger("poller.configuration")
+    for line in nothing_runs(settings):
+        log.warning("%s", line, extra={EVENT: "nothing_runs"})
+    for line in unlike_names(settings):
+        log.warning("%s", line, extra={EVENT: "unlike_name"})
 
 
 def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Callable[[], Loaded]:
