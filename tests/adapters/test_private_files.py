@@ -121,8 +121,6 @@ MAKING = {"write_text", "write_bytes", "mkdir", "makedirs", "mkfifo", "copyfile"
 WRITING = {f"{first}{more}" for first in "wax" for more in ("", "b", "t", "+", "b+", "+b")}
 KNOWN = {
     ("adapters/private_files.py", "mkdir"),
-    # A method of its own.
-    ("poller/runtime/streams/shard.py", "touch"),
     # Its file was made before; the other only reads.
     ("adapters/stores/sqlite/connection.py", "sqlite3.connect"),
     ("adapters/stores/sqlite/store.py", "sqlite3.connect"),

@@ -40,7 +40,7 @@ class CheckpointWriter:
         self._saving: asyncio.Timeout | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    def touch(self) -> None:
+    def wake(self) -> None:
         """Says that something was settled."""
         self._touched.set()
 
@@ -48,7 +48,7 @@ class CheckpointWriter:
         """Returns when the store has the present checkpoint, or a later one. The caller ends its wait when the scope stops."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        self.touch()
+        self.wake()
         await waiter
 
     def close(self) -> None:

@@ -179,7 +179,7 @@ class ShardRun:
         self._touch()
 
     def _touch(self) -> None:
-        self._checkpoints.touch()
+        self._checkpoints.wake()
         if self.operations.waiting:
             self.operations.look()
 
