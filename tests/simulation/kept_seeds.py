@@ -43,6 +43,7 @@ KEPT_SEEDS: dict[int, str] = {
     13307: "a delete that had failed for the last time was kept waiting, while its message came again",
     14649: "the delete of a done message failed for the last time, and the check blamed the worker for giving back those behind it",
     13453: "a message was given back since one behind it had lapsed before both ran",
+    1412: "a message came back from others while its run here still went on, and the check wanted another run of it",
 }
 """Seeds of scenarios with their variations, without operators, to what was wrong."""
 

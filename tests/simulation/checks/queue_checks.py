@@ -106,7 +106,7 @@ class QueueChecks:
         """
         worker = line.name
         self.capacity.receives(worker, now)
-        left = self._left(messages)
+        left, running = self._left(messages), self._running(worker)
         for message in messages:
             before = self._handed.get(message.message_id)
             self.retries.received(self.queue.letters[message.message_id], now)
@@ -119,7 +119,7 @@ class QueueChecks:
                 self._not_caught_again(message.message_id, mine)
             if mine is not None and mine.troubles == troubles and not mine.overtaken:
                 self._not_kept(message.message_id, mine, now)
-                self.visibility.came_while_it_ran(message.message_id, self._running(worker))
+                self.visibility.came_while_it_ran(message.message_id, running)
                 self._not_wasted(message, mine)
             # After trouble the worker may have it still, and what becomes of that settles this time too.
             unsure = mine is not None and mine.troubles != troubles
@@ -128,11 +128,14 @@ class QueueChecks:
             if before is not None and mine is None and self._waits(before):
                 self._refused_before.add((before.worker, message.message_id))
             refused = (worker, message.message_id) in self._refused_before
+            # The worker's run of it, from before others had it, settles this time too.
+            runs = message.message_id in running
             self._handed[message.message_id] = Handed(
                 worker,
                 asked,
                 now,
-                seen=refused or (mine is not None and self._waits(mine)),
+                invoked=runs,
+                seen=runs or refused or (mine is not None and self._waits(mine)),
                 excused=unsure or message.message_id in left,
                 overtaken=doubled,
                 since=now if lapsed is None else lapsed.since,

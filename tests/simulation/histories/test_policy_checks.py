@@ -125,6 +125,30 @@ async def trouble_with_the_queue_excuses_what_comes_again() -> QueueBench:
     return bench
 
 
+async def what_others_had_meanwhile_comes_again_while_it_runs_and_after_it_failed() -> QueueBench:
+    bench = QueueBench()
+    await comes_back_from_another(bench, running=True)
+    await asyncio.sleep(31)
+    messages = bench.receive()
+    bench.call(messages)
+    bench.delete(messages)
+    return bench
+
+
+async def comes_back_from_another(bench: QueueBench, *, running: bool) -> None:
+    """A message lapses while it runs and comes to another worker. It comes back while its run goes on, or after that has failed."""
+    bench.send("")
+    call = bench.begin(bench.event(bench.receive()), bench.ann)
+    await asyncio.sleep(31)
+    bench.receive(line=worker("bob"))
+    await asyncio.sleep(31)
+    if not running:
+        bench.court.ends(call, BAD)
+    bench.receive()
+    if running:
+        bench.court.ends(call, BAD)
+
+
 RIGHT: list[Told] = [
     followers_come_again_behind_a_reported_message,
     groups_run_side_by_side,
@@ -134,6 +158,7 @@ RIGHT: list[Told] = [
     a_message_lapses_while_it_waits_as_on_aws,
     a_worker_that_had_trouble_may_count_for_itself,
     trouble_with_the_queue_excuses_what_comes_again,
+    what_others_had_meanwhile_comes_again_while_it_runs_and_after_it_failed,
 ]
 
 
@@ -191,6 +216,14 @@ async def a_message_comes_again_while_it_runs() -> QueueBench:
     bench = QueueBench()
     bench.send("")
     bench.begin(bench.event(bench.receive()), bench.ann)
+    await asyncio.sleep(31)
+    bench.receive()
+    return bench
+
+
+async def what_others_had_meanwhile_comes_again_after_it_failed_and_is_never_tried() -> QueueBench:
+    bench = QueueBench()
+    await comes_back_from_another(bench, running=False)
     await asyncio.sleep(31)
     bench.receive()
     return bench
@@ -283,6 +316,7 @@ WRONG: list[tuple[Told, str, str]] = [
     (a_follower_is_shown_before_its_time, "visibility", "failed and is shown"),
     (an_extension_shortens, "visibility", "cut short"),
     (a_message_comes_again_while_it_runs, "visibility", "came again while it ran"),
+    (what_others_had_meanwhile_comes_again_after_it_failed_and_is_never_tried, "receive", "was never tried"),
     (a_done_message_comes_again, "delete", "after it was done"),
     (a_message_is_extended_without_a_window, "visibility", "nothing asks for"),
     (a_message_is_extended_though_it_has_time, "visibility", "nothing asks for"),
