@@ -147,15 +147,15 @@ def status(
     """
     import time
 
-    from poller.commands.bearer_token import bearer_token
+    from poller.commands.daemon_client import client_or_exit
     from poller.commands.status import show_status, watch_status
 
-    token = _loaded_or_exit(lambda: bearer_token(token_file))
+    daemon = client_or_exit(url, token_file)
     if not watch or as_json:
-        raise typer.Exit(show_status(url, as_json=as_json, token=token, worker=worker))
+        raise typer.Exit(show_status(daemon, as_json=as_json, worker=worker))
     try:
         raise typer.Exit(
-            watch_status(url, every_s=every_s, pictures=None, sleep=time.sleep, token=token, worker=worker)
+            watch_status(daemon, every_s=every_s, pictures=None, sleep=time.sleep, worker=worker)
         )
     except KeyboardInterrupt:
         raise typer.Exit(0) from None

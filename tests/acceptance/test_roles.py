@@ -45,10 +45,7 @@ def test_beyond_loopback_reads_need_a_token_and_changes_an_admin_s(tmp_path: Pat
         "list": 2,
         "list, key": 0,
     }
-    assert (
-        "reads of this daemon need a token; set POLLER_TOKEN, or give --token-file"
-        in found.ended["status"].err
-    )
+    assert "the daemon needs a token; set POLLER_TOKEN, or give --token-file" in found.ended["status"].err
     assert "does not know the token that was sent" in found.ended["status, wrong token"].err
     assert "worker w: ready" in found.ended["status, token"].out
     assert "reads too where the daemon's api.reads is token" in found.ended["list"].err

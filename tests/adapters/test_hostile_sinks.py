@@ -26,6 +26,7 @@ from adapters.observers.log_observer import LogObserver
 from adapters.observers.logs import LogSettings, open_logs
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
+from poller.commands.daemon_client import DaemonClient
 from poller.commands.shared import print_problems
 from poller.commands.status import show_status
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
@@ -335,7 +336,7 @@ def test_what_runs_can_be_read_whatever_is_in_it(
             running.view.now = DaemonStatus(worker="w", mappings=(mapping,), ready=True, alive=True)
             code, found, _ = await running.get("/v1/mappings")
             assert (code, len(found["mappings"])) == (200, 1), name
-            assert await asyncio.to_thread(show_status, running.url, as_json=False) == 0, name
+            assert await asyncio.to_thread(show_status, DaemonClient(running.url), as_json=False) == 0, name
             shown = capsys.readouterr().out
             assert fit(shown.replace("\n", "")), name
             assert hides("".join(shown.split()), name), (name, shown)

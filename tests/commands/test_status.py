@@ -15,7 +15,9 @@ from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from poller.cli import application
-from poller.commands.status import decode, watch_status
+from poller.commands import daemon_client
+from poller.commands.daemon_client import DaemonClient, decoded
+from poller.commands.status import watch_status
 from poller.commands.status_page import WHOLE, moment, span, status_page
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
@@ -424,12 +426,12 @@ def test_status_asks_a_daemon() -> None:
         as_json = call("status", "--url", url + "/", "--json")
     assert found.exit_code == 0
     assert "shard-bad" in found.stdout
-    assert decode(as_json.stdout.encode()) == PICTURE
+    assert msgspec.json.decode(as_json.stdout, type=DaemonStatus) == PICTURE
 
 
 def test_status_ignores_members_it_does_not_know() -> None:
     body = msgspec.json.decode(msgspec.json.encode(PICTURE)) | {"tomorrow": 1}
-    assert decode(msgspec.json.encode(body)) == PICTURE
+    assert decoded(msgspec.json.encode(body), DaemonStatus, "status") == PICTURE
 
 
 @pytest.mark.parametrize(
@@ -454,16 +456,26 @@ def test_status_of_something_else_than_a_daemon() -> None:
     assert "answered status 404" in wrong_path.stderr
 
 
+def test_an_answer_larger_than_any_status_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_client, "ANSWER_BYTES_MAX", 1000)
+    with daemon(b" " * 1001) as url:
+        found = call("status", "--url", url)
+    assert found.exit_code == 2
+    assert "answered more than 1000 bytes; does a daemon of this version listen there?" in found.stderr
+
+
 def test_watching_shows_picture_after_picture(capsys: pytest.CaptureFixture[str]) -> None:
     waits: list[float] = []
     with daemon(msgspec.json.encode(PICTURE)) as url:
-        assert watch_status(url, every_s=3.0, pictures=3, sleep=waits.append) == 0
+        assert watch_status(DaemonClient(url), every_s=3.0, pictures=3, sleep=waits.append) == 0
     assert waits == [3.0, 3.0]
     assert capsys.readouterr().out.count("worker w") == 3
 
 
 def test_watching_outlasts_a_daemon_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch_status("http://127.0.0.1:1", every_s=1.0, pictures=1, sleep=lambda _: None) == 0
+    assert (
+        watch_status(DaemonClient("http://127.0.0.1:1"), every_s=1.0, pictures=1, sleep=lambda _: None) == 0
+    )
     assert "no answer" in capsys.readouterr().out
 
 

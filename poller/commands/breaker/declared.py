@@ -37,16 +37,9 @@ def close_breaker(
 
     Example: poller breaker close orders --reason 'the database is back'
     """
-    from poller.commands.bearer_token import bearer_token
     from poller.commands.breaker.close import close
+    from poller.commands.daemon_client import client_or_exit
     from poller.commands.operations.command import Manner
-    from poller.commands.shared import FAILED, print_problems
-    from poller.domain.errors import InvalidConfiguration
 
-    try:
-        token = bearer_token(token_file)
-    except InvalidConfiguration as error:
-        print_problems(error.problems)
-        raise typer.Exit(FAILED) from None
     manner = Manner(dry_run=dry_run, yes=yes, as_json=as_json, reason=reason)
-    raise typer.Exit(close(url, function, token=token, manner=manner))
+    raise typer.Exit(close(client_or_exit(url, token_file), function, manner=manner))

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
+from poller.commands.daemon_client import Unanswered
+from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.progress import missing, plan, progress
 from poller.commands.operations.sentences import ranges, sentence
 from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
-from poller.commands.status import Unanswered
 from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json
@@ -58,6 +58,10 @@ class Surroundings:
     )
 
 
+class NobodyToAsk(Exception):
+    """There is no terminal to ask at. The text says what to do."""
+
+
 def operate(
     api: DaemonApi,
     action: Action,
@@ -83,7 +87,7 @@ def operate(
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
             operation = _wait(api, operation, target, manner, around)
-    except (Unanswered, NotAccepted, UnknownTarget) as error:
+    except (Unanswered, NobodyToAsk, UnknownTarget) as error:
         print_problems([str(error)])
         return FAILED
     return _end(operation, target, manner)
@@ -107,9 +111,9 @@ def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manne
 
 
 def agreed(said: str, around: Surroundings) -> bool:
-    """Prints what a command will do and asks whether it is meant. Raises NotAccepted if nobody can be asked."""
+    """Prints what a command will do and asks whether it is meant. Raises NobodyToAsk."""
     if around.answer is None:
-        raise NotAccepted(NO_TERMINAL)
+        raise NobodyToAsk(NO_TERMINAL)
     print(said, file=sys.stderr)
     try:
         answer = around.answer("Do it? [y/N] ")

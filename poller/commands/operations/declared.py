@@ -307,13 +307,7 @@ def _operate(
 
 
 def _api(daemon: AskedDaemon) -> "DaemonApi":
-    from poller.commands.bearer_token import bearer_token
+    from poller.commands.daemon_client import client_or_exit
     from poller.commands.operations.daemon_api import DaemonApi
-    from poller.commands.shared import FAILED, print_problems
-    from poller.domain.errors import InvalidConfiguration
 
-    try:
-        return DaemonApi(daemon.url, bearer_token(daemon.token_file))
-    except InvalidConfiguration as error:
-        print_problems(error.problems)
-        raise typer.Exit(FAILED) from None
+    return DaemonApi(client_or_exit(daemon.url, daemon.token_file))

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
+from poller.commands.daemon_client import Unanswered
 from poller.commands.fitting import ScreenPage, show
-from poller.commands.operations.daemon_api import DaemonApi, NotAccepted
+from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.naming import named
 from poller.commands.operations.progress import missing
 from poller.commands.shared import FAILED, print_problems
-from poller.commands.status import Unanswered
 from poller.commands.status_page import moment, span
 from poller.domain.arns import Arn
 from poller.domain.operations import Action, OperationPage, OperationState, OperationView
@@ -59,7 +59,7 @@ def cancel_operation(api: DaemonApi, operation: str, *, as_json: bool) -> int:
 def _answered(made: Callable[[], None]) -> int:
     try:
         made()
-    except (Unanswered, NotAccepted, UnknownTarget) as error:
+    except (Unanswered, UnknownTarget) as error:
         print_problems([str(error)])
         return FAILED
     return 0

@@ -50,15 +50,8 @@ def peek(
 
     Example: poller peek stream/orders 3 --from fault --limit 5
     """
-    from poller.commands.bearer_token import bearer_token
+    from poller.commands.daemon_client import client_or_exit
     from poller.commands.peek.command import Asked, show_records
-    from poller.commands.shared import FAILED, print_problems
-    from poller.domain.errors import InvalidConfiguration
 
-    try:
-        token = bearer_token(token_file)
-    except InvalidConfiguration as error:
-        print_problems(error.problems)
-        raise typer.Exit(FAILED) from None
-    asked = Asked(mapping=mapping, shard=shard, start=start, limit=limit, url=url, token=token)
-    raise typer.Exit(show_records(asked, as_json=as_json))
+    asked = Asked(mapping=mapping, shard=shard, start=start, limit=limit)
+    raise typer.Exit(show_records(client_or_exit(url, token_file), asked, as_json=as_json))

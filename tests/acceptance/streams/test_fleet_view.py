@@ -17,6 +17,7 @@ import yaml
 
 from adapters.demo.emulator import ACCOUNT, REGION, clients, credentials
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
+from poller.commands.daemon_client import DaemonClient
 from poller.commands.status import fetch
 from poller.domain.status import DaemonStatus, ShardStatus, WorkerState
 from tests.acceptance.daemons import Ended, command
@@ -86,7 +87,7 @@ class Fleet:
 
     async def status(self, name: str) -> DaemonStatus:
         """The status that this worker gives, asked as the command asks. The command itself takes seconds to start on a busy machine."""
-        body = await asyncio.to_thread(fetch, self.urls[name])
+        body = await asyncio.to_thread(fetch, DaemonClient(self.urls[name]))
         return msgspec.json.decode(body, type=DaemonStatus)
 
     async def until(

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from adapters.control.settings import ApiSettings
 from poller.cli import application
+from poller.commands.daemon_client import DaemonClient
 from poller.commands.operations import command
 from poller.commands.operations.command import Manner, Surroundings, operate
 from poller.commands.operations.daemon_api import DaemonApi
@@ -284,7 +285,7 @@ def test_a_token_is_needed_and_its_role_must_suffice(tmp_path: Path) -> None:
     words = ("retry", "stream/orders", "--yes", "--no-wait")
     without = called(*words, api=api)
     assert without.exit_code == 2
-    assert without.stderr.startswith("poller: the daemon needs a token for operations; set POLLER_TOKEN, or")
+    assert without.stderr.startswith("poller: the daemon needs a token; set POLLER_TOKEN, or")
     low = called(*words, api=api, token="t-view")
     assert low.exit_code == 2
     assert "this needs the role operate, and the token see has the role view" in low.stderr
@@ -314,9 +315,9 @@ class Lost(Carried):
 def test_a_request_without_an_answer_is_sent_again_as_the_same_operation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from poller.commands.operations import daemon_api
+    from poller.commands import daemon_client
 
-    monkeypatch.setattr(daemon_api, "ANSWER_S", 1.0)
+    monkeypatch.setattr(daemon_client, "ANSWER_S", 1.0)
     model = Lost()
     found = called("retry", "stream/orders", "--yes", "--no-wait", model=model)
     assert found.exit_code == 0
@@ -353,7 +354,7 @@ def test_nothing_happens_unless_somebody_agrees(
     async def use(run: Running) -> int:
         words, manner = TargetWords(mapping="stream/orders"), Manner(wait=False)
         work: Callable[[], int] = lambda: operate(  # noqa: E731 - it runs in a thread
-            DaemonApi(run.url), Action.RETRY, words, {}, manner=manner, around=around
+            DaemonApi(DaemonClient(run.url)), Action.RETRY, words, {}, manner=manner, around=around
         )
         return await asyncio.to_thread(work)
 

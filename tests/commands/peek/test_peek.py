@@ -171,14 +171,14 @@ def test_a_page_says_how_to_see_what_it_leaves_out() -> None:
             "'x' is no mapping",
         ),
         (409, b'{"message": "the source is a queue"}', "", "the source is a queue"),
-        (401, b'{"message": "reads need a credential"}', "", "reads need a credential; set POLLER_TOKEN"),
+        (401, b'{"message": "reads need a credential"}', "", "the daemon needs a token; set POLLER_TOKEN"),
         (401, b"{}", "t", "the daemon does not know the token that was sent; set POLLER_TOKEN"),
         (404, b"no JSON", "", "answered status 404; does a daemon of this version listen there?"),
         (404, b"[" * 50_000, "", "answered status 404"),
         (400, b'{"message": "\\u001b[2J bad"}', "", "bad"),
-        (200, b"{}", "", "the answer has no records"),
-        (200, b"[" * 100_000, "", "the answer has no records"),
-        (200, b"\xff", "", "the answer has no records"),
+        (200, b"{}", "", "the answer is no list of records"),
+        (200, b"[" * 100_000, "", "the answer is no list of records"),
+        (200, b"\xff", "", "the answer is no list of records"),
     ],
 )
 def test_without_records_the_command_says_why_in_one_line(
