@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.destinations.checks import check_directory
 from adapters.private_files import exposure, open_private
+from poller.config.field_types import directory_of, directory_url
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.findings import Finding, Severity
@@ -45,25 +45,17 @@ _KINDS: Mapping[int | None, type[PortError]] = MappingProxyType(
 log = logging.getLogger("poller.destinations")
 
 
-def _directory_url(text: str) -> str:
-    parts = urlsplit(text)
-    path = unquote(parts.path)
-    if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
-        raise ValueError("names no directory; write file:///path/of/directory")
-    return text
-
-
 class FileSettings(BaseModel):
     """`arn` is a URL here: file:///path/of/directory. The directory must exist when a notice is sent."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arn: Annotated[str, AfterValidator(_directory_url)]
+    arn: Annotated[str, AfterValidator(directory_url)]
 
     @property
     def directory(self) -> Path:
         """The directory of the files."""
-        return Path(unquote(urlsplit(self.arn).path))
+        return directory_of(self.arn)
 
 
 class FileDestination:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator
 
 from adapters.notices.objects import Objects
 from adapters.notices.settings import DOCUMENT_BYTES_MAX, PlaceSettings
 from adapters.private_files import open_private
+from poller.config.field_types import directory_of, directory_url
 from poller.domain.errors import AccessDenied, ResourceMissing, ServiceUnavailable
 from poller.domain.invocations import StoredNotice
 from poller.plugins import Environment, Plugin
@@ -35,23 +35,15 @@ PLACE_DIGITS_MAX = 19
 """A place in a file is no longer as a decimal number."""
 
 
-def _directory_url(text: str) -> str:
-    parts = urlsplit(text)
-    path = unquote(parts.path)
-    if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
-        raise ValueError("names no directory; write file:///path/of/directory")
-    return text
-
-
 class DirectorySettings(PlaceSettings):
     """`place` is file:///path/of/directory, on the machine of the daemon."""
 
-    place: Annotated[str, AfterValidator(_directory_url)]
+    place: Annotated[str, AfterValidator(directory_url)]
 
     @property
     def directory(self) -> Path:
         """The directory of the files."""
-        return Path(unquote(urlsplit(self.place).path))
+        return directory_of(self.place)
 
 
 @dataclass(slots=True)

@@ -8,8 +8,9 @@ import re
 import uuid
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
@@ -218,6 +219,24 @@ def _is_host(host: str) -> bool:
     if _is_address(host):
         return "%" not in host
     return len(host) <= HOST_CHARS_MAX and _HOST.fullmatch(host) is not None
+
+
+def directory_url(text: str) -> str:
+    """The URL of a directory, `file:///path`. Raises ValueError if it is none."""
+    wrong = ValueError("names no directory; write file:///path/of/directory")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise wrong from None
+    path = unquote(parts.path)
+    if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
+        raise wrong
+    return text
+
+
+def directory_of(url: str) -> Path:
+    """The directory that a `directory_url` names."""
+    return Path(unquote(urlsplit(url).path))
 
 
 def store_name(url: str) -> str:
