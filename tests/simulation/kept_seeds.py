@@ -51,6 +51,7 @@ KEPT_OPERATED_SEEDS: dict[int, str] = {
     787: "a release had failed, so a live worker had a lease without reading its shard, and a seek waited for it for ever",
     424: "a skip waited for the batch of an earlier run, whose records the source had removed meanwhile",
     933: "as 424, with several skips",
+    1570: "a skip waited for records that the source had removed while the shard moved, and nothing came behind them",
     2149: "a closed batch waited for a breaker, and the check took the whole wait for its window",
     416: "pollers of a queue were added for the time before its pauses were known, in which none could receive",
     1792: "as 416, in seconds",

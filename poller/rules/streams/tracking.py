@@ -10,6 +10,8 @@ from poller.rules.streams.watermark import Span, Watermark
 
 SETTLED_THROUGH_STEP_S = 600
 """A checkpoint's `settled_through` is a multiple of this, so that an idle shard writes a checkpoint only once in this time."""
+EMPTY_PAGES = 10
+"""So many empty pages in a row show that the source has nothing more. One may be empty although more follows, as on DynamoDB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,10 @@ class RecordTracker:
         self._newest = position
         self._ended = position == SHARD_END
         self._gaps = False
-        self._caught_up = False
         """Whether records may be settled behind others that are not, in a shard with one lane."""
+        self._caught_up = False
+        self._empty_pages = 0
+        """Pages in a row without a record, behind which the source had nothing when it was asked."""
 
     @property
     def position(self) -> Position:
@@ -102,6 +106,7 @@ class RecordTracker:
         whether the mapping's filters let it through; None if all pass.
         """
         self._caught_up = caught_up
+        self._empty_pages = self._empty_pages + 1 if caught_up and not records else 0
         fresh, passing = self._fresh(records, passing)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         settled: list[int] = []
@@ -122,9 +127,10 @@ class RecordTracker:
         if entries and self._watermark.passed(entries[-1].index):
             self._note_settled_through(entries[-1].record.arrived)
 
-    def leave_gaps(self) -> None:
-        """Says that records will be settled out of their order."""
+    def expect_skips(self) -> None:
+        """Says that records will be settled out of their order. What the source has nothing of is looked for from now on."""
         self._gaps = True
+        self._empty_pages = 0
 
     def settled_among(self, sequences: Iterable[int]) -> set[int]:
         """Those of these sequence numbers whose records are settled, as far as that is known. It looks at all that was read."""
@@ -134,6 +140,18 @@ class RecordTracker:
             for sequence in sequences
             if Position.after(str(sequence)) <= position
             or any(first <= sequence <= last for first, last in spans)
+        }
+
+    def gone_among(self, sequences: Iterable[int]) -> set[int]:
+        """Those of these sequence numbers, none of them settled, whose records will not be read any more.
+
+        The source has removed them, or reading goes on behind them. That shows when a later record is read, or nothing for long.
+        """
+        newest, nothing_more = self._newest.sequence, self._empty_pages >= EMPTY_PAGES
+        return {
+            sequence
+            for sequence in sequences
+            if (nothing_more if sequence > newest else not self._watermark.waits(sequence))
         }
 
     def read_out(self) -> None:

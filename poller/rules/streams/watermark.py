@@ -18,6 +18,7 @@ Each record gets an index when it is read, and is settled by that index exactly 
 the order of a key is kept although lanes do not wait for each other.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 
@@ -58,6 +59,11 @@ class Watermark:
     def passed(self, index: int) -> bool:
         """Whether the safe position is behind this record."""
         return index < self._unsettled_from
+
+    def waits(self, sequence: int) -> bool:
+        """Whether the record with this sequence number was tracked, and the safe position is not behind it yet."""
+        place = bisect_left(self._waiting, sequence, key=int)
+        return place < len(self._waiting) and int(self._waiting[place]) == sequence
 
     def track(self, sequence_number: str) -> int:
         """Takes the next record that was read; returns its index."""

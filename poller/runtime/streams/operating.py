@@ -56,7 +56,7 @@ class ShardOperations:
             self._lanes[lane].recall()
 
     def look(self) -> None:
-        """Ends the waits of skips whose records are all settled."""
+        """Ends the waits of skips whose records are all settled, or gone."""
         self._flow.operator.look()
         for skip, done in self.waiting.items():
             if not skip.left:
@@ -186,6 +186,9 @@ class ShardOperations:
                 f"{_what(skip.sent, records)} skipped, the destination has the notice" if skip.sent else "",
                 f"{_what(skip.dropped, records)} skipped without a notice" if skip.dropped else "",
                 f"{_what(skip.before, records)} settled before" if skip.before else "",
+                f"{_what(skip.gone, records)} gone: removed by the source, or left out by a seek"
+                if skip.gone
+                else "",
             )
         )
 

@@ -50,8 +50,10 @@ STEPS = {
     "fail to deliver": 1,
     "pass time": 2,
     "change retention": 0.3,
+    "remove": 0.3,
     "save": 1,
     "restart": 0.5,
+    "restart where records are gone": 0.5,
 }
 """What may happen next, and how often it does."""
 
@@ -103,6 +105,8 @@ class Model:
             self.records.append(kinesis(number, key=key, arrived=moment))
         self.passes = {number: passes for number, (_, _, passes) in enumerate(arrived, 1)}
         self.settled: set[int] = set()
+        self.removed_through = 0
+        """The last record that the source has removed. It has removed all before it, too."""
         self.new_id, self.rng = ids(), Random(1)
         self.begin_run(Checkpoint(Position.horizon()), lanes)
         self.save()
@@ -128,10 +132,15 @@ class Model:
                 self.now = Monotonic(self.now + rng.choice([0.5, 2.0, 5.0, 30.0]))
             case "change retention":
                 self.retention_s = rng.choice([None, None, 5.0, 90.0])
+            case "remove":
+                self.remove(rng.randint(1, 4))
             case "save":
                 self.save()
             case "restart":
                 self.restart(rng.randint(1, 3), crash=rng.random() < 0.5)
+            case "restart where records are gone":
+                self.restart(len(self.flow.lanes), crash=rng.random() < 0.5)
+                self.remove(rng.randint(1, 4))
 
     def begin_run(self, checkpoint: Checkpoint, lanes: int) -> None:
         self.began_at = checkpoint.position
@@ -159,9 +168,10 @@ class Model:
         """A page, which may begin with records that were read before."""
         if not self.flow.hungry:
             return
-        unread = [number for number in self.passes if self.place(number) > self.flow.read_to]
-        page = [number for number in self.passes if number <= len(self.passes) - len(unread) + count]
-        page = page[max(0, len(self.passes) - len(unread) - again) :]
+        there = [number for number in self.passes if number > self.removed_through]
+        unread = [number for number in there if self.place(number) > self.flow.read_to]
+        page = there[: len(there) - len(unread) + count]
+        page = page[max(0, len(there) - len(unread) - again) :]
         page = [number for number in page if self.place(number) > self.began_at]
         for number in page:
             self.read_at.setdefault(number, self.epoch)
@@ -180,8 +190,27 @@ class Model:
         seemed_gone = self.records[number - 1].arrived + self.retention_s < read_at
         return not seemed_gone or read_at + self.retention_s < self.epoch
 
+    def remove(self, count: int) -> None:
+        """The source removes records, and some that were not read yet. Reading goes on at the first one that is left."""
+        unread = [number for number in self.passes if self.place(number) > self.newest]
+        removed = unread[:count]
+        if removed and not self.flow.read_out:
+            self.removed_through = removed[-1]
+            self.flow.restart_at(Position.horizon())
+
+    @property
+    def newest(self) -> Position:
+        """The position behind the newest record that was read in this run."""
+        return max(map(self.place, self.read_at), default=self.began_at)
+
+    def lost(self, number: int) -> bool:
+        """Whether this run cannot read a record, because the source has removed it."""
+        return number <= self.removed_through and number not in self.read_at
+
     def end(self) -> None:
-        if self.flow.hungry and self.place(len(self.passes)) <= self.flow.read_to:
+        if self.flow.hungry and self.place(len(self.passes)) <= max(
+            self.newest, self.place(self.removed_through)
+        ):
             self.flow.end()
 
     def choose(self, lane: int, *, stopping: bool = False) -> Monotonic | None:
@@ -281,33 +310,45 @@ class Model:
     def check(self) -> None:
         """The position is never beyond an unsettled record, and each lane shows whether it is blocked."""
         for number, passes in self.passes.items():
-            assert not passes or number in self.settled or self.place(number) > self.flow.position
+            settled = number in self.settled or self.lost(number)
+            assert not passes or settled or self.place(number) > self.flow.position
         shown = {lane for lane in self.flow.lanes if self.flow.view(lane).blocked is not None}
         assert shown == self.blocked
 
     def finish(self) -> None:
         """Works on until the shard is settled to its end."""
-        failing = self.policy.retries_max is not None and len(self.records) % 2 == 0
         for _ in range(ROUNDS_MAX):
             self.read(5, 0)
             self.end()
-            waits = [until for lane in self.flow.lanes if (until := self.choose(lane)) is not None]
+            waits = self.work()
             if self.flow.done:
                 break
             if not self.commands and waits and not self.flow.hungry:
                 self.now = min(waits)
-            for lane in self.flow.lanes:
-                self.answer(lane, "rejected" if failing else "accepted", 0, b"{}")
-                self.deliver(lane)
+            self.carry_out()
         assert self.flow.checkpoint() == Checkpoint(SHARD_END)
-        assert self.settled == {number for number, passes in self.passes.items() if passes}
+        wanted = {number for number, passes in self.passes.items() if passes}
+        assert self.settled <= wanted
+        assert all(map(self.lost, wanted - self.settled))
+
+    def work(self) -> list[Monotonic]:
+        """Asks each lane for its next step. Returns until when they wait."""
+        return [until for lane in self.flow.lanes if (until := self.choose(lane)) is not None]
+
+    def carry_out(self) -> None:
+        """Carries out what the lanes have chosen. In some models all calls fail, as long as a limit ends them."""
+        failing = self.policy.retries_max is not None and len(self.records) % 2 == 0
+        for lane in self.flow.lanes:
+            self.answer(lane, "rejected" if failing else "accepted", 0, b"{}")
+            self.deliver(lane)
 
     def settle(self, numbers: list[int]) -> None:
         for number in numbers:
             assert number not in self.settled, "settled twice"
             key = self.records[number - 1].key
             before = [each for each in range(1, number) if key and self.records[each - 1].key == key]
-            assert all(each in self.settled or not self.passes[each] for each in before), "out of order"
+            done = (each in self.settled or not self.passes[each] or self.lost(each) for each in before)
+            assert all(done), "out of order"
             self.settled.add(number)
 
     def saw(self, lane: int, effects: Sequence[LaneEffect], kinds: tuple[type, ...]) -> None:
@@ -329,7 +370,7 @@ class Model:
             for number, passes in self.passes.items()
             if passes
             and number not in self.settled
-            and self.began_at < self.place(number) <= self.flow.read_to
+            and number in self.read_at
             and lane_of_record(self.records[number - 1], lanes) == lane
         ]
 

@@ -52,6 +52,12 @@ def test_an_empty_shard_ends_at_once() -> None:
     assert watermark.position == SHARD_END
 
 
+def test_a_record_waits_until_the_position_is_behind_it() -> None:
+    watermark = _tracked(10, 20, 30)
+    watermark.resolve([0, 2])
+    assert [each for each in range(41) if watermark.waits(each)] == [20, 30]
+
+
 @pytest.mark.parametrize("indices", [[0, 0], [5], [-1]])
 def test_settling_twice_or_something_unread_is_a_bug(indices: list[int]) -> None:
     watermark = _tracked(10, 20)

@@ -379,6 +379,31 @@ def test_a_skip_that_was_decided_before_a_crash_skips_the_same_records_afterward
     assert again.function.calls == [[4, 5]]
 
 
+@pytest.mark.parametrize(
+    ("there", "bad", "noted", "text"),
+    [
+        ([4, 5], 4, ["2", "3"], "2 records gone: removed by the source, or left out by a seek"),
+        ([1], 0, ["2"], "1 record gone: removed by the source, or left out by a seek"),
+        ([1, 4], 1, ["1", "3"], "1 record skipped without a notice; 1 record gone"),
+    ],
+    ids=["a later record fails", "nothing is left", "in the middle"],
+)
+def test_a_skip_does_not_wait_for_what_the_source_has_removed(
+    there: list[int], bad: int, noted: list[str], text: str
+) -> None:
+    """The next owner of a shard has the ids only, and the records may be gone by then."""
+    held = [kinesis(number, key="k", arrived=EPOCH_BASE) for number in there]
+    place = Place(*held, function=FakeFunction(poison(bad)))
+    [result] = one(
+        operation(
+            Action.SKIP, records="batch", send=False, discard=True, notes={"records": noted, "lanes": 1}
+        ),
+        place=place,
+    )
+    assert result.state is OperationState.DONE
+    assert result.result.startswith(text)
+
+
 def test_a_skip_while_the_call_runs_waits_for_its_answer() -> None:
     place = Place(function=FakeFunction(takes_s=30.0), destination=FakeDestination())
     results = one(

@@ -105,7 +105,7 @@ class Operators:
             there = checks.operated.noticed.intersection(ids)
             if len(there) < int(found[1]):
                 raise Violation("skip", f"{text}, but {there} of {ids} are at the destination")
-        for part in ("without a notice", "settled before", "has ended", "closes the window"):
+        for part in ("without a notice", "settled before", "gone", "has ended", "closes the window"):
             if part in text:
                 self.marks.saw(f"operator: {part}")
 

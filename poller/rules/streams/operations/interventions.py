@@ -10,13 +10,15 @@ from poller.rules.streams.attempts import BatchState, Discard
 from poller.rules.streams.operations.on_batch import CLOSING_PREFIX, closing_id, id_of, skipped
 
 type SkipId = int | str
+type Among = Callable[[Iterable[int]], set[int]]
+"""Those of these sequence numbers of which something is true."""
 
 
 class PendingSkip:
     """A skip whose records are not all settled yet.
 
     `left` has those that are not. The counts say what became of the others: `sent` ones were settled after the destination had their
-    notice, `dropped` ones without a notice, and `before` ones by something else.
+    notice, `dropped` ones without a notice, and `before` ones by something else. The `gone` ones will not be read any more.
     """
 
     def __init__(self, records: Iterable[SkipId], *, send: bool) -> None:
@@ -25,6 +27,12 @@ class PendingSkip:
         self.sent = 0
         self.dropped = 0
         self.before = 0
+        self.gone = 0
+
+    @property
+    def numbers(self) -> list[int]:
+        """The sequence numbers that are left."""
+        return [each for each in self.left if isinstance(each, int)]
 
     def note(self, settled: Iterable[SkipId], *, sent: bool) -> None:
         """Notes what a skip has settled, which may have been another one than this."""
@@ -40,6 +48,12 @@ class PendingSkip:
         mine = self.left.intersection(settled)
         self.left -= mine
         self.before += len(mine)
+
+    def note_gone(self, gone: Iterable[SkipId]) -> None:
+        """Notes what will not be read any more."""
+        mine = self.left.intersection(gone)
+        self.left -= mine
+        self.gone += len(mine)
 
 
 class Interventions:
@@ -108,12 +122,16 @@ class Interventions:
         self._blocking.discard(lane)
         return blocking
 
-    def look(self, settled_among: Callable[[Iterable[int]], set[int]], closes: str | None) -> None:
-        """Notes what something else has settled. `closes` is the id of the call that closes the open window; None without one."""
+    def look(self, settled_among: Among, gone_among: Among, *, closes: str | None) -> None:
+        """Notes what something else has settled, and what is gone.
+
+        `closes` is the id of the call that closes the open window; None without one.
+        """
         for skip in self.skips:
-            numbers = [each for each in skip.left if isinstance(each, int)]
-            skip.note_before(settled_among(numbers) if numbers else ())
             skip.note_before([each for each in skip.left if isinstance(each, str) and each != closes])
+            if numbers := skip.numbers:
+                skip.note_before(settled_among(numbers))
+                skip.note_gone(gone_among(skip.numbers))
 
     def _note_busy(self) -> None:
         self.busy = bool(self._pauses or self.skips)

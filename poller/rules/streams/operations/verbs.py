@@ -147,7 +147,7 @@ class OperatorVerbs:
         ids: list[SkipId] = [each for text in records if (each := skip_id(text)) is not None]
         pending = PendingSkip(ids, send=send)
         self.interventions.add(pending)
-        self._tracker.leave_gaps()
+        self._tracker.expect_skips()
         self.look()
         return pending
 
@@ -156,10 +156,10 @@ class OperatorVerbs:
         self.interventions.withdraw(pending)
 
     def look(self) -> None:
-        """Notes records of skips that something else has settled."""
+        """Notes records of skips that something else has settled, or that are gone."""
         ends = None if self._windowed is None else self._windowed.end
         closes = None if ends is None else on_batch.closing_id(ends)
-        self.interventions.look(self._tracker.settled_among, closes)
+        self.interventions.look(self._tracker.settled_among, self._tracker.gone_among, closes=closes)
 
 
 def _named(texts: Iterable[str]) -> str:
