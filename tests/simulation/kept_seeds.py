@@ -52,6 +52,7 @@ KEPT_OPERATED_SEEDS: dict[int, str] = {
     424: "a skip waited for the batch of an earlier run, whose records the source had removed meanwhile",
     933: "as 424, with several skips",
     1570: "a skip waited for records that the source had removed while the shard moved, and nothing came behind them",
+    1275: "a skip gave up the call that ends a window early, and the check did not know what that window had counted",
     2149: "a closed batch waited for a breaker, and the check took the whole wait for its window",
     416: "pollers of a queue were added for the time before its pauses were known, in which none could receive",
     1792: "as 416, in seconds",

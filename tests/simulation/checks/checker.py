@@ -229,8 +229,8 @@ class Checker:
         with self._judging():
             self._not_told(line, notice.mapping, notice.shard, at=issued)
             self._marks.saw("notice")
-            if self._holds(line, notice.mapping, notice.shard):
-                self.streams[notice.mapping].notified(notice, epoch())
+            if (tenure := self._tenure(line, notice.mapping, notice.shard)) is not None:
+                self.streams[notice.mapping].notified(notice, epoch(), tenure)
 
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""
@@ -317,8 +317,8 @@ class Checker:
                 case LeaseMoved(held=False):
                     self.kept.discard((line.name, event.mapping, event.shard))
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
-                case Discarded() if self._holds(line, event.mapping, event.shard):
-                    self.streams[event.mapping].dropped(event, epoch())
+                case Discarded() if (tenure := self._tenure(line, event.mapping, event.shard)) is not None:
+                    self.streams[event.mapping].dropped(event, epoch(), tenure)
                 case InvocationStarted(attempt=1) if event.mapping in self.queues:
                     self.queues[event.mapping].fill.tries(event.request_id, epoch())
                 case Deleted() if event.mapping in self.queues:
@@ -451,12 +451,13 @@ class Checker:
     def _queue(self, source_arn: str) -> QueueChecks:
         return next(each for each in self.queues.values() if each.plan.source_arn == source_arn)
 
-    def _holds(self, line: Line, mapping: MappingId, shard: ShardId) -> bool:
+    def _tenure(self, line: Line, mapping: MappingId, shard: ShardId) -> Tenure | None:
         tenure = self.holders.holder(mapping, shard)
-        return tenure is not None and tenure.worker == line.name
+        return tenure if tenure is not None and tenure.worker == line.name else None
 
     def _not_told(self, line: Line, mapping: MappingId, shard: ShardId, *, at: float) -> None:
-        if not self._holds(line, mapping, shard) and self.holders.knew(line.name, mapping, shard, at=at):
+        had = self._tenure(line, mapping, shard) is not None
+        if not had and self.holders.knew(line.name, mapping, shard, at=at):
             raise Violation("lease", f"{line.name} works on {shard}, which it knew that it had lost")
 
     def _decided_in_time(self, line: Line, mapping: MappingId, shard: ShardId, *, at: float) -> None:

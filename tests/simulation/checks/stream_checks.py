@@ -141,14 +141,14 @@ class StreamChecks:
             key = str(sequences[0]), str(sequences[-1]), len(sequences)
             self._offered[key] = frozenset(sequences)
 
-    def notified(self, notice: Notice, now: float) -> None:
-        """The destination has a notice: its records are given up, if that was right."""
+    def notified(self, notice: Notice, now: float, tenure: Tenure) -> None:
+        """The destination has a notice of who has the shard: its records are given up, if that was right."""
         document = msgspec.json.decode(notice.document)
         context = document["requestContext"]
         delivery = read_delivery(notice.payload)
         if not delivery.records:
             assert self.windows is not None, "a notice without records"
-            self._close_window(notice.shard, Condition(context["condition"]))
+            self._close_window(notice.shard, Condition(context["condition"]), tenure)
             return
         shard, records = self.located(delivery)
         info = document["KinesisBatchInfo" if self.plan.kind is SourceKind.KINESIS else "DDBStreamBatchInfo"]
@@ -160,12 +160,12 @@ class StreamChecks:
         self._rightly_discarded(records, condition, now, request_id=context["requestId"])
         self._give_up(records)
 
-    def dropped(self, event: Discarded, now: float) -> None:
-        """The engine gave a batch up without a notice, which only a setting allows."""
+    def dropped(self, event: Discarded, now: float, tenure: Tenure) -> None:
+        """Who has the shard gave a batch up without a notice, which only a setting allows."""
         if event.delivered:
             return
         if not event.records and self.windows is not None:
-            self._close_window(event.shard, event.condition)
+            self._close_window(event.shard, event.condition, tenure)
             return
         if event.condition is Condition.SKIPPED:
             self._give_up(self._dropped_by_operator(event))
@@ -407,10 +407,11 @@ class StreamChecks:
         if tried != sequences and not oversized:
             raise Violation("discard", f"{names(sequences)} given up, {names(tried or ())} failed last")
 
-    def _close_window(self, shard: ShardId, condition: Condition) -> None:
+    def _close_window(self, shard: ShardId, condition: Condition, tenure: Tenure) -> None:
         assert self.windows is not None
         if condition is Condition.SKIPPED:
-            self.windows.skipped(shard, self.operated.skipped_windows(shard))
+            run, ends = (tenure.worker, tenure.epoch, shard), self.operated.skipped_windows(shard)
+            self.windows.skipped(run, ends, began=tenure.start)
         else:
             self.windows.given_up(shard)
 

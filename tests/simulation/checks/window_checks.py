@@ -9,6 +9,8 @@ import msgspec
 
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.records import ShardId
+from poller.domain.rows import Checkpoint
+from poller.rules.streams import checkpoint_memo
 from tests.simulation.checks.ledger import Flight, Violation, names
 from tests.simulation.services.faults import Marks
 from tests.simulation.services.functions import Delivery
@@ -59,7 +61,7 @@ class WindowChecks:
             raise Violation(
                 "window", f"{names(strangers)} of {shard} do not belong to the window from {window[1]}"
             )
-        self._counted_once(_numbers(flight.delivery), records, inside)
+        self._counted_once(_numbers(event["state"]), records, inside)
         if run is not None:
             self._runs[flight.number] = run
             self._goes_on(run, event)
@@ -68,7 +70,7 @@ class WindowChecks:
             self._rightly_early(flight.delivery)
         elif event["isFinalInvokeForWindow"]:
             wanted = {held.content.number for held in inside if held.sequence in shelf.due}
-            self._complete(_numbers(flight.delivery), wanted, window)
+            self._complete(_numbers(event["state"]), wanted, window)
         if event["isFinalInvokeForWindow"]:
             self._finals[shard] = flight.delivery
         else:
@@ -91,11 +93,22 @@ class WindowChecks:
             self._close(shard, self._finals[shard])
             self.marks.saw("window given up")
 
-    def skipped(self, shard: ShardId, ends: Iterable[float]) -> None:
-        """An operator gave up the final call of the shard's open window, which is one of those that end then."""
-        self.closed.update((shard, end - self.length_s) for end in ends)
-        for run in [each for each in self._returned if each[2] == shard]:
-            self._returned[run] = {}
+    def skipped(self, run: RunId, ends: Iterable[float], *, began: Checkpoint) -> None:
+        """An operator gave up the call that closes the open window of a run, which is one of those that end then.
+
+        A window whose state is too large ends early, and begins anew without what was counted in it. `began` is the checkpoint at
+        which the run began.
+        """
+        shard = run[2]
+        windows = [(shard, end - self.length_s) for end in ends]
+        self.closed.update(windows)
+        state = self._returned[run] if run in self._returned else _state_in(began)
+        if _too_large(state):
+            for window in windows:
+                self._ended_early.setdefault(window, set()).update(_numbers(state))
+            self.marks.saw("window skipped early")
+        for each in [run, *(each for each in self._returned if each[2] == shard)]:
+            self._returned[each] = {}
         self.marks.saw("window skipped")
 
     def left_open(self, shard: ShardId, done: Sequence[Held]) -> list[float]:
@@ -127,7 +140,7 @@ class WindowChecks:
             raise Violation("window", f"the state of {run[2]} is not what the function returned last")
 
     def _early_when_huge(self, delivery: Delivery, shard: ShardId) -> None:
-        huge = len(msgspec.json.encode(delivery.event["state"])) > STATE_BYTES_MAX
+        huge = _too_large(delivery.event["state"])
         early = delivery.event["isWindowTerminatedEarly"]
         if huge and not early:
             raise Violation("window", f"{shard} goes on with a state of more than 1 MB")
@@ -153,11 +166,20 @@ class WindowChecks:
         window = shard, self._start(delivery)
         self.closed.add(window)
         if delivery.event["isWindowTerminatedEarly"]:
-            self._ended_early.setdefault(window, set()).update(_numbers(delivery))
+            self._ended_early.setdefault(window, set()).update(_numbers(delivery.event["state"]))
             self.marks.saw("window ended early")
         for run in [each for each in self._returned if each[2] == shard]:
             self._returned[run] = {}
 
 
-def _numbers(delivery: Delivery) -> list[int]:
-    return [int(each) for each in delivery.event["state"].get("numbers", [])]
+def _numbers(state: State) -> list[int]:
+    return [int(each) for each in state.get("numbers", [])]
+
+
+def _too_large(state: State) -> bool:
+    return len(msgspec.json.encode(state)) > STATE_BYTES_MAX
+
+
+def _state_in(checkpoint: Checkpoint) -> State:
+    window = checkpoint_memo.read(checkpoint.memo).window
+    return {} if window is None else dict(msgspec.json.decode(window.state))

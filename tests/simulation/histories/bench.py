@@ -112,10 +112,16 @@ class StreamBench(Bench):
         return held
 
     def take(
-        self, line: Line, *, epoch: int = 1, shard: ShardId = FIRST, position: Position | None = None
+        self,
+        line: Line,
+        *,
+        epoch: int = 1,
+        shard: ShardId = FIRST,
+        position: Position | None = None,
+        memo: bytes = b"",
     ) -> Lease:
-        """The worker takes a shard, whose checkpoint is `position`."""
-        start = Checkpoint(position or Position.horizon())
+        """The worker takes a shard, whose checkpoint is `position` with `memo`."""
+        start = Checkpoint(position or Position.horizon(), memo)
         lease = Lease(shard, (), start, owner=WorkerId(line.name), epoch=epoch)
         self.court.takes(line, MAPPING, lease)
         return lease

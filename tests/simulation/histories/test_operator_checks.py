@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec import Raw, json
 
 from poller.domain.invocations import Condition
 from poller.domain.operations import (
@@ -15,12 +16,15 @@ from poller.domain.operations import (
     OperationState,
     PartResult,
 )
-from poller.domain.records import Epoch
+from poller.domain.records import Epoch, Position
 from poller.domain.telemetry.mapping_events import Discarded
-from tests.simulation.histories.bench import FIRST, MAPPING, StreamBench
+from poller.rules.streams.checkpoint_memo import Memo
+from poller.rules.streams.operations.on_batch import closing_id
+from poller.rules.streams.windows import WindowMemo
+from tests.simulation.histories.bench import FIRST, HUGE, MAPPING, WINDOW_S, StreamBench, WindowBench
 from tests.simulation.services.faults import epoch
 from tests.simulation.services.streams import Held
-from tests.virtual import run_virtual
+from tests.virtual import EPOCH_BASE, run_virtual
 
 DESTINATION = "arn:aws:sqs:eu-west-1:111122223333:failed"
 type Case = Callable[[], Awaitable[StreamBench]]
@@ -100,6 +104,46 @@ async def a_lane_is_called_when_its_pause_is_over() -> StreamBench:
     return bench
 
 
+async def grown(early_end_is_skipped: str = "by who read it") -> tuple[WindowBench, list[Held]]:
+    """A window of three records grows too large with the first one, and the call that ends it early is skipped."""
+    bench, state = WindowBench(destination=DESTINATION), {"numbers": [1], **HUGE}
+    bench.take(bench.ann)
+    records = bench.put(3)
+    bench.tumble(records[:1], state)
+    if early_end_is_skipped == "by the next owner":
+        window = WindowMemo(WINDOW_S, int(EPOCH_BASE), Raw(json.encode(state)))
+        position = Position.after(str(records[0].sequence))
+        bench.take(bench.ann, epoch=2, position=position, memo=json.encode(Memo(window=window)))
+    notes = {"records": [closing_id(Epoch(EPOCH_BASE + WINDOW_S))]}
+    stored(bench, Action.SKIP, members={"send": False}, notes=notes)
+    dropped(bench, [])
+    return bench, records
+
+
+async def a_window_begins_anew_when_its_early_end_was_skipped(by: str = "by who read it") -> StreamBench:
+    bench, records = await grown(by)
+    bench.tumble(records[1:], {"numbers": [2, 3]})
+    bench.tumble([], {}, state={"numbers": [2, 3]}, final=True)
+    return bench
+
+
+async def a_window_begins_anew_when_the_next_owner_skipped_its_early_end() -> StreamBench:
+    return await a_window_begins_anew_when_its_early_end_was_skipped("by the next owner")
+
+
+async def a_window_that_begins_anew_lacks_a_record() -> StreamBench:
+    bench, records = await grown()
+    bench.tumble(records[1:2], {"numbers": [2]})
+    bench.hand([], state={"numbers": [2]}, final=True)
+    return bench
+
+
+async def a_window_that_begins_anew_has_the_state_of_before() -> StreamBench:
+    bench, records = await grown()
+    bench.hand(records[1:], state={"sum": 1})
+    return bench
+
+
 async def another_record_is_skipped() -> StreamBench:
     bench = started()
     first, second = bench.put(2)
@@ -150,6 +194,8 @@ def pause(bench: StreamBench, *, paused: bool = True) -> None:
         what_was_asked_for_is_skipped_with_a_notice,
         what_was_asked_for_is_dropped,
         a_lane_is_called_when_its_pause_is_over,
+        a_window_begins_anew_when_its_early_end_was_skipped,
+        a_window_begins_anew_when_the_next_owner_skipped_its_early_end,
     ],
 )
 def test_a_right_history_breaks_no_rule(history: Case) -> None:
@@ -164,6 +210,8 @@ def test_a_right_history_breaks_no_rule(history: Case) -> None:
         (a_record_is_called_whose_skip_was_done, "skip", "called again"),
         (a_closing_call_is_skipped_unasked, "skip", "nobody has asked for it"),
         (a_paused_lane_is_called, "pause", "in a paused lane"),
+        (a_window_that_begins_anew_lacks_a_record, "window", "the final state lacks [3]"),
+        (a_window_that_begins_anew_has_the_state_of_before, "window", "not what the function returned last"),
     ],
 )
 def test_a_wrong_history_breaks_its_rule(history: Case, rule: str, words: str) -> None:
