@@ -41,10 +41,11 @@ class RequestRefused(Unanswered):
 
 @dataclass(frozen=True, slots=True)
 class DaemonClient:
-    """Asks the daemon at `url`. `token` is sent as a bearer token unless it is empty."""
+    """Asks the daemon at `url`. `token` is sent as a bearer token unless it is empty. `token_file` says where it is from, if it is from a file."""
 
     url: str
     token: str = ""
+    token_file: Path | None = None
 
     def get(self, path: str) -> bytes:
         """The body of the answer to a read; raises Unanswered."""
@@ -103,7 +104,7 @@ class DaemonClient:
 def client_or_exit(url: str, token_file: Path | None) -> DaemonClient:
     """A client with the token of the file or of the environment. If that is no token, it is printed why, and the command ends."""
     try:
-        return DaemonClient(url, bearer_token(token_file))
+        return DaemonClient(url, bearer_token(token_file), token_file)
     except InvalidConfiguration as error:
         print_problems(error.problems)
         raise typer.Exit(FAILED) from None

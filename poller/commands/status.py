@@ -1,7 +1,6 @@
 """Owns `poller status`: fetches the status of all workers from one of them and shows it, blocked mappings first."""
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -11,6 +10,7 @@ from rich.console import Console
 from poller.commands.daemon_client import DaemonClient, RequestRefused, Unanswered, decoded, quoted
 from poller.commands.fitting import ScreenPage, show
 from poller.commands.operations.naming import freeing_commands, name_of, open_breaker
+from poller.commands.operations.shell import shell_word
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status_page import status_page
 from poller.domain.operations import OperationPage, OperationState, OperationView
@@ -56,13 +56,15 @@ def show_status(daemon: DaemonClient, *, as_json: bool, worker: str = "") -> int
     if as_json:
         print(body.decode())
     else:
-        show(_page(status, daemon.url, running_operations(daemon)))
+        show(_page(status, daemon, running_operations(daemon)))
     return 0
 
 
-def _page(status: DaemonStatus, url: str, running: Sequence[OperationView]) -> Callable[[int], ScreenPage]:
+def _page(
+    status: DaemonStatus, daemon: DaemonClient, running: Sequence[OperationView]
+) -> Callable[[int], ScreenPage]:
     """The page as a function of the screen's width."""
-    more = "" if url == os.environ.get("POLLER_URL", URL) else f" --url {shlex.quote(url)}"
+    more = _the_same_daemon(daemon)
     names: dict[str, str] = {}
 
     def freeing(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus | None) -> Sequence[str]:
@@ -73,7 +75,13 @@ def _page(status: DaemonStatus, url: str, running: Sequence[OperationView]) -> C
         name = names[mapping.mapping]
         return freeing_commands(mapping, name, shard=shard, lane=lane, breaker=breaker, more=more)
 
-    return lambda width: status_page(status, Epoch(time.time()), width, freeing, running)
+    return lambda width: status_page(status, Epoch(time.time()), width, freeing, running, more)
+
+
+def _the_same_daemon(daemon: DaemonClient) -> str:
+    """What a command needs at its end to ask the same daemon with the same token."""
+    more = "" if daemon.url == os.environ.get("POLLER_URL", URL) else f" --url {shell_word(daemon.url)}"
+    return more if daemon.token_file is None else f"{more} --token-file {shell_word(str(daemon.token_file))}"
 
 
 def watch_status(
@@ -104,7 +112,7 @@ def _picture(daemon: DaemonClient, worker: str) -> Callable[[int], ScreenPage]:
     except Unanswered as error:
         text = f"poller: {error}"
         return lambda width: _message_page(text, width)
-    return _page(status, daemon.url, running_operations(daemon))
+    return _page(status, daemon, running_operations(daemon))
 
 
 def _message_page(text: str, width: int) -> ScreenPage:

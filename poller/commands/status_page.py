@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from poller.commands.fitting import ScreenPage
+from poller.commands.operations.naming import close_command
 from poller.commands.operations.progress import progress
+from poller.commands.operations.several_workers import newest
 from poller.domain.arns import Arn
 from poller.domain.operations import OperationView
 from poller.domain.records import Epoch
@@ -60,10 +62,11 @@ def status_page(
     width: int,
     freeing: Freeing | None = None,
     running: Sequence[OperationView] = (),
+    more: str = "",
 ) -> ScreenPage:
     """The page for one status. Below what is blocked it shows the commands that free it, if `freeing` names any.
 
-    `running` are operations that take long. Each is a line of its mapping.
+    `running` are operations that take long. Each is a line of its mapping. `more` is added to the commands that close breakers.
     """
     page = ScreenPage(width)
     ready = "ready" if status.ready else "not ready"
@@ -73,7 +76,7 @@ def status_page(
     _notes(page, [f"note: {note}" for note in status.notes])
     _workers(page, status)
     for function in status.functions[:FUNCTIONS_SHOWN_MAX]:
-        _function(page, function, now, several=len(status.workers) > 1)
+        _function(page, function, now, more, several=len(status.workers) > 1)
     if len(status.functions) > FUNCTIONS_SHOWN_MAX:
         page.left_out(f"and {len(status.functions) - FUNCTIONS_SHOWN_MAX} more functions")
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
@@ -97,7 +100,7 @@ def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
         page.left_out(f"and {len(notes) - NOTES_SHOWN_MAX} more", depth=1)
 
 
-def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, *, several: bool) -> None:
+def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, more: str, *, several: bool) -> None:
     """Adds the rate and the breaker of a function; for breakers that are not closed also where, why, and the command that closes them."""
     facts = [_rate(function.rate)] if function.rate is not None else []
     breakers = function.breakers
@@ -120,7 +123,7 @@ def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, *, several
     if len(odd) > WORKERS_SHOWN_MAX:
         page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
     if odd:
-        page.command(f"close it: poller breaker close {function.function}", depth=1)
+        page.command(close_command(function.function, more), depth=1)
 
 
 def _rate(rate: RateStatus) -> str:
@@ -203,7 +206,7 @@ def _mapping(
         page.left_out(f"and {len(running) - OPERATIONS_SHOWN_MAX} more operations", depth=1)
     _lanes(
         page,
-        mapping.lanes,
+        newest(mapping.lanes),
         now,
         partial(freeing, mapping, None),
         depth=1,

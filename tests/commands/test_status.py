@@ -277,18 +277,23 @@ def test_failing_messages_of_a_standard_queue_show_all_that_is_known() -> None:
         records=(FaultyRecord(identifier="4c1f2a9e-58b2-4f5e-9a53-9b9d3b9d1c11", key="", arrived=NOW),),
         records_count=1,
     )
-    last = replace(failing, attempts=5)
+    name, other = failing.lane, "9a5e0c11-58b2-4f5e-9a53-9b9d3b9d1c11"
+    last = replace(
+        failing,
+        lane=other,
+        attempts=5,
+        records=(FaultyRecord(identifier=other, key="", arrived=NOW),),
+    )
     text = shown(
         replace(PICTURE, mappings=(replace(CALM, state=MappingState.ENABLED, lanes=(failing, last)),))
     )
-    name = "4c1f2a9e-58b2-4f5e-9a53-9b9d3b9d1c11"
     assert text.splitlines()[4:] == [
         f"  {UUIDS[0]}",
         "  Enabled: switched off, 5 pollers",
         f"  {name} failing for 5 min",
         "    since 2025-12-31T23:55:00Z, receive 2 of 5, next try in 12 s",
         "    KeyError: 'sku'",
-        f"  {name} failing for 5 min",
+        f"  {other} failing for 5 min",
         "    since 2025-12-31T23:55:00Z, receive 5 of 5, to the dead-letter queue in 12 s",
         "    KeyError: 'sku'",
     ]
@@ -412,7 +417,11 @@ def test_the_command_takes_its_width_from_columns_where_there_is_no_terminal(col
     long = with_lane(lane(blocked_since=NOW, last_error="ValueError: " + "what went wrong " * 60))
     with daemon(msgspec.json.encode(replace(PICTURE, mappings=(long,)))) as url:
         lines = call("status", "--url", url, columns=columns).stdout.splitlines()
-    texts = [line for line in lines if not line.strip().startswith(("poller retry ", "poller skip "))]
+    texts = [
+        line
+        for line in lines
+        if not line.strip().startswith(("poller peek ", "poller retry ", "poller skip "))
+    ]
     assert len(texts) == len(lines) - 2, "the commands to be copied, which are one line each"
     assert columns - 10 < max(map(len, texts)) <= columns
     assert f"  {UUIDS[1]}" in lines
@@ -521,7 +530,7 @@ def test_a_breaker_that_is_open_shows_since_when_why_the_next_try_and_how_to_clo
     )
     assert f"since {began}, next try" in shown
     assert "  5 of 8 calls failed within 60 s: ValueError: x\n" in shown
-    assert "  close it: poller breaker close orders\n" in shown
+    assert f"  poller breaker close orders --url {url}\n" in shown
     assert "function audit: breaker closed\n" in shown
 
 
@@ -544,7 +553,7 @@ def test_of_several_workers_the_screen_says_at_which_the_breaker_is_open() -> No
         "function orders: breaker open at 1 of 2 workers\n"
         f"  at bob: breaker open for 5 min, since {began}, next try now, out of date: last heard 9 s ago\n"
         "    5 of 8 calls failed\n"
-        "  close it: poller breaker close orders\n"
+        "  poller breaker close orders\n"
         "function theirs: breaker open at bob\n"
     ) in page
     assert "function well: breaker closed\n" in page
@@ -558,6 +567,6 @@ def test_hostile_texts_of_functions_fit_the_screen(width: int) -> None:
         for state in ("open", "half_open", "closed", "unknown")
     )
     page = status_page(replace(PICTURE, functions=functions), NOW, width)
-    close = f"  close it: poller breaker close {'f' * 64}"
+    close = f"  poller breaker close {'f' * 64}"
     assert close in page.lines, "a command is one line"
     assert all(cell_len(line) <= width for line in page.lines if line != close)

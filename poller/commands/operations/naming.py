@@ -1,8 +1,8 @@
 """Owns how commands name what they are about: the shortest name that fits one mapping only, and commands to be copied."""
 
-import shlex
 from collections.abc import Sequence
 
+from poller.commands.operations.shell import command_line
 from poller.domain.arns import Arn, FunctionName
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus, WorkerBreaker
 from poller.domain.telemetry.labels import BreakerState
@@ -22,7 +22,11 @@ def name_of(mapping: MappingStatus, mappings: Sequence[MappingStatus]) -> str:
     if len(mappings) > NAMED_MAX:
         return mapping.mapping
     everything = [named(each) for each in mappings]
-    for name in (_function(mapping), _source(mapping)):
+    function, source = _function(mapping), _source(mapping)
+    for name in (function, source, f"function/{function}"):
+        if name.startswith("-"):
+            # It would be read as an option.
+            continue
         try:
             if name and find_mapping(name, everything).mapping == mapping.mapping:
                 return name
@@ -42,30 +46,38 @@ def freeing_commands(
 ) -> tuple[str, ...]:
     """The two commands that free something that is blocked: try it again now, which costs nothing, or give up what is at fault.
 
+    Where records of a shard fail together, a third one comes first, which shows them: the error does not say which of them is at fault.
+
     While the breaker of its function is open, named `breaker`, the records are well: to close the breaker stands in place of the skip.
     Where a notice cannot be delivered, another skip with a notice would only wait as well: that skip sends none. `more` is added
     to each command, such as the address of the daemon. Without a lane it is the shard that cannot be read: only a retry helps it.
     """
+    of = [] if shard is None else ["--shard", shard.shard]
     if lane is None:
-        of = ["--shard", shard.shard] if shard is not None else []
-        return (shlex.join(["poller", "retry", name, *of]) + more,)
+        return (command_line(["poller", "retry", name, *of], more),)
+    looking: list[str] = []
     if shard is not None:
-        of = ["--shard", shard.shard]
         of += ["--lane", lane.lane] if len(shard.lanes) > 1 and lane.lane.isdecimal() else []
         skip, kept = of, bool(mapping.destination) and lane.state != "discarding"
+        together = lane.records_count > 1 and lane.state != "discarding"
+        looking = [command_line(["poller", "peek", name, shard.shard], more)] if together else []
     elif lane.blocked_since is not None:
         skip = of = ["--group", lane.lane]
         kept = lane.attempts_max is not None
     else:
-        skip, of = ["--records", lane.lane], []
+        skip = ["--records", lane.lane]
         kept = lane.attempts_max is not None
+    retry = command_line(["poller", "retry", name, *of], more)
     if breaker:
-        close = shlex.join(["poller", "breaker", "close", breaker])
-        return (close + more, shlex.join(["poller", "retry", name, *of]) + more)
-    skip = skip if kept else [*skip, "--discard"]
-    return tuple(
-        shlex.join(["poller", verb, name, *rest]) + more for verb, rest in (("retry", of), ("skip", skip))
-    )
+        return (close_command(breaker, more), retry)
+    discard = [] if kept else ["--discard"]
+    return (*looking, retry, command_line(["poller", "skip", name, *skip, *discard], more))
+
+
+def close_command(function: str, more: str = "") -> str:
+    """The command that closes the breaker of a function."""
+    name = ["--", function] if function.startswith("-") else [function]
+    return command_line(["poller", "breaker", "close", *name], more)
 
 
 def open_breaker(status: DaemonStatus, mapping: MappingStatus, worker: str) -> str:

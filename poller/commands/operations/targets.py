@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poller.commands.operations.naming import named
+from poller.commands.operations.several_workers import newest
 from poller.domain.records import ShardId
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
 from poller.rules.target_names import UnknownTarget, find_mapping, find_shard
@@ -39,7 +40,7 @@ class Target:
 
     def lanes(self) -> Sequence[LaneStatus]:
         """The lanes, groups or messages of the target that fail, the longest blocked first."""
-        found = self.status.lanes if self.status is not None else self.mapping.lanes
+        found = self.status.lanes if self.status is not None else newest(self.mapping.lanes)
         if self.shard is None and not found:
             found = tuple(lane for shard in self.mapping.shards for lane in shard.lanes)
         name = self.group if self.group is not None else None if self.lane is None else str(self.lane)

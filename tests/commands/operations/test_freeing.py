@@ -1,12 +1,17 @@
 """`poller status` shows what is paused, and under each blocked line the commands that free it, which can be copied."""
 
+import os
 import shlex
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from poller.commands.fitting import ScreenPage
-from poller.commands.operations.naming import freeing_commands, name_of
+from poller.commands.operations.naming import close_command, freeing_commands, name_of
+from poller.commands.operations.several_workers import newest
+from poller.commands.operations.shell import shell_word
 from poller.commands.operations.targets import TargetWords, find_target
 from poller.commands.status_page import status_page
 from poller.domain.operations import OperationId
@@ -44,11 +49,22 @@ def commands(mapping: MappingStatus, shard: ShardStatus | None, lane: LaneStatus
 
 def test_a_blocked_shard_is_tried_again_or_skipped() -> None:
     kept = replace(BLOCKED, destination=DESTINATION)
-    assert commands(kept, BAD, BAD.lanes[0]) == (
+    alone = replace(BAD.lanes[0], records=BAD.lanes[0].records[:1], records_count=1)
+    assert commands(kept, BAD, alone) == (
         "poller retry orders --shard shard-bad",
         "poller skip orders --shard shard-bad",
     )
-    assert commands(BLOCKED, BAD, BAD.lanes[0])[1] == "poller skip orders --shard shard-bad --discard"
+    assert commands(BLOCKED, BAD, alone)[1] == "poller skip orders --shard shard-bad --discard"
+
+
+def test_where_records_fail_together_the_command_that_shows_them_comes_first() -> None:
+    kept = replace(BLOCKED, destination=DESTINATION)
+    assert BAD.lanes[0].records_count > 1
+    assert commands(kept, BAD, BAD.lanes[0]) == (
+        "poller peek orders shard-bad",
+        "poller retry orders --shard shard-bad",
+        "poller skip orders --shard shard-bad",
+    )
 
 
 def test_while_the_breaker_is_open_the_status_offers_to_close_it_and_not_to_skip() -> None:
@@ -58,7 +74,9 @@ def test_while_the_breaker_is_open_the_status_offers_to_close_it_and_not_to_skip
     picture = replace(status(BLOCKED), functions=functions)
     with daemon(as_json(picture)) as url:
         shown = [line.strip() for line in call("status", "--url", url, columns=200).output.splitlines()]
-    at = shown.index(f"poller breaker close {BLOCKED.function} --url {url}")
+    close = f"poller breaker close {BLOCKED.function} --url {url}"
+    assert shown.count(close) == 2, "below the function, and below what is blocked"
+    at = shown.index(close, shown.index(close) + 1)
     assert shown[at + 1] == f"poller retry orders --shard shard-bad --url {url}"
     assert not [line for line in shown if line.startswith("poller skip")]
 
@@ -94,7 +112,7 @@ def test_a_shard_that_cannot_be_read_shows_the_retry_alone() -> None:
 
 def test_one_of_several_lanes_is_named() -> None:
     several = replace(BAD, lanes=(BAD.lanes[0], lane()))
-    assert commands(BLOCKED, several, several.lanes[0])[0] == "poller retry orders --shard shard-bad --lane 0"
+    assert commands(BLOCKED, several, several.lanes[0])[1] == "poller retry orders --shard shard-bad --lane 0"
 
 
 def test_groups_and_messages_of_queues_are_named() -> None:
@@ -134,18 +152,83 @@ def test_a_name_that_two_mappings_have_is_made_longer() -> None:
     assert name_of(BLOCKED, [BLOCKED, same]) == UUIDS[1]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_a_command_with_a_hostile_name_is_one_word_for_a_shell(text: str) -> None:
-    lane = replace(GROUP, lane=text)
-    retry, skip = commands(CALM, None, lane)
-    assert shlex.split(skip)[:4] == ["poller", "skip", "audit", "--group"]
-    assert shlex.split(retry) == ["poller", "retry", "audit", "--group", text]
+NAMES = [
+    *(text for text in HOSTILE.values() if "\0" not in text and len(text) < 1_000),
+    "two words",
+    "it's",
+    'say "no"',
+    "-x",
+    "--yes",
+    "$HOME `id` $(id) !! #; & | > * ? ~ (a) [b] {c,d}",
+    "back\\slash\\",
+    "tab\tand\nline",
+    "\x1b[31m'red'",
+]
+"""Names that a shell would take apart. No argument of a process has a NUL in it."""
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_command_means_the_same_when_it_is_pasted_into_a_shell(name: str) -> None:
+    wanted: list[bytes] = []
+    page = ScreenPage(40)
+    written = os.fsencode(name) if name.isprintable() else name.encode("utf-8", "surrogatepass")
+    group, message = replace(GROUP, lane=name), replace(MESSAGE, lane=name)
+    shard = replace(BAD, shard=ShardId(name))
+    for of, failing, option in (
+        (None, group, "--group"),
+        (None, message, "--records"),
+        (shard, shard.lanes[0], "--shard"),
+    ):
+        line = freeing_commands(CALM, "audit", shard=of, lane=failing, more=" --url " + shell_word(name))[-1]
+        page.command(line)
+        wanted += [b"poller", b"skip", b"audit", option.encode(), written, b"--discard", b"--url", written]
+    page.command(close_command(name, " --url u"))
+    wanted += [b"poller", b"breaker", b"close"]
+    wanted += [b"--url", b"u", b"--", written] if name.startswith("-") else [written, b"--url", b"u"]
+    assert all(line.isprintable() for line in page.lines)
+    script = "poller() { printf '%s\\0' poller \"$@\"; }\n" + "\n".join(page.lines)
+    done = subprocess.run(["bash", "-s"], input=os.fsencode(script), capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == wanted
+
+
+def test_a_name_that_begins_with_a_dash_is_no_option() -> None:
+    dashed = replace(BLOCKED, function="-f")
+    assert name_of(dashed, [dashed]) == "stream/orders"
+    same = replace(dashed, mapping=MappingId(UUIDS[0]), function="-g")
+    assert name_of(dashed, [dashed, same]) == "function/-f"
+
+
+def test_what_several_workers_list_is_shown_once_with_the_newest_news() -> None:
+    old = replace(GROUP, worker="ann", next_try=Epoch(NOW - 5), attempts=4, attempts_max=9)
+    new = replace(old, worker="bob", next_try=Epoch(NOW + 9), attempts=1, last_error="E: new")
+    other = replace(old, worker="ann", lane="group 8")
+    queue = replace(CALM, lanes=(old, new, other))
+    lines = [line.strip() for line in status_page(status(queue), NOW, 120, commands).lines]
+    assert lines.count("poller retry audit --group 'group 7'") == 1
+    assert "E: new" in lines
+    assert lines.count("poller retry audit --group 'group 8'") == 1
+    runs = replace(old, state="invoking", next_try=None, last_error="E: runs")
+    assert [each.last_error for each in newest((old, runs, new))] == ["E: runs"]
+    idle = replace(old, blocked_since=None, last_error="", worker="ann")
+    assert newest((idle, replace(idle, worker="bob"))) == (idle, replace(idle, worker="bob")), (
+        "pollers at work"
+    )
+    target = find_target(status(queue), TargetWords(mapping="audit", group="group 7"), one_shard=True)
+    assert target.lanes() == [new]
+
+
+def test_commands_that_are_shown_send_the_token_that_the_status_was_asked_with(tmp_path: Path) -> None:
+    file = tmp_path / "my token"
+    file.write_text("secret-of-the-test")
+    with daemon(as_json(status(BLOCKED))) as url:
+        lines = call("status", "--url", url, "--token-file", str(file), columns=200).stdout.splitlines()
+    assert f"      poller retry orders --shard shard-bad --url {url} --token-file '{file}'" in lines
 
 
 def test_the_commands_mean_what_they_stand_under() -> None:
     found = status(CALM, BLOCKED)
     name = name_of(BLOCKED, found.mappings)
-    word = shlex.split(freeing_commands(BLOCKED, name, shard=BAD, lane=BAD.lanes[0])[0])
+    word = shlex.split(freeing_commands(BLOCKED, name, shard=BAD, lane=BAD.lanes[0])[1])
     target = find_target(found, TargetWords(mapping=word[2], shard=word[4]), one_shard=False)
     assert (target.mapping, target.status) == (BLOCKED, BAD)
 

@@ -103,7 +103,7 @@ def named(text: str) -> Iterator[list[str]]:
     for code in re.findall(r"`poller ([^`]+)`", text):
         yield shlex.split(code)
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        for code in re.findall(r"^ +(?:close it: )?poller (.*)", block, re.MULTILINE):
+        for code in re.findall(r"^ +poller (.*)", block, re.MULTILINE):
             # A line of the output may also say what to read: "poller status --json has all of …".
             yield shlex.split(code)
 
