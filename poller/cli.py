@@ -11,17 +11,10 @@ import typer
 
 from poller.commands.breaker.declared import breaker_app
 from poller.commands.dry_run.declared import dry_run
+from poller.commands.init.declared import schema
 from poller.commands.operations.declared import add_commands
 from poller.commands.operations.declared_long import add_long_commands
-from poller.commands.options import (
-    MARKUP,
-    CommonOptions,
-    Config,
-    Json,
-    TokenFile,
-    given_options,
-    grouped,
-)
+from poller.commands.options import MARKUP, CommonOptions, Config, Json, TokenFile, given_options, grouped
 from poller.commands.peek.declared import peek
 from poller.commands.run import early_signals
 
@@ -268,7 +261,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         help=_ROOT_HELP,
     )
     app.callback()(_root)
-    for command in (run, check, status, peek):
+    for command in (run, check, schema, status, peek):
         app.command()(command)
     app.command(name="dry-run")(dry_run)
     add_commands(app)

@@ -13,6 +13,8 @@ from poller.config_errors.error_messages import FieldError, refused
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_BYTES_LIMIT = 64 * 1024 * 1024
 HEADERS_MAX = 50
+STATUS_MIN = 300
+STATUS_MAX = 599
 OWN_HEADERS = frozenset(
     {
         "content-length",
@@ -57,25 +59,49 @@ def _unwritable(name: str, text: str) -> FieldError | None:
     return None
 
 
+type Status = Annotated[int, Field(json_schema_extra={"minimum": STATUS_MIN, "maximum": STATUS_MAX})]
+"""A status of a failure. The range is for editors; `HttpSettings` refuses others with one text for the list."""
+
+
 class HttpSettings(BaseModel):
     """Settings of one function behind a URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    url: Annotated[str, AfterValidator(_usable_url)]
-    headers: dict[str, SecretStr] = Field(default_factory=dict, max_length=HEADERS_MAX)
-    """Added to every request. Values never appear in logs or errors."""
-    style: Style = Style.RUNTIME_INTERFACE
-    connect_timeout_s: float = Field(default=CONNECT_TIMEOUT_S, gt=0, le=60)
-    answer_bytes_max: int = Field(default=ANSWER_BYTES_MAX, ge=1, le=ANSWER_BYTES_LIMIT)
-    throttled_statuses: frozenset[int] = frozenset({429})
-    unreachable_statuses: frozenset[int] = frozenset({502, 503, 504})
-    on_no_answer: OnNoAnswer = OnNoAnswer.FUNCTION_ERROR
-    """`unreachable`: the call is repeated without using up a retry, without a limit."""
-    ca_file: str | None = None
-    """A PEM file with the certificate authorities to trust instead of the system's."""
-    verify_tls: bool = True
+    url: Annotated[str, AfterValidator(_usable_url)] = Field(
+        description="Where events are posted to. Without user and password: put them into headers.",
+        examples=["http://invoices.default.svc/2015-03-31/functions/function/invocations"],
+    )
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        max_length=HEADERS_MAX,
+        description="Added to every request. Values never appear in logs or errors.",
+    )
+    style: Style = Field(
+        default=Style.RUNTIME_INTERFACE,
+        description="runtime-interface: the body can say that the function failed, as a Lambda runtime does.",
+    )
+    connect_timeout_s: float = Field(
+        default=CONNECT_TIMEOUT_S, gt=0, le=60, description="Seconds until there must be a connection."
+    )
+    answer_bytes_max: int = Field(
+        default=ANSWER_BYTES_MAX, ge=1, le=ANSWER_BYTES_LIMIT, description="A longer answer is an error."
+    )
+    throttled_statuses: frozenset[Status] = Field(
+        default=frozenset({429}), description="Statuses that say that there is no room."
+    )
+    unreachable_statuses: frozenset[Status] = Field(
+        default=frozenset({502, 503, 504}), description="Statuses that say that it could not be called."
+    )
+    on_no_answer: OnNoAnswer = Field(
+        default=OnNoAnswer.FUNCTION_ERROR,
+        description="unreachable: a call without an answer is repeated without using up a retry, without a limit.",
+    )
+    ca_file: str | None = Field(
+        default=None, description="A PEM file with the authorities to trust instead of the system's."
+    )
+    verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
 
     @field_validator("headers")
     @classmethod
@@ -89,6 +115,7 @@ class HttpSettings(BaseModel):
     @field_validator("throttled_statuses", "unreachable_statuses")
     @classmethod
     def _statuses(cls, statuses: frozenset[int]) -> frozenset[int]:
-        if wrong := sorted(status for status in statuses if not 300 <= status <= 599):
-            raise ValueError(f"{wrong[0]} is no status of a failure; name statuses from 300 to 599")
+        if wrong := sorted(status for status in statuses if not STATUS_MIN <= status <= STATUS_MAX):
+            remedy = f"name statuses from {STATUS_MIN} to {STATUS_MAX}"
+            raise ValueError(f"{wrong[0]} is no status of a failure; {remedy}")
         return statuses

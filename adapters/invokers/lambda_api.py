@@ -72,9 +72,12 @@ class LambdaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    qualifier: str | None = Field(default=None, pattern=f"^({QUALIFIER})$")
-    """The version or alias to call if the mapping's ARN names none."""
-    region: str | None = None
+    qualifier: str | None = Field(
+        default=None,
+        pattern=f"^({QUALIFIER})$",
+        description="The version or alias to call if the mapping names none.",
+    )
+    region: str | None = Field(default=None, description="Default: the region of the function's ARN.")
 
 
 class LambdaInvoker:

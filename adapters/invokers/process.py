@@ -65,19 +65,25 @@ class ProcessSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    command: list[str] = Field(min_length=1, max_length=1000)
-    env: dict[str, str] = Field(default_factory=dict)
-    """Variables that are added to the daemon's environment. The daemon's own POLLER_ variables are left out."""
-    cwd: Path | None = None
-    handler: str = ""
-    """The value of `_HANDLER`; empty: the last word of the command."""
-    processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
+    command: list[str] = Field(
+        min_length=1, max_length=1000, description="The program, which speaks Lambda's Runtime API."
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Added to the daemon's variables.")
+    cwd: Path | None = Field(default=None, description="The directory in which the command is started.")
+    handler: str = Field(default="", description="_HANDLER. Default: the last word of the command.")
+    processes: int | None = Field(
+        default=None, ge=1, le=PROCESSES_MAX, description="Processes at most, one call each."
+    )
     max_concurrency: int | None = None
-    init_timeout_s: float = Field(default=INIT_TIMEOUT_S, gt=0, le=900)
-    stop_grace_s: float = Field(default=STOP_GRACE_S, ge=0, le=60)
-    """The time between SIGTERM and SIGKILL when the daemon ends."""
-    memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
-    """The value of AWS_LAMBDA_FUNCTION_MEMORY_SIZE. Nothing enforces it."""
+    init_timeout_s: float = Field(
+        default=INIT_TIMEOUT_S, gt=0, le=900, description="Seconds until a started process must be ready."
+    )
+    stop_grace_s: float = Field(
+        default=STOP_GRACE_S, ge=0, le=60, description="Seconds from SIGTERM to SIGKILL at the end."
+    )
+    memory_mb: int = Field(
+        default=MEMORY_MB_DEFAULT, ge=1, description="AWS_LAMBDA_FUNCTION_MEMORY_SIZE. Nothing enforces it."
+    )
 
     @property
     def processes_max(self) -> int:

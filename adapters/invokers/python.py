@@ -68,15 +68,29 @@ class PythonSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     function: str
-    handler: Annotated[str, AfterValidator(handler_name)]
-    workers: int | None = Field(default=None, ge=1, le=WORKERS_MAX)
-    isolation: Literal["process"] | None = None
-    processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
+    handler: Annotated[str, AfterValidator(handler_name)] = Field(
+        description="module:function, or as on AWS module.function or path/to/module.function.",
+        examples=["shop.handlers:orders", "app.handler"],
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=WORKERS_MAX, description="Calls at once, of code that is safe in threads."
+    )
+    isolation: Literal["process"] | None = Field(
+        default=None, description="process: calls run in child processes, each with one call at a time."
+    )
+    processes: int | None = Field(
+        default=None, ge=1, le=PROCESSES_MAX, description="Child processes at most, with isolation: process."
+    )
     max_concurrency: int | None = None
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    """The lowest level at which records of the function are logged, unless it or its loggers set another one."""
-    memory_mb: int = Field(default=MEMORY_MB_DEFAULT, ge=1)
-    """The value of `memory_limit_in_mb` in the context. Nothing enforces it."""
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        default="info",
+        description="The lowest level of what the function logs, unless it or its loggers set another one.",
+    )
+    memory_mb: int = Field(
+        default=MEMORY_MB_DEFAULT,
+        ge=1,
+        description="The value of memory_limit_in_mb in the context. Nothing enforces it.",
+    )
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:

@@ -115,8 +115,8 @@ def _examined(path: Path | None, overrides: Mapping[str, Any] | None, registry: 
 def _environment(problems: list[str]) -> dict[str, Any]:
     """The settings from environment variables. Variables that cannot be read are added to `problems` by name."""
     source = EnvSettingsSource(Settings, env_ignore_empty=True)
-    given = dict(source.env_vars)
-    for name in given:
+    given = {name: text for name, text in source.env_vars.items() if name.upper().startswith(ENV_PREFIX)}
+    for name in list(given):
         source.env_vars = {name: given[name]}
         try:
             source()
