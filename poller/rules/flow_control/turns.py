@@ -22,6 +22,10 @@ class RoundRobin[KeyT: Hashable, WaiterT]:
     def __len__(self) -> int:
         return sum(len(each) for each in self._waiting.values())
 
+    def has_others(self, key: KeyT) -> bool:
+        """Whether somebody with another key waits."""
+        return any(each != key for each in self._waiting)
+
     def join(self, key: KeyT, waiter: WaiterT) -> None:
         """One more waits."""
         self._waiting.setdefault(key, deque()).append(waiter)

@@ -105,6 +105,10 @@ class FlowControl:
         """How many wait for a permit."""
         return len(self._line)
 
+    def awaited_by_others(self, mapping: MappingId) -> bool:
+        """Whether another mapping than this one waits for a permit."""
+        return self._line.has_others(mapping)
+
     @property
     def roomy(self) -> bool:
         """Whether a permit may be held for long without a call, because others need none or have enough."""
@@ -137,11 +141,17 @@ class FlowControl:
 
     def waits_for(self) -> str:
         """What calls wait for now, for people, with the remedy: the breaker, or the rate; empty if it is neither."""
+        return self.open_breaker() or (
+            f"the rate of function {self.name}" if self._balance is not None else ""
+        )
+
+    def open_breaker(self) -> str:
+        """The breaker for people, with the remedy, as long as it is not closed; else empty."""
         breaker = self._breaker_status()
-        if breaker is not None and breaker.state != BreakerState.CLOSED:
-            since = date_of(round(breaker.since)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return f"the circuit breaker, open since {since}: poller breaker close {self.name}"
-        return f"the rate of function {self.name}" if self._balance is not None else ""
+        if breaker is None or breaker.state == BreakerState.CLOSED:
+            return ""
+        since = date_of(round(breaker.since)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"the circuit breaker, open since {since}: poller breaker close {self.name}"
 
     def status(self) -> FunctionStatus:
         """The function's rate and breaker for people."""

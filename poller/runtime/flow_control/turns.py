@@ -12,12 +12,20 @@ class TurnLine:
     """Only one at a time has the turn. Who comes first in its mapping's line gets it when the mapping is due."""
 
     def __init__(self) -> None:
-        self.taken = False
-        """Whether somebody has the turn."""
+        self._holder: MappingId | None = None
         self._line: RoundRobin[MappingId, asyncio.Future[None]] = RoundRobin()
 
     def __len__(self) -> int:
         return len(self._line) + self.taken
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody has the turn."""
+        return self._holder is not None
+
+    def has_others(self, mapping: MappingId) -> bool:
+        """Whether another mapping has the turn, or waits for it."""
+        return (self.taken and self._holder != mapping) or self._line.has_others(mapping)
 
     @asynccontextmanager
     async def turn(self, mapping: MappingId) -> AsyncIterator[None]:
@@ -30,12 +38,13 @@ class TurnLine:
 
     async def _acquire(self, mapping: MappingId) -> None:
         if not self.taken:
-            self.taken = True
+            self._holder = mapping
             return
         turn = asyncio.get_running_loop().create_future()
         self._line.join(mapping, turn)
         try:
             await turn
+            self._holder = mapping
         except asyncio.CancelledError:
             self._line.leave(mapping, turn)
             if turn.done() and not turn.cancelled():
@@ -48,4 +57,4 @@ class TurnLine:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self.taken = False
+        self._holder = None

@@ -76,6 +76,11 @@ class Permits:
         """Waits for a permit."""
         return Leave(await self.flow.permit(self.mapping, self.records_max))
 
+    @property
+    def awaited(self) -> bool:
+        """Whether another mapping waits for a permit of this function."""
+        return self.flow.awaited_by_others(self.mapping)
+
     def now(self) -> Leave | None:
         """A permit if it needs no wait."""
         permit = self.flow.permit_now(self.records_max)
@@ -105,7 +110,15 @@ class Reservation:
     def start(self, records: int) -> bool:
         """Whether a call of so many records may begin now. If not, capacity must be taken `again` first."""
         permit = self._leave.permit
-        return permit is None or permit.start(records)
+        return self._held and (permit is None or permit.start(records))
+
+    def yield_permit(self) -> None:
+        """Gives the permit back if another mapping waits for one, and keeps the rest. The batch needs a permit again when it runs.
+
+        For a batch that gathers: its window may last for minutes, in which the others could be called.
+        """
+        if self._leave.permit is not None and self._capacity.permit_awaited:
+            self._leave.permit.free()
 
     @property
     def held(self) -> bool:
@@ -158,6 +171,8 @@ class QueueCapacity:
         self._function = function
         self._mapping = Slots(concurrency_max)
         self._turn = asyncio.Lock()
+        self._receives = asyncio.Lock()
+        """If the function has permits: whose turn it is among those that want to receive."""
         self.used = 0
         """Invocations that may run now."""
         self._own_waiting = 0
@@ -180,10 +195,16 @@ class QueueCapacity:
 
         Where permits are few, batches that have their messages come before new receives.
         """
-        while self._permits is not None and self._returning:
-            self._none_returns.clear()
-            await self._none_returns.wait()
-        leave = await self.take(extra=False)
+        if self._permits is None:
+            leave = await self.take(extra=False)
+        else:
+            with self._queueing():
+                # One poller at a time goes into the line, so that a batch has at most one of them before it.
+                async with self._receives:
+                    while self._returning:
+                        self._none_returns.clear()
+                        await self._none_returns.wait()
+                    leave = await self._take(extra=False)
         return None if leave is None else Reservation(self, leave, extra=False)
 
     async def take(self, *, extra: bool) -> Leave | None:
@@ -192,21 +213,29 @@ class QueueCapacity:
         Only one poller of the mapping at a time waits for a slot of the function, so that a mapping with many pollers does not
         delay other mappings.
         """
-        self.queued += 1
+        with self._queueing():
+            return await self._take(extra=extra)
+
+    async def _take(self, *, extra: bool) -> Leave | None:
+        await self._mapping.acquire()
+        taken: Leave | None = None
         try:
-            await self._mapping.acquire()
-            taken: Leave | None = None
-            try:
-                async with self._turn:
-                    taken = await self._acquire()
-            finally:
-                if taken is None:
-                    self._mapping.release()
+            async with self._turn:
+                taken = await self._acquire()
         finally:
-            self.queued -= 1
+            if taken is None:
+                self._mapping.release()
         if taken is not None:
             self._count(extra=extra)
         return taken
+
+    @contextmanager
+    def _queueing(self) -> Iterator[None]:
+        self.queued += 1
+        try:
+            yield
+        finally:
+            self.queued -= 1
 
     async def reserve_now(self, *, extra: bool = False) -> Reservation | None:
         """Capacity for one invocation if it is free and nothing waits for it, else None. `extra`: in addition to a poller's own."""
@@ -230,6 +259,11 @@ class QueueCapacity:
         self.extra -= extra
         self._function.release()
         self._mapping.release()
+
+    @property
+    def permit_awaited(self) -> bool:
+        """Whether another mapping waits for a permit of the function."""
+        return self._permits is not None and self._permits.awaited
 
     def share(self) -> Share:
         """The state of the function's slots, for a caller that holds one."""

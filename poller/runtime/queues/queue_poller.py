@@ -207,7 +207,9 @@ class QueuePoller:
         return await self._scope.capacity.reserve()
 
     async def _turn(self, reservation: Reservation) -> None:
-        await self._run(await (self._gather() if self._windowed else self._gather_once()), reservation)
+        await self._run(
+            await (self._gather(reservation) if self._windowed else self._gather_once()), reservation
+        )
         if self._last_poll is not None:
             self.progress.rest()
             await self._last_poll.answered.wait()
@@ -229,7 +231,7 @@ class QueuePoller:
         fetched = await self._fetch(Receive(asked, self._wait_s(share)), long=share.roomy)
         return fetched.items if fetched is not None else ()
 
-    async def _gather(self) -> Sequence[QueueItem]:
+    async def _gather(self, reservation: Reservation) -> Sequence[QueueItem]:
         """Receives into the mapping's open batch; returns the batch that this poller must run, empty for none."""
         scope, batch = self._scope, self._scope.open_batch
         while True:
@@ -238,6 +240,8 @@ class QueuePoller:
                 share.awaited and scope.capacity.queued > 0
             )
             step = batch.step(self._number, now=scope.now, wait_s=self._wait_s(share), contended=contended)
+            if batch.opened_by(self._number) and not isinstance(step, CloseBatch):
+                reservation.yield_permit()
             match step:
                 case Receive():
                     fetched = await self._fetch_beside_batch(step, long=share.roomy)
