@@ -153,17 +153,26 @@ class interrupted_by:  # noqa: N801 - it is used as a function
     """Ends the block at its next wait when the scope is asked to stop. Use it only for waits that can be given up without loss.
 
     Reasons weaker than `at` do not end the block. With `at` LOST, for example, the block is finished at other stops.
-    With `needs_s` the block ends at the moment from which work that needs this long may no longer begin.
+    With `needs_s` the block ends at the moment from which work that needs this long may no longer begin. With `after_s` it ends so long
+    after the stop at the latest, also if the stop has no time limit.
 
     It is a class because it is used around every receive, and a generator takes three times as long.
     """
 
-    __slots__ = ("_at", "_needs_s", "_scope", "_stop")
+    __slots__ = ("_after_s", "_at", "_needs_s", "_scope", "_stop")
 
-    def __init__(self, stop: Stop, at: Reason = Reason.REQUESTED, *, needs_s: float | None = None) -> None:
+    def __init__(
+        self,
+        stop: Stop,
+        at: Reason = Reason.REQUESTED,
+        *,
+        needs_s: float | None = None,
+        after_s: float | None = None,
+    ) -> None:
         self._stop = stop
         self._at = at
         self._needs_s = needs_s
+        self._after_s = after_s
         self._scope = asyncio.timeout(None)
 
     async def __aenter__(self) -> None:
@@ -186,8 +195,11 @@ class interrupted_by:  # noqa: N801 - it is used as a function
             return
         now = asyncio.get_running_loop().time()
         moment = now if self._needs_s is None else self._stop.latest_begin(self._needs_s)
-        if moment is not None:
-            self._scope.reschedule(max(now, moment))
+        # A second, stronger stop does not begin the time after the first one again.
+        latest = self._scope.when() or (None if self._after_s is None else now + self._after_s)
+        moments = [each for each in (moment, latest) if each is not None]
+        if moments:
+            self._scope.reschedule(max(now, min(moments)))
 
 
 async def unless_stopped[T](stop: Stop, work: Awaitable[T], at: Reason = Reason.REQUESTED) -> T | None:

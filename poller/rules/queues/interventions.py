@@ -97,6 +97,10 @@ class QueueInterventions:
             self.groups = {each.target.group: each for each in pauses if each.target.group is not None}
         self._update()
 
+    def armed(self, operation: OperationId) -> bool:
+        """Whether this skip is armed."""
+        return operation in self._skips
+
     def arm(
         self, operation: OperationId, records: Iterable[str], *, discard: bool, now: Monotonic
     ) -> ArmedSkip:

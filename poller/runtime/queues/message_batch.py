@@ -22,6 +22,8 @@ from poller.runtime.queues.operations.carrying import skip_started
 from poller.runtime.stopping import interrupted_by, unless_stopped
 from poller.runtime.watched_tasks import WatchedTasks
 
+PERMIT_AFTER_STOP_S = 5.0
+"""How long a batch waits for the function's rate or breaker after a stop. Then its messages are given back: the wait could last for hours."""
 CHUNKS_AT_ONCE_MAX = 10
 """If each event has one group: events of one batch that run at the same time."""
 
@@ -104,6 +106,7 @@ class BatchRun:
         self._items = list(items)
         self._progress = progress
         self._plan = scope.parts.plan
+        self._permit_s_max = None if scope.parts.function.flow is None else PERMIT_AFTER_STOP_S
         self._one_group = self._plan.fifo and self._plan.queue.one_group_per_batch
         self._invoker = BatchInvoker(
             scope.parts.function,
@@ -190,10 +193,21 @@ class BatchRun:
 
     async def _has_room(self, reservation: Reservation) -> bool:
         """Whether there is capacity for an event. If a refused event gave it back, waits for it as long as a stop allows."""
-        if not reservation.held:
-            async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
-                await reservation.again()
+        while not reservation.held and not self._scope.paused:
+            if not await self._taken_again(reservation):
+                break
         return reservation.held
+
+    async def _taken_again(self, reservation: Reservation) -> bool:
+        """Waits for capacity, as long as a stop allows. Returns False if there will be none.
+
+        Returns True also without capacity if an operator ended the wait, so that the caller looks again at what may run.
+        """
+        scope = self._scope
+        async with interrupted_by(scope.stop, needs_s=scope.parts.longest_s, after_s=self._permit_s_max):
+            woken = await scope.controls.ended(reservation.again())
+            return woken or reservation.held
+        return False
 
     def _in_time(self) -> bool:
         """Whether an event that begins now may be expected to end within the time that a stop leaves."""
@@ -207,9 +221,7 @@ class BatchRun:
         async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
             with reservation.away():
                 await moving.wait()
-                await reservation.again()
-        if not reservation.held:
-            await self._give_up()
+                await self._taken_again(reservation)
 
     async def _give_up(self) -> None:
         """Releases the messages that were not started, because there is no time or no capacity for them."""
@@ -250,15 +262,18 @@ class BatchRun:
         self._count_refusal(tries)
         delay_s = max(wait_s(self._plan.queue.backoff, tries, scope.parts.rng), verdict.retry_after_s or 0.0)
         self._emit_retrying(verdict, tries, delay_s)
-        async with interrupted_by(scope.stop):
-            with reservation.away():
-                await scope.sleep(0.0 if scope.paused else delay_s)
-                if not scope.paused:
-                    await reservation.again()
-        if scope.stop.requested or scope.paused or not reservation.held:
-            await scope.release(self._receive_id, chunk, started=True)
-            return ()
-        return await self._still_wanted(chunk)
+        while True:
+            woken = False
+            async with interrupted_by(scope.stop):
+                with reservation.away():
+                    await scope.sleep(0.0 if scope.paused else delay_s)
+                    woken = scope.paused or await scope.controls.ended(reservation.again())
+            if scope.stop.requested or not (woken or reservation.held):
+                await scope.release(self._receive_id, chunk, started=True)
+                return ()
+            chunk, delay_s = await self._still_wanted(chunk), 0.0
+            if reservation.held or not chunk:
+                return chunk
 
     async def _permitted(self, chunk: Sequence[QueueItem], reservation: Reservation) -> Sequence[QueueItem]:
         """Starts the permit of the next call; returns what may be passed to the function now.
@@ -268,10 +283,9 @@ class BatchRun:
         scope = self._scope
         while chunk and not reservation.start(len(chunk)):
             self._progress.state = "waiting"
-            async with interrupted_by(scope.stop, needs_s=scope.parts.longest_s):
-                with reservation.away():
-                    await reservation.again()
-            if scope.paused or not reservation.held:
+            with reservation.away():
+                taken = await self._taken_again(reservation)
+            if scope.paused or not taken:
                 await scope.release(self._receive_id, chunk, started=True)
                 return ()
             chunk = await self._still_wanted(chunk)

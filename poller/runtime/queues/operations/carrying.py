@@ -88,9 +88,11 @@ class QueueOperations:
             if target.group is None:
                 scope.gate.try_now()
         controls.wake()
+        held = _held(scope)
         if not found:
-            return _done(UNKNOWN if target.group is not None else "nothing that failed waits here")
-        return _done(f"{sum(len(each.messages) for each in found.values())} messages are visible again")
+            return _done((UNKNOWN if target.group is not None else "nothing that failed waits here") + held)
+        count = sum(len(each.messages) for each in found.values())
+        return _done(f"{count} messages are visible again{held}")
 
     async def _skip(self, scope: InFlight, operation: Operation, facts: QueueFacts) -> Carried:
         discard = operation.request.members.get("discard") is True
@@ -105,8 +107,11 @@ class QueueOperations:
             return _done("; ".join(operation.notes.get("results", ())) or "all records are settled")
         if any(part.state is OperationState.FAILED for part in operation.parts.values()):
             return _done("given up, because it failed on another worker")
+        new = not scope.tracker.interventions.armed(operation.operation)
         skip = scope.tracker.interventions.arm(operation.operation, left, discard=discard, now=scope.now)
         scope.resume_held()
+        if new:
+            self.controls.look_again()
         await skip_waiting(scope, skip)
         here = {each: what for each, what in skip.settled.items() if each in left}
         if here:
@@ -132,6 +137,13 @@ class QueueOperations:
             return None
         failing = ", ".join(line_of(key, chars_max=ID_CHARS_MAX) for key in list(items)[:IDS_SHOWN_MAX])
         return _failed(f"no failing message of it waits or runs here; failing here: {failing or 'nothing'}")
+
+
+def _held(scope: InFlight | None) -> str:
+    """What keeps the messages from being tried although they are visible: an open breaker. Nothing is received while it is open."""
+    flow = None if scope is None else scope.parts.function.flow
+    breaker = "" if flow is None else flow.open_breaker()
+    return f"; calls wait for {breaker}" if breaker else ""
 
 
 def _obstacle(scope: InFlight, facts: QueueFacts) -> str:

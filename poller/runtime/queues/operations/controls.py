@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from poller.domain.operations import OperatorPause
 from poller.rules.queues.interventions import QueueInterventions
@@ -20,7 +21,9 @@ class QueueControls:
         """Called when messages that wait here may go on, or may not go on any more."""
         self._resumed = asyncio.Event()
         self._resumed.set()
-        self._sleepers: dict[asyncio.Event, None] = {}
+        self._sleepers: dict[Callable[[], None], None] = {}
+        self._waits: dict[Callable[[], None], None] = {}
+        """How to end the waits of `sleep`, and those of `ended`."""
 
     @property
     def stopped(self) -> bool:
@@ -44,7 +47,13 @@ class QueueControls:
         # Messages that are here get their capacity before pollers do.
         self.changed()
         for each in tuple(self._sleepers):
-            each.set()
+            each()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Ends the waits of `ended`, so that what an operator wants of these messages is looked at."""
+        for each in tuple(self._waits):
+            each()
 
     async def resumed(self) -> None:
         """Returns when messages may be received."""
@@ -53,13 +62,36 @@ class QueueControls:
     async def sleep(self, stop: Stop, delay_s: float) -> bool:
         """Waits `delay_s` seconds, or until an operator ends the wait or the scope is asked to stop. Returns whether it is asked to stop."""
         woken = asyncio.Event()
-        self._sleepers[woken] = None
-        try:
-            with stop.waking(woken):
-                await wait_until(woken, delay_s)
-        finally:
-            del self._sleepers[woken]
+        with _kept(self._sleepers, woken.set), stop.waking(woken):
+            await wait_until(woken, delay_s)
         return stop.requested
+
+    async def ended(self, wait: Awaitable[None]) -> bool:
+        """Waits, and returns whether an operator ended the wait. Use it only for waits that can be given up without loss."""
+        scope = asyncio.timeout(None)
+
+        def wake() -> None:
+            if not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
+
+        with _kept(self._waits, wake):
+            try:
+                async with scope:
+                    await wait
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+        return scope.expired()
+
+
+@contextmanager
+def _kept(calls: dict[Callable[[], None], None], call: Callable[[], None]) -> Iterator[None]:
+    """Has `call` among `calls` inside the block."""
+    calls[call] = None
+    try:
+        yield
+    finally:
+        del calls[call]
 
 
 def _nothing() -> None:
