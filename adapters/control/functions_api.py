@@ -57,7 +57,7 @@ def _reason(body: bytes) -> str:
         given = None
     if not isinstance(given, dict) or given.keys() - {"reason"}:
         raise ApiError(ApiErrorType.PARAMETER, f"the body has another form; {NO_REASON}")
-    reason = given.get("reason") or ""
+    reason = "" if given.get("reason") is None else given["reason"]
     if not isinstance(reason, str) or len(reason) > REASON_CHARS_MAX:
         raise ApiError(ApiErrorType.PARAMETER, f"reason: is not such a text; {NO_REASON}")
     return reason

@@ -67,6 +67,13 @@ def test_a_number_that_json_does_not_have_makes_the_whole_report_unreadable(valu
     assert wrong(value) == "not a finite number"
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["large", "negative"])
+def test_a_number_that_no_float_holds_makes_the_whole_report_unreadable(value: int) -> None:
+    verdict = parse(report(failed("b", value)), IDS, QUEUE)
+    assert isinstance(verdict, Rejected)
+    assert verdict.error == "the answer is not JSON"
+
+
 def test_null_is_as_good_as_nothing() -> None:
     assert retry_after(failed("b", None), {"itemIdentifier": "a"}) is None
 

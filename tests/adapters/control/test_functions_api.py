@@ -81,7 +81,16 @@ def test_the_reason_is_handed_on_and_the_audit_names_the_function(files: Keys) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", b'{"why": "x"}', b'{"reason": 5}', b'{"reason": "%s"}' % (b"x" * (REASON_CHARS_MAX + 1))],
+    [
+        b"{",
+        b"[]",
+        b'{"why": "x"}',
+        b'{"reason": 5}',
+        b'{"reason": 0}',
+        b'{"reason": false}',
+        b'{"reason": {}}',
+        b'{"reason": "%s"}' % (b"x" * (REASON_CHARS_MAX + 1)),
+    ],
 )
 def test_a_body_of_another_form_is_refused_with_the_form(files: Keys, body: bytes) -> None:
     functions = Functions()
