@@ -192,8 +192,8 @@ class Model:
 
     def remove(self, count: int) -> None:
         """The source removes records, and some that were not read yet. Reading goes on at the first one that is left."""
-        unread = [number for number in self.passes if self.place(number) > self.newest]
-        removed = unread[:count]
+        there = [number for number in self.passes if number > self.removed_through]
+        removed = [number for number in there if self.place(number) > self.newest][:count]
         if removed and not self.flow.read_out:
             self.removed_through = removed[-1]
             self.flow.restart_at(Position.horizon())
