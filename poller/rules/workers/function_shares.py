@@ -20,6 +20,8 @@ WHOLE = 1_000_000
 """The whole rate, in the unit of claims."""
 ANNOUNCED_S = 60.0
 """How long a closing is announced; a worker that reads no heartbeat for so long does not hear of it."""
+SEEN_MAX = 1000
+"""Workers whose closings are remembered; those that announced nothing for longest go first."""
 ANNOUNCED_MAX = 100
 """Closings that are announced at once; the oldest go first."""
 
@@ -96,11 +98,17 @@ class FunctionShares:
             for name, number in report.closed.items()
             if self._seen.get(worker, {}).get(name) != number
         }
-        self._seen = {
-            worker: {**self._seen.get(worker, {}), **report.closed} for worker, report in others.items()
-        }
+        self._remember(others)
         closed = tuple(function for function, own in self._own.items() if own.name in fresh)
         return SharesListed(closed, beat_soon=self._claims() != self._shown)
+
+    def _remember(self, others: Mapping[WorkerId, WorkerReport]) -> None:
+        """Keeps the numbers of closings, also those of workers that are not heard now: one that stood still announces them again."""
+        for worker, report in others.items():
+            if report.closed:
+                self._seen[worker] = {**self._seen.pop(worker, {}), **report.closed}
+        while len(self._seen) > SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
 
     # Questions.
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.domain.records import Monotonic, WorkerId
-from poller.rules.workers.function_shares import ANNOUNCED_MAX, ANNOUNCED_S, FunctionShares
+from poller.rules.workers.function_shares import ANNOUNCED_MAX, ANNOUNCED_S, SEEN_MAX, FunctionShares
 from poller.rules.workers.worker_report import WorkerReport, short
 
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
@@ -115,6 +115,33 @@ def test_a_closing_reaches_every_worker_once() -> None:
     assert [group.beat(worker) for worker in (A, B, C)] == [(), (), ()]
     group.workers[A].announce_closed("orders", number=8, now=Monotonic(group.now))
     assert [group.beat(worker) for worker in (A, B)] == [(), ("orders",)]
+
+
+def test_a_closing_is_not_repeated_when_its_worker_was_not_heard_for_a_time() -> None:
+    group = Group()
+    for worker in (A, B):
+        group.start(worker)
+        group.beat(worker)
+    group.workers[A].announce_closed("orders", number=7, now=Monotonic(group.now))
+    group.beat(A)
+    assert group.beat(B) == ("orders",)
+    stopped, row = group.workers.pop(A), group.rows.pop(A)
+    assert group.beat(B) == (), "it takes A for dead"
+    group.workers[A], group.rows[A] = stopped, row
+    group.beat(A)
+    assert group.beat(B) == (), "A announces the same closing still"
+    stopped.announce_closed("orders", number=9, now=Monotonic(group.now))
+    group.beat(A)
+    assert group.beat(B) == ("orders",)
+
+
+def test_closings_of_any_number_of_workers_are_remembered_in_bounded_memory() -> None:
+    shares = FunctionShares(A)
+    shares.join("orders")
+    for number in range(SEEN_MAX + 5):
+        row = WorkerReport(closed={short("orders"): number})
+        assert shares.listed({WorkerId(f"w{number}"): row}).closed == ("orders",)
+    assert len(shares._seen) == SEEN_MAX
 
 
 def test_a_closing_is_announced_for_a_while_and_not_of_any_number_of_functions() -> None:
