@@ -3,6 +3,7 @@
 Errors and the log name the entries of a file, but never show any other text of it.
 """
 
+import errno
 import logging
 import os
 import stat
@@ -66,11 +67,9 @@ class SecretFile[Entry]:
     def _read(self) -> str:
         """Reads the entries of the file; returns what is wrong with its mode, or an empty text."""
         try:
-            with self._path.open("rb") as file:
-                facts = os.fstat(file.fileno())
-                content = file.read(FILE_BYTES_MAX + 1)
+            content, facts = _content(self._path)
         except OSError as error:
-            raise InvalidConfiguration([f"{self._place}: {error.strerror}; let this user read it"]) from None
+            raise InvalidConfiguration([f"{self._place}: {error.strerror}; {_remedy(error)}"]) from None
         # Set before the content is checked, so that a wrong version is checked only once.
         self._stamp = _stamp(facts)
         self._fresh = time.time_ns() - facts.st_mtime_ns < FRESH_NS
@@ -91,13 +90,29 @@ class SecretFile[Entry]:
 def file_errors(path: Path, read: Read[Any], *, field: str) -> list[FieldError]:
     """Returns what SecretFile would refuse in a file. A missing file is an error of this machine only: another may have it."""
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
+        content, _ = _content(path)
     except OSError as error:
-        return [FieldError(field, f"{error.strerror}", "let this user read a file there", here=True)]
+        return [FieldError(field, f"{error.strerror}", _remedy(error), here=True)]
     except ValueError:
         return [FieldError(field, "is no path", "write the path of a file")]
     return [FieldError(field, wrong, remedy) for wrong, remedy in read(content)[1]]
+
+
+def _content(path: Path) -> tuple[bytes, os.stat_result]:
+    """The content of a file, and what it is. Raises OSError, also for a FIFO or a device: reading could wait for ever, with the daemon."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file")
+        return file.read(FILE_BYTES_MAX + 1), facts
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _remedy(error: OSError) -> str:
+    return "write the path of a file" if error.errno == errno.EINVAL else "let this user read a file there"
 
 
 def parsed[Entry](content: bytes, read: Read[Entry], *, place: str) -> Mapping[str, Entry]:

@@ -23,7 +23,7 @@ from adapters.commands.mappings import app as mappings_app
 from adapters.commands.remedies import KEY_NEEDED
 from adapters.control.access.authentication import NO_KEYS, NO_TOKENS, token_name
 from adapters.control.access.credential_entries import Token, read_keys
-from adapters.control.access.credential_files import KEPT, SecretFile, parsed
+from adapters.control.access.credential_files import KEPT, SecretFile, file_errors, parsed
 from adapters.control.access.sigv4 import Request
 from adapters.control.server import plugin
 from adapters.control.settings import ApiSettings
@@ -453,7 +453,26 @@ def age(path: Path) -> None:
     os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
-@pytest.mark.parametrize("spoil", [lambda path: path.write_text("hunter2"), lambda path: path.unlink()])
+def turned_into_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def turned_into_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_text("hunter2"),
+        lambda path: path.unlink(),
+        turned_into_a_fifo,
+        turned_into_a_directory,
+    ],
+    ids=["bad", "gone", "fifo", "directory"],
+)
 def test_a_bad_file_keeps_what_was_there_and_is_logged_once(
     tmp_path: Path, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -469,6 +488,7 @@ def test_a_bad_file_keeps_what_was_there_and_is_logged_once(
     LibraryLines(lambda _level, event, fields: told.append((event, fields["file"]))).emit(caplog.records[0])
     assert told == [("secret_file_refused", str(path))]
     assert "hunter2" not in caplog.text
+    (path.rmdir if path.is_dir() else lambda: path.unlink(missing_ok=True))()
     write(path, "a: two\n")
     assert file.entries() == {"a": "two"}
 
@@ -478,7 +498,7 @@ def test_a_file_that_stays_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     write(path, "a: one\n")
     age(path)
     file = secret_file(path)
-    monkeypatch.setattr(Path, "open", None)
+    monkeypatch.setattr(os, "open", None)
     assert [file.entries() for _ in range(3)] == [{"a": "one"}] * 3
 
 
@@ -586,6 +606,17 @@ def test_a_bad_file_stops_the_start_with_a_remedy(tmp_path: Path) -> None:
         match=r"api\.access_keys_file: .*AKID: the secret is read as a number, not as a text; put it in quotes",
     ):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("place", ["fifo", "/dev/zero", "/dev/null"])
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    if place == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(InvalidConfiguration, match="is no regular file; write the path of a file"):
+        secret_file(path)
+    [error] = file_errors(path, read_keys, field="api.access_keys_file")
+    assert (error.wrong, error.remedy) == ("is no regular file", "write the path of a file")
 
 
 def test_a_token_is_known_only_as_a_whole() -> None:
