@@ -179,6 +179,8 @@ def explain(
     raise typer.Exit(exit_status)
 
 
+FILTERS = "Work with filter patterns.\n\nExample: poller filter explain --pattern @pattern.json --event @event.json --source sqs"
+POSITIONS = "Keep and set where shards stand.\n\nExample: poller checkpoints export --config poller.yaml > checkpoints.jsonl"
 OneMapping = Annotated[str | None, typer.Option("--mapping", help="UUID of one mapping.")]
 
 
@@ -239,13 +241,7 @@ def import_checkpoints(
     given = {"table": from_kcl, "inside_record": inside_record}
     raise typer.Exit(
         import_foreign(
-            settings,
-            LoadablePlugins(),
-            "kcl",
-            given,
-            mapping=mapping,
-            force=force,
-            print_line=typer.echo,
+            settings, LoadablePlugins(), "kcl", given, mapping=mapping, force=force, print_line=typer.echo
         )
     )
 
@@ -266,14 +262,12 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     app.command(name="dry-run")(dry_run)
     add_commands(app)
     add_long_commands(app)
-    filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with filter patterns.")
+    filters = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help=FILTERS)
     filters.command(name="explain")(explain)
     # With a single command and no callback, typer would drop the name `explain` from the command line.
     filters.callback()(_nothing)
     app.add_typer(filters, name="filter")
-    positions = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=MARKUP, help="Keep and set where shards stand."
-    )
+    positions = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help=POSITIONS)
     positions.command(name="export")(export_checkpoints)
     positions.command(name="import")(import_checkpoints)
     app.add_typer(positions, name="checkpoints")

@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=MARKUP,
-    help="Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
+    help="Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.\n\nExample: poller mappings list --url http://127.0.0.1:8080",
 )
 
 

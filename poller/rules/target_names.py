@@ -57,12 +57,21 @@ def find_mapping(text: str, mappings: Sequence[NamedMapping]) -> NamedMapping:
     raise UnknownTarget(f"{_shown(text)} is no mapping; mappings: {_several(map(described, mappings))}")
 
 
+def names_it(text: str, mapping: NamedMapping) -> bool:
+    """Whether `text` is a name of this mapping, which others may have too."""
+    return any(fits(mapping) for fits in _ways(text.strip()))
+
+
 def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
     """The shard that `text` names: its id, the number in it (`3` for `shardId-000000000003`), or an ending that only it has.
 
     Raises UnknownTarget.
     """
     wanted, there = text.strip(), sorted(set(shards))
+    if not wanted and there:
+        raise UnknownTarget(
+            f"there are {len(there)} shards, and none is named; write one of them: {_several(there)}"
+        )
     exact = [shard for shard in there if shard == wanted]
     found = exact or _numbered(wanted, there) or [each for each in there if wanted and each.endswith(wanted)]
     if len(found) == 1:

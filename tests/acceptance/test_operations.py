@@ -251,7 +251,7 @@ async def _pause_over_a_dead_owner(place: Site, owner: str, other: str) -> None:
     """A pause through the other worker holds, and still holds when the owner is dead."""
     paused = await place.asked(other, "pause", "stream/orders", "--yes", "--reason", "repair")
     assert paused.status == 0, paused.err
-    assert paused.out.startswith("pause running: it lasts until poller resume"), paused.out
+    assert paused.out.startswith("pause in force; it lasts until poller resume "), paused.out
     await place.put("5")
     await asyncio.sleep(3.0)
     assert place.journal()[-1] == "4"

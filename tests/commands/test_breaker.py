@@ -175,6 +175,10 @@ def test_a_dry_run_says_what_would_happen_and_sends_nothing() -> None:
     with server(sent) as url:
         assert close(url, "orders", "--dry-run", yes=False).output == f"would do: {SENTENCE}\n"
         found = json.loads(close(url, "orders", "--dry-run", "--json", "--reason", "why", yes=False).output)
-        assert "not known to be open at any worker" in close(url, "audit", "--dry-run").output
+        unknown = close(url, "audit", "--dry-run", yes=False)
+        assert unknown.exit_code == 2
+        assert (
+            "no function 'audit' that runs has a breaker; functions that have one: orders" in unknown.output
+        )
     assert found == {"function": "orders", "request": {"reason": "why"}, "sentence": SENTENCE}
     assert not sent.requests

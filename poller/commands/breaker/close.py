@@ -37,8 +37,15 @@ def close(daemon: DaemonClient, function: str, *, manner: Manner, around: Surrou
 
 
 def _sentence(status: DaemonStatus, function: str) -> str:
-    """What the command will do, with the workers where the breaker is not closed as far as that is known."""
+    """What the command will do, with the workers where the breaker is not closed as far as that is known.
+
+    Raises Unanswered if no function of this name is known to have a breaker.
+    """
     name = line_of(function, chars_max=NAME_CHARS_MAX)
+    known = sorted(each.function for each in status.functions if each.breaker is not None or each.breakers)
+    if function not in known:
+        there = line_of(", ".join(known), chars_max=NAME_CHARS_MAX) or "none"
+        raise Unanswered(f"no function {name!r} that runs has a breaker; functions that have one: {there}")
     breakers = [at for each in status.functions if each.function == function for at in each.breakers]
     odd = [
         line_of(at.worker, chars_max=NAME_CHARS_MAX)

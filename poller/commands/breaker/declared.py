@@ -7,7 +7,9 @@ import typer
 from poller.commands.options import MARKUP, Json, TokenFile
 
 breaker_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=MARKUP, help="Work with the circuit breakers of functions."
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
+    help="Work with the circuit breakers of functions.\n\nExample: poller breaker close orders --reason 'the database is back'",
 )
 
 

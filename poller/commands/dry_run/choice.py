@@ -8,6 +8,7 @@ from poller.domain.arns import Arn
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.domain.records import WorkerId
+from poller.rules.target_names import NamedMapping, names_it
 
 NAMED_MAX = 20
 """Mappings that an error about a wrong name lists."""
@@ -69,7 +70,15 @@ def choose(plan: DaemonPlan, names: Sequence[str], *, receive: bool) -> DryPlan:
 
 
 def _picked(mapping: MappingPlan, names: Sequence[str]) -> bool:
-    return not names_of(mapping).isdisjoint(names) if names else mapping.enabled
+    return any(_meant(mapping, name) for name in names) if names else mapping.enabled
+
+
+def _meant(mapping: MappingPlan, name: str) -> bool:
+    """Whether a name is one of the mapping, also one that other commands take, such as `queue/mails` or the beginning of its UUID."""
+    named = NamedMapping(
+        mapping=mapping.mapping, function=mapping.function_arn, source_arn=mapping.source_arn
+    )
+    return name in names_of(mapping) or names_it(name, named)
 
 
 def _unknown(mappings: Sequence[MappingPlan], names: Sequence[str]) -> Iterator[str]:
@@ -77,7 +86,7 @@ def _unknown(mappings: Sequence[MappingPlan], names: Sequence[str]) -> Iterator[
     more = len(mappings) - len(known)
     listed = ", ".join([*known, f"and {more} more"] if more > 0 else known) or "none"
     for name in names:
-        if not any(name in names_of(each) for each in mappings):
+        if not any(_meant(each, name) for each in mappings):
             yield f"--mapping: value {name!r}: no mapping of the file has this UUID, source or function; it has: {listed}"
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from poller.commands.daemon_client import Unanswered
 from poller.commands.operations.daemon_api import DaemonApi
+from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing, plan, progress
 from poller.commands.operations.sentences import ranges, sentence
+from poller.commands.operations.shell import command_line
 from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
 from poller.domain.operations import Action, OperationState, OperationView
@@ -88,9 +90,9 @@ def operate(
         if manner.wait:
             operation = _wait(api, operation, target, manner, around)
     except (Unanswered, NobodyToAsk, UnknownTarget) as error:
-        print_problems([str(error)])
+        print_problems([in_options(str(error))])
         return FAILED
-    return _end(operation, target, manner)
+    return _end(operation, target, manner, words)
 
 
 def _request(action: Action, target: Target, members: Mapping[str, Any], reason: str) -> dict[str, Any]:
@@ -152,15 +154,14 @@ def _going_on(operation: OperationView, target: Target) -> list[str]:
     return [part for part in missing(operation) if owners.get(ShardId(part), part)]
 
 
-def _end(operation: OperationView, target: Target, manner: Manner) -> int:
+def _end(operation: OperationView, target: Target, manner: Manner, words: TargetWords) -> int:
     """Prints what came of the operation; returns the exit status."""
     if manner.as_json:
         print(as_json(operation).decode())
     elif lines := plan(operation):
         print("\n".join(lines))
     else:
-        result = operation.result or _meanwhile(operation)
-        print(line_of(f"{operation.action} {operation.state}: {result}", chars_max=TEXT_CHARS_MAX))
+        print(line_of(_said(operation, words), chars_max=TEXT_CHARS_MAX))
     if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:
         return NOT_DONE
     pause = operation.action is Action.PAUSE
@@ -168,12 +169,23 @@ def _end(operation: OperationView, target: Target, manner: Manner) -> int:
     return NOT_DONE if manner.wait and waited_in_vain and not operation.state.over else 0
 
 
-def _meanwhile(operation: OperationView) -> str:
-    if operation.action is Action.PAUSE:
+def _said(operation: OperationView, words: TargetWords) -> str:
+    """What came of it, or what to do while it is not over."""
+    if operation.result:
+        return f"{operation.action} {operation.state}: {in_options(operation.result)}"
+    if operation.action is Action.PAUSE and not operation.state.over:
         left = missing(operation)
-        later = f"; not yet on {', '.join(left[:3])}{' …' if len(left) > 3 else ''}" if left else ""
-        return f"it lasts until poller resume, or poller operations cancel {operation.id}{later}"
+        held = operation.state is OperationState.RUNNING and len(left) < max(len(operation.wanted), 1)
+        later = f", not yet on {', '.join(left[:3])}{' …' if len(left) > 3 else ''}" if left else ""
+        return f"pause {'in force' if held else operation.state}{later}; it lasts until {_resume(words)}"
     return (
-        f"it is not over yet; poller status says what it waits for, poller operations show {operation.id} what comes of it, "
-        "poller operations cancel ends it"
+        f"{operation.action} {operation.state}: it is not over yet; poller operations show {operation.id} says what it waits for, "
+        f"poller operations cancel {operation.id} ends it"
     )
+
+
+def _resume(words: TargetWords) -> str:
+    """The command that ends a pause of the same target."""
+    given = {"--shard": words.shard, "--lane": words.lane, "--group": words.group}
+    options = [each for name, value in given.items() if value is not None for each in (name, str(value))]
+    return command_line(["poller", "resume", words.mapping, *options])

@@ -6,6 +6,7 @@ from poller.commands.daemon_client import Unanswered
 from poller.commands.fitting import ScreenPage, show
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.naming import named
+from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status_page import moment, span
@@ -95,7 +96,11 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
         page.add(f"{name}: {value if isinstance(value, str) else rendered(value).decode()}", depth=1)
     for part in operation.wanted[:PARTS_SHOWN_MAX]:
         result = operation.parts.get(part)
-        said = _nothing_yet(operation, status) if result is None else f"{result.state}: {result.result}"
+        said = (
+            _nothing_yet(operation, status)
+            if result is None
+            else f"{result.state}: {in_options(result.result)}"
+        )
         page.add(f"{part} {said}", depth=1, lines_max=3)
     if len(operation.wanted) > PARTS_SHOWN_MAX:
         page.left_out(f"and {len(operation.wanted) - PARTS_SHOWN_MAX} more parts", depth=1)
@@ -117,15 +122,12 @@ def _in_force(operation: OperationView) -> str:
 
 def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:
     """What a part without a result waits for, as far as it is known: any worker settles the messages that a skip means."""
+    if operation.state.over:
+        return "nothing was done"
     mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
     source = Arn.read(mapping.source_arn) if mapping is not None else None
     queue = source is not None and source.service == "sqs"
-    if (
-        operation.action is Action.SKIP
-        and queue
-        and operation.notes.get("records")
-        and not operation.state.over
-    ):
+    if operation.action is Action.SKIP and queue and operation.notes.get("records"):
         return "waits until running calls with its messages end, or the messages are received again"
     return "nothing yet"
 
@@ -139,7 +141,7 @@ def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> No
     if operation.reason:
         page.add(f"because: {operation.reason}", depth=1)
     if operation.result:
-        page.add(operation.result, depth=1, lines_max=3)
+        page.add(in_options(operation.result), depth=1, lines_max=3)
 
 
 def _name(operation: OperationView, mapping: MappingStatus | None) -> str:

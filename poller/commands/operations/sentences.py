@@ -29,6 +29,9 @@ def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now:
             text = f"The pauses of {of} end, and what waits goes on"
         case Action.SKIP:
             what, many = _records(target, members["records"], now)
+            if target.shard is None and target.group is None:
+                # The records are named, or are those of the only group that fails.
+                of = f"{target.mapping.function} ({target.mapping.mapping})"
             text = f"{what} of {of} {_fate(target, many=many, discard=bool(members.get('discard')))}"
         case Action.REPLAY:
             text = _replay(of, members)

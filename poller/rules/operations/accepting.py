@@ -169,7 +169,11 @@ def _check_skip(request: OperationRequest, facts: MappingFacts) -> None:
         )
         raise OperationRefused("send", f'{there}; write "discard": true to drop the records')
     if facts.queue and records in (FIRST, BATCH) and target.group is None:
-        remedy = "write their group" if facts.fifo else "write the ids of the messages"
+        remedy = (
+            "write their group, as poller status shows it"
+            if facts.fifo
+            else "write the ids of the messages, as poller status shows them"
+        )
         raise OperationRefused("records", f"a queue has many batches at once; {remedy}")
     if not facts.queue and target.shard is None and len(facts.shards) != 1:
         raise OperationRefused("shard", f"a skip is about one shard; write which one; {_shards(facts)}")

@@ -65,14 +65,18 @@ class RedriveTally:
         """What came of it. It failed if any notice stays."""
         text = f"{_of(self.settled, 'batch', 'batches')} settled ({_of(self.records, 'record', 'records')})"
         if self.failed:
-            text += f"; {self.failed} failed again and stay"
+            text += f"; {self.failed} failed again and {_stay(self.failed)}"
         if self.refused:
-            text += f"; {self.refused} could not be called and stay"
+            text += f"; {self.refused} could not be called and {_stay(self.refused)}"
         reasons = [f"{reason} ({count})" if count > 1 else reason for reason, count in self.reasons]
         if reasons:
             text += f": {'; '.join(reasons)}"
         state = OperationState.FAILED if self.failed or self.refused else OperationState.DONE
         return PartResult(state=state, result=text)
+
+
+def _stay(count: int) -> str:
+    return "stays" if count == 1 else "stay"
 
 
 def _of(count: int, one: str, many: str) -> str:

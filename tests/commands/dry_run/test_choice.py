@@ -10,6 +10,7 @@ from poller.commands.dry_run.choice import choose, names_of
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import MappingId
+from poller.rules.target_names import NamedMapping, described
 from tests.commands.dry_run.sites import plan_of
 from tests.runtime.fakes import STREAM_ARN, mapping
 
@@ -40,6 +41,10 @@ ALL = (STREAM, QUEUE, TABLE)
         ("stream/readings", [STREAM]),
         (STREAM_ARN, [STREAM]),
         ("mails", [QUEUE]),
+        ("queue/mails", [QUEUE]),
+        ("function/mailer:live", [QUEUE]),
+        ("function/mailer", [QUEUE]),
+        (QUEUE.mapping[:8], [QUEUE]),
         ("mailer", [QUEUE]),
         ("mailer:live", [QUEUE]),
         ("stock", [TABLE]),
@@ -50,6 +55,21 @@ ALL = (STREAM, QUEUE, TABLE)
 )
 def test_a_mapping_has_several_names(name: str, chosen: list[MappingPlan]) -> None:
     assert list(choose(plan_of(*ALL), [name], receive=True).chosen) == chosen
+
+
+@pytest.mark.parametrize("mapping", ALL, ids=("stream", "queue", "table"))
+def test_it_takes_the_names_that_other_commands_take(mapping: MappingPlan) -> None:
+    for name in names_in_errors(mapping):
+        assert mapping in choose(plan_of(*ALL), [name], receive=True).chosen, name
+
+
+def names_in_errors(mapping: MappingPlan) -> list[str]:
+    """The names of a mapping that the errors of other commands offer."""
+    named = NamedMapping(
+        mapping=mapping.mapping, function=mapping.function_arn, source_arn=mapping.source_arn
+    )
+    identity, _, names = described(named).partition(" (")
+    return [identity, *names.removesuffix(")").split(", ")]
 
 
 def test_without_names_all_enabled_ones_run_and_what_is_left_out_is_said() -> None:

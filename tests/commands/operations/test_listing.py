@@ -68,3 +68,5 @@ def test_a_skip_of_a_queue_says_that_it_waits_for_its_messages() -> None:
     assert "ann waits until running calls with its messages end, or the messages are received again" in lines
     other = view(Action.RETRY, wanted=("ann",))
     assert "ann nothing yet" in [line.strip() for line in _page(other, status, 200).lines]
+    over = view(Action.SKIP, wanted=("ann",), notes={"records": ["m-1"]}, state=OperationState.CANCELLED)
+    assert "ann nothing was done" in [line.strip() for line in _page(over, status, 200).lines]

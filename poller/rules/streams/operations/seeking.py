@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shard, ShardId
 from poller.domain.rows import Lease
-from poller.domain.untrusted.numbers import iso_moment
+from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.rules.target_names import UnknownTarget, find_shard
 
@@ -61,7 +61,13 @@ class ShardMove:
         return self.to.since is not None and first.arrived < self.to.since
 
     def __str__(self) -> str:
-        return f"from {self.before.encode()} to {self.to.encode()}"
+        return f"from {_shown(self.before)} to {_shown(self.to)}"
+
+
+def _shown(position: Position) -> str:
+    """A position for people: a moment as a time, all others as they are stored."""
+    since = position.since
+    return position.encode() if since is None else date_of(since).isoformat()
 
 
 def goal(to: str | float, *, now: Epoch) -> Position:

@@ -163,5 +163,11 @@ def _noted(operation: Operation, **notes: Any) -> Operation:
 
 
 def _line(move: ShardMove, skipped: str) -> str:
-    leaving = f", leaving out {skipped} and all up to there" if skipped else ""
-    return f"shard {move.shard} {move} ({move.direction}{leaving})"
+    if skipped:
+        way = f"forward, leaving out {skipped} and all up to there"
+    elif move.direction is Direction.FORWARD:
+        # Two positions of different kinds do not tell which way it is. That nothing is left out was looked up.
+        way = "leaving out nothing"
+    else:
+        way = str(move.direction)
+    return f"shard {move.shard} {move} ({way})"

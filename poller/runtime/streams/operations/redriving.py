@@ -48,9 +48,7 @@ class StreamRedrive:
             place = "the event in the notice"
         elif notice.stored is not None:
             place = f"the event in s3://{notice.stored.bucket}/{notice.stored.key}"
-        return (
-            f"{notice.records} records of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
-        )
+        return f"{notice.records} record{'' if notice.records == 1 else 's'} of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
         """Calls the function with the batch of a notice. None: a stop came before the call.

@@ -183,7 +183,7 @@ def test_a_batch_that_fails_again_keeps_its_notice_and_the_others_go_on() -> Non
     assert tally is not None
     assert tally.result().state is OperationState.FAILED
     assert (
-        tally.result().result == "4 batches settled (8 records); 1 failed again and stay: ValueError: poison"
+        tally.result().result == "4 batches settled (8 records); 1 failed again and stays: ValueError: poison"
     )
 
 
