@@ -4,7 +4,53 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from poller.domain.invocations import StoredNotice
+from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import Message
+
+
+class OperationStore(Protocol):
+    """Operations. Raises as MappingStore does."""
+
+    async def add(self, operation: Operation) -> Operation:
+        """Stores an operation if there is none with its id; returns the stored one."""
+        ...
+
+    async def change(self, operation: Operation) -> Operation:
+        """Replaces the operation at `operation.revision`, and returns it with the next revision.
+
+        Raises ResourceMissing when there is none, and RowChanged if the stored revision is another, or if the stored operation
+        is over. If the answer to a call was lost, the same call may be repeated and succeeds.
+        """
+        ...
+
+    async def operation(self, operation: OperationId) -> Operation | None:
+        """The operation with this id, whether it is over or not; None if there is none. No others are read.
+
+        Raises ServiceUnavailable if it cannot be read.
+        """
+        ...
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        """All operations that are not over, oldest first; with `over` those that are. One that cannot be read is left out and logged.
+
+        Asking for those that are not over is cheap, however many are over: every worker asks all the time.
+        """
+        ...
+
+
+class OperationHistory(Protocol):
+    """The operations that are over, as far as they are to be removed. Raises as MappingStore does."""
+
+    async def ended(self) -> Sequence[EndedOperation]:
+        """When each operation that is over ended, and how long it is, in any order. Their contents are not read.
+
+        Operations whose end is not known are left out.
+        """
+        ...
+
+    async def prune(self, operations: Sequence[OperationId]) -> None:
+        """Removes operations that are over. It is no error if there are none. Operations that are not over stay."""
+        ...
 
 
 class NoticeSource(Protocol):

@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 from poller.domain.findings import Finding, LambdaConsumer
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import Invocation, Notice, Outcome
-from poller.domain.operations import Operation, OperationId
 from poller.domain.plan import CallLimit
 from poller.domain.records import (
     Cursor,
@@ -26,6 +25,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.operator_ports import OperationHistory, OperationStore
 
 
 class StreamSource(Protocol):
@@ -243,34 +243,9 @@ class WorkerStore(Protocol):
         ...
 
 
-class OperationStore(Protocol):
-    """Operations. Raises as MappingStore does."""
-
-    async def add(self, operation: Operation) -> Operation:
-        """Stores an operation if there is none with its id; returns the stored one."""
-        ...
-
-    async def change(self, operation: Operation) -> Operation:
-        """Replaces the operation at `operation.revision`, and returns it with the next revision.
-
-        Raises ResourceMissing when there is none, and RowChanged if the stored revision is another, or if the stored operation
-        is over. If the answer to a call was lost, the same call may be repeated and succeeds.
-        """
-        ...
-
-    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
-        """All operations that are not over, oldest first; with `over` those that are. One that cannot be read is left out and logged.
-
-        Asking for those that are not over is cheap, however many are over: every worker asks all the time.
-        """
-        ...
-
-    async def prune(self, operations: Sequence[OperationId]) -> None:
-        """Removes operations that are over. It is no error if there are none."""
-        ...
-
-
-class Store(MappingStore, LeaseStore, CheckpointStore, WorkerStore, OperationStore, Protocol):
+class Store(
+    MappingStore, LeaseStore, CheckpointStore, WorkerStore, OperationStore, OperationHistory, Protocol
+):
     """Everything that a store does. Only the composition root asks for all of it."""
 
 

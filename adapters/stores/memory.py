@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores import conflicts, stored_operations
-from poller.domain.operations import Operation, OperationId
+from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
@@ -63,37 +63,37 @@ class MemoryStore:
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner at the next epoch; returns the stored lease; raises LeaseLost if the epoch is another."""
-        stored = self._stored(mapping, lease.shard)
+        stored = _stored(self._leases, mapping, lease.shard)
         if stored is None or stored.epoch != lease.epoch:
             return conflicts.taken_before(stored, lease, owner=owner)
-        return self._keep(mapping, replace(stored, owner=owner, epoch=lease.epoch + 1))
+        return _keep(self._leases, mapping, replace(stored, owner=owner, epoch=lease.epoch + 1))
 
     async def release(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the owner and keeps the checkpoint; raises LeaseLost if owner or epoch is another."""
-        stored = self._stored(mapping, lease.shard)
+        stored = _stored(self._leases, mapping, lease.shard)
         if stored is None or not _held(stored, lease):
             conflicts.released_before(stored, lease)
         else:
-            self._keep(mapping, replace(stored, owner=None))
+            _keep(self._leases, mapping, replace(stored, owner=None))
 
     async def save(self, mapping: MappingId, lease: Lease, checkpoint: Checkpoint) -> None:
         """Writes `checkpoint`; raises LeaseLost if another owner or epoch is stored, or a later position."""
-        stored = self._stored(mapping, lease.shard)
+        stored = _stored(self._leases, mapping, lease.shard)
         if stored is None or not _held(stored, lease) or checkpoint.position < stored.checkpoint.position:
             raise conflicts.unsaved(stored, lease, checkpoint)
-        self._keep(mapping, replace(stored, checkpoint=checkpoint))
+        _keep(self._leases, mapping, replace(stored, checkpoint=checkpoint))
 
     async def move(self, mapping: MappingId, lease: Lease, position: Position) -> Lease:
         """Puts the shard at `position` without memo and owner, at the next epoch; raises LeaseLost if its epoch is another."""
-        stored = self._stored(mapping, lease.shard)
+        stored = _stored(self._leases, mapping, lease.shard)
         if stored is None or stored.epoch != lease.epoch:
             return conflicts.moved_before(stored, lease, position)
         moved = replace(stored, owner=None, epoch=lease.epoch + 1, checkpoint=Checkpoint(position))
-        return self._keep(mapping, moved)
+        return _keep(self._leases, mapping, moved)
 
     async def drop(self, mapping: MappingId, lease: Lease) -> None:
         """Removes the shard's row; raises LeaseLost if its epoch is another; no error if there is no row."""
-        stored = self._stored(mapping, lease.shard)
+        stored = _stored(self._leases, mapping, lease.shard)
         if stored is None:
             return
         if stored.epoch != lease.epoch:
@@ -131,6 +131,15 @@ class MemoryStore:
         found = [stored_operations.copied(each) for each in there]
         return sorted(found, key=lambda each: (each.created, each.operation))
 
+    async def operation(self, operation: OperationId) -> Operation | None:
+        """Returns the operation with this id; None if there is none."""
+        stored = self._operation(operation)
+        return None if stored is None else stored_operations.copied(stored)
+
+    async def ended(self) -> Sequence[EndedOperation]:
+        """Returns when each operation that is over ended, and how long it is."""
+        return [stored_operations.ended_of(each) for each in self._over.values()]
+
     async def prune(self, operations: Sequence[OperationId]) -> None:
         """Removes operations that are over; no error when there are none."""
         for each in operations:
@@ -155,12 +164,17 @@ class MemoryStore:
         """Returns all digests, sorted by worker."""
         return [self._digests[worker] for worker in sorted(self._digests)]
 
-    def _stored(self, mapping: MappingId, shard: ShardId) -> Lease | None:
-        return self._leases.get(mapping, {}).get(shard)
 
-    def _keep(self, mapping: MappingId, lease: Lease) -> Lease:
-        self._leases[mapping][lease.shard] = lease
-        return lease
+type _Leases = dict[MappingId, dict[ShardId, Lease]]
+
+
+def _stored(leases: _Leases, mapping: MappingId, shard: ShardId) -> Lease | None:
+    return leases.get(mapping, {}).get(shard)
+
+
+def _keep(leases: _Leases, mapping: MappingId, lease: Lease) -> Lease:
+    leases[mapping][lease.shard] = lease
+    return lease
 
 
 def _without_memo(lease: Lease) -> Lease:

@@ -8,6 +8,7 @@ the others must go on. It stays in the store for those who can read it. A call f
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from adapters.stores.stored_rows import (
@@ -23,6 +24,7 @@ from adapters.stores.stored_rows import (
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.operations import (
     Action,
+    EndedOperation,
     Operation,
     OperationId,
     OperationRequest,
@@ -36,6 +38,8 @@ from poller.output.log_fields import EVENT
 
 LOGGED_MAX = 1_000
 """Unreadable operations that are remembered, so that each is logged once. When there are more, all are forgotten."""
+DEPTH_MAX = 50
+"""How deep members and notes may be nested. They are copied recursively."""
 NOTED_TEXTS = ("records", "settled", "results", "pauses")
 """Notes that are lists of texts. The others are only checked to be JSON."""
 REMEDY = "run a version that knows it, or remove the row"
@@ -89,11 +93,71 @@ def copied(operation: Operation) -> Operation:
     return parsed(row)
 
 
+def unshared(operation: Operation) -> Operation:
+    """Returns the same operation without a mutable part of the given one. It is cheaper than `copied`."""
+    members = json_copy(operation.request.members)
+    return replace(
+        operation,
+        request=replace(operation.request, members=members),
+        parts=dict(operation.parts),
+        progress=dict(operation.progress),
+        notes=json_copy(operation.notes),
+    )
+
+
+def json_copy(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
+    """Copies what a JSON text was parsed to; raises ValueError if it is nested too deep."""
+    if not isinstance(value, dict | list):
+        return value
+    if depth_max <= 0:
+        raise ValueError("is nested too deep")
+    if isinstance(value, dict):
+        return {name: json_copy(each, depth_max=depth_max - 1) for name, each in value.items()}
+    return [each if isinstance(each, str) else json_copy(each, depth_max=depth_max - 1) for each in value]
+
+
+def ended_of(operation: Operation) -> EndedOperation:
+    """Returns how the history counts an operation that is over."""
+    ended = operation.created if operation.ended is None else operation.ended
+    return EndedOperation(
+        operation=operation.operation, ended=ended, stored_bytes=len(content(operation).encode())
+    )
+
+
+def ended_row(operation: Any, ended: Any, stored_bytes: Any) -> EndedOperation | None:
+    """Makes of three values what the history counts; None if they are not what they should be."""
+    try:
+        return EndedOperation(
+            operation=OperationId(text(operation)),
+            ended=Epoch(moment(ended)),
+            stored_bytes=whole(stored_bytes),
+        )
+    except PARSE_ERRORS:
+        return None
+
+
 class OperationReader:
     """Reads listed rows, and logs each that cannot be read once."""
 
     def __init__(self) -> None:
         self._logged: set[str] = set()
+        self._open: dict[str, tuple[Any, Any, Operation]] = {}
+        """The revision, the content and the operation of each row that `open_ones` has read last."""
+
+    def open_ones(self, rows: Iterable[Values]) -> list[Operation]:
+        """As `listed`, for the operations that are not over, which are read all the time: only rows that have changed are parsed."""
+        before, self._open = self._open, {}
+        for row in rows:
+            name, revision, kept = row.get("operation"), row.get("revision"), row.get("content")
+            known = before.get(name) if isinstance(name, str) else None
+            if known is None or known[:2] != (revision, kept):
+                operation = self._readable(row)
+                if operation is None:
+                    continue
+                known = revision, kept, operation
+            self._open[known[2].operation] = known
+        found = [unshared(operation) for _, _, operation in self._open.values()]
+        return sorted(found, key=lambda each: (each.created, each.operation))
 
     def listed(self, rows: Iterable[Values]) -> list[Operation]:
         """Returns the operations that can be read, oldest first."""
@@ -123,7 +187,7 @@ def _operation(name: Any, revision: Any, found: Mapping[str, Any]) -> Operation:
         request=OperationRequest(
             action=Action(found["action"]),
             target=_target(_object(found["target"])),
-            members=_object(found["members"]),
+            members=json_copy(_object(found["members"])),
             reason=_text(found["reason"]),
         ),
         by=_text(found["by"]),
@@ -165,7 +229,8 @@ def _notes(found: dict[str, Any]) -> dict[str, Any]:
             isinstance(found[name], list) and all(isinstance(each, str) for each in found[name])
         ):
             raise ValueError(f"{name} of its notes is no list of texts")
-    return found
+    copied_notes: dict[str, Any] = json_copy(found)
+    return copied_notes
 
 
 def _object(value: Any) -> dict[str, Any]:

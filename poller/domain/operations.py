@@ -111,6 +111,15 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndedOperation:
+    """An operation that is over, as the history counts it: when it ended, and how many bytes a store keeps of it."""
+
+    operation: OperationId
+    ended: Epoch
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorPause:
     """A pause that lasts: of what, by whom, since when and why.
 

@@ -87,6 +87,8 @@ class DynamoStore:
         self.table = table
         self._table = Table(client, table, call_timeout_s=call_timeout_s)
         self._operations = OperationRows(self._table)
+        self.operation = self._operations.operation
+        self.ended = self._operations.ended
         self._parts = Parts(self._table, room)
         self._room = room
         self._turn = turn
@@ -252,7 +254,7 @@ class DynamoStore:
 
     async def operations(self, *, over: bool = False) -> Sequence[Operation]:
         """Returns the operations that are not over, or those that are, oldest first."""
-        return await self._operations.operations(over=over)
+        return await (self._operations.over() if over else self._operations.open_ones())
 
     async def prune(self, operations: Sequence[OperationId]) -> None:
         """Removes operations that are over; no error when there are none."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from adapters.stores import conflicts
 from adapters.stores.sqlite.connection import rows
-from adapters.stores.stored_operations import parsed
+from adapters.stores.stored_operations import ended_row, parsed
 from adapters.stores.stored_rows import Values
-from poller.domain.operations import Operation, OperationId
+from poller.domain.operations import EndedOperation, Operation, OperationId
 
 _NAMES = ("operation", "revision", "content")
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM operations"
@@ -17,6 +17,10 @@ _ADD = "INSERT INTO operations (operation, over, created, revision, content) VAL
 _CHANGE = """
     UPDATE operations SET over = ?, revision = revision + 1, content = ? WHERE operation = ? AND revision = ? AND over = 0
     RETURNING operation
+"""
+_ENDED = """
+    SELECT operation, CASE WHEN json_valid(content) THEN coalesce(json_extract(content, '$.ended'), created) END, length(content)
+    FROM operations WHERE over = 1
 """
 _PRUNE = "DELETE FROM operations WHERE operation = ? AND over = 1"
 
@@ -41,6 +45,17 @@ def change(db: sqlite3.Connection, *, operation: Operation, text: str) -> Operat
     if not rows(db, _CHANGE, values):
         return conflicts.changed_before(_stored(db, operation.operation), operation)
     return parsed({"operation": operation.operation, "revision": operation.revision + 1, "content": text})
+
+
+def find(db: sqlite3.Connection, *, operation: OperationId) -> Operation | None:
+    """Returns the operation with this id; None if there is none; raises ServiceUnavailable if it cannot be read."""
+    return _stored(db, operation)
+
+
+def list_ended(db: sqlite3.Connection) -> list[EndedOperation]:
+    """Returns when each operation that is over ended, and how long it is."""
+    found = (ended_row(*row) for row in rows(db, _ENDED))
+    return [each for each in found if each is not None]
 
 
 def prune(db: sqlite3.Connection, *, operations: Sequence[OperationId]) -> None:

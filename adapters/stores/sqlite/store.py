@@ -22,7 +22,7 @@ from adapters.stores.sqlite.schema import READABLE_VERSION, SCHEMA, mapped, obst
 from adapters.stores.stored_operations import OperationReader, content
 from adapters.stores.stored_rows import digest_row, mapping_row, undamaged, worker_row
 from poller.config_errors.error_messages import FieldError
-from poller.domain.operations import Operation, OperationId
+from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import MappingId, Position, WorkerId
 from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
 from poller.plugins import Environment, Plugin
@@ -125,7 +125,15 @@ class SqliteStore:
     async def operations(self, *, over: bool = False) -> Sequence[Operation]:
         """Returns the operations that are not over, or those that are, oldest first."""
         found = await self._read(partial(operation_statements.list_operations, over=over))
-        return self._operations.listed(found)
+        return self._operations.listed(found) if over else self._operations.open_ones(found)
+
+    async def operation(self, operation: OperationId) -> Operation | None:
+        """Returns the operation with this id; None if there is none."""
+        return await self._read(partial(operation_statements.find, operation=operation))
+
+    async def ended(self) -> Sequence[EndedOperation]:
+        """Returns when each operation that is over ended, and how long it is."""
+        return await self._read(operation_statements.list_ended)
 
     async def prune(self, operations: Sequence[OperationId]) -> None:
         """Removes operations that are over; no error when there are none."""

@@ -18,7 +18,7 @@ from typing import Any
 from poller.domain.operations import Action, Operation, OperationId, OperationRequest, OperationTarget
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
-from poller.rules.operations import pauses
+from poller.rules.operations import pauses, sizes
 from poller.rules.operations.lifecycle import LONG
 from poller.rules.operations.members import BATCH, FIRST
 from poller.rules.operations.reading import (
@@ -80,10 +80,12 @@ def accept(
     by: str,
     now: Epoch,
     open_operations: Sequence[Operation] = (),
+    open_bytes: int = 0,
 ) -> Operation:
     """Makes the operation; raises OperationRefused. `operation` is the id of one whose client gave none.
 
-    `open_operations` are those of all mappings that are not over.
+    `open_operations` are those of all mappings that are not over, and `open_bytes` is what is reserved for all of them
+    (`sizes.charged_bytes`).
     """
     action = asked.request.action
     if len(open_operations) >= OPEN_MAX:
@@ -99,7 +101,7 @@ def accept(
     request = replace(asked.request, target=target)
     if action is Action.SKIP:
         _check_skip(request, facts)
-    return Operation(
+    accepted = Operation(
         operation=asked.operation or operation,
         mapping=facts.mapping,
         request=request,
@@ -108,6 +110,23 @@ def accept(
         wanted=_wanted(action, target, facts),
         notes=_notes(request, facts, open_operations),
     )
+    check_size(accepted, open_bytes=open_bytes)
+    return accepted
+
+
+def check_size(accepted: Operation, *, open_bytes: int) -> None:
+    """Refuses an operation that is too large, alone or beside those that are not over; raises OperationRefused."""
+    size = sizes.charged_bytes(accepted)
+    if size > sizes.OPERATION_BYTES_MAX:
+        member = "records" if accepted.request.action is Action.SKIP else "shard"
+        what = f"the operation would take {size} bytes, the limit is {sizes.OPERATION_BYTES_MAX}"
+        raise OperationRefused(member, f"{what}; {sizes.remedy(accepted)}")
+    if open_bytes + size > sizes.OPEN_BYTES_MAX:
+        what = f"with this one the operations that are not over would take {open_bytes + size} bytes"
+        limit = f"the limit is {sizes.OPEN_BYTES_MAX}"
+        raise OperationRefused(
+            "action", f"{what}, {limit}; wait for them, cancel some, or ask for less at once", conflict=True
+        )
 
 
 def _check_alone(action: Action, facts: MappingFacts, open_operations: Sequence[Operation]) -> None:

@@ -14,7 +14,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
+from poller.domain.operations import (
+    Action,
+    EndedOperation,
+    Operation,
+    OperationId,
+    OperationState,
+    PartResult,
+)
 from poller.domain.records import Epoch
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations.members import ID_CHARS_MAX
@@ -27,7 +34,8 @@ CLOCKS_APART_S_MAX = 86_400.0
 """How far the clocks of two workers may be apart. By less than that, no operation fails for its age on the clock of another worker."""
 HISTORY_MAX = 1_000
 HISTORY_S_MAX = 30 * 86_400.0
-"""How many operations that are over are kept, and for how long."""
+HISTORY_BYTES_MAX = 16_000_000
+"""How many operations that are over are kept, for how long, and how much a store keeps of all of them together."""
 RESULT_CHARS_MAX = 500
 PART_BYTES_MAX, PART_BYTES_MIN, PARTS_BYTES = 500, 40, 50_000
 """How long the results of parts may be: together about 50 kB, since the row of an operation has a limit in some stores."""
@@ -197,15 +205,16 @@ def expire(operation: Operation, *, open_s: float, now: Epoch) -> Operation:
     return _with_results(operation, late, failed, now)
 
 
-def prunable(operations: Iterable[Operation], *, now: Epoch) -> tuple[OperationId, ...]:
-    """The operations that the history loses: those that have been over for 30 days, and all but the last 1,000. Never an open one."""
-    over = [each for each in operations if each.state.over]
-    newest = sorted(over, key=lambda each: (_ended(each), each.operation), reverse=True)
-    return tuple(
-        each.operation
-        for place, each in enumerate(newest)
-        if place >= HISTORY_MAX or now - _ended(each) >= HISTORY_S_MAX
-    )
+def prunable(ended: Iterable[EndedOperation], *, now: Epoch) -> tuple[OperationId, ...]:
+    """The operations that the history loses, oldest first: what has been over for 30 days, and what is too much of the rest."""
+    kept_bytes, kept, lost = 0, 0, []
+    for each in sorted(ended, key=lambda each: (each.ended, each.operation), reverse=True):
+        kept_bytes += each.stored_bytes
+        if kept >= HISTORY_MAX or kept_bytes > HISTORY_BYTES_MAX or now - each.ended >= HISTORY_S_MAX:
+            lost.append(each.operation)
+        else:
+            kept += 1
+    return tuple(reversed(lost))
 
 
 def _all_settled(operation: Operation) -> bool:
@@ -219,10 +228,6 @@ def _has_result(operation: Operation, part: str) -> bool:
 
 def _limit_s(operation: Operation, part: str) -> float:
     return PART_S_MAX if part in operation.parts else BEGIN_S_MAX
-
-
-def _ended(operation: Operation) -> Epoch:
-    return operation.created if operation.ended is None else operation.ended
 
 
 def _by(name: str) -> str:

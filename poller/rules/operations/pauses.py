@@ -11,13 +11,15 @@ LANES = "lanes"
 
 def in_force(operations: Iterable[Operation], mapping: MappingId) -> tuple[OperatorPause, ...]:
     """The pauses of a mapping, oldest first."""
-    open_pauses = [
-        each
-        for each in operations
-        if each.mapping == mapping and each.request.action is Action.PAUSE and not each.state.over
-    ]
-    return tuple(
-        OperatorPause(
+    return by_mapping(each for each in operations if each.mapping == mapping).get(mapping, ())
+
+
+def by_mapping(operations: Iterable[Operation]) -> dict[MappingId, tuple[OperatorPause, ...]]:
+    """The pauses of each mapping that has some, oldest first."""
+    found: dict[MappingId, list[OperatorPause]] = {}
+    open_pauses = (each for each in operations if each.request.action is Action.PAUSE and not each.state.over)
+    for each in sorted(open_pauses, key=lambda each: (each.created, each.operation)):
+        pause = OperatorPause(
             operation=each.operation,
             target=each.request.target,
             by=each.by,
@@ -25,8 +27,8 @@ def in_force(operations: Iterable[Operation], mapping: MappingId) -> tuple[Opera
             reason=each.request.reason,
             lanes=lanes_of(each),
         )
-        for each in sorted(open_pauses, key=lambda each: (each.created, each.operation))
-    )
+        found.setdefault(each.mapping, []).append(pause)
+    return {mapping: tuple(pauses) for mapping, pauses in found.items()}
 
 
 def lanes_of(operation: Operation) -> int | None:

@@ -66,7 +66,7 @@ def follow_operations(
     """Makes the follower of a daemon, and what its service for operations needs. `refresh` reads the mappings made through the API."""
     clock, rng, store = tools.env.clock, tools.rng, tools.store
     mappings, replays = OperatedMappings(desired, running), DaemonReplays(tools, desired, running)
-    operations = OpenOperations(store, clock=clock, observer=tools.observer, rng=rng)
+    operations = OpenOperations(store, store, clock=clock, observer=tools.observer, rng=rng)
     context = FollowerContext(
         worker=tools.worker,
         store=store,

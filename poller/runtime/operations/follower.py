@@ -167,8 +167,10 @@ class Follower:
         now, ended = self._context.clock.monotonic(), self._operations.ended
         if now < self._prune_due and ended - self._pruned_at < PRUNE_ENDED_MAX:
             return
+        # If it fails, operations are followed all the same until the next try.
+        self._prune_due, self._pruned_at = Monotonic(now + PRUNE_FIRST_S), ended
         await self._operations.prune()
-        self._prune_due, self._pruned_at = Monotonic(now + PRUNE_S), ended
+        self._prune_due = Monotonic(now + PRUNE_S)
 
     def _delay_s(self, tries: int) -> float:
         backoff_s = wait_s(self._context.port_backoff, tries, self._context.rng)

@@ -1,7 +1,10 @@
 """Owns the operations that are not over, as this worker last read them, and how it changes them in the store.
 
 A change is a rule: a function from an operation as it is stored to the operation as it should be. It is written on condition that
-nobody has changed the operation since it was read. Otherwise it is read again, and the rule is asked again.
+nobody has changed the operation since it was read. Otherwise this one is read again, and the rule is asked again.
+
+Many ask for the open operations at the same time, and one read answers all who asked before it began. What this worker learns of an
+operation during a read, such as by a write of its own, is not lost when the read ends, which may be older.
 """
 
 import asyncio
@@ -10,13 +13,14 @@ from contextlib import contextmanager
 from itertools import batched
 from random import Random
 
-from poller.domain.errors import ResourceMissing, RowChanged, ServiceUnavailable
+from poller.domain.errors import PortError, ResourceMissing, RowChanged, ServiceUnavailable
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import Monotonic
 from poller.domain.telemetry.observers import Observer
 from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver
-from poller.ports import Clock, OperationStore
-from poller.rules.operations import lifecycle
+from poller.operator_ports import OperationHistory, OperationStore
+from poller.ports import Clock
+from poller.rules.operations import lifecycle, sizes
 from poller.rules.operations.pauses import described
 
 CALL_S_MAX = 5.0
@@ -25,9 +29,10 @@ TRIES_MAX = 30
 """Tries of one change while other workers change the same operation."""
 APART_S = 0.05
 """Workers that change the same operation at the same time try again up to this much later, a little longer after each try."""
-READS_MAX = 5
-"""Reads in a row that are dropped because this worker wrote meanwhile."""
-PRUNED_AT_ONCE = 100
+READS_MAX = 2
+"""Reads at the same time. A second one may be faster than one that is slow; more would only be work for the store."""
+PRUNED_AT_ONCE, PRUNED_MAX = 100, 1_000
+"""Operations that one call removes from the history, and all calls of one time. The oldest are removed first."""
 
 type OperationChange = Callable[[Operation], Operation]
 
@@ -35,16 +40,32 @@ type OperationChange = Callable[[Operation], Operation]
 class OpenOperations:
     """The operations that are not over. `known` is None until they were read once."""
 
-    def __init__(self, store: OperationStore, *, clock: Clock, observer: Observer, rng: Random) -> None:
+    def __init__(
+        self,
+        store: OperationStore,
+        history: OperationHistory,
+        *,
+        clock: Clock,
+        observer: Observer,
+        rng: Random,
+    ) -> None:
         self._store = store
+        self._history = history
         self._clock = clock
         self._observer = observer
         self._rng = rng
         self._known: dict[OperationId, Operation] | None = None
         self._since: dict[OperationId, Monotonic] = {}
         """Since when this worker knows each of them. Epoch times in operations are of other workers' clocks."""
-        self._writes = 0
+        self._charged: dict[OperationId, tuple[int, int]] = {}
+        """The revision of each of them, and how many bytes were reserved for it then."""
+        self._learned: dict[int, dict[OperationId, Operation | None]] = {}
+        """What this worker has learned of single operations since a read began, by its number; None: there is none."""
+        self._room = asyncio.Semaphore(READS_MAX)
         self._reads = 0
+        self._answered = 0
+        self._error: PortError | None = None
+        """The number of the newest read that has ended, and the error that it ended with."""
         self.newest = 0
         """The number of the newest read that was taken over."""
         self.ended = 0
@@ -64,28 +85,65 @@ class OpenOperations:
         """One operation as it was last read or written; None if it is over, or not known."""
         return (self._known or {}).get(operation)
 
+    def charged_bytes(self) -> int:
+        """How many bytes are reserved for all of them."""
+        before, self._charged = self._charged, {}
+        for name, operation in (self._known or {}).items():
+            known = before.get(name)
+            if known is None or known[0] != operation.revision:
+                known = operation.revision, sizes.charged_bytes(operation)
+            self._charged[name] = known
+        return sum(size for _, size in self._charged.values())
+
     def open_s(self, operation: OperationId) -> float:
         """How long this worker has known an operation that is not over; 0 if it does not know it."""
         since = self._since.get(operation)
         return 0.0 if since is None else self._clock.monotonic() - since
 
     async def read(self) -> None:
-        """Reads them; raises PortError. A read during which this worker wrote is repeated: it may be older than the write."""
-        for _ in range(READS_MAX):
-            self._reads += 1
-            number, writes = self._reads, self._writes
+        """Reads them, or shares a read that begins from now on; raises PortError."""
+        asked = self._reads
+        async with self._room:
+            if self._answered <= asked:
+                await self._read()
+            elif self._error is not None:
+                raise self._error
+
+    async def _read(self) -> None:
+        self._reads += 1
+        number, learned = self._reads, dict[OperationId, Operation | None]()
+        self._learned[number] = learned
+        try:
             with _no_answer():
                 async with asyncio.timeout(CALL_S_MAX):
                     found = await self._store.operations()
-            if number < self.newest:
-                # A read that began later was faster.
-                return
-            if writes == self._writes:
-                self.newest = number
-                self._known = {each.operation: each for each in found}
-                began = self._clock.monotonic()
-                self._since = {each: self._since.get(each, began) for each in self._known}
-                return
+        except PortError as error:
+            self._answer(number, error)
+            raise
+        finally:
+            del self._learned[number]
+        self._answer(number, None)
+        if number < self.newest:
+            # A read that began later was faster.
+            return
+        self.newest = number
+        self._known = {each.operation: each for each in found}
+        for operation, there in learned.items():
+            self._take_over(operation, there)
+        began = self._clock.monotonic()
+        self._since = {each: self._since.get(each, began) for each in self._known}
+
+    def _answer(self, number: int, error: PortError | None) -> None:
+        if number > self._answered:
+            self._answered, self._error = number, error
+
+    async def find(self, operation: OperationId) -> Operation | None:
+        """Reads one operation, whether it is over or not; None if there is none. Raises PortError."""
+        with _no_answer():
+            async with asyncio.timeout(CALL_S_MAX):
+                found = await self._store.operation(operation)
+        self._learn(operation, found)
+        return found
 
     async def history(self) -> Sequence[Operation]:
         """The operations that are over, as far as they are kept; raises PortError."""
@@ -95,11 +153,10 @@ class OpenOperations:
 
     async def add(self, operation: Operation) -> Operation:
         """Stores an operation, and returns it as it is stored. Another one with its id stays as it is. Raises PortError."""
-        with self._writing(), _no_answer():
+        with _no_answer():
             async with asyncio.timeout(CALL_S_MAX):
                 stored = await self._store.add(operation)
-        if not stored.state.over:
-            self._keep(stored)
+        self._learn(stored.operation, stored)
         if (stored.created, stored.request, stored.by) == (
             operation.created,
             operation.request,
@@ -111,62 +168,59 @@ class OpenOperations:
     async def change(self, operation: Operation, rule: OperationChange) -> Operation | None:
         """Changes an operation, and returns it as it is stored; None if it is over or gone. Raises PortError."""
         for tries in range(TRIES_MAX):
-            changed = rule(operation)
+            changed = sizes.within_limit(operation, rule(operation), now=self._clock.now())
             if changed == operation:
                 return operation
             try:
-                with self._writing(), _no_answer():
+                with _no_answer():
                     async with asyncio.timeout(CALL_S_MAX):
                         stored = await self._store.change(changed)
             except ResourceMissing:
-                self._drop(operation.operation)
+                self._learn(operation.operation, None)
                 return None
             except RowChanged:
                 if tries:
                     await asyncio.sleep(self._rng.random() * APART_S * tries)
-                await self.read()
+                found = await self.find(operation.operation)
+                if found is None or found.state.over:
+                    return None
+                operation = found
             else:
-                self._keep(stored)
+                self._learn(stored.operation, stored)
+                if stored.state.over:
+                    self.ended += 1
+                    self._emit_over(stored)
                 return stored
-            found = self.get(operation.operation)
-            if found is None:
-                return None
-            operation = found
         raise RowChanged(f"operation {operation.operation} changes all the time")
 
     async def prune(self) -> None:
         """Removes from the history what is too old or too much; raises PortError."""
-        surplus = lifecycle.prunable(await self.history(), now=self._clock.now())
-        for some in batched(surplus, PRUNED_AT_ONCE, strict=False):
+        with _no_answer():
+            async with asyncio.timeout(CALL_S_MAX):
+                ended = await self._history.ended()
+        surplus = lifecycle.prunable(ended, now=self._clock.now())
+        for some in batched(surplus[:PRUNED_MAX], PRUNED_AT_ONCE, strict=False):
             with _no_answer():
                 async with asyncio.timeout(CALL_S_MAX):
-                    await self._store.prune(some)
+                    await self._history.prune(some)
 
-    def _keep(self, stored: Operation) -> None:
-        if self._known is None:
-            # The first read brings it, together with all the others.
-            pass
-        elif stored.state.over:
-            self._drop(stored.operation)
-        else:
-            self._known[stored.operation] = stored
-            self._since.setdefault(stored.operation, self._clock.monotonic())
-        if stored.state.over:
-            self.ended += 1
-            self._emit_over(stored)
-
-    def _drop(self, operation: OperationId) -> None:
+    def _learn(self, operation: OperationId, found: Operation | None) -> None:
+        """This is how one operation is in the store, or that there is none."""
+        for learned in self._learned.values():
+            learned[operation] = found
         if self._known is not None:
-            self._known.pop(operation, None)
+            # Otherwise the first read brings it, together with all the others.
+            self._take_over(operation, found)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Marks reads that began before the begin or the end of a write as outdated."""
-        self._writes += 1
-        try:
-            yield
-        finally:
-            self._writes += 1
+    def _take_over(self, operation: OperationId, found: Operation | None) -> None:
+        assert self._known is not None, "there was a read"
+        if found is None or found.state.over:
+            self._known.pop(operation, None)
+            return
+        known = self._known.get(operation)
+        if known is None or known.revision <= found.revision:
+            self._known[operation] = found
+            self._since.setdefault(operation, self._clock.monotonic())
 
     def _emit_accepted(self, operation: Operation) -> None:
         request = operation.request

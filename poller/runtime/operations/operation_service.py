@@ -15,7 +15,7 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, MappingId
 from poller.ports import Clock, LeaseStore
 from poller.rules.operations import lifecycle
-from poller.rules.operations.accepting import MappingFacts, accept, repeated
+from poller.rules.operations.accepting import MappingFacts, accept, check_size, repeated
 from poller.rules.operations.reading import OperationRefused, read_request
 from poller.runtime.context import uuid_text
 from poller.runtime.operations.carrying import CARRIED_OUT
@@ -68,10 +68,10 @@ class OperationService:
         """Stores an operation, and returns it as it is stored; raises ApiError. A repeated request is the same operation."""
         async with self._answering() as context:
             asked = read_request(request)
-            await context.operations.read()
-            stored = await _stored(context, asked.operation)
+            stored = None if asked.operation is None else await context.operations.find(asked.operation)
             if stored is not None:
                 return repeated(stored, mapping, asked)
+            await context.operations.read()
             known = await _mapping(context, mapping)
             if known.deleting:
                 raise ApiError(ApiErrorType.CONFLICT, DELETING)
@@ -85,9 +85,11 @@ class OperationService:
                 by=by,
                 now=context.clock.now(),
                 open_operations=tuple((context.operations.known or {}).values()),
+                open_bytes=context.operations.charged_bytes(),
             )
             if operation.request.action is Action.REPLAY:
                 operation = await _replay(context, operation, known.plan)
+                check_size(operation, open_bytes=context.operations.charged_bytes())
             kept = await context.operations.add(operation)
             context.wake()
             # Another worker may have stored one with this id at the same moment.
@@ -116,13 +118,11 @@ class OperationService:
     async def operation(self, operation: OperationId) -> Operation:
         """One operation; raises ApiError."""
         async with self._answering() as context:
-            await context.operations.read()
             return await _known(context, operation)
 
     async def cancel(self, operation: OperationId, *, by: str) -> Operation:
         """Ends an operation that is not over; raises ApiError. To cancel a pause is to end it."""
         async with self._answering() as context:
-            await context.operations.read()
             found = await _known(context, operation)
             if not found.state.over:
                 rule = partial(lifecycle.cancel, by=by, now=context.clock.now())
@@ -153,19 +153,8 @@ class OperationService:
             raise ApiError(ApiErrorType.SERVICE, "the store does not answer; try again later") from error
 
 
-async def _stored(context: OperationContext, operation: OperationId | None) -> Operation | None:
-    """The operation with this id, also if it is over; None if there is none."""
-    if operation is None:
-        return None
-    found = context.operations.get(operation)
-    if found is not None:
-        return found
-    over = await context.operations.history()
-    return next((each for each in over if each.operation == operation), None)
-
-
 async def _known(context: OperationContext, operation: OperationId) -> Operation:
-    found = await _stored(context, operation)
+    found = await context.operations.find(operation)
     if found is None:
         raise ApiError(ApiErrorType.MISSING, UNKNOWN_OPERATION)
     return found

@@ -5,7 +5,7 @@ So a mapping that starts, and one that takes over a shard, waits for a read that
 mapping starts with the pauses that were read last; its shards wait even then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from poller.domain.operations import Action, Operation, OperationState, OperatorPause, PartResult
@@ -14,7 +14,7 @@ from poller.domain.telemetry.observers import Observer
 from poller.domain.telemetry.operation_events import PausesChanged
 from poller.ports import Clock
 from poller.rules.operations import lifecycle
-from poller.rules.operations.pauses import in_force
+from poller.rules.operations.pauses import by_mapping, in_force
 from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.operations.operable import Operable
 from poller.runtime.operations.operable_mappings import OperableMappings
@@ -51,18 +51,19 @@ class Pausing:
 
     def apply(self, running: OperableMappings) -> None:
         """Gives each mapping its pauses if they changed. Call it after each read of the operations, and after each change."""
-        operables = running.operables()
+        operables, known = running.operables(), self._operations.known
+        in_force = by_mapping((known or {}).values())
         for gone in self._given.keys() - operables.keys():
             del self._given[gone]
         for mapping, operable in operables.items():
             if not self.up_to_date(mapping):
                 continue
             self._outdated.pop(mapping, None)
-            pauses = self.of(mapping)
+            pauses = None if known is None else in_force.get(mapping, ())
             if self._given.get(mapping) != (operable, pauses):
                 operable.apply_pauses(pauses)
                 self._given[mapping] = operable, pauses
-        self._emit_changes()
+        self._emit_changes(in_force)
 
     async def confirm(self, running: OperableMappings) -> None:
         """Stores which units of this worker are paused now; raises PortError. Then those who asked know that it has happened."""
@@ -94,12 +95,10 @@ class Pausing:
         """Such a mapping has ended."""
         self._outdated.pop(mapping, None)
 
-    def _emit_changes(self) -> None:
+    def _emit_changes(self, in_force: Mapping[MappingId, Sequence[OperatorPause]]) -> None:
         """Emits the pauses of each mapping whose pauses have changed, also of mappings that do not run here."""
-        operations = (self._operations.known or {}).values()
-        paused = {each.mapping for each in operations if each.request.action is Action.PAUSE}
-        for mapping in sorted(paused | self._emitted.keys()):
-            pauses = in_force(operations, mapping)
+        for mapping in sorted(in_force.keys() | self._emitted.keys()):
+            pauses = in_force.get(mapping, ())
             if self._emitted.get(mapping, ()) != pauses:
                 since = pauses[0].since if pauses else None
                 self._observer.on(PausesChanged(mapping=mapping, pauses=len(pauses), since=since))

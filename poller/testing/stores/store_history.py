@@ -16,7 +16,8 @@ from poller.ports import Store
 from poller.testing.stores.store_operations import asked
 from poller.testing.stores.store_steps import ANN, AUDIT, BOB, LADDER, ORDERS, Opening, by_shard
 
-OPERATIONS = st.sampled_from(["a", "b", "c"])
+OPERATION_NAMES = ("a", "b", "c")
+OPERATIONS = st.sampled_from(OPERATION_NAMES)
 STATES = st.sampled_from(list(OperationState))
 SHARDS = st.sampled_from([ShardId("a"), ShardId("b"), ShardId("c")])
 OWNERS = st.sampled_from([ANN, BOB])
@@ -197,6 +198,11 @@ class StoreMachine(RuleBasedStateMachine):
             for over in (False, True):
                 found = self.runner.run(store.operations(over=over))
                 assert found == [each for each in wanted if each.state.over == over]
+            for name in OPERATION_NAMES:
+                stored = self.runner.run(store.operation(OperationId(name)))
+                assert stored == self.operations.get(OperationId(name))
+            counted = sorted(each.operation for each in self.runner.run(store.ended()))
+            assert counted == [each.operation for each in wanted if each.state.over]
 
     @invariant()
     def what_is_stored_is_what_the_model_has(self) -> None:

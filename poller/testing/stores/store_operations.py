@@ -188,6 +188,69 @@ async def only_what_is_over_is_pruned(opening: Opening) -> None:
         assert await store.operations() == [running, again]
 
 
+async def an_operation_is_found_by_its_id(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        assert await store.operation(FULL.operation) is None
+        first = await store.add(FULL)
+        running = await store.add(asked())
+        assert await other.operation(FULL.operation) == first
+        second = await store.change(replace(first, progress={"records": 1}))
+        assert await other.operation(FULL.operation) == second
+        over = await other.change(ended(second))
+        assert await store.operation(FULL.operation) == over
+        assert await store.operation(running.operation) == running
+        await store.prune([FULL.operation])
+        assert await other.operation(FULL.operation) is None
+
+
+async def the_history_counts_what_is_over(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        await store.add(asked("running"))
+        assert await store.ended() == []
+        short = await store.change(ended(await store.add(asked("short")), at=8.5))
+        wanted = tuple(f"shard-{number * 7919}" for number in range(500))
+        long = await store.change(ended(replace(await store.add(asked("long")), wanted=wanted), at=9.25))
+        found = {each.operation: each for each in await other.ended()}
+        assert {name: each.ended for name, each in found.items()} == {"short": 8.5, "long": 9.25}
+        assert 0 < found[short.operation].stored_bytes < found[long.operation].stored_bytes
+        await other.prune([long.operation])
+        assert [each.operation for each in await store.ended()] == ["short"]
+
+
+async def each_look_shows_what_was_changed_before_it(opening: Opening) -> None:
+    async with opening() as store, opening() as other:
+        there = {
+            each: await store.add(asked(each, created=float(number))) for number, each in enumerate("abcd")
+        }
+        for step in range(1, 6):
+            for name, writer in (("a", store), ("b", other), ("c", store)):
+                there[name] = await writer.change(replace(there[name], notes={"records": [f"{step}"]}))
+                for reader in (store, other):
+                    assert await reader.operations() == list(there.values())
+        for name, writer in (("a", other), ("d", store)):
+            await writer.change(ended(there.pop(name)))
+            for reader in (other, store):
+                assert await reader.operations() == list(there.values())
+
+
+async def what_two_workers_add_at_the_same_time_both_see(opening: Opening) -> None:
+    async def add(store: Store, by: str) -> list[Operation]:
+        found = []
+        for number in range(12):
+            # Every third id is that of a request that came to both.
+            name = f"op-{number}" if number % 3 == 0 else f"{by}-{number}"
+            found.append(await store.add(replace(asked(name, created=float(number)), by=by)))
+            assert found[-1] in await store.operations()
+        return found
+
+    async with opening() as store, opening() as other:
+        mine, theirs = await both(add(store, "ann"), add(other, "bob"))
+        assert mine[::3] == theirs[::3]
+        every = {each.operation: each for each in (*mine, *theirs)}
+        for reader in (store, other):
+            assert {each.operation: each for each in await reader.operations()} == every
+
+
 async def what_a_caller_changes_later_is_not_in_an_operation(opening: Opening) -> None:
     notes: dict[str, Any] = {"records": ["1"]}
     async with opening() as store:

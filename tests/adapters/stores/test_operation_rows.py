@@ -16,8 +16,15 @@ from typing import Any
 import pytest
 
 from adapters.stores.dynamodb import operation_rows
-from adapters.stores.dynamodb.calls import Refused
-from adapters.stores.dynamodb.operation_rows import MARK_S_MAX, OPEN, OPERATIONS, OperationRows
+from adapters.stores.dynamodb.calls import CALLS_MAX, Refused
+from adapters.stores.dynamodb.operation_rows import (
+    MARK_S_MAX,
+    OPEN,
+    OPERATIONS,
+    READ_AGAIN_MAX,
+    READ_AGAIN_S,
+    OperationRows,
+)
 from adapters.stores.dynamodb.table import key
 from adapters.stores.sqlite import store as sqlite
 from adapters.stores.sqlite.schema import APPLICATION_ID, SCHEMA
@@ -70,12 +77,15 @@ def test_writes_of_operations_whose_answers_were_lost_may_be_sent_again(endpoint
                         await call()
                 return await call()
 
-            first = await twice(lambda: store.add(FULL), ("put_item", 0), ("put_item", 1))
+            first = await twice(lambda: store.add(FULL), ("update_item", 0), ("put_item", 0))
             assert first == FULL
             second = replace(first, progress={"records": 1})
-            assert await twice(lambda: store.change(second), ("put_item", 0)) == replace(second, revision=1)
+            changed = await twice(lambda: store.change(second), ("update_item", 0), ("put_item", 0))
+            assert changed == replace(second, revision=1)
             last = ended(replace(second, revision=1))
-            over = await twice(lambda: store.change(last), ("put_item", 0), ("delete_item", 0))
+            over = await twice(
+                lambda: store.change(last), ("update_item", 0), ("put_item", 0), ("delete_item", 0)
+            )
             assert over == replace(last, revision=2)
             assert [await store.operations(), await store.operations(over=True)] == [[], [over]]
             await twice(lambda: store.prune([over.operation]), ("delete_item", 0))
@@ -84,13 +94,13 @@ def test_writes_of_operations_whose_answers_were_lost_may_be_sent_again(endpoint
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("sent", [0, 1])
+@pytest.mark.parametrize("sent", ["update_item", "put_item"])
 def test_an_operation_whose_process_ends_while_it_is_added_is_there_as_a_whole_or_not_at_all(
-    sent: int, endpoint: str
+    sent: str, endpoint: str
 ) -> None:
     async def scenario() -> None:
         async with meddled(endpoint) as (store, meddler):
-            meddler.before["put_item"] = [*[None] * sent, lost_answer()]
+            meddler.before[sent] = [lost_answer()]
             with pytest.raises(ServiceUnavailable):
                 await store.add(asked())
             assert [await store.operations(), await store.operations(over=True)] == [[], []]
@@ -137,14 +147,14 @@ def test_a_mark_without_an_operation_is_removed_after_a_day(endpoint: str) -> No
         async with meddled(endpoint) as (store, meddler):
             clock = [1_700_000_000.0]
             rows = OperationRows(store._table, now=lambda: clock[0])
-            meddler.before["put_item"] = [None, lost_answer()]
+            meddler.before["put_item"] = [lost_answer()]
             with pytest.raises(ServiceUnavailable):
                 await rows.add(asked())
             clock[0] += MARK_S_MAX - 1
-            assert await rows.operations(over=False) == []
+            assert await rows.open_ones() == []
             assert await marks(meddler, store.table) == ["op-1"]
             clock[0] += 1
-            assert await rows.operations(over=False) == []
+            assert await rows.open_ones() == []
             assert await marks(meddler, store.table) == []
 
     asyncio.run(scenario())
@@ -158,8 +168,8 @@ def test_an_old_mark_is_left_to_somebody_who_adds_the_operation_just_now(endpoin
             old = {**key(OPEN, "op-1"), "marked": {"N": "1"}}
             added = await rows.add(asked())
             with pytest.raises(Refused):
-                await rows._remove_old(old)
-            assert await rows.operations(over=False) == [added]
+                await rows._remove_seen(old)
+            assert await rows.open_ones() == [added]
 
     asyncio.run(scenario())
 
@@ -177,11 +187,83 @@ def test_a_look_at_open_operations_does_not_read_those_that_are_over(endpoint: s
     asyncio.run(scenario())
 
 
+def test_a_row_is_read_again_when_it_has_changed_and_otherwise_once_a_minute(endpoint: str) -> None:
+    async def scenario() -> None:
+        async with meddled(endpoint) as (store, meddler):
+            clock = [1_700_000_000.0]
+            rows = OperationRows(store._table, now=lambda: clock[0])
+
+            async def read() -> list[str]:
+                """The operations, and in `meddler.calls` what was asked for."""
+                meddler.calls.clear()
+                return [each.operation for each in await rows.open_ones()]
+
+            names = [f"op-{number:02}" for number in range(READ_AGAIN_MAX + 8)]
+            there = {name: await store.add(asked(name)) for name in names}
+            assert await read() == names
+            assert meddler.calls.count("get_item") == len(names)
+            assert (await read(), meddler.calls) == (names, ["query"])
+            await store.change(replace(there["op-03"], result="x"))
+            assert (await read(), meddler.calls) == (names, ["query", "get_item"])
+            # Somebody removes a row by hand.
+            await meddler.client.delete_item(TableName=store.table, Key=key(OPERATIONS, "op-00"))
+            assert (await read(), meddler.calls) == (names, ["query"])
+            clock[0] += READ_AGAIN_S
+            assert await read() == names[1:]
+            assert meddler.calls.count("get_item") == READ_AGAIN_MAX
+            assert await read() == names[1:]
+            # The mark without a row is looked at each time.
+            assert meddler.calls.count("get_item") == len(names) - READ_AGAIN_MAX + 1
+
+    asyncio.run(scenario())
+
+
+def test_a_read_that_is_cut_off_goes_on_where_it_was(endpoint: str) -> None:
+    async def scenario() -> None:
+        async with meddled(endpoint) as (store, meddler):
+            for number in range(2 * CALLS_MAX):
+                await store.add(asked(f"op-{number}"))
+            meddler.before["get_item"] = [*[None] * CALLS_MAX, lost_answer()]
+            with pytest.raises(ServiceUnavailable):
+                await store.operations()
+            meddler.calls.clear()
+            assert len(await store.operations()) == 2 * CALLS_MAX
+            assert meddler.calls.count("get_item") == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_change_whose_process_ends_before_the_row_is_written_hides_no_later_one(
+    end: bool, endpoint: str
+) -> None:
+    async def scenario() -> None:
+        async with meddled(endpoint) as (store, meddler):
+            other = OperationRows(store._table)
+            first = await store.add(asked())
+            assert [await store.operations(), await other.open_ones()] == [[first], [first]]
+            meddler.before["put_item"] = [lost_answer()]
+            with pytest.raises(ServiceUnavailable):
+                await store.change(replace(first, result="lost"))
+            assert [await store.operations(), await other.open_ones()] == [[first], [first]]
+            wanted = ended(first) if end else replace(first, result="later")
+            meddler.before["delete_item"] = [lost_answer()] if end else []
+            if end:
+                with pytest.raises(ServiceUnavailable):
+                    await other.change(wanted)
+            else:
+                await other.change(wanted)
+            left = [] if end else [replace(wanted, revision=1)]
+            assert [await store.operations(), await other.open_ones()] == [left, left]
+
+    asyncio.run(scenario())
+
+
 def test_an_operation_that_was_pruned_meanwhile_is_added_again_later(endpoint: str) -> None:
     async def scenario() -> None:
         async with meddled(endpoint) as (store, meddler):
             over = await store.change(ended(await store.add(asked())))
-            meddler.before["put_item"] = [None, refusal("ConditionalCheckFailedException")]
+            meddler.before["put_item"] = [refusal("ConditionalCheckFailedException")]
             await store.prune([over.operation])
             with pytest.raises(ServiceThrottled, match="removed just now"):
                 await store.add(asked())
@@ -216,6 +298,7 @@ UNREADABLE = {
     "a time that is none": of_newer_version(created=-1),
     "a part without a result": of_newer_version(parts={"a": ["done"]}),
     "members that are none": of_newer_version(members=[]),
+    "notes that are nested deep": of_newer_version(notes={"more": json.loads("[" * 200 + "]" * 200)}),
     "notes of another kind": of_newer_version(notes={"records": [["1"]]}),
     "nothing but an action": '{"action": "retry"}',
 }
@@ -229,7 +312,8 @@ async def check_unreadable(store: Store, good: Operation, caplog: pytest.LogCapt
     assert len(said) == 1
     assert "operation newer in the store cannot be read: " in said[0]
     assert "run a version that knows it" in said[0]
-    for call in (store.add(asked("newer")), store.change(replace(asked("newer"), revision=9))):
+    calls = store.add(asked("newer")), store.change(replace(asked("newer"), revision=9))
+    for call in (*calls, store.operation(OperationId("newer"))):
         with pytest.raises(ServiceUnavailable, match="operation newer in the store cannot be read"):
             await call
 

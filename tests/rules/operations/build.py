@@ -26,7 +26,16 @@ def accepted(
     name: str = "op-1",
     now: Epoch = NOW,
     others: tuple[Operation, ...] = (),
+    open_bytes: int = 0,
 ) -> Operation:
     """The operation that a request becomes; raises OperationRefused."""
     asked = read_request(document)
-    return accept(asked, facts, operation=OperationId(name), by="carol", now=now, open_operations=others)
+    return accept(
+        asked,
+        facts,
+        operation=OperationId(name),
+        by="carol",
+        now=now,
+        open_operations=others,
+        open_bytes=open_bytes,
+    )

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
+from poller.domain.operations import (
+    Action,
+    EndedOperation,
+    Operation,
+    OperationId,
+    OperationState,
+    PartResult,
+)
 from poller.domain.records import Epoch, ShardId
 from poller.rules.operations import lifecycle, pauses
 from tests.rules.operations.build import ANN, BOB, FIFO, NOW, ONE, ORDERS, QUEUE, STREAM, THREE, TWO, accepted
@@ -180,17 +187,20 @@ def test_a_result_is_short_when_there_are_many_parts() -> None:
     assert 490 < len(alone.parts[ONE].result) <= 500
 
 
-def over(number: int, ended: float) -> Operation:
-    done = replace(RETRY, operation=OperationId(f"op-{number}"), state=DONE)
-    return replace(done, ended=Epoch(ended))
+def over(number: int, ended: float, stored_bytes: int = 1_000) -> EndedOperation:
+    return EndedOperation(
+        operation=OperationId(f"op-{number:04}"), ended=Epoch(ended), stored_bytes=stored_bytes
+    )
 
 
 def test_the_history_has_an_end() -> None:
     old = over(1, NOW - lifecycle.HISTORY_S_MAX)
     young = over(2, NOW - lifecycle.HISTORY_S_MAX + 1)
-    assert lifecycle.prunable([old, young, RETRY, PAUSE], now=NOW) == (old.operation,)
+    assert lifecycle.prunable([young, old], now=NOW) == (old.operation,)
     many = [over(number, NOW + number) for number in range(1005)]
-    assert set(lifecycle.prunable(many, now=NOW)) == {f"op-{number}" for number in range(5)}
+    assert lifecycle.prunable(many, now=NOW) == tuple(f"op-{number:04}" for number in range(5))
+    large = [over(number, NOW + number, lifecycle.HISTORY_BYTES_MAX // 4) for number in range(6)]
+    assert lifecycle.prunable(large, now=NOW) == ("op-0000", "op-0001")
 
 
 STATES = st.sampled_from([DONE, FAILED])
@@ -272,15 +282,12 @@ def test_parts_in_any_order_give_the_same_end(states: list[OperationState], rand
     assert lifecycle.missing(ends[0]) == ()
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 5e6)), max_size=40), st.floats(0, 1e7))
-def test_pruning_never_removes_what_is_not_over(rows: list[tuple[bool, float]], now: float) -> None:
-    there = [
-        over(number, ended) if ended_already else replace(RETRY, operation=OperationId(f"op-{number}"))
-        for number, (ended_already, ended) in enumerate(rows)
-    ]
+@given(st.lists(st.tuples(st.floats(0, 5e6), st.integers(0, 4_000_000)), max_size=40), st.floats(0, 1e7))
+def test_the_history_keeps_the_newest_that_fit(rows: list[tuple[float, int]], now: float) -> None:
+    there = [over(number, ended, size) for number, (ended, size) in enumerate(rows)]
     lost = set(lifecycle.prunable(there, now=Epoch(now)))
-    assert lost == {
-        each.operation
-        for each in there
-        if each.state.over and each.ended is not None and now - each.ended >= lifecycle.HISTORY_S_MAX
-    }
+    kept = [each for each in there if each.operation not in lost]
+    assert sum(each.stored_bytes for each in kept) <= lifecycle.HISTORY_BYTES_MAX
+    assert all(now - each.ended < lifecycle.HISTORY_S_MAX for each in kept)
+    gone = [each for each in there if each.operation in lost]
+    assert max((each.ended for each in gone), default=0.0) <= min((each.ended for each in kept), default=5e6)

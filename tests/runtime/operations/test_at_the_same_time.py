@@ -155,7 +155,7 @@ def test_a_read_that_began_before_an_operation_was_added_is_made_again() -> None
     async def script() -> None:
         site, a, _ = await two_shards()
         store: Any = a.door
-        operations = OpenOperations(store, clock=virtual_clock(), observer=site.seen, rng=Random(1))
+        operations = OpenOperations(store, store, clock=virtual_clock(), observer=site.seen, rng=Random(1))
         await operations.read()
         a.door.answer_s = 1.0
         async with asyncio.TaskGroup() as scope:

@@ -157,7 +157,7 @@ class FakeWorker:
         self.control = OperationService()
         clock, rng = LoopClock(wall=lambda: EPOCH_BASE + now() + clock_ahead_s), Random(name)
         store: Any = self.door
-        operations = OpenOperations(store, clock=clock, observer=site.seen, rng=rng)
+        operations = OpenOperations(store, store, clock=clock, observer=site.seen, rng=rng)
         context = FollowerContext(
             worker=WorkerId(name),
             store=store,

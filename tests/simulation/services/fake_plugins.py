@@ -24,7 +24,7 @@ from poller.domain.errors import (
 )
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import Invocation, Notice, Outcome, Unreachable
-from poller.domain.operations import Operation, OperationId
+from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import (
     Cursor,
     Epoch,
@@ -636,6 +636,14 @@ class SimStore:
     async def operations(self, *, over: bool = False) -> Sequence[Operation]:
         """Operations that are not over, or those that are."""
         return await self._call("operations", lambda: at_once(self._store.operations(over=over)))
+
+    async def operation(self, operation: OperationId) -> Operation | None:
+        """One operation, whether it is over or not."""
+        return await self._call(f"operation {operation}", lambda: at_once(self._store.operation(operation)))
+
+    async def ended(self) -> Sequence[EndedOperation]:
+        """When operations that are over ended."""
+        return await self._call("ended operations", lambda: at_once(self._store.ended()))
 
     async def prune(self, operations: Sequence[OperationId]) -> None:
         """Removes operations that are over."""
