@@ -59,7 +59,7 @@ def left(found: Fleet, name: str) -> int:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("fifo", [False], ids=["standard"])
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
 def test_the_command_redrives_the_dead_letters_of_a_queue_through_either_worker(
     tmp_path: Path, ministack: Emulator, fifo: bool
 ) -> None:
