@@ -187,7 +187,9 @@ class Figures:
             self.functions[event.function] = CapacityFigures(event.in_flight, event.limit)
 
     def _breaker_changed(self, event: BreakerChanged) -> None:
-        if event.function not in self._removed_functions:
+        if event.gone:
+            self.breakers.pop(event.function, None)
+        elif event.function not in self._removed_functions:
             figures = self.breakers.setdefault(event.function, BreakerFigures())
             figures.state = event.state
             figures.opened += event.state is BreakerState.OPEN

@@ -46,13 +46,15 @@ class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
 class BreakerChanged(TelemetryEvent, frozen=True, kw_only=True):
     """The circuit breaker of a function is in this state from now on. `reason` is one line, empty when the function was opened.
 
-    `next_try_s` is set for an open breaker: after so many seconds one batch tries.
+    `next_try_s` is set for an open breaker: after so many seconds one batch tries. `gone`: there is no such breaker any more, because the
+    function is closed, or opened with other settings. It holds no calls then, so its state is closed.
     """
 
     function: str
     state: BreakerState
     reason: str = ""
     next_try_s: float | None = None
+    gone: bool = False
 
 
 class CallLeftBehind(TelemetryEvent, frozen=True, kw_only=True):

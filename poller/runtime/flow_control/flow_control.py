@@ -27,6 +27,7 @@ from poller.runtime.workers.function_group import RateShare
 CHECK_S = 1.0
 """Who waits looks again after this time at the latest, because this worker's share of the rate may have changed."""
 REASON_CHARS_MAX = 300
+ENDED = "the function is not in use any more, or with other settings"
 CLOSED_ELSEWHERE = "closed by hand at another worker"
 
 
@@ -138,6 +139,15 @@ class FlowControl:
     def closed_elsewhere(self) -> None:
         """Closes the breaker, because it was closed by hand at another worker."""
         self._close(CLOSED_ELSEWHERE)
+
+    def end(self) -> None:
+        """The function is not open with these settings any more."""
+        if self._breaker is not None:
+            reason = "" if self._breaker.closed else ENDED
+            event = BreakerChanged(
+                function=self._plan.name, state=BreakerState.CLOSED, reason=reason, gone=True
+            )
+            self._observer.on(event)
 
     def waits_for(self) -> str:
         """What calls wait for now, for people, with the remedy: the breaker, or the rate; empty if it is neither."""

@@ -248,6 +248,7 @@ async def flow_control(plan: FunctionPlan, tools: DaemonContext, stack: AsyncExi
 
     share = stack.enter_context(tools.sharing.function(plan.name, closed=closed))
     found = FlowControl(plan, pacer=pacer, share=share, clock=tools.env.clock, observer=tools.observer)
+    stack.callback(found.end)
     return found
 
 

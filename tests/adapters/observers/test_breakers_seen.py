@@ -45,6 +45,20 @@ def test_the_series_of_a_breaker_end_with_its_function() -> None:
     assert series(page) == {}, "a late event makes no series"
 
 
+def test_the_series_of_a_breaker_end_with_its_setting_and_begin_again_with_another_one() -> None:
+    page = Scraped()
+    page.on(changed(), turned(BreakerState.OPEN))
+    page.on(BreakerChanged(function="orders", state=BreakerState.CLOSED, reason="other settings", gone=True))
+    assert series(page) == {}
+    page.on(turned(BreakerState.CLOSED, ""))
+    assert series(page) == {
+        "open": 0.0,
+        "half_open": 0.0,
+        "closed": 1.0,
+        "poller_function_breaker_opened_total": 0.0,
+    }
+
+
 def test_opening_is_a_warning_closing_is_told_and_the_rest_is_for_debugging() -> None:
     levels = {
         turned(BreakerState.OPEN): logging.WARNING,
@@ -58,4 +72,5 @@ def test_opening_is_a_warning_closing_is_told_and_the_rest_is_for_debugging() ->
         "state": "open",
         "reason": "5 of 8 calls failed",
         "next_try_s": 30.0,
+        "gone": False,
     }

@@ -85,7 +85,7 @@ def test_a_stream_is_held_while_the_breaker_is_open_then_one_batch_tries_and_the
         (BreakerState.HALF_OPEN, None),
         (BreakerState.OPEN, 30.0),
     ]
-    assert turns[-1] == (BreakerState.CLOSED, None)
+    assert turns[-2:] == [(BreakerState.CLOSED, None)] * 2, "it has closed, and the function with it"
 
 
 def queue_site() -> tuple[Site, Handler, Service]:
@@ -240,6 +240,28 @@ def test_a_daemon_stops_at_once_although_a_breaker_holds_everything() -> None:
 
     play(lambda: site.daemon(given), script)
     assert max(reader.times) < stopped[0]
+
+
+@pytest.mark.parametrize("breaker", [None, BreakerPolicy(failures=1.0)], ids=["none", "another"])
+def test_a_breaker_that_is_taken_out_while_it_is_open_is_gone(breaker: BreakerPolicy | None) -> None:
+    site, _ = many_lanes(40)
+    given = daemon_plan(ten_lanes(), functions=FUNCTIONS)
+    changed = replace(given, functions={"reader": replace(FUNCTIONS["reader"], breaker=breaker)})
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: state_of(daemon) == "open")
+        daemon.replan(changed)
+        await until(lambda: state_of(daemon) != "open")
+        turns = [(each.state, each.gone) for each in site.seen.of(BreakerChanged)]
+        new = [] if breaker is None else [(BreakerState.CLOSED, False)]
+        assert turns == [
+            (BreakerState.CLOSED, False),
+            (BreakerState.OPEN, False),
+            (BreakerState.CLOSED, True),
+            *new,
+        ]
+
+    play(lambda: site.daemon(given), script)
 
 
 def test_a_function_without_rate_and_breaker_says_nothing_of_either() -> None:

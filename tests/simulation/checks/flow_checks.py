@@ -68,7 +68,7 @@ class FlowChecks:
             case BreakerState.CLOSED if event.reason.startswith("closed by hand"):
                 here = event.reason.startswith("closed by hand by")
                 self.marks.saw("breaker closed by hand" if here else "breaker closed at another worker")
-            case BreakerState.CLOSED if event.reason:
+            case BreakerState.CLOSED if event.reason and not event.gone:
                 self.marks.saw("breaker closed by a try")
 
     def _begins(self, worker: str, event: InvocationStarted) -> None:
