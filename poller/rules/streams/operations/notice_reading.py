@@ -4,13 +4,12 @@ The documents are those of `failure_document`, which are AWS's own, with the mem
 through a topic may be wrapped in the topic's message.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from poller.domain.records import Epoch, JsonObject, Record, ShardId
+from poller.domain.records import Epoch, JsonObject, Record, ShardId, json_value
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations.redriving import NoticeRefused
@@ -117,8 +116,9 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
 
 def _object(document: bytes) -> JsonObject:
     try:
-        found = orjson.loads(document)
-    except orjson.JSONDecodeError as error:
+        # The keys and contents of records may have lone surrogates, so an event may have them, too.
+        found = json_value(document)
+    except (ValueError, RecursionError) as error:
         raise NoticeRefused(f"it is no JSON: {line_of(str(error), chars_max=SHOWN_CHARS_MAX)}") from None
     if not isinstance(found, dict):
         raise NoticeRefused("it is no JSON object")
@@ -137,7 +137,10 @@ def _encoded(payload: Any) -> bytes:
     """An event that a notice has as a JSON text, as here and on AWS, or as an object."""
     if isinstance(payload, str):
         return payload.encode("utf-8", "surrogatepass")
-    return orjson.dumps(payload)
+    try:
+        return json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise NoticeRefused("its payload has a number that is none, or is nested too deep") from None
 
 
 def _stored(found: Any) -> PayloadObject | None:

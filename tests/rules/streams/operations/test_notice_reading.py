@@ -1,6 +1,7 @@
 """A notice says again which records it is about; what is no notice is refused with the reason."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -27,6 +28,8 @@ from tests.hostile_texts import HOSTILE, fit
 from tests.rules.build import BASE, dynamo, entry, kinesis
 
 SHARD = ShardId("shardId-000000000000")
+TEXTS = st.text(st.characters(exclude_categories=()))
+"""Also with lone surrogates."""
 FUNCTION = "arn:aws:lambda:eu-west-1:111122223333:function:reader"
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/readings"
 PAYLOAD = b'{"Records":[{"kinesis":{"sequenceNumber":"2"}},{"kinesis":{"sequenceNumber":"9"}}]}'
@@ -73,6 +76,35 @@ def test_a_notice_that_came_through_a_topic_is_unwrapped() -> None:
 def test_an_event_names_its_records() -> None:
     assert identifiers(PAYLOAD) == ["2", "9"]
     assert identifiers(b'{"Records":[{"dynamodb":{"SequenceNumber":"7"}}]}') == ["7"]
+
+
+@pytest.mark.parametrize("key", HOSTILE.values(), ids=HOSTILE.keys())
+def test_an_event_with_any_key_is_read_from_a_notice_and_from_an_object(key: str) -> None:
+    event = {"Records": [{"kinesis": {"sequenceNumber": "2", "partitionKey": key}}]}
+    payload = json.dumps(event).encode()
+    found = replace(TWO, payload=payload)
+    assert _read(with_payload(found)).payload == payload_of(with_payload(found)) == payload
+    assert identifiers(payload) == ["2"]
+    written = {**json.loads(TWO.document), "payload": event}
+    again = _read(json.dumps(written).encode()).payload
+    assert again is not None
+    assert json.loads(again) == event
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN"])
+def test_an_event_with_a_number_that_is_none_is_refused(number: str) -> None:
+    document = with_member(TWO, "payload", {"Records": 0}).replace(
+        b'"Records":0', b'"Records":' + number.encode()
+    )
+    with pytest.raises(NoticeRefused):
+        _read(document)
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for document in (deep, b'{"payload":' + deep + b"}"):
+        with pytest.raises(NoticeRefused):
+            payload_of(document)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +160,8 @@ def test_the_last_call_of_a_window_is_refused_since_it_has_no_records() -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+        st.none() | st.booleans() | st.integers() | TEXTS,
+        lambda each: st.lists(each) | st.dictionaries(TEXTS, each),
     )
 )
 def test_any_json_is_refused_or_read(value: Any) -> None:
