@@ -1,7 +1,8 @@
 """Owns the reading of notices from an on-failure queue."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -22,6 +23,9 @@ WAIT_S = 1
 RECEIVES_MAX = 1_000
 EMPTY_RECEIVES_MAX = 3
 """After so many receives in a row without a new notice, the queue counts as read. One alone may miss messages of a large queue."""
+
+CANCELLED_CLOSE_S_MAX = 5.0
+"""How long a reader that was cancelled tries to make visible what it leaves. The rest is visible when its time is over."""
 
 _HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
@@ -125,10 +129,17 @@ async def open_queue(settings: QueueSettings, env: Environment) -> AsyncIterator
     service = await client(env, "sqs", arn.region)
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"
     notices = QueueNotices(service, queue_url, Objects(env), hold_s=settings.hold_s)
+    limit_s = None
     try:
         yield notices
+    except asyncio.CancelledError:
+        # The worker is cancelled, and must end also when the queue does not answer.
+        limit_s = CANCELLED_CLOSE_S_MAX
+        raise
     finally:
-        await notices.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await notices.close()
 
 
 plugin = Plugin("sqs", QueueSettings, open_queue)

@@ -1,5 +1,6 @@
 """A redrive calls the function with messages of a dead-letter queue as if they came from the mapping's own queue."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
@@ -12,6 +13,7 @@ from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.redriving import NoticeKept, Redrive
+from poller.runtime.queues.in_flight import RELEASE_S_MAX
 from poller.runtime.queues.operations.redriving import opened_letters
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import (
@@ -24,6 +26,7 @@ from tests.runtime.queues.queue_fakes import (
     parts,
     plan,
     reporting,
+    seconds,
     standard,
 )
 from tests.virtual import run_virtual, virtual_clock
@@ -139,6 +142,25 @@ def test_messages_that_a_killed_worker_held_are_waited_for(made: Callable[[], Se
     assert tally.result().result == "3 batches settled (3 records)"
 
 
+def test_a_message_that_comes_back_at_any_moment_is_not_missed() -> None:
+    """Also between a read that finds nothing and the count of what others hold back."""
+    missed = []
+    for tenths in range(60):
+        letters, handler = standard(), Handler()
+        letters.latency_s = 0.3
+        letters.send(1, 2)
+
+        async def killed(letters: Service = letters, wait_s: float = tenths / 10) -> None:
+            (message,) = await letters.receive(messages_max=1, wait_s=0)
+            await letters.extend([message.receipt], visibility_s=8)
+            await asyncio.sleep(wait_s)
+
+        tally = redriven(letters, handler, own=standard(), before=killed)
+        if letters.left or tally.settled != 2:
+            missed.append(tenths)
+    assert missed == []
+
+
 def test_messages_that_somebody_else_keeps_are_said_to_stay() -> None:
     letters, handler = standard(), Handler()
     letters.send(1, 2)
@@ -174,3 +196,19 @@ def test_the_mappings_own_queue_is_refused() -> None:
                 pass
 
     run_virtual(main())
+
+
+def test_a_redrive_ends_soon_although_the_queue_does_not_answer() -> None:
+    async def main() -> float:
+        letters = standard()
+        letters.send(1)
+        context = parts(standard(), function_of(Handler()), plan(standard()))
+        async with opened_letters(
+            context, LETTERS, lambda *_, **__: nullcontext(letters), hold_s=60, look=False
+        ) as place:
+            await place.notices.read(notices_max=1)
+            letters.hangs = [1_000.0]
+            began = seconds()
+        return seconds() - began
+
+    assert run_virtual(main()) == RELEASE_S_MAX

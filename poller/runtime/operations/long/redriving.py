@@ -84,6 +84,8 @@ class Redrive:
     async def run(self, *, limit: int | None, per_s: float | None) -> RedriveTally | None:
         """Redrives the notices, `limit` at most and `per_s` in a second at most. None: a stop came first. Raises PortError if they cannot be read."""
         done, opened = 0, self._clock.monotonic()
+        # Whether nobody held anything back before the read. What comes back between a read and the count is there for another read.
+        free = False
         while limit is None or done < limit:
             began = self._clock.monotonic()
             while self._held() and not await self._stop.sleep(HELD_LOOK_S):
@@ -94,14 +96,20 @@ class Redrive:
             if notices is None:
                 return None
             if not notices:
+                if free:
+                    break
                 others = await self._insisting(self._held_by_others)
                 if others is None:
                     return None
-                if not others or self._clock.monotonic() - opened >= self._hold_s:
+                free = not others
+                if others and self._clock.monotonic() - opened >= self._hold_s:
                     for _ in range(others):
                         self.tally = self.tally.stays(HELD_BY_OTHERS, refused=True)
                     break
-                await self._stop.sleep(HELD_LOOK_S)
+                if others:
+                    await self._stop.sleep(HELD_LOOK_S)
+                continue
+            free = False
             for notice in notices:
                 if not await self._one(notice):
                     return None

@@ -1,5 +1,6 @@
 """Owns the redrive of a queue's dead-letter queue: its messages are called as if they came from the mapping's own queue."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -17,6 +18,7 @@ from poller.runtime.invoking import BatchInvoker, InvocationBatch
 from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
 from poller.runtime.operations.long.redriving import Called
 from poller.runtime.queues.context import QueueContext
+from poller.runtime.queues.in_flight import RELEASE_S_MAX
 from poller.runtime.stopping import Stop
 
 HOLD_S_MAX = 43_200
@@ -157,8 +159,10 @@ async def opened_letters(
         try:
             yield OpenPlace(QueueRedrive(parts, letters), letters)
         finally:
-            with suppress(PortError):
-                await letters.close()
+            # The worker may be cancelled, and must end also when the queue does not answer.
+            with suppress(PortError, TimeoutError):
+                async with asyncio.timeout(RELEASE_S_MAX):
+                    await letters.close()
 
 
 class QueueLongOperable:
