@@ -34,11 +34,13 @@ class StreamNotice:
     """What a notice says of its batch.
 
     `payload` is the event if the notice has it, else `stored` is where it is, if it is anywhere. Otherwise the records are read
-    from `shard`, from the sequence number `first` to `last`. `since` is when the first one arrived, or a little earlier.
+    from `shard`, from the sequence number `first` to `last`. `first_number` is the first one as the source writes it. `since` is
+    when that record arrived, or a little earlier.
     """
 
     shard: ShardId
     first: int
+    first_number: str
     last: int
     records: int
     since: Epoch
@@ -67,6 +69,7 @@ def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> Strea
     return StreamNotice(
         shard=ShardId(_text(info, "shardId")),
         first=_sequence(info, "startSequenceNumber"),
+        first_number=info["startSequenceNumber"],
         last=_sequence(info, "endSequenceNumber"),
         records=_count(info, "batchSize"),
         since=_moment(info, "approximateArrivalOfFirstRecord"),

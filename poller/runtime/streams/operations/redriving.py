@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing
 from poller.domain.invocations import EncodedEvent, Event, StoredNotice
 from poller.domain.plan import url_scheme
-from poller.domain.records import Position, Record
+from poller.domain.records import Cursor, Position, Record
 from poller.operator_ports import NoticeSource
+from poller.ports import RecordStart
 from poller.rules.events import RecordsEvent
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.operations.redriving import NoticeRefused
@@ -96,14 +97,14 @@ class StreamRedrive:
         if held is not None:
             return await self._passing(held)
         found: list[Record] = []
-        position, empty = Position.at(notice.since), 0
+        position, empty = None, 0
         try:
-            cursor = await self._parts.source.cursor(notice.shard, position)
+            cursor = await self._cursor(notice, position)
             while empty < EMPTY_READS_MAX:
                 try:
                     page = await self._parts.source.read(notice.shard, cursor, records_max=READ_RECORDS_MAX)
                 except CursorExpired:
-                    cursor = await self._parts.source.cursor(notice.shard, position)
+                    cursor = await self._cursor(notice, position)
                     continue
                 within = [
                     each for each in page.records if notice.first <= int(each.sequence_number) <= notice.last
@@ -124,6 +125,15 @@ class StreamRedrive:
                 f"the stream does not have shard {notice.shard} or this range of it any more"
             ) from None
         return found
+
+    async def _cursor(self, notice: StreamNotice, position: Position | None) -> Cursor:
+        """Behind this position, or at the first record of the batch. Its number is better than its time, which a source may not have given."""
+        source = self._parts.source
+        if position is not None:
+            return await source.cursor(notice.shard, position)
+        if isinstance(source, RecordStart):
+            return await source.cursor_at(notice.shard, notice.first_number)
+        return await source.cursor(notice.shard, Position.at(notice.since))
 
     async def _passing(self, records: Sequence[Record]) -> Sequence[Record]:
         if self._matches is None or not records:

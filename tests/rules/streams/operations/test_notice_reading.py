@@ -50,7 +50,7 @@ def _read(document: bytes) -> StreamNotice:
 
 def test_a_kinesis_notice_names_its_records() -> None:
     assert _read(TWO.document) == StreamNotice(
-        shard=SHARD, first=2, last=9, records=2, since=Epoch(BASE + 0.125)
+        shard=SHARD, first=2, first_number="2", last=9, records=2, since=Epoch(BASE + 0.125)
     )
 
 
@@ -176,7 +176,9 @@ def test_any_bytes_are_refused_or_read(document: bytes) -> None:
 
 
 def _of(first: int, last: int, records: int) -> StreamNotice:
-    return StreamNotice(shard=SHARD, first=first, last=last, records=records, since=Epoch(BASE))
+    return StreamNotice(
+        shard=SHARD, first=first, first_number=str(first), last=last, records=records, since=Epoch(BASE)
+    )
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=40), st.integers(1, 4), st.data())

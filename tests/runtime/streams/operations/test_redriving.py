@@ -1,6 +1,7 @@
 """A redrive calls the function again with batches that were given up, and removes the notices of those that succeed."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from poller.domain.invocations import (
 from poller.domain.operations import OperationState
 from poller.domain.plan import MappingPlan, StreamPolicy
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
+from poller.domain.records import Cursor, ShardId
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.redriving import TRIES_MAX, Redrive
 from poller.runtime.stopping import Reason, Stop
@@ -185,6 +187,30 @@ def test_a_batch_that_fails_again_keeps_its_notice_and_the_others_go_on() -> Non
     assert (
         tally.result().result == "4 batches settled (8 records); 1 failed again and stays: ValueError: poison"
     )
+
+
+@pytest.mark.parametrize("digits", [1, 21])
+def test_records_whose_time_is_wrong_are_found_by_their_numbers(digits: int) -> None:
+    """A source may not tell when a record arrived. Then a notice has the time of its read."""
+    stream, found = given_up()
+    asked: list[str] = []
+
+    class ByNumber(FakeStream):
+        async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+            asked.append(sequence_number)
+            return await super().cursor_at(shard, sequence_number)
+
+    def late(notice: Notice) -> bytes:
+        document = json.loads(notice.document)
+        info = document["KinesisBatchInfo"]
+        info["approximateArrivalOfFirstRecord"] = "2099-01-01T00:00:00.000Z"
+        info["startSequenceNumber"] = info["startSequenceNumber"].zfill(digits)
+        return json.dumps(document).encode()
+
+    notices, function = FakeNotices(found, late), FakeFunction()
+    redriven(ByNumber(held=stream.held), notices, function)
+    assert (function.calls, notices.held) == (BATCHES, {})
+    assert asked == ["1".zfill(digits)]
 
 
 def test_what_the_stream_has_no_longer_stays_and_is_reported() -> None:
