@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from tests.simulation.checks.redrive_checks import REASONS
 from tests.simulation.services.faults import Marks
 from tests.simulation.worlds.world import Failed, run_seed
 
@@ -121,6 +122,17 @@ SOMETIMES = (
     "seek: left out",
     "seek: processed again",
     "seek: taken up again",
+    "redrive: read again from the stream",
+    "redrive: event in the notice",
+    "redrive: event in an object",
+    "redrive: message of a dead-letter queue",
+    "redrive: settled",
+    "redrive: failed again",
+    "redrive: done",
+    "redrive: failed",
+    "redrive: cancelled",
+    "redrive: dry run",
+    "redrive: claimed by another",
 )
 """A sweep of some hundred seeds that never saw one of these is too kind."""
 SELDOM = (
@@ -134,6 +146,9 @@ SELDOM = (
     "operator: closes the window",
     "operator: gone",
     "window skipped",
+    "redrive: call without an outcome",
+    "redrive: called again",
+    *(f"redrive: {each}" for each in REASONS),
 )
 """A sweep of SELDOM_SEEDS seeds that never saw one of these is too kind: one seed in some hundred shows it."""
 SELDOM_SEEDS = 5000

@@ -3,10 +3,15 @@
 import pytest
 
 from tests.simulation.__main__ import account
-from tests.simulation.kept_seeds import KEPT_BASE_SEEDS, KEPT_OPERATED_SEEDS, KEPT_SEEDS
+from tests.simulation.kept_seeds import (
+    KEPT_BASE_SEEDS,
+    KEPT_OPERATED_SEEDS,
+    KEPT_REDRIVEN_SEEDS,
+    KEPT_SEEDS,
+)
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
-from tests.simulation.worlds.variations import vary
+from tests.simulation.worlds.variations import operated, vary
 from tests.simulation.worlds.world import run_scenario, run_seed
 
 SEEDS = 2000
@@ -33,7 +38,11 @@ def test_a_bug_that_simulation_found_stays_away(seed: int) -> None:
 
 
 def test_bugs_that_simulation_found_with_operators_stay_away() -> None:
-    assert [seed for seed in KEPT_OPERATED_SEEDS if not run_seed(seed).virtual_s] == []
+    assert [seed for seed in KEPT_OPERATED_SEEDS if not run_scenario(operated(seed)).virtual_s] == []
+
+
+def test_bugs_that_simulation_found_in_redrives_stay_away() -> None:
+    assert [seed for seed in KEPT_REDRIVEN_SEEDS if not run_seed(seed).virtual_s] == []
 
 
 def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:

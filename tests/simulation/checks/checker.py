@@ -32,11 +32,13 @@ from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
 from tests.simulation.checks.flow_checks import FlowChecks
 from tests.simulation.checks.ledger import Flight, Holders, Tenure, Violation
 from tests.simulation.checks.queue_checks import QueueChecks
+from tests.simulation.checks.redrive_checks import RedriveChecks
 from tests.simulation.checks.stop_checks import StopChecks
 from tests.simulation.checks.stream_checks import StreamChecks
 from tests.simulation.services.fake_plugins import Issued
 from tests.simulation.services.faults import History, Line, Marks, epoch
 from tests.simulation.services.functions import OWN, Delivery
+from tests.simulation.services.notices import Reader
 from tests.simulation.services.queues import FakeQueue
 from tests.simulation.services.streams import FakeStream, Held
 
@@ -83,6 +85,7 @@ class Checker:
         self._lines: dict[str, Line] = {}
         """The lines of workers that have called functions of queues."""
         self.flow = FlowChecks(functions, marks)
+        self.redrives = RedriveChecks(marks, self._knew_of_pause)
         self._running_on: list[RunningOn] = []
         self._ended: set[tuple[str, str]] = set()
         """Kinds of tasks that were cancelled from inside, by worker."""
@@ -183,7 +186,7 @@ class Checker:
     def tries(self, line: Line, call: Issued, delivery: Delivery) -> None:
         """A worker is about to call a function, which may not be reached."""
         plan = self._by_call.get((delivery.source_arn, call.function))
-        if plan is not None and plan.mapping in self.queues:
+        if call.reader is None and plan is not None and plan.mapping in self.queues:
             self.queues[plan.mapping].tried(line.name, delivery, call.at)
 
     def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
@@ -199,6 +202,9 @@ class Checker:
             return
         flight, shard = self._flights.pop(number)
         with self._judging():
+            reports = self._by_call[flight.delivery.source_arn, flight.function].retry.report_failures
+            if self.redrives.ends(number, outcome, reports=reports):
+                return
             if shard is None:
                 self._end_queue(flight, outcome)
             else:
@@ -208,6 +214,8 @@ class Checker:
 
     def abandoned(self, call: Issued, delivery: Delivery) -> None:
         """The engine gave up waiting for a call."""
+        if call.reader is not None:
+            return
         plan = self._by_call[delivery.source_arn, call.function]
         if plan.mapping in self.streams:
             self.streams[plan.mapping].abandoned(call.invocation.request_id, delivery)
@@ -234,10 +242,18 @@ class Checker:
 
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""
-        if operation.mapping in self.streams and operation.request.action is Action.SEEK:
+        if operation.request.action is Action.REDRIVE:
+            with self._judging():
+                self.redrives.stored(operation)
+        elif operation.mapping in self.streams and operation.request.action is Action.SEEK:
             self.streams[operation.mapping].seeks.stored(operation)
         elif operation.mapping in self.streams:
             self.streams[operation.mapping].operated.stored(line.name, operation, epoch())
+
+    def removes(self, reader: Reader, name: str) -> None:
+        """A redrive has removed a notice, or a message of a dead-letter queue."""
+        with self._judging():
+            self.redrives.removes(reader, name)
 
     def creates(self, row: MappingRow) -> None:
         """The store has a mapping's row."""
@@ -334,6 +350,7 @@ class Checker:
         """A task of this kind is cancelled inside a worker, which may break a mapping there for a moment."""
         self._ended.add((line.name, kind))
         self.flow.cut_off.add(line.name)
+        self.redrives.cut_off.add(line.name)
 
     def _cancelled(self, line: Line, reason: str) -> bool:
         """Whether a mapping is broken by a cancellation that was no fault of the engine."""
@@ -361,10 +378,21 @@ class Checker:
         plan = self._by_call[delivery.source_arn, call.function]
         self._within_function_cap(line, call.function)
         self._not_while_it_runs(line, call, delivery)
-        if plan.mapping in self.queues:
+        if call.reader is not None:
+            self._begin_redriven(line, plan, call, delivery)
+        elif plan.mapping in self.queues:
             self._begin_queue(line, plan, call, delivery)
         else:
             self._begin_stream(line, plan, call, delivery)
+
+    def _begin_redriven(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
+        assert call.reader is not None
+        flight = self._flight(line, plan, call, delivery, frozenset())
+        self._flights[flight.number] = flight, None
+        self.redrives.begins(flight, call.reader, call.invocation.payload)
+
+    def _knew_of_pause(self, worker: str, mapping: MappingId, at: float) -> bool:
+        return mapping in self.streams and self.streams[mapping].operated.holds_all(worker, at)
 
     def _begin_queue(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.queues[plan.mapping]

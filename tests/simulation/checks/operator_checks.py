@@ -77,6 +77,13 @@ class OperatorChecks:
             if paused == shard and (rightful or worker == pause.worker) and pause.since < at < pause.until:
                 self._not_paused(pause.target, shard, records)
 
+    def holds_all(self, worker: str, at: float) -> bool:
+        """Whether this worker had stored before that time that it applies a pause of the whole mapping, which was not over then."""
+        return any(
+            pause.worker == worker and pause.target == OperationTarget() and pause.since < at < pause.until
+            for pause in self._pauses.values()
+        )
+
     def _not_paused(self, target: OperationTarget, shard: ShardId, records: Sequence[Held]) -> None:
         for lanes in [self._lanes_of(each) for each in records] or [{0}]:
             if all(target.covers(OperationTarget(shard=shard, lane=lane)) for lane in lanes):

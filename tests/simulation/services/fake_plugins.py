@@ -44,6 +44,13 @@ from poller.plugins import Environment, GivenPlugins, Plugin
 from tests.runtime.pacers import FakePacer
 from tests.simulation.services.faults import Line, Port, epoch
 from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery
+from tests.simulation.services.notices import (
+    REDRIVING,
+    NoticePlace,
+    Reader,
+    RedriveWitness,
+    open_notices,
+)
 from tests.simulation.services.queues import Delete, Describe, FakeQueue, Receive, extensions
 from tests.simulation.services.streams import (
     CALLS_PER_S,
@@ -69,14 +76,12 @@ class Issued:
     function: str
     invocation: Invocation
     at: float
+    reader: Reader | None = None
+    """The redrive that it belongs to; None for a call of the mapping itself."""
 
 
-class Witness(Protocol):
-    """Who is told of every effect, at the moment of the effect."""
-
-    def reads(self, line: Line, source_arn: str, shard: ShardId) -> None:
-        """A shard is read."""
-        ...
+class QueueWitness(Protocol):
+    """Who is told of every effect on a queue."""
 
     def receives(
         self,
@@ -119,6 +124,14 @@ class Witness(Protocol):
         self, line: Line, source_arn: str, receipts: Sequence[str], visibility_s: int, asked: float
     ) -> None:
         """A call is about to hide messages for `visibility_s` from now on, as was decided on `asked`; 0 shows them."""
+        ...
+
+
+class Witness(QueueWitness, Protocol):
+    """Who is told of every effect, at the moment of the effect."""
+
+    def reads(self, line: Line, source_arn: str, shard: ShardId) -> None:
+        """A shard is read."""
         ...
 
     def tries(self, line: Line, call: Issued, delivery: Delivery) -> None:
@@ -212,12 +225,22 @@ class SimStream:
 
         return await self._call(f"cursor {shard} {position.encode()}", effect)
 
+    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+        """A read token for a record, or for the first one behind it; raises PositionTrimmed."""
+        before = Position.after(str(int(sequence_number) - 1))
+
+        def effect() -> Cursor:
+            return cast("Cursor", self._apply(GetCursor(shard, before)))
+
+        return await self._call(f"cursor {shard} AT:{sequence_number}", effect)
+
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """The next records; raises CursorExpired and PositionTrimmed."""
         await self._pace(shard)
 
         def effect() -> Page:
-            self._witness.reads(self._line, self._arn, shard)
+            if REDRIVING.get() is None:
+                self._witness.reads(self._line, self._arn, shard)
             if self._line.chance(self._line.plan.expired_cursor):
                 raise CursorExpired("the service forgot it early")
             empty = self._line.chance(self._line.plan.empty_page)
@@ -274,7 +297,7 @@ class SimDatedStream(SimStream):
 class SimQueue:
     """QueueSource over a FakeQueue."""
 
-    def __init__(self, queue: FakeQueue, line: Line, witness: Witness, *, source_arn: str) -> None:
+    def __init__(self, queue: FakeQueue, line: Line, witness: QueueWitness, *, source_arn: str) -> None:
         self._queue = queue
         self._line = line
         self._witness = witness
@@ -410,7 +433,7 @@ class SimFunction:
         """Calls the function and waits for its answer."""
         delivery = read_delivery(invocation.payload)
         names = " ".join(each.identifier[-12:] for each in delivery.records)
-        call = Issued(self._name, invocation, epoch())
+        call = Issued(self._name, invocation, epoch(), REDRIVING.get())
         begun: list[int] = []
         self._witness.tries(self._line, call, delivery)
 
@@ -477,8 +500,11 @@ class SimOwnFunction(SimFunction):
 class SimDestination:
     """Destination that keeps notices; what it has, it has for good."""
 
-    def __init__(self, notices: list[Notice], line: Line, witness: Witness) -> None:
+    def __init__(
+        self, notices: list[Notice], line: Line, witness: Witness, *, place: NoticePlace | None = None
+    ) -> None:
         self._notices = notices
+        self._place = place
         self._line = line
         self._witness = witness
 
@@ -490,6 +516,8 @@ class SimDestination:
 
         def effect() -> None:
             self._notices.append(notice)
+            if self._place is not None:
+                self._place.put(notice)
             self._witness.notified(self._line, notice, issued)
 
         await self._line.call(Port.DESTINATION, f"notice {notice.document.decode()}", effect)
@@ -677,6 +705,18 @@ class SimSettings(BaseModel):
 
     arn: str = ""
     function: str = ""
+    place: str = ""
+    mapping: str = ""
+    hold_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where redrives find what was given up: the on-failure queue of all mappings, and dead-letter queues by their ARNs."""
+
+    notices: NoticePlace
+    witness: RedriveWitness
+    dead_letters: Mapping[str, Callable[[Line], SimQueue]]
 
 
 def registry(
@@ -687,10 +727,13 @@ def registry(
     store: MemoryStore,
     line: Line,
     witness: Witness,
+    places: Places,
 ) -> GivenPlugins:
     """Everything that a daemon opens, over one worker's line; sources by ARN, functions by name."""
 
     def source(settings: SimSettings) -> SimStream | SimQueue:
+        if settings.arn in places.dead_letters:
+            return places.dead_letters[settings.arn](line)
         service = sources[settings.arn]
         if isinstance(service, FakeStream):
             kind = SimStream if service.undated_for is None else SimDatedStream
@@ -708,11 +751,12 @@ def registry(
         ("sources", "sqs"): source,
         ("invokers", "sim"): function,
         ("invokers", OWN): function,
-        ("destinations", "sqs"): lambda _: SimDestination(notices, line, witness),
+        ("destinations", "sqs"): lambda _: SimDestination(notices, line, witness, place=places.notices),
         ("pacers", "throttle"): lambda _: FakePacer(),
         ("stores", "sim"): lambda _: SimStore(store, line, witness),
     }
-    return GivenPlugins({key: _plugin(key[1], maker) for key, maker in makers.items()})
+    opened = {key: _plugin(key[1], maker) for key, maker in makers.items()}
+    return GivenPlugins({**opened, ("notices", "sqs"): _notices_plugin(places, line)})
 
 
 def _plugin(name: str, maker: Callable[[SimSettings], object]) -> Plugin[SimSettings, object]:
@@ -721,6 +765,16 @@ def _plugin(name: str, maker: Callable[[SimSettings], object]) -> Plugin[SimSett
         yield maker(settings)
 
     return Plugin(name, SimSettings, opening)
+
+
+def _notices_plugin(places: Places, line: Line) -> Plugin[SimSettings, object]:
+    @asynccontextmanager
+    async def opening(settings: SimSettings, _: Environment) -> AsyncGenerator[object]:
+        reader = Reader(line, settings.place, MappingId(settings.mapping))
+        async with open_notices(places.notices, reader, places.witness, hold_s=settings.hold_s) as source:
+            yield source
+
+    return Plugin("sqs", SimSettings, opening)
 
 
 def seeded(seed: int, *names: object) -> Random:

@@ -111,6 +111,8 @@ class FakeQueue:
         self.dead: list[Letter] = []
         self.moved: list[str] = []
         """Ids of the messages of which a copy was sent to the dead-letter queue, in order; one sent again is there once on FIFO queues."""
+        self.dead_letters: FakeQueue | None = None
+        """The dead-letter queue, if messages are kept there. One keeps its id, and its group."""
         self.missing = False
         """Whether somebody has deleted the queue."""
         self._rng = Random(seed)
@@ -194,7 +196,7 @@ class FakeQueue:
         for letter in self._candidates(now):
             if len(taken) == messages_max:
                 break
-            if not self._redrive(letter):
+            if not self._redrive(now, letter):
                 taken.append(letter)
         answer = {"Messages": [self._hand_out(now, letter) for letter in taken]}
         received = Monotonic(now - EPOCH_BASE)
@@ -221,12 +223,18 @@ class FakeQueue:
                 free.append(letter)
         return free
 
-    def _redrive(self, letter: Letter) -> bool:
+    def hidden(self, now: float) -> int:
+        """How many messages are hidden."""
+        return sum(each.here and each.visible_at > now for each in self.letters.values())
+
+    def _redrive(self, now: float, letter: Letter) -> bool:
         limit = self.facts.redrive_receives_max
         if limit is None or letter.receives < limit:
             return False
         letter.redriven = True
         self.dead.append(letter)
+        if self.dead_letters is not None:
+            self.dead_letters.send(now, letter.content, group=letter.group or letter.tenant)
         return True
 
     def _hand_out(self, now: float, letter: Letter) -> JsonObject:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import cast
@@ -27,7 +27,8 @@ from poller.domain.records import (
 )
 from poller.ports import Store
 from poller.testing import queue_source, stream_source
-from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario
+from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario, notice
+from poller.testing.notice_source import NOTICE_SCENARIOS, NoticeScenario
 from poller.testing.queue_source import QueueScenario
 from poller.testing.store import DIGEST_SCENARIOS, SCENARIOS
 from poller.testing.stores.store_steps import Opening, Scenario
@@ -36,6 +37,13 @@ from tests.simulation.checks.checker import Checker
 from tests.simulation.services.contents import Content
 from tests.simulation.services.fake_plugins import SimDestination, SimQueue, SimStore, SimStream, Witness
 from tests.simulation.services.faults import FaultPlan, History, Line, Marks, epoch
+from tests.simulation.services.notices import (
+    NoticePlace,
+    Reader,
+    RedriveWitness,
+    SimNotices,
+    open_notices,
+)
 from tests.simulation.services.queues import FakeQueue
 from tests.simulation.services.streams import FakeStream
 from tests.virtual import run_virtual
@@ -206,6 +214,19 @@ def test_a_fake_stream_is_a_stream(scenario: StreamScenario, kind: SourceKind) -
     run_virtual(main())
 
 
+class FakeNoticeWorld:
+    """A fake on-failure queue over a line without chance faults."""
+
+    def __init__(self) -> None:
+        self._line, self._witness = line(), cast("Witness", Silent())
+        self._place = NoticePlace(rng=Random(1))
+        self.destination = SimDestination([], self._line, self._witness, place=self._place)
+
+    def opening(self, *, hold_s: float = 60.0) -> AbstractAsyncContextManager[SimNotices]:
+        reader = Reader(self._line, "place", MappingId("m"))
+        return open_notices(self._place, reader, cast("RedriveWitness", Silent()), hold_s=hold_s)
+
+
 @pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
 @pytest.mark.parametrize(
     "scenario", [*queue_source.EVERY, *queue_source.FAILING], ids=lambda scenario: scenario.__name__
@@ -237,6 +258,30 @@ def test_the_store_behind_a_line_is_a_store(scenario: Scenario) -> None:
 def test_a_fake_destination_is_a_destination(scenario: DestinationScenario) -> None:
     async def main() -> None:
         await scenario(FakeDestinationWorld())
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("scenario", NOTICE_SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_a_fake_on_failure_queue_is_a_place_of_notices(scenario: NoticeScenario) -> None:
+    async def main() -> None:
+        await scenario(FakeNoticeWorld())
+
+    run_virtual(main())
+
+
+def test_notices_that_a_killed_reader_held_come_back_when_their_time_is_over() -> None:
+    async def main() -> None:
+        world = FakeNoticeWorld()
+        await world.destination.send(notice(1))
+        killed = world.opening(hold_s=30.0)
+        assert len(await (await killed.__aenter__()).read(notices_max=1)) == 1
+        async with world.opening() as source:
+            assert await source.read(notices_max=1) == []
+            assert await source.held_by_others() == 1
+            await asyncio.sleep(30.0)
+            assert await source.held_by_others() == 0
+            assert len(await source.read(notices_max=1)) == 1
 
     run_virtual(main())
 

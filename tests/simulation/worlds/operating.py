@@ -72,6 +72,16 @@ class Operators:
             await asyncio.sleep(action.lasts_s)
             await self.submit(place.mapping, {"action": "resume", **target})
 
+    async def cancel(self, operation: OperationId) -> None:
+        """Asks one worker after the other to cancel an operation, until one has done so."""
+        for daemon in self.daemons():
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await daemon.operations.cancel(operation, by="me")
+                return
+            except (ApiError, TimeoutError):
+                continue
+
     async def end(self) -> None:
         """Ends what is paused still: an operator may not have got an answer to a resume."""
         for operation in at_once(self.store.operations()):

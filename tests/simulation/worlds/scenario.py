@@ -157,8 +157,32 @@ class Seek:
     cancelled_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """Somebody has what a mapping gave up called again, or `limit` of it; and cancels that `cancelled_s` seconds later unless that is None."""
+
+    at: float
+    setup: int
+    limit: int | None
+    per_s: float | None
+    dry_run: bool
+    cancelled_s: float | None = None
+
+
 type Action = (
-    Put | Reshard | Remake | Crash | Pause | Restart | Join | Update | EndTask | Operate | CloseBreaker | Seek
+    Put
+    | Reshard
+    | Remake
+    | Crash
+    | Pause
+    | Restart
+    | Join
+    | Update
+    | EndTask
+    | Operate
+    | CloseBreaker
+    | Seek
+    | Redrive
 )
 
 

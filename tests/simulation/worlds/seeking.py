@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from poller.domain.mapping_api import ApiError
-from poller.domain.operations import OperationId
 from poller.domain.plan import SourceKind
 from poller.domain.records import ShardId
 from tests.simulation.checks.stream_checks import StreamChecks
@@ -68,16 +66,7 @@ class Seekers:
         if operation is None or action.cancelled_s is None:
             return
         await asyncio.sleep(action.cancelled_s)
-        await self._cancel(operation)
-
-    async def _cancel(self, operation: OperationId) -> None:
-        for daemon in self.operators.daemons():
-            try:
-                async with asyncio.timeout(20.0):
-                    await daemon.operations.cancel(operation, by="me")
-                return
-            except (ApiError, TimeoutError):
-                continue
+        await self.operators.cancel(operation)
 
 
 def _document(action: Seek, checks: StreamChecks) -> dict[str, Any]:

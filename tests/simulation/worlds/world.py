@@ -25,6 +25,7 @@ from tests.simulation.services.queues import FakeQueue
 from tests.simulation.services.streams import FakeStream, ShardState
 from tests.simulation.services.wires import Writer
 from tests.simulation.worlds.operating import Operators
+from tests.simulation.worlds.redriving import Redrivers
 from tests.simulation.worlds.scenario import (
     Action,
     CloseBreaker,
@@ -34,6 +35,7 @@ from tests.simulation.worlds.scenario import (
     Operate,
     Pause,
     Put,
+    Redrive,
     Remake,
     Reshard,
     Restart,
@@ -110,6 +112,7 @@ class World:
     functions: dict[str, FakeFunction] = field(init=False)
     court: Checker = field(init=False)
     operators: Operators = field(init=False)
+    redrivers: Redrivers = field(init=False)
     _workers: list[Worker] = field(default_factory=list)
     _ever: list[Worker] = field(default_factory=list)
     _acting: list[asyncio.Task[None]] = field(default_factory=list)
@@ -136,6 +139,9 @@ class World:
             marks=self.marks,
             history=self.history,
         )
+        self.redrivers = Redrivers(
+            self.scenario, self.sources, self.functions, self.court, self.operators, self.marks
+        )
 
     async def run(self) -> None:
         """The whole life of the world; raises the first Violation."""
@@ -160,6 +166,7 @@ class World:
             await self._until(epoch() - EPOCH_BASE + LOOK_S)
         await self.operators.end()
         await self._all_settled()
+        await self.redrivers.finish(self._judge)
         self._checked_at_the_end(await self._drained())
 
     async def _until(self, at: float) -> None:
@@ -237,6 +244,7 @@ class World:
             store=self.store,
             line=line,
             witness=self.court,
+            places=self.redrivers.places(),
         )
         daemon = Daemon(
             self._plan(WorkerId(name)),
@@ -314,6 +322,8 @@ class World:
                 self._act(scope, self._close_breaker(action))
             case Seek():
                 self._act(scope, Seekers(self.operators, self.scenario).ask(action))
+            case Redrive():
+                self._act(scope, self.redrivers.ask(action))
 
     def _act(self, scope: asyncio.TaskGroup, act: Coroutine[Any, Any, None]) -> None:
         self._acting.append(scope.create_task(act, name="act"))
