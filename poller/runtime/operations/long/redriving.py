@@ -88,9 +88,7 @@ class Redrive:
         free = False
         while limit is None or done < limit:
             began = self._clock.monotonic()
-            while self._held() and not await self._stop.sleep(HELD_LOOK_S):
-                pass
-            if self._stop.requested:
+            if await self._held_off():
                 return None
             notices = await self._insisting(partial(self._source.read, notices_max=READ_MAX))
             if notices is None:
@@ -159,13 +157,26 @@ class Redrive:
     async def _called(self, notice: StoredNotice) -> Called | None:
         """Calls the function, and repeats that while it cannot be reached. None: a stop came first."""
         tries = 0
-        while not self._stop.requested:
-            called = await self._insisting(lambda: self._mapping.again(notice, self._source, self._stop))
-            if called is None or not isinstance(called.verdict, Deferred):
+        while not await self._held_off():
+            called = await self._unless_held(notice)
+            if called is None:
+                continue
+            if not isinstance(called.verdict, Deferred):
                 return called
             await self._stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
             tries += 1
         return None
+
+    async def _unless_held(self, notice: StoredNotice) -> Called | None:
+        """Calls the function. None: a stop, or a pause of the mapping, came before the call."""
+        with self._stop.child(lambda: not self._held()) as attempt:
+            return await self._insisting(lambda: self._mapping.again(notice, self._source, attempt))
+
+    async def _held_off(self) -> bool:
+        """Waits while the mapping is paused. Returns whether a stop came."""
+        while not self._stop.requested and self._held():
+            await self._stop.sleep(HELD_LOOK_S)
+        return self._stop.requested
 
     async def _held_by_others(self) -> int:
         return await self._source.held_by_others() if isinstance(self._source, HoldingNotices) else 0

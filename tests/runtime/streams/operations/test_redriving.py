@@ -21,7 +21,7 @@ from poller.domain.invocations import (
 from poller.domain.operations import OperationState
 from poller.domain.plan import MappingPlan, StreamPolicy
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
-from poller.domain.records import Cursor, ShardId
+from poller.domain.records import Cursor, Page, ShardId
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.redriving import TRIES_MAX, Redrive
 from poller.runtime.stopping import Reason, Stop
@@ -263,6 +263,47 @@ def test_nothing_is_called_while_the_mapping_is_paused() -> None:
 
     redriven(stream, notices, function, held=held)
     assert function.times == [30.0] * 5
+
+
+@pytest.mark.parametrize("slow", ["notices", "stream", "slot"])
+def test_a_pause_that_begins_before_a_call_holds_it(slow: str) -> None:
+    """The mapping is paused from the first to the thirtieth second. Two seconds pass between the look at the pauses and the call."""
+    _, found = given_up()
+
+    class SlowNotices(FakeNotices):
+        async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
+            await asyncio.sleep(2.0 if slow == "notices" else 0.0)
+            return await super().read(notices_max=notices_max)
+
+    class SlowStream(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            await asyncio.sleep(2.0 if slow == "stream" else 0.0)
+            return await super().read(shard, cursor, records_max=records_max)
+
+    stream, function = SlowStream(), FakeFunction()
+    stream.put(*records(*NUMBERS))
+    notices = SlowNotices(found[:1], lambda notice: notice.document)
+
+    async def main() -> None:
+        parts, clock = stream_parts(stream, function, plan=GIVING_UP, max_concurrency=1), virtual_clock()
+        redrive = Redrive(
+            StreamRedrive(parts),
+            notices,
+            Stop(),
+            clock=clock,
+            wait_s=lambda _: 0.5,
+            held=lambda: 1.0 <= asyncio.get_running_loop().time() < 30.0,
+            changed=unseen,
+        )
+        if slow == "slot":
+            await parts.function.slots.acquire()
+            asyncio.get_running_loop().call_later(2.0, parts.function.slots.release)
+        await redrive.run(limit=None, per_s=None)
+
+    run_virtual(main())
+    assert function.calls == BATCHES[:1]
+    assert function.times[0] >= 30.0
+    assert notices.held == {}
 
 
 def test_who_goes_on_after_a_stop_calls_what_is_left() -> None:
