@@ -172,7 +172,7 @@ def test_messages_that_somebody_else_keeps_are_said_to_stay() -> None:
     tally = redriven(letters, handler, own=standard(), before=kept)
     assert (tally.result().state, tally.result().result) == (
         OperationState.FAILED,
-        "1 batch settled (1 record); 1 could not be called and stay: another reader holds it back",
+        "1 batch settled (1 record); 1 could not be called and stays: another reader holds it back",
     )
 
 
