@@ -1,7 +1,9 @@
 """A stop leaves a time, which only becomes shorter and reaches every scope inside."""
 
 import asyncio
+from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,32 @@ def test_a_wait_ends_when_what_it_is_for_may_no_longer_begin() -> None:
         return now()
 
     assert run_virtual(main()) == 90.0 - 20.0 + SLACK_S
+
+
+@pytest.mark.parametrize(
+    ("stops", "ends_at"),
+    [
+        ([(5.0, None)], 15.0),
+        ([(5.0, None), (9.0, None)], 15.0),
+        ([(5.0, None), (9.0, 60.0)], 15.0),
+        ([(5.0, 22.0)], 5.0 + 22.0 - 20.0 + SLACK_S),
+        ([(5.0, None), (9.0, 22.0)], 9.0 + 22.0 - 20.0 + SLACK_S),
+        ([(5.0, 10.0)], 5.0),
+    ],
+    ids=["no limit", "twice", "a limit later", "a short limit", "a short limit later", "none left"],
+)
+def test_a_wait_with_a_time_of_its_own_ends_so_long_after_the_first_stop(
+    stops: list[tuple[float, float | None]], ends_at: float
+) -> None:
+    async def main() -> float:
+        stop, loop = Stop(), asyncio.get_running_loop()
+        for at, within_s in stops:
+            loop.call_later(at, partial(stop.request, Reason.REQUESTED, within_s=within_s))
+        async with interrupted_by(stop, needs_s=20.0, after_s=10.0):
+            await asyncio.Event().wait()
+        return now()
+
+    assert run_virtual(main()) == ends_at
 
 
 def test_a_scope_whose_lease_is_lost_hears_of_no_time() -> None:
