@@ -27,7 +27,7 @@ class BatchPart(msgspec.Struct, frozen=True, gc=False):
 
     `failures` counts the invocations that used up a retry. `deferrals` counts the refused calls since the last one that reached
     the function. A part that closes a tumbling window is `final`: it has no entries, and its age counts from the window's end,
-    `ends`. It is `early` when the window's state grew too large. A part that was restored from a checkpoint is `resumed` until
+    `ends`; `counted` is the last record in the window's state. It is `early` when the window's state grew too large. A part that was restored from a checkpoint is `resumed` until
     its first attempt: the mapping's settings may have changed since, so it gets one attempt under the new ones. So is a part of
     which an operator skipped records. `begun` is when
     its batch began.
@@ -44,6 +44,7 @@ class BatchPart(msgspec.Struct, frozen=True, gc=False):
     final: bool = False
     early: bool = False
     ends: Epoch | None = None
+    counted: str = ""
     resumed: bool = False
     begun: Epoch = Epoch(0.0)
     eased: int = 0
@@ -115,14 +116,21 @@ def start(entries: tuple[Entry, ...], *, new_id: NewId, now: Monotonic, epoch: E
     return BatchState((BatchPart(entries, new_id(), begun=epoch),), now)
 
 
-def finish(*, early: bool, ends: Epoch | None, new_id: NewId, now: Monotonic) -> BatchState:
+def finish(
+    *, early: bool, ends: Epoch | None, counted: str = "", new_id: NewId, now: Monotonic
+) -> BatchState:
     """The state of a batch without records whose call closes a tumbling window, which ends at `ends`."""
-    return BatchState((BatchPart((), new_id(), final=True, early=early, ends=ends),), now)
+    return BatchState((_closing(early=early, ends=ends, counted=counted, new_id=new_id),), now)
 
 
-def interpose(work: BatchState, *, ends: Epoch | None, new_id: NewId) -> BatchState:
+def interpose(work: BatchState, *, ends: Epoch | None, counted: str = "", new_id: NewId) -> BatchState:
     """The batch with a call before it that ends its tumbling window early."""
-    return replace(work, parts=(BatchPart((), new_id(), final=True, early=True, ends=ends), *work.parts))
+    closing = _closing(early=True, ends=ends, counted=counted, new_id=new_id)
+    return replace(work, parts=(closing, *work.parts))
+
+
+def _closing(*, early: bool, ends: Epoch | None, counted: str, new_id: NewId) -> BatchPart:
+    return BatchPart((), new_id(), final=True, early=early, ends=ends, counted=counted)
 
 
 def resume(

@@ -48,6 +48,11 @@ class WindowedBatches:
         return self._windows.end
 
     @property
+    def counted(self) -> str:
+        """The sequence number of the last record in the open window's state; empty without one."""
+        return self._windows.counted
+
+    @property
     def memo(self) -> WindowMemo | None:
         """The open window for the checkpoint; None without one."""
         return self._windows.memo()
@@ -74,7 +79,8 @@ class WindowedBatches:
         closing = windows.closing(buffer.first_arrived, epoch=epoch, caught_up=caught_up, ended=ended)
         if closing is None:
             return None
-        return finish(early=closing is Closing.EARLY, ends=windows.end, new_id=new_id, now=now)
+        early = closing is Closing.EARLY
+        return finish(early=early, ends=windows.end, counted=windows.counted, new_id=new_id, now=now)
 
     def take(self, buffer: Buffer, now: Monotonic, *, ended: bool) -> tuple[Entry, ...]:
         """The buffer's next batch if it closes now. It has records of one window only."""
@@ -88,7 +94,7 @@ class WindowedBatches:
         """The batch, after a closing call if the window's state grew too large (aws-behaviour#window-state-too-large)."""
         if work is None or not self._windows.overgrown or work.parts[0].final:
             return work
-        return interpose(work, ends=self._windows.end, new_id=new_id)
+        return interpose(work, ends=self._windows.end, counted=self._windows.counted, new_id=new_id)
 
     def enter(self, work: BatchState | None) -> None:
         """Opens the window of the records that are about to be delivered, unless one is open.
@@ -105,11 +111,11 @@ class WindowedBatches:
         """Takes the function's answer for this part: the window gets the returned state, or closes."""
         match verdict:
             case Accepted(state) if not part.final:
-                self._windows.answered(state)
+                self._windows.answered(state, part.entries[-1].record.sequence_number)
             case Accepted():
                 self._windows.close()
             case Partial(failed, _, state) if min(failed) > 0:
-                self._windows.answered(state)
+                self._windows.answered(state, part.entries[min(failed) - 1].record.sequence_number)
             case Partial() | Rejected() | Deferred():
                 pass
             case _:

@@ -43,20 +43,25 @@ class Closing(Enum):
     EARLY = auto()
 
 
-class WindowMemo(msgspec.Struct, frozen=True):
-    """The open window in a checkpoint: its length in seconds, its start in epoch seconds, and its state."""
+class WindowMemo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The open window in a checkpoint: its length in seconds, its start in epoch seconds, its state, and the last record counted in it.
+
+    Workers of older versions do not write the last one.
+    """
 
     length_s: int
     start: int
     state: msgspec.Raw
+    counted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The open window."""
+    """The open window. `counted` is the sequence number of the last record in its state; empty without one."""
 
     start: int
     state: bytes = EMPTY_STATE
+    counted: str = ""
 
 
 class Windows:
@@ -67,7 +72,7 @@ class Windows:
         self._length_s = length_s
         self._open: Window | None = None
         if memo is not None and memo.length_s == length_s:
-            self._open = Window(memo.start, bytes(memo.state))
+            self._open = Window(memo.start, bytes(memo.state), memo.counted)
 
     @property
     def open(self) -> bool:
@@ -78,6 +83,11 @@ class Windows:
     def end(self) -> Epoch | None:
         """When the open window ends."""
         return None if self._open is None else Epoch(self._open.start + self._length_s)
+
+    @property
+    def counted(self) -> str:
+        """The sequence number of the last record in the open window's state; empty without one."""
+        return "" if self._open is None else self._open.counted
 
     @property
     def deadline(self) -> Epoch | None:
@@ -113,10 +123,10 @@ class Windows:
         assert deadline is not None
         return Closing.FINAL if ended or (caught_up and epoch >= deadline) else None
 
-    def answered(self, state: bytes) -> None:
-        """Sets the state that the function returned for the open window."""
+    def answered(self, state: bytes, counted: str) -> None:
+        """Sets the state that the function returned for the open window, when it had done the records through `counted`."""
         assert self._open is not None, "a state without a window"
-        self._open = replace(self._open, state=state)
+        self._open = replace(self._open, state=state, counted=counted)
 
     def close(self) -> None:
         """Closes the open window, whose last call was settled."""
@@ -134,7 +144,8 @@ class Windows:
         """The open window for the checkpoint; None without one."""
         if self._open is None:
             return None
-        return WindowMemo(self._length_s, self._open.start, msgspec.Raw(self._open.state))
+        state = msgspec.Raw(self._open.state)
+        return WindowMemo(self._length_s, self._open.start, state, self._open.counted)
 
     def _start_of(self, moment: Epoch) -> int:
         return int(moment // self._length_s) * self._length_s

@@ -105,6 +105,8 @@ class Model:
             self.records.append(kinesis(number, key=key, arrived=moment))
         self.passes = {number: passes for number, (_, _, passes) in enumerate(arrived, 1)}
         self.settled: set[int] = set()
+        self.counted = 0
+        """The last record that was accepted since a window was closed."""
         self.removed_through = 0
         """The last record that the source has removed. It has removed all before it, too."""
         self.new_id, self.rng = ids(), Random(1)
@@ -263,7 +265,9 @@ class Model:
         effects = self.flow.answered(lane, verdict, now=self.now, epoch=self.epoch)
         self.saw(lane, effects, (LaneBlocked, LaneFreed, Advance, Retry, Split))
         done = {"accepted": len(entries), "reported": 0 if not entries else place % len(entries)}.get(kind, 0)
-        self.settle([int(entry.record.sequence_number) for entry in entries[:done]])
+        self.settle(numbers := [int(entry.record.sequence_number) for entry in entries[:done]])
+        closed = command.part.final and isinstance(verdict, Accepted)
+        self.counted = 0 if closed else max([self.counted, *numbers])
         progress = isinstance(verdict, Accepted) or done > 0
         assert (self.flow.view(lane).blocked is None) is progress
 
@@ -271,6 +275,7 @@ class Model:
         command = self.commands.get(lane)
         if isinstance(command, DiscardPart):
             del self.commands[lane]
+            self.counted = 0 if command.discard.part.final else self.counted
             effects = self.flow.discarded(lane, now=self.now)
             self.saw(lane, effects, (LaneFreed, Advance))
             numbers = [int(entry.record.sequence_number) for entry in command.discard.entries]
@@ -296,15 +301,15 @@ class Model:
         raise AssertionError("nobody has asked for a skip")
 
     def save(self) -> None:
-        self.saved = self.flow.checkpoint(), frozenset(self.settled)
+        self.saved = self.flow.checkpoint(), frozenset(self.settled), self.counted
 
     def restart(self, lanes: int, *, crash: bool) -> None:
         """Another worker goes on from the last checkpoint; after a crash that is an older one."""
         if not crash:
             self.save()
-        checkpoint, settled = self.saved
+        checkpoint, settled, counted = self.saved
         if checkpoint.position != SHARD_END:
-            self.settled = set(settled)
+            self.settled, self.counted = set(settled), counted
             self.begin_run(checkpoint, lanes)
 
     def check(self) -> None:

@@ -296,7 +296,7 @@ def test_the_state_of_another_window_length_is_forgotten() -> None:
     lane.put((1, 1.0))
     lane.run(2)
     memo = json.loads(lane.flow.checkpoint().memo)["window"]
-    assert memo == {"length_s": 10, "start": int(BASE), "state": {"n": 1}}
+    assert memo == {"length_s": 10, "start": int(BASE), "state": {"n": 1}, "counted": "1"}
     raw = msgspec.json.decode(msgspec.json.encode(memo), type=WindowMemo)
     assert Windows(10, raw).open
     assert not Windows(20, raw).open

@@ -100,7 +100,9 @@ class OperatorChecks:
         shard, records = ShardId(operation.wanted[0]), operation.notes.get("records", ())
         numbers = {int(each) for each in records if each.isdigit()}
         ends = {
-            float(each.removeprefix(CLOSING_PREFIX)) for each in records if each.startswith(CLOSING_PREFIX)
+            float(each.removeprefix(CLOSING_PREFIX).partition(":")[0])
+            for each in records
+            if each.startswith(CLOSING_PREFIX)
         }
         self._windows.setdefault(shard, set()).update(ends)
         self.asked |= numbers

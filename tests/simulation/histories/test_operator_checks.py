@@ -114,7 +114,7 @@ async def grown(early_end_is_skipped: str = "by who read it") -> tuple[WindowBen
         window = WindowMemo(WINDOW_S, int(EPOCH_BASE), Raw(json.encode(state)))
         position = Position.after(str(records[0].sequence))
         bench.take(bench.ann, epoch=2, position=position, memo=json.encode(Memo(window=window)))
-    notes = {"records": [closing_id(Epoch(EPOCH_BASE + WINDOW_S))]}
+    notes = {"records": [closing_id(Epoch(EPOCH_BASE + WINDOW_S), str(records[0].sequence))]}
     stored(bench, Action.SKIP, members={"send": False}, notes=notes)
     dropped(bench, [])
     return bench, records

@@ -7,7 +7,7 @@ from poller.domain.operations import OperationTarget, OperatorPause
 from poller.domain.records import SEQUENCE_DIGITS_MAX, ShardId
 from poller.rules.operations.pauses import holding
 from poller.rules.streams.attempts import BatchState, Discard
-from poller.rules.streams.operations.on_batch import CLOSING_PREFIX, closing_id, id_of, skipped
+from poller.rules.streams.operations.on_batch import CLOSING_PREFIX, id_of, ids_of, skipped
 
 type SkipId = int | str
 type Among = Callable[[Iterable[int]], set[int]]
@@ -115,20 +115,20 @@ class Interventions:
 
     def carried_out(self, lane: int, discard: Discard, *, sent: bool) -> bool:
         """Says that a skip's discard was carried out. Returns whether the lane was blocked only by its notice."""
-        ids: list[SkipId] = [id_of(entry) for entry in discard.entries] or [closing_id(discard.part.ends)]
+        ids = [id_of(entry) for entry in discard.entries] or ids_of(discard.part)
         for skip in self.skips:
             skip.note(ids, sent=sent)
         blocking = lane in self._blocking
         self._blocking.discard(lane)
         return blocking
 
-    def look(self, settled_among: Among, gone_among: Among, *, closes: str | None) -> None:
+    def look(self, settled_among: Among, gone_among: Among, *, is_open: Callable[[str], bool]) -> None:
         """Notes what something else has settled, and what is gone.
 
-        `closes` is the id of the call that closes the open window; None without one.
+        `is_open` says whether the call that closes the open window may be the one that an id means.
         """
         for skip in self.skips:
-            skip.note_before([each for each in skip.left if isinstance(each, str) and each != closes])
+            skip.note_before([each for each in skip.left if isinstance(each, str) and not is_open(each)])
             if numbers := skip.numbers:
                 skip.note_before(settled_among(numbers))
                 skip.note_gone(gone_among(skip.numbers))

@@ -5,7 +5,7 @@ from copy import replace
 
 from poller.domain.invocations import Condition
 from poller.domain.policies import Backoff
-from poller.domain.records import Epoch, Monotonic
+from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, Monotonic
 from poller.rules.backoff import ceiling_s
 from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId
 from poller.rules.streams.batching import Entry
@@ -16,9 +16,19 @@ type Chosen = Callable[[int | str], bool]
 CLOSING_PREFIX = "window:"
 
 
-def closing_id(ends: Epoch | None) -> str:
-    """The id of the call that closes the window which ends then."""
-    return f"{CLOSING_PREFIX}{int(ends or 0)}"
+def closing_id(ends: Epoch | None, counted: str) -> str:
+    """The id of the call that closes the window which ends then, when `counted` is the last record in its state."""
+    return f"{CLOSING_PREFIX}{int(ends or 0)}:{counted}"
+
+
+def may_close(closing: str, *, ends: Epoch | None, counted: str) -> bool:
+    """Whether the call that closes this window may be the one with this id.
+
+    It is not if the window has counted later records: a window that ended early begins anew with the same end. After a crash it may
+    still have to count some again.
+    """
+    end, _, last = closing.removeprefix(CLOSING_PREFIX).partition(":")
+    return end == str(int(ends or 0)) and _number(counted) <= _number(last)
 
 
 def id_of(entry: Entry) -> int:
@@ -28,7 +38,7 @@ def id_of(entry: Entry) -> int:
 
 def ids_of(part: BatchPart) -> tuple[int | str, ...]:
     """The ids of a part: of its records, or of the call that closes a window."""
-    return (closing_id(part.ends),) if part.final else tuple(map(id_of, part.entries))
+    return (closing_id(part.ends, part.counted),) if part.final else tuple(map(id_of, part.entries))
 
 
 def retried(work: BatchState, *, now: Monotonic) -> BatchState:
@@ -48,7 +58,7 @@ def skipped(work: BatchState, chosen: Chosen) -> Discard | None:
     """The discard of the first chosen records that follow each other in a part; None if none is chosen."""
     for part in work.parts:
         if part.final:
-            if chosen(closing_id(part.ends)):
+            if chosen(closing_id(part.ends, part.counted)):
                 return _discard(part, ())
             continue
         marks = [chosen(id_of(entry)) for entry in part.entries]
@@ -88,6 +98,12 @@ def _rests(parts: Sequence[BatchPart], discard: Discard, new_id: NewId) -> list[
         if rest := tuple(entry for entry in part.entries if entry.index not in gone):
             rests.append(replace(part, entries=rest, request_id=new_id(), resumed=True))
     return rests
+
+
+def _number(sequence: str) -> int:
+    """A sequence number; 0 for none. What is none comes from a damaged row."""
+    good = sequence.isascii() and sequence.isdigit() and len(sequence) <= SEQUENCE_DIGITS_MAX
+    return int(sequence) if good else 0
 
 
 def _discard(part: BatchPart, entries: tuple[Entry, ...]) -> Discard:

@@ -157,9 +157,15 @@ class OperatorVerbs:
 
     def look(self) -> None:
         """Notes records of skips that something else has settled, or that are gone."""
-        ends = None if self._windowed is None else self._windowed.end
-        closes = None if ends is None else on_batch.closing_id(ends)
-        self.interventions.look(self._tracker.settled_among, self._tracker.gone_among, closes=closes)
+        tracker = self._tracker
+        self.interventions.look(tracker.settled_among, tracker.gone_among, is_open=self._is_open)
+
+    def _is_open(self, closing: str) -> bool:
+        """Whether the call that closes the open window may be the one that an id means."""
+        windowed = self._windowed
+        if windowed is None or windowed.end is None:
+            return False
+        return on_batch.may_close(closing, ends=windowed.end, counted=windowed.counted)
 
 
 def _named(texts: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from poller.rules.streams.operations.on_batch import (
     closing_id,
     ids_of,
     leads,
+    may_close,
     reset,
     retried,
     skipped,
@@ -160,12 +161,40 @@ def test_the_rest_is_tried_at_once_and_once_at_least() -> None:
 
 
 def test_a_call_that_closes_a_window_has_an_id_of_its_own() -> None:
-    assert ids_of(FINAL) == (closing_id(Epoch(BASE)),)
-    discard = skipped(work(FINAL, UNTRIED), {closing_id(Epoch(BASE))}.__contains__)
+    assert ids_of(FINAL) == (closing_id(Epoch(BASE), ""),)
+    discard = skipped(work(FINAL, UNTRIED), {closing_id(Epoch(BASE), "")}.__contains__)
     assert discard is not None
     assert discard.entries == ()
     assert without(work(FINAL, UNTRIED), discard, new_id=ids(), now=NOW)[0] == work(UNTRIED, resume_at=NOW)
     assert skipped(work(FINAL), {1}.__contains__) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "counted", "may"),
+    [
+        (BASE, "20", True),
+        (BASE, "7", True),
+        (BASE, "", True),
+        (BASE, "21", False),
+        (BASE + 10, "20", False),
+    ],
+    ids=[
+        "as it was",
+        "counting again after a crash",
+        "begun again",
+        "begun anew after an early end",
+        "the next",
+    ],
+)
+def test_the_call_that_closes_a_window_is_known_by_the_last_record_in_its_state(
+    ends: float, counted: str, may: bool
+) -> None:
+    assert may_close(closing_id(Epoch(BASE), "20"), ends=Epoch(ends), counted=counted) is may
+
+
+@pytest.mark.parametrize("closing", ["window:", "window:x:20", "window::", "window:60", "window:60:²"])
+def test_an_id_of_a_damaged_row_closes_no_window(closing: str) -> None:
+    assert not may_close(closing, ends=Epoch(60.0), counted="1")
 
 
 def test_workers_of_the_version_before_read_the_memo() -> None:

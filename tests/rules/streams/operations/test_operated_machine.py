@@ -21,9 +21,11 @@ from poller.rules.streams.operations.interventions import PendingSkip
 from poller.rules.streams.operations.verbs import Refused, Resolved
 from poller.rules.streams.tracking import EMPTY_PAGES
 from tests.rules.streams.test_flow_machine import (
+    LARGE,
     ROUNDS_MAX,
     SHARD,
     STEPS_MAX,
+    VERDICTS,
     Model,
     arrivals,
     batches,
@@ -32,6 +34,9 @@ from tests.rules.streams.test_flow_machine import (
 
 OPERATED = 0.35
 """How many of the steps are an operator's."""
+WINDOWED = 15
+"""Models of shards with windows. Their states are large, so they take long."""
+ACTIONS = ("retry", "reset", "skip", "skip", "skip", "begin", "list", "withdraw", "pause", "resume")
 
 
 @dataclass
@@ -49,7 +54,11 @@ class Operated(Model):
 
     def __init__(self, *given_: object, **named: object) -> None:
         self.asked: list[Skip] = []
+        self.resolved: list[tuple[str, ...]] = []
+        """What was asked for and is stored, before the skip begins."""
         self.asked_ever: set[int] = set()
+        self.closings_asked: set[int] = set()
+        """The closing calls that were asked for: the last record that each window had counted."""
         self.skipped_ever: set[int] = set()
         self.pauses: list[OperatorPause] = []
         self.tried: Counter[tuple[int, ...]] = Counter()
@@ -70,13 +79,15 @@ class Operated(Model):
             super().act(rng)
             return
         lane = rng.choice(self.flow.lanes)
-        match rng.choice(["retry", "reset", "skip", "skip", "list", "withdraw", "pause", "resume"]):
+        match rng.choice(ACTIONS):
             case "retry" if self.between_steps(lane):
                 self.retry(lane)
             case "reset" if self.between_steps(lane):
                 self.reset(lane)
             case "skip" if self.between_steps(lane):
-                self.skip(lane, rng.choice(["first", "batch"]), send=rng.random() < 0.7)
+                self.skip(lane, rng.choice(["first", "batch"]), send=rng.choice([True, True, False, None]))
+            case "begin" if self.resolved:
+                self.begin_skip(self.resolved.pop(0), send=rng.random() < 0.7)
             case "list":
                 self.skip_listed(rng)
             case "withdraw" if self.asked:
@@ -113,14 +124,19 @@ class Operated(Model):
             assert (part.failures, part.deferrals, part.since) == (0, 0, self.epoch)
             self.tried.clear()
 
-    def skip(self, lane: int, records: str, *, send: bool) -> None:
+    def skip(self, lane: int, records: str, *, send: bool | None) -> None:
+        """Somebody asks for a skip, which begins at once unless `send` is None."""
         found, part = self.flow.operator.resolve(lane, records), self.flow.view(lane).part
         if part is None:
             assert isinstance(found, Refused)
         elif isinstance(found, Resolved):
             numbers = [entry.record.sequence_number for entry in part.entries]
             assert part.final or list(found.records) == (numbers if records == "batch" else numbers[:1])
-            self.begin_skip(found.records, send=send)
+            if part.final:
+                self.closings_asked.add(self.counted)
+            self.resolved.append(found.records)
+            if send is not None:
+                self.begin_skip(self.resolved.pop(), send=send)
         else:
             assert part.final
             assert records == "first"
@@ -184,6 +200,9 @@ class Operated(Model):
 
     def skips(self, lane: int, numbers: list[int], *, notice: bool) -> None:
         assert set(numbers) <= set(self.waiting(lane))
+        if not numbers:
+            self.marks["closing call skipped"] += 1
+            assert self.counted in self.closings_asked, "another closing call than was asked for"
         self.marks["skipped with a gap"] += numbers != self.waiting(lane)[: len(numbers)]
         self.marks["skipped while paused"] += self.paused(lane)
         left = {each for skip in self.asked for each in skip.pending.left}
@@ -267,10 +286,33 @@ def test_operators_break_no_promise(
     model.finish()
 
 
+def windowed(rng: Random) -> Operated:
+    """A model of a shard whose window ends early often and begins anew, while operators skip the calls that end it."""
+    arrived: list[tuple[str | None, int, bool]] = [("a", 0, True) for _ in range(25)]
+    model = Operated(RetryPolicy(), BatchPolicy(records_max=1), arrived, lanes=1, windowed=True)
+    for _ in range(STEPS_MAX):
+        model.read(1, 0)
+        model.now = Monotonic(model.now + 5.0)
+        model.choose(0)
+        part = model.flow.view(0).part
+        if part is not None and part.final and rng.random() < 0.5:
+            model.between_steps(0)
+            model.skip(0, "batch", send=rng.choice([True, None]))
+        elif model.resolved and rng.random() < 0.5:
+            model.begin_skip(model.resolved.pop(0), send=True)
+        model.choose(0)
+        model.answer(0, rng.choice(VERDICTS), 0, rng.choice([LARGE, b"{}"]))
+        model.deliver(0)
+        if rng.random() < 0.1:
+            model.restart(1, crash=rng.random() < 0.5)
+        model.check()
+    return model
+
+
 def test_the_model_does_every_action_in_many_states() -> None:
     """The property above is about all of them."""
     marks: Counter[str] = Counter()
-    for seed in range(40):
+    for seed in range(80):
         rng = Random(seed)
         arrived: list[tuple[str | None, int, bool]] = [(rng.choice("abc"), 1, True) for _ in range(20)]
         model = Operated(
@@ -279,6 +321,8 @@ def test_the_model_does_every_action_in_many_states() -> None:
         for _ in range(STEPS_MAX):
             model.act(rng)
         marks.update(model.marks)
+        if seed < WINDOWED:
+            marks.update(windowed(rng).marks)
     wanted = [
         "held",
         "skipped",
@@ -288,5 +332,6 @@ def test_the_model_does_every_action_in_many_states() -> None:
         "reset",
         "skip again after a crash",
         "gone",
+        "closing call skipped",
     ]
     assert {each: marks[each] for each in wanted if marks[each] < 10} == {}
