@@ -11,7 +11,7 @@ import typer
 
 from poller.commands.breaker.declared import breaker_app
 from poller.commands.dry_run.declared import dry_run
-from poller.commands.init.declared import schema
+from poller.commands.init.declared import init, schema
 from poller.commands.operations.declared import add_commands
 from poller.commands.operations.declared_long import add_long_commands
 from poller.commands.options import MARKUP, CommonOptions, Config, Json, TokenFile, given_options, grouped
@@ -257,7 +257,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
         help=_ROOT_HELP,
     )
     app.callback()(_root)
-    for command in (run, check, schema, status, peek):
+    for command in (init, run, check, schema, status, peek):
         app.command()(command)
     app.command(name="dry-run")(dry_run)
     add_commands(app)

@@ -62,7 +62,7 @@ class UnreadableNow(InvalidConfiguration):
     """The system could not read the file at this moment. The file itself may be right: read it again later."""
 
 
-class _Loader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """A SafeLoader that refuses tags, duplicate keys and deep nesting."""
 
     twice = False
@@ -71,9 +71,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-        tag = getattr(event, "tag", None)
-        if tag not in {None, "!", _STR}:
-            raise _problem(_tag_refused(str(tag)), event.start_mark)
+        self.check_tag(getattr(event, "tag", None), event.start_mark)
         if not isinstance(event, yaml.AliasEvent):
             # YAML 1.2 lets a node have the anchor of an earlier one, PyYAML does not. An alias means the last one before it.
             self.anchors.pop(getattr(event, "anchor", None), None)
@@ -89,11 +87,21 @@ class _Loader(yaml.SafeLoader):
             _refuse_surrogates(node)
         return node
 
+    def check_tag(self, tag: str | None, mark: yaml.Mark) -> None:
+        """Refuses every tag but those that change nothing."""
+        if tag not in {None, "!", _STR}:
+            raise refused_tag(str(tag), mark)
 
-class _TwiceLoader(_Loader):
+
+class _TwiceLoader(StrictLoader):
     """A loader that allows duplicate keys. The caller reports them."""
 
     twice = True
+
+
+def refused_tag(tag: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    """The error for a tag that is not supported."""
+    return _problem(_tag_refused(tag), mark)
 
 
 def _tag_refused(tag: str) -> str:
@@ -118,7 +126,7 @@ def _refuse_surrogates(node: ScalarNode) -> None:
 
 
 for _tag, (_pattern, _first) in _SCALARS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+    StrictLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -143,17 +151,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def parse_document(text: str, *, name: str) -> dict[str, Any]:
     """The top-level mapping of a YAML text. Raises InvalidConfiguration with one line that begins with `name`."""
-    try:
-        document = _load(text)
-    except yaml.MarkedYAMLError as error:
-        raise InvalidConfiguration([_located(error, name)]) from None
-    except (ValueError, OverflowError):
-        raise InvalidConfiguration(
-            [f"{name}: an escape like \\U stands for no character; write it out"]
-        ) from None
-    except yaml.YAMLError as error:
-        reason = str(getattr(error, "reason", "not readable"))
-        raise InvalidConfiguration([f"{name}: not YAML: {reason}; save the file as plain text"]) from None
+    document = single_document(text, StrictLoader, name=name)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -168,6 +166,23 @@ def parse_document(text: str, *, name: str) -> dict[str, Any]:
             rest,
         )
     return document
+
+
+def single_document(
+    text: str, loader_type: type[StrictLoader], *, name: str, nodes_max: int = NODES_MAX
+) -> object:
+    """The value of a YAML text; None if it is empty. Raises InvalidConfiguration with one line that begins with `name`."""
+    try:
+        return _load(text, loader_type, nodes_max)
+    except yaml.MarkedYAMLError as error:
+        raise InvalidConfiguration([_located(error, name)]) from None
+    except (ValueError, OverflowError):
+        raise InvalidConfiguration(
+            [f"{name}: an escape like \\U stands for no character; write it out"]
+        ) from None
+    except yaml.YAMLError as error:
+        reason = str(getattr(error, "reason", "not readable"))
+        raise InvalidConfiguration([f"{name}: not YAML: {reason}; save the file as plain text"]) from None
 
 
 class DocumentLine(NamedTuple):
@@ -196,7 +211,7 @@ def parse_entries(text: str) -> list[DocumentLine]:
         raise InvalidConfiguration([": cannot be read"]) from None
 
 
-def _entries(loader: _Loader) -> list[DocumentLine]:
+def _entries(loader: StrictLoader) -> list[DocumentLine]:
     node = loader.get_single_node()
     if node is None or (isinstance(node, ScalarNode) and loader.construct_document(node) is None):
         return []
@@ -207,13 +222,15 @@ def _entries(loader: _Loader) -> list[DocumentLine]:
     return [_line(loader, key, value, _members(loader, value)) for key, value in node.value]
 
 
-def _members(loader: _Loader, node: Node) -> tuple[DocumentLine, ...]:
+def _members(loader: StrictLoader, node: Node) -> tuple[DocumentLine, ...]:
     # Pairs are taken as they are written: constructing the mapping merges others into it.
     pairs = list(node.value) if isinstance(node, MappingNode) else []
     return tuple(_line(loader, key, value) for key, value in pairs)
 
 
-def _line(loader: _Loader, key: Node, value: Node, members: tuple[DocumentLine, ...] = ()) -> DocumentLine:
+def _line(
+    loader: StrictLoader, key: Node, value: Node, members: tuple[DocumentLine, ...] = ()
+) -> DocumentLine:
     name = loader.construct_object(key, deep=True)
     return DocumentLine(key.start_mark.line + 1, name, loader.construct_object(value, deep=True), members)
 
@@ -262,14 +279,14 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _load(text: str) -> object:
-    loader = _Loader(text)
+def _load(text: str, loader_type: type[StrictLoader], nodes_max: int) -> object:
+    loader = loader_type(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _weight(node, {}) > NODES_MAX:
-            raise _problem(f"more than {NODES_MAX} values, aliases included; write less", node.start_mark)
+        if _weight(node, {}) > nodes_max:
+            raise _problem(f"more than {nodes_max} values, aliases included; write less", node.start_mark)
         return loader.construct_document(node)
     finally:
         loader.dispose()
