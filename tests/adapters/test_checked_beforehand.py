@@ -252,12 +252,24 @@ def test_looking_for_a_module_runs_nothing_of_it(tmp_path: Path, monkeypatch: py
         (tmp_path / name / "__init__.py").write_text("raise SystemExit\n")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "loud.py").write_text("raise SystemExit\n")
-    there = ["shouting", "shouting.inner", "plain.loud", "os.path", "json.decoder", "adapters.invokers.http"]
+    (tmp_path / "plain" / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "plain" / "deep" / "deeper" / "loud.py").write_text("raise SystemExit\n")
+    deep = "plain.deep.deeper.loud"
+    there = [
+        "shouting",
+        "shouting.inner",
+        "plain.loud",
+        deep,
+        "os.path",
+        "json.decoder",
+        "adapters.invokers.http",
+    ]
     assert [each for each in there if missing_module(each)] == []
     gone = {
         "nowhere.at.all": "nowhere",
         "shouting.outer.x": "shouting.outer",
         "plain.x": "plain.x",
+        "plain.deep.deeper.x": "plain.deep.deeper.x",
         "json.x": "json.x",
     }
     assert {each: missing_module(each) for each in gone} == gone

@@ -55,7 +55,9 @@ def missing_module(module: str) -> str:
 
 
 def _spec(name: str, places: list[str], *, top: bool) -> ModuleSpec | None:
-    found = PathFinder.find_spec(name, places)
+    # By its last part, which is all that a folder is searched for. With the whole name, a folder without __init__.py would want
+    # its parent among the imported modules.
+    found = PathFinder.find_spec(name.rpartition(".")[2], places)
     for finder in sys.meta_path:
         if found is None:
             found = finder.find_spec(name, None if top else places)
