@@ -31,7 +31,7 @@ _HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
 
 def _queue(text: str) -> str:
-    form = "the ARN of a queue; write arn:aws:sqs:REGION:ACCOUNT:NAME"
+    form = "the ARN of a standard queue; write arn:aws:sqs:REGION:ACCOUNT:NAME"
     return checked_arn(text, service="sqs", resource=r"[A-Za-z0-9_-]{1,80}", form=form)
 
 

@@ -26,7 +26,8 @@ _MEMBERS: Json = {
     "filter": _TEXT | {"description": "replay: a filter pattern as JSON text"},
     "records_per_s": {
         "type": ["number", "null"],
-        "exclusiveMinimum": 0,
+        "minimum": 0.001,
+        "maximum": 1_000_000,
         "description": "replay: records a second, of all workers together",
     },
     "on_failure": _TEXT | {"description": "replay: stop, skip, or the ARN or URL of a destination"},

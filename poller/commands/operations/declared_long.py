@@ -82,7 +82,9 @@ def redrive(
     ] = None,
     messages_per_s: Annotated[
         float | None,
-        typer.Option("--messages-per-s", min=0, max=1_000_000, help="How many notices in a second at most."),
+        typer.Option(
+            "--messages-per-s", min=0.001, max=1_000_000, help="How many notices in a second at most."
+        ),
     ] = None,
     how: HowLong,
     daemon: AskedDaemon,

@@ -7,12 +7,13 @@ from poller.commands.fitting import ScreenPage, show
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.naming import named
 from poller.commands.operations.option_names import in_options
-from poller.commands.operations.progress import missing
+from poller.commands.operations.progress import missing, waits
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status_page import moment, span
 from poller.domain.arns import Arn
 from poller.domain.operations import Action, OperationPage, OperationState, OperationView
 from poller.domain.records import Epoch, MappingId
+from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
 from poller.domain.untrusted.rendering import as_json as rendered
 from poller.rules.operations.pauses import described
@@ -20,6 +21,7 @@ from poller.rules.target_names import UnknownTarget, find_mapping
 
 PARTS_SHOWN_MAX = 50
 RECORDS_SHOWN_MAX = 20
+WAITS_SHOWN_MAX = 20
 
 
 def list_operations(
@@ -94,6 +96,8 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
     _add(page, operation, status)
     for name, value in operation.members.items():
         page.add(f"{name}: {value if isinstance(value, str) else rendered(value).decode()}", depth=1)
+    for line in _waits(operation, status)[:WAITS_SHOWN_MAX]:
+        page.add(f"waits: {line}", depth=1, lines_max=3)
     for part in operation.wanted[:PARTS_SHOWN_MAX]:
         result = operation.parts.get(part)
         said = (
@@ -118,6 +122,15 @@ def _in_force(operation: OperationView) -> str:
     if operation.wanted and left == len(operation.wanted):
         return ", not yet in force"
     return ", in force" + (f", not yet on {left} of {len(operation.wanted)} parts" if left else "")
+
+
+def _waits(operation: OperationView, status: DaemonStatus) -> list[str]:
+    """What an operation waits for. No worker notes that the mapping runs nowhere."""
+    mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
+    stopped = (
+        [] if mapping is None or mapping.state is not MappingState.DISABLED else ["the mapping is disabled"]
+    )
+    return [*([] if operation.state.over or operation.action is Action.PAUSE else stopped), *waits(operation)]
 
 
 def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:

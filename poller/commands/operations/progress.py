@@ -1,5 +1,7 @@
 """Owns how commands show how far an operation is, and what a dry run found."""
 
+from collections.abc import Mapping
+
 from poller.domain.operations import Action, OperationView
 from poller.domain.untrusted.numbers import date_of
 from poller.domain.untrusted.texts import line_of
@@ -24,10 +26,6 @@ def progress(operation: OperationView) -> str:
     done = f", {wanted - len(missing(operation))} of {wanted} parts" if wanted > 1 else ""
     if "moved" in counts:
         done = f", {counts['moved']} of {counts.get('shards', 0)} shards moved"
-        waiting = _lines(operation, "waiting")
-        if waiting:
-            more = len(waiting) - WAITING_SHOWN_MAX
-            done += f"; {'; '.join(waiting[:WAITING_SHOWN_MAX])}" + (f"; and {more} more" if more > 0 else "")
     elif "settled" in counts:
         done = f", {counts['settled']} settled"
         done += "".join(f", {counts[name]} {name}" for name in ("failed", "refused") if counts.get(name))
@@ -36,7 +34,22 @@ def progress(operation: OperationView) -> str:
         at = counts.get("at")
         place = f", at {date_of(at).isoformat()}" if at is not None else ""
         done += f": {', '.join(counted)}{place}"
+    waiting = waits(operation)
+    if waiting:
+        more = len(waiting) - WAITING_SHOWN_MAX
+        done += f"; {'; '.join(waiting[:WAITING_SHOWN_MAX])}" + (f"; and {more} more" if more > 0 else "")
     return line_of(f"{operation.id} {operation.state}{done}", chars_max=TEXT_CHARS_MAX)
+
+
+def waits(operation: OperationView) -> list[str]:
+    """What an operation that is not over waits for, one line each, as workers have noted it."""
+    if operation.state.over:
+        return []
+    workers = operation.notes.get("workers")
+    shares = workers.items() if isinstance(workers, Mapping) else ()
+    troubles = [(name, share.get("trouble")) for name, share in shares if isinstance(share, Mapping)]
+    found = [line_of(f"{name}: {trouble}", chars_max=TEXT_CHARS_MAX) for name, trouble in troubles if trouble]
+    return [*_lines(operation, "waiting"), *found]
 
 
 def plan(operation: OperationView) -> list[str]:

@@ -15,7 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from poller.domain.arns import Arn
 from poller.domain.operations import Action, Operation, OperationId, OperationRequest, OperationTarget
+from poller.domain.plan import url_scheme
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations import pauses, sizes
@@ -101,6 +103,8 @@ def accept(
     request = replace(asked.request, target=target)
     if action is Action.SKIP:
         _check_skip(request, facts)
+    if action is Action.REDRIVE:
+        _check_place(request.members["from"], facts)
     accepted = Operation(
         operation=asked.operation or operation,
         mapping=facts.mapping,
@@ -196,6 +200,20 @@ def _check_skip(request: OperationRequest, facts: MappingFacts) -> None:
         raise OperationRefused("records", f"a queue has many batches at once; {remedy}")
     if not facts.queue and target.shard is None and len(facts.shards) != 1:
         raise OperationRefused("shard", f"a skip is about one shard; write which one; {_shards(facts)}")
+
+
+def _check_place(place: str, facts: MappingFacts) -> None:
+    """Whether notices, or the messages of a queue, can be in such a place. Its plug-in knows the rest."""
+    arn = Arn.read(place)
+    queue = arn is not None and arn.service == "sqs"
+    if facts.queue and not queue:
+        remedy = "write the ARN of the dead-letter queue of the mapping's own queue"
+    elif not queue and url_scheme(place) is None:
+        remedy = "write the ARN of an on-failure queue, s3://BUCKET/PREFIX, or file:///DIRECTORY"
+    else:
+        return
+    named = line_of(place, chars_max=NAME_CHARS_MAX)
+    raise OperationRefused("from", f"{named!r} is no place that can be redriven; {remedy}")
 
 
 def _wanted(action: Action, target: OperationTarget, facts: MappingFacts) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ TEXT_CHARS_MAX = 2_048
 """Other texts, such as ARNs and addresses."""
 FILTER_CHARS_MAX = 4_096
 """AWS's limit for a pattern of a filter."""
-RATE_MAX = 1_000_000
+RATE_MIN, RATE_MAX = 0.001, 1_000_000
+"""A rate in a second: one in a quarter of an hour at least. What is slower is like a stop, and shares of it come to nothing."""
 COUNT_MAX = 1_000_000_000
 
 FIRST, BATCH = "first", "batch"
@@ -112,9 +113,9 @@ def rate(value: Any) -> float:
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not math.isfinite(value)
-        or not 0 < value <= RATE_MAX
+        or not RATE_MIN <= value <= RATE_MAX
     ):
-        raise ValueError(f"write a number above 0, {RATE_MAX} at most")
+        raise ValueError(f"write a number from {RATE_MIN} to {RATE_MAX}")
     return float(value)
 
 

@@ -4,19 +4,17 @@ Any worker closes a part whose shard has ended or whose worker is gone, and ends
 disabled. It also ends the pauses that a resume names.
 """
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
-from poller.domain.errors import ServiceUnavailable
 from poller.domain.operations import Action, Operation
 from poller.domain.plan import SourceKind
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, WorkerId
 from poller.ports import Clock, LeaseStore
 from poller.rules.operations import lifecycle
 from poller.rules.operations.pauses import still_to_end
-from poller.runtime.operations.open_operations import CALL_S_MAX, OpenOperations
+from poller.runtime.operations.open_operations import OpenOperations, answered
 from poller.runtime.operations.operable_mappings import OperableMappings, Peers
 
 CLOSE_AFTER_S = 4.0
@@ -123,11 +121,8 @@ class OperationCloser:
         if not wanted or (looked is not None and now - looked < (LOOK_S if waiting else LOOK_PAUSED_S)):
             return frozenset()
         self._looked[mapping] = now
-        try:
-            async with asyncio.timeout(CALL_S_MAX):
-                leases = await self._store.leases(mapping, memos=False)
-        except TimeoutError as error:
-            raise ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s") from error
+        async with answered():
+            leases = await self._store.leases(mapping, memos=False)
         going_on = {lease.shard for lease in leases if lease.checkpoint.position != SHARD_END}
         return frozenset(wanted - going_on) if leases else frozenset()
 

@@ -8,8 +8,8 @@ operation during a read, such as by a write of its own, is not lost when the rea
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import batched
 from random import Random
 
@@ -114,9 +114,8 @@ class OpenOperations:
         number, learned = self._reads, dict[OperationId, Operation | None]()
         self._learned[number] = learned
         try:
-            with _no_answer():
-                async with asyncio.timeout(CALL_S_MAX):
-                    found = await self._store.operations()
+            async with answered():
+                found = await self._store.operations()
         except PortError as error:
             self._answer(number, error)
             raise
@@ -139,23 +138,20 @@ class OpenOperations:
 
     async def find(self, operation: OperationId) -> Operation | None:
         """Reads one operation, whether it is over or not; None if there is none. Raises PortError."""
-        with _no_answer():
-            async with asyncio.timeout(CALL_S_MAX):
-                found = await self._store.operation(operation)
+        async with answered():
+            found = await self._store.operation(operation)
         self._learn(operation, found)
         return found
 
     async def history(self) -> Sequence[Operation]:
         """The operations that are over, as far as they are kept; raises PortError."""
-        with _no_answer():
-            async with asyncio.timeout(CALL_S_MAX):
-                return await self._store.operations(over=True)
+        async with answered():
+            return await self._store.operations(over=True)
 
     async def add(self, operation: Operation) -> Operation:
         """Stores an operation, and returns it as it is stored. Another one with its id stays as it is. Raises PortError."""
-        with _no_answer():
-            async with asyncio.timeout(CALL_S_MAX):
-                stored = await self._store.add(operation)
+        async with answered():
+            stored = await self._store.add(operation)
         self._learn(stored.operation, stored)
         if (stored.created, stored.request, stored.by) == (
             operation.created,
@@ -172,9 +168,8 @@ class OpenOperations:
             if changed == operation:
                 return operation
             try:
-                with _no_answer():
-                    async with asyncio.timeout(CALL_S_MAX):
-                        stored = await self._store.change(changed)
+                async with answered():
+                    stored = await self._store.change(changed)
             except ResourceMissing:
                 self._learn(operation.operation, None)
                 return None
@@ -195,14 +190,12 @@ class OpenOperations:
 
     async def prune(self) -> None:
         """Removes from the history what is too old or too much; raises PortError."""
-        with _no_answer():
-            async with asyncio.timeout(CALL_S_MAX):
-                ended = await self._history.ended()
+        async with answered():
+            ended = await self._history.ended()
         surplus = lifecycle.prunable(ended, now=self._clock.now())
         for some in batched(surplus[:PRUNED_MAX], PRUNED_AT_ONCE, strict=False):
-            with _no_answer():
-                async with asyncio.timeout(CALL_S_MAX):
-                    await self._history.prune(some)
+            async with answered():
+                await self._history.prune(some)
 
     def _learn(self, operation: OperationId, found: Operation | None) -> None:
         """This is how one operation is in the store, or that there is none."""
@@ -251,10 +244,11 @@ class OpenOperations:
         )
 
 
-@contextmanager
-def _no_answer() -> Iterator[None]:
-    """Turns a call that took too long into ServiceUnavailable."""
+@asynccontextmanager
+async def answered() -> AsyncIterator[None]:
+    """Around a call that must not take long: one that takes too long raises ServiceUnavailable."""
     try:
-        yield
+        async with asyncio.timeout(CALL_S_MAX):
+            yield
     except TimeoutError as error:
         raise ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s") from error

@@ -21,7 +21,7 @@ from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.rules.replays.asking import planned, range_of, stops_at_failure
 from poller.rules.replays.counting import ReplayCounts, all_read, counted, counts_of, outcome
-from poller.runtime.operations.open_operations import CALL_S_MAX, OpenOperations, OperationChange
+from poller.runtime.operations.open_operations import OpenOperations, OperationChange, answered
 from poller.runtime.operations.operable_mappings import Peers
 from poller.runtime.replays.bounded_source import BoundedSource, ReplayPace
 from poller.runtime.replays.halting import HaltingDestination
@@ -153,7 +153,7 @@ class ReplayRun:
         finish = idle and context.worker == min(alive)
         if not (count or finish):
             return
-        async with asyncio.timeout(CALL_S_MAX):
+        async with answered():
             leases = await context.store.leases(self.plan.mapping, memos=False)
         ended = sum(each.checkpoint.position == SHARD_END for each in leases)
         self._left = len(leases) - ended if leases else None
@@ -162,7 +162,7 @@ class ReplayRun:
         if not (finish and leases and ended == len(leases) and self._source is not None):
             self._read_since = None
             return
-        async with asyncio.timeout(CALL_S_MAX):
+        async with answered():
             shards = await self._source.shards()
         if not all_read(shards, leases):
             self._read_since = None

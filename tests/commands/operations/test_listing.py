@@ -1,5 +1,7 @@
 """How operations look when they are shown: what they wait for, and that a pause holds; and how the status shows those that take long."""
 
+from dataclasses import replace
+
 from poller.commands.operations.listing import _page
 from poller.domain.operations import (
     Action,
@@ -11,6 +13,7 @@ from poller.domain.operations import (
     PartResult,
 )
 from poller.domain.records import Epoch
+from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.serving import QUEUED
@@ -70,3 +73,22 @@ def test_a_skip_of_a_queue_says_that_it_waits_for_its_messages() -> None:
     assert "ann nothing yet" in [line.strip() for line in _page(other, status, 200).lines]
     over = view(Action.SKIP, wanted=("ann",), notes={"records": ["m-1"]}, state=OperationState.CANCELLED)
     assert "ann nothing was done" in [line.strip() for line in _page(over, status, 200).lines]
+
+
+def test_an_operation_that_takes_long_says_what_it_waits_for_until_it_is_over() -> None:
+    status = DaemonStatus(worker="w", mappings=(QUEUED,), ready=True, alive=True)
+    disabled = replace(status, mappings=(replace(QUEUED, state=MappingState.DISABLED),))
+
+    def waits(shown: OperationView, of: DaemonStatus) -> list[str]:
+        return [line.strip() for line in _page(shown, of, 200).lines if "waits: " in line]
+
+    notes = {
+        "waiting": ["the stream cannot be read: no"],
+        "workers": {"w1": {"records": 1}, "w2": {"trouble": "shard 0: \x1b[31mgone"}},
+    }
+    noted = ["waits: the stream cannot be read: no", "waits: w2: shard 0: gone"]
+    assert waits(view(Action.REPLAY, notes=notes), status) == noted
+    assert waits(view(Action.REPLAY, notes=notes), disabled) == ["waits: the mapping is disabled", *noted]
+    assert waits(view(Action.REPLAY, notes={"waiting": 5, "workers": ["w"]}), status) == []
+    assert waits(view(Action.REPLAY, notes=notes, state=OperationState.DONE), disabled) == []
+    assert waits(view(Action.PAUSE), disabled) == []

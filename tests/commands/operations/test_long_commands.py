@@ -103,6 +103,17 @@ def test_the_notices_of_a_redrive_are_counted_while_it_runs() -> None:
     assert "running, 12 settled, 3 refused\n" in called(*REDRIVE, "--yes", model=model).stderr
 
 
+def test_what_a_redrive_waits_for_is_shown_while_it_waits() -> None:
+    counts = {"settled": 12, "records": 40, "failed": 0, "refused": 0}
+    notes = {"waiting": ["the mapping is paused"]}
+    model = Carried(
+        steps=[{"state": S.RUNNING, "progress": counts, "notes": notes}, done(result="all", notes=notes)]
+    )
+    shown = called(*REDRIVE, "--yes", model=model)
+    assert "running, 12 settled; the mapping is paused\n" in shown.stderr
+    assert shown.stderr.count("paused") == 1
+
+
 def test_nobody_has_to_be_waited_for() -> None:
     found = called(*REDRIVE, "--yes", "--no-wait")
     assert found.exit_code == 0

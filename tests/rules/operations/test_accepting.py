@@ -108,6 +108,13 @@ def test_the_parts_are_fixed_when_an_operation_is_accepted(
         ({"action": "retry", "id": ".."}, STREAM, "id", "no dot first"),
         ({"action": "retry", "id": "x" * 129}, STREAM, "id", "write 1 to 128"),
         ({"action": "resume"}, STREAM, "action", "the whole mapping is not paused; nothing of this mapping is paused"),
+        *(({"action": "redrive", "from": place}, STREAM, "from", "write the ARN of an on-failure queue, s3://BUCKET/PREFIX, or file:///DIRECTORY")
+          for place in ("x", "s3://", "file:dir", "/var/failed", "arn:aws:s3:::bucket", "arn:aws:sns:eu-west-1:111122223333:topic", "arn:aws:kinesis:eu-west-1:111122223333:stream/orders", "arn:aws:sqs")),
+        *(({"action": "redrive", "from": place}, QUEUE, "from", "write the ARN of the dead-letter queue of the mapping's own queue")
+          for place in ("x", "s3://bucket/", "file:///var/failed", "arn:aws:sns:eu-west-1:111122223333:topic")),
+        *(({"action": action, **members, name: value}, STREAM, name, "write a number from 0.001 to 1000000")
+          for action, members, name in (("redrive", {"from": "s3://b/"}, "messages_per_s"), ("replay", {"from": 0, "to": "LATEST"}, "records_per_s"))
+          for value in (0, -1, 5e-324, 1e-300, 0.0009, 1_000_001, 1e300, float("nan"), float("inf"), "5", True, [1])),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_member_and_the_remedy(

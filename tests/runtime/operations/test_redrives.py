@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poller.domain.errors import ServiceUnavailable
-from poller.domain.invocations import FunctionError, Invocation, Outcome, with_payload
+from poller.domain.invocations import FunctionError, Invocation, Outcome, Throttled, with_payload
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.runtime.daemon import Daemon
@@ -28,8 +28,12 @@ class Repairable(FakeFunction):
     """A function that fails until it is repaired."""
 
     repaired = False
+    throttles = False
 
     async def invoke(self, invocation: Invocation) -> Outcome:
+        if self.throttles:
+            await asyncio.sleep(1)
+            return Throttled("busy")
         outcome = await super().invoke(invocation)
         return outcome if self.repaired else FunctionError("ValueError", "no")
 
@@ -131,6 +135,29 @@ def test_a_redrive_that_is_cancelled_calls_nothing_more() -> None:
     play(lambda: place.daemon(daemon_plan(PLAN)), script)
 
 
+async def waiting(daemon: Daemon, asked: Operation) -> list[str]:
+    """What the operation says that it waits for."""
+    found: list[str] = (await daemon.operations.operation(asked.operation)).notes.get("waiting", [])
+    return found
+
+
+def test_a_redrive_that_waits_for_its_function_says_so_until_it_goes_on() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await given_up(place)
+        function_of(place).throttles = True
+        asked = await redrive(daemon)
+        await asyncio.sleep(30)
+        (said,) = await waiting(daemon, asked)
+        assert said.startswith("the function cannot be called: ")
+        function_of(place).throttles = False
+        assert (await over(daemon, asked)).state is OperationState.DONE
+        assert await waiting(daemon, asked) == []
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
+
+
 def test_a_paused_mapping_holds_its_redrive() -> None:
     place = site()
 
@@ -140,9 +167,11 @@ def test_a_paused_mapping_holds_its_redrive() -> None:
         asked = await redrive(daemon)
         await asyncio.sleep(20)
         assert function_of(place).calls == []
+        assert await waiting(daemon, asked) == ["the mapping is paused"]
         await daemon.operations.cancel(pause.operation, by="ann")
         resumed = now()
         assert (await over(daemon, asked)).state is OperationState.DONE
+        assert await waiting(daemon, asked) == []
         assert now() - resumed < 5
 
     play(lambda: place.daemon(daemon_plan(PLAN)), script)
@@ -173,6 +202,10 @@ def test_notices_that_cannot_be_read_fail_the_operation_after_some_tries() -> No
         notices = await given_up(place)
         notices.trouble = [ServiceUnavailable("down")] * 100
         found = await over(daemon, await redrive(daemon))
-        assert (found.state, found.result) == (OperationState.FAILED, "the notices cannot be read: down")
+        assert (found.state, found.result) == (
+            OperationState.FAILED,
+            "from: the notices cannot be read: down; "
+            "see that the place exists and that the daemon may read it, then ask again",
+        )
 
     play(lambda: place.daemon(daemon_plan(PLAN)), script)

@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 
 from adapters.stores.memory import MemoryStore
-from poller.domain.errors import ServiceUnavailable
+from poller.domain.errors import (
+    AccessDenied,
+    CursorExpired,
+    PortError,
+    PositionTrimmed,
+    RecordUnreadable,
+    ResourceMissing,
+    ServiceThrottled,
+    ServiceUnavailable,
+)
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import SHARD_END, MappingId, Position, ShardId
+from poller.domain.records import SHARD_END, Cursor, MappingId, Page, Position, ShardId
 from poller.domain.rows import Lease
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import Site, daemon_plan, now, play, until
 from tests.runtime.fakes import SHARD, STREAM_ARN, FakeFunction, FakeStream, mapping, records
+from tests.virtual import virtual_clock
 
 PLAN = mapping(batch=BatchPolicy(records_max=10))
 MAPPING = PLAN.mapping
@@ -103,6 +113,98 @@ def test_a_lease_whose_release_has_failed_does_not_hold_up_a_seek() -> None:
 
     play(two(place)[0], script)
     assert failed
+
+
+@pytest.mark.parametrize("number", ["0", "3" * 20, "77"])
+@pytest.mark.parametrize("refusal", [PositionTrimmed, ResourceMissing, None])
+def test_a_sequence_number_that_the_shard_never_had_is_refused_and_nothing_moves(
+    number: str, refusal: type[PortError] | None
+) -> None:
+    """Services refuse it in different ways, or find no record there. The shard could not be read behind it."""
+    if refusal is None and number == "0":
+        pytest.skip("the oldest records may have been removed: reading begins behind them")
+    place = site()
+
+    async def refused(shard: ShardId, sequence_number: str) -> Cursor:
+        if refusal is not None:
+            raise refusal("it did not come from this shard")
+        return await FakeStream.cursor_at(stream_of(place), shard, sequence_number)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        stream_of(place).cursor_at = refused  # type: ignore[method-assign]
+        found = await over(daemon, await seek(daemon, number, shard=SHARD, skip=True))
+        assert found.state is OperationState.FAILED
+        assert found.result.startswith("to: ")
+        assert "TRIM_HORIZON" in found.result
+        stream_of(place).put(*records(6))
+        await until(lambda: calls(place)[1:] == [[6]])
+
+    play(two(place)[0], script)
+
+
+TROUBLES = [ServiceUnavailable, ServiceThrottled, AccessDenied, ResourceMissing, CursorExpired]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_seek_whose_stream_cannot_be_read_says_so_and_goes_on_when_it_can(
+    trouble: type[PortError],
+) -> None:
+    """It is no fault of the worker, whichever read fails."""
+    place = site()
+    stream = stream_of(place)
+    failing = True
+
+    class Failing(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            if failing and records_max == 1:
+                raise trouble("not now")
+            return await super().read(shard, cursor, records_max=records_max)
+
+    place.sources[STREAM_ARN] = failing_stream = Failing()
+    failing_stream.held = stream.held
+
+    async def script(daemon: Daemon) -> None:
+        nonlocal failing
+        await until(lambda: len(calls(place)) == 1)
+        asked = await seek(daemon, virtual_clock().now() - 3600.0)
+        await asyncio.sleep(30)
+        found = await daemon.operations.operation(asked.operation)
+        assert (found.state, found.notes["waiting"]) == (
+            OperationState.RUNNING,
+            ["the stream cannot be read: not now"],
+        )
+        failing = False
+        found = await over(daemon, asked)
+        assert (found.state, found.notes["waiting"]) == (OperationState.DONE, [])
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_a_seek_over_a_record_that_cannot_be_read_leaves_it_out_only_if_that_was_asked() -> None:
+    place = site()
+
+    class Unreadable(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            if cursor == "5":
+                raise RecordUnreadable("it has no data")
+            return await super().read(shard, cursor, records_max=records_max)
+
+    held = stream_of(place).held
+    place.sources[STREAM_ARN] = Unreadable()
+    stream_of(place).held = held
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        await asyncio.sleep(2)
+        found = await over(daemon, await seek(daemon, "LATEST"))
+        assert found.state is OperationState.FAILED
+        assert "would leave out a record that cannot be read" in found.result
+        found = await over(daemon, await seek(daemon, "LATEST", skip=True))
+        assert found.state is OperationState.DONE
+
+    play(two(place)[0], script)
 
 
 def test_a_mapping_goes_back_to_the_beginning() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,11 @@ from tests.runtime.queues.queue_fakes import (
 )
 from tests.virtual import run_virtual, virtual_clock
 
-LETTERS = "arn:aws:sqs:eu-west-1:111122223333:dead"
+LETTERS = "arn:aws:sqs:eu-west-1:111122223333:orders-dead"
+
+
+async def unsaid(_why: str) -> None:
+    """Nobody reads what it waits for."""
 
 
 async def unseen(_tally: RedriveTally) -> None:
@@ -60,6 +65,7 @@ def redriven(
         return nullcontext(letters)
 
     async def main() -> RedriveTally:
+        own.queue.facts = replace(own.queue.facts, dead_letter_arn=LETTERS)
         reporting_plan = plan(own, retry=RetryPolicy(report_failures=True))
         context = parts(own, function_of(handler), reporting_plan)
         await before()
@@ -72,6 +78,7 @@ def redriven(
                 wait_s=lambda _: 0.5,
                 held=lambda: False,
                 changed=unseen,
+                waits=unsaid,
                 hold_s=60,
             )
             tally = await redrive.run(limit=limit, per_s=None)
@@ -186,13 +193,29 @@ def test_many_messages_that_stay_do_not_hide_the_others_when_they_come_again() -
     assert (tally.settled, tally.failed) == (5, 35)
 
 
-def test_the_mappings_own_queue_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("place", "there", "said"),
+    [
+        (FIFO, LETTERS, "own queue; write its dead-letter queue"),
+        (f"{LETTERS}-of-another", LETTERS, f"is not the dead-letter queue of .*; write {LETTERS}"),
+        (LETTERS, None, "is not the dead-letter queue of .*; it has none"),
+    ],
+    ids=["the mapping's own", "of another queue", "the queue has none"],
+)
+def test_a_queue_that_is_not_the_dead_letter_queue_of_the_mappings_queue_is_not_touched(
+    place: str, there: str | None, said: str
+) -> None:
+    """The function could accept messages of others, which would then be deleted."""
+
+    def opener(*_: object, **__: object) -> AbstractAsyncContextManager[Any]:
+        raise AssertionError("it was opened")
+
     async def main() -> None:
-        context = parts(fifo(), function_of(Handler()), plan(fifo()))
-        with pytest.raises(InvalidConfiguration, match="own queue"):
-            async with opened_letters(
-                context, FIFO, lambda *_, **__: nullcontext(None), hold_s=60, look=False
-            ):
+        own = fifo()
+        own.queue.facts = replace(own.queue.facts, dead_letter_arn=there)
+        context = parts(own, function_of(Handler()), plan(own))
+        with pytest.raises(InvalidConfiguration, match=said):
+            async with opened_letters(context, place, opener, hold_s=60, look=False):
                 pass
 
     run_virtual(main())

@@ -1,6 +1,7 @@
 """Replays on several workers: shared shards, workers that come, leave and die, reshardings, and a store that does not answer."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,8 @@ from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.operations import Operation, OperationState
 from poller.domain.plan import MappingPlan
 from poller.domain.records import Epoch, MappingId, ShardId
-from poller.domain.rows import REPLAY_PREFIX, MappingRow
+from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
+from poller.domain.telemetry.daemon_events import TaskEnded
 from tests.runtime.daemons import now
 from tests.runtime.fakes import FakeFunction, mapping
 from tests.runtime.replays.stage import CANCELLED, DONE, FAILED, Stage, TimedStream, fill, flat, perform
@@ -50,6 +52,38 @@ def in_order(calls: list[list[int]]) -> bool:
             return False
         seen[place] = max(seen.get(place, 0), number)
     return True
+
+
+class Hanging(MemoryStore):
+    """A store that does not answer for a time: calls wait until then."""
+
+    until = 0.0
+
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        await asyncio.sleep(self.until - now())
+        return await super().leases(mapping, memos=memos)
+
+    async def operations(self, *, over: bool = False) -> Sequence[Operation]:
+        await asyncio.sleep(self.until - now())
+        return await super().operations(over=over)
+
+
+@pytest.mark.parametrize("hangs_s", [4.0, 12.0, 40.0])
+def test_a_store_that_hangs_delays_a_replay_and_is_no_fault_of_the_worker(hangs_s: float) -> None:
+    stage = wide()
+    store = Hanging()
+    stage.site.store = store
+
+    async def play(stage: Stage) -> None:
+        asked = await stage.replay(function="audit", records_per_s=20)
+        await asyncio.sleep(2)
+        store.until = now() + hangs_s
+        await asyncio.sleep(hangs_s)
+        assert (await stage.over(asked)).state is DONE
+        assert set(flat(stage.audit.calls)) == set(everything())
+        assert stage.site.seen.of(TaskEnded) == []
+
+    perform(stage, play, workers=2)
 
 
 def test_workers_share_the_shards_of_a_replay() -> None:

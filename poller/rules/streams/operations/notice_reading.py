@@ -5,6 +5,7 @@ through a topic may be wrapped in the topic's message.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,15 @@ from poller.rules.operations.redriving import NoticeRefused
 from poller.rules.streams.lanes import lane_of_record
 
 SHOWN_CHARS_MAX = 200
+LINE_CHARS_MAX = 1_000
+"""One line about a notice: numbers of up to 128 digits, a shard, and a place. An operation keeps some of these lines."""
 SEQUENCE_DIGITS_MAX = 128
 BATCH_MAX = 10_000
 """Records of one batch at most (aws-behaviour#sizes-and-counts)."""
+BUCKET_CHARS_MAX, KEY_CHARS_MAX = 2_048, 1_024
+"""A bucket may be named by the ARN of an access point."""
+_SHARD = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+"""How Kinesis and DynamoDB name shards. The name goes into requests, log lines and operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> Strea
         raise NoticeRefused("its batch has no records: it was the last call of a window, whose state is gone")
     payload = found.get("payload")
     return StreamNotice(
-        shard=ShardId(_text(info, "shardId")),
+        shard=_shard(info, "shardId"),
         first=_sequence(info, "startSequenceNumber"),
         first_number=info["startSequenceNumber"],
         last=_sequence(info, "endSequenceNumber"),
@@ -76,6 +83,18 @@ def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> Strea
         payload=_encoded(payload) if payload is not None else None,
         stored=_stored(found.get("payloadObject")),
     )
+
+
+def described(notice: StreamNotice) -> str:
+    """What a redrive of this notice would call, in one line."""
+    place = "its records read again from the stream"
+    if notice.payload is not None:
+        place = "the event in the notice"
+    elif notice.stored is not None:
+        place = f"the event in s3://{notice.stored.bucket}/{notice.stored.key}"
+    records = f"{notice.records} record{'' if notice.records == 1 else 's'}"
+    line = f"{records} of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
+    return line_of(line, chars_max=LINE_CHARS_MAX)
 
 
 def payload_of(document: bytes) -> bytes:
@@ -148,7 +167,9 @@ def _encoded(payload: Any) -> bytes:
 
 def _stored(found: Any) -> PayloadObject | None:
     match found:
-        case {"bucket": str(bucket), "key": str(key)} if bucket and key:
+        case {"bucket": str(bucket), "key": str(key)} if (
+            0 < len(bucket) <= BUCKET_CHARS_MAX and 0 < len(key) <= KEY_CHARS_MAX
+        ):
             return PayloadObject(bucket, key)
         case _:
             return None
@@ -162,11 +183,11 @@ def _identifier(record: Any) -> str | None:
             return None
 
 
-def _text(info: JsonObject, member: str) -> str:
+def _shard(info: JsonObject, member: str) -> ShardId:
     found = info.get(member)
-    if not isinstance(found, str) or not found:
+    if not isinstance(found, str) or not _SHARD.fullmatch(found):
         raise NoticeRefused(f"its {member} is {_shown(found)}")
-    return found
+    return ShardId(found)
 
 
 def _sequence(info: JsonObject, member: str) -> int:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any, Protocol, runtime_checkable
 
 from poller.domain.errors import PortError
-from poller.domain.operations import Operation, OperationId, OperatorPause
+from poller.domain.operations import Operation, OperationId, OperationState, OperatorPause
 from poller.domain.policies import Backoff
 from poller.domain.records import Position, ShardId, WorkerId
 from poller.operator_ports import NoticeSource
@@ -19,6 +20,10 @@ from poller.rules.streams.operations.seeking import ShardMove
 from poller.runtime.operations.long.redriving import Redrivable
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange
 from poller.runtime.stopping import Stop
+
+WAITING = "waiting"
+"""The note of an operation with lines about what it waits for."""
+NOT_RUNNING = "the mapping does not run on this worker"
 
 
 class PlaceOpener(Protocol):
@@ -144,3 +149,17 @@ class LongRun:
                 await self.stop.sleep(self.delay_s(tries))
                 tries += 1
         return None
+
+
+def noted(operation: Operation, **notes: Any) -> Operation:
+    """The operation with more notes, or the same one if they change nothing."""
+    if operation.state.over or all(operation.notes.get(name, []) == value for name, value in notes.items()):
+        return operation
+    return replace(operation, state=OperationState.RUNNING, notes={**operation.notes, **notes})
+
+
+async def waits(run: LongRun, *why: str) -> None:
+    """Notes what the operation waits for, for people; without a reason, that it goes on. The store is asked only if that is new."""
+    operation = run.current()
+    if operation is not None and operation.notes.get(WAITING, []) != list(why):
+        await run.change(partial(noted, waiting=list(why)))

@@ -1,13 +1,12 @@
 """Owns the run of a redrive: it opens the place of the notices, and stores how far it is."""
 
-from dataclasses import replace
 from functools import partial
 
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.operations import Operation, OperationState, PartResult
 from poller.rules.operations import lifecycle
 from poller.rules.operations.redriving import RedriveTally
-from poller.runtime.operations.long.long_run import LongOperable, LongRun
+from poller.runtime.operations.long.long_run import NOT_RUNNING, LongOperable, LongRun, noted, waits
 from poller.runtime.operations.long.redriving import READ_MAX, NoticeKept, Redrive
 from poller.runtime.stopping import Reason
 
@@ -17,6 +16,7 @@ HOLD_SPARE_S = 60.0
 LINES_MAX = 50
 """Notices that a dry run lists."""
 WAIT_S = 1.0
+REMEDY = "see that the place exists and that the daemon may read it, then ask again"
 
 
 async def redrive(run: LongRun) -> PartResult | None:
@@ -27,12 +27,15 @@ async def redrive(run: LongRun) -> PartResult | None:
             try:
                 return await _with_place(run, operation, mapping)
             except InvalidConfiguration as error:
-                return PartResult(state=OperationState.FAILED, result="; ".join(error.problems))
+                text = f"from: {'; '.join(error.problems)}"
+                return PartResult(state=OperationState.FAILED, result=text)
             except NoticeKept as error:
                 return PartResult(state=OperationState.FAILED, result=f"a notice stays: {error.reason}")
             except PortError as error:
-                text = f"the notices cannot be read: {error.reason}"
+                text = f"from: the notices cannot be read: {error.reason}; {REMEDY}"
                 return PartResult(state=OperationState.FAILED, result=text)
+        else:
+            await waits(run, NOT_RUNNING)
         if await run.stop.sleep(WAIT_S):
             return None
     return None
@@ -54,13 +57,14 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
             wait_s=run.delay_s,
             held=run.held,
             changed=shown.changed,
+            waits=partial(waits, run),
             tally=RedriveTally.of(operation.progress),
             hold_s=hold_s,
         )
         limit = members.get("limit")
         if look:
             tally, lines = await redriving.look(limit=limit)
-            await run.change(partial(_planned, lines=lines[:LINES_MAX]))
+            await run.change(partial(noted, plan=lines[:LINES_MAX]))
             stay = f"; {tally.refused} could not be called" if tally.refused else ""
             return PartResult(state=OperationState.DONE, result=f"would call {tally.settled} batches{stay}")
         # A limit is one for the whole operation, also when another worker goes on with it.
@@ -81,6 +85,7 @@ class _Shown:
 
     async def changed(self, tally: RedriveTally) -> None:
         """Another notice was read."""
+        await waits(self._run)
         if self._run.current() is None:
             self._run.stop.request(Reason.REQUESTED)
         elif self._run.clock.monotonic() >= self._due:
@@ -90,10 +95,3 @@ class _Shown:
     async def store(self, tally: RedriveTally) -> None:
         """Stores the counts."""
         await self._run.change(partial(lifecycle.count, progress=tally.progress()))
-
-
-def _planned(operation: Operation, *, lines: list[str]) -> Operation:
-    if operation.state.over:
-        return operation
-    notes = {**operation.notes, "plan": lines}
-    return replace(operation, state=OperationState.RUNNING, notes=notes)

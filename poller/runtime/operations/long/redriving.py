@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, assert_never
 
-from poller.domain.errors import PortError, ServiceUnavailable
+from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.invocations import StoredNotice
 from poller.operator_ports import HoldingNotices, NoticeSource
 from poller.ports import Clock
@@ -22,6 +22,7 @@ LOOK_READ_MAX = 10
 TRIES_MAX = 6
 """Tries of a call of a port about one notice, with back-off. Then the notice stays."""
 HELD_LOOK_S = 1.0
+PAUSED = "the mapping is paused"
 HELD_BY_OTHERS = "another reader holds it back"
 LOOKED_AT_MAX = 1_000
 """Notices that a dry run reads if it has no limit."""
@@ -54,7 +55,8 @@ class Redrivable(Protocol):
 class Redrive:
     """One redrive.
 
-    `wait_s` gives the wait after so many failures in a row. While `held`, nothing is called. `changed` is awaited after each notice.
+    `wait_s` gives the wait after so many failures in a row. While `held`, nothing is called. `changed` is awaited after each notice,
+    and `waits` with the reason when it waits for something that may take any time.
     Notices that other readers hold back are waited for, for `hold_s` at most: a worker that was killed may have held them.
     """
 
@@ -68,6 +70,7 @@ class Redrive:
         wait_s: Callable[[int], float],
         held: Callable[[], bool],
         changed: Callable[[RedriveTally], Awaitable[None]],
+        waits: Callable[[str], Awaitable[None]],
         tally: RedriveTally = RedriveTally(),
         hold_s: float = 0.0,
     ) -> None:
@@ -79,6 +82,7 @@ class Redrive:
         self._wait_s = wait_s
         self._held = held
         self._changed = changed
+        self._waits = waits
         self._hold_s = hold_s
 
     async def run(self, *, limit: int | None, per_s: float | None) -> RedriveTally | None:
@@ -105,6 +109,7 @@ class Redrive:
                         self.tally = self.tally.stays(HELD_BY_OTHERS, refused=True)
                     break
                 if others:
+                    await self._waits(f"{HELD_BY_OTHERS} (notices: {others})")
                     await self._stop.sleep(HELD_LOOK_S)
                 continue
             free = False
@@ -163,6 +168,7 @@ class Redrive:
                 continue
             if not isinstance(called.verdict, Deferred):
                 return called
+            await self._waits(f"the function cannot be called: {called.verdict.error}")
             await self._stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
             tries += 1
         return None
@@ -170,11 +176,16 @@ class Redrive:
     async def _unless_held(self, notice: StoredNotice) -> Called | None:
         """Calls the function. None: a stop, or a pause of the mapping, came before the call."""
         with self._stop.child(lambda: not self._held()) as attempt:
-            return await self._insisting(lambda: self._mapping.again(notice, self._source, attempt))
+            # An object that a notice names may be gone or closed to us. There may be many such notices, and they stay anyway.
+            return await self._insisting(
+                lambda: self._mapping.again(notice, self._source, attempt),
+                once=(AccessDenied, ResourceMissing),
+            )
 
     async def _held_off(self) -> bool:
         """Waits while the mapping is paused. Returns whether a stop came."""
         while not self._stop.requested and self._held():
+            await self._waits(PAUSED)
             await self._stop.sleep(HELD_LOOK_S)
         return self._stop.requested
 
@@ -197,15 +208,20 @@ class Redrive:
         await self._source.leave(notice)
         return True
 
-    async def _insisting[T](self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Makes a call, and repeats it a few times after an error of its port, which it then raises. None: a stop came first."""
+    async def _insisting[T](
+        self, call: Callable[[], Awaitable[T]], *, once: tuple[type[PortError], ...] = ()
+    ) -> T | None:
+        """Makes a call, and repeats it a few times after an error of its port, which it then raises. None: a stop came first.
+
+        Errors of the kinds `once` are raised at once.
+        """
         tries = 0
         while True:
             try:
                 return await call()
-            except PortError:
+            except PortError as error:
                 tries += 1
-                if tries >= TRIES_MAX:
+                if tries >= TRIES_MAX or isinstance(error, once):
                     raise
             if await self._stop.sleep(self._wait_s(tries - 1)):
                 return None

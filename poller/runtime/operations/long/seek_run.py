@@ -4,16 +4,14 @@ Whatever happens in between, the next worker goes on with the stored plan. A sha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from poller.domain.errors import PortError
 from poller.domain.operations import Action, Operation, OperationState, PartResult
 from poller.domain.records import Position, ShardId
 from poller.rules.operations import lifecycle
 from poller.rules.streams.operations.seeking import LATEST, Direction, SeekRefused, ShardMove, goal
-from poller.runtime.operations.long.long_run import LongRun, SeekPlan
+from poller.runtime.operations.long.long_run import NOT_RUNNING, LongRun, SeekPlan, noted, waits
 
 STEP_S = 0.5
 """The interval at which it is looked whether shards are free."""
@@ -33,12 +31,12 @@ def held_back(operations: Sequence[Operation]) -> frozenset[ShardId]:
 
 def moves_of(operation: Operation) -> tuple[ShardMove, ...]:
     """The moves of a seek as they were stored; none before its plan was made."""
-    noted = operation.notes.get(_MOVES)
-    if not isinstance(noted, Mapping):
+    found = operation.notes.get(_MOVES)
+    if not isinstance(found, Mapping):
         return ()
     return tuple(
         ShardMove(ShardId(shard), Position.decode(before), Position.decode(to))
-        for shard, (before, to) in sorted(noted.items())
+        for shard, (before, to) in sorted(found.items())
     )
 
 
@@ -69,6 +67,8 @@ async def seek(run: LongRun) -> PartResult | None:
                 step = await mapping.seekable.step(left)
                 moved |= step.moved
                 await _show(run, len(moved), len(planned), step.waiting)
+            elif mapping is None:
+                await waits(run, NOT_RUNNING)
             tries = 0
         except PortError:
             tries += 1
@@ -94,7 +94,7 @@ async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardM
     plan = _without_idle(plan, members["to"])
     lines = [_line(move, plan.skipping.get(move.shard, "")) for move in plan.moves]
     if members.get("dry_run"):
-        await run.change(partial(_noted, plan=lines[:LINES_MAX]))
+        await run.change(partial(noted, plan=lines[:LINES_MAX]))
         return PartResult(state=OperationState.DONE, result=f"would move {'; '.join(lines) or 'nothing'}")
     if not plan.moves:
         return PartResult(state=OperationState.DONE, result="there is no shard to move")
@@ -104,8 +104,8 @@ async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardM
             f'shard {shard} would leave out {first} and all up to there; add "skip": true to leave them out'
         )
         return PartResult(state=OperationState.FAILED, result=text)
-    noted = {move.shard: [move.before.encode(), move.to.encode()] for move in plan.moves}
-    stored = await run.change(partial(_noted, moves=noted))
+    kept = {move.shard: [move.before.encode(), move.to.encode()] for move in plan.moves}
+    stored = await run.change(partial(noted, moves=kept))
     return None if stored is None else moves_of(stored)
 
 
@@ -135,9 +135,14 @@ async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:
             if mapping.seekable is None:
                 raise SeekRefused("a queue has no positions")
             try:
-                return await mapping.seekable.plan(to, tuple(dict.fromkeys(chosen)))
-            except PortError:
+                plan = await mapping.seekable.plan(to, tuple(dict.fromkeys(chosen)))
+                await waits(run)
+                return plan
+            except PortError as error:
                 tries += 1
+                await waits(run, f"the stream cannot be read: {error.reason}")
+        else:
+            await waits(run, NOT_RUNNING)
         if await run.stop.sleep(max(STEP_S, run.delay_s(tries))):
             return None
     return None
@@ -151,15 +156,9 @@ async def _show(run: LongRun, moved: int, shards: int, waiting: Mapping[ShardId,
 
     def shown(operation: Operation) -> Operation:
         counted = lifecycle.count(operation, {"shards": shards, "moved": moved})
-        return _noted(counted, waiting=lines) if operation.notes.get("waiting", []) != lines else counted
+        return noted(counted, waiting=lines) if operation.notes.get("waiting", []) != lines else counted
 
     await run.change(shown)
-
-
-def _noted(operation: Operation, **notes: Any) -> Operation:
-    if operation.state.over:
-        return operation
-    return replace(operation, state=OperationState.RUNNING, notes={**operation.notes, **notes})
 
 
 def _line(move: ShardMove, skipped: str) -> str:

@@ -152,8 +152,14 @@ async def opened_letters(
     Raises InvalidConfiguration and PortError. A look receives messages too, and makes them visible again at its end.
     """
     del look
-    if place == parts.plan.source_arn:
-        raise InvalidConfiguration([f"from: {place} is the mapping's own queue; write its dead-letter queue"])
+    own = parts.plan.source_arn
+    if place == own:
+        raise InvalidConfiguration([f"{place} is the mapping's own queue; write its dead-letter queue"])
+    # A message of another queue that this function accepts would be deleted, and lost to those who should get it.
+    letters_arn = (await parts.source.describe()).dead_letter_arn
+    if letters_arn != place:
+        there = "it has none" if letters_arn is None else f"write {letters_arn}"
+        raise InvalidConfiguration([f"{place} is not the dead-letter queue of {own}; {there}"])
     async with opener("sources", SourceKind.SQS, {"arn": place}) as source:
         letters = DeadLetters(source, hold_s=hold_s)
         try:

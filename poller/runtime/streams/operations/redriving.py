@@ -16,6 +16,7 @@ from poller.rules.responses import ResponseReading
 from poller.rules.streams.operations.notice_reading import (
     StreamNotice,
     chosen,
+    described,
     identifiers,
     payload_of,
     read_notice,
@@ -43,13 +44,7 @@ class StreamRedrive:
 
     def look(self, stored: StoredNotice) -> str:
         """What a redrive of this notice would call, for people; raises NoticeRefused."""
-        notice = self._read(stored)
-        place = "its records read again from the stream"
-        if notice.payload is not None:
-            place = "the event in the notice"
-        elif notice.stored is not None:
-            place = f"the event in s3://{notice.stored.bucket}/{notice.stored.key}"
-        return f"{notice.records} record{'' if notice.records == 1 else 's'} of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
+        return described(self._read(stored))
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
         """Calls the function with the batch of a notice. None: a stop came before the call.

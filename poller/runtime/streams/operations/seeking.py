@@ -4,11 +4,19 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from poller.domain.errors import LeaseLost, PortError, PositionTrimmed, ServiceUnavailable
-from poller.domain.records import Position, Record, ShardId
+from poller.domain.errors import (
+    LeaseLost,
+    PortError,
+    PositionTrimmed,
+    RecordUnreadable,
+    ResourceMissing,
+    ServiceUnavailable,
+)
+from poller.domain.records import Cursor, Position, Rank, Record, ShardId
 from poller.domain.rows import Lease
 from poller.domain.telemetry.labels import TaskKind
-from poller.rules.streams.operations.seeking import Direction, ShardMove, moves
+from poller.ports import RecordStart
+from poller.rules.streams.operations.seeking import Direction, SeekRefused, ShardMove, moves
 from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.watched_tasks import WatchedTasks
@@ -51,11 +59,16 @@ class StreamSeek:
         shards = await parts.source.shards()
         leases = await parts.store.leases(parts.plan.mapping, memos=False)
         found = moves(shards, leases, to, chosen)
+        await _check_number(parts, found, to)
         turns = asyncio.Semaphore(LOOKS_AT_ONCE)
 
-        async def look(move: ShardMove) -> str:
+        async def look(move: ShardMove) -> str | PortError:
             async with turns:
-                return await _left_out(parts, move)
+                try:
+                    return await _left_out(parts, move)
+                except PortError as error:
+                    # Raised in a task, it would count as a fault of this worker.
+                    return error
 
         async with WatchedTasks(parts.observer, parts.plan.mapping) as group:
             looks = {
@@ -63,7 +76,14 @@ class StreamSeek:
                 for move in found
                 if move.direction is Direction.FORWARD
             }
-        return SeekPlan(found, {shard: first for shard, task in looks.items() if (first := task.result())})
+        skipping = {}
+        for shard, task in looks.items():
+            left_out = task.result()
+            if isinstance(left_out, PortError):
+                raise left_out
+            if left_out:
+                skipping[shard] = left_out
+        return SeekPlan(found, skipping)
 
     async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
         """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
@@ -108,12 +128,34 @@ async def _moved(parts: StreamContext, lease: Lease, to: Position) -> bool:
     return True
 
 
+async def _check_number(parts: StreamContext, found: Sequence[ShardMove], to: Position) -> None:
+    """Refuses a sequence number that the shard of a move never had, such as one of another shard. A shard that is moved there could not be read.
+
+    A record that was removed since may be named: reading begins at the first one that is left.
+    """
+    if to.rank is not Rank.AFTER or not isinstance(parts.source, RecordStart):
+        return
+    for move in found:
+        if move.to != to:
+            continue
+        remedy = "write that of one of its records, TRIM_HORIZON, LATEST or a time"
+        wrong = f"to: {to.sequence_number} is no sequence number of shard {move.shard}; {remedy}"
+        try:
+            cursor = await parts.source.cursor_at(move.shard, to.sequence_number)
+            first = await _first_record(parts, move.shard, cursor)
+        except (PositionTrimmed, ResourceMissing) as error:
+            # The source has just listed the shard, so that it is the number that is not there.
+            raise SeekRefused(wrong) from error
+        if first is None:
+            raise SeekRefused(f"to: shard {move.shard} has no record {to.sequence_number} or later; {remedy}")
+
+
 async def _left_out(parts: StreamContext, move: ShardMove) -> str:
     """The first record that the move leaves out, for people; empty if it leaves out none."""
     try:
-        found = await _first_record(parts, move.shard, move.before)
+        found = await _first_behind(parts, move.shard, move.before)
     except PositionTrimmed:
-        found = await _first_record(parts, move.shard, Position.horizon())
+        found = await _first_behind(parts, move.shard, Position.horizon())
     match found:
         case None:
             return ""
@@ -123,12 +165,19 @@ async def _left_out(parts: StreamContext, move: ShardMove) -> str:
             return f"record {found.sequence_number}" if move.skips(found) else ""
 
 
-async def _first_record(parts: StreamContext, shard: ShardId, position: Position) -> Record | str | None:
-    """The first record behind a position. None: there is none now. A text: that did not show."""
-    cursor = await parts.source.cursor(shard, position)
+async def _first_behind(parts: StreamContext, shard: ShardId, position: Position) -> Record | str | None:
+    """The first record behind a position, as `_first_record`."""
+    return await _first_record(parts, shard, await parts.source.cursor(shard, position))
+
+
+async def _first_record(parts: StreamContext, shard: ShardId, cursor: Cursor) -> Record | str | None:
+    """The first record at a cursor or behind it. None: there is none now. A text: that did not show."""
     behind = False
     for _ in range(LOOK_READS_MAX):
-        page = await parts.source.read(shard, cursor, records_max=1)
+        try:
+            page = await parts.source.read(shard, cursor, records_max=1)
+        except RecordUnreadable:
+            return "a record that cannot be read"
         if page.records:
             return page.records[0]
         if page.ended or page.cursor is None or page.behind_ms == 0:

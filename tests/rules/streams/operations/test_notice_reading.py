@@ -17,9 +17,11 @@ from poller.rules.streams.batching import Entry
 from poller.rules.streams.failure_document import Context, notice
 from poller.rules.streams.lanes import lane_of_record
 from poller.rules.streams.operations.notice_reading import (
+    LINE_CHARS_MAX,
     PayloadObject,
     StreamNotice,
     chosen,
+    described,
     identifiers,
     payload_of,
     read_notice,
@@ -141,7 +143,7 @@ def test_what_a_notice_must_say_is_named_when_it_is_missing(change: dict[str, An
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_texts_are_refused_in_one_clean_line(text: str) -> None:
     document = orjson.loads(TWO.document)
-    for change in ({"streamArn": text}, {"startSequenceNumber": text}):
+    for change in ({"streamArn": text}, {"startSequenceNumber": text}, {"shardId": text}):
         changed = {**document, "KinesisBatchInfo": {**document["KinesisBatchInfo"], **change}}
         with pytest.raises(NoticeRefused) as refused:
             _read(json.dumps(changed).encode())
@@ -167,6 +169,63 @@ def test_the_last_call_of_a_window_is_refused_since_it_has_no_records() -> None:
 def test_any_json_is_refused_or_read(value: Any) -> None:
     with pytest.raises(NoticeRefused):
         _read(json.dumps(value).encode())
+
+
+def _nested(depth: int, opening: str = '{"a":', closing: str = "}") -> str:
+    return opening * depth + "1" + closing * depth
+
+
+NOTICE_VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([text for text in HOSTILE.values() if len(text) < 3_000])
+    | st.sampled_from(["5", "12", "2026-01-31T08:00:00Z", SHARD, STREAM, FUNCTION, PAYLOAD.decode()])
+    | st.dictionaries(st.sampled_from(["bucket", "key", "functionArn", "Records"]), st.text(max_size=3_000))
+)
+MEMBERS = ("requestContext", "payload", "payloadObject", "Type", "Message", "version", "DDBStreamBatchInfo")
+
+
+@given(
+    st.dictionaries(st.sampled_from(MEMBERS), NOTICE_VALUES, max_size=2),
+    st.dictionaries(
+        st.sampled_from([*orjson.loads(TWO.document)["KinesisBatchInfo"]]), NOTICE_VALUES, max_size=2
+    ),
+    st.sets(st.sampled_from(MEMBERS)),
+)
+def test_a_notice_with_odd_members_is_refused_or_read_in_one_clean_line(
+    members: dict[str, Any], info: dict[str, Any], missing: set[str]
+) -> None:
+    document = orjson.loads(TWO.document)
+    changed = {**document, **members, "KinesisBatchInfo": {**document["KinesisBatchInfo"], **info}}
+    written = json.dumps({name: value for name, value in changed.items() if name not in missing}).encode()
+    try:
+        found = _read(written)
+        line = described(found)
+        if found.payload is not None:
+            identifiers(found.payload)
+    except NoticeRefused as refused:
+        line = str(refused)
+    assert fit(line)
+    assert len(line) <= LINE_CHARS_MAX
+
+
+@pytest.mark.parametrize("depth", [200, 300, 900, 5_000])
+@pytest.mark.parametrize(
+    "member", ["payload", "payloadObject", "requestContext", "KinesisBatchInfo", "DDBStreamBatchInfo"]
+)
+def test_what_nests_deep_is_refused_or_left_out(member: str, depth: int) -> None:
+    document = orjson.loads(TWO.document)
+    document.pop(member, None)
+    text = f'{orjson.dumps(document).decode()[:-1]},"{member}":{_nested(depth)}}}'
+    try:
+        line = described(_read(text.encode()))
+    except NoticeRefused as refused:
+        line = str(refused)
+    assert fit(line)
+    assert len(line) <= LINE_CHARS_MAX
 
 
 @given(st.binary(max_size=200))

@@ -90,6 +90,10 @@ def given_up(plan: MappingPlan = GIVING_UP) -> tuple[FakeStream, list[Notice]]:
     return stream, destination.notices
 
 
+async def unsaid(_why: str) -> None:
+    """Nobody reads what it waits for."""
+
+
 async def unseen(_tally: RedriveTally) -> None:
     """Nobody looks how far it is."""
 
@@ -121,6 +125,7 @@ def redriven(
             wait_s=lambda tries: 0.5 * 2**tries,
             held=held,
             changed=changed,
+            waits=unsaid,
         )
         return await redrive.run(limit=limit, per_s=per_s)
 
@@ -294,6 +299,7 @@ def test_a_pause_that_begins_before_a_call_holds_it(slow: str) -> None:
             wait_s=lambda _: 0.5,
             held=lambda: 1.0 <= asyncio.get_running_loop().time() < 30.0,
             changed=unseen,
+            waits=unsaid,
         )
         if slow == "slot":
             await parts.function.slots.acquire()
@@ -331,6 +337,7 @@ def test_a_look_says_what_would_be_called_and_calls_nothing() -> None:
             wait_s=lambda _: 0.0,
             held=lambda: False,
             changed=unseen,
+            waits=unsaid,
         )
         return await redrive.look(limit=None)
 
