@@ -1,19 +1,25 @@
 """Owns the reading of notices from the files of the file destination.
 
-A redrive first moves `MAPPING.jsonl` away, to `MAPPING.jsonl.redrive-1` or the next free number, so that the daemon goes on in a new file.
-Beside it, `MAPPING.jsonl.redrive-1.settled` has the places of the lines that are settled, each with a hash of its line. Both files are
-removed when all lines are settled. Otherwise they stay, and the next redrive goes on with them. The hash keeps lines of a later file
-of the same name apart: `.settled` may outlive its file when a daemon is killed between the two, or goes on after it was stopped.
+A redrive first moves `MAPPING.jsonl` away, to `MAPPING.jsonl.redrive-NUMBER`, so that the daemon goes on in a new file. Beside it,
+`MAPPING.jsonl.redrive-NUMBER.settled` has the places of the lines that are settled, each with a hash of its line. Both files are removed
+when all lines are settled. Otherwise they stay, and the next redrive goes on with them.
+
+The number is the time in nanoseconds, and no file gets it again. A worker may be stopped at any moment and go on when another one has
+finished the redrive, and a later one has begun. What it moves then goes to a name that nobody has, and what it removes is what it has read.
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import stat
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +39,8 @@ TOO_LONG = f"it has more than {DOCUMENT_BYTES_MAX} bytes"
 HASH_CHARS = 32
 PLACE_DIGITS_MAX = 19
 """A place in a file is no longer as a decimal number."""
+NUMBER_DIGITS_MAX = 40
+"""A time in nanoseconds has half as many."""
 
 
 class DirectorySettings(PlaceSettings):
@@ -117,7 +125,7 @@ class DirectoryNotices:
 
 def lines(file: NoticeFile) -> Iterator[tuple[int, bytes]]:
     """Yields the lines that are not settled and were not read, each with its place in the file. Raises OSError."""
-    with file.path.open("rb") as opened:
+    with _opened(file.path) as opened:
         opened.seek(file.read_to)
         while True:
             place = file.read_to
@@ -143,19 +151,38 @@ def files_of(directory: Path, mapping: str) -> list[NoticeFile]:
 def moved_away(directory: Path, mapping: str) -> list[NoticeFile]:
     """The files of a mapping, oldest first, after its present one was moved away. Raises OSError."""
     present = directory / f"{mapping}.jsonl"
+    _remove_left_behind(present)
     if present.exists():
         last = max(_numbers(present), default=0)
-        _rename(present, _moved_path(present, last + 1))
+        _rename(present, _moved_path(present, max(last + 1, time.time_ns())))
     return _moved(present)
+
+
+def _opened(path: Path) -> BufferedReader:
+    """Opens a regular file to read it. Raises OSError for anything else: on a FIFO, opening could wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EPERM, "no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _moved(present: Path) -> list[NoticeFile]:
     return [_with_settled(_moved_path(present, number)) for number in _numbers(present)]
 
 
-def _numbers(present: Path) -> list[int]:
-    named = re.compile(re.escape(present.name) + r"\.redrive-(\d{1,9})")
+def _numbers(present: Path, more: str = "") -> list[int]:
+    """The numbers of the files that were moved away, or with `more` of the files beside them."""
+    named = re.compile(
+        rf"{re.escape(present.name)}\.redrive-([0-9]{{1,{NUMBER_DIGITS_MAX}}}){re.escape(more)}"
+    )
     return sorted(int(found[1]) for each in os.listdir(present.parent) if (found := named.fullmatch(each)))
+
+
+def _remove_left_behind(present: Path) -> None:
+    """Removes places of settled lines whose file is gone. A worker that was stopped may have written them after another one was done."""
+    for number in set(_numbers(present, SETTLED)) - set(_numbers(present)):
+        NoticeFile(_moved_path(present, number)).beside.unlink(missing_ok=True)
 
 
 def _moved_path(present: Path, number: int) -> Path:
@@ -164,9 +191,10 @@ def _moved_path(present: Path, number: int) -> Path:
 
 def _with_settled(path: Path) -> NoticeFile:
     file = NoticeFile(path)
-    if file.beside.exists():
+    # Another worker may remove it at any moment.
+    with suppress(FileNotFoundError), _opened(file.beside) as opened:
         # A line that was cut off while it was written does not count.
-        whole = file.beside.read_bytes().decode("ascii", "replace").rpartition("\n")[0]
+        whole = opened.read().decode("ascii", "replace").rpartition("\n")[0]
         file.settled = {
             (int(place), found)
             for place, _, found in (line.partition(" ") for line in whole.split("\n"))

@@ -229,6 +229,8 @@ def directory_url(text: str) -> str:
     except ValueError:
         raise wrong from None
     path = unquote(parts.path)
+    if parts.query or parts.fragment:
+        raise ValueError("has a ? or #, which do not belong to a path; write %3F or %23")
     if parts.scheme != "file" or parts.netloc or not path.startswith("/") or "\0" in path:
         raise wrong
     return text

@@ -1,9 +1,11 @@
 """What every place of notices does, when its destination has put notices there; over a real emulator and real files."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +102,34 @@ def test_a_service_of_aws_is_a_place_of_notices(
     asyncio.run(run())
 
 
+NAMES = {
+    "no such bucket": ("there-is-none", "x"),
+    "no name of a bucket": ("a/b?c#", "x"),
+    "an ARN": ("arn:aws:s3:eu-west-1:111122223333:accesspoint/x", "x"),
+    "half an ARN": ("arn:aws:s3:::", "x"),
+    "a directory bucket": ("x--usw2-az1--x-s3", "x"),
+    "a path": ("bucket", "../../x"),
+    "line ends": ("bucket", "\r\n\0x"),
+    "nothing": ("", ""),
+    "long": ("b" * 3_000, "k" * 3_000),
+    "half of a surrogate pair": ("bucket", "\ud800"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
+def test_an_object_that_a_notice_names_and_that_cannot_be_is_an_error_of_the_port(
+    names: tuple[str, str], emulator: Emulator
+) -> None:
+    """A notice is a text from outside, and one of them must not end the redrive of all others."""
+
+    async def run() -> None:
+        async with queue(emulator) as place, place.opening() as source:
+            with pytest.raises(PortError):
+                await source.payload(*names)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("scenario", NOTICE_SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_directory_is_a_place_of_notices(scenario: NoticeScenario, tmp_path: Path) -> None:
     async def run() -> None:
@@ -107,6 +137,12 @@ def test_a_directory_is_a_place_of_notices(scenario: NoticeScenario, tmp_path: P
             await scenario(Place(found, "file", tmp_path.as_uri()))
 
     asyncio.run(run())
+
+
+def moved_files(folder: Path) -> list[Path]:
+    """The files that were moved away."""
+    found = folder.glob(f"{MAPPING}.jsonl.redrive-*")
+    return sorted(each for each in found if not each.name.endswith(SETTLED))
 
 
 def test_a_directory_without_notices_left_has_no_files_left(tmp_path: Path) -> None:
@@ -131,7 +167,7 @@ def test_who_was_killed_in_the_middle_leaves_what_is_not_settled_and_new_notices
         source = await killed.__aenter__()
         for each in (await source.read(notices_max=3))[:2]:
             await source.remove(each)
-        moved = tmp_path / f"{MAPPING}.jsonl.redrive-1"
+        (moved,) = moved_files(tmp_path)
         with moved.with_name(moved.name + SETTLED).open("ab") as torn:
             torn.write(b"12")
         await FileDestination(tmp_path).send(notice(4))
@@ -150,14 +186,15 @@ def test_a_line_counts_as_settled_only_in_the_file_that_it_was_settled_in(tmp_pa
                 await source.remove(each)
 
     async def run() -> None:
-        beside = tmp_path / f"{MAPPING}.jsonl.redrive-1{SETTLED}"
         for number in range(3):
             await FileDestination(tmp_path).send(notice(number))
         async with notices("file", tmp_path.as_uri()) as stopped:
+            (moved,) = moved_files(tmp_path)
             (first, *_) = await stopped.read(notices_max=3)
             await settle_all()
             await stopped.remove(first)
-        assert beside.exists()
+        assert await asyncio.to_thread((tmp_path / f"{moved.name}{SETTLED}").exists)
+        assert not await asyncio.to_thread(moved.exists)
         for number in range(3, 6):
             await FileDestination(tmp_path).send(notice(number))
         async with notices("file", tmp_path.as_uri()) as source:
@@ -168,13 +205,89 @@ def test_a_line_counts_as_settled_only_in_the_file_that_it_was_settled_in(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+async def settled(folder: Path, count: int) -> list[str]:
+    """The next notices, which are removed."""
+    async with notices("file", folder.as_uri()) as source:
+        found = [each for _ in range(count) for each in await source.read(notices_max=1)]
+        for each in found:
+            await source.remove(each)
+    return [name_of(each) for each in found]
+
+
+@pytest.mark.parametrize("step", [(file, "_rename"), (Path, "unlink")], ids=["moving", "removing"])
+def test_a_worker_that_is_stopped_in_the_middle_of_a_step_loses_no_notice_of_a_later_redrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+) -> None:
+    """It has decided what it moves or removes, and goes on when another one has finished and a later redrive has begun."""
+    made, do = FileDestination(tmp_path), getattr(*step)
+
+    async def meanwhile() -> None:
+        await settled(tmp_path, 3)
+        await made.send(notice(3))
+        await made.send(notice(4))
+        assert await settled(tmp_path, 1) == ["r3"]
+        await made.send(notice(5))
+
+    def stopped(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(*step, do)
+        asyncio.run(meanwhile())
+        return do(*given, **more)
+
+    async def run() -> list[str]:
+        for number in range(3):
+            await made.send(notice(number))
+        monkeypatch.setattr(*step, stopped)
+        taken = await settled(tmp_path, 3)
+        return taken + await settled(tmp_path, 3)
+
+    found = asyncio.run(run())
+    assert {"r4", "r5"} <= set(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def read_once(place: Path, *, look: bool) -> None:
+    """Reads the notices of a directory. Raises TimeoutError if that holds somebody up."""
+    opening = file.plugin.look if look else file.plugin.open
+    assert opening is not None
+    settings = file.DirectorySettings(place=place.as_uri(), mapping=MAPPING)
+    async with asyncio.timeout(5), environment() as env, opening(settings, env) as found:
+        assert isinstance(found, file.DirectoryNotices)
+        await found.read(notices_max=5)
+
+
+@pytest.mark.parametrize("name", ["", ".redrive-7", f".redrive-7{SETTLED}"])
+@pytest.mark.parametrize("look", [False, True])
+def test_what_is_no_file_is_an_error_and_holds_nobody_up(tmp_path: Path, name: str, look: bool) -> None:
+    def link(path: Path) -> None:
+        path.symlink_to(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").touch()
+
+    async def run() -> None:
+        for odd in (os.mkfifo, Path.mkdir, link):
+            place = tmp_path / odd.__name__
+            place.mkdir()
+            await FileDestination(place).send(notice(1))
+            moved = place / f"{MAPPING}.jsonl.redrive-7"
+            (place / f"{MAPPING}.jsonl").rename(moved)
+            path = place / f"{MAPPING}.jsonl{name}"
+            path.unlink(missing_ok=True)
+            odd(path)
+            with pytest.raises(PortError):
+                await read_once(place, look=look)
+            assert name != f".redrive-7{SETTLED}" or moved.exists()
+
+    asyncio.run(run())
+
+
 def test_a_settled_line_counts_behind_one_that_was_cut_off(tmp_path: Path) -> None:
     async def run() -> None:
         for number in range(3):
             await FileDestination(tmp_path).send(notice(number))
         async with notices("file", tmp_path.as_uri()) as source:
             found = await read_all(source)
-            with (tmp_path / f"{MAPPING}.jsonl.redrive-1{SETTLED}").open("wb") as torn:
+            (moved,) = moved_files(tmp_path)
+            with (tmp_path / f"{moved.name}{SETTLED}").open("wb") as torn:
                 torn.write(b"1234")
             await source.remove(found[0])
             await source.remove(found[2])
@@ -240,6 +353,8 @@ def test_no_notice_is_lost_while_a_file_is_moved_away(tmp_path: Path) -> None:
     [
         ("file", "file:///there/is/no/such/directory", ResourceMissing),
         ("file", "file://host/directory", InvalidConfiguration),
+        ("file", "file:///directory?of=what", InvalidConfiguration),
+        ("file", "file:///directory#1", InvalidConfiguration),
         ("sqs", "arn:aws:sqs:eu-west-1:111122223333:failed.fifo", InvalidConfiguration),
         ("s3", "s3://", InvalidConfiguration),
         ("sqs", f"arn:aws:sqs:{REGION}:111122223333:missing", ResourceMissing),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from poller.domain.arns import BUCKET
 from poller.domain.records import Epoch, JsonObject, Record, ShardId, json_value
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
@@ -22,8 +23,8 @@ LINE_CHARS_MAX = 1_000
 SEQUENCE_DIGITS_MAX = 128
 BATCH_MAX = 10_000
 """Records of one batch at most (aws-behaviour#sizes-and-counts)."""
-BUCKET_CHARS_MAX, KEY_CHARS_MAX = 2_048, 1_024
-"""A bucket may be named by the ARN of an access point."""
+KEY_CHARS_MAX = 1_024
+_BUCKET = re.compile(BUCKET)
 _SHARD = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 """How Kinesis and DynamoDB name shards. The name goes into requests, log lines and operations."""
 
@@ -168,7 +169,7 @@ def _encoded(payload: Any) -> bytes:
 def _stored(found: Any) -> PayloadObject | None:
     match found:
         case {"bucket": str(bucket), "key": str(key)} if (
-            0 < len(bucket) <= BUCKET_CHARS_MAX and 0 < len(key) <= KEY_CHARS_MAX
+            _BUCKET.fullmatch(bucket) and 0 < len(key) <= KEY_CHARS_MAX
         ):
             return PayloadObject(bucket, key)
         case _:
