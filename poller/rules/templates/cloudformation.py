@@ -17,6 +17,8 @@ ALIAS = "AWS::Lambda::Alias"
 VERSION = "AWS::Lambda::Version"
 SOURCES = {"Kinesis": "Stream", "DynamoDB": "Stream", "SQS": "Queue"}
 """The types of SAM's events that are read here, and the property with the source's ARN."""
+NESTED = ("AWS::CloudFormation::Stack", "AWS::Serverless::Application")
+_ARCHIVES = (".zip", ".jar")
 OTHER_SOURCES = frozenset({"MSK", "SelfManagedKafka", "MQ", "DocumentDB"})
 
 
@@ -66,6 +68,8 @@ class Finder:
         if logical.startswith("Fn::"):
             self._left_out.append(f"{place}: {logical.split('::')[1]} is not expanded here")
             return
+        if kind in NESTED:
+            self._left_out.append(f"{place}: a stack of its own; give its template to poller init, too")
         if kind not in (SAM_FUNCTION, MAPPING):
             return
         notes: tuple[str, ...] = ()
@@ -178,10 +182,11 @@ class Finder:
         return None if value is NOTHING else value
 
     def _code(self, logical: str, given: dict[str, Any]) -> object:
-        """The folder of a function's code as the template says it; None if it is in a bucket, inline or not said."""
+        """The folder of a function's code as the template says it; None if it is in a bucket or an archive, inline or not said."""
         asset = table(table(self._values.resources[logical]).get("Metadata")).get("aws:asset:path")
         found = asset or self._known(given.get("CodeUri", given.get("Code")))
-        return found if isinstance(found, str) and "://" not in found else None
+        folder = isinstance(found, str) and "://" not in found and not found.endswith(_ARCHIVES)
+        return found if folder else None
 
 
 def _referred(node: object) -> str:

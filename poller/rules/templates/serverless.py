@@ -58,23 +58,36 @@ def find_serverless(service: dict[str, Any], given: Given, members: Collection[s
     provider = table(variables.value(service.get("provider")))
     name = variables.value(service.get("service"))
     prefix = joined([table(name).get("name", name), "-", stage, "-"])
-    functions = _functions(variables.value(service.get("functions")))
-    resources = _resources(variables.value(service.get("resources")))
+    parts = {key: variables.value(service.get(key)) for key in ("functions", "resources")}
+    functions, resources = _functions(parts["functions"]), _resources(parts["resources"])
     for key, each in functions.items():
         own = each.get("name") or joined([prefix, key])
         resources.setdefault(
             _logical(key), {"Type": "AWS::Lambda::Function", "Properties": _properties(each, own, provider)}
         )
-    template = {**table(variables.value(service.get("resources"))), "Resources": resources}
+    template = {**table(parts["resources"]), "Resources": resources}
     finder = Finder(Resolver(template, here), members, {})
     found = finder.all()
-    left_out = list(found.left_out)
+    left_out = [*found.left_out, *_elsewhere(parts)]
     mappings = list(found.mappings)
     for key, each in functions.items():
         for index, event in enumerate(items(each.get("events"))):
             place = f"functions.{key}.events[{index}]"
             mappings += _mapping(place, table(event), key, finder, members, left_out)
     return FoundInTemplate(mappings=mappings, functions=found.functions, left_out=left_out, region=region)
+
+
+def _elsewhere(parts: dict[str, Any]) -> Iterator[str]:
+    """A line for each part of the file that is in another one."""
+    for key, value in parts.items():
+        for each in [
+            value,
+            *items(value),
+            *items(table(value).get("Resources")),
+            table(value).get("Resources"),
+        ]:
+            if isinstance(each, Unresolved):
+                yield f"{key}: {each.written} is not read: {each.why}; write what is in it into this file"
 
 
 def _functions(given: object) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from poller.rules.templates.values import (
     table,
 )
 
-_VARIABLE = re.compile(r"\$\{([a-zA-Z]{1,32}(?:\([^(){}$]{0,128}\))?:(?!:)[^{}$]{0,512})\}")
+_VARIABLE = re.compile(r"\$\{([a-zA-Z]{1,32}(?:\([^(){}$]{0,128}\)|:(?!:))[^{}$]{0,512})\}")
 """The innermost variables of a text. Those of Fn::Sub have no colon, or two."""
 _QUOTED = 2
 ROUNDS_MAX = 20
@@ -172,7 +172,7 @@ def _literal(source: str, *, first: bool) -> tuple[object] | None:
     """The value of a default that is written out; None if it names a source."""
     if len(source) >= _QUOTED and source[0] == source[-1] and source[0] in "'\"":
         return (source[1:-1],)
-    if first or re.match(r"[a-zA-Z]{1,32}(\([^()]{0,128}\))?:", source):
+    if first or re.match(r"[a-zA-Z]{1,32}(\([^()]{0,128}\)|:)", source):
         return None
     words: dict[str, object] = {"true": True, "false": False, "null": ""}
     return (words.get(source, int(source) if source.isdecimal() else source),)

@@ -406,6 +406,13 @@ def test_events_of_serverless_framework_become_mappings() -> None:
         ),
         ("Resources: {A: 5, B: {Type: AWS::Serverless::Function, Properties: x}}", "nothing to carry over"),
         ("service: x\nprovider: {name: aws}\nfunctions: [1, {a: 5}]", "nothing to carry over"),
+        ("service: x\nprovider: {name: aws}\nfunctions: ${file(f.yml)}", r"functions: .* is not read"),
+        ("service: x\nprovider: {name: aws}\nfunctions: ['${file(f.yml):a}']", r"functions: .* is not read"),
+        (
+            "service: x\nprovider: {name: aws}\nresources: {Resources: '${file(r.yml)}'}",
+            r"resources: .* is not read",
+        ),
+        ("Resources: {A: {Type: AWS::CloudFormation::Stack}}", "Resources.A: a stack of its own"),
     ],
 )
 def test_a_template_without_mappings_is_refused(text: str, problem: str) -> None:
@@ -449,6 +456,10 @@ def test_a_member_of_any_form_is_carried_over_or_marked(name: str, value: object
             {"invoker": "python", "handler": "a.b", "timeout_s": 30},
         ),
         ({"Runtime": "python3.13", "Handler": "a.b", "Timeout": -1}, {"invoker": "python", "handler": "a.b"}),
+        (
+            {"Runtime": "python3.13", "Handler": "a.b", "CodeUri": "x/a.zip"},
+            {"invoker": "python", "handler": "a.b"},
+        ),
         ({"Runtime": "python3.13"}, {"invoker": "lambda"}),
         ({"Runtime": "dotnet8", "Handler": "A::B"}, {"invoker": "lambda"}),
         ({"PackageType": "Image", "ImageUri": "x"}, {"invoker": "lambda"}),

@@ -48,6 +48,7 @@ def value(node: object, *, given_: Given | None = None) -> Any:
         ("${AWS::Region} ${Name}", "${AWS::Region} ${Name}"),
         ("${file(x.yml):name, 'd'}", "d"),
         ("${env:SECRET, 'd'}", "d"),
+        ("${file(x.yml), file(y.yml), 7}", 7),
         ({"a": ["${self:service}"]}, {"a": ["shop"]}),
     ],
 )
@@ -62,6 +63,7 @@ def test_a_variable_is_resolved(text: object, expected: object) -> None:
         ("${ssm:/a/b}", "ssm is not looked up"),
         ("${cf:stack.Arn}", "cf is not looked up"),
         ("${file(x.yml):name}", "is not looked up"),
+        ("${file(x.yml)}", "file(x.yml) is not looked up"),
         ("${opt:x}", "has no value; give --parameter opt:x=VALUE"),
         ("${self:custom.none}", "has no value"),
         ("${self:custom.loop}", "refers to itself"),
