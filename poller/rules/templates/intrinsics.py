@@ -104,6 +104,8 @@ class Resolver:
             name = ".".join(filter(None, key))
             if key in self._open:
                 return Unresolved(f"<{name}>", f"{name} refers to itself")
+            if self._depth >= DEPTH_MAX:
+                return Unresolved(f"<{name}>", f"nested deeper than {DEPTH_MAX} levels")
             with self._within(key):
                 self._known[key] = resolve()
         return self._known[key]
@@ -111,9 +113,11 @@ class Resolver:
     @contextmanager
     def _within(self, key: tuple[str, str]) -> Iterator[None]:
         self._open.append(key)
+        self._depth += 1
         try:
             yield
         finally:
+            self._depth -= 1
             self._open.pop()
 
     def _ref(self, name: object) -> object:

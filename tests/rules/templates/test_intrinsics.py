@@ -190,6 +190,22 @@ def test_a_deep_value_is_unresolved() -> None:
     assert isinstance(resolver().value(node), Unresolved)
 
 
+def test_long_chains_of_resources_and_conditions_end() -> None:
+    queues = {
+        f"Q{n}": {
+            "Type": "AWS::SQS::Queue",
+            "Properties": {"QueueName": {"Fn::GetAtt": f"Q{n + 1}.QueueName"}},
+        }
+        for n in range(5000)
+    }
+    conditions: dict[str, Any] = {f"C{n}": {"Condition": f"C{n + 1}"} for n in range(5000)}
+    conditions |= {f"N{n}": {"Fn::Not": [{"Condition": f"N{n + 1}"}]} for n in range(5000)}
+    values = resolver(Resources=queues, Conditions=conditions)
+    assert isinstance(values.value({"Fn::GetAtt": "Q0.Arn"}), Unresolved)
+    assert isinstance(values.condition("C0"), Unresolved)
+    assert isinstance(values.condition("N0"), Unresolved)
+
+
 def test_too_many_values_end_it() -> None:
     row = list(range(1000))
     with pytest.raises(InvalidTemplate, match="more than"):
