@@ -35,6 +35,8 @@ PARTS_MAX = 1_000
 """Shards or workers of one operation. Its row in the store has a result for each."""
 OPEN_MAX = 1_000
 """Operations that are not over, of all mappings. Every worker reads all of them all the time."""
+RESUMES_MAX = 100
+"""So many more may be resumes, since all of the others may be pauses."""
 SHOWN_MAX = 10
 """Shards, pauses or words that a refusal lists."""
 ON_QUEUES = frozenset({Action.RETRY, Action.SKIP, Action.PAUSE, Action.RESUME, Action.REDRIVE})
@@ -90,9 +92,10 @@ def accept(
     (`sizes.charged_bytes`).
     """
     action = asked.request.action
-    if len(open_operations) >= OPEN_MAX:
-        remedy = "wait for them, or cancel some"
-        raise OperationRefused("action", f"{OPEN_MAX} operations are not over yet; {remedy}", conflict=True)
+    open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
+    if len(open_operations) >= open_max:
+        remedy = "wait for them, cancel some, or resume what is paused"
+        raise OperationRefused("action", f"{open_max} operations are not over yet; {remedy}", conflict=True)
     if action in LONG:
         _check_alone(action, facts, open_operations)
     target = asked.request.target

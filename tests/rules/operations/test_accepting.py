@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from poller.domain.operations import Action, Operation, OperationId, OperationState, OperationTarget
 from poller.domain.records import Epoch, ShardId
 from poller.rules.operations import lifecycle
-from poller.rules.operations.accepting import OPEN_MAX, PARTS_MAX, MappingFacts, accept, repeated
+from poller.rules.operations.accepting import OPEN_MAX, PARTS_MAX, RESUMES_MAX, MappingFacts, accept, repeated
 from poller.rules.operations.members import ACTION_MEMBERS
 from poller.rules.operations.reading import OperationRefused, read_request
 from tests.rules.operations.build import (
@@ -170,10 +170,25 @@ def test_more_shards_than_one_operation_has_parts_are_refused() -> None:
     assert accepted({"action": "retry", "shard": "s-0007"}, many).wanted == ("s-0007",)
 
 
-def test_there_is_a_limit_of_operations_that_are_not_over() -> None:
-    refused = refusal({"action": "retry"}, others=(accepted({"action": "pause"}),) * OPEN_MAX)
+@pytest.mark.parametrize(
+    ("document", "open_max"),
+    [
+        ({"action": "retry"}, OPEN_MAX),
+        ({"action": "pause"}, OPEN_MAX),
+        ({"action": "reset"}, OPEN_MAX),
+        (SKIP, OPEN_MAX),
+        ({"action": "seek", "to": "LATEST"}, OPEN_MAX),
+        ({"action": "resume"}, OPEN_MAX + RESUMES_MAX),
+    ],
+)
+def test_there_is_a_limit_of_operations_that_are_not_over_and_pauses_can_still_be_ended(
+    document: Any, open_max: int
+) -> None:
+    paused = (accepted({"action": "pause"}),) * open_max
+    refused = refusal(document, others=paused)
     assert refused.conflict
-    assert "wait for them, or cancel some" in refused.text
+    assert "wait for them, cancel some, or resume what is paused" in refused.text
+    assert accepted(document, others=paused[1:]).request.action == document["action"]
 
 
 @pytest.mark.parametrize(
