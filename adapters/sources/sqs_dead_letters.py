@@ -35,7 +35,7 @@ async def send_copy(api: SendApi, message: Message, *, queue_url: str, dead_lett
     # A dead-letter queue is in the account and region of its queue. To ask SQS for its URL would need another permission.
     name = Arn.parse(dead_letters).resource
     parameters = copy_of(message, fifo=name.endswith(FIFO))
-    with calling("sqs SendMessage"):
+    with calling(f"sqs SendMessage to {dead_letters}"):
         await api.send_message(QueueUrl=f"{queue_url.rpartition('/')[0]}/{name}", **parameters)
 
 

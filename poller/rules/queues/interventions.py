@@ -26,6 +26,8 @@ from poller.rules.queues.receive_batch import QueueItem
 
 ARMED_S = 10.0
 """How long a skip is armed without being armed again. Open operations are read every two seconds."""
+KEPT_S = 600.0
+"""How long it is noted what becomes of the messages of a skip that is not armed any more."""
 HELD_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of contents that are held for the paused groups of a mapping."""
 
@@ -97,10 +99,6 @@ class QueueInterventions:
             self.groups = {each.target.group: each for each in pauses if each.target.group is not None}
         self._update()
 
-    def armed(self, operation: OperationId) -> bool:
-        """Whether this skip is armed."""
-        return operation in self._skips
-
     def arm(
         self, operation: OperationId, records: Iterable[str], *, discard: bool, now: Monotonic
     ) -> ArmedSkip:
@@ -113,6 +111,15 @@ class QueueInterventions:
         self._update()
         return skip
 
+    def renew(self, skip: ArmedSkip, now: Monotonic) -> None:
+        """A skip that is being carried out stays armed for ARMED_S more."""
+        skip.until = Monotonic(now + ARMED_S)
+
+    def armed(self, operation: OperationId, now: Monotonic) -> bool:
+        """Whether this skip is armed."""
+        skip = self._skips.get(operation)
+        return skip is not None and now < skip.until
+
     def disarm(self, operation: OperationId) -> None:
         """The skip is over."""
         self._skips.pop(operation, None)
@@ -121,9 +128,9 @@ class QueueInterventions:
     def skip_of(self, message_id: str, now: Monotonic) -> ArmedSkip | None:
         """The armed skip of this message, if there is one and the message is not settled yet."""
         for operation, skip in list(self._skips.items()):
-            if skip.until <= now:
+            if skip.until + KEPT_S <= now:
                 self.disarm(operation)
-            elif message_id in skip.records and message_id not in skip.settled:
+            elif now < skip.until and message_id in skip.records and message_id not in skip.settled:
                 return skip
         return None
 

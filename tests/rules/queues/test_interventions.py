@@ -1,6 +1,6 @@
 """What operators ask of a queue's messages: nothing of a paused group runs, a skipped message is deleted only after it was moved, and order holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import pytest
@@ -14,7 +14,7 @@ from poller.domain.records import Epoch, Message, Monotonic, QueueFacts
 from poller.rules.queues import failing, interventions
 from poller.rules.queues.failing import FailingItem, FailureLog, meant
 from poller.rules.queues.in_flight import InFlightTracker, PendingDelete
-from poller.rules.queues.interventions import ARMED_S, QueueInterventions
+from poller.rules.queues.interventions import ARMED_S, KEPT_S, QueueInterventions
 from poller.rules.queues.message_groups import Choice, Groups
 from poller.rules.queues.receive_batch import QueueItem
 from poller.rules.queues.visibility import VisibilityPolicy
@@ -77,6 +77,9 @@ def test_a_skip_ends_when_it_is_not_armed_again() -> None:
     assert asked.skip_of("1", Monotonic(ARMED_S)) is None
     assert asked.skip_of("2", Monotonic(ARMED_S)) is not None
     assert asked.skip_of("2", Monotonic(2 * ARMED_S)) is None
+    asked.settle(["2"], "the function took it meanwhile")
+    assert skip.settled.keys() == {"1", "2"}, "what ends later is noted, too"
+    assert asked.skip_of("3", Monotonic(2 * ARMED_S + KEPT_S)) is None
     assert not asked.active
 
 
@@ -299,7 +302,9 @@ class Model:
 
     def run(self, receive_id: int, chunk: Sequence[QueueItem]) -> None:
         assert not {each.group for each in chunk} & self.paused, "a paused group runs"
-        assert not {each.message_id for each in chunk} & self.skips, "a skipped message runs"
+        assert not any(self.asked.skip_of(each.message_id, self.clock) for each in chunk), (
+            "a skipped message runs"
+        )
         for each in chunk:
             self.in_order(each.message_id, {one.message_id for one in chunk})
         self.running.append((receive_id, list(chunk)))
@@ -364,8 +369,14 @@ class Model:
         call = self.tracker.start_delete(pending, now=self.clock)
         undone = self.queue.apply(self.epoch, Delete(tuple(call.receipts)))
         result = self.tracker.deleted(call, undone)  # type: ignore[arg-type]
+        self.note_moved(each.message.message_id for each in pending)
         if result.again:
             self.deleting.append(list(result.again))
+
+    def note_moved(self, message_ids: Iterable[str]) -> None:
+        """Notes of moved messages that they are deleted."""
+        gone = [each for each in message_ids if not self.queue.letters[each].here]
+        self.asked.settle([each for each in gone if each in self.moved], "moved")
 
     def show(self, receive_id: int, items: Sequence[QueueItem], *, started: bool) -> None:
         receipts = tuple(self.tracker.visibility.receipts([each.message_id for each in items]))
@@ -388,7 +399,7 @@ class Model:
         free = [each for each in here if each not in busy]
         if free and self.chance.random() < 0.3:
             self.skips.add(self.chance.choice(free))
-        self.asked.arm(OPERATION, self.skips, discard=False, now=Monotonic(10.0**9))
+        self.arm_again()
 
     def resume_held(self) -> None:
         for each in self.asked.runnable(self.clock):
@@ -410,6 +421,7 @@ class Model:
                 continue
             self.moved.update(each.message_id for each in mine)
             assert not self.queue.apply(self.epoch, Delete(receipts))
+            self.note_moved(each.message_id for each in mine)
             rest = self.tracker.failures.gone(key, {each.message_id for each in mine})
             if rest is not None:
                 self.queue.apply(self.epoch, Extend(tuple(each.receipt for each in rest.messages), 0))
@@ -453,7 +465,7 @@ class Model:
         raise AssertionError(f"{left} are never settled")
 
     def arm_again(self) -> None:
-        self.asked.arm(OPERATION, self.skips, discard=False, now=Monotonic(10.0**9))
+        self.asked.arm(OPERATION, self.skips, discard=False, now=self.clock)
 
     def finish(self) -> None:
         if self.running:
@@ -474,3 +486,5 @@ def test_order_holds_and_only_skipped_messages_are_missing_whatever_operators_do
     for letter in model.queue.letters.values():
         assert letter.message_id in {*model.done, *model.moved}, "it is gone, and was neither done nor moved"
     assert model.moved <= model.skips
+    known = model.asked.arm(OPERATION, model.skips, discard=False, now=model.clock).settled
+    assert set(known) == model.skips, "it is not known what became of each message of the skip"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from poller.domain.errors import AccessDenied, LeaseLost, ServiceUnavailable
+from poller.domain.errors import AccessDenied, LeaseLost, ServiceThrottled, ServiceUnavailable
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.operations import (
     Action,
@@ -25,7 +25,7 @@ from poller.domain.status import LaneStatus
 from poller.rules.queues import interventions
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.queues import queue_status
-from poller.runtime.queues.operations.carrying import KNOWN_S_MAX
+from poller.runtime.queues.operations.carrying import KNOWN_S_MAX, WAITING_S
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.queues.queue_fakes import (
@@ -374,7 +374,8 @@ def test_a_message_that_cannot_be_moved_stays_and_the_operator_sees_why(*, waiti
         result, __ = await carried_out(mapping, operation)
         assert result is not None
         assert result.state is OperationState.FAILED
-        assert result.result == "message message-000001 cannot be moved: not allowed to send"
+        assert result.result.startswith("message message-000001 cannot be moved: not allowed to send; ")
+        assert 'write "discard": true' in result.result
 
     run(service, handler, script)
     assert (service.moved, service.left) == ([], [1])
@@ -394,6 +395,102 @@ def test_a_queue_without_dead_letters_can_only_discard() -> None:
 
     run(service, handler, script)
     assert service.left == [1]
+
+
+@pytest.mark.parametrize("troubles", [0, 1])
+def test_a_dead_letter_queue_that_was_added_meanwhile_is_noticed(troubles: int) -> None:
+    service, handler = fifo(600), Handler(answer=failing(1))
+    with_dead_letters = service.queue.facts
+    service.queue.facts = replace(with_dead_letters, dead_letter_arn=None)
+    service.send(1, group="a")
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await asyncio.sleep(5.0)
+        service.queue.facts = with_dead_letters
+        service.trouble["describe"] = [ServiceUnavailable("gone")] * troubles
+        for _try in range(troubles):
+            result, __ = await carried_out(mapping, asked(Action.SKIP, group="a", records="first"))
+            assert result is not None
+            assert "cannot be read again: gone; ask again" in result.result
+        result, __ = await carried_out(mapping, asked(Action.SKIP, group="a", records="first"))
+        assert result is not None
+        assert result.state is OperationState.DONE
+
+    run(service, handler, script)
+    assert (service.moved, service.left) == ([1], [])
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.2, 1.0, 4.0])
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_skip_of_many_messages_is_known_to_its_end_however_slow_the_queue_is(
+    latency_s: float, *, discard: bool
+) -> None:
+    service = standard(900)
+    numbers = range(1, 31)
+    handler = Handler(answer=failing(*numbers))
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        service.send(*numbers)
+        await asyncio.sleep(10.0)
+        service.latency_s = latency_s
+
+        async def others() -> None:
+            for number in range(1000, 1060):
+                service.send(number)
+                await asyncio.sleep(0.5)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(others(), name="others")
+            operation = asked(
+                Action.SKIP, records=[f"message-{each:06d}" for each in numbers], discard=discard
+            )
+            result, operation = await carried_out(mapping, operation, rounds=200)
+        assert result is not None
+        assert result.state is OperationState.DONE
+        assert len(operation.notes["settled"]) == len(numbers)
+
+    run(service, handler, script, batch=BatchPolicy(records_max=1))
+    assert sorted(service.moved) == ([] if discard else list(numbers))
+    assert service.left == []
+
+
+def test_what_is_skipped_is_stored_while_the_rest_is_still_to_be_skipped() -> None:
+    service, numbers = standard(900), range(1, 31)
+    handler = Handler(answer=failing(*numbers))
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        service.send(*numbers)
+        await asyncio.sleep(10.0)
+        service.latency_s, begun = 0.2, seconds()
+        found = await mapping.carry_out(
+            WORKER, asked(Action.SKIP, records=[f"message-{each:06d}" for each in numbers])
+        )
+        assert isinstance(found, SettledRecords)
+        assert 0 < len(found.records) < len(numbers)
+        assert seconds() - begun < 2 * WAITING_S
+
+    run(service, handler, script, batch=BatchPolicy(records_max=1))
+
+
+def test_a_dead_letter_queue_that_refuses_now_and_then_does_not_end_a_skip() -> None:
+    service, numbers = standard(900), range(1, 31)
+    handler = Handler(answer=failing(*numbers))
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        service.send(*numbers)
+        await asyncio.sleep(10.0)
+        operation = asked(Action.SKIP, records=[f"message-{each:06d}" for each in numbers])
+        service.trouble["send"] = [ServiceThrottled("busy") for _ in range(2)]
+        found = await mapping.carry_out(WORKER, operation)
+        assert isinstance(found, SettledRecords)
+        operation = replace(operation, notes={**operation.notes, "settled": list(found.records)})
+        service.trouble["send"] = [ServiceThrottled("busy") for _ in range(2)]
+        result, __ = await carried_out(mapping, operation)
+        assert result is not None
+        assert result.state is OperationState.DONE
+
+    run(service, handler, script, batch=BatchPolicy(records_max=1))
+    assert service.left == []
 
 
 def test_an_unreadable_message_can_be_discarded_and_not_moved() -> None:

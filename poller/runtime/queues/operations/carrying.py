@@ -28,8 +28,11 @@ TRIES_MAX = 3
 """How often a copy is sent while the dead-letter queue cannot be reached. Then the skip has failed."""
 DELETES_MAX = 8
 """How often a delete is tried. Then the message comes again, and is skipped again."""
+WAITING_S = 2.0
+"""After this time the messages that were skipped so far are stored, before the next ones are skipped."""
 KNOWN_S_MAX = 15.0
 """How long a skip waits until some worker knows which messages it means."""
+REMEDY = 'ask again when that is repaired, or write "discard": true to delete it'
 UNKNOWN = "nothing of it is known here"
 IDS_SHOWN_MAX = 10
 MOVED = "moved to "
@@ -62,7 +65,7 @@ class QueueOperations:
             return _failed(f"a queue has no {action}: SQS itself counts receives and age")
         if scope is None or self.facts is None:
             return None
-        done = await self._skip(scope, operation, self.facts)
+        done = await self._skip(scope, operation)
         if isinstance(done, PartResult):
             self.controls.asked.disarm(operation.operation)
             self._first_asked.pop(operation.operation, None)
@@ -94,10 +97,10 @@ class QueueOperations:
         count = sum(len(each.messages) for each in found.values())
         return _done(f"{count} messages are visible again{held}")
 
-    async def _skip(self, scope: InFlight, operation: Operation, facts: QueueFacts) -> Carried:
+    async def _skip(self, scope: InFlight, operation: Operation) -> Carried:
         discard = operation.request.members.get("discard") is True
-        if not discard and (obstacle := _obstacle(scope, facts)):
-            return _failed(f'{obstacle}; write "discard": true to delete the messages')
+        if not discard and (obstacle := await self._obstacle(scope)):
+            return _failed(f'{obstacle} write "discard": true to delete the messages')
         records = operation.notes.get("records")
         if records is None:
             return self._meant(scope, operation)
@@ -107,7 +110,7 @@ class QueueOperations:
             return _done("; ".join(operation.notes.get("results", ())) or "all records are settled")
         if any(part.state is OperationState.FAILED for part in operation.parts.values()):
             return _done("given up, because it failed on another worker")
-        new = not scope.tracker.interventions.armed(operation.operation)
+        new = not scope.tracker.interventions.armed(operation.operation, scope.now)
         skip = scope.tracker.interventions.arm(operation.operation, left, discard=discard, now=scope.now)
         scope.resume_held()
         if new:
@@ -117,6 +120,21 @@ class QueueOperations:
         if here:
             return SettledRecords(tuple(here), _summary(here))
         return _failed(skip.trouble) if skip.trouble else None
+
+    async def _obstacle(self, scope: InFlight) -> str:
+        """Why no message can be moved; empty if messages can."""
+        if not isinstance(scope.parts.source, MessageMover):
+            return "this source cannot move messages;"
+        if self.facts is not None and self.facts.dead_letter_arn is None:
+            # It may have got one since its settings were read.
+            read = await _described(scope)
+            if isinstance(read, PortError):
+                return f"the queue had no dead-letter queue, and its settings cannot be read again: {read.reason}; ask again, or"
+            self.facts = read
+        known = self.facts is not None and self.facts.dead_letter_arn is not None
+        return (
+            "" if known else "the queue has no dead-letter queue; give it a redrive policy and ask again, or"
+        )
 
     def _meant(self, scope: InFlight, operation: Operation) -> Carried:
         """The messages that `first` or `batch` means, if they fail here. Otherwise another worker may know them."""
@@ -144,13 +162,6 @@ def _held(scope: InFlight | None) -> str:
     flow = None if scope is None else scope.parts.function.flow
     breaker = "" if flow is None else flow.open_breaker()
     return f"; calls wait for {breaker}" if breaker else ""
-
-
-def _obstacle(scope: InFlight, facts: QueueFacts) -> str:
-    """Why no message can be moved; empty if messages can."""
-    if not isinstance(scope.parts.source, MessageMover):
-        return "this source cannot move messages"
-    return "" if facts.dead_letter_arn is not None else "the queue has no dead-letter queue"
 
 
 def _summary(settled: dict[str, str]) -> str:
@@ -191,14 +202,21 @@ async def skip_started(scope: InFlight, receive_id: int, items: Sequence[QueueIt
 
 
 async def skip_waiting(scope: InFlight, skip: ArmedSkip) -> None:
-    """Skips those messages of an armed skip that failed here and wait for their next try."""
+    """Skips those messages of an armed skip that failed here and wait for their next try.
+
+    It returns after WAITING_S with those that were skipped until then. The caller stores that, and begins again with the others.
+    """
+    began, before = scope.now, len(skip.settled)
     for key, item in scope.tracker.waiting(scope.now).items():
+        if len(skip.settled) > before and scope.now - began >= WAITING_S:
+            return
+        scope.tracker.interventions.renew(skip, scope.now)
         mine = [
             each
             for each in item.messages
             if each.message_id in skip.records and each.message_id not in skip.settled
         ]
-        if mine and scope.tracker.failures.claim(key):
+        if mine and item.waits(scope.now) and scope.tracker.failures.claim(key):
             try:
                 await _skip_item(scope, skip, key, item, mine)
             finally:
@@ -251,6 +269,19 @@ async def _skip_item(
         await show(scope, {key: item})
 
 
+async def _described(scope: InFlight) -> QueueFacts | PortError:
+    """The queue's own settings, with a time limit."""
+    try:
+        async with asyncio.timeout(CALL_S_MAX):
+            return await scope.parts.source.describe()
+    except TimeoutError:
+        error: PortError = ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s")
+    except PortError as failed:
+        error = failed
+    scope.report_failed(error)
+    return error
+
+
 async def _copied(scope: InFlight, skip: ArmedSkip, message: Message) -> str | None:
     """What becomes of the message when it is deleted now; None if its copy could not be sent."""
     if skip.discard:
@@ -261,16 +292,20 @@ async def _copied(scope: InFlight, skip: ArmedSkip, message: Message) -> str | N
     )
     try:
         async with asyncio.timeout(CALL_S_MAX):
-            return MOVED + await source.send_to_dead_letters(message)
+            moved = MOVED + await source.send_to_dead_letters(message)
     except TimeoutError:
         error: PortError = ServiceUnavailable(f"no answer within {CALL_S_MAX:g} s")
     except PortError as failed:
         error = failed
+    else:
+        skip.tries = 0
+        return moved
     scope.report_failed(error)
     skip.tries += 1
     skip.reason = error.reason
     if skip.tries >= TRIES_MAX or not isinstance(error, ServiceUnavailable | ServiceThrottled):
-        skip.trouble = f"message {message.message_id} cannot be moved: {error.reason}"
+        named = line_of(message.message_id, chars_max=ID_CHARS_MAX)
+        skip.trouble = f"message {named} cannot be moved: {error.reason}; {REMEDY}"
     return None
 
 
