@@ -21,6 +21,7 @@ A message takes these steps:
 `settlements` grows whenever messages leave. A batch whose groups are not ready can only become ready then.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -134,29 +135,28 @@ class InFlightTracker:
     def begin(self, items: Sequence[QueueItem]) -> int:
         """Gives the items of a new batch their places in their groups; returns the batch's receive id."""
         self._receives += 1
-        counts: dict[str, int] = {}
-        for item in items:
-            if (group := item.message.group) is not None:
-                counts[group] = counts.get(group, 0) + 1
+        counts = Counter(group for item in items if (group := item.message.group) is not None)
         if counts:
             self._groups.enter(self._receives, counts)
         return self._receives
 
-    def choose(self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic) -> Choice:
-        """Takes the next event out of these items and starts it. The caller must pass its items to the function."""
+    def choose(
+        self, receive_id: int, items: Sequence[QueueItem], *, now: Monotonic, runs: bool = True
+    ) -> Choice:
+        """Takes the next event out of these items, or without `runs` only what operators asked for, and starts it. The caller passes it on."""
+        policy = self._batch if runs else None
         ours = self.without_lapsed(receive_id, items, started=False, now=now)
         if self.interventions.active:
             choice = self.interventions.choose_next(
-                ours, self._groups, receive_id, self._batch, one_group=self._one_group, now=now
+                ours, self._groups, receive_id, policy, one_group=self._one_group, now=now
             )
         else:
             state = partial(self._groups.state, receive_id)
-            choice = choose(ours, state, self._batch, one_group=self._one_group)
+            choice = choose(ours, state, policy, one_group=self._one_group)
         for item in choice.chunk or choice.skipped:
             if (group := item.message.group) is not None:
                 self._groups.start(receive_id, group)
-        lapsed = len(items) - len(ours)
-        return structs.replace(choice, lapsed=lapsed) if lapsed else choice
+        return structs.replace(choice, lapsed=lapsed) if (lapsed := len(items) - len(ours)) else choice
 
     def retry(self, receive_id: int, chunk: Sequence[QueueItem], *, now: Monotonic) -> Choice:
         """Checks an event that the function refused: which items may be tried again, and which are blocked now."""

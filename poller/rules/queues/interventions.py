@@ -223,12 +223,15 @@ class QueueInterventions:
         items: Sequence[QueueItem],
         groups: Groups,
         receive_id: int,
-        policy: BatchPolicy,
+        policy: BatchPolicy | None,
         *,
         one_group: bool,
         now: Monotonic,
     ) -> Choice:
-        """As `message_groups.choose`, with what operators have asked. The caller starts what is chosen or skipped."""
+        """As `message_groups.choose`, with what operators have asked. The caller starts what is chosen or skipped.
+
+        Without a policy nothing is chosen but what operators have asked for.
+        """
         choice = self.split(items, groups, receive_id, now=now)
         if choice is None:
             behind = self.behind(items, receive_id)

@@ -152,11 +152,13 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 def choose(
     items: Sequence[QueueItem],
     state: Callable[[str | None], GroupState],
-    policy: BatchPolicy,
+    policy: BatchPolicy | None,
     *,
     one_group: bool,
 ) -> Choice:
-    """The next event of these items, in order. With `one_group` it holds only the first group that is ready."""
+    """The next event of these items, in order. With `one_group` it holds only the first group that is ready. Without a policy there is none."""
+    if policy is None:
+        return Choice((), (), tuple(items))
     groups = [item.message.group for item in items]
     states = {group: state(group) for group in dict.fromkeys(groups)}
     ready = [item for item, group in zip(items, groups, strict=True) if states[group] is GroupState.READY]

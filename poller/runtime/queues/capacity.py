@@ -90,11 +90,13 @@ class Permits:
 class Reservation:
     """Capacity for one invocation. `extra`: in addition to the one of each poller."""
 
-    def __init__(self, capacity: "QueueCapacity", leave: Leave, *, extra: bool) -> None:
+    def __init__(
+        self, capacity: "QueueCapacity", leave: Leave, *, extra: bool = False, held: bool = True
+    ) -> None:
         self._capacity = capacity
         self._extra = extra
         self._leave = leave
-        self._held = True
+        self._held = held
 
     def free(self) -> None:
         """Gives the capacity back. A second call does nothing."""
@@ -206,6 +208,10 @@ class QueueCapacity:
                         await self._none_returns.wait()
                     leave = await self._take(extra=False)
         return None if leave is None else Reservation(self, leave, extra=False)
+
+    def none_yet(self) -> Reservation:
+        """For a batch that has its messages and no capacity yet: it is taken by `again`."""
+        return Reservation(self, UNLIMITED, held=False)
 
     async def take(self, *, extra: bool) -> Leave | None:
         """For reservations: waits for capacity. Returns None if this worker's share is lost.

@@ -106,9 +106,9 @@ class InFlight:
             self.taken.set()
         return reception.fresh
 
-    def choose(self, receive_id: int, items: Sequence[QueueItem]) -> Choice:
-        """Takes and starts the next event of a batch."""
-        return self._chosen(self.tracker.choose(receive_id, items, now=self.now))
+    def choose(self, receive_id: int, items: Sequence[QueueItem], *, runs: bool = True) -> Choice:
+        """Takes and starts the next event of a batch. If nothing `runs`, only takes what operators have asked for."""
+        return self._chosen(self.tracker.choose(receive_id, items, now=self.now, runs=runs))
 
     def retry(self, receive_id: int, chunk: Sequence[QueueItem]) -> Choice:
         """The items of a refused event that may be tried again."""

@@ -19,7 +19,7 @@ from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
 from poller.runtime.queues.operations.carrying import skip_started
-from poller.runtime.stopping import interrupted_by, unless_stopped
+from poller.runtime.stopping import interrupted_by
 from poller.runtime.watched_tasks import WatchedTasks
 
 PERMIT_AFTER_STOP_S = 5.0
@@ -74,15 +74,15 @@ class HeldRuns:
 
     async def _run(self, held: HeldBatch) -> bool:
         scope = self._scope
-        try:
-            reservation = await unless_stopped(scope.stop, scope.capacity.reserve()) if held.whole else None
-        finally:
-            scope.capacity.away -= 1
-        if reservation is None:
+        scope.capacity.away -= 1
+        if not held.whole:
             await scope.release(held.receive_id, held.items, started=False)
             return True
+        reservation = scope.capacity.none_yet()
         try:
-            run = BatchRun(scope, self._deleter, held.receive_id, held.items, PollerProgress())
+            run = BatchRun(
+                scope, self._deleter, held.receive_id, held.items, PollerProgress(), waits_at_stop=False
+            )
             await run.run(reservation)
         finally:
             reservation.free()
@@ -90,7 +90,10 @@ class HeldRuns:
 
 
 class BatchRun:
-    """Runs one batch until each of its messages is deleted, failed or given back."""
+    """Runs one batch until each of its messages is deleted, failed or given back.
+
+    With `waits_at_stop` what was not begun waits for capacity at a stop too, as long as that allows.
+    """
 
     def __init__(
         self,
@@ -99,12 +102,15 @@ class BatchRun:
         receive_id: int,
         items: Sequence[QueueItem],
         progress: PollerProgress,
+        *,
+        waits_at_stop: bool = True,
     ) -> None:
         self._scope = scope
         self._deleter = deleter
         self._receive_id = receive_id
         self._items = list(items)
         self._progress = progress
+        self._waits_at_stop = waits_at_stop
         self._plan = scope.parts.plan
         self._permit_s_max = None if scope.parts.function.flow is None else PERMIT_AFTER_STOP_S
         self._one_group = self._plan.fifo and self._plan.queue.one_group_per_batch
@@ -192,20 +198,35 @@ class BatchRun:
             await skip_started(self._scope, self._receive_id, choice.skipped)
 
     async def _has_room(self, reservation: Reservation) -> bool:
-        """Whether there is capacity for an event. If a refused event gave it back, waits for it as long as a stop allows."""
+        """Whether there is capacity for an event. If there is none yet, waits for it as long as a stop allows.
+
+        What operators ask of the messages needs no capacity, and is done before and during the wait.
+        """
+        needs_s = self._scope.parts.longest_s if self._waits_at_stop else None
         while not reservation.held and not self._scope.paused:
-            if not await self._taken_again(reservation):
+            await self._do_asked()
+            if not self._items or not await self._taken_again(reservation, needs_s=needs_s):
                 break
         return reservation.held
 
-    async def _taken_again(self, reservation: Reservation) -> bool:
+    async def _do_asked(self) -> None:
+        """Does what operators have asked of the messages that wait, and begins no event of the others."""
+        before = len(self._items) + 1
+        while self._items and len(self._items) < before:
+            before = len(self._items)
+            choice = self._scope.choose(self._receive_id, self._items, runs=False)
+            self._items = list(choice.rest)
+            await self._as_asked(choice)
+
+    async def _taken_again(self, reservation: Reservation, *, needs_s: float | None) -> bool:
         """Waits for capacity, as long as a stop allows. Returns False if there will be none.
 
         Returns True also without capacity if an operator ended the wait, so that the caller looks again at what may run.
         """
         scope = self._scope
-        async with interrupted_by(scope.stop, needs_s=scope.parts.longest_s, after_s=self._permit_s_max):
-            woken = await scope.controls.ended(reservation.again())
+        async with interrupted_by(scope.stop, needs_s=needs_s, after_s=self._permit_s_max):
+            with reservation.away():
+                woken = await scope.controls.ended(reservation.again())
             return woken or reservation.held
         return False
 
@@ -221,7 +242,6 @@ class BatchRun:
         async with interrupted_by(self._scope.stop, needs_s=self._scope.parts.longest_s):
             with reservation.away():
                 await moving.wait()
-                await self._taken_again(reservation)
 
     async def _give_up(self) -> None:
         """Releases the messages that were not started, because there is no time or no capacity for them."""
@@ -262,16 +282,23 @@ class BatchRun:
         self._count_refusal(tries)
         delay_s = max(wait_s(self._plan.queue.backoff, tries, scope.parts.rng), verdict.retry_after_s or 0.0)
         self._emit_retrying(verdict, tries, delay_s)
+        until = scope.now + delay_s
+
+        async def next_try() -> None:
+            nonlocal until
+            await scope.sleep(max(0.0, until - scope.now))
+            until = scope.now
+            await reservation.again()
+
         while True:
             woken = False
             async with interrupted_by(scope.stop):
                 with reservation.away():
-                    await scope.sleep(0.0 if scope.paused else delay_s)
-                    woken = scope.paused or await scope.controls.ended(reservation.again())
+                    woken = scope.paused or await scope.controls.ended(next_try())
             if scope.stop.requested or not (woken or reservation.held):
                 await scope.release(self._receive_id, chunk, started=True)
                 return ()
-            chunk, delay_s = await self._still_wanted(chunk), 0.0
+            chunk = await self._still_wanted(chunk)
             if reservation.held or not chunk:
                 return chunk
 
@@ -283,8 +310,7 @@ class BatchRun:
         scope = self._scope
         while chunk and not reservation.start(len(chunk)):
             self._progress.state = "waiting"
-            with reservation.away():
-                taken = await self._taken_again(reservation)
+            taken = await self._taken_again(reservation, needs_s=scope.parts.longest_s)
             if scope.paused or not taken:
                 await scope.release(self._receive_id, chunk, started=True)
                 return ()

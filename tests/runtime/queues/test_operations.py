@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from poller.domain.errors import AccessDenied, LeaseLost, ServiceThrottled, ServiceUnavailable
-from poller.domain.invocations import Outcome, Succeeded
+from poller.domain.invocations import Outcome, Succeeded, Throttled
 from poller.domain.operations import (
     Action,
     Operation,
@@ -23,6 +23,7 @@ from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy, Scalin
 from poller.domain.records import Epoch, MappingId
 from poller.domain.status import LaneStatus
 from poller.rules.queues import interventions
+from poller.runtime.invoking import Function
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.queues import queue_status
 from poller.runtime.queues.operations.carrying import KNOWN_S_MAX, WAITING_S
@@ -563,6 +564,112 @@ def test_a_skip_is_not_carried_out_by_a_mapping_that_stops() -> None:
             await mapping.carry_out(WORKER, asked(Action.SKIP, records=["message-000001"]))
 
     run(service, handler, script)
+
+
+# Messages that wait here for the function
+
+
+async def refused_and_late(service: Service, mapping: QueueMapping, function: Function) -> None:
+    """The function refused the batch, and its next try is far away."""
+    service.send(1, 2, group="a")
+    await asyncio.sleep(1.0)
+
+
+async def refused_and_no_slot(service: Service, mapping: QueueMapping, function: Function) -> None:
+    """The function refused the batch, and others have its only slot since."""
+    service.send(1, 2, group="a")
+    await asyncio.sleep(1.0)
+    await function.slots.acquire()
+    await asyncio.sleep(600.0)
+
+
+async def held_and_no_slot(service: Service, mapping: QueueMapping, function: Function) -> None:
+    """The pause of the group has ended, and others have the function's only slot."""
+    mapping.apply_pauses([pause("a")])
+    service.send(1, 2, group="a")
+    await asyncio.sleep(60.0)
+    await function.slots.acquire()
+    mapping.apply_pauses([])
+    await asyncio.sleep(5.0)
+
+
+WAITS = [refused_and_late, refused_and_no_slot, held_and_no_slot]
+
+
+def refusing(_: list[int]) -> Outcome:
+    """Asks to come again in an hour."""
+    return Throttled("no room", retry_after_s=3600.0)
+
+
+def waiting(wait: Any, act: Callable[[QueueMapping], Any]) -> Service:
+    """Does this with a mapping whose messages wait for the function."""
+    service, handler = fifo(6000), Handler(answer=refusing)
+    function = function_of(handler, limit=1)
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await wait(service, mapping, function)
+        calls = len(handler.calls)
+        await act(mapping)
+        assert len(handler.calls) == calls, "nothing is called for that"
+
+    play(parts(service, function, plan(service)), script)
+    return service
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_messages_that_wait_for_the_function_are_skipped_at_once(wait: Any) -> None:
+    async def act(mapping: QueueMapping) -> None:
+        begun = seconds()
+        result, __ = await carried_out(mapping, asked(Action.SKIP, records=["message-000001"]))
+        assert result is not None
+        assert result.state is OperationState.DONE
+        assert seconds() - begun <= 2 * ROUND_S
+
+    service = waiting(wait, act)
+    assert (service.moved, service.left) == ([1], [2])
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_messages_that_wait_for_the_function_are_given_back_when_the_mapping_is_paused(wait: Any) -> None:
+    async def act(mapping: QueueMapping) -> None:
+        begun = seconds()
+        mapping.apply_pauses([pause()])
+        await asyncio.sleep(60.0)
+        assert not [each for each in mapping.lanes() if each.records_count]
+        service_time = EPOCH_BASE + begun + 30.0
+        shown.append(service_time)
+
+    shown: list[float] = []
+    service = waiting(wait, act)
+    assert all(each.visible_at <= shown[0] for each in service.queue.letters.values())
+    assert service.left == [1, 2]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_messages_that_wait_for_the_function_are_held_when_their_group_is_paused(wait: Any) -> None:
+    async def act(mapping: QueueMapping) -> None:
+        mapping.apply_pauses([pause("a")])
+        await asyncio.sleep(1.0)
+        assert lane(mapping, "a").records_count == 2
+        assert not [each for each in mapping.lanes() if each.lane.startswith("poller") and each.records_count]
+
+    assert waiting(wait, act).left == [1, 2]
+
+
+def test_a_skip_does_not_shorten_the_wait_of_the_messages_beside_it() -> None:
+    service = fifo(6000)
+    handler = Handler(answer=lambda got: refusing(got) if seconds() < 5.0 else Succeeded(b""))
+    service.send(1, 2, group="a")
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await asyncio.sleep(60.0)
+        await carried_out(mapping, asked(Action.SKIP, records=["message-000001"]))
+        await asyncio.sleep(60.0)
+        assert handler.done == []
+        await asyncio.sleep(3600.0)
+
+    run(service, handler, script)
+    assert (service.moved, handler.done) == ([1], [2])
 
 
 # pause

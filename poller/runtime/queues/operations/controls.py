@@ -40,6 +40,7 @@ class QueueControls:
             self._resumed.clear()
         else:
             self._resumed.set()
+        self.look_again()
         self.wake()
 
     def wake(self) -> None:
@@ -48,7 +49,6 @@ class QueueControls:
         self.changed()
         for each in tuple(self._sleepers):
             each()
-        self.look_again()
 
     def look_again(self) -> None:
         """Ends the waits of `ended`, so that what an operator wants of these messages is looked at."""
