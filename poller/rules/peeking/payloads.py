@@ -17,6 +17,8 @@ SHOWN_BYTES_MAX = 1024 * 1024
 """Bytes of all payloads in one answer."""
 VALUE_BYTES_MAX = 256 * 1024
 """Bytes of one payload. A longer one is cut, and is not parsed to see whether it is JSON."""
+GZIP_PARTS_MAX = 100
+"""Parts of one packed payload that are unpacked."""
 _GZIP = b"\x1f\x8b\x08"
 _GZIP_WINDOW_BITS = 31
 _Decoder = getincrementaldecoder("utf-8")
@@ -61,15 +63,22 @@ def _shown(content: bytes, full_bytes: int | None, bytes_max: int, *, gzip: bool
 
 
 def _unpacked(raw: bytes, bytes_max: int) -> tuple[bytes, bool] | None:
-    """The beginning of what is packed in `raw`, and whether it is all; None if it is not gzip."""
-    unpacking = zlib.decompressobj(_GZIP_WINDOW_BITS)
-    try:
-        # With a limit of 0 all would be unpacked.
-        content = unpacking.decompress(raw, max(1, bytes_max))
-    except zlib.error:
-        return None
-    # Behind the end there may be another packed part, whose size is not known.
-    return content, unpacking.eof and not unpacking.unused_data
+    """The beginning of what is packed in `raw`, and whether it is all; None if it is not gzip.
+
+    gzip may have several parts, one after the other, and zeros behind the last one.
+    """
+    content, rest = b"", raw
+    for _ in range(GZIP_PARTS_MAX):
+        unpacking = zlib.decompressobj(_GZIP_WINDOW_BITS)
+        try:
+            # One byte more than there is room for shows whether there is more. With a limit of 0 all would be unpacked.
+            content += unpacking.decompress(rest, bytes_max + 1 - len(content))
+        except zlib.error:
+            return None if rest is raw else (content, False)
+        rest = unpacking.unused_data
+        if not unpacking.eof or not rest.startswith(_GZIP) or len(content) > bytes_max:
+            return content, unpacking.eof and rest.count(0) == len(rest)
+    return content, False
 
 
 def _is_json(text: str) -> bool:

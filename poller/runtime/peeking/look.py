@@ -38,6 +38,7 @@ MARGIN_MS = 1000
 LATEST_EMPTY = (
     "LATEST is behind the newest record, so nothing is there yet; write an earlier place, such as a time"
 )
+NOT_YET = "{position} is in the future, so nothing is there yet; write an earlier time"
 NO_START = "the source of this mapping cannot be read from a certain record on; write TRIM_HORIZON or a time"
 NO_STORED = "the store has no position of this shard yet; the oldest records follow"
 DONE = "this shard was read and settled to its end; TRIM_HORIZON shows what it still has"
@@ -124,12 +125,23 @@ async def look(context: LookContext, start: PeekStart, *, limit: int, payloads: 
 
 
 async def _behind(context: LookContext, position: Position, limit: int) -> Found:
+    if (found := _not_yet(context, position)) is not None:
+        return found
     try:
         cursor = await context.source.cursor(context.shard, position)
     except PositionTrimmed:
         number = position.sequence_number
         raise ApiError(ApiErrorType.PARAMETER, f"from: {RECORD_GONE.format(number=number)}") from None
     return await _from(context, cursor, position.encode(), limit)
+
+
+def _not_yet(context: LookContext, position: Position) -> Found | None:
+    """The answer for a time to come, which a source refuses; None for all other places."""
+    if position.since is None or position.since <= context.env.clock.now():
+        return None
+    found = context.answer(position.encode())
+    found.note(NOT_YET.format(position=position.encode()))
+    return found
 
 
 async def _at_record(context: LookContext, number: str, limit: int) -> Found:
@@ -151,6 +163,8 @@ async def _stored(context: LookContext, limit: int) -> Found:
         found.note(DONE)
         found.answer = replace(found.answer, ended=True)
         return found
+    if (found_none := _not_yet(context, position)) is not None:
+        return found_none
     try:
         cursor = await context.source.cursor(context.shard, position)
     except PositionTrimmed:

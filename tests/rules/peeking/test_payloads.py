@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from poller.domain.peeking.answers import PayloadForm
 from poller.rules.peeking.aggregates import FIELDS_MAX, MAGIC, USER_RECORDS_MAX, unpacked
-from poller.rules.peeking.payloads import SHOWN_BYTES_MAX, VALUE_BYTES_MAX, PayloadRoom, decoded
+from poller.rules.peeking.payloads import (
+    GZIP_PARTS_MAX,
+    SHOWN_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    PayloadRoom,
+    decoded,
+)
 from tests.rules.peeking.aggregated import aggregated, delimited, packed, varint
 
 NOT_UTF_8 = b"\x00\xff\xfe"
@@ -51,18 +57,49 @@ def test_a_gzip_bomb_is_unpacked_to_the_size_that_is_shown_and_no_further() -> N
     assert (shown.cut, shown.full_bytes, shown.gzip) == (True, None, True)
 
 
+def part(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "text", "full_bytes"),
     [
-        gzip.compress(b"hello" * 100, mtime=0)[:-20],
-        gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0),
+        (part(b"one") + part(b"two"), "onetwo", 6),
+        (part(b"one") + part(b"") + part(b"two"), "onetwo", 6),
+        (part(b"one") + bytes(20), "one", 3),
+        (part(b"one") * GZIP_PARTS_MAX, "one" * GZIP_PARTS_MAX, 3 * GZIP_PARTS_MAX),
+        (part(b"one") * 40_000, "one" * GZIP_PARTS_MAX, None),
+        (part(b"one") + b"rest", "one", None),
+        (part(b"one") + part(b"two")[:-1], "onetwo", None),
+        (part(b"one") + part(b"two")[:-8] + bytes(8), "one", None),
+        (part(b"one") + b"\x1f\x8b\x08", "one", None),
+        (part(b"x" * VALUE_BYTES_MAX), "x" * VALUE_BYTES_MAX, VALUE_BYTES_MAX),
+        (part(b"x" * VALUE_BYTES_MAX) + part(b"y"), "x" * VALUE_BYTES_MAX, VALUE_BYTES_MAX + 1),
+        (part(b"x" * VALUE_BYTES_MAX) + part(b"yy"), "x" * VALUE_BYTES_MAX, None),
     ],
 )
-def test_a_gzip_payload_that_ends_early_or_has_several_parts_is_marked_as_cut(raw: bytes) -> None:
+def test_all_parts_of_a_gzip_payload_are_unpacked(raw: bytes, text: str, full_bytes: int | None) -> None:
     shown = decoded(raw, bytes_max=VALUE_BYTES_MAX)
     assert shown.gzip
-    assert shown.cut
-    assert shown.full_bytes is None
+    assert shown.text == text
+    assert shown.full_bytes == full_bytes
+    assert shown.cut is (full_bytes != len(text))
+
+
+def test_a_gzip_payload_that_ends_early_is_marked_as_cut() -> None:
+    shown = decoded(part(b"hello" * 100)[:-20], bytes_max=VALUE_BYTES_MAX)
+    assert (shown.gzip, shown.cut, shown.full_bytes) == (True, True, None)
+
+
+@given(parts=st.lists(st.binary(max_size=40), min_size=1, max_size=5), room=st.integers(0, 100))
+def test_what_is_shown_of_a_gzip_payload_is_its_beginning(parts: list[bytes], room: int) -> None:
+    whole = b"".join(parts)
+    shown = decoded(b"".join(map(part, parts)), bytes_max=room)
+    found = shown.text.encode() if shown.form is not PayloadForm.BASE64 else b64decode(shown.text)
+    assert whole.startswith(found)
+    assert len(shown.text.encode()) <= room
+    assert shown.cut is (found != whole)
+    assert shown.full_bytes in {None, len(whole)}
 
 
 def test_a_long_text_is_cut_between_characters_and_names_its_full_size() -> None:

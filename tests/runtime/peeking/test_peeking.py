@@ -114,6 +114,24 @@ def test_records_are_shown_from_each_place_and_nothing_moves() -> None:
     assert place.open_now == []
 
 
+def test_a_time_to_come_has_nothing_yet_and_the_source_is_not_asked() -> None:
+    place = site(1, 2, 3)
+
+    async def script(peek: Peek, _: Daemon) -> None:
+        async def refuses(shard: ShardId, position: Position) -> Cursor:
+            raise ServiceUnavailable("InvalidArgumentException")
+
+        stream_of(place).cursor = refuses  # type: ignore[method-assign] # a source that knows no such time
+        for start in (f"{EPOCH_BASE + 4000:.0f}", "2099-01-01T00:00:00Z", "99999999999"):
+            found = await peek(start)
+            assert (numbers(found), found.next) == ([], "")
+            assert "is in the future, so nothing is there yet" in found.notes[0]
+        fault, __ = await refused(peek(f"{EPOCH_BASE - 4000:.0f}"))
+        assert fault is ApiErrorType.SERVICE
+
+    peeking(place, script)
+
+
 def test_an_answer_says_where_to_go_on_until_nothing_more_is_there() -> None:
     place = site(*range(1, 8))
 
