@@ -128,6 +128,9 @@ def check_size(accepted: Operation, *, open_bytes: int) -> None:
         member = "records" if accepted.request.action is Action.SKIP else "shard"
         what = f"the operation would take {size} bytes, the limit is {sizes.OPERATION_BYTES_MAX}"
         raise OperationRefused(member, f"{what}; {sizes.remedy(accepted)}")
+    if accepted.request.action is Action.RESUME:
+        # It ends what is not over. Their number is limited.
+        return
     if open_bytes + size > sizes.OPEN_BYTES_MAX:
         what = f"with this one the operations that are not over would take {open_bytes + size} bytes"
         limit = f"the limit is {sizes.OPEN_BYTES_MAX}"

@@ -130,6 +130,12 @@ def test_the_operations_that_are_not_over_have_a_limit_together() -> None:
     )
 
 
+def test_a_resume_is_accepted_beside_as_much_as_there_may_be() -> None:
+    paused = accepted({"action": "pause"}, FIFO)
+    resume = accepted({"action": "resume"}, FIFO, others=(paused,), open_bytes=sizes.OPEN_BYTES_MAX)
+    assert resume.notes["pauses"]
+
+
 def test_a_pause_of_a_thousand_groups_is_far_from_the_limit() -> None:
     pause = accepted({"action": "pause", "group": "g" * ID_CHARS_MAX, "reason": "r" * REASON_CHARS_MAX}, FIFO)
     assert 1_000 * sizes.charged_bytes(pause) < sizes.OPEN_BYTES_MAX / 2
