@@ -135,7 +135,9 @@ class Redrivers:
                 facts = QueueFacts(DEAD_LETTER_VISIBILITY_S, queue.facts.fifo)
                 writer = Writer(Shapes(unreadable=unreadable), seed=self.scenario.seed, saw=self.marks.saw)
                 queue.dead_letters = FakeQueue(facts, seed=self.scenario.seed, writer=writer)
-                self.dead[dead_letters_of(setup.plan.source_arn)] = queue.dead_letters
+                there = dead_letters_of(setup.plan.source_arn)
+                queue.facts = replace(queue.facts, dead_letter_arn=there)
+                self.dead[there] = queue.dead_letters
         self.court.redrives.notices, self.court.redrives.dead = self.notices, self.dead
 
     def places(self) -> Places:
