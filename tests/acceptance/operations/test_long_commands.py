@@ -157,7 +157,7 @@ def test_the_command_moves_a_tables_stream_through_either_worker(tmp_path: Path,
         until(lambda: _blocked(found), within_s=S_MAX, told=found.tails)
         refused = asked(found, "w1", "seek", "--to", "LATEST", "--yes")
         assert refused.status == 1, refused
-        assert 'add "skip": true' in refused.out
+        assert "add --skip" in refused.out
         skipped = asked(found, "w2", "seek", "--to", "LATEST", "--skip", "--yes")
         assert skipped.status == 0, skipped
         found.fail(False)
