@@ -6,7 +6,7 @@ The waits are worked out from the event, the answer and the mapping alone, witho
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poller.domain.invocations import Outcome, Succeeded
@@ -57,7 +57,12 @@ class RetryChecks:
         for message_id in ids:
             wait_s = waits.get(message_id)
             retry_at = None if wait_s is None else now + wait_s
-            self._due[message_id] = Due(now, retry_at, message_id in shared)
+            before = self._due.get(message_id)
+            if before is not None and message_id in shared:
+                # Another worker's run of it has failed as well, and each of them may put it off from its own end on.
+                self._due[message_id] = replace(before, shared=True)
+            else:
+                self._due[message_id] = Due(now, retry_at, message_id in shared)
 
     def received(self, letter: Letter, now: float) -> None:
         """A message was handed out again."""

@@ -282,10 +282,11 @@ class QueueBench(Bench):
         """A whole call of the function."""
         self.court.ends(self.begin(self.event(messages), line or self.ann), outcome)
 
-    def extend(self, messages: Sequence[Message], visibility_s: int) -> None:
-        """The worker hides messages for so long, or shows them again."""
+    def extend(self, messages: Sequence[Message], visibility_s: int, *, asked: float | None = None) -> None:
+        """The worker hides messages for so long, or shows them again; it decided that on `asked`, or now."""
         receipts = tuple(each.receipt for each in messages)
-        self.court.extends(self.ann, self.arn, receipts, visibility_s, epoch())
+        decided = epoch() if asked is None else asked
+        self.court.extends(self.ann, self.arn, receipts, visibility_s, decided)
         self.queue.apply(epoch(), Extend(receipts, visibility_s))
 
     def report(self, messages: Sequence[Message]) -> Outcome:

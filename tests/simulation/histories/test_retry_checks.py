@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.policies import QueuePolicy, RetryBackoff, RetryPolicy
 from poller.domain.records import Message
-from tests.simulation.histories.bench import BAD, QueueBench
+from tests.simulation.histories.bench import BAD, QueueBench, worker
+from tests.simulation.services.faults import epoch
 from tests.virtual import run_virtual
 
 REPORTS = RetryPolicy(report_failures=True)
@@ -82,7 +84,22 @@ async def undone_by_an_extension() -> QueueBench:
     return bench
 
 
+async def failed_at_two() -> QueueBench:
+    """Its run at another worker lasts longer than its visibility, so that both have it, and fails last."""
+    bench, bob = QueueBench(queue=replace(TEN, extend_visibility=False)), worker("bob")
+    bench.send("")
+    theirs = bench.begin(bench.event(bench.receive(line=bob)), bob)
+    await asyncio.sleep(31)
+    messages = await failed(bench, BAD)
+    asked = epoch()
+    await asyncio.sleep(LINGER_S)
+    bench.court.ends(theirs, BAD)
+    bench.extend(messages, 10, asked=asked)
+    return bench
+
+
 RIGHT: list[History] = [
+    failed_at_two,
     lambda: put_off(10),
     lambda: asked_for(0, 0),
     lambda: asked_for(0.5, 1),
