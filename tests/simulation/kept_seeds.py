@@ -66,5 +66,6 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     6685: "a notice that was read when a pause came was called in the pause",
     9028: "two workers ran a message and both failed, and the check took the first one's wait for a change without a reason",
     6334: "records without a time of arrival were not found in the stream, since they were looked for by it",
+    8021: "the only worker had just started when everything was redriven at last, and all requests came before it accepted any",
 }
 """Seeds of whole scenarios, with redrives, to what was wrong."""

@@ -17,12 +17,15 @@ from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.simulation.checks.ledger import Violation
 from tests.simulation.checks.stream_checks import StreamChecks
 from tests.simulation.services.fake_plugins import at_once
-from tests.simulation.services.faults import History, Marks
+from tests.simulation.services.faults import History, Marks, epoch
 from tests.simulation.worlds.scenario import Operate
 
 TRIES_MAX = 4
 """How often an operator asks again, of any worker, when one does not answer."""
 ANSWER_S = 20.0
+AGAIN_S = 0.5
+ACCEPTED_S_MAX = 120.0
+"""Once everything has healed, how long all workers may refuse. One that has just started refuses until it is open."""
 WEIGHTS = {"waiting": 8, "discarding": 20, "invoking": 2, "gathering": 2, "restored": 20}
 """How much rather operators look at a lane in this state than at others."""
 
@@ -48,6 +51,7 @@ class Operators:
     marks: Marks
     history: History
     _asked: int = 0
+    _refusal: str = "nobody answers"
 
     async def ask(self, action: Operate) -> None:
         """Somebody asks for something of a lane or shard that a worker has now. A pause is ended again after its time."""
@@ -79,18 +83,19 @@ class Operators:
                 async with asyncio.timeout(ANSWER_S):
                     await daemon.operations.cancel(operation, by="me")
                 return
-            except (ApiError, TimeoutError):
+            except ApiError as error:
+                self._refused(f"cancel of {operation}", str(error))
+            except TimeoutError:
                 continue
 
     async def end(self) -> None:
-        """Ends what is paused still: an operator may not have got an answer to a resume."""
-        for operation in at_once(self.store.operations()):
-            if operation.request.action is Action.PAUSE:
-                for daemon in self.daemons():
-                    try:
-                        await daemon.operations.cancel(operation.operation, by="me")
-                    except ApiError:
-                        continue
+        """Ends what is paused still: an operator may not have got an answer to a resume. Raises Violation if no worker does it."""
+        deadline = epoch() + ACCEPTED_S_MAX
+        while paused := self._paused():
+            for operation in paused:
+                await self.cancel(operation)
+            if self._paused():
+                await self._wait_for_workers(deadline, f"the end of {paused}")
 
     def unfinished(self) -> list[str]:
         """Operations that are not over."""
@@ -134,13 +139,30 @@ class Operators:
             except TimeoutError:
                 self.marks.saw("operator: no answer")
             except ApiError as error:
-                self._not_accepted(document["id"], str(error))
+                self._refused(document["id"], str(error))
+                self.marks.saw("operator: not accepted")
                 return None
         return None
 
-    def _not_accepted(self, operation: str, reason: str) -> None:
-        self.history.tell("operator", lambda: f"{operation} refused: {reason}")
-        self.marks.saw("operator: not accepted")
+    async def insist(self, mapping: MappingId, document: dict[str, Any]) -> OperationId:
+        """Asks until a worker accepts it, once everything has healed. Raises Violation if none does."""
+        deadline = epoch() + ACCEPTED_S_MAX
+        while (operation := await self.submit(mapping, document)) is None:
+            await self._wait_for_workers(deadline, f"{document}")
+        return operation
+
+    async def _wait_for_workers(self, deadline: float, wanted: str) -> None:
+        if epoch() > deadline:
+            raise Violation("operator", f"no worker accepts {wanted}: {self._refusal}")
+        await asyncio.sleep(AGAIN_S)
+
+    def _paused(self) -> list[OperationId]:
+        known = at_once(self.store.operations())
+        return [each.operation for each in known if each.request.action is Action.PAUSE]
+
+    def _refused(self, wanted: str, reason: str) -> None:
+        self._refusal = reason
+        self.history.tell("operator", lambda: f"{wanted} refused: {reason}")
 
     def _places(self, daemon: Daemon) -> Iterator[Place]:
         for mapping in self.streams:

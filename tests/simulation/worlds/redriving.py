@@ -153,7 +153,8 @@ class Redrivers:
         """Somebody asks for a redrive, and cancels it after its time."""
         plan = self.scenario.setups[action.setup].plan
         members = {"limit": action.limit, "messages_per_s": action.per_s, "dry_run": action.dry_run or None}
-        operation = await self._submit(plan, {k: v for k, v in members.items() if v is not None})
+        given = {name: value for name, value in members.items() if value is not None}
+        operation = await self.operators.submit(plan.mapping, _document(plan) | given)
         if operation is not None and action.cancelled_s is not None:
             await asyncio.sleep(action.cancelled_s)
             await self.operators.cancel(operation)
@@ -169,13 +170,12 @@ class Redrivers:
                 await self._finish(setup.plan, judge)
 
     async def _finish(self, plan: MappingPlan, judge: Callable[[], None]) -> None:
-        text = "nobody takes it"
+        text = ""
         for _ in range(LAST_TRIES_MAX):
             if not (left := self._left(plan)):
                 return
-            operation = await self._submit(plan, {})
-            if operation is not None:
-                text = (await self._over(operation, judge)).result
+            operation = await self.operators.insist(plan.mapping, _document(plan))
+            text = (await self._over(operation, judge)).result
         if left := self._left(plan):
             raise Violation("redrive", f"{names(left)} of {plan.mapping} stay: {text}")
 
@@ -188,10 +188,6 @@ class Redrivers:
                     return each
             await asyncio.sleep(LOOK_S)
         raise Violation("redrive", f"{operation} is not over")
-
-    async def _submit(self, plan: MappingPlan, members: dict[str, Any]) -> OperationId | None:
-        place = dead_letters_of(plan.source_arn) if plan.kind is SourceKind.SQS else DESTINATION
-        return await self.operators.submit(plan.mapping, {"action": "redrive", "from": place, **members})
 
     def _maker(self, plan: MappingPlan) -> Callable[[Line], SimDeadLetters]:
         arn, mapping = dead_letters_of(plan.source_arn), plan.mapping
@@ -225,3 +221,9 @@ class Redrivers:
             lane = lane_of(passing[0].key, plan.stream.lanes)
             passing = [each for each in passing if lane_of(each.key, plan.stream.lanes) == lane]
         return [each.sequence for each in passing] == list(wanted)
+
+
+def _document(plan: MappingPlan) -> dict[str, Any]:
+    """A request to redrive all that a mapping gave up."""
+    place = dead_letters_of(plan.source_arn) if plan.kind is SourceKind.SQS else DESTINATION
+    return {"action": "redrive", "from": place}
