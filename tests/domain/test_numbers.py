@@ -303,6 +303,7 @@ READ_OTHERWISE = {
     "adapters/notices/file.py:_numbers": "nine digits at most, by its pattern",
     "adapters/notices/file.py:_with_settled": "digits that were looked at and counted",
     "adapters/stores/dynamodb/operation_rows.py:OperationRows.add": "the clock",
+    "adapters/stores/dynamodb/operation_rows.py:item_of": "the clock",
     "adapters/stores/stored_operations.py:content": "a number already",
     "adapters/invokers/function_processes/launcher.py:_parents": "the kernel's own numbers",
     "adapters/invokers/function_processes/launcher.py:_wait_for_end": "the number of a signal",

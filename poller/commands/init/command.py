@@ -16,7 +16,7 @@ from poller.config.starting.template_files import read_template
 from poller.config.starting.written import SCHEMA_FILE, written
 from poller.domain.errors import InvalidConfiguration
 from poller.rules.templates.values import Given
-from poller.start_folder import start_folder
+from poller.start_folder import from_start_folder, start_folder
 
 INCOMPLETE = 1
 """Exit status of a template of which something could not be carried over."""
@@ -109,7 +109,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 def _relative(template: Path) -> PurePath:
     """The path from the current folder if the template lies below it, since handlers are found from there."""
-    path = Path(os.path.abspath(template))
+    path = Path(os.path.normpath(from_start_folder(template)))
     here = start_folder()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

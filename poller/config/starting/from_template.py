@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from poller.config.members import TABLE, JsonType, Member
 from poller.config.settings import MAPPINGS_MAX, FileMapping, FileMembers
 from poller.config.starting.draft import Draft, FunctionDraft, MappingDraft, MemberMark
-from poller.config.starting.functions import DIGITS_MAX, function_draft
+from poller.config.starting.functions import NUMBER_MAX, function_draft
 from poller.config_errors.error_messages import Layer, complaints, lines
 from poller.domain.arns import FunctionName
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.untrusted.numbers import whole
 from poller.rules.templates.cloudformation import find
 from poller.rules.templates.found import FoundInTemplate, FoundMapping
 from poller.rules.templates.serverless import find_serverless, is_serverless
@@ -125,13 +126,9 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _nested(value: Any) -> Any:
-    whole = (
-        isinstance(value, str)
-        and value.isascii()
-        and value.removeprefix("-").isdecimal()
-        and len(value) <= DIGITS_MAX
-    )
-    return int(value) if whole else value
+    if not isinstance(value, str):
+        return value
+    return whole(value, least=-NUMBER_MAX, most=NUMBER_MAX, default=value)
 
 
 def _wrong(members: dict[str, Any]) -> Iterator[MemberMark]:

@@ -1,17 +1,18 @@
 """Owns how a function of a template is called here: its invoker and that one's settings, with comments for what people must do."""
 
-import math
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from poller.config.field_types import COUNT_MAX, SECONDS_MAX
 from poller.config.starting.draft import FunctionDraft
+from poller.domain.untrusted.numbers import whole
 from poller.rules.templates.found import FoundFunction
 from poller.rules.templates.values import Unresolved
 
 _NAMES_MAX = 20
-DIGITS_MAX = 9
+NUMBER_MAX = 10**9
+"""Larger numbers of a template are not read as numbers."""
 ON_LAMBDA = "it goes on running on AWS Lambda, and is called there"
 
 
@@ -107,8 +108,4 @@ def _limits(function: FoundFunction, invoker: str) -> dict[str, Any]:
 
 def _number(value: object) -> int | None:
     """A whole number, which a template may have in quotes."""
-    if isinstance(value, str) and value.isdecimal() and len(value) <= DIGITS_MAX:
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value)
+    return whole(value, most=NUMBER_MAX, default=None)

@@ -14,6 +14,7 @@ from yaml.nodes import Node
 from poller.config.yaml_files import DEPTH_MAX, StrictLoader, refused_tag, single_document
 from poller.config_errors.error_messages import printable
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.untrusted.numbers import bounded_json_whole
 from poller.start_folder import from_start_folder
 
 TEMPLATE_BYTES_MAX = 4 * 1024 * 1024
@@ -88,7 +89,7 @@ def _json(text: str, name: str) -> object:
         if depth > DEPTH_MAX:
             raise InvalidConfiguration([f"{name}: nested deeper than {DEPTH_MAX} levels; flatten it"])
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=bounded_json_whole)
     except ValueError as error:
         raise InvalidConfiguration(
             [printable(f"{name}: is not JSON: {error}; give a template in YAML or JSON")]

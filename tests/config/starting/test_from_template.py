@@ -477,5 +477,34 @@ def test_a_function_is_called_by_what_its_runtime_allows(
     assert document(carried(json.dumps({"Resources": {"F": resource}})))["functions"] == {"f": expected}
 
 
+@pytest.mark.parametrize(
+    ("written_number", "read"),
+    [
+        ("20", 20),
+        ('"20"', 20),
+        ("20.0", 20),
+        ("1.5", None),
+        ("-3", None),
+        ("0", None),
+        ("9" * 15, None),
+        ("9" * 100, None),
+        (f'"{"9" * 5000}"', None),
+        ("1e999", None),
+        ("NaN", None),
+        ('"\u00b2"', None),
+        ('"\u0967"', None),
+        ("true", None),
+        ("[1]", None),
+    ],
+    ids=str,
+)
+def test_a_number_of_a_template_is_read_or_left_out(written_number: str, read: int | None) -> None:
+    events = {"Mails": {"Type": "SQS", "Properties": {"Queue": "arn:aws:sqs:eu-west-1:111122223333:mails"}}}
+    properties = {"Runtime": "python3.13", "Handler": "a.b", "Timeout": "HERE", "Events": events}
+    function = {"Type": "AWS::Serverless::Function", "Properties": properties}
+    text = json.dumps({"Resources": {"Mails": function}}).replace('"HERE"', written_number)
+    assert document(carried(text))["functions"]["Mails"].get("timeout_s") == read
+
+
 def test_every_member_that_serverless_framework_has_is_one_of_a_mapping() -> None:
     assert {*STREAM.values(), *QUEUE.values()} <= MEMBERS

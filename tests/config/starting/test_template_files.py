@@ -50,6 +50,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ('{"a": "' + '\\"' * 100_000, "is not JSON"),
         ('{"a": 1,}', "is not JSON"),
         ('{"a": ' + "9" * 5000 + "}", "is not JSON"),
+        ('{"a": ' + "9" * 400 + "}", "a number is too large"),
         ('{"a": "\\ud800"}', "half a surrogate"),
         ("a: !!python/object:os.system x", "is not supported"),
         ("a: !<tag:yaml.org,2002:python/name:os.system> x", "is not supported"),
@@ -63,7 +64,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: \x00", "not YAML"),
         ("a: 'open", "t:"),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_a_hostile_template_is_refused_in_one_line(text: str, problem: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
