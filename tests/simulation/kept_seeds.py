@@ -64,6 +64,7 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     6108: "a notice that came back between the last read and the count of what others hold was left, and the redrive was done",
     6202: "as 6108, of a stream",
     6685: "a notice that was read when a pause came was called in the pause",
+    8346: "a seek read an idle shard of a table so fast that it was throttled, and began again for ever",
     9028: "two workers ran a message and both failed, and the check took the first one's wait for a change without a reason",
     6334: "records without a time of arrival were not found in the stream, since they were looked for by it",
     8021: "the only worker had just started when everything was redriven at last, and all requests came before it accepted any",

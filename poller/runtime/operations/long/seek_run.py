@@ -12,6 +12,7 @@ from poller.domain.records import Position, ShardId
 from poller.rules.operations import lifecycle
 from poller.rules.streams.operations.seeking import LATEST, Direction, SeekRefused, ShardMove, goal
 from poller.runtime.operations.long.long_run import NOT_RUNNING, LongRun, SeekPlan, noted, waits
+from poller.runtime.stopping import unless_stopped
 
 STEP_S = 0.5
 """The interval at which it is looked whether shards are free."""
@@ -135,8 +136,10 @@ async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:
             if mapping.seekable is None:
                 raise SeekRefused("a queue has no positions")
             try:
-                plan = await mapping.seekable.plan(to, tuple(dict.fromkeys(chosen)))
-                await waits(run)
+                # It reads, and no more, so that it can be given up at any time.
+                plan = await unless_stopped(run.stop, mapping.seekable.plan(to, tuple(dict.fromkeys(chosen))))
+                if plan is not None:
+                    await waits(run)
                 return plan
             except PortError as error:
                 tries += 1

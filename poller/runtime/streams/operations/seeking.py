@@ -22,10 +22,12 @@ from poller.runtime.streams.context import StreamContext
 from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Membership
 
-LOOKS_AT_ONCE = 8
+LOOKS_AT_ONCE = 32
 """Shards that are read at the same time to see whether a seek leaves out records."""
 LOOK_READS_MAX = 5
 """Reads of one shard for that. If they find neither a record nor the end, the seek counts as one that leaves out records."""
+LOOK_READS_S = 1.0
+"""The time between them. A shard allows five reads a second, and the mappings that process it need them."""
 
 
 class StreamSeek:
@@ -173,7 +175,9 @@ async def _first_behind(parts: StreamContext, shard: ShardId, position: Position
 async def _first_record(parts: StreamContext, shard: ShardId, cursor: Cursor) -> Record | str | None:
     """The first record at a cursor or behind it. None: there is none now. A text: that did not show."""
     behind = False
-    for _ in range(LOOK_READS_MAX):
+    for number in range(LOOK_READS_MAX):
+        if number:
+            await asyncio.sleep(LOOK_READS_S)
         try:
             page = await parts.source.read(shard, cursor, records_max=1)
         except RecordUnreadable:

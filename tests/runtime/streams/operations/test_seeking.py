@@ -2,13 +2,14 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import Epoch, Position, ShardId, WorkerId
+from poller.domain.records import Cursor, Epoch, Page, Position, ShardId, WorkerId
 from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
 from poller.runtime.operations.long.long_run import SeekStep
 from poller.runtime.stopping import Stop
@@ -98,6 +99,31 @@ def test_what_a_seek_leaves_out_is_named() -> None:
             await seek.plan(HORIZON, [ShardId("elsewhere")])
 
     run_mapping(lambda: stream_parts(stream, function, plan=BATCHES, store=store), for_s=0, during=look)
+
+
+@dataclass
+class Quiet(FakeStream):
+    """A stream that says nothing of its lag, as those of DynamoDB. `looks`: when a seek read from it."""
+
+    looks: list[float] = field(default_factory=list)
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        if records_max == 1:
+            self.looks.append(asyncio.get_running_loop().time())
+        return replace(await super().read(shard, cursor, records_max=records_max), behind_ms=None)
+
+
+def test_a_shard_is_looked_at_slowly_since_its_mapping_needs_its_reads() -> None:
+    stream = Quiet()
+    stream.put(*records(1))
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(3)
+        plan = await runner.long_operable.seekable.plan(Position.at(virtual_clock().now()), [])
+        assert plan.skipping == {}
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction()), for_s=0, during=look)
+    assert stream.looks == [3.0, 4.0, 5.0, 6.0, 7.0]
 
 
 def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
