@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
+
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.invocations import FunctionError, Invocation, Notice, Outcome, Succeeded
@@ -67,6 +69,8 @@ class FakeStream:
     """Listings that do not show yet what has ended."""
     listings: list[float] = field(default_factory=list)
     over: str = ""
+    undated: set[str] = field(default_factory=set)
+    """Sequence numbers of records that are sent without their times of arrival, so that they have the moment of the read."""
 
     def put(self, *records: Record, shard: ShardId = SHARD) -> None:
         """Adds records."""
@@ -85,8 +89,13 @@ class FakeStream:
             raise ResourceMissing("no such shard")
         self.cursors.append(position)
         records = self.held[shard]
+        since = position.since or 0.0
         index = next(
-            (at for at, record in enumerate(records) if Position.after(record.sequence_number) > position),
+            (
+                at
+                for at, record in enumerate(records)
+                if Position.after(record.sequence_number) > position and record.arrived >= since
+            ),
             len(records),
         )
         return Cursor(str(index))
@@ -100,7 +109,7 @@ class FakeStream:
         if self.trouble:
             raise self.trouble.pop(0)
         at = int(cursor)
-        page = self.held[shard][at : at + min(records_max, self.page_max)]
+        page = [self._sent(each) for each in self.held[shard][at : at + min(records_max, self.page_max)]]
         after = at + len(page)
         if shard in self.ended and after == len(self.held[shard]):
             return Page(page, None, 0)
@@ -108,6 +117,12 @@ class FakeStream:
             self.cursors_lost -= 1
             return Page(page, None, self.behind_ms)
         return Page(page, Cursor(str(after)), self.behind_ms)
+
+    def _sent(self, record: Record) -> Record:
+        if record.sequence_number not in self.undated:
+            return record
+        assert isinstance(record, KinesisRecord)
+        return msgspec.structs.replace(record, arrived=virtual_clock().now())
 
     async def retention_s(self) -> float | None:
         return self.kept_s

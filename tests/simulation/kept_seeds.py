@@ -54,6 +54,7 @@ KEPT_OPERATED_SEEDS: dict[int, str] = {
     1570: "a skip waited for records that the source had removed while the shard moved, and nothing came behind them",
     1275: "a skip gave up the call that ends a window early, and the check did not know what that window had counted",
     2149: "a closed batch waited for a breaker, and the check took the whole wait for its window",
+    8255: "a seek left out records without leave that had lost their times of arrival, since they seemed to be later than its time",
     416: "pollers of a queue were added for the time before its pauses were known, in which none could receive",
     1792: "as 416, in seconds",
 }

@@ -17,6 +17,8 @@ from poller.rules.target_names import UnknownTarget, find_shard
 MOVES_MAX = 1_000
 """Shards that one seek moves. The row of its operation has two positions for each."""
 CHARS_MAX = 100
+ARRIVAL_STEP_S = 0.001
+"""Times of arrival are rounded to this."""
 HORIZON, LATEST = "TRIM_HORIZON", "LATEST"
 WHERE = "TRIM_HORIZON, LATEST, a time such as 2026-11-29T08:00:00Z, or a sequence number"
 
@@ -54,11 +56,19 @@ class ShardMove:
             return Direction.BACK
         return Direction.FORWARD
 
-    def skips(self, first: Record) -> bool:
-        """Whether it leaves out this record, which is the first one that was not processed."""
+    def skips(self, first: Record, *, asked: Epoch) -> bool | None:
+        """Whether it leaves out this record, the first one that was not processed. The source was asked for it at `asked`.
+
+        None: only the source can tell. A record that lacks its time of arrival has the moment of the read, which is after `asked`,
+        and the source may know of an earlier time.
+        """
         if self.to.rank is Rank.AFTER:
             return int(first.sequence_number) <= self.to.sequence
-        return self.to.since is not None and first.arrived < self.to.since
+        if self.to.since is None:
+            return False
+        if first.arrived < self.to.since:
+            return True
+        return None if first.arrived >= asked - ARRIVAL_STEP_S else False
 
     def __str__(self) -> str:
         return f"from {_shown(self.before)} to {_shown(self.to)}"

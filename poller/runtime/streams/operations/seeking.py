@@ -28,6 +28,8 @@ LOOK_READS_MAX = 5
 """Reads of one shard for that. If they find neither a record nor the end, the seek counts as one that leaves out records."""
 LOOK_READS_S = 1.0
 """The time between them. A shard allows five reads a second, and the mappings that process it need them."""
+LOOK_RECORDS_MAX = 100
+"""Records of one read from a time on. A source that cannot start at a time reads past all records before it."""
 
 
 class StreamSeek:
@@ -154,6 +156,7 @@ async def _check_number(parts: StreamContext, found: Sequence[ShardMove], to: Po
 
 async def _left_out(parts: StreamContext, move: ShardMove) -> str:
     """The first record that the move leaves out, for people; empty if it leaves out none."""
+    asked = parts.clock.now()
     try:
         found = await _first_behind(parts, move.shard, move.before)
     except PositionTrimmed:
@@ -164,22 +167,38 @@ async def _left_out(parts: StreamContext, move: ShardMove) -> str:
         case str():
             return found
         case _:
-            return f"record {found.sequence_number}" if move.skips(found) else ""
+            skips = move.skips(found, asked=asked)
+            if skips is None:
+                skips = not await _begins_by(parts, move, found)
+            return f"record {found.sequence_number}" if skips else ""
 
 
-async def _first_behind(parts: StreamContext, shard: ShardId, position: Position) -> Record | str | None:
+async def _begins_by(parts: StreamContext, move: ShardMove, record: Record) -> bool:
+    """Whether the source begins with this record, or with an earlier one, where the move puts the shard. False if that did not show."""
+    first = await _first_behind(parts, move.shard, move.to, records_max=LOOK_RECORDS_MAX)
+    if first is None or isinstance(first, str):
+        return False
+    return Position.after(first.sequence_number) <= Position.after(record.sequence_number)
+
+
+async def _first_behind(
+    parts: StreamContext, shard: ShardId, position: Position, *, records_max: int = 1
+) -> Record | str | None:
     """The first record behind a position, as `_first_record`."""
-    return await _first_record(parts, shard, await parts.source.cursor(shard, position))
+    cursor = await parts.source.cursor(shard, position)
+    return await _first_record(parts, shard, cursor, records_max=records_max)
 
 
-async def _first_record(parts: StreamContext, shard: ShardId, cursor: Cursor) -> Record | str | None:
+async def _first_record(
+    parts: StreamContext, shard: ShardId, cursor: Cursor, *, records_max: int = 1
+) -> Record | str | None:
     """The first record at a cursor or behind it. None: there is none now. A text: that did not show."""
     behind = False
     for number in range(LOOK_READS_MAX):
         if number:
             await asyncio.sleep(LOOK_READS_S)
         try:
-            page = await parts.source.read(shard, cursor, records_max=1)
+            page = await parts.source.read(shard, cursor, records_max=records_max)
         except RecordUnreadable:
             return "a record that cannot be read"
         if page.records:

@@ -151,7 +151,29 @@ def test_only_a_way_forward_leaves_records_out(before: Position, to: Position) -
     if move.direction is not Direction.FORWARD:
         assert not omitted
     elif first is not None:
-        assert move.skips(_record(str(first), float(first))) == bool(omitted)
+        assert move.skips(_record(str(first), float(first)), asked=NOW) == bool(omitted)
+
+
+@pytest.mark.parametrize(
+    ("to", "arrived", "left_out"),
+    [
+        (EARLIER, NOW - 601, True),
+        (EARLIER, NOW - 600, False),
+        (EARLIER, NOW - 0.002, False),
+        (EARLIER, NOW - 0.0005, None),
+        (EARLIER, NOW, None),
+        (EARLIER, NOW + 3600, None),
+        (HORIZON, NOW, False),
+        (Position.after("7"), NOW, True),
+        (Position.after("6"), NOW, False),
+    ],
+)
+def test_a_time_that_may_be_the_moment_of_the_read_does_not_tell_what_is_left_out(
+    to: Position, arrived: float, left_out: bool | None
+) -> None:
+    """A record without a time of arrival has the moment of the read, rounded to a millisecond."""
+    move = ShardMove(A, Position.after("5"), to)
+    assert move.skips(_record("7", arrived), asked=NOW) is left_out
 
 
 graphs = st.integers(1, 7).flatmap(

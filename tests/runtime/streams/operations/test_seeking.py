@@ -13,10 +13,10 @@ from poller.domain.records import Cursor, Epoch, Page, Position, ShardId, Worker
 from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
 from poller.runtime.operations.long.long_run import SeekStep
 from poller.runtime.stopping import Stop
-from poller.runtime.streams.operations.seeking import StreamSeek
+from poller.runtime.streams.operations.seeking import LOOK_RECORDS_MAX, StreamSeek
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, mapping, records, stream_parts
-from tests.runtime.streams.test_stream_mapping import run_mapping, stored
+from tests.runtime.streams.test_stream_mapping import position_of, run_mapping, stored
 from tests.virtual import run_virtual, virtual_clock
 
 BATCHES = mapping(batch=BatchPolicy(records_max=2))
@@ -124,6 +124,45 @@ def test_a_shard_is_looked_at_slowly_since_its_mapping_needs_its_reads() -> None
 
     run_mapping(lambda: stream_parts(stream, FakeFunction()), for_s=0, during=look)
     assert stream.looks == [3.0, 4.0, 5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "left_out"), [(50.0, "record 2"), (99.0, "record 2"), (100.0, ""), (150.0, ""), (300.0, "")]
+)
+def test_the_source_tells_whether_a_record_without_a_time_is_left_out(ago_s: float, left_out: str) -> None:
+    """It has the moment of the read, but the source goes by the time at which it arrived."""
+    stream, function = FakeStream(undated={"1", "2", "3"}), FakeFunction(takes_s=5)
+    stream.put(*records(1, age_s=200.0), *records(2, age_s=100.0), *records(3, age_s=20.0))
+    store = MemoryStore()
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        now = virtual_clock().now()
+        await asyncio.sleep(7)
+        assert (function.calls, await position_of(store)) == ([[1], [2]], Position.after("1"))
+        plan = await runner.long_operable.seekable.plan(Position.at(Epoch(now - ago_s)), [])
+        assert plan.skipping == ({SHARD: left_out} if left_out else {})
+
+    plan = mapping(batch=BatchPolicy(records_max=1))
+    run_mapping(lambda: stream_parts(stream, function, plan=plan, store=store), for_s=0, during=look)
+
+
+@pytest.mark.parametrize("behind_ms", [0, 5])
+def test_a_record_without_a_time_is_left_out_if_no_record_shows_at_the_time(behind_ms: int) -> None:
+    class Silent(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            page = await super().read(shard, cursor, records_max=records_max)
+            return Page([], cursor, behind_ms) if records_max == LOOK_RECORDS_MAX else page
+
+    stream = Silent(undated={"1"})
+    stream.put(*records(1))
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(0.1)
+        plan = await runner.long_operable.seekable.plan(Position.at(virtual_clock().now()), [])
+        assert plan.skipping == {SHARD: "record 1"}
+
+    parts = stream_parts(stream, FakeFunction(takes_s=5), plan=BATCHES)
+    run_mapping(lambda: parts, for_s=0, during=look)
 
 
 def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
