@@ -196,7 +196,7 @@ def test_the_command_goes_back_to_a_time_and_forward_past_what_fails(
         time.sleep(3)
         refused = run("--to", "LATEST", "--yes")
         assert refused.status == 1
-        assert 'add "skip": true' in refused.out
+        assert "add --skip" in refused.out
         before = time.time()
         skipped = run("--to", "LATEST", "--skip", "--yes")
         assert skipped.status == 0, skipped
