@@ -16,6 +16,7 @@ from adapters.control.access.browser_requests import Names, names_of, no_web_pag
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
+from adapters.control.live import page_files
 from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
@@ -48,11 +49,13 @@ class ControlServer:
         strangers: Strangers,
         *,
         show_payloads: bool = False,
+        page: bool = True,
     ) -> None:
         self._sock = sock
         self._guard = guard
         self._no_web_pages = no_web_pages(names, strangers, everybody=guard.everybody)
         self._show_payloads = show_payloads
+        self._page_files = page_files.page_files() if page else []
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
         self.address = Address(host, port)
@@ -91,6 +94,7 @@ class ControlServer:
             *operations_api.routes(self._guard, operations, audit),
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
+            *page_files.routes(self._page_files),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)
@@ -161,7 +165,14 @@ async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterat
             )
         allowed = guard(settings.api, env.clock, env.strangers, loopback=bound.loopback)
         names = names_of(bound, settings.address, settings.api.allowed_hosts)
-        yield ControlServer(sock, allowed, names, env.strangers, show_payloads=settings.api.show_payloads)
+        yield ControlServer(
+            sock,
+            allowed,
+            names,
+            env.strangers,
+            show_payloads=settings.api.show_payloads,
+            page=settings.api.page,
+        )
 
 
 def setting_errors(settings: ServerSettings) -> list[FieldError]:

@@ -34,6 +34,8 @@ class ApiSettings(BaseModel):
     """None: open if only this machine reaches the address."""
     show_payloads: bool = False
     """Whether operators may see what is in the records of a shard."""
+    page: bool = True
+    """Whether the page at `/` is served, and the updates that it reads."""
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = ()
     """Names and addresses that the header `Host` may have, in addition to those of loopback."""

@@ -130,6 +130,8 @@ class Api(Section):
     """None: open if `listen` is an address of loopback."""
     show_payloads: Flag = False
     """Whether operators may see what is in the records of a shard."""
+    page: Flag = True
+    """Whether the page at `/` is served, and the updates that it reads."""
     allow_unauthenticated: Flag = False
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
         default=(), max_length=HOSTS_MAX

@@ -14,6 +14,7 @@ SETTINGS: dict[str, str] = {
     "api.tokens_file": "YAML file of bearer tokens for /v1: name: {token: …, role: …} with the role view, operate or admin.",
     "api.reads": "Who may read: open is everybody who reaches the port, token is who has a token or key. Default: open where listen is loopback, else token.",
     "api.show_payloads": "Whether a token with the role operate may see what is in the records of a shard.",
+    "api.page": "Whether the page at / is served, and /v1/updates, which it reads.",
     "api.allow_unauthenticated": "Neither reads nor changes need a credential. Refused unless listen is loopback.",
     "api.allowed_hosts": "Names and IP addresses by which clients call the port, beside those of loopback.",
     "default_invoker": "How functions without an entry below functions are called.",

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.control.access.browser_requests import Names, names_of
+from adapters.control.live.page_files import page_files
 from adapters.control.openapi.document import document
 from adapters.control.settings import ApiSettings, ServerSettings
 from adapters.request_targets import host_of_target
@@ -27,7 +28,7 @@ ROUTES = [
     for path, methods in document()["paths"].items()
     for method in methods
     if method != "parameters"
-]
+] + [("GET", file.path) for file in page_files()]
 READS = [route for route in ROUTES if route[0] == "GET"]
 CHANGES = [route for route in ROUTES if route[0] != "GET"]
 FOREIGN = [
@@ -75,7 +76,7 @@ def statuses(
 
 
 def test_the_routes_of_these_tests_are_all() -> None:
-    assert len(READS) == 12
+    assert len(READS) == 12 + len(page_files())
     assert len(CHANGES) == 10
     assert not any("{" in path for _, path in ROUTES)
 

@@ -1,12 +1,13 @@
 """Owns the table of all routes and of who may use each: everybody, holders of tokens by role, holders of access keys.
 
-The routes are those of the OpenAPI document. One that the table does not have fails the test: somebody has to decide who may use it.
+The routes are those of the OpenAPI document, and the files of the page. One that the table does not have fails the test: somebody has to decide who may use it.
 """
 
 from collections.abc import Mapping
 
 import pytest
 
+from adapters.control.live.page_files import page_files
 from adapters.control.openapi.document import document
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.peeked import PeekModel
@@ -26,6 +27,7 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("get", "/healthz"): EVERYBODY,
     ("get", "/readyz"): EVERYBODY,
     ("get", "/metrics"): EVERYBODY,
+    ("get", "/"): EVERYBODY,
     ("get", "/v1/mappings"): VIEW,
     ("get", "/v1/mappings/{id}"): VIEW,
     ("get", "/v1/mappings/{id}/records"): VIEW,
@@ -46,6 +48,8 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("post", "/2017-03-31/tags/{Arn}"): KEY,
     ("delete", "/2017-03-31/tags/{Arn}"): KEY,
 }
+PAGE_FILES = dict.fromkeys((("get", file.path) for file in page_files()), EVERYBODY)
+"""What the page is made of holds no data, so that everybody may have every file."""
 HOLDERS = {
     "nobody": {EVERYBODY},
     "looker": {EVERYBODY, VIEW},
@@ -95,15 +99,18 @@ async def status_of(run: Running, who: str, method: str, path: str, **more: obje
 
 
 def test_the_table_has_every_route() -> None:
-    assert declared() == set(TABLE)
+    assert declared() | {("get", "/")} == set(TABLE)
+    assert {path.partition("/page/")[0] for _, path in PAGE_FILES} == {"", "/"}
 
 
 @pytest.mark.parametrize("who", HOLDERS)
 def test_each_may_use_what_the_table_says_and_nothing_else(files: Keys, who: str) -> None:
     async def use(run: Running) -> dict[tuple[str, str], int]:
-        return {route: await status_of(run, who, *route) for route in TABLE}
+        return {route: await status_of(run, who, *route) for route in table}
+
+    table = TABLE | PAGE_FILES
 
     found = serving(use, whole(files))
     allowed = {route for route, status in found.items() if status not in REFUSED}
-    assert allowed == {route for route, needed in TABLE.items() if needed in HOLDERS[who]}
+    assert allowed == {route for route, needed in table.items() if needed in HOLDERS[who]}
     assert {status for status in found.values() if status >= 500} == set()

@@ -49,6 +49,7 @@ def full() -> dict[str, Any]:
             "tokens_file": "tokens.yaml",
             "reads": "open",
             "show_payloads": True,
+            "page": False,
             "allow_unauthenticated": False,
             "allowed_hosts": ["poller.example.com"],
         },
