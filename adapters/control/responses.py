@@ -48,6 +48,31 @@ def refusal(status: int, message: str | None = None) -> web.Response:
     return answer({"error": word, "message": message or MESSAGES.get(known, known.phrase)}, status=status)
 
 
+class StreamedAnswer(web.StreamResponse):
+    """An answer that goes on for as long as `send` has something to send. `send` has time limits of its own.
+
+    `done` is called at the end, also if nothing could be sent.
+    """
+
+    def __init__(
+        self,
+        send: Callable[["StreamedAnswer"], Awaitable[None]],
+        done: Callable[[], None],
+        *,
+        content_type: str,
+    ) -> None:
+        super().__init__()
+        self.content_type = content_type
+        # Proxies that gather an answer before they pass it on would gather this one for ever.
+        self.headers["X-Accel-Buffering"] = "no"
+        self.done = done
+        self._send = send
+
+    async def send_all(self) -> None:
+        """Sends everything. Raises TimeoutError if the client does not take it."""
+        await self._send(self)
+
+
 type Refuse = Callable[[str, int], web.Response]
 """Makes the answer for a request's path and a status, in the form of the path's API."""
 
@@ -92,7 +117,12 @@ def _timed(refuse: Refuse) -> Middleware:
         try:
             async with asyncio.timeout(SEND_S):
                 await response.prepare(request)
-                await response.write_eof()
+                if not isinstance(response, StreamedAnswer):
+                    await response.write_eof()
+            if isinstance(response, StreamedAnswer):
+                await response.send_all()
+                async with asyncio.timeout(SEND_S):
+                    await response.write_eof()
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
@@ -101,6 +131,9 @@ def _timed(refuse: Refuse) -> Middleware:
                 raise
             # uvloop raises RuntimeError for a connection that it has already closed.
             raise ClientConnectionResetError("the client has gone") from error
+        finally:
+            if isinstance(response, StreamedAnswer):
+                response.done()
         return response
 
     return timed

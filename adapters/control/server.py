@@ -16,7 +16,9 @@ from adapters.control.access.browser_requests import Names, names_of, no_web_pag
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
-from adapters.control.live import page_files
+from adapters.control.live import page_files, updates_api
+from adapters.control.live.producer import UpdateProducer, producing
+from adapters.control.live.readers import Readers, readers_max
 from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
@@ -28,6 +30,7 @@ from poller.domain.mapping_api import FunctionControl, MappingControl, TagContro
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.status import StatusView
+from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.observers import Observer
 from poller.forked_copies import close_in_copies
 from poller.plugins import Environment, Plugin
@@ -55,6 +58,7 @@ class ControlServer:
         self._guard = guard
         self._no_web_pages = no_web_pages(names, strangers, everybody=guard.everybody)
         self._show_payloads = show_payloads
+        self._page = page
         self._page_files = page_files.page_files() if page else []
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
@@ -78,6 +82,7 @@ class ControlServer:
         *,
         peeking: PeekControl | None = None,
         functions: FunctionControl | None = None,
+        history: HistorySource | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
@@ -87,6 +92,8 @@ class ControlServer:
         clients = ClientConnections(self.limits, loop.time)
         expositions = [*expositions, PressureFigures(clients)]
         audit = Audit(observer)
+        readers = Readers(readers_max(self.limits.connections_max))
+        producer = UpdateProducer(readers, view, operations, history)
         table = [
             *v1_api.read_routes(self._guard, view, expositions),
             *lambda_api.routes(self._guard, view, control, tags, audit),
@@ -95,6 +102,7 @@ class ControlServer:
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
             *page_files.routes(self._page_files),
+            *updates_api.routes(self._guard, readers, history, page=self._page),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)
@@ -106,11 +114,13 @@ class ControlServer:
         try:
             # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
             with self._sock.dup() as sock:
-                async with entering(close_in_copies(sock), clients, Gate(runner.server, clients)):
+                gate = Gate(runner.server, clients)
+                async with producing(producer), entering(close_in_copies(sock), clients, gate):
                     self._ready.set()
                     await loop.create_future()
         finally:
             self._ready.clear()
+            readers.close()
             await runner.cleanup()
             clients.end()
 

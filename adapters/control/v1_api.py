@@ -134,13 +134,13 @@ class NotServed(Exception):
         self.status = status
 
 
-type Handler = Callable[[web.Request], Awaitable[web.Response]]
+type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def with_error_answers(handler: Handler) -> Handler:
     """Answers errors in the form of /v1."""
 
-    async def answered(request: web.Request) -> web.Response:
+    async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except NotServed as error:
@@ -160,7 +160,7 @@ def with_error_answers(handler: Handler) -> Handler:
 def checked_read(guard: Guard, handler: Handler) -> Handler:
     """Refuses reads of those who may not read."""
 
-    async def reading(request: web.Request) -> web.Response:
+    async def reading(request: web.Request) -> web.StreamResponse:
         guard.check_read(request)
         return await handler(request)
 

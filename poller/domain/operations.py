@@ -6,7 +6,7 @@ An operation is a value. A store keeps it, any worker accepts it, and the worker
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType, Protocol, Self
+from typing import Any, NewType, Protocol, Self, runtime_checkable
 
 from poller.domain.records import Epoch, MappingId, ShardId
 
@@ -208,4 +208,13 @@ class OperationControl(Protocol):
 
     async def cancel(self, operation: OperationId, *, by: str) -> Operation:
         """Ends an operation that is not over: nothing more of it begins. What was done stays done."""
+        ...
+
+
+@runtime_checkable
+class KnownOperations(Protocol):
+    """Knows the operations that are not over without asking the store."""
+
+    def known_open(self) -> Sequence[Operation] | None:
+        """Those that this worker knows now, oldest first; None while it answers no requests."""
         ...

@@ -281,11 +281,13 @@ class StatusView(Protocol):
         """The status of this daemon alone at this moment; returns at once."""
         ...
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
         """The status of all workers. Asks the store when what is known is older than a second or two, for 2 s at most.
 
         With `only` just what this worker has is shown. Raises UnknownWorker. With `mapping` only this mapping has to be
-        up to date.
+        up to date. Without `ask` it shows what is known, and returns at once.
         """
         ...
 

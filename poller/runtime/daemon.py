@@ -215,10 +215,12 @@ class Daemon:
             functions=function_statuses(parts.running.components) if parts is not None else (),
         )
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
-        """What runs on all workers; asks the store for what is not known or not new. Raises UnknownWorker."""
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
+        """What runs on all workers; with `ask`, asks the store for what is not known or not new. Raises UnknownWorker."""
         parts = self._open_parts
-        if parts is not None and only != self._plan.worker:
+        if parts is not None and ask and only != self._plan.worker:
             await parts.fleet.refresh(parts.running.summaries(), only=mapping)
         own = self.status()
         return alone(own, only=only) if parts is None else parts.fleet.view(own, only=only)
@@ -380,8 +382,7 @@ class Daemon:
 
     async def _drain(self, parts: OpenParts) -> None:
         """Waits until all mappings have drained. After the grace time the rest is cancelled."""
-        tasks = set(parts.running.tasks)
-        if not tasks:
+        if not (tasks := set(parts.running.tasks)):
             return
         _, late = await asyncio.wait(tasks, timeout=self._stop.left_s)
         for task in late:

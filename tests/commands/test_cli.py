@@ -210,7 +210,9 @@ class FakeEngine:
     def status(self) -> DaemonStatus:
         return DaemonStatus(worker="w", mappings=(), ready=True, alive=True)
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
         return self.status()
 
     async def refresh(self) -> None:
@@ -357,6 +359,7 @@ def test_observers_and_control_get_their_settings() -> None:
         "tokens_file": None,
         "reads": None,
         "show_payloads": False,
+        "page": True,
         "allow_unauthenticated": False,
         "allowed_hosts": (),
     }

@@ -119,17 +119,21 @@ class Guard:
         """Raises Unauthorized if the request has none of the configured tokens, and Forbidden if its role does not suffice."""
         if self.everybody:
             return
+        name, role = self.holder(request)
+        if name is None or role is None:
+            lacking = NO_BEARER if self.tokens is not None else NO_TOKENS
+            raise Unauthorized(lacking.format(what=_NEEDS[needed]))
+        set_sender(request, name, role)
+        if not role.includes(needed):
+            raise Forbidden(ROLE_TOO_LOW.format(needed=needed, name=name, given=role))
+
+    def holder(self, request: web.Request) -> tuple[str, Role] | tuple[None, None]:
+        """Returns the name and the role of the request's bearer token; None for both without one of the configured ones."""
         given = request.headers.getall("Authorization", [])
         scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         tokens = self.tokens.entries() if self.tokens is not None else {}
         name = token_name(text.strip(), tokens) if scheme.lower() == "bearer" else None
-        if name is None:
-            lacking = NO_BEARER if self.tokens is not None else NO_TOKENS
-            raise Unauthorized(lacking.format(what=_NEEDS[needed]))
-        role = tokens[name].role
-        set_sender(request, name, role)
-        if not role.includes(needed):
-            raise Forbidden(ROLE_TOO_LOW.format(needed=needed, name=name, given=role))
+        return (None, None) if name is None else (name, tokens[name].role)
 
 
 def guard(settings: ApiSettings, clock: Clock, strangers: Strangers, *, loopback: bool) -> Guard:

@@ -25,9 +25,11 @@ from poller.refused_requests import Strangers
 TEXTS = {
     RefusedFor.HOST: "The Host header has no name of this server: write localhost or an IP address of this machine in the URL, "
     "or add the name to api.allowed_hosts",
-    RefusedFor.ORIGIN: "Changes are not for web pages of other sites; send no Origin and no Sec-Fetch-Site header",
+    RefusedFor.ORIGIN: "Changes and updates are not for web pages of other sites; send no Origin and no Sec-Fetch-Site header",
 }
 READS = {"GET", "HEAD", "OPTIONS"}
+HELD = frozenset({"/v1/updates"})
+"""Reads that do not end by themselves. A page of another site sees nothing of the answer, but it could take all places."""
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
 """Content types that a page may send to other sites without a preflight request."""
 
@@ -85,12 +87,13 @@ def refused_for(request: web.Request, names: Names, *, everybody: bool) -> Refus
         if not names.includes(target):
             return RefusedFor.HOST
         hosts = [target]
-    if request.method in READS:
+    read = request.method in READS
+    if read and request.path not in HELD:
         return None
     site = request.headers.get("Sec-Fetch-Site", "none")
     origin = request.headers.get("Origin")
     own = origin is not None and hosts and origin.partition("://")[2].lower() == hosts[0].lower()
-    if everybody:
+    if everybody and not read:
         foreign = origin is not None or site != "none"
     else:
         foreign = (origin is not None and not own) or site in {"cross-site", "same-site"}

@@ -9,7 +9,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from adapters.control.openapi import function_paths, lambda_paths, operation_paths, record_paths
+from adapters.control.openapi import (
+    function_paths,
+    history_paths,
+    lambda_paths,
+    operation_paths,
+    record_paths,
+)
 from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
 from poller.domain.status import DaemonStatus
 
@@ -50,6 +56,9 @@ def document(*, everybody: bool = False, open_reads: bool = True) -> Json:
         "security": [],
         "paths": _paths(everybody=everybody, open_reads=open_reads)
         | record_paths.paths(
+            unauthorized=_unauthorized(), security=_SECURITY, common=_common_errors(), open_reads=open_reads
+        )
+        | history_paths.paths(
             unauthorized=_unauthorized(), security=_SECURITY, common=_common_errors(), open_reads=open_reads
         )
         | lambda_paths.paths(everybody=everybody, open_reads=open_reads),
@@ -175,6 +184,7 @@ def _schemas() -> Json:
     found["Switched"] = _object(mapping={"type": "string"}, state={"type": "string"})
     found |= operation_paths.schemas()
     found |= record_paths.schemas()
+    found |= history_paths.schemas()
     for schema in _objects(found):
         _close(schema)
     found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}

@@ -51,8 +51,8 @@ from poller.domain.mapping_api import FunctionControl, MappingControl, TagContro
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.plan import DaemonPlan
-from poller.domain.records import MappingId
-from poller.domain.status import DaemonStatus, StatusView
+from poller.domain.status import StatusView
+from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.observers import Observer, Observers
 from poller.output.last_words import LastWords
@@ -60,6 +60,7 @@ from poller.output.log_fields import EVENT
 from poller.output.queued_output import DroppedLines, QueuedStreams
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Exposition
+from poller.runtime.history import HistoryObserver
 from poller.runtime.reload import Loaded, Reloadable, watch
 from poller.runtime.watched_tasks import WatchedTasks
 
@@ -97,7 +98,7 @@ class Changing(MappingControl, TagControl, PeekControl, Protocol):
         ...
 
 
-class Engine(Reloadable, Protocol):
+class Engine(Reloadable, StatusView, Protocol):
     """The daemon as this command sees it."""
 
     @property
@@ -123,18 +124,6 @@ class Engine(Reloadable, Protocol):
         """Takes nothing new, finishes, saves, and lets `run` return."""
         ...
 
-    def status(self) -> DaemonStatus:
-        """The status at this moment."""
-        ...
-
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
-        """The status of all workers. Raises UnknownWorker."""
-        ...
-
-    async def refresh(self) -> None:
-        """Makes mappings show what all workers have written."""
-        ...
-
 
 class Control(Protocol):
     """The control server."""
@@ -155,6 +144,7 @@ class Control(Protocol):
         *,
         peeking: PeekControl | None = None,
         functions: FunctionControl | None = None,
+        history: HistorySource | None = None,
     ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
         ...
@@ -300,7 +290,8 @@ async def serve(
             await stack.enter_async_context(opened(registry, "observers", name, given, env))
             for name, given in observer_settings(settings).items()
         ]
-        observer = Observers((*observers, report.counts))
+        history = HistoryObserver(env.clock, plan.worker)
+        observer = Observers((*observers, report.counts, history))
         stack.enter_context(faults_logged())
         control = await stack.enter_async_context(
             opened(registry, "control", "http", control_settings(settings), env)
@@ -321,7 +312,9 @@ async def serve(
             async with WatchedTasks(observer) as group:
                 watching_loop = LoopWatch(observer)
                 view = WatchedStatus(engine, watching_loop.notes)
-                serving = partial(control.serve, view, expositions, observer=observer, **_controls(engine))
+                serving = partial(
+                    control.serve, view, expositions, observer=observer, history=history, **_controls(engine)
+                )
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),
                     group.kept(TaskKind.LOOP_WATCH, watching_loop.run),

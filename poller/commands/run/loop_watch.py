@@ -145,9 +145,11 @@ class WatchedStatus:
         """The status at this moment; returns at once."""
         return self._noted(self._view.status())
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
         """The status of all workers. Raises UnknownWorker."""
-        return self._noted(await self._view.fleet(only=only, mapping=mapping))
+        return self._noted(await self._view.fleet(only=only, mapping=mapping, ask=ask))
 
     async def refresh(self) -> None:
         """Makes mappings show what all workers have written."""

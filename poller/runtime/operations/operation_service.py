@@ -115,6 +115,10 @@ class OperationService:
         ]
         return sorted(shown, key=lambda each: (-each.created, each.operation))
 
+    def known_open(self) -> Sequence[Operation] | None:
+        """The operations that are not over, as this worker knows them now; None while no requests are answered."""
+        return None if self._context is None else tuple((self._context.operations.known or {}).values())
+
     async def operation(self, operation: OperationId) -> Operation:
         """One operation; raises ApiError."""
         async with self._answering() as context:

@@ -57,6 +57,9 @@ class OperationModel:
             if (mapping is None or each.mapping == mapping) and (state is None or each.state is state)
         ]
 
+    def known_open(self) -> Sequence[Operation]:
+        return [each for each in self.known.values() if not each.state.over]
+
     async def operation(self, operation: OperationId) -> Operation:
         self._ask("operation", operation)
         if operation not in self.known:
@@ -68,7 +71,9 @@ class OperationModel:
         found = await self.operation(operation)
         if found.state.over:
             raise ApiError(ApiErrorType.CONFLICT, "the operation is over")
-        self.known[operation] = replace(found, state=OperationState.CANCELLED, ended=Epoch(self.now))
+        self.known[operation] = replace(
+            found, state=OperationState.CANCELLED, ended=Epoch(self.now), revision=found.revision + 1
+        )
         return self.known[operation]
 
     def _ask(self, verb: str, request: Any) -> None:

@@ -30,6 +30,7 @@ from poller.domain.status import (
     ShardStatus,
     UnknownWorker,
 )
+from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment
 from poller.ports import Clock, Exposition
@@ -93,7 +94,9 @@ class View:
     def status(self) -> DaemonStatus:
         return self.now
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
         if only not in {"", self.now.worker}:
             raise UnknownWorker([self.now.worker])
         return replace(self.status(), only=only)
@@ -138,7 +141,9 @@ class Running:
         """Status, body to the byte, and headers."""
         url = yarl.URL(self.url + path, encoded=True)
         async with self.client.request(method, url, **more) as response:
-            return response.status, await response.read(), response.headers
+            # The stream of updates does not end by itself.
+            endless = response.content_type == "text/event-stream"
+            return response.status, b"" if endless else await response.read(), response.headers
 
     async def raw(self, request: bytes) -> bytes:
         """What comes back for these bytes until the server closes."""
@@ -168,6 +173,7 @@ class Setting:
     observer: Observer | None = None
     peeking: PeekControl | None = None
     functions: FunctionControl | None = None
+    history: HistorySource | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
     strangers: Strangers = field(default_factory=Strangers)
@@ -193,6 +199,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
                         given.operations,
                         peeking=given.peeking,
                         functions=given.functions,
+                        history=given.history,
                     ),
                     name="serve",
                 )

@@ -2,6 +2,7 @@
 
 import re
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def statuses(
 
 
 def test_the_routes_of_these_tests_are_all() -> None:
-    assert len(READS) == 12 + len(page_files())
+    assert len(READS) == 14 + len(page_files())
     assert len(CHANGES) == 10
     assert not any("{" in path for _, path in ROUTES)
 
@@ -130,6 +131,32 @@ def test_a_page_of_the_same_address_needs_a_credential_like_everybody() -> None:
     requests = [("POST", f"/v1/mappings/{ID}/disable", page) for page in OWN_PAGES]
     found, reasons, changes = statuses(requests, api=ApiSettings())
     assert (found, reasons, changes) == ([401, 401], [], 0)
+
+
+@pytest.mark.parametrize("api", [OPEN, ApiSettings()], ids=["open changes", "changes with a credential"])
+def test_updates_are_for_the_daemons_own_page_and_for_no_other(api: ApiSettings) -> None:
+    """A page of another site could not read them, but it could take the places of all readers."""
+    paths = ["/v1/updates", "/v1/%75pdates", "/v1/updates?x"]
+    requests = [("GET", path, page) for path in paths for page in PAGES]
+    found, reasons, _ = statuses(requests, api=api)
+    assert found == [403] * len(requests)
+    assert reasons == [RefusedFor.ORIGIN] * len(requests)
+    own = [("GET", path, page) for path in paths for page in ({}, *OWN_PAGES)]
+    assert statuses(own, api=api)[0] == [200] * len(own)
+
+
+def test_with_a_token_the_daemons_own_page_may_act_and_no_other(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text("ann: {token: run-1, role: admin}\n")
+    tokens.chmod(0o600)
+    api, path, token = (
+        ApiSettings(tokens_file=tokens),
+        f"/v1/mappings/{ID}/disable",
+        {"Authorization": "Bearer run-1"},
+    )
+    own, others = ([("POST", path, page | token) for page in pages] for pages in (OWN_PAGES, PAGES))
+    assert statuses(own, api=api)[::2] == ([202] * len(own), len(own))
+    assert statuses(others, api=api)[::2] == ([403] * len(others), 0)
 
 
 def test_pages_may_read_what_everybody_may() -> None:

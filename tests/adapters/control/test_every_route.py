@@ -9,6 +9,7 @@ import pytest
 
 from adapters.control.live.page_files import page_files
 from adapters.control.openapi.document import document
+from tests.adapters.control.live.test_updates import Kept
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.peeked import PeekModel
 from tests.adapters.control.serving import Running, Setting, serving
@@ -32,6 +33,8 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("get", "/v1/mappings/{id}"): VIEW,
     ("get", "/v1/mappings/{id}/records"): VIEW,
     ("get", "/v1/openapi.json"): VIEW,
+    ("get", "/v1/history"): VIEW,
+    ("get", "/v1/updates"): VIEW,
     ("get", "/v1/operations"): VIEW,
     ("get", "/v1/operations/{id}"): VIEW,
     ("post", "/v1/mappings/{id}/operations"): OPERATE,
@@ -82,6 +85,7 @@ def whole(files: Keys) -> Setting:
     """A server that has all parts, and shows payloads; reads need a credential."""
     setting = closed(files)
     setting.operations, setting.peeking, setting.functions = OperationModel(), PeekModel(), Functions()
+    setting.history = Kept(1)
     setting.api = setting.api.model_copy(update={"show_payloads": True})
     return setting
 
@@ -108,7 +112,7 @@ def test_each_may_use_what_the_table_says_and_nothing_else(files: Keys, who: str
     async def use(run: Running) -> dict[tuple[str, str], int]:
         return {route: await status_of(run, who, *route) for route in table}
 
-    table = TABLE | PAGE_FILES
+    table = {**TABLE, **PAGE_FILES}
 
     found = serving(use, whole(files))
     allowed = {route for route, status in found.items() if status not in REFUSED}

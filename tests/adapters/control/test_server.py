@@ -25,6 +25,8 @@ from adapters.control import (
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
+from adapters.control.live import updates_api
+from adapters.control.live.readers import Readers
 from adapters.control.openapi.document import document
 from adapters.control.server import CLOSE_S, listening, open_server, plugin, setting_errors
 from adapters.control.settings import ServerSettings
@@ -192,6 +194,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *operations_api.routes(allowed, None, Audit(None)),
         *records_api.routes(allowed, None, None, show_payloads=False),
         *functions_api.routes(allowed, None, Audit(None)),
+        *updates_api.routes(allowed, Readers(), None, page=True),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
@@ -239,7 +242,7 @@ def test_other_methods_are_refused_with_those_allowed(method: str, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/v1", "/v1/mappings/", "/healthz/", "/v1/mappings/a/b", "//metrics"]
+    "path", ["/nothing", "/v1", "/v1/mappings/", "/healthz/", "/v1/mappings/a/b", "//metrics"]
 )
 def test_an_unknown_path_is_not_found(path: str) -> None:
     async def use(run: Running) -> bytes:

@@ -62,7 +62,9 @@ class View:
     def status(self) -> DaemonStatus:
         return DaemonStatus(worker="w", mappings=(), ready=True, alive=True, notes=("a note",))
 
-    async def fleet(self, *, only: str = "", mapping: MappingId | None = None) -> DaemonStatus:
+    async def fleet(
+        self, *, only: str = "", mapping: MappingId | None = None, ask: bool = True
+    ) -> DaemonStatus:
         return self.status()
 
     async def refresh(self) -> None:

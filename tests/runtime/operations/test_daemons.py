@@ -93,6 +93,25 @@ def owner_of(shard: ShardId, first: Daemon, second: Daemon) -> tuple[Daemon, Dae
     return (first, second) if shard in held(first) else (second, first)
 
 
+def test_open_operations_are_known_without_a_read_until_the_daemon_drains() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        assert daemon.operations.known_open() is None
+        await until(lambda: daemon.status().ready)
+        assert daemon.operations.known_open() == ()
+        paused = await ask(daemon, "pause")
+        began = now()
+        assert [each.operation for each in daemon.operations.known_open() or ()] == [paused.operation]
+        await daemon.operations.cancel(paused.operation, by="ann")
+        assert daemon.operations.known_open() == ()
+        assert now() == began
+        daemon.stop()
+        await until(lambda: daemon.operations.known_open() is None)
+
+    play(lambda: place.daemon(plan()), script)
+
+
 def test_a_skip_through_the_other_worker_frees_the_shard_within_five_seconds() -> None:
     place = site(poison(2))
 

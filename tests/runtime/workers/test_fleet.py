@@ -238,6 +238,24 @@ def test_a_worker_that_cannot_reach_the_store_answers_and_marks_all_others() -> 
     play(fleet, script)
 
 
+def test_what_is_known_is_shown_at_once_without_a_question_to_the_store() -> None:
+    fleet = Fleet(ANN, BOB, CID)
+
+    async def script(fleet: Fleet) -> None:
+        await fleet.even()
+        asked = await fleet.daemons[ANN].fleet()
+        fleet.doors[ANN].hangs = True
+        began = asyncio.get_running_loop().time()
+        known = await fleet.daemons[ANN].fleet(ask=False)
+        assert asyncio.get_running_loop().time() == began
+        assert [each.worker for each in known.workers] == [ANN, BOB, CID]
+        assert [each.owner for each in known.mappings[0].shards] == [
+            each.owner for each in asked.mappings[0].shards
+        ]
+
+    play(fleet, script)
+
+
 def test_one_worker_alone_is_shown_through_any_other() -> None:
     fleet = Fleet(ANN, BOB, CID)
 
