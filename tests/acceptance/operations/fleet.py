@@ -37,7 +37,10 @@ class Fleet:
     takes_s: float = 0.0
     store: str = ""
     """The store's URL; empty: a SQLite file."""
+    api: dict[str, Any] = field(default_factory=lambda: {"allow_unauthenticated": True})
     stack: ExitStack = field(default_factory=ExitStack)
+    ports: dict[str, int] = field(default_factory=dict)
+    """A worker that starts again has the port that it had."""
     workers: dict[str, Running] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
 
@@ -61,7 +64,7 @@ class Fleet:
 
     def start(self, name: str) -> str:
         """Starts a worker, and returns the URL of its API once it is ready."""
-        port = free_port()
+        port = self.ports.setdefault(name, free_port())
         config = self.folder / f"{name}.yaml"
         config.write_text(yaml.safe_dump(self._configuration(name, port)))
         env = plain_environment() | {
@@ -154,7 +157,7 @@ class Fleet:
             "listen": f"{HOST}:{port}",
             "store": self.store or f"sqlite://{self.folder / 'state.db'}",
             "worker": name,
-            "api": {"allow_unauthenticated": True},
+            "api": self.api,
             "functions": {
                 FUNCTION: {
                     "invoker": "python",

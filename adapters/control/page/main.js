@@ -1,0 +1,121 @@
+/** Owns the page as a whole: what comes from the daemon becomes the next state, and once a frame the views show it. */
+
+import { nothingKnown, after } from './daemon/state.js';
+import { Phase, Updates } from './daemon/updates.js';
+import { token } from './daemon/token.js';
+import { openAction } from './operations/dialog.js';
+import { DaemonClock, Ticker } from './ticker.js';
+import { Banner, problemsView, summaryView } from './views/banner.js';
+import { functionsView } from './views/functions.js';
+import { mappingsView } from './views/mappings.js';
+import { operationsView } from './views/operations.js';
+import { openRecords } from './views/records.js';
+import { callerLine, openSignIn } from './views/sign_in.js';
+import { workersView } from './views/workers.js';
+import { forgetViews, setText } from './elements.js';
+
+const NOTICE_MS = 10_000;
+const WRONG_TOKEN = 'The daemon does not know this token.';
+
+const byId = (id) => document.getElementById(id);
+
+class Page {
+  #state = nothingKnown();
+  #clock = new DaemonClock();
+  #ticker = new Ticker();
+  #find = byId('find');
+  #drawing = false;
+  #noticeEnds = null;
+  #updates = new Updates({
+    onEvent: (name, value) => this.#heard(name, value),
+    onDate: (epoch) => this.#clock.heard(epoch),
+    onPhase: (phase, facts) => this.#connection(phase, facts),
+  });
+  #banner = new Banner({ ticker: this.#ticker, again: () => this.#updates.again() });
+  #views;
+
+  constructor() {
+    const context = {
+      clock: this.#clock,
+      ticker: this.#ticker,
+      caller: () => this.#state.caller,
+      notify: (text) => this.#notify(text),
+      act: (name, target) => openAction(name, target, context),
+      showRecords: openRecords,
+    };
+    this.#views = {
+      summary: summaryView(),
+      problems: problemsView(byId('problems')),
+      running: operationsView(context, byId('running')),
+      mappings: mappingsView(context, byId('mappings')),
+      functions: functionsView(context, byId('functions')),
+      workers: workersView(context, byId('workers')),
+      ended: operationsView(context, byId('ended')),
+    };
+  }
+
+  start() {
+    this.#find.addEventListener('input', () => this.#redraw());
+    byId('sign-in').addEventListener('click', () => this.#signIn());
+    window.addEventListener('online', () => this.#updates.again());
+    this.#ticker.start();
+    this.#updates.run();
+  }
+
+  #heard(name, value) {
+    this.#banner.heard();
+    const before = this.#state.caller;
+    this.#state = after(this.#state, name, value);
+    if (name === 'caller' && !sameCaller(before, value)) this.#showCaller();
+    this.#redraw();
+  }
+
+  /** Which buttons there are depends on the caller, so all is made again for another one. */
+  #showCaller() {
+    callerLine(byId('caller'), this.#state.caller);
+    for (const section of ['running', 'mappings', 'functions', 'workers', 'ended']) {
+      forgetViews(byId(section).querySelector('ul'));
+    }
+  }
+
+  #connection(phase, facts) {
+    this.#banner.phase(phase, facts);
+    if (phase === Phase.TOKEN && !document.querySelector('dialog')) this.#signIn(token() ? WRONG_TOKEN : '');
+  }
+
+  #signIn(why = '') {
+    openSignIn(() => this.#updates.again(), why);
+  }
+
+  #notify(text) {
+    clearTimeout(this.#noticeEnds);
+    setText(byId('notice'), text);
+    this.#noticeEnds = setTimeout(() => setText(byId('notice'), ''), NOTICE_MS);
+  }
+
+  #redraw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => {
+      this.#drawing = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const { status, mappings, open, ended } = this.#state;
+    this.#views.summary(this.#state);
+    this.#views.problems(status);
+    this.#views.running(open, mappings);
+    this.#views.mappings(this.#state, this.#find.value.trim());
+    this.#views.functions(status);
+    this.#views.workers(this.#state);
+    this.#views.ended(ended, mappings);
+  }
+}
+
+function sameCaller(one, other) {
+  return one !== null && one.name === other.name && one.role === other.role && one.writes === other.writes;
+}
+
+new Page().start();

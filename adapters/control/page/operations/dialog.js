@@ -1,0 +1,145 @@
+/** Owns the dialog of an action: its fields, the sentence that says what will happen, the reason, the agreement, the answer. */
+
+import { closeBreaker, cancel, disable, enable, submit } from '../daemon/requests.js';
+import { button, element, setText, show, showText } from '../elements.js';
+import { ACTIONS } from './actions.js';
+import { fieldset } from './form.js';
+import { openModal } from './modal.js';
+import { sentence } from './sentences.js';
+import { describedFully, mappingNamed, targetMembers } from './targets.js';
+import { shown } from '../words.js';
+
+const REASON_CHARS_MAX = 200;
+const ID_BYTES = 16;
+
+/** How each action is sent that is no operation on a mapping. */
+const SENDERS = {
+  enable: ({ target }) => enable(target.mapping.id),
+  disable: ({ target }) => disable(target.mapping.id),
+  cancel: ({ target }) => cancel(target.operation.id),
+  close: ({ target, reason }) => closeBreaker(target.function.function, reason),
+};
+
+/**
+ * Opens the dialog. `context` has the `clock`, and `notify(text)`, which gets one line about what was accepted.
+ * Only one dialog opens at a time.
+ */
+export function openAction(name, target, context) {
+  const request = new ActionRequest(name, target, context);
+  request.dialog = openModal(headingOf(name, target), request.form());
+  request.dialog.classList.add('action');
+}
+
+function headingOf(name, target) {
+  const { label } = ACTIONS[name];
+  if (target.operation) return `${label} ${shown(target.operation.action)}`;
+  if (target.function) return `${label} of ${shown(target.function.function)}`;
+  return `${label}: ${describedFully(target)}`;
+}
+
+class ActionRequest {
+  dialog = null;
+  #name;
+  #target;
+  #context;
+  #action;
+  #fields;
+  #sent = { content: '', id: '' };
+  #what = element('output', { class: 'what' });
+  #error = element('p', { class: 'error', role: 'alert', hidden: true });
+  #reason = element('input', {
+    id: 'reason',
+    type: 'text',
+    maxlength: REASON_CHARS_MAX,
+    autocomplete: 'off',
+  });
+  #agree = element('input', { id: 'agree', type: 'checkbox' });
+  #agreement;
+  #confirm;
+
+  constructor(name, target, context) {
+    this.#name = name;
+    this.#target = target;
+    this.#context = context;
+    this.#action = ACTIONS[name];
+    this.#fields = fieldset(this.#action.fields(target), () => this.#refresh());
+    const label = element('label', { for: 'agree' }, 'I know that these records will not be processed');
+    this.#agreement = element('p', { class: 'field checkbox agreement' }, this.#agree, label);
+    this.#confirm = element('button', { type: 'submit', class: 'confirm' }, this.#action.confirm);
+  }
+
+  form() {
+    const reason = element(
+      'p',
+      { class: 'field' },
+      element('label', { for: 'reason' }, 'Reason, for others to read'),
+      this.#reason,
+    );
+    show(reason, !this.#action.plain);
+    const buttons = element(
+      'p',
+      { class: 'buttons' },
+      this.#confirm,
+      button('Close', () => this.dialog.close()),
+    );
+    const parts = [this.#fields.node, this.#what, reason, this.#agreement, this.#error, buttons];
+    this.#refresh();
+    return element('form', { on: { submit: (event) => this.#submitted(event) } }, ...parts);
+  }
+
+  #members() {
+    return this.#action.request(this.#fields.values(), this.#target);
+  }
+
+  #refresh() {
+    const members = this.#members();
+    const loses = this.#action.loses(members);
+    setText(this.#what, sentence(this.#name, this.#target, members, this.#context.clock.now()));
+    show(this.#agreement, loses);
+    this.#agree.required = loses;
+  }
+
+  async #submitted(event) {
+    event.preventDefault();
+    if (this.#confirm.disabled) return;
+    this.#confirm.disabled = true;
+    showText(this.#error, '');
+    try {
+      await this.#send();
+      this.#context.notify(`Accepted: ${this.#summary()}.`);
+      this.dialog.close();
+    } catch (error) {
+      showText(this.#error, error.message);
+    } finally {
+      this.#confirm.disabled = false;
+    }
+  }
+
+  #send() {
+    const reason = this.#reason.value.trim();
+    const sender = SENDERS[this.#name];
+    if (sender) return sender({ target: this.#target, reason });
+    const members = { ...this.#members(), ...(reason ? { reason } : {}) };
+    const shards = this.#name === 'seek' ? {} : targetMembers(this.#target);
+    return submit(this.#target.mapping.id, this.#identified({ action: this.#name, ...shards, ...members }));
+  }
+
+  /** The same request has the same id, so that one that is sent again after a lost answer is the same operation. */
+  #identified(request) {
+    const content = JSON.stringify(request);
+    if (content !== this.#sent.content) this.#sent = { content, id: freshId() };
+    return { ...request, id: this.#sent.id };
+  }
+
+  #summary() {
+    if (this.#target.mapping)
+      return `${this.#action.label.toLowerCase()} of ${mappingNamed(this.#target.mapping)}`;
+    return this.#action.confirm.toLowerCase();
+  }
+}
+
+/** Random, also where the page does not come over TLS and the browser makes no UUIDs. */
+function freshId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(ID_BYTES));
+  return `page-${[...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+}
