@@ -24,6 +24,7 @@ from poller.domain.access import Reads
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.operations import Operation
 from poller.domain.records import Epoch, MappingId
+from tests.adapters.control.live.test_updates import Kept
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.peeked import PeekModel
@@ -116,6 +117,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         operations=operations,
         functions=model,
         peeking=PeekModel(),
+        history=Kept(3),
         patience_s=PATIENCE_S,
     )
     status, report = serving(
@@ -136,6 +138,7 @@ def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
         tags=model,
         operations=OperationRules(),
         peeking=PeekModel(),
+        history=Kept(3),
         functions=model,
         patience_s=PATIENCE_S,
     )
