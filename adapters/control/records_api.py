@@ -27,6 +27,10 @@ NOT_SET = (
     f"{Role.OPERATE}"
 )
 NOT_ALLOWED = "payloads are not shown: {why}"
+NO_TOKEN = (
+    f"operations need a credential: set POLLER_TOKEN, or give --token-file FILE, with a token of api.tokens_file whose role is {Role.OPERATE}; "
+    "other clients send it as `Authorization: Bearer TOKEN`"
+)
 
 
 def routes(
@@ -74,7 +78,9 @@ class RecordsApi:
         request[AUDIT_RECORD] = AuditRecord()
         try:
             self._guard.check_bearer(request, Role.OPERATE)
-        except (Unauthorized, Forbidden) as error:
+        except Unauthorized as error:
+            return NOT_ALLOWED.format(why=NO_TOKEN if self._guard.tokens is not None else error)
+        except Forbidden as error:
             return NOT_ALLOWED.format(why=error)
         return ""
 

@@ -58,7 +58,7 @@ async def put_notice(service: Any, bucket: str, notice: Notice, *, prefix: str =
     Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
     """
     key = prefix + object_key(notice)
-    with calling("s3 PutObject"):
+    with calling(f"s3 PutObject to {bucket}"):
         await service.put_object(Bucket=bucket, Key=key, Body=with_payload(notice), ContentType=CONTENT_TYPE)
     return key
 

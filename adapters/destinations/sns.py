@@ -61,7 +61,7 @@ class SnsDestination:
         return found if self._payloads is None else [*found, *await self._payloads.probe()]
 
     async def _message(self, text: str) -> None:
-        with calling("sns Publish"):
+        with calling(f"sns Publish to {Arn.parse(self._topic_arn).resource}"):
             await self._service.publish(TopicArn=self._topic_arn, Message=text)
 
 

@@ -63,7 +63,7 @@ class SqsDestination:
         return found if self._payloads is None else [*found, *await self._payloads.probe()]
 
     async def _message(self, text: str) -> None:
-        with calling("sqs SendMessage"):
+        with calling(f"sqs SendMessage to {Arn.parse(self._arn).resource}"):
             await self._service.send_message(QueueUrl=self._queue_url, MessageBody=text)
 
 

@@ -216,6 +216,8 @@ def test_a_url_gets_the_document_with_the_event_and_the_id_of_the_notice() -> No
     assert json.loads(body)["payload"] == PAYLOAD.decode()
 
 
+NAMED = {"sqs": "failed", "sns": "failed", "s3": "failed", "http": "127.0.0.1"}
+"""How an error names the destination that did not take the notice."""
 AWS_ERRORS = [
     ("sqs", "AWS.SimpleQueueService.NonExistentQueue", 400, ResourceMissing),
     ("sqs", "QueueDoesNotExist", 400, ResourceMissing),
@@ -248,6 +250,7 @@ def test_each_refusal_of_aws_is_the_error_that_says_what_to_do(
 
     with pytest.raises(error) as raised:
         asyncio.run(run())
+    assert f" to {NAMED[kind]}: " in raised.value.reason
     assert "quoted" not in raised.value.reason
 
 
@@ -286,7 +289,7 @@ def test_a_destination_that_nobody_serves_is_unavailable(kind: str) -> None:
         async with destination(kind, ARNS.get(kind, url), url) as found:
             await found.send(notice())
 
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable, match=f" to {NAMED[kind]}: "):
         asyncio.run(run())
 
 
@@ -296,7 +299,7 @@ def test_a_missing_target_in_the_emulator_is_missing(kind: str, emulator: Emulat
         async with destination(kind, f"{ARNS[kind]}-nowhere", emulator.url) as found:
             await found.send(notice())
 
-    with pytest.raises(ResourceMissing):
+    with pytest.raises(ResourceMissing, match=f" to {NAMED[kind]}-nowhere: "):
         asyncio.run(run())
 
 

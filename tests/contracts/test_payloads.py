@@ -273,7 +273,7 @@ def test_an_object_that_cannot_be_written_is_a_failure_of_the_destination_and_se
     found = services(kind, bucket_status=status, bucket_code=code)
     with pytest.raises(error) as raised:
         send(found, event(2_000_000))
-    assert raised.value.reason == f"s3 PutObject: {code} (HTTP {status})"
+    assert raised.value.reason == f"s3 PutObject to large: {code} (HTTP {status})"
     assert found.came == []
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from poller.commands.daemon_client import Unanswered
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing, plan, progress
-from poller.commands.operations.sentences import ranges, sentence
+from poller.commands.operations.replay_ranges import replay_ranges
+from poller.commands.operations.sentences import sentence
 from poller.commands.operations.shell import command_line
 from poller.commands.operations.targets import Target, TargetWords, find_target
 from poller.commands.shared import FAILED, print_problems
@@ -23,6 +24,7 @@ from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
+from poller.rules.operations.reading import OperationRefused
 from poller.rules.target_names import UnknownTarget
 
 PLANNED = frozenset({Action.SEEK, Action.REDRIVE})
@@ -77,19 +79,21 @@ def operate(
     around = around or Surroundings()
     try:
         target = find_target(api.status(), words, one_shard=action is Action.SKIP)
-        said = sentence(action, target, members, now=Epoch(around.now()))
+        now = Epoch(around.now())
+        said = sentence(action, target, members, now=now)
         request = _request(action, target, members, manner.reason)
         if manner.dry_run and action in PLANNED:
             request["dry_run"] = True
         elif manner.dry_run:
-            _show_plan(target, request, said, manner)
+            lines = replay_ranges(api, target, members, now=now) if action is Action.REPLAY else ()
+            _show_plan(target, request, said, lines, manner)
             return 0
         elif not manner.yes and not agreed(said, around):
             return NOT_DONE
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
             operation = _wait(api, operation, target, manner, around)
-    except (Unanswered, NobodyToAsk, UnknownTarget) as error:
+    except (Unanswered, NobodyToAsk, UnknownTarget, OperationRefused) as error:
         print_problems([in_options(str(error))])
         return FAILED
     return _end(operation, target, manner, words)
@@ -102,8 +106,9 @@ def _request(action: Action, target: Target, members: Mapping[str, Any], reason:
     return {"action": action.value, "id": str(uuid.uuid4()), **found}
 
 
-def _show_plan(target: Target, request: dict[str, Any], said: str, manner: Manner) -> None:
-    lines = ranges(Action(request["action"]), target, request)
+def _show_plan(
+    target: Target, request: dict[str, Any], said: str, lines: Sequence[str], manner: Manner
+) -> None:
     if manner.as_json:
         shown = {name: value for name, value in request.items() if name != "id"}
         shown_plan = {"mapping": target.mapping.mapping, "request": shown, "sentence": said}

@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 from poller.commands.daemon_client import DaemonClient, decoded, quoted
 from poller.domain.operations import OperationPage, OperationView
+from poller.domain.peeking.answers import PeekAnswer
+from poller.domain.records import ShardId
 from poller.domain.status import DaemonStatus
 
 TRIES_MAX = 2
@@ -22,6 +24,12 @@ class DaemonApi:
     def status(self) -> DaemonStatus:
         """What runs."""
         return decoded(self.client.get("/v1/mappings"), DaemonStatus, "status")
+
+    def peek(self, mapping: str, *, shard: ShardId, start: str, limit: int) -> PeekAnswer:
+        """Records of a shard."""
+        query = urlencode({"shard": shard, "from": start, "limit": limit})
+        body = self.client.get(f"/v1/mappings/{quoted(mapping)}/records?{query}")
+        return decoded(body, PeekAnswer, "list of records")
 
     def submit(self, mapping: str, request: dict[str, Any]) -> OperationView:
         """Asks for an operation."""

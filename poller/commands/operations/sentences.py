@@ -45,14 +45,6 @@ def sentence(action: Action, target: Target, members: Mapping[str, Any], *, now:
     return line_of(text, chars_max=2_000) + "."
 
 
-def ranges(action: Action, target: Target, members: Mapping[str, Any]) -> tuple[str, ...]:
-    """From where to where an operation reads each shard, one line for each; none for other actions."""
-    if action is not Action.REPLAY:
-        return ()
-    shards = sorted(each.shard for each in target.mapping.shards)
-    return tuple(f"shard {shard}: from {members['from']} to {members['to']}" for shard in shards)
-
-
 def _replay(of: str, members: Mapping[str, Any]) -> str:
     function = members.get("function")
     by = f"by {function}" if function else "by its function"

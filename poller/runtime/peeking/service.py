@@ -30,7 +30,7 @@ PEEKS_AT_ONCE = 2
 """Peeks that run at once in this daemon. Others wait."""
 QUEUE = (
     "the source of this mapping is a queue: to look at its messages they would have to be received, which counts as a receive of "
-    "each; `poller dry-run --receive` does that, where you want it"
+    "each; `poller dry-run --config FILE --mapping {mapping} --receive` does that, where you want it"
 )
 
 
@@ -48,7 +48,7 @@ class Peeking:
         """Reads a few records; raises ApiError."""
         plan = self._plan(mapping)
         if plan.kind is SourceKind.SQS:
-            raise ApiError(ApiErrorType.CONFLICT, QUEUE)
+            raise ApiError(ApiErrorType.CONFLICT, QUEUE.format(mapping=plan.mapping))
         if not 1 <= request.limit <= LIMIT_MAX:
             raise ApiError(ApiErrorType.PARAMETER, f"limit: is not 1 to {LIMIT_MAX}")
         try:

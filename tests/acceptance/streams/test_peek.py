@@ -207,7 +207,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line_with_the_remedy(world: Peek
     mappings = [of_stream(arn), {"FunctionName": "writer", "EventSourceArn": queue}]
     with world.daemon(mappings):
         for words, text in (
-            (("orders",), "dry-run --receive"),
+            (("orders",), "--receive` does that"),
             (("nothing",), "stream/readings"),
             (("readings", "77"), "is no shard of this mapping; its shards: "),
             (("readings", "--from", "yesterday"), "is no place in a shard; write TRIM_HORIZON"),

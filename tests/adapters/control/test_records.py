@@ -100,8 +100,8 @@ def test_each_answer_with_payloads_is_told_to_the_audit(tokens: Path) -> None:
     [
         (False, "boss", "set api.show_payloads: true"),
         (False, "", "set api.show_payloads: true"),
-        (True, "", "operations need a credential"),
-        (True, "nobody", "operations need a credential"),
+        (True, "", "operations need a credential: set POLLER_TOKEN, or give --token-file FILE, with a token"),
+        (True, "nobody", "operations need a credential: set POLLER_TOKEN, or give --token-file FILE, with"),
         (True, "looker", "this needs the role operate, and the token looker has the role view"),
     ],
 )

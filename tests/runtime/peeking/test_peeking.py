@@ -438,7 +438,7 @@ def test_a_queue_is_refused_because_looking_would_use_up_receives() -> None:
         created = await daemon.control.create({"FunctionName": "worker", "EventSourceArn": STANDARD})
         fault, text = await refused(daemon.control.peek(created.mapping, PeekRequest()))
         assert fault is ApiErrorType.CONFLICT
-        assert "dry-run --receive" in text
+        assert f"poller dry-run --config FILE --mapping {created.mapping} --receive`" in text
 
     functions = {"worker": daemon_plan().functions["reader"]}
     named = {name: replace(plan, name=name) for name, plan in functions.items()}
