@@ -116,6 +116,14 @@ def test_two_workers_are_shown_and_what_they_hold(tmp_path: Path, kinesis_local:
         for place in (1, 2):
             within = f"#workers > ul > li:nth-child({place})"
             await page.ask("wait_text", text=half, within=within, patience_ms=MORE_MS)
+        found.kill("bob")
+        await page.ask(
+            "wait_text",
+            text=f"taker ← kinesis stream/{STREAM}: {SHARDS} shards",
+            within="#workers",
+            patience_ms=MORE_MS,
+        )
+        await page.wait(gone=True, css="#workers > ul > li:nth-child(2)")
 
     with watched(tmp_path, kinesis_local) as found:
         url = found.start("ann")
