@@ -36,7 +36,13 @@ $(NPM_READY): $(READY) tests/npm/package-lock.json
 demo: $(READY)  ## the main job on this machine alone: an emulator, four sources, poison, an account of what happened
 	$(BIN)/poller demo
 
-test: setup  ## all tests, those on emulators and real processes among them
+browser:  ## Debian's Chromium for the tests of the page, where there is none and this user may install it
+	@command -v chromium >/dev/null || test -n "$$POLLER_TEST_CHROMIUM" || { \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium: the tests of the page fail without one. Install it, or name one in POLLER_TEST_CHROMIUM" >&2
+
+test: setup browser  ## all tests, those on emulators and real processes among them
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 	$(BIN)/pytest -q -n $(ACCEPTANCE_JOBS) --dist worksteal -m acceptance
 
@@ -48,10 +54,10 @@ static: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-unit: setup
+unit: setup browser
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 
-acceptance: setup  ## real emulators and real processes, in real time
+acceptance: setup browser  ## real emulators and real processes, in real time
 	$(BIN)/pytest -q -n $(ACCEPTANCE_JOBS) --dist worksteal -m acceptance
 
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
