@@ -1,6 +1,6 @@
 """Owns the store in memory, which ends with the process: for tests, simulations and trying things out."""
 
-import copy
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -102,11 +102,12 @@ class MemoryStore:
 
     async def beat(self, worker: WorkerId, counter: int, *, facts: Mapping[str, Any]) -> None:
         """Writes the worker's row in place of the one before."""
-        self._workers[worker] = WorkerRow(worker, counter, copy.deepcopy(dict(facts)))
+        self._workers[worker] = WorkerRow(worker, counter, _json_copy(facts))
 
     async def workers(self) -> Sequence[WorkerRow]:
         """Returns the rows of all workers, sorted by id."""
-        return [copy.deepcopy(self._workers[worker]) for worker in sorted(self._workers)]
+        rows = [self._workers[worker] for worker in sorted(self._workers)]
+        return [replace(row, facts=_json_copy(row.facts)) for row in rows]
 
     async def retire(self, worker: WorkerId) -> None:
         """Removes the worker's row; no error when there is none."""
@@ -187,7 +188,13 @@ def _held(stored: Lease, lease: Lease) -> bool:
 
 def _copy(row: MappingRow) -> MappingRow:
     """Returns a copy that shares no mutable part with `row`, as from a store outside the process."""
-    return replace(row, document=copy.deepcopy(dict(row.document)))
+    return replace(row, document=_json_copy(row.document))
+
+
+def _json_copy(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a store outside the process would give back; the JSON encoder is several times faster than deepcopy."""
+    copied: dict[str, Any] = json.loads(json.dumps(dict(document)))
+    return copied
 
 
 class MemorySettings(BaseModel):
