@@ -213,7 +213,10 @@ class DynamoStream:
 
 
 def read_answer(body: bytes, now: Epoch) -> Read[DynamoRecord]:
-    """Reads an answer of GetRecords that came at `now`; raises ValueError if it is none. A record without a time is from now."""
+    """Reads an answer of GetRecords that came at `now`; raises ValueError if it is none.
+
+    A record without a time has this moment, and is marked as not dated.
+    """
     if not body.isascii():
         # msgspec does not check the text inside raw JSON, and its readers rely on UTF-8.
         body.decode()
@@ -230,13 +233,15 @@ def read_record(wire: JsonObject, now: Epoch) -> DynamoRecord:
     """Makes a record from an object of GetRecords' form; raises ValueError if it is unreadable."""
     change = member(wire, "dynamodb")
     number = sequence_number(change)
+    changed = moment(change, "ApproximateCreationDateTime")
     raw = {field: msgspec.Raw(_compact(change[name])) for name, field in _RAW.items() if name in change}
     identity = member(wire, "userIdentity")
     return DynamoRecord(
         change=DynamoChange(
-            arrived=moment(change, "ApproximateCreationDateTime", otherwise=now),
+            arrived=now if changed is None else changed,
             sequence_number=number,
             view_type=text(change, "StreamViewType") if "StreamViewType" in change else msgspec.UNSET,
+            dated=changed is not None,
             **raw,
         ),
         event_id=text(wire, "eventID"),

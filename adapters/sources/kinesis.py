@@ -116,7 +116,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 def read_answer(body: bytes, now: Epoch) -> Read[KinesisRecord]:
     """Reads an answer of GetRecords that came at `now`; raises ValueError if it is none.
 
-    A record without a time counts as arrived now. Data and sequence numbers go into events as they are, so they are checked.
+    A record without a time has this moment, and is marked as not dated. Data and sequence numbers go into events as they are, so they are checked.
     Data that could break the JSON of an event needs an escape in the answer, so without a backslash data is not checked.
     """
     try:
@@ -137,12 +137,13 @@ def _read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
     data = text(wire, "Data")
     if data is None or not is_base64(data):
         raise ValueError("Data is no base64")
-    arrived = moment(wire, "ApproximateArrivalTimestamp", otherwise=now)
+    arrived = moment(wire, "ApproximateArrivalTimestamp")
     return KinesisRecord(
         sequence_number(wire),
-        _rounded(arrived),
+        _rounded(now if arrived is None else arrived),
         data,
         text(wire, "PartitionKey"),
+        dated=arrived is not None,
     )
 
 

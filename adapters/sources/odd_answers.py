@@ -108,12 +108,11 @@ def is_base64(data: str) -> bool:
     return data.isascii() and not data.encode().translate(None, _BASE64)
 
 
-def moment(wire: object, name: str, *, otherwise: Epoch) -> Epoch:
-    """Returns a member as epoch seconds; `otherwise` if it is absent or not a time that a date can show."""
+def moment(wire: object, name: str) -> Epoch | None:
+    """Returns a member as epoch seconds; None if it is absent or not a time that a date can show."""
     value = member(wire, name)
-    if isinstance(value, str):
-        return otherwise
-    return Epoch(numbers.moment(value, default=otherwise))
+    found = None if isinstance(value, str) else numbers.moment(value, default=None)
+    return None if found is None else Epoch(found)
 
 
 def _record_name(wire: object) -> str:

@@ -148,13 +148,15 @@ class KinesisRecord(
     """One Kinesis record; `data` is base64 text as the service sent it.
 
     `key` is the partition key; None in streams that distribute their records themselves (aws-behaviour#records-that-lack-a-key). The
-    fields have the names of GetRecords, so that an answer is decoded straight into records.
+    fields have the names of GetRecords, so that an answer is decoded straight into records. `dated` is no member of it.
     """
 
     sequence_number: str
     arrived: Moment
     data: str
     key: str | None = None
+    dated: bool = True
+    """Whether the service gave a time of arrival. Otherwise `arrived` is the moment of the read, and the record is older."""
 
     def detached(self) -> Self:
         """The record itself. It refers to nothing else of the answer that it came in."""
@@ -181,7 +183,8 @@ class DynamoChange(
 ):
     """The `dynamodb` member of a stream record, with the names of GetRecords. Keys and images are the service's JSON, parsed on demand.
 
-    A member that the service leaves out is left out for functions too. A member that it sends as null stays null.
+    A member that the service leaves out is left out for functions too. A member that it sends as null stays null. `dated` is no
+    member of it.
     """
 
     arrived: Moment
@@ -191,6 +194,8 @@ class DynamoChange(
     old_image: msgspec.Raw = ABSENT
     size_bytes: msgspec.Raw = ABSENT
     view_type: str | msgspec.UnsetType | None = msgspec.UNSET
+    dated: bool = True
+    """Whether the service gave a time of the change. Otherwise `arrived` is the moment of the read, and the change is older."""
 
 
 EVENT_VERSION = "1.1"
@@ -238,6 +243,11 @@ class DynamoRecord(
     def arrived(self) -> Epoch:
         """When the item changed, to the second."""
         return self.change.arrived
+
+    @property
+    def dated(self) -> bool:
+        """Whether the service gave the time of the change. Otherwise `arrived` is the moment of the read."""
+        return self.change.dated
 
     @property
     def key(self) -> str | None:

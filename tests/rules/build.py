@@ -17,10 +17,15 @@ ENCODER = MessageEncoder(
 
 
 def kinesis(
-    number: int, *, key: str | None = "k", arrived: float = BASE, data: str = "aGVsbG8="
+    number: int,
+    *,
+    key: str | None = "k",
+    arrived: float = BASE,
+    data: str = "aGVsbG8=",
+    dated: bool = True,
 ) -> KinesisRecord:
     """A Kinesis record whose sequence number is `number`."""
-    return KinesisRecord(str(number), Epoch(arrived), data, key)
+    return KinesisRecord(str(number), Epoch(arrived), data, key, dated)
 
 
 def dynamo(

@@ -122,7 +122,7 @@ class FakeStream:
         if record.sequence_number not in self.undated:
             return record
         assert isinstance(record, KinesisRecord)
-        return msgspec.structs.replace(record, arrived=virtual_clock().now())
+        return msgspec.structs.replace(record, arrived=virtual_clock().now(), dated=False)
 
     async def retention_s(self) -> float | None:
         return self.kept_s

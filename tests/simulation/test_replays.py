@@ -7,7 +7,7 @@ own deliveries and positions are as without a replay.
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -29,6 +29,7 @@ from tests.simulation.services.fake_plugins import at_once, seeded
 from tests.simulation.services.faults import FaultPlan, History, Marks, Port, epoch
 from tests.simulation.services.functions import FakeFunction, Script
 from tests.simulation.services.streams import FakeStream, Held
+from tests.simulation.services.wires import Shapes
 from tests.simulation.worlds.scenario import (
     DESTINATION,
     WRITING_S,
@@ -62,6 +63,7 @@ SOMETIMES = (
     "replay killed in the middle",
     "replay across a split",
     "replay with a rate",
+    "replay past a record without time",
     "lease taken over",
     "notice",
     "crash",
@@ -83,7 +85,9 @@ class ReplayChecks(StreamChecks):
 
     def begins(self, flight: Flight, shard: ShardId, records: Any, tenure: Tenure | None) -> None:
         """A batch of the replay is handed to its function."""
-        late = [each.sequence for each in records if each.arrived > self.until]
+        late = [each.sequence for each in records if each.arrived > self.until and has_time(each)]
+        if any(not has_time(each) for each in records):
+            self.marks.saw("replay past a record without time")
         if late:
             raise Violation("bound", f"{late} of {shard} arrived behind the end of the replay")
         self.marks.saw("replay of records")
@@ -105,6 +109,11 @@ class ReplayChecks(StreamChecks):
 
     def _required(self, held: Held) -> bool:
         return not self.given_up and held.arrived <= self.until and StreamChecks._required(self, held)
+
+
+def has_time(held: Held) -> bool:
+    """Whether the service sends this record with a time of arrival."""
+    return held.record.dated
 
 
 @dataclass(slots=True)
@@ -294,6 +303,9 @@ def drawn(rng: Random, seed: int) -> Scenario:
     )
     function = FunctionPlan(name="reader", invoker="sim", timeout_s=10.0)
     setup = Setup(plan, function, Script(error_chance=0.0), shards=rng.choice((1, 2, 3)))
+    odd = seeded(seed, "times of replayed records")
+    if odd.random() < 0.5:
+        setup = replace(setup, shapes=Shapes(odd=odd.choice((0.1, 0.4, 1.0)), undated=True))
     chance = rng.choice((0.0, 0.02, 0.05))
     faults = FaultPlan(
         latency_s=rng.choice(((0.001, 0.03), (0.01, 0.5))),

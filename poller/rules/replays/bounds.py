@@ -1,6 +1,8 @@
 """Owns where a shard ends for a replay: before the first record that arrived after its end, or where nothing more can come.
 
 The first record after the end ends the shard, even if a later one has an earlier time of arrival. So all workers see the same end.
+A record without a time of arrival never ends it: it belongs to the range if the dated records before it do. So one that arrived
+just after the end may be replayed too, but none of the range is left out.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +29,7 @@ def bounded(page: Page, *, until: Epoch, now: Epoch, empty: int) -> BoundedPage:
     `now` is when the page was asked for, and `empty` counts the empty pages in a row before it.
     """
     for place, record in enumerate(page.records):
-        if record.arrived > until:
+        if record.dated and record.arrived > until:
             return BoundedPage(_last(page, place))
     if page.records or page.ended or page.cursor is None or page.behind_ms or now < until + LATE_S:
         return BoundedPage(page)

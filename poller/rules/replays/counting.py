@@ -15,9 +15,10 @@ from poller.domain.untrusted.texts import line_of
 from poller.rules.replays.asking import range_of, shown
 from poller.rules.streams.lineage import trace
 
-COUNTS = ("records", "filtered", "failed", "skipped", "losses")
-"""Records that the function has accepted, that no filter matched, of tries that failed, and that were given up; and times that the
-source no longer had records of the range."""
+UNDATED = "undated"
+COUNTS = ("records", "filtered", "failed", "skipped", "losses", UNDATED)
+"""Records that the function has accepted, that no filter matched, of tries that failed, and that were given up; times that the
+source no longer had records of the range; and records that were read without a time of arrival."""
 WORKERS_MAX = 50
 """Workers whose counts are kept apart. Those that are gone are added up when there are more."""
 TROUBLE_CHARS_MAX = 200
@@ -91,6 +92,10 @@ def outcome(operation: Operation, *, kept_s: float | None) -> tuple[bool, str]:
     if totals["losses"]:
         times = "once" if totals["losses"] == 1 else f"{totals['losses']} times"
         parts.append(f"{times} records were removed from the stream before they were read")
+    if count := totals[UNDATED]:
+        parts.append(
+            f"{count} without a time of arrival were read, which may be from after {shown(found.until)}"
+        )
     return False, "; ".join(parts)
 
 

@@ -116,7 +116,7 @@ class RecordTracker:
         if fresh:
             self._read_to = self._newest = Position.after(fresh[-1].sequence_number)
         if not self._watermark.span and (caught_up or fresh):
-            self._note_settled_through(asked if caught_up else fresh[-1].arrived)
+            self._note_settled_through(asked if caught_up else _arrived(fresh))
         taken = len(wanted)
         intake = PageIntake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
         return TakenPage(indices, wanted, intake)
@@ -125,7 +125,7 @@ class RecordTracker:
         """Settles these entries, which were delivered or discarded."""
         self._watermark.resolve([entry.index for entry in entries])
         if entries and self._watermark.passed(entries[-1].index):
-            self._note_settled_through(entries[-1].record.arrived)
+            self._note_settled_through(_arrived([entry.record for entry in entries]))
 
     def expect_skips(self) -> None:
         """Says that records will be settled out of their order. What the source has nothing of is looked for from now on."""
@@ -215,3 +215,8 @@ class RecordTracker:
 
     def _note_settled_through(self, moment: Epoch) -> None:
         self._settled_through = max(self._settled_through, moment)
+
+
+def _arrived(records: Sequence[Record]) -> Epoch:
+    """When the last of these records arrived that has a time; 0 if none has. The moment of a read would be too late."""
+    return next((record.arrived for record in reversed(records) if record.dated), Epoch(0.0))

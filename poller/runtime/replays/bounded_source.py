@@ -1,6 +1,7 @@
 """Owns the source of a replay: a stream that ends where the range of the replay ends, read at a rate if there is one."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from math import floor
 
@@ -8,6 +9,7 @@ from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Cursor, Epoch, Monotonic, Page, Position, Shard, ShardId
 from poller.ports import Clock, CreationTime, StreamSource, StreamStatus
 from poller.rules.replays.bounds import bounded
+from poller.rules.replays.counting import UNDATED
 
 OVER = "the replay is over"
 
@@ -51,7 +53,7 @@ class BoundedSource:
     """A StreamSource without the records that arrived after `until`. A shard ends before the first of them.
 
     `is_open` asks the store whether the replay is not over. A worker that was stopped for long would otherwise list the shards after
-    the replay was removed from the store, and begin it again.
+    the replay was removed from the store, and begin it again. Records without a time of arrival are counted in `counts`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class BoundedSource:
         pace: ReplayPace,
         clock: Clock,
         is_open: Callable[[], Awaitable[bool]],
+        counts: Counter[str],
     ) -> None:
         self.kept_s: float | None = None
         """How long the source keeps records, as it last said."""
@@ -70,12 +73,13 @@ class BoundedSource:
         self._pace = pace
         self._clock = clock
         self._is_open = is_open
+        self._counts = counts
         self._empty: dict[ShardId, int] = {}
         self._arrived: dict[ShardId, Epoch] = {}
 
     @property
     def at(self) -> Epoch | None:
-        """When the last record arrived of the shard that is furthest behind; None while no shard has had records."""
+        """When the last record arrived of the shard that is furthest behind; None while no shard has had dated records."""
         return min(self._arrived.values(), default=None)
 
     @property
@@ -110,8 +114,11 @@ class BoundedSource:
             self._pace.give_back(count - read, each_s)
         found = bounded(page, until=self._until, now=asked, empty=self._empty.get(shard, 0))
         self._empty[shard] = found.empty
-        if found.page.records:
-            self._arrived[shard] = found.page.records[-1].arrived
+        dated = [record.arrived for record in found.page.records if record.dated]
+        if dated:
+            self._arrived[shard] = dated[-1]
+        if len(dated) < len(found.page.records):
+            self._counts[UNDATED] += len(found.page.records) - len(dated)
         return found.page
 
     async def retention_s(self) -> float | None:

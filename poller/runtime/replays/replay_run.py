@@ -121,6 +121,7 @@ class ReplayRun:
             pace=ReplayPace(self._rate, self._share, clock),
             clock=clock,
             is_open=self._is_open,
+            counts=self._counts,
         )
         return self._source
 

@@ -120,7 +120,8 @@ def test_every_kinesis_record_of_the_model_becomes_an_event(shaper: Shaper, keys
     for wire, record, shown in zip(wires, read.records, seen, strict=True):
         assert shown["kinesis"]["partitionKey"] == wire.get("PartitionKey")
         assert shown["kinesis"]["data"] == wire["Data"]
-        assert record.arrived == (wire.get("ApproximateArrivalTimestamp") or NOW)
+        arrived = wire.get("ApproximateArrivalTimestamp")
+        assert (record.arrived, record.dated) == (arrived or NOW, arrived is not None)
         passes = criteria.matches_kinesis(record.key, record.sequence_number, record.arrived, record.data)
         assert passes == (wire.get("PartitionKey") is None)
 
@@ -178,6 +179,7 @@ def test_every_dynamodb_record_of_the_model_becomes_an_event(shaper: Shaper, key
         assert shown["dynamodb"]["ApproximateCreationDateTime"] == int(
             change.get("ApproximateCreationDateTime") or NOW
         )
+        assert record.dated == (change.get("ApproximateCreationDateTime") is not None)
         assert (record.key is None) == (change.get("Keys") is None)
         identity = wire.get("userIdentity")
         assert ("userIdentity" in shown) == (identity is not None)
@@ -215,14 +217,15 @@ def test_every_message_of_the_model_becomes_an_event(shaper: Shaper, bodies: lis
 
 
 @pytest.mark.parametrize("moment", ODD_MOMENTS, ids=str)
-def test_a_record_without_a_time_that_a_date_can_show_is_from_the_read(moment: Any) -> None:
+def test_a_record_without_a_time_that_a_date_can_show_is_from_the_read_and_says_so(moment: Any) -> None:
     plain = Shaper(Random(1), odd=0.0)
     wire = kinesis_wire(plain, 1, "k") | {"ApproximateArrivalTimestamp": moment}
-    assert [each.arrived for each in kinesis.read_answer(body("Records", [wire]), NOW).records] == [NOW]
+    read = kinesis.read_answer(body("Records", [wire]), NOW).records
+    assert [(each.arrived, each.dated) for each in read] == [(NOW, False)]
     change = dynamo_wire(plain, 1, "k")
     change["dynamodb"]["ApproximateCreationDateTime"] = moment
     found = dynamodb_streams.read_answer(body("Records", [change]), NOW)
-    assert [each.arrived for each in found.records] == [NOW]
+    assert [(each.arrived, each.dated) for each in found.records] == [(NOW, False)]
     assert DYNAMO.view(found.records[0])["dynamodb"]["ApproximateCreationDateTime"] == 1767225700.0
 
 

@@ -13,10 +13,17 @@ LATER = Epoch(END + LATE_S)
 NEXT = Cursor("next")
 
 
+UNDATED = -1.0
+"""Stands for a record without a time of arrival. It has the moment of the read, which is long after the end."""
+
+
 def page(
     *arrived: float, cursor: Cursor | None = NEXT, behind_ms: int | None = 0, ended: bool = False
 ) -> Page:
-    records = [kinesis(number, arrived=moment) for number, moment in enumerate(arrived)]
+    records = [
+        kinesis(number, arrived=9e9 if moment == UNDATED else moment, dated=moment != UNDATED)
+        for number, moment in enumerate(arrived)
+    ]
     return Page(records, cursor, behind_ms, ended)
 
 
@@ -27,6 +34,10 @@ def page(
         (page(10.0, 1000.1), 5000.0, 1, True),
         (page(1000.1, 10.0), 5000.0, 0, True),
         (page(10.0, 1000.1, 11.0, behind_ms=None), 900.0, 1, True),
+        (page(10.0, UNDATED, 1000.0), 5000.0, 3, False),
+        (page(10.0, UNDATED), 5000.0, 2, False),
+        (page(UNDATED), 5000.0, 1, False),
+        (page(UNDATED, 1000.1, UNDATED, 10.0), 5000.0, 1, True),
         (page(), LATER, 0, True),
         (page(), LATER - 0.1, 0, False),
         (page(behind_ms=5), LATER, 0, False),
@@ -61,10 +72,10 @@ def test_a_record_between_empty_pages_begins_the_count_again() -> None:
 
 
 @given(
-    pages=st.lists(st.lists(st.floats(0, 2000), max_size=5), max_size=8),
+    pages=st.lists(st.lists(st.floats(0, 2000) | st.just(UNDATED), max_size=5), max_size=8),
     behind=st.sampled_from([None, 0, 100]),
 )
-def test_a_replay_sees_every_record_before_the_first_that_is_late_and_none_behind_it(
+def test_a_replay_sees_every_record_before_the_first_that_is_known_to_be_late_and_none_behind_it(
     pages: list[list[float]], behind: int | None
 ) -> None:
     everything = [moment for each in pages for moment in each]
@@ -72,7 +83,7 @@ def test_a_replay_sees_every_record_before_the_first_that_is_late_and_none_behin
     seen: list[float] = []
     for each in pages:
         found = bounded(page(*each, behind_ms=behind), until=END, now=Epoch(0.0), empty=0)
-        seen += [record.arrived for record in found.page.records]
+        seen += [record.arrived if record.dated else UNDATED for record in found.page.records]
         if found.page.ended:
             break
     assert seen == everything[:expected]

@@ -42,7 +42,8 @@ def test_the_counts_of_all_workers_are_added_up() -> None:
     found = count(count(replay(), A, records=3, failed=1, at=50.0), B, records=4, losses=1, at=40.9)
     assert found.state is OperationState.RUNNING
     assert found.progress == {
-        "shards": 2, "ended": 1, "records": 7, "filtered": 0, "failed": 1, "skipped": 0, "losses": 1, "at": 40,
+        "shards": 2, "ended": 1, "records": 7, "filtered": 0, "failed": 1, "skipped": 0, "losses": 1,
+        "undated": 0, "at": 40,
     }  # fmt: skip
 
 
@@ -53,7 +54,14 @@ def test_a_count_that_is_written_twice_counts_once() -> None:
 
 def test_a_worker_goes_on_with_what_it_had_counted() -> None:
     found = count(replay(), A, records=3, failed=2)
-    assert counts_of(found, A) == {"records": 3, "filtered": 0, "failed": 2, "skipped": 0, "losses": 0}
+    assert counts_of(found, A) == {
+        "records": 3,
+        "filtered": 0,
+        "failed": 2,
+        "skipped": 0,
+        "losses": 0,
+        "undated": 0,
+    }
     assert counts_of(found, B) == {}
 
 
@@ -125,6 +133,14 @@ def test_everything_is_read_when_every_listed_shard_has_ended(leases: list[Lease
             False,
             "5 records replayed, from TRIM_HORIZON to 2026-05-28T20:26:40Z;"
             " 2 times records were removed from the stream before they were read",
+        ),
+        (
+            {},
+            {"records": 5, "undated": 2},
+            None,
+            False,
+            "5 records replayed, from TRIM_HORIZON to 2026-05-28T20:26:40Z;"
+            " 2 without a time of arrival were read, which may be from after 2026-05-28T20:26:40Z",
         ),
         (
             {"from": NOW - 99_000.0, "to": NOW - 90_000.0},

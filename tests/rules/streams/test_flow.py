@@ -270,6 +270,30 @@ def test_a_checkpoint_reports_up_to_when_everything_is_settled_and_never_too_lat
     assert BASE + 9000 - SETTLED_THROUGH_STEP_S < kept <= BASE + 9000
 
 
+@given(st.data())
+def test_the_moment_of_a_read_is_no_time_up_to_which_everything_is_settled(data: st.DataObject) -> None:
+    """Records arrive one a second, and all are read long after that. Some have no time of their own, others are filtered."""
+    count, read_at = 20, BASE + 9000
+    dated = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    passing = data.draw(st.none() | st.lists(st.booleans(), min_size=count, max_size=count))
+    found = [
+        kinesis(at + 1, arrived=BASE + at if dated[at] else read_at, dated=dated[at]) for at in range(count)
+    ]
+    flow = _flow(records_max=data.draw(st.integers(1, 5)))
+    cut = data.draw(st.integers(0, count))
+    for first, last in ((0, cut), (cut, count)):
+        part = None if passing is None else passing[first:last]
+        flow.accept(found[first:last], passing=part, caught_up=False, asked=Epoch(read_at))
+        while True:
+            position = flow.checkpoint().position
+            settled = 0 if position == Position.horizon() else position.sequence
+            if flow.settled_through is not None:
+                assert flow.settled_through <= BASE + settled - 1
+            if _invoked(flow) is None:
+                break
+            _settle(flow)
+
+
 @given(
     lanes=st.integers(1, 4),
     keys=st.lists(st.none() | st.integers(0, 6), min_size=1, max_size=40),

@@ -1,6 +1,7 @@
 """The source of a replay: its end, its rate, and that it lists nothing when the replay is over."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -27,10 +28,18 @@ def source(
     rate: float | None = None,
     share: Callable[[], float] = lambda: 1.0,
     is_open: Callable[[], Awaitable[bool]] = yes,
+    counts: Counter[str] | None = None,
 ) -> BoundedSource:
     clock = virtual_clock()
     pace = ReplayPace(rate, share, clock)
-    return BoundedSource(stream, until=Epoch(EPOCH_BASE), pace=pace, clock=clock, is_open=is_open)
+    return BoundedSource(
+        stream,
+        until=Epoch(EPOCH_BASE),
+        pace=pace,
+        clock=clock,
+        is_open=is_open,
+        counts=Counter() if counts is None else counts,
+    )
 
 
 async def read_all(bounded: BoundedSource, *, records_max: int = 100) -> list[int]:
@@ -55,6 +64,24 @@ def test_a_shard_ends_before_the_first_record_behind_the_range() -> None:
         assert bounded.at == EPOCH_BASE - 5
         bounded.leave(SHARD)
         assert bounded.at is None
+
+    run_virtual(script())
+
+
+def test_a_record_without_a_time_of_arrival_neither_ends_a_shard_nor_says_how_far_it_is() -> None:
+    async def script() -> None:
+        stream, counts = FakeStream(undated={"2", "3", "5"}), Counter[str]()
+        stream.put(*records(1, 2, 3, 4, 5, age_s=5), *records(6, age_s=-1), *records(7, age_s=5))
+        bounded = source(stream, counts=counts)
+        cursor = await bounded.cursor(SHARD, Position.horizon())
+        await asyncio.sleep(3)
+        page = await bounded.read(SHARD, cursor, records_max=3)
+        assert ([each.sequence_number for each in page.records], bounded.at) == (
+            ["1", "2", "3"],
+            EPOCH_BASE - 5,
+        )
+        assert await read_all(bounded) == [1, 2, 3, 4, 5]
+        assert counts == {"undated": 5}
 
     run_virtual(script())
 

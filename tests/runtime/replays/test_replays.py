@@ -36,6 +36,7 @@ def test_a_replay_calls_another_function_with_the_old_records_and_leaves_the_map
         )
         assert over.progress == {
             "shards": 1, "ended": 1, "records": 5, "filtered": 0, "failed": 0, "skipped": 0, "losses": 0,
+            "undated": 0,
         }  # fmt: skip
         assert flat(stage.audit.calls) == flat(stage.reader.calls) == [1, 2, 3, 4, 5]
         assert await stage.positions() == before == {SHARD: Position.after("5").encode()}
