@@ -50,6 +50,8 @@ class QueueNotices:
         self._objects = objects
         self._hold_s = min(HOLD_S_MAX, max(1, round(hold_s)))
         self._receipts: dict[str, str] = {}
+        self._hidden_until: dict[str, float] = {}
+        """When the messages that were received and not deleted are visible again, at the earliest."""
         self._left: set[str] = set()
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
@@ -66,17 +68,19 @@ class QueueNotices:
         return []
 
     async def held_by_others(self) -> int:
-        """About how many messages others have received and not deleted."""
+        """About how many messages others have received and not deleted. What was left here may be visible again, and is not hidden then."""
         with calling("sqs GetQueueAttributes"):
             answer = await self._service.get_queue_attributes(
                 QueueUrl=self._queue_url, AttributeNames=[_HIDDEN]
             )
         with understood("sqs GetQueueAttributes"):
             hidden = numbers.whole((answer.get("Attributes") or {}).get(_HIDDEN), most=HIDDEN_MAX, default=0)
-        return max(0, hidden - len(self._receipts))
+        now = asyncio.get_running_loop().time()
+        return max(0, hidden - sum(until > now for until in self._hidden_until.values()))
 
     async def _receive(self, messages_max: int) -> tuple[int, list[StoredNotice]]:
         """How many messages came, and the new ones among them."""
+        until = asyncio.get_running_loop().time() + self._hold_s
         with calling("sqs ReceiveMessage"):
             answer = await self._service.receive_message(
                 QueueUrl=self._queue_url,
@@ -87,6 +91,7 @@ class QueueNotices:
         with understood("sqs ReceiveMessage"):
             messages = answer.get("Messages") or []
             self._receipts.update((each["MessageId"], each["ReceiptHandle"]) for each in messages)
+            self._hidden_until.update((each["MessageId"], until) for each in messages)
             return len(messages), [
                 StoredNotice(each["MessageId"], each["Body"].encode("utf-8", "surrogatepass"))
                 for each in messages
@@ -101,6 +106,7 @@ class QueueNotices:
         with calling("sqs DeleteMessage"):
             await self._service.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
         self._receipts.pop(notice.place, None)
+        self._hidden_until.pop(notice.place, None)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Notes that this message is not returned again."""

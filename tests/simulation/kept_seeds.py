@@ -68,6 +68,7 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     8346: "a seek read an idle shard of a table so fast that it was throttled, and began again for ever",
     9028: "two workers ran a message and both failed, and the check took the first one's wait for a change without a reason",
     6334: "records without a time of arrival were not found in the stream, since they were looked for by it",
+    1683: "a reader could not show a notice again that it had hidden for the time of a longer call, and the check did not wait for it",
     8021: "the only worker had just started when everything was redriven at last, and all requests came before it accepted any",
 }
 """Seeds of whole scenarios, with redrives, to what was wrong."""

@@ -183,6 +183,25 @@ def test_messages_that_somebody_else_keeps_are_said_to_stay() -> None:
     )
 
 
+def test_what_somebody_else_keeps_is_said_to_stay_also_when_what_was_left_is_visible_again() -> None:
+    """Also when that happens between a read that finds nothing and the count of what others hold back."""
+    unsaid_at = []
+    for tenths in range(40):
+        letters = standard()
+        letters.latency_s = 0.3
+        letters.send(1, 2)
+
+        async def kept(letters: Service = letters) -> None:
+            (message,) = await letters.receive(messages_max=1, wait_s=0)
+            await letters.extend([message.receipt], visibility_s=1_000)
+
+        handler = Handler(takes_s=tenths / 10, answer=failing(1, 2))
+        tally = redriven(letters, handler, own=standard(), before=kept, hold_s=7)
+        if dict(tally.reasons).get("another reader holds it back") != 1:
+            unsaid_at.append(tenths)
+    assert unsaid_at == []
+
+
 def test_many_messages_that_stay_do_not_hide_the_others_when_they_come_again() -> None:
     """They are hidden for so long only. Each is hidden again when it comes, until others come."""
     letters = standard()

@@ -158,6 +158,7 @@ class SimNotices:
         self._witness = witness
         self._hold_s = max(1, round(hold_s))
         self._receipts: dict[str, str] = {}
+        self._hidden_until: dict[str, float] = {}
         self._left: set[str] = set()
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
@@ -184,6 +185,7 @@ class SimNotices:
 
         await self._call(f"remove {notice.place}", effect)
         self._receipts.pop(notice.place, None)
+        self._hidden_until.pop(notice.place, None)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Notes that this message is not returned again."""
@@ -202,7 +204,7 @@ class SimNotices:
     async def held_by_others(self) -> int:
         """How many messages others hide."""
         hidden = await self._call("count notices", lambda: self._place.hidden(epoch()))
-        return max(0, hidden - len(self._receipts))
+        return max(0, hidden - sum(until > epoch() for until in self._hidden_until.values()))
 
     async def close(self) -> None:
         """Makes all messages visible that were not removed, if that is possible."""
@@ -219,10 +221,12 @@ class SimNotices:
         def effect() -> list[Kept]:
             return self._place.receive(epoch(), most=most, hold_s=self._hold_s)
 
+        until = epoch() + self._hold_s
         messages = await self._call(f"receive notices {most}", effect)
         if not messages:
             await asyncio.sleep(WAIT_S)
         self._receipts.update((each.name, each.receipt) for each in messages)
+        self._hidden_until.update((each.name, until) for each in messages)
         found = [each for each in messages if each.name not in self._left]
         if found:
             self._reader.work = in_work(found[-1])

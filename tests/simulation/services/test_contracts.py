@@ -286,6 +286,22 @@ def test_notices_that_a_killed_reader_held_come_back_when_their_time_is_over() -
     run_virtual(main())
 
 
+def test_what_others_hold_counts_also_when_what_was_left_here_is_visible_again() -> None:
+    async def main() -> None:
+        world = FakeNoticeWorld()
+        for number in (1, 2):
+            await world.destination.send(notice(number))
+        async with world.opening(hold_s=90.0) as other, world.opening(hold_s=30.0) as source:
+            assert len(await other.read(notices_max=1)) == 1
+            (left,) = await source.read(notices_max=1)
+            await source.leave(left)
+            assert await source.held_by_others() == 1
+            await asyncio.sleep(40.0)
+            assert await source.held_by_others() == 1
+
+    run_virtual(main())
+
+
 def test_a_receive_of_a_new_client_repeats_none_of_the_client_before() -> None:
     async def main() -> None:
         world = FakeQueueWorld(fifo=True)

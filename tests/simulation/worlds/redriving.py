@@ -174,10 +174,22 @@ class Redrivers:
         for _ in range(LAST_TRIES_MAX):
             if not (left := self._left(plan)):
                 return
+            await self._all_visible(judge)
             operation = await self.operators.insist(plan.mapping, _document(plan))
             text = (await self._over(operation, judge)).result
         if left := self._left(plan):
             raise Violation("redrive", f"{names(left)} of {plan.mapping} stay: {text}")
+
+    async def _all_visible(self, judge: Callable[[], None]) -> None:
+        """Waits for what a reader could not show again when it ended. It may have hidden it for longer than one waits now."""
+        while any(until > epoch() for until in self._hidden_until()):
+            judge()
+            await asyncio.sleep(LOOK_S)
+
+    def _hidden_until(self) -> Iterator[float]:
+        yield from (each.hidden_until for each in self.notices.left())
+        for queue in self.dead.values():
+            yield from (each.visible_at for each in queue.letters.values() if each.here)
 
     async def _over(self, operation: OperationId, judge: Callable[[], None]) -> Operation:
         deadline = epoch() + OVER_S_MAX

@@ -9,7 +9,7 @@ from poller.domain.invocations import EncodedEvent, StoredNotice
 from poller.domain.plan import SourceKind
 from poller.domain.records import Message
 from poller.operator_ports import NoticeSource
-from poller.ports import QueueSource
+from poller.ports import Clock, QueueSource
 from poller.rules.events import build
 from poller.rules.operations.redriving import NoticeRefused
 from poller.rules.queues.message_encoder import MessageEncoder
@@ -32,10 +32,13 @@ EMPTY_RECEIVES_MAX = 3
 class DeadLetters:
     """The messages of a dead-letter queue, as notices of themselves. What is received stays hidden for `hold_s`."""
 
-    def __init__(self, source: QueueSource, *, hold_s: float) -> None:
+    def __init__(self, source: QueueSource, clock: Clock, *, hold_s: float) -> None:
         self._source = source
+        self._clock = clock
         self._hold_s = min(HOLD_S_MAX, max(1, round(hold_s)))
         self._messages: dict[str, Message] = {}
+        self._hidden_until: dict[str, float] = {}
+        """When the messages that were received and not deleted are visible again, at the earliest."""
         self._left: set[str] = set()
         self.stuck: set[str] = set()
         """Message groups of which a message stays. Those behind it stay, too."""
@@ -56,8 +59,10 @@ class DeadLetters:
                 continue
             # Messages that were left are hidden again now, so that the others come.
             empty = 0
+            until = self._clock.monotonic() + self._hold_s
             await self._source.extend([each.receipt for each in messages], visibility_s=self._hold_s)
             self._messages.update((each.message_id, each) for each in messages)
+            self._hidden_until.update((each.message_id, until) for each in messages)
             found = [
                 StoredNotice(each.message_id, b"") for each in messages if each.message_id not in self._left
             ]
@@ -66,8 +71,10 @@ class DeadLetters:
         return []
 
     async def held_by_others(self) -> int:
-        """About how many messages others have received and not deleted."""
-        return max(0, (await self._source.describe()).hidden - len(self._messages))
+        """About how many messages others have received and not deleted. What was left here may be visible again, and is not hidden then."""
+        hidden = (await self._source.describe()).hidden
+        now = self._clock.monotonic()
+        return max(0, hidden - sum(until > now for until in self._hidden_until.values()))
 
     async def remove(self, notice: StoredNotice) -> None:
         """Deletes the message."""
@@ -77,6 +84,7 @@ class DeadLetters:
             if undone and not undone[0].lapsed:
                 raise ServiceUnavailable(undone[0].reason)
             self._messages.pop(notice.place, None)
+            self._hidden_until.pop(notice.place, None)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Notes that this message is not returned again."""
@@ -161,7 +169,7 @@ async def opened_letters(
         there = "it has none" if letters_arn is None else f"write {letters_arn}"
         raise InvalidConfiguration([f"{place} is not the dead-letter queue of {own}; {there}"])
     async with opener("sources", SourceKind.SQS, {"arn": place}) as source:
-        letters = DeadLetters(source, hold_s=hold_s)
+        letters = DeadLetters(source, parts.clock, hold_s=hold_s)
         try:
             yield OpenPlace(QueueRedrive(parts, letters), letters)
         finally:
