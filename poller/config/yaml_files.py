@@ -5,8 +5,11 @@ Scalars are those of YAML 1.2: `on`, `yes`, `12:30` and dates are texts. Tags an
 """
 
 import errno
+import os
 import re
-from hashlib import blake2b
+import stat
+from hashlib import blake2b, file_digest
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,8 +256,7 @@ def _named(value: Any, place: str, odd: list[str]) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        with from_start_folder(path).open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
+        content = _content(from_start_folder(path))
     except FileNotFoundError:
         raise InvalidConfiguration([f"{path}: no such file; give the path of a file with --config"]) from None
     except IsADirectoryError:
@@ -269,6 +271,8 @@ def _text(path: Path) -> str:
         if isinstance(error, OSError) and error.errno in PASSING:
             raise _unreadable_now(path, error) from error
         raise InvalidConfiguration([f"{path}: cannot be read: {error}"]) from None
+    if content is None:
+        raise InvalidConfiguration([f"{path}: is no regular file; give the path of a file with --config"])
     if len(content) > FILE_BYTES_MAX:
         raise InvalidConfiguration([f"{path}: larger than {FILE_BYTES_MAX} bytes; is it the right file?"])
     try:
@@ -277,6 +281,33 @@ def _text(path: Path) -> str:
         raise InvalidConfiguration(
             [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
         ) from None
+
+
+def _content(path: Path) -> bytes | None:
+    """The beginning of a file, or all of a pipe that was handed to this process, such as /dev/stdin. None for what could never end.
+
+    Nobody may ever write into a FIFO that has a name, and a daemon reads its file again.
+    """
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return _all_of(file)
+        if stat.S_ISFIFO(mode) and not os.path.exists(os.path.realpath(path)):
+            os.set_blocking(file.fileno(), True)
+            return _all_of(file)
+        return b"" if path == Path(os.devnull) else None
+
+
+def _all_of(file: FileIO) -> bytes:
+    """What can be read, one byte more than is allowed at most."""
+    parts = bytearray()
+    while len(parts) <= FILE_BYTES_MAX and (part := file.read(FILE_BYTES_MAX + 1 - len(parts))):
+        parts += part
+    return bytes(parts)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(text: str, loader_type: type[StrictLoader], nodes_max: int) -> object:
@@ -329,12 +360,16 @@ def _unreadable_now(path: Path, error: OSError) -> UnreadableNow:
 def signature(path: Path) -> Signature:
     """The signature of the file that `path` leads to. Raises UnreadableNow if there is a file but no way to read it. Symbolic links are followed, so a link to another file counts as a change.
 
-    The content is part of it, because two writes within one tick of the file system's clock have the same time.
+    The content is part of it, because two writes within one tick of the file system's clock have the same time. What is no regular
+    file is not read.
     """
     try:
         real = from_start_folder(path).resolve(strict=True)
         found = real.stat()
-        content = blake2b(real.read_bytes()).digest()
+        with open(real, "rb", buffering=0, opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return str(real), found.st_ino, found.st_mode
+            content = file_digest(file, blake2b).digest()
     except OSError as error:
         if error.errno in PASSING:
             raise _unreadable_now(path, error) from error

@@ -241,6 +241,64 @@ def test_a_file_that_cannot_be_read_for_want_of_descriptors_is_neither_gone_nor_
     assert read_document(path) == {"mappings": []}
 
 
+def test_a_file_that_a_fifo_replaces_is_refused_without_waiting_and_one_after_it_is_taken(
+    tmp_path: Path,
+) -> None:
+    """Nobody writes into the FIFO, so opening or reading it would wait for ever."""
+    path, daemon, events = tmp_path / "poller.yaml", FakeDaemon(), Seen()
+    path.write_text("mappings: []")
+    seen = signature(path)
+
+    def fifo() -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    def file() -> None:
+        path.unlink()
+        path.write_text("mappings: [] # again")
+
+    async def ticks() -> AsyncIterator[None]:
+        for step in (fifo, nothing, file, nothing):
+            step()
+            yield
+
+    def load() -> Loaded:
+        read_document(path)
+        return Loaded(daemon_plan())
+
+    async def main() -> None:
+        await follow(changes_of(path, ticks(), seen), lambda: asyncio.to_thread(load), daemon, events)
+
+    asyncio.run(main())
+    assert [(each.ok, each.reason) for each in events.of(ConfigurationReloaded)] == [
+        (False, f"{path}: is no regular file; give the path of a file with --config"),
+        (True, ""),
+    ]
+
+
+def nothing() -> None:
+    """Nothing happens to the file."""
+
+
+def test_what_a_pipe_brings_is_read_to_its_end(tmp_path: Path) -> None:
+    """As from `poller check --config /dev/stdin`, or `--config <(...)` in a shell, although it comes slowly."""
+    assert read_document(Path(os.devnull)) == {}
+    reading, writing = os.pipe()
+    with open(writing, "wb") as slow, open(reading, "rb"):
+        names = [f"name-{number}" for number in range(10_000)]
+
+        def write() -> None:
+            for name in names:
+                slow.write(f"{name}: 1\n".encode())
+            slow.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert list(read_document(Path(f"/dev/fd/{reading}"))) == names
+        thread.join()
+    assert signature(Path(f"/dev/fd/{reading}")) is None
+
+
 def test_while_no_signature_can_be_made_nothing_counts_as_changed(tmp_path: Path) -> None:
     path = tmp_path / "poller.yaml"
     path.write_text("a")
