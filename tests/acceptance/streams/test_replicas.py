@@ -20,6 +20,7 @@ from adapters.demo.processes import HOST, Running, free_port, plain_environment,
 from adapters.stores.dynamodb.store import DynamoStore
 from poller.domain.records import SHARD_END, MappingId, ShardId
 from poller.domain.rows import Lease
+from tests.acceptance.streams.lease_looks import Look, certainly_without_lease
 from tests.acceptance.streams.replica_function import JOURNAL, NAME
 from tests.emulators import kinesis_local, ministack
 
@@ -67,7 +68,7 @@ class Site:
     stack: AsyncExitStack
     workers: dict[str, Running] = field(default_factory=dict)
     written: Counter[str] = field(default_factory=Counter)
-    owners: list[tuple[float, dict[ShardId, tuple[str | None, int]]]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     starts: int = 0
 
     @property
@@ -113,15 +114,17 @@ class Site:
         }
 
     async def leases(self) -> list[Lease]:
-        """Leases of shards that are not done."""
+        """Leases of shards that are not done. Writes down who owns what."""
+        began = time.time()
         found = await self.store.leases(MAPPING)
+        owners = {each.shard: (each.owner, each.epoch) for each in found}
+        self.looks.append(Look(began, time.time(), owners))
         return [each for each in found if each.checkpoint.position != SHARD_END]
 
     async def watch(self) -> None:
-        """Writes down who owns what, over and over."""
+        """Looks who owns what, over and over."""
         while True:
-            leases = await self.store.leases(MAPPING)
-            self.owners.append((time.time(), {each.shard: (each.owner, each.epoch) for each in leases}))
+            await self.leases()
             await asyncio.sleep(LOOK_S)
 
     async def until(self, holds: Any, within_s: float, what: str) -> float:
@@ -372,7 +375,11 @@ def _judge(place: Site, paused: Paused) -> None:
     for key, numbers in _deliveries(runs).items():
         _in_order(key, numbers)
     late = [line for line in runs if line.worker == paused.worker and line.at > paused.woken]
-    wrong = [line for line in late if not _may_have_owned(place, line)]
+    wrong = [
+        line
+        for line in late
+        if certainly_without_lease(place.looks, line.worker, ShardId(line.shard), line.at)
+    ]
     assert not wrong, f"worked without a lease after it woke: {wrong[:3]}"
     assert delivered - total < total / 4
 
@@ -396,9 +403,3 @@ def _in_order(key: str, numbers: Sequence[int]) -> None:
 
 def _pairs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield from zip([-1, *numbers], numbers, strict=False)
-
-
-def _may_have_owned(place: Site, line: Line) -> bool:
-    """Whether the worker had the shard's lease in some look within a second of the invocation's beginning."""
-    near = [owners for at, owners in place.owners if abs(at - line.at) <= 1.0]
-    return any(owners.get(ShardId(line.shard), (None, 0))[0] == line.worker for owners in near)
