@@ -32,7 +32,11 @@ from tests.adapters.control.serving import Running, Setting, serving
 from tests.adapters.control.test_lambda_api import ON_QUEUE, ON_STREAM, QUEUE_BODY, STREAM_BODY
 
 EXAMPLES = 15
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
+"""After so long a run hangs. It takes about half a minute of a processor, beside other work several times as long."""
+SERVED_S = PATIENCE_S + 30.0
+"""The server outlives a run that hangs, so that what ends the test is the run, with its report."""
+TEST_S = SERVED_S + 30.0
 SEED = 20260101
 
 
@@ -104,6 +108,7 @@ async def schemathesis(run: Running, folder: Path, *more: str) -> tuple[int, str
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(TEST_S)
 def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.yaml"
     tokens.write_text("looker: {token: see-1, role: view}\n")
@@ -118,7 +123,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         functions=model,
         peeking=PeekModel(),
         history=Kept(3),
-        patience_s=PATIENCE_S,
+        patience_s=SERVED_S,
     )
     status, report = serving(
         lambda run: schemathesis(run, tmp_path, "--header=Authorization: Bearer see-1"), setting
@@ -129,6 +134,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(TEST_S)
 @pytest.mark.parametrize("everybody", [False, True], ids=["with credentials", "without credentials"])
 def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
     model = ModelRules()
@@ -140,7 +146,7 @@ def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
         peeking=PeekModel(),
         history=Kept(3),
         functions=model,
-        patience_s=PATIENCE_S,
+        patience_s=SERVED_S,
     )
     status, report = serving(lambda run: schemathesis(run, tmp_path), setting)
     assert status == 0, report
