@@ -20,6 +20,7 @@ from adapters.demo.load import RECORDS_MAX, RECORDS_MIN, Item, Source, load
 from adapters.demo.processes import Unusable
 from adapters.demo.report import Report
 from adapters.demo.scenario import play
+from poller.domain.wording.numbers_of import number_of
 
 RECORDS = 1200
 TIMEOUT_S = 120.0
@@ -93,7 +94,7 @@ def _run_demo(folder: Path, records: int, seed: int, *, timeout_s: float, consol
     require()
     items = load(records, seed)
     with Screen(console) as screen, asyncio.Runner() as runner:
-        screen.print_line(f"{sum(map(len, items.values()))} records, seed {seed}")
+        screen.print_line(f"{number_of(sum(map(len, items.values())), 'record')}, seed {seed}")
         return runner.run(_until_signal(folder, items, timeout_s=timeout_s, screen=screen))
 
 

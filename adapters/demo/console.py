@@ -12,6 +12,7 @@ from rich.table import Table
 from adapters.demo.load import Source
 from adapters.demo.report import Evidence, Report, Row
 from adapters.demo.writing import Written
+from poller.domain.wording.numbers_of import inflected, number_of
 
 PLAIN_S = 2.0
 """Seconds between two plain lines of progress."""
@@ -133,6 +134,10 @@ def _verdict(report: Report) -> str:
     return f"{len(report.problems)} problems ({report.seconds:.1f} s)."
 
 
+def _were(number: int) -> str:
+    return inflected(number, "was", "were")
+
+
 def sentences(row: Row) -> list[str]:
     """Returns what the numbers of one source mean."""
     lines = []
@@ -141,17 +146,25 @@ def sentences(row: Row) -> list[str]:
         more = f" and {len(row.buried) - BURIED_SHOWN_MAX} more" if len(row.buried) > BURIED_SHOWN_MAX else ""
         why = f" ({', '.join(row.conditions)})" if row.conditions else ""
         lines.append(
-            f"given up: {shown}{more}, tried {row.most_tries} times, now in the {GIVEN_UP_PLACES[row.source]}{why}"
+            f"given up: {shown}{more}, tried {number_of(row.most_tries, 'time')}, now in the {GIVEN_UP_PLACES[row.source]}{why}"
         )
-    halves = f"; {row.bisections} failing batches were halved" if row.bisections else ""
-    lines.append(f"retried: {row.retried} records were delivered again after a failure{halves}")
+    halves = (
+        f"; {number_of(row.bisections, 'failing batch', 'failing batches')} {_were(row.bisections)} halved"
+        if row.bisections
+        else ""
+    )
+    lines.append(
+        f"retried: {number_of(row.retried, 'record')} {_were(row.retried)} delivered again after a failure{halves}"
+    )
     if row.blocked:
         blocked = row.blocked
         lines.append(f"blocked: {blocked.where} for {blocked.for_s:.1f} s at most: {blocked.error}")
     if row.repeated:
-        lines.append(f"repeated: {row.repeated} records came again after they had been processed")
+        lines.append(
+            f"repeated: {number_of(row.repeated, 'record')} came again after {inflected(row.repeated, 'it', 'they')} had been processed"
+        )
     if row.lanes:
-        lines.append(f"order: held in each of {row.lanes} lanes, by what the function got")
+        lines.append(f"order: held in each of {number_of(row.lanes, 'lane')}, by what the function got")
     return lines
 
 

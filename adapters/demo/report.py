@@ -7,6 +7,7 @@ from typing import Any
 from adapters.demo.dead_letters import DeadLetters
 from adapters.demo.ledger import Ledger, name
 from adapters.demo.load import Item, Kind, Source, by_lane
+from poller.domain.wording.numbers_of import inflected, number_of
 
 SHOWN_MAX = 5
 """Records that one sentence names."""
@@ -156,9 +157,13 @@ def _problems(evidence: Evidence, source: Source, *, lenient: bool) -> list[str]
     if healthy and not lenient:
         found.append(f"{source}: in {place} although nothing is wrong with them: {_names(healthy)}")
     if (unfiltered := evidence.unfiltered(source)) > 0:
-        found.append(f"{source}: the daemon filtered out {unfiltered} records fewer than the filter says")
+        found.append(
+            f"{source}: the daemon filtered out {number_of(unfiltered, 'record')} fewer than the filter says"
+        )
     if left := evidence.left.get(source, 0):
-        found.append(f"{source}: {left} messages are still in the queue")
+        found.append(
+            f"{source}: {number_of(left, 'message')} {inflected(left, 'is', 'are')} still in the queue"
+        )
     return found
 
 

@@ -9,6 +9,7 @@ from adapters.demo.emulator import Clients
 from adapters.demo.load import Item, Source, by_lane
 from adapters.demo.processes import Unusable
 from adapters.demo.resources import Resources
+from poller.domain.wording.numbers_of import number_of
 
 MESSAGES_MAX = 10
 """Messages in one SendMessageBatch, which is AWS's limit."""
@@ -70,7 +71,9 @@ class Writer:
         url = self._resources.queues[items[0].source].url
         answer = await self._clients["sqs"].send_message_batch(QueueUrl=url, Entries=entries)
         if failed := answer.get("Failed"):
-            raise Unusable(f"{items[0].source}: SendMessageBatch refused {len(failed)} messages: {failed[0]}")
+            raise Unusable(
+                f"{items[0].source}: SendMessageBatch refused {number_of(len(failed), 'message')}: {failed[0]}"
+            )
 
     def _entry(self, index: int, item: Item) -> dict[str, str]:
         entry = {"Id": str(index), "MessageBody": item.text()}

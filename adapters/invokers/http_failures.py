@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import inflected, number_of
 
 EXCERPT_BYTES_MAX = 2000
 EXCERPT_CHARS_MAX = 200
@@ -31,7 +32,7 @@ def excerpt(body: bytes | None) -> str:
     text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "ignore" if len(body) > EXCERPT_BYTES_MAX else "replace")
     unreadable = [char for char in text if not (char.isprintable() or char.isspace()) or char == "\ufffd"]
     if len(unreadable) * _UNREADABLE > len(text):
-        return f"({len(body)} bytes that are no text)"
+        return f"({number_of(len(body), 'byte')} that {inflected(len(body), 'is', 'are')} no text)"
     return line_of(" ".join(_TAGS.sub(" ", text).split()), chars_max=EXCERPT_CHARS_MAX)
 
 

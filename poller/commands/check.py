@@ -27,6 +27,7 @@ from poller.domain.plan import (
     SourceKind,
 )
 from poller.domain.policies import BreakerPolicy, RatePolicy
+from poller.domain.wording.numbers_of import number_of
 from poller.plugins import Registry
 from poller.runtime.mappings.components import configured_call_limit
 
@@ -271,7 +272,7 @@ def _takes(mapping: MappingPlan) -> str:
     if mapping.kind is not SourceKind.SQS:
         parts.append(f"from {_start(mapping)}")
     if mapping.stream.lanes > 1:
-        parts.append(f"{mapping.stream.lanes} lanes a shard")
+        parts.append(f"{number_of(mapping.stream.lanes, 'lane')} a shard")
     if mapping.scaling.concurrency_max is not None:
         parts.append(f"{mapping.scaling.concurrency_max} at once")
     if mapping.filters:

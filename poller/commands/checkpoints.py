@@ -18,6 +18,7 @@ from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.domain.records import Epoch, MappingId, Shard, WorkerId
 from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
+from poller.domain.wording.numbers_of import number_of
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
 from poller.rules.workers import liveness, worker_report
@@ -161,7 +162,9 @@ async def import_mapping(context: CommandContext, mapping: MappingId, kept: Kept
     await _make_row(context.store, mapping, kept.fixed or context.env.clock.now())
     await _carry_out(context.store, mapping, todo)
     moved, back = len(todo.seed) + len(todo.advance), len(todo.rewind)
-    context.print_line(f"mapping {mapping}: {moved} shards set, {back} put back, {todo.same} there already")
+    context.print_line(
+        f"mapping {mapping}: {number_of(moved, 'shard')} set, {back} put back, {todo.same} there already"
+    )
 
 
 async def _make_row(store: Store, mapping: MappingId, fixed: Epoch) -> None:

@@ -33,6 +33,7 @@ from poller.domain.status import (
     WorkerStatus,
 )
 from poller.domain.telemetry.labels import BreakerState
+from poller.domain.wording.numbers_of import number_of
 
 MAPPINGS_SHOWN_MAX = 200
 SECOND_MS = 1000
@@ -78,7 +79,7 @@ def status_page(
     for function in status.functions[:FUNCTIONS_SHOWN_MAX]:
         _function(page, function, now, more, several=len(status.workers) > 1)
     if len(status.functions) > FUNCTIONS_SHOWN_MAX:
-        page.left_out(f"and {len(status.functions) - FUNCTIONS_SHOWN_MAX} more functions")
+        page.left_out(f"and {number_of(len(status.functions) - FUNCTIONS_SHOWN_MAX, 'more function')}")
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in mappings[:MAPPINGS_SHOWN_MAX]:
         page.line("")
@@ -86,7 +87,7 @@ def status_page(
         _mapping(page, mapping, now, freeing or _no_commands, several=len(status.workers) > 1, running=mine)
     if len(mappings) > MAPPINGS_SHOWN_MAX:
         page.line("")
-        page.left_out(f"and {len(mappings) - MAPPINGS_SHOWN_MAX} more mappings")
+        page.left_out(f"and {number_of(len(mappings) - MAPPINGS_SHOWN_MAX, 'more mapping')}")
     if page.shortened or any(lane.error is not None for lane in _all_lanes(status)):
         page.line("")
         page.add(WHOLE)
@@ -108,7 +109,7 @@ def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, more: str,
         breakers = (WorkerBreaker(worker="", breaker=function.breaker),)
     odd = [each for each in breakers if each.breaker.state != BreakerState.CLOSED]
     if odd and several:
-        where = f"{len(odd)} of {len(breakers)} workers" if len(breakers) > 1 else odd[0].worker
+        where = number_of(len(odd), "worker", of=len(breakers)) if len(breakers) > 1 else odd[0].worker
         facts.append(f"breaker open at {where}")
     elif breakers:
         facts.append(_breaker((odd or list(breakers))[0], now))
@@ -121,7 +122,7 @@ def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, more: str,
             depth = 2
         page.add(each.breaker.reason, depth=depth, lines_max=3)
     if len(odd) > WORKERS_SHOWN_MAX:
-        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+        page.left_out(f"and {number_of(len(odd) - WORKERS_SHOWN_MAX, 'more such worker')}", depth=1)
     if odd:
         page.command(close_command(function.function, more), depth=1)
 
@@ -159,12 +160,12 @@ def _workers(page: ScreenPage, status: DaemonStatus) -> None:
         page.add(f"only worker {status.only} is shown", depth=1)
     elif len(status.workers) > 1:
         names = ", ".join(each.worker for each in status.workers)
-        page.add(f"{len(status.workers)} workers: {names}", depth=1, lines_max=3)
+        page.add(f"{number_of(len(status.workers), 'worker')}: {names}", depth=1, lines_max=3)
     odd = [each for each in status.workers if each.state is not WorkerState.ALIVE or each.note]
     for worker in odd[:WORKERS_SHOWN_MAX]:
         page.add(_worker(worker), depth=1, lines_max=3)
     if len(odd) > WORKERS_SHOWN_MAX:
-        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+        page.left_out(f"and {number_of(len(odd) - WORKERS_SHOWN_MAX, 'more such worker')}", depth=1)
 
 
 def _worker(worker: WorkerStatus) -> str:
@@ -194,7 +195,7 @@ def _mapping(
     reason = f": {mapping.reason}" if mapping.reason else ""
     facts = [f"{mapping.state}{reason}"]
     if mapping.pollers is not None:
-        facts.append(f"{mapping.pollers} poller{'' if mapping.pollers == 1 else 's'}")
+        facts.append(number_of(mapping.pollers, "poller"))
     if mapping.state is MappingState.ENABLED and mapping.blocked:
         facts.append("blocked")
     page.add(", ".join(facts), depth=1, lines_max=3)
@@ -203,7 +204,7 @@ def _mapping(
     for operation in running[:OPERATIONS_SHOWN_MAX]:
         page.line(f"{operation.action} {progress(operation)}", depth=1)
     if len(running) > OPERATIONS_SHOWN_MAX:
-        page.left_out(f"and {len(running) - OPERATIONS_SHOWN_MAX} more operations", depth=1)
+        page.left_out(f"and {number_of(len(running) - OPERATIONS_SHOWN_MAX, 'more operation')}", depth=1)
     _lanes(
         page,
         newest(mapping.lanes),
@@ -219,7 +220,7 @@ def _mapping(
     more = Counter(shard.state for shard in shards[SHARDS_SHOWN_MAX:])
     if more:
         states = ", ".join(f"{count} {state}" for state, count in sorted(more.items()))
-        page.left_out(f"and {more.total()} more shards: {states}", depth=1)
+        page.left_out(f"and {number_of(more.total(), 'more shard')}: {states}", depth=1)
 
 
 def _paused(page: ScreenPage, pause: PauseStatus | None, now: Epoch, *, depth: int) -> None:
@@ -238,7 +239,7 @@ def _mapping_workers(page: ScreenPage, mapping: MappingStatus) -> None:
     for worker in odd[:WORKERS_SHOWN_MAX]:
         page.add(_mapping_worker(worker), depth=1)
     if len(odd) > WORKERS_SHOWN_MAX:
-        page.left_out(f"and {len(odd) - WORKERS_SHOWN_MAX} more such workers", depth=1)
+        page.left_out(f"and {number_of(len(odd) - WORKERS_SHOWN_MAX, 'more such worker')}", depth=1)
 
 
 def _mapping_worker(worker: MappingWorker) -> str:
@@ -327,7 +328,7 @@ def _lane(
     named_above = len(lane.records) - len(named)
     more = max(lane.records_count, len(lane.records)) - named_above - len(named[:RECORDS_SHOWN_MAX])
     if more > 0:
-        page.left_out(f"and {more} more record{'' if more == 1 else 's'}", depth=depth + 1)
+        page.left_out(f"and {number_of(more, 'more record')}", depth=depth + 1)
     for command in commands:
         page.command(command, depth=depth + 1)
 

@@ -15,6 +15,7 @@ from enum import StrEnum, auto
 from typing import Any
 
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX
+from poller.domain.wording.numbers_of import number_of
 
 CONCURRENCY_MIN = 2
 """AWS's smallest MaximumConcurrency. The configuration file allows 1, which is strictly serial."""
@@ -163,7 +164,7 @@ TABLE: tuple[Member, ...] = (
 def few_entries(value: object) -> object:
     """Refuses a list or a map with more than ENTRIES_MAX entries, before anything looks at these. Raises ValueError."""
     if isinstance(value, list | tuple | dict) and len(value) > ENTRIES_MAX:
-        raise ValueError(f"has {len(value)} entries; write {ENTRIES_MAX} at most")
+        raise ValueError(f"has {number_of(len(value), 'entry', 'entries')}; write {ENTRIES_MAX} at most")
     return value
 
 

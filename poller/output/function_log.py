@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from poller.domain.untrusted.credentials import awaits_value
 from poller.domain.untrusted.texts import CUT, line_of, lines_of
+from poller.domain.wording.numbers_of import number_of
 
 LINE_CHARS_MAX = 8192
 """A longer line is cut, and its full length is added."""
@@ -80,7 +81,7 @@ class StandardError:
 
     def dropped(self, function: str, lines: int) -> None:
         """Says so."""
-        print(f"{function}: {lines} more lines", file=sys.__stderr__)
+        print(f"{function}: {number_of(lines, 'more line')}", file=sys.__stderr__)
 
 
 class FunctionLog:

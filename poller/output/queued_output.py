@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from poller.domain.wording.numbers_of import inflected, number_of
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -34,7 +36,7 @@ STREAMS = ("stdout", "stderr")
 
 def plain_notice(lines: int) -> str:
     """The notice about dropped lines if there is no log that gives a format."""
-    return f"poller: {lines} lines dropped: nobody read them, or they could not be written\n"
+    return f"poller: {number_of(lines, 'line')} dropped: nobody read {inflected(lines, 'it', 'them')}, or {inflected(lines, 'it', 'they')} could not be written\n"
 
 
 @dataclass(slots=True)

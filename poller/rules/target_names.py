@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from poller.domain.arns import Arn
 from poller.domain.records import MappingId, ShardId
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import inflected, number_of
 
 ID_CHARS_MIN = 8
 """The shortest beginning of an id that names a mapping. Shorter ones are rather names."""
@@ -49,7 +50,7 @@ def find_mapping(text: str, mappings: Sequence[NamedMapping]) -> NamedMapping:
             return found[0]
         if found:
             raise UnknownTarget(
-                f"{_shown(text)} may be any of {len(found)} mappings: {_several(map(described, found))}; "
+                f"{_shown(text)} may be any of {number_of(len(found), 'mapping')}: {_several(map(described, found))}; "
                 f"write the id, or a name that only one has"
             )
     if not mappings:
@@ -70,7 +71,7 @@ def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
     wanted, there = text.strip(), sorted(set(shards))
     if not wanted and there:
         raise UnknownTarget(
-            f"there are {len(there)} shards, and none is named; write one of them: {_several(there)}"
+            f"there {inflected(len(there), 'is', 'are')} {number_of(len(there), 'shard')}, and none is named; write one of them: {_several(there)}"
         )
     exact = [shard for shard in there if shard == wanted]
     found = exact or _numbered(wanted, there) or [each for each in there if wanted and each.endswith(wanted)]
@@ -78,7 +79,7 @@ def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
         return found[0]
     if found:
         raise UnknownTarget(
-            f"{_shown(text)} may be any of {len(found)} shards: {_several(found)}; write more of it"
+            f"{_shown(text)} may be any of {number_of(len(found), 'shard')}: {_several(found)}; write more of it"
         )
     if not there:
         raise UnknownTarget(f"{_shown(text)} is no shard: the source lists no shards")

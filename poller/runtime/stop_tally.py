@@ -11,6 +11,7 @@ from poller.domain.records import MappingId
 from poller.domain.telemetry.daemon_events import StopCutShort
 from poller.domain.telemetry.mapping_events import Released, ShardStopped
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.domain.wording.numbers_of import number_of
 
 CUT_OFF_TOLD_MAX = 20
 """At most this many mappings with cancelled calls are named. The others are counted."""
@@ -73,9 +74,11 @@ def _lines(calls: Calls) -> tuple[str, ...]:
     """The mappings with cancelled calls, those with the most calls first."""
     most = sorted(calls.items(), key=lambda each: (-each[1], each[0]))
     shown = [
-        f"mapping {mapping}, function {function}: {number} call{'' if number == 1 else 's'}"
+        f"mapping {mapping}, function {function}: {number_of(number, 'call')}"
         for (mapping, function), number in most[:CUT_OFF_TOLD_MAX]
     ]
     more = most[CUT_OFF_TOLD_MAX:]
-    rest = f"and {len(more)} more mappings: {sum(number for _, number in more)} calls"
+    rest = (
+        f"and {number_of(len(more), 'more mapping')}: {number_of(sum(number for _, number in more), 'call')}"
+    )
     return (*shown, rest) if more else tuple(shown)

@@ -12,6 +12,7 @@ from poller.commands.dry_run.recorder import DryCall, DryDiscard, DryItem, DryNo
 from poller.domain.plan import MappingPlan
 from poller.domain.records import MappingId, ShardId
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 
 SHARD_CHARS_MAX = 256
 TEXT_CHARS_MAX = 4096
@@ -58,7 +59,7 @@ class DryLines:
                 return self._call(item)
             case DryDiscard():
                 ids = _between(item.first, item.last)
-                text = f"{_count(item.records, 'record')} would be given up without a call: {item.condition}{self._destination(item)}"
+                text = f"{number_of(item.records, 'record')} would be given up without a call: {item.condition}{self._destination(item)}"
                 return [f"{self.place(item.mapping, item.shard)}: {text}", *ids]
             case DryNote():
                 return [self.noted(item)]
@@ -100,9 +101,9 @@ class DryLines:
                 continue
             begins = f", from {tally.begins}" if tally.begins else ""
             parts = [
-                f"{_count(tally.read, 'record')} read",
+                f"{number_of(tally.read, 'record')} read",
                 f"{tally.filtered} filtered",
-                f"{_count(tally.calls, 'call')} with {_count(tally.records, 'record')}",
+                f"{number_of(tally.calls, 'call')} with {number_of(tally.records, 'record')}",
                 *([f"{tally.discarded} given up"] if tally.discarded else []),
             ]
             lines.append(f"  {self.place(mapping, shard)}{begins}: {', '.join(parts)}")
@@ -135,7 +136,7 @@ class DryLines:
         filtered = f", {call.filtered} filtered before" if call.filtered else ""
         head = f"call {call.number}: {self.place(call.mapping, call.shard)}"
         lines = [
-            f"{head}: {_count(event.records, 'record')}, {event.payload_bytes} bytes{filtered}{_window(event)}"
+            f"{head}: {number_of(event.records, 'record')}, {event.payload_bytes} bytes{filtered}{_window(event)}"
         ]
         lines += _between(event.first, event.last)
         return [*lines, f"  event {printable_json(event.payload)}"] if event.payload else lines
@@ -191,7 +192,3 @@ def _window(event: EventFacts) -> str:
         return ""
     closes = ", closes it" if event.final else ""
     return f", window {event.window[0]} to {event.window[1]}{closes}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from poller.domain.errors import PortError
 from poller.domain.records import Message, QueueFacts, Undone
+from poller.domain.wording.numbers_of import inflected, number_of
 from poller.ports import QueueSource
 
 WAIT_S_MAX = 1.0
@@ -112,6 +113,6 @@ class ReceivedOnly:
             reason = error.reason
         if left:
             self._on_note(
-                f"{left} of {len(receipts)} messages were not given back ({reason}); they come back after the queue's"
+                f"not given back ({reason}): {number_of(left, 'message', of=len(receipts))}; {inflected(left, 'it comes', 'they come')} back after the queue's"
                 " visibility timeout"
             )

@@ -16,6 +16,7 @@ from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
 from poller.domain.untrusted.rendering import as_json as rendered
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations.pauses import described
 from poller.rules.target_names import UnknownTarget, find_mapping
 
@@ -107,7 +108,7 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
         )
         page.add(f"{part} {said}", depth=1, lines_max=3)
     if len(operation.wanted) > PARTS_SHOWN_MAX:
-        page.left_out(f"and {len(operation.wanted) - PARTS_SHOWN_MAX} more parts", depth=1)
+        page.left_out(f"and {number_of(len(operation.wanted) - PARTS_SHOWN_MAX, 'more part')}", depth=1)
     records = operation.notes.get("records", ())
     for record in list(records)[:RECORDS_SHOWN_MAX] if isinstance(records, list | tuple) else ():
         page.line(f"record {record}", depth=1)
@@ -121,7 +122,9 @@ def _in_force(operation: OperationView) -> str:
     left = len(missing(operation))
     if operation.wanted and left == len(operation.wanted):
         return ", not yet in force"
-    return ", in force" + (f", not yet on {left} of {len(operation.wanted)} parts" if left else "")
+    return ", in force" + (
+        f", not yet on {number_of(left, 'part', of=len(operation.wanted))}" if left else ""
+    )
 
 
 def _waits(operation: OperationView, status: DaemonStatus) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from poller.domain.operations import Action, OperationView
 from poller.domain.untrusted.numbers import date_of
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 
 TEXT_CHARS_MAX = 500
 WAITING_SHOWN_MAX = 2
@@ -23,9 +24,9 @@ def progress(operation: OperationView) -> str:
     """How far an operation is, in one line."""
     counts = operation.progress
     wanted = len(operation.wanted)
-    done = f", {wanted - len(missing(operation))} of {wanted} parts" if wanted > 1 else ""
+    done = f", {number_of(wanted - len(missing(operation)), 'part', of=wanted)}" if wanted > 1 else ""
     if "moved" in counts:
-        done = f", {counts['moved']} of {counts.get('shards', 0)} shards moved"
+        done = f", {number_of(counts['moved'], 'shard', of=counts.get('shards', 0))} moved"
     elif "settled" in counts:
         done = f", {counts['settled']} settled"
         done += "".join(f", {counts[name]} {name}" for name in ("failed", "refused") if counts.get(name))

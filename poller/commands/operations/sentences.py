@@ -9,6 +9,7 @@ from poller.domain.operations import Action
 from poller.domain.records import Epoch
 from poller.domain.status import LaneStatus
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations.members import FIRST
 
 TEXT_CHARS_MAX = 200
@@ -89,8 +90,7 @@ def _tried(target: Target, now: Epoch) -> str:
 
 
 def _attempts(lane: LaneStatus) -> str:
-    word = "attempt" if lane.attempts_max is None else "receive"
-    return f"{lane.attempts} {word}{'' if lane.attempts == 1 else 's'}"
+    return number_of(lane.attempts, "attempt" if lane.attempts_max is None else "receive")
 
 
 def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str, bool]:
@@ -100,7 +100,9 @@ def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str,
         more = len(records) - RECORDS_SHOWN_MAX
         if len(records) == 1:
             return f"Record {shown}", False
-        return f"{len(records)} records, {shown}" + (f" and {more} more," if more > 0 else ","), True
+        return f"{number_of(len(records), 'record')}, {shown}" + (
+            f" and {more} more," if more > 0 else ","
+        ), True
     lanes = target.lanes()
     if len(lanes) != 1 or not lanes[0].records:
         # Another worker knows it, or nobody: the operation then says what there is.
@@ -119,7 +121,7 @@ def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str,
         )
         return f"Record {first.identifier} ({of_several}{facts})", False
     return (
-        f"All {lane.records_count} records of the batch at fault, from {first.identifier} on ({facts}),",
+        f"All {number_of(lane.records_count, 'record')} of the batch at fault, from {first.identifier} on ({facts}),",
         True,
     )
 

@@ -11,6 +11,7 @@ from poller.domain.peeking.answers import (
     PeekedRecord,
     ShownPayload,
 )
+from poller.domain.wording.numbers_of import number_of
 
 PAYLOAD_LINES_MAX = 6
 NOTE_LINES_MAX = 4
@@ -51,7 +52,7 @@ def _behind(answer: PeekAnswer) -> str:
 
 def _fault(page: ScreenPage, fault: BatchAtFault) -> None:
     lane = "" if fault.lane is None else f" of lane {fault.lane}"
-    times = f", {fault.failures} failed attempt{'' if fault.failures == 1 else 's'}" if fault.failures else ""
+    times = f", {number_of(fault.failures, 'failed attempt')}" if fault.failures else ""
     page.add(f"batch{lane} at fault, since {moment(fault.since)}{times}", depth=1)
     if fault.first:
         page.line(f"first record {fault.first}", depth=2)
@@ -62,7 +63,12 @@ def _fault(page: ScreenPage, fault: BatchAtFault) -> None:
 def _record(page: ScreenPage, record: PeekedRecord) -> None:
     page.line(f"record {record.sequence_number}")
     what = [record.event_name] if record.event_name else []
-    what += [moment(record.arrived), f"{record.size_bytes} bytes", f"lane {record.lane}", _verdict(record)]
+    what += [
+        moment(record.arrived),
+        number_of(record.size_bytes, "byte"),
+        f"lane {record.lane}",
+        _verdict(record),
+    ]
     page.add(", ".join(what), depth=1)
     page.add(f"key {record.key}" if record.key else "no key", depth=1)
     for reason in record.reasons:

@@ -19,6 +19,7 @@ from poller.domain.telemetry.daemon_events import DaemonEnded, DaemonStarting, S
 from poller.domain.telemetry.mapping_events import Discarded, InvocationFinished
 from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.plugins import Registry
 from poller.ports import Clock
 from poller.runtime.mappings.components import configured_call_limit
@@ -199,7 +200,7 @@ def _functions(plan: DaemonPlan, registry: Registry) -> tuple[str, ...]:
 
 def _calls(limit: CallLimit) -> str:
     calls = limit.calls
-    some = "any number of calls" if calls is None else f"{calls} call{'' if calls == 1 else 's'}"
+    some = "any number of calls" if calls is None else number_of(calls, "call")
     if not limit.known:
         return "calls at once known when it is loaded" + ("" if calls is None else f", at most {calls}")
     return f"{some} at once"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from poller.domain.untrusted.credentials import HIDDEN, hide
+from poller.domain.wording.numbers_of import number_of
 
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 """Escape sequences that colour a terminal, move its cursor or set its title."""
@@ -68,7 +69,7 @@ def _parted(lines: Sequence[str], lines_max: int) -> tuple[Sequence[str], Sequen
     first = lines_max // 2
     last = lines_max - first - 1
     more = len(lines) - first - last
-    return lines[:first], (f"… {more} lines more …",), lines[len(lines) - last :]
+    return lines[:first], (f"… {number_of(more, 'line')} more …",), lines[len(lines) - last :]
 
 
 def _block(lines: Sequence[str], chars_max: int) -> tuple[str, ...]:

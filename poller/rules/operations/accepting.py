@@ -20,6 +20,7 @@ from poller.domain.operations import Action, Operation, OperationId, OperationRe
 from poller.domain.plan import url_scheme
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import inflected, number_of
 from poller.rules.operations import pauses, sizes
 from poller.rules.operations.lifecycle import LONG
 from poller.rules.operations.members import BATCH, FIRST
@@ -95,7 +96,11 @@ def accept(
     open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
     if len(open_operations) >= open_max:
         remedy = "wait for them, cancel some, or resume what is paused"
-        raise OperationRefused("action", f"{open_max} operations are not over yet; {remedy}", conflict=True)
+        raise OperationRefused(
+            "action",
+            f"{number_of(open_max, 'operation')} {inflected(open_max, 'is', 'are')} not over yet; {remedy}",
+            conflict=True,
+        )
     if action in LONG:
         _check_alone(action, facts, open_operations)
     target = asked.request.target

@@ -24,6 +24,7 @@ from poller.domain.operations import (
 )
 from poller.domain.records import Epoch
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations.members import ID_CHARS_MAX
 
 BEGIN_S_MAX = 600.0
@@ -82,7 +83,7 @@ def resolve(operation: Operation, records: Sequence[str], *, part: str, now: Epo
         return operation
     named = list(dict.fromkeys(records))
     if len(named) > RESOLVED_MAX or any(len(each) > ID_CHARS_MAX for each in named):
-        text = f"{len(named)} records cannot be named in one operation; write the ids of fewer"
+        text = f"{number_of(len(named), 'record')} cannot be named in one operation; write the ids of fewer"
         return finish_part(operation, part, PartResult(state=OperationState.FAILED, result=text), now=now)
     notes = {**operation.notes, "records": named}
     return _next(operation, state=OperationState.RUNNING, notes=notes)
@@ -132,7 +133,7 @@ def cancel(operation: Operation, *, by: str, now: Epoch) -> Operation:
     if operation.request.action is Action.PAUSE:
         return end_pause(operation, by=by, now=now)
     done = len(operation.wanted) - len(missing(operation))
-    parts = f" after {done} of {len(operation.wanted)} parts" if operation.wanted else ""
+    parts = f" after {number_of(done, 'part', of=len(operation.wanted))}" if operation.wanted else ""
     return _end(operation, OperationState.CANCELLED, f"cancelled{_by(by)}{parts}", now)
 
 
@@ -272,8 +273,8 @@ def _summary(operation: Operation) -> str:
         if operation.parts[part].result
     ]
     more = len(shown) - RESULTS_SHOWN_MAX
-    counted = f"{len(failed)} of {len(operation.wanted)} parts failed; " if failed else ""
-    return counted + "; ".join(shown[:RESULTS_SHOWN_MAX]) + (f"; and {more} more" if more > 0 else "")
+    failures = f"{number_of(len(failed), 'part', of=len(operation.wanted))} failed; " if failed else ""
+    return failures + "; ".join(shown[:RESULTS_SHOWN_MAX]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _part_text(text: str, operation: Operation) -> str:

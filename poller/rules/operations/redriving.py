@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from poller.domain.operations import OperationState, PartResult
+from poller.domain.wording.numbers_of import inflected, number_of
 
 REASONS_MAX = 5
 """Different reasons that a result names."""
@@ -63,21 +64,13 @@ class RedriveTally:
 
     def result(self) -> PartResult:
         """What came of it. It failed if any notice stays."""
-        text = f"{_of(self.settled, 'batch', 'batches')} settled ({_of(self.records, 'record', 'records')})"
+        text = f"{number_of(self.settled, 'batch', 'batches')} settled ({number_of(self.records, 'record')})"
         if self.failed:
-            text += f"; {self.failed} failed again and {_stay(self.failed)}"
+            text += f"; {self.failed} failed again and {inflected(self.failed, 'stays', 'stay')}"
         if self.refused:
-            text += f"; {self.refused} could not be called and {_stay(self.refused)}"
+            text += f"; {self.refused} could not be called and {inflected(self.refused, 'stays', 'stay')}"
         reasons = [f"{reason} ({count})" if count > 1 else reason for reason, count in self.reasons]
         if reasons:
             text += f": {'; '.join(reasons)}"
         state = OperationState.FAILED if self.failed or self.refused else OperationState.DONE
         return PartResult(state=state, result=text)
-
-
-def _stay(count: int) -> str:
-    return "stays" if count == 1 else "stay"
-
-
-def _of(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"

@@ -12,6 +12,7 @@ from poller.domain.operations import Operation, OperationState
 from poller.domain.records import SHARD_END, Epoch, Position, Shard, WorkerId
 from poller.domain.rows import Lease
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.replays.asking import range_of, shown
 from poller.rules.streams.lineage import trace
 
@@ -83,15 +84,15 @@ def outcome(operation: Operation, *, kept_s: float | None) -> tuple[bool, str]:
     if not seen and (totals["losses"] or gone):
         kept = "" if kept_s is None else f", which keeps records for {kept_s / 3600:g} h"
         return True, f"nothing of the range {found} is left in the stream{kept}"
-    parts = [f"{totals['records']} records replayed, from {found}"]
+    parts = [f"{number_of(totals['records'], 'record')} replayed, from {found}"]
     parts += [f"{totals[name]} {name}" for name in ("filtered", "skipped") if totals[name]]
     if kept_s is not None and found.since is not None and found.since < operation.created - kept_s:
         parts.append(
             f"records before {shown(Epoch(operation.created - kept_s))} were not in the stream any more"
         )
     if totals["losses"]:
-        times = "once" if totals["losses"] == 1 else f"{totals['losses']} times"
-        parts.append(f"{times} records were removed from the stream before they were read")
+        times = "once" if totals["losses"] == 1 else number_of(totals["losses"], "time")
+        parts.append(f"records were removed from the stream before they were read, {times}")
     if count := totals[UNDATED]:
         parts.append(
             f"{count} without a time of arrival were read, which may be from after {shown(found.until)}"

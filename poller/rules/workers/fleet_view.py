@@ -21,6 +21,7 @@ from poller.domain.status import (
     WorkerState,
     WorkerStatus,
 )
+from poller.domain.wording.numbers_of import inflected, number_of
 from poller.rules.workers.fleet_state import WorkerResult, fleet_result, fleet_state
 from poller.rules.workers.status_digest import MappingDigest, StatusDigest
 from poller.rules.workers.worker_group import KnownWorkers
@@ -280,7 +281,7 @@ def _unnamed(shard: ShardId, digest: MappingDigest | None) -> ShardStatus:
     if digest is None:
         return ShardStatus(shard=shard, state=UNREAD, position="")
     if digest.left_out:
-        reason = f"its worker names {digest.left_out} shards or lanes in trouble too few; ask it"
+        reason = f"its worker names {number_of(digest.left_out, 'shard or lane', 'shards or lanes')} in trouble too few; ask it"
         return ShardStatus(shard=shard, state=UNREAD, position="", reason=reason)
     return ShardStatus(shard=shard, state="reading", position="")
 
@@ -339,13 +340,14 @@ def _worker(worker: WorkerId, heard: HeardWorker, fleet: Fleet) -> WorkerStatus:
     note, digest = "", heard.digest
     if digest is None:
         note = "only the owners of its shards are known: it writes no digest that this version can read"
-    elif digest.mappings_left_out:
+    elif left_out := digest.mappings_left_out:
+        blocked = digest.blocked_left_out
         note = (
-            f"{digest.mappings_left_out} mappings with {digest.blocked_left_out} blocked shards or lanes "
-            "do not fit into its digest; ask it"
+            f"{number_of(left_out, 'mapping')} with {number_of(blocked, 'blocked shard or lane', 'blocked shards or lanes')} "
+            f"{inflected(left_out, 'does', 'do')} not fit into its digest; ask it"
         )
-    elif digest.breakers_left_out:
-        note = f"{digest.breakers_left_out} circuit breakers do not fit into its digest; ask it"
+    elif left_out := digest.breakers_left_out:
+        note = f"{number_of(left_out, 'circuit breaker')} {inflected(left_out, 'does', 'do')} not fit into its digest; ask it"
     return WorkerStatus(
         worker=str(worker),
         state=heard.state,

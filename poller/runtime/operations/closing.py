@@ -11,6 +11,7 @@ from functools import partial
 from poller.domain.operations import Action, Operation
 from poller.domain.plan import SourceKind
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, WorkerId
+from poller.domain.wording.numbers_of import inflected, number_of
 from poller.ports import Clock, LeaseStore
 from poller.rules.operations import lifecycle
 from poller.rules.operations.pauses import still_to_end
@@ -93,7 +94,7 @@ class OperationCloser:
     def _resumed(self, resume: Operation) -> Operation:
         pauses = resume.notes.get("pauses", ())
         count = len(pauses) if isinstance(pauses, list | tuple) else 0
-        text = "1 pause has ended" if count == 1 else f"{count} pauses have ended"
+        text = f"{number_of(count, 'pause')} {inflected(count, 'has', 'have')} ended"
         return lifecycle.finish(resume, text=text, now=self._clock.now())
 
     async def _obstacles(self, mapping: MappingId, operations: Collection[Operation]) -> Obstacles:

@@ -6,6 +6,7 @@ import msgspec
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import Notice
+from poller.domain.wording.numbers_of import number_of
 
 HALTED = "the replay has ended at this batch"
 
@@ -30,5 +31,5 @@ def failed_batch(notice: Notice) -> str:
     first, last, size = (info.get(key) for key in ("startSequenceNumber", "endSequenceNumber", "batchSize"))
     if not size:
         return f"a call without records failed on shard {notice.shard} ({condition})"
-    named = f"record {first}" if size == 1 else f"{size} records from {first} to {last}"
+    named = f"record {first}" if size == 1 else f"{number_of(size, 'record')} from {first} to {last}"
     return f"{named} of shard {notice.shard} failed ({condition}); nothing behind was called"

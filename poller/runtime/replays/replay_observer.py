@@ -23,6 +23,7 @@ from poller.domain.telemetry.mapping_events import (
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
 from poller.domain.telemetry.operation_events import ReplayCounted, ReplayTroubled
+from poller.domain.wording.numbers_of import number_of
 from poller.runtime.replays.halting import HALTED
 
 
@@ -51,13 +52,15 @@ class ReplayObserver:
                 self._count("records", Replayed.PROCESSED, event.records - event.failed)
                 self._count("failed", Replayed.FAILED, event.failed)
                 if event.failed or event.error:
-                    reason = event.error or f"{event.failed} of {event.records} records were not processed"
+                    failed = number_of(event.failed, "record", of=event.records)
+                    reason = event.error or f"not processed: {failed}"
                     self._emit_trouble("a call failed", reason, event.shard)
             case Filtered():
                 self._count("filtered", Replayed.FILTERED, event.records)
             case Discarded():
                 self._count("skipped", Replayed.SKIPPED, event.records)
-                reason = f"{event.records} records from {event.first} to {event.last} ({event.condition})"
+                records = number_of(event.records, "record")
+                reason = f"{records} from {event.first} to {event.last} ({event.condition})"
                 self._emit_trouble("records were given up", reason, event.shard)
             case RecordsLost():
                 self._counts["losses"] += 1

@@ -7,6 +7,7 @@ from functools import partial
 from poller.domain.errors import LeaseLost
 from poller.domain.operations import Action, Operation, OperationState, OperatorPause, PartResult
 from poller.domain.records import Epoch, Monotonic, ShardId
+from poller.domain.wording.numbers_of import number_of
 from poller.ports import Clock
 from poller.rules.operations.pauses import lanes_of
 from poller.rules.streams.flow import ShardFlow
@@ -242,7 +243,7 @@ def _what(count: int, records: Sequence[str]) -> str:
     """So many of these records, or the call that closes a window, in words."""
     if any(each.startswith(CLOSING_PREFIX) for each in records):
         return "the call that closes the window"
-    return f"{count} record{'s' if count != 1 else ''}"
+    return number_of(count, "record")
 
 
 def _sentence(*parts: str) -> str:

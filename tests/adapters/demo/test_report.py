@@ -125,7 +125,7 @@ def test_the_daemon_must_say_that_it_filtered_as_many_as_there_are() -> None:
     evidence = seen(lane, (1, "0", ""))
     evidence.counters = {source: {} for source in Source}
     assert not evidence.complete
-    assert "1 records fewer than the filter says" in make_report(evidence).problems[0]
+    assert "1 record fewer than the filter says" in make_report(evidence).problems[0]
     evidence.counters = {source: {"filtered_out_event_count": 1.0} for source in Source}
     assert make_report(evidence).problems == ()
 

@@ -405,7 +405,7 @@ def test_a_give_back_that_fails_is_told() -> None:
     service.trouble["extend"] = [ServiceUnavailable("no route")]
     found = play(site_of(service, STANDARD), queue_plan(service), receive=True)
     (note,) = found.of("note")
-    assert "1 of 1 messages were not given back (no route)" in note["text"]
+    assert "not given back (no route): 1 of 1 message; it comes back" in note["text"]
 
 
 def test_what_people_see_names_mapping_shard_records_and_sequence_numbers(

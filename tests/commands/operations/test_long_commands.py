@@ -69,12 +69,12 @@ def test_a_dry_run_asks_nobody_and_lists_the_moves_that_the_daemon_planned() -> 
 
 def test_a_dry_run_of_a_redrive_also_says_how_many_there_are() -> None:
     notes = {"plan": ["2 records of shard 0, from 1 to 2: the event in the notice", "it is no JSON"]}
-    model = Carried(steps=[done(notes=notes, result="would call 1 batches; 1 could not be called")])
+    model = Carried(steps=[done(notes=notes, result="would call 1 batch; 1 could not be called")])
     found = called(*REDRIVE, "--dry-run", model=model)
     assert found.stdout.splitlines() == [
         "- 2 records of shard 0, from 1 to 2: the event in the notice",
         "- it is no JSON",
-        "would call 1 batches; 1 could not be called",
+        "would call 1 batch; 1 could not be called",
     ]
 
 

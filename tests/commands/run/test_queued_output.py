@@ -216,7 +216,7 @@ def test_a_notice_that_cannot_be_made_is_reported_plainly() -> None:
         output = QueuedOutput(writer, lost, bytes_max=200)
         output.write(b"x" * 300 + b"\n")
         assert output.drain()
-        assert os.read(reader, 1000).startswith(b"poller: 1 lines dropped")
+        assert os.read(reader, 1000).startswith(b"poller: 1 line dropped")
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\x00", "a\r\nb", "é" * 10])

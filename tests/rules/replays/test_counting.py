@@ -132,7 +132,7 @@ def test_everything_is_read_when_every_listed_shard_has_ended(leases: list[Lease
             None,
             False,
             "5 records replayed, from TRIM_HORIZON to 2026-05-28T20:26:40Z;"
-            " 2 times records were removed from the stream before they were read",
+            " records were removed from the stream before they were read, 2 times",
         ),
         (
             {},

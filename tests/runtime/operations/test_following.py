@@ -298,7 +298,7 @@ def test_a_cancelled_operation_does_not_begin_any_more() -> None:
             ended = await b.control.cancel(operation.operation, by="bob")
             assert (ended.state, ended.result) == (
                 OperationState.CANCELLED,
-                "cancelled by bob after 0 of 1 parts",
+                "cancelled by bob after 0 of 1 part",
             )
             with pytest.raises(ApiError) as refused:
                 await a.control.cancel(operation.operation, by="bob")

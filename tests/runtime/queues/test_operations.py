@@ -124,7 +124,7 @@ def test_a_retry_makes_a_failed_message_run_at_once(make: Callable[..., Service]
     async def script(mapping: QueueMapping, _: Stop) -> None:
         await asyncio.sleep(10.0)
         result, __ = await carried_out(mapping, asked(Action.RETRY))
-        assert result == PartResult(state=OperationState.DONE, result="1 messages are visible again")
+        assert result == PartResult(state=OperationState.DONE, result="1 message is visible again")
         await asyncio.sleep(1.0)
         assert handler.done == [1]
 

@@ -257,7 +257,7 @@ def test_a_replay_goes_on_behind_records_that_are_removed_under_it_and_says_so()
         over = await stage.over(operation)
         assert over.state is DONE
         assert over.progress["losses"] == 1
-        assert over.result.endswith("once records were removed from the stream before they were read")
+        assert over.result.endswith("records were removed from the stream before they were read, once")
 
     perform(stage, play)
 

@@ -14,6 +14,7 @@ from poller.domain.arns import BUCKET
 from poller.domain.records import Epoch, JsonObject, Record, ShardId, json_value
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations.redriving import NoticeRefused
 from poller.rules.streams.lanes import lane_of_record
 
@@ -93,7 +94,7 @@ def described(notice: StreamNotice) -> str:
         place = "the event in the notice"
     elif notice.stored is not None:
         place = f"the event in s3://{notice.stored.bucket}/{notice.stored.key}"
-    records = f"{notice.records} record{'' if notice.records == 1 else 's'}"
+    records = number_of(notice.records, "record")
     line = f"{records} of shard {notice.shard}, from {notice.first} to {notice.last}: {place}"
     return line_of(line, chars_max=LINE_CHARS_MAX)
 
@@ -128,11 +129,11 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
         within = [each for each in within if lane_of_record(each, lanes) == lane]
     if len(within) < notice.records:
         raise NoticeRefused(
-            f"the stream has {len(within)} of its {notice.records} records: the others were removed, or a filter drops them now"
+            f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: the others were removed, or a filter drops them now"
         )
     if len(within) > notice.records:
         raise NoticeRefused(
-            f"its range has {len(within)} records and the batch had {notice.records}: the mapping's lanes or filters have changed"
+            f"its range has {number_of(len(within), 'record')} and the batch had {notice.records}: the mapping's lanes or filters have changed"
         )
     return within
 

@@ -12,6 +12,7 @@ from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shar
 from poller.domain.rows import Lease
 from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.target_names import UnknownTarget, find_shard
 
 MOVES_MAX = 1_000
@@ -124,7 +125,9 @@ def moves(
     )
     if len(found) > MOVES_MAX:
         remedy = "name some of them in shards, one part after the other"
-        raise SeekRefused(f"shards: {len(found)} shards would move, the limit is {MOVES_MAX}; {remedy}")
+        raise SeekRefused(
+            f"shards: {number_of(len(found), 'shard')} would move, the limit is {MOVES_MAX}; {remedy}"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.operations import Operation, OperationState, PartResult
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations import lifecycle
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.long_run import NOT_RUNNING, LongOperable, LongRun, noted, waits
@@ -66,7 +67,8 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
             tally, lines = await redriving.look(limit=limit)
             await run.change(partial(noted, plan=lines[:LINES_MAX]))
             stay = f"; {tally.refused} could not be called" if tally.refused else ""
-            return PartResult(state=OperationState.DONE, result=f"would call {tally.settled} batches{stay}")
+            batches = number_of(tally.settled, "batch", "batches")
+            return PartResult(state=OperationState.DONE, result=f"would call {batches}{stay}")
         # A limit is one for the whole operation, also when another worker goes on with it.
         left = None if limit is None else max(0, limit - redriving.tally.settled)
         found = await redriving.run(limit=left, per_s=per_s)

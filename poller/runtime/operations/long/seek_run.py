@@ -9,6 +9,7 @@ from functools import partial
 from poller.domain.errors import PortError
 from poller.domain.operations import Action, Operation, OperationState, PartResult
 from poller.domain.records import Position, ShardId
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations import lifecycle
 from poller.rules.streams.operations.seeking import LATEST, Direction, SeekRefused, ShardMove, goal
 from poller.runtime.operations.long.long_run import NOT_RUNNING, LongRun, SeekPlan, noted, waits
@@ -77,9 +78,9 @@ async def seek(run: LongRun) -> PartResult | None:
             max(STEP_S, run.delay_s(tries) if tries else 0)
         ):
             return None
-    shards = "1 shard" if len(planned) == 1 else f"{len(planned)} shards"
     return PartResult(
-        state=OperationState.DONE, result=f"{shards} moved to {operation.request.members['to']}"
+        state=OperationState.DONE,
+        result=f"{number_of(len(planned), 'shard')} moved to {operation.request.members['to']}",
     )
 
 

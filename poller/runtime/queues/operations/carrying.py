@@ -11,6 +11,7 @@ from poller.domain.errors import LeaseLost, PortError, ServiceThrottled, Service
 from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
 from poller.domain.records import Message, Monotonic, QueueFacts
 from poller.domain.untrusted.texts import line_of
+from poller.domain.wording.numbers_of import inflected, number_of
 from poller.operator_ports import MessageMover
 from poller.rules.queues.failing import FailingItem, meant
 from poller.rules.queues.in_flight import PendingDelete
@@ -95,7 +96,7 @@ class QueueOperations:
         if not found:
             return _done((UNKNOWN if target.group is not None else "nothing that failed waits here") + held)
         count = sum(len(each.messages) for each in found.values())
-        return _done(f"{count} messages are visible again{held}")
+        return _done(f"{number_of(count, 'message')} {inflected(count, 'is', 'are')} visible again{held}")
 
     async def _skip(self, scope: InFlight, operation: Operation) -> Carried:
         discard = operation.request.members.get("discard") is True

@@ -8,6 +8,7 @@ from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavail
 from poller.domain.invocations import EncodedEvent, StoredNotice
 from poller.domain.plan import SourceKind
 from poller.domain.records import Message
+from poller.domain.wording.numbers_of import number_of
 from poller.operator_ports import NoticeSource
 from poller.ports import Clock, QueueSource
 from poller.rules.events import build
@@ -117,7 +118,7 @@ class QueueRedrive:
         """What a redrive of this message would call, for people; raises NoticeRefused."""
         message = self._readable(stored)
         group = f" of group {message.group}" if message.group is not None else ""
-        return f"message {message.message_id}{group}, received {message.receives} times"
+        return f"message {message.message_id}{group}, received {number_of(message.receives, 'time')}"
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
         """Calls the function with a message. None: a stop came before the call. Raises NoticeRefused."""

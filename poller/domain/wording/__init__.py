@@ -1,0 +1,1 @@
+"""How values are put into words for people. Nothing here knows what the values mean."""
