@@ -96,7 +96,7 @@ class FailureLog:
             before = earlier.kept_bytes if earlier is not None else 0
             kept_bytes = size if self._kept_bytes - before + size <= KEPT_BYTES_MAX else 0
             item = FailingItem(
-                since=min(waiting_since(members, now), earlier.since if earlier is not None else now),
+                since=_since(members, earlier, now),
                 error=error,
                 receives=max(1, members[0].receives),
                 next_try=next_try,
@@ -152,7 +152,7 @@ class FailureLog:
         if item is not None:
             self._put(key, _shown(item, now))
 
-    def gone(self, key: str, message_ids: Collection[str]) -> FailingItem | None:
+    def gone(self, key: str, message_ids: Collection[str], now: Epoch) -> FailingItem | None:
         """These messages of an item were deleted. Returns what is left of the item, None for nothing."""
         item = self._items.get(key)
         if item is None:
@@ -162,7 +162,7 @@ class FailureLog:
             self._drop(key)
             return None
         kept_bytes = sum(map(_content_bytes, left)) if item.kept_bytes else 0
-        rest = replace(item, messages=left, kept_bytes=kept_bytes)
+        rest = replace(_reduced(item, left, now), kept_bytes=kept_bytes)
         self._put(key, rest)
         return rest
 
@@ -181,7 +181,7 @@ class FailureLog:
         for key, each in self._items.items():
             left = _left(each, now, ours, receives_max)
             if left:
-                kept = each if len(left) == len(each.messages) else replace(each, messages=left)
+                kept = _reduced(each, left, each.next_try)
                 found[key] = _shown(kept, now) if kept.kept_bytes and now >= kept.next_try else kept
         self._items = found
         self._kept_bytes = sum(each.kept_bytes for each in found.values())
@@ -196,6 +196,24 @@ class FailureLog:
         item = self._items.pop(key, None)
         if item is not None:
             self._kept_bytes -= item.kept_bytes
+
+
+def _since(members: Sequence[Message], earlier: FailingItem | None, now: Epoch) -> Epoch:
+    """Since when the group fails whose first failing message is the first of `members`. `earlier` is its failure before this one."""
+    tried = waiting_since(members, now)
+    if earlier is None:
+        return tried
+    if earlier.messages[0].message_id == members[0].message_id:
+        return earlier.since
+    if now < earlier.next_try:
+        return min(tried, earlier.since)
+    # The message that failed before is gone, since SQS gave out what is behind it. The group got on when it was visible last.
+    return max(tried, earlier.next_try)
+
+
+def _reduced(item: FailingItem, left: tuple[Message, ...], moment: Epoch) -> FailingItem:
+    """The item with these of its messages, after others left at this moment. If the first one left, the group got on then."""
+    return replace(item, messages=left, since=item.since if left[0] is item.messages[0] else moment)
 
 
 def _shown(item: FailingItem, now: Epoch) -> FailingItem:

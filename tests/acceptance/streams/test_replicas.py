@@ -212,7 +212,7 @@ async def _active(kinesis: Any) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_and_no_key_out_of_order_whatever_happens_to_the_workers(tmp_path: Path) -> None:
     asyncio.run(_story(tmp_path))
 

@@ -33,6 +33,31 @@ def test_a_group_that_failed_before_a_restart_has_been_failing_since_its_first_r
     assert trouble.since == Epoch(10), "the group was never free meanwhile"
 
 
+def came(name: str, *, receives: int) -> Message:
+    """A message of group `a` that came with the others at second 10 for the first time."""
+    return message(name, group="a", receives=receives, first="10000")
+
+
+@pytest.mark.parametrize(
+    ("leaves", "since"),
+    [("nothing", 10), ("skipped", 25), ("behind it", 10), ("settled elsewhere", 40), ("dead letters", 40)],
+)
+def test_a_group_that_got_on_has_been_failing_since_then(leaves: str, since: float) -> None:
+    troubles = FailureLog()
+    fail(troubles, came("m", receives=3), came("n", receives=2), came("o", receives=2), now=10)
+    match leaves:
+        case "skipped":
+            assert troubles.gone("a", {"m"}, Epoch(25)) is not None
+        case "behind it":
+            assert troubles.gone("a", {"n"}, Epoch(25)) is not None
+        case "dead letters":
+            assert troubles.current(Epoch(41), receives_max=3)["a"].since == Epoch(40)
+    first = ["m"] if leaves in {"nothing", "behind it"} else []
+    for now in (41, 80, 120):
+        fail(troubles, *[came(name, receives=3) for name in [*first, "n", "o"]], now=now)
+        assert troubles.current(Epoch(now))["a"].since == since
+
+
 @pytest.mark.parametrize(
     ("first", "since"),
     [

@@ -142,14 +142,14 @@ def test_a_failed_group_waits_with_its_contents_until_its_messages_are_visible()
     (found,) = log.waiting(Monotonic(29.0)).values()
     assert [each.body for each in found.messages] == ["x", "y"]
     assert log.waiting(Monotonic(30.0)) == {}
-    rest = log.gone("a", {"1"})
+    rest = log.gone("a", {"1"}, Epoch(0))
     assert rest is not None
     assert [each.message_id for each in rest.messages] == ["2"]
     log.shown("a", Epoch(5.0))
     assert log.waiting(Monotonic(6.0)) == {}
     (shown,) = log.current(Epoch(6.0)).values()
     assert (shown.next_try, shown.messages[0].body) == (5.0, None)
-    assert log.gone("a", {"2"}) is None
+    assert log.gone("a", {"2"}, Epoch(0)) is None
     assert log.current(Epoch(6.0)) == {}
 
 
@@ -422,7 +422,7 @@ class Model:
             self.moved.update(each.message_id for each in mine)
             assert not self.queue.apply(self.epoch, Delete(receipts))
             self.note_moved(each.message_id for each in mine)
-            rest = self.tracker.failures.gone(key, {each.message_id for each in mine})
+            rest = self.tracker.failures.gone(key, {each.message_id for each in mine}, Epoch(0))
             if rest is not None:
                 self.queue.apply(self.epoch, Extend(tuple(each.receipt for each in rest.messages), 0))
                 self.tracker.failures.shown(key, self.epoch)

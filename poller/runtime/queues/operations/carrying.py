@@ -262,7 +262,7 @@ async def _skip_item(
         if what is None or not await _deleted_by_receipt(scope, message):
             return
         scope.tracker.interventions.settle([message.message_id], what)
-        rest = failures.gone(key, {message.message_id})
+        rest = failures.gone(key, {message.message_id}, scope.parts.clock.now())
         item = rest if rest is not None else item
         if rest is None:
             return
