@@ -70,6 +70,7 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     6334: "records without a time of arrival were not found in the stream, since they were looked for by it",
     1683: "a reader could not show a notice again that it had hidden for the time of a longer call, and the check did not wait for it",
     8021: "the only worker had just started when everything was redriven at last, and all requests came before it accepted any",
-    12358: "the first message of an event that waited came again, the others' time ran out, and the check did not expect it to be given back with them",
+    12358: "the first message of an event that waited came again, and was given back with the others, whose time ran out",
+    12886: "a stop gives back after five seconds what waits for a permit of its function, and the check asked it to wait on",
 }
 """Seeds of whole scenarios, with redrives, to what was wrong."""

@@ -230,12 +230,12 @@ class InFlightTracker:
         kept: list[QueueItem] = []
         leading: list[Message] = []
         trailing: list[Message] = []
-        groups: set[str | None] = set()
+        groups = self._groups.longer(receive_id, items) if started else set[str | None]()
         for item in reversed(items):
             if item.message_id not in gone:
                 kept.append(item)
                 groups.add(item.message.group)
-            elif started or item.message.group in groups:
+            elif item.message.group in groups:
                 leading.append(item.message)
             else:
                 trailing.append(item.message)

@@ -21,7 +21,7 @@ blocked entry once more, and later messages of the group behind them. `too_early
 A message without a group is always ready.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -84,6 +84,14 @@ class Groups:
     def blocked(self, receive_id: int, group: str | None) -> bool:
         """Whether an earlier message of the group failed. It is asked for messages of this batch that run."""
         return group is not None and _of(self._entries[group], receive_id).blocked
+
+    def longer(self, receive_id: int, items: Sequence[QueueItem]) -> set[str | None]:
+        """The groups of these items of a batch that have more messages in it, which may be behind them."""
+        here = Counter(item.message.group for item in items)
+        return {each for each, count in here.items() if self._left(receive_id, each) > count}
+
+    def _left(self, receive_id: int, group: str | None) -> int:
+        return 0 if group is None else _of(self._entries[group], receive_id).left
 
     def too_early(self, messages: Sequence[Message], fresh: Collection[str]) -> frozenset[str]:
         """The `fresh` messages of one receive that came behind a message that is still here and blocked."""

@@ -136,12 +136,28 @@ def test_a_batch_lets_go_of_what_lapsed_before_its_turn() -> None:
 def test_lapsed_messages_block_only_what_must_run_behind_them(
     came_again: tuple[str, ...], runs: tuple[str, ...], blocked: tuple[str, ...]
 ) -> None:
-    machine = Machine()
-    receive_id, items = machine.batch("a1", "a2", "a3", "b1")
+    for waits_as_event in (False, True):
+        machine = Machine()
+        receive_id, items = machine.batch("a1", "a2", "a3", "b1")
+        event = machine.tracker.choose(receive_id, items, now=machine.now) if waits_as_event else None
+        machine.now = Monotonic(VISIBILITY_S)
+        machine.receive(*(message(name, receives=2, at=machine.now) for name in came_again))
+        if event is None:
+            choice = machine.tracker.choose(receive_id, items, now=machine.now)
+        else:
+            choice = machine.tracker.retry(receive_id, event.chunk, now=machine.now)
+        assert (tuple(names(choice.chunk)), tuple(names(choice.blocked))) == (runs, blocked)
+
+
+def test_a_lapsed_message_of_an_event_that_waits_blocks_those_behind_it_in_the_batch() -> None:
+    machine = Machine(records_max=2)
+    receive_id, items = machine.batch("a1", "a2", "a3")
+    event = machine.tracker.choose(receive_id, items, now=machine.now)
     machine.now = Monotonic(VISIBILITY_S)
-    machine.receive(*(message(name, receives=2, at=machine.now) for name in came_again))
-    choice = machine.tracker.choose(receive_id, items, now=machine.now)
-    assert (tuple(names(choice.chunk)), tuple(names(choice.blocked))) == (runs, blocked)
+    machine.receive(message("a1", receives=2, at=machine.now), message("a3", receives=2, at=machine.now))
+    again = machine.tracker.retry(receive_id, event.chunk, now=machine.now)
+    assert (names(again.chunk), names(again.blocked)) == ([], ["a1"])
+    assert names(machine.tracker.choose(receive_id, event.rest, now=machine.now).blocked) == ["a3"]
 
 
 def test_a_failed_delete_is_tried_anew_only_with_a_newer_receipt() -> None:

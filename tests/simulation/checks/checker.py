@@ -101,8 +101,8 @@ class Checker:
                 timeout_s = (function.timeout_s if function is not None else None) or 0.0
                 checks = QueueChecks(plan, source, marks, timeout_s=timeout_s)
                 checks.fill.held = function is not None and bool(function.breaker or function.rate)
-                if function is not None and function.invoker == OWN:
-                    checks.stops = StopChecks(marks, None)
+                own = function is not None and function.invoker == OWN
+                checks.stops = StopChecks(marks, None if own else timeout_s, held=checks.fill.held)
                 self.queues[plan.mapping] = checks
 
     def observer(self, line: Line) -> Observer:

@@ -176,19 +176,15 @@ class QueueChecks:
                 self.marks.saw("given back at a stop")
 
     def _blocked(self, line: Line, letter: Letter, now: float) -> bool:
-        """Whether the message must not run before earlier ones of its group that failed, or whose time ran out here.
-
-        A later one whose time ran out is enough if both came with one receive, whose messages of a group are blocked together.
-        """
+        """Whether the message must not run before earlier ones of its group that failed, or whose time ran out here."""
         if letter.group is None:
             return False
         since = self._handed[letter.message_id].since
         return self._failed_before(letter.group) or any(
             each.group == letter.group
+            and each.sequence < letter.sequence
             and (handed := self._handed.get(each.message_id)) is not None
             and handed.worker == line.name
-            and (each.sequence < letter.sequence or handed.since == since)
-            and each is not letter
             and (
                 # The worker gave the delete up, whether the queue carried it out or not.
                 self._failed_deletes[each.message_id] >= TRIES_MAX

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from poller.runtime.queues.message_batch import PERMIT_AFTER_STOP_S
 from poller.runtime.stopping import SLACK_S
 from tests.simulation.checks.ledger import Violation
 from tests.simulation.services.faults import Line, Marks
@@ -9,15 +10,22 @@ from tests.simulation.services.faults import Line, Marks
 
 @dataclass(frozen=True, slots=True)
 class StopChecks:
-    """The ends of one mapping, whose function takes `longest_s` at most; None where that changes as time goes by."""
+    """The ends of one mapping, whose function takes `longest_s` at most; None where that changes as time goes by.
+
+    `held`: the function has a rate or a circuit breaker, whose permit a stop waits for only for a short time.
+    """
 
     marks: Marks
     longest_s: float | None
+    held: bool = False
 
     def gives_back_untried(self, line: Line, message_id: str, now: float) -> None:
         """A worker shows a message that no function has seen since its receive, and that nothing blocks."""
         if line.ends_at is None:
             raise Violation("hand back", f"{message_id} was given back untried, and nobody was in a hurry")
+        if self.held and line.stopped_at is not None and now - line.stopped_at >= PERMIT_AFTER_STOP_S:
+            self.marks.saw("given back for want of a permit")
+            return
         if self.longest_s is not None and now + self.longest_s < line.ends_at:
             left_s = line.ends_at - now
             raise Violation("hand back", f"{message_id} was given back untried {left_s:.1f} s before the end")
