@@ -265,10 +265,15 @@ class Checker:
         if row.mapping in self.streams:
             self.streams[row.mapping].written(row)
 
-    def takes(self, line: Line, mapping: MappingId, lease: Lease) -> None:
-        """A lease was taken; flights of an owner that did not give it up go on without right."""
+    def takes(self, line: Line, mapping: MappingId, lease: Lease, *, listed: float | None = None) -> None:
+        """A lease was taken; flights of an owner that did not give it up go on without right.
+
+        `listed`: when the store had the leases by which the worker decided to take it; None for right now.
+        """
         with self._judging():
-            tenure = Tenure(line.name, lease.epoch, lease.checkpoint, since=epoch())
+            since = epoch()
+            decided = since if listed is None else listed
+            tenure = Tenure(line.name, lease.epoch, lease.checkpoint, since=since, decided=decided)
             self._mark_resumed(lease.checkpoint)
             self._dropped.discard((line.name, mapping, lease.shard))
             if mapping in self.streams:

@@ -46,6 +46,8 @@ class Tenure:
     epoch: int
     start: Checkpoint
     since: float = 0.0
+    decided: float = 0.0
+    """When the store had the leases by which the worker decided to take the shard."""
 
 
 @dataclass(slots=True)

@@ -71,8 +71,8 @@ class SeekChecks:
             self.marks.saw("seek: taken up again")
 
     def excused(self, parent: ShardId, tenure: Tenure | None) -> bool:
-        """Whether who has a child need not wait for this parent: it took the child before the parent was moved."""
-        return tenure is not None and tenure.since <= self.moved_at.get(parent, float("-inf"))
+        """Whether who has a child need not wait for this parent: it decided to take the child before the parent was moved."""
+        return tenure is not None and tenure.decided <= self.moved_at.get(parent, float("-inf"))
 
 
 def lies_before(held: Held, position: Position) -> bool:

@@ -67,9 +67,9 @@ def test_only_who_took_a_child_before_its_parent_was_moved_need_not_wait_for_it(
     checks = asked(HORIZON)
     checks.moves(A, HORIZON, RECORDS, set(), 7.0)
     start = Checkpoint(HORIZON)
-    assert checks.excused(A, Tenure("ann", 1, start, since=6.0))
-    assert not checks.excused(A, Tenure("ann", 1, start, since=8.0))
-    assert not checks.excused(B, Tenure("ann", 1, start, since=6.0))
+    assert checks.excused(A, Tenure("ann", 1, start, since=7.5, decided=6.0))
+    assert not checks.excused(A, Tenure("ann", 1, start, since=7.5, decided=8.0))
+    assert not checks.excused(B, Tenure("ann", 1, start, since=7.5, decided=6.0))
 
 
 def test_another_worker_that_goes_on_with_a_seek_is_seen() -> None:

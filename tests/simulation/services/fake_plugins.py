@@ -1,6 +1,7 @@
 """Owns the fake services' adapters: the engine's ports over one worker's line, told to the ledger at every effect."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -65,6 +66,8 @@ LONG_POLL_LOOK_S = 1.0
 """How often a waiting receive looks again for messages that arrived meanwhile."""
 SLOW_S = 35.0
 """A run that takes longer is slower than functions without a limit of their own may be."""
+LISTED_MAX = 16
+"""Lists of leases among which the one is looked for by which a worker decided."""
 MEMO_BYTES_SHOWN = 2000
 """Of a checkpoint's memo in the account; a window's state may be large."""
 
@@ -174,7 +177,7 @@ class Witness(QueueWitness, Protocol):
         """A mapping's row was replaced."""
         ...
 
-    def takes(self, line: Line, mapping: MappingId, lease: Lease) -> None:
+    def takes(self, line: Line, mapping: MappingId, lease: Lease, *, listed: float | None = None) -> None:
         """A lease was taken; `lease` as stored."""
         ...
 
@@ -530,6 +533,8 @@ class SimStore:
         self._store = store
         self._line = line
         self._witness = witness
+        self._listed: deque[tuple[float, Sequence[Lease]]] = deque(maxlen=LISTED_MAX)
+        """The leases that the worker read last, and when the store had them."""
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Keeps `row` unless the mapping is known."""
@@ -564,7 +569,13 @@ class SimStore:
 
     async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
         """All leases of one mapping."""
-        return await self._call("leases", lambda: at_once(self._store.leases(mapping, memos=memos)))
+
+        def effect() -> tuple[float, Sequence[Lease]]:
+            return epoch(), at_once(self._store.leases(mapping, memos=memos))
+
+        listed = await self._call("leases", effect)
+        self._listed.append(listed)
+        return listed[1]
 
     async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
         """Adds leases for shards that have none yet."""
@@ -572,10 +583,11 @@ class SimStore:
 
     async def take(self, mapping: MappingId, lease: Lease, *, owner: WorkerId) -> Lease:
         """Makes `owner` the owner; raises LeaseLost."""
+        listed = next((at for at, leases in self._listed if any(each is lease for each in leases)), None)
 
         def effect() -> Lease:
             taken = self._fenced(mapping, lease, self._store.take(mapping, lease, owner=owner))
-            self._witness.takes(self._line, mapping, taken)
+            self._witness.takes(self._line, mapping, taken, listed=listed)
             return taken
 
         return await self._call(f"take {lease.shard} {lease.epoch}", effect)
