@@ -7,6 +7,7 @@ records, so they must wait for it again. Parents are moved only if they are name
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
 
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shard, ShardId
 from poller.domain.rows import Lease
@@ -129,6 +130,24 @@ def moves(
             f"shards: {number_of(len(found), 'shard')} would move, the limit is {MOVES_MAX}; {remedy}"
         )
     return found
+
+
+def children_first(leases: Sequence[Lease]) -> list[Lease]:
+    """The leases in an order in which each stands before those of its parents, as far as these are among them.
+
+    In a circle, which no stream has, the order is as given.
+    """
+    parents = {lease.shard: lease.parents for lease in leases}
+    sorter = TopologicalSorter[ShardId](dict.fromkeys(parents, ()))
+    for shard, above in parents.items():
+        for parent in above:
+            if parent in parents:
+                sorter.add(parent, shard)
+    by_shard = {lease.shard: lease for lease in leases}
+    try:
+        return [by_shard[shard] for shard in sorter.static_order()]
+    except CycleError:
+        return list(leases)
 
 
 def _behind_parents(to: Position) -> Position:

@@ -13,10 +13,15 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Cursor, Position, Rank, Record, ShardId
-from poller.domain.rows import Lease
 from poller.domain.telemetry.labels import TaskKind
 from poller.ports import RecordStart
-from poller.rules.streams.operations.seeking import Direction, SeekRefused, ShardMove, moves
+from poller.rules.streams.operations.seeking import (
+    Direction,
+    SeekRefused,
+    ShardMove,
+    children_first,
+    moves,
+)
 from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.watched_tasks import WatchedTasks
@@ -92,7 +97,8 @@ class StreamSeek:
     async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
         """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
 
-        A move is fenced: if a worker takes the shard meanwhile, the shard waits, and an owner that is gone writes nothing more.
+        A move is fenced: if a worker takes the shard meanwhile, it waits with all that come after it, and an owner that is gone writes
+        nothing more. Children are moved before their parents.
         """
         if self._membership is None:
             raise ServiceUnavailable("the mapping does not run here")
@@ -111,25 +117,21 @@ class StreamSeek:
         if waiting:
             # A parent that is moved while somebody reads its child could be processed again beside records that come after its own.
             return SeekStep(frozenset(moved), waiting)
-        for move in wanted:
-            if (lease := known.get(move.shard)) is not None:
-                try:
-                    if await _moved(parts, lease, move.to):
-                        moved.add(move.shard)
-                except PortError:
-                    # What was moved counts, or a seek of many shards would begin again after each fault of the store.
-                    if not moved:
-                        raise
-                    break
+        leases = [lease for move in wanted if (lease := known.get(move.shard)) is not None]
+        goals = {move.shard: move.to for move in wanted}
+        # A worker that does not know of the seek yet may be about to take a child. If it is the first, the parent is not moved.
+        for lease in children_first(leases):
+            try:
+                await parts.store.move(mapping, lease, goals[lease.shard])
+            except LeaseLost:
+                break
+            except PortError:
+                # What was moved counts, or a seek of many shards would begin again after each fault of the store.
+                if not moved:
+                    raise
+                break
+            moved.add(lease.shard)
         return SeekStep(frozenset(moved), waiting)
-
-
-async def _moved(parts: StreamContext, lease: Lease, to: Position) -> bool:
-    try:
-        await parts.store.move(parts.plan.mapping, lease, to)
-    except LeaseLost:
-        return False
-    return True
 
 
 async def _check_number(parts: StreamContext, found: Sequence[ShardMove], to: Position) -> None:

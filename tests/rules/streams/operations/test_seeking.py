@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Epoch, KinesisRecord, Position, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
-from poller.rules.streams.operations.seeking import MOVES_MAX, Direction, SeekRefused, ShardMove, goal, moves
+from poller.rules.streams.operations.seeking import (
+    MOVES_MAX,
+    Direction,
+    SeekRefused,
+    ShardMove,
+    children_first,
+    goal,
+    moves,
+)
 
 NOW = Epoch(1_767_225_600.0)
 HORIZON = Position.horizon()
@@ -208,3 +216,29 @@ def test_parents_in_a_ring_do_not_hold_it_up() -> None:
         A,
         B,
     ]
+
+
+@given(st.data())
+def test_children_stand_before_their_parents_and_no_lease_is_left_out(data: st.DataObject) -> None:
+    names = [ShardId(str(number)) for number in range(data.draw(st.integers(0, 12)))]
+    leases = [
+        Lease(
+            name,
+            tuple(
+                data.draw(st.lists(st.sampled_from([*names[:at], ShardId("gone")]), max_size=2, unique=True))
+            ),
+            Checkpoint(HORIZON),
+        )
+        for at, name in enumerate(names)
+    ]
+    found = [lease.shard for lease in children_first(data.draw(st.permutations(leases)))]
+    assert sorted(found) == sorted(names)
+    for lease in leases:
+        assert all(
+            found.index(lease.shard) < found.index(parent) for parent in lease.parents if parent in names
+        )
+
+
+def test_shards_in_a_circle_are_moved_as_they_are_given() -> None:
+    circle = [Lease(A, (B,), Checkpoint(HORIZON)), Lease(B, (A,), Checkpoint(HORIZON))]
+    assert children_first(circle) == circle

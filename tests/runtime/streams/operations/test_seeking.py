@@ -9,7 +9,7 @@ import pytest
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import Cursor, Epoch, Page, Position, ShardId, WorkerId
+from poller.domain.records import SHARD_END, Cursor, Epoch, Page, Position, ShardId, WorkerId
 from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
 from poller.runtime.operations.long.long_run import SeekStep
 from poller.runtime.stopping import Stop
@@ -181,6 +181,35 @@ def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
         await asyncio.sleep(1)
         plan = await runner.long_operable.seekable.plan(HORIZON, [])
         assert await runner.long_operable.seekable.step(plan.moves) == SeekStep(frozenset(), {})
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
+
+
+def test_a_parent_is_not_moved_when_a_worker_that_knows_of_no_seek_takes_its_child() -> None:
+    stream, child = FakeStream(), ShardId("shardId-000000000009")
+    stream.put(*records(1))
+    stream.held[child] = []
+    stream.parents[child] = (SHARD,)
+    stream.ended.add(SHARD)
+
+    class Faster(MemoryStore):
+        async def move(self, mapping, lease, position):  # type: ignore[no-untyped-def]
+            if lease.shard == child:
+                await super().take(mapping, lease, owner=WorkerId("faster"))
+            return await super().move(mapping, lease, position)
+
+    store = Faster()
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(5)
+        seek = runner.long_operable.seekable
+        plan = await seek.plan(HORIZON, [])
+        assert {move.shard for move in plan.moves} == {SHARD, child}
+        seek.hold_back(frozenset({SHARD, child}))
+        await asyncio.sleep(2)
+        assert await seek.step(plan.moves) == SeekStep(frozenset(), {})
+        positions = {lease.shard: lease.checkpoint.position for lease in await store.leases(MAPPING)}
+        assert positions[SHARD] == SHARD_END
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
