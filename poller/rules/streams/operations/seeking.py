@@ -132,20 +132,15 @@ def moves(
     return found
 
 
-def children_first(leases: Sequence[Lease]) -> list[Lease]:
-    """The leases in an order in which each stands before those of its parents, as far as these are among them.
+def parents_first(leases: Sequence[Lease]) -> list[Lease]:
+    """The leases in an order in which each stands behind those of its parents, as far as these are among them.
 
     In a circle, which no stream has, the order is as given.
     """
-    parents = {lease.shard: lease.parents for lease in leases}
-    sorter = TopologicalSorter[ShardId](dict.fromkeys(parents, ()))
-    for shard, above in parents.items():
-        for parent in above:
-            if parent in parents:
-                sorter.add(parent, shard)
     by_shard = {lease.shard: lease for lease in leases}
+    above = {lease.shard: [each for each in lease.parents if each in by_shard] for lease in leases}
     try:
-        return [by_shard[shard] for shard in sorter.static_order()]
+        return [by_shard[shard] for shard in TopologicalSorter(above).static_order()]
     except CycleError:
         return list(leases)
 

@@ -19,8 +19,8 @@ from poller.rules.streams.operations.seeking import (
     Direction,
     SeekRefused,
     ShardMove,
-    children_first,
     moves,
+    parents_first,
 )
 from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
 from poller.runtime.streams.context import StreamContext
@@ -98,7 +98,8 @@ class StreamSeek:
         """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
 
         A move is fenced: if a worker takes the shard meanwhile, it waits with all that come after it, and an owner that is gone writes
-        nothing more. Children are moved before their parents.
+        nothing more. A worker that knows of no seek yet may take a child while its parent is moved. Then it reads on from where the child
+        was, and the child is moved when it has let it go. Parents are moved before their children.
         """
         if self._membership is None:
             raise ServiceUnavailable("the mapping does not run here")
@@ -119,11 +120,11 @@ class StreamSeek:
             return SeekStep(frozenset(moved), waiting)
         leases = [lease for move in wanted if (lease := known.get(move.shard)) is not None]
         goals = {move.shard: move.to for move in wanted}
-        # A worker that does not know of the seek yet may be about to take a child. If it is the first, the parent is not moved.
-        for lease in children_first(leases):
+        for lease in parents_first(leases):
             try:
                 await parts.store.move(mapping, lease, goals[lease.shard])
             except LeaseLost:
+                # A child that is moved before its parent could be read between the two moves, and so before its parent's records.
                 break
             except PortError:
                 # What was moved counts, or a seek of many shards would begin again after each fault of the store.

@@ -13,9 +13,9 @@ from poller.rules.streams.operations.seeking import (
     Direction,
     SeekRefused,
     ShardMove,
-    children_first,
     goal,
     moves,
+    parents_first,
 )
 
 NOW = Epoch(1_767_225_600.0)
@@ -219,7 +219,7 @@ def test_parents_in_a_ring_do_not_hold_it_up() -> None:
 
 
 @given(st.data())
-def test_children_stand_before_their_parents_and_no_lease_is_left_out(data: st.DataObject) -> None:
+def test_parents_stand_before_their_children_and_no_lease_is_left_out(data: st.DataObject) -> None:
     names = [ShardId(str(number)) for number in range(data.draw(st.integers(0, 12)))]
     leases = [
         Lease(
@@ -231,14 +231,14 @@ def test_children_stand_before_their_parents_and_no_lease_is_left_out(data: st.D
         )
         for at, name in enumerate(names)
     ]
-    found = [lease.shard for lease in children_first(data.draw(st.permutations(leases)))]
+    found = [lease.shard for lease in parents_first(data.draw(st.permutations(leases)))]
     assert sorted(found) == sorted(names)
     for lease in leases:
         assert all(
-            found.index(lease.shard) < found.index(parent) for parent in lease.parents if parent in names
+            found.index(parent) < found.index(lease.shard) for parent in lease.parents if parent in names
         )
 
 
 def test_shards_in_a_circle_are_moved_as_they_are_given() -> None:
     circle = [Lease(A, (B,), Checkpoint(HORIZON)), Lease(B, (A,), Checkpoint(HORIZON))]
-    assert children_first(circle) == circle
+    assert parents_first(circle) == circle

@@ -185,7 +185,7 @@ def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
 
-def test_a_parent_is_not_moved_when_a_worker_that_knows_of_no_seek_takes_its_child() -> None:
+def test_of_a_parent_that_a_worker_takes_meanwhile_no_child_is_moved() -> None:
     stream, child = FakeStream(), ShardId("shardId-000000000009")
     stream.put(*records(1))
     stream.held[child] = []
@@ -194,7 +194,7 @@ def test_a_parent_is_not_moved_when_a_worker_that_knows_of_no_seek_takes_its_chi
 
     class Faster(MemoryStore):
         async def move(self, mapping, lease, position):  # type: ignore[no-untyped-def]
-            if lease.shard == child:
+            if lease.shard == SHARD:
                 await super().take(mapping, lease, owner=WorkerId("faster"))
             return await super().move(mapping, lease, position)
 
@@ -209,7 +209,7 @@ def test_a_parent_is_not_moved_when_a_worker_that_knows_of_no_seek_takes_its_chi
         await asyncio.sleep(2)
         assert await seek.step(plan.moves) == SeekStep(frozenset(), {})
         positions = {lease.shard: lease.checkpoint.position for lease in await store.leases(MAPPING)}
-        assert positions[SHARD] == SHARD_END
+        assert (positions[SHARD], positions[child]) == (SHARD_END, Position.horizon())
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
