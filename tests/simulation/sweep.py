@@ -10,6 +10,8 @@ from tests.simulation.worlds.world import Failed, run_seed
 
 CHUNK = 25
 
+ACTIONS = ("retry", "reset", "skip", "pause", "resume", "seek", "redrive")
+"""What operators do in these worlds. Replays have worlds of their own."""
 SOMETIMES = (
     "bisect",
     "retry",
@@ -101,6 +103,24 @@ SOMETIMES = (
         for state in ("idle", "gathering", "invoking", "waiting", "paused")
     ),
     "operator: skip while discarding",
+    *(
+        f"operator: {action} while {state}"
+        for action in ("retry", "skip", "resume", "seek", "redrive")
+        for state in ("moving", "blocked")
+    ),
+    "operator: reset while moving",
+    "operator: pause while moving",
+    "operator: pause while blocked",
+    "operator: skip while ended",
+    *(f"operator: resume while {state}" for state in ("idle", "invoking", "paused", "ended")),
+    *(f"operator: seek while {state}" for state in ("idle", "invoking", "waiting", "paused", "gathering")),
+    "operator: seek while discarding",
+    *(f"operator: redrive while {state}" for state in ("idle", "invoking", "waiting", "discarding")),
+    *(f"operation: {action} accepted" for action in ACTIONS),
+    *(f"operation: {action} done" for action in ACTIONS),
+    *(f"operation: {action} running" for action in ("reset", "skip", "pause", "seek", "redrive")),
+    *(f"operation: {action} failed" for action in ("skip", "seek", "redrive")),
+    *(f"operation: {action} cancelled" for action in ("seek", "redrive")),
     "operator: skipped with a notice",
     "operator: without a notice",
     "operator: settled before",
@@ -122,6 +142,8 @@ SOMETIMES = (
     "seek: left out",
     "seek: processed again",
     "seek: taken up again",
+    "seek: open window dropped",
+    "seek: window closed again",
     "redrive: read again from the stream",
     "redrive: event in the notice",
     "redrive: event in an object",
@@ -142,6 +164,11 @@ SELDOM = (
     "given back for want of time",
     *(f"operator: {action} while discarding" for action in ("retry", "reset", "pause")),
     *(f"operator: {action} while restored" for action in ("retry", "reset", "skip", "pause")),
+    *(f"operator: {action} while ended" for action in ("retry", "reset", "pause", "seek", "redrive")),
+    "operator: reset while blocked",
+    "operator: resume while waiting",
+    "operator: redrive while gathering",
+    "operator: redrive while paused",
     "operator: has ended",
     "operator: closes the window",
     "operator: gone",

@@ -20,8 +20,22 @@ SEEN = (
     "discarded",
     "crash",
     "restart",
+    "skip cancelled",
+    "pause done",
+    *(
+        f"{action} of a {target} while {state}"
+        for action in ("retry", "skip", "pause")
+        for target in ("queue", "group")
+        for state in ("idle", "running", "waiting", "paused")
+        if (action, target, state) != ("skip", "queue", "idle")
+    ),
+    *(
+        f"resume of a {target} while {state}"
+        for target in ("queue", "group")
+        for state in ("idle", "waiting", "paused")
+    ),
 )
-"""What these seeds must show together."""
+"""What these seeds must show together. A skip of a queue names messages, so that such a queue is not idle."""
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

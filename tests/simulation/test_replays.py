@@ -64,6 +64,8 @@ SOMETIMES = (
     "replay across a split",
     "replay with a rate",
     "replay past a record without time",
+    *(f"operation: replay {each}" for each in OperationState),
+    *(f"operator: replay while {each}" for each in ("idle", "invoking", "moving", "ended")),
     "lease taken over",
     "notice",
     "crash",
@@ -148,6 +150,7 @@ class ReplayWorld(World):
     async def _replay(self) -> None:
         await asyncio.sleep(self.at)
         checks = self._judged()
+        self.operators.look(OperatorAction.REPLAY, ORDERS)
         request = {"action": "replay", "id": REPLAY, **self.members}
         operation = await self._asked(lambda worker: worker.operations.submit(ORDERS, request, by="ann"))
         if self.members["to"] == "LATEST":

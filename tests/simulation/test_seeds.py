@@ -11,8 +11,8 @@ from tests.simulation.kept_seeds import (
 )
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
-from tests.simulation.worlds.variations import operated, vary
-from tests.simulation.worlds.world import run_scenario, run_seed
+from tests.simulation.worlds.variations import operated, redriven, vary
+from tests.simulation.worlds.world import run_scenario
 
 SEEDS = 1000
 """`make soak` runs many more; these take about two minutes of two cores."""
@@ -43,7 +43,7 @@ def test_bugs_that_simulation_found_with_operators_stay_away() -> None:
 
 
 def test_bugs_that_simulation_found_in_redrives_stay_away() -> None:
-    assert [seed for seed in KEPT_REDRIVEN_SEEDS if not run_seed(seed).virtual_s] == []
+    assert [seed for seed in KEPT_REDRIVEN_SEEDS if not run_scenario(redriven(seed)).virtual_s] == []
 
 
 def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:

@@ -242,6 +242,7 @@ class Checker:
 
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""
+        self._marks.saw(f"operation: {operation.request.action} {operation.state}")
         if operation.request.action is Action.REDRIVE:
             with self._judging():
                 self.redrives.stored(operation)
@@ -277,7 +278,7 @@ class Checker:
             self._mark_resumed(lease.checkpoint)
             self._dropped.discard((line.name, mapping, lease.shard))
             if mapping in self.streams:
-                self.streams[mapping].seeks.takes(lease.shard)
+                self.streams[mapping].takes(lease.shard, lease.checkpoint)
             before = self.holders.take(mapping, lease.shard, tenure)
             if before is not None and before.worker != line.name:
                 self._marks.saw("lease taken over")

@@ -22,21 +22,29 @@ class Confirmed:
     until: float = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """What a skip means in a shard: records, and the ends of windows whose closing call it means."""
+
+    shard: ShardId
+    records: frozenset[int]
+    ends: frozenset[float]
+    send: bool
+    over: bool
+
+
 @dataclass(slots=True)
 class OperatorChecks:
     """What operators asked of one mapping, as the store has it.
 
-    `asked` has the records that some skip means, and `dropped` those of skips without a notice. `gone` has those of skips that are
-    done: they never run again. `noticed` has those that are in a notice of a skip.
+    `gone` has the records of skips that are done: they never run again. `noticed` has those that are in a notice of a skip.
     """
 
     plan: MappingPlan
-    asked: set[int] = field(default_factory=set)
-    dropped: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     noticed: set[int] = field(default_factory=set)
-    _windows: dict[ShardId, set[float]] = field(default_factory=dict)
-    """The ends of windows whose closing call some skip means."""
+    _skips: dict[OperationId, Skip] = field(default_factory=dict)
+    """Those that may still have an effect. A seek ends that of skips which are over: what it takes up again is not skipped by them."""
     _pauses: dict[tuple[OperationId, str], Confirmed] = field(default_factory=dict)
 
     def stored(self, worker: str, operation: Operation, now: float) -> None:
@@ -47,9 +55,22 @@ class OperatorChecks:
             case Action.PAUSE:
                 self._stored_pause(worker, operation, now)
 
-    def moved(self, sequences: Iterable[int]) -> None:
-        """A seek takes these records up again, also those that were skipped."""
+    @property
+    def asked(self) -> set[int]:
+        """The records that some skip means."""
+        return {sequence for each in self._skips.values() for sequence in each.records}
+
+    @property
+    def dropped(self) -> set[int]:
+        """The records that some skip means to be dropped without a notice."""
+        return {sequence for each in self._skips.values() if not each.send for sequence in each.records}
+
+    def moved(self, shard: ShardId, sequences: Iterable[int]) -> None:
+        """A seek moves a shard and takes these records up again, also those that were skipped."""
         self.gone.difference_update(sequences)
+        self._skips = {
+            name: each for name, each in self._skips.items() if each.shard != shard or not each.over
+        }
 
     def skipped(self, sequences: Iterable[int], *, noticed: bool) -> None:
         """The engine skips these records."""
@@ -62,7 +83,8 @@ class OperatorChecks:
 
     def skipped_windows(self, shard: ShardId) -> set[float]:
         """The engine skips a closing call: the ends of windows for which that was asked."""
-        if not (ends := self._windows.get(shard)):
+        ends = {end for each in self._skips.values() if each.shard == shard for end in each.ends}
+        if not ends:
             raise Violation("skip", f"a closing call of {shard} skipped, and nobody has asked for it")
         return ends
 
@@ -98,16 +120,14 @@ class OperatorChecks:
 
     def _stored_skip(self, operation: Operation) -> None:
         shard, records = ShardId(operation.wanted[0]), operation.notes.get("records", ())
-        numbers = {int(each) for each in records if each.isdigit()}
-        ends = {
+        numbers = frozenset(int(each) for each in records if each.isdigit())
+        ends = frozenset(
             float(each.removeprefix(CLOSING_PREFIX).partition(":")[0])
             for each in records
             if each.startswith(CLOSING_PREFIX)
-        }
-        self._windows.setdefault(shard, set()).update(ends)
-        self.asked |= numbers
-        if not operation.request.members["send"]:
-            self.dropped |= numbers
+        )
+        send = operation.request.members["send"]
+        self._skips[operation.operation] = Skip(shard, numbers, ends, send, operation.state.over)
         if operation.state is OperationState.DONE:
             self.gone |= numbers
 

@@ -100,6 +100,7 @@ class StreamChecks:
         self.flights[flight.number] = flight
         self._wanted(shard, records)
         if flight.by_right:
+            self._not_left_out(shard, records)
             self._after_parents(shard, "invoked", tenure)
             self._alone(flight, shard, others)
             self._in_order(shard, records)
@@ -111,7 +112,9 @@ class StreamChecks:
                 everything = self.stream.shards[shard].records
                 due = {each.sequence for each in everything if self._counts(each)} - self.discarded
                 run = (tenure.worker, tenure.epoch, shard) if tenure is not None else None
-                self.windows.begins(flight, shard, records, Shelf(everything, due), run)
+                began = Checkpoint(Position.horizon()) if tenure is None else tenure.start
+                shelf = Shelf(everything, due, due & self.settled)
+                self.windows.begins(flight, shard, records, shelf, run, began)
 
     def ends(self, flight: Flight, shard: ShardId, outcome: Outcome | None, tenure: Tenure | None) -> None:
         """The worker has the outcome, or never will."""
@@ -216,6 +219,13 @@ class StreamChecks:
         if first is not None and _covers(checkpoint.position, first):
             raise Violation("checkpoint", f"{shard} {checkpoint.position.encode()} covers {first.sequence}")
 
+    def takes(self, shard: ShardId, start: Checkpoint) -> None:
+        """A worker takes a shard. Once a seek has moved it, it begins with nothing but what was saved since."""
+        self.seeks.takes(shard)
+        saved = self.saved.get(shard)
+        if shard in self.seeks.moved_at and saved is not None and start != saved:
+            raise Violation("seek", f"{shard} is taken with {start}, it was moved to {saved}")
+
     def moves(self, shard: ShardId, position: Position, now: float) -> None:
         """A seek puts a shard at another position: what is behind it is to be processed again, and the rest is left out."""
         self._index()
@@ -227,7 +237,11 @@ class StreamChecks:
             self.marks.saw("seek: processed again")
         self.settled = (self.settled - again) | out
         self.discarded = (self.discarded - again) | out
-        self.operated.moved(again)
+        self.operated.moved(shard, again)
+        if self.windows is not None:
+            self.windows.moved(shard, [held for held in records if held.sequence in again])
+        # Who takes the shard has no failures of before.
+        self._failed = {name: each for name, each in self._failed.items() if not (again | out) & {*each}}
         self.saved[shard] = Checkpoint(position)
         for held in records:
             self._rows[self._domain(shard, held)].first_open = 0
@@ -313,6 +327,13 @@ class StreamChecks:
                 continue
             if held.arrived < self.since - 1.0:
                 raise Violation("start", f"{held.sequence} in {shard} is from before the start")
+
+    def _not_left_out(self, shard: ShardId, records: Sequence[Held]) -> None:
+        """A seek to a time leaves out what arrived before; by whole seconds, since DynamoDB has no others. Times may be absent."""
+        since = start.since if (start := self.seeks.starts.get(shard)) is not None else None
+        early = [each.sequence for each in records if since is not None and each.arrived < since - 1.0]
+        if early and not self.stream.times_absent:
+            raise Violation("seek", f"{names(early)} of {shard} called, a seek to {since} left them out")
 
     def _unlisted_at(self, since: Epoch, shard: ShardId) -> bool:
         """Whether a listing from then on may lack the shard, which is read as a whole when it appears later."""
@@ -409,20 +430,21 @@ class StreamChecks:
 
     def _close_window(self, shard: ShardId, condition: Condition, tenure: Tenure) -> None:
         assert self.windows is not None
+        run = tenure.worker, tenure.epoch, shard
         if condition is Condition.SKIPPED:
-            run, ends = (tenure.worker, tenure.epoch, shard), self.operated.skipped_windows(shard)
-            self.windows.skipped(run, ends, began=tenure.start)
+            self.windows.skipped(run, self.operated.skipped_windows(shard), began=tenure.start)
         else:
-            self.windows.given_up(shard)
+            self.windows.given_up(run)
 
     def _dropped_by_operator(self, event: Discarded) -> list[Held]:
         """Records that a skip drops. All of them in that range may be: other lanes have some, too."""
         self._index()
         self.operated.skipped([int(event.first), int(event.last)], noticed=False)
+        dropped = self.operated.dropped
         return [
             held
             for held in self.stream.shards[event.shard].records
-            if int(event.first) <= held.sequence <= int(event.last) and held.sequence in self.operated.dropped
+            if int(event.first) <= held.sequence <= int(event.last) and held.sequence in dropped
         ]
 
     def open_sequences(self) -> set[int]:

@@ -32,6 +32,8 @@ class Shelf:
 
     records: Sequence[Held]
     due: set[int]
+    done: set[int]
+    """Those of `due` that the function has done."""
 
 
 @dataclass(slots=True)
@@ -49,11 +51,23 @@ class WindowChecks:
     """The state that the next call of a run has to carry."""
     _runs: dict[int, RunId] = field(default_factory=dict)
     """The run that a call in flight belongs to."""
+    _open: dict[ShardId, float] = field(default_factory=dict)
+    """The begin of each shard's open window."""
+    _moved: set[ShardId] = field(default_factory=set)
+    """Shards that a seek moved, and in which nothing was counted since."""
+    _dropped: set[WindowId] = field(default_factory=set)
+    """Windows that were closed before a seek took some of their records up again."""
 
     def begins(
-        self, flight: Flight, shard: ShardId, records: Sequence[Held], shelf: Shelf, run: RunId | None
+        self,
+        flight: Flight,
+        shard: ShardId,
+        records: Sequence[Held],
+        shelf: Shelf,
+        run: RunId | None,
+        began: Checkpoint,
     ) -> None:
-        """An event is handed to the function; `run` None: nobody holds the shard."""
+        """An event is handed to the function; `run` None: nobody holds the shard. `began` is the checkpoint at which the run began."""
         event = flight.delivery.event
         window = shard, self._start(flight.delivery)
         inside = [held for held in shelf.records if self._begin_of(held) == window[1]]
@@ -64,7 +78,8 @@ class WindowChecks:
         self._counted_once(_numbers(event["state"]), records, inside)
         if run is not None:
             self._runs[flight.number] = run
-            self._goes_on(run, event)
+            self._goes_on(run, event, began)
+        self._closed_before(shard, window[1], shelf)
         self._early_when_huge(flight.delivery, shard)
         if event["isWindowTerminatedEarly"]:
             self._rightly_early(flight.delivery)
@@ -82,16 +97,34 @@ class WindowChecks:
         if not isinstance(outcome, Succeeded):
             return
         if flight.delivery.event["isFinalInvokeForWindow"]:
-            self._close(shard, flight.delivery)
+            self._close(shard, flight.delivery, run)
             self.marks.saw("window closed")
         elif run is not None and progress:
+            self._moved.discard(shard)
             self._returned[run] = msgspec.json.decode(outcome.payload)["state"]
 
-    def given_up(self, shard: ShardId) -> None:
-        """The final call of the shard's open window was given up."""
-        if shard in self._finals:
-            self._close(shard, self._finals[shard])
+    def given_up(self, run: RunId) -> None:
+        """The final call of the open window of a run was given up."""
+        if (shard := run[2]) in self._finals:
+            self._close(shard, self._finals[shard], run)
             self.marks.saw("window given up")
+
+    def moved(self, shard: ShardId, again: Iterable[Held]) -> None:
+        """A seek moves the shard: its open window is dropped, and what is processed again is counted again, from nothing.
+
+        What a window has of records that are left out is never asked for, and neither is the close of a window with no other records.
+        """
+        if self._open.pop(shard, None) is not None:
+            self.marks.saw("seek: open window dropped")
+        windows = {(shard, self._begin_of(held)) for held in again}
+        self._dropped |= windows & self.closed
+        self.closed -= windows
+        self._finals.pop(shard, None)
+        for window in [each for each in self._ended_early if each[0] == shard]:
+            del self._ended_early[window]
+        for run in [each for each in self._returned if each[2] == shard]:
+            del self._returned[run]
+        self._moved.add(shard)
 
     def skipped(self, run: RunId, ends: Iterable[float], *, began: Checkpoint) -> None:
         """An operator gave up the call that closes the open window of a run, which is one of those that end then.
@@ -107,8 +140,7 @@ class WindowChecks:
             for window in windows:
                 self._ended_early.setdefault(window, set()).update(_numbers(state))
             self.marks.saw("window skipped early")
-        for each in [run, *(each for each in self._returned if each[2] == shard)]:
-            self._returned[each] = {}
+        self._begin_from_nothing(run)
         self.marks.saw("window skipped")
 
     def left_open(self, shard: ShardId, done: Sequence[Held]) -> list[float]:
@@ -134,10 +166,19 @@ class WindowChecks:
         if foreign := set(numbers) - known:
             raise Violation("window", f"the state has {names(sorted(foreign))} of another window")
 
-    def _goes_on(self, run: RunId, event: State) -> None:
-        """The state is what was returned last in this run; what an earlier run left is in its checkpoint."""
-        if run in self._returned and event["state"] != self._returned[run]:
-            raise Violation("window", f"the state of {run[2]} is not what the function returned last")
+    def _goes_on(self, run: RunId, event: State, began: Checkpoint) -> None:
+        """The state is what was returned last in this run; what an earlier run left is in its checkpoint, and nothing is left over a seek."""
+        shard = run[2]
+        if shard in self._moved and event["state"]:
+            raise Violation("window", f"the state of {shard} is from before its seek")
+        if event["state"] != (self._returned[run] if run in self._returned else _state_in(began)):
+            raise Violation("window", f"the state of {shard} is not what the function returned last")
+
+    def _closed_before(self, shard: ShardId, start: float, shelf: Shelf) -> None:
+        """All windows before this one are closed in which something was done."""
+        done = [held for held in shelf.records if held.sequence in shelf.done]
+        if left := [each for each in self.left_open(shard, done) if each < start]:
+            raise Violation("window", f"the windows of {shard} from {names(left)} were never closed")
 
     def _early_when_huge(self, delivery: Delivery, shard: ShardId) -> None:
         huge = _too_large(delivery.event["state"])
@@ -159,17 +200,27 @@ class WindowChecks:
 
     def _opened(self, window: WindowId) -> None:
         self.closed.discard(window)
+        self._open[window[0]] = window[1]
         if window in self._ended_early:
             self.marks.saw("window begun anew")
 
-    def _close(self, shard: ShardId, delivery: Delivery) -> None:
+    def _close(self, shard: ShardId, delivery: Delivery, run: RunId | None) -> None:
         window = shard, self._start(delivery)
         self.closed.add(window)
+        if window in self._dropped:
+            self._dropped.discard(window)
+            self.marks.saw("seek: window closed again")
         if delivery.event["isWindowTerminatedEarly"]:
             self._ended_early.setdefault(window, set()).update(_numbers(delivery.event["state"]))
             self.marks.saw("window ended early")
-        for run in [each for each in self._returned if each[2] == shard]:
-            self._returned[run] = {}
+        if run is not None:
+            self._begin_from_nothing(run)
+
+    def _begin_from_nothing(self, run: RunId) -> None:
+        """The open window of this run's shard is closed: the next one has no state."""
+        self._open.pop(run[2], None)
+        for each in [run, *(each for each in self._returned if each[2] == run[2])]:
+            self._returned[each] = {}
 
 
 def _numbers(state: State) -> list[int]:

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec import Raw, json
 
 from poller.domain.invocations import Condition
 from poller.domain.plan import OnDestinationFailure
 from poller.domain.policies import RetryPolicy
 from poller.domain.records import Position
 from poller.domain.telemetry.mapping_events import Discarded
-from tests.simulation.histories.bench import FIRST, HUGE, MAPPING, WindowBench, worker
+from poller.rules.streams.checkpoint_memo import Memo
+from poller.rules.streams.windows import WindowMemo
+from tests.simulation.histories.bench import FIRST, HUGE, MAPPING, WINDOW_S, WindowBench, worker
 from tests.simulation.services.streams import Held
-from tests.virtual import run_virtual
+from tests.virtual import EPOCH_BASE, run_virtual
 
 type Told = Callable[[], Awaitable[WindowBench]]
 
@@ -59,7 +62,9 @@ async def a_crash_repeats_calls_with_the_state_of_the_checkpoint() -> WindowBenc
     bench.take(bench.ann)
     bench.tumble(records[:1], {"numbers": [1]})
     bench.tumble(records[1:], {"numbers": [1, 2]}, state={"numbers": [1]})
-    lease = bench.take(bob, epoch=2, position=after(records[0]))
+    window = WindowMemo(WINDOW_S, int(EPOCH_BASE), Raw(json.encode({"numbers": [1]})))
+    memo = json.encode(Memo(window=window))
+    lease = bench.take(bob, epoch=2, position=after(records[0]), memo=memo)
     bench.tumble(records[1:], {"numbers": [1, 2]}, state={"numbers": [1]}, line=bob)
     bench.tumble([], {}, state={"numbers": [1, 2]}, final=True, line=bob)
     bench.save(lease, after(records[1]), bob)
@@ -162,6 +167,24 @@ async def a_call_has_lost_the_state() -> WindowBench:
     return bench
 
 
+async def the_state_of_the_checkpoint_is_lost() -> WindowBench:
+    bench = await begun()
+    records = bench.put(2)
+    bench.tumble(records[:1], {"numbers": [1]})
+    window = WindowMemo(WINDOW_S, int(EPOCH_BASE), Raw(json.encode({"numbers": [1]})))
+    bench.take(worker("bob"), epoch=2, position=after(records[0]), memo=json.encode(Memo(window=window)))
+    bench.hand(records[1:], line=worker("bob"))
+    return bench
+
+
+async def a_window_begins_before_the_last_one_is_closed() -> WindowBench:
+    bench = await begun()
+    bench.tumble(bench.put(1), {})
+    await asyncio.sleep(12)
+    bench.hand(bench.put(1), start=10)
+    return bench
+
+
 async def a_failed_call_has_changed_the_state() -> WindowBench:
     bench = await begun()
     records = bench.put(2)
@@ -227,6 +250,8 @@ WRONG: list[tuple[Told, str]] = [
     (a_window_closes_without_one_of_its_records, "the final state lacks [2]"),
     (a_window_closes_without_what_came_before_it_ended_early, "the final state lacks [1]"),
     (a_call_has_lost_the_state, "not what the function returned last"),
+    (the_state_of_the_checkpoint_is_lost, "not what the function returned last"),
+    (a_window_begins_before_the_last_one_is_closed, "were never closed"),
     (a_failed_call_has_changed_the_state, "not what the function returned last"),
     (a_closed_window_leaves_its_state_to_the_next, "not what the function returned last"),
     (a_window_goes_on_with_a_huge_state, "goes on with a state of more than 1 MB"),

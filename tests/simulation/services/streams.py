@@ -137,6 +137,11 @@ class FakeStream:
         self._sequence = _SEQUENCE_BASE[kind]
         self._open_all(-inf, shards)
 
+    @property
+    def times_absent(self) -> bool:
+        """Whether records may lack their time of arrival."""
+        return self._writer.shapes.undated
+
     def apply(self, now: float, request: ListShards | GetCursor | Read) -> tuple[Shard, ...] | Cursor | Page:
         """One call of the service; raises ServiceThrottled, ResourceMissing, CursorExpired, PositionTrimmed."""
         if self.missing:

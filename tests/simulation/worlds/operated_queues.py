@@ -8,7 +8,7 @@ it was discarded; order holds in each group; nothing begins that is paused, once
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -238,6 +238,7 @@ class OperatedQueue:
 
     def ask(self, action: Action, group: str | None, **members: Any) -> None:
         self._asked += 1
+        self.look(action, group)
         operation = OperationId(f"op-{self._asked}")
         records = members.get("records")
         lasts = action is Action.PAUSE
@@ -281,8 +282,35 @@ class OperatedQueue:
             each for each in self.operations.values() if each.request.action is action and not each.state.over
         ]
         if found:
-            self.change(lifecycle.cancel(self.chance.choice(found), by="ann", now=epoch_now()))
+            ended = self.chance.choice(found)
+            self.look(Action.RESUME if action is Action.PAUSE else action, ended.request.target.group)
+            self.change(lifecycle.cancel(ended, by="ann", now=epoch_now()))
             self.marks[f"{action} ended"] += 1
+
+    def look(self, action: Action, group: str | None) -> None:
+        """Marks the state of a group, or of the queue, that an action is about."""
+        for state in self.states(group):
+            self.marks[f"{action} of a {'queue' if group is None else 'group'} while {state}"] += 1
+
+    def states(self, group: str | None) -> Iterator[str]:
+        """What is true of a group or the queue. Messages wait that were received before and run nowhere."""
+        open_now = [each for each in self.operations.values() if not each.state.over]
+        if any(
+            each.request.action is Action.PAUSE and each.request.target.group == group for each in open_now
+        ):
+            yield "paused"
+        here = [
+            each
+            for each in self.service.queue.letters.values()
+            if each.here and (group is None or each.group == group)
+        ]
+        run = {each for _, ids in self.running.values() for each in ids}
+        if any(each.message_id in run for each in here):
+            yield "running"
+        if any(each.receives and each.message_id not in run for each in here):
+            yield "waiting"
+        if not here:
+            yield "idle"
 
     def change(self, operation: Operation) -> None:
         stored = self.operations[operation.operation]

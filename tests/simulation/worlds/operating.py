@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from adapters.stores.memory import MemoryStore
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Action, Operation, OperationId, OperationState
-from poller.domain.records import MappingId, ShardId
+from poller.domain.records import SHARD_END, MappingId, ShardId
 from poller.domain.status import LaneStatus
 from poller.runtime.daemon import Daemon
 from poller.runtime.streams.stream_mapping import StreamMapping
@@ -54,13 +54,18 @@ class Operators:
     _refusal: str = "nobody answers"
 
     async def ask(self, action: Operate) -> None:
-        """Somebody asks for something of a lane or shard that a worker has now. A pause is ended again after its time."""
+        """Somebody asks for something of a lane or shard that a worker has now, or anybody's. A pause is ended again after its time."""
+        if action.anywhere:
+            await self._ask_anywhere(action)
+            return
         places = [place for daemon in self.daemons() for place in self._places(daemon)]
         if not places:
             return
         place = self.rng.choices(places, [WEIGHTS.get(state_of(each), 1) for each in places])[0]
         state = state_of(place)
         self.marks.saw(f"operator: {action.action} while {state}")
+        if place.lane.blocked_since is not None:
+            self.marks.saw(f"operator: {action.action} while blocked")
         target: dict[str, Any] = {"shard": place.shard}
         if action.action is Action.PAUSE and not action.one_shard:
             target = {}
@@ -73,8 +78,43 @@ class Operators:
         self.history.tell("operator", lambda: f"{document} while {state}")
         await self.submit(place.mapping, document)
         if action.action is Action.PAUSE:
-            await asyncio.sleep(action.lasts_s)
-            await self.submit(place.mapping, {"action": "resume", **target})
+            await self._resume(place.mapping, target, action.lasts_s)
+
+    async def _ask_anywhere(self, action: Operate) -> None:
+        """As `ask`, of any shard that its stream has ever had, whoever has it."""
+        mapping, checks = self.rng.choice(list(self.streams.items()))
+        shard = self.rng.choice(list(checks.stream.shards))
+        self.look(action.action, mapping, [shard])
+        send = checks.plan.discard.destination is not None
+        skipped = {"records": "first", "send": send, "discard": not send}
+        members = skipped if action.action is Action.SKIP else {}
+        await self.submit(mapping, {"action": action.action.value, "shard": shard, **members})
+        if action.action is Action.PAUSE:
+            await self._resume(mapping, {"shard": shard}, action.lasts_s)
+
+    async def _resume(self, mapping: MappingId, target: Mapping[str, Any], lasts_s: float) -> None:
+        await asyncio.sleep(lasts_s)
+        self.look(Action.RESUME, mapping, [target["shard"]] if "shard" in target else ())
+        await self.submit(mapping, {"action": "resume", **target})
+
+    def look(self, action: Action, mapping: MappingId, shards: Collection[ShardId] = ()) -> None:
+        """Marks the states of the shards that an action is about: of all if none are named.
+
+        A shard that no running worker reads is moving, or has ended.
+        """
+        checks = self.streams[mapping]
+        places = [place for daemon in self.daemons() for place in self._places(daemon)]
+        for place in places:
+            if place.mapping == mapping and (not shards or place.shard in shards):
+                self.marks.saw(f"operator: {action} while {state_of(place)}")
+                if place.lane.blocked_since is not None:
+                    self.marks.saw(f"operator: {action} while blocked")
+        read = {place.shard for place in places if place.mapping == mapping}
+        for shard in shards or tuple(checks.stream.shards):
+            if shard not in read:
+                saved = checks.saved.get(shard)
+                ended = saved is not None and saved.position == SHARD_END
+                self.marks.saw(f"operator: {action} while {'ended' if ended else 'moving'}")
 
     async def cancel(self, operation: OperationId) -> None:
         """Asks one worker after the other to cancel an operation, until one has done so."""

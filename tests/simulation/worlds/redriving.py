@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from poller.domain.operations import Action as OperatorAction
 from poller.domain.operations import Operation, OperationId
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import QueueFacts
@@ -154,6 +155,8 @@ class Redrivers:
         plan = self.scenario.setups[action.setup].plan
         members = {"limit": action.limit, "messages_per_s": action.per_s, "dry_run": action.dry_run or None}
         given = {name: value for name, value in members.items() if value is not None}
+        if plan.mapping in self.operators.streams:
+            self.operators.look(OperatorAction.REDRIVE, plan.mapping)
         operation = await self.operators.submit(plan.mapping, _document(plan) | given)
         if operation is not None and action.cancelled_s is not None:
             await asyncio.sleep(action.cancelled_s)

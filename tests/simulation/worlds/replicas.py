@@ -25,7 +25,7 @@ from tests.simulation.worlds.scenario import (
     Scenario,
     Setup,
 )
-from tests.simulation.worlds.variations import draw
+from tests.simulation.worlds.variations import redriven
 from tests.simulation.worlds.world import World
 from tests.virtual import EPOCH_BASE
 
@@ -134,7 +134,7 @@ class Replicas:
 def draw_replicas(seed: int) -> Replicas:
     """What a seed stands for with many workers: the mappings, records and faults of the same seed, and more going on."""
     rng = seeded(seed, "replicas")
-    base = draw(seed)
+    base = redriven(seed)
     setups = tuple(_widened(rng, each) for each in base.setups)
     kept = tuple(each for each in base.actions if not isinstance(each, Crash | Pause | Restart | Join))
     actions = sorted([*kept, *_troubles(rng)], key=lambda each: each.at)

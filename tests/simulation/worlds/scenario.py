@@ -118,7 +118,7 @@ class Operate:
     """Somebody does something to a lane of a stream: retries, resets, skips, or pauses for `lasts_s` seconds.
 
     It is about `one_lane`, or its shard; a pause that is not of `one_shard` is of the mapping. `records` says what a
-    skip is about: first, batch or list.
+    skip is about: first, batch or list. With `anywhere` it is about any shard, also one that has ended or that no worker has.
     """
 
     at: float
@@ -128,6 +128,7 @@ class Operate:
     records: str = "first"
     send: bool = True
     lasts_s: float = 0.0
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

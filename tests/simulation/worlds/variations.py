@@ -35,7 +35,7 @@ from tests.simulation.worlds.scenario import (
     Update,
     base,
 )
-from tests.simulation.worlds.seeking import seeks
+from tests.simulation.worlds.seeking import seeks, seeks_beside
 from tests.virtual import EPOCH_BASE
 
 PAYLOAD_BYTES_MIN = 2_000_000
@@ -75,6 +75,11 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
+    return seeks_beside(redriven(seed))
+
+
+def redriven(seed: int) -> Scenario:
+    """The scenario of a seed without seeks in windows and beside queues."""
     return redrives(operated(seed))
 
 
