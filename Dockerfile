@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf --mount=type=secret,id=
     /opt/build/bin/pip --quiet --python /opt/poller/bin/python install --require-hashes --only-binary :all: -r run.lock && \
     /opt/build/bin/pip --quiet install --require-hashes --only-binary :all: -r build.lock
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY poller poller
 COPY adapters adapters
 RUN /opt/build/bin/pip --quiet wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . && \

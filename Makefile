@@ -12,7 +12,7 @@ SEEDS ?= 0:20000
 # Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check static unit acceptance soak format-page pictures lock clean
+.PHONY: help setup demo test check static unit acceptance soak format-page pictures wheel lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ format-page: setup  ## formats the files of the page that the daemon serves
 pictures: setup  ## takes the pictures of the page for the documentation again (needs Chromium)
 	$(BIN)/python -m tests.adapters.control.page.pictures docs/use/pictures
 
+wheel: $(READY)  ## wheel and source distribution in dist; PROJECT_URL=https://... is the address that they are published with
+	POLLER_PROJECT_URL=$(PROJECT_URL) $(UV) build --quiet --no-build-isolation --clear --out-dir dist .
+
 lock: $(READY)  ## locks the requirements anew
 	$(UV) pip compile --quiet pyproject.toml --extra demo --group dev --universal --python-version 3.13 \
 	  --generate-hashes --no-header --no-annotate --output-file requirements/dev.lock
@@ -81,4 +84,4 @@ include deploy/deploy.mk
 -include benchmarks/bench.mk
 
 clean:  ## removes what setup and the tests made
-	rm -rf .venv .venv-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules
+	rm -rf .venv .venv-deploy dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,28 +15,43 @@ from poller.commands.dry_run.declared import dry_run
 from poller.commands.init.declared import init, schema
 from poller.commands.operations.declared import add_commands
 from poller.commands.operations.declared_long import add_long_commands
-from poller.commands.options import MARKUP, CommonOptions, Config, Json, TokenFile, given_options, grouped
+from poller.commands.options import (
+    MARKUP,
+    CommonOptions,
+    Config,
+    Json,
+    TokenFile,
+    given_options,
+    grouped,
+    one_of,
+)
 from poller.commands.peek.declared import peek
+from poller.commands.root.completion import PROGRAM, asked
+from poller.commands.root.declared import completion, version
+from poller.commands.root.plugin_commands import COMMANDS, add_plugin_commands, group_of
 from poller.commands.run import early_signals
 
 if TYPE_CHECKING:
     from poller.config.settings import Settings
 
 DISTRIBUTION = "esm-poller"
-COMMANDS = "poller.commands"
-"""Entry point group of plug-in commands: a name, and a function that typer can call or a Typer with commands."""
-OWN_COMMANDS = {
-    "adapters.commands.mappings:app": "Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
-    "adapters.demo.command:demo": "Runs the main job on this machine alone, and accounts for every record.",
-}
-"""What the overview says of plug-in commands that come with this distribution; they are not imported for it."""
 FAILED = 2
 ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
 
 Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of API, health and metrics.")]
 Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
-Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
-Format = Annotated[str | None, typer.Option("--log-format", help="json or console.")]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        help="debug, info, warning or error.",
+        autocompletion=one_of("debug", "info", "warning", "error"),
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--log-format", help="json or console.", autocompletion=one_of("json", "console")),
+]
 Url = Annotated[
     str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
 ]
@@ -163,7 +179,12 @@ def explain(
         str, typer.Option("--event", help="The event's JSON text; @FILE reads it, @- from stdin.")
     ],
     source: Annotated[
-        str | None, typer.Option("--source", help="kinesis, dynamodb or sqs: the event is one record of it.")
+        str | None,
+        typer.Option(
+            "--source",
+            help="kinesis, dynamodb or sqs: the event is one record of it.",
+            autocompletion=one_of("kinesis", "dynamodb", "sqs"),
+        ),
     ] = None,
 ) -> None:
     """Says whether a filter pattern matches an event, and which condition fails if not.
@@ -246,18 +267,20 @@ def import_checkpoints(
     )
 
 
-def application(points: Iterable[EntryPoint]) -> typer.Typer:
-    """The whole command line. `points` are plug-in commands; each is imported when it is called."""
+def application(points: Iterable[EntryPoint], *, completing: bool = False) -> typer.Typer:
+    """The whole command line. `points` are plug-in commands; each is imported when it is called, or when a shell completes its words."""
+    plugin_commands = {point.name: point for point in points}
     app = typer.Typer(
         name="poller",
+        cls=group_of(plugin_commands),
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completing,
         pretty_exceptions_enable=False,
         rich_markup_mode=MARKUP,
         help=_ROOT_HELP,
     )
     app.callback()(_root)
-    for command in (init, run, check, schema, status, peek):
+    for command in (init, run, check, schema, status, peek, completion, version):
         app.command()(command)
     app.command(name="dry-run")(dry_run)
     add_commands(app)
@@ -272,13 +295,7 @@ def application(points: Iterable[EntryPoint]) -> typer.Typer:
     positions.command(name="import")(import_checkpoints)
     app.add_typer(positions, name="checkpoints")
     app.add_typer(breaker_app, name="breaker")
-    for point in sorted(points, key=lambda each: each.name):
-        app.command(
-            name=point.name,
-            help=OWN_COMMANDS.get(point.value) or f"A plug-in command; poller {point.name} --help says more.",
-            add_help_option=False,
-            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(_forwarded(point))
+    add_plugin_commands(app, plugin_commands)
     return app
 
 
@@ -287,8 +304,10 @@ _ROOT_HELP = "Lambda's event source mappings, outside Lambda: Kinesis, DynamoDB 
 
 def main() -> None:
     """Entry point of the `poller` script."""
-    app = application(entry_points(group=COMMANDS))
-    if sys.argv[1:2] == ["run"]:
+    app = application(entry_points(group=COMMANDS), completing=asked())
+    if asked():
+        app(prog_name=PROGRAM)
+    elif sys.argv[1:2] == ["run"]:
         # Its output has a queue and a writer of its own.
         app()
     else:
@@ -303,7 +322,7 @@ def _nothing() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"poller {version(DISTRIBUTION)}")
+        typer.echo(f"poller {installed_version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -358,30 +377,3 @@ def _read(option: str, place: str, *, shown: str) -> str:
         )
         raise typer.Exit(FAILED)
     return decoded
-
-
-def _forwarded(point: EntryPoint) -> Callable[[typer.Context], None]:
-    """A command that loads the plug-in's function when it is called, and passes the arguments on unchanged."""
-
-    def forward(context: typer.Context) -> None:
-        try:
-            function = point.load()
-        except ImportError as error:
-            typer.echo(f"poller: {point.name}: {error}; {_remedy(point)}", err=True)
-            raise typer.Exit(FAILED) from None
-        app = function
-        if not isinstance(function, typer.Typer):
-            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-            app.command(name=point.name)(function)
-        app(args=context.args, prog_name=f"poller {point.name}")
-
-    return forward
-
-
-def _remedy(point: EntryPoint) -> str:
-    distribution = point.dist
-    if distribution is None:
-        return "install what it needs"
-    extras = distribution.metadata.get_all("Provides-Extra") or []
-    wanted = f"{distribution.name}[{point.name}]" if point.name in extras else distribution.name
-    return f"install it with: pip install '{wanted}'"

@@ -32,6 +32,15 @@ TokenFile = Annotated[
 ]
 
 
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """Returns what completes the value of an option in a shell, for options that have few values."""
+
+    def completed(incomplete: str) -> list[str]:
+        return [each for each in values if each.startswith(incomplete)]
+
+    return completed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
     """Settings of the configuration file that most commands also accept as options."""

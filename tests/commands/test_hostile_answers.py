@@ -9,7 +9,8 @@ from importlib.metadata import entry_points
 import pytest
 from typer.testing import CliRunner
 
-from poller.cli import COMMANDS, application
+from poller.cli import application
+from poller.commands.root.plugin_commands import COMMANDS
 
 UUID = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"
 WORDS = [

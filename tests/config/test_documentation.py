@@ -16,7 +16,8 @@ import yaml
 from adapters.commands.mappings import app as mappings_app
 from adapters.control.access.credential_entries import read_tokens
 from adapters.control.access.credential_files import parsed
-from poller.cli import COMMANDS, application
+from poller.cli import application
+from poller.commands.root.plugin_commands import COMMANDS
 from poller.commands.shared import LoadablePlugins
 from poller.config.loader import examine
 from poller.config.settings import FileMapping, Settings

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poller.commands.options import given_options, grouped
+from poller.commands.options import given_options, grouped, one_of
 
 Text = str | None
 
@@ -18,10 +18,22 @@ class AnswerOptions:
 
     source: Annotated[Text, typer.Option("--source", metavar="ARN", help="The event source.")] = None
     starting_position: Annotated[
-        Text, typer.Option("--starting-position", help="For streams: TRIM_HORIZON or LATEST.")
+        Text,
+        typer.Option(
+            "--starting-position",
+            help="For streams: TRIM_HORIZON or LATEST.",
+            autocompletion=one_of("TRIM_HORIZON", "LATEST"),
+        ),
     ] = None
     function: Annotated[Text, typer.Option("--function", metavar="NAME", help="Name or ARN.")] = None
-    invoker: Annotated[Text, typer.Option("--invoker", help="python, http, process or lambda.")] = None
+    invoker: Annotated[
+        Text,
+        typer.Option(
+            "--invoker",
+            help="python, http, process or lambda.",
+            autocompletion=one_of("python", "http", "process", "lambda"),
+        ),
+    ] = None
     handler: Annotated[Text, typer.Option("--handler", help="For python: module:function.")] = None
     url: Annotated[Text, typer.Option("--url", help="For http: where events are posted to.")] = None
     command: Annotated[Text, typer.Option("--command", help="For process: a program with its words.")] = None

@@ -14,11 +14,12 @@ import typer
 from botocore.exceptions import ClientError
 
 from adapters.aws.clients import translate
-from poller.cli import COMMANDS, application
+from poller.cli import application
 from poller.commands.breaker.close import _said, _sentence
 from poller.commands.operations.naming import freeing_commands, name_of
 from poller.commands.operations.sentences import sentence
 from poller.commands.operations.targets import TargetWords, find_target
+from poller.commands.root.plugin_commands import COMMANDS
 from poller.commands.status_page import moment, status_page
 from poller.domain.operations import Action
 from poller.domain.records import Epoch, MappingId, ShardId

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from poller.cli import COMMANDS, application
+from poller.cli import application
 from poller.commands.operations.option_names import in_options
+from poller.commands.root.plugin_commands import COMMANDS
 from poller.domain.operations import Action
 
 POLLER = Path(__file__).parents[3] / "poller"
