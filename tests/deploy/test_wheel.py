@@ -104,8 +104,8 @@ def test_the_urls_and_the_links_of_the_description_lead_to_the_repository(wheel:
 
 
 def test_links_that_lead_elsewhere_or_stay_on_the_page_are_kept() -> None:
-    page = "[a](#below) [b](https://example.com/x) [c](docs/a.md#part) [d](mailto:a@example.com)"
-    expected = f"[a](#below) [b](https://example.com/x) [c]({HOME}/blob/main/docs/a.md#part) [d](mailto:a@example.com)"
+    page = "[a](#below) [b](https://example.com/x) [c](docs/README.md#part) [d](mailto:a@example.com)"
+    expected = f"[a](#below) [b](https://example.com/x) [c]({HOME}/blob/main/docs/README.md#part) [d](mailto:a@example.com)"
     assert absolute(page, HOME) == expected
 
 
