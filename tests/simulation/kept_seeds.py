@@ -73,5 +73,6 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     12358: "the first message of an event that waited came again, and was given back with the others, whose time ran out",
     12886: "a stop gives back after five seconds what waits for a permit of its function, and the check asked it to wait on",
     12920: "a seek moved a parent while another worker, which had read the leases before, took the child, and the check blamed it",
+    746: "a skip to the end of a shard was done before the store had the end, and the shard began again behind an outage",
 }
 """Seeds of whole scenarios, with redrives, to what was wrong."""

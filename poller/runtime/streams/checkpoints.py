@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from poller.domain.errors import LeaseLost, PortError, ServiceUnavailable
+from poller.domain.records import Rank
 from poller.domain.rows import Checkpoint, Lease
 from poller.domain.telemetry.mapping_events import CheckpointSaved
 from poller.runtime.context import MappingContext
@@ -50,6 +51,11 @@ class CheckpointWriter:
         self._waiters.append(waiter)
         self.wake()
         await waiter
+
+    @property
+    def end_saved(self) -> bool:
+        """Whether the store has that all records of the shard are settled to its end."""
+        return self._saved.position.rank is Rank.END
 
     def close(self) -> None:
         """Says that nothing more will be settled. `run` writes what is left and returns."""

@@ -67,14 +67,14 @@ class ShardOperations:
         """Carries out a retry, reset or skip. Returns when the effect has happened and is saved.
 
         Returns None for an operation on batches while those of an earlier run are still to be restored: it would not find them. Raises
-        LeaseLost if the shard stops before that, unless it has ended.
+        LeaseLost if the shard stops before that, unless the store has that it ended.
         """
         if not self._flow.operator.restored and _on_batches(operation):
             return None
         result = await unless_stopped(self.over, self._act(operation))
         if result is not None:
             return result
-        if self._flow.done:
+        if self._checkpoints.end_saved:
             return _done("the shard has ended: all its records are settled")
         raise LeaseLost("the shard has stopped here before the operation was carried out")
 

@@ -129,6 +129,18 @@ class Place:
         return next(lease.checkpoint.position for lease in leases if lease.shard == SHARD)
 
 
+class Unsaving(MemoryStore):
+    """A store that takes no checkpoint while it is `down`."""
+
+    down = False
+
+    async def save(self, mapping, lease, checkpoint):  # type: ignore[no-untyped-def]
+        """Raises ServiceUnavailable while down."""
+        if self.down:
+            raise ServiceUnavailable("the service is down")
+        return await super().save(mapping, lease, checkpoint)
+
+
 def after(
     at_s: float, act: Callable[[StreamMapping], Awaitable[Any]], into: list[Any]
 ) -> Callable[[StreamMapping], Awaitable[None]]:
@@ -691,6 +703,28 @@ def test_an_operation_on_a_shard_that_stops_is_left_to_the_next_owner(records_: 
 
     place.run(during)
     assert found == [LeaseLost]
+
+
+def test_a_skip_to_the_end_of_a_shard_is_not_done_before_the_store_has_its_end() -> None:
+    store, found = Unsaving(), []
+    place = Place(kinesis(1, key="k", arrived=EPOCH_BASE), function=FakeFunction(poison(1)), store=store)
+    place.stream.ended.add(SHARD)
+
+    async def act(runner: StreamMapping) -> None:
+        store.down = True
+        with pytest.raises(LeaseLost, match="before the operation was carried out"):
+            await carried_out(runner, operation(Action.SKIP, records="first", discard=True, send=False))
+        found.append("left to the next owner")
+
+    async def during(runner: StreamMapping) -> None:
+        await asyncio.sleep(1.0)
+        task = asyncio.create_task(act(runner))
+        await asyncio.sleep(1.0)
+        runner._stop.request(Reason.REQUESTED)
+        await task
+
+    place.run(during)
+    assert (found, place.position) == (["left to the next owner"], Position.horizon())
 
 
 def test_a_shard_that_is_not_read_here_has_another_owner() -> None:
