@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from poller.domain.errors import ServiceUnavailable
+from poller.domain.errors import AccessDenied, ServiceUnavailable
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Throttled, with_payload
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
@@ -193,6 +193,41 @@ def test_a_place_that_cannot_be_opened_fails_the_operation(place: str, said: str
         assert said in found.result
 
     play(lambda: outside.daemon(daemon_plan(PLAN)), script)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state", "result", "left"),
+    [
+        ([ServiceUnavailable("down")] * 5, OperationState.DONE, "4 batches settled (8 records)", 0),
+        (
+            [ServiceUnavailable("down")] * 8,
+            OperationState.FAILED,
+            "from: the notices cannot be read: down; "
+            "see that the place exists and that the daemon may read it, then ask again",
+            2,
+        ),
+        (
+            [AccessDenied("no")] * 2,
+            OperationState.FAILED,
+            "from: the notices cannot be read: no; "
+            "see that the place exists and that the daemon may read it, then ask again",
+            1,
+        ),
+    ],
+    ids=["for some time", "for long", "denied"],
+)
+def test_a_place_in_trouble_is_opened_again_a_few_times(
+    trouble: list[Exception], state: OperationState, result: str, left: int
+) -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await given_up(place)
+        troubles = place.opening[FAILED] = list(trouble)
+        found = await over(daemon, await redrive(daemon))
+        assert (found.state, found.result, len(troubles)) == (state, result, left)
+
+    play(lambda: place.daemon(daemon_plan(PLAN)), script)
 
 
 def test_notices_that_cannot_be_read_fail_the_operation_after_some_tries() -> None:

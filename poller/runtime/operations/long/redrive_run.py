@@ -1,14 +1,23 @@
 """Owns the run of a redrive: it opens the place of the notices, and stores how far it is."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
-from poller.domain.errors import InvalidConfiguration, PortError
+from poller.domain.errors import AccessDenied, InvalidConfiguration, PortError, ResourceMissing
 from poller.domain.operations import Operation, OperationState, PartResult
 from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations import lifecycle
 from poller.rules.operations.redriving import RedriveTally
-from poller.runtime.operations.long.long_run import NOT_RUNNING, LongOperable, LongRun, noted, waits
-from poller.runtime.operations.long.redriving import READ_MAX, NoticeKept, Redrive
+from poller.runtime.operations.long.long_run import (
+    NOT_RUNNING,
+    LongOperable,
+    LongRun,
+    OpenPlace,
+    noted,
+    waits,
+)
+from poller.runtime.operations.long.redriving import READ_MAX, TRIES_MAX, NoticeKept, Redrive
 from poller.runtime.stopping import Reason
 
 SHOW_S = 1.0
@@ -48,7 +57,15 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
     # A notice must stay hidden until it was called.
     hold_s = READ_MAX * mapping.longest_s() + HOLD_SPARE_S
     look = bool(members.get("dry_run"))
-    async with mapping.opened_place(members["from"], run.opener, hold_s=hold_s, look=look) as place:
+    async with AsyncExitStack() as opened:
+        place = await _opened(
+            run,
+            lambda: opened.enter_async_context(
+                mapping.opened_place(members["from"], run.opener, hold_s=hold_s, look=look)
+            ),
+        )
+        if place is None:
+            return None
         shown = _Shown(run)
         redriving = Redrive(
             place.redrivable,
@@ -76,6 +93,19 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
             return None
         await shown.store(found)
         return found.result()
+
+
+async def _opened(run: LongRun, opening: Callable[[], Awaitable[OpenPlace]]) -> OpenPlace | None:
+    """Opens the place, and tries that a few times. None: a stop came first. Raises InvalidConfiguration and PortError."""
+    for tries in range(TRIES_MAX):
+        try:
+            return await opening()
+        except PortError as error:
+            if tries + 1 == TRIES_MAX or isinstance(error, AccessDenied | ResourceMissing):
+                raise
+        if await run.stop.sleep(run.delay_s(tries)):
+            return None
+    raise AssertionError("the last try returns or raises")
 
 
 class _Shown:
