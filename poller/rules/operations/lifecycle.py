@@ -44,6 +44,8 @@ RESOLVED_MAX = 10_000
 """Records that `first` or `batch` may stand for: AWS's limit for BatchSize."""
 LINES_MAX, LINE_CHARS_MAX = 50, 200
 """Lines about records that were settled, and how long each may be."""
+NOT_FINISHED = "it was begun and not finished"
+"""What is said of a part that has no result when its operation is over."""
 RESULTS_SHOWN_MAX = 5
 """Parts whose results are repeated in the result of the operation."""
 LONG = frozenset({Action.SEEK, Action.REPLAY, Action.REDRIVE})
@@ -258,7 +260,13 @@ def _end(operation: Operation, state: OperationState, text: str, now: Epoch) -> 
     if operation.state.over:
         return operation
     said = line_of(text, chars_max=RESULT_CHARS_MAX)
-    return _next(operation, state=state, ended=max(now, operation.created), result=said)
+    # Nothing runs, or waits for anything, in an operation that is over.
+    left = PartResult(
+        state=OperationState.FAILED if state is OperationState.FAILED else OperationState.CANCELLED,
+        result=NOT_FINISHED,
+    )
+    parts = {part: found if found.state.over else left for part, found in operation.parts.items()}
+    return _next(operation, state=state, ended=max(now, operation.created), result=said, parts=parts)
 
 
 def _summary(operation: Operation) -> str:

@@ -52,7 +52,11 @@ def counted(
         mine["at"] = int(found.at)
     if found.trouble:
         mine["trouble"] = line_of(found.trouble, chars_max=TROUBLE_CHARS_MAX)
-    noted = _folded({**_workers(operation), worker: mine}, {*alive, worker})
+    others = _workers(operation)
+    for name in others.keys() - set(alive):
+        # What troubled a worker that is gone holds nothing back any more.
+        others[name].pop("trouble", None)
+    noted = _folded({**others, worker: mine}, {*alive, worker})
     progress = {"shards": shards, "ended": ended, **_totals(noted)}
     places = [each["at"] for name, each in noted.items() if "at" in each and name in {*alive, worker}]
     if places:

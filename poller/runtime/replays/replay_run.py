@@ -21,6 +21,7 @@ from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.rules.replays.asking import planned, range_of, stops_at_failure
 from poller.rules.replays.counting import ReplayCounts, all_read, counted, counts_of, outcome
+from poller.rules.replays.troubles import trouble
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange, answered
 from poller.runtime.operations.operable_mappings import Peers
 from poller.runtime.replays.bounded_source import BoundedSource, ReplayPace
@@ -180,17 +181,13 @@ class ReplayRun:
         found = ReplayCounts(
             counts=dict(self._counts),
             at=None if self._source is None else self._source.at,
-            trouble=self.mapping.reason or self._trouble(),
+            trouble=self.mapping.reason or trouble(self.mapping.shards()),
         )
         rule = partial(
             counted, worker=self._context.worker, found=found, shards=shards, ended=ended, alive=alive
         )
         await self._change(rule)
         self._counted_at = self._context.clock.monotonic()
-
-    def _trouble(self) -> str:
-        failing = (each for each in self.mapping.shards() if each.state == "failing")
-        return next((f"shard {each.shard}: {each.reason}" for each in failing), "")
 
     async def _end_halted(self) -> None:
         operation = self._context.operations.get(self._id)

@@ -91,6 +91,23 @@ def test_cancelling_says_how_much_was_done() -> None:
     assert cancelled.parts[ONE].state is DONE
 
 
+@pytest.mark.parametrize(
+    ("operation", "end", "state"),
+    [
+        (SKIP, lambda each: lifecycle.cancel(each, by="dave", now=LATER), OperationState.CANCELLED),
+        (PAUSE, lambda each: lifecycle.cancel(each, by="dave", now=LATER), OperationState.CANCELLED),
+        (SKIP, lambda each: lifecycle.mapping_deleted(each, now=LATER), FAILED),
+        (SKIP, lambda each: lifecycle.mapping_disabled(each, now=LATER), FAILED),
+    ],
+)
+def test_no_part_runs_or_waits_in_an_operation_that_is_over(
+    operation: Operation, end: Callable[[Operation], Operation], state: OperationState
+) -> None:
+    over = end(lifecycle.begin(operation, ONE, "waits until the destination takes the notice"))
+    assert over.state.over
+    assert over.parts[ONE] == part(state, "it was begun and not finished")
+
+
 def test_cancelling_a_pause_is_resuming_it() -> None:
     ended = lifecycle.cancel(PAUSE, by="dave", now=LATER)
     assert ended == lifecycle.end_pause(PAUSE, by="dave", now=LATER)

@@ -70,6 +70,23 @@ def test_the_place_in_time_is_that_of_workers_that_live() -> None:
     assert found.progress["at"] == 40
 
 
+def test_what_troubles_a_worker_is_noted_until_it_is_over_or_the_worker_is_gone() -> None:
+    def told(operation: Operation, worker: WorkerId, trouble: str, *alive: WorkerId) -> Operation:
+        found = ReplayCounts(counts={"records": 3}, trouble=trouble)
+        return counted(operation, worker, found, shards=2, ended=1, alive=alive)
+
+    def troubles(operation: Operation) -> dict[str, str]:
+        noted = operation.notes["workers"].items()
+        return {worker: each["trouble"] for worker, each in noted if "trouble" in each}
+
+    both = told(told(replay(), A, "no queue", A, B), B, "no answer", A, B)
+    assert troubles(both) == {A: "no queue", B: "no answer"}
+    assert troubles(told(both, B, "", A, B)) == {A: "no queue"}
+    gone = told(both, B, "no answer", B)
+    assert troubles(gone) == {B: "no answer"}
+    assert gone.progress["records"] == 6
+
+
 def test_nothing_is_counted_when_the_replay_is_over() -> None:
     over = replace(replay(), state=OperationState.CANCELLED)
     assert count(over, A, records=1) is over
