@@ -11,7 +11,7 @@ from poller.commands.operations.progress import missing, waits
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status_page import moment, span
 from poller.domain.arns import Arn
-from poller.domain.operations import Action, OperationPage, OperationState, OperationView
+from poller.domain.operations import Action, OperationPage, OperationState, OperationView, PartResult
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
@@ -101,12 +101,7 @@ def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenP
         page.add(f"waits: {line}", depth=1, lines_max=3)
     for part in operation.wanted[:PARTS_SHOWN_MAX]:
         result = operation.parts.get(part)
-        said = (
-            _nothing_yet(operation, status)
-            if result is None
-            else f"{result.state}: {in_options(result.result)}"
-        )
-        page.add(f"{part} {said}", depth=1, lines_max=3)
+        page.add(f"{part} {_said(operation, result, status)}", depth=1, lines_max=3)
     if len(operation.wanted) > PARTS_SHOWN_MAX:
         page.left_out(f"and {number_of(len(operation.wanted) - PARTS_SHOWN_MAX, 'more part')}", depth=1)
     records = operation.notes.get("records", ())
@@ -134,6 +129,15 @@ def _waits(operation: OperationView, status: DaemonStatus) -> list[str]:
         [] if mapping is None or mapping.state is not MappingState.DISABLED else ["the mapping is disabled"]
     )
     return [*([] if operation.state.over or operation.action is Action.PAUSE else stopped), *waits(operation)]
+
+
+def _said(operation: OperationView, result: PartResult | None, status: DaemonStatus) -> str:
+    """What came of a part. Nothing runs, or waits, in an operation that is over."""
+    if result is None:
+        return _nothing_yet(operation, status)
+    if operation.state.over and not result.state.over:
+        return "it was begun and not finished"
+    return f"{result.state}: {in_options(result.result)}"
 
 
 def _nothing_yet(operation: OperationView, status: DaemonStatus) -> str:

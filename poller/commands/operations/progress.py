@@ -34,7 +34,7 @@ def progress(operation: OperationView) -> str:
         counted = [f"{value} {name}" for name, value in counts.items() if value and name != "at"]
         at = counts.get("at")
         place = f", at {date_of(at).isoformat()}" if at is not None else ""
-        done += f": {', '.join(counted)}{place}"
+        done += f": {', '.join(counted)}{place}" if counted else ""
     waiting = waits(operation)
     if waiting:
         more = len(waiting) - WAITING_SHOWN_MAX

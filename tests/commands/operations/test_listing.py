@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from poller.commands.operations.listing import _page
+from poller.commands.operations.progress import progress
 from poller.domain.operations import (
     Action,
     Operation,
@@ -92,3 +95,29 @@ def test_an_operation_that_takes_long_says_what_it_waits_for_until_it_is_over() 
     assert waits(view(Action.REPLAY, notes={"waiting": 5, "workers": ["w"]}), status) == []
     assert waits(view(Action.REPLAY, notes=notes, state=OperationState.DONE), disabled) == []
     assert waits(view(Action.PAUSE), disabled) == []
+
+
+@pytest.mark.parametrize("state", [each for each in OperationState if each.over])
+def test_nothing_is_said_to_run_or_wait_in_an_operation_that_is_over(state: OperationState) -> None:
+    status = DaemonStatus(worker="w", mappings=(QUEUED,), ready=True, alive=True)
+    begun = PartResult(state=OperationState.RUNNING, result="waits until the destination takes the notice")
+    over = view(Action.SKIP, wanted=("a", "b"), parts={"a": begun}, state=state)
+    shown = [line.strip() for line in _page(over, status, 200).lines]
+    assert shown[-2:] == ["a it was begun and not finished", "b nothing was done"]
+    running = _page(replace(over, state=OperationState.RUNNING), status, 200).lines
+    assert "a running: waits until the destination takes the notice" in [line.strip() for line in running]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "op running; no"),
+        ({"records": 0, "failed": 0}, "op running; no"),
+        ({"records": 0, "at": 0}, "op running; no"),
+        ({"records": 3, "failed": 0, "at": 0}, "op running: 3 records, at 1970-01-01T00:00:00+00:00; no"),
+        ({"settled": 0}, "op running, 0 settled; no"),
+        ({"moved": 0, "shards": 2}, "op running, 0 of 2 shards moved; no"),
+    ],
+)
+def test_counts_of_nothing_are_left_out_of_the_line(counts: dict[str, int], said: str) -> None:
+    assert progress(view(Action.REPLAY, progress=counts, notes={"waiting": ["no"]})) == said
