@@ -75,4 +75,9 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
     12920: "a seek moved a parent while another worker, which had read the leases before, took the child, and the check blamed it",
     746: "a skip to the end of a shard was done before the store had the end, and the shard began again behind an outage",
 }
-"""Seeds of whole scenarios, with redrives, to what was wrong."""
+"""Seeds of scenarios with redrives, to what was wrong."""
+
+KEPT_WHOLE_SEEDS: dict[int, str] = {
+    559: "two workers accepted a seek at the same moment, and the plan of the second left out what the first had put back",
+}
+"""Seeds of whole scenarios to what was wrong."""

@@ -8,6 +8,7 @@ from tests.simulation.kept_seeds import (
     KEPT_OPERATED_SEEDS,
     KEPT_REDRIVEN_SEEDS,
     KEPT_SEEDS,
+    KEPT_WHOLE_SEEDS,
 )
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
@@ -44,6 +45,10 @@ def test_bugs_that_simulation_found_with_operators_stay_away() -> None:
 
 def test_bugs_that_simulation_found_in_redrives_stay_away() -> None:
     assert [seed for seed in KEPT_REDRIVEN_SEEDS if not run_scenario(redriven(seed)).virtual_s] == []
+
+
+def test_bugs_that_simulation_found_in_whole_scenarios_stay_away() -> None:
+    assert [seed for seed in KEPT_WHOLE_SEEDS if not run_seed(seed).virtual_s] == []
 
 
 def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:

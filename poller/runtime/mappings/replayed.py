@@ -157,7 +157,7 @@ def _hidden(parts: StreamContext, *, as_replay: ReplayParts) -> StreamContext:
     return replace(
         parts,
         source=as_replay.wrap(parts.source),
-        destination=as_replay.destination or parts.destination,
+        destination=as_replay.destined(parts.destination),
         observer=as_replay.observer,
         places=Places(),
         operated=True,

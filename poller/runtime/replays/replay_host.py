@@ -19,11 +19,11 @@ type Wrap = Callable[[StreamSource], StreamSource]
 class ReplayParts:
     """How the hidden mapping of a replay differs from other mappings.
 
-    `wrap` makes its source of the stream. `destination` takes its notices; None: that of its plan. `observer` gets its events.
+    `wrap` makes its source of the stream, and `destined` its destination of that of its plan. `observer` gets its events.
     """
 
     wrap: Wrap
-    destination: Destination | None
+    destined: Callable[[Destination | None], Destination | None]
     observer: Observer
 
 

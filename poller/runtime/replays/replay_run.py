@@ -14,9 +14,9 @@ from poller.domain.errors import PortError
 from poller.domain.operations import Operation, OperationId
 from poller.domain.plan import MappingPlan
 from poller.domain.policies import Backoff
-from poller.domain.records import SHARD_END, Monotonic, ShardId, WorkerId
+from poller.domain.records import SHARD_END, MappingId, Monotonic, ShardId, WorkerId
 from poller.domain.telemetry.observers import Observer
-from poller.ports import Clock, Store, StreamSource
+from poller.ports import Clock, Destination, Store, StreamSource
 from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.rules.replays.asking import planned, range_of, stops_at_failure
@@ -26,6 +26,7 @@ from poller.runtime.operations.open_operations import OpenOperations, OperationC
 from poller.runtime.operations.operable_mappings import Peers
 from poller.runtime.replays.bounded_source import BoundedSource, ReplayPace
 from poller.runtime.replays.halting import HaltingDestination
+from poller.runtime.replays.own_destination import OwnDestination
 from poller.runtime.replays.replay_host import ReplayHost, ReplayMapping, ReplayParts
 from poller.runtime.replays.replay_observer import ReplayObserver
 from poller.runtime.stopping import Reason, Stop, wait_until
@@ -80,7 +81,7 @@ class ReplayRun:
         )
         parts = ReplayParts(
             wrap=self._wrap,
-            destination=HaltingDestination(self.halt) if self._stops else None,
+            destined=partial(self._destined, operation.mapping),
             observer=observer,
         )
         self.mapping: ReplayMapping = context.host.make(plan, parts)
@@ -125,6 +126,11 @@ class ReplayRun:
             counts=self._counts,
         )
         return self._source
+
+    def _destined(self, mapping: MappingId, destination: Destination | None) -> Destination | None:
+        if self._stops:
+            return HaltingDestination(self.halt)
+        return None if destination is None else OwnDestination(destination, mapping)
 
     def _leave(self, shard: ShardId) -> None:
         if self._source is not None:

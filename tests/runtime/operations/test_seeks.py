@@ -325,6 +325,45 @@ def test_a_second_seek_is_refused_while_one_runs_and_a_cancelled_one_moves_nothi
     assert calls(place) == [[1, 2, 3, 4, 5]]
 
 
+@pytest.mark.parametrize("apart_s", [0.0, 0.4, 1.0, 2.4])
+def test_of_two_seeks_that_two_workers_accept_at_the_same_time_one_is_carried_out_at_most(
+    apart_s: float,
+) -> None:
+    """The store takes `apart_s` for the second one, and the workers have not read of the other one before they accept theirs."""
+
+    class Slow(MemoryStore):
+        async def add(self, operation: Operation) -> Operation:
+            await asyncio.sleep(0.0 if operation.request.members["to"] == "TRIM_HORIZON" else apart_s)
+            return await super().add(operation)
+
+    place = replace(site(), store=Slow())
+
+    make_first, make_second = two(place)
+    beside: list[Daemon] = []
+
+    def second() -> Daemon:
+        beside.append(make_second())
+        return beside[0]
+
+    async def script(first: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        await asyncio.sleep(2)
+        asked = await asyncio.gather(
+            seek(first, "TRIM_HORIZON"), seek(beside[0], now() - 0.001, skip=True), return_exceptions=True
+        )
+        accepted = [each for each in asked if isinstance(each, Operation)]
+        ended = [await over(first, each) for each in accepted]
+        done = [each for each in ended if each.state is OperationState.DONE]
+        assert len(done) <= 1
+        for each in ended:
+            if each not in done:
+                assert "was asked at the same time" in each.result
+        refused = [each for each in asked if not isinstance(each, Operation)]
+        assert len(done) + len(refused) >= 1
+
+    play(make_first, script, second)
+
+
 def test_another_worker_goes_on_when_the_one_that_has_claimed_a_seek_dies() -> None:
     place = site(FakeFunction(takes_s=4))
     stream = stream_of(place)

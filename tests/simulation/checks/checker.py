@@ -230,15 +230,21 @@ class Checker:
     def offers(self, notice: Notice) -> None:
         """The engine wants to send a notice."""
         with self._judging():
-            self.streams[notice.mapping].offered(notice)
+            self.streams[self._caller(notice)].offered(notice)
 
     def notified(self, line: Line, notice: Notice, issued: float) -> None:
         """The destination has a notice."""
         with self._judging():
-            self._not_told(line, notice.mapping, notice.shard, at=issued)
+            mapping = self._caller(notice)
+            self._not_told(line, mapping, notice.shard, at=issued)
             self._marks.saw("notice")
-            if (tenure := self._tenure(line, notice.mapping, notice.shard)) is not None:
-                self.streams[notice.mapping].notified(notice, epoch(), tenure)
+            if (tenure := self._tenure(line, mapping, notice.shard)) is not None:
+                self.streams[mapping].notified(notice, epoch(), tenure)
+
+    def _caller(self, notice: Notice) -> MappingId:
+        """Whose batch it is: a replay, whose notices have the id of its mapping, is known by its function."""
+        function = msgspec.json.decode(notice.document)["requestContext"]["functionArn"].rsplit(":", 1)[-1]
+        return self._by_call[self.streams[notice.mapping].plan.source_arn, function].mapping
 
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from poller.domain.errors import PortError
-from poller.domain.operations import Action, Operation, OperationState, PartResult
+from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
 from poller.domain.records import Position, ShardId
 from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations import lifecycle
@@ -49,6 +49,9 @@ async def seek(run: LongRun) -> PartResult | None:
         return None
     planned = moves_of(operation)
     if not planned:
+        await _read(run)
+        if (rival := _rival(run, planned=False)) is not None:
+            return _refused(rival)
         found = await _plan(run, operation)
         if not isinstance(found, tuple):
             return found
@@ -62,8 +65,10 @@ async def seek(run: LongRun) -> PartResult | None:
         try:
             await run.operations.read()
             mapping = run.mapping()
-            if run.stop.requested or run.current() is None:
+            if run.stop.requested or (now := run.current()) is None:
                 return None
+            if "moved" not in now.progress and (rival := _rival(run, planned=True)) is not None:
+                return _refused(rival)
             if mapping is not None and mapping.seekable is not None:
                 left = [move for move in planned if move.shard not in moved]
                 step = await mapping.seekable.step(left)
@@ -82,6 +87,45 @@ async def seek(run: LongRun) -> PartResult | None:
         state=OperationState.DONE,
         result=f"{number_of(len(planned), 'shard')} moved to {operation.request.members['to']}",
     )
+
+
+async def _read(run: LongRun) -> None:
+    """Reads the open operations, as often as it takes until a stop."""
+    tries = 0
+    while not run.stop.requested:
+        try:
+            await run.operations.read()
+        except PortError:
+            tries += 1
+            await run.stop.sleep(run.delay_s(tries))
+        else:
+            return
+
+
+def _rival(run: LongRun, *, planned: bool) -> OperationId | None:
+    """Another open seek of the mapping, because of which this one must not go on; `planned`: with the plan that it has.
+
+    Two workers may each accept a seek at the same moment. A plan tells what is left out only while nobody else moves the shards. So a plan
+    is not made while another seek has one or came before, and it is not carried out if another seek has one by then, too. Each
+    plan is stored before the others are read, so that at most one of them is carried out.
+    """
+    operation = run.current()
+    if operation is None or operation.request.members.get("dry_run"):
+        return None
+    for other in (run.operations.known or {}).values():
+        if other.mapping != operation.mapping or other.request.action is not Action.SEEK:
+            continue
+        if other.operation == operation.operation or other.request.members.get("dry_run"):
+            continue
+        earlier = (other.created, other.operation) < (operation.created, operation.operation)
+        if moves_of(other) or (earlier and not planned):
+            return other.operation
+    return None
+
+
+def _refused(rival: OperationId) -> PartResult:
+    text = f"seek {rival} of this mapping was asked at the same time; look at what it did, then ask again"
+    return PartResult(state=OperationState.FAILED, result=text)
 
 
 async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardMove, ...] | None:
