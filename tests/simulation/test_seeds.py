@@ -13,7 +13,7 @@ from tests.simulation.kept_seeds import (
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
 from tests.simulation.worlds.variations import operated, redriven, vary
-from tests.simulation.worlds.world import run_scenario
+from tests.simulation.worlds.world import run_scenario, run_seed
 
 SEEDS = 1000
 """`make soak` runs many more; these take about two minutes of two cores."""

@@ -161,7 +161,9 @@ def test_a_batch_that_fails_goes_to_the_destination_that_the_replay_names() -> N
         assert flat(stage.audit.calls)[-1] == 4
         (notice,) = destination.notices
         assert b'"startSequenceNumber":"3"' in notice.document
-        assert notice.mapping == stage.plan.mapping, "a redrive of the mapping looks for its notices by its id"
+        assert notice.mapping == stage.plan.mapping, (
+            "a redrive of the mapping looks for its notices by its id"
+        )
 
     perform(stage, play)
 
