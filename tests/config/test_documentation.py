@@ -58,14 +58,15 @@ def placed(folder: Path, text: str) -> str:
     (folder / "shop").mkdir()
     (folder / "shop" / "handlers.py").write_text("raise SystemExit\n")
     (folder / "app.py").write_text("raise SystemExit\n")
-    (folder / "srv" / "reports").mkdir(parents=True)
+    (interpreter := folder / "srv" / "reports" / "env" / "bin" / "python").parent.mkdir(parents=True)
+    interpreter.touch(mode=0o755)
     (folder / "var" / "lib" / "poller" / "failed").mkdir(parents=True)
     (folder / "etc" / "ssl").mkdir(parents=True)
     (folder / "etc" / "poller").mkdir()
     shutil.copy(Path(botocore.__file__).with_name("cacert.pem"), folder / "etc" / "ssl" / "internal.pem")
     for name in ("access-keys.yaml", "tokens.yaml"):
         (folder / "etc" / "poller" / name).write_bytes(SECRETS)
-    return re.sub(r"(?<=[ /:])/(etc|srv|var)/", rf"{folder}/\1/", text)
+    return re.sub(r"(?<=[ /:\[])/(etc|srv|var)/", rf"{folder}/\1/", text)
 
 
 YAML = blocks("yaml", "yml", "json")
