@@ -3,7 +3,7 @@
 A port has at most four methods. Code asks for the narrowest port that has what it needs.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from poller.domain.findings import Finding, LambdaConsumer
@@ -25,6 +25,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow, WorkerRow
+from poller.domain.status import CodeStatus
 from poller.operator_ports import OperationHistory, OperationStore
 
 
@@ -133,6 +134,20 @@ class LeavesCalls(Protocol):
     @property
     def calls_left(self) -> int:
         """How many calls go on although they were given up or cancelled."""
+        ...
+
+
+@runtime_checkable
+class ReloadsCode(Protocol):
+    """An invoker that takes changed code of its function up between calls."""
+
+    @property
+    def code(self) -> CodeStatus:
+        """The running code, and whether a change of it was refused."""
+        ...
+
+    async def follow_code(self, changed: Callable[[], None]) -> None:
+        """Takes changes up until cancelled; calls `changed` when `code` shows another version or another refusal."""
         ...
 
 

@@ -15,10 +15,15 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.invokers.function_code.reloading import Load, RefusedCode, ReloadingInvoker, Version
+from adapters.invokers.function_code.versions import ModulesLoader, ProcessesVersion
+from adapters.invokers.function_processes.process_settings import PROCESSES_MAX
+from adapters.invokers.function_processes.shared_code import SharedCode
 from adapters.invokers.handlers.calling import (
     Handler,
     Pending,
@@ -27,7 +32,7 @@ from adapters.invokers.handlers.calling import (
     finish_pending,
     is_coroutine_function,
 )
-from adapters.invokers.handlers.child_processes import open_processes
+from adapters.invokers.handlers.child_processes import ChildFunction, start_processes
 from adapters.invokers.handlers.context import FunctionContext, context_of
 from adapters.invokers.handlers.loading import IMPORT_S_MAX, pending_imports
 from adapters.invokers.handlers.output import function_output
@@ -35,14 +40,15 @@ from adapters.invokers.handlers.own_packages import REMEDY, hidden_import
 from adapters.invokers.handlers.source import declared_async, handler_name, missing_module
 from adapters.invokers.handlers.tasks import HandlerTasks
 from adapters.invokers.handlers.threads import Threads
-from adapters.invokers.process import PROCESSES_MAX, ProcessInvoker
+from adapters.invokers.process import ProcessInvoker
 from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import Invocation, Outcome, Throttled, TimedOut
 from poller.domain.plan import CallLimit
 from poller.foreign_tasks import FUNCTION_THREADS
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
-from poller.start_folder import start_folder
+from poller.start_folder import from_start_folder
 
 WORKERS_MAX = 1000
 PROCESSES_DEFAULT = 8
@@ -62,7 +68,8 @@ class PythonSettings(BaseModel):
     """Settings of one function; `handler` is stored as `module:attribute`, in whatever form it was written.
 
     `workers`: the code is safe to run concurrently, in this many calls. `isolation: process`: calls run in child processes,
-    `processes` at most, each with one call at a time. The daemon sets `max_concurrency` to the function's own limit.
+    `processes` at most, each with one call at a time. With `code` or `reload` the modules are imported apart from those of other
+    functions in the daemon's process. In processes they always are. The daemon sets `max_concurrency` to the function's own limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +88,14 @@ class PythonSettings(BaseModel):
     processes: int | None = Field(
         default=None, ge=1, le=PROCESSES_MAX, description="Child processes at most, with isolation: process."
     )
+    code: Path | None = Field(
+        default=None,
+        description="The folder of the function's own modules, which no other function imports. Default: the folder of the start.",
+        examples=["functions/orders"],
+    )
+    reload: bool = Field(
+        default=False, description="Take changed modules of the function up between calls, without a restart."
+    )
     max_concurrency: int | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         default="info",
@@ -91,6 +106,13 @@ class PythonSettings(BaseModel):
         ge=1,
         description="The value of memory_limit_in_mb in the context. Nothing enforces it.",
     )
+
+    @field_validator("code")
+    @classmethod
+    def _check_code(cls, code: Path | None) -> Path | None:
+        if code is not None and "\0" in str(code):
+            raise ValueError("a path has no NUL characters; write a folder's path")
+        return code
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -106,6 +128,16 @@ class PythonSettings(BaseModel):
         if found:
             raise refused(found)
         return self
+
+    @property
+    def folder(self) -> Path:
+        """The absolute path of the folder of the function's own modules. Links are not followed."""
+        return from_start_folder(self.code or "")
+
+    @property
+    def apart(self) -> bool:
+        """Whether the function's modules are imported apart from other functions' in the daemon's process."""
+        return not self.isolation and (self.reload or self.code is not None)
 
     @property
     def processes_max(self) -> int:
@@ -152,6 +184,11 @@ class PythonInvoker:
     def call_limit(self) -> CallLimit:
         """How many calls can run at once, and why."""
         return call_limit(self._settings, on_loop=self._on_loop)
+
+    @property
+    def busy(self) -> int:
+        """How many calls run, including those that nobody waits for any more."""
+        return self._tasks.busy + self._threads.busy
 
     @property
     def calls_left(self) -> int:
@@ -220,31 +257,77 @@ def _close_awaitable(found: Any) -> None:
         found.awaitable.close()
 
 
+type OpenFunction = PythonInvoker | ProcessInvoker | Version | ReloadingInvoker
+
+
 @asynccontextmanager
-async def open_python(
-    settings: PythonSettings, env: Environment
-) -> AsyncIterator[PythonInvoker | ProcessInvoker]:
+async def open_python(settings: PythonSettings, env: Environment) -> AsyncIterator[OpenFunction]:
     """Imports the handler and yields its invoker; raises InvalidConfiguration if there is no such handler."""
-    if settings.isolation:
-        async with open_processes(
-            function=settings.function,
-            handler=settings.handler,
-            processes=settings.processes_max,
-            memory_mb=settings.memory_mb,
-            log_level=settings.log_level,
-            env=env,
-        ) as processes:
-            yield processes
-        return
-    async with _in_this_process(settings, env) as invoker:
-        yield invoker
+    if settings.isolation is None:
+        output = await function_output(env)
+        output.logging_settings(settings.function, getattr(logging, settings.log_level.upper()))
+        if not settings.apart:
+            async with _in_this_process(settings, env) as invoker:
+                yield invoker
+            return
+    found = await _opened(settings, env)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+async def _opened(settings: PythonSettings, env: Environment) -> OpenFunction:
+    if settings.isolation and not settings.reload:
+        return await start_processes(_child(settings), env)
+    load = _versions(settings, env)
+    first = await load()
+    if isinstance(first, RefusedCode):
+        raise InvalidConfiguration([first.reason])
+    return ReloadingInvoker(first, load, env.clock) if settings.reload else first
+
+
+def _versions(settings: PythonSettings, env: Environment) -> Load:
+    """Returns what loads a version of the function's code."""
+    if settings.isolation is None:
+        loader = ModulesLoader(
+            settings.function,
+            settings.handler,
+            folder=str(settings.folder),
+            threads=partial(_threads, settings),
+            calls=lambda handler, threads: PythonInvoker(settings, handler, threads, env.clock),
+        )
+        return loader.load
+    child = _child(settings)
+
+    async def load() -> ProcessesVersion | RefusedCode:
+        shared = SharedCode()
+        try:
+            return ProcessesVersion(await start_processes(child, env, shared), shared.sources)
+        except InvalidConfiguration as error:
+            return RefusedCode(error.problems[0], shared.sources)
+
+    return load
+
+
+def _child(settings: PythonSettings) -> ChildFunction:
+    return ChildFunction(
+        function=settings.function,
+        handler=settings.handler,
+        processes=settings.processes_max,
+        memory_mb=settings.memory_mb,
+        log_level=settings.log_level,
+        code=settings.folder if settings.code else None,
+    )
+
+
+def _threads(settings: PythonSettings) -> Threads:
+    return Threads(f"{FUNCTION_THREADS}{settings.function}", settings.threads, dropped=_close_awaitable)
 
 
 @asynccontextmanager
 async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncIterator[PythonInvoker]:
-    output = await function_output(env)
-    output.logging_settings(settings.function, getattr(logging, settings.log_level.upper()))
-    threads = Threads(f"{FUNCTION_THREADS}{settings.function}", settings.threads, dropped=_close_awaitable)
+    threads = _threads(settings)
     try:
         imports = await pending_imports(env)
         # The thread that imports the module also runs its first call, since the module may keep objects of this thread.
@@ -261,14 +344,21 @@ async def _in_this_process(settings: PythonSettings, env: Environment) -> AsyncI
 
 def setting_errors(settings: PythonSettings) -> list[FieldError]:
     """Returns an error if an import would not find the module, or would find the daemon's own. Runs nothing of it."""
-    module = settings.handler.partition(":")[0]
-    hidden = "" if settings.isolation else hidden_import(module)
+    module, folder = settings.handler.partition(":")[0], settings.folder
+    if not folder.is_dir():
+        wrong = f"{str(settings.code)!r} is no directory"
+        return [FieldError("code", wrong, "name the folder of the function's modules", here=True)]
+    hidden = "" if settings.isolation or settings.apart else hidden_import(module)
     if hidden:
         return [FieldError("handler", hidden, REMEDY)]
-    missing = missing_module(module)
+    missing = missing_module(module, folder)
     if not missing:
         return []
-    remedy = f"install it, or start the daemon where it lies (this is {start_folder()})"
+    remedy = (
+        f"install it, or correct code (this is {folder})"
+        if settings.code
+        else f"install it, or start the daemon where it lies (this is {folder})"
+    )
     return [FieldError("handler", f"no module {missing!r}", remedy, here=True)]
 
 
@@ -277,5 +367,7 @@ plugin = Plugin(
     PythonSettings,
     open_python,
     check=setting_errors,
-    call_limit=lambda settings: call_limit(settings, on_loop=declared_async(settings.handler)),
+    call_limit=lambda settings: call_limit(
+        settings, on_loop=declared_async(settings.handler, settings.folder)
+    ),
 )

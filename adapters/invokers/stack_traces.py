@@ -5,10 +5,13 @@ import linecache
 import os
 from collections.abc import Iterator
 from itertools import islice
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
+from adapters.invokers.function_code.kept_sources import SourceLoader
+
 _OWN = os.path.dirname(__file__) + os.sep
+_OWN_IMPORTS = os.path.join(_OWN, "function_code", "")
 _LIBRARY = os.path.dirname(importlib.__file__)
 _IMPORTING = "<frozen importlib"
 _traceback = BaseException.__dict__["__traceback__"].__get__
@@ -28,8 +31,9 @@ def stack_of(error: BaseException) -> list[str]:
     It has no values of variables, since they may be confidential.
     """
     frames = list(islice(_frames(_traceback(error)), FRAMES_MAX))
-    first_of_user = next((place for place, (path, _, _) in enumerate(frames) if not _own(path)), len(frames))
-    return [_entry(*frame) for frame in frames[first_of_user:]]
+    paths = [frame.f_code.co_filename for frame, _ in frames]
+    first_of_user = next((place for place, path in enumerate(paths) if not _own(path)), len(frames))
+    return [_entry(*each) for each in frames[first_of_user:] if not _imports(each[0].f_code.co_filename)]
 
 
 def stack_in(document: dict[str, Any]) -> list[str]:
@@ -44,21 +48,33 @@ def stack_in(document: dict[str, Any]) -> list[str]:
     )
 
 
-def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int | None, str]]:
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[FrameType, int | None]]:
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        yield code.co_filename, traceback.tb_lineno, code.co_name
+        yield traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
+
+
+def _imports(path: str) -> bool:
+    """Whether a frame is one of an import on its way, between the statement and the module."""
+    return path.startswith((_IMPORTING, _OWN_IMPORTS))
 
 
 def _own(path: str) -> bool:
     return path.startswith((_OWN, _IMPORTING)) or os.path.dirname(path) == _LIBRARY
 
 
-def _entry(path: str, line: int | None, name: str) -> str:
+def _entry(frame: FrameType, line: int | None) -> str:
+    path, name = frame.f_code.co_filename, frame.f_code.co_name
     where = f'  File "{path}", line {line}, in {name}'
-    source = linecache.getline(path, line).strip() if line else ""
+    source = _source_line(frame, path, line).strip() if line else ""
     return f"{where}\n    {source}" if source else where
+
+
+def _source_line(frame: FrameType, path: str, line: int) -> str:
+    """Returns a line as it was when the module was imported, if that is known, since the file may hold other code by now."""
+    loader = frame.f_globals.get("__loader__")
+    kept = loader.kept_line(line) if type(loader) is SourceLoader and loader.path == path else ""
+    return kept or linecache.getline(path, line)
 
 
 def _reported_entry(entry: Any) -> str:

@@ -18,6 +18,7 @@ from poller.domain.telemetry.daemon_events import (
     BreakerChanged,
     CallLeftBehind,
     Capacity,
+    CodeReloaded,
     ConfigurationReloaded,
     ConfigurationUnread,
     DaemonEnded,
@@ -130,7 +131,7 @@ def _ended_level(event: DaemonEnded) -> int:
     return logging.ERROR if event.exit_status else logging.INFO
 
 
-def _reload_level(event: ConfigurationReloaded) -> int:
+def _reload_level(event: ConfigurationReloaded | CodeReloaded) -> int:
     return logging.INFO if event.ok else logging.ERROR
 
 
@@ -159,6 +160,7 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     FunctionChanged: _function_level,
     VisibilityTooShort: logging.WARNING,
     FunctionOpened: logging.INFO,
+    CodeReloaded: _reload_level,
     Pollers: logging.INFO,
     GroupsBlocked: logging.DEBUG,
     PlaceFound: _place_level,
@@ -211,6 +213,7 @@ EVENT_NAMES: Mapping[type, str] = {
     FunctionChanged: "function_changed",
     VisibilityTooShort: "visibility_too_short",
     FunctionOpened: "function_opened",
+    CodeReloaded: "code_reloaded",
     Pollers: "pollers",
     GroupsBlocked: "groups_blocked",
     PlaceFound: "place_found",

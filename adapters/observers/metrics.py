@@ -18,7 +18,9 @@ from poller.domain.telemetry.daemon_events import (
     BreakerChanged,
     CallLeftBehind,
     Capacity,
+    CodeReloaded,
     ConfigurationReloaded,
+    FunctionOpened,
     LoopBlocked,
     ObserverFailed,
     StoreFailed,
@@ -61,6 +63,15 @@ class BreakerFigures:
 
     state: BreakerState = BreakerState.CLOSED
     opened: int = 0
+
+
+@dataclass(slots=True)
+class CodeFigures:
+    """The reloads of one function's code: how often it was taken up and refused, and whether it is refused now."""
+
+    taken_up: int = 0
+    refusals: int = 0
+    refused: bool = False
 
 
 class RemovedIds:
@@ -115,6 +126,7 @@ class Figures:
         self.paused_since: dict[MappingId, Epoch] = {}
         self.functions: dict[str, CapacityFigures] = {}
         self.breakers: dict[str, BreakerFigures] = {}
+        self.code: dict[str, CodeFigures] = {}
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
         self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
@@ -138,6 +150,11 @@ class Figures:
                 self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
             case BreakerChanged():
                 self._breaker_changed(event)
+            case CodeReloaded():
+                self._code_reloaded(event)
+            case FunctionOpened() if event.function in self.code:
+                # It was loaded from what its files hold now.
+                self.code[event.function].refused = False
             case CallLeftBehind():
                 self.daemon.left_behind[event.function] += 1
             case LoopBlocked():
@@ -194,6 +211,13 @@ class Figures:
             figures.state = event.state
             figures.opened += event.state is BreakerState.OPEN
 
+    def _code_reloaded(self, event: CodeReloaded) -> None:
+        if event.function not in self._removed_functions:
+            figures = self.code.setdefault(event.function, CodeFigures())
+            figures.taken_up += event.ok
+            figures.refusals += not event.ok
+            figures.refused = not event.ok
+
     def _changed(self, event: MappingChanged) -> None:
         self._removed.discard(event.mapping)
         self._removed_functions.discard(event.function)
@@ -232,6 +256,7 @@ class Figures:
         if function and all(each.function != function for each in self.mappings.values()):
             self.functions.pop(function, None)
             self.breakers.pop(function, None)
+            self.code.pop(function, None)
             self._removed_functions.add(function)
 
 

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
+from adapters.observers.function_metrics import function_families, label
 from adapters.observers.mapping_metrics import MappingFigures
 from adapters.observers.metrics import DaemonFigures, Figures
 from adapters.observers.output_metrics import OutputCollector
@@ -35,13 +36,11 @@ from adapters.observers.shown_figures import (
 )
 from poller.domain.records import Epoch, MappingId, Monotonic, ShardId
 from poller.domain.rows import MappingState
-from poller.domain.telemetry.labels import BreakerState, Listener, RefusedFor, Replayed, TaskEnd, TaskKind
-from poller.domain.untrusted.texts import line_of
+from poller.domain.telemetry.labels import Listener, RefusedFor, Replayed, TaskEnd, TaskKind
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
 
-LABEL_CHARS_MAX = 512
 BLOCKED_SHARDS_SHOWN_MAX = 20
 """Blocked shards of one mapping that are named: those that are blocked longest. The counts include all of them."""
 BLOCKED_SHARDS_SHOWN_IN_ALL_MAX = 1000
@@ -80,13 +79,8 @@ class FiguresCollector(Collector):
         )
         yield from _blocked(mappings)
         yield _paused(self._figures)
-        yield from _capacity(self._figures)
+        yield from function_families(self._figures)
         yield from _daemon(self._figures.daemon)
-
-
-def _label(text: str) -> str:
-    """Returns a name that is safe as a label's value: one odd name must not break the whole page."""
-    return line_of(text, chars_max=LABEL_CHARS_MAX)
 
 
 def _info(mappings: MappingSlice) -> Metric:
@@ -97,7 +91,7 @@ def _info(mappings: MappingSlice) -> Metric:
     )
     for mapping, figures in mappings:
         if figures.state is not None:
-            names = (_label(figures.function), _label(figures.source_arn), _label(figures.source))
+            names = (label(figures.function), label(figures.source_arn), label(figures.source))
             family.add_metric((mapping, *names), 1)
     return family
 
@@ -161,7 +155,7 @@ def _blocked_shards(named: Iterable[tuple[Epoch, MappingId, ShardId]]) -> Metric
         labels=("mapping", "shard"),
     )
     for since, mapping, shard in named:
-        family.add_metric((mapping, _label(shard)), since)
+        family.add_metric((mapping, label(shard)), since)
     return family
 
 
@@ -174,43 +168,6 @@ def _paused(figures: Figures) -> Metric:
     for mapping, since in figures.paused_since.items():
         family.add_metric((mapping,), since)
     return family
-
-
-def _capacity(figures: Figures) -> Iterator[Metric]:
-    in_flight = GaugeMetricFamily(
-        "poller_function_in_flight", "Invocations that run now.", labels=("function",)
-    )
-    limit = GaugeMetricFamily(
-        "poller_function_concurrency_limit",
-        "How many invocations may run at once; no series without a limit.",
-        labels=("function",),
-    )
-    for function, found in figures.functions.items():
-        in_flight.add_metric((_label(function),), found.in_flight)
-        if found.limit is not None:
-            limit.add_metric((_label(function),), found.limit)
-    yield in_flight
-    yield limit
-    yield from _breakers(figures)
-
-
-def _breakers(figures: Figures) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "poller_function_breaker_state",
-        "1 for the state that the circuit breaker of a function is in; no series without a breaker.",
-        labels=("function", "state"),
-    )
-    opened = CounterMetricFamily(
-        "poller_function_breaker_opened",
-        "Times that the circuit breaker of a function opened, also again after a try that failed.",
-        labels=("function",),
-    )
-    for function, found in figures.breakers.items():
-        for each in BreakerState:
-            state.add_metric((_label(function), each), each is found.state)
-        opened.add_metric((_label(function),), found.opened)
-    yield state
-    yield opened
 
 
 def _daemon(figures: DaemonFigures) -> Iterator[Metric]:
@@ -302,7 +259,7 @@ def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
         labels=("function",),
     )
     for function, count in figures.left_behind.items():
-        left.add_metric((_label(function),), count)
+        left.add_metric((label(function),), count)
     yield left
     strangers = CounterMetricFamily(
         "poller_strangers_refused",
@@ -317,7 +274,7 @@ def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
         "poller_observer_failures", "Times that an observer raised, by its class.", labels=("observer",)
     )
     for observer, count in figures.observer_failures.items():
-        observers.add_metric((_label(observer),), count)
+        observers.add_metric((label(observer),), count)
     yield observers
 
 

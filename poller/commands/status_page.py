@@ -20,6 +20,7 @@ from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
 from poller.domain.status import (
     BreakerStatus,
+    CodeStatus,
     DaemonStatus,
     FunctionStatus,
     LaneStatus,
@@ -102,7 +103,7 @@ def _notes(page: ScreenPage, notes: Sequence[str]) -> None:
 
 
 def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, more: str, *, several: bool) -> None:
-    """Adds the rate and the breaker of a function; for breakers that are not closed also where, why, and the command that closes them."""
+    """Adds the rate, the breaker and the code of a function; for breakers that are not closed also where, why, and the command that closes them."""
     facts = [_rate(function.rate)] if function.rate is not None else []
     breakers = function.breakers
     if not breakers and function.breaker is not None:
@@ -113,7 +114,11 @@ def _function(page: ScreenPage, function: FunctionStatus, now: Epoch, more: str,
         facts.append(f"breaker open at {where}")
     elif breakers:
         facts.append(_breaker((odd or list(breakers))[0], now))
+    if function.code is not None:
+        facts.append(_code(function.code, now))
     page.add(f"function {function.function}: {', '.join(facts)}", lines_max=3)
+    if function.code is not None and function.code.refused:
+        page.add(function.code.refused, depth=1, lines_max=3)
     odd.sort(key=lambda each: (each.breaker.since, each.worker))
     for each in odd[:WORKERS_SHOWN_MAX]:
         depth = 1
@@ -132,6 +137,11 @@ def _rate(rate: RateStatus) -> str:
     said = " and ".join(f"{per_s:g} {unit}/s" for unit, per_s in limits.items() if per_s is not None)
     waiting = f", {rate.waiting} waiting" if rate.waiting else ""
     return f"{said}, {rate.share:.0%} of it here{waiting}"
+
+
+def _code(code: CodeStatus, now: Epoch) -> str:
+    refused = ", a change is refused" if code.refused else ""
+    return f"code of {span(max(0.0, now - code.since))} ago, changes taken up: {code.taken_up}{refused}"
 
 
 def _breaker(at: WorkerBreaker, now: Epoch) -> str:

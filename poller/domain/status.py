@@ -233,12 +233,26 @@ class WorkerBreaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodeStatus:
+    """The code of a function that is taken up when it changes: since when it runs, and how many changes were taken up before.
+
+    `refused` is why changed code was refused, so that the code from before runs on; empty if it was not.
+    """
+
+    since: Epoch
+    taken_up: int = 0
+    refused: str = ""
+    refused_since: Epoch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionStatus:
-    """One function that has a rate or a breaker. `rate` and `breaker` are those of the answering worker."""
+    """One function that has a rate, a breaker or code that is reloaded. These three are those of the answering worker."""
 
     function: str
     rate: RateStatus | None = None
     breaker: BreakerStatus | None = None
+    code: CodeStatus | None = None
     breakers: tuple[WorkerBreaker, ...] = ()
     """Those of all workers, by worker. It is empty where only the answering worker's own status is shown."""
 
@@ -263,7 +277,7 @@ class DaemonStatus:
     workers: tuple[WorkerStatus, ...] = ()
     only: str = ""
     functions: tuple[FunctionStatus, ...] = ()
-    """The functions with a rate or a breaker that a mapping uses, here or as far as it is known at other workers."""
+    """The functions with a rate, a breaker or reloaded code that a mapping uses, here or as far as it is known at other workers."""
 
 
 class UnknownWorker(Exception):

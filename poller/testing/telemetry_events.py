@@ -15,6 +15,7 @@ from poller.domain.telemetry.daemon_events import (
     BreakerChanged,
     CallLeftBehind,
     Capacity,
+    CodeReloaded,
     ConfigurationReloaded,
     ConfigurationUnread,
     DaemonEnded,
@@ -215,6 +216,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
         reason="Oops: {number}",
     ),
     FunctionOpened(function="orders", invoker="python", calls_at_once=1, reason="one at a time"),
+    CodeReloaded(function="orders", ok=False, version=1, reason="importing app raised SyntaxError"),
     CallLeftBehind(function="orders", calls=1),
     BreakerChanged(
         function="orders",

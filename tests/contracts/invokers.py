@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.invokers import http, lambda_api, process, python
+from adapters.invokers.function_processes.process_settings import ProcessSettings
 from adapters.invokers.http_settings import HttpSettings
 from poller.clock import LoopClock
 from poller.plugins import Environment
@@ -91,7 +92,7 @@ async def behind_url(**settings: Any) -> AsyncIterator[Invoker]:
 async def in_processes(**settings: Any) -> AsyncIterator[Invoker]:
     """A function run by awslambdaric in processes."""
     command = [sys.executable, "-m", "awslambdaric", "tests.adapters.invokers.functions.plain.act"]
-    given = process.ProcessSettings.model_validate({"function": "orders", "command": command, **settings})
+    given = ProcessSettings.model_validate({"function": "orders", "command": command, **settings})
     async with environment() as env, process.open_process(given, env) as invoker:
         yield invoker
 

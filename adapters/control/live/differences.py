@@ -65,7 +65,10 @@ def _calm_of_lanes(lanes: tuple[LaneStatus, ...]) -> Any:
 
 
 def _of_functions(functions: tuple[FunctionStatus, ...]) -> Any:
-    return [(each.function, each.rate, each.breaker, *map(_breaker_of, each.breakers)) for each in functions]
+    return [
+        (each.function, each.rate, each.breaker, each.code, *map(_breaker_of, each.breakers))
+        for each in functions
+    ]
 
 
 def _calm_of_functions(functions: tuple[FunctionStatus, ...]) -> Any:
@@ -73,6 +76,7 @@ def _calm_of_functions(functions: tuple[FunctionStatus, ...]) -> Any:
         (
             each.function,
             each.breaker and (each.breaker.state, each.breaker.since, each.breaker.next_try),
+            each.code,
             [(one.worker, one.breaker.state, one.breaker.since, one.out_of_date) for one in each.breakers],
         )
         for each in functions

@@ -21,6 +21,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
+from adapters.invokers.function_processes.shared_code import CODE_PATH, SharedCode
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
     RESPONSE_TOO_LARGE,
@@ -133,8 +134,9 @@ class FailedRequests(logging.LoggerAdapter[logging.Logger]):
 class RuntimeApi:
     """Serves one process after another at one address, and refuses all others."""
 
-    def __init__(self, guard: ConnectionGuard) -> None:
+    def __init__(self, guard: ConnectionGuard, code: SharedCode | None = None) -> None:
         self.address = ""
+        self._code = code
         self.session = ProcessSession()
         self.guard = guard
         self._server: web.Server | None = None
@@ -185,6 +187,9 @@ class RuntimeApi:
         app.router.add_post(f"{_PREFIX}/invocation/{{request_id}}/response", self._response)
         app.router.add_post(f"{_PREFIX}/invocation/{{request_id}}/error", self._error)
         app.router.add_post(f"{_PREFIX}/init/error", self._init_error)
+        if self._code is not None:
+            app.router.add_get(f"{_PREFIX}/{CODE_PATH}", partial(_give_code, self._code))
+            app.router.add_post(f"{_PREFIX}/{CODE_PATH}", partial(_take_code, self._code))
         return app
 
     @web.middleware
@@ -246,6 +251,18 @@ async def _document(request: web.Request) -> FunctionError:
     return reported_failure(document, error_type=named)
 
 
+async def _give_code(code: SharedCode, _request: web.Request) -> web.Response:
+    return web.Response(body=code.document(), content_type="application/json")
+
+
+async def _take_code(code: SharedCode, request: web.Request) -> web.Response:
+    try:
+        code.add(await request.read())
+    except web.HTTPRequestEntityTooLarge:
+        return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", "too many sources")
+    return _accepted()
+
+
 def _accepted() -> web.Response:
     return web.json_response({"status": "OK"}, status=HTTPStatus.ACCEPTED)
 
@@ -260,8 +277,10 @@ def _refused(status: HTTPStatus, error_type: str, message: str) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(function: str, strangers: Strangers) -> AsyncIterator[RuntimeApi]:
-    """Yields a Runtime API for processes of `function`. No process may connect yet."""
-    api = RuntimeApi(ConnectionGuard(function, strangers))
+async def serving(
+    function: str, strangers: Strangers, code: SharedCode | None = None
+) -> AsyncIterator[RuntimeApi]:
+    """Yields a Runtime API for processes of `function`, which share `code`. No process may connect yet."""
+    api = RuntimeApi(ConnectionGuard(function, strangers), code)
     async with api.listening():
         yield api

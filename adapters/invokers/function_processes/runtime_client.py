@@ -57,6 +57,10 @@ class RuntimeClient:
             raise DaemonGone(f"status {status}")
         return headers, event
 
+    def get(self, path: str) -> bytes:
+        """Returns a document of the daemon's."""
+        return self._exchange("GET", path, b"")[2]
+
     def post(self, path: str, body: bytes) -> None:
         """Sends an answer."""
         self._exchange("POST", path, body)

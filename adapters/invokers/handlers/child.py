@@ -18,12 +18,15 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine
+from importlib.machinery import PathFinder
 from json.encoder import encode_basestring_ascii as quoted
 from os import killpg, read
 from typing import Any
 
+from adapters.invokers.function_code.kept_sources import KeptSources, OwnModules
 from adapters.invokers.function_processes.output import FIELDS_MARK
 from adapters.invokers.function_processes.runtime_client import DaemonGone, Headers, RuntimeClient
+from adapters.invokers.function_processes.shared_code import CODE_PATH, decoded, encoded
 from adapters.invokers.handlers.calling import (
     Handler,
     Pending,
@@ -42,6 +45,7 @@ from poller.domain.untrusted.texts import cut
 from poller.forked_copies import ends_copies
 from poller.output.function_log import LOGGER_CHARS_MAX
 from poller.output.log_fields import fields_of_record
+from poller.start_folder import start_folder
 
 API = "AWS_LAMBDA_RUNTIME_API"
 WRONG = "InvalidConfiguration"
@@ -181,9 +185,30 @@ def end_with_daemon() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def serve(client: RuntimeClient, calls: Calls, lines: _Lines) -> None:
+class OwnCode:
+    """The function's own modules in this process, of which the daemon is told, so that it sees when their files change."""
+
+    def __init__(self, folder: str, client: RuntimeClient) -> None:
+        self._client = client
+        self._sources = KeptSources(decoded(client.get(CODE_PATH)))
+        self._sources.show_lines()
+        self._reported = 0
+        # Before Python's own finder of files, and behind those for what has no file.
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), OwnModules(folder, self._sources))
+
+    def report(self) -> None:
+        """Sends the sources of modules that were imported since the last report."""
+        new = list(self._sources.read.items())[self._reported :]
+        if new:
+            self._client.post(CODE_PATH, encoded(dict(new)))
+            self._reported += len(new)
+
+
+def serve(client: RuntimeClient, calls: Calls, lines: _Lines, code: OwnCode | None) -> None:
     """Runs calls until the daemon has ended."""
     while True:
+        if code is not None:
+            code.report()
         headers, event = client.next()
         request_id = headers["lambda-runtime-aws-request-id"]
         lines.request_id = request_id
@@ -206,6 +231,8 @@ def main() -> None:
     parser.add_argument("function")
     parser.add_argument("handler")
     parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--folder", default=str(start_folder()))
+    parser.add_argument("--reload", action="store_true")
     given = parser.parse_args()
     end_with_daemon()
     client = RuntimeClient(os.environ.pop(API))
@@ -217,10 +244,13 @@ def main() -> None:
     loop = _new_loop()
     _set_current_loop(loop)
     give_way(given.handler.partition(":")[0])
+    code = OwnCode(given.folder, client) if given.reload else None
     try:
         with attributed_to(given.function):
-            found = load_handler(given.function, given.handler)
+            found = load_handler(given.function, given.handler, folder=given.folder)
     except InvalidConfiguration as error:
+        if code is not None:
+            code.report()
         client.post("init/error", error_body(FunctionError(WRONG, error.problems[0])))
         raise SystemExit(1) from error
     calls = Calls(
@@ -231,6 +261,6 @@ def main() -> None:
         stream=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
     )
     try:
-        serve(client, calls, lines)
+        serve(client, calls, lines, code)
     except DaemonGone:
         raise SystemExit(0) from None

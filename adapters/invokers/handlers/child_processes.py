@@ -5,42 +5,64 @@ it started are killed. The first process is started when the function is opened,
 """
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from subprocess import PIPE
 
+from adapters.invokers.function_processes.process_settings import ProcessSettings
+from adapters.invokers.function_processes.shared_code import SharedCode
 from adapters.invokers.handlers import child_program
 from adapters.invokers.handlers.child import WRONG
 from adapters.invokers.handlers.loading import IMPORT_S_MAX, too_slow, wrong
-from adapters.invokers.process import ProcessInvoker, ProcessSettings
+from adapters.invokers.process import ProcessInvoker
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Environment
 
 
-@asynccontextmanager
-async def open_processes(
-    *, function: str, handler: str, processes: int, memory_mb: int, log_level: str, env: Environment
-) -> AsyncIterator[ProcessInvoker]:
-    """Yields the invoker when one process has imported the handler; raises InvalidConfiguration if it cannot."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildFunction:
+    """A Python function that runs in child processes. `code` is its folder; None: it is the folder of the start."""
+
+    function: str
+    handler: str
+    processes: int
+    memory_mb: int
+    log_level: str
+    code: Path | None = None
+
+
+async def start_processes(
+    child: ChildFunction, env: Environment, shared: SharedCode | None = None
+) -> ProcessInvoker:
+    """Returns the invoker when one process has imported the handler; raises InvalidConfiguration if it cannot.
+
+    With `shared` the processes report what they import, and those after the first one import the same.
+    """
     # With -P Python does not put the program's own folder on the import path.
     program = [sys.executable, "-u", "-P", child_program.__file__]
-    command = [*program, function, handler, "--log-level", log_level.upper()]
+    command = [*program, child.function, child.handler, "--log-level", child.log_level.upper()]
+    if child.code is not None:
+        command += ["--folder", str(child.code)]
+    if shared is not None:
+        command.append("--reload")
     settings = ProcessSettings(
-        function=function,
+        function=child.function,
         command=command,
-        handler=handler,
-        processes=processes,
+        cwd=child.code,
+        handler=child.handler,
+        processes=child.processes,
         init_timeout_s=IMPORT_S_MAX,
-        memory_mb=memory_mb,
+        memory_mb=child.memory_mb,
     )
-    invoker = ProcessInvoker(settings, env, stdin=PIPE)
+    invoker = ProcessInvoker(settings, env, stdin=PIPE, code=shared)
     try:
         problem = await invoker.warm()
         if problem is not None:
-            raise _wrong(function, handler, problem)
-        yield invoker
-    finally:
+            raise _wrong(child.function, child.handler, problem)
+    except BaseException:
         await invoker.close()
+        raise
+    return invoker
 
 
 def _wrong(function: str, handler: str, problem: str) -> InvalidConfiguration:

@@ -10,8 +10,10 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import ModuleType
 from typing import Any
 
+from adapters.invokers.function_code.private_imports import PrivateImports
 from adapters.invokers.handlers.calling import Handler, name_of, text_of
 from adapters.invokers.handlers.output import attributed_to
 from adapters.invokers.handlers.own_packages import hidden_at_import
@@ -31,21 +33,26 @@ _MAIN_THREAD = "main thread"
 """A part of Python's error texts for things that only the main thread can do, such as setting signal handlers."""
 
 
-def load_handler(function: str, handler: str) -> Handler:
+def load_handler(
+    function: str, handler: str, *, folder: str | None = None, imports: PrivateImports | None = None
+) -> Handler:
     """Imports and returns the callable that a handler names; raises InvalidConfiguration that says what to correct.
 
-    Modules of the folder of the start can be imported, as with `python -m`.
+    Modules of `folder` can be imported, as with `python -m`; None: it is the folder of the start. With `imports` they are imported by
+    these, and are found nowhere else.
     """
+    folder = folder or str(start_folder())
     try:
         module_name, _, path = handler_name(handler).partition(":")
     except ValueError as error:
         raise wrong(function, handler, str(error)) from error
     keep_import_path()
-    if str(start_folder()) not in sys.path:
-        sys.path.insert(0, str(start_folder()))
+    if imports is None and folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         with ends_copies():
-            found = _attribute(_module(function, handler, module_name), function, handler, path)
+            module = _module(function, handler, module_name, folder, imports)
+            found = _attribute(module, function, handler, path)
         kind = None if callable(found) else type(found).__name__
     except InvalidConfiguration:
         raise
@@ -122,6 +129,15 @@ def _load(function: str, handler: str) -> Handler:
         return load_handler(function, handler)
 
 
+def load_apart(function: str, handler: str, imports: PrivateImports) -> Handler:
+    """As `load_handler`, with output that belongs to the function. Its errors name modules as the function does."""
+    try:
+        with attributed_to(function):
+            return load_handler(function, handler, folder=imports.folder, imports=imports)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration([imports.plain(each) for each in error.problems]) from error
+
+
 def imported(module: str) -> bool:
     """Whether a module is fully imported, so that an import runs nothing of it."""
     found = sys.modules.get(module)
@@ -129,17 +145,19 @@ def imported(module: str) -> bool:
     return found is not None and not getattr(spec, "_initializing", False)
 
 
-def _module(function: str, handler: str, name: str) -> Any:
+def _module(
+    function: str, handler: str, name: str, folder: str, imports: PrivateImports | None
+) -> ModuleType:
     try:
         with ends_copies():
-            return importlib.import_module(name)
+            return importlib.import_module(name) if imports is None else imports.import_plain(name)
     except ModuleNotFoundError as error:
-        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({start_folder()})"
-        raise wrong(function, handler, hidden_at_import(error) or remedy) from error
+        remedy = f"no module {error.name!r}; install it or start the daemon where it lies ({folder})"
+        raise wrong(function, handler, (not imports and hidden_at_import(error)) or remedy) from error
     except BaseException as error:
         # User code: importing a module runs it, and it may raise anything.
         what = f"importing {name} raised {_error_text(error)}{_place(error)}; {_remedy(error)}"
-        raise wrong(function, handler, hidden_at_import(error) or what) from error
+        raise wrong(function, handler, (not imports and hidden_at_import(error)) or what) from error
 
 
 def _remedy(error: BaseException) -> str:

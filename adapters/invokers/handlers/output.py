@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.invokers.function_code.private_imports import plain_name
 from adapters.invokers.handlers.root_logger import FunctionLogging, LoggingViews, own_logging
 from adapters.invokers.handlers.standard_streams import function_streams
 from adapters.invokers.printed_levels import Levels, level_of
@@ -178,7 +179,7 @@ class FunctionOutput:
                 text(),
                 level=record.levelno,
                 request_id=running_code.request_id,
-                logger=record.name,
+                logger=plain_name(record.name),
                 fields=fields_of_record(record),
             )
 

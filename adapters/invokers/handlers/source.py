@@ -34,20 +34,24 @@ def handler_name(text: str) -> str:
     return f"{module}:{name}"
 
 
-def missing_module(module: str) -> str:
+def missing_module(module: str, folder: Path | None = None) -> str:
     """Returns the first part of a module's name that an import would not find; empty if an import would find all.
+
+    `folder` is that of the function's modules; None: it is the folder of the start.
 
     Finders are asked in the order of an import. Packages are not run, so modules that a package creates when it runs are not
     found. A package that only child processes can import, since the daemon's own hides it, counts as found.
     """
-    name, places = "", [str(start_folder()), *import_path()]
-    hidden = module.partition(".")[0] in hidden_packages()
+    name, places = "", [str(folder or start_folder()), *import_path()]
+    elsewhere = folder not in (None, start_folder())
+    hidden = module.partition(".")[0] in hidden_packages() or elsewhere
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
         if name in sys.modules and not hidden:
             places = list(getattr(sys.modules[name], "__path__", ()))
             continue
-        spec = _spec(name, places[:1] if hidden and name == part else places, top=name == part)
+        only_there = hidden and not elsewhere and name == part
+        spec = _spec(name, places[:1] if only_there else places, top=name == part)
         if spec is None:
             return name
         places = list(spec.submodule_search_locations or ())
@@ -69,13 +73,13 @@ def _is_word(part: str) -> bool:
     return bool(part) and part.replace("-", "_").isidentifier()
 
 
-def declared_async(handler: str) -> bool | None:
+def declared_async(handler: str, folder: Path | None = None) -> bool | None:
     """Whether calling `module:attribute` gives a coroutine, by its source, without an import; None if the source does not tell.
 
-    It tells for a function at the top of its module that has no decorator and whose name is bound only there.
+    `folder` is as for `missing_module`. It tells for a function at the top of its module that has no decorator and whose name is bound only there.
     """
     module, _, name = handler.partition(":")
-    source = _source(module)
+    source = _source(module, folder or start_folder())
     if source is None:
         return None
     return _is_async([node for node in parsed_source(source) if {name, "*"} & _bound(node)])
@@ -130,14 +134,14 @@ def _own_nodes(function: ast.AsyncFunctionDef) -> Iterator[ast.AST]:
             left.extend(ast.iter_child_nodes(node))
 
 
-def _source(module: str) -> bytes | None:
+def _source(module: str, folder: Path) -> bytes | None:
     """Reads the module's source file from where an import would find it; None if there is none."""
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
-    # The folder of the start comes first unless it has a place already, as when the handler is loaded.
+    # The function's folder comes first unless it has a place already, as when the handler is loaded.
     places = [str(each) for each in import_path()]
-    here = [] if str(start_folder()) in places else [str(start_folder())]
+    here = [] if str(folder) in places else [str(folder)]
     for place in dict.fromkeys([*here, *places]):
         base = Path(place, *parts)
         for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):

@@ -43,6 +43,18 @@ class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
     reason: str
 
 
+class CodeReloaded(TelemetryEvent, frozen=True, kw_only=True):
+    """The code of a function changed, and was taken up (`ok`) or refused. `reason` says why, or is empty; `version` counts from 0.
+
+    `ok` without a new version: the files hold the running code again, after other code was refused.
+    """
+
+    function: str
+    ok: bool
+    version: int
+    reason: str = ""
+
+
 class BreakerChanged(TelemetryEvent, frozen=True, kw_only=True):
     """The circuit breaker of a function is in this state from now on. `reason` is one line, empty when the function was opened.
 

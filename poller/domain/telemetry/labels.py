@@ -50,6 +50,8 @@ class TaskKind(StrEnum):
     FUNCTION = "function"
     FUNCTION_FACTS = "function_facts"
     """Follows the settings of a function at its service."""
+    FUNCTION_CODE = "function_code"
+    """Takes changed code of a function up."""
     HEARTBEAT = "heartbeat"
     RECONCILER = "reconciler"
     STATUS_DIGEST = "status_digest"

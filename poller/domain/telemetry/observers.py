@@ -8,6 +8,7 @@ from poller.domain.telemetry.daemon_events import (
     BreakerChanged,
     CallLeftBehind,
     Capacity,
+    CodeReloaded,
     ConfigurationReloaded,
     ConfigurationUnread,
     DaemonEnded,
@@ -81,6 +82,7 @@ type AnyTelemetryEvent = (
     | FunctionChanged
     | VisibilityTooShort
     | FunctionOpened
+    | CodeReloaded
     | Pollers
     | GroupsBlocked
     | PlaceFound

@@ -14,6 +14,7 @@ from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavail
 from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import Backoff
 from poller.domain.records import MappingId, WorkerId
+from poller.domain.status import CodeStatus
 from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
@@ -21,6 +22,7 @@ from poller.plugins import Environment, Registry, validated
 from poller.ports import Bounded, CallPacer, Destination, Invoker, Store
 from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
+from poller.runtime.function_code import FunctionCode
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
@@ -124,6 +126,10 @@ class ComponentFactory:
         """Notes for people about the functions, one line each."""
         return self._functions.notes()
 
+    def code(self) -> dict[str, CodeStatus]:
+        """The code of the open functions that are reloaded, by their names."""
+        return self._functions.code()
+
     def flow_controls(self) -> list[FlowControl]:
         """The rates and breakers of the open functions."""
         return self._functions.flow_controls()
@@ -168,6 +174,7 @@ class SharedFunction:
         self.trouble: Exception | None = None
         self._tools = tools
         self._function: Function | None = None
+        self._code: FunctionCode | None = None
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
@@ -199,9 +206,15 @@ class SharedFunction:
         """The function's rate and breaker; None if it has neither, or is not open."""
         return None if self._function is None else self._function.flow
 
+    @property
+    def code(self) -> CodeStatus | None:
+        """The function's code; None if it is not reloaded, or the function is not open."""
+        return None if self._code is None else self._code.status
+
     def notes(self) -> list[str]:
         """Notes for people about the function, one line each."""
-        return [] if self._function is None else self._function.notes()
+        notes = [] if self._function is None else self._function.notes()
+        return notes if self._code is None else [*notes, *self._code.notes()]
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
@@ -212,11 +225,15 @@ class SharedFunction:
                 return
             flow = await flow_control(self.plan, self._tools, stack)
             self._function = function = self._limited(invoker, flow)
+            self._code = code = FunctionCode(self.plan.name, invoker, self._tools.observer)
             self._settled.set()
             async with WatchedTasks(self._tools.observer) as scope:
-                following = scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)
+                kept = [scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)]
+                if code.status is not None:
+                    kept.append(scope.kept(TaskKind.FUNCTION_CODE, code.follow, of=self.plan.name))
                 await self.left.wait()
-                following.cancel()
+                for each in kept:
+                    each.cancel()
 
     def _limited(self, invoker: Invoker, flow: FlowControl | None) -> Function:
         """The function with one slot for each call that its invoker can run, so that no records are taken that could not run."""
@@ -283,6 +300,10 @@ class FunctionPool:
     def flow_controls(self) -> list[FlowControl]:
         """The rates and breakers of the open functions."""
         return [host.flow for host in self._hosts.values() if host.flow is not None]
+
+    def code(self) -> dict[str, CodeStatus]:
+        """The code of the open functions that are reloaded, by their names."""
+        return {name: host.code for name, host in self._hosts.items() if host.code is not None}
 
     def notes(self) -> list[str]:
         """Notes for people about all functions, one line each."""

@@ -1,7 +1,7 @@
 """Owns what operators may do with functions while the daemon runs: close a breaker by hand."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import FunctionPlan
@@ -37,9 +37,13 @@ def function_context(
 
 
 def function_statuses(components: ComponentFactory) -> tuple[FunctionStatus, ...]:
-    """The functions that have a rate or a breaker, by name."""
-    found = sorted(components.flow_controls(), key=lambda each: each.name)
-    return tuple(each.status() for each in found)
+    """The functions that have a rate, a breaker or reloaded code, by name."""
+    code = components.code()
+    flows = {each.name: each for each in components.flow_controls()}
+    return tuple(
+        replace(flows[name].status() if name in flows else FunctionStatus(function=name), code=code.get(name))
+        for name in sorted(flows.keys() | code.keys())
+    )
 
 
 class FunctionService:

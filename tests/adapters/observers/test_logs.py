@@ -189,7 +189,7 @@ def test_at_error_only_losses_bugs_ended_tasks_and_refused_configurations_are_re
     log = Told(logging.ERROR)
     log.on(*one_of_each(), FREED)
     ended = ["task_ended", "call_left_behind", "observer_failed"]
-    assert log.words() == ["records_lost", "configuration_reloaded", *ended]
+    assert log.words() == ["records_lost", "configuration_reloaded", "code_reloaded", *ended]
 
 
 def test_discarded_batches_are_always_reported() -> None:

@@ -22,6 +22,7 @@ from poller.domain.telemetry.daemon_events import (
     BreakerChanged,
     CallLeftBehind,
     Capacity,
+    CodeReloaded,
     ConfigurationReloaded,
     ConfigurationUnread,
     DaemonEnded,
@@ -123,6 +124,8 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         OperationOver,
         PausesChanged,
         BreakerChanged,
+        CodeReloaded,
+        FunctionOpened,
         ReplayCounted,
         ApiChange,
         TaskEnded,
@@ -131,7 +134,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         LoopBlocked,
         StrangerRefused,
     }
-    logged_only = {FunctionChanged, FunctionOpened, PlaceFound, VisibilityTooShort}
+    logged_only = {FunctionChanged, PlaceFound, VisibilityTooShort}
     logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
     logged_only |= {PayloadsShown, ReplayTroubled}
     assert APPLY.keys() | apart | logged_only == KINDS

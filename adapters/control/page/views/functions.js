@@ -1,4 +1,4 @@
-/** Owns how functions are shown that have a rate or a circuit breaker. */
+/** Owns how functions are shown that have a rate, a circuit breaker or code that is reloaded. */
 
 import { mayOperate } from '../daemon/caller.js';
 import { button, element, reconcile, setText, show, showText } from '../elements.js';
@@ -33,18 +33,31 @@ class FunctionRow {
   #function = null;
   #title = element('h3');
   #rate = element('p');
+  #code = element('p');
+  #refused = element('p', { class: 'error-text' });
   #breakers = element('ul', { class: 'breakers' });
   #close = button('Close breaker', () => this.#context.act('close', { function: this.#function }));
 
   constructor(context) {
     this.#context = context;
-    this.node = element('li', { class: 'function' }, this.#title, this.#rate, this.#breakers, this.#close);
+    this.node = element(
+      'li',
+      { class: 'function' },
+      this.#title,
+      this.#rate,
+      this.#code,
+      this.#refused,
+      this.#breakers,
+      this.#close,
+    );
   }
 
   update(each) {
     this.#function = each;
     setText(this.#title, functionName(each.function));
     showText(this.#rate, rateText(each.rate));
+    showText(this.#code, codeText(each.code));
+    showText(this.#refused, shown(each.code?.refused ?? ''));
     const open = each.breakers.filter(({ breaker }) => breaker.state !== 'closed');
     const listed = open.length > 0 ? open : each.breakers.slice(0, 1);
     reconcile(
@@ -91,6 +104,15 @@ class BreakerRow {
       age(this.#at),
     ]);
   }
+}
+
+function codeText(code) {
+  if (!code) return '';
+  return joined([
+    `code since ${moment(code.since)}`,
+    `changes taken up: ${number(code.taken_up)}`,
+    code.refused !== '' && `a change is refused since ${moment(code.refused_since)}`,
+  ]);
 }
 
 function rateText(rate) {

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.invokers.process import ProcessSettings, environment, open_process
+from adapters.invokers.function_processes.process_settings import ProcessSettings, environment
+from adapters.invokers.process import open_process
 from poller.domain.invocations import FunctionError, Succeeded, Unreachable
 from poller.testing.invoker import invocation
 from tests.adapters.invokers.function_processes.test_process_invoker import called

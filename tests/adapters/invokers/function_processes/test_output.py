@@ -19,7 +19,8 @@ from adapters.invokers.function_processes.output import (
     ParsedLine,
     parse_line,
 )
-from adapters.invokers.process import ProcessSettings, open_process
+from adapters.invokers.function_processes.process_settings import ProcessSettings
+from adapters.invokers.process import open_process
 from adapters.invokers.python import PythonSettings, open_python
 from poller.domain.invocations import EncodedEvent, FunctionError, Invocation, Outcome, Succeeded
 from poller.output.function_log import LINE_CHARS_MAX, FunctionLine, FunctionLog

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from adapters.invokers.process import ProcessInvoker, ProcessSettings, environment, open_process
+from adapters.invokers.function_processes.process_settings import ProcessSettings, environment
+from adapters.invokers.process import ProcessInvoker, open_process
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
 from poller.domain.plan import FunctionPlan

@@ -17,7 +17,8 @@ import pytest
 import uvloop
 
 from adapters.invokers.function_processes import peers, runtime_entrance
-from adapters.invokers.process import START_PAUSE_BASE_S, ProcessSettings, open_process
+from adapters.invokers.function_processes.process_settings import ProcessSettings
+from adapters.invokers.process import START_PAUSE_BASE_S, open_process
 from poller.domain.invocations import Outcome, Succeeded, Unreachable
 from poller.domain.telemetry.daemon_events import StrangerRefused
 from poller.domain.telemetry.labels import Listener, RefusedFor

@@ -1,0 +1,74 @@
+"""Owns the page's families of functions: their capacity, their circuit breakers and the reloads of their code."""
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from adapters.observers.metrics import Figures
+from poller.domain.telemetry.labels import BreakerState
+from poller.domain.untrusted.texts import line_of
+
+LABEL_CHARS_MAX = 512
+
+
+def label(text: str) -> str:
+    """Returns a name that is safe as a label's value: one odd name must not break the whole page."""
+    return line_of(text, chars_max=LABEL_CHARS_MAX)
+
+
+def function_families(figures: Figures) -> Iterator[Metric]:
+    """Yields the families of functions."""
+    in_flight = GaugeMetricFamily(
+        "poller_function_in_flight", "Invocations that run now.", labels=("function",)
+    )
+    limit = GaugeMetricFamily(
+        "poller_function_concurrency_limit",
+        "How many invocations may run at once; no series without a limit.",
+        labels=("function",),
+    )
+    for function, found in figures.functions.items():
+        in_flight.add_metric((label(function),), found.in_flight)
+        if found.limit is not None:
+            limit.add_metric((label(function),), found.limit)
+    yield in_flight
+    yield limit
+    yield from _breakers(figures)
+    yield from _code(figures)
+
+
+def _code(figures: Figures) -> Iterator[Metric]:
+    reloads = CounterMetricFamily(
+        "poller_function_code_reloads",
+        "Changes of a function's code, by what became of them; no series before the first one.",
+        labels=("function", "result"),
+    )
+    refused = GaugeMetricFamily(
+        "poller_function_code_refused",
+        "1 while changed code of a function is refused, so that the code from before runs on.",
+        labels=("function",),
+    )
+    for function, found in figures.code.items():
+        reloads.add_metric((label(function), "success"), found.taken_up)
+        reloads.add_metric((label(function), "failure"), found.refusals)
+        refused.add_metric((label(function),), found.refused)
+    yield reloads
+    yield refused
+
+
+def _breakers(figures: Figures) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "poller_function_breaker_state",
+        "1 for the state that the circuit breaker of a function is in; no series without a breaker.",
+        labels=("function", "state"),
+    )
+    opened = CounterMetricFamily(
+        "poller_function_breaker_opened",
+        "Times that the circuit breaker of a function opened, also again after a try that failed.",
+        labels=("function",),
+    )
+    for function, found in figures.breakers.items():
+        for each in BreakerState:
+            state.add_metric((label(function), each), each is found.state)
+        opened.add_metric((label(function),), found.opened)
+    yield state
+    yield opened
