@@ -188,8 +188,8 @@ def test_a_stopped_shard_is_no_longer_blocked() -> None:
 def test_at_error_only_losses_bugs_ended_tasks_and_refused_configurations_are_reported() -> None:
     log = Told(logging.ERROR)
     log.on(*one_of_each(), FREED)
-    ended = ["task_ended", "call_left_behind", "observer_failed"]
-    assert log.words() == ["records_lost", "configuration_reloaded", "code_reloaded", *ended]
+    ended = ["task_ended", "code_reloaded", "call_left_behind", "observer_failed"]
+    assert log.words() == ["records_lost", "configuration_reloaded", *ended]
 
 
 def test_discarded_batches_are_always_reported() -> None:
