@@ -77,6 +77,10 @@ class CodeWatch:
         if all(contents.get(path) == held for path, held in self.running.items()):
             return self._as_running()
         if self._refused is not None and not self._news(self._refused, contents):
+            if self._pending is not None:
+                # It was something else a moment ago, so that it must be still first.
+                self._pending = None
+                self._refused.next_try = max(self._refused.next_try, Monotonic(now + SETTLE_S))
             return Step.LOAD if now >= self._refused.next_try else Step.NONE
         if self._pending is None or self._pending.contents != contents:
             self._pending = _Pending(contents, now)

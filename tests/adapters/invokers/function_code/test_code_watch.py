@@ -125,6 +125,14 @@ def test_the_waits_of_refused_code_double_up_to_a_limit() -> None:
     assert waits == [min(AGAIN_S * 2**each, AGAIN_S_MAX) for each in range(8)]
 
 
+def test_refused_code_that_comes_back_must_be_still_before_it_is_tried_again() -> None:
+    watch = refused()
+    other, same = at(0, app=b"3")[1], at(0, app=b"2")[1]
+    watch.looked(other, Monotonic(1 + AGAIN_S))
+    found = [watch.looked(same, Monotonic(1 + AGAIN_S + late)) for late in (0.2, 0.7)]
+    assert found == [NONE, LOAD]
+
+
 def test_the_running_code_on_the_disk_again_ends_a_refusal_once() -> None:
     watch = refused()
     assert [watch.looked(at(0)[1], Monotonic(when)) for when in (2, 3)] == [Step.RESTORED, NONE]
