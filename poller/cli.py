@@ -143,6 +143,7 @@ def status(
         str, typer.Option("--worker", help="Show this worker alone; any worker can be asked.")
     ] = "",
     as_json: Json = False,
+    everything: Annotated[bool, typer.Option("--all", help="Shorten no list.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until interrupted.")] = False,
     every_s: Annotated[
         float, typer.Option("--every-s", min=0.5, max=3600, help="Seconds between pictures.")
@@ -157,14 +158,21 @@ def status(
     import time
 
     from poller.commands.daemon_client import client_or_exit
-    from poller.commands.status import show_status, watch_status
+    from poller.commands.status.command import show_status, watch_status
 
     daemon = client_or_exit(url, token_file)
     if not watch or as_json:
-        raise typer.Exit(show_status(daemon, as_json=as_json, worker=worker))
+        raise typer.Exit(show_status(daemon, as_json=as_json, worker=worker, everything=everything))
     try:
         raise typer.Exit(
-            watch_status(daemon, every_s=every_s, pictures=None, sleep=time.sleep, worker=worker)
+            watch_status(
+                daemon,
+                every_s=every_s,
+                pictures=None,
+                sleep=time.sleep,
+                worker=worker,
+                everything=everything,
+            )
         )
     except KeyboardInterrupt:
         raise typer.Exit(0) from None

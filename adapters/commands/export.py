@@ -20,6 +20,8 @@ from poller.config.settings import MAPPINGS_MAX, FileMapping
 from poller.config_errors.error_messages import Layer, complaints, lines
 from poller.domain.arns import Arn, FunctionName
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.wording.numbers_of import number_of
+from poller.output.progress_line import ProgressLine
 
 OFF = frozenset({"Disabled", "Disabling"})
 GOING = "Deleting"
@@ -39,13 +41,15 @@ class Exported:
     left: Sequence[str]
 
 
-def read_all(client: Any, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Reads all pages of the mappings that a request selects; raises what the client raises, and Failed."""
+def read_all(client: Any, asked: Mapping[str, str], *, quiet: bool = False) -> list[dict[str, Any]]:
+    """Reads all pages of the mappings that a request selects; raises what the client raises, and Failed. `quiet`: without progress."""
     found: list[dict[str, Any]] = []
-    for page in client.get_paginator("list_event_source_mappings").paginate(**asked):
-        found += page["EventSourceMappings"]
-        if len(found) > MAPPINGS_MAX:
-            raise Failed(f"more than {MAPPINGS_MAX} mappings; name functions with --function")
+    with ProgressLine(quiet=quiet) as progress:
+        for page in client.get_paginator("list_event_source_mappings").paginate(**asked):
+            found += page["EventSourceMappings"]
+            if len(found) > MAPPINGS_MAX:
+                raise Failed(f"more than {MAPPINGS_MAX} mappings; name functions with --function")
+            progress.say(f"read {number_of(len(found), 'mapping')}")
     return found
 
 

@@ -14,7 +14,7 @@ from adapters.commands.endpoint import AWS, Failed, lambda_client, run_command
 from adapters.commands.export import export_file, read_all, report_empty, write_export
 from adapters.commands.given_members import wrong_members
 from adapters.commands.remedies import UUIDS
-from poller.commands.fitting import ScreenPage, show
+from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.options import MARKUP, Json, Region, grouped
 from poller.config.yaml_files import read_document
 from poller.domain.arns import Arn
@@ -72,11 +72,12 @@ def list_mappings(
 
     def act(client: Any) -> None:
         asked = {"FunctionName": function, "EventSourceArn": source}
-        found = read_all(client, {name: value for name, value in asked.items() if value is not None})
+        given = {name: value for name, value in asked.items() if value is not None}
+        found = read_all(client, given, quiet=as_json)
         if as_json:
             _print_json(found)
         else:
-            show(lambda width: _list_page(found, width))
+            show(lambda screen: _list_page(found, screen))
 
     _run(act, api)
 
@@ -259,20 +260,20 @@ def _show(mapping: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(shown)
         return
-    show(lambda width: _member_page(shown, width))
+    show(lambda screen: _member_page(shown, screen))
 
 
-def _member_page(members: Mapping[str, Any], width: int) -> ScreenPage:
+def _member_page(members: Mapping[str, Any], screen: Screen | int) -> ScreenPage:
     """Shows all members, including those without a value."""
-    page = ScreenPage(width)
+    page = ScreenPage(screen)
     for name, value in members.items():
         page.add(f"{name}: {_cell(value)}", lines_max=MEMBER_LINES_MAX)
     return _with_hint(page, "poller mappings get UUID --json has all of what is cut")
 
 
-def _list_page(mappings: Sequence[Mapping[str, Any]], width: int) -> ScreenPage:
+def _list_page(mappings: Sequence[Mapping[str, Any]], screen: Screen | int) -> ScreenPage:
     """Shows a few lines for each mapping, the first with its UUID."""
-    page = ScreenPage(width)
+    page = ScreenPage(screen)
     for mapping in mappings:
         page.add(f"{mapping.get('UUID', '')} {mapping.get('State', '')}")
         arn = Arn.read(str(mapping.get("FunctionArn", "")))

@@ -21,6 +21,7 @@ from adapters.demo.processes import Unusable
 from adapters.demo.report import Report
 from adapters.demo.scenario import play
 from poller.domain.wording.numbers_of import number_of
+from poller.output.progress_line import ticking
 
 RECORDS = 1200
 TIMEOUT_S = 120.0
@@ -106,7 +107,15 @@ async def _until_signal(
     loop = asyncio.get_running_loop()
     # The runner itself cancels its task on Ctrl-C.
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    return await play(folder, items, timeout_s=timeout_s, print_line=screen.print_line, show=screen.show)
+    with ticking(screen.progress):
+        return await play(
+            folder,
+            items,
+            timeout_s=timeout_s,
+            print_line=screen.print_line,
+            show=screen.show,
+            doing=screen.doing,
+        )
 
 
 @contextmanager

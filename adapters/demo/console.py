@@ -13,6 +13,7 @@ from adapters.demo.load import Source
 from adapters.demo.report import Evidence, Report, Row
 from adapters.demo.writing import Written
 from poller.domain.wording.numbers_of import inflected, number_of
+from poller.output.progress_line import ProgressLine
 
 PLAIN_S = 2.0
 """Seconds between two plain lines of progress."""
@@ -37,27 +38,34 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self.progress = ProgressLine(quiet=console.stderr)
         self._last = 0.0
         self._line = ""
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.progress.clear()
         if self._live:
             self._live.stop()
 
+    def doing(self, text: str) -> None:
+        """Says what takes a while now, until something is printed or shown."""
+        self.progress.say(text)
+
     def print_line(self, line: str) -> None:
         """Prints one line."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self.progress.clear()
+        self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
     def show(self, evidence: Evidence, written: Written) -> None:
         """Shows the present progress."""
+        self.progress.end()
         if self._live:
+            self._live.start()
             self._live.update(_progress(evidence, written), refresh=True)
             return
         line = "; ".join(_summary(evidence, written, source) for source in Source)
@@ -106,7 +114,7 @@ def print_report(report: Report, console: Console) -> None:
     """Prints the report as text."""
 
     def print_text(text: str, style: str = "") -> None:
-        console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, style=style, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
     table = _table("written", "delivered", "filtered", "given up", "calls", "failed")
     for row in report.rows:

@@ -92,11 +92,14 @@ async def play(
     timeout_s: float,
     print_line: PrintLine,
     show: Show,
+    doing: PrintLine = lambda _: None,
 ) -> Report:
-    """Runs the whole demo; returns the report when all records are settled or the time is over."""
+    """Runs the whole demo; returns the report when all records are settled or the time is over. `doing` gets what takes a while."""
     began = time.monotonic()
+    doing("starting an emulator of AWS, and creating a stream, a table and queues")
     async with scene(folder, load) as stage:
         print_line(f"emulator of AWS at {stage.endpoint}; a stream, a table and two queues are there")
+        doing("starting the daemon")
         with stage.launcher().launched() as daemon:
             await daemon.ready()
             print_line(

@@ -9,7 +9,7 @@ from typing import Any
 import uvloop
 
 from poller.commands.check_live import CheckResult, looks, shown_destination
-from poller.commands.fitting import ScreenPage, show
+from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.shared import FAILED, environment, nothing_runs, print_problems, unlike_names
 from poller.config.daemon_plan import daemon_plan
 from poller.config.loader import Examined
@@ -28,6 +28,7 @@ from poller.domain.plan import (
 )
 from poller.domain.policies import BreakerPolicy, RatePolicy
 from poller.domain.wording.numbers_of import number_of
+from poller.output.progress_line import ProgressLine, ticking
 from poller.plugins import Registry
 from poller.runtime.mappings.components import configured_call_limit
 
@@ -58,7 +59,7 @@ def check(
     found: list[CheckResult] = []
     if live and not lacking:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(_live(settings, plan, registry))
+            found = runner.run(_live(settings, plan, registry, quiet=as_json))
     lines = [*nothing_runs(settings), *unlike_names(settings), *_lines(found, Severity.WARNING)]
     warnings = [*doubts, *([] if live else lacking), *(f"{place}: {each}" for each in lines)]
     problems = [*(lacking if live else []), *(f"{place}: {each}" for each in _lines(found, Severity.PROBLEM))]
@@ -66,7 +67,7 @@ def check(
         document = _document(plan, registry, problems, warnings, found if live else None)
         print(json.dumps(document, indent=2))
     else:
-        show(lambda width: page_of(plan, registry, found, width, sound=not problems))
+        show(lambda screen: page_of(plan, registry, found, screen, sound=not problems))
         # Problems are printed last, so that they are at the bottom of the terminal.
         print_problems([*(f"warning: {each}" for each in warnings), *problems])
     return FAILED if problems else 0
@@ -97,10 +98,14 @@ def _document(
     return {"ok": not problems, "problems": problems, "warnings": warnings, **live, **picture(plan, registry)}
 
 
-async def _live(settings: Settings, plan: DaemonPlan, registry: Registry) -> list[CheckResult]:
+async def _live(
+    settings: Settings, plan: DaemonPlan, registry: Registry, *, quiet: bool
+) -> list[CheckResult]:
     env = environment(settings)
     try:
-        return await looks(plan, registry, env, consumers=settings.check.lambda_consumers)
+        with ProgressLine(quiet=quiet) as progress, ticking(progress):
+            consumers = settings.check.lambda_consumers
+            return await looks(plan, registry, env, consumers=consumers, say=progress.say)
     finally:
         await env.shared.close()
 
@@ -196,10 +201,10 @@ def _start(mapping: MappingPlan) -> str:
 
 
 def page_of(
-    plan: DaemonPlan, registry: Registry, found: Sequence[CheckResult], width: int, *, sound: bool
+    plan: DaemonPlan, registry: Registry, found: Sequence[CheckResult], screen: Screen | int, *, sound: bool
 ) -> ScreenPage:
-    """What would run and what a live check found, in lines of at most `width` cells. `sound`: there are no problems."""
-    page = ScreenPage(width)
+    """What would run and what a live check found, as a page. `sound`: there are no problems."""
+    page = ScreenPage(screen)
     if sound:
         _functions(page, plan, registry)
         _mappings(page, plan)

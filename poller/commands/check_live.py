@@ -5,11 +5,10 @@ first, because the check of a queue needs its function's time limit.
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of, store_of
 from poller.domain.errors import InvalidConfiguration, PortError
@@ -28,6 +27,8 @@ LOOK_S_MAX = 60.0
 """The time limit for all checks of one part."""
 LOOKS_MAX = 8
 """How many parts are checked at the same time."""
+SAID_MAX = 2
+"""How many of the parts that are being checked the progress names."""
 OPENS = "opens"
 
 type Ask = Callable[[Any], Awaitable[Sequence[Finding]]]
@@ -69,19 +70,34 @@ class CheckResult:
 
 
 async def looks(
-    plan: DaemonPlan, registry: Registry, env: Environment, *, consumers: LambdaConsumers
+    plan: DaemonPlan,
+    registry: Registry,
+    env: Environment,
+    *,
+    consumers: LambdaConsumers,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[CheckResult]:
-    """Checks functions, sources, destinations and the store of a plan. The results are in this order."""
+    """Checks functions, sources, destinations and the store of a plan. The results are in this order. `say` gets how far it is."""
     limits: CallLimits = {}
     functions = list(function_targets(plan, registry, limits))
     others = list(other_targets(plan, registry, consumers, limits))
     gate = asyncio.Semaphore(LOOKS_MAX)
-    progress = ProgressLine(len(functions) + len(others), sys.stderr)
+    running: list[str] = []
+    total, done = len(functions) + len(others), 0
+
+    def tell() -> None:
+        at = f", now at {', '.join(running[:SAID_MAX])}" if running else ""
+        say(f"looked at {done} of {total}{at}{' …' if len(running) > SAID_MAX else ''}")
 
     async def one(target: CheckTarget) -> CheckResult:
+        nonlocal done
         async with gate:
+            running.append(target.place)
+            tell()
             found = await _looked(target, registry, env)
-        progress.step(target.place)
+            running.remove(target.place)
+            done += 1
+            tell()
         return found
 
     async def each_of(wanted: Sequence[CheckTarget]) -> list[CheckResult]:
@@ -89,10 +105,7 @@ async def looks(
             tasks = [group.create_task(one(each), name=f"look at {each.place}") for each in wanted]
         return [task.result() for task in tasks]
 
-    try:
-        return [*await each_of(functions), *await each_of(others)]
-    finally:
-        progress.end()
+    return [*await each_of(functions), *await each_of(others)]
 
 
 def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -> Iterator[CheckTarget]:
@@ -300,30 +313,3 @@ async def _others(queue: Any, mapping: MappingPlan, policy: LambdaConsumers) -> 
         check = "lambda:ListEventSourceMappings"
         text = f"{check} for {mapping.source_arn}: {error.reason}; whether AWS Lambda consumes it too is not known"
         return [Finding(check, Severity.WARNING, text, "allow it, or set check.lambda_consumers: ignore")]
-
-
-class ProgressLine:
-    """A line that shows the progress, on a terminal only."""
-
-    def __init__(self, total: int, stream: TextIO) -> None:
-        self._total = total
-        self._stream = stream
-        self._shown = stream.isatty()
-        self._done = 0
-        self._show("")
-
-    def step(self, place: str) -> None:
-        """One more part was checked."""
-        self._done += 1
-        self._show(f", last {place}")
-
-    def end(self) -> None:
-        """Removes the line."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
-    def _show(self, more: str) -> None:
-        if self._shown:
-            self._stream.write(f"\r\x1b[Kpoller: looked at {self._done} of {self._total}{more}")
-            self._stream.flush()

@@ -18,7 +18,8 @@ from poller.domain.errors import InvalidConfiguration, LeaseLost, PortError
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
 from poller.domain.records import Epoch, MappingId, Shard, WorkerId
 from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
-from poller.domain.wording.numbers_of import number_of
+from poller.domain.wording.numbers_of import inflected, number_of
+from poller.output.progress_line import ProgressLine, ticking
 from poller.plugins import Environment, Registry, opened
 from poller.ports import Store, StreamSource
 from poller.rules.workers import liveness, worker_report
@@ -41,13 +42,14 @@ class Foreign(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What the commands need: the open store, the plan, and how to print a line."""
+    """What the commands need: the open store, the plan, how to print a line, and how to say how far it is."""
 
     store: Store
     plan: DaemonPlan
     registry: Registry
     env: Environment
     print_line: Callable[[str], None]
+    say: Callable[[str], None] = lambda _: None
 
 
 def export(
@@ -73,7 +75,10 @@ def import_file(
         known = {each.mapping for each in context.plan.mappings} | {
             row.mapping for row in await context.store.mappings()
         }
-        for found, kept in given.items():
+        for number, (found, kept) in enumerate(given.items()):
+            context.say(
+                f"imported {number_of(number, 'mapping', of=len(given))}, now {found} with {number_of(len(kept.leases), 'shard')}"
+            )
             await import_mapping(context, found, kept, force=force)
             if found not in known:
                 context.print_line(f"mapping {found}: {UNKNOWN}")
@@ -95,6 +100,7 @@ def import_foreign(
 
     async def work(context: CommandContext) -> None:
         chosen = _chosen(context.plan, mapping)
+        context.say(f"reading checkpoints of {chosen.source_arn}")
         async with opened(context.registry, "checkpoints", plugin, given, context.env) as foreign:
             leases = {each.shard: each for each in await foreign.leases(chosen.source_arn)}
         listed = await _listed(context, chosen)
@@ -129,10 +135,18 @@ async def _with_context(
 ) -> None:
     plan = daemon_plan(settings)
     async with AsyncExitStack() as stack:
+        progress = stack.enter_context(ProgressLine())
+        stack.enter_context(ticking(progress))
+        progress.say(f"opening {plan.store}")
         env = environment(settings)
         stack.push_async_callback(env.shared.close)
         store: Store = await stack.enter_async_context(store_of(plan).opened(registry, env))
-        await work(CommandContext(store, plan, registry, env, print_line))
+
+        def print_below(line: str) -> None:
+            progress.clear()
+            print_line(line)
+
+        await work(CommandContext(store, plan, registry, env, print_below, progress.say))
 
 
 async def _export(context: CommandContext, mapping: str | None) -> None:
@@ -142,7 +156,8 @@ async def _export(context: CommandContext, mapping: str | None) -> None:
     if mapping is not None and not chosen:
         known = ", ".join(row.mapping for row in rows) or "none"
         raise InvalidConfiguration([f"--mapping: value {mapping!r}: not in the store, which has {known}"])
-    for row in chosen:
+    for number, row in enumerate(chosen):
+        context.say(f"exported {number_of(number, 'mapping', of=len(chosen))}")
         if not row.damage:
             for line in mapping_lines(row, await context.store.leases(row.mapping)):
                 context.print_line(line)
@@ -155,6 +170,10 @@ async def import_mapping(context: CommandContext, mapping: MappingId, kept: Kept
     """Imports one mapping's positions into the store. Raises InvalidConfiguration if a position must not be set."""
     stored = {lease.shard: lease for lease in await context.store.leases(mapping)}
     owners = {lease.owner for lease in stored.values() if lease.owner is not None}
+    if owners:
+        context.say(
+            f"mapping {mapping}: looking which of {number_of(len(owners), 'worker')} {inflected(len(owners), 'is', 'are')} alive"
+        )
     busy = await alive(context, owners) if owners else frozenset()
     todo = steps(kept.leases, stored, busy=busy, force=force)
     if todo.refused:

@@ -1,7 +1,6 @@
 """The live look of `poller check`: what is opened and asked, how trouble is graded, and that all of it is bounded."""
 
 import asyncio
-import io
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from poller.commands.check import check
-from poller.commands.check_live import LOOK_S_MAX, LOOKS_MAX, CheckResult, ProgressLine, looks
+from poller.commands.check_live import LOOK_S_MAX, LOOKS_MAX, CheckResult, looks
 from poller.commands.shared import LoadablePlugins
 from poller.config.daemon_plan import daemon_plan
 from poller.config.loader import examine, load
@@ -454,19 +453,6 @@ def test_lambda_that_cannot_be_asked_is_a_warning() -> None:
     denied = AccessDenied("lambda ListEventSourceMappings: AccessDeniedException (HTTP 403)")
     seen = found(configured(mapped(QUEUE)), sqs=ProbedQueue(consumers=denied))["mappings[0]"]
     assert (seen[-1].check, seen[-1].grade) == ("lambda:ListEventSourceMappings", Severity.WARNING)
-
-
-def test_progress_is_for_terminals() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream, text in [(io.StringIO(), ""), (Terminal(), "looked at 1 of 2, last store")]:
-        progress = ProgressLine(2, stream)
-        progress.step("store")
-        assert stream.getvalue().rpartition("poller: ")[2] == text
-        progress.end()
-    assert stream.getvalue().endswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize(

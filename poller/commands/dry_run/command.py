@@ -25,6 +25,7 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import MappingId, Monotonic, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus
+from poller.output.progress_line import ProgressLine, ticking
 from poller.plugins import Environment, Registry
 from poller.runtime.daemon import Daemon
 from poller.runtime.stopping import wait_until
@@ -93,8 +94,14 @@ class DryOutput:
     """Prints what a dry run says: as JSON all of it on lines of standard output, for people warnings and problems on stderr."""
 
     def __init__(self, print_line: Callable[[str], None], *, as_json: bool) -> None:
-        self.print_line = print_line
+        self._print = print_line
         self.as_json = as_json
+        self.progress = ProgressLine(quiet=as_json)
+
+    def print_line(self, line: str) -> None:
+        """Prints one line, in the place of the line of progress."""
+        self.progress.clear()
+        self._print(line)
 
     def begin(self, warnings: Sequence[str]) -> None:
         """Says what this is, and what was left out."""
@@ -107,7 +114,8 @@ class DryOutput:
         if self.as_json:
             for each in warnings:
                 self.print_line(json.dumps({"type": "note", "text": each}))
-        else:
+        elif warnings:
+            self.progress.clear()
             print_problems(f"warning: {each}" for each in warnings)
 
     def problem(self, text: str) -> None:
@@ -115,6 +123,7 @@ class DryOutput:
         if self.as_json:
             self.print_line(json.dumps({"type": "problem", "text": text}))
         else:
+            self.progress.clear()
             print_problems([text])
 
     def refuse(self, problems: Sequence[str]) -> int:
@@ -136,6 +145,7 @@ class DryOutput:
             if self.as_json:
                 self.print_line(lines.document(item))
             elif isinstance(item, DryNote):
+                self.progress.clear()
                 print_problems([lines.noted(item) if item.problem else f"warning: {lines.noted(item)}"])
             else:
                 for line in lines.of(item):
@@ -148,13 +158,15 @@ async def _with_environment(
     env = environment(settings)
     plan = daemon_plan(settings)
     try:
+        output.progress.say("reading where the daemon stands")
         positions = (
             StoredPositions() if options.fresh else await stored_positions(plan, dry.chosen, registry, env)
         )
         run = DryRun(dry, registry, env, options, output)
-        with _signals(run.interrupt):
+        with _signals(run.interrupt), output.progress, ticking(output.progress):
             return await run.run(positions)
     finally:
+        output.progress.clear()
         await env.shared.close()
 
 
@@ -213,6 +225,7 @@ class DryRun:
         while True:
             recorder.woken.clear()
             self.output.items(recorder, lines)
+            self.output.progress.say(lines.so_far(recorder.tallies))
             now = clock.monotonic()
             if self._interrupted:
                 return DryEnd.SIGNAL

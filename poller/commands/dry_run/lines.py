@@ -93,6 +93,13 @@ class DryLines:
             case _:
                 assert_never(item)
 
+    def so_far(self, tallies: Mapping[tuple[MappingId, ShardId | None], SourceTally]) -> str:
+        """How far a run is, in one line."""
+        read = sum(each.read for each in tallies.values())
+        calls = sum(each.calls for each in tallies.values())
+        done = sum(each.caught_up_at is not None for each in tallies.values())
+        return f"{number_of(read, 'record')} read, {number_of(calls, 'call')}; {number_of(done, 'source', of=len(tallies))} read to the end"
+
     def summary(self, result: DryResult) -> list[str]:
         """The end as lines for people."""
         lines = ["summary"]

@@ -15,6 +15,7 @@ from poller.config.starting.questions import STORE, Question, first_draft, neede
 from poller.config.starting.template_files import read_template
 from poller.config.starting.written import SCHEMA_FILE, written
 from poller.domain.errors import InvalidConfiguration
+from poller.output.progress_line import ProgressLine, ticking_by_timer
 from poller.rules.templates.values import Given
 from poller.start_folder import from_start_folder, start_folder
 
@@ -88,14 +89,18 @@ def _there(output: str) -> str:
 def _from_template(options: InitOptions, template: Path) -> int:
     region = options.answers.get("region", "")
     given = Given(dict(_parameter(each) for each in options.parameters), region, options.account)
-    carried = from_template(
-        read_template(template), given, place=_relative(template), store=options.answers.get("store", STORE)
-    )
-    text = written(carried.draft)
+    with ProgressLine() as progress, ticking_by_timer(progress):
+        progress.say(f"reading {template}")
+        document = read_template(template)
+        progress.say("carrying over its functions and mappings")
+        store = options.answers.get("store", STORE)
+        carried = from_template(document, given, place=_relative(template), store=store)
+        text = written(carried.draft)
+        progress.say("checking what is written")
+        problems = [] if carried.left else _examined(text).problems
     _write(text, options)
     print_problems(f"left out: {line}" for line in carried.skipped)
     print_problems(f"not carried over: {line}" for line in carried.left)
-    problems = [] if carried.left else _examined(text).problems
     print_problems(problems)
     return INCOMPLETE if carried.left or problems else 0
 

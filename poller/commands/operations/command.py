@@ -24,6 +24,7 @@ from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
+from poller.output.progress_line import ProgressLine
 from poller.rules.operations.reading import OperationRefused
 from poller.rules.target_names import UnknownTarget
 
@@ -85,7 +86,12 @@ def operate(
         if manner.dry_run and action in PLANNED:
             request["dry_run"] = True
         elif manner.dry_run:
-            lines = replay_ranges(api, target, members, now=now) if action is Action.REPLAY else ()
+            with ProgressLine(quiet=manner.as_json, now=around.now) as line:
+                lines = (
+                    replay_ranges(api, target, members, now=now, say=line.say)
+                    if action is Action.REPLAY
+                    else ()
+                )
             _show_plan(target, request, said, lines, manner)
             return 0
         elif not manner.yes and not agreed(said, around):
@@ -135,20 +141,31 @@ def agreed(said: str, around: Surroundings) -> bool:
 def _wait(
     api: DaemonApi, operation: OperationView, target: Target, manner: Manner, around: Surroundings
 ) -> OperationView:
-    """Waits until the operation is over, or a pause holds; prints progress. An interruption ends the wait, not the operation."""
-    began, shown = around.now(), ""
+    """Waits until the operation is over, or a pause holds; shows progress. An interruption ends the wait, not the operation."""
+    with ProgressLine(quiet=manner.as_json, now=around.now) as line:
+        return _waited(api, operation, target, manner, around, line)
+
+
+def _waited(
+    api: DaemonApi,
+    operation: OperationView,
+    target: Target,
+    manner: Manner,
+    around: Surroundings,
+    line: ProgressLine,
+) -> OperationView:
+    began = around.now()
     pause = operation.action is Action.PAUSE
     try:
         while not operation.state.over and around.now() - began < manner.wait_s:
             late = around.now() - began >= PAUSED_S
             if pause and not (_going_on(operation, target) if late else missing(operation)):
                 break
-            if (text := progress(operation)) != shown:
-                shown = text
-                print(text, file=sys.stderr)
+            line.say(f"{operation.action} {progress(operation)}")
             around.sleep(LOOK_S)
             operation = api.operation(operation.id)
     except KeyboardInterrupt:
+        line.clear()
         print(f"poller: not waited for any more; poller operations show {operation.id}", file=sys.stderr)
     return operation
 

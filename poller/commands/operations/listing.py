@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from poller.commands.daemon_client import Unanswered
-from poller.commands.fitting import ScreenPage, show
+from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.naming import named
 from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing, waits
 from poller.commands.shared import FAILED, print_problems
-from poller.commands.status_page import moment, span
+from poller.commands.status.times import moment, span
 from poller.domain.arns import Arn
 from poller.domain.operations import Action, OperationPage, OperationState, OperationView, PartResult
 from poller.domain.records import Epoch, MappingId
@@ -37,7 +37,7 @@ def list_operations(
         if as_json:
             print(rendered(page).decode())
         else:
-            show(lambda width: _list_page(page, status, width))
+            show(lambda screen: _list_page(page, status, screen))
 
     return _answered(made)
 
@@ -78,11 +78,11 @@ def _print(operation: OperationView, api: DaemonApi, *, as_json: bool) -> None:
         print(rendered(operation).decode())
         return
     status = api.status()
-    show(lambda width: _page(operation, status, width))
+    show(lambda screen: _page(operation, status, screen))
 
 
-def _list_page(found: OperationPage, status: DaemonStatus, width: int) -> ScreenPage:
-    page = ScreenPage(width)
+def _list_page(found: OperationPage, status: DaemonStatus, screen: Screen | int) -> ScreenPage:
+    page = ScreenPage(screen)
     if not found.operations:
         page.add("no operations")
     for operation in found.operations:
@@ -92,8 +92,8 @@ def _list_page(found: OperationPage, status: DaemonStatus, width: int) -> Screen
     return page
 
 
-def _page(operation: OperationView, status: DaemonStatus, width: int) -> ScreenPage:
-    page = ScreenPage(width)
+def _page(operation: OperationView, status: DaemonStatus, screen: Screen | int) -> ScreenPage:
+    page = ScreenPage(screen)
     _add(page, operation, status)
     for name, value in operation.members.items():
         page.add(f"{name}: {value if isinstance(value, str) else rendered(value).decode()}", depth=1)

@@ -3,7 +3,7 @@
 It is looked up with peeks, which only read. Where the daemon does not answer one, the line has the range alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from poller.commands.daemon_client import Unanswered
@@ -11,6 +11,7 @@ from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.targets import Target
 from poller.domain.peeking.answers import PeekAnswer
 from poller.domain.records import Epoch, ShardId
+from poller.domain.wording.numbers_of import number_of
 from poller.rules.replays.asking import ReplayRange, range_of, shown
 
 LOOKED_AT_MAX = 10
@@ -18,12 +19,20 @@ LOOKED_AT_MAX = 10
 
 
 def replay_ranges(
-    api: DaemonApi, target: Target, members: Mapping[str, Any], *, now: Epoch
+    api: DaemonApi,
+    target: Target,
+    members: Mapping[str, Any],
+    *,
+    now: Epoch,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, ...]:
-    """One line for each shard. Raises OperationRefused for a range that no replay can have."""
+    """One line for each shard. Raises OperationRefused for a range that no replay can have. `say` gets how far it is."""
     wanted = range_of(members, created=now)
     lines = []
-    for number, shard in enumerate(sorted(each.shard for each in target.mapping.shards)):
+    shards = sorted(each.shard for each in target.mapping.shards)
+    for number, shard in enumerate(shards):
+        looked = number_of(min(number, LOOKED_AT_MAX), "shard", of=min(len(shards), LOOKED_AT_MAX))
+        say(f"looked at {looked}, now at {shard}")
         left = _left(api, target, shard, wanted) if number < LOOKED_AT_MAX else ""
         lines.append(f"shard {shard}: from {members['from']} to {members['to']}{left}")
     return tuple(lines)

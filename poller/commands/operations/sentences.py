@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from poller.commands.operations.targets import Target
-from poller.commands.status_page import span
+from poller.commands.status.times import span
 from poller.domain.operations import Action
 from poller.domain.records import Epoch
 from poller.domain.status import LaneStatus

@@ -43,5 +43,5 @@ def show_records(daemon: DaemonClient, asked: Asked, *, as_json: bool) -> int:
         # Payloads may contain what controls a terminal, so everything but plain ASCII is escaped.
         print(json.dumps(json.loads(body)))
     else:
-        show(lambda width: records_page(answer, width))
+        show(lambda screen: records_page(answer, screen))
     return 0

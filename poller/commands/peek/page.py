@@ -1,7 +1,7 @@
 """Owns how records of a shard look on a screen. Payloads are cut to some lines; `--json` shows them whole."""
 
-from poller.commands.fitting import ScreenPage
-from poller.commands.status_page import SECOND_MS, moment, span
+from poller.commands.fitting import Screen, ScreenPage
+from poller.commands.status.times import SECOND_MS, moment, span
 from poller.domain.arns import Arn
 from poller.domain.peeking.answers import (
     BatchAtFault,
@@ -20,9 +20,9 @@ USER_RECORDS_MAX = 10
 WHOLE = "--json shows all of what is cut or left out"
 
 
-def records_page(answer: PeekAnswer, width: int) -> ScreenPage:
+def records_page(answer: PeekAnswer, screen: Screen | int) -> ScreenPage:
     """The page for an answer."""
-    page = ScreenPage(width)
+    page = ScreenPage(screen)
     source = Arn.read(answer.source_arn)
     where = f"{source.service} {source.resource}" if source else answer.source_arn
     page.add(f"{answer.function} ← {where}, {answer.shard}", lines_max=3)

@@ -18,7 +18,7 @@ import yaml
 from adapters.demo.emulator import ACCOUNT, REGION, clients, credentials
 from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
 from poller.commands.daemon_client import DaemonClient
-from poller.commands.status import fetch
+from poller.commands.status.command import fetch
 from poller.domain.status import DaemonStatus, ShardStatus, WorkerState
 from tests.acceptance.daemons import Ended, command
 from tests.acceptance.streams.fleet_function import BAD

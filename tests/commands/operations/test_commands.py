@@ -137,6 +137,7 @@ def test_a_replay_says_what_it_reads_and_from_where_to_where_on_each_shard() -> 
     assert for_programs["ranges"] == sorted(lines)
 
 
+@pytest.mark.usefixtures("each_step_shown")
 def test_a_replay_shows_how_far_it_is() -> None:
     steps: list[dict[str, Any]] = [
         {
@@ -155,6 +156,15 @@ def test_a_replay_shows_how_far_it_is() -> None:
     ]
 
 
+@pytest.mark.usefixtures("each_step_shown")
+def test_no_progress_is_among_what_programs_read() -> None:
+    steps: list[dict[str, Any]] = [{"state": S.RUNNING}, {"state": S.DONE, "ended": Epoch(1.0)}]
+    found = called("retry", "stream/orders", "--yes", "--json", model=Carried(steps=steps))
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert json.loads(found.stdout)["state"] == S.DONE
+
+
+@pytest.mark.usefixtures("each_step_shown")
 def test_a_command_waits_until_its_operation_is_done() -> None:
     steps: list[dict[str, Any]] = [
         {"state": S.RUNNING, "wanted": ("a", "b"), "parts": {"a": PartResult(state=S.DONE)}},

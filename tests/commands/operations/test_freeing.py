@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from poller.commands.fitting import ScreenPage
+from poller.commands.fitting import Screen, ScreenPage
 from poller.commands.operations.naming import close_command, freeing_commands, name_of
 from poller.commands.operations.several_workers import newest
 from poller.commands.operations.shell import shell_word
 from poller.commands.operations.targets import TargetWords, find_target
-from poller.commands.status_page import status_page
+from poller.commands.status.page import status_page
 from poller.domain.operations import OperationId
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.status import (
@@ -27,9 +27,11 @@ from poller.domain.status import (
     WorkerBreaker,
 )
 from poller.domain.untrusted.rendering import as_json
-from tests.commands.test_status import BLOCKED, CALM, NOW, QUEUE, UUIDS, call, daemon, lane
+from poller.output.terminal import cells
+from tests.commands.test_status import BLOCKED, CALM, JOINERS, NOW, QUEUE, UUIDS, call, daemon, lane
 from tests.hostile_texts import HOSTILE
 
+LONG = "shardId-" + "0" * 60
 DESTINATION = "arn:aws:sqs:eu-west-1:111122223333:failed"
 PAUSE = PauseStatus(
     operation=OperationId("op-1"), by="on-call", since=Epoch(NOW - 7200), reason="repair of the database"
@@ -127,21 +129,28 @@ def test_groups_and_messages_of_queues_are_named() -> None:
     )
 
 
-def test_a_command_is_one_line_on_any_screen() -> None:
-    long = replace(BAD, shard=ShardId("shardId-" + "0" * 60))
-    mapping = replace(BLOCKED, destination=DESTINATION, shards=(long,))
-    for width in (40, 80, 200):
-        lines = [line.strip() for line in status_page(status(mapping), NOW, width, commands).lines]
-        assert f"poller retry orders --shard {long.shard}" in lines
-        assert f"poller skip orders --shard {long.shard}" in lines
+@pytest.mark.parametrize(
+    ("screen", "lines"),
+    [
+        (200, [f"poller retry orders --shard {LONG}"]),
+        (Screen(None), [f"poller retry orders --shard {LONG}"]),
+        (80, ["poller retry orders --shard \\", f"    {LONG}"]),
+        (40, ["poller retry orders --shard \\", f"    {LONG[:29]}\\", LONG[29:]]),
+    ],
+    ids=str,
+)
+def test_a_command_is_one_line_or_folded_as_a_shell_takes_it(screen: Screen | int, lines: list[str]) -> None:
+    mapping = replace(BLOCKED, destination=DESTINATION, shards=(replace(BAD, shard=ShardId(LONG)),))
+    page = "\n".join(status_page(status(mapping), NOW, screen, commands).lines)
+    text = "\n".join(line if line == LONG[29:] else f"      {line}" for line in lines)
+    assert f"\n{text}\n" in page
 
 
-def test_a_command_with_a_hostile_name_stays_one_printable_line() -> None:
+def test_a_command_with_a_hostile_name_stays_printable() -> None:
     for name in HOSTILE.values():
         page = ScreenPage(80)
         page.command("poller retry " + name * 100)
-        [line] = page.lines
-        assert line.isprintable()
+        assert all(line.translate(JOINERS).isprintable() for line in page.lines)
 
 
 def test_a_name_that_two_mappings_have_is_made_longer() -> None:
@@ -163,14 +172,21 @@ NAMES = [
     "back\\slash\\",
     "tab\tand\nline",
     "\x1b[31m'red'",
+    "注文 " * 30,
+    "ß→é" * 40,
+    "it's a 'quoted' name " * 12,
 ]
 """Names that a shell would take apart. No argument of a process has a NUL in it."""
 
 
+SCREENS = (Screen(None), Screen(40), Screen(80), Screen(40, "ascii"), Screen(80, "iso-8859-1"))
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_command_means_the_same_when_it_is_pasted_into_a_shell(name: str) -> None:
+def test_a_command_means_the_same_when_it_is_pasted_into_a_shell(name: str, screen: Screen) -> None:
     wanted: list[bytes] = []
-    page = ScreenPage(40)
+    page = ScreenPage(screen)
     written = os.fsencode(name) if name.isprintable() else name.encode("utf-8", "surrogatepass")
     group, message = replace(GROUP, lane=name), replace(MESSAGE, lane=name)
     shard = replace(BAD, shard=ShardId(name))
@@ -186,6 +202,8 @@ def test_a_command_means_the_same_when_it_is_pasted_into_a_shell(name: str) -> N
     wanted += [b"poller", b"breaker", b"close"]
     wanted += [b"--url", b"u", b"--", written] if name.startswith("-") else [written, b"--url", b"u"]
     assert all(line.isprintable() for line in page.lines)
+    assert all(cells(line) <= (screen.width or 10**6) for line in page.lines)
+    "".join(page.lines).encode(screen.encoding, "surrogateescape" if screen.encoding == "utf-8" else "strict")
     script = "poller() { printf '%s\\0' poller \"$@\"; }\n" + "\n".join(page.lines)
     done = subprocess.run(["bash", "-s"], input=os.fsencode(script), capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == wanted

@@ -84,6 +84,7 @@ def test_a_dry_run_that_is_refused_says_why() -> None:
     assert (found.exit_code, found.stdout) == (1, f"{result}\n")
 
 
+@pytest.mark.usefixtures("each_step_shown")
 def test_the_move_of_shards_is_shown_and_who_still_has_one() -> None:
     waiting = [f"shard shardId-{number} is still read by w2" for number in range(4)]
     steps: list[dict[str, Any]] = [
@@ -97,12 +98,14 @@ def test_the_move_of_shards_is_shown_and_who_still_has_one() -> None:
     assert "running, 5 of 5 shards moved\n" in found.stderr
 
 
+@pytest.mark.usefixtures("each_step_shown")
 def test_the_notices_of_a_redrive_are_counted_while_it_runs() -> None:
     counts = {"settled": 12, "records": 40, "failed": 0, "refused": 3}
     model = Carried(steps=[{"state": S.RUNNING, "progress": counts}, done(result="all")])
     assert "running, 12 settled, 3 refused\n" in called(*REDRIVE, "--yes", model=model).stderr
 
 
+@pytest.mark.usefixtures("each_step_shown")
 def test_what_a_redrive_waits_for_is_shown_while_it_waits() -> None:
     counts = {"settled": 12, "records": 40, "failed": 0, "refused": 0}
     notes = {"waiting": ["the mapping is paused"]}

@@ -20,7 +20,8 @@ from poller.commands.operations.naming import freeing_commands, name_of
 from poller.commands.operations.sentences import sentence
 from poller.commands.operations.targets import TargetWords, find_target
 from poller.commands.root.plugin_commands import COMMANDS
-from poller.commands.status_page import moment, status_page
+from poller.commands.status.page import status_page
+from poller.commands.status.times import moment
 from poller.domain.operations import Action
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState

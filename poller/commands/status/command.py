@@ -1,26 +1,30 @@
 """Owns `poller status`: fetches the status of all workers from one of them and shows it, blocked mappings first."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
-from rich.console import Console
-
 from poller.commands.daemon_client import DaemonClient, RequestRefused, Unanswered, decoded, quoted
-from poller.commands.fitting import ScreenPage, show
+from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.operations.naming import freeing_commands, name_of, open_breaker
 from poller.commands.operations.shell import shell_word
 from poller.commands.shared import FAILED, print_problems
-from poller.commands.status_page import status_page
+from poller.commands.status.page import status_page
 from poller.domain.operations import OperationPage, OperationState, OperationView
 from poller.domain.records import Epoch
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
+from poller.output.terminal import lines_of_screen, moves_cursor
 from poller.rules.operations.lifecycle import LONG
 
 URL = "http://127.0.0.1:8080"
 """Where a daemon listens unless it is told otherwise."""
 STATUS = "status"
+CLEAR = "\x1b[H\x1b[2J"
+"""Makes the screen of a terminal empty."""
+LINES_MIN = 5
+"""Of a picture, in however low a window."""
 OPERATIONS_MAX = 1000
 """Running operations that are asked for, newest first."""
 
@@ -45,8 +49,8 @@ def running_operations(daemon: DaemonClient) -> tuple[OperationView, ...]:
     return tuple(each for each in page.operations if each.action in LONG)
 
 
-def show_status(daemon: DaemonClient, *, as_json: bool, worker: str = "") -> int:
-    """Prints the status once, of `worker` alone if it is given; returns the exit status."""
+def show_status(daemon: DaemonClient, *, as_json: bool, worker: str = "", everything: bool = False) -> int:
+    """Prints the status once, of `worker` alone if it is given; returns the exit status. `everything`: no list is shortened."""
     try:
         body = fetch(daemon, worker)
         status = decoded(body, DaemonStatus, STATUS)
@@ -56,14 +60,14 @@ def show_status(daemon: DaemonClient, *, as_json: bool, worker: str = "") -> int
     if as_json:
         print(body.decode())
     else:
-        show(_page(status, daemon, running_operations(daemon)))
+        show(_page(status, daemon, running_operations(daemon)), everything=everything)
     return 0
 
 
 def _page(
     status: DaemonStatus, daemon: DaemonClient, running: Sequence[OperationView]
-) -> Callable[[int], ScreenPage]:
-    """The page as a function of the screen's width."""
+) -> Callable[[Screen], ScreenPage]:
+    """The page as a function of the screen."""
     more = _the_same_daemon(daemon)
     names: dict[str, str] = {}
 
@@ -75,7 +79,7 @@ def _page(
         name = names[mapping.mapping]
         return freeing_commands(mapping, name, shard=shard, lane=lane, breaker=breaker, more=more)
 
-    return lambda width: status_page(status, Epoch(time.time()), width, freeing, running, more)
+    return lambda screen: status_page(status, Epoch(time.time()), screen, freeing, running, more)
 
 
 def _the_same_daemon(daemon: DaemonClient) -> str:
@@ -91,31 +95,37 @@ def watch_status(
     pictures: int | None,
     sleep: Callable[[float], None],
     worker: str = "",
+    everything: bool = False,
 ) -> int:
-    """Shows the status every `every_s` seconds until interrupted, or `pictures` times."""
-    console = Console()
+    """Shows the status every `every_s` seconds until interrupted, or `pictures` times.
+
+    On a terminal each picture takes the place of the one before, and is cut to the window unless `everything` is shown.
+    """
+    over = moves_cursor(sys.stdout)
     shown = 0
     while pictures is None or shown < pictures:
         if shown:
             sleep(every_s)
         shown += 1
         made = _picture(daemon, worker)
-        console.clear()
-        show(made, console)
+        if over:
+            sys.stdout.write(CLEAR)
+        height = lines_of_screen(sys.stdout) if over and not everything else None
+        show(made, everything=everything, lines_max=None if height is None else max(height - 1, LINES_MIN))
     return 0
 
 
-def _picture(daemon: DaemonClient, worker: str) -> Callable[[int], ScreenPage]:
-    """The page for the present status, as a function of the screen's width."""
+def _picture(daemon: DaemonClient, worker: str) -> Callable[[Screen], ScreenPage]:
+    """The page for the present status, as a function of the screen."""
     try:
         status = decoded(fetch(daemon, worker), DaemonStatus, STATUS)
     except Unanswered as error:
         text = f"poller: {error}"
-        return lambda width: _message_page(text, width)
+        return lambda screen: _message_page(text, screen)
     return _page(status, daemon, running_operations(daemon))
 
 
-def _message_page(text: str, width: int) -> ScreenPage:
-    page = ScreenPage(width)
+def _message_page(text: str, screen: Screen) -> ScreenPage:
+    page = ScreenPage(screen)
     page.add(text, lines_max=4)
     return page
