@@ -202,9 +202,10 @@ def explain(
     Example: poller filter explain --pattern '{"body": {"n": [1]}}' --event @message.json --source sqs
     """
     from poller.commands.filter import explain_command
+    from poller.commands.fitting import print_lines
 
     exit_status, text = explain_command(_argument("--pattern", pattern), _argument("--event", event), source)
-    typer.echo(text, err=exit_status == FAILED)
+    print_lines(text.splitlines(), sys.stderr if exit_status == FAILED else sys.stdout)
     raise typer.Exit(exit_status)
 
 

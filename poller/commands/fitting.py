@@ -213,13 +213,19 @@ def show(
 def print_lines(lines: Sequence[str], stream: TextIO | None = None) -> None:
     """Prints lines of text: on a terminal folded between words, each with its indentation; elsewhere each as it is."""
     stream = stream or sys.stdout
-    screen = screen_of(stream)
-    if not is_terminal(stream) or screen.width is None:
-        stream.write("".join(f"{line}\n" for line in lines))
-    else:
-        page = ScreenPage(screen)
-        for line in lines:
-            text = line.lstrip(" ")
-            page.add(text, depth=(len(line) - len(text)) // len(INDENT), lines_max=LINES_OF_TEXT_MAX)
-        stream.write("".join(f"{line}\n" for line in page.lines))
+    for line in lines:
+        print_folded(line, lambda text: print(text, file=stream), stream)
     stream.flush()
+
+
+def print_folded(line: str, print_line: Callable[[str], None], stream: TextIO | None = None) -> None:
+    """Prints a line with `print_line`, on a terminal in as many lines as it takes, each with the indentation of the first."""
+    stream = stream or sys.stdout
+    if not is_terminal(stream):
+        print_line(line)
+        return
+    text = line.lstrip(" ")
+    page = ScreenPage(screen_of(stream))
+    page.add(text, depth=(len(line) - len(text)) // len(INDENT), lines_max=LINES_OF_TEXT_MAX)
+    for each in page.lines:
+        print_line(each)

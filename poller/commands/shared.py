@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from poller.clock import LoopClock
+from poller.commands.fitting import print_lines
 from poller.config.field_types import is_host
 from poller.config.settings import Settings
 from poller.config_errors.known_names import one_letter_apart, question
@@ -116,10 +117,17 @@ def _folded(name: str) -> str:
 
 
 def print_problems(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
-    """Prints problems on stderr, one line each. `form` formats a line. If stderr cannot be written, the exit status has to do."""
+    """Prints problems on stderr, one line each; a terminal gets them folded between words. `form` formats a line.
+
+    If stderr cannot be written, the exit status has to do.
+    """
     with suppress(OSError):
         for problem in problems:
-            print(form(line_of(problem, chars_max=PROBLEM_CHARS_MAX)), end="", file=sys.stderr)
+            line = form(line_of(problem, chars_max=PROBLEM_CHARS_MAX))
+            if form is for_people:
+                print_lines(line.splitlines(), sys.stderr)
+            else:
+                print(line, end="", file=sys.stderr)
 
 
 def url_problem(url: str) -> str:

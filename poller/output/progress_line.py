@@ -6,6 +6,7 @@ It goes to standard error, so that it is never among the output. A command that 
 import asyncio
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -116,15 +117,19 @@ def ticking(progress: ProgressLine) -> Iterator[None]:
 
 @contextmanager
 def ticking_by_timer(progress: ProgressLine) -> Iterator[None]:
-    """Lets a timer of the system write the line again and again, while the block computes. For the main thread; the block prints nothing."""
+    """Lets a timer of the system write the line again and again, while the block computes. The block prints nothing. Only the main thread gets signals."""
 
     def tick(_signal: int, _frame: FrameType | None) -> None:
         progress.tick()
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGALRM, tick)
-    signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
+    timer_before = signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)

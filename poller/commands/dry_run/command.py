@@ -11,10 +11,11 @@ import uvloop
 
 from poller.commands.dry_run.choice import DryPlan, choose
 from poller.commands.dry_run.ending import SETTLE_S, DryEnd, mapping_finished
-from poller.commands.dry_run.lines import DryLines, DryResult
+from poller.commands.dry_run.lines import EVENT, DryLines, DryResult
 from poller.commands.dry_run.positions import StoredPositions, StoreUnread, stored_positions
 from poller.commands.dry_run.recorder import UNREACHED, DryNote, Recorder, SourceKey, SourceTally
 from poller.commands.dry_run.substitutes import DryRunPlugins
+from poller.commands.fitting import print_folded
 from poller.commands.run.early_signals import SIGNALS
 from poller.commands.run.report import leaves, problems_of
 from poller.commands.shared import FAILED, environment, nothing_runs, print_problems
@@ -101,7 +102,10 @@ class DryOutput:
     def print_line(self, line: str) -> None:
         """Prints one line, in the place of the line of progress."""
         self.progress.clear()
-        self._print(line)
+        if self.as_json or line.startswith(EVENT):
+            self._print(line)
+        else:
+            print_folded(line, self._print)
 
     def begin(self, warnings: Sequence[str]) -> None:
         """Says what this is, and what was left out."""

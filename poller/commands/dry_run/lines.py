@@ -16,6 +16,8 @@ from poller.domain.wording.numbers_of import number_of
 
 SHARD_CHARS_MAX = 256
 TEXT_CHARS_MAX = 4096
+EVENT = "  event "
+"""How the line of an event begins. It is JSON to be copied, and so one line on any screen."""
 _ENDS = {
     DryEnd.CAUGHT_UP: "all that was there was read",
     DryEnd.LIMIT: "--limit is reached, there may be more",
@@ -146,7 +148,7 @@ class DryLines:
             f"{head}: {number_of(event.records, 'record')}, {event.payload_bytes} bytes{filtered}{_window(event)}"
         ]
         lines += _between(event.first, event.last)
-        return [*lines, f"  event {printable_json(event.payload)}"] if event.payload else lines
+        return [*lines, f"{EVENT}{printable_json(event.payload)}"] if event.payload else lines
 
     def _call_document(self, call: DryCall) -> str:
         event = call.event

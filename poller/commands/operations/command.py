@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poller.commands.daemon_client import Unanswered
+from poller.commands.fitting import print_lines
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing, plan, progress
@@ -120,14 +121,14 @@ def _show_plan(
         shown_plan = {"mapping": target.mapping.mapping, "request": shown, "sentence": said}
         print(json.dumps(shown_plan | ({"ranges": lines} if lines else {})))
     else:
-        print("\n".join((f"would do: {said}", *lines)))
+        print_lines([f"would do: {said}", *lines])
 
 
 def agreed(said: str, around: Surroundings) -> bool:
     """Prints what a command will do and asks whether it is meant. Raises NobodyToAsk."""
     if around.answer is None:
         raise NobodyToAsk(NO_TERMINAL)
-    print(said, file=sys.stderr)
+    print_lines([said], sys.stderr)
     try:
         answer = around.answer("Do it? [y/N] ")
     except (EOFError, KeyboardInterrupt):
@@ -181,9 +182,9 @@ def _end(operation: OperationView, target: Target, manner: Manner, words: Target
     if manner.as_json:
         print(as_json(operation).decode())
     elif lines := plan(operation):
-        print("\n".join(lines))
+        print_lines(lines)
     else:
-        print(line_of(_said(operation, words), chars_max=TEXT_CHARS_MAX))
+        print_lines([line_of(_said(operation, words), chars_max=TEXT_CHARS_MAX)])
     if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:
         return NOT_DONE
     pause = operation.action is Action.PAUSE
