@@ -16,7 +16,7 @@ from adapters.demo.processes import free_port
 PAGE = Path(__file__).parents[2] / "docs" / "use" / "first-hour.md"
 EMULATOR_PORT, DAEMON_PORT = "4566", "8080"
 """The ports of the page. The test takes others, since these may be taken."""
-_FILE = re.compile(r"^`(?P<name>[\w./]+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"^\*\*(?P<name>[\w./]+)\*\*:\n\n```\w+\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _CONSOLE = re.compile(r"^```console\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _MASKS = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),

@@ -281,7 +281,7 @@ METHODS = frozenset(
 )
 READ_OTHERWISE = {
     "poller/commands/checkpoint_file.py:_moment": "what a person wrote: ValueError becomes an error that says what to write",
-    "poller/commands/status_page.py:moment": "catches what a date may raise",
+    "poller/commands/status/times.py:moment": "catches what a date may raise",
     "poller/config/field_types.py:Address.parse": "five digits at most, by its pattern",
     "poller/config/mapping.py:_whole": "18 digits at most by its pattern, or a float without fraction",
     "poller/config/mapping.py:_moment": "12 digits at most, by its pattern",
