@@ -291,6 +291,7 @@ READ_OTHERWISE = {
     "poller/domain/records.py:Position.after": "digits that were looked at, or a stored row: raises ValueError by contract",
     "poller/domain/records.py:Position.sort_key": "an enum's member",
     "poller/domain/untrusted/rendering.py:_plain": "a number already, and caught",
+    "poller/output/terminal.py:_given": "digits that were looked at, five at most",
     "poller/runtime/peeking/look.py:_at_record": "sequence numbers that the source has read, or that the request was checked for",
     "poller/runtime/peeking/look.py:_batch": "sequence numbers that the source has read, or of a checkpoint",
     "poller/runtime/streams/operations/held_records.py:HeldRecords.between": "sequence numbers that the source has read",
