@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyte
 from pyte.screens import Char
+from wcwidth import wcwidth
 
 END_S = 120.0
 READ_BYTES = 65_536
@@ -22,12 +23,16 @@ POLLER = (sys.executable, "-m", "poller")
 
 
 class Window(pyte.Screen):
-    """The emulator's screen. It draws character by character: in a longer text it leaves out what follows a character without width."""
+    """The emulator's screen, which draws character by character: in a longer text it leaves out what follows one without width.
+
+    Behind a full line, it would begin a new one for a mark that belongs to the last character; other terminals do not.
+    """
 
     def draw(self, data: str) -> None:
         """Draws a text at the cursor."""
         for char in data:
-            super().draw(char)
+            if self.cursor.x < self.columns or wcwidth(char) > 0:
+                super().draw(char)
 
 
 @dataclass(frozen=True, slots=True)
