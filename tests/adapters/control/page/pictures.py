@@ -72,7 +72,11 @@ def orders(first: str = "reading", *lanes: LaneStatus) -> list[MappingStatus]:
         for number in range(CUSTOMER_SHARDS)
     ]
     shards[0] = replace(shards[0], state=first, owner="ann", lanes=lanes)
-    return [stream(shards), stream([shard(0), shard(1, owner="bob")], mapping=WELL, function="audit")]
+    result = "OK" if first == "reading" else "PROBLEM: Function call failed"
+    return [
+        stream(shards, last_result=result),
+        stream([shard(0), shard(1, owner="bob")], mapping=WELL, function="audit"),
+    ]
 
 
 def blocked() -> DaemonStatus:

@@ -49,6 +49,7 @@ DESTINATION = "arn:aws:sqs:eu-west-1:111122223333:orders-failed"
 WELL = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb03")
 HELD = MappingId("5e9e2b0a-94f3-4a43-a1a5-0d3a6a2cbb04")
 TOKENS = {"view": "see-1", "operate": "do-2", "admin": "all-3"}
+NAMES = {"view": "vera", "operate": "oscar", "admin": "alice"}
 PATIENCE_S = 240.0
 
 
@@ -282,7 +283,7 @@ def play[T](use: Callable[[Scene], Awaitable[T]], stage: Stage) -> T:
 
     view = View(now=stage.status)
     tokens = stage.room.folder / "tokens.yaml"
-    write(tokens, "".join(f"{role}r: {{token: {TOKENS[role]}, role: {role}}}\n" for role in TOKENS))
+    write(tokens, "".join(f"{NAMES[role]}: {{token: {TOKENS[role]}, role: {role}}}\n" for role in TOKENS))
     return serving(
         run,
         Setting(

@@ -17,9 +17,9 @@ OPEN_ALL = "document.querySelectorAll('main details').forEach((it) => { it.open 
     ("token", "says", "buttons"),
     [
         ("", "You look without a token. To act, enter a token", LOOKING),
-        (TOKENS["view"], "You look as viewr, role view. To act, enter a token", LOOKING),
-        (TOKENS["operate"], "You are operater, role operate.", LOOKING | OPERATING),
-        (TOKENS["admin"], "You are adminr, role admin.", LOOKING | OPERATING | CHANGING),
+        (TOKENS["view"], "You look as vera, role view. To act, enter a token", LOOKING),
+        (TOKENS["operate"], "You are oscar, role operate.", LOOKING | OPERATING),
+        (TOKENS["admin"], "You are alice, role admin.", LOOKING | OPERATING | CHANGING),
     ],
     ids=["none", "view", "operate", "admin"],
 )
@@ -49,7 +49,7 @@ def test_a_daemon_whose_reads_need_a_token_asks_for_it(room: Room) -> None:
         await page.sees("The daemon does not know this token.")
         await page.fill("Token", TOKENS["view"])
         await page.click("Use it")
-        await page.sees("You look as viewr, role view.")
+        await page.sees("You look as vera, role view.")
         await page.sees("mails ← sqs mails.fifo")
 
     play(use, Stage(room, token="", api={"reads": "token"}, first="Who you are"))
@@ -61,7 +61,7 @@ def test_the_token_is_kept_in_the_tab_alone_and_can_be_forgotten(room: Room) -> 
         kept = "[JSON.stringify({...sessionStorage}), localStorage.length, document.cookie, location.href.includes('all-3')]"
         assert await page.evaluate(kept) == ['{"poller.token":"all-3"}', 0, "", False]
         await page.ask("reload")
-        await page.sees("You are adminr, role admin.")
+        await page.sees("You are alice, role admin.")
         await page.click("Enter a token")
         await page.click("Forget the token")
         await page.sees("You look without a token.")
