@@ -13,8 +13,9 @@ from adapters.observers.prometheus import plugin as prometheus
 from adapters.stores.memory import MemoryStore
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy
-from poller.domain.records import MappingId, ShardId, WorkerId
+from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.rows import Lease
+from poller.domain.status import CodeStatus
 from poller.domain.telemetry.daemon_events import TaskEnded
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.plugins import Environment
@@ -25,7 +26,7 @@ from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping, r
 from tests.runtime.queues.queue_fakes import Handler, Service, fifo, standard
 from tests.runtime.queues.queue_fakes import plan as queue_plan
 from tests.simulation.services.contents import Content
-from tests.virtual import virtual_clock
+from tests.virtual import EPOCH_BASE, virtual_clock
 
 STREAM = MappingId("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11")
 QUEUE = MappingId("7a4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b22")
@@ -106,6 +107,15 @@ class SlowStore(MemoryStore):
         return await super().take(mapping, lease, owner=owner)
 
 
+class ReloadedFunction(FakeFunction):
+    """A function whose code never changes, and is watched for that."""
+
+    code = CodeStatus(since=Epoch(EPOCH_BASE))
+
+    async def follow_code(self, changed: Callable[[], None]) -> None:
+        await asyncio.Event().wait()
+
+
 @dataclass
 class Place:
     """A stream with two shards and a FIFO queue; each message group and each shard has its order."""
@@ -141,7 +151,7 @@ class Place:
 def place(kind: TaskKind) -> Place:
     """A place where there is a task of this kind: only a batch with a window has polls beside it."""
     stream = FakeStream(held={ShardId("shard-0"): [], ShardId("shard-1"): []}, page_max=3)
-    reader = FakeFunction(takes_s=0.3)
+    reader = ReloadedFunction(takes_s=0.3)
     queue = standard(visibility_s=6) if kind is TaskKind.POLL else fifo(visibility_s=6)
     queue.hangs = [0.3] * 200
     handler = Handler(takes_s=5.0)

@@ -89,7 +89,7 @@ class StreamBench(Bench):
             kind=SourceKind.KINESIS,
             source_arn=STREAM_ARN,
             function="f",
-            function_arn="arn",
+            function_arn="arn:aws:lambda:eu-west-1:111122223333:function:f",
             **options,
         )
         history = History(kept=False)
@@ -170,7 +170,11 @@ class StreamBench(Bench):
     ) -> None:
         """A notice reaches the destination; `size` other than the records' is a lie."""
         document = {
-            "requestContext": {"requestId": request_id, "condition": str(condition)},
+            "requestContext": {
+                "requestId": request_id,
+                "functionArn": self.court.streams[MAPPING].plan.function_arn,
+                "condition": str(condition),
+            },
             "KinesisBatchInfo": {
                 "shardId": FIRST,
                 "startSequenceNumber": str(records[0].sequence),
@@ -250,7 +254,7 @@ class QueueBench(Bench):
             kind=SourceKind.SQS,
             source_arn=self.arn,
             function="f",
-            function_arn="arn",
+            function_arn="arn:aws:lambda:eu-west-1:111122223333:function:f",
             **options,
         )
         history = History(kept=False)
