@@ -31,7 +31,7 @@ from tests.contracts.invokers import environment
 from tests.hostile_texts import HOSTILE
 
 STEP_S = 0.15
-"""CPU time; steps take 20 to 80 ms, which depends on what else runs on the machine. Without a bound they take seconds."""
+"""CPU time; steps take 20 to 80 ms, which depends on what else runs on the machine."""
 LOOKS = 3
 """A step that is too long is measured again: what is really long stays so."""
 on_both_loops = pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
