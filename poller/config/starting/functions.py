@@ -31,9 +31,8 @@ def function_draft(function: FoundFunction, folder: str) -> FunctionDraft:
                 f"{what}: {ON_LAMBDA}; invoker: http calls one behind a URL (docs/use/functions.md)"
             )
         case _ if runtime.startswith("python") and handler:
-            path = _import_path(handler, place)
-            settings = {"invoker": "python", "handler": path or handler}
-            comments += _about_code(place, by_path=bool(path))
+            settings = {"invoker": "python", "handler": handler, **_code(place)}
+            comments.append("its modules are looked for from the folder in which the daemon is started")
         case _ if runtime.startswith("nodejs") and handler:
             settings = {
                 "invoker": "process",
@@ -52,21 +51,9 @@ def function_draft(function: FoundFunction, folder: str) -> FunctionDraft:
     )
 
 
-def _import_path(handler: str, place: str) -> str:
-    """The handler with the folder of its code, as an import from the folder of the start finds it; empty if none does."""
-    folders = [each for each in place.split("/") if each not in ("", ".")]
-    importable = all(each.replace("-", "_").isidentifier() for each in folders)
-    return "/".join([*folders, handler]) if importable and not place.startswith("/") else ""
-
-
-def _about_code(place: str, *, by_path: bool) -> Iterator[str]:
-    where = place or "."
-    if not by_path:
-        yield f"code in {where}: put that folder on PYTHONPATH before the daemon is started"
-        return
-    yield f"code in {where}: the daemon imports it, relative to the folder in which it is started"
-    if where != ".":
-        yield f"if it imports modules beside it by their bare names, put {where} on PYTHONPATH and write the handler without it"
+def _code(place: str) -> dict[str, str]:
+    """The setting for the folder of a Python function's modules: each function has its own ones, as on Lambda."""
+    return {} if place in ("", ".") else {"code": place}
 
 
 def _folder(code: object, folder: str) -> str:

@@ -307,4 +307,5 @@ def test_code_is_named_from_the_current_folder() -> None:
     Path("infra/t.json").write_text(json.dumps({"Resources": {"F": function}}))
     for path in ("infra/t.json", str(Path("infra/t.json").absolute()), "./infra/../infra/t.json"):
         assert called("--from-template", path, "--force").exit_code == 0
-        assert read_document(Path("poller.yaml"))["functions"]["F"]["handler"] == "infra/src/app.handler"
+        function = read_document(Path("poller.yaml"))["functions"]["F"]
+        assert (function["handler"], function["code"]) == ("app.handler", "infra/src")
