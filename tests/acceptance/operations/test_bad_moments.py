@@ -124,7 +124,7 @@ def test_a_skip_waits_for_its_destination_and_can_be_cancelled_meanwhile(
         waits = asked(found, "w1", "skip", "--shard", SHARD, "--yes", "--wait-s", "3")
         assert waits.status == 1
         assert waits.out.startswith("skip running: it is not over yet; poller operations show ")
-        operation = waits.err.split(" ")[0]
+        operation = waits.out.partition("poller operations show ")[2].split()[0]
         url = ("--url", found.urls["w1"])
         shown = command("operations", "show", operation, *url, env={"COLUMNS": "400"})
         assert "waits until the destination takes the notice of lane 0" in shown.out, shown
