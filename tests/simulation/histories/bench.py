@@ -26,7 +26,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.domain.telemetry.mapping_events import LeaseMoved
+from poller.domain.telemetry.mapping_events import Discarded, LeaseMoved
 from poller.rules.events import KinesisEncoder, WindowFacts, build, build_windowed
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.failure_document import seconds
@@ -158,6 +158,20 @@ class StreamBench(Bench):
     def lose(self, line: Line, shard: ShardId = FIRST) -> None:
         """The worker learns that it lost the shard."""
         self.court.hears(line, LeaseMoved(mapping=MAPPING, shard=shard, held=False))
+
+    def dropped(self, records: Sequence[Held]) -> None:
+        """The engine says that it skipped these records without a notice, or without any the call that closes the window."""
+        event = Discarded(
+            mapping=MAPPING,
+            shard=FIRST,
+            records=len(records),
+            condition=Condition.SKIPPED,
+            delivered=False,
+            destination=True,
+            first=str(records[0].sequence) if records else "",
+            last=str(records[-1].sequence) if records else "",
+        )
+        self.court.hears(self.ann, event)
 
     def notify(
         self,

@@ -17,7 +17,6 @@ from poller.domain.operations import (
     PartResult,
 )
 from poller.domain.records import Epoch, Position
-from poller.domain.telemetry.mapping_events import Discarded
 from poller.rules.streams.checkpoint_memo import Memo
 from poller.rules.streams.operations.on_batch import closing_id
 from poller.rules.streams.windows import WindowMemo
@@ -59,21 +58,6 @@ def asked(
     stored(bench, Action.SKIP, state, members={"send": send}, notes=notes)
 
 
-def dropped(bench: StreamBench, records: list[Held]) -> None:
-    """The engine says that it skipped these records without a notice."""
-    event = Discarded(
-        mapping=MAPPING,
-        shard=FIRST,
-        records=len(records),
-        condition=Condition.SKIPPED,
-        delivered=False,
-        destination=True,
-        first=str(records[0].sequence) if records else "",
-        last=str(records[-1].sequence) if records else "",
-    )
-    bench.court.observer(bench.ann).on(event)
-
-
 def started(**options: Any) -> StreamBench:
     bench = StreamBench(destination=DESTINATION, **options)
     bench.take(bench.ann)
@@ -90,7 +74,7 @@ async def what_was_asked_for_is_skipped_with_a_notice() -> StreamBench:
 async def what_was_asked_for_is_dropped() -> StreamBench:
     bench = started()
     asked(bench, records := bench.put(2), send=False)
-    dropped(bench, records)
+    bench.dropped(records)
     return bench
 
 
@@ -116,7 +100,7 @@ async def grown(early_end_is_skipped: str = "by who read it") -> tuple[WindowBen
         bench.take(bench.ann, epoch=2, position=position, memo=json.encode(Memo(window=window)))
     notes = {"records": [closing_id(Epoch(EPOCH_BASE + WINDOW_S), str(records[0].sequence))]}
     stored(bench, Action.SKIP, members={"send": False}, notes=notes)
-    dropped(bench, [])
+    bench.dropped([])
     return bench, records
 
 
@@ -155,7 +139,7 @@ async def another_record_is_skipped() -> StreamBench:
 async def a_record_is_dropped_that_was_to_be_sent() -> StreamBench:
     bench = started()
     asked(bench, records := bench.put(1))
-    dropped(bench, records)
+    bench.dropped(records)
     return bench
 
 
@@ -170,7 +154,7 @@ async def a_record_is_called_whose_skip_was_done() -> StreamBench:
 
 async def a_closing_call_is_skipped_unasked() -> StreamBench:
     bench = started(tumbling_window_s=10)
-    dropped(bench, [])
+    bench.dropped([])
     return bench
 
 

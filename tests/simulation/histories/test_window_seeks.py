@@ -13,7 +13,6 @@ from poller.domain.operations import Action, Operation, OperationId, OperationRe
 from poller.domain.policies import RetryPolicy
 from poller.domain.records import Epoch, Position
 from poller.domain.rows import Lease
-from poller.domain.telemetry.mapping_events import Discarded
 from poller.rules.streams.checkpoint_memo import Memo
 from poller.rules.streams.operations.on_batch import closing_id
 from poller.rules.streams.windows import WindowMemo
@@ -57,21 +56,6 @@ def skip(bench: StreamBench, records: list[str], *, over: bool = False) -> None:
     """A skip without a notice is stored."""
     stored = operation(Action.SKIP, over=over, notes={"records": records}, send=False)
     bench.court.operates(bench.ann, stored)
-
-
-def skipped(bench: StreamBench, records: list[Held]) -> None:
-    """The engine says that it skipped these records, or the call that closes the window."""
-    event = Discarded(
-        mapping=MAPPING,
-        shard=FIRST,
-        records=len(records),
-        condition=Condition.SKIPPED,
-        delivered=False,
-        destination=True,
-        first=str(records[0].sequence) if records else "",
-        last=str(records[-1].sequence) if records else "",
-    )
-    bench.court.hears(bench.ann, event)
 
 
 def closed_window() -> tuple[WindowBench, Lease, list[Held]]:
@@ -185,11 +169,11 @@ async def a_window_is_left_open_for_the_next_one() -> WindowBench:
 async def a_closing_call_is_skipped_by_an_operator_of_before_the_seek() -> WindowBench:
     bench, lease, records = open_window()
     skip(bench, [closing := closing_id(Epoch(EPOCH_BASE + WINDOW_S), str(records[1].sequence))])
-    skipped(bench, [])
+    bench.dropped([])
     skip(bench, [closing], over=True)
     seek(bench, lease, HORIZON)
     bench.tumble(records, {"numbers": [1, 2, 3]})
-    skipped(bench, [])
+    bench.dropped([])
     return bench
 
 
@@ -198,9 +182,9 @@ async def records_are_skipped_by_an_operator_of_before_the_seek() -> WindowBench
     for over in (False, True):
         skip(bench, [str(records[2].sequence)], over=over)
         if not over:
-            skipped(bench, records[2:])
+            bench.dropped(records[2:])
     seek(bench, lease, HORIZON)
-    skipped(bench, records[2:])
+    bench.dropped(records[2:])
     return bench
 
 
