@@ -173,9 +173,9 @@ def _moved(present: Path) -> list[NoticeFile]:
 
 def _numbers(present: Path, more: str = "") -> list[int]:
     """The numbers of the files that were moved away, or with `more` of the files beside them."""
-    named = re.compile(
-        rf"{re.escape(present.name)}\.redrive-([0-9]{{1,{NUMBER_DIGITS_MAX}}}){re.escape(more)}"
-    )
+    # A redrive writes no zero in front. With one it is a file of somebody else, and not the one of that number.
+    number = rf"0|[1-9][0-9]{{0,{NUMBER_DIGITS_MAX - 1}}}"
+    named = re.compile(rf"{re.escape(present.name)}\.redrive-({number}){re.escape(more)}")
     return sorted(int(found[1]) for each in os.listdir(present.parent) if (found := named.fullmatch(each)))
 
 

@@ -280,6 +280,30 @@ def test_what_is_no_file_is_an_error_and_holds_nobody_up(tmp_path: Path, name: s
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("look", [False, True])
+def test_files_that_no_redrive_has_named_hold_nothing_up_and_stay(tmp_path: Path, look: bool) -> None:
+    """As copies that people make. A number has one name only, so that no file is taken for another one."""
+    present = tmp_path / f"{MAPPING}.jsonl"
+    odd = [
+        present.with_name(f"{present.name}{end}")
+        for end in (".redrive-07", ".redrive-00", ".redrive-7.old", ".redrive-", ".redrive-٣", ".old")
+    ]
+
+    async def run() -> None:
+        await FileDestination(tmp_path).send(notice(1))
+        present.rename(present.with_name(f"{present.name}.redrive-7"))
+        for each in odd:
+            each.write_bytes(b"{}\n")
+        await read_once(tmp_path, look=look)
+        async with notices("file", tmp_path.as_uri()) as source:
+            found = await read_all(source)
+            assert [name_of(each) for each in found] == ["r1"]
+            await source.remove(found[0])
+
+    asyncio.run(run())
+    assert sorted(tmp_path.iterdir()) == sorted(odd)
+
+
 def test_a_settled_line_counts_behind_one_that_was_cut_off(tmp_path: Path) -> None:
     async def run() -> None:
         for number in range(3):
