@@ -9,9 +9,10 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
-from poller.commands.daemon_client import Unanswered
+from poller.commands.daemon_client import RequestRefused, Unanswered
 from poller.commands.fitting import print_lines
 from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.option_names import in_options
@@ -35,8 +36,12 @@ LOOK_S = 0.3
 """The interval at which a command that waits asks how far its operation is."""
 NOT_DONE = 1
 """Exit status: the operation has failed, was cancelled, or was not over in time."""
+SILENT_S = 30.0
+"""So long a command that waits asks again when it gets no answer: the daemon may be restarting, or its store be in trouble."""
 PAUSED_S = 5.0
 """After this time a pause is not waited for on parts that nobody has: it holds there as soon as somebody takes them."""
+PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+GOES_ON = "the operation was accepted and goes on: poller operations show {id}"
 NO_TERMINAL = "nobody can be asked here: add --yes to do it, or --dry-run to see what would happen"
 TEXT_CHARS_MAX = 2_000
 
@@ -155,7 +160,7 @@ def _waited(
     around: Surroundings,
     line: ProgressLine,
 ) -> OperationView:
-    began = around.now()
+    began = heard = around.now()
     pause = operation.action is Action.PAUSE
     try:
         while not operation.state.over and around.now() - began < manner.wait_s:
@@ -164,11 +169,25 @@ def _waited(
                 break
             line.say(f"{operation.action} {progress(operation)}")
             around.sleep(LOOK_S)
-            operation = api.operation(operation.id)
+            try:
+                operation, heard = api.operation(operation.id), around.now()
+            except Unanswered as error:
+                if _for_good(error) or around.now() - heard >= SILENT_S:
+                    raise Unanswered(f"{error}; {GOES_ON.format(id=operation.id)}") from None
+                line.say(f"{operation.action} {operation.id}: no answer, asking again")
     except KeyboardInterrupt:
         line.clear()
         print(f"poller: not waited for any more; poller operations show {operation.id}", file=sys.stderr)
     return operation
+
+
+def _for_good(error: Unanswered) -> bool:
+    """Whether asking again is of no use: the daemon refuses who asks, or knows no such operation any more."""
+    return (
+        isinstance(error, RequestRefused)
+        and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        and error.status not in PASSING
+    )
 
 
 def _going_on(operation: OperationView, target: Target) -> list[str]:

@@ -382,6 +382,50 @@ def test_nothing_happens_unless_somebody_agrees(
         assert said.startswith("The next try of the whole mapping of orders")
 
 
+@dataclass
+class Away(Carried):
+    """Operations of a daemon that cannot say how far they are, the first times that it is asked."""
+
+    times: int = 0
+    fault: ApiErrorType = ApiErrorType.SERVICE
+
+    async def operation(self, operation: OperationId) -> Operation:
+        if self.times:
+            self.times -= 1
+            raise ApiError(self.fault, "the daemon is starting or stopping; try again later")
+        return await super().operation(operation)
+
+
+OVER: dict[str, Any] = {"state": S.DONE, "result": "tried again", "ended": Epoch(1.0)}
+
+
+@pytest.mark.parametrize("fault", [ApiErrorType.SERVICE, ApiErrorType.THROTTLED])
+def test_a_command_waits_on_while_the_daemon_gives_no_answer(
+    fault: ApiErrorType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while it is restarted: the operation goes on."""
+    monkeypatch.setattr(command, "LOOK_S", 0.01)
+    found = called("retry", "stream/orders", "--yes", model=Away(steps=[OVER], times=3, fault=fault))
+    assert (found.exit_code, found.stdout) == (0, "retry done: tried again\n")
+
+
+@pytest.mark.parametrize("fault", [ApiErrorType.SERVICE, ApiErrorType.MISSING])
+def test_a_command_that_gets_no_answer_for_good_names_its_operation(
+    fault: ApiErrorType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "LOOK_S", 0.01)
+    monkeypatch.setattr(command, "SILENT_S", 0.1)
+    model = Away(times=1_000, fault=fault)
+    found = called("retry", "stream/orders", "--yes", "--json", model=model)
+    assert (found.exit_code, found.stdout) == (2, "")
+    (operation,) = model.known
+    assert found.stderr.endswith(
+        f"the operation was accepted and goes on: poller operations show {operation}\n"
+    )
+    if fault is ApiErrorType.MISSING:
+        assert model.times == 999
+
+
 def with_two() -> Carried:
     model = Carried()
     called("pause", "stream/orders", "--yes", "--no-wait", "--reason", "repair", model=model)
