@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NewType, Protocol, Self, runtime_checkable
 
 from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.untrusted.credentials import hide_path
 
 OperationId = NewType("OperationId", str)
 
@@ -140,7 +141,8 @@ class OperationView:
 
     `members` are those of the action. `by` asked for it, and `reason` says why. `wanted` names the parts that there must be
     before it is done: shards of a stream, or workers of a queue; `parts` has what came of each so far. `notes` is what workers
-    must know to go on after a crash, such as the records that `first` stood for.
+    must know to go on after a crash, such as the records that `first` stood for. Of URLs of the web in members and notes the path and
+    the query are hidden: they may be secret, as those of a destination, and whoever may read sees operations.
     """
 
     id: OperationId
@@ -168,7 +170,7 @@ class OperationView:
             action=operation.request.action,
             state=operation.state,
             target=operation.request.target,
-            members=operation.request.members,
+            members=_without_paths(operation.request.members),
             reason=operation.request.reason,
             by=operation.by,
             created=operation.created,
@@ -177,8 +179,20 @@ class OperationView:
             wanted=operation.wanted,
             parts=operation.parts,
             progress=operation.progress,
-            notes=operation.notes,
+            notes=_without_paths(operation.notes),
         )
+
+
+def _without_paths(found: Mapping[str, Any]) -> dict[str, Any]:
+    """These members, and those inside them, with the paths of URLs hidden. Lists have ids and lines, and no URLs."""
+    return {
+        name: _without_paths(value)
+        if isinstance(value, Mapping)
+        else hide_path(value)
+        if isinstance(value, str)
+        else value
+        for name, value in found.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

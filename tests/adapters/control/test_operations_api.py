@@ -15,7 +15,14 @@ from adapters.control.responses import BODY_BYTES_MAX
 from adapters.control.settings import ApiSettings
 from poller.domain.access import Role
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.operations import Action, Operation, OperationRequest, OperationState, OperationView
+from poller.domain.operations import (
+    Action,
+    Operation,
+    OperationId,
+    OperationRequest,
+    OperationState,
+    OperationView,
+)
 from poller.domain.records import Epoch, MappingId
 from poller.domain.telemetry.labels import ApiOperation
 from poller.domain.telemetry.observers import Observer
@@ -88,6 +95,43 @@ def test_an_operation_is_stored_and_answered_in_full(tokens: ApiSettings) -> Non
         "notes": {},
     }
     assert model.asked == [("submit", (MappingId(ID), SKIP, "call"))]
+
+
+SECRET = "T000-B000-secret"
+URL = f"https://hooks.example/services/{SECRET}?token={SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", PATH, 202),
+        ("GET", "/v1/operations", 200),
+        ("GET", "/v1/operations/mine-1", 200),
+        ("DELETE", "/v1/operations/mine-1", 200),
+    ],
+)
+def test_the_path_of_a_url_is_shown_to_nobody(method: str, path: str, status: int) -> None:
+    """That of a web hook is its secret. The state of a mapping does not show it either."""
+    model = OperationModel()
+    replay = {"action": "replay", "from": "TRIM_HORIZON", "to": "LATEST", "on_failure": URL, "id": "mine-1"}
+
+    async def use(run: Running) -> Any:
+        stored = await model.submit(MappingId(ID), replay, by="call")
+        plan = {"discard": {"destination": URL}, "filters": ["{}"], "function": "orders"}
+        model.known[stored.operation] = replace(stored, notes={"plan": plan, "waiting": ["a line"]})
+        return await run.ask(method, path, json=replay if method == "POST" else None)
+
+    found, body, _ = having(use, model)
+    assert found == status
+    assert SECRET not in str(body)
+    shown = body["operations"][0] if "operations" in body else body
+    hidden = "https://hooks.example/[hidden]"
+    assert shown["members"] == {"from": "TRIM_HORIZON", "to": "LATEST", "on_failure": hidden}
+    assert shown["notes"] == {
+        "plan": {"discard": {"destination": hidden}, "filters": ["{}"], "function": "orders"},
+        "waiting": ["a line"],
+    }
+    assert model.known[OperationId("mine-1")].request.members["on_failure"] == URL
 
 
 @pytest.mark.parametrize(
