@@ -17,20 +17,37 @@ _ID: Json = {
 }
 _MAPPING_ID: Json = _ID | {"description": "UUID of the mapping"}
 _TEXT: Json = {"type": ["string", "null"]}
+_TRUTH: Json = {"type": ["boolean", "null"]}
+_RATE: Json = {"type": ["number", "null"], "minimum": 0.001, "maximum": 1_000_000}
 _PLACE: Json = {"type": ["string", "number", "null"]}
 _MEMBERS: Json = {
+    "records": {
+        "anyOf": [{"enum": ["first", "batch", None]}, {"type": "array", "items": {"type": "string"}}],
+        "description": "skip: first, batch, or sequence numbers or message ids",
+    },
+    "send": _TRUTH | {"description": "skip: the destination gets a notice before; the default"},
+    "discard": _TRUTH | {"description": "skip: without a notice"},
     "from": _PLACE | {"description": "replay: TRIM_HORIZON or a time; redrive: where the notices are"},
     "to": _PLACE
     | {"description": "replay: LATEST or a time; seek: TRIM_HORIZON, LATEST, a time or a number"},
+    "shards": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "description": "seek: the shards that move; without it all",
+    },
+    "skip": _TRUTH | {"description": "seek: records that were not processed may be left out"},
+    "dry_run": _TRUTH | {"description": "seek, redrive: only the plan, in the notes of the operation"},
     "function": _TEXT | {"description": "replay: the name or ARN of another function"},
     "filter": _TEXT | {"description": "replay: a filter pattern as JSON text"},
-    "records_per_s": {
-        "type": ["number", "null"],
-        "minimum": 0.001,
-        "maximum": 1_000_000,
-        "description": "replay: records a second, of all workers together",
-    },
+    "records_per_s": _RATE | {"description": "replay: records a second, of all workers together"},
     "on_failure": _TEXT | {"description": "replay: stop, skip, or the ARN or URL of a destination"},
+    "limit": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": 1_000_000_000,
+        "description": "redrive: notices at most",
+    },
+    "messages_per_s": _RATE | {"description": "redrive: notices a second"},
 }
 """Members that only some actions have."""
 

@@ -1,6 +1,7 @@
 """Operations through the API: asked for by those who may, listed in pages, shown, cancelled, and told in the audit."""
 
 import io
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from poller.domain.operations import (
 from poller.domain.records import Epoch, MappingId
 from poller.domain.telemetry.labels import ApiOperation
 from poller.domain.telemetry.observers import Observer
+from poller.rules.operations.members import ACTION_MEMBERS
+from poller.rules.operations.reading import OperationRefused, read_request
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.serving import Running, Setting, serving, validate
 from tests.adapters.control.test_access import write
@@ -374,6 +377,45 @@ def test_the_documents_request_takes_every_action(action: Action) -> None:
     schema = {"$ref": "#/components/schemas/OperationRequest", "components": components}
     assert jsonschema_rs.is_valid(schema, {"action": action.value, "reason": "why"})
     assert not jsonschema_rs.is_valid(schema, {"action": action.value.upper()})
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_the_documents_request_and_the_documentation_have_every_member(action: Action) -> None:
+    properties = document()["components"]["schemas"]["OperationRequest"]["properties"]
+    page = (Path(__file__).parents[3] / "docs/operate/operations.md").read_text()
+    table = page.partition("| member | of | meaning |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    told = {name for members, of in rows if f"`{action}`" in of for name in re.findall(r"`(\w+)`", members)}
+    assert ACTION_MEMBERS[action].keys() <= properties.keys()
+    assert ACTION_MEMBERS[action].keys() == told
+
+
+REQUESTS: list[tuple[dict[str, Any], bool]] = [
+    ({"action": "skip", "records": "first"}, True),
+    ({"action": "skip", "records": ["495"], "discard": True}, True),
+    ({"action": "skip", "records": "last"}, False),
+    ({"action": "skip", "records": [495]}, False),
+    ({"action": "skip", "records": "first", "send": "yes"}, False),
+    ({"action": "seek", "to": 1.5, "shards": ["0"], "skip": True, "dry_run": None}, True),
+    ({"action": "seek", "to": "LATEST", "shards": "0"}, False),
+    ({"action": "seek", "to": "LATEST", "dry_run": 1}, False),
+    ({"action": "redrive", "from": "s3://b/p", "limit": 1, "messages_per_s": 0.5, "dry_run": False}, True),
+    ({"action": "redrive", "from": "s3://b/p", "limit": 0}, False),
+    ({"action": "redrive", "from": "s3://b/p", "messages_per_s": 0}, False),
+    ({"action": "replay", "from": 0, "to": "LATEST", "filter": "{}", "records_per_s": 5}, True),
+    ({"action": "replay", "from": 0, "to": "LATEST", "records_per_s": "5"}, False),
+]
+
+
+@pytest.mark.parametrize(("given", "good"), REQUESTS)
+def test_the_documents_request_is_what_is_accepted(given: dict[str, Any], good: bool) -> None:
+    schema = {"$ref": "#/components/schemas/OperationRequest", "components": document()["components"]}
+    assert jsonschema_rs.is_valid(schema, given) is good
+    if good:
+        assert read_request(given).request.action == given["action"]
+    else:
+        with pytest.raises(OperationRefused):
+            read_request(given)
 
 
 def test_the_view_has_everything_that_an_operation_has() -> None:
