@@ -103,15 +103,14 @@ def _records(target: Target, records: str | list[str], now: Epoch) -> tuple[str,
         return f"{number_of(len(records), 'record')}, {shown}" + (
             f" and {more} more," if more > 0 else ","
         ), True
-    lanes = target.lanes()
-    if len(lanes) != 1 or not lanes[0].records:
+    lane = target.at_fault()
+    if lane is None:
         # Another worker knows it, or nobody: the operation then says what there is.
         return (
             ("The first record of the batch at fault", False)
             if records == FIRST
             else ("The batch at fault", False)
         )
-    lane = lanes[0]
     first = lane.records[0]
     key = f"key {first.key}, " if first.key else ""
     facts = f"{key}{span(max(0.0, now - first.arrived))} old, {_attempts(lane)}"

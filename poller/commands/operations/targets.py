@@ -7,6 +7,7 @@ from poller.commands.operations.naming import named
 from poller.commands.operations.several_workers import newest
 from poller.domain.records import ShardId
 from poller.domain.status import DaemonStatus, LaneStatus, MappingStatus, ShardStatus
+from poller.rules.operations.members import FIRST
 from poller.rules.target_names import UnknownTarget, find_mapping, find_shard
 
 
@@ -47,6 +48,21 @@ class Target:
         trouble = [each for each in found if each.blocked_since is not None or each.last_error]
         chosen = [each for each in trouble if name is None or each.lane == name]
         return sorted(chosen, key=lambda each: each.blocked_since or each.failing_since or float("inf"))
+
+    def at_fault(self) -> LaneStatus | None:
+        """The lane whose records `first` and `batch` mean; None if it is not the only one, or if its records are not known."""
+        lanes = self.lanes()
+        return lanes[0] if len(lanes) == 1 and lanes[0].records else None
+
+    def fixed_records(self, records: str | list[str]) -> str | list[str]:
+        """The ids of what `first` or `batch` means now; the word itself where not all of them are known."""
+        lane = self.at_fault()
+        if lane is None or isinstance(records, list):
+            return records
+        ids = [each.identifier for each in lane.records]
+        if records == FIRST:
+            return ids[:1]
+        return ids if len(ids) == lane.records_count else records
 
 
 def find_target(status: DaemonStatus, words: TargetWords, *, one_shard: bool) -> Target:

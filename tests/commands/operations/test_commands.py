@@ -426,6 +426,55 @@ def test_a_command_that_gets_no_answer_for_good_names_its_operation(
         assert model.times == 999
 
 
+def skipping(records: str, *, status: DaemonStatus, later: DaemonStatus) -> tuple[int, list[Any]]:
+    """The exit status of a skip that somebody agrees to while the status becomes `later`; which records it asks for."""
+    model, view = Carried(), View(status)
+
+    def answer(_question: str) -> str:
+        view.now = later
+        return "y"
+
+    async def use(run: Running) -> int:
+        words, manner = TargetWords(mapping="stream/orders"), Manner(wait=False)
+        work: Callable[[], int] = lambda: operate(  # noqa: E731 - it runs in a thread
+            DaemonApi(DaemonClient(run.url)), Action.SKIP, words, {"records": records},
+            manner=manner, around=Surroundings(answer=answer),
+        )  # fmt: skip
+        return await asyncio.to_thread(work)
+
+    setting = Setting(view=view, operations=model, api=ApiSettings(allow_unauthenticated=True))
+    return serving(use, setting), [each["records"] for each in asked(model)]
+
+
+def failing(*identifiers: str, count: int | None = None) -> DaemonStatus:
+    """One lane fails with these records, of `count` that fail together."""
+    records = tuple(FaultyRecord(identifier=each, key="", arrived=Epoch(0.0)) for each in identifiers)
+    lane = replace(LANE, records=records, records_count=len(records) if count is None else count)
+    return replace(
+        BLOCKED, mappings=(replace(STREAM, shards=(replace(STREAM.shards[0], lanes=(lane,)),)), QUEUED)
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "status", "later", "exit_status", "skipped"),
+    [
+        ("first", failing("7", "8"), failing("8", "9"), 0, [["7"]]),
+        ("first", failing("7", count=500), failing("8", count=500), 0, [["7"]]),
+        ("first", failing(), failing("8"), 0, ["first"]),
+        ("batch", failing("7", "8"), failing("8", "9"), 0, [["7", "8"]]),
+        ("batch", failing("7", count=500), failing("7", count=500), 0, ["batch"]),
+        ("batch", failing("7", count=500), failing("8", count=500), 2, []),
+        ("batch", failing("7", count=500), failing("7", count=250), 2, []),
+        ("batch", failing("7", count=500), failing(), 2, []),
+        ("batch", failing(), failing("8"), 0, ["batch"]),
+    ],
+)
+def test_a_skip_gives_up_no_others_than_those_that_somebody_agreed_to(
+    records: str, status: DaemonStatus, later: DaemonStatus, exit_status: int, skipped: list[Any]
+) -> None:
+    assert skipping(records, status=status, later=later) == (exit_status, skipped)
+
+
 def with_two() -> Carried:
     model = Carried()
     called("pause", "stream/orders", "--yes", "--no-wait", "--reason", "repair", model=model)
