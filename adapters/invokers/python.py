@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.invokers.function_code.kept_sources import installed_names, is_own
 from adapters.invokers.function_code.reloading import Load, RefusedCode, ReloadingInvoker, Version
 from adapters.invokers.function_code.versions import ModulesLoader, ProcessesVersion
 from adapters.invokers.function_processes.process_settings import PROCESSES_MAX
@@ -353,13 +354,29 @@ def setting_errors(settings: PythonSettings) -> list[FieldError]:
         return [FieldError("handler", hidden, REMEDY)]
     missing = missing_module(module, folder)
     if not missing:
-        return []
+        return [] if _seen(settings, module) else [_unseen(module, folder)]
     remedy = (
         f"install it, or correct code (this is {folder})"
         if settings.code
         else f"install it, or start the daemon where it lies (this is {folder})"
     )
     return [FieldError("handler", f"no module {missing!r}", remedy, here=True)]
+
+
+def _seen(settings: PythonSettings, module: str) -> bool:
+    """Whether changes of the handler's module can be taken up, if they are to be. Processes also see what a library imports."""
+    if settings.isolation or not settings.reload:
+        return True
+    folder = str(settings.folder)
+    return is_own(module.partition(".")[0], folder, installed_names(folder))
+
+
+def _unseen(module: str, folder: Path) -> FieldError:
+    wrong = (
+        f"would see no change: {module.partition('.')[0]!r} is no module of the function's own in {folder}"
+    )
+    remedy = "write as code the folder that has it, or remove reload"
+    return FieldError("reload", wrong, remedy, ("code", "handler"), here=True, mild=True)
 
 
 plugin = Plugin(

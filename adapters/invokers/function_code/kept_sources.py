@@ -9,6 +9,7 @@ seconds, which is also so after a quick change of one character.
 
 import linecache
 import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 MODULES_MAX = 500
 """Modules of one function whose changes are seen."""
 KEPT_BYTES_MAX = 3 * 1024 * 1024
-"""Bytes of their sources that are kept together, which one request of a child process can carry."""
+"""Bytes of their sources that are kept together, which one request of a child process can carry. What does not fit is not kept."""
 RECORDS_MAX = 1000
 """Installed distributions that are looked for in the folder of a function."""
 _LIBRARY_FOLDERS = frozenset({"site-packages", "dist-packages"})
@@ -38,12 +39,12 @@ class KeptSources:
         found = self.given.get(path)
         if found is None:
             found = Path(path).read_bytes()
-        if path not in self.read and len(self.read) < MODULES_MAX and self._bytes < KEPT_BYTES_MAX:
+        fits = len(self.read) < MODULES_MAX and self._bytes + len(found) <= KEPT_BYTES_MAX
+        if path not in self.read and fits:
             self._bytes += len(found)
-            if self._bytes <= KEPT_BYTES_MAX:
-                self.read[path] = found
-                if self._shown is not None:
-                    self._show(path)
+            self.read[path] = found
+            if self._shown is not None:
+                self._show(path)
         return found
 
     def line(self, path: str, number: int) -> str:
@@ -161,6 +162,18 @@ def own_source(spec: ModuleSpec, folder: str, installed: frozenset[str]) -> bool
         return False
     parts = os.path.relpath(spec.origin, folder).split(os.sep)
     return parts[0].removesuffix(".py") not in installed and _LIBRARY_FOLDERS.isdisjoint(parts)
+
+
+def is_own(top: str, folder: str, installed: frozenset[str]) -> bool:
+    """Whether a module or package at the top of a name is the function's own, as it is imported apart in the daemon's process."""
+    spec = PathFinder.find_spec(top, [folder])
+    if spec is None or top in sys.stdlib_module_names:
+        return False
+    if spec.loader is not None and spec.origin is not None:
+        return own_source(spec, folder, installed)
+    # A mere folder counts only where no package has its name, as in any import.
+    elsewhere = PathFinder.find_spec(top)
+    return top not in installed and (elsewhere is None or elsewhere.origin is None)
 
 
 def within(path: str, folder: str) -> bool:

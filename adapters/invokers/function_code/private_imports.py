@@ -26,6 +26,7 @@ from adapters.invokers.function_code.kept_sources import (
     KeptSources,
     SourceLoader,
     installed_names,
+    is_own,
     own_source,
 )
 
@@ -82,7 +83,7 @@ class PrivateImports:
         top = module.partition(".")[0]
         found = self._owned.get(top)
         if found is None:
-            found = self._owned[top] = top not in sys.stdlib_module_names and self._is_own(top)
+            found = self._owned[top] = is_own(top, self.folder, self._installed)
         return found
 
     def import_plain(self, name: str) -> ModuleType:
@@ -127,16 +128,6 @@ class PrivateImports:
 
     def _give_builtins(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = self._builtins
-
-    def _is_own(self, top: str) -> bool:
-        spec = PathFinder.find_spec(top, [self.folder])
-        if spec is None:
-            return False
-        if spec.loader is not None and spec.origin is not None:
-            return own_source(spec, self.folder, self._installed)
-        # A mere folder counts only where no package has its name, as in any import.
-        elsewhere = PathFinder.find_spec(top)
-        return top not in self._installed and (elsewhere is None or elsewhere.origin is None)
 
     def _import(
         self,

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from stat import S_ISREG
 
 RACY_S = 2.0
 """A file that was written so shortly before it was read may change again without another time or size. It is read again."""
@@ -29,7 +30,7 @@ class SourceFiles:
         self._known: dict[str, tuple[_Stat, bytes]] = {}
 
     def look(self, paths: Collection[str], *, with_folders: bool) -> dict[str, bytes | None]:
-        """Returns the digests of files, None for those that are not there, and of their folders' lists of names."""
+        """Returns the digests of files, None for those that are not there or no files, and of their folders' lists of names."""
         found = {path: self._digest(path) for path in sorted(paths)}
         self._known = {path: self._known[path] for path in found if path in self._known}
         if with_folders:
@@ -42,6 +43,9 @@ class SourceFiles:
         try:
             # Links are followed, so that one that leads elsewhere shows as another file.
             status = os.stat(path)
+            if not S_ISREG(status.st_mode):
+                # Nobody imports it, and reading it might take for ever.
+                return None
             stat = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             before = self._known.get(path)
             if before is not None and before[0] == stat:
