@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 from typer.testing import CliRunner
 
+from adapters.invokers import http, lambda_api, process, python
 from poller.cli import application
 from poller.config.members import TABLE
 from poller.config.schema.document import DIALECT, described
@@ -17,6 +18,7 @@ from poller.config.schema.mapping_schema import at
 from poller.config.schema.texts import EXAMPLES, FUNCTIONS, MAPPINGS, SETTINGS
 from poller.config.settings import Settings
 from poller.config.yaml_files import parse_document
+from poller.plugins import Plugin
 from tests.config.schema.validating import document, refused, seen
 from tests.config.test_documentation import YAML, configurations
 from tests.config.test_mistakes import sound
@@ -60,6 +62,8 @@ def full() -> dict[str, Any]:
                 "handler": "shop.handlers:orders",
                 "isolation": "process",
                 "processes": 2,
+                "code": str(ROOT),
+                "reload": True,
                 "log_level": "info",
                 "memory_mb": 128,
                 "timeout_s": 30,
@@ -283,6 +287,15 @@ def test_the_full_configuration_has_every_setting() -> None:
     }
     assert want - have == refused_ones
     assert {f"functions.orders.{path}" for path in FUNCTIONS} <= have
+
+
+@pytest.mark.parametrize(
+    "plugin", [http.plugin, lambda_api.plugin, process.plugin, python.plugin], ids=lambda each: each.name
+)
+def test_the_full_configuration_has_every_setting_of_each_invoker(plugin: Plugin[Any, Any]) -> None:
+    given = [each for each in full()["functions"].values() if each.get("invoker", "lambda") == plugin.name]
+    by_the_daemon = {"function", "max_concurrency"}
+    assert set(plugin.settings.model_fields) - by_the_daemon <= {name for each in given for name in each}
 
 
 @pytest.mark.parametrize("place", [pytest.param(each, id=spelled(each)) for each in places(full())])
