@@ -58,7 +58,6 @@ class ControlServer:
         self._guard = guard
         self._no_web_pages = no_web_pages(names, strangers, everybody=guard.everybody)
         self._show_payloads = show_payloads
-        self._page = page
         self._page_files = page_files.page_files() if page else []
         self._ready = asyncio.Event()
         host, port = sock.getsockname()[:2]
@@ -102,7 +101,7 @@ class ControlServer:
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
             *page_files.routes(self._page_files),
-            *updates_api.routes(self._guard, readers, history, page=self._page),
+            *updates_api.routes(self._guard, readers, history, page=page_files.version(self._page_files)),
         ]
         inner = [admit_requests(clients), refuse_odd]
         app = application(table, refused, outer=[count_requests(clients)], inner=inner)

@@ -84,6 +84,21 @@ const COMMANDS = {
     const answer = await page.goto(url);
     return answer.status();
   },
+  // Opens another tab of the same browser, with the same memory, which is the page from now on.
+  async tab({ url }) {
+    page = await page.context().newPage();
+    page.setDefaultTimeout(WAIT_MS_MAX);
+    devtools = await page.context().newCDPSession(page);
+    await page.goto(url);
+  },
+  // Looks at another tab, by its number.
+  async turn({ number, quietly }) {
+    page = page.context().pages()[number];
+    devtools = await page.context().newCDPSession(page);
+    if (quietly) return;
+    await page.bringToFront();
+    await evaluate("window.dispatchEvent(new Event('focus'))");
+  },
   click: (where) => located(where).first().click(),
   fill: ({ value, ...where }) => located(where).first().fill(value),
   check: (where) => located(where).first().check(),

@@ -70,6 +70,14 @@ def _read(folder: Path) -> Iterator[PageFile]:
         yield PageFile("/" if name == START else PREFIX + name, content_type, body, etag)
 
 
+def version(files: list[PageFile]) -> str:
+    """Returns a text that differs when any of the files does; empty if there are none."""
+    if not files:
+        return ""
+    every = "".join(f"{file.path} {file.etag}\n" for file in files)
+    return hashlib.sha256(every.encode()).hexdigest()[:ETAG_CHARS]
+
+
 def routes(files: list[PageFile]) -> list[web.RouteDef]:
     """Returns the routes of the files; each answers GET and HEAD."""
     return [web.get(file.path, _answering(file)) for file in files]

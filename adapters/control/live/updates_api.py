@@ -24,11 +24,9 @@ NO_HISTORY = "this server keeps no history"
 UNKNOWN = "no mapping of this id has a history on this worker; /v1/mappings lists those that there are"
 
 
-def routes(
-    guard: Guard, readers: Readers, history: HistorySource | None, *, page: bool
-) -> list[web.RouteDef]:
-    """Returns the routes. Without the page there are no updates."""
-    updates, kept = UpdatesApi(guard, readers), HistoryApi(history)
+def routes(guard: Guard, readers: Readers, history: HistorySource | None, *, page: str) -> list[web.RouteDef]:
+    """Returns the routes. `page` is the version of the page. Without one there are no updates."""
+    updates, kept = UpdatesApi(guard, readers, page), HistoryApi(history)
     stream: list[web.RouteDef] = [web.get("/v1/updates", checked_read(guard, updates.stream))]
     return [*(stream if page else []), web.get("/v1/history", checked_read(guard, kept.history))]
 
@@ -36,8 +34,9 @@ def routes(
 class UpdatesApi:
     """The handler of the stream of updates."""
 
-    def __init__(self, guard: Guard, readers: Readers) -> None:
+    def __init__(self, guard: Guard, readers: Readers, page: str) -> None:
         self._guard = guard
+        self._page = page
         self._readers = readers
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -74,10 +73,10 @@ class UpdatesApi:
         return check
 
     def _caller(self, request: web.Request) -> bytes:
-        """The event that says who reads, and whether operations may be asked for with the same credential."""
+        """The event that says who reads, whether operations may be asked for with the same credential, and which page there is."""
         name, role = self._guard.holder(request)
         writes = role is not None and role.includes(Role.OPERATE) and not self._guard.everybody
-        return event("caller", {"name": name, "role": role, "writes": writes})
+        return event("caller", {"name": name, "role": role, "writes": writes, "page": self._page})
 
 
 def _abort(request: web.Request) -> None:

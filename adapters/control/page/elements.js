@@ -4,6 +4,8 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
+const FOCUSABLE = 'button:enabled, summary, input, select, textarea, a[href], [tabindex]';
+
 /** The views that `reconcile` made, by the element that holds them. */
 const HELD = new WeakMap();
 
@@ -49,7 +51,8 @@ export function setAttribute(node, name, value) {
 
 /** Shows or hides an element. */
 export function show(node, visible) {
-  setAttribute(node, 'hidden', !visible);
+  if (visible) setAttribute(node, 'hidden', false);
+  else keepingFocus(node, () => setAttribute(node, 'hidden', true));
 }
 
 /** Shows an element with this text, or hides it if there is none. */
@@ -73,11 +76,13 @@ export function reconcile(parent, items, keyOf, make) {
     if (held.item !== item) held.view.update(item);
     after.set(key, { view: held.view, item });
   }
-  for (const [key, held] of before) {
-    if (!after.has(key)) held.view.node.remove();
-  }
   HELD.set(parent, after);
-  keepingFocus(() => arrange(parent, after));
+  keepingFocus(parent, () => {
+    arrange(parent, after);
+    for (const [key, held] of before) {
+      if (!after.has(key)) held.view.node.remove();
+    }
+  });
 }
 
 function arrange(parent, held) {
@@ -93,11 +98,44 @@ function arrange(parent, held) {
   }
 }
 
-/** An element that is moved loses the focus. */
-function keepingFocus(change) {
+/**
+ * Changes `within` so that the focus stays there. What is moved, removed or hidden loses it, and the keyboard would be at the top
+ * of the page. What is gone hands it over to what stands in its place, or near it.
+ */
+function keepingFocus(within, change) {
   const focused = document.activeElement;
+  if (focused === null || !within.contains(focused)) return change();
+  const places = placesOf(focused);
   change();
-  if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  if (!usable(focused)) return successor(places)?.focus();
+  if (focused !== document.activeElement) focused.focus({ preventScroll: true });
+}
+
+/** Where an element is: in each element around it, from the nearest on, the number of the child that it is in. */
+function placesOf(node) {
+  const places = [];
+  for (let child = node; child.parentElement; child = child.parentElement) {
+    places.push({ parent: child.parentElement, number: [...child.parentElement.children].indexOf(child) });
+  }
+  return places;
+}
+
+function successor(places) {
+  for (const { parent, number } of places) {
+    const there = parent.children[Math.min(number, parent.children.length - 1)];
+    const found = [...(there ? focusable(there) : []), ...focusable(parent)].find(usable);
+    if (found) return found;
+  }
+  return null;
+}
+
+function focusable(node) {
+  const inside = node.querySelectorAll(FOCUSABLE);
+  return node.matches(FOCUSABLE) ? [node, ...inside] : [...inside];
+}
+
+function usable(node) {
+  return node.isConnected && node.checkVisibility();
 }
 
 /** Makes the next `reconcile` of `parent` make all of its views again. */

@@ -2,10 +2,11 @@
 
 import { nothingKnown, after } from './daemon/state.js';
 import { Phase, Updates } from './daemon/updates.js';
+import { Tabs } from './daemon/tabs.js';
 import { token } from './daemon/token.js';
 import { openAction } from './operations/dialog.js';
 import { DaemonClock, Ticker } from './ticker.js';
-import { Banner, problemsView, summaryView } from './views/banner.js';
+import { Banner, outdated, problemsView, summaryView } from './views/banner.js';
 import { functionsView } from './views/functions.js';
 import { mappingsView } from './views/mappings.js';
 import { operationsView } from './views/operations.js';
@@ -26,11 +27,15 @@ class Page {
   #find = byId('find');
   #drawing = false;
   #noticeEnds = null;
+  /** Which files of the page the daemon had when this one was loaded. */
+  #version = null;
   #updates = new Updates({
     onEvent: (name, value) => this.#heard(name, value),
     onDate: (epoch) => this.#clock.heard(epoch),
     onPhase: (phase, facts) => this.#connection(phase, facts),
+    onBegin: () => this.#tabs.begin(),
   });
+  #tabs = new Tabs(() => this.#updates.standAside());
   #banner = new Banner({ ticker: this.#ticker, again: () => this.#updates.again() });
   #views;
 
@@ -39,6 +44,7 @@ class Page {
       clock: this.#clock,
       ticker: this.#ticker,
       caller: () => this.#state.caller,
+      mapping: (id) => this.#state.mappings.get(id),
       notify: (text) => this.#notify(text),
       act: (name, target) => openAction(name, target, context),
       showRecords: openRecords,
@@ -57,7 +63,14 @@ class Page {
   start() {
     this.#find.addEventListener('input', () => this.#redraw());
     byId('sign-in').addEventListener('click', () => this.#signIn());
+    byId('reload').addEventListener('click', () => location.reload());
     window.addEventListener('online', () => this.#updates.again());
+    window.addEventListener('focus', () => this.#updates.lookedAt());
+    window.addEventListener('pagehide', () => this.#tabs.end());
+    window.addEventListener('pageshow', (event) => event.persisted && this.#updates.again());
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible') this.#updates.lookedAt();
+    });
     this.#ticker.start();
     this.#updates.run();
   }
@@ -65,9 +78,26 @@ class Page {
   #heard(name, value) {
     this.#banner.heard();
     const before = this.#state.caller;
-    this.#state = after(this.#state, name, value);
+    if (name === 'caller') this.#checkVersion(value.page);
+    if (name === 'history' || name === 'point') this.#clock.heard(value.now);
+    this.#state = this.#after(name, value);
     if (name === 'caller' && !sameCaller(before, value)) this.#showCaller();
     this.#redraw();
+  }
+
+  /** The state after an event. One that is not understood comes from a daemon of another version. */
+  #after(name, value) {
+    try {
+      return after(this.#state, name, value);
+    } catch (error) {
+      outdated();
+      throw error;
+    }
+  }
+
+  #checkVersion(version) {
+    this.#version ??= version;
+    if (version !== this.#version) outdated();
   }
 
   /** Which buttons there are depends on the caller, so all is made again for another one. */
@@ -104,13 +134,24 @@ class Page {
 
   #draw() {
     const { status, mappings, open, ended } = this.#state;
-    this.#views.summary(this.#state);
-    this.#views.problems(status);
-    this.#views.running(open, mappings);
-    this.#views.mappings(this.#state, this.#find.value.trim());
-    this.#views.functions(status);
-    this.#views.workers(this.#state);
-    this.#views.ended(ended, mappings);
+    const views = this.#views;
+    drawn(() => views.summary(this.#state));
+    drawn(() => views.problems(status));
+    drawn(() => views.running(open, mappings));
+    drawn(() => views.mappings(this.#state, this.#find.value.trim()));
+    drawn(() => views.functions(status));
+    drawn(() => views.workers(this.#state));
+    drawn(() => views.ended(ended, mappings));
+  }
+}
+
+/** Draws a view. One that cannot show what came must not keep others from theirs, nor be taken for up to date. */
+function drawn(draw) {
+  try {
+    draw();
+  } catch (error) {
+    outdated();
+    reportError(error);
   }
 }
 

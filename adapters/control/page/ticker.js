@@ -8,9 +8,9 @@ const EVERY_MS = 1_000;
 export class DaemonClock {
   #aheadS = 0;
 
-  /** The daemon has just said what time it is; NaN if it did not. */
+  /** The daemon has just said what time it is; no number if it did not. The browser's own clock may be set meanwhile. */
   heard(epoch) {
-    if (!Number.isNaN(epoch)) this.#aheadS = epoch - Date.now() / 1000;
+    if (Number.isFinite(epoch)) this.#aheadS = epoch - Date.now() / 1000;
   }
 
   /** Seconds since 1970 at the daemon. */

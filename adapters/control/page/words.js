@@ -11,8 +11,14 @@ const LENGTHS = [
   ['h', 3_600],
   ['min', 60],
 ];
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
-const UNSEEN_IN_LINES = /[\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]|(?![\n\t])\p{Cc}/gu;
+/** Letters and marks without a shape, such as U+3164. A variation selector has none either, but behind a picture it is a part of it. */
+const SHAPELESS =
+  '(?<!\\p{Extended_Pictographic})\\p{Variation_Selector}|(?!\\p{Variation_Selector})\\p{DI}|\\u2800';
+const UNSEEN = new RegExp(`[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}]|${SHAPELESS}`, 'gu');
+const UNSEEN_IN_LINES = new RegExp(
+  `[\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}]|(?![\\n\\t])\\p{Cc}|${SHAPELESS}`,
+  'gu',
+);
 const MARKS = new RegExp(`(\\p{M}{${MARKS_MAX}})\\p{M}+`, 'gu');
 
 /** A text from outside on one line, at most `charsMax` long. */
@@ -29,8 +35,9 @@ export function shownLines(text, charsMax) {
     .replace(MARKS, '$1…');
 }
 
+/** A character of two code units is not cut in two. */
 function cut(text, charsMax) {
-  return text.length > charsMax ? `${text.slice(0, charsMax)}…` : text;
+  return text.length > charsMax ? `${text.slice(0, charsMax).replace(/[\ud800-\udbff]$/, '')}…` : text;
 }
 
 function codeOf(character) {

@@ -194,7 +194,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *operations_api.routes(allowed, None, Audit(None)),
         *records_api.routes(allowed, None, None, show_payloads=False),
         *functions_api.routes(allowed, None, Audit(None)),
-        *updates_api.routes(allowed, Readers(), None, page=True),
+        *updates_api.routes(allowed, Readers(), None, page="a version"),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 

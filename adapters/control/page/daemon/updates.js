@@ -14,8 +14,17 @@ const DELAY_S_MIN = 0.5;
 const DELAY_S_MAX = 30;
 const UNAUTHORIZED = 401;
 
-/** How the connection is. `token`: it needs a token, or another one, and nothing is tried without it. */
-export const Phase = Object.freeze({ CONNECTING: 'connecting', LIVE: 'live', LOST: 'lost', TOKEN: 'token' });
+/**
+ * How the connection is. `token`: it needs a token, or another one, and nothing is tried without it. `aside`: other tabs read, and
+ * this one does when it is asked to.
+ */
+export const Phase = Object.freeze({
+  CONNECTING: 'connecting',
+  LIVE: 'live',
+  LOST: 'lost',
+  TOKEN: 'token',
+  ASIDE: 'aside',
+});
 
 /** Seconds until the next try, after so many failures in a row. */
 export function delayS(failures, random) {
@@ -42,26 +51,30 @@ export class Updates {
   #onEvent;
   #onDate;
   #onPhase;
+  #onBegin;
   #random;
   #failures = 0;
   #hurried = false;
+  #aside = false;
   #reading = null;
   #wake = () => {};
 
   /**
    * `onEvent(name, value)` gets each event, and `onDate(epoch)` the time of the daemon when it answers.
    * `onPhase(phase, facts)` hears how the connection is; `facts` has `why` and `nextTry` (milliseconds, as Date.now has
-   * them) of one that was lost.
+   * them) of one that was lost. `onBegin()` is called when the page begins to read, and again when somebody wants it to.
    */
-  constructor({ onEvent, onDate, onPhase, random = Math.random }) {
+  constructor({ onEvent, onDate, onPhase, onBegin = () => {}, random = Math.random }) {
     this.#onEvent = onEvent;
     this.#onDate = onDate;
     this.#onPhase = onPhase;
+    this.#onBegin = onBegin;
     this.#random = random;
   }
 
   /** Reads until the page is left. */
   async run() {
+    this.#onBegin();
     for (;;) {
       const waitMs = await this.#connection();
       await this.#waited(waitMs);
@@ -70,14 +83,29 @@ export class Updates {
 
   /** Ends the present connection or wait, and connects at once: there is another token, or somebody wants to. */
   again() {
+    this.#aside = false;
+    this.#onBegin();
     this.#failures = 0;
     this.#hurried = true;
     this.#reading?.abort();
     this.#wake();
   }
 
+  /** Ends the present connection or wait, and reads nothing until `again` or `lookedAt`. */
+  standAside() {
+    this.#aside = true;
+    this.#reading?.abort();
+    this.#wake();
+  }
+
+  /** Somebody looks at the page. */
+  lookedAt() {
+    if (this.#aside) this.again();
+  }
+
   /** One connection until its end; returns after how many milliseconds the next one is tried. */
   async #connection() {
+    if (this.#aside) return this.#waitsFor(Phase.ASIDE);
     this.#onPhase(Phase.CONNECTING, {});
     this.#hurried = false;
     this.#reading = new AbortController();
@@ -86,8 +114,8 @@ export class Updates {
       await this.#read(asked);
       return this.#lost('the daemon has ended the connection', 0);
     } catch (error) {
-      if (this.#hurried) return 0;
-      if (error.status === UNAUTHORIZED) return this.#needsToken();
+      if (this.#hurried || this.#aside) return 0;
+      if (error.status === UNAUTHORIZED) return this.#waitsFor(Phase.TOKEN);
       return this.#lost(
         error instanceof NotServed ? error.message : 'the daemon does not answer',
         error.waitS ?? 0,
@@ -97,8 +125,9 @@ export class Updates {
     }
   }
 
-  #needsToken() {
-    this.#onPhase(Phase.TOKEN, {});
+  /** Nothing is tried until somebody does something. */
+  #waitsFor(phase) {
+    this.#onPhase(phase, {});
     return Infinity;
   }
 

@@ -6,11 +6,12 @@ import { ACTIONS } from './actions.js';
 import { fieldset } from './form.js';
 import { openModal } from './modal.js';
 import { sentence } from './sentences.js';
-import { describedFully, mappingNamed, targetMembers } from './targets.js';
+import { asNow, describedFully, laneAtFault, mappingNamed, targetMembers } from './targets.js';
 import { shown } from '../words.js';
 
 const REASON_CHARS_MAX = 200;
 const ID_BYTES = 16;
+const CHANGED = 'Another batch is at fault by now. Close this and look again.';
 
 /** How each action is sent that is no operation on a mapping. */
 const SENDERS = {
@@ -21,7 +22,8 @@ const SENDERS = {
 };
 
 /**
- * Opens the dialog. `context` has the `clock`, and `notify(text)`, which gets one line about what was accepted.
+ * Opens the dialog. `context` has the `clock`, `mapping(id)`, which is a mapping as it is now, and `notify(text)`, which gets one
+ * line about what was accepted, or was refused when the dialog was closed already.
  * Only one dialog opens at a time.
  */
 export function openAction(name, target, context) {
@@ -110,16 +112,21 @@ class ActionRequest {
       this.dialog.close();
     } catch (error) {
       showText(this.#error, error.message);
+      // Somebody may have closed the dialog meanwhile.
+      if (!this.dialog.open) this.#context.notify(`Not accepted: ${this.#summary()}: ${error.message}`);
     } finally {
       this.#confirm.disabled = false;
     }
   }
 
-  #send() {
+  async #send() {
     const reason = this.#reason.value.trim();
     const sender = SENDERS[this.#name];
     if (sender) return sender({ target: this.#target, reason });
-    const members = { ...this.#members(), ...(reason ? { reason } : {}) };
+    const now = asNow(this.#target, this.#context.mapping(this.#target.mapping.id));
+    const chosen =
+      this.#name === 'skip' ? agreedRecords(this.#members(), this.#target, now) : this.#members();
+    const members = { ...chosen, ...(reason ? { reason } : {}) };
     const shards = this.#name === 'seek' ? {} : targetMembers(this.#target);
     return submit(this.#target.mapping.id, this.#identified({ action: this.#name, ...shards, ...members }));
   }
@@ -136,6 +143,22 @@ class ActionRequest {
       return `${this.#action.label.toLowerCase()} of ${mappingNamed(this.#target.mapping)}`;
     return this.#action.confirm.toLowerCase();
   }
+}
+
+/**
+ * The members of a skip with the records that the dialog names, by their ids: others may be at fault by now. A batch too long to be
+ * named is compared with what is at fault now; throws if it is another one.
+ */
+export function agreedRecords(members, target, now) {
+  const lane = laneAtFault(target);
+  if (!lane || Array.isArray(members.records)) return members;
+  const ids = lane.records.map(({ identifier }) => identifier);
+  if (members.records === 'first') return { ...members, records: ids.slice(0, 1) };
+  if (ids.length === lane.records_count) return { ...members, records: ids };
+  const found = laneAtFault(now);
+  if (found?.records[0].identifier !== ids[0] || found.records_count !== lane.records_count)
+    throw new Error(CHANGED);
+  return members;
 }
 
 /** Random, also where the page does not come over TLS and the browser makes no UUIDs. */

@@ -1,7 +1,7 @@
 /** Owns the sentence that says what an operation will do, before anybody agrees to it. They are those of the commands. */
 
 import { shown, span } from '../words.js';
-import { describedFully, failingLanes, isQueue, mappingNamed } from './targets.js';
+import { describedFully, failingLanes, isQueue, laneAtFault, mappingNamed } from './targets.js';
 
 const TEXT_CHARS_MAX = 200;
 const RECORDS_SHOWN_MAX = 3;
@@ -57,8 +57,7 @@ function attempts(lane) {
 
 function skip(target, { records, discard }, now) {
   const named = Array.isArray(records);
-  const lanes = failingLanes(target);
-  const { what, are } = named ? ofIds(records) : ofBatch(lanes.length === 1 ? lanes[0] : null, records, now);
+  const { what, are } = named ? ofIds(records) : ofBatch(laneAtFault(target), records, now);
   const of =
     target.shard || target.group !== undefined ? describedFully(target) : mappingNamed(target.mapping);
   return `${what} of ${of} ${are} ${fate(target, discard)}`;

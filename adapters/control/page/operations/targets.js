@@ -56,6 +56,30 @@ export function targetMembers(target) {
   return { shard: target.shard.shard, ...lane };
 }
 
+/** The same target by what is known of its mapping now. What is gone has no lanes. */
+export function asNow(target, mapping) {
+  const shard = target.shard && (mapping?.shards.get(target.shard.shard) ?? { ...target.shard, lanes: [] });
+  const lanes = shard ? shard.lanes : (mapping?.lanes ?? []);
+  const { lane } = target;
+  const same = (each) => each.lane === lane.lane && (shard || each.worker === lane.worker);
+  return {
+    ...target,
+    mapping: mapping ?? target.mapping,
+    shard,
+    lane: lane && (lanes.find(same) ?? idle(lane)),
+  };
+}
+
+function idle(lane) {
+  return { ...lane, blocked_since: null, last_error: '', records: [], records_count: 0 };
+}
+
+/** The lane whose records a skip of the first record or of the batch means; null if it is not the only one, or if they are not known. */
+export function laneAtFault(target) {
+  const lanes = failingLanes(target);
+  return lanes.length === 1 && lanes[0].records.length > 0 ? lanes[0] : null;
+}
+
 /** The lanes, groups or messages of the target that fail, the longest blocked first. */
 export function failingLanes({ mapping, shard, lane }) {
   if (lane) return [lane];

@@ -10,7 +10,10 @@ const PHASES = {
   [Phase.CONNECTING]: 'Connecting …',
   [Phase.LIVE]: 'Live.',
   [Phase.TOKEN]: 'This daemon shows what runs to those who have a token.',
+  [Phase.ASIDE]: 'Other tabs of this browser read instead. This one goes on when you look at it again.',
 };
+/** Phases in which nothing comes. */
+const STILL = [Phase.LOST, Phase.TOKEN, Phase.ASIDE];
 
 /** The banner. Its lines that are read aloud change only when there is something new to say. */
 export class Banner {
@@ -36,21 +39,39 @@ export class Banner {
   /** The connection has changed. */
   phase(phase, facts) {
     this.#facts = facts;
-    if (phase === Phase.CONNECTING && this.#phase === Phase.LOST) return;
+    if (phase === Phase.CONNECTING && STILL.includes(this.#phase)) return;
     this.#phase = phase;
     setText(this.#connection, PHASES[phase] ?? `Connection lost: ${facts.why}.`);
     setAttribute(document.documentElement, 'data-phase', phase);
-    show(this.#tryNow, phase === Phase.LOST);
+    show(this.#tryNow, phase === Phase.LOST || phase === Phase.ASIDE);
+    titled(TITLE.text);
     this.#ticker.keep(this.#age, () => this.#ageText());
   }
 
   #ageText() {
-    if (this.#phase !== Phase.LOST) return '';
+    if (!STILL.includes(this.#phase)) return '';
     const shownFor =
       this.#heardAt === null ? '' : `What is shown is ${span((Date.now() - this.#heardAt) / 1000)} old.`;
+    if (this.#phase !== Phase.LOST) return shownFor;
     const waitS = ((this.#facts.nextTry ?? 0) - Date.now()) / 1000;
     return joined([shownFor, waitS > 0 ? `Next try in ${span(waitS)}.` : 'Trying now …'], ' ');
   }
+}
+
+const TITLE = { text: 'poller' };
+
+/** The title of the tab, which says when it is not up to date. */
+function titled(text) {
+  TITLE.text = text;
+  const still = STILL.includes(document.documentElement.dataset.phase);
+  document.title = still ? `Not up to date: ${text}` : text;
+}
+
+/** Says that the page is not of the version that the daemon has, or cannot show what it sends; once, until it is loaded again. */
+export function outdated() {
+  const line = document.getElementById('outdated');
+  setText(line, 'This page does not fit the daemon any more. Load it again.');
+  document.getElementById('reload').hidden = false;
 }
 
 /** Shows the worker and the counts of mappings in trouble. */
@@ -62,7 +83,7 @@ export function summaryView() {
     setText(worker, shown(status.worker));
     const text = summaryText(status, [...mappings.values()]);
     setText(summary, text);
-    document.title = `${text} – ${shown(status.worker)} – poller`;
+    titled(`${text} – ${shown(status.worker)} – poller`);
   };
 }
 

@@ -34,6 +34,8 @@ export function openRecords(target) {
 class RecordList {
   #target;
   #next = '';
+  /** What was asked last. An answer to something else is not shown. */
+  #asked = null;
   #note = element('p', { role: 'status' });
   #error = element('p', { class: 'error', role: 'alert', hidden: true });
   #list = element('ol', { class: 'peeked' });
@@ -50,17 +52,23 @@ class RecordList {
 
   #again() {
     this.#list.replaceChildren();
+    this.#next = '';
     return this.read();
   }
 
   /** Shows the records from a place on, behind those that are there. */
   async read(from = this.#from.value) {
     showText(this.#error, '');
+    const asked = (this.#asked = {});
+    show(this.#more, false);
     const parameters = { shard: this.#target.shard.shard, limit: '10', ...(from ? { from } : {}) };
     try {
-      this.#show(await records(this.#target.mapping.id, parameters));
+      const answer = await records(this.#target.mapping.id, parameters);
+      if (asked === this.#asked) this.#show(answer);
     } catch (error) {
+      if (asked !== this.#asked) return;
       showText(this.#error, error.message);
+      show(this.#more, this.#next !== '');
     }
   }
 

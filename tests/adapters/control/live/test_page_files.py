@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.control.live.page_files import POLICY, PREFIX, page_files
+from adapters.control.live.page_files import POLICY, PREFIX, page_files, version
 from adapters.control.settings import ApiSettings
 from tests.adapters.control.serving import Running, Setting, serving
 
@@ -115,6 +115,16 @@ def test_only_files_of_known_types_are_served(tmp_path: Path) -> None:
         "/page/icon.svg": b"icon.svg",
         "/page/views/deep/b.css": b"views/deep/b.css",
     }
+
+
+def test_a_version_is_that_of_all_files(tmp_path: Path) -> None:
+    found = [version(page_files(tmp_path))]
+    for name, text in (("index.html", "1"), ("a.js", "1"), ("a.js", "2"), ("index.html", "2"), ("b.js", "2")):
+        (tmp_path / name).write_text(text)
+        found.append(version(page_files(tmp_path)))
+    assert found[0] == ""
+    assert len(set(found)) == len(found)
+    assert version(page_files(tmp_path)) == found[-1]
 
 
 def test_the_page_names_only_files_that_there_are_and_nothing_elsewhere() -> None:

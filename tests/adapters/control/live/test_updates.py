@@ -15,6 +15,7 @@ import pytest
 
 from adapters.control.live import producer, readers
 from adapters.control.live.events import ENDED_MAX, OPERATION_BYTES_MAX, encoded
+from adapters.control.live.page_files import page_files, version
 from adapters.control.live.readers import PIECE_BYTES_MAX, READERS_MAX, readers_max
 from adapters.control.openapi.document import document
 from adapters.control.server import open_server
@@ -52,6 +53,7 @@ from tests.adapters.control.serving import (
     validate,
 )
 
+PAGE = version(page_files())
 FIRST = ["caller", "status", "operations", "history"]
 TOKENS = "looker: {token: see-1, role: view}\ncarer: {token: run-2, role: operate}\nboss: all-3\n"
 
@@ -190,7 +192,7 @@ def test_a_reader_gets_everything_first_and_then_what_changes(loop_factory: Loop
     async def use(run: Running) -> None:
         async with reading(run) as stream:
             first = await stream.first()
-            assert first["caller"] == {"name": None, "role": None, "writes": False}
+            assert first["caller"] == {"name": None, "role": None, "writes": False, "page": PAGE}
             validate(first["status"], "DaemonStatus")
             assert first["status"] == (await run.get("/v1/mappings"))[1]
             assert first["operations"] == {"open": [], "ended": []}
@@ -443,11 +445,11 @@ def test_a_long_operation_is_cut() -> None:
 
 
 CALLERS = {
-    "": {"name": None, "role": None, "writes": False},
-    "unknown": {"name": None, "role": None, "writes": False},
-    "see-1": {"name": "looker", "role": "view", "writes": False},
-    "run-2": {"name": "carer", "role": "operate", "writes": True},
-    "all-3": {"name": "boss", "role": "admin", "writes": True},
+    "": {"name": None, "role": None, "writes": False, "page": PAGE},
+    "unknown": {"name": None, "role": None, "writes": False, "page": PAGE},
+    "see-1": {"name": "looker", "role": "view", "writes": False, "page": PAGE},
+    "run-2": {"name": "carer", "role": "operate", "writes": True, "page": PAGE},
+    "all-3": {"name": "boss", "role": "admin", "writes": True, "page": PAGE},
 }
 
 
@@ -463,7 +465,12 @@ def test_the_first_event_says_who_reads(token: str, tokens: Path) -> None:
 def test_where_changes_need_no_credential_no_page_may_ask_for_one(tokens: Path) -> None:
     async def use(run: Running) -> None:
         async with reading(run, "all-3") as stream:
-            assert (await stream.first())["caller"] == {"name": "boss", "role": "admin", "writes": False}
+            assert (await stream.first())["caller"] == {
+                "name": "boss",
+                "role": "admin",
+                "writes": False,
+                "page": PAGE,
+            }
 
     serving(use, Setting(api=ApiSettings(tokens_file=tokens, allow_unauthenticated=True)))
 
@@ -499,7 +506,12 @@ def test_a_token_that_gets_another_role_is_shown_with_it(tokens: Path) -> None:
         async with reading(run, "see-1") as stream:
             await stream.first()
             write(tokens, "looker: {token: see-1, role: admin}\n")
-            assert await stream.until("caller") == {"name": "looker", "role": "admin", "writes": True}
+            assert await stream.until("caller") == {
+                "name": "looker",
+                "role": "admin",
+                "writes": True,
+                "page": PAGE,
+            }
 
     serving(use, closed(tokens))
 

@@ -51,8 +51,16 @@ class Browser:
         status = await self.ask("open", url=url, width=width, height=height, dark=dark, javascript=javascript)
         return int(status)
 
+    async def tab(self, url: str) -> None:
+        """Opens another tab of the same browser, which is the page from now on."""
+        await self.ask("tab", url=url)
+
+    async def turn(self, number: int) -> None:
+        """Looks at the tab with this number, counted from 0."""
+        await self.ask("turn", number=number)
+
     async def leave(self) -> None:
-        """Closes the page."""
+        """Closes the page, with all tabs."""
         await self.ask("leave")
 
     async def click(self, name: str, *, role: str = "button", **where: Any) -> None:

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.acceptance
 REASON = "Reason, for others to read"
 AGREE = "I know that these records will not be processed"
 SHARD = "shardId-000000000000"
+RECORD = "49617300281234567890"
 ORDERS, MAILS, BILLS = (
     {"within": f'[role=group][aria-label="{name}"]'} for name in ("orders", "mails", "bills")
 )
@@ -93,7 +94,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str], Filling, str, str, tuple[str, dict
         "Skip", STREAM_TROUBLE, nothing,
         "Record 49617300281234567890 (the first of 3 that fail together, key order-7, 5 min old, 7 attempts) of lane 0 of shard "
         f"{SHARD} of orders ({MAPPING}) is given up, and the notice goes to {DESTINATION}.",
-        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": "first"}),
+        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": [RECORD]}),
     ),
     "skip of the batch": (
         "Skip", STREAM_TROUBLE, whole_batch, "All 3 records of the batch at fault, from 49617300281234567890 on",
@@ -105,7 +106,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str], Filling, str, str, tuple[str, dict
     ),
     "skip without a notice": (
         "Skip", STREAM_TROUBLE, drop, "is given up and lost: no notice is sent.",
-        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": "first", "discard": True}),
+        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": [RECORD], "discard": True}),
     ),
     "pause of a lane": (
         "Pause", STREAM_TROUBLE, nothing, "No call begins for lane 0 of shard",
@@ -117,7 +118,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str], Filling, str, str, tuple[str, dict
     ),
     "skip of a group": (
         "Skip", GROUP_TROUBLE, nothing, "is moved to the queue's dead-letter queue.",
-        "Skip", (QUEUE, {"action": "skip", "group": "customer-9", "records": "first"}),
+        "Skip", (QUEUE, {"action": "skip", "group": "customer-9", "records": [RECORD]}),
     ),
     "pause of a mapping": (
         "Pause", ORDERS, nothing, "until somebody resumes it; a call that runs finishes and counts.",

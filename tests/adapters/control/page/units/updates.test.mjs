@@ -87,3 +87,38 @@ test('without a token that is good nothing is tried', async () => {
   const { phases, waits } = await played([answer(401), answer(200, { text: STATUS })]);
   assert.deepEqual([phases, waits], [[Phase.CONNECTING, Phase.TOKEN], []]);
 });
+
+test('a page that stands aside asks for nothing until somebody looks at it', async () => {
+  const phases = [];
+  let asked = 0;
+  let began = 0;
+  globalThis.fetch = (_path, { signal }) => {
+    asked += 1;
+    return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const updates = new Updates({
+    onEvent: () => {},
+    onDate: () => {},
+    onBegin: () => (began += 1),
+    onPhase: (phase) => phases.push(phase),
+  });
+  updates.run();
+  for (const act of [
+    'lookedAt',
+    'standAside',
+    'standAside',
+    'lookedAt',
+    'standAside',
+    'again',
+    'standAside',
+  ]) {
+    updates[act]();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.deepEqual([asked, began], [3, 3]);
+  const { CONNECTING, ASIDE } = Phase;
+  assert.deepEqual(
+    phases.filter((each, at) => each !== phases[at - 1]),
+    [CONNECTING, ASIDE, CONNECTING, ASIDE, CONNECTING, ASIDE],
+  );
+});

@@ -21,6 +21,32 @@ test('what has no shape is shown as its code', () => {
   assert.deepEqual([words.shown(null), words.shown(undefined), words.shown(0)], ['', '', '0']);
 });
 
+test('letters and marks without a shape are shown, and pictures are left whole', () => {
+  const cases = [
+    ['a\u3164', 'a\\u{3164}'],
+    ['\u115fb\u1160', '\\u{115f}b\\u{1160}'],
+    ['a\u2800', 'a\\u{2800}'],
+    ['a\u034fb', 'a\\u{34f}b'],
+    ['a\u17b4', 'a\\u{17b4}'],
+    ['a\ufe0f', 'a\\u{fe0f}'],
+    ['\u2764\ufe0f', '\u2764\ufe0f'],
+    ['\u{e0041}', '\\u{e0041}'],
+    ['naïve e\u0301 ضِ ひ', 'naïve e\u0301 ضِ ひ'],
+  ];
+  for (const [text, expected] of cases) {
+    assert.equal(words.shown(text), expected);
+    assert.equal(words.shownLines(text), expected);
+  }
+});
+
+test('a text is cut between characters', () => {
+  const long = `${'x'.repeat(9)}\u{1f600}yz`;
+  assert.deepEqual(
+    [9, 10, 11].map((most) => words.shown(long, most)),
+    [`${'x'.repeat(9)}…`, `${'x'.repeat(9)}…`, `${'x'.repeat(9)}\u{1f600}…`],
+  );
+});
+
 test('sources and functions have the names that people use', () => {
   assert.equal(
     words.sourceName('arn:aws:dynamodb:eu-west-1:1:table/t/stream/2026-01-01T00:00:00'),
