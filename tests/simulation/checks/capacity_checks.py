@@ -22,33 +22,35 @@ class CapacityChecks:
     marks: Marks
     _since: dict[str, float] = field(default_factory=dict)
     """When each worker first received."""
-    _called: dict[str, float] = field(default_factory=dict)
-    """When each worker last called the function, or tried to."""
+    _in_use: dict[str, int] = field(default_factory=dict)
+    """How many slots of the function each worker has in use."""
+    _took: dict[str, float] = field(default_factory=dict)
+    """When each worker last took a slot. It keeps one from call to call of a batch, also when its part is gone meanwhile."""
 
     def receives(self, worker: str, now: float) -> None:
         """A worker receives, perhaps nothing."""
         self._since.setdefault(worker, now)
 
-    def calls(self, worker: str, issued: float) -> None:
-        """A worker is about to call the function, for which it needs a part of the maximum."""
-        self._called[worker] = issued
+    def uses(self, worker: str, in_flight: int, now: float) -> None:
+        """A worker says how many slots of the function it has in use. To take one it needs a part of the maximum."""
+        if in_flight > self._in_use.get(worker, 0):
+            self._took[worker] = now
+        self._in_use[worker] = in_flight
 
     def may_be_without_part(self, line: Line, now: float) -> bool:
         """Whether the worker's part of a shared maximum may be lost: then it gives back what it could never try.
 
-        There has to be somebody who took the part, or a store that was not reached; and who calls has a part.
+        There has to be somebody who took the part, or a store that was not reached; and who takes a slot has a part.
         """
         if self.cap() is None or not (line.store_faults or self._since.keys() - {line.name}):
             return False
-        used = self._called.get(line.name, self._since.get(line.name, now))
-        return now - used >= LOST_AFTER_S
+        return now - self._took.get(line.name, now) >= LOST_AFTER_S
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, ill: Collection[str]) -> None:
         """A batch is handed to the function while `others` run.
 
         `ill`: workers that something has happened to; the others may take over their part while their calls still run.
         """
-        self.calls(flight.worker, flight.issued)
         here = 1 + sum(1 for each in others if each.worker == flight.worker)
         if (cap := self.cap()) is not None:
             self._within(cap, here, "of one worker")

@@ -14,6 +14,7 @@ from poller.domain.operations import Action, Operation
 from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
 from poller.domain.rows import Checkpoint, Lease, MappingRow, MappingState
+from poller.domain.telemetry.daemon_events import Capacity
 from poller.domain.telemetry.mapping_events import (
     Bisected,
     Deleted,
@@ -187,7 +188,7 @@ class Checker:
         """A worker is about to call a function, which may not be reached."""
         plan = self._by_call.get((delivery.source_arn, call.function))
         if call.reader is None and plan is not None and plan.mapping in self.queues:
-            self.queues[plan.mapping].tried(line.name, delivery, call.at)
+            self.queues[plan.mapping].tried(line.name, delivery)
 
     def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
         """A function was called; returns the call's number."""
@@ -339,6 +340,8 @@ class Checker:
             self._mark(event)
             if not line.crashed:
                 self.flow.hears(line.name, event, epoch)
+            if isinstance(event, MappingChanged) and event.mapping in self.queues:
+                self.queues[event.mapping].stops.changes(line.name, event.state, epoch())
             match event:
                 case LeaseMoved(held=True):
                     self.kept.add((line.name, event.mapping, event.shard))
@@ -349,6 +352,10 @@ class Checker:
                     self.streams[event.mapping].dropped(event, epoch(), tenure)
                 case InvocationStarted(attempt=1) if event.mapping in self.queues:
                     self.queues[event.mapping].fill.tries(event.request_id, epoch())
+                case Capacity():
+                    for queue in self.queues.values():
+                        if queue.plan.function == event.function:
+                            queue.capacity.uses(line.name, event.in_flight, epoch())
                 case Deleted() if event.mapping in self.queues:
                     self.queues[event.mapping].visibility.tells(line.name, event.lapsed + event.failed)
                 case MappingChanged(state=MappingState.BROKEN, reason=reason) if self._cancelled(

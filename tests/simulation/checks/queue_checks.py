@@ -167,8 +167,10 @@ class QueueChecks:
             excused = handed.seen or handed.excused or handed.overtaken or self._blocked(line, letter, now)
             if not (excused or self.capacity.may_be_without_part(line, now)):
                 self.stops.gives_back_untried(line, letter.message_id, now)
-            # Behind a change, the worker's next run may receive what the function refused at the end of the one before.
-            handed.excused = handed.excused or handed.seen or line.name in self._anew
+            # Behind a change, the worker's next run may receive what the run before gave back at its end.
+            handed.excused = (
+                handed.excused or handed.seen or line.name in self._anew or line.name in self.stops.changing
+            )
             handed.shown = True
             self._refused_before.discard((line.name, letter.message_id))
             if line.stopping:
@@ -231,9 +233,8 @@ class QueueChecks:
             if not visibility_s:
                 self.given_back(line, others, now)
 
-    def tried(self, worker: str, delivery: Delivery, issued: float) -> None:
+    def tried(self, worker: str, delivery: Delivery) -> None:
         """A worker is about to call the function, which may not be reached."""
-        self.capacity.calls(worker, issued)
         for each in delivery.records:
             handed = self._handed[each.identifier]
             handed.seen = handed.seen or handed.worker == worker

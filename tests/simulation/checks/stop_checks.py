@@ -1,7 +1,8 @@
 """Owns the promises about the end of a queue mapping: what was received is tried while there is time, and nothing begins too late."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from poller.domain.rows import MappingState
 from poller.runtime.queues.message_batch import PERMIT_AFTER_STOP_S
 from poller.runtime.stopping import SLACK_S
 from tests.simulation.checks.ledger import Violation
@@ -18,14 +19,24 @@ class StopChecks:
     marks: Marks
     longest_s: float | None
     held: bool = False
+    changing: dict[str, float] = field(default_factory=dict, init=False)
+    """The workers at which the mapping ends its run to begin another, each with the time since when."""
+
+    def changes(self, worker: str, state: MappingState, now: float) -> None:
+        """A worker says the state of the mapping there."""
+        if state is MappingState.UPDATING:
+            self.changing.setdefault(worker, now)
+        else:
+            self.changing.pop(worker, None)
 
     def gives_back_untried(self, line: Line, message_id: str, now: float) -> None:
         """A worker shows a message that no function has seen since its receive, and that nothing blocks."""
-        if line.ends_at is None:
-            raise Violation("hand back", f"{message_id} was given back untried, and nobody was in a hurry")
-        if self.held and line.stopped_at is not None and now - line.stopped_at >= PERMIT_AFTER_STOP_S:
+        stopped_at = self.changing.get(line.name) if line.stopped_at is None else line.stopped_at
+        if self.held and stopped_at is not None and now - stopped_at >= PERMIT_AFTER_STOP_S:
             self.marks.saw("given back for want of a permit")
             return
+        if line.ends_at is None:
+            raise Violation("hand back", f"{message_id} was given back untried, and nobody was in a hurry")
         if self.longest_s is not None and now + self.longest_s < line.ends_at:
             left_s = line.ends_at - now
             raise Violation("hand back", f"{message_id} was given back untried {left_s:.1f} s before the end")
