@@ -79,5 +79,9 @@ KEPT_REDRIVEN_SEEDS: dict[int, str] = {
 
 KEPT_WHOLE_SEEDS: dict[int, str] = {
     559: "two workers accepted a seek at the same moment, and the plan of the second left out what the first had put back",
+    4454: "an update gives back after five seconds what waits for a permit of its function, and the check knew that of a stop only",
+    4638: "a worker lost its part of a maximum while it kept a slot from call to call, and the check counted from its last call",
+    5674: "a reader took a notice for a moment between the count of what others hold and the last read of a redrive, which was done",
+    5705: "a worker stood still, took a redriven batch for one that timed out, and the check wanted its notice removed",
 }
 """Seeds of whole scenarios to what was wrong."""

@@ -168,6 +168,37 @@ def test_a_message_that_comes_back_at_any_moment_is_not_missed() -> None:
     assert missed == []
 
 
+def test_a_message_that_another_reader_takes_for_a_while_is_not_missed() -> None:
+    """Also between the count of what others hold back and the read that finds nothing."""
+    missed = []
+    for twentieths in range(80):
+        letters, handler = standard(), Handler()
+        letters.latency_s = 0.1
+        letters.send(1, 2)
+        others: list[asyncio.Task[None]] = []
+
+        async def meanwhile(
+            letters: Service = letters,
+            others: list[asyncio.Task[None]] = others,
+            wait_s: float = twentieths / 20,
+        ) -> None:
+            (message,) = await letters.receive(messages_max=1, wait_s=0)
+            await letters.extend([message.receipt], visibility_s=6)
+
+            async def taken_again() -> None:
+                await asyncio.sleep(6.05)
+                for each in await letters.receive(messages_max=1, wait_s=0):
+                    await letters.extend([each.receipt], visibility_s=6)
+
+            others.append(asyncio.create_task(taken_again()))
+            await asyncio.sleep(wait_s)
+
+        tally = redriven(letters, handler, own=standard(), before=meanwhile)
+        if letters.left or tally.settled != 2:
+            missed.append(twentieths)
+    assert missed == []
+
+
 def test_messages_that_somebody_else_keeps_are_said_to_stay() -> None:
     letters, handler = standard(), Handler()
     letters.send(1, 2)

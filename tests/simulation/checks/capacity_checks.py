@@ -44,7 +44,7 @@ class CapacityChecks:
         """
         if self.cap() is None or not (line.store_faults or self._since.keys() - {line.name}):
             return False
-        return now - self._took.get(line.name, now) >= LOST_AFTER_S
+        return now - self._took.get(line.name, self._since.get(line.name, now)) >= LOST_AFTER_S
 
     def begins(self, flight: Flight, others: Sequence[Flight], *, ill: Collection[str]) -> None:
         """A batch is handed to the function while `others` run.

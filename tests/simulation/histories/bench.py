@@ -26,6 +26,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, Lease, MappingRow
+from poller.domain.telemetry.daemon_events import Capacity
 from poller.domain.telemetry.mapping_events import Discarded, LeaseMoved
 from poller.rules.events import KinesisEncoder, WindowFacts, build, build_windowed
 from poller.rules.queues.message_encoder import MessageEncoder
@@ -297,8 +298,11 @@ class QueueBench(Bench):
         return build([encoder.encode(each) for each in messages])
 
     def call(self, messages: Sequence[Message], outcome: Outcome = GOOD, *, line: Line | None = None) -> None:
-        """A whole call of the function."""
-        self.court.ends(self.begin(self.event(messages), line or self.ann), outcome)
+        """A whole call of the function, in a slot that the worker takes for it."""
+        line = line or self.ann
+        self.court.hears(line, Capacity(function="f", in_flight=1, limit=None))
+        self.court.ends(self.begin(self.event(messages), line), outcome)
+        self.court.hears(line, Capacity(function="f", in_flight=0, limit=None))
 
     def extend(self, messages: Sequence[Message], visibility_s: int, *, asked: float | None = None) -> None:
         """The worker hides messages for so long, or shows them again; it decided that on `asked`, or now."""

@@ -88,7 +88,8 @@ class Redrive:
     async def run(self, *, limit: int | None, per_s: float | None) -> RedriveTally | None:
         """Redrives the notices, `limit` at most and `per_s` in a second at most. None: a stop came first. Raises PortError if they cannot be read."""
         done, opened = 0, self._clock.monotonic()
-        # Whether nobody held anything back before the read. What comes back between a read and the count is there for another read.
+        # Whether nobody held anything back before the read. It has to be so before and behind an empty read: what comes back between a
+        # read and the count is there for another read, and what another reader takes between the count and the read is counted behind it.
         free = False
         while limit is None or done < limit:
             began = self._clock.monotonic()
@@ -98,11 +99,11 @@ class Redrive:
             if notices is None:
                 return None
             if not notices:
-                if free:
-                    break
                 others = await self._insisting(self._held_by_others)
                 if others is None:
                     return None
+                if free and not others:
+                    break
                 free = not others
                 if others and self._clock.monotonic() - opened >= self._hold_s:
                     for _ in range(others):
