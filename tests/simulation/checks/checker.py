@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from poller.domain.invocations import Notice, Outcome, Throttled
+from poller.domain.invocations import Ended, Notice, Outcome, Throttled, TimedOut
 from poller.domain.operations import Action, Operation
 from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
@@ -83,6 +83,8 @@ class Checker:
         self._functions = functions
         self._by_call = {(plan.source_arn, plan.function): plan for plan in plans}
         self._flights: dict[int, tuple[Flight, ShardId | None]] = {}
+        self._unsure: dict[str, tuple[Flight, ShardId | None, Outcome]] = {}
+        """By their request ids, answers that a worker may take for calls that timed out, since it stood still meanwhile."""
         self._lines: dict[str, Line] = {}
         """The lines of workers that have called functions of queues."""
         self.flow = FlowChecks(functions, marks)
@@ -202,16 +204,37 @@ class Checker:
         if number not in self._flights:
             return
         flight, shard = self._flights.pop(number)
+        if outcome is not None and flight.line is not None and flight.line.stumbles > flight.stumbles:
+            self._unsure[flight.request_id] = flight, shard, outcome
+            return
         with self._judging():
-            reports = self._by_call[flight.delivery.source_arn, flight.function].retry.report_failures
-            if self.redrives.ends(number, outcome, reports=reports):
-                return
-            if shard is None:
-                self._end_queue(flight, outcome)
-            else:
-                tenure = self.holders.holder(flight.mapping, shard)
-                rightful = tenure if tenure is not None and tenure.worker == flight.worker else None
-                self.streams[flight.mapping].ends(flight, shard, outcome, rightful)
+            self._end(flight, shard, outcome)
+
+    def _end(self, flight: Flight, shard: ShardId | None, outcome: Outcome | None) -> None:
+        reports = self._by_call[flight.delivery.source_arn, flight.function].retry.report_failures
+        if self.redrives.ends(flight.number, outcome, reports=reports):
+            return
+        if shard is None:
+            self._end_queue(flight, outcome)
+        else:
+            tenure = self.holders.holder(flight.mapping, shard)
+            rightful = tenure if tenure is not None and tenure.worker == flight.worker else None
+            self.streams[flight.mapping].ends(flight, shard, outcome, rightful)
+
+    def _is_sure(self, request_id: str, ended: Ended) -> None:
+        """The worker says how a call ended that had an answer when it went on."""
+        flight, shard, outcome = self._unsure.pop(request_id)
+        if ended is Ended.TIMED_OUT:
+            self._marks.saw("answer taken for a call that timed out")
+            outcome = TimedOut(0.0)
+        self._end(flight, shard, outcome)
+
+    def _never_sure(self, mapping: MappingId, domains: frozenset[str]) -> None:
+        """A worker calls the function with what was in these calls, and theirs never said how they ended: they were broken off."""
+        for request_id, (flight, shard, _) in tuple(self._unsure.items()):
+            if flight.mapping == mapping and flight.domains & domains:
+                del self._unsure[request_id]
+                self._end(flight, shard, None)
 
     def abandoned(self, call: Issued, delivery: Delivery) -> None:
         """The engine gave up waiting for a call."""
@@ -350,6 +373,8 @@ class Checker:
                     self.holders.tell(line.name, event.mapping, event.shard, epoch())
                 case Discarded() if (tenure := self._tenure(line, event.mapping, event.shard)) is not None:
                     self.streams[event.mapping].dropped(event, epoch(), tenure)
+                case InvocationFinished() if event.request_id in self._unsure:
+                    self._is_sure(event.request_id, event.ended)
                 case InvocationStarted(attempt=1) if event.mapping in self.queues:
                     self.queues[event.mapping].fill.tries(event.request_id, epoch())
                 case Capacity():
@@ -460,6 +485,7 @@ class Checker:
         delivery: Delivery,
         domains: frozenset[str] | set[str],
     ) -> Flight:
+        self._never_sure(plan.mapping, frozenset(domains))
         return Flight(
             self._serial,
             line.name,
@@ -470,6 +496,8 @@ class Checker:
             epoch(),
             frozenset(domains),
             call.at,
+            line=line,
+            stumbles=line.stumbles,
         )
 
     def _end_queue(self, flight: Flight, outcome: Outcome | None) -> None:

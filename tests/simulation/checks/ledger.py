@@ -8,6 +8,7 @@ import msgspec
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.records import MappingId, ShardId
 from poller.domain.rows import Checkpoint
+from tests.simulation.services.faults import Line
 from tests.simulation.services.functions import Delivery
 
 
@@ -36,6 +37,9 @@ class Flight:
     """When the worker decided on it."""
     by_right: bool = True
     """False: the worker was stopped beyond its lease and could not know."""
+    line: Line | None = None
+    stumbles: int = 0
+    """How often the worker had stood still when the call began."""
 
 
 @dataclass(frozen=True, slots=True)

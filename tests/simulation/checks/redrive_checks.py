@@ -29,14 +29,10 @@ REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """The function accepted a whole batch, which a reader had called it with; `faults` are those of its worker by then.
-
-    `stood_still`: the worker did during the call, so that it may take the call for one that timed out.
-    """
+    """The function accepted a whole batch, which a reader had called it with; `faults` are those of its worker by then."""
 
     reader: Reader
     faults: int
-    stood_still: bool
 
 
 @dataclass(slots=True)
@@ -53,8 +49,6 @@ class RedriveChecks:
     """The dead-letter queues, by their ARNs."""
     cut_off: set[str] = field(default_factory=set)
     _running: dict[int, tuple[Reader, InWork, Flight]] = field(default_factory=dict)
-    _stumbles: dict[int, int] = field(default_factory=dict)
-    """How often the worker of each running call had been stopped for a while when the call began."""
     _accepted: dict[str, list[_Accepted]] = field(default_factory=dict)
     """Batches that the function accepted, by what they were read from."""
     _removed: Counter[MappingId] = field(default_factory=Counter)
@@ -81,22 +75,19 @@ class RedriveChecks:
         self._not_in_vain(reader, work)
         self._in_group_order(reader, work)
         self._running[flight.number] = reader, work, flight
-        self._stumbles[flight.number] = reader.line.stumbles
 
     def ends(self, number: int, outcome: Outcome | None, *, reports: bool) -> bool:
         """The worker has the outcome of a call, or never will. Returns whether it was one of a redrive."""
         if number not in self._running:
             return False
         reader, work, flight = self._running.pop(number)
-        stood_still = reader.line.stumbles > self._stumbles.pop(number)
         if outcome is None:
             self.marks.saw("redrive: call without an outcome")
             return True
         stream = reader.place not in self.dead
         done = done_by(outcome, flight.delivery, reports=reports, stream=stream)
         if len(done) == len(work.identifiers):
-            accepted = _Accepted(reader, reader.line.faults, stood_still)
-            self._accepted.setdefault(work.name, []).append(accepted)
+            self._accepted.setdefault(work.name, []).append(_Accepted(reader, reader.line.faults))
         else:
             self.marks.saw("redrive: failed again")
         return True
@@ -152,8 +143,6 @@ class RedriveChecks:
     def _not_in_vain(self, reader: Reader, work: InWork) -> None:
         """A batch that the function accepted is called again only by another one, if the first was hindered to remove its notice."""
         for before in self._accepted.get(work.name, ()):
-            if before.stood_still:
-                continue
             if before.reader is reader:
                 raise Violation("redrive", f"{work.name} is called again, it was accepted")
             if not (self._hindered(before.reader, before.faults) or self._hindered(reader, 0)):

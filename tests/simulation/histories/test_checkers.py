@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from poller.domain.invocations import Condition, Succeeded, Throttled
+from poller.domain.invocations import Condition, Ended, Succeeded, Throttled
 from poller.domain.plan import Start
 from poller.domain.policies import RetryPolicy, ScalingPolicy
 from poller.domain.records import SHARD_END, Position
 from poller.domain.rows import MappingState
-from poller.domain.telemetry.mapping_events import Discarded, MappingChanged
+from poller.domain.telemetry.mapping_events import Discarded, InvocationFinished, MappingChanged
 from tests.simulation.histories.bench import BAD, FIRST, MAPPING, Bench, QueueBench, StreamBench, worker
 from tests.simulation.services.faults import epoch as now
 from tests.simulation.services.streams import Held
@@ -114,6 +114,52 @@ async def a_call_of_a_stopped_worker_arrives_after_another_one_gave_the_shard_up
     return bench
 
 
+def answered_while_it_stood_still(ended: Ended) -> StreamBench:
+    """The worker stands still during a call that succeeds, says that it `ended` in this way, and calls the function again."""
+    bench = StreamBench()
+    lease, records = bench.take(bench.ann), bench.put(2)
+    call = bench.begin(bench.event(records), bench.ann)
+    bench.ann.stumble()
+    bench.court.ends(call, Succeeded(b""))
+    bench.court.hears(
+        bench.ann,
+        InvocationFinished(
+            mapping=MAPPING,
+            function="f",
+            shard=FIRST,
+            records=2,
+            failed=0,
+            ended=ended,
+            duration_s=1.0,
+            request_id="r",
+        ),
+    )
+    bench.call(records, request_id="again")
+    bench.save(lease, after(records[1]))
+    return bench
+
+
+async def a_worker_that_stood_still_takes_an_answer_for_a_call_that_timed_out() -> Bench:
+    return answered_while_it_stood_still(Ended.TIMED_OUT)
+
+
+async def a_worker_that_stood_still_calls_again_what_succeeded() -> Bench:
+    return answered_while_it_stood_still(Ended.SUCCESS)
+
+
+async def a_call_is_broken_off_whose_answer_came_when_its_worker_went_on() -> Bench:
+    bench = StreamBench()
+    bench.take(bench.ann)
+    records, bob = bench.put(2), worker("bob")
+    call = bench.begin(bench.event(records), bench.ann)
+    bench.ann.stumble()
+    lease = bench.take(bob, epoch=2)
+    bench.court.ends(call, Succeeded(b""))
+    bench.call(records, line=bob)
+    bench.save(lease, after(records[1]), bob)
+    return bench
+
+
 def from_before_the_start(*, opened_s: float, listing_lag_s: float) -> Bench:
     """A record from before the start is delivered; its shard was opened so long before the start."""
     bench = StreamBench(start=Start(latest=True), listing_lag_s=listing_lag_s)
@@ -130,6 +176,8 @@ async def a_shard_that_was_not_listed_yet_at_the_start_is_read_as_a_whole() -> B
 
 
 RIGHT: list[Told] = [
+    a_worker_that_stood_still_takes_an_answer_for_a_call_that_timed_out,
+    a_call_is_broken_off_whose_answer_came_when_its_worker_went_on,
     a_call_of_a_stopped_worker_arrives_after_another_one_gave_the_shard_up,
     a_run_that_was_given_up_is_over_before_the_batch_is_called_again,
     a_shard_is_worked_off_in_order,
@@ -560,6 +608,7 @@ async def a_filtered_message_is_delivered() -> Bench:
 
 
 WRONG: list[tuple[Told, str]] = [
+    (a_worker_that_stood_still_calls_again_what_succeeded, "once"),
     (a_record_overtakes_another, "order"),
     (an_event_is_out_of_order, "order"),
     (a_partial_report_skips_its_record, "order"),
