@@ -201,6 +201,15 @@ def test_the_same_id_with_the_same_content_is_the_same_operation(repeat: Any) ->
     assert repeated(stored, ORDERS, read_request({**document, **repeat})) is stored
 
 
+def test_the_number_of_another_shard_is_no_ending_of_the_stored_one() -> None:
+    shards = {ShardId(f"shardId-{number:012}"): None for number in (2, 12)}
+    facts = MappingFacts(mapping=ORDERS, queue=False, shards=shards)
+    asked = read_request({"action": "pause", "shard": "12", "id": "mine"})
+    stored = accept(asked, facts, operation=OperationId("x"), by="dave", now=NOW)
+    with pytest.raises(OperationRefused, match="write another id, or none"):
+        repeated(stored, ORDERS, read_request({"action": "pause", "shard": "2", "id": "mine"}))
+
+
 @pytest.mark.parametrize(
     "other", [{"shard": "2"}, {"shard": None}, {"records": "batch"}, {"reason": "other"}, {"discard": True}, {"lane": 1}]
 )  # fmt: skip

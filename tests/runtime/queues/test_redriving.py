@@ -1,17 +1,20 @@
 """A redrive calls the function with messages of a dead-letter queue as if they came from the mapping's own queue."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.operations import OperationState
 from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
+from poller.domain.records import Message
 from poller.rules.operations.redriving import RedriveTally
 from poller.runtime.operations.long.redriving import NoticeKept, Redrive
 from poller.runtime.queues.in_flight import RELEASE_S_MAX
@@ -285,3 +288,29 @@ def test_a_redrive_ends_soon_although_the_queue_does_not_answer() -> None:
         return seconds() - began
 
     assert run_virtual(main()) == RELEASE_S_MAX
+
+
+@pytest.mark.parametrize("made", [standard, fifo])
+def test_a_message_of_another_queue_in_a_shared_dead_letter_queue_stays(made: Callable[[], Service]) -> None:
+    """Several queues may have one dead-letter queue. SQS notes on each message from which of them it came."""
+    own, letters, handler = made(), made(), Handler()
+    letters.send(1, group="a" if made is fifo else None)
+    letters.send(2, group="b" if made is fifo else None)
+    other = f"{plan(own).source_arn}-of-another"
+
+    class Shared(Service):
+        async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
+            found = await super().receive(messages_max=messages_max, wait_s=wait_s)
+            return [_from(each, other) if json.loads(each.body or "")["n"] == 2 else each for each in found]
+
+    shared = Shared(letters.queue)
+    tally = redriven(shared, handler, own=own)
+    assert handler.calls == [[1]]
+    assert letters.left == [2]
+    assert (tally.settled, tally.refused) == (1, 1)
+
+
+def _from(message: Message, source_arn: str) -> Message:
+    """The message with what SQS notes when it moves it."""
+    attributes = {**message.attributes, "DeadLetterQueueSourceArn": source_arn}
+    return msgspec.structs.replace(message, attributes=attributes)

@@ -261,3 +261,18 @@ def test_a_batch_of_which_the_stream_has_lost_records_is_refused() -> None:
 def test_a_range_with_more_records_than_the_batch_is_refused() -> None:
     with pytest.raises(NoticeRefused, match="has 3 records and the batch had 2"):
         chosen([kinesis(1), kinesis(2), kinesis(3)], _of(1, 3, 2), lanes=1)
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=40), st.integers(2, 4), st.data())
+def test_records_of_other_lanes_do_not_stand_for_those_that_the_stream_has_lost(
+    keys: list[str], lanes: int, data: st.DataObject
+) -> None:
+    """The first records of a batch may be removed while the range still has as many others."""
+    stream: list[Record] = [kinesis(number, key=key) for number, key in enumerate(keys, 1)]
+    lane = lane_of_record(stream[0], lanes)
+    own = [each for each in stream if lane_of_record(each, lanes) == lane]
+    batch = own[: data.draw(st.integers(1, len(own)))]
+    last = int(batch[-1].sequence_number)
+    lost = max(1, last - len(batch)) if data.draw(st.booleans()) else data.draw(st.integers(1, last))
+    with pytest.raises(NoticeRefused):
+        chosen(stream[lost:], _of(1, last, len(batch)), lanes=lanes)

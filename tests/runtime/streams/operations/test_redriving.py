@@ -107,6 +107,7 @@ def redriven(
     per_s: float | None = None,
     stop_after: int | None = None,
     held: Callable[[], bool] = lambda: False,
+    plan: MappingPlan = GIVING_UP,
 ) -> RedriveTally | None:
     """Redrives the notices once, and stops after so many of them."""
 
@@ -118,7 +119,7 @@ def redriven(
                 stop.request(Reason.REQUESTED)
 
         redrive = Redrive(
-            StreamRedrive(stream_parts(stream, function, plan=GIVING_UP)),
+            StreamRedrive(stream_parts(stream, function, plan=plan)),
             notices,
             stop,
             clock=virtual_clock(),
@@ -359,3 +360,66 @@ def test_a_shard_that_was_removed_is_reported() -> None:
     tally = redriven(Trimmed(), notices, FakeFunction())
     assert tally is not None
     assert "does not have shard" in tally.result().result
+
+
+def test_a_lost_record_is_not_settled_by_one_of_another_lane() -> None:
+    plan = replace(GIVING_UP, stream=StreamPolicy(lanes=2))
+    stream, destination = FakeStream(), FakeDestination()
+    keys = {1: "a", 2: "d", 3: "a"}
+    stream.put(*(each for n, key in keys.items() for each in records(n, key=key)))
+    fails = FakeFunction(lambda _: FunctionError("ValueError", "no"))
+    run_mapping(lambda: stream_parts(stream, fails, plan=plan, destination=destination), for_s=5)
+    assert sorted(fails.calls) == [[1, 3], [2]]
+    found = [each for each in destination.notices if b'"batchSize":2' in each.document]
+    notices, function = FakeNotices(found, lambda notice: notice.document), FakeFunction()
+    del stream.held[SHARD][0]
+    tally = redriven(stream, notices, function, plan=plan)
+    assert function.calls == []
+    assert len(notices.held) == 1
+    assert tally is not None
+    assert (tally.settled, tally.refused) == (0, 1)
+
+
+def test_a_range_with_far_more_records_than_its_batch_is_given_up_soon() -> None:
+    """The filters of the mapping may drop less than when the batch was given up, and a notice may be of anybody."""
+    stream, found = given_up()
+    stream.put(*records(*range(11, 200_001)))
+
+    def wide(notice: Notice) -> bytes:
+        document = json.loads(notice.document)
+        document["KinesisBatchInfo"]["endSequenceNumber"] = "200000"
+        return json.dumps(document).encode()
+
+    notices, function = FakeNotices(found[:1], wide), FakeFunction()
+    before = len(stream.reads)
+    tally = redriven(stream, notices, function)
+    assert function.calls == []
+    assert tally is not None
+    assert tally.refused == 1
+    assert len(stream.reads) - before <= 20
+
+
+def test_a_stop_ends_the_read_of_a_long_range() -> None:
+    stream, found = given_up()
+    stream.put(*records(*range(11, 50_001)))
+    stop = Stop()
+
+    class Stopping(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            stop.request(Reason.REQUESTED)
+            return await super().read(shard, cursor, records_max=records_max)
+
+    def wide(notice: Notice) -> bytes:
+        document = json.loads(notice.document)
+        document["KinesisBatchInfo"]["endSequenceNumber"] = "50000"
+        return json.dumps(document).encode()
+
+    notices = FakeNotices(found[:1], wide)
+    source = Stopping(held=stream.held)
+
+    async def main() -> None:
+        redrive = StreamRedrive(stream_parts(source, FakeFunction(), plan=GIVING_UP))
+        assert await redrive.again(next(iter(notices.held.values())), notices, stop) is None
+
+    run_virtual(main())
+    assert len(source.reads) <= 2
