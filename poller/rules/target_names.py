@@ -86,6 +86,14 @@ def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
     raise UnknownTarget(f"{_shown(text)} is no shard of this mapping; its shards: {_several(there)}")
 
 
+def may_name(text: str, shard: ShardId) -> bool:
+    """Whether `text` may have named this shard among others: by its id, its number, or an ending. A number is no ending of a shard that has another number."""
+    wanted = text.strip()
+    if _is_number(wanted) and _is_number(shard.removeprefix(_SHARD)):
+        return bool(_numbered(wanted, [shard]))
+    return bool(wanted) and shard.endswith(wanted)
+
+
 def described(mapping: NamedMapping) -> str:
     """A mapping with all that names it: `5f1c... (function/ship, stream/orders)`."""
     names = (f"function/{_function_name(mapping.function)}", _source_names(mapping.source_arn)[0])

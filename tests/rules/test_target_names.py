@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.domain.records import MappingId, ShardId
-from poller.rules.target_names import NamedMapping, UnknownTarget, described, find_mapping, find_shard
+from poller.rules.target_names import (
+    NamedMapping,
+    UnknownTarget,
+    described,
+    find_mapping,
+    find_shard,
+    may_name,
+)
 
 LAMBDA = "arn:aws:lambda:eu-west-1:111122223333:function:"
 ORDERS = NamedMapping(
@@ -140,3 +147,25 @@ def test_an_id_names_its_mapping_whatever_names_the_others_have(name: str, funct
 def categories(text: str) -> set[str]:
     """The categories of a text's characters."""
     return {unicodedata.category(char) for char in text}
+
+
+@pytest.mark.parametrize(
+    "text", ["2", "02", "12", "1", "012", "shardId-000000000012", "0000012", "7-ab", "ab", "7", "x"]
+)
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [f"shardId-{number:012}" for number in (1, 2, 12, 112)],
+        ["shardId-00000001746051200000-a7", "shardId-00000001746051200007-ab"],
+    ],
+    ids=["kinesis", "table"],
+)
+def test_what_finds_a_shard_may_name_it_and_a_number_may_name_no_other(text: str, shards: list[str]) -> None:
+    ids = [ShardId(each) for each in shards]
+    try:
+        found = find_shard(text, ids)
+    except UnknownTarget:
+        return
+    assert may_name(text, found)
+    if text.isdecimal() and found.removeprefix("shardId-").isdecimal():
+        assert [each for each in ids if may_name(text, each)] == [found]

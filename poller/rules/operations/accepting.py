@@ -11,7 +11,6 @@ Each refusal names the member, what is wrong, and what to write instead.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +29,7 @@ from poller.rules.operations.reading import (
     AskedOperation,
     OperationRefused,
 )
-from poller.rules.target_names import UnknownTarget, find_shard
+from poller.rules.target_names import UnknownTarget, find_shard, may_name
 
 PARTS_MAX = 1_000
 """Shards or workers of one operation. Its row in the store has a result for each."""
@@ -67,9 +66,12 @@ class MappingFacts:
 def repeated(stored: Operation, mapping: MappingId, asked: AskedOperation) -> Operation:
     """The stored operation, if this request asked for it; raises OperationRefused if its id is that of something else."""
     shard = asked.request.target.shard
-    if shard is not None and stored.request.target.shard is not None:
-        with suppress(UnknownTarget):
-            shard = find_shard(shard, [stored.request.target.shard])
+    if (
+        shard is not None
+        and stored.request.target.shard is not None
+        and may_name(shard, stored.request.target.shard)
+    ):
+        shard = stored.request.target.shard
     request = replace(asked.request, target=replace(asked.request.target, shard=shard))
     if stored.mapping != mapping or stored.request != request:
         wrong = f"{stored.operation} is the id of another operation ({stored.request.action} of mapping {stored.mapping})"

@@ -25,6 +25,7 @@ SEQUENCE_DIGITS_MAX = 128
 BATCH_MAX = 10_000
 """Records of one batch at most (aws-behaviour#sizes-and-counts)."""
 KEY_CHARS_MAX = 1_024
+REMOVED_OR_DROPPED = "it was removed, or a filter drops it now"
 _BUCKET = re.compile(BUCKET)
 _SHARD = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 """How Kinesis and DynamoDB name shards. The name goes into requests, log lines and operations."""
@@ -123,19 +124,38 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
 
     A range also has the records of other lanes. Raises NoticeRefused if the batch is not complete, or cannot be told apart.
     """
-    within = [each for each in records if notice.first <= int(each.sequence_number) <= notice.last]
-    if len(within) > notice.records and within and int(within[0].sequence_number) == notice.first:
-        lane = lane_of_record(within[0], lanes)
-        within = [each for each in within if lane_of_record(each, lanes) == lane]
+    within = narrowed(
+        [each for each in records if notice.first <= int(each.sequence_number) <= notice.last],
+        notice,
+        lanes=lanes,
+    )
     if len(within) < notice.records:
         raise NoticeRefused(
-            f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: the others were removed, or a filter drops them now"
+            f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: {REMOVED_OR_DROPPED}"
         )
-    if len(within) > notice.records:
-        raise NoticeRefused(
-            f"its range has {number_of(len(within), 'record')} and the batch had {notice.records}: the mapping's lanes or filters have changed"
-        )
+    if int(within[-1].sequence_number) != notice.last:
+        raise NoticeRefused(f"the stream does not have its last record: {REMOVED_OR_DROPPED}")
     return within
+
+
+def narrowed(found: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Sequence[Record]:
+    """What may be of the batch among the first records of its range: all of them, or those of its lane where they are too many.
+
+    Raises NoticeRefused if the first record of the batch is not the first one, or if its lane has more records than the batch.
+    """
+    if found and int(found[0].sequence_number) != notice.first:
+        # Records of other lanes must not stand for those that the stream has lost.
+        raise NoticeRefused(f"the stream does not have its first record: {REMOVED_OR_DROPPED}")
+    if len(found) <= notice.records:
+        return found
+    lane = lane_of_record(found[0], lanes)
+    own = [each for each in found if lane_of_record(each, lanes) == lane]
+    if len(own) > notice.records:
+        raise NoticeRefused(
+            f"its range has {number_of(len(own), 'record')} or more and the batch had {notice.records}: "
+            "the mapping's lanes or filters have changed"
+        )
+    return own
 
 
 def _object(document: bytes) -> JsonObject:

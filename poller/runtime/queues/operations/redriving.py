@@ -8,6 +8,7 @@ from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavail
 from poller.domain.invocations import EncodedEvent, StoredNotice
 from poller.domain.plan import SourceKind
 from poller.domain.records import Message
+from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
 from poller.operator_ports import NoticeSource
 from poller.ports import Clock, QueueSource
@@ -24,6 +25,9 @@ from poller.runtime.stopping import Stop
 
 HOLD_S_MAX = 43_200
 """SQS hides a message for twelve hours at most."""
+ORIGIN = "DeadLetterQueueSourceArn"
+"""The attribute by which SQS says from which queue it moved a message."""
+ORIGIN_CHARS_MAX = 200
 WAIT_S = 1.0
 RECEIVES_MAX = 1_000
 EMPTY_RECEIVES_MAX = 3
@@ -145,6 +149,10 @@ class QueueRedrive:
 
     def _readable(self, stored: StoredNotice) -> Message:
         message = self._letters.message(stored)
+        origin = message.attributes.get(ORIGIN)
+        if origin is not None and origin != self._parts.plan.source_arn:
+            # Several queues may have one dead-letter queue.
+            raise NoticeRefused(f"it is of another queue: {line_of(origin, chars_max=ORIGIN_CHARS_MAX)}")
         if message.unreadable:
             raise NoticeRefused(f"it cannot be read: {message.unreadable}")
         if message.group in self._letters.stuck:

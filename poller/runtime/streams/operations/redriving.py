@@ -18,6 +18,7 @@ from poller.rules.streams.operations.notice_reading import (
     chosen,
     described,
     identifiers,
+    narrowed,
     payload_of,
     read_notice,
 )
@@ -52,7 +53,10 @@ class StreamRedrive:
         Raises NoticeRefused if the batch cannot be called from it, and what the ports of the notices and of the stream raise.
         """
         notice = self._read(stored)
-        event, names = await self._event(notice, source)
+        found = await self._event(notice, source, stop)
+        if found is None:
+            return None
+        event, names = found
         batch = InvocationBatch(
             event=event, identifiers=names, request_id=self._parts.new_id(), attempt=1, newest=notice.since
         )
@@ -73,29 +77,40 @@ class StreamRedrive:
             raise NoticeRefused(f"it cannot be read: {stored.unreadable}")
         return read_notice(stored.document, source_arn=plan.source_arn, function_arn=plan.function_arn)
 
-    async def _event(self, notice: StreamNotice, source: NoticeSource) -> tuple[Event, Sequence[str]]:
-        """The event and the sequence numbers of its records."""
+    async def _event(
+        self, notice: StreamNotice, source: NoticeSource, stop: Stop
+    ) -> tuple[Event, Sequence[str]] | None:
+        """The event and the sequence numbers of its records. None: a stop came first."""
         payload = notice.payload
         if payload is None and notice.stored is not None:
             payload = payload_of(await source.payload(notice.stored.bucket, notice.stored.key))
         if payload is not None:
             return EncodedEvent(payload), identifiers(payload)
         plan = self._parts.plan
-        records = chosen(await self._range(notice), notice, lanes=plan.stream.lanes)
+        found = await self._range(notice, stop)
+        if found is None:
+            return None
+        records = chosen(found, notice, lanes=plan.stream.lanes)
         made = encoder(plan, notice.shard, self._parts.role_arn)
         event = RecordsEvent(made, records, sum(made.sizes(records)))
         return event, [each.sequence_number for each in records]
 
-    async def _range(self, notice: StreamNotice) -> Sequence[Record]:
-        """The records of the notice's range that the stream still has and the filters let through."""
+    async def _range(self, notice: StreamNotice, stop: Stop) -> Sequence[Record] | None:
+        """The records of the notice's range that the stream still has and the filters let through, no more than may be of its batch.
+
+        None: a stop came first. Raises NoticeRefused as soon as they cannot be the batch, since a range may be as long as its shard.
+        """
         held = self._held.between(notice.shard, notice.first, notice.last)
         if held is not None:
             return await self._passing(held)
-        found: list[Record] = []
+        found: Sequence[Record] = []
+        lanes = self._parts.plan.stream.lanes
         position, empty = None, 0
         try:
             cursor = await self._cursor(notice, position)
             while empty < EMPTY_READS_MAX:
+                if stop.requested:
+                    return None
                 try:
                     page = await self._parts.source.read(notice.shard, cursor, records_max=READ_RECORDS_MAX)
                 except CursorExpired:
@@ -104,7 +119,7 @@ class StreamRedrive:
                 within = [
                     each for each in page.records if notice.first <= int(each.sequence_number) <= notice.last
                 ]
-                found += await self._passing(within)
+                found = narrowed([*found, *await self._passing(within)], notice, lanes=lanes)
                 if page.records:
                     self._held.keep(notice.shard, page.records)
                     position, empty = Position.after(page.records[-1].sequence_number), 0

@@ -412,6 +412,7 @@ def test_a_stop_ends_the_read_of_a_long_range() -> None:
     def wide(notice: Notice) -> bytes:
         document = json.loads(notice.document)
         document["KinesisBatchInfo"]["endSequenceNumber"] = "50000"
+        document["KinesisBatchInfo"]["batchSize"] = 10_000
         return json.dumps(document).encode()
 
     notices = FakeNotices(found[:1], wide)
