@@ -83,6 +83,8 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
     4638: "a worker lost its part of a maximum while it kept a slot from call to call, and the check counted from its last call",
     5674: "a reader took a notice for a moment between the count of what others hold and the last read of a redrive, which was done",
     5705: "a worker stood still, took a redriven batch for one that timed out, and the check wanted its notice removed",
+    9211: "a message came to another worker while its first one waited, and the check blamed that one for giving back those behind it",
+    9675: "a refused message came twice to the worker that waited with it, and the check forgot the refusal at the second time",
     6747: "as 5705, with a batch of a stream that was skipped in part",
 }
 """Seeds of whole scenarios to what was wrong."""

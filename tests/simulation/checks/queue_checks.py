@@ -22,6 +22,8 @@ CALL_S_MAX = 2.0
 """Longer than any call is on its way."""
 DELETE_S_MAX = 2.0
 """A delete waits for others to share its call, and then takes the call's time."""
+SEEN_S_MAX = 60.0
+"""So long a worker may wait for a try and not see that the time of what waits with it ran out."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class QueueChecks:
     _handed: dict[str, Handed] = field(default_factory=dict)
     _refused_before: set[tuple[str, str]] = field(default_factory=set)
     """Workers that may still have a message which the function had refused there before others got it, and the message."""
+    _taken_over: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When a message that a worker waited with came to another one, by the first worker, which may not have seen yet that its time ran out."""
     _failed_deletes: Counter[str] = field(default_factory=Counter)
     """How many delete calls of a message have failed. After TRIES_MAX of them a worker may leave it to come again."""
     _anew: set[str] = field(default_factory=set)
@@ -125,8 +129,11 @@ class QueueChecks:
             unsure = mine is not None and mine.troubles != troubles
             doubled = before is not None and before.overtaken
             lapsed = mine if mine is not None and not mine.shown else None
-            if before is not None and mine is None and self._waits(before):
-                self._refused_before.add((before.worker, message.message_id))
+            if before is not None and mine is None:
+                if self._waits(before):
+                    self._refused_before.add((before.worker, message.message_id))
+                if not before.shown and before.done_at is None:
+                    self._taken_over[before.worker, message.message_id] = now
             refused = (worker, message.message_id) in self._refused_before
             # The worker's run of it, from before others had it, settles this time too.
             runs = message.message_id in running
@@ -144,7 +151,7 @@ class QueueChecks:
 
     def _waits(self, before: Handed) -> bool:
         """Whether the worker still has what it gets once more, since the function refused it: then the newest receipt counts."""
-        return before.seen and not (before.invoked or before.excused)
+        return before.seen and not before.invoked
 
     def _left(self, messages: Sequence[Message]) -> set[str]:
         """What of a receive nobody can run now: what cannot be read, and what is behind it in its message group."""
@@ -171,7 +178,7 @@ class QueueChecks:
             handed.excused = (
                 handed.excused or handed.seen or line.name in self._anew or line.name in self.stops.changing
             )
-            handed.shown = True
+            handed.shown, handed.seen = True, False
             self._refused_before.discard((line.name, letter.message_id))
             if line.stopping:
                 handed.given_back = True
@@ -182,10 +189,18 @@ class QueueChecks:
         if letter.group is None:
             return False
         since = self._handed[letter.message_id].since
+        earlier = [
+            each
+            for each in self.queue.letters.values()
+            if each.group == letter.group and each.sequence < letter.sequence
+        ]
+        if any(
+            now - self._taken_over.get((line.name, each.message_id), -SEEN_S_MAX) < SEEN_S_MAX
+            for each in earlier
+        ):
+            return True
         return self._failed_before(letter.group) or any(
-            each.group == letter.group
-            and each.sequence < letter.sequence
-            and (handed := self._handed.get(each.message_id)) is not None
+            (handed := self._handed.get(each.message_id)) is not None
             and handed.worker == line.name
             and (
                 # The worker gave the delete up, whether the queue carried it out or not.
@@ -193,7 +208,7 @@ class QueueChecks:
                 or (not each.deleted and each.visible_at <= now)
                 or (not each.deleted and handed.again_at is not None and handed.again_at > since)
             )
-            for each in self.queue.letters.values()
+            for each in earlier
         )
 
     def begins_after_stop(self, line: Line, flight: Flight, letters: Sequence[Letter]) -> None:
@@ -206,7 +221,8 @@ class QueueChecks:
         """The worker's run of this mapping ends, and another one begins."""
         self._anew.add(worker)
         for handed in self._handed.values():
-            handed.excused = handed.excused or handed.worker == worker
+            if handed.worker == worker:
+                handed.excused, handed.seen = True, False
 
     def excuse(self, messages: Sequence[Message]) -> None:
         """These were handed out, but the worker never got them."""
