@@ -9,17 +9,19 @@ from pydantic import ValidationError
 
 from poller.config.members import TABLE, JsonType, Member
 from poller.config.settings import MAPPINGS_MAX, FileMapping, FileMembers
-from poller.config.starting.draft import Draft, FunctionDraft, MappingDraft, MemberMark
-from poller.config.starting.functions import NUMBER_MAX, function_draft
+from poller.config.starting.draft import Draft, MappingDraft, MemberMark
+from poller.config.starting.functions import NUMBER_MAX, function_draft, missing_of
 from poller.config_errors.error_messages import Layer, complaints, lines
 from poller.domain.arns import FunctionName
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.numbers import whole
 from poller.rules.templates.cloudformation import find
-from poller.rules.templates.found import FoundInTemplate, FoundMapping
+from poller.rules.templates.found import FoundFunction, FoundInTemplate, FoundMapping
 from poller.rules.templates.serverless import find_serverless, is_serverless
 from poller.rules.templates.values import Given, InvalidTemplate, unresolved_in
 
+REASONS_MAX = 5
+"""How many reasons a template without a mapping is refused with."""
 ROUNDS_MAX = 10
 """How often a mapping is checked; each round leaves out what was wrong."""
 MEMBERS = frozenset(
@@ -48,17 +50,22 @@ def from_template(template: dict[str, Any], given: Given, *, place: PurePath, st
     if len(found.mappings) > MAPPINGS_MAX:
         raise InvalidConfiguration([f"{place}: more than {MAPPINGS_MAX} mappings; split it"])
     if not found.mappings:
-        seen = "; ".join(found.left_out[:5]) or "no event source mapping of Kinesis, DynamoDB Streams or SQS"
+        reasons = [*found.unread, *found.left_out][:REASONS_MAX]
+        seen = "; ".join(reasons) or "no event source mapping of Kinesis, DynamoDB Streams or SQS"
         raise InvalidConfiguration([f"{place}: nothing to carry over: {seen}"])
     drafts = [_mapping(each) for each in found.mappings]
+    functions = _functions(found, drafts)
+    entries = [function_draft(each, _folder(place)) for each in functions]
     left = [
-        line for mapping, draft in zip(found.mappings, drafts, strict=True) for line in _left(mapping, draft)
+        *found.unread,
+        *(line for each, entry in zip(functions, entries, strict=True) for line in missing_of(each, entry)),
+        *(line for each, entry in zip(found.mappings, drafts, strict=True) for line in _left(each, entry)),
     ]
     region = given.region or (found.region if isinstance(found.region, str) else "")
     draft = Draft(
         store=store,
         region=region,
-        functions=list(_functions(found, drafts, str(PurePath(place).parent))),
+        functions=entries,
         mappings=drafts,
         comments=[
             f"Written by `poller init --from-template {place.name}`; `poller check` says what is missing."
@@ -67,12 +74,16 @@ def from_template(template: dict[str, Any], given: Given, *, place: PurePath, st
     return CarriedTemplate(draft, tuple(left), tuple(found.left_out))
 
 
-def _functions(found: FoundInTemplate, drafts: list[MappingDraft], folder: str) -> Iterator[FunctionDraft]:
+def _functions(found: FoundInTemplate, drafts: list[MappingDraft]) -> list[FoundFunction]:
     """The functions that the mappings name, in the order of the mappings."""
     names = [_bare(each.members.get("FunctionName")) for each in drafts]
-    for name in dict.fromkeys(names):
-        if name in found.functions:
-            yield function_draft(found.functions[name], "" if folder == "." else folder)
+    return [found.functions[name] for name in dict.fromkeys(names) if name in found.functions]
+
+
+def _folder(place: PurePath) -> str:
+    """The folder of the template, empty if it is the current one."""
+    folder = str(place.parent)
+    return "" if folder == "." else folder
 
 
 def _bare(text: object) -> str:

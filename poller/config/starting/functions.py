@@ -51,6 +51,20 @@ def function_draft(function: FoundFunction, folder: str) -> FunctionDraft:
     )
 
 
+def missing_of(function: FoundFunction, draft: FunctionDraft) -> Iterator[str]:
+    """One line for each thing that a function needs, and that the template does not tell."""
+    place = f"functions.{draft.name}"
+    if function.unnamed and draft.settings["invoker"] == "lambda":
+        yield (
+            f"{place}: AWS makes its name, by which it is called there; "
+            f"give --parameter {function.name}=NAME (aws lambda list-functions)"
+        )
+    for name in ("runtime", "handler"):
+        value = getattr(function, name)
+        if isinstance(value, Unresolved):
+            yield f"{place}: {name}: {value.why} ({value.written})"
+
+
 def _code(place: str) -> dict[str, str]:
     """The setting for the folder of a Python function's modules: each function has its own ones, as on Lambda."""
     return {} if place in ("", ".") else {"code": place}

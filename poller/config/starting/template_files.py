@@ -15,11 +15,13 @@ from poller.config.yaml_files import DEPTH_MAX, StrictLoader, refused_tag, singl
 from poller.config_errors.error_messages import printable
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.numbers import bounded_json_whole
+from poller.rules.templates.serverless import PACKAGED
 from poller.start_folder import from_start_folder
 
 TEMPLATE_BYTES_MAX = 4 * 1024 * 1024
 """CloudFormation takes 1 MB."""
 TEMPLATE_NODES_MAX = 200_000
+_PROGRAMS = frozenset({".ts", ".js", ".mjs", ".cjs", ".mts", ".cts", ".py", ".java", ".cs", ".go"})
 _TAG = re.compile(r"![A-Za-z][A-Za-z0-9:]{0,63}")
 _ALONE = frozenset({"!Ref", "!Condition"})
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -54,6 +56,7 @@ _TemplateLoader.add_multi_constructor("!", _function)
 
 def read_template(path: Path) -> dict[str, Any]:
     """The template in a file. Raises InvalidConfiguration with one line."""
+    _refuse_program(path)
     try:
         with from_start_folder(path).open("rb") as file:
             content = file.read(TEMPLATE_BYTES_MAX + 1)
@@ -67,6 +70,23 @@ def read_template(path: Path) -> dict[str, Any]:
     if len(content) > TEMPLATE_BYTES_MAX:
         raise InvalidConfiguration([f"{path}: larger than {TEMPLATE_BYTES_MAX} bytes; is it a template?"])
     return parse_template(text, name=str(path))
+
+
+def _refuse_program(path: Path) -> None:
+    """Refuses files that make a template and are none. Raises InvalidConfiguration."""
+    if path.suffix.lower() in _PROGRAMS:
+        raise InvalidConfiguration(
+            [
+                f"{path}: is a program, no template; give what it writes: "
+                f"`cdk synth` writes cdk.out/STACK.template.json, `serverless package` writes {PACKAGED}"
+            ]
+        )
+    if path.suffix.lower() == ".tf":
+        raise InvalidConfiguration(
+            [
+                f"{path}: Terraform's files are not read; poller mappings export --from-aws takes the mappings from AWS"
+            ]
+        )
 
 
 def parse_template(text: str, *, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from poller.rules.templates.found import FoundFunction, FoundInTemplate, FoundMapping
-from poller.rules.templates.intrinsics import Resolver
+from poller.rules.templates.intrinsics import Resolver, is_function
 from poller.rules.templates.resource_names import FUNCTIONS, resource_name
 from poller.rules.templates.values import NOTHING, Given, InvalidTemplate, Unresolved, items, joined, table
 
@@ -18,6 +18,8 @@ VERSION = "AWS::Lambda::Version"
 SOURCES = {"Kinesis": "Stream", "DynamoDB": "Stream", "SQS": "Queue"}
 """The types of SAM's events that are read here, and the property with the source's ARN."""
 NESTED = ("AWS::CloudFormation::Stack", "AWS::Serverless::Application")
+LAMBDA_TIMEOUT_S = 3
+"""What AWS Lambda gives a function whose template says nothing."""
 _ARCHIVES = (".zip", ".jar")
 OTHER_SOURCES = frozenset({"MSK", "SelfManagedKafka", "MQ", "DocumentDB"})
 
@@ -47,6 +49,7 @@ class Finder:
         self._usual = usual
         self._functions: dict[str, FoundFunction] = {}
         self._left_out: list[str] = []
+        self._unread: list[str] = []
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -60,17 +63,26 @@ class Finder:
     def all(self) -> FoundInTemplate:
         """Everything that is found."""
         mappings = [each for logical in self._values.resources for each in self._of_resource(logical)]
-        return FoundInTemplate(mappings=mappings, functions=self._functions, left_out=self._left_out)
+        return FoundInTemplate(
+            mappings=mappings, functions=self._functions, left_out=self._left_out, unread=self._unread
+        )
 
     def _of_resource(self, logical: str) -> Iterator[FoundMapping]:
         resource = table(self._values.resources[logical])
         kind, place = resource.get("Type"), f"Resources.{logical}"
         if logical.startswith("Fn::"):
-            self._left_out.append(f"{place}: {logical.split('::')[1]} is not expanded here")
+            self._unread.append(
+                f"{place}: {logical.split('::')[1]} is not expanded here; write out the resources that it makes"
+            )
             return
         if kind in NESTED:
             self._left_out.append(f"{place}: a stack of its own; give its template to poller init, too")
+        if isinstance(kind, Unresolved):
+            self._unread.append(f"{place}.Type: {kind.written.strip('<>')} is not read; write the type there")
         if kind not in (SAM_FUNCTION, MAPPING):
+            return
+        if (where := _unwritten(resource.get("Properties", {}))) is not None:
+            self._unread.append(f"{place}.Properties: {where} is not read; write each property there")
             return
         notes: tuple[str, ...] = ()
         if "Condition" in resource:
@@ -83,13 +95,20 @@ class Finder:
         if kind == MAPPING:
             yield from self._resource_mapping(place, table(resource.get("Properties")), notes)
             return
-        for name, event in table(table(resource.get("Properties")).get("Events")).items():
+        events = table(resource.get("Properties")).get("Events", {})
+        if not isinstance(events, dict) or any(map(is_function, events)):
+            self._unread.append(f"{place}.Events: is no table of events; write each event there")
+            return
+        for name, event in events.items():
             yield from self._event(logical, f"{place}.Events.{name}", table(event), notes)
 
     def _event(
         self, logical: str, place: str, event: dict[str, Any], notes: tuple[str, ...]
     ) -> Iterator[FoundMapping]:
-        kind = str(event.get("Type"))
+        kind = event.get("Type")
+        if not isinstance(kind, str):
+            self._unread.append(f"{place}: its type is not written out; write an event with Type there")
+            return
         if kind in OTHER_SOURCES:
             self._left_out.append(
                 f"{place}: a mapping of {kind}; only Kinesis, DynamoDB Streams and SQS are read"
@@ -166,7 +185,7 @@ class Finder:
             runtime=values["Runtime"],
             handler=values["Handler"],
             code=self._code(logical, given),
-            timeout=values["Timeout"],
+            timeout=LAMBDA_TIMEOUT_S if values["Timeout"] is None else values["Timeout"],
             memory=values["MemorySize"],
             concurrency=values["ReservedConcurrentExecutions"],
             variables=tuple(sorted({*map(str, variables), *map(str, usual)})),
@@ -174,7 +193,7 @@ class Finder:
             or "ImageUri" in given
             or "ImageUri" in table(given.get("Code")),
             layers=bool(items(given.get("Layers"))),
-            unnamed="FunctionName" not in given,
+            unnamed="FunctionName" not in given and logical not in self._values.given.parameters,
         )
 
     def _known(self, node: object) -> object:
@@ -187,6 +206,17 @@ class Finder:
         found = asset or self._known(given.get("CodeUri", given.get("Code")))
         folder = isinstance(found, str) and "://" not in found and not found.endswith(_ARCHIVES)
         return found if folder else None
+
+
+def _unwritten(properties: object) -> str | None:
+    """Where properties are that the template does not have itself, or None if it has them."""
+    match properties:
+        case Unresolved():
+            return properties.written.strip("<>")
+        case dict():
+            return next(filter(is_function, properties), None)
+        case _:
+            return "what is no table"
 
 
 def _referred(node: object) -> str:

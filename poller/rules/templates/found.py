@@ -43,11 +43,15 @@ class FoundMapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundInTemplate:
-    """Everything that is found. `left_out` has one line for each thing that is no mapping here, with the reason."""
+    """Everything that is found. `left_out` has one line for each thing that is no mapping here, with the reason.
+
+    `unread` has one for each part that may hold functions or mappings, and whose content the template does not tell.
+    """
 
     mappings: Sequence[FoundMapping]
     functions: Mapping[str, FoundFunction]
     left_out: Sequence[str] = ()
+    unread: Sequence[str] = ()
     region: object = None
     notes: Sequence[str] = field(default_factory=tuple)
 

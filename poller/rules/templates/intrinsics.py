@@ -83,7 +83,7 @@ class Resolver:
 
     def _value(self, node: object) -> object:
         match node:
-            case dict() if len(node) == 1 and (name := _function(next(iter(node)))):
+            case dict() if len(node) == 1 and is_function(name := next(iter(node))):
                 argument = next(iter(node.values()))
                 function = self._functions.get(name)
                 if function is None:
@@ -295,8 +295,9 @@ def _combined(name: str, found: list[bool | Unresolved]) -> bool | Unresolved:
     return (not found[0]) if name == "Fn::Not" else not ends
 
 
-def _function(name: object) -> str:
-    return name if isinstance(name, str) and (name == "Ref" or name.startswith("Fn::")) else ""
+def is_function(name: str) -> bool:
+    """Whether a name is that of a function of CloudFormation, such as Ref or Fn::Sub."""
+    return name == "Ref" or name.startswith("Fn::")
 
 
 def _two(argument: object) -> tuple[Any, Any]:

@@ -69,7 +69,8 @@ def resource_name(values: Values, logical: str) -> object:
     resource = table(values.resources.get(logical))
     kind = KINDS[str(resource.get("Type"))]
     given = values.given.parameters.get(logical)
-    found = values.value(table(resource.get("Properties")).get(kind.name))
+    properties = values.value(resource.get("Properties"))
+    found = properties if isinstance(properties, Unresolved) else table(properties).get(kind.name)
     if given is not None or isinstance(found, str | Unresolved):
         return found if given is None else given
     if kind.service == "lambda":

@@ -41,6 +41,10 @@ QUEUE = {
 _STREAM_USUAL = {"BatchSize": 10, "StartingPosition": "TRIM_HORIZON"}
 """What the framework writes for a stream where nothing is said. AWS's own batch size is 100."""
 OTHER_SOURCES = frozenset({"kafka", "msk", "activemq", "rabbitmq"})
+PACKAGED = ".serverless/cloudformation-template-update-stack.json"
+"""What `serverless package` writes: a template of CloudFormation with everything resolved."""
+UNREAD_MEMBERS = {"consumer": "consumer (enhanced fan-out; the stream is polled, which loses nothing)"}
+"""Members that are left out, with what that means."""
 _TYPE = "type"
 
 
@@ -68,26 +72,44 @@ def find_serverless(service: dict[str, Any], given: Given, members: Collection[s
     template = {**table(parts["resources"]), "Resources": resources}
     finder = Finder(Resolver(template, here), members, {})
     found = finder.all()
-    left_out = [*found.left_out, *_elsewhere(parts)]
+    left_out = list(found.left_out)
     mappings = list(found.mappings)
     for key, each in functions.items():
         for index, event in enumerate(items(each.get("events"))):
             place = f"functions.{key}.events[{index}]"
             mappings += _mapping(place, table(event), key, finder, members, left_out)
-    return FoundInTemplate(mappings=mappings, functions=found.functions, left_out=left_out, region=region)
+    return replace(
+        found, mappings=mappings, left_out=left_out, unread=[*found.unread, *_unread(parts)], region=region
+    )
 
 
-def _elsewhere(parts: dict[str, Any]) -> Iterator[str]:
-    """A line for each part of the file that is in another one."""
-    for key, value in parts.items():
-        for each in [
-            value,
-            *items(value),
-            *items(table(value).get("Resources")),
-            table(value).get("Resources"),
-        ]:
-            if isinstance(each, Unresolved):
-                yield f"{key}: {each.written} is not read: {each.why}; write what is in it into this file"
+def _unread(parts: dict[str, Any]) -> Iterator[str]:
+    """A line for each part of the file that is in another one, and may hold functions or mappings."""
+    for place, value in _holders(parts):
+        if isinstance(value, Unresolved):
+            what = value.written.strip("<>")
+            yield f"{place}: {what} is not read; write what is in it into this file, or give what `serverless package` writes ({PACKAGED})"
+
+
+def _holders(parts: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Every part that holds functions, events or resources, with its place."""
+    for part, value in [("functions", parts["functions"]), *_each("functions", parts["functions"])]:
+        yield part, value
+        for key, function in table(value).items():
+            events = table(function).get("events")
+            yield f"functions.{key}", function
+            yield f"functions.{key}.events", events
+            for place, event in _each(f"functions.{key}.events", events):
+                yield place, event
+    for part, value in [("resources", parts["resources"]), *_each("resources", parts["resources"])]:
+        yield part, value
+        found = table(value).get("Resources")
+        yield f"{part}.Resources", found
+        yield from ((f"{part}.Resources.{key}", resource) for key, resource in table(found).items())
+
+
+def _each(place: str, value: object) -> list[tuple[str, object]]:
+    return [(f"{place}[{index}]", each) for index, each in enumerate(items(value))]
 
 
 def _functions(given: object) -> dict[str, dict[str, Any]]:
@@ -141,7 +163,9 @@ def _mapping(
         usual = _STREAM_USUAL if kind == "stream" else {}
         function = finder.function_name({"Ref": _logical(key)})
         resolved = {name: finder.value(value) for name, value in {**usual, **renamed}.items()}
-        unknown = tuple(name for name in given if name not in names and name != _TYPE)
+        unknown = tuple(
+            UNREAD_MEMBERS.get(name, name) for name in given if name not in names and name != _TYPE
+        )
         yield FoundMapping(
             place=place,
             members={
@@ -155,6 +179,8 @@ def _mapping(
 def _value(name: str, value: Any) -> Any:
     """A value in the form that AWS's member has."""
     match name:
+        case _ if isinstance(value, Unresolved):
+            return value
         case "filterPatterns":
             return {"Filters": [{"Pattern": _pattern(each)} for each in items(value)]}
         case "functionResponseType":
@@ -163,6 +189,8 @@ def _value(name: str, value: Any) -> Any:
             return {"MaximumConcurrency": value}
         case "destinations":
             failure = table(value).get("onFailure")
+            if isinstance(failure, Unresolved):
+                return failure
             arn = failure.get("arn") if isinstance(failure, dict) and "arn" in failure else failure
             return {"OnFailure": {"Destination": arn}} if arn is not None else {}
         case _:

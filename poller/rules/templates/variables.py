@@ -4,6 +4,7 @@ Only what the file and the user say is resolved. Variables of the environment ar
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from poller.rules.templates.values import (
@@ -110,9 +111,11 @@ class Variables:
             return given[source]
         match kind:
             case "self":
-                return self._own(name)
-            case "opt" | "param":
+                return self._own(name, name.split(".") if name else [])
+            case "opt":
                 return self._option(name)
+            case "param":
+                return self._parameter(name)
             case "sls" if name == "stage":
                 return self.stage
             case "aws" if name == "region":
@@ -120,6 +123,10 @@ class Variables:
             case "aws" if name == "accountId":
                 return self._given.account or Unresolved(
                     "<account>", "the account is not known; give --account ACCOUNT"
+                )
+            case _ if kind.startswith("file("):
+                return Unresolved(
+                    f"<{source}>", f"is in another file, which is not read; give --parameter {source}=VALUE"
                 )
             case "env":
                 why = f"is a variable of the environment, which is not read; give --parameter {source}=VALUE"
@@ -132,11 +139,25 @@ class Variables:
             return self._given.region
         return self._given.parameters.get(name)
 
-    def _own(self, path: str) -> object:
+    def _parameter(self, name: str) -> object:
+        """A parameter of the stage, or one for all stages, in the forms of version 3 and 4 of the framework."""
+        given = self._given.parameters.get(name)
+        if given is not None or not {"params", "stages"} & self._service.keys():
+            return given
+        for stage in (self.stage, "default"):
+            if isinstance(stage, Unresolved):
+                return stage
+            for place in (["params", str(stage), name], ["stages", str(stage), "params", name]):
+                found = self._own(".".join(place), place)
+                if found is not None:
+                    return found
+        return None
+
+    def _own(self, path: str, parts: Sequence[str]) -> object:
         if path in self._open:
             return Unresolved(f"<self:{path}>", f"self:{path} refers to itself")
         node: Any = self._service
-        for part in path.split(".") if path else []:
+        for part in parts:
             if isinstance(node, str):
                 node = self.value(node)
             if isinstance(node, Unresolved):

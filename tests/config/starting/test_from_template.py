@@ -227,16 +227,18 @@ def test_resources_of_cloudformation_become_mappings() -> None:
         },
     ]
     assert configuration["functions"] == {
-        "worker": {"invoker": "process", "command": ["./bootstrap"], "cwd": "."},
+        "worker": {"invoker": "process", "command": ["./bootstrap"], "cwd": ".", "timeout_s": 3},
         "image": {"invoker": "lambda"},
     }
-    assert found.left[0] == "Resources.ByAlias.Colour: no member of a mapping here"
-    assert found.left[1].startswith("Resources.ByArn.BatchSize: ")
-    assert "add MaximumBatchingWindowInSeconds" in found.left[1]
+    assert found.left[:2] == (
+        "Resources.Fn::ForEach::Many: ForEach is not expanded here; write out the resources that it makes",
+        "Resources.ByAlias.Colour: no member of a mapping here",
+    )
+    assert found.left[2].startswith("Resources.ByArn.BatchSize: ")
+    assert "add MaximumBatchingWindowInSeconds" in found.left[2]
     assert found.skipped == (
         "Resources.Off: its condition Never does not hold",
         "Resources.Kafka: has no EventSourceArn; self-managed Kafka is not read here",
-        "Resources.Fn::ForEach::Many: ForEach is not expanded here",
     )
 
 
@@ -293,7 +295,12 @@ def test_what_cdk_synthesises_is_read() -> None:
     configuration = document(whole)
     assert configuration["mappings"][0]["EventSourceArn"] == "arn:aws:sqs:eu-west-1:111122223333:orders"
     assert configuration["functions"] == {
-        "OrdersFn1A2B3C4D": {"invoker": "python", "handler": "index.handler", "code": "cdk.out/asset.abc"}
+        "OrdersFn1A2B3C4D": {
+            "invoker": "python",
+            "handler": "index.handler",
+            "code": "cdk.out/asset.abc",
+            "timeout_s": 3,
+        }
     }
 
 
@@ -382,7 +389,10 @@ def test_events_of_serverless_framework_become_mappings() -> None:
         "memory_mb": 512,
     }
     assert configuration["functions"]["runner"] == {"invoker": "lambda"}
-    assert "functions.orders.events[0].consumer: no member of a mapping here" in found.left
+    assert (
+        "functions.orders.events[0].consumer (enhanced fan-out; the stream is polled, which loses nothing): no member of a mapping here"
+        in found.left
+    )
     assert any(
         line.startswith("functions.orders.events[3].EventSourceArn: is a variable of the environment")
         for line in found.left
@@ -406,10 +416,10 @@ def test_events_of_serverless_framework_become_mappings() -> None:
         ("Resources: {A: 5, B: {Type: AWS::Serverless::Function, Properties: x}}", "nothing to carry over"),
         ("service: x\nprovider: {name: aws}\nfunctions: [1, {a: 5}]", "nothing to carry over"),
         ("service: x\nprovider: {name: aws}\nfunctions: ${file(f.yml)}", r"functions: .* is not read"),
-        ("service: x\nprovider: {name: aws}\nfunctions: ['${file(f.yml):a}']", r"functions: .* is not read"),
+        ("service: x\nprovider: {name: aws}\nfunctions: ['${file(f.yml):a}']", r"functions\[0\]: .* is not read"),
         (
             "service: x\nprovider: {name: aws}\nresources: {Resources: '${file(r.yml)}'}",
-            r"resources: .* is not read",
+            r"resources.Resources: .* is not read",
         ),
         ("Resources: {A: {Type: AWS::CloudFormation::Stack}}", "Resources.A: a stack of its own"),
     ],
@@ -440,15 +450,15 @@ def test_a_member_of_any_form_is_carried_over_or_marked(name: str, value: object
     [
         (
             {"Runtime": "python3.13", "Handler": "a/b.c", "CodeUri": "."},
-            {"invoker": "python", "handler": "a/b.c"},
+            {"invoker": "python", "handler": "a/b.c", "timeout_s": 3},
         ),
         (
             {"Runtime": "python3.13", "Handler": "a.b", "CodeUri": "../up"},
-            {"invoker": "python", "handler": "a.b", "code": "../up"},
+            {"invoker": "python", "handler": "a.b", "code": "../up", "timeout_s": 3},
         ),
         (
             {"Runtime": "python3.13", "Handler": "a.b", "CodeUri": "s3://x/y"},
-            {"invoker": "python", "handler": "a.b"},
+            {"invoker": "python", "handler": "a.b", "timeout_s": 3},
         ),
         (
             {"Runtime": "python3.13", "Handler": "a.b", "Timeout": "30"},
@@ -457,7 +467,7 @@ def test_a_member_of_any_form_is_carried_over_or_marked(name: str, value: object
         ({"Runtime": "python3.13", "Handler": "a.b", "Timeout": -1}, {"invoker": "python", "handler": "a.b"}),
         (
             {"Runtime": "python3.13", "Handler": "a.b", "CodeUri": "x/a.zip"},
-            {"invoker": "python", "handler": "a.b"},
+            {"invoker": "python", "handler": "a.b", "timeout_s": 3},
         ),
         ({"Runtime": "python3.13"}, {"invoker": "lambda"}),
         ({"Runtime": "dotnet8", "Handler": "A::B"}, {"invoker": "lambda"}),
@@ -507,3 +517,62 @@ def test_a_number_of_a_template_is_read_or_left_out(written_number: str, read: i
 
 def test_every_member_that_serverless_framework_has_is_one_of_a_mapping() -> None:
     assert {*STREAM.values(), *QUEUE.values()} <= MEMBERS
+
+
+@pytest.mark.parametrize("name", ["functions", "resources"])
+def test_a_part_that_is_in_another_file_is_named(name: str) -> None:
+    """Whatever holds functions, events, resources or members of a mapping, at any depth: nothing is left out without a line."""
+    for path in _paths(parse_template(SERVERLESS, name="x")[name], (name,)):
+        document = parse_template(SERVERLESS, name="x")
+        holder: Any = document
+        for part in path[:-1]:
+            holder = holder[part]
+        holder[path[-1]] = "${file(more.yml):it}"
+        try:
+            found = from_template(document, PLACE, place=Path("serverless.yml"), store="memory://")
+        except InvalidConfiguration as error:
+            lines = tuple(error.problems)
+        else:
+            lines = (*found.left, *(line for line in written(found.draft).splitlines() if "#" in line))
+        assert any("file(more.yml):it" in line for line in lines), path
+
+
+IRRELEVANT = ("http", "msk", "type", "consumer", "environment", "Type", "memorySize", "reservedConcurrency")
+"""What is no part of a mapping, or of which only the name is carried over."""
+
+
+def _paths(node: object, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    if path[-1] in IRRELEVANT or (isinstance(path[-1], str) and path[-1].startswith("Fn::")):
+        return []
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(found for key, each in inner for found in _paths(each, (*path, key)))]
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ("!If [IsProd, {}, {}]", "Resources.F.Events: is no table of events"),
+        ("{Fn::Transform: {Name: AWS::Include}}", "Resources.F.Events: is no table of events"),
+        ("[{Type: SQS}]", "Resources.F.Events: is no table of events"),
+        ("{E: !If [IsProd, {Type: SQS}, !Ref AWS::NoValue]}", "Resources.F.Events.E: its type is not written"),
+        ("{E: {Type: !Ref Kind}}", "Resources.F.Events.E: its type is not written"),
+    ],
+)
+def test_events_of_sam_that_are_not_written_out_are_named(events: str, line: str) -> None:
+    function = f"{{Type: AWS::Serverless::Function, Properties: {{Events: {events}}}}}"
+    with pytest.raises(InvalidConfiguration, match=f"nothing to carry over: {line}"):
+        carried(f"Resources: {{F: {function}}}")
+
+
+def test_a_function_on_lambda_needs_its_name() -> None:
+    events = {"Mails": {"Type": "SQS", "Properties": {"Queue": "arn:aws:sqs:eu-west-1:111122223333:mails"}}}
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"PackageType": "Image", "Events": events}}
+    text = json.dumps({"Resources": {"Mails": function}})
+    found = carried(text)
+    assert found.left == (
+        "functions.Mails: AWS makes its name, by which it is called there; give --parameter Mails=NAME (aws lambda list-functions)",
+    )
+    named = carried(text, Given({"Mails": "shop-Mails-1A2B"}, "eu-west-1", "111122223333"))
+    assert named.left == ()
+    assert document(named)["functions"] == {"shop-Mails-1A2B": {"invoker": "lambda"}}
+    assert "logical id" not in written(named.draft)

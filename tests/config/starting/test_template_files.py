@@ -85,6 +85,15 @@ def test_a_file_that_is_no_template_is_refused(tmp_path: Path) -> None:
         assert str(path) in caught.value.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("serverless.ts", "cloudformation-template"), ("app.py", "cdk synth"), ("main.tf", "export --from-aws")],
+)
+def test_a_program_that_makes_a_template_is_refused_with_what_to_give(name: str, remedy: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=remedy):
+        read_template(Path(name))
+
+
 def test_json_of_the_largest_size_is_read(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps({"Resources": {f"R{n}": {"Type": "x"} for n in range(100_000)}}))

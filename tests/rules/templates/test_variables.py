@@ -62,8 +62,8 @@ def test_a_variable_is_resolved(text: object, expected: object) -> None:
         ("${env:SECRET}", "variable of the environment, which is not read"),
         ("${ssm:/a/b}", "ssm is not looked up"),
         ("${cf:stack.Arn}", "cf is not looked up"),
-        ("${file(x.yml):name}", "is not looked up"),
-        ("${file(x.yml)}", "file(x.yml) is not looked up"),
+        ("${file(x.yml):name}", "is in another file, which is not read"),
+        ("${file(x.yml)}", "is in another file, which is not read; give --parameter file(x.yml)=VALUE"),
         ("${opt:x}", "has no value; give --parameter opt:x=VALUE"),
         ("${self:custom.none}", "has no value"),
         ("${self:custom.loop}", "refers to itself"),
@@ -83,6 +83,40 @@ def test_what_the_user_gives_is_taken() -> None:
     given_ = Given({"stage": "prod", "ssm:/a": "v", "env:X": "e"}, "us-east-1", "1")
     assert value("${self:custom.size}", given_=given_) == 50
     assert value("${ssm:/a}-${env:X}-${aws:region}-${aws:accountId}", given_=given_) == "v-e-us-east-1-1"
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        {"params": {"default": {"batch": 5, "name": "x"}, "test": {"batch": 7}}},
+        {"stages": {"default": {"params": {"batch": 5, "name": "x"}}, "test": {"params": {"batch": 7}}}},
+    ],
+)
+def test_parameters_of_the_stage_come_before_those_of_all_stages(stages: dict[str, Any]) -> None:
+    variables = Variables({**SERVICE, **stages}, Given())
+    assert variables.value("${param:batch}") == 7
+    assert variables.value("${param:name}") == "x"
+    assert variables.value("${param:none, 3}") == 3
+    assert Variables({**SERVICE, **stages}, Given({"param:batch": "9"})).value("${param:batch}") == "9"
+    assert Variables({**SERVICE, **stages}, Given({"stage": "prod"})).value("${param:batch}") == 5
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"provider": {"stage": "${param:stage}"}, "params": {"default": {"stage": "${param:stage}"}}},
+        {"provider": {"stage": "${param:stage}"}, "params": {"${param:stage}": {"stage": "x"}}},
+        {"provider": {}, "params": {"default": {"a": "${param:b}", "b": "${param:a}"}}},
+        {"provider": {}, "params": "${file(p.yml)}"},
+        {"provider": {}, "params": {"default": "${file(p.yml)}"}},
+        {"provider": {}, "params": 5, "stages": [1]},
+    ],
+)
+def test_parameters_of_any_form_end(service: dict[str, Any]) -> None:
+    for name in ("a", "stage"):
+        found = Variables(service, Given()).value(f"${{param:{name}}}")
+        assert isinstance(found, Unresolved)
+        assert found.why
 
 
 @given(st.text(alphabet="${}:self.cutom,' opt()x", max_size=60))
