@@ -58,7 +58,7 @@ class Screen:
 
     def print_line(self, line: str) -> None:
         """Prints one line."""
-        self.progress.clear()
+        self.progress.end()
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
     def show(self, evidence: Evidence, written: Written) -> None:

@@ -33,7 +33,7 @@ SOURCE_PORTS = frozenset({"source", "discovery"})
 PERMANENT = frozenset({"AccessDenied", "ResourceMissing", "RecordUnreadable", "QueueRefused"})
 """Errors that the next try will not end. The source counts as not readable at once."""
 REMEDIES = {
-    "AccessDenied": "allow it; `poller check --live` names every permission that is missing",
+    "AccessDenied": "`poller check --live` names every permission that is missing",
     "ResourceMissing": "is its ARN right, and the endpoint?",
     "RecordUnreadable": "`poller run` would wait at this record, too",
     "ServiceThrottled": "other consumers read it, too; try again later",
