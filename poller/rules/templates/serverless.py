@@ -99,8 +99,7 @@ def _holders(parts: dict[str, Any]) -> Iterator[tuple[str, object]]:
             events = table(function).get("events")
             yield f"functions.{key}", function
             yield f"functions.{key}.events", events
-            for place, event in _each(f"functions.{key}.events", events):
-                yield place, event
+            yield from _each(f"functions.{key}.events", events)
     for part, value in [("resources", parts["resources"]), *_each("resources", parts["resources"])]:
         yield part, value
         found = table(value).get("Resources")

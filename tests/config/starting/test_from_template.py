@@ -416,7 +416,10 @@ def test_events_of_serverless_framework_become_mappings() -> None:
         ("Resources: {A: 5, B: {Type: AWS::Serverless::Function, Properties: x}}", "nothing to carry over"),
         ("service: x\nprovider: {name: aws}\nfunctions: [1, {a: 5}]", "nothing to carry over"),
         ("service: x\nprovider: {name: aws}\nfunctions: ${file(f.yml)}", r"functions: .* is not read"),
-        ("service: x\nprovider: {name: aws}\nfunctions: ['${file(f.yml):a}']", r"functions\[0\]: .* is not read"),
+        (
+            "service: x\nprovider: {name: aws}\nfunctions: ['${file(f.yml):a}']",
+            r"functions\[0\]: .* is not read",
+        ),
         (
             "service: x\nprovider: {name: aws}\nresources: {Resources: '${file(r.yml)}'}",
             r"resources.Resources: .* is not read",
@@ -554,7 +557,10 @@ def _paths(node: object, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         ("!If [IsProd, {}, {}]", "Resources.F.Events: is no table of events"),
         ("{Fn::Transform: {Name: AWS::Include}}", "Resources.F.Events: is no table of events"),
         ("[{Type: SQS}]", "Resources.F.Events: is no table of events"),
-        ("{E: !If [IsProd, {Type: SQS}, !Ref AWS::NoValue]}", "Resources.F.Events.E: its type is not written"),
+        (
+            "{E: !If [IsProd, {Type: SQS}, !Ref AWS::NoValue]}",
+            "Resources.F.Events.E: its type is not written",
+        ),
         ("{E: {Type: !Ref Kind}}", "Resources.F.Events.E: its type is not written"),
     ],
 )
