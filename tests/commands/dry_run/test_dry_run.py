@@ -243,7 +243,7 @@ def test_a_record_that_cannot_be_read_is_named_and_other_mappings_go_on() -> Non
 
 @pytest.mark.parametrize(
     ("error", "remedy"),
-    [(AccessDenied("no"), "allow it"), (ServiceUnavailable("no route"), "is the endpoint right and reachable?")],
+    [(AccessDenied("no"), "check --live"), (ServiceUnavailable("no route"), "is the endpoint right and reachable?")],
 )  # fmt: skip
 def test_a_source_that_cannot_be_listed_ends_the_run_with_one(error: AccessDenied, remedy: str) -> None:
     source = stream(1)
