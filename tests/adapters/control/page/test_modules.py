@@ -49,7 +49,8 @@ globalThis.document = { getElementById: () => null };
 for (const file of JSON.parse(process.argv[1])) {
   try { await import(file); } catch (error) { if (!(error instanceof TypeError)) failed.push(`${file}: ${error.message}`); }
 }
-process.stdout.write(JSON.stringify(failed));
+// A channel to other tabs would keep the process running.
+process.stdout.write(JSON.stringify(failed), () => process.exit());
 """
 
 
