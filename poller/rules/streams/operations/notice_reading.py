@@ -131,7 +131,7 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
     )
     if len(within) < notice.records:
         raise NoticeRefused(
-            f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: {REMOVED_OR_DROPPED}"
+            f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: the others were removed, or a filter drops them now"
         )
     if int(within[-1].sequence_number) != notice.last:
         raise NoticeRefused(f"the stream does not have its last record: {REMOVED_OR_DROPPED}")
