@@ -53,6 +53,8 @@ class QueueMapping:
         self._started = 0
         self._operations = QueueOperations(stop, operated=parts.operated)
         self._status = QueueStatus(parts, self._pollers)
+        self.long_operable = QueueLongOperable(parts)
+        """What the mapping offers to operations that take long."""
 
     def units(self) -> Sequence[str]:
         """This worker, which is the part of every operation on the queue here."""
@@ -72,11 +74,6 @@ class QueueMapping:
         """As `Operable.carry_out`. A skip is carried out by the workers that have its messages, or receive them next."""
         assert unit == self._parts.worker, "the part of another worker"
         return await self._operations.carry_out(self._scope, operation)
-
-    @property
-    def long_operable(self) -> QueueLongOperable:
-        """What the mapping offers to operations that take long."""
-        return QueueLongOperable(self._parts)
 
     def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """None: a queue has no shards."""
@@ -99,12 +96,13 @@ class QueueMapping:
         function = self._parts.function
         with function.slots.used(), function.listening(self._compare), joined as membership:
             self._membership = membership
-            facts = await self._open(membership)
-            if facts is not None:
-                try:
-                    await self._consume(facts, membership)
-                finally:
-                    self._status.end()
+            async with self.long_operable.use.until_left(self._stop):
+                facts = await self._open(membership)
+                if facts is not None:
+                    try:
+                        await self._consume(facts, membership)
+                    finally:
+                        self._status.end()
 
     async def _open(self, membership: Membership) -> QueueFacts | None:
         """Reads the queue's settings, and repeats it until it succeeds. Returns None if a stop came first.

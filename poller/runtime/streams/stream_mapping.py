@@ -91,7 +91,7 @@ class StreamMapping:
         ):
             self._leases = leases = Leases(self._parts, membership)
             tries = 0
-            async with self._tasks() as scope:
+            async with self.long_operable.use.until_left(self._stop), self._tasks() as scope:
                 while not self._stop.requested:
                     self._wanted.clear()
                     try:

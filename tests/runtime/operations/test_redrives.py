@@ -8,7 +8,9 @@ import pytest
 from poller.domain.errors import AccessDenied, ServiceUnavailable
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Throttled, with_payload
 from poller.domain.operations import Operation, OperationState
+from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
+from poller.domain.rows import MappingState
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import FAILED, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import STREAM_ARN, FakeDestination, FakeFunction, FakeStream, mapping, records
@@ -244,3 +246,51 @@ def test_notices_that_cannot_be_read_fail_the_operation_after_some_tries() -> No
         )
 
     play(lambda: place.daemon(daemon_plan(PLAN)), script)
+
+
+class Logged(Repairable):
+    """A repaired function that logs by its name when its calls begin and end."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        super().__init__(takes_s=0.5)
+        self.repaired = True
+        self._log = log
+        self._name = name
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        self._log.append(f"{self._name} begins")
+        outcome = await super().invoke(invocation)
+        self._log.append(f"{self._name} ends")
+        return outcome
+
+
+def test_a_redrive_goes_on_with_the_changed_function_and_not_with_the_closed_one() -> None:
+    place = site()
+    log: list[str] = []
+
+    def plan(timeout_s: float) -> DaemonPlan:
+        function = FunctionPlan(name="reader", invoker="fake", max_concurrency=1, timeout_s=timeout_s)
+        return daemon_plan(PLAN, functions={"reader": function})
+
+    async def main(daemon: Daemon) -> None:
+        notices = await given_up(place)
+        place.functions["reader"] = Logged(log, "first")
+        daemon.replan(plan(11.0))
+        await until(lambda: daemon.control.views()[0].state is MappingState.ENABLED)
+        operation = await redrive(daemon)
+        await until(lambda: len(log) == 3)
+        place.functions["reader"] = Logged(log, "second")
+        daemon.replan(plan(12.0))
+        await until(lambda: daemon.control.views()[0].state is not MappingState.ENABLED)
+        assert log[-1] == "first begins", "the mapping does not end before the call of its function"
+        await until(lambda: daemon.control.views()[0].state is MappingState.ENABLED)
+        assert log[-1] == "first ends"
+        notices.opened_again()
+        found = await over(daemon, operation)
+        assert (found.state, found.progress["settled"]) == (OperationState.DONE, len(BATCHES))
+        assert notices.held == {}
+
+    play(lambda: place.daemon(plan(10.0)), main)
+    assert log == [
+        f"{name} {step}" for name in ("first", "first", "second", "second") for step in ("begins", "ends")
+    ]

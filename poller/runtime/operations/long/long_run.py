@@ -1,7 +1,7 @@
 """Owns what a run of an operation that takes long works with, and what mappings offer to such runs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -17,6 +17,7 @@ from poller.rules.backoff import wait_s
 from poller.rules.operations.claims import claimed_by
 from poller.rules.operations.pauses import holding
 from poller.rules.streams.operations.seeking import ShardMove
+from poller.runtime.operations.long.mapping_use import MappingUse
 from poller.runtime.operations.long.redriving import Redrivable
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange
 from poller.runtime.stopping import Stop
@@ -78,6 +79,11 @@ class OpenPlace:
 
 class LongOperable(Protocol):
     """A running mapping, as operations that take long see it."""
+
+    @property
+    def use(self) -> MappingUse:
+        """Keeps its parts open. Whoever opens a place, or calls its function, has entered."""
+        ...
 
     @property
     def seekable(self) -> Seekable | None:
@@ -149,6 +155,13 @@ class LongRun:
                 await self.stop.sleep(self.delay_s(tries))
                 tries += 1
         return None
+
+    async def change_once(self, rule: OperationChange) -> None:
+        """Tries once to change the operation, also after a stop. Nothing happens if it is over or another's, or the store is in trouble."""
+        operation = self.current()
+        if operation is not None:
+            with suppress(PortError):
+                await self.operations.change(operation, rule)
 
 
 def noted(operation: Operation, **notes: Any) -> Operation:

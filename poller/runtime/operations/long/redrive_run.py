@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 from poller.domain.errors import AccessDenied, InvalidConfiguration, PortError, ResourceMissing
@@ -35,7 +36,9 @@ async def redrive(run: LongRun) -> PartResult | None:
         mapping = run.mapping()
         if mapping is not None:
             try:
-                return await _with_place(run, operation, mapping)
+                found = await _with_mapping(run, operation, mapping)
+                if found is not None:
+                    return found
             except InvalidConfiguration as error:
                 text = f"from: {'; '.join(error.problems)}"
                 return PartResult(state=OperationState.FAILED, result=text)
@@ -49,6 +52,12 @@ async def redrive(run: LongRun) -> PartResult | None:
         if await run.stop.sleep(WAIT_S):
             return None
     return None
+
+
+async def _with_mapping(run: LongRun, operation: Operation, mapping: LongOperable) -> PartResult | None:
+    """Redrives with one run of the mapping. None: a stop came first, of this worker or of the mapping, which may start again."""
+    with mapping.use.entered() as ended, run.stop.child() as stop, ended.passing_to(stop):
+        return None if stop.requested else await _with_place(replace(run, stop=stop), operation, mapping)
 
 
 async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable) -> PartResult | None:
@@ -82,6 +91,8 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
         limit = members.get("limit")
         if look:
             tally, lines = await redriving.look(limit=limit)
+            if run.stop.requested:
+                return None
             await run.change(partial(noted, plan=lines[:LINES_MAX]))
             stay = f"; {tally.refused} could not be called" if tally.refused else ""
             batches = number_of(tally.settled, "batch", "batches")
@@ -90,6 +101,8 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
         left = None if limit is None else max(0, limit - redriving.tally.settled)
         found = await redriving.run(limit=left, per_s=per_s)
         if found is None:
+            # The next run of the mapping counts on from here.
+            await run.change_once(partial(lifecycle.count, progress=redriving.tally.progress()))
             return None
         await shown.store(found)
         return found.result()

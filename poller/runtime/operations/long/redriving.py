@@ -124,10 +124,17 @@ class Redrive:
         return self.tally
 
     async def look(self, *, limit: int | None) -> tuple[RedriveTally, list[str]]:
-        """Reads the notices and calls nothing. Returns how many could be called, and a line for each. Raises PortError."""
+        """Reads the notices and calls nothing. Returns how many could be called, and a line for each. Raises PortError.
+
+        A stop ends it before everything was read.
+        """
         lines: list[str] = []
         left = LOOKED_AT_MAX if limit is None else limit
-        while left and (notices := await self._source.read(notices_max=min(LOOK_READ_MAX, left))):
+        while (
+            left
+            and not self._stop.requested
+            and (notices := await self._source.read(notices_max=min(LOOK_READ_MAX, left)))
+        ):
             left -= len(notices)
             for notice in notices:
                 try:

@@ -18,6 +18,7 @@ from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.responses import ResponseReading
 from poller.runtime.invoking import BatchInvoker, InvocationBatch
 from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
+from poller.runtime.operations.long.mapping_use import MappingUse
 from poller.runtime.operations.long.redriving import Called
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.in_flight import RELEASE_S_MAX
@@ -192,6 +193,7 @@ class QueueLongOperable:
     """What a queue mapping offers to operations that take long."""
 
     def __init__(self, parts: QueueContext) -> None:
+        self.use = MappingUse()
         self._parts = parts
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from poller.runtime.operations.long.long_run import OpenPlace, PlaceOpener
+from poller.runtime.operations.long.mapping_use import MappingUse
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.operations.redriving import opened_notices
 from poller.runtime.streams.operations.seeking import StreamSeek
@@ -13,6 +14,7 @@ class StreamLongOperable:
     """One stream mapping. `changed` is called when other shards are held back than before."""
 
     def __init__(self, parts: StreamContext, changed: Callable[[], None]) -> None:
+        self.use = MappingUse()
         self.seekable = StreamSeek(parts, changed)
         self._parts = parts
 
