@@ -23,8 +23,11 @@ import aiohttp
 
 from adapters.aws.permission_checks import connected, untried
 from adapters.bounded_answers import bounded
-from adapters.invokers.http_answers import Answer, outcome_of
+from adapters.invokers.cloud_events.answers import with_identifiers
+from adapters.invokers.cloud_events.requests import Refused
+from adapters.invokers.http_answers import Answer, outcome_of, with_result
 from adapters.invokers.http_failures import place_of, unanswered, unreached
+from adapters.invokers.http_requests import Outgoing, outgoing
 from adapters.invokers.http_settings import HttpSettings, OnNoAnswer
 from adapters.invokers.outcomes import failed
 from poller.config_errors.error_messages import FieldError
@@ -33,6 +36,7 @@ from poller.domain.findings import Finding
 from poller.domain.invocations import (
     Invocation,
     Outcome,
+    Succeeded,
     TimedOut,
     Unreachable,
 )
@@ -94,16 +98,18 @@ class HttpInvoker:
         self._tls = tls
         self._env = env
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
-        self._fixed = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._fresh_until = Monotonic(0.0)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Posts the event and waits for the answer, for `invocation.timeout_s` at most."""
+        request = outgoing(invocation, self._settings, now=self._env.clock.now())
+        if isinstance(request, Refused):
+            return Unreachable(request.reason)
         progress = Progress()
         limit = asyncio.timeout(invocation.timeout_s)
         try:
             async with limit:
-                answer = await self._posted(invocation, progress)
+                answer = await self._posted(request, progress)
         except TimeoutError:
             if limit.expired() and progress.sent:
                 return TimedOut(invocation.timeout_s)
@@ -111,21 +117,30 @@ class HttpInvoker:
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             # The resolver raises UnicodeError for what can be no name of a host.
             return self._failed(error, progress)
-        return outcome_of(answer, self._settings, self._env.clock.now())
+        return self._outcome(answer, request)
 
-    async def _posted(self, invocation: Invocation, progress: Progress) -> Answer:
+    def _outcome(self, answer: Answer, request: Outgoing) -> Outcome:
+        now = self._env.clock.now()
+        if self._settings.cloud_events is None:
+            return outcome_of(answer, self._settings, now)
+        outcome = outcome_of(with_result(answer), self._settings, now)
+        if isinstance(outcome, Succeeded):
+            return Succeeded(with_identifiers(outcome.payload, request.identifiers))
+        return outcome
+
+    async def _posted(self, request: Outgoing, progress: Progress) -> Answer:
         """Returns the answer. Sends the request once more if the server may not have seen it."""
         detects_idle_close = self._settings.on_no_answer is OnNoAnswer.FUNCTION_ERROR
         if detects_idle_close and self._env.clock.monotonic() < self._fresh_until:
-            return await self._post(invocation, progress, self._sessions.fresh)
+            return await self._post(request, progress, self._sessions.fresh)
         try:
-            return await self._post(invocation, progress, self._sessions.kept)
+            return await self._post(request, progress, self._sessions.kept)
         except (aiohttp.ClientError, OSError) as error:
             if not detects_idle_close or not progress.closed_idle(error):
                 raise
         self._fresh_until = Monotonic(self._env.clock.monotonic() + FRESH_S)
         progress.sent = progress.reused = False
-        return await self._post(invocation, progress, self._sessions.fresh)
+        return await self._post(request, progress, self._sessions.fresh)
 
     def _failed(self, error: Exception, progress: Progress) -> Outcome:
         url = self._settings.url
@@ -140,13 +155,11 @@ class HttpInvoker:
         """Checks whether the server accepts connections; posts nothing."""
         return [await connected(self._settings.url), *untried(("POST",), "the function would run")]
 
-    async def _post(
-        self, invocation: Invocation, progress: Progress, session: aiohttp.ClientSession
-    ) -> Answer:
+    async def _post(self, request: Outgoing, progress: Progress, session: aiohttp.ClientSession) -> Answer:
         async with session.post(
             self._settings.url,
-            data=invocation.payload,
-            headers=self._headers(invocation),
+            data=request.body,
+            headers=request.headers,
             timeout=self._timeout,
             allow_redirects=False,
             ssl=self._tls,
@@ -166,17 +179,6 @@ class HttpInvoker:
                 response.close()
                 return None
         return bytes(body)
-
-    def _headers(self, invocation: Invocation) -> dict[str, str]:
-        deadline = self._env.clock.now() + invocation.timeout_s
-        return {
-            "Accept-Encoding": "identity",
-            **self._fixed,
-            "Content-Type": "application/json",
-            "x-amzn-requestid": invocation.request_id,
-            "x-amz-invoked-function-arn": invocation.function_arn,
-            "x-amz-deadline-ms": str(int(deadline * 1000)),
-        }
 
 
 def _compressed(response: aiohttp.ClientResponse) -> bool:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
+from adapters.invokers.cloud_events.answers import result_of
 from adapters.invokers.http_failures import excerpt
 from adapters.invokers.http_settings import HttpSettings, Style
 from adapters.invokers.outcomes import error_document, failed, retry_after_s, too_large
@@ -23,6 +24,13 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes | None
+
+
+def with_result(answer: Answer) -> Answer:
+    """Returns the answer with the function's result as its body, if it is a CloudEvent itself."""
+    if answer.body is None:
+        return answer
+    return replace(answer, body=result_of(answer.body, answer.headers.get("Content-Type", "")))
 
 
 def outcome_of(answer: Answer, settings: HttpSettings, now: Epoch) -> Outcome:

@@ -2,10 +2,19 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
+from adapters.invokers.cloud_events.requests import Mode
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
 from poller.config.field_types import web_url
 from poller.config_errors.error_messages import FieldError, refused
@@ -26,6 +35,20 @@ OWN_HEADERS = frozenset(
     }
 )
 """Headers that a user may not set, since the invoker sends them itself."""
+EVENT_HEADERS = frozenset(
+    {
+        "ce-datacontenttype",
+        "ce-dynamodboperation",
+        "ce-id",
+        "ce-partitionkey",
+        "ce-source",
+        "ce-specversion",
+        "ce-subject",
+        "ce-time",
+        "ce-type",
+    }
+)
+"""Headers that a user may not set beside `cloud_events`. Other attributes, `ce-` and a name, may be the user's."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -78,6 +101,11 @@ class HttpSettings(BaseModel):
         max_length=HEADERS_MAX,
         description="Added to every request. Values never appear in logs or errors.",
     )
+    cloud_events: Mode | None = Field(
+        default=None,
+        description="Sends records as CloudEvents 1.0. binary and structured send one record in a request (BatchSize: 1), "
+        "batched any number.",
+    )
     style: Style = Field(
         default=Style.RUNTIME_INTERFACE,
         description="runtime-interface: the body can say that the function failed, as a Lambda runtime does.",
@@ -111,6 +139,20 @@ class HttpSettings(BaseModel):
         if wrong:
             raise refused(wrong)
         return headers
+
+    @model_validator(mode="after")
+    def _headers_of_others(self) -> Self:
+        taken = EVENT_HEADERS if self.cloud_events else frozenset()
+        found = [
+            FieldError(
+                "headers", f"{name!r} is an attribute of the CloudEvent", "remove it", reads=("headers",)
+            )
+            for name in self.headers
+            if name.lower() in taken
+        ]
+        if found:
+            raise refused(found)
+        return self
 
     @field_validator("throttled_statuses", "unreachable_statuses")
     @classmethod

@@ -78,6 +78,7 @@ def full() -> dict[str, Any]:
                 "invoker": "http",
                 "url": "http://127.0.0.1/",
                 "headers": {"Authorization": "Bearer x"},
+                "cloud_events": "batched",
                 "style": "plain",
                 "connect_timeout_s": 5,
                 "answer_bytes_max": 1024,

@@ -1,0 +1,36 @@
+"""Owns what is sent to a function's URL: the body, and the headers that say who it is for and until when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from adapters.invokers.cloud_events.requests import Refused, request_of
+from adapters.invokers.http_settings import HttpSettings
+from poller.domain.invocations import Invocation
+from poller.domain.records import Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request. `identifiers` are those of the records by the ids of their CloudEvents, where an answer may use these."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    identifiers: Mapping[str, str] = field(default_factory=dict)
+
+
+def outgoing(invocation: Invocation, settings: HttpSettings, *, now: Epoch) -> Outgoing | Refused:
+    """Returns the request for an invocation, or why there can be none."""
+    deadline = now + invocation.timeout_s
+    headers = {
+        "Accept-Encoding": "identity",
+        **{name: value.get_secret_value() for name, value in settings.headers.items()},
+        "x-amzn-requestid": invocation.request_id,
+        "x-amz-invoked-function-arn": invocation.function_arn,
+        "x-amz-deadline-ms": str(int(deadline * 1000)),
+    }
+    if settings.cloud_events is None:
+        return Outgoing(invocation.payload, {**headers, "Content-Type": "application/json"})
+    found = request_of(invocation.payload, settings.cloud_events, function_arn=invocation.function_arn)
+    if isinstance(found, Refused):
+        return found
+    return Outgoing(found.body, {**headers, **found.headers}, found.identifiers)
