@@ -86,6 +86,7 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
     9211: "a message came to another worker while its first one waited, and the check blamed that one for giving back those behind it",
     9675: "a refused message came twice to the worker that waited with it, and the check forgot the refusal at the second time",
     15193: "a redrive went on with the closed function of a mapping that was updated, and with its slots beside the new ones",
+    19463: "a seek went on to move shards after it was cancelled, and the check did not know of the move that was under way",
     6747: "as 5705, with a batch of a stream that was skipped in part",
 }
 """Seeds of whole scenarios to what was wrong."""

@@ -64,8 +64,8 @@ class Seekable(Protocol):
         """Where a seek puts each shard. Raises SeekRefused and PortError."""
         ...
 
-    async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
-        """Moves the shards when nobody reads any of them. Raises PortError."""
+    async def step(self, wanted: Sequence[ShardMove], stop: Stop) -> SeekStep:
+        """Moves the shards when nobody reads any of them, and none after a stop. Raises PortError."""
         ...
 
 

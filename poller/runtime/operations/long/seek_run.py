@@ -71,7 +71,7 @@ async def seek(run: LongRun) -> PartResult | None:
                 return _refused(rival)
             if mapping is not None and mapping.seekable is not None:
                 left = [move for move in planned if move.shard not in moved]
-                step = await mapping.seekable.step(left)
+                step = await mapping.seekable.step(left, run.stop)
                 moved |= step.moved
                 await _show(run, len(moved), len(planned), step.waiting)
             elif mapping is None:

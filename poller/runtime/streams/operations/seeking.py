@@ -23,6 +23,7 @@ from poller.rules.streams.operations.seeking import (
     parents_first,
 )
 from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
+from poller.runtime.stopping import Stop
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.watched_tasks import WatchedTasks
 from poller.runtime.workers.membership import Membership
@@ -94,8 +95,10 @@ class StreamSeek:
                 skipping[shard] = left_out
         return SeekPlan(found, skipping)
 
-    async def step(self, wanted: Sequence[ShardMove]) -> SeekStep:
+    async def step(self, wanted: Sequence[ShardMove], stop: Stop) -> SeekStep:
         """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
+
+        After a stop it moves no further shard: the seek may be cancelled.
 
         A move is fenced: if a worker takes the shard meanwhile, it waits with all that come after it, and an owner that is gone writes
         nothing more. A worker that knows of no seek yet may take a child while its parent is moved. Then it reads on from where the child
@@ -121,6 +124,8 @@ class StreamSeek:
         leases = [lease for move in wanted if (lease := known.get(move.shard)) is not None]
         goals = {move.shard: move.to for move in wanted}
         for lease in parents_first(leases):
+            if stop.requested:
+                break
             try:
                 await parts.store.move(mapping, lease, goals[lease.shard])
             except LeaseLost:

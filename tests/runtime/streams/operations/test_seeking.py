@@ -12,7 +12,7 @@ from poller.domain.policies import BatchPolicy
 from poller.domain.records import SHARD_END, Cursor, Epoch, Page, Position, ShardId, WorkerId
 from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
 from poller.runtime.operations.long.long_run import SeekStep
-from poller.runtime.stopping import Stop
+from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams.operations.seeking import LOOK_RECORDS_MAX, StreamSeek
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, mapping, records, stream_parts
@@ -31,7 +31,7 @@ async def moved(runner: StreamMapping, to: Position) -> list[tuple[float, SeekSt
     steps: list[tuple[float, SeekStep]] = []
     while not steps or not steps[-1][1].moved:
         steps.append(
-            (asyncio.get_running_loop().time(), await runner.long_operable.seekable.step(plan.moves))
+            (asyncio.get_running_loop().time(), await runner.long_operable.seekable.step(plan.moves, Stop()))
         )
         await asyncio.sleep(1)
     runner.long_operable.seekable.hold_back(frozenset())
@@ -180,7 +180,7 @@ def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
         runner.long_operable.seekable.hold_back(frozenset({SHARD}))
         await asyncio.sleep(1)
         plan = await runner.long_operable.seekable.plan(HORIZON, [])
-        assert await runner.long_operable.seekable.step(plan.moves) == SeekStep(frozenset(), {})
+        assert await runner.long_operable.seekable.step(plan.moves, Stop()) == SeekStep(frozenset(), {})
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
@@ -207,7 +207,7 @@ def test_of_a_parent_that_a_worker_takes_meanwhile_no_child_is_moved() -> None:
         assert {move.shard for move in plan.moves} == {SHARD, child}
         seek.hold_back(frozenset({SHARD, child}))
         await asyncio.sleep(2)
-        assert await seek.step(plan.moves) == SeekStep(frozenset(), {})
+        assert await seek.step(plan.moves, Stop()) == SeekStep(frozenset(), {})
         positions = {lease.shard: lease.checkpoint.position for lease in await store.leases(MAPPING)}
         assert (positions[SHARD], positions[child]) == (SHARD_END, Position.horizon())
 
@@ -226,10 +226,10 @@ def test_no_shard_is_moved_while_another_one_of_the_seek_is_read() -> None:
         plan = await seek.plan(HORIZON, [SHARD, other])
         seek.hold_back(frozenset({SHARD, other}))
         await asyncio.sleep(2)
-        step = await seek.step(plan.moves)
+        step = await seek.step(plan.moves, Stop())
         assert (step.moved, set(step.waiting)) == (frozenset(), {SHARD})
         await asyncio.sleep(4)
-        assert (await seek.step(plan.moves)).moved == {SHARD, other}
+        assert (await seek.step(plan.moves, Stop())).moved == {SHARD, other}
 
     function = FakeFunction(takes_s=5)
     run_mapping(lambda: stream_parts(stream, function, plan=BATCHES), for_s=0, during=seek)
@@ -262,7 +262,7 @@ def test_what_was_moved_before_a_fault_of_the_store_counts() -> None:
         for _step in range(4):
             left = [move for move in plan.moves if move.shard not in moved]
             with suppress(ServiceUnavailable):
-                moved |= (await seek.step(left)).moved
+                moved |= (await seek.step(left, Stop())).moved
         assert moved == set(shards)
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
@@ -273,6 +273,31 @@ def test_a_mapping_that_does_not_run_moves_nothing() -> None:
     async def main() -> None:
         seek = StreamSeek(stream_parts(FakeStream(), FakeFunction(), plan=BATCHES), lambda: None)
         with pytest.raises(ServiceUnavailable, match="does not run here"):
-            await seek.step([ShardMove(SHARD, HORIZON, HORIZON)])
+            await seek.step([ShardMove(SHARD, HORIZON, HORIZON)], Stop())
 
     run_virtual(main())
+
+
+def test_a_seek_that_is_stopped_moves_no_further_shard() -> None:
+    stream, other = FakeStream(), ShardId("shardId-000000000009")
+    stream.put(*records(1))
+    stream.held[other] = []
+    cancelled = Stop()
+
+    class Cancelled(MemoryStore):
+        async def move(self, mapping, lease, position):  # type: ignore[no-untyped-def]
+            cancelled.request(Reason.REQUESTED)
+            return await super().move(mapping, lease, position)
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(5)
+        seek = runner.long_operable.seekable
+        plan = await seek.plan(HORIZON, [])
+        seek.hold_back(frozenset({SHARD, other}))
+        await asyncio.sleep(2)
+        assert len((await seek.step(plan.moves, cancelled)).moved) == 1
+        assert (await seek.step(plan.moves, cancelled)).moved == frozenset()
+
+    run_mapping(
+        lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=Cancelled()), for_s=0, during=seek
+    )
