@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from poller.domain.operations import OperationState
 from tests.simulation.checks.redrive_checks import REASONS
 from tests.simulation.services.faults import Marks
 from tests.simulation.worlds.world import Failed, run_seed
@@ -121,6 +122,11 @@ SOMETIMES = (
     *(f"operation: {action} running" for action in ("reset", "skip", "pause", "seek", "redrive")),
     *(f"operation: {action} failed" for action in ("skip", "seek", "redrive")),
     *(f"operation: {action} cancelled" for action in ("seek", "redrive")),
+    *(
+        f"{source}: redrive {state}"
+        for source in ("stream", "standard queue", "FIFO queue")
+        for state in OperationState
+    ),
     "operator: skipped with a notice",
     "operator: without a notice",
     "operator: settled before",

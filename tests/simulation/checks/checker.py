@@ -273,6 +273,7 @@ class Checker:
     def operates(self, line: Line, operation: Operation) -> None:
         """The store has an operation, or a change of it."""
         self._marks.saw(f"operation: {operation.request.action} {operation.state}")
+        self._marks.saw(f"{self._source(operation.mapping)}: {operation.request.action} {operation.state}")
         if operation.request.action is Action.REDRIVE:
             with self._judging():
                 self.redrives.stored(operation)
@@ -280,6 +281,10 @@ class Checker:
             self.streams[operation.mapping].seeks.stored(operation)
         elif operation.mapping in self.streams:
             self.streams[operation.mapping].operated.stored(line.name, operation, epoch())
+
+    def _source(self, mapping: MappingId) -> str:
+        queue = self.queues.get(mapping)
+        return "stream" if queue is None else "FIFO queue" if queue.plan.fifo else "standard queue"
 
     def removes(self, reader: Reader, name: str) -> None:
         """A redrive has removed a notice, or a message of a dead-letter queue."""
