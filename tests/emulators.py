@@ -89,10 +89,16 @@ def kinesalite(folder: Path | None = None, *, shards_max: int = 500) -> Iterator
 
 
 @contextmanager
-def dynalite(folder: Path | None = None) -> Iterator[Emulator]:
-    """DynamoDB tables alone, in memory, and stricter than ministack with expressions."""
-    port, package = free_port(), installed("dynalite")
+def dynalite(
+    folder: Path | None = None, *, port: int | None = None, tables: Path | None = None
+) -> Iterator[Emulator]:
+    """DynamoDB tables alone, and stricter than ministack with expressions.
+
+    `tables` keeps them, also over a SIGKILL; None keeps them in memory. `port` None takes a free one.
+    """
+    port, package = port or free_port(), installed("dynalite")
     command = [*node(), str(package / "cli.js"), "--port", str(port), "--createTableMs", "10"]
+    command += [] if tables is None else ["--path", str(tables)]
     with _running("dynalite", command, {}, port, path="/", folder=folder) as it:
         yield it
 

@@ -38,6 +38,7 @@ class Fleet:
     store: str = ""
     """The store's URL; empty: a SQLite file."""
     api: dict[str, Any] = field(default_factory=lambda: {"allow_unauthenticated": True})
+    tuning: dict[str, Any] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
     ports: dict[str, int] = field(default_factory=dict)
     """A worker that starts again has the port that it had."""
@@ -166,7 +167,7 @@ class Fleet:
                 }
             },
             "mappings": [{"UUID": MAPPING, "FunctionName": FUNCTION, **self.mapping}],
-            "tuning": {"idle_poll_s": 0.2, "grace_s": 5},
+            "tuning": {"idle_poll_s": 0.2, "grace_s": 5} | self.tuning,
         }
 
 

@@ -5,6 +5,7 @@ A cancelled operation has had no effect on what no worker had begun, and what wa
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, Self
 
@@ -97,13 +98,14 @@ async def _done_at_once(world: StatesWorld, action: Action) -> None:
     for message_id, (receives, _, _) in before.letters.items():
         letter = world.queue.letters[message_id]
         if action is Action.RETRY:
-            await world.until(
-                lambda letter=letter, receives=receives: letter.receives > receives,
-                f"another try of {message_id}",
-                within_s=SHORT_S,
-            )
-        elif message_id in lifecycle.settled(operation):
+            again = partial(_received_more_often, letter, receives)
+            await world.until(again, f"another try of {message_id}", within_s=SHORT_S)
+        else:
             assert letter.deleted
+
+
+def _received_more_often(letter: Letter, receives: int) -> bool:
+    return letter.receives > receives
 
 
 async def _refused_of_a_queue(world: StatesWorld) -> None:
@@ -203,16 +205,12 @@ async def untaken(world: StatesWorld) -> None:
 
 async def _cancelled(world: StatesWorld, other: Worker) -> Operation:
     members, chance = _members(world), _chance(world)
-    match world.case.obstacle:
-        case Obstacle.DIES:
-            asked, operation = world.asked, await world.ask(world.case.action, **members)
-            world.kill(asked)
-            return await world.cancel(operation, of=other)
-        case Obstacle.STANDS_STILL:
-            around = world.standing_still(other)
-        case Obstacle.CUT_OFF:
-            around = world.cut_off(other, Port.STORE)
-    async with around:
+    if world.case.obstacle is Obstacle.DIES:
+        asked, operation = world.asked, await world.ask(world.case.action, **members)
+        world.kill(asked)
+        return await world.cancel(operation, of=other)
+    still = world.case.obstacle is Obstacle.STANDS_STILL
+    async with world.standing_still(other) if still else world.cut_off(other, Port.STORE):
         operation = await world.ask(world.case.action, **members)
         await asyncio.sleep(chance.uniform(0.0, SHORT_S))
         return await world.cancel(operation, of=world.asked)
