@@ -51,10 +51,8 @@ class QueueMapping:
         self._pollers: dict[int, QueuePoller] = {}
         self._scaling: Scaling | None = None
         self._started = 0
-        self._operations = QueueOperations(stop, operated=parts.operated)
+        self._operations = QueueOperations(stop, QueueLongOperable(parts), operated=parts.operated)
         self._status = QueueStatus(parts, self._pollers)
-        self.long_operable = QueueLongOperable(parts)
-        """What the mapping offers to operations that take long."""
 
     def units(self) -> Sequence[str]:
         """This worker, which is the part of every operation on the queue here."""
@@ -74,6 +72,11 @@ class QueueMapping:
         """As `Operable.carry_out`. A skip is carried out by the workers that have its messages, or receive them next."""
         assert unit == self._parts.worker, "the part of another worker"
         return await self._operations.carry_out(self._scope, operation)
+
+    @property
+    def long_operable(self) -> QueueLongOperable:
+        """What the mapping offers to operations that take long."""
+        return self._operations.long_operable
 
     def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """None: a queue has no shards."""

@@ -21,6 +21,7 @@ from poller.rules.responses import cut
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.queues.in_flight import CALL_S_MAX, RELEASE_S_MAX, InFlight, extend
 from poller.runtime.queues.operations.controls import QueueControls
+from poller.runtime.queues.operations.redriving import QueueLongOperable
 from poller.runtime.stopping import Stop
 
 HIDDEN_S = 90
@@ -46,8 +47,10 @@ type Carried = PartResult | ResolvedRecords | SettledRecords | None
 class QueueOperations:
     """Carries out retries and skips on the part of one worker. `operated`: nothing is received before the pauses are known."""
 
-    def __init__(self, stop: Stop, *, operated: bool) -> None:
+    def __init__(self, stop: Stop, long_operable: QueueLongOperable, *, operated: bool) -> None:
         self.controls = QueueControls()
+        self.long_operable = long_operable
+        """What the mapping offers to operations that take long."""
         self.facts: QueueFacts | None = None
         """The queue's own settings; None until they were read."""
         self._stop = stop
