@@ -12,7 +12,6 @@ call and is restarted would look like an idle connection that was closed, again 
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ from adapters.bounded_answers import bounded
 from adapters.invokers.cloud_events.answers import with_identifiers
 from adapters.invokers.cloud_events.requests import Refused
 from adapters.invokers.http_answers import Answer, outcome_of, with_result
-from adapters.invokers.http_failures import place_of, unanswered, unreached
+from adapters.invokers.http_failures import place_of, refused_by_alert, unanswered, unreached
 from adapters.invokers.http_requests import Outgoing, outgoing
 from adapters.invokers.http_settings import HttpSettings, OnNoAnswer
+from adapters.invokers.http_signature import Signer, secret_errors
+from adapters.invokers.http_tls import Tls, server_refused, tls_errors
 from adapters.invokers.outcomes import failed
 from poller.config_errors.error_messages import FieldError
-from poller.domain.errors import InvalidConfiguration
 from poller.domain.findings import Finding
 from poller.domain.invocations import (
     Invocation,
@@ -42,7 +42,6 @@ from poller.domain.invocations import (
 )
 from poller.domain.records import Monotonic
 from poller.plugins import Environment, Plugin
-from poller.start_folder import from_start_folder
 
 CONNECTIONS_MAX = 1000
 """Open at once for all functions of a daemon; a call that finds none free waits within its own time limit."""
@@ -90,19 +89,21 @@ class HttpInvoker:
         settings: HttpSettings,
         sessions: Sessions,
         *,
-        tls: ssl.SSLContext | bool,
+        tls: Tls,
+        signer: Signer | None,
         env: Environment,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
         self._tls = tls
+        self._signer = signer
         self._env = env
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
         self._fresh_until = Monotonic(0.0)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Posts the event and waits for the answer, for `invocation.timeout_s` at most."""
-        request = outgoing(invocation, self._settings, now=self._env.clock.now())
+        request = outgoing(invocation, self._settings, signer=self._signer, now=self._env.clock.now())
         if isinstance(request, Refused):
             return Unreachable(request.reason)
         progress = Progress()
@@ -146,6 +147,8 @@ class HttpInvoker:
         url = self._settings.url
         if not progress.sent:
             return Unreachable(unreached(error, url))
+        if not progress.begun and (alert := server_refused(error)):
+            return Unreachable(refused_by_alert(alert, url))
         reason = unanswered(error, url, begun=progress.begun)
         if self._settings.on_no_answer is OnNoAnswer.UNREACHABLE:
             return Unreachable(reason)
@@ -162,7 +165,7 @@ class HttpInvoker:
             headers=request.headers,
             timeout=self._timeout,
             allow_redirects=False,
-            ssl=self._tls,
+            ssl=self._tls.context(),
             trace_request_ctx=progress,
         ) as response:
             progress.begun = True
@@ -214,36 +217,19 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     )
 
 
-def _tls(settings: HttpSettings) -> ssl.SSLContext | bool:
-    if not settings.verify_tls:
-        return False
-    if not settings.ca_file:
-        return True
-    return ssl.create_default_context(cafile=from_start_folder(settings.ca_file))
-
-
 def setting_errors(settings: HttpSettings) -> list[FieldError]:
-    """Returns what is wrong with the file of certificates."""
-    try:
-        _tls(settings)
-    except (OSError, ValueError) as error:
-        # A file that can be read but has no certificates is wrong on every machine.
-        here = not isinstance(error, ssl.SSLError)
-        wrong, remedy = type(error).__name__, "name a readable PEM file of certificates"
-        return [FieldError("ca_file", wrong, remedy, here=here)]
-    return []
+    """Returns what is wrong with the files that the settings name."""
+    signature = settings.signature
+    return [*tls_errors(settings), *(secret_errors(signature.secret_file) if signature else ())]
 
 
 @asynccontextmanager
 async def open_http(settings: HttpSettings, env: Environment) -> AsyncIterator[HttpInvoker]:
-    """Yields the invoker; raises InvalidConfiguration if the certificates cannot be read. Connects with the first call."""
-    found = setting_errors(settings)
-    if found:
-        place = f"functions.{settings.function}.ca_file: {settings.ca_file!r}"
-        raise InvalidConfiguration([f"{place}: {each.wrong}; {each.remedy}" for each in found])
-    tls = _tls(settings)
+    """Yields the invoker; raises InvalidConfiguration if a file cannot be used. Connects with the first call."""
+    tls = Tls(settings)
+    signer = Signer(settings.function, settings.signature.secret_file) if settings.signature else None
     sessions = await env.shared.get("invokers.http", _sessions)
-    yield HttpInvoker(settings, sessions, tls=tls, env=env)
+    yield HttpInvoker(settings, sessions, tls=tls, signer=signer, env=env)
 
 
 plugin = Plugin("http", HttpSettings, open_http, check=setting_errors)

@@ -64,6 +64,12 @@ def unreached(error: Exception, url: str) -> str:
     return f"the connection to the function's URL failed before the request was sent: {why}"
 
 
+def refused_by_alert(alert: str, url: str) -> str:
+    """Says that the server refused TLS, by the name that the library gives to its alert."""
+    named = line_of(alert, chars_max=DETAIL_CHARS_MAX)
+    return f"{place_of(url)} refused the connection ({named}); see whether it trusts the certificate of client_cert_file"
+
+
 def unanswered(error: Exception, url: str, *, begun: bool) -> str:
     """Says how the connection ended after the request was sent; `begun`: the beginning of an answer had arrived."""
     match error:

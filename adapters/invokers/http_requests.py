@@ -1,10 +1,11 @@
 """Owns what is sent to a function's URL: the body, and the headers that say who it is for and until when."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adapters.invokers.cloud_events.requests import Refused, request_of
 from adapters.invokers.http_settings import HttpSettings
+from adapters.invokers.http_signature import Signer, webhook_id_of
 from poller.domain.invocations import Invocation
 from poller.domain.records import Epoch
 
@@ -18,8 +19,21 @@ class Outgoing:
     identifiers: Mapping[str, str] = field(default_factory=dict)
 
 
-def outgoing(invocation: Invocation, settings: HttpSettings, *, now: Epoch) -> Outgoing | Refused:
+def outgoing(
+    invocation: Invocation, settings: HttpSettings, *, signer: Signer | None, now: Epoch
+) -> Outgoing | Refused:
     """Returns the request for an invocation, or why there can be none."""
+    payload = invocation.payload
+    found = _unsigned(payload, invocation, settings, now=now)
+    if signer is None or isinstance(found, Refused):
+        return found
+    webhook_id = webhook_id_of(payload, function_arn=invocation.function_arn)
+    return replace(found, headers={**found.headers, **signer.headers(webhook_id, found.body, now=now)})
+
+
+def _unsigned(
+    payload: bytes, invocation: Invocation, settings: HttpSettings, *, now: Epoch
+) -> Outgoing | Refused:
     deadline = now + invocation.timeout_s
     headers = {
         "Accept-Encoding": "identity",
@@ -29,8 +43,8 @@ def outgoing(invocation: Invocation, settings: HttpSettings, *, now: Epoch) -> O
         "x-amz-deadline-ms": str(int(deadline * 1000)),
     }
     if settings.cloud_events is None:
-        return Outgoing(invocation.payload, {**headers, "Content-Type": "application/json"})
-    found = request_of(invocation.payload, settings.cloud_events, function_arn=invocation.function_arn)
+        return Outgoing(payload, {**headers, "Content-Type": "application/json"})
+    found = request_of(payload, settings.cloud_events, function_arn=invocation.function_arn)
     if isinstance(found, Refused):
         return found
     return Outgoing(found.body, {**headers, **found.headers}, found.identifiers)

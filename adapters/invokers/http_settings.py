@@ -49,6 +49,8 @@ EVENT_HEADERS = frozenset(
     }
 )
 """Headers that a user may not set beside `cloud_events`. Other attributes, `ce-` and a name, may be the user's."""
+SIGNATURE_HEADERS = frozenset({"webhook-id", "webhook-signature", "webhook-timestamp"})
+"""Headers that a user may not set beside `signature`."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -86,6 +88,17 @@ type Status = Annotated[int, Field(json_schema_extra={"minimum": STATUS_MIN, "ma
 """A status of a failure. The range is for editors; `HttpSettings` refuses others with one text for the list."""
 
 
+class Signature(BaseModel):
+    """How requests are signed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret_file: str = Field(
+        description="A file with a secret on a line, or with two while one replaces the other. Read again when it changes.",
+        examples=["/etc/poller/orders.secret"],
+    )
+
+
 class HttpSettings(BaseModel):
     """Settings of one function behind a URL."""
 
@@ -110,6 +123,10 @@ class HttpSettings(BaseModel):
         default=Style.RUNTIME_INTERFACE,
         description="runtime-interface: the body can say that the function failed, as a Lambda runtime does.",
     )
+    signature: Signature | None = Field(
+        default=None,
+        description="Signs requests by the Standard Webhooks specification, with HMAC-SHA256.",
+    )
     connect_timeout_s: float = Field(
         default=CONNECT_TIMEOUT_S, gt=0, le=60, description="Seconds until there must be a connection."
     )
@@ -129,6 +146,17 @@ class HttpSettings(BaseModel):
     ca_file: str | None = Field(
         default=None, description="A PEM file with the authorities to trust instead of the system's."
     )
+    client_cert_file: str | None = Field(
+        default=None,
+        description="A PEM file with the certificate that the daemon shows, and those between it and its authority. "
+        "Read again when it changes.",
+        examples=["/etc/poller/client/tls.crt"],
+    )
+    client_key_file: str | None = Field(
+        default=None,
+        description="A PEM file with the key of client_cert_file, without a pass phrase. Default: it is in the same file.",
+        examples=["/etc/poller/client/tls.key"],
+    )
     verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
 
     @field_validator("headers")
@@ -141,14 +169,29 @@ class HttpSettings(BaseModel):
         return headers
 
     @model_validator(mode="after")
+    def _certificate(self) -> Self:
+        found = []
+        if self.client_key_file and not self.client_cert_file:
+            wrong, remedy = "is the key of no certificate", "name its certificate in client_cert_file"
+            found.append(FieldError("client_key_file", wrong, remedy, reads=("client_cert_file",)))
+        if self.client_cert_file and not self.url.lower().startswith("https:"):
+            wrong, remedy = "is never shown to a server without TLS", "write https:// in url, or remove it"
+            found.append(FieldError("client_cert_file", wrong, remedy, reads=("url",)))
+        if found:
+            raise refused(found)
+        return self
+
+    @model_validator(mode="after")
     def _headers_of_others(self) -> Self:
-        taken = EVENT_HEADERS if self.cloud_events else frozenset()
+        taken = {
+            "an attribute of the CloudEvent": EVENT_HEADERS if self.cloud_events else (),
+            "a part of the signature": SIGNATURE_HEADERS if self.signature else (),
+        }
         found = [
-            FieldError(
-                "headers", f"{name!r} is an attribute of the CloudEvent", "remove it", reads=("headers",)
-            )
+            FieldError("headers", f"{name!r} is {what}", "remove it", reads=("headers",))
             for name in self.headers
-            if name.lower() in taken
+            for what, names in taken.items()
+            if name.lower() in names
         ]
         if found:
             raise refused(found)

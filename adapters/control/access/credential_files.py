@@ -3,23 +3,17 @@
 Errors and the log name the entries of a file, but never show any other text of it.
 """
 
-import errno
 import logging
-import os
 import stat
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.changing_files import Stamp, content_of, remedy_of
 from adapters.control.access.credential_entries import FILE_BYTES_MAX, Read
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.output.log_fields import EVENT
-
-FRESH_NS = 2_000_000_000
-"""A file that changed less than this before it was read may change again without a new time stamp, so it is read again."""
 
 REFUSED = "secret_file_refused"
 EXPOSED = "file_exposed"
@@ -27,16 +21,6 @@ EXPOSED = "file_exposed"
 KEPT = "what it held before stays in force"
 
 log = logging.getLogger("poller.control")
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What distinguishes the versions of a file. Links are followed, so a link to another file is another version."""
-
-    device: int
-    inode: int
-    changed_ns: int
-    size: int
 
 
 class SecretFile[Entry]:
@@ -47,7 +31,7 @@ class SecretFile[Entry]:
         self._path = path
         self._read_entries = read
         self._place = f"api.{field}: {path}"
-        self._stamp: _Stamp | None = None
+        self._stamp: Stamp | None = None
         self._fresh = False
         self._reported = ""
         self._entries: Mapping[str, Entry] = {}
@@ -56,7 +40,7 @@ class SecretFile[Entry]:
     def entries(self) -> Mapping[str, Entry]:
         """Returns the entries by name, as the file has them now, or as it had them last if it cannot be read now."""
         try:
-            if self._fresh or self._stamp != _stamp(self._path.stat()):
+            if self._fresh or self._stamp != Stamp.of(self._path.stat()):
                 self._report(EXPOSED, self._read())
         except OSError as error:
             self._report(REFUSED, f"{self._place}: {error.strerror}; {KEPT}")
@@ -67,12 +51,12 @@ class SecretFile[Entry]:
     def _read(self) -> str:
         """Reads the entries of the file; returns what is wrong with its mode, or an empty text."""
         try:
-            content, facts = _content(self._path)
+            content, facts = content_of(self._path, bytes_max=FILE_BYTES_MAX)
         except OSError as error:
-            raise InvalidConfiguration([f"{self._place}: {error.strerror}; {_remedy(error)}"]) from None
+            raise InvalidConfiguration([f"{self._place}: {error.strerror}; {remedy_of(error)}"]) from None
         # Set before the content is checked, so that a wrong version is checked only once.
-        self._stamp = _stamp(facts)
-        self._fresh = time.time_ns() - facts.st_mtime_ns < FRESH_NS
+        self._stamp = Stamp.of(facts)
+        self._fresh = self._stamp.is_fresh()
         self._entries = parsed(content, self._read_entries, place=self._place)
         if not facts.st_mode & stat.S_IROTH:
             return ""
@@ -90,29 +74,12 @@ class SecretFile[Entry]:
 def file_errors(path: Path, read: Read[Any], *, field: str) -> list[FieldError]:
     """Returns what SecretFile would refuse in a file. A missing file is an error of this machine only: another may have it."""
     try:
-        content, _ = _content(path)
+        content, _ = content_of(path, bytes_max=FILE_BYTES_MAX)
     except OSError as error:
-        return [FieldError(field, f"{error.strerror}", _remedy(error), here=True)]
+        return [FieldError(field, f"{error.strerror}", remedy_of(error), here=True)]
     except ValueError:
         return [FieldError(field, "is no path", "write the path of a file")]
     return [FieldError(field, wrong, remedy) for wrong, remedy in read(content)[1]]
-
-
-def _content(path: Path) -> tuple[bytes, os.stat_result]:
-    """The content of a file, and what it is. Raises OSError, also for a FIFO or a device: reading could wait for ever, with the daemon."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "is no regular file")
-        return file.read(FILE_BYTES_MAX + 1), facts
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _remedy(error: OSError) -> str:
-    return "write the path of a file" if error.errno == errno.EINVAL else "let this user read a file there"
 
 
 def parsed[Entry](content: bytes, read: Read[Entry], *, place: str) -> Mapping[str, Entry]:
@@ -121,7 +88,3 @@ def parsed[Entry](content: bytes, read: Read[Entry], *, place: str) -> Mapping[s
     if wrong:
         raise InvalidConfiguration([f"{place}: {what}; {remedy}" for what, remedy in wrong])
     return entries
-
-
-def _stamp(facts: os.stat_result) -> _Stamp:
-    return _Stamp(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
