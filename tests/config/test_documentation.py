@@ -22,6 +22,7 @@ from poller.commands.shared import LoadablePlugins
 from poller.config.loader import examine
 from poller.config.settings import FileMapping, Settings
 from poller.config.yaml_files import parse_document
+from tests.adapters.tls import authority_in, client_in
 from tests.start_folders import start_in
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,13 @@ def placed(folder: Path, text: str) -> str:
     (folder / "etc" / "ssl").mkdir(parents=True)
     (folder / "etc" / "poller").mkdir()
     shutil.copy(Path(botocore.__file__).with_name("cacert.pem"), folder / "etc" / "ssl" / "internal.pem")
+    (folder / "etc" / "poller" / "webhooks").mkdir()
+    (folder / "etc" / "poller" / "webhooks" / "orders").write_text(f"whsec_{'A' * 32}\n")
+    if "client_cert_file" in text:
+        certificate, key = client_in(folder, authority_in(folder))
+        (folder / "etc" / "poller" / "client").mkdir()
+        certificate.rename(folder / "etc" / "poller" / "client" / "tls.crt")
+        key.rename(folder / "etc" / "poller" / "client" / "tls.key")
     for name in ("access-keys.yaml", "tokens.yaml"):
         (folder / "etc" / "poller" / name).write_bytes(SECRETS)
     return re.sub(r"(?<=[ /:\[])/(etc|srv|var)/", rf"{folder}/\1/", text)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from adapters.invokers.http import open_http
 from adapters.invokers.http_settings import HttpSettings
 from adapters.invokers.python import PythonSettings, open_python
+from examples.functions import cloud_events
 from examples.functions.behind_http import application
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.testing.invoker import invocation
@@ -59,3 +61,41 @@ def test_the_function_behind_http_succeeds_and_fails() -> None:
             return [await invoker.invoke(invocation({"Records": [each]})) for each in (ORDER, {})]
 
     assert asyncio.run(run()) == [Succeeded(b""), FunctionError("UnknownRecord", "1 records of no kind")]
+
+
+def events_taken(records: list[dict[str, Any]], **given: Any) -> Outcome:
+    """The outcome of a call of the function that takes CloudEvents."""
+
+    async def run() -> Outcome:
+        async with served(cloud_events.application()) as url, environment() as env:
+            settings = HttpSettings.model_validate({"function": "payments", "url": f"{url}/", **given})
+            async with open_http(settings, env) as invoker:
+                return await invoker.invoke(invocation({"Records": records}))
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured", "batched"])
+def test_the_function_of_cloud_events_takes_each_mode(mode: str) -> None:
+    assert events_taken([ORDER], cloud_events=mode) == Succeeded(b'{"batchItemFailures": []}')
+
+
+def test_the_function_of_cloud_events_reports_the_id_of_an_event() -> None:
+    outcome = events_taken([ORDER, {}], cloud_events="batched")
+    assert isinstance(outcome, Succeeded)
+    [failed] = json.loads(outcome.payload)["batchItemFailures"]
+    assert failed["itemIdentifier"].startswith("sha256-")
+
+
+def test_the_function_of_cloud_events_checks_the_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "orders").write_text(f"whsec_{'A' * 32}\n")
+    monkeypatch.setenv("WEBHOOK_SECRET", f"whsec_{'A' * 32}")
+    signature = {"secret_file": str(file)}
+    assert isinstance(events_taken([ORDER], cloud_events="batched", signature=signature), Succeeded)
+    monkeypatch.setenv("WEBHOOK_SECRET", f"whsec_{'B' * 32}")
+    refused = events_taken([ORDER], cloud_events="batched", signature=signature)
+    assert refused == FunctionError(
+        "Http.401", "the function's URL answered 401 Unauthorized: no valid signature"
+    )

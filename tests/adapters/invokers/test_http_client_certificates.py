@@ -141,7 +141,7 @@ def test_the_certificate_is_shown(certificates: Certificates, version: ssl.TLSVe
 def test_the_key_may_be_in_the_file_of_the_certificate(certificates: Certificates, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(certificates.certificate.read_bytes() + certificates.key.read_bytes())
-    given = {"client_cert_file": str(both), "client_key_file": None}
+    given: dict[str, Any] = {"client_cert_file": str(both), "client_key_file": None}
     assert called(certificates, **given)[0] == Succeeded(b"client")
 
 
@@ -165,7 +165,7 @@ def test_a_certificate_of_another_authority_is_unreachable(
 ) -> None:
     (other := tmp_path / "other").mkdir()
     certificate, key = client_in(other, authority_in(other))
-    given = {"client_cert_file": str(certificate), "client_key_file": str(key)}
+    given: dict[str, Any] = {"client_cert_file": str(certificate), "client_key_file": str(key)}
     for outcome in called(certificates, version=version, **given):
         assert isinstance(outcome, Unreachable)
         assert "unknown ca" in outcome.reason.lower().replace("_", " ")
@@ -198,7 +198,7 @@ def test_a_renewal_by_a_link_is_seen(certificates: Certificates, tmp_path: Path)
         (tmp_path / "..next").symlink_to(new)
         os.replace(tmp_path / "..next", tmp_path / "..data")
 
-    given = {
+    given: dict[str, Any] = {
         "client_cert_file": str(tmp_path / "..data" / "tls.crt"),
         "client_key_file": str(tmp_path / "..data" / "tls.key"),
     }
