@@ -99,7 +99,7 @@ class Signer:
             log.info("%s: read again", self._place, extra={EVENT: CHANGED})
 
     def _read(self) -> Sequence[bytes]:
-        secrets, found = _read(self._path)
+        secrets, found = _secrets_in(self._path)
         if found:
             # The path stands behind: a word behind one like `orders.secret` would be hidden as a secret.
             raise InvalidConfiguration(
@@ -110,7 +110,7 @@ class Signer:
 
 def secret_errors(path: str) -> list[FieldError]:
     """Returns what is wrong with a file of secrets, without showing any text of it."""
-    return _read(from_start_folder(path))[1]
+    return _secrets_in(from_start_folder(path))[1]
 
 
 def webhook_id_of(payload: bytes, *, function_arn: str) -> str:
@@ -130,7 +130,7 @@ def _message_ids(payload: bytes) -> list[str]:
     return ids if all(ids) else []
 
 
-def _read(path: Path) -> tuple[list[bytes], list[FieldError]]:
+def _secrets_in(path: Path) -> tuple[list[bytes], list[FieldError]]:
     try:
         content, _ = content_of(path, bytes_max=FILE_BYTES_MAX)
     except OSError as error:
