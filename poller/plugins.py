@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from poller.config_errors.error_messages import FieldError, Layer, complaints, lines
 from poller.config_errors.known_names import nearest, question
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.plan import CallLimit
+from poller.domain.plan import CallLimit, EventContent
 from poller.loop_turns import LoopTurns
 from poller.output.function_log import FunctionLog
 from poller.output.last_words import LastWords
@@ -48,6 +48,8 @@ class Plugin[SettingsT: BaseModel, PortT]:
     its result is not `known`.
     `check` finds in advance the problems that `open` would raise. It may read files that the settings name. It opens no connection
     and imports no user code.
+    `misfits` is for invokers. It finds what keeps a mapping with such events from calling the function; the fields of its errors are
+    members of the mapping.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Plugin[SettingsT: BaseModel, PortT]:
     own_limits: bool = False
     call_limit: Callable[[SettingsT], CallLimit] | None = None
     check: Callable[[SettingsT], Iterable[FieldError]] | None = None
+    misfits: Callable[[SettingsT, EventContent], Iterable[FieldError]] | None = None
 
 
 class Shared:

@@ -34,8 +34,17 @@ _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TOKEN = "X-Amz-Security-Token"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+TRACE = "X-Amzn-Trace-Id"
+"""The header that continues a trace. AWS leaves it out of signatures, so that each call may have its own."""
 _FRESH = frozenset(
-    {"authorization", "x-amz-date", "x-amz-security-token", "content-length", "amz-sdk-invocation-id"}
+    {
+        "authorization",
+        "x-amz-date",
+        "x-amz-security-token",
+        "content-length",
+        "amz-sdk-invocation-id",
+        TRACE.lower(),
+    }
 )
 """Headers that are made anew for each call; all others are repeated."""
 
@@ -169,10 +178,11 @@ class TemplateSigner:
         text.update(canonical.hexdigest().encode())
         return self.credential + text.hexdigest()
 
-    def message(self, body: bytes) -> bytes:
-        """A signed request with this body as it is written."""
+    def message(self, body: bytes, *, trace: str | None = None) -> bytes:
+        """A signed request with this body as it is written. `trace`: a trace header, without characters that end a line."""
+        traced = "" if trace is None else f"{TRACE}: {trace}\r\n"
         head = (
-            f"{self.head}{self.authorization(body)}\r\n"
+            f"{self.head}{self.authorization(body)}\r\n{traced}"
             f"amz-sdk-invocation-id: {self.invocation_id()}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
@@ -218,8 +228,8 @@ class FastOperation:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, RequestTemplate | None] = {}
         self._keys = SigningKeys()
-        self._learning: dict[asyncio.Task[Any], str] = {}
-        """Who has the library send a request that is to be learnt, and under which name."""
+        self._learning: dict[asyncio.Task[Any], tuple[str, str | None]] = {}
+        """Who has the library send a request that is to be learnt, under which name, and with which trace header."""
         self._signings: dict[RequestTemplate, TemplateSigner] = {}
         self._second = 0
         service = client.meta.service_model.service_id.hyphenize()
@@ -238,10 +248,13 @@ class FastOperation:
             raise await self._error(answer)
         return answer.body
 
-    async def repeat(self, name: str, body: bytes, *, bytes_max: int) -> Answer | None:
+    async def repeat(
+        self, name: str, body: bytes, *, bytes_max: int, trace: str | None = None
+    ) -> Answer | None:
         """Repeats the request that was learnt under a name, with another body; a success, or None where the library is to send.
 
-        Of an answer with more than `bytes_max` bytes no more is read. Raises what the client's own method raises.
+        `trace` is this call's trace header. Of an answer with more than `bytes_max` bytes no more is read. Raises what the client's
+        own method raises.
         """
         recipe = self._recipes.get(name)
         if recipe is None or recipe.line is None:
@@ -249,17 +262,17 @@ class FastOperation:
         signing = await self._signing(recipe)
         if signing.line is None:
             return None
-        answer = await signing.line.post(signing.message(body), bytes_max=bytes_max)
+        answer = await signing.line.post(signing.message(body, trace=trace), bytes_max=bytes_max)
         if answer is not None and answer.status >= FAILURE:
             raise await self._error(answer)
         return answer
 
     @contextmanager
-    def learning(self, name: str) -> Iterator[None]:
-        """How the library sends the request that it is asked for inside is kept under this name."""
+    def learning(self, name: str, *, trace: str | None = None) -> Iterator[None]:
+        """How the library sends the request that it is asked for inside is kept under this name. It gets the trace header."""
         task = asyncio.current_task()
         assert task is not None, "requests are sent by tasks"
-        self._learning[task] = name
+        self._learning[task] = (name, trace)
         try:
             yield
         finally:
@@ -330,11 +343,15 @@ class FastOperation:
         self._signer = (request_signer, chosen)
 
     async def _learn(self, *, request: Any, **_: object) -> None:
-        """Keeps how the library sends this request, if it can be signed here to the same effect."""
+        """Keeps how the library sends this request, if it can be signed here to the same effect; then adds its trace header."""
         task = asyncio.current_task()
-        name = self._learning.get(task) if task is not None else None
-        if name is None or name in self._recipes or len(self._recipes) >= RECIPES_MAX:
-            return
+        name, trace = (self._learning.get(task) if task is not None else None) or (None, None)
+        if name is not None and name not in self._recipes and len(self._recipes) < RECIPES_MAX:
+            await self._keep(name, request)
+        if trace is not None:
+            request.headers[TRACE] = trace
+
+    async def _keep(self, name: str, request: Any) -> None:
         recipe = RequestTemplate.of(request)
         if recipe is not None and self._signer is not None and await self._agrees(recipe, request):
             line = await RawEndpoint.to(self._http, recipe.method, recipe.url, recipe.headers)

@@ -12,14 +12,22 @@ from types import MappingProxyType
 from typing import Any
 
 from botocore.exceptions import ClientError
-from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.aws.calls import calling
-from adapters.aws.clients import READ_S_MAX, client
+from adapters.aws.clients import READ_S_MAX, client, code_of
 from adapters.aws.pacing import shared_pacer
-from adapters.aws.permission_checks import Trial, asked, tried
+from adapters.aws.permission_checks import asked, tried
 from adapters.aws.raw_http import Answer
 from adapters.aws.request_templates import FastOperation
+from adapters.invokers.lambda_calls.queue_events import trace_header
+from adapters.invokers.lambda_calls.settings import LambdaSettings, encoded_context, misfits
+from adapters.invokers.lambda_calls.tenants import (
+    CHECKED_TENANT,
+    REFUSED,
+    isolation_findings,
+    remedy_for_refusal,
+    tenant_of,
+)
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
     json_object,
@@ -27,7 +35,7 @@ from adapters.invokers.outcomes import (
     retry_after_s,
     too_large,
 )
-from poller.domain.arns import QUALIFIER, Arn
+from poller.domain.arns import Arn
 from poller.domain.errors import (
     InvalidConfiguration,
     PortError,
@@ -37,7 +45,15 @@ from poller.domain.errors import (
 )
 from poller.domain.findings import Finding, Severity
 from poller.domain.function_facts import FunctionFacts
-from poller.domain.invocations import Invocation, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.invocations import (
+    FunctionError,
+    Invocation,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 from poller.domain.untrusted import numbers
 from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment, Plugin
@@ -66,26 +82,16 @@ NO_ROOM: Mapping[str, type[PortError]] = MappingProxyType(dict.fromkeys(_NO_ROOM
 """Codes of Invoke that mean throttled, in addition to those of all services."""
 
 
-class LambdaSettings(BaseModel):
-    """Settings of one function on Lambda; `region` None: that of the function's ARN."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    function: str
-    qualifier: str | None = Field(
-        default=None,
-        pattern=f"^({QUALIFIER})$",
-        description="The version or alias to call if the mapping names none.",
-    )
-    region: str | None = Field(default=None, description="Default: the region of the function's ARN.")
-
-
 class LambdaInvoker:
     """Calls one function by ARN."""
 
     def __init__(self, settings: LambdaSettings, env: Environment) -> None:
         self._settings = settings
         self._env = env
+        context = None if settings.client_context is None else encoded_context(settings.client_context)
+        self._context = {} if context is None else {"ClientContext": context}
+        self._alike = hash(context)
+        """Tells client contexts apart where requests are repeated."""
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the function and waits for its answer.
@@ -101,7 +107,7 @@ class LambdaInvoker:
         except ServiceThrottled as error:
             return Throttled(error.reason, retry_after_s(_retry_after_header(error), self._env.clock.now()))
         except PortError as error:
-            return Unreachable(error.reason)
+            return Unreachable(self._with_remedy(error))
         except InvalidConfiguration as error:
             return Unreachable("; ".join(error.problems))
 
@@ -121,49 +127,75 @@ class LambdaInvoker:
 
         Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
         """
+        return facts_of(await self._configuration(function_arn))
+
+    async def _configuration(self, function_arn: str) -> Mapping[str, Any]:
         service = await self._client(function_arn, purpose="describe", read_s_max=READ_S_MAX)
         # Lambda allows 15 such calls a second for the whole account.
         pacer = await shared_pacer(self._env)
         await pacer.pace(f"lambda configuration {self._region(function_arn)}")
         with calling("lambda GetFunctionConfiguration"):
-            found = await service.get_function_configuration(
+            found: Mapping[str, Any] = await service.get_function_configuration(
                 FunctionName=function_arn, **self.qualifier(function_arn)
             )
-        return facts_of(found)
+        return found
 
     async def probe_function(self, function_arn: str) -> Sequence[Finding]:
         """Invokes with DryRun, which checks function and permission and runs nothing; then reads the configuration."""
         invoking = await tried(INVOKE, self._dry_run(function_arn), on=function_arn)
-        if invoking.finding.grade is Severity.PROBLEM and not invoking.denied:
+        refused = invoking.error is not None and _is_refusal(invoking.error)
+        if invoking.finding.grade is Severity.PROBLEM and not (invoking.denied or refused):
             # No function, no credentials or no connection: the second call would report the same problem.
             return [invoking.finding]
-        described = await tried(DESCRIBE, self.describe_function(function_arn), on=function_arn)
-        return [invoking.finding, *_configuration(described, function_arn)]
+        described = await tried(DESCRIBE, self._described(function_arn), on=function_arn)
+        facts, found = (None, {}) if described.answer is None else described.answer
+        tenancy = isolation_findings(self._settings, found, function_arn) if found else []
+        if refused and any(each.grade is Severity.PROBLEM for each in tenancy):
+            return [*_configuration(described.finding, facts, function_arn), *tenancy]
+        return [invoking.finding, *_configuration(described.finding, facts, function_arn), *tenancy]
+
+    async def _described(self, function_arn: str) -> tuple[FunctionFacts, Mapping[str, Any]]:
+        found = await self._configuration(function_arn)
+        return facts_of(found), found
+
+    def _with_remedy(self, error: PortError) -> str:
+        return f"{error.reason}; {remedy_for_refusal(self._settings)}" if _is_refusal(error) else error.reason
 
     async def _dry_run(self, function_arn: str) -> None:
         service = await self._client(function_arn)
+        settings = self._settings
+        tenant = settings.tenant_id or (CHECKED_TENANT if settings.names_tenants else None)
         await asked(
             service,
             "Invoke",
             NO_ROOM,
             FunctionName=function_arn,
             InvocationType="DryRun",
+            **self._context,
+            **_for_tenant(tenant),
             **self.qualifier(function_arn),
         )
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         arn, payload = invocation.function_arn, invocation.payload
+        tenant = tenant_of(self._settings, payload)
+        if isinstance(tenant, FunctionError | Unreachable):
+            return tenant
         service = await self._client(arn)
         fast = await self._env.shared.get(f"fast invoke {id(service)}", lambda: _fast_invoke(service))
-        qualifier = self.qualifier(arn)
-        name = f"{arn} {qualifier}"
+        parameters = {**self.qualifier(arn), **_for_tenant(tenant)}
+        name, trace = f"{arn} {parameters} {self._alike}", trace_header(payload)
         with calling("lambda Invoke", NO_ROOM):
-            repeated = await fast.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX)
+            repeated = await fast.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX, trace=trace)
             if repeated is not None:
                 return _outcome(repeated, invocation.timeout_s)
-            with fast.learning(name):
+            with fast.learning(name, trace=trace):
                 answer = await service.invoke(
-                    FunctionName=arn, InvocationType="RequestResponse", Payload=payload, **qualifier
+                    FunctionName=arn,
+                    InvocationType="RequestResponse",
+                    Payload=payload,
+                    **self._context,
+                    **parameters,
                 )
             body = await read(answer["Payload"])
         return outcome_of(answer, body, invocation.timeout_s)
@@ -215,15 +247,27 @@ def _text(found: Mapping[str, Any], name: str) -> str:
     return line_of(value, chars_max=REASON_CHARS_MAX) if isinstance(value, str) else ""
 
 
-def _configuration(trial: Trial[FunctionFacts], function_arn: str) -> list[Finding]:
+def _for_tenant(tenant: str | None) -> dict[str, str]:
+    return {} if tenant is None else {"TenantId": tenant}
+
+
+def _is_refusal(error: PortError) -> bool:
+    """Whether Lambda refused a parameter of a call."""
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and code_of(cause) == REFUSED
+
+
+def _configuration(finding: Finding, facts: FunctionFacts | None, function_arn: str) -> list[Finding]:
     """Returns the findings of reading a configuration. Without it the daemon works, but waits too long for answers."""
-    if trial.answer is None:
-        text = f"{trial.finding.text}; the daemon then waits 900 s for each answer, whatever the function's time limit"
-        return [replace(trial.finding, grade=Severity.WARNING, text=text)]
-    trouble = trial.answer.trouble
+    if facts is None:
+        text = (
+            f"{finding.text}; the daemon then waits 900 s for each answer, whatever the function's time limit"
+        )
+        return [replace(finding, grade=Severity.WARNING, text=text)]
+    trouble = facts.trouble
     if not trouble:
-        return [trial.finding]
-    return [trial.finding, Finding("state", Severity.WARNING, f"{function_arn}: {trouble}")]
+        return [finding]
+    return [finding, Finding("state", Severity.WARNING, f"{function_arn}: {trouble}")]
 
 
 async def read(stream: Any) -> bytes | None:
@@ -279,4 +323,4 @@ async def open_lambda(settings: LambdaSettings, env: Environment) -> AsyncIterat
     yield LambdaInvoker(settings, env)
 
 
-plugin = Plugin("lambda", LambdaSettings, open_lambda, own_limits=True)
+plugin = Plugin("lambda", LambdaSettings, open_lambda, own_limits=True, misfits=misfits)

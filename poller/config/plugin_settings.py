@@ -5,6 +5,7 @@ The document is read as it was written. So errors in other parts of it do not pr
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -18,6 +19,7 @@ from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingEr
 from poller.config_errors.known_names import Path
 from poller.domain.arns import FunctionName
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.plan import EventContent, SourceKind
 from poller.plugins import GROUPS, Plugin, Registry
 
 ROUNDS_MAX = 5
@@ -71,6 +73,48 @@ def plugin_errors(part: NamedPlugin, registry: Registry) -> list[SettingError]:
         return []
     found = [_known_elsewhere(each, part, registry) for each in _of_model(plugin, part)]
     return moved(found, part.where)
+
+
+def misfit_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
+    """What keeps mappings from calling their functions, as the functions' plug-ins see it. Wrong settings have errors of their own."""
+    finders = dict(_misfit_finders(document, registry))
+    for index, each in enumerate(_list(document.get("mappings"))):
+        mapping = _table(each)
+        finder = finders.get(_function_name(mapping.get("FunctionName")))
+        content = _event_content(mapping)
+        if finder is not None and content is not None:
+            yield from (SettingError.of(error, ("mappings", index)) for error in finder(content))
+
+
+def _misfit_finders(
+    document: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[str, Callable[[EventContent], Iterable[FieldError]]]]:
+    """For each function whose plug-in looks at mappings: its name, and what finds errors in the events of a mapping."""
+    for part in _functions(document):
+        if part.name_only:
+            continue
+        try:
+            plugin = registry.plugin(part.spec.kind, part.spec.name)
+            if plugin.misfits is not None:
+                model = plugin.settings.model_validate(part.spec.settings(plugin.settings))
+                yield str(part.spec.given["function"]), partial(plugin.misfits, model)
+        except (InvalidConfiguration, ValidationError):
+            continue
+
+
+def _event_content(mapping: Mapping[str, Any]) -> EventContent | None:
+    """What the mapping's events may hold; None if its source is not known."""
+    arn = mapping.get("EventSourceArn")
+    try:
+        kind = source_kind(arn) if isinstance(arn, str) else None
+    except ValueError:
+        kind = None
+    if kind is None:
+        return None
+    fifo = kind is SourceKind.SQS and str(arn).endswith(".fifo")
+    single = str(mapping.get("BatchSize")) in {"1", "1.0"}
+    split = fifo and str(mapping.get("one_group_per_batch")).lower() == "true"
+    return EventContent(kind, one_group=single or split, fifo=fifo)
 
 
 def _known_elsewhere(complaint: SettingError, part: NamedPlugin, registry: Registry) -> SettingError:

@@ -29,6 +29,18 @@ class SourceKind(StrEnum):
     SQS = "sqs"
 
 
+@dataclass(frozen=True, slots=True)
+class EventContent:
+    """What an event of a mapping may hold: records of which kind of source, and whether all of them are of one message group.
+
+    `fifo`: whether the source is a FIFO queue.
+    """
+
+    kind: SourceKind
+    one_group: bool = False
+    fifo: bool = False
+
+
 def url_scheme(text: str) -> str | None:
     """The scheme of a destination that is a URL; None if it is an ARN or something else."""
     found = _URL.match(text)

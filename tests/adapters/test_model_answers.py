@@ -16,7 +16,8 @@ from adapters.destinations.s3 import S3Destination
 from adapters.destinations.sns import SnsDestination
 from adapters.destinations.sqs import SqsDestination
 from adapters.invokers import lambda_api
-from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings
+from adapters.invokers.lambda_api import LambdaInvoker
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.sources.checks import QueueProbe
 from adapters.sources.dynamodb_streams import DynamoStream
 from adapters.sources.kinesis import KinesisStream

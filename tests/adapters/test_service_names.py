@@ -17,7 +17,8 @@ from adapters.control.openapi.lambda_paths import NAME_PATTERN, SOURCE_PATTERN
 from adapters.destinations.s3 import S3Settings
 from adapters.destinations.sns import SnsSettings
 from adapters.destinations.sqs import SqsSettings as SqsDestinationSettings
-from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings
+from adapters.invokers.lambda_api import LambdaInvoker
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.sources.dynamodb_streams import DynamoSettings
 from adapters.sources.kinesis import KinesisSettings
 from adapters.sources.sqs import SqsSettings

@@ -11,6 +11,7 @@ from aiohttp import web
 from adapters.invokers import http, lambda_api, process, python
 from adapters.invokers.function_processes.process_settings import ProcessSettings
 from adapters.invokers.http_settings import HttpSettings
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from poller.clock import LoopClock
 from poller.plugins import Environment
 from poller.ports import Invoker
@@ -117,7 +118,7 @@ async def on_lambda(**settings: Any) -> AsyncIterator[Invoker]:
     """A function behind a server that answers like Lambda."""
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/2015-03-31/functions/{function}/invocations", lambda_service)
-    given = lambda_api.LambdaSettings.model_validate({"function": "orders", **settings})
+    given = LambdaSettings.model_validate({"function": "orders", **settings})
     async with (
         served(app) as url,
         environment(endpoint_urls={"lambda": url}) as env,

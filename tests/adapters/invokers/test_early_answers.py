@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda
+from adapters.invokers.lambda_api import LambdaInvoker, open_lambda
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from poller.domain.invocations import Outcome, Succeeded, Throttled
 from poller.testing.invoker import invocation
 from tests.adapters.answers import environment

@@ -18,10 +18,10 @@ from adapters.invokers.lambda_api import (
     MARGIN_S,
     SILENCE_S_MAX,
     LambdaInvoker,
-    LambdaSettings,
     facts_of,
     open_lambda,
 )
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import EncodedEvent, Invocation, Outcome, Succeeded, TimedOut

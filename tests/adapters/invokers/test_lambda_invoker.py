@@ -10,7 +10,8 @@ import pytest
 
 from adapters.aws.clients import client
 from adapters.demo.processes import free_port
-from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda, outcome_of
+from adapters.invokers.lambda_api import LambdaInvoker, open_lambda, outcome_of
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.testing.invoker import ARN, invocation
@@ -47,7 +48,9 @@ REFUSALS: list[tuple[str, int, Outcome]] = [
     (
         "InvalidParameterValueException",
         400,
-        Unreachable("lambda Invoke: InvalidParameterValueException (HTTP 400)"),
+        Unreachable(
+            "lambda Invoke: InvalidParameterValueException (HTTP 400); a function with tenant isolation needs tenant_id or tenant_id_from"
+        ),
     ),
     ("RequestTooLargeException", 413, Unreachable("lambda Invoke: RequestTooLargeException (HTTP 413)")),
     ("KMSDisabledException", 502, Unreachable("lambda Invoke: KMSDisabledException (HTTP 502)")),

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from adapters.invokers.lambda_api import LambdaInvoker, LambdaSettings, open_lambda
+from adapters.invokers.lambda_api import LambdaInvoker, open_lambda
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
 from poller.domain.invocations import FunctionError, Succeeded, Throttled
 from poller.testing.invoker import ARN, invocation

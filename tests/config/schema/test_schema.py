@@ -103,6 +103,12 @@ def full() -> dict[str, Any]:
                 "memory_mb": 128,
             },
             "cloud": {"invoker": "lambda", "qualifier": "live", "region": "eu-west-1"},
+            "isolated": {
+                "invoker": "lambda",
+                "tenant_id": "blue",
+                "tenant_id_from": "message_group",
+                "client_context": {"stage": "live"},
+            },
             "default": {"qualifier": "live"},
         },
         "mappings": [
@@ -323,7 +329,7 @@ def test_what_the_loader_refuses_for_its_form_the_schema_refuses_too(place: Plac
 
 def names() -> Iterator[Place]:
     """Every table of a configuration whose names are settings."""
-    free = ("functions", "endpoint_urls", "headers", "env", "Tags", "source")
+    free = ("functions", "endpoint_urls", "headers", "env", "client_context", "Tags", "source")
     for place in ((), *places(full())):
         node: Any = full()
         for part in place:
