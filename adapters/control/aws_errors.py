@@ -10,7 +10,7 @@ from adapters.control.responses import BODY_BYTES_MAX, MESSAGES, answer, refusal
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.texts import lines_of
 
-PREFIXES = ("/2015-03-31/", "/2017-03-31/")
+PREFIXES = ("/2014-11-13/", "/2015-03-31/", "/2017-03-31/", "/2021-11-15/")
 """The paths of Lambda's API begin with these."""
 TEXT_CHARS_MAX = 8192
 """The longest text of an error, which may repeat what the client sent."""
@@ -28,6 +28,7 @@ class RejectionType(StrEnum):
     MEDIA_TYPE = "UnsupportedMediaTypeException"
     TOO_LARGE = "RequestTooLargeException"
     OPERATION = "UnknownOperationException"
+    CONTENT = "InvalidRequestContentException"
     ABSENT = "NotImplementedException"
     UNAVAILABLE = "ServiceUnavailableException"
 
@@ -58,6 +59,7 @@ _FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
     ApiErrorType.MISSING: (HTTPStatus.NOT_FOUND, Shape.USER_CAPITAL),
     ApiErrorType.IN_USE: (HTTPStatus.BAD_REQUEST, Shape.USER_CAPITAL),
     ApiErrorType.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS, Shape.USER),
+    ApiErrorType.NOT_READY: (HTTPStatus.BAD_GATEWAY, Shape.USER_CAPITAL),
     ApiErrorType.SERVICE: (HTTPStatus.INTERNAL_SERVER_ERROR, Shape.SERVICE),
     RejectionType.NO_TOKEN: (HTTPStatus.FORBIDDEN, Shape.BARE),
     RejectionType.INCOMPLETE: (HTTPStatus.FORBIDDEN, Shape.BARE),
@@ -65,6 +67,7 @@ _FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
     RejectionType.UNKNOWN_KEY: (HTTPStatus.FORBIDDEN, Shape.BARE),
     RejectionType.DENIED: (HTTPStatus.FORBIDDEN, Shape.BARE_CAPITAL),
     RejectionType.SERIALIZATION: (HTTPStatus.BAD_REQUEST, Shape.BARE),
+    RejectionType.CONTENT: (HTTPStatus.BAD_REQUEST, Shape.USER),
     RejectionType.MEDIA_TYPE: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Shape.USER),
     RejectionType.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Shape.USER),
     RejectionType.OPERATION: (HTTPStatus.METHOD_NOT_ALLOWED, Shape.BARE),

@@ -41,25 +41,27 @@ def routes(
     api = LambdaApi(guard, status, control, tag_control)
     table: list[tuple[str, str, _Handler]] = [
         ("POST", MAPPINGS, audit.audited(ApiOperation.CREATE, api.create)),
-        ("GET", MAPPINGS, _read(guard, api.list)),
-        ("GET", MAPPINGS + "/{uuid}", _read(guard, api.get)),
+        ("GET", MAPPINGS, signed_read(guard, api.list)),
+        ("GET", MAPPINGS + "/{uuid}", signed_read(guard, api.get)),
         ("PUT", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.UPDATE, api.update)),
         ("DELETE", MAPPINGS + "/{uuid}", audit.audited(ApiOperation.DELETE, api.delete)),
         ("POST", TAGS + "/{arn}", audit.audited(ApiOperation.TAG, api.tag)),
         ("DELETE", TAGS + "/{arn}", audit.audited(ApiOperation.UNTAG, api.untag)),
-        ("GET", TAGS + "/{arn}", _read(guard, api.list_tags)),
+        ("GET", TAGS + "/{arn}", signed_read(guard, api.list_tags)),
     ]
-    return [route for each in table for route in _both(*each)]
+    return [
+        route for method, path, handler in table for route in both(method, path, with_error_answers(handler))
+    ]
 
 
-def _both(method: str, path: str, handler: _Handler) -> list[web.RouteDef]:
-    whole = _with_error_answers(handler)
+def both(method: str, path: str, handler: _Handler) -> list[web.RouteDef]:
+    """Returns the routes of a path without and with a slash at its end."""
     if method == "GET":
-        return [web.get(path, whole), web.get(path + "/", whole)]
-    return [web.route(method, path, whole), web.route(method, path + "/", whole)]
+        return [web.get(path, handler), web.get(path + "/", handler)]
+    return [web.route(method, path, handler), web.route(method, path + "/", handler)]
 
 
-def _read(guard: Guard, handler: _Handler) -> _Handler:
+def signed_read(guard: Guard, handler: _Handler) -> _Handler:
     """Refuses reads of those who may not read."""
 
     async def reading(request: web.Request) -> web.Response:
@@ -69,7 +71,7 @@ def _read(guard: Guard, handler: _Handler) -> _Handler:
     return reading
 
 
-def _with_error_answers(handler: _Handler) -> _Handler:
+def with_error_answers(handler: _Handler) -> _Handler:
     """Answers errors as AWS does, and gives each answer a request id."""
 
     async def answered(request: web.Request) -> web.Response:

@@ -15,6 +15,8 @@ HANDLE_S = 10.0
 SEND_S = 20.0
 """The time in which a client must receive an answer. After that its connection is closed."""
 BODY_BYTES_MAX = 1024 * 1024
+DEADLINE = web.RequestKey("deadline", asyncio.Timeout)
+"""When the request's time is over."""
 SERVER_NAME = "poller"
 
 MESSAGES = {
@@ -110,7 +112,8 @@ def _timed(refuse: Refuse) -> Middleware:
     @web.middleware
     async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(HANDLE_S):
+            async with asyncio.timeout(HANDLE_S) as deadline:
+                request[DEADLINE] = deadline
                 response = await handler(request)
         except TimeoutError:
             response = refuse(request.path, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -137,6 +140,11 @@ def _timed(refuse: Refuse) -> Middleware:
         return response
 
     return timed
+
+
+def allow_time(request: web.Request, time_s: float) -> None:
+    """Gives a request so many seconds from now on, for an answer that takes longer than HANDLE_S."""
+    request[DEADLINE].reschedule(asyncio.get_running_loop().time() + time_s)
 
 
 def _is_open(transport: asyncio.Transport | None) -> bool:

@@ -16,6 +16,7 @@ from adapters.control.access.browser_requests import Names, names_of, no_web_pag
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
+from adapters.control.invoke import invoke_api
 from adapters.control.live import page_files, updates_api
 from adapters.control.live.producer import UpdateProducer, producing
 from adapters.control.live.readers import Readers, readers_max
@@ -26,6 +27,7 @@ from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
 from poller.config.field_types import Address
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.function_calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
@@ -81,6 +83,7 @@ class ControlServer:
         *,
         peeking: PeekControl | None = None,
         functions: FunctionControl | None = None,
+        calls: FunctionCaller | None = None,
         history: HistorySource | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
@@ -100,6 +103,7 @@ class ControlServer:
             *operations_api.routes(self._guard, operations, audit),
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
+            *invoke_api.routes(self._guard, calls, audit),
             *page_files.routes(self._page_files),
             *updates_api.routes(self._guard, readers, history, page=page_files.version(self._page_files)),
         ]

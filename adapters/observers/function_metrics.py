@@ -1,10 +1,15 @@
 """Owns the page's families of functions: their capacity, their circuit breakers and the reloads of their code."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
-from adapters.observers.metrics import Figures
+from adapters.observers.metrics import CallFigures, Figures
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of
 
@@ -34,6 +39,7 @@ def function_families(figures: Figures) -> Iterator[Metric]:
     yield limit
     yield from _breakers(figures)
     yield from _code(figures)
+    yield from _calls(figures.calls)
 
 
 def _code(figures: Figures) -> Iterator[Metric]:
@@ -72,3 +78,22 @@ def _breakers(figures: Figures) -> Iterator[Metric]:
         opened.add_metric((label(function),), found.opened)
     yield state
     yield opened
+
+
+def _calls(calls: Mapping[str, CallFigures]) -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "poller_function_calls",
+        "Calls of functions through the Invoke API, by how they ended.",
+        labels=("function", "ended"),
+    )
+    took = HistogramMetricFamily(
+        "poller_function_call_duration_seconds",
+        "How long calls of functions through the Invoke API took.",
+        labels=("function",),
+    )
+    for function, figures in calls.items():
+        for end, count in figures.ended.items():
+            ended.add_metric((label(function), end), count)
+        took.add_metric((label(function),), figures.duration.buckets(), sum_value=figures.duration.total)
+    yield ended
+    yield took

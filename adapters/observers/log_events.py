@@ -23,6 +23,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FunctionCalled,
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
@@ -85,7 +86,7 @@ def _changed_level(event: MappingChanged) -> int:
     return logging.ERROR if event.state is MappingState.BROKEN else logging.INFO
 
 
-def _finished_level(event: InvocationFinished) -> int:
+def _finished_level(event: InvocationFinished | FunctionCalled) -> int:
     return logging.DEBUG if event.ended is Ended.SUCCESS else logging.WARNING
 
 
@@ -141,6 +142,7 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     Filtered: logging.DEBUG,
     InvocationStarted: logging.DEBUG,
     InvocationFinished: _finished_level,
+    FunctionCalled: _finished_level,
     Retrying: logging.WARNING,
     Bisected: logging.INFO,
     Discarded: _discarded_level,
@@ -222,6 +224,7 @@ EVENT_NAMES: Mapping[type, str] = {
     StoreFailed: "store_failed",
     TaskEnded: "task_ended",
     CallLeftBehind: "call_left_behind",
+    FunctionCalled: "function_called",
     BreakerChanged: "breaker_changed",
     ObserverFailed: "observer_failed",
     LoopBlocked: "loop_blocked",

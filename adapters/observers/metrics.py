@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
-from adapters.observers.mapping_metrics import Histogram, MappingFigures, RunningFigures
+from adapters.observers.mapping_metrics import DURATION_BOUNDS_S, Histogram, MappingFigures, RunningFigures
+from poller.domain.invocations import Ended
 from poller.domain.operations import Action, OperationState
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
@@ -20,6 +21,7 @@ from poller.domain.telemetry.daemon_events import (
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
+    FunctionCalled,
     FunctionOpened,
     LoopBlocked,
     ObserverFailed,
@@ -43,6 +45,8 @@ from poller.ports import Clock
 
 LINGER_S = 300.0
 """How long the series of a deleted mapping stay, so that its last counts are scraped."""
+CALLED_MAX = 1000
+"""Functions whose calls are counted by their names. Those of further ones, which only reloads bring, are counted together."""
 LINGERING_MAX = 200
 LOOP_BOUNDS_S = (1, 2, 5, 10, 30, 60, 300)
 REMOVED_IDS_MAX = 10_000
@@ -72,6 +76,14 @@ class CodeFigures:
     taken_up: int = 0
     refusals: int = 0
     refused: bool = False
+
+
+@dataclass(slots=True)
+class CallFigures:
+    """The calls of one function through the Invoke API: how they ended, and how long they took."""
+
+    ended: Counter[Ended] = field(default_factory=Counter)
+    duration: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS_S))
 
 
 class RemovedIds:
@@ -127,6 +139,7 @@ class Figures:
         self.functions: dict[str, CapacityFigures] = {}
         self.breakers: dict[str, BreakerFigures] = {}
         self.code: dict[str, CodeFigures] = {}
+        self.calls: dict[str, CallFigures] = {}
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
         self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
@@ -150,6 +163,8 @@ class Figures:
                 self.daemon.store_failures[event.error if event.error in ERRORS else OTHER] += 1
             case BreakerChanged():
                 self._breaker_changed(event)
+            case FunctionCalled():
+                self._called(event)
             case CodeReloaded():
                 self._code_reloaded(event)
             case FunctionOpened() if event.function in self.code:
@@ -217,6 +232,12 @@ class Figures:
             figures.taken_up += event.ok
             figures.refusals += not event.ok
             figures.refused = not event.ok
+
+    def _called(self, event: FunctionCalled) -> None:
+        full = event.function not in self.calls and len(self.calls) >= CALLED_MAX
+        figures = self.calls.setdefault(OTHER if full else event.function, CallFigures())
+        figures.ended[event.ended] += 1
+        figures.duration.observe(event.duration_s)
 
     def _changed(self, event: MappingChanged) -> None:
         self._removed.discard(event.mapping)

@@ -71,6 +71,8 @@ class Invocation:
     """One call of a function: its event, and how long the function may take.
 
     For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
+    `client_context` is base64 of JSON that the function gets in its context, or empty. With `log_tail` the lines of the call's log are
+    passed on also where the invoker would not have them otherwise.
     """
 
     function_arn: str
@@ -78,6 +80,8 @@ class Invocation:
     event: Event
     timeout_s: float
     open_ended: bool = False
+    client_context: str = ""
+    log_tail: bool = False
 
     @property
     def payload(self) -> bytes:

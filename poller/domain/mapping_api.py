@@ -21,6 +21,7 @@ class ApiErrorType(StrEnum):
     CONFLICT = "ResourceConflictException"
     MISSING = "ResourceNotFoundException"
     IN_USE = "ResourceInUseException"
+    NOT_READY = "ResourceNotReadyException"
     THROTTLED = "TooManyRequestsException"
     SERVICE = "ServiceException"
 

@@ -6,12 +6,14 @@ them, and decides how many lines a second are too many. Without a receiver, line
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from poller.domain.function_calls import LOG_TAIL_BYTES_MAX
 from poller.domain.untrusted.credentials import awaits_value
 from poller.domain.untrusted.texts import CUT, line_of, lines_of
 from poller.domain.wording.numbers_of import number_of
@@ -84,11 +86,40 @@ class StandardError:
         print(f"{function}: {number_of(lines, 'more line')}", file=sys.__stderr__)
 
 
+class LogTail:
+    """The last lines of one call's log. Lines come from any thread."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._chars = 0
+
+    def add(self, text: str) -> None:
+        """Takes one line, as it is logged."""
+        self._lines.append(text)
+        self._chars += len(text)
+        # A character has a byte at least, so that what is removed here would not be in the answer anyway.
+        while self._chars - len(self._lines[0]) > LOG_TAIL_BYTES_MAX:
+            self._chars -= len(self._lines.popleft())
+
+    def text(self) -> str:
+        """The lines, each with a line feed at its end. If they have more than LOG_TAIL_BYTES_MAX bytes, the last whole ones that fit."""
+        found: deque[str] = deque()
+        left = LOG_TAIL_BYTES_MAX
+        for line in reversed(tuple(self._lines)):
+            left -= len(line.encode("utf-8", "replace")) + 1
+            if left < 0:
+                break
+            found.appendleft(f"{line}\n")
+        return "".join(found)
+
+
 class FunctionLog:
     """Takes the lines of all functions of a daemon."""
 
     def __init__(self, receiver: FunctionLineReceiver | None = None) -> None:
         self._receiver = receiver or StandardError()
+        self._tails: dict[str, LogTail] = {}
+        """The ends of the logs of some calls, by their request ids."""
         self._awaiting: set[str] = set()
         """Functions whose last line ended with a name whose value, a credential, may begin the next line."""
 
@@ -112,6 +143,8 @@ class FunctionLog:
         if chars > LINE_CHARS_MAX and text.endswith(CUT):
             text = with_length(text, chars)
         if text.strip():
+            if request_id is not None and (tail := self._tails.get(request_id)) is not None:
+                tail.add(text)
             logger = line_of(logger, chars_max=LOGGER_CHARS_MAX)
             self._receiver.line(FunctionLine(function, text, level, request_id, logger, fields))
 
@@ -125,6 +158,19 @@ class FunctionLog:
         if awaited:
             return lines_of(f"{_NAME}{text}", chars_max=LINE_CHARS_MAX).removeprefix(_NAME)
         return lines_of(text, chars_max=LINE_CHARS_MAX)
+
+    @contextmanager
+    def tail(self, request_id: str | None) -> Iterator["LogTail"]:
+        """Keeps the end of the log of one call inside the block; nothing if it is None."""
+        tail = LogTail()
+        if request_id is None:
+            yield tail
+            return
+        self._tails[request_id] = tail
+        try:
+            yield tail
+        finally:
+            del self._tails[request_id]
 
     def dropped(self, function: str, lines: int) -> None:
         """An invoker dropped lines of a function because there were too many."""

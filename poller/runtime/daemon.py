@@ -25,13 +25,11 @@ from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.fleet import FleetReader, alone
 from poller.runtime.mappings.function_service import function_statuses
 from poller.runtime.mappings.last_result import LastResults
-from poller.runtime.mappings.mapping_service import MappingService, ServiceContext
+from poller.runtime.mappings.mapping_service import MappingService
 from poller.runtime.mappings.operated import follow_operations
-from poller.runtime.mappings.preflight import Preflight
 from poller.runtime.mappings.running import RunningMappings
-from poller.runtime.operations.follower import Follower
-from poller.runtime.operations.operation_service import OperationContext, OperationService
-from poller.runtime.peeking.service import Peeking
+from poller.runtime.open_parts import OpenParts
+from poller.runtime.operations.operation_service import OperationService
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
@@ -47,21 +45,6 @@ DELETION_SEEN_S = 2 * RECONCILE_S
 """After this time every other worker has read that a mapping was deleted. Until then another worker may still start it."""
 FORGET_S = 30.0
 """How long the removal of a deleted mapping waits for other workers to release its shards."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenParts:
-    """The parts of the daemon that exist after the store was opened."""
-
-    definitions: Definitions
-    desired: DesiredMappings
-    running: RunningMappings
-    store: Store
-    heartbeat: Heartbeat
-    places: Places
-    follower: Follower
-    operations: OperationContext
-    fleet: FleetReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +286,10 @@ class Daemon:
 
     async def _reconcile(self, parts: OpenParts) -> None:
         """Reconciles desired and running mappings after each change, and every few seconds."""
-        self.control.open(self._service_context(parts))
+        context = parts.service_context(
+            self._registry, self._env, rng=self._rng, observer=self._observer, woken=self._woken.set
+        )
+        self.control.open(context)
         clock = self._env.clock
         due, tries = clock.monotonic() + RECONCILE_S, 0
         while not self._stop.requested:
@@ -312,25 +298,8 @@ class Daemon:
                 tries = 0 if await self._read_mappings(parts, tries) else tries + 1
                 due = clock.monotonic() + RECONCILE_S
             await self._forget(parts, parts.running.apply(parts.desired.entries()))
+            parts.running.held.keep(self._plan.functions)
             await wait_until(self._woken, max(0.0, due - clock.monotonic()))
-
-    def _service_context(self, parts: OpenParts) -> ServiceContext:
-        return ServiceContext(
-            desired=parts.desired,
-            definitions=parts.definitions,
-            running=parts.running,
-            preflight=Preflight(self._registry, self._env),
-            fleet=parts.fleet,
-            peeking=Peeking(
-                plans=lambda: [entry.spec.plan for entry in parts.desired.entries()],
-                leases=parts.store,
-                registry=self._registry,
-                env=self._env,
-            ),
-            clock=self._env.clock,
-            rng=self._rng,
-            woken=self._woken.set,
-        )
 
     async def _read_mappings(self, parts: OpenParts, tries: int) -> bool:
         """Reads the mappings made through the API. Returns whether that succeeded; if not, the known ones stay."""
@@ -381,8 +350,8 @@ class Daemon:
         return any(lease.owner not in {None, self._plan.worker} for lease in leases)
 
     async def _drain(self, parts: OpenParts) -> None:
-        """Waits until all mappings have drained. After the grace time the rest is cancelled."""
-        if not (tasks := set(parts.running.tasks)):
+        """Waits until all mappings have drained and all calls have ended. After the grace time the rest is cancelled."""
+        if not (tasks := parts.running.tasks | parts.running.held.tasks):
             return
         _, late = await asyncio.wait(tasks, timeout=self._stop.left_s)
         for task in late:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from poller.domain.function_calls import INVOKED
 from poller.domain.records import MappingId
 from poller.domain.telemetry.daemon_events import StopCutShort
 from poller.domain.telemetry.mapping_events import Released, ShardStopped
@@ -74,7 +75,7 @@ def _lines(calls: Calls) -> tuple[str, ...]:
     """The mappings with cancelled calls, those with the most calls first."""
     most = sorted(calls.items(), key=lambda each: (-each[1], each[0]))
     shown = [
-        f"mapping {mapping}, function {function}: {number_of(number, 'call')}"
+        f"{_caller(mapping, function)}: {number_of(number, 'call')}"
         for (mapping, function), number in most[:CUT_OFF_TOLD_MAX]
     ]
     more = most[CUT_OFF_TOLD_MAX:]
@@ -82,3 +83,9 @@ def _lines(calls: Calls) -> tuple[str, ...]:
         f"and {number_of(len(more), 'more mapping')}: {number_of(sum(number for _, number in more), 'call')}"
     )
     return (*shown, rest) if more else tuple(shown)
+
+
+def _caller(mapping: MappingId, function: str) -> str:
+    if mapping == INVOKED:
+        return f"function {function}, called through the API"
+    return f"mapping {mapping}, function {function}"

@@ -20,6 +20,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FunctionCalled,
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
@@ -218,6 +219,13 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     FunctionOpened(function="orders", invoker="python", calls_at_once=1, reason="one at a time"),
     CodeReloaded(function="orders", ok=False, version=1, reason="importing app raised SyntaxError"),
     CallLeftBehind(function="orders", calls=1),
+    FunctionCalled(
+        function="orders",
+        request_id="r-{number}",
+        ended=Ended.FUNCTION_ERROR,
+        duration_s=0.5,
+        error="ValueError: {number}",
+    ),
     BreakerChanged(
         function="orders",
         state=BreakerState.OPEN,

@@ -132,6 +132,21 @@ class Audit:
 
         return reporting
 
+    def refusals(self, operation: ApiOperation, handler: _Handler) -> _Handler:
+        """Wraps a handler of requests that may be many, so that only those of them that are refused are reported."""
+
+        async def reporting(request: web.Request) -> web.Response:
+            record = request[AUDIT_RECORD] = AuditRecord()
+            try:
+                return await handler(request)
+            except BaseException as error:
+                broken_off = _is_broken_off(request, error)
+                why = "" if broken_off else _why(error)
+                self._report(operation, request, record, refused=why, broken_off=broken_off)
+                raise
+
+        return reporting
+
     def _report(
         self,
         operation: ApiOperation,

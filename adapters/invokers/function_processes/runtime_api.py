@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from adapters.invokers.client_context import context_json
 from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
 from adapters.invokers.function_processes.shared_code import CODE_PATH, SharedCode
 from adapters.invokers.outcomes import (
@@ -206,15 +207,14 @@ class RuntimeApi:
             return _refused(
                 HTTPStatus.FORBIDDEN, "InvalidStateTransition", "the last invocation has no answer yet"
             )
-        return web.Response(
-            body=offer.invocation.payload,
-            content_type="application/json",
-            headers={
-                "Lambda-Runtime-Aws-Request-Id": offer.invocation.request_id,
-                "Lambda-Runtime-Deadline-Ms": str(offer.deadline_ms),
-                "Lambda-Runtime-Invoked-Function-Arn": offer.invocation.function_arn,
-            },
-        )
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": offer.invocation.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(offer.deadline_ms),
+            "Lambda-Runtime-Invoked-Function-Arn": offer.invocation.function_arn,
+        }
+        if offer.invocation.client_context:
+            headers["Lambda-Runtime-Client-Context"] = context_json(offer.invocation.client_context)
+        return web.Response(body=offer.invocation.payload, content_type="application/json", headers=headers)
 
     async def _response(self, request: web.Request) -> web.Response:
         session = self.session

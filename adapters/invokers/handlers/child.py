@@ -34,7 +34,7 @@ from adapters.invokers.handlers.calling import (
     finish_pending,
     outcome_of_error,
 )
-from adapters.invokers.handlers.context import FunctionContext
+from adapters.invokers.handlers.context import FunctionContext, client_context
 from adapters.invokers.handlers.loading import load_handler
 from adapters.invokers.handlers.output import attributed_to, record_text
 from adapters.invokers.handlers.own_packages import give_way
@@ -117,6 +117,7 @@ class Calls:
             memory_mb=self._memory_mb,
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
+            client_context=client_context(headers.get("lambda-runtime-client-context", "")),
         )
         found = call_handler(self._handler, EncodedEvent(event), context)
         return self._awaited(found, context) if isinstance(found, Pending) else found

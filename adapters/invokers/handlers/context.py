@@ -1,9 +1,12 @@
 """Owns the context object, the second argument of Python functions, with the attributes of Lambda's Python runtime."""
 
+import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from adapters.invokers.client_context import context_json
 from poller.domain.invocations import Invocation
 
 
@@ -23,11 +26,46 @@ class CognitoIdentity:
         )
 
 
+class Client:
+    """The application that calls, as the caller describes it."""
+
+    __slots__ = ("app_package_name", "app_title", "app_version_code", "app_version_name", "installation_id")
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, given.get(name))
+
+
+class ClientContext:
+    """What the caller sends beside the event, with the attributes of Lambda's Python runtime. What was not sent is None."""
+
+    __slots__ = ("client", "custom", "env")
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.custom: Any = given.get("custom")
+        self.env: Any = given.get("env")
+        client = given.get("client")
+        self.client = Client(client) if isinstance(client, dict) else None
+
+
+def client_context(text: str) -> ClientContext | None:
+    """Makes the client context from its JSON text; None without one."""
+    return ClientContext(json.loads(text)) if text else None
+
+
 class FunctionContext:
     """What a function can find out about its own call. A function may add attributes of its own."""
 
     def __init__(
-        self, *, function: str, arn: str, request_id: str, memory_mb: int, stream: str, timeout_s: float
+        self,
+        *,
+        function: str,
+        arn: str,
+        request_id: str,
+        memory_mb: int,
+        stream: str,
+        timeout_s: float,
+        client_context: ClientContext | None = None,
     ):
         self.aws_request_id = request_id
         self.log_group_name = f"/aws/lambda/{function}"
@@ -37,7 +75,7 @@ class FunctionContext:
         self.function_version = "$LATEST"
         self.invoked_function_arn = arn
         self.tenant_id: str | None = None
-        self.client_context: Any = None
+        self.client_context = client_context
         self.identity = CognitoIdentity()
         self._epoch_deadline_time_in_ms = int((time.time() + timeout_s) * 1000)
         self._deadline = time.monotonic() + timeout_s
@@ -79,4 +117,5 @@ def context_of(invocation: Invocation, *, function: str, memory_mb: int, stream:
         memory_mb=memory_mb,
         stream=stream,
         timeout_s=invocation.timeout_s,
+        client_context=client_context(context_json(invocation.client_context)),
     )

@@ -47,6 +47,7 @@ from poller.config.field_types import Address
 from poller.config.settings import Settings
 from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.function_calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
@@ -97,6 +98,11 @@ class Changing(MappingControl, TagControl, PeekControl, Protocol):
         """What operators may do with functions."""
         ...
 
+    @property
+    def calls(self) -> FunctionCaller:
+        """What calls functions for the Invoke API."""
+        ...
+
 
 class Engine(Reloadable, StatusView, Protocol):
     """The daemon as this command sees it."""
@@ -144,6 +150,7 @@ class Control(Protocol):
         *,
         peeking: PeekControl | None = None,
         functions: FunctionControl | None = None,
+        calls: FunctionCaller | None = None,
         history: HistorySource | None = None,
     ) -> None:
         """Serves until cancelled; raises OSError when it cannot listen."""
@@ -337,6 +344,7 @@ def _controls(engine: Engine) -> dict[str, Any]:
         "operations": engine.operations,
         "peeking": changes,
         "functions": None if changes is None else changes.functions,
+        "calls": None if changes is None else changes.calls,
     }
 
 

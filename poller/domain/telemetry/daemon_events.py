@@ -1,6 +1,7 @@
 """Owns the telemetry events of functions and of the daemon as a whole."""
 
 from poller.domain.access import Role
+from poller.domain.invocations import Ended
 from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
 from poller.domain.telemetry.labels import (
@@ -41,6 +42,16 @@ class FunctionOpened(TelemetryEvent, frozen=True, kw_only=True):
     invoker: str
     calls_at_once: int | None
     reason: str
+
+
+class FunctionCalled(TelemetryEvent, frozen=True, kw_only=True):
+    """A function was called through the Invoke API, and this is how the call ended. `error` is one line, or empty."""
+
+    function: str
+    request_id: str
+    ended: Ended
+    duration_s: float
+    error: str = ""
 
 
 class CodeReloaded(TelemetryEvent, frozen=True, kw_only=True):

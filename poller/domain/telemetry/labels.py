@@ -50,6 +50,8 @@ class TaskKind(StrEnum):
     FUNCTION = "function"
     FUNCTION_FACTS = "function_facts"
     """Follows the settings of a function at its service."""
+    FUNCTION_CALLS = "function_calls"
+    """Keeps a function open for the Invoke API."""
     FUNCTION_CODE = "function_code"
     """Takes changed code of a function up."""
     HEARTBEAT = "heartbeat"
@@ -111,6 +113,8 @@ class ApiOperation(StrEnum):
     CANCEL = "cancel"
     """Cancels an operation on what runs."""
     CLOSE_BREAKER = "close_breaker"
+    INVOKE = "invoke"
+    """Only refused requests are reported."""
 
 
 class Replayed(StrEnum):

@@ -13,6 +13,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FunctionCalled,
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
@@ -79,6 +80,7 @@ type AnyTelemetryEvent = (
     | RecordsLost
     | PortFailed
     | Capacity
+    | FunctionCalled
     | FunctionChanged
     | VisibilityTooShort
     | FunctionOpened

@@ -79,7 +79,8 @@ class ComponentFactory:
         """The workers that share the rates of functions."""
         self._tools = tools
         self._read_pauses = read_pauses
-        self._functions = FunctionPool(tools, scope)
+        self.functions = FunctionPool(tools, scope)
+        """The open functions."""
 
     async def open(
         self,
@@ -93,7 +94,7 @@ class ComponentFactory:
 
         `lost` is called if the function's task ends although nothing closed it. `changed` may replace parts of a stream mapping.
         """
-        function = await stack.enter_async_context(self._functions.using(spec.function, lost))
+        function = await stack.enter_async_context(self.functions.using(spec.function, lost))
         await stack.enter_async_context(function.used_by(spec.plan.function_arn))
         source = await _entered(stack, "source", source_of(spec.plan), self._tools)
         parts = self._parts(spec, function)
@@ -124,19 +125,19 @@ class ComponentFactory:
 
     def notes(self) -> list[str]:
         """Notes for people about the functions, one line each."""
-        return self._functions.notes()
+        return self.functions.notes()
 
     def code(self) -> dict[str, CodeStatus]:
         """The code of the open functions that are reloaded, by their names."""
-        return self._functions.code()
+        return self.functions.code()
 
     def flow_controls(self) -> list[FlowControl]:
         """The rates and breakers of the open functions."""
-        return self._functions.flow_controls()
+        return self.functions.flow_controls()
 
     def calls(self) -> Calls:
         """The running calls of functions."""
-        return self._functions.calls()
+        return self.functions.calls()
 
     def _parts(self, spec: MappingSpec, function: Function) -> MappingContext:
         return MappingContext(

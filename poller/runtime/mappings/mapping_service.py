@@ -17,6 +17,7 @@ from poller.domain.rows import MappingState
 from poller.domain.status import MappingStatus
 from poller.ports import Clock
 from poller.rules.reconciling import BUSY, change_of, created, updated
+from poller.runtime.functions.function_calls import CallContext, FunctionCalls
 from poller.runtime.mappings import api_requests
 from poller.runtime.mappings.definitions import Definition, Definitions
 from poller.runtime.mappings.desired import DesiredMapping, DesiredMappings
@@ -47,6 +48,7 @@ class ServiceContext:
     preflight: Preflight
     fleet: FleetReader
     peeking: Peeking
+    calls: CallContext
     clock: Clock
     rng: Random
     woken: Callable[[], None]
@@ -62,6 +64,8 @@ class MappingService:
     def __init__(self) -> None:
         self.functions = FunctionService()
         """Closes breakers of functions."""
+        self.calls = FunctionCalls()
+        """Calls functions for the Invoke API."""
         self._context: ServiceContext | None = None
         self._turn = asyncio.Lock()
 
@@ -71,11 +75,13 @@ class MappingService:
         self.functions.open(
             function_context(context.running.components, lambda: context.desired.plan.functions)
         )
+        self.calls.open(context.calls)
 
     def close(self) -> None:
         """Stops answering requests, because the daemon drains."""
         self._context = None
         self.functions.close()
+        self.calls.close()
 
     def views(self) -> tuple[MappingView, ...]:
         """All mappings: those of the file, then the others in the order of their creation. None before the daemon is open.

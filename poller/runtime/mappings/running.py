@@ -15,6 +15,7 @@ from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.domain.untrusted.credentials import hide_path
 from poller.rules.backoff import wait_s
 from poller.rules.reconciling import Drain, Forget, RunningMapping, StartMapping, reconcile, shown
+from poller.runtime.functions.held_functions import HeldFunctions
 from poller.runtime.mappings.components import ComponentFactory, DaemonContext, MappingSpec
 from poller.runtime.mappings.desired import DesiredMapping
 from poller.runtime.mappings.last_result import LastResults
@@ -46,6 +47,8 @@ class RunningMappings:
         """Gets each mapping before it begins anything. None: no operator can pause anything."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.components = ComponentFactory(tools, scope, read_pauses=self._read_pauses)
+        self.held = HeldFunctions(self.components.functions, scope, stop)
+        """The functions that are open for calls."""
         self._tools = tools
         self._scope = scope
         self._stop = stop

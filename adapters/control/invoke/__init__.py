@@ -1,0 +1,1 @@
+"""Lambda's API for functions: it calls the configured functions and shows them."""

@@ -1,0 +1,78 @@
+"""Owns how functions look in the answers of Lambda's API. What nobody has configured is left out."""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from adapters.control.mappings.paging import constraint, headed
+from adapters.control.query_string import first
+from poller.domain.function_calls import FunctionView
+from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.untrusted.texts import line_of
+
+PAGE_MAX = 50
+ITEMS_MAX = 10_000
+REASON_CHARS_MAX = 300
+LATEST = "$LATEST"
+BAD_MARKER = "Invalid Marker: it is not one of an earlier answer"
+
+
+def configuration(view: FunctionView) -> dict[str, Any]:
+    """Returns the FunctionConfiguration of a function."""
+    found: dict[str, Any] = {
+        "FunctionName": view.name,
+        "FunctionArn": view.arn,
+        "Role": view.role,
+        "Handler": view.handler,
+        "Description": f"called by poller through its invoker {view.invoker}",
+        "Timeout": math.ceil(view.timeout_s),
+        "MemorySize": view.memory_mb,
+        "Version": LATEST,
+        "State": "Failed" if view.trouble else "Active",
+        "StateReason": line_of(view.trouble, chars_max=REASON_CHARS_MAX),
+        "LastUpdateStatus": "Successful",
+    }
+    return {name: value for name, value in found.items() if value not in ("", None)}
+
+
+def function(view: FunctionView) -> dict[str, Any]:
+    """Returns the answer to GetFunction."""
+    found: dict[str, Any] = {"Configuration": configuration(view), "Code": {}, "Tags": {}}
+    if view.max_concurrency is not None:
+        found["Concurrency"] = {"ReservedConcurrentExecutions": view.max_concurrency}
+    return found
+
+
+def page(views: Sequence[FunctionView], target: str) -> dict[str, Any]:
+    """Returns the page of functions that a request's target asks for; raises ApiError."""
+    version, items = first(target, "FunctionVersion"), first(target, "MaxItems")
+    found: list[str] = []
+    if version not in {None, "ALL"}:
+        found.append(constraint("functionVersion", str(version), "satisfy enum value set: [ALL]"))
+    if items is not None and not (
+        re.fullmatch("[0-9]{1,5}", items, re.ASCII) and 1 <= int(items) <= ITEMS_MAX
+    ):
+        found.append(constraint("maxItems", items, f"be a whole number from 1 to {ITEMS_MAX}"))
+    if found:
+        raise ApiError(ApiErrorType.VALIDATION, headed(found))
+    after = _after(first(target, "Marker"))
+    count = min(PAGE_MAX, PAGE_MAX if items is None else int(items))
+    left = [view for view in views if view.name > after]
+    shown = left[:count]
+    more = {"NextMarker": _marker(shown[-1].name)} if len(left) > count else {}
+    return {"Functions": [configuration(view) for view in shown], **more}
+
+
+def _marker(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def _after(marker: str | None) -> str:
+    """The name behind which a page begins; raises ApiError."""
+    try:
+        return base64.b64decode(marker or "", altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise ApiError(ApiErrorType.PARAMETER, BAD_MARKER) from None

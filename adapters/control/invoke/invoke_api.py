@@ -1,0 +1,186 @@
+"""Owns Lambda's operations on functions: Invoke, and those that show what is configured (aws-behaviour#invoke).
+
+A payload of Invoke is larger than other requests may be, and its answer may take as long as the function may. So these requests have
+limits of their own: `PAYLOAD_BYTES_MAX`, the function's time, and a limit for the payloads of all requests together.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from aiohttp import web
+
+from adapters.control.access.audit import Audit
+from adapters.control.access.authentication import Guard
+from adapters.control.aws_errors import RejectionType, RequestRejected
+from adapters.control.invoke import answers
+from adapters.control.invoke.function_documents import configuration, function, page
+from adapters.control.invoke.invoke_headers import InvocationType, Wanted, wanted
+from adapters.control.lambda_api import NO_CONTROL, both, signed_read, with_error_answers
+from adapters.control.query_string import first
+from adapters.control.responses import allow_time, answer
+from poller.domain.function_calls import FunctionCall, FunctionCaller, NoRoom, ThrottleReason
+from poller.domain.records import json_value
+from poller.domain.telemetry.labels import ApiOperation
+from poller.loop_turns import LoopTurns
+
+FUNCTIONS = "/2015-03-31/functions"
+INVOKE = FUNCTIONS + "/{name}/invocations"
+INVOKE_ASYNC = "/2014-11-13/functions/{name}/invoke-async"
+INVOKE_STREAMED = "/2021-11-15/functions/{name}/response-streaming-invocations"
+PAYLOAD_BYTES_MAX = 6_291_456
+"""The largest payload of a call that is waited for, as on Lambda."""
+EVENT_BYTES_MAX = 1_048_576
+"""The largest payload of a call that is not waited for, as on Lambda."""
+HELD_BYTES_MAX = 256 * 1024 * 1024
+"""Payloads of all calls that run. Beyond it, calls are refused."""
+BODY_S_MAX = 60.0
+"""How long a payload may take to arrive."""
+CALL_S_MAX = 900.0 + 120.0
+"""How long a call may take at least before its request is given up: Lambda's longest time limit, a start, and the wait for room."""
+CALL_SPARE_S = 120.0
+SLICE_BYTES = 64 * 1024
+"""A larger payload is parsed in a turn of its own."""
+TOO_LARGE = "Request must be smaller than {limit} bytes for the InvokeFunction operation"
+EVENT_TOO_LARGE = "{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
+NOT_JSON = "Could not parse request body into json: Could not parse payload into json"
+NO_EVENTS = "The invocation type Event is not served here; use RequestResponse"
+NO_STREAMS = "Answers are not streamed here; call Invoke, which returns the whole answer"
+OLD = "InvokeAsync is deprecated and not served here; call Invoke with the invocation type Event"
+
+
+def routes(guard: Guard, caller: FunctionCaller | None, audit: Audit) -> list[web.RouteDef]:
+    """Returns all routes, each with and without a slash at its end. Without a caller each answers that it is not served."""
+    api = InvokeApi(guard, caller)
+    table: list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]] = [
+        ("POST", INVOKE, audit.refusals(ApiOperation.INVOKE, api.invoke)),
+        ("POST", INVOKE_ASYNC, audit.refusals(ApiOperation.INVOKE, api.invoke_async)),
+        ("POST", INVOKE_STREAMED, audit.refusals(ApiOperation.INVOKE, api.invoke_streamed)),
+        ("GET", FUNCTIONS, signed_read(guard, api.list)),
+        ("GET", FUNCTIONS + "/{name}", signed_read(guard, api.get)),
+        ("GET", FUNCTIONS + "/{name}/configuration", signed_read(guard, api.get_configuration)),
+    ]
+    return [
+        route for method, path, handler in table for route in both(method, path, with_error_answers(handler))
+    ]
+
+
+class HeldBytes:
+    """The bytes of the payloads of all calls that run."""
+
+    def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._held = 0
+
+    @contextmanager
+    def more(self, count: int) -> Iterator[None]:
+        """Holds so many bytes inside the block. Raises NoRoom if they are too many."""
+        if self._held + count > self._bytes_max:
+            raise NoRoom(
+                ThrottleReason.CALLER, f"The payloads of running calls have more than {self._bytes_max} bytes"
+            )
+        self._held += count
+        try:
+            yield
+        finally:
+            self._held -= count
+
+
+class InvokeApi:
+    """The handlers of Lambda's operations on functions."""
+
+    def __init__(self, guard: Guard, caller: FunctionCaller | None) -> None:
+        self._guard = guard
+        self._functions = caller
+        self._held = HeldBytes()
+        self._turns = LoopTurns()
+
+    @property
+    def _caller(self) -> FunctionCaller:
+        if self._functions is None:
+            raise RequestRejected(RejectionType.ABSENT, NO_CONTROL)
+        return self._functions
+
+    async def invoke(self, request: web.Request) -> web.Response:
+        """Invoke."""
+        caller = self._caller
+        length = request.content_length
+        if length is not None and length > PAYLOAD_BYTES_MAX:
+            raise _too_large()
+        allow_time(request, BODY_S_MAX)
+        try:
+            with self._held.more(PAYLOAD_BYTES_MAX if length is None else length):
+                try:
+                    payload = await self._guard.signed_body(request.clone(client_max_size=PAYLOAD_BYTES_MAX))
+                except web.HTTPRequestEntityTooLarge:
+                    raise _too_large() from None
+                return await self._invoked(request, caller, wanted(request), payload)
+        except NoRoom as error:
+            return answers.no_room(error)
+
+    async def invoke_async(self, request: web.Request) -> web.Response:
+        """InvokeAsync, which AWS has deprecated."""
+        await self._guard.signed_body(request)
+        raise RequestRejected(RejectionType.ABSENT, OLD)
+
+    async def invoke_streamed(self, request: web.Request) -> web.Response:
+        """InvokeWithResponseStream."""
+        await self._guard.signed_body(request)
+        raise RequestRejected(RejectionType.ABSENT, NO_STREAMS)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """ListFunctions."""
+        return answer(page(self._caller.functions(), request.raw_path))
+
+    async def get(self, request: web.Request) -> web.Response:
+        """GetFunction."""
+        return answer(function(self._caller.function(*_named(request))))
+
+    async def get_configuration(self, request: web.Request) -> web.Response:
+        """GetFunctionConfiguration."""
+        return answer(configuration(self._caller.function(*_named(request))))
+
+    async def _invoked(
+        self, request: web.Request, caller: FunctionCaller, asked: Wanted, payload: bytes
+    ) -> web.Response:
+        name, qualifier = _named(request)
+        view = caller.function(name, qualifier)
+        if asked.kind is InvocationType.EVENT and len(payload) > EVENT_BYTES_MAX:
+            text = EVENT_TOO_LARGE.format(size=len(payload), limit=EVENT_BYTES_MAX)
+            raise RequestRejected(RejectionType.TOO_LARGE, text)
+        payload = payload or b"{}"
+        if len(payload) > SLICE_BYTES:
+            await self._turns.turn()
+        _check_json(payload)
+        if asked.kind is InvocationType.DRY_RUN:
+            return answers.without_body(HTTPStatus.NO_CONTENT)
+        if asked.kind is InvocationType.EVENT:
+            raise RequestRejected(RejectionType.ABSENT, NO_EVENTS)
+        allow_time(request, max(CALL_S_MAX, view.timeout_s + CALL_SPARE_S))
+        found = await caller.call(
+            FunctionCall(
+                function=name,
+                qualifier=qualifier,
+                payload=payload,
+                client_context=asked.client_context,
+                log_tail=asked.log_tail,
+            )
+        )
+        return answers.invoked(found, with_log=asked.log_tail)
+
+
+def _named(request: web.Request) -> tuple[str, str]:
+    """The name of the function, and the qualifier that stands beside it."""
+    return request.match_info["name"], first(request.raw_path, "Qualifier") or ""
+
+
+def _check_json(payload: bytes) -> None:
+    """Raises RequestRejected for a payload that is not JSON."""
+    try:
+        json_value(payload)
+    except (ValueError, RecursionError):
+        raise RequestRejected(RejectionType.CONTENT, NOT_JSON) from None
+
+
+def _too_large() -> RequestRejected:
+    return RequestRejected(RejectionType.TOO_LARGE, TOO_LARGE.format(limit=PAYLOAD_BYTES_MAX))

@@ -1,0 +1,1 @@
+"""Rules about functions themselves, whoever calls them: how they are named."""

@@ -1,0 +1,72 @@
+"""Owns the parts of the daemon that exist after its store was opened, and what they give to the services that take requests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from poller.domain.telemetry.observers import Observer
+from poller.plugins import Environment, Registry
+from poller.ports import Store
+from poller.runtime.functions.function_calls import CallContext
+from poller.runtime.mappings.definitions import Definitions
+from poller.runtime.mappings.desired import DesiredMappings
+from poller.runtime.mappings.fleet import FleetReader
+from poller.runtime.mappings.mapping_service import ServiceContext
+from poller.runtime.mappings.preflight import Preflight
+from poller.runtime.mappings.running import RunningMappings
+from poller.runtime.operations.follower import Follower
+from poller.runtime.operations.operation_service import OperationContext
+from poller.runtime.peeking.service import Peeking
+from poller.runtime.streams.places import Places
+from poller.runtime.workers.heartbeat import Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParts:
+    """The parts of the daemon that exist after the store was opened."""
+
+    definitions: Definitions
+    desired: DesiredMappings
+    running: RunningMappings
+    store: Store
+    heartbeat: Heartbeat
+    places: Places
+    follower: Follower
+    operations: OperationContext
+    fleet: FleetReader
+
+    def service_context(
+        self,
+        registry: Registry,
+        env: Environment,
+        *,
+        rng: Random,
+        observer: Observer,
+        woken: Callable[[], None],
+    ) -> ServiceContext:
+        """What requests for changes, for records and for calls of functions need. `woken` is called after each change."""
+        return ServiceContext(
+            desired=self.desired,
+            definitions=self.definitions,
+            running=self.running,
+            preflight=Preflight(registry, env),
+            fleet=self.fleet,
+            peeking=Peeking(
+                plans=lambda: [entry.spec.plan for entry in self.desired.entries()],
+                leases=self.store,
+                registry=registry,
+                env=env,
+            ),
+            calls=CallContext(
+                held=self.running.held,
+                plans=lambda: self.desired.plan.functions,
+                arns=lambda: (entry.spec.plan.function_arn for entry in self.desired.entries()),
+                log=env.function_log,
+                clock=env.clock,
+                rng=rng,
+                observer=observer,
+            ),
+            clock=env.clock,
+            rng=rng,
+            woken=woken,
+        )
