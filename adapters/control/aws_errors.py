@@ -133,8 +133,8 @@ def refused(path: str, status: int) -> web.Response:
 
 
 def identified(response: web.Response) -> web.Response:
-    """Adds a request id to an answer, as AWS does to every answer."""
-    response.headers["x-amzn-requestid"] = str(uuid.uuid4())
+    """Adds a request id to an answer that has none, as AWS does to every answer."""
+    response.headers.setdefault("x-amzn-requestid", str(uuid.uuid4()))
     return response
 
 

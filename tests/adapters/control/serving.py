@@ -16,6 +16,7 @@ from adapters.control.openapi.document import document
 from adapters.control.pressure import Limits
 from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
+from poller.domain.function_calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
@@ -173,6 +174,7 @@ class Setting:
     observer: Observer | None = None
     peeking: PeekControl | None = None
     functions: FunctionControl | None = None
+    calls: FunctionCaller | None = None
     history: HistorySource | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
@@ -199,6 +201,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
                         given.operations,
                         peeking=given.peeking,
                         functions=given.functions,
+                        calls=given.calls,
                         history=given.history,
                     ),
                     name="serve",

@@ -1,0 +1,53 @@
+"""A model of the functions behind the Invoke API: each answers at once, by a script."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from poller.domain.function_calls import FunctionAnswer, FunctionCall, FunctionView
+from poller.domain.invocations import Outcome, Succeeded
+from poller.domain.mapping_api import ApiError, ApiErrorType
+
+ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
+REQUEST_ID = "6c3ca2b4-0f10-4a30-9d4f-6b0b1f3c2a11"
+ORDERS = FunctionView(
+    name="orders",
+    arn=ARN,
+    invoker="python",
+    timeout_s=29.5,
+    role="arn:aws:iam::111122223333:role/orders",
+    handler="app.handler",
+    memory_mb=512,
+    max_concurrency=4,
+)
+
+
+def echo(call: FunctionCall) -> Outcome:
+    return Succeeded(call.payload)
+
+
+@dataclass
+class CallerModel:
+    """A FunctionCaller. `answer` makes the outcome of each call, or raises."""
+
+    views: Sequence[FunctionView] = (
+        ORDERS,
+        FunctionView(name="zebra", arn=ARN.replace("orders", "zebra"), invoker="http", timeout_s=3.0),
+    )
+    answer: Callable[[FunctionCall], Outcome] = echo
+    log: str = ""
+    asked: list[FunctionCall] = field(default_factory=list)
+
+    def functions(self) -> Sequence[FunctionView]:
+        return self.views
+
+    def function(self, name: str, qualifier: str = "") -> FunctionView:
+        for view in self.views:
+            if name in {view.name, view.arn} and qualifier in {"", "$LATEST"}:
+                return view
+        raise ApiError(ApiErrorType.MISSING, f"Function not found: {name}")
+
+    async def call(self, call: FunctionCall) -> FunctionAnswer:
+        self.asked.append(call)
+        return FunctionAnswer(
+            request_id=REQUEST_ID, outcome=self.answer(call), duration_s=0.0123, log_tail=self.log
+        )
