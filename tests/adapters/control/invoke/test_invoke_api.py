@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -232,7 +233,7 @@ def test_payloads_are_taken_up_to_the_limit_and_refused_beyond_it(files: Keys, *
                 yield payload[first : first + 100_000]
 
         headers = headers_of(signed("POST", INVOKE, body=payload))
-        data = parts() if chunked else payload
+        data = parts() if chunked else io.BytesIO(payload)
         status, body, _ = await run.exact("POST", INVOKE, data=data, headers=headers)
         return status, body
 
