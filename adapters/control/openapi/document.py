@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from adapters.control.openapi import (
     function_paths,
     history_paths,
+    invoke_paths,
     lambda_paths,
     operation_paths,
     record_paths,
@@ -61,9 +62,10 @@ def document(*, everybody: bool = False, open_reads: bool = True) -> Json:
         | history_paths.paths(
             unauthorized=_unauthorized(), security=_SECURITY, common=_common_errors(), open_reads=open_reads
         )
-        | lambda_paths.paths(everybody=everybody, open_reads=open_reads),
+        | lambda_paths.paths(everybody=everybody, open_reads=open_reads)
+        | invoke_paths.paths(everybody=everybody, open_reads=open_reads),
         "components": {
-            "schemas": dict(sorted((_schemas() | lambda_paths.schemas()).items())),
+            "schemas": dict(sorted((_schemas() | lambda_paths.schemas() | invoke_paths.schemas()).items())),
             "securitySchemes": {"token": _TOKEN} | lambda_paths.SCHEME,
         },
     }

@@ -30,7 +30,7 @@ SCHEME: Json = {
         "x-amazon-apigateway-authtype": "awsSigv4",
     }
 }
-_SECURITY: list[Json] = [{"signature": []}]
+SIGNED: list[Json] = [{"signature": []}]
 _ERROR = "LambdaError"
 _EARLY = ("400", "429", "503")
 _EARLY_ERROR = "EarlyError"
@@ -49,14 +49,14 @@ _ARN = {
     "description": "ARN of the mapping",
     "schema": {"type": "string", "pattern": f"^{RESOURCE_PATTERN}$"},
 }
-_FAULTS = {
+FAULTS = {
     "400": "The request is wrong; `x-amzn-errortype` says how",
     "429": "Too many changes at once, or too many requests of this address; try again",
     "500": "A fault of the server or its store",
     "501": "This server changes nothing and shows no mappings here",
     "503": "The answer took too long, or there are too many connections",
 }
-_UNSIGNED = {"403": "No valid signature"}
+UNSIGNED = {"403": "No valid signature"}
 _CHANGE_FAULTS = {
     "409": "There is such a mapping already, or it is in the configuration file",
     "413": "The body is too large",
@@ -85,37 +85,43 @@ _PATTERNS = {"FunctionName": NAME_PATTERN, "EventSourceArn": SOURCE_PATTERN}
 
 def paths(*, everybody: bool, open_reads: bool) -> Json:
     """Returns Lambda's paths. `everybody`: changes need no credential. `open_reads`: reads need none."""
-    security = [{}, *_SECURITY] if everybody else _SECURITY
+    security = [{}, *SIGNED] if everybody else SIGNED
     found: Json = {
         MAPPINGS: {
-            "get": _operation("ListEventSourceMappings", "200", "A page of mappings", "MappingPage"),
-            "post": _operation("CreateEventSourceMapping", "202", "The mapping", "Mapping", "CreateRequest"),
+            "get": lambda_operation("ListEventSourceMappings", "200", "A page of mappings", "MappingPage"),
+            "post": lambda_operation(
+                "CreateEventSourceMapping", "202", "The mapping", "Mapping", "CreateRequest"
+            ),
         },
         MAPPINGS + "/{UUID}": {
             "parameters": [_ID],
-            "get": _operation("GetEventSourceMapping", "200", "The mapping", "Mapping"),
-            "put": _operation("UpdateEventSourceMapping", "202", "The mapping", "Mapping", "UpdateRequest"),
-            "delete": _operation("DeleteEventSourceMapping", "202", "The mapping, deleting", "Mapping"),
+            "get": lambda_operation("GetEventSourceMapping", "200", "The mapping", "Mapping"),
+            "put": lambda_operation(
+                "UpdateEventSourceMapping", "202", "The mapping", "Mapping", "UpdateRequest"
+            ),
+            "delete": lambda_operation("DeleteEventSourceMapping", "202", "The mapping, deleting", "Mapping"),
         },
         TAGS + "/{Arn}": {
             "parameters": [_ARN],
-            "get": _operation("ListTags", "200", "The tags", "TagList"),
-            "post": _operation("TagResource", "204", "The tags are set", None, "TagRequest"),
-            "delete": _operation("UntagResource", "204", "The tags are gone", None),
+            "get": lambda_operation("ListTags", "200", "The tags", "TagList"),
+            "post": lambda_operation("TagResource", "204", "The tags are set", None, "TagRequest"),
+            "delete": lambda_operation("UntagResource", "204", "The tags are gone", None),
         },
     }
     found[MAPPINGS]["get"]["parameters"] = _list_parameters()
     found[TAGS + "/{Arn}"]["delete"]["parameters"] = [_tag_keys()]
     found[MAPPINGS]["post"]["responses"]["202"]["links"] = _links()
     for path, method, operation in _operations(found):
-        faults = _FAULTS | ({} if path == MAPPINGS else _MISSING)
+        faults = FAULTS | ({} if path == MAPPINGS else _MISSING)
         if method != "get":
             operation["security"] = security
-            faults |= _UNSIGNED | _CHANGE_FAULTS | (_BODY_FAULTS if "requestBody" in operation else {})
+            faults |= UNSIGNED | _CHANGE_FAULTS | (_BODY_FAULTS if "requestBody" in operation else {})
         elif not open_reads:
-            operation["security"] = list(_SECURITY)
-            faults |= _UNSIGNED
-        operation["responses"] |= {status: _fault(status, text) for status, text in sorted(faults.items())}
+            operation["security"] = list(SIGNED)
+            faults |= UNSIGNED
+        operation["responses"] |= {
+            status: lambda_fault(status, text) for status, text in sorted(faults.items())
+        }
     return found
 
 
@@ -135,7 +141,12 @@ def schemas(table: Sequence[Member] = TABLE) -> Json:
         "TagRequest": _open_object(_properties(tag), "Tags"),
         _ERROR: {
             "type": "object",
-            "properties": {"Type": {"enum": ["User", "Service"]}, "message": text, "Message": text},
+            "properties": {
+                "Reason": text,
+                "Type": {"enum": ["User", "Service"]},
+                "message": text,
+                "Message": text,
+            },
             "additionalProperties": False,
             "oneOf": [{"required": ["message"]}, {"required": ["Message"]}],
         },
@@ -152,7 +163,10 @@ def _operations(found: Json) -> list[tuple[str, str, Json]]:
     ]
 
 
-def _operation(name: str, status: str, description: str, schema: str | None, body: str | None = None) -> Json:
+def lambda_operation(
+    name: str, status: str, description: str, schema: str | None, body: str | None = None
+) -> Json:
+    """Describes an operation of Lambda's API and its answer, if it succeeds."""
     success: Json = json_answer(description, schema) if schema else {"description": description}
     success["headers"] = {"x-amzn-requestid": _header()}
     operation: Json = {"operationId": name, "summary": name, "responses": {status: success}}
@@ -172,7 +186,8 @@ def _links() -> Json:
     return {name: {"operationId": name, "parameters": parameters} for name, parameters in linked.items()}
 
 
-def _fault(status: str, description: str) -> Json:
+def lambda_fault(status: str, description: str) -> Json:
+    """Describes an error on Lambda's paths."""
     early = status in _EARLY
     response = json_answer(description, _EARLY_ERROR if early else _ERROR)
     response["headers"] = {

@@ -24,6 +24,7 @@ from poller.domain.access import Reads
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.operations import Operation
 from poller.domain.records import Epoch, MappingId
+from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.live.test_updates import Kept
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.operation_control import OperationModel
@@ -122,6 +123,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         operations=operations,
         functions=model,
         peeking=PeekModel(),
+        calls=CallerModel(),
         history=Kept(3),
         patience_s=SERVED_S,
     )
@@ -144,6 +146,7 @@ def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
         tags=model,
         operations=OperationRules(),
         peeking=PeekModel(),
+        calls=CallerModel(),
         history=Kept(3),
         functions=model,
         patience_s=SERVED_S,

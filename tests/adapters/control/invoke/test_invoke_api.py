@@ -23,11 +23,10 @@ from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.telemetry.labels import ApiOperation
 from tests.adapters.control.invoke.callers import ARN, REQUEST_ID, CallerModel
 from tests.adapters.control.serving import Running, Setting, serving
-from tests.adapters.control.test_access import KEY, SECRET, Keys, sent
+from tests.adapters.control.test_access import Keys, sent
 from tests.adapters.control.test_audit import Told
 from tests.adapters.control.test_roles import closed, files
-from tests.adapters.control.test_sigv4 import KEY as KEY_OF_SIGNER
-from tests.adapters.control.test_sigv4 import signed
+from tests.adapters.control.test_sigv4 import KEY, SECRET, signed
 
 __all__ = ["files"]
 INVOKE = "/2015-03-31/functions/orders/invocations"
@@ -59,8 +58,7 @@ async def by_client(run: Running, operation: str, **given: Any) -> dict[str, Any
                 found["Payload"] = found["Payload"].read()
             return found
         except ClientError as error:
-            response: dict[str, Any] = error.response
-            return response
+            return dict(error.response)
         finally:
             client.close()
 
@@ -291,7 +289,7 @@ def test_only_refused_requests_are_audited(files: Keys) -> None:
 
     serving(use, setting(files, CallerModel(), told))
     assert [(each.operation, bool(each.refused)) for each in told.changes] == [(ApiOperation.INVOKE, True)]
-    assert KEY_OF_SIGNER not in told.changes[0].refused
+    assert KEY not in told.changes[0].refused
 
 
 def test_a_function_is_shown_as_it_is_configured(files: Keys) -> None:
@@ -327,7 +325,8 @@ def test_functions_are_listed_in_pages(files: Keys) -> None:
     )
 
     async def use(run: Running) -> list[list[str]]:
-        pages, marker = [], {}
+        pages: list[list[str]] = []
+        marker: dict[str, str] = {}
         while True:
             found = await by_client(run, "list_functions", MaxItems=70, **marker)
             pages.append([each["FunctionName"] for each in found["Functions"]])
