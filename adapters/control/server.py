@@ -27,7 +27,7 @@ from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
 from poller.config.field_types import Address
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.function_calls import FunctionCaller
+from poller.domain.functions.calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl

@@ -1,5 +1,7 @@
 """Owns the values between the engine and a function: the event, the call, its outcome, and the notice about a discarded batch."""
 
+import base64
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -87,6 +89,11 @@ class Invocation:
     def payload(self) -> bytes:
         """The event as UTF-8 JSON."""
         return self.event.encoded()
+
+    @property
+    def client_context_json(self) -> str:
+        """The client context as JSON on one line, in ASCII, so that it can be a header; empty if there is none."""
+        return json.dumps(json.loads(base64.b64decode(self.client_context))) if self.client_context else ""
 
 
 class Succeeded(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from poller.domain.function_calls import LOG_TAIL_BYTES_MAX
+from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX
 from poller.domain.untrusted.credentials import awaits_value
 from poller.domain.untrusted.texts import CUT, line_of, lines_of
 from poller.domain.wording.numbers_of import number_of

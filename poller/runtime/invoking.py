@@ -251,15 +251,7 @@ class Function:
 
 def _open_ended(call: Invocation) -> Invocation:
     """The same call without a time limit in the invoker."""
-    return Invocation(
-        call.function_arn,
-        call.request_id,
-        call.event,
-        call.timeout_s,
-        open_ended=True,
-        client_context=call.client_context,
-        log_tail=call.log_tail,
-    )
+    return replace(call, open_ended=True)
 
 
 class InvocationBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):

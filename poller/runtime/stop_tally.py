@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from poller.domain.function_calls import INVOKED
+from poller.domain.functions.calls import INVOKED
 from poller.domain.records import MappingId
 from poller.domain.telemetry.daemon_events import StopCutShort
 from poller.domain.telemetry.mapping_events import Released, ShardStopped

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from adapters.control.aws_errors import body_of, status_of
 from adapters.control.responses import answer
-from poller.domain.function_calls import LOG_TAIL_BYTES_MAX, FunctionAnswer, NoRoom, ThrottleReason
+from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX, FunctionAnswer, NoRoom, ThrottleReason
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiErrorType
 from poller.domain.untrusted.texts import lines_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.control.mappings.paging import constraint, headed
 from adapters.control.query_string import first
-from poller.domain.function_calls import FunctionView
+from poller.domain.functions.calls import FunctionView
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.texts import line_of
 

@@ -19,7 +19,7 @@ from adapters.control.invoke.invoke_headers import InvocationType, Wanted, wante
 from adapters.control.lambda_api import NO_CONTROL, both, signed_read, with_error_answers
 from adapters.control.query_string import first
 from adapters.control.responses import allow_time, answer
-from poller.domain.function_calls import FunctionCall, FunctionCaller, NoRoom, ThrottleReason
+from poller.domain.functions.calls import FunctionCall, FunctionCaller, NoRoom, ThrottleReason
 from poller.domain.records import json_value
 from poller.domain.telemetry.labels import ApiOperation
 from poller.loop_turns import LoopTurns

@@ -20,7 +20,6 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from adapters.invokers.client_context import context_json
 from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
 from adapters.invokers.function_processes.shared_code import CODE_PATH, SharedCode
 from adapters.invokers.outcomes import (
@@ -213,7 +212,7 @@ class RuntimeApi:
             "Lambda-Runtime-Invoked-Function-Arn": offer.invocation.function_arn,
         }
         if offer.invocation.client_context:
-            headers["Lambda-Runtime-Client-Context"] = context_json(offer.invocation.client_context)
+            headers["Lambda-Runtime-Client-Context"] = offer.invocation.client_context_json
         return web.Response(body=offer.invocation.payload, content_type="application/json", headers=headers)
 
     async def _response(self, request: web.Request) -> web.Response:

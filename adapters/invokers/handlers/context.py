@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from adapters.invokers.client_context import context_json
 from poller.domain.invocations import Invocation
 
 
@@ -117,5 +116,5 @@ def context_of(invocation: Invocation, *, function: str, memory_mb: int, stream:
         memory_mb=memory_mb,
         stream=stream,
         timeout_s=invocation.timeout_s,
-        client_context=client_context(context_json(invocation.client_context)),
+        client_context=client_context(invocation.client_context_json),
     )

@@ -47,7 +47,7 @@ from poller.config.field_types import Address
 from poller.config.settings import Settings
 from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.function_calls import FunctionCaller
+from poller.domain.functions.calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl

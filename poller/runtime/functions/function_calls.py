@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
-from poller.domain.function_calls import (
+from poller.domain.functions.calls import (
     INVOKED,
     FunctionAnswer,
     FunctionCall,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from poller.domain.function_calls import NoRoom, ThrottleReason
+from poller.domain.functions.calls import NoRoom, ThrottleReason
 from poller.domain.plan import FunctionPlan
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.rules.functions.naming import NamedFunction

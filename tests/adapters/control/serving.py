@@ -16,7 +16,7 @@ from adapters.control.openapi.document import document
 from adapters.control.pressure import Limits
 from adapters.control.server import ControlServer, open_server
 from adapters.control.settings import ApiSettings, ServerSettings
-from poller.domain.function_calls import FunctionCaller
+from poller.domain.functions.calls import FunctionCaller
 from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl

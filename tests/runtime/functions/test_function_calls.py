@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from poller.domain.errors import ServiceUnavailable
-from poller.domain.function_calls import FunctionAnswer, FunctionCall, NoRoom, ThrottleReason
+from poller.domain.functions.calls import FunctionAnswer, FunctionCall, NoRoom, ThrottleReason
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import DaemonPlan, FunctionPlan, Tuning

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from poller.domain.function_calls import FunctionAnswer, FunctionCall, FunctionView
+from poller.domain.functions.calls import FunctionAnswer, FunctionCall, FunctionView
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.mapping_api import ApiError, ApiErrorType
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from adapters.control.access.sigv4 import Request
 from adapters.control.invoke.invoke_api import EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, HeldBytes
 from adapters.control.invoke.invoke_headers import CONTEXT_BYTES_MAX
-from poller.domain.function_calls import LOG_TAIL_BYTES_MAX, FunctionView, NoRoom, ThrottleReason
+from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX, FunctionView, NoRoom, ThrottleReason
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.telemetry.labels import ApiOperation
