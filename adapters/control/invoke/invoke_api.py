@@ -1,4 +1,4 @@
-"""Owns Lambda's operations on functions: Invoke, and those that show what is configured (aws-behaviour#invoke).
+"""Owns Lambda's operations on functions: Invoke, and those that show what is configured (aws-behaviour#invoke-request).
 
 A payload of Invoke is larger than other requests may be, and its answer may take as long as the function may. So these requests have
 limits of their own: `PAYLOAD_BYTES_MAX`, the function's time, and a limit for the payloads of all requests together.
