@@ -5,6 +5,9 @@ Unreachable, and neither uses up a retry. Error codes and types decide, never th
 """
 
 import asyncio
+import base64
+import binascii
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -35,7 +38,7 @@ from adapters.invokers.outcomes import (
     retry_after_s,
     too_large,
 )
-from poller.domain.arns import Arn
+from poller.domain.arns import Arn, FunctionName
 from poller.domain.errors import (
     InvalidConfiguration,
     PortError,
@@ -69,6 +72,8 @@ LIMIT_S_MAX = 86_400
 """A longer time limit of a function counts as a wrong answer. Lambda's longest is below two hours."""
 INVOKE, DESCRIBE = "lambda:InvokeFunction", "lambda:GetFunctionConfiguration"
 TIMED_OUT_TYPE = "Sandbox.Timedout"
+_FRAME = re.compile("(START|END|REPORT|INIT_START) ")
+"""Lines that Lambda adds to a function's log."""
 _NO_ROOM = (
     "CodeArtifactUserPendingException",
     "ENILimitReachedException",
@@ -80,6 +85,15 @@ _NO_ROOM = (
 )
 NO_ROOM: Mapping[str, type[PortError]] = MappingProxyType(dict.fromkeys(_NO_ROOM, ServiceThrottled))
 """Codes of Invoke that mean throttled, in addition to those of all services."""
+
+
+def log_lines(text: str | None) -> list[str]:
+    """Returns the function's own lines in the log that Lambda sends with an answer, which is base64; none if it cannot be read."""
+    try:
+        lines = base64.b64decode(text or "").decode("utf-8", "replace").splitlines()
+    except binascii.Error:
+        return []
+    return [line for line in lines if not _FRAME.match(line)]
 
 
 class LambdaInvoker:
@@ -182,6 +196,8 @@ class LambdaInvoker:
         if isinstance(tenant, FunctionError | Unreachable):
             return tenant
         service = await self._client(arn)
+        if invocation.client_context or invocation.log_tail:
+            return await self._invoke_for_client(service, invocation, _for_tenant(tenant))
         fast = await self._env.shared.get(f"fast invoke {id(service)}", lambda: _fast_invoke(service))
         parameters = {**self.qualifier(arn), **_for_tenant(tenant)}
         name, trace = f"{arn} {parameters} {self._alike}", trace_header(payload)
@@ -198,6 +214,29 @@ class LambdaInvoker:
                     **parameters,
                 )
             body = await read(answer["Payload"])
+        return outcome_of(answer, body, invocation.timeout_s)
+
+    async def _invoke_for_client(
+        self, service: Any, invocation: Invocation, tenant: Mapping[str, str]
+    ) -> Outcome:
+        """Calls the function as a client of the Invoke API asks for it: with its own context, and with the end of the log."""
+        arn, context = invocation.function_arn, dict(self._context)
+        if invocation.client_context:
+            context["ClientContext"] = invocation.client_context
+        with calling("lambda Invoke", NO_ROOM):
+            answer = await service.invoke(
+                FunctionName=arn,
+                InvocationType="RequestResponse",
+                LogType="Tail" if invocation.log_tail else "None",
+                Payload=invocation.payload,
+                **context,
+                **self.qualifier(arn),
+                **tenant,
+            )
+            body = await read(answer["Payload"])
+        name = FunctionName.parse(arn).name
+        for line in log_lines(answer.get("LogResult")):
+            self._env.function_log.write(name, line, request_id=invocation.request_id)
         return outcome_of(answer, body, invocation.timeout_s)
 
     async def _client(

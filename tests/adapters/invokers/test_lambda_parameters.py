@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import botocore.session
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from adapters.invokers.lambda_api import LambdaInvoker, open_lambda, plugin
+from adapters.invokers.lambda_api import LambdaInvoker, log_lines, open_lambda, plugin
 from adapters.invokers.lambda_calls.queue_events import TRACE_CHARS_MAX, message_groups, trace_header
 from adapters.invokers.lambda_calls.settings import (
     CLIENT_CONTEXT_BYTES_MAX,
@@ -341,3 +342,24 @@ def test_a_tenant_id_that_lambda_would_refuse_is_refused(text: str) -> None:
 
 def test_the_plug_in_looks_at_the_mappings_of_its_functions() -> None:
     assert plugin.misfits is not None
+
+
+@on_a_loop
+async def test_a_client_s_context_and_log_pass_through() -> None:
+    log = base64.b64encode(b"START RequestId: x\nhello\nEND RequestId: x\nREPORT RequestId: x\n").decode()
+    answer = (200, {**DONE[1], "X-Amz-Log-Result": log}, DONE[2])
+    own = base64.b64encode(b'{"custom":{"who":"client"}}').decode()
+    async with calling(answer, client_context={"custom": {"who": "settings"}}) as (invoker, server):
+        call = replace(invocation({"n": 1}), client_context=own, log_tail=True)
+        with invoker._env.function_log.tail(call.request_id) as tail:
+            assert await invoker.invoke(call) == OK
+        assert tail.text() == "hello\n"
+        assert server.asked[0].headers["x-amz-client-context"] == own
+        assert server.asked[0].headers["x-amz-log-type"] == "Tail"
+        assert await invoker.invoke(replace(call, client_context="")) == OK
+        assert server.asked[1].headers["x-amz-client-context"] != own
+
+
+@pytest.mark.parametrize("text", [None, "", "%%%", "x"])
+def test_a_log_that_cannot_be_read_has_no_lines(text: str | None) -> None:
+    assert log_lines(text) == []
