@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
@@ -84,6 +84,23 @@ class Shared:
             await self._stack.aclose()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsIdentity:
+    """By which credentials, and where, a plug-in calls AWS. Members that are None are as without an identity.
+
+    The credentials are those of `profile`, or the process's own. They assume `role_arn`, if there is one. `region` is for
+    services whose resources do not name it.
+    """
+
+    name: str
+    role_arn: str | None = None
+    external_id: str | None = field(default=None, repr=False)
+    session_name: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What a plug-in may know of the daemon that opens it. If `region` is None, AWS's environment variables and profile give it."""
@@ -105,10 +122,25 @@ class Environment:
     """Formats a line that is written after the log has been closed."""
     strangers: Strangers = field(default_factory=Strangers)
     """Counts requests that were refused because of their sender."""
+    identities: Mapping[str, AwsIdentity] = field(default_factory=dict)
+    """The configured identities by name. They stay the same as long as the daemon runs."""
+    identity: AwsIdentity | None = None
+    """As whom AWS is called; None: as the process."""
 
     def endpoint(self, service: str) -> str | None:
         """The configured URL of a service; None if AWS's environment variables decide."""
+        if self.identity is not None and self.identity.endpoint_url is not None:
+            return self.identity.endpoint_url
         return self.endpoint_urls.get(service, self.endpoint_url)
+
+    def acting_as(self, name: str | None) -> "Environment":
+        """The same, with the identity of this name (None: the process's own). Raises InvalidConfiguration for an unknown one."""
+        if name is None:
+            return self
+        if name not in self.identities:
+            known = ", ".join(sorted(self.identities)) or "none"
+            raise InvalidConfiguration([f"identity {name!r} is not below identities; known: {known}"])
+        return replace(self, identity=self.identities[name])
 
 
 class Registry(Protocol):

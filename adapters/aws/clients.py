@@ -8,21 +8,20 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import msgspec
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from dateutil.parser import ParserError
 
-from adapters.aws.region import SESSION_VARIABLES
-from adapters.bounded_answers import BoundedSession, bound_credentials
+from adapters.aws.identities import RoleTrouble, session_of
+from adapters.bounded_answers import BoundedSession
 from poller.domain.arns import ACCOUNT, PARTITION, REGION
 from poller.domain.errors import (
     AccessDenied,
@@ -67,50 +66,19 @@ async def client(
     connections_max: int = CONNECTIONS_MAX,
     read_s_max: float = READ_S_MAX,
 ) -> Any:
-    """The daemon's client of one service in one region (None: the settings', else the AWS variables').
+    """The daemon's client of one service in one region (None: the settings', else the AWS variables'), as the environment's identity.
 
     Clients with another `purpose` have connections of their own. Answers of RAW_SERVICES have blobs as base64 text and
     timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of, and
     ServiceUnavailable when the service that gives out credentials fails.
     """
-    raw = service in RAW_SERVICES
-    session = await env.shared.get(f"aws session raw={raw}", lambda: _session(raw=raw))
-    url, place = env.endpoint(service), region or env.region
+    session = await session_of(env, raw=service in RAW_SERVICES)
+    identity = env.identity
+    url, place = env.endpoint(service), region or (identity and identity.region) or env.region
     return await env.shared.get(
-        f"aws client {service} {place} {url} {purpose}",
+        f"aws client {service} {place} {url} {purpose} as={identity.name if identity else ''}",
         lambda: _client(session, service, place, url=url, options=_options(connections_max, read_s_max)),
     )
-
-
-@asynccontextmanager
-async def _session(*, raw: bool) -> AsyncIterator[AioSession]:
-    session = _bounded_session()
-    if raw:
-        # Role providers parse expiry times through their session's parsers, so they stay with an ordinary session.
-        session.register_component(
-            "credential_provider", _bounded_session().get_component("credential_provider")
-        )
-        parsers = session.get_component("response_parser_factory")
-        parsers.set_parser_defaults(timestamp_parser=_as_sent, blob_parser=_as_sent)
-    yield session
-
-
-def _bounded_session() -> AioSession:
-    """A session whose answers are bounded, also those that its chain of credentials gets: of STS, of SSO, of the machine."""
-    session = get_session(SESSION_VARIABLES)
-    session.set_default_client_config(AioConfig(http_session_cls=BoundedSession))
-    with suppress(boto.BotoCoreError):
-        # A profile that is wrong is told when a client is made.
-        for provider in session.get_component("credential_provider").providers:
-            for name in ("_fetcher", "_role_fetcher"):
-                fetches = getattr(getattr(provider, name, None), "_session", None)
-                if isinstance(fetches, AIOHTTPSession):
-                    bound_credentials(fetches)
-    return session
-
-
-def _as_sent(value: object) -> object:
-    return value
 
 
 @asynccontextmanager
@@ -327,7 +295,7 @@ _BROKEN = (
     aiohttp.ClientError,
     OSError,
 )
-_EXPECTED = (boto.ClientError, *_CREDENTIALS, *_BROKEN)
+_EXPECTED = (boto.ClientError, RoleTrouble, *_CREDENTIALS, *_BROKEN)
 _NOTHING: Mapping[str, type[PortError]] = MappingProxyType({})
 
 
@@ -354,9 +322,25 @@ def translate(
         code, status = code_of(error), status_of(error)
         kind = special.get(code) or CODES.get(code) or STATUSES.get(status, ServiceUnavailable)
         return kind(f"{operation}: {code} (HTTP {status})")
+    if isinstance(error, RoleTrouble):
+        return _role_trouble(error, operation)
     if isinstance(error, _CREDENTIALS):
         return AccessDenied(f"{operation}: {type(error).__name__}: give AWS credentials to this process")
     return ServiceUnavailable(f"{operation}: {type(error).__name__}")
+
+
+def _role_trouble(error: RoleTrouble, operation: str) -> PortError:
+    """The port error of a call whose credentials were to come from an assumed role."""
+    identity, cause = error.identity, error.cause
+    if isinstance(cause, boto.ProfileNotFound):
+        found: PortError = AccessDenied(f"profile {identity.profile!r} does not exist; correct profile")
+    else:
+        found = translate(cause, "sts AssumeRole")
+        if isinstance(found, AccessDenied) and isinstance(cause, boto.ClientError):
+            remedy = "allow sts:AssumeRole to the caller, and the caller in the role's trust policy, with the same external_id"
+            found = AccessDenied(f"{found.reason}; {remedy}")
+    text = f"identity {identity.name}: {identity.role_arn} cannot be assumed: {found.reason}"
+    return type(found)(f"{operation}: {text}")
 
 
 def code_of(error: boto.ClientError) -> str:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import client
 from adapters.destinations.checks import probe_bucket
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import BUCKET, PARTITION, Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice, object_key, with_payload
@@ -34,6 +35,7 @@ class S3Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_bucket_arn)]
+    identity: IdentityName | None = AS_WHOM
 
 
 class S3Destination:
@@ -69,7 +71,9 @@ async def open_s3(settings: S3Settings, env: Environment) -> AsyncIterator[S3Des
 
     A bucket's ARN has no region. The first request goes to the daemon's region, and S3 answers which one is right.
     """
-    yield S3Destination(await client(env, "s3", None), Arn.parse(settings.arn).resource)
+    yield S3Destination(
+        await client(env.acting_as(settings.identity), "s3", None), Arn.parse(settings.arn).resource
+    )
 
 
 plugin = Plugin("s3", S3Settings, open_s3)

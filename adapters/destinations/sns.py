@@ -10,7 +10,7 @@ from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_topic
 from adapters.destinations.payloads import Payloads, open_payloads
-from poller.config.field_types import ObjectPrefixUrl
+from poller.config.field_types import AS_WHOM, IdentityName, ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice
@@ -38,6 +38,7 @@ class SnsSettings(BaseModel):
     arn: Annotated[str, AfterValidator(_standard_topic)]
     include_payload: bool = False
     payload_prefix: ObjectPrefixUrl | None = None
+    identity: IdentityName | None = AS_WHOM
 
 
 class SnsDestination:
@@ -68,6 +69,7 @@ class SnsDestination:
 @asynccontextmanager
 async def open_sns(settings: SnsSettings, env: Environment) -> AsyncIterator[SnsDestination]:
     """Yields the destination. It calls the topic only when there is something to publish."""
+    env = env.acting_as(settings.identity)
     service = await client(env, "sns", Arn.parse(settings.arn).region)
     async with open_payloads(
         env,

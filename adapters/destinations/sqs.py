@@ -14,7 +14,7 @@ from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_queue
 from adapters.destinations.payloads import Payloads, open_payloads
-from poller.config.field_types import ObjectPrefixUrl
+from poller.config.field_types import AS_WHOM, IdentityName, ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
 from poller.domain.invocations import Notice
@@ -39,6 +39,7 @@ class SqsSettings(BaseModel):
     arn: Annotated[str, AfterValidator(_standard_queue)]
     include_payload: bool = False
     payload_prefix: ObjectPrefixUrl | None = None
+    identity: IdentityName | None = AS_WHOM
 
 
 class SqsDestination:
@@ -70,7 +71,7 @@ class SqsDestination:
 @asynccontextmanager
 async def open_sqs(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsDestination]:
     """Yields the destination. It calls the queue only when there is something to send."""
-    arn = Arn.parse(settings.arn)
+    env, arn = env.acting_as(settings.identity), Arn.parse(settings.arn)
     service = await client(env, "sqs", arn.region)
     # The URL is made from the ARN. To ask SQS for it would need another permission.
     queue_url = f"{str(service.meta.endpoint_url).rstrip('/')}/{arn.account}/{arn.resource}"

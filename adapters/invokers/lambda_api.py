@@ -359,7 +359,7 @@ def _retry_after_header(error: ServiceThrottled) -> str | None:
 @asynccontextmanager
 async def open_lambda(settings: LambdaSettings, env: Environment) -> AsyncIterator[LambdaInvoker]:
     """Yields the invoker. The AWS client is made at the first call, whose ARN names the region."""
-    yield LambdaInvoker(settings, env)
+    yield LambdaInvoker(settings, env.acting_as(settings.identity))
 
 
 plugin = Plugin("lambda", LambdaSettings, open_lambda, own_limits=True, misfits=misfits)

@@ -20,6 +20,7 @@ from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_stream, still_written
 from adapters.sources.odd_answers import Read, are_numbers, member, moment, read_singly, sequence_number, text
 from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
 from poller.domain.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
 from poller.domain.findings import Finding
@@ -73,6 +74,7 @@ class DynamoSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_stream_arn)]
+    identity: IdentityName | None = AS_WHOM
 
 
 class DynamoStreamsApi(Protocol):
@@ -285,7 +287,9 @@ def _shard(wire: JsonObject, *, disabled: bool) -> Shard:
 
 @asynccontextmanager
 async def _open(settings: DynamoSettings, env: Environment) -> AsyncIterator[DynamoStream]:
-    api: DynamoStreamsApi = await client(env, "dynamodbstreams", Arn.parse(settings.arn).region)
+    api: DynamoStreamsApi = await client(
+        env.acting_as(settings.identity), "dynamodbstreams", Arn.parse(settings.arn).region
+    )
     yield DynamoStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 

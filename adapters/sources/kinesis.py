@@ -28,6 +28,7 @@ from adapters.sources.odd_answers import (
     text,
 )
 from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
 from poller.domain.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.domain.findings import Finding
@@ -83,6 +84,7 @@ class KinesisSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_stream_arn)]
+    identity: IdentityName | None = AS_WHOM
 
 
 class KinesisApi(Protocol):
@@ -336,7 +338,9 @@ def _shard(wire: JsonObject) -> Shard:
 
 @asynccontextmanager
 async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
-    api: KinesisApi = await client(env, "kinesis", Arn.parse(settings.arn).region)
+    api: KinesisApi = await client(
+        env.acting_as(settings.identity), "kinesis", Arn.parse(settings.arn).region
+    )
     yield KinesisStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
 
 

@@ -31,6 +31,7 @@ from adapters.sources.sqs_answers import (
     visibility_seconds,
 )
 from adapters.sources.sqs_dead_letters import checked, send_copy
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.records import JsonObject, Message, Monotonic, QueueFacts, Undone
@@ -61,6 +62,7 @@ class SqsSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_queue_arn)]
+    identity: IdentityName | None = AS_WHOM
 
 
 class SqsApi(Protocol):
@@ -283,7 +285,7 @@ def _merged(tens: Sequence[Sequence[str]], answers: Sequence[list[Undone] | Port
 
 @asynccontextmanager
 async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQueue]:
-    region = Arn.parse(settings.arn).region
+    env, region = env.acting_as(settings.identity), Arn.parse(settings.arn).region
     api: SqsApi = await client(env, "sqs", region)
     polls = await client(env, "sqs", region, purpose="long polls", connections_max=POLLS_MAX)
     yield SqsQueue(api, polls, env.clock, arn=settings.arn)
@@ -291,7 +293,7 @@ async def _open(settings: SqsSettings, env: Environment) -> AsyncIterator[SqsQue
 
 @asynccontextmanager
 async def _look(settings: SqsSettings, env: Environment) -> AsyncIterator[QueueProbe]:
-    lambda_client = await client(env, "lambda", Arn.parse(settings.arn).region)
+    lambda_client = await client(env.acting_as(settings.identity), "lambda", Arn.parse(settings.arn).region)
     async with _open(settings, env) as queue:
         yield QueueProbe(queue, lambda_client, arn=settings.arn)
 

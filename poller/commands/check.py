@@ -211,7 +211,7 @@ def page_of(
     if found:
         page.line("looked at")
     for look in found:
-        _paragraph(page, f"{look.place}: {look.name}", depth=1)
+        _paragraph(page, f"{look.place}: {look.subject}", depth=1)
         for word, grade in (("works", Severity.OK), ("not tried", Severity.UNTRIED)):
             if checks := look.checks(grade):
                 _paragraph(page, f"{word}: {checks}", depth=2)

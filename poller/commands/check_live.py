@@ -48,18 +48,25 @@ class CheckTarget:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The findings about one part. `kind` is the kind of its plug-in."""
+    """The findings about one part. `kind` is the kind of its plug-in, `identity` as whom it calls AWS (None: the process)."""
 
     place: str
     kind: str
     plugin: str
     name: str
     findings: tuple[Finding, ...]
+    identity: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The part's name, and as whom it was tried."""
+        return self.name if self.identity is None else f"{self.name}, as {self.identity}"
 
     def lines(self, grade: Severity) -> list[str]:
         """The findings of one severity, one line each, which begins with the place."""
+        place = self.place if self.identity is None else f"{self.place}, as {self.identity}"
         return [
-            each.line if each.line.startswith(self.place) else f"{self.place}: {each.line}"
+            each.line if each.line.startswith(self.place) else f"{place}: {each.line}"
             for each in self.findings
             if each.grade is grade
         ]
@@ -124,12 +131,12 @@ def other_targets(
         place, part = f"mappings[{index}]", source_of(mapping)
         ask = _queue(mapping, plan.functions[mapping.function], consumers, limits)
         yield CheckTarget(place, mapping.source_arn, part, ask if mapping.kind is SourceKind.SQS else _stream)
-    destinations: set[tuple[str, bool, str | None]] = set()
+    destinations: set[tuple[str, bool, str | None, str | None]] = set()
     for index, mapping in enumerate(plan.mappings):
         discard, destination = mapping.discard, destination_of(mapping)
         if discard.destination is None or destination is None:
             continue
-        use = discard.destination, discard.include_payload, discard.payload_prefix
+        use = discard.destination, discard.include_payload, discard.payload_prefix, discard.identity
         if use not in destinations:
             destinations.add(use)
             place = f"mappings[{index}].DestinationConfig"
@@ -155,7 +162,19 @@ async def _looked(target: CheckTarget, registry: Registry, env: Environment) -> 
         found = [Finding(OPENS, Severity.PROBLEM, text, "is the endpoint right and reachable?")]
     part = target.part
     # One cause, such as missing credentials, may give the same finding several times.
-    return CheckResult(target.place, part.kind, part.name, target.name, tuple(dict.fromkeys(found)))
+    distinct = tuple(dict.fromkeys(found))
+    return CheckResult(target.place, part.kind, part.name, target.name, distinct, _identity(target, registry))
+
+
+def _identity(target: CheckTarget, registry: Registry) -> str | None:
+    """As whom a part calls AWS; None: as the process."""
+    try:
+        plugin = registry.plugin(target.part.kind, target.part.name)
+        settings = validated(plugin, target.part.settings(plugin.settings), place=target.place)
+    except InvalidConfiguration:
+        return None
+    found = getattr(settings, "identity", None)
+    return found if isinstance(found, str) else None
 
 
 def _opened(

@@ -68,6 +68,7 @@ def environment(
         region=settings.region,
         endpoint_url=settings.endpoint_url,
         endpoint_urls=settings.endpoint_urls,
+        identities={name: each.named(name) for name, each in settings.identities.items()},
         process=LocalProcess(),
         dropped_lines=dropped_lines or DroppedLines(),
         last_words=last_words or LastWords(),

@@ -2,6 +2,7 @@
 
 import socket
 import uuid
+from dataclasses import replace
 
 from poller.config.field_types import store_name
 from poller.config.mapping import as_written, plan
@@ -35,9 +36,9 @@ def daemon_plan(settings: Settings) -> DaemonPlan:
 
 
 def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
-    return plan(
+    found = plan(
         mapping,
-        settings.identities,
+        settings.function_identities,
         identity=MappingId(mapping.UUID) if mapping.UUID else None,
         on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
         include_payload=bool(mapping.include_payload),
@@ -45,6 +46,7 @@ def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
         source_settings=mapping.source,
         queue=_queue_policy(mapping),
     )
+    return replace(found, discard=replace(found.discard, identity=mapping.destination_identity))
 
 
 def _queue_policy(mapping: FileMapping) -> QueuePolicy:

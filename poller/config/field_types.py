@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -303,6 +303,17 @@ def role_arn(text: str) -> str:
     return text
 
 
+def assumable_role(text: str) -> str:
+    role = Arn.read(text)
+    if (
+        role is None
+        or role.service != "iam"
+        or not re.fullmatch(r"role/[\w+=,.@/-]{1,576}", role.resource, re.ASCII)
+    ):
+        raise ValueError("not a role's ARN; write arn:aws:iam::ACCOUNT:role/NAME")
+    return text
+
+
 def uuid_text(text: str) -> str:
     try:
         return str(uuid.UUID(text))
@@ -323,5 +334,12 @@ type Fraction = Annotated[float, BeforeValidator(number), Field(gt=0, le=1, allo
 type Count = Annotated[Whole, Field(ge=1, le=COUNT_MAX)]
 type ObjectPrefixUrl = Annotated[str, AfterValidator(object_prefix)]
 type Url = Annotated[str, AfterValidator(http_url)]
+type IdentityName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""The name of an entry below `identities`."""
+AS_WHOM: Any = Field(
+    default=None,
+    description="As whom AWS is called: an entry below identities. Default: the process's own credentials.",
+)
+"""What the settings of plug-ins that call AWS say of `identity`."""
 type PlugInName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 type FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]

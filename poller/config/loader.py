@@ -13,8 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+from poller.config.cross_checks.identities import unknown_identities
+from poller.config.cross_checks.misfits import misfit_errors
 from poller.config.partial_checks import hidden_errors
-from poller.config.plugin_settings import misfit_errors, plugin_errors, plugins_in
+from poller.config.plugin_settings import plugin_errors, plugins_in
 from poller.config.quoted_flags import quoted_flags
 from poller.config.settings import ENV_PREFIX, Settings, merged_settings
 from poller.config.yaml_files import NameNotText, UnreadableNow, read_document
@@ -143,6 +145,7 @@ def _read(document: Mapping[str, Any]) -> tuple[Settings | None, list[SettingErr
 def _plugin_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
     for part in plugins_in(document):
         yield from plugin_errors(part, registry)
+    yield from unknown_identities(document, registry)
     yield from misfit_errors(document, registry)
 
 

@@ -5,7 +5,6 @@ The document is read as it was written. So errors in other parts of it do not pr
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -19,7 +18,6 @@ from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingEr
 from poller.config_errors.known_names import Path
 from poller.domain.arns import FunctionName
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.plan import EventContent, SourceKind
 from poller.plugins import GROUPS, Plugin, Registry
 
 ROUNDS_MAX = 5
@@ -75,48 +73,6 @@ def plugin_errors(part: NamedPlugin, registry: Registry) -> list[SettingError]:
     return moved(found, part.where)
 
 
-def misfit_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
-    """What keeps mappings from calling their functions, as the functions' plug-ins see it. Wrong settings have errors of their own."""
-    finders = dict(_misfit_finders(document, registry))
-    for index, each in enumerate(_list(document.get("mappings"))):
-        mapping = _table(each)
-        finder = finders.get(_function_name(mapping.get("FunctionName")))
-        content = _event_content(mapping)
-        if finder is not None and content is not None:
-            yield from (SettingError.of(error, ("mappings", index)) for error in finder(content))
-
-
-def _misfit_finders(
-    document: Mapping[str, Any], registry: Registry
-) -> Iterator[tuple[str, Callable[[EventContent], Iterable[FieldError]]]]:
-    """For each function whose plug-in looks at mappings: its name, and what finds errors in the events of a mapping."""
-    for part in _functions(document):
-        if part.name_only:
-            continue
-        try:
-            plugin = registry.plugin(part.spec.kind, part.spec.name)
-            if plugin.misfits is not None:
-                model = plugin.settings.model_validate(part.spec.settings(plugin.settings))
-                yield str(part.spec.given["function"]), partial(plugin.misfits, model)
-        except (InvalidConfiguration, ValidationError):
-            continue
-
-
-def _event_content(mapping: Mapping[str, Any]) -> EventContent | None:
-    """What the mapping's events may hold; None if its source is not known."""
-    arn = mapping.get("EventSourceArn")
-    try:
-        kind = source_kind(arn) if isinstance(arn, str) else None
-    except ValueError:
-        kind = None
-    if kind is None:
-        return None
-    fifo = kind is SourceKind.SQS and str(arn).endswith(".fifo")
-    single = str(mapping.get("BatchSize")) in {"1", "1.0"}
-    split = fifo and str(mapping.get("one_group_per_batch")).lower() == "true"
-    return EventContent(kind, one_group=single or split, fifo=fifo)
-
-
 def _known_elsewhere(complaint: SettingError, part: NamedPlugin, registry: Registry) -> SettingError:
     """The error with a better remedy, if another invoker has the setting that this one does not know."""
     if part.spec.kind != "invokers" or complaint.known is None or len(complaint.path) != 1:
@@ -149,7 +105,7 @@ def _control(document: Mapping[str, Any]) -> NamedPlugin:
     # A wrong address is reported by the check of the daemon's own settings.
     listen = document.get("listen")
     usable = listen if _is_address(listen) else Settings.model_fields["listen"].default
-    own = {"listen": usable, "api": _table(document.get("api"))}
+    own = {"listen": usable, "api": table(document.get("api"))}
     return NamedPlugin(spec=PluginSpec("control", "http", own), named_at=(), under=())
 
 
@@ -168,14 +124,14 @@ def _store(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
 
 def _functions(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     default = document.get("default_invoker", Settings.model_fields["default_invoker"].default)
-    entries = _table(document.get("functions"))
+    entries = table(document.get("functions"))
     if isinstance(default, str):
         yield NamedPlugin(
             spec=PluginSpec("invokers", default), named_at=("default_invoker",), under=(), name_only=True
         )
     named = {str(name): entry for name, entry in entries.items() if isinstance(entry, dict)}
-    for mapping in _list(document.get("mappings")):
-        name = _function_name(_table(mapping).get("FunctionName"))
+    for mapping in listed(document.get("mappings")):
+        name = function_name(table(mapping).get("FunctionName"))
         if name and name not in entries:
             named[name] = {}
     for name, entry in named.items():
@@ -199,8 +155,8 @@ def _function(name: str, entry: Mapping[str, Any], invoker: str) -> NamedPlugin:
 
 
 def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
-    for index, each in enumerate(_list(document.get("mappings"))):
-        mapping = _table(each)
+    for index, each in enumerate(listed(document.get("mappings"))):
+        mapping = table(each)
         place: Path = ("mappings", index)
         arn = mapping.get("EventSourceArn")
         try:
@@ -209,11 +165,12 @@ def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
             kind = ""
         if kind:
             at: Path = (*place, "EventSourceArn")
-            spec = source_spec(kind, str(arn), _table(mapping.get("source")))
+            spec = source_spec(kind, str(arn), table(mapping.get("source")))
             yield NamedPlugin(spec=spec, named_at=at, under=(*place, "source"), elsewhere={"arn": at})
         if (destination := _destination(mapping)) is not None:
             at = (*place, "DestinationConfig", "OnFailure", "Destination")
             beside = {name: (*place, name) for name in ("include_payload", "payload_prefix")}
+            beside["identity"] = (*place, "destination_identity")
             yield NamedPlugin(spec=destination, named_at=at, under=at, elsewhere={"arn": at, **beside})
 
 
@@ -234,13 +191,16 @@ def _of_model(plugin: Plugin[Any, Any], part: NamedPlugin) -> list[SettingError]
 
 
 def _unused(plugin: Plugin[Any, Any], part: NamedPlugin) -> Iterator[SettingError]:
-    """An error for a place for large events at a destination that gets every event with its notice."""
+    """Errors for what a destination does not need: a place for large events if it gets every event, an identity if it is not AWS's."""
     prefix = "payload_prefix"
     if part.spec.given.get(prefix) and prefix not in part.spec.settings(plugin.settings):
         wrong = (
             f"has no effect: a destination of the plug-in {plugin.name} gets the whole event with each notice"
         )
         yield SettingError((prefix,), wrong, "remove it")
+    if part.spec.given.get("identity") and "identity" not in part.spec.settings(plugin.settings):
+        wrong = f"has no effect: the plug-in {plugin.name} calls no service of AWS"
+        yield SettingError(("identity",), wrong, "remove it")
 
 
 def _named(complaint: SettingError, known: tuple[str, ...]) -> SettingError:
@@ -339,17 +299,20 @@ def _is_address(text: object) -> bool:
         return False
 
 
-def _table(value: object) -> Mapping[str, Any]:
+def table(value: object) -> Mapping[str, Any]:
+    """A table of the document; empty if it is something else."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object) -> list[Any]:
+def listed(value: object) -> list[Any]:
+    """A list of the document; empty if it is something else."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
 def _destination(mapping: Mapping[str, Any]) -> PluginSpec | None:
-    failure = _table(_table(mapping.get("DestinationConfig")).get("OnFailure"))
+    failure = table(table(mapping.get("DestinationConfig")).get("OnFailure"))
     destination, prefix = failure.get("Destination"), mapping.get("payload_prefix")
+    identity = mapping.get("destination_identity")
     # Wrong values are reported by the check of the mapping itself.
     include = str(mapping.get("include_payload")).lower() == "true"
     try:
@@ -358,7 +321,12 @@ def _destination(mapping: Mapping[str, Any]) -> PluginSpec | None:
         usable = None
     try:
         return (
-            destination_spec(destination, include_payload=include, payload_prefix=usable)
+            destination_spec(
+                destination,
+                include_payload=include,
+                payload_prefix=usable,
+                identity=identity if isinstance(identity, str) else None,
+            )
             if isinstance(destination, str)
             else None
         )
@@ -366,7 +334,8 @@ def _destination(mapping: Mapping[str, Any]) -> PluginSpec | None:
         return None
 
 
-def _function_name(text: object) -> str:
+def function_name(text: object) -> str:
+    """The bare name in a FunctionName; empty if there is none."""
     try:
         return FunctionName.parse(text).name if isinstance(text, str) else ""
     except ValueError:

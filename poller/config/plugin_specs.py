@@ -59,10 +59,16 @@ def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
 
 
 def destination_spec(
-    destination: str, *, include_payload: bool = False, payload_prefix: str | None = None
+    destination: str,
+    *,
+    include_payload: bool = False,
+    payload_prefix: str | None = None,
+    identity: str | None = None,
 ) -> PluginSpec:
     """The destination with this ARN or URL. Raises ValueError if the text names no plug-in."""
     given: dict[str, Any] = {"arn": destination}
+    if identity is not None:
+        given["identity"] = identity
     if include_payload:
         given |= {"include_payload": True, "payload_prefix": payload_prefix}
     return PluginSpec("destinations", destination_plugin(destination), given=given)
@@ -89,7 +95,10 @@ def destination_of(plan: MappingPlan) -> PluginSpec | None:
     if discard.destination is None:
         return None
     return destination_spec(
-        discard.destination, include_payload=discard.include_payload, payload_prefix=discard.payload_prefix
+        discard.destination,
+        include_payload=discard.include_payload,
+        payload_prefix=discard.payload_prefix,
+        identity=discard.identity,
     )
 
 

@@ -28,12 +28,10 @@ from poller.config.field_types import (
     Address,
     Count,
     FilePath,
-    Fraction,
+    IdentityName,
     ObjectPrefixUrl,
-    PerSecond,
     PlugInName,
     Seconds,
-    SecondsFrom1,
     Url,
     aws_service,
     bare_function_arn,
@@ -47,6 +45,9 @@ from poller.config.field_types import (
     uuid_text,
 )
 from poller.config.mapping import EventSourceMapping, Flag, FunctionIdentity, function_arn
+from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
+from poller.config.sections.identities import IdentitySetting
+from poller.config.sections.section import Section
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
 from poller.domain.arns import Arn
@@ -61,6 +62,7 @@ FILE_CONCURRENCY_MIN = 1
 MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
+IDENTITIES_MAX = 1000
 RETRY_FACTOR_MAX = 100
 """The largest factor of a retry back-off. With it the third wait is at the limit of 12 hours, from 5 seconds on."""
 PROTECT_API = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
@@ -115,12 +117,6 @@ def _out_of_range(value: object, prefix: str) -> Iterator[FieldError]:
             yield FieldError(name, "out of range", f"write more than 0, at most {most}")
 
 
-class Section(BaseModel):
-    """Base of the sections of the configuration: unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Api(Section):
     """Who may read and who may make changes through the HTTP API."""
 
@@ -160,28 +156,6 @@ class Log(Section):
         LogLevel, BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
     ] = LogLevel.INFO
     format: Literal["json", "console"] = "json"
-
-
-class FunctionRate(Section):
-    """How fast all workers of the store together may call a function."""
-
-    invocations_per_s: PerSecond | None = None
-    records_per_s: PerSecond | None = None
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.invocations_per_s is None and self.records_per_s is None:
-            wrong, remedy = "limits nothing", "write a number, or one at records_per_s, or remove rate"
-            raise refused([FieldError("invocations_per_s", wrong, remedy)])
-        return self
-
-
-class FunctionBreaker(Section):
-    """When a function is not called any more because its calls fail, and for how long."""
-
-    failures: Fraction = 0.5
-    window_s: SecondsFrom1 = 60.0
-    open_s: SecondsFrom1 = 30.0
 
 
 class FunctionEntry(BaseModel):
@@ -233,6 +207,7 @@ class FileMembers(EventSourceMapping):
     on_destination_failure: OnDestinationFailure | None = None
     include_payload: Flag | None = None
     payload_prefix: ObjectPrefixUrl | None = None
+    destination_identity: IdentityName | None = None
     extend_visibility: Flag | None = None
     one_group_per_batch: Flag | None = None
     group_aware_failures: Flag | None = None
@@ -289,8 +264,8 @@ def _payload_errors(mapping: FileMembers) -> Iterator[FieldError]:
     arn = Arn.read(mapping.EventSourceArn or "")
     if arn is not None and arn.service == "sqs":
         wrong = "is for streams only: a queue's mapping has no on-failure destination"
-        for name, value in (("include_payload", include), ("payload_prefix", prefix)):
-            if value is not None:
+        for name in ("include_payload", "payload_prefix", "destination_identity"):
+            if getattr(mapping, name, None) is not None:
                 yield FieldError(
                     name, wrong, "remove it: the queue's dead-letter queue gets the messages whole"
                 )
@@ -302,6 +277,13 @@ def _payload_errors(mapping: FileMembers) -> Iterator[FieldError]:
         wrong = "there is no on-failure destination that could get the event"
         remedy = "add DestinationConfig: {OnFailure: {Destination: ARN}}, or remove it"
         yield FieldError("include_payload", wrong, remedy, reads=("DestinationConfig",))
+    if (
+        getattr(mapping, "destination_identity", None)
+        and hasattr(mapping, "DestinationConfig")
+        and not mapping.destination
+    ):
+        wrong, remedy = "there is no on-failure destination", "add DestinationConfig, or remove it"
+        yield FieldError("destination_identity", wrong, remedy, reads=("DestinationConfig",))
 
 
 class Settings(BaseSettings):
@@ -314,6 +296,9 @@ class Settings(BaseSettings):
     region: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")] | None = None
     endpoint_url: Url | None = None
     endpoint_urls: dict[Annotated[str, AfterValidator(aws_service)], Url] = Field(default_factory=dict)
+    identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = Field(
+        default_factory=dict
+    )
     listen: Annotated[str, BeforeValidator(no_port_alone), AfterValidator(listen_address)] = "127.0.0.1:8080"
     store: Annotated[str, AfterValidator(store_url)] = "sqlite:///var/lib/poller/state.db"
     api: Api = Api()
@@ -342,7 +327,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        found = duplicate_mappings(self.mappings, self.identities)
+        found = duplicate_mappings(self.mappings, self.function_identities)
         if open_to_everybody(self.listen, everybody=self.api.allow_unauthenticated):
             wrong = f"anybody who reaches {self.listen} could change mappings"
             found.append(FieldError("api.allow_unauthenticated", wrong, PROTECT_API))
@@ -351,7 +336,7 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def identities(self) -> dict[str, FunctionIdentity]:
+    def function_identities(self) -> dict[str, FunctionIdentity]:
         """The ARNs and roles of the configured functions, by name."""
         return {
             name: FunctionIdentity(arn=entry.arn, role=entry.role or "")

@@ -95,13 +95,15 @@ class DiscardPolicy:
     """Where the notices of discarded batches go (None: nowhere), and what happens to a batch whose notice cannot be delivered.
 
     With `include_payload` the notices of queues and topics carry the event, too. `payload_prefix` (s3://BUCKET/PREFIX) is where
-    an event goes that is too large for a message. Other destinations get the event in any case.
+    an event goes that is too large for a message. Other destinations get the event in any case. `identity` names as whom a service
+    of AWS is called.
     """
 
     destination: str | None = None
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     include_payload: bool = False
     payload_prefix: str | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

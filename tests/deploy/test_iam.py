@@ -51,12 +51,13 @@ ROLES = (
         "dynamodb",
         tuple(f"stores/dynamodb/{part}.py" for part in ("store", "calls", "memo_parts", "table")),
     ),
+    Role(("assume-role",), "sts", ("aws/identities.py",)),
     Role(("import-kcl",), "dynamodb", ("checkpoints/kcl.py",)),
 )
 CHECK = "check-live"
 """For the looks at what the daemon only writes to, and at other consumers."""
-NO_ADAPTERS = {"keys", "trust-irsa", "trust-pod-identity"}
-"""Keys are used by the services themselves; the other two say who may take the role."""
+NO_ADAPTERS = {"keys", "trust-identity", "trust-irsa", "trust-pod-identity"}
+"""Keys are used by the services themselves; the others say who may take the role."""
 
 
 def operations(service: str) -> dict[str, str]:

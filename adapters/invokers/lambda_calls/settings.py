@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.config_errors.error_messages import FieldError
 from poller.domain.arns import QUALIFIER
 from poller.domain.plan import EventContent, SourceKind
@@ -74,6 +75,7 @@ class LambdaSettings(BaseModel):
         description="The version or alias to call if the mapping names none.",
     )
     region: str | None = Field(default=None, description="Default: the region of the function's ARN.")
+    identity: IdentityName | None = AS_WHOM
     tenant_id: Annotated[str, AfterValidator(_tenant)] | None = Field(
         default=None,
         description="The tenant that a function with tenant isolation is called for. With tenant_id_from: that of messages without a group.",

@@ -50,6 +50,7 @@ from adapters.stores.dynamodb.table import (
     worker_of,
 )
 from adapters.stores.stored_rows import undamaged
+from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.errors import ServiceThrottled
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
@@ -322,6 +323,7 @@ class DynamoSettings(BaseModel):
     url: Annotated[str, AfterValidator(_names_a_table)]
     create: bool = False
     region: str | None = None
+    identity: IdentityName | None = AS_WHOM
     call_timeout_s: float = Field(default=5.0, gt=0, le=60)
 
     _spread = model_validator(mode="before")(url_options.spread)
@@ -336,7 +338,11 @@ class DynamoSettings(BaseModel):
 async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[DynamoStore]:
     """Yields the store; makes the table if `create` is set; raises what `ready` raises."""
     client = await clients.client(
-        env, "dynamodb", settings.region, purpose="store", connections_max=CONNECTIONS_MAX
+        env.acting_as(settings.identity),
+        "dynamodb",
+        settings.region,
+        purpose="store",
+        connections_max=CONNECTIONS_MAX,
     )
     await ready(client, settings.table, create=settings.create)
     yield DynamoStore(client, settings.table, call_timeout_s=settings.call_timeout_s)
@@ -345,6 +351,7 @@ async def open_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGene
 @asynccontextmanager
 async def look_dynamodb(settings: DynamoSettings, env: Environment) -> AsyncGenerator[TableProbe]:
     """Yields a check of the table, which is not made."""
+    env = env.acting_as(settings.identity)
     client = await clients.client(env, "dynamodb", settings.region, purpose="store")
     store = DynamoStore(client, settings.table, call_timeout_s=settings.call_timeout_s)
     yield TableProbe(client, settings.table, create=settings.create, read_leases=store.leases)

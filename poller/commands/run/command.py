@@ -69,6 +69,7 @@ WAIT_FOR_RESTART = (
     "region",
     "endpoint_url",
     "endpoint_urls",
+    "identities",
     "listen",
     "store",
     "api",

@@ -10,7 +10,7 @@ from poller.config.members import TABLE
 from poller.config.schema.function_schema import by_default, definitions, functions_schema
 from poller.config.schema.mapping_schema import at, default_text, mapping_schema
 from poller.config.schema.plain import Schema, plain_schema
-from poller.config.schema.texts import EXAMPLES, FUNCTIONS, MAPPINGS, SETTINGS
+from poller.config.schema.texts import EXAMPLES, FUNCTIONS, IDENTITIES, MAPPINGS, SETTINGS
 from poller.config.settings import LogLevel, Settings
 from poller.domain.arns import ACCOUNT, BARE_NAME_CHARS_MAX, PARTITION, REGION
 from poller.domain.policies import Backoff
@@ -20,6 +20,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMS = {
     "endpoint_url": "^https?://",
     "listen": "^(\\[[0-9A-Fa-f:.%]+\\]|[^\\s:/\\[\\]]+):[0-9]{1,5}$",
+    "identities.NAME.role_arn": "^arn:[^:]+:iam:[^:]*:[^:]*:role/[A-Za-z0-9_+=,.@/-]{1,576}$",
+    "identities.NAME.external_id": "^[A-Za-z0-9_+=,.@:/-]{2,1224}$",
+    "identities.NAME.session_name": "^[A-Za-z0-9_+=,.@-]{2,64}$",
+    "identities.NAME.endpoint_url": "^https?://",
     "functions.NAME.arn": f"^arn:{PARTITION}:lambda:{REGION}:{ACCOUNT}:function:[A-Za-z0-9_-]+$",
     "functions.NAME.role": "^arn:[^:]+:iam:",
     "mappings.UUID": "[0-9a-fA-F]",
@@ -50,6 +54,8 @@ def schema_document(registry: Registry, invokers: Sequence[str], stores: Sequenc
     entries = [*known.values(), top["functions"]["additionalProperties"]]
     for entry in entries:
         _describe(entry, FUNCTIONS, "functions.NAME")
+    top["identities"]["propertyNames"] = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
+    _describe(top["identities"]["additionalProperties"], IDENTITIES, "identities.NAME")
     _describe(schema, SETTINGS, "")
     _describe(top["mappings"]["items"], MAPPINGS, "mappings")
     for member in TABLE:

@@ -7,6 +7,7 @@ SETTINGS: dict[str, str] = {
     "region": "AWS region where an ARN does not say it. Without it the AWS variables and the profile decide.",
     "endpoint_url": "Where all AWS services are, for emulators and private endpoints. Without user and password.",
     "endpoint_urls": "Where single AWS services are, before endpoint_url: a service's name in AWS's clients, and a URL.",
+    "identities": "As whom AWS is called, by name: plug-ins name one as identity. Without one they use the process's own credentials.",
     "listen": "HOST:PORT of API, health and metrics. In a container 0.0.0.0:8080; IPv6 in brackets; port 0 is any free one.",
     "store": "Where positions are kept: sqlite:///PATH (absolute), sqlite:PATH (relative), memory:// (nothing survives a restart), dynamodb://TABLE.",
     "api": "Who may read and who may make changes through the HTTP API.",
@@ -54,6 +55,14 @@ FUNCTIONS: dict[str, str] = {
     "breaker.window_s": "Seconds of calls that are looked at.",
     "breaker.open_s": "Seconds without calls, before one batch tries.",
 }
+IDENTITIES: dict[str, str] = {
+    "role_arn": "The role that is assumed, with the credentials of the profile or of the process.",
+    "external_id": "What the role's trust policy asks for.",
+    "session_name": "Name of the role's session in AWS's logs. Default: esm-poller.",
+    "profile": "A profile of AWS's configuration files, in place of the process's own credentials.",
+    "region": "AWS region where an ARN does not say it, and of STS.",
+    "endpoint_url": "Where all AWS services are for this identity, before the daemon's endpoint_url and endpoint_urls.",
+}
 MAPPINGS: dict[str, str] = {
     "FunctionName": "Name, partial ARN or ARN of the function, each with :QUALIFIER or without.",
     "EventSourceArn": "ARN of a Kinesis stream or consumer, of a DynamoDB table's stream, or of an SQS queue.",
@@ -90,6 +99,7 @@ MAPPINGS: dict[str, str] = {
     "on_destination_failure": "For this mapping: keep or drop. Default: the daemon's.",
     "include_payload": "Streams: notices to a queue or topic have the event too.",
     "payload_prefix": "s3://BUCKET/PREFIX, with include_payload: where an event goes that is too large for a message.",
+    "destination_identity": "Streams: as whom the on-failure destination is called: an entry below identities.",
     "extend_visibility": "SQS: messages stay hidden while their batch gathers and runs. Default: true; false is AWS's way.",
     "one_group_per_batch": "FIFO: an event holds one message group.",
     "group_aware_failures": "FIFO: a reported message makes the later ones of its group count as failed.",
@@ -109,6 +119,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "api.access_keys_file": ("/etc/poller/access-keys.yaml",),
     "api.allowed_hosts": (["poller.example.com"],),
     "worker": ("poller-0",),
+    "identities.NAME.role_arn": ("arn:aws:iam::111122223333:role/poller",),
     "functions.NAME.arn": ("arn:aws:lambda:eu-west-1:111122223333:function:orders",),
     "functions.NAME.role": ("arn:aws:iam::111122223333:role/orders",),
     "functions.NAME.rate": ({"invocations_per_s": 20},),

@@ -55,6 +55,16 @@ def full() -> dict[str, Any]:
             "allow_unauthenticated": False,
             "allowed_hosts": ["poller.example.com"],
         },
+        "identities": {
+            "billing": {
+                "role_arn": "arn:aws:iam::444455556666:role/poller",
+                "external_id": "x-1",
+                "session_name": "poller",
+                "profile": "production",
+                "region": "eu-west-1",
+                "endpoint_url": "http://127.0.0.1:4566",
+            }
+        },
         "default_invoker": "lambda",
         "functions": {
             "orders": {
@@ -105,6 +115,7 @@ def full() -> dict[str, Any]:
             "cloud": {"invoker": "lambda", "qualifier": "live", "region": "eu-west-1"},
             "isolated": {
                 "invoker": "lambda",
+                "identity": "billing",
                 "tenant_id": "blue",
                 "tenant_id_from": "message_group",
                 "client_context": {"stage": "live"},
@@ -135,7 +146,8 @@ def full() -> dict[str, Any]:
                 "on_destination_failure": "keep",
                 "include_payload": True,
                 "payload_prefix": "s3://orders-failed/events",
-                "source": {},
+                "destination_identity": "billing",
+                "source": {"identity": "billing"},
             },
             {"FunctionName": "web", "EventSourceArn": TABLE_STREAM, "StartingPosition": "LATEST"},
             {
@@ -245,6 +257,13 @@ ONLY_THE_LOADER = {
     "api.allowed_hosts": "what a host's name may be",
     "api.allowed_hosts.0": "what a host's name may be",
     "functions": "a mapping's function that is not there",
+    "identities": "whether there is what others name",
+    "identities.billing": "whether it says something",
+    "identities.billing.role_arn": "external_id without it",
+    "identities.billing.endpoint_url": "what a host's name may be",
+    "functions.isolated.identity": "whether there is such an identity",
+    "mappings.0.destination_identity": "whether there is such an identity",
+    "mappings.0.source.identity": "whether there is such an identity",
     "functions.orders.handler": "the form of a handler",
     "functions.threads.handler": "the form of a handler",
     "functions.orders.isolation": "processes without isolation: process",
@@ -329,7 +348,7 @@ def test_what_the_loader_refuses_for_its_form_the_schema_refuses_too(place: Plac
 
 def names() -> Iterator[Place]:
     """Every table of a configuration whose names are settings."""
-    free = ("functions", "endpoint_urls", "headers", "env", "client_context", "Tags", "source")
+    free = ("functions", "identities", "endpoint_urls", "headers", "env", "client_context", "Tags", "source")
     for place in ((), *places(full())):
         node: Any = full()
         for part in place:
