@@ -15,7 +15,7 @@ from poller.cli import application
 from poller.config.members import TABLE
 from poller.config.schema.document import DIALECT, described
 from poller.config.schema.mapping_schema import at
-from poller.config.schema.texts import EXAMPLES, FUNCTIONS, MAPPINGS, SETTINGS
+from poller.config.schema.texts import EXAMPLES, FUNCTIONS, IDENTITIES, MAPPINGS, SETTINGS
 from poller.config.settings import Settings
 from poller.config.yaml_files import parse_document
 from poller.plugins import Plugin
@@ -218,7 +218,8 @@ def part_at(place: Place) -> dict[str, Any]:
     match place:
         case ("functions" | "mappings" as table, entry, *_):
             inner = full()[table][entry]
-            return {table: {entry: inner} if table == "functions" else [inner]}
+            named = {"identities": full()["identities"]}
+            return {**named, table: {entry: inner} if table == "functions" else [inner]}
         case (str(name), *_) if name in full():
             return {name: full()[name]}
         case _:
@@ -474,15 +475,18 @@ def test_every_setting_has_a_description() -> None:
 def test_every_text_is_about_a_setting_that_exists() -> None:
     items = document()["properties"]["mappings"]["items"]
     entry = document()["properties"]["functions"]["additionalProperties"]
+    identity = document()["properties"]["identities"]["additionalProperties"]
     known = {
         *(path for path in SETTINGS if at(document(), path)),
         *(f"mappings.{path}" for path in MAPPINGS if at(items, path)),
         *(f"functions.NAME.{path}" for path in FUNCTIONS if at(entry, path)),
+        *(f"identities.NAME.{path}" for path in IDENTITIES if at(identity, path)),
     }
     assert known == {
         *SETTINGS,
         *(f"mappings.{m}" for m in MAPPINGS),
         *(f"functions.NAME.{f}" for f in FUNCTIONS),
+        *(f"identities.NAME.{i}" for i in IDENTITIES),
     }
     assert set(EXAMPLES) <= known
 
