@@ -72,9 +72,9 @@ async def client(
     timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of, and
     ServiceUnavailable when the service that gives out credentials fails.
     """
-    session = await session_of(env, raw=service in RAW_SERVICES)
     identity = env.identity
     url, place = env.endpoint(service), region or (identity and identity.region) or env.region
+    session = await session_of(env, raw=service in RAW_SERVICES, region=place)
     return await env.shared.get(
         f"aws client {service} {place} {url} {purpose} as={identity.name if identity else ''}",
         lambda: _client(session, service, place, url=url, options=_options(connections_max, read_s_max)),
@@ -332,8 +332,8 @@ def translate(
 def _role_trouble(error: RoleTrouble, operation: str) -> PortError:
     """The port error of a call whose credentials were to come from an assumed role."""
     identity, cause = error.identity, error.cause
-    if isinstance(cause, boto.ProfileNotFound):
-        found: PortError = AccessDenied(f"profile {identity.profile!r} does not exist; correct profile")
+    if isinstance(cause, boto.ProfileNotFound | boto.NoRegionError):
+        found: PortError = AccessDenied(f"{type(cause).__name__}; correct profile and region of the identity")
     else:
         found = translate(cause, "sts AssumeRole")
         if isinstance(found, AccessDenied) and isinstance(cause, boto.ClientError):

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioDeferredRefreshableCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore import exceptions as boto
 from botocore.credentials import ReadOnlyCredentials
+from botocore.parsers import ResponseParserError
 
 from adapters.aws.region import SESSION_VARIABLES
 from adapters.bounded_answers import BoundedSession, bound_credentials
@@ -29,6 +31,20 @@ STS_S_MAX = 10.0
 REFUSED_S = 5.0
 """How long a role that could not be assumed counts as such without asking again: all shards of a mapping ask at once."""
 _METHOD = "assume-role"
+_TROUBLE = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    OSError,
+    # The library, and this module, read an answer as if it could only have the documented form.
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What asking STS raises."""
 
 
 class RoleTrouble(Exception):
@@ -61,12 +77,14 @@ class AssumedRole(AioDeferredRefreshableCredentials):
 class RoleAssumer:
     """Asks STS for the credentials of one identity's role, with the session's own credentials."""
 
-    def __init__(self, session: AioSession, env: Environment) -> None:
+    def __init__(self, session: AioSession, env: Environment, *, region: str | None) -> None:
+        """`region` counts where neither settings nor AWS's variables and profile name one."""
         assert env.identity is not None, "a role without an identity"
         self._session = session
         self._identity = env.identity
         self._url = env.endpoint_urls.get("sts", env.endpoint("sts"))
-        self._region = env.identity.region or env.region
+        given = env.identity.region or env.region
+        self._region = given or session.get_config_variable("region") or region
         self._trouble: RoleTrouble | None = None
         self._ask_at = 0.0
 
@@ -77,7 +95,7 @@ class RoleAssumer:
             raise RoleTrouble(self._identity, self._trouble.cause) from self._trouble.cause
         try:
             found = await self._asked()
-        except Exception as error:
+        except _TROUBLE as error:
             self._trouble, self._ask_at = RoleTrouble(self._identity, error), now + REFUSED_S
             raise self._trouble from error
         self._trouble = None
@@ -121,26 +139,29 @@ class _Given:
         return self._credentials
 
 
-async def session_of(env: Environment, *, raw: bool) -> AioSession:
+async def session_of(env: Environment, *, raw: bool, region: str | None) -> AioSession:
     """The session of the environment's identity. `raw`: answers keep blobs as base64 text and times as they were sent.
 
+    `region` is that of its first client.
     Raises InvalidConfiguration for a profile that does not exist.
     """
     name = "" if env.identity is None else env.identity.name
     try:
-        return await env.shared.get(f"aws session raw={raw} as={name}", lambda: _session(env, raw=raw))
+        return await env.shared.get(
+            f"aws session raw={raw} as={name}", lambda: _session(env, raw=raw, region=region)
+        )
     except boto.ProfileNotFound as error:
         whose = f"identity {name}" if name else "AWS_PROFILE"
         raise InvalidConfiguration([f"{whose}: {error}; correct the profile's name"]) from error
 
 
 @asynccontextmanager
-async def _session(env: Environment, *, raw: bool) -> AsyncIterator[AioSession]:
+async def _session(env: Environment, *, raw: bool, region: str | None) -> AsyncIterator[AioSession]:
     session = _bounded_session(env)
     role = env.identity is not None and env.identity.role_arn is not None
     if role:
         own = _bounded_session(env)
-        credentials = AssumedRole(RoleAssumer(own, env), _METHOD)
+        credentials = AssumedRole(RoleAssumer(own, env, region=region), _METHOD)
         session.register_component("credential_provider", _Given(credentials))
     if raw:
         if not role:

@@ -59,6 +59,8 @@ class Account:
     body: str | None = None
     assumed: list[dict[str, str]] = field(default_factory=list)
     """The parameters of each AssumeRole, and the access key that signed it."""
+    regions: list[str] = field(default_factory=list)
+    """The regions that AssumeRole was signed for."""
     signed_by: list[str] = field(default_factory=list)
     """The access keys of all other calls."""
     tokens: list[str | None] = field(default_factory=list)
@@ -66,10 +68,11 @@ class Account:
     async def answer(self, request: web.Request) -> web.Response:
         """Answers any call of any service."""
         text = await request.text()
-        key = request.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+        key, _, region = request.headers["Authorization"].partition("Credential=")[2].split("/")[:3]
         if "Action=AssumeRole" in text:
             given = {name: values[0] for name, values in parse_qs(text).items()}
             self.assumed.append({**given, "key": key})
+            self.regions.append(region)
             return self._assumed()
         self.signed_by.append(key)
         self.tokens.append(request.headers.get("X-Amz-Security-Token"))
@@ -185,7 +188,7 @@ REFUSALS = [
 async def test_a_role_that_cannot_be_assumed_is_named_with_the_reason(
     aws: Account, kind: type[PortError], reason: str
 ) -> None:
-    aws = replace(aws, assumed=[], signed_by=[], tokens=[])
+    aws = replace(aws, assumed=[], regions=[], signed_by=[], tokens=[])
     async with reached(aws) as env:
         with pytest.raises(PortError) as caught:
             await asked(env)
@@ -273,6 +276,15 @@ async def test_a_profile_that_does_not_exist_is_a_mistake_of_the_configuration()
     async with reached(Account(), replace(BILLING, profile="nowhere")) as env:
         with pytest.raises(InvalidConfiguration, match="nowhere"):
             await asked(env)
+
+
+@on_a_loop
+async def test_sts_of_the_first_call_s_region_is_asked_where_nothing_names_one() -> None:
+    aws = Account()
+    async with reached(aws) as env:
+        service = await client(replace(env, region=None).acting_as("billing"), "sqs", "us-west-1")
+        await service.list_queues()
+    assert aws.regions == ["us-west-1"]
 
 
 @on_a_loop
