@@ -114,8 +114,8 @@ class RoleAssumer:
         making = self._session.create_client(
             "sts", region_name=self._region, endpoint_url=self._url, config=options
         )
-        async with making as sts:
-            answer = await sts.assume_role(
+        async with making as service:
+            answer = await service.assume_role(
                 RoleArn=identity.role_arn,
                 RoleSessionName=identity.session_name or SESSION_NAME,
                 **given,

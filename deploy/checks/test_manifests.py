@@ -187,6 +187,7 @@ RESTARTS = {
     "region": "config.region=eu-west-1",
     "endpoint_url": "config.endpoint_url=http://127.0.0.1:1",
     "endpoint_urls": "config.endpoint_urls.sqs=http://127.0.0.1:1",
+    "identities": "config.identities.billing.role_arn=arn:aws:iam::444455556666:role/poller",
     "listen": "port=9000",
     "store": "store.dynamodb.table=another",
     "api": "config.api.allow_unauthenticated=true",
