@@ -174,7 +174,8 @@ class HttpSettings(BaseModel):
         if self.client_key_file and not self.client_cert_file:
             wrong, remedy = "is the key of no certificate", "name its certificate in client_cert_file"
             found.append(FieldError("client_key_file", wrong, remedy, reads=("client_cert_file",)))
-        if self.client_cert_file and not self.url.lower().startswith("https:"):
+        # A partial check may have no URL.
+        if self.client_cert_file and self.url and not self.url.lower().startswith("https:"):
             wrong, remedy = "is never shown to a server without TLS", "write https:// in url, or remove it"
             found.append(FieldError("client_cert_file", wrong, remedy, reads=("url",)))
         if found:

@@ -243,7 +243,9 @@ def _leaves(place: tuple[str | int, ...], model: type) -> Iterator[tuple[tuple[s
             name in {"function", "max_concurrency"} and "functions" in place
         ):
             continue
-        if inner and name != "FilterCriteria":
+        if name == "identities":
+            yield from _leaves((name, "billing"), inner[0])
+        elif inner and name != "FilterCriteria":
             yield from _leaves((*place, name), inner[0])
         else:
             yield (*place, name), annotation
@@ -265,7 +267,7 @@ LEAVES = dict(leaves())
 TEXTS = [
     place
     for place, annotation in LEAVES.items()
-    if place[-1] != "source"
+    if place[-1] not in {"source", "client_context"}
     and {str, SecretStr, Path} & {each for each in parts_of(annotation) if isinstance(each, type)}
 ]
 
