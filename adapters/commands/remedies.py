@@ -45,6 +45,8 @@ OF_DAEMON: Mapping[str, str] = {
     "ValidationException": MEMBERS,
     "InvalidParameterValueException": UNCHANGED,
     "SerializationException": MEMBERS,
+    "InvalidRequestContentException": UNCHANGED,
+    "ResourceNotReadyException": LOG_OF_DAEMON,
 }
 """Remedies by the code of a daemon's error."""
 OF_AWS: Mapping[str, str] = {

@@ -280,6 +280,7 @@ METHODS = frozenset(
     }
 )
 READ_OTHERWISE = {
+    "adapters/invokers/http_signature.py:Signer.headers": "the clock's own time",
     "poller/commands/checkpoint_file.py:_moment": "what a person wrote: ValueError becomes an error that says what to write",
     "poller/commands/status/times.py:moment": "catches what a date may raise",
     "poller/config/field_types.py:Address.parse": "five digits at most, by its pattern",

@@ -55,6 +55,7 @@ ELSEWHERE = {
     TaskKind.OPERATION,
     TaskKind.SEEK,
     TaskKind.FLEET,
+    TaskKind.FUNCTION_CALLS,
 }
 """Tasks of the command `run`, of single operations and of single requests, which have tests of their own."""
 KINDS = [kind for kind in TaskKind if kind not in ELSEWHERE]

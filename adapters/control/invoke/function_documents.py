@@ -3,7 +3,6 @@
 import base64
 import binascii
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from adapters.control.mappings.paging import constraint, headed
 from adapters.control.query_string import first
 from poller.domain.functions.calls import FunctionView
 from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.untrusted.numbers import whole
 from poller.domain.untrusted.texts import line_of
 
 PAGE_MAX = 50
@@ -52,14 +52,13 @@ def page(views: Sequence[FunctionView], target: str) -> dict[str, Any]:
     found: list[str] = []
     if version not in {None, "ALL"}:
         found.append(constraint("functionVersion", str(version), "satisfy enum value set: [ALL]"))
-    if items is not None and not (
-        re.fullmatch("[0-9]{1,5}", items, re.ASCII) and 1 <= int(items) <= ITEMS_MAX
-    ):
+    wanted = PAGE_MAX if items is None else whole(items, least=1, most=ITEMS_MAX, default=None)
+    if items is not None and wanted is None:
         found.append(constraint("maxItems", items, f"be a whole number from 1 to {ITEMS_MAX}"))
     if found:
         raise ApiError(ApiErrorType.VALIDATION, headed(found))
     after = _after(first(target, "Marker"))
-    count = min(PAGE_MAX, PAGE_MAX if items is None else int(items))
+    count = min(PAGE_MAX, wanted or PAGE_MAX)
     left = [view for view in views if view.name > after]
     shown = left[:count]
     more = {"NextMarker": _marker(shown[-1].name)} if len(left) > count else {}

@@ -131,7 +131,10 @@ ON_WHAT_RUNS = [
 
 
 def test_all_operations_are_tried_here() -> None:
-    assert {operation for operation, _, _ in CHANGES + ON_WHAT_RUNS} == set(ApiOperation)
+    # Of Invoke only refused requests are reported; tests of its own try that.
+    assert {operation for operation, _, _ in CHANGES + ON_WHAT_RUNS} == set(ApiOperation) - {
+        ApiOperation.INVOKE
+    }
 
 
 @pytest.mark.parametrize(("operation", "method", "path"), CHANGES + ON_WHAT_RUNS)

@@ -499,8 +499,8 @@ def test_a_body_that_comes_too_slowly_is_given_up(
 @pytest.mark.parametrize(
     "path",
     [
-        "/2015-03-31/functions",
-        "/2015-03-31/functions/reader",
+        "/2015-03-31/layers",
+        "/2015-03-31/functions/reader/policy",
         "/2015-03-31/",
         "/2017-03-31/tags",
         f"{ROOT}/{ID}/more",

@@ -13,7 +13,8 @@ from poller.domain.invocations import FunctionError, Invocation, Outcome, Succee
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import DaemonPlan, FunctionPlan, Tuning
 from poller.domain.policies import BatchPolicy, BreakerPolicy, RatePolicy
-from poller.domain.telemetry.daemon_events import FunctionCalled, StopCutShort
+from poller.domain.telemetry.daemon_events import FunctionCalled, StopCutShort, TaskEnded
+from poller.domain.telemetry.labels import TaskKind
 from poller.runtime.daemon import Daemon
 from poller.runtime.functions.function_calls import ROOM_S_MAX
 from poller.runtime.functions.held_functions import IDLE_S
@@ -298,5 +299,20 @@ def test_functions_are_listed_by_name_with_their_arns() -> None:
         assert views[0].arn == "arn:aws:lambda:us-east-1:000000000000:function:alone"
         assert views[1].arn == mapping().function_arn
         assert daemon.control.calls.function("reader") == views[1]
+
+    play(lambda: place.daemon(plan()), script)
+
+
+def test_a_task_that_ends_by_itself_is_reported_and_the_next_call_opens_the_function_again() -> None:
+    place = site()
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        await call(daemon)
+        (task,) = [each for each in asyncio.all_tasks() if each.get_name().startswith("function_calls ")]
+        task.cancel()
+        await asyncio.sleep(1)
+        assert isinstance((await call(daemon)).outcome, Succeeded)
+        assert [each.task for each in place.seen.of(TaskEnded)] == [TaskKind.FUNCTION_CALLS]
 
     play(lambda: place.daemon(plan()), script)
