@@ -295,6 +295,14 @@ STATUSES = st.builds(
 )
 
 
+def in_order(state: Any) -> Any:
+    """A status without ages, its shards by name: readers sort them, so that another order alone is not sent."""
+    found = without_ages(state)
+    for mapping in found["mappings"]:
+        mapping["shards"].sort(key=lambda shard: shard["shard"])
+    return found
+
+
 @given(st.lists(STATUSES, min_size=2, max_size=8))
 def test_a_reader_has_the_whole_status_before_long(statuses: list[DaemonStatus]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -304,5 +312,5 @@ def test_a_reader_has_the_whole_status_before_long(statuses: list[DaemonStatus])
             client.look(status)
         for _ in range(20):
             client.look(statuses[-1])
-    assert without_ages(client.state) == without_ages(json.loads(as_json(statuses[-1])))
+    assert in_order(client.state) == in_order(json.loads(as_json(statuses[-1])))
     assert client.sent.changes(statuses[-1]) == {}
