@@ -117,33 +117,29 @@ class Audit:
     def audited(self, operation: ApiOperation, handler: _Handler) -> _Handler:
         """Wraps a handler, so that each of its requests is reported as this operation."""
 
+        async def short(request: web.Request) -> web.Response:
+            refuse_long(request)
+            return await handler(request)
+
+        return self._reporting(operation, short, accepted=True)
+
+    def refusals(self, operation: ApiOperation, handler: _Handler) -> _Handler:
+        """Wraps a handler of requests that may be many and long, so that only those of them that are refused are reported."""
+        return self._reporting(operation, handler, accepted=False)
+
+    def _reporting(self, operation: ApiOperation, handler: _Handler, *, accepted: bool) -> _Handler:
         async def reporting(request: web.Request) -> web.Response:
             record = request[AUDIT_RECORD] = AuditRecord()
             try:
-                refuse_long(request)
                 response = await handler(request)
             except BaseException as error:
                 broken_off = _is_broken_off(request, error)
                 why = "" if broken_off else _why(error)
                 self._report(operation, request, record, refused=why, broken_off=broken_off)
                 raise
-            self._report(operation, request, record)
+            if accepted:
+                self._report(operation, request, record)
             return response
-
-        return reporting
-
-    def refusals(self, operation: ApiOperation, handler: _Handler) -> _Handler:
-        """Wraps a handler of requests that may be many, so that only those of them that are refused are reported."""
-
-        async def reporting(request: web.Request) -> web.Response:
-            record = request[AUDIT_RECORD] = AuditRecord()
-            try:
-                return await handler(request)
-            except BaseException as error:
-                broken_off = _is_broken_off(request, error)
-                why = "" if broken_off else _why(error)
-                self._report(operation, request, record, refused=why, broken_off=broken_off)
-                raise
 
         return reporting
 
