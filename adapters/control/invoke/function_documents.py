@@ -1,8 +1,7 @@
 """Owns how functions look in the answers of Lambda's API. What nobody has configured is left out."""
 
-import base64
-import binascii
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,8 @@ ITEMS_MAX = 10_000
 REASON_CHARS_MAX = 300
 LATEST = "$LATEST"
 BAD_MARKER = "Invalid Marker: it is not one of an earlier answer"
+MARKER_PATTERN = r"([0-9a-f]{2}){0,512}"
+"""The bytes of the last name of a page."""
 
 
 def configuration(view: FunctionView) -> dict[str, Any]:
@@ -57,21 +58,16 @@ def page(views: Sequence[FunctionView], target: str) -> dict[str, Any]:
         found.append(constraint("maxItems", items, f"be a whole number from 1 to {ITEMS_MAX}"))
     if found:
         raise ApiError(ApiErrorType.VALIDATION, headed(found))
-    after = _after(first(target, "Marker"))
+    after = _after(first(target, "Marker") or "")
     count = min(PAGE_MAX, wanted or PAGE_MAX)
-    left = [view for view in views if view.name > after]
+    left = [view for view in views if view.name.encode() > after]
     shown = left[:count]
-    more = {"NextMarker": _marker(shown[-1].name)} if len(left) > count else {}
+    more = {"NextMarker": shown[-1].name.encode().hex()} if len(left) > count else {}
     return {"Functions": [configuration(view) for view in shown], **more}
 
 
-def _marker(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def _after(marker: str | None) -> str:
+def _after(marker: str) -> bytes:
     """The name behind which a page begins; raises ApiError."""
-    try:
-        return base64.b64decode(marker or "", altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise ApiError(ApiErrorType.PARAMETER, BAD_MARKER) from None
+    if not re.fullmatch(MARKER_PATTERN, marker):
+        raise ApiError(ApiErrorType.PARAMETER, BAD_MARKER)
+    return bytes.fromhex(marker)

@@ -1,6 +1,6 @@
 """Owns the paths of Lambda's operations on functions in the OpenAPI document."""
 
-from adapters.control.invoke.function_documents import ITEMS_MAX, PAGE_MAX
+from adapters.control.invoke.function_documents import ITEMS_MAX, MARKER_PATTERN, PAGE_MAX
 from adapters.control.invoke.invoke_api import FUNCTIONS, INVOKE, INVOKE_ASYNC, INVOKE_STREAMED
 from adapters.control.invoke.invoke_headers import (
     CONTEXT,
@@ -152,7 +152,7 @@ def _headers() -> list[Json]:
 def _list_parameters() -> list[Json]:
     given: dict[str, Json] = {
         "FunctionVersion": {"enum": ["ALL"]},
-        "Marker": {"type": "string", "description": "NextMarker"},
+        "Marker": {"type": "string", "pattern": f"^{MARKER_PATTERN}$", "description": "NextMarker"},
         "MaxItems": {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX},
     }
     return [{"name": name, "in": "query", "schema": schema} for name, schema in given.items()]
