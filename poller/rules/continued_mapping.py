@@ -10,6 +10,7 @@ left the file earlier do not count. In all other cases it is not clear which one
 the sibling that is furthest behind stopped.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ def described(
 ) -> Mapping[str, Any]:
     """The document of a mapping's row."""
     kept = _Kept(connection.source, connection.name, connection.function, change, continued or "")
-    return {_KEY: msgspec.to_builtins(kept)}
+    return _document(kept)
 
 
 def refreshed(row: MappingRow, connection: Connection, change: Change) -> Mapping[str, Any]:
@@ -102,7 +103,7 @@ def completed(row: MappingRow) -> Mapping[str, Any]:
     """The row's document after the mapping whose positions it took over was removed."""
     kept = _kept(row)
     assert kept is not None, "only a mapping of the file continues another"
-    return {**row.document, _KEY: msgspec.to_builtins(msgspec.structs.replace(kept, continued=""))}
+    return {**row.document, **_document(msgspec.structs.replace(kept, continued=""))}
 
 
 def connection_of(row: MappingRow) -> Connection | None:
@@ -127,7 +128,7 @@ def claimed(row: MappingRow, mapping: MappingId | None) -> Mapping[str, Any]:
     """The row's document when `mapping` is about to take over its positions; None: no mapping is."""
     kept = _kept(row)
     assert kept is not None, "only a mapping of the file can be continued"
-    return {**row.document, _KEY: msgspec.to_builtins(msgspec.structs.replace(kept, claimed=mapping or ""))}
+    return {**row.document, **_document(msgspec.structs.replace(kept, claimed=mapping or ""))}
 
 
 def change_to(
@@ -201,6 +202,11 @@ def _siblings(connection: Connection, rows: Sequence[MappingRow]) -> Mapping[str
 
 def _connection(kept: _Kept) -> Connection:
     return Connection(kept.source, kept.name, kept.function)
+
+
+def _document(kept: _Kept) -> dict[str, Any]:
+    """The document as a store gives it back, with lists for tuples, so that an unchanged one is known as such."""
+    return {_KEY: json.loads(json.dumps(msgspec.to_builtins(kept)))}
 
 
 def _kept(row: MappingRow) -> _Kept | None:

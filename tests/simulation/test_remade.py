@@ -34,7 +34,7 @@ from tests.virtual import EPOCH_BASE, run_virtual
 
 ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 KNOWN_S = 12.0
-"""By then the row of the mapping says when the stream was created; workers come and go only behind it."""
+"""By then the row of the mapping says when the stream was created, also where one of the first workers may not ask for it."""
 HEALED_S = 60.0
 MANY = 1000
 """Numbers from here on are those of records that are written right after the stream was made again."""
@@ -70,7 +70,7 @@ def run(seed: int) -> Marks:
     workers = rng.choice((2, 2, 3, 4))
     names = [f"worker-{number + 1}" for number in range(workers)]
     undated = frozenset(rng.sample(names, rng.randint(0, workers - 1)))
-    scenario = drawn(rng, seed, workers)
+    scenario = drawn(rng, seed, workers, known_s=KNOWN_S if undated else 0.0)
     seen = Marks()
 
     def make(marks: Marks, history: History) -> RemadeWorld:
@@ -82,8 +82,8 @@ def run(seed: int) -> Marks:
     return seen
 
 
-def drawn(rng: Random, seed: int, workers: int) -> Scenario:
-    """The scenario of a seed."""
+def drawn(rng: Random, seed: int, workers: int, *, known_s: float) -> Scenario:
+    """The scenario of a seed. The stream is not made again, and no worker comes or goes, before `known_s`."""
     plan = MappingPlan(
         mapping=MappingId("00000000-0000-4000-8000-000000000000"),
         kind=SourceKind.KINESIS,
@@ -102,13 +102,13 @@ def drawn(rng: Random, seed: int, workers: int) -> Scenario:
         lost_reply={Port.STORE: chance},
         heals_at=EPOCH_BASE + HEALED_S,
     )
-    actions = tuple(sorted(happens(rng), key=lambda each: each.at))
+    actions = tuple(sorted(happens(rng, known_s), key=lambda each: each.at))
     return Scenario(
         seed, (setup,), faults, actions, Tuning(discovery_s=rng.choice((0.5, 5.0, 30.0))), workers
     )
 
 
-def happens(rng: Random) -> Iterator[Action]:
+def happens(rng: Random, known_s: float) -> Iterator[Action]:
     """What is written, how the stream changes, and who comes and goes."""
     for number in range(rng.randint(20, 60)):
         at = rng.choice((-2.0, rng.uniform(0.0, WRITING_S)))
@@ -116,9 +116,9 @@ def happens(rng: Random) -> Iterator[Action]:
     for _ in range(rng.choice((0, 1, 3))):
         yield Reshard(rng.uniform(0.0, WRITING_S), ARN, rng.choice(("split", "merge", "roll")), rng.random())
     for _ in range(rng.choice((1, 1, 2))):
-        yield from remade(rng, rng.uniform(KNOWN_S, WRITING_S))
+        yield from remade(rng, rng.uniform(known_s, WRITING_S))
     for _ in range(rng.choice((0, 1, 2))):
-        at, pick = rng.uniform(KNOWN_S, WRITING_S), rng.random()
+        at, pick = rng.uniform(known_s, WRITING_S), rng.random()
         yield rng.choice((Crash(at, rng.choice((0.5, 5.0)), pick), Restart(at, pick), Join(at)))
 
 

@@ -229,22 +229,33 @@ class Leases:
     async def _seed(self, row: MappingRow, lineage: Lineage) -> bool:
         """Adds leases for new shards, and writes the row. Returns False if another worker changed the row meanwhile.
 
-        Then the next review writes it. The row also needs the time of creation, by which a recreated stream is noticed.
+        Then the next review does both. The row gets the time of creation before the first lease is added: a recreated stream is
+        noticed by it, and positions must not be stored that nothing says the stream of.
         """
         self._place.check()
+        created = recreated_stream.created_of(row.document) or self._identity.created
+        dated = replace(row, document=recreated_stream.with_created(row.document, created))
+        if not row.seeded:
+            written = await self._write(row, dated)
+            if written is None:
+                return False
+            row = dated = written
         if lineage.seeds:
             await self._parts.store.seed(row.mapping, lineage.seeds)
             self._membership.announce_change()
-        created = recreated_stream.created_of(row.document) or self._identity.created
-        wanted = replace(row, seeded=True, document=recreated_stream.with_created(row.document, created))
-        if wanted != row:
-            self._row = None  # The row is read again if the write fails or its answer is lost.
-            try:
-                await self._parts.store.update(wanted)
-            except RowChanged:
-                return False
-            self._row = replace(wanted, revision=row.revision + 1)
-        return True
+        return await self._write(row, replace(dated, seeded=True)) is not None
+
+    async def _write(self, row: MappingRow, wanted: MappingRow) -> MappingRow | None:
+        """Writes the row unless it is as wanted. Returns None if another worker changed it meanwhile; then it is read again."""
+        if wanted == row:
+            return row
+        self._row = None  # The row is read again if the write fails or its answer is lost.
+        try:
+            await self._parts.store.update(wanted)
+        except RowChanged:
+            return None
+        self._row = replace(wanted, revision=row.revision + 1)
+        return self._row
 
     async def _prune(self, group: WorkerGroup, leases: Sequence[Lease], finished: Sequence[ShardId]) -> None:
         """Removes leases that nothing needs, a few at a time. Only the first worker by name does so."""

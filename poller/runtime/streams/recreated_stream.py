@@ -50,8 +50,8 @@ class StreamIdentity:
     ) -> MappingRow:
         """Puts all shards at the start of the new stream, reports what was lost, and returns the new row.
 
-        Several workers may do so at once, and another worker finishes what a worker leaves half done. That is safe because each
-        lease is dropped only once, and the row is written last. Raises RowChanged and what the store's ports raise.
+        Several workers may do so at once, and another worker finishes what a worker leaves half done. That is safe because a
+        lease of the new stream is never dropped, and the row is written last. Two workers may report the same loss. Raises RowChanged and what the store's ports raise.
         """
         store = self._parts.store
         row = await store.create(row)

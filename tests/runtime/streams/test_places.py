@@ -16,10 +16,12 @@ from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.plan import DaemonPlan, MappingPlan, Start
 from poller.domain.records import Cursor, MappingId, Position, Record, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
-from poller.domain.telemetry.mapping_events import PlaceFound
+from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.mapping_events import PlaceFound, RecordsLost
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import Site, daemon_plan, until
 from tests.runtime.fakes import SHARD, STREAM_ARN, FakeFunction, FakeStream, mapping, records
+from tests.runtime.streams.test_recreated_stream import RemadeStream
 from tests.virtual import run_virtual, virtual_clock
 
 BASE = "arn:aws:lambda:eu-west-1:111122223333:function:reader"
@@ -513,6 +515,61 @@ def test_two_workers_with_the_new_file_take_over_once() -> None:
         owners = {lease.owner for lease in await scene.store.leases(at("v2").mapping)}
         assert owners == {"one", "two"}
         for each in news:
+            await scene.end(*each)
+
+    played(scene, script)
+
+
+class SlowRows(MemoryStore):
+    """A store that takes up to two seconds to read or write a row."""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__()
+        self.rng = rng
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        found = await super().create(row)
+        await asyncio.sleep(self.rng.uniform(0.0, 2.0))
+        return found
+
+    async def update(self, row: MappingRow) -> None:
+        await asyncio.sleep(self.rng.uniform(0.0, 2.0))
+        await super().update(row)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_stream_that_is_made_again_while_its_mapping_begins_is_read(seed: int) -> None:
+    rng, stream = Random(seed), RemadeStream()
+    names, lived_s = ("one", "two", "three")[: rng.randint(1, 3)], rng.uniform(0.5, 20.0)
+    scene = Scene(stream=stream, store=SlowRows(rng))
+
+    async def script() -> None:
+        stream.put(*records(100, 101))
+        workers = [scene.start(file(at("v1"), worker=name)) for name in names]
+        await asyncio.sleep(lived_s)
+        stream.remake()
+        stream.put(*records(1, 2, 3))
+        await asyncio.sleep(60)
+        assert scene.seen[-3:] == [1, 2, 3]
+        # Without the time of creation, positions of the earlier stream look as if the present one had dropped their records.
+        assert {event.loss for event in scene.site.seen.of(RecordsLost)} <= {Loss.STREAM_REMADE}
+        for each in workers:
+            await scene.end(*each)
+
+    played(scene, script)
+
+
+def test_workers_that_find_nothing_changed_write_no_row() -> None:
+    scene = Scene()
+
+    async def script() -> None:
+        first = scene.start(file(at("v1"), worker="one"))
+        await asyncio.sleep(20)
+        (before,) = await scene.store.mappings()
+        more = [scene.start(file(at("v1"), worker=name)) for name in ("two", "three")]
+        await asyncio.sleep(60)
+        assert await scene.store.mappings() == [before]
+        for each in (first, *more):
             await scene.end(*each)
 
     played(scene, script)
