@@ -7,6 +7,8 @@ import pytest
 from tests.simulation.worlds.operated_queues import run_operated
 
 SEEDS = 24
+CANCELLED = (121, 132, 138)
+"""In these a skip is cancelled before its message is received, which was skipped all the same."""
 SEEN = (
     "skip asked",
     "skip done",
@@ -38,7 +40,7 @@ SEEN = (
 """What these seeds must show together. A skip of a queue names messages, so that such a queue is not idle."""
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [*range(SEEDS), *CANCELLED])
 def test_order_holds_and_only_skipped_messages_are_missing(seed: int) -> None:
     run_operated(seed)
 

@@ -8,8 +8,8 @@ Contents are held up to HELD_BYTES_MAX. Messages beyond that are held without th
 visible and received again, which uses up a receive.
 
 A skip is armed by the ids of its messages. Each worker carries it out on those that it has: on failed ones that wait here, and on any
-that would run here. It is armed for ARMED_S and then armed again, so that it ends soon after it is cancelled, or when the store
-cannot be read.
+that would run here. It is armed for ARMED_S and then armed again, so that it ends soon when the store cannot be read. One that
+is cancelled is unarmed at once.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -119,6 +119,12 @@ class QueueInterventions:
         """Whether this skip is armed."""
         skip = self._skips.get(operation)
         return skip is not None and now < skip.until
+
+    def unarm(self, operation: OperationId, now: Monotonic) -> None:
+        """Nothing more of this skip begins. It is still noted what becomes of its messages, as when its time is over."""
+        skip = self._skips.get(operation)
+        if skip is not None:
+            skip.until = min(skip.until, now)
 
     def disarm(self, operation: OperationId) -> None:
         """The skip is over."""

@@ -21,7 +21,13 @@ from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.runtime.mappings.supervisor import contained, described
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange
-from poller.runtime.operations.operable import Operable, ResolvedRecords, SaysWhatItWaitsFor, SettledRecords
+from poller.runtime.operations.operable import (
+    Operable,
+    RemembersOperations,
+    ResolvedRecords,
+    SaysWhatItWaitsFor,
+    SettledRecords,
+)
 from poller.runtime.operations.operable_mappings import OperableMappings
 from poller.runtime.stopping import Stop
 from poller.runtime.watched_tasks import WatchedTasks, reason_of
@@ -102,7 +108,11 @@ class Carrier:
 
     async def _carry(self, operable: Operable, operation_id: OperationId, unit: str) -> None:
         """Carries out one part, until its result is stored or nothing is left to do here."""
-        trouble = await contained(self._carry_until_over(operable, operation_id, unit))
+        try:
+            trouble = await contained(self._carry_until_over(operable, operation_id, unit))
+        finally:
+            if isinstance(operable, RemembersOperations):
+                operable.withdraw(operation_id)
         if trouble is None:
             return
         name = f"{TaskKind.OPERATION} {operation_id} {unit}"

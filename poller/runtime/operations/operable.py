@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from poller.domain.operations import Operation, OperatorPause, PartResult
+from poller.domain.operations import Operation, OperationId, OperatorPause, PartResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,15 @@ class SaysWhatItWaitsFor(Protocol):
     """A running mapping that knows what its operations wait for. It is asked while `carry_out` takes long."""
 
     waits_for: WaitsFor
+
+
+@runtime_checkable
+class RemembersOperations(Protocol):
+    """A running mapping that goes on with an operation between two calls of `carry_out`."""
+
+    def withdraw(self, operation: OperationId) -> None:
+        """The operation is not carried out here any more, as when it was cancelled: nothing more of it begins."""
+        ...
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing
-from poller.domain.operations import Operation, OperatorPause, PartResult
+from poller.domain.operations import Operation, OperationId, OperatorPause, PartResult
 from poller.domain.records import QueueFacts
 from poller.domain.status import LaneStatus, ShardStatus
 from poller.domain.telemetry.labels import TaskKind
@@ -72,6 +72,10 @@ class QueueMapping:
         """As `Operable.carry_out`. A skip is carried out by the workers that have its messages, or receive them next."""
         assert unit == self._parts.worker, "the part of another worker"
         return await self._operations.carry_out(self._scope, operation)
+
+    def withdraw(self, operation: OperationId) -> None:
+        """As `RemembersOperations.withdraw`."""
+        self._operations.withdraw(self._scope, operation)
 
     @property
     def long_operable(self) -> QueueLongOperable:

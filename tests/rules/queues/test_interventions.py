@@ -83,6 +83,19 @@ def test_a_skip_ends_when_it_is_not_armed_again() -> None:
     assert not asked.active
 
 
+def test_a_skip_that_is_cancelled_ends_at_once_and_what_becomes_of_its_messages_is_still_noted() -> None:
+    asked = QueueInterventions()
+    skip = asked.arm(OPERATION, ["1", "2"], discard=True, now=Monotonic(0.0))
+    asked.unarm(OPERATION, Monotonic(1.0))
+    assert asked.skip_of("1", Monotonic(1.0)) is None
+    asked.unarm(OPERATION, Monotonic(2.0))
+    asked.settle(["2"], "deleted")
+    assert skip.settled == {"2": "deleted"}
+    assert asked.skip_of("1", Monotonic(1.0 + KEPT_S)) is None
+    assert not asked.active
+    asked.unarm(OPERATION, Monotonic(0.0))
+
+
 def test_held_messages_run_when_their_pause_ends_in_the_order_in_which_they_came() -> None:
     asked = QueueInterventions()
     asked.pause([pause("a"), pause("b")])
@@ -218,7 +231,7 @@ def test_which_messages_a_skip_means(
 class Model:
     """One worker's tracker over a FIFO queue, an operator, and another worker. Each step is one thing that may happen next."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, *, cancels: bool) -> None:
         self.chance = chance
         self.queue = FakeQueue(QueueFacts(VISIBILITY_S, True), seed=1)
         self.asked = QueueInterventions()
@@ -237,6 +250,8 @@ class Model:
         self.moved: set[str] = set()
         self.done: list[str] = []
         self.sent = 0
+        self.cancels = cancels
+        self.armed = False
 
     @property
     def epoch(self) -> Epoch:
@@ -267,6 +282,7 @@ class Model:
             self.extend,
             self.wait,
             self.skip_waiting,
+            *([self.cancel] if self.cancels else []),
         ]
         self.chance.choice(moves)()
 
@@ -293,6 +309,7 @@ class Model:
             assert {each.group for each in choice.paused} <= self.paused
             self.tracker.hold(receive_id, choice.paused)
         if choice.skipped:
+            assert self.armed
             assert {each.message_id for each in choice.skipped} <= self.skips
             self.skipping.append((receive_id, list(choice.skipped)))
         if choice.blocked:
@@ -344,6 +361,7 @@ class Model:
             assert {each.group for each in choice.paused} <= self.paused
             self.tracker.hold(receive_id, choice.paused)
         if choice.skipped:
+            assert self.armed
             self.skipping.append((receive_id, list(choice.skipped)))
         if choice.blocked:
             self.show(receive_id, choice.blocked, started=True)
@@ -464,7 +482,13 @@ class Model:
         left = [each.message_id for each in self.queue.letters.values() if each.here]
         raise AssertionError(f"{left} are never settled")
 
+    def cancel(self) -> None:
+        """The skip is cancelled, and asked for again later."""
+        self.armed = False
+        self.asked.unarm(OPERATION, self.clock)
+
     def arm_again(self) -> None:
+        self.armed = True
         self.asked.arm(OPERATION, self.skips, discard=False, now=self.clock)
 
     def finish(self) -> None:
@@ -476,10 +500,12 @@ class Model:
 
 
 @settings(max_examples=200, deadline=None)
-@example(seed=4131)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_order_holds_and_only_skipped_messages_are_missing_whatever_operators_do(seed: int) -> None:
-    model = Model(Random(seed))
+@example(seed=4131, cancels=False)
+@given(seed=st.integers(0, 2**32 - 1), cancels=st.booleans())
+def test_order_holds_and_only_skipped_messages_are_missing_whatever_operators_do(
+    seed: int, *, cancels: bool
+) -> None:
+    model = Model(Random(seed), cancels=cancels)
     for _ in range(STEPS):
         model.step()
     model.settle()

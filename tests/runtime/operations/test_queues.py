@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import pytest
+
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import QueuePolicy
 from poller.domain.records import WorkerId
+from poller.runtime.operations.follower import READ_S
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.operations.workers import (
@@ -109,6 +112,26 @@ def test_a_skip_by_ids_is_settled_by_several_workers_together() -> None:
             assert sorted(over.notes["settled"]) == ids
             await asyncio.sleep(5.0)
             assert (both.service.moved, both.service.left) == ([], [])
+
+    play(script)
+
+
+@pytest.mark.parametrize("cancelled_s", [0.1, 3.0, 5.5])
+def test_a_skip_that_was_cancelled_deletes_nothing_that_comes_after_it(cancelled_s: float) -> None:
+    """On no worker. Both have begun to look out for the messages, and have learned of the end."""
+
+    async def script() -> None:
+        async with pair() as both:
+            await asyncio.sleep(5.0)
+            ids = [f"message-{10 * number:06d}" for number in range(GROUPS)]
+            operation = await both.workers[0].ask("skip", QUEUE, records=ids, discard=True)
+            await asyncio.sleep(cancelled_s)
+            await both.workers[1].control.cancel(operation.operation, by="ann")
+            await asyncio.sleep(READ_S + 0.1)
+            groups(both.service)
+            await asyncio.sleep(20.0)
+            assert both.done == [10 * number + each for number in range(GROUPS) for each in (0, 1)]
+            assert both.service.left == []
 
     play(script)
 

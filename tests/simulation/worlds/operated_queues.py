@@ -2,7 +2,8 @@
 
 Each worker is a queue mapping of its own, and reads the open operations every two seconds as a daemon does. A store without faults keeps
 them. What must be true is checked all the time: nothing is lost but what the operator skipped, and that is in the dead-letter queue unless
-it was discarded; order holds in each group; nothing begins that is paused, once the worker knows; a skip deletes only after it has sent.
+it was discarded; order holds in each group; nothing begins that is paused, once the worker knows; a skip deletes only after it has sent,
+and begins with no message once the worker knows that it is over.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ SETTLED_S_MAX = 3_600.0
 STOP_S_MAX = 60.0
 KNOWN_S = 3.0
 """After this long every worker knows of a pause."""
+CALL_S = 0.7
+"""A call takes no longer. One may stand between the moment at which a skip begins with a message, and its copy or delete."""
 TICK_S = 0.5
 MAPPING = MappingId("7a4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b22")
 STEPS_MAX = 1_000_000
@@ -65,6 +68,8 @@ class Line:
         return found
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[Undone]:
+        for receipt in receipts:
+            self.world.settles(self, self.service.queue.owner_of(receipt).message_id)
         await self.trouble()
         self.world.deletes(self, receipts)
         undone = await self.service.delete(receipts)
@@ -79,6 +84,7 @@ class Line:
         return await self.service.describe()
 
     async def send_to_dead_letters(self, message: Message) -> str:
+        self.world.settles(self, message.message_id)
         await self.trouble()
         where = await self.service.send_to_dead_letters(message)
         await self.trouble()
@@ -122,6 +128,8 @@ class OperatedQueue:
         self.asked: set[str] = set()
         """Messages that skips may mean."""
         self.discarded: set[str] = set()
+        self.settling: set[tuple[str, str]] = set()
+        """Messages that workers have begun to copy or to delete, which they may try again."""
         self.broken: list[str] = []
         self.stopped: dict[str, float] = {}
         """When workers were asked to stop."""
@@ -336,6 +344,9 @@ class OperatedQueue:
             while not worker.stop.requested:
                 open_now = [each for each in self.operations.values() if not each.state.over]
                 worker.mapping.apply_pauses(pauses.in_force(open_now, MAPPING))
+                for over in carrying.keys() - {each.operation for each in open_now}:
+                    carrying.pop(over).cancel()
+                    worker.mapping.withdraw(over)
                 for each in open_now:
                     known = carrying.get(each.operation)
                     if each.request.action is not Action.PAUSE and (known is None or known.done()):
@@ -420,6 +431,20 @@ class OperatedQueue:
     def receives(self, line: Line) -> None:
         if line.crashed:
             self.marks["received by a dead worker"] += 1
+
+    def settles(self, line: Line, message_id: str) -> None:
+        """A worker begins to copy or delete a message. Unless the function took it, or a copy was sent before, an open skip means it."""
+        begun = message_id in self.done or message_id in self.service.queue.moved
+        if begun or line.crashed or line.name in self.stopped:
+            return
+        known_s = [
+            0.0 if each.ended is None else epoch_now() - each.ended
+            for each in self.operations.values()
+            if each.request.action is Action.SKIP and message_id in each.notes.get("records", ())
+        ]
+        if min(known_s, default=0.0) > READ_S + CALL_S and (line.name, message_id) not in self.settling:
+            self.breaks(f"{line.name} skips {message_id} although its skip is over for {min(known_s):.1f} s")
+        self.settling.add((line.name, message_id))
 
     def deletes(self, line: Line, receipts: Sequence[str]) -> None:
         for receipt in receipts:

@@ -75,6 +75,12 @@ class QueueOperations:
             self._first_asked.pop(operation.operation, None)
         return done
 
+    def withdraw(self, scope: InFlight | None, operation: OperationId) -> None:
+        """As `RemembersOperations.withdraw`. `scope` is as for `carry_out`."""
+        if scope is not None:
+            scope.tracker.interventions.unarm(operation, scope.now)
+        self._first_asked.pop(operation, None)
+
     async def _retry(self, scope: InFlight | None, operation: Operation) -> Carried:
         controls = self.controls
         if controls.stopped:
