@@ -3,8 +3,8 @@
 A change is a rule: a function from an operation as it is stored to the operation as it should be. It is written on condition that
 nobody has changed the operation since it was read. Otherwise this one is read again, and the rule is asked again.
 
-Many ask for the open operations at the same time, and one read answers all who asked before it began. What this worker learns of an
-operation during a read, such as by a write of its own, is not lost when the read ends, which may be older.
+Many ask for the open operations at the same time, and one read answers all who asked before it began. Answers may arrive in any order:
+`poller.rules.operations.knowledge` says what is known by each.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from poller.domain.telemetry.operation_events import OperationAccepted, Operatio
 from poller.operator_ports import OperationHistory, OperationStore
 from poller.ports import Clock
 from poller.rules.operations import lifecycle, sizes
+from poller.rules.operations.knowledge import OperationKnowledge
 from poller.rules.operations.pauses import described
 
 CALL_S_MAX = 5.0
@@ -54,41 +55,41 @@ class OpenOperations:
         self._clock = clock
         self._observer = observer
         self._rng = rng
-        self._known: dict[OperationId, Operation] | None = None
+        self._knowledge = OperationKnowledge()
         self._since: dict[OperationId, Monotonic] = {}
         """Since when this worker knows each of them. Epoch times in operations are of other workers' clocks."""
         self._charged: dict[OperationId, tuple[int, int]] = {}
         """The revision of each of them, and how many bytes were reserved for it then."""
-        self._learned: dict[int, dict[OperationId, Operation | None]] = {}
-        """What this worker has learned of single operations since a read began, by its number; None: there is none."""
         self._room = asyncio.Semaphore(READS_MAX)
-        self._reads = 0
         self._answered = 0
         self._error: PortError | None = None
         """The number of the newest read that has ended, and the error that it ended with."""
-        self.newest = 0
-        """The number of the newest read that was taken over."""
         self.ended = 0
         """Operations that ended by a change of this worker."""
 
     @property
     def known(self) -> Mapping[OperationId, Operation] | None:
         """The operations by their ids, oldest first; None before the first read."""
-        return self._known
+        return self._knowledge.operations
 
     @property
     def begun(self) -> int:
-        """The number of the newest read that has begun. One with a higher number has whatever is in the store by now."""
-        return self._reads
+        """The number of the newest call that has begun. A read with a higher number has whatever is in the store by now."""
+        return self._knowledge.asked
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest read that was taken over."""
+        return self._knowledge.newest
 
     def get(self, operation: OperationId) -> Operation | None:
         """One operation as it was last read or written; None if it is over, or not known."""
-        return (self._known or {}).get(operation)
+        return (self.known or {}).get(operation)
 
     def charged_bytes(self) -> int:
         """How many bytes are reserved for all of them."""
         before, self._charged = self._charged, {}
-        for name, operation in (self._known or {}).items():
+        for name, operation in (self.known or {}).items():
             known = before.get(name)
             if known is None or known[0] != operation.revision:
                 known = operation.revision, sizes.charged_bytes(operation)
@@ -102,7 +103,7 @@ class OpenOperations:
 
     async def read(self) -> None:
         """Reads them, or shares a read that begins from now on; raises PortError."""
-        asked = self._reads
+        asked = self.begun
         async with self._room:
             if self._answered <= asked:
                 await self._read()
@@ -110,27 +111,19 @@ class OpenOperations:
                 raise self._error
 
     async def _read(self) -> None:
-        self._reads += 1
-        number, learned = self._reads, dict[OperationId, Operation | None]()
-        self._learned[number] = learned
+        number = self._knowledge.ask(everything=True)
+        found: Sequence[Operation] | None = None
         try:
-            async with answered():
+            async with self._called(number):
                 found = await self._store.operations()
         except PortError as error:
             self._answer(number, error)
             raise
         finally:
-            del self._learned[number]
+            self._knowledge.read(found, asked=number)
         self._answer(number, None)
-        if number < self.newest:
-            # A read that began later was faster.
-            return
-        self.newest = number
-        self._known = {each.operation: each for each in found}
-        for operation, there in learned.items():
-            self._take_over(operation, there)
         began = self._clock.monotonic()
-        self._since = {each: self._since.get(each, began) for each in self._known}
+        self._since = {each: self._since.get(each, began) for each in self.known or ()}
 
     def _answer(self, number: int, error: PortError | None) -> None:
         if number > self._answered:
@@ -138,9 +131,10 @@ class OpenOperations:
 
     async def find(self, operation: OperationId) -> Operation | None:
         """Reads one operation, whether it is over or not; None if there is none. Raises PortError."""
-        async with answered():
+        async with self._called() as asked:
             found = await self._store.operation(operation)
-        self._learn(operation, found)
+        if found is not None:
+            self._learn(found, asked)
         return found
 
     async def history(self) -> Sequence[Operation]:
@@ -150,9 +144,9 @@ class OpenOperations:
 
     async def add(self, operation: Operation) -> Operation:
         """Stores an operation, and returns it as it is stored. Another one with its id stays as it is. Raises PortError."""
-        async with answered():
+        async with self._called() as asked:
             stored = await self._store.add(operation)
-        self._learn(stored.operation, stored)
+        self._learn(stored, asked)
         if (stored.created, stored.request, stored.by) == (
             operation.created,
             operation.request,
@@ -168,20 +162,24 @@ class OpenOperations:
             if changed == operation:
                 return operation
             try:
-                async with answered():
+                async with self._called() as asked:
                     stored = await self._store.change(changed)
             except ResourceMissing:
-                self._learn(operation.operation, None)
+                self._knowledge.over(operation)
                 return None
             except RowChanged:
                 if tries:
                     await asyncio.sleep(self._rng.random() * APART_S * tries)
                 found = await self.find(operation.operation)
-                if found is None or found.state.over:
+                if found is None:
+                    # It was there with another revision, and the history has lost it since then.
+                    self._knowledge.over(operation)
+                    return None
+                if found.state.over:
                     return None
                 operation = found
             else:
-                self._learn(stored.operation, stored)
+                self._learn(stored, asked)
                 if stored.state.over:
                     self.ended += 1
                     self._emit_over(stored)
@@ -197,23 +195,20 @@ class OpenOperations:
             async with answered():
                 await self._history.prune(some)
 
-    def _learn(self, operation: OperationId, found: Operation | None) -> None:
-        """This is how one operation is in the store, or that there is none."""
-        for learned in self._learned.values():
-            learned[operation] = found
-        if self._known is not None:
-            # Otherwise the first read brings it, together with all the others.
-            self._take_over(operation, found)
+    @asynccontextmanager
+    async def _called(self, number: int | None = None) -> AsyncIterator[int]:
+        """Around a call of the store about open operations; gives its number."""
+        number = self._knowledge.ask() if number is None else number
+        try:
+            async with answered():
+                yield number
+        finally:
+            self._knowledge.answered(number)
 
-    def _take_over(self, operation: OperationId, found: Operation | None) -> None:
-        assert self._known is not None, "there was a read"
-        if found is None or found.state.over:
-            self._known.pop(operation, None)
-            return
-        known = self._known.get(operation)
-        if known is None or known.revision <= found.revision:
-            self._known[operation] = found
-            self._since.setdefault(operation, self._clock.monotonic())
+    def _learn(self, found: Operation, asked: int) -> None:
+        self._knowledge.learn(found, asked=asked)
+        if self.get(found.operation) is not None:
+            self._since.setdefault(found.operation, self._clock.monotonic())
 
     def _emit_accepted(self, operation: Operation) -> None:
         request = operation.request
