@@ -1,7 +1,9 @@
 """Owns a shard's records between reading and settling: which of them are new, and up to where all of them are settled."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from poller.domain.records import SHARD_END, Epoch, Position, Record
 from poller.rules.streams.batching import Entry
@@ -138,8 +140,7 @@ class RecordTracker:
         return {
             sequence
             for sequence in sequences
-            if Position.after(str(sequence)) <= position
-            or any(first <= sequence <= last for first, last in spans)
+            if Position.after(str(sequence)) <= position or _covered(spans, sequence)
         }
 
     def gone_among(self, sequences: Iterable[int]) -> set[int]:
@@ -173,6 +174,7 @@ class RecordTracker:
         return tuple((str(first), str(last)) for first, last in self._spans())
 
     def _spans(self) -> tuple[Span, ...]:
+        """In order: those of earlier runs lie behind what was read."""
         return (*self._watermark.settled_ahead(), *self._earlier.settled_behind(self._newest.sequence))
 
     def _fresh(
@@ -215,6 +217,12 @@ class RecordTracker:
 
     def _note_settled_through(self, moment: Epoch) -> None:
         self._settled_through = max(self._settled_through, moment)
+
+
+def _covered(spans: Sequence[Span], sequence: int) -> bool:
+    """Whether one of these spans, which are in order, has this sequence number."""
+    place = bisect_right(spans, sequence, key=itemgetter(0))
+    return place > 0 and sequence <= spans[place - 1][1]
 
 
 def _arrived(records: Sequence[Record]) -> Epoch:

@@ -208,6 +208,8 @@ class Lane:
             )
         )
         self._report(self._flow.discarded(self._index, now=self._parts.clock.monotonic()))
+        # A discard without a notice waits for nothing, and there may be many in a row.
+        await asyncio.sleep(0)
         return True
 
     async def _deliver(self, command: DiscardPart) -> Delivered:

@@ -103,9 +103,9 @@ class Interventions:
             return None
         sent = {each for skip in self.skips for each in skip.left if skip.send}
         dropped = {each for skip in self.skips for each in skip.left if not skip.send}
-        if (discard := skipped(work, dropped.__contains__)) is not None:
+        if (discard := skipped(work, dropped.__contains__, in_runs=False)) is not None:
             return discard, False
-        if (discard := skipped(work, (sent - dropped).__contains__)) is not None:
+        if (discard := skipped(work, (sent - dropped).__contains__, in_runs=True)) is not None:
             return discard, True
         return None
 

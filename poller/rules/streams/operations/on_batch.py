@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import replace
+from itertools import compress, takewhile
 
 from poller.domain.invocations import Condition
 from poller.domain.policies import Backoff
@@ -54,8 +55,11 @@ def reset(work: BatchState, backoff: Backoff, *, now: Monotonic, epoch: Epoch) -
     return BatchState(parts, Monotonic(min(work.resume_at, now + ceiling_s(backoff, 0))))
 
 
-def skipped(work: BatchState, chosen: Chosen) -> Discard | None:
-    """The discard of the first chosen records that follow each other in a part; None if none is chosen."""
+def skipped(work: BatchState, chosen: Chosen, *, in_runs: bool) -> Discard | None:
+    """The discard of the chosen records of the first part that has any; None if none is chosen.
+
+    With `in_runs` it has only the first of them that follow each other: a notice names the first and the last record.
+    """
     for part in work.parts:
         if part.final:
             if chosen(closing_id(part.ends, part.counted)):
@@ -64,8 +68,9 @@ def skipped(work: BatchState, chosen: Chosen) -> Discard | None:
         marks = [chosen(id_of(entry)) for entry in part.entries]
         if True in marks:
             begin = marks.index(True)
-            end = marks.index(False, begin) if False in marks[begin:] else len(marks)
-            return _discard(part, part.entries[begin:end])
+            marked = compress(part.entries[begin:], marks[begin:])
+            run = takewhile(lambda entry: chosen(id_of(entry)), part.entries[begin:])
+            return _discard(part, tuple(run if in_runs else marked))
     return None
 
 

@@ -117,6 +117,23 @@ def test_parts_of_a_reset_part_keep_its_moment(verdict: Rejected | Partial) -> N
 
 
 @pytest.mark.parametrize(
+    ("chosen", "dropped"),
+    [({1, 3}, [[1, 3]]), ({1, 2, 3, 5}, [[1, 2, 3], [5]]), ({3, 4, 6}, [[3], [4, 6]]), ({9}, [])],
+)
+def test_a_skip_without_notices_takes_all_that_it_means_of_a_part_at_once(
+    chosen: set[int], dropped: list[list[int]]
+) -> None:
+    """One after the other, a thousand of them would hold up the loop for seconds."""
+    left: BatchState | None = work(TRIED, replace(UNTRIED, entries=entries(4, 5, 6)))
+    found = []
+    while left is not None and (discard := skipped(left, chosen.__contains__, in_runs=False)) is not None:
+        found.append(numbers_of(discard.entries))
+        left, advance = without(left, discard, new_id=ids(), now=NOW)
+        assert advance.entries == discard.entries
+    assert found == dropped
+
+
+@pytest.mark.parametrize(
     ("chosen", "runs"),
     [
         ({1}, [[1]]),
@@ -133,7 +150,7 @@ def test_a_skip_takes_run_after_run_of_neighbours_from_any_part(
 ) -> None:
     left: BatchState | None = work(TRIED, replace(UNTRIED, entries=entries(4, 5, 6)))
     found = []
-    while left is not None and (discard := skipped(left, chosen.__contains__)) is not None:
+    while left is not None and (discard := skipped(left, chosen.__contains__, in_runs=True)) is not None:
         assert discard.condition is Condition.SKIPPED
         assert leads(left, discard) is (discard.entries[0] == left.parts[0].entries[0])
         found.append(numbers_of(discard.entries))
@@ -147,7 +164,7 @@ def test_a_skip_takes_run_after_run_of_neighbours_from_any_part(
 def test_the_rest_is_tried_at_once_and_once_at_least() -> None:
     """Its attempts stay counted, but what failed before had the skipped record."""
     policy = RetryPolicy(retries_max=3, backoff=BACKOFF)
-    discard = skipped(work(TRIED), {2}.__contains__)
+    discard = skipped(work(TRIED), {2}.__contains__, in_runs=True)
     assert discard is not None
     assert (discard.invoke_count, discard.request_id, discard.response) == (6, "request", FAILED.response)
     left, _ = without(work(TRIED), discard, new_id=ids(), now=NOW)
@@ -162,11 +179,11 @@ def test_the_rest_is_tried_at_once_and_once_at_least() -> None:
 
 def test_a_call_that_closes_a_window_has_an_id_of_its_own() -> None:
     assert ids_of(FINAL) == (closing_id(Epoch(BASE), ""),)
-    discard = skipped(work(FINAL, UNTRIED), {closing_id(Epoch(BASE), "")}.__contains__)
+    discard = skipped(work(FINAL, UNTRIED), {closing_id(Epoch(BASE), "")}.__contains__, in_runs=True)
     assert discard is not None
     assert discard.entries == ()
     assert without(work(FINAL, UNTRIED), discard, new_id=ids(), now=NOW)[0] == work(UNTRIED, resume_at=NOW)
-    assert skipped(work(FINAL), {1}.__contains__) is None
+    assert skipped(work(FINAL), {1}.__contains__, in_runs=True) is None
 
 
 @pytest.mark.parametrize(
