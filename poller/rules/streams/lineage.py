@@ -104,6 +104,25 @@ def _ancestors(shard: ShardId, parents: Mapping[ShardId, tuple[ShardId, ...]]) -
     return frozenset(found)
 
 
+def descendants(
+    parents: Mapping[ShardId, Collection[ShardId]], shards: Collection[ShardId]
+) -> frozenset[ShardId]:
+    """The shards that came from these by splits and merges, without these. `parents` has those of each shard."""
+    if not shards:
+        return frozenset()
+    children: dict[ShardId, list[ShardId]] = {}
+    for shard, above in parents.items():
+        for parent in above:
+            children.setdefault(parent, []).append(shard)
+    known, todo = set(shards), list(shards)
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in known:
+                known.add(child)
+                todo.append(child)
+    return frozenset(known.difference(shards))
+
+
 def has_ended(shard: ShardId, shards: Sequence[Shard]) -> bool:
     """Whether a listing shows that a shard gets no more records: it is closed, has children, or is gone."""
     listed = next((each for each in shards if each.shard_id == shard), None)

@@ -8,7 +8,7 @@ from poller.domain.errors import LeaseLost, RowChanged
 from poller.domain.records import Monotonic, Shard, ShardId
 from poller.domain.rows import Lease, MappingRow
 from poller.rules.streams import recreated_stream
-from poller.rules.streams.lineage import Lineage, trace
+from poller.rules.streams.lineage import Lineage, descendants, trace
 from poller.rules.workers import assignment, offers
 from poller.rules.workers.assignment import Decision, WorkerGroup
 from poller.rules.workers.offers import Offers
@@ -60,8 +60,8 @@ class Leases:
         self._retention_due = Monotonic(0.0)
         self._finished: dict[ShardId, Monotonic] = {}
         self._lost: frozenset[ShardId] = frozenset()
-        self._own: Sequence[Lease] = ()
-        """The leases that the store said belong to this worker, when they were listed last."""
+        self._stored: Sequence[Lease] = ()
+        """The leases as the store listed them last."""
         self._offers: Offers = {}
         self._others_listed = False
         """Whether the other workers were listed since this run began."""
@@ -104,7 +104,7 @@ class Leases:
             row = await self._restart_if_recreated(row, lose_all)
         asked = self._parts.clock.monotonic()
         leases = await self._parts.store.leases(row.mapping, memos=False)
-        self._own = [each for each in leases if each.owner == self._parts.worker]
+        self._stored = leases
         self.lineage = lineage = self._trace(row, leases)
         written = not due or await self._seed(row, lineage)
         group = await self._group(leases)
@@ -120,10 +120,15 @@ class Leases:
 
     async def give_back(self, shards: Collection[ShardId]) -> None:
         """Gives up the leases of shards that this worker has and does not read, since a release of them has failed. Raises PortError."""
-        for lease in self._own:
-            if lease.shard in shards:
+        for lease in self._stored:
+            if lease.owner == self._parts.worker and lease.shard in shards:
                 with suppress(LeaseLost):
                     await self._parts.store.release(self._parts.plan.mapping, lease)
+
+    def with_descendants(self, shards: frozenset[ShardId]) -> frozenset[ShardId]:
+        """These shards and all that come from them, as of the last review."""
+        seeds = () if self.lineage is None else self.lineage.seeds
+        return shards | descendants({lease.shard: lease.parents for lease in (*self._stored, *seeds)}, shards)
 
     async def recreated(self) -> bool:
         """Whether the stream was recreated since the shards here were taken. Then the next review restarts the mapping on it."""

@@ -188,13 +188,12 @@ class StreamMapping:
         self._stop_shards(sorted(review.stolen), Reason.LOST)
         self._stop_shards(sorted(review.decision.give), Reason.REQUESTED)
         self._stop_shards(self._by_another_role(), Reason.REQUESTED)
-        self._stop_shards(self.long_operable.seekable.held_back, Reason.REQUESTED)
-        await leases.give_back(self.long_operable.seekable.held_back - self._running.keys())
-        free = [
-            lease
-            for lease in review.decision.take
-            if lease.shard not in self.long_operable.seekable.held_back
-        ]
+        held_back = leases.with_descendants(self.long_operable.seekable.held_back)
+        self._stop_shards(held_back, Reason.REQUESTED)
+        await leases.give_back(held_back - self._running.keys())
+        # Others may be held back by now.
+        held_back |= leases.with_descendants(self.long_operable.seekable.held_back)
+        free = [lease for lease in review.decision.take if lease.shard not in held_back]
         for some in batched(free, TAKES_AT_ONCE, strict=False):
             if self._stop.requested:
                 return

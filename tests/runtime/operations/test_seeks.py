@@ -92,6 +92,52 @@ def test_a_seek_to_latest_leaves_a_shard_alone_that_is_there() -> None:
     assert calls(place) == [[1, 2, 3, 4, 5], [6]]
 
 
+def test_a_seek_to_latest_leaves_a_shard_alone_that_has_ended_and_its_children() -> None:
+    """If it moved the ended one, its child would have to wait, and to begin once more."""
+    place = site()
+    stream = stream_of(place)
+    stream.ended = {SHARD}
+    stream.held[CHILD] = []
+    stream.parents = {CHILD: (SHARD,)}
+    stream.put(*records(11, 12), shard=CHILD)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 2)
+        await asyncio.sleep(2)
+        found = await over(daemon, await seek(daemon, "LATEST"))
+        assert (found.state, found.result) == (OperationState.DONE, "there is no shard to move")
+        stream.put(*records(13), shard=CHILD)
+        await until(lambda: len(calls(place)) == 3)
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5], [11, 12], [13]]
+
+
+def test_a_child_that_is_at_latest_stays_there_while_its_parent_is_moved() -> None:
+    """It waits for the parent since a seek to its own beginning."""
+    place = site()
+    stream = stream_of(place)
+    stream.ended = {SHARD}
+    stream.held[CHILD] = []
+    stream.parents = {CHILD: (SHARD,)}
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        await asyncio.sleep(5)
+        paused = await daemon.operations.submit(MAPPING, {"action": "pause"}, by="ann")
+        await asyncio.sleep(3)
+        await over(daemon, await seek(daemon, "2", shards=[SHARD]))
+        await asyncio.sleep(3)
+        found = await over(daemon, await seek(daemon, "LATEST", skip=True))
+        assert (found.state, found.result) == (OperationState.DONE, "2 shards moved to LATEST")
+        await daemon.operations.cancel(paused.operation, by="ann")
+        stream.put(*records(11, age_s=-20.0), shard=CHILD)
+        await until(lambda: len(calls(place)) == 2)
+
+    play(two(place)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5], [11]]
+
+
 def test_a_lease_whose_release_has_failed_does_not_hold_up_a_seek() -> None:
     """Its owner lives and does not read the shard. It gives the lease up once more."""
     failed: list[ShardId] = []
@@ -306,6 +352,41 @@ def test_a_seek_behind_a_split_takes_the_parent_up_again_before_its_children() -
 
     play(two(place)[0], script, two(place)[1])
     assert calls(place) == [[1, 2, 3, 4, 5], [11, 12], [3, 4, 5], [11, 12]]
+
+
+@pytest.mark.parametrize("split_s", [0.0, 1.0, 4.0, 8.5])
+@pytest.mark.parametrize("asked_s", [1.0, 8.0])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_shard_that_splits_around_a_seek_is_not_processed_beside_its_children(
+    split_s: float, asked_s: float, others: int
+) -> None:
+    """The child has no lease when the seek is planned, and its parent ends while it is held back."""
+    place = site(FakeFunction(takes_s=10))
+    stream = stream_of(place)
+
+    async def split() -> None:
+        await asyncio.sleep(split_s)
+        stream.ended = {SHARD}
+        stream.held[CHILD] = []
+        stream.parents = {CHILD: (SHARD,)}
+        stream.put(*records(*range(11, 51)), shard=CHILD)
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        async with asyncio.TaskGroup() as scope:
+            scope.create_task(split())
+            await asyncio.sleep(asked_s)
+            found = await over(daemon, await seek(daemon, "TRIM_HORIZON"))
+        assert found.state is OperationState.DONE
+        await asyncio.sleep(70)
+
+    one, other = two(place)
+    play(one, script, *[other] * others)
+    function = place.functions["reader"]
+    assert isinstance(function, FakeFunction)
+    assert function.in_flight_max == 1
+    again = len(calls(place)) - 1 - calls(place)[::-1].index([1, 2, 3, 4, 5])
+    assert [each for call in calls(place)[again + 1 :] for each in call] == [*range(11, 51)]
 
 
 def test_a_second_seek_is_refused_while_one_runs_and_a_cancelled_one_moves_nothing() -> None:

@@ -26,6 +26,8 @@ class SeekChecks:
     _asked: dict[ShardId, dict[Position, bool]] = field(default_factory=dict)
     """Where seeks put each shard, and whether they may leave records out."""
     _claims: dict[str, str] = field(default_factory=dict)
+    _done: set[ShardId] = field(default_factory=set)
+    """Shards whose seek was done since they were moved: it has found that nobody has their children."""
 
     def stored(self, operation: Operation) -> None:
         """A worker has stored a seek."""
@@ -33,6 +35,8 @@ class SeekChecks:
         for move in moves:
             asked = self._asked.setdefault(move.shard, {})
             asked[move.to] = asked.get(move.to, False) or bool(members.get("skip"))
+        if operation.state is OperationState.DONE and not members.get("dry_run"):
+            self._done.update(move.shard for move in moves)
         if moves and operation.state is OperationState.RUNNING:
             self.marks.saw("seek: planned")
         if operation.notes.get("waiting"):
@@ -51,18 +55,31 @@ class SeekChecks:
             self.marks.saw("seek: claimed by another")
 
     def moves(
-        self, shard: ShardId, to: Position, records: Iterable[Held], due: Collection[int], now: float
+        self,
+        shard: ShardId,
+        to: Position,
+        records: Iterable[Held],
+        due: Collection[int],
+        now: float,
+        *,
+        above: Collection[ShardId] = (),
     ) -> set[int]:
-        """A shard is moved; returns the records that it leaves out from now on. `due` are those that nobody has settled yet."""
+        """A shard is moved; returns the records that it leaves out from now on. `due` are those that nobody has settled yet.
+
+        `above` are the shards that it came from: with them it may go to its beginning, although its seek did not know it.
+        """
         asked = self._asked.get(shard, {})
         if to not in asked:
-            raise Violation("seek", f"{shard} moved to {to.encode()}, and nobody has asked for it")
+            if to != Position.horizon() or self._asked.keys().isdisjoint(above):
+                raise Violation("seek", f"{shard} moved to {to.encode()}, and nobody has asked for it")
+            self.marks.saw("seek: new child moved")
         before = {held.sequence for held in records if lies_before(held, to)}
         lost = before.intersection(due)
-        if lost and not asked[to]:
+        if lost and not asked.get(to, False):
             raise Violation("seek", f"{names(sorted(lost))} of {shard} left out without leave")
         self.marks.saw("seek: left out" if lost else "seek: moved")
         self.moved_at[shard], self.starts[shard] = now, to
+        self._done.discard(shard)
         return before
 
     def takes(self, shard: ShardId) -> None:
@@ -71,8 +88,12 @@ class SeekChecks:
             self.marks.saw("seek: taken up again")
 
     def excused(self, parent: ShardId, tenure: Tenure | None) -> bool:
-        """Whether who has a child need not wait for this parent: it decided to take the child before the parent was moved."""
-        return tenure is not None and tenure.decided <= self.moved_at.get(parent, float("-inf"))
+        """Whether who has a child need not wait for this parent: it decided to take the child before the parent was moved.
+
+        That ends when the seek is done, which waits for it.
+        """
+        before = tenure is not None and tenure.decided <= self.moved_at.get(parent, float("-inf"))
+        return before and parent not in self._done
 
 
 def lies_before(held: Held, position: Position) -> bool:

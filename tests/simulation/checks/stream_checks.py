@@ -11,6 +11,7 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, ShardId
 from poller.domain.rows import Checkpoint, MappingRow
 from poller.domain.telemetry.mapping_events import Discarded
+from poller.rules.streams.lineage import descendants
 from poller.rules.streams.recreated_stream import SAME_S, created_of
 from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.checks.operator_checks import OperatorChecks
@@ -231,7 +232,9 @@ class StreamChecks:
         self._index()
         records = self.stream.shards[shard].records if shard in self.stream.shards else []
         due = {held.sequence for held in records if self._due(held)}
-        out = self.seeks.moves(shard, position, records, due, now)
+        parents = {name: state.parents for name, state in self.stream.shards.items()}
+        above = {name for name in parents if shard in descendants(parents, {name})}
+        out = self.seeks.moves(shard, position, records, due, now, above=above)
         again = {held.sequence for held in records} - out
         if again & self.settled:
             self.marks.saw("seek: processed again")

@@ -72,6 +72,31 @@ def test_only_who_took_a_child_before_its_parent_was_moved_need_not_wait_for_it(
     assert not checks.excused(B, Tenure("ann", 1, start, since=7.5, decided=6.0))
 
 
+def test_a_child_of_a_moved_shard_may_go_to_its_beginning_and_nowhere_else() -> None:
+    assert asked(HORIZON).moves(B, HORIZON, RECORDS, {4, 5}, 7.0, above={A}) == set()
+    with pytest.raises(Violation, match="nobody has asked for it"):
+        asked(HORIZON).moves(B, Position.after("3"), RECORDS, set(), 7.0, above={A})
+
+
+def test_who_took_a_child_before_its_parent_was_moved_must_have_let_it_go_when_the_seek_is_done() -> None:
+    checks = asked(HORIZON)
+    early = Tenure("ann", 1, Checkpoint(HORIZON), since=7.5, decided=6.0)
+    checks.moves(A, HORIZON, RECORDS, set(), 7.0)
+    assert checks.excused(A, early)
+    done = Operation(
+        operation=OperationId("op"),
+        mapping=MappingId("m"),
+        request=OperationRequest(action=Action.SEEK),
+        created=Epoch(0.0),
+        state=OperationState.DONE,
+        notes={"moves": {A: [HORIZON.encode(), HORIZON.encode()]}},
+    )
+    checks.stored(done)
+    assert not checks.excused(A, early)
+    checks.moves(A, HORIZON, RECORDS, set(), 8.0)
+    assert checks.excused(A, early)
+
+
 def test_another_worker_that_goes_on_with_a_seek_is_seen() -> None:
     checks = asked(HORIZON)
     notes = {"moves": {A: [HORIZON.encode(), HORIZON.encode()]}, "worker": "bob"}

@@ -40,7 +40,7 @@ def seeks(scenario: Scenario) -> Scenario:
     remade = any(isinstance(each, Remake) for each in scenario.actions)
     if not sought or queues or remade or rng.random() > SOUGHT_CHANCE:
         return scenario
-    moments = [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join)]
+    moments = [each.at for each in scenario.actions if isinstance(each, Crash | Restart | Join | Reshard)]
     asked = tuple(_seeks(rng, sought, moments))
     actions = tuple(sorted((*scenario.actions, *asked), key=lambda each: each.at))
     return replace(scenario, actions=actions)

@@ -1,10 +1,11 @@
 """Owns where a seek puts the shards of a mapping, and whether it leaves out records that nobody has processed.
 
 All shards that are moved stand still meanwhile. Children of a moved shard are moved with it: their records come after its
-records, so they must wait for it again. Parents are moved only if they are named, or if the whole mapping is moved.
+records, so they must wait for it again. That is also true of children that begin after the moves were planned. Parents are moved
+only if they are named, or if the whole mapping is moved.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +15,7 @@ from poller.domain.rows import Lease
 from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
+from poller.rules.streams.lineage import descendants
 from poller.rules.target_names import UnknownTarget, find_shard
 
 MOVES_MAX = 1_000
@@ -118,7 +120,7 @@ def moves(
         raise SeekRefused(f"shards: {unknown}") from None
     if to.rank is Rank.AFTER and (not chosen or len(named_shards) != 1):
         raise SeekRefused("to: a sequence number belongs to one shard; name it in shards")
-    below = _descendants(shards, named_shards)
+    below = descendants({shard.shard_id: shard.parents for shard in shards}, named_shards)
     found = tuple(
         ShardMove(shard, known[shard], to if shard in named_shards else _behind_parents(to))
         for shard in sorted(listed)
@@ -130,6 +132,24 @@ def moves(
             f"shards: {number_of(len(found), 'shard')} would move, the limit is {MOVES_MAX}; {remedy}"
         )
     return found
+
+
+def left_to_move(
+    planned: Sequence[ShardMove], moved: Mapping[ShardId, int], leases: Sequence[Lease]
+) -> dict[ShardId, Position]:
+    """Where the shards go that are still to be moved. `moved` has the epoch that each lease got by its move.
+
+    A child that is new since the plan was made goes to its beginning, whatever it has processed: its parents had ended, and are taken up
+    again. A move of one that nobody has taken yet keeps out a worker that has seen the end of its parents.
+    """
+    goals = {move.shard: move.to for move in planned}
+    below = descendants({lease.shard: lease.parents for lease in leases}, goals.keys())
+    new = {
+        lease.shard: Position.horizon()
+        for lease in leases
+        if lease.shard in below and lease.epoch != moved.get(lease.shard)
+    }
+    return {**{shard: to for shard, to in goals.items() if shard not in moved}, **new}
 
 
 def parents_first(leases: Sequence[Lease]) -> list[Lease]:
@@ -148,18 +168,3 @@ def parents_first(leases: Sequence[Lease]) -> list[Lease]:
 def _behind_parents(to: Position) -> Position:
     """Where a child of a moved shard begins. A moment counts for it, too: all records before it are left out."""
     return Position.horizon() if to.rank is Rank.AFTER else to
-
-
-def _descendants(shards: Sequence[Shard], named: frozenset[ShardId]) -> frozenset[ShardId]:
-    children: dict[ShardId, list[ShardId]] = {}
-    for shard in shards:
-        for parent in shard.parents:
-            children.setdefault(parent, []).append(shard.shard_id)
-    found: set[ShardId] = set()
-    todo = list(named)
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            if child not in found and child not in named:
-                found.add(child)
-                todo.append(child)
-    return frozenset(found)

@@ -39,33 +39,38 @@ class PlaceOpener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeekPlan:
-    """The moves of a seek. `skipping` names the shards in which it leaves out records, each with the first one."""
+    """The moves of a seek. `skipping` names the shards in which it leaves out records, each with the first one. `parents` has those of all shards."""
 
     moves: tuple[ShardMove, ...]
     skipping: Mapping[ShardId, str]
+    parents: Mapping[ShardId, tuple[ShardId, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class SeekStep:
-    """What one step has done: the shards that stand where they should, and the owners that others still have."""
+    """What came of one step: the shards that stand where they should, each with the epoch of its lease since then, and the owners of others.
 
-    moved: frozenset[ShardId]
+    `done`: it found that nothing was left to move.
+    """
+
+    moved: Mapping[ShardId, int]
     waiting: Mapping[ShardId, WorkerId]
+    done: bool = False
 
 
 class Seekable(Protocol):
     """The shards of a mapping, as a seek moves them."""
 
     def hold_back(self, shards: frozenset[ShardId]) -> None:
-        """Makes these shards, and no others, drain and stay free on this worker."""
+        """Makes these shards, those that come from them, and no others, drain and stay free on this worker."""
         ...
 
     async def plan(self, to: Position, chosen: Collection[ShardId]) -> SeekPlan:
         """Where a seek puts each shard. Raises SeekRefused and PortError."""
         ...
 
-    async def step(self, wanted: Sequence[ShardMove], stop: Stop) -> SeekStep:
-        """Moves the shards when nobody reads any of them, and none after a stop. Raises PortError."""
+    async def step(self, planned: Sequence[ShardMove], moved: Mapping[ShardId, int], stop: Stop) -> SeekStep:
+        """Moves what is left when nobody reads any of it, and nothing after a stop. `moved` is that of the step before. Raises PortError."""
         ...
 
 

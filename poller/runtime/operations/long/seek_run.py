@@ -4,15 +4,17 @@ Whatever happens in between, the next worker goes on with the stored plan. A sha
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from poller.domain.errors import PortError
 from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult
-from poller.domain.records import Position, ShardId
+from poller.domain.records import SHARD_END, Position, ShardId
 from poller.domain.wording.numbers_of import number_of
 from poller.rules.operations import lifecycle
+from poller.rules.streams.lineage import descendants
 from poller.rules.streams.operations.seeking import LATEST, Direction, SeekRefused, ShardMove, goal
-from poller.runtime.operations.long.long_run import NOT_RUNNING, LongRun, SeekPlan, noted, waits
+from poller.runtime.operations.long.long_run import NOT_RUNNING, LongRun, SeekPlan, SeekStep, noted, waits
 from poller.runtime.stopping import unless_stopped
 
 STEP_S = 0.5
@@ -59,9 +61,9 @@ async def seek(run: LongRun) -> PartResult | None:
         run.changed()
         if await run.stop.sleep(FOLLOW_S):
             return None
-    moved: set[ShardId] = set()
+    step = SeekStep({}, {})
     tries = 0
-    while len(moved) < len(planned):
+    while not step.done:
         try:
             await run.operations.read()
             mapping = run.mapping()
@@ -70,18 +72,16 @@ async def seek(run: LongRun) -> PartResult | None:
             if "moved" not in now.progress and (rival := _rival(run, planned=True)) is not None:
                 return _refused(rival)
             if mapping is not None and mapping.seekable is not None:
-                left = [move for move in planned if move.shard not in moved]
-                step = await mapping.seekable.step(left, run.stop)
-                moved |= step.moved
-                await _show(run, len(moved), len(planned), step.waiting)
+                step = await mapping.seekable.step(planned, step.moved, run.stop)
+                await _show(
+                    run, sum(move.shard in step.moved for move in planned), len(planned), step.waiting
+                )
             elif mapping is None:
                 await waits(run, NOT_RUNNING)
             tries = 0
         except PortError:
             tries += 1
-        if len(moved) < len(planned) and await run.stop.sleep(
-            max(STEP_S, run.delay_s(tries) if tries else 0)
-        ):
+        if not step.done and await run.stop.sleep(max(STEP_S, run.delay_s(tries) if tries else 0)):
             return None
     return PartResult(
         state=OperationState.DONE,
@@ -156,15 +156,23 @@ async def _plan(run: LongRun, operation: Operation) -> PartResult | tuple[ShardM
 
 
 def _without_idle(plan: SeekPlan, to: str | float) -> SeekPlan:
-    """A plan without the shards that are at LATEST anyway.
+    """A plan without the shards that are at LATEST anyway. If they come from shards that move, they stand where they are meanwhile.
 
     The moment of the operation is that of a worker's clock, and records get their time from another one. So a move of a shard with nothing to
-    leave out could leave out what arrives meanwhile.
+    leave out could leave out what arrives meanwhile. A shard that has ended gets nothing any more, and its children need not wait for it again.
     """
     if to != LATEST:
         return plan
-    staying = {move.shard for move in plan.moves if move.direction is Direction.FORWARD} - set(plan.skipping)
-    return SeekPlan(tuple(move for move in plan.moves if move.shard not in staying), plan.skipping)
+    staying = {
+        move.shard
+        for move in plan.moves
+        if move.before == SHARD_END
+        or (move.direction is Direction.FORWARD and move.shard not in plan.skipping)
+    }
+    moving = {move.shard for move in plan.moves} - staying
+    below = descendants(plan.parents, moving)
+    kept = (move if move.shard in moving else replace(move, to=move.before) for move in plan.moves)
+    return replace(plan, moves=tuple(move for move in kept if move.shard in moving | below))
 
 
 async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:

@@ -1,7 +1,7 @@
 """Owns the moves of a seek on one mapping: it plans where each shard goes, waits until nobody reads it, and moves its lease."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from poller.domain.errors import (
@@ -13,15 +13,18 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Cursor, Position, Rank, Record, ShardId
+from poller.domain.rows import Lease
 from poller.domain.telemetry.labels import TaskKind
 from poller.ports import RecordStart
 from poller.rules.streams.operations.seeking import (
     Direction,
     SeekRefused,
     ShardMove,
+    left_to_move,
     moves,
     parents_first,
 )
+from poller.rules.streams.tracking import EMPTY_PAGES
 from poller.runtime.operations.long.long_run import SeekPlan, SeekStep
 from poller.runtime.stopping import Stop
 from poller.runtime.streams.context import StreamContext
@@ -30,10 +33,8 @@ from poller.runtime.workers.membership import Membership
 
 LOOKS_AT_ONCE = 32
 """Shards that are read at the same time to see whether a seek leaves out records."""
-LOOK_READS_MAX = 5
-"""Reads of one shard for that. If they find neither a record nor the end, the seek counts as one that leaves out records."""
 LOOK_READS_S = 1.0
-"""The time between them. A shard allows five reads a second, and the mappings that process it need them."""
+"""The time between two reads for that. A shard allows five reads a second, and the mappings that process it need them."""
 LOOK_RECORDS_MAX = 100
 """Records of one read from a time on. A source that cannot start at a time reads past all records before it."""
 
@@ -43,7 +44,7 @@ class StreamSeek:
 
     def __init__(self, parts: StreamContext, changed: Callable[[], None]) -> None:
         self.held_back: frozenset[ShardId] = frozenset()
-        """Shards that are about to be moved: they drain, and this worker does not take them."""
+        """Shards that are about to be moved. They and those that come from them drain, and this worker does not take them."""
         self._parts = parts
         self._changed = changed
         self._membership: Membership | None = None
@@ -58,7 +59,7 @@ class StreamSeek:
             self._membership = None
 
     def hold_back(self, shards: frozenset[ShardId]) -> None:
-        """Makes these shards, and no others, drain and stay free."""
+        """Makes these shards, those that come from them, and no others, drain and stay free."""
         if shards != self.held_back:
             self.held_back = shards
             self._changed()
@@ -93,51 +94,61 @@ class StreamSeek:
                 raise left_out
             if left_out:
                 skipping[shard] = left_out
-        return SeekPlan(found, skipping)
+        return SeekPlan(found, skipping, {shard.shard_id: shard.parents for shard in shards})
 
-    async def step(self, wanted: Sequence[ShardMove], stop: Stop) -> SeekStep:
-        """Moves the shards when nobody reads any of them. The lease of a worker that does not run the mapping counts as free. Raises PortError.
+    async def step(self, planned: Sequence[ShardMove], moved: Mapping[ShardId, int], stop: Stop) -> SeekStep:
+        """Moves what is left when nobody reads any of it. The lease of a worker that does not run the mapping counts as free. Raises PortError.
 
         After a stop it moves no further shard: the seek may be cancelled.
 
         A move is fenced: if a worker takes the shard meanwhile, it waits with all that come after it, and an owner that is gone writes
-        nothing more. A worker that knows of no seek yet may take a child while its parent is moved. Then it reads on from where the child
-        was, and the child is moved when it has let it go. Parents are moved before their children.
+        nothing more. A worker that knows of no seek yet may take a child while its parent is moved, or just before, when the parent has
+        ended. The next step finds it, and puts it back when that worker has let it go. Parents are moved before their children.
         """
         if self._membership is None:
             raise ServiceUnavailable("the mapping does not run here")
         parts, mapping = self._parts, self._parts.plan.mapping
         alive = {parts.worker, *await self._membership.workers_of(mapping)}
-        known = {lease.shard: lease for lease in await parts.store.leases(mapping, memos=False)}
+        leases = await parts.store.leases(mapping, memos=False)
+        goals = left_to_move(planned, moved, leases)
+        if not goals:
+            return SeekStep(moved, {}, done=True)
         # The source may have removed a shard since, so that its lease was of no use any more.
-        moved = {move.shard for move in wanted if move.shard not in known}
+        there = {lease.shard for lease in leases}
+        moved = {**moved, **{shard: 0 for shard in goals if shard not in there}}
+        left = [lease for lease in leases if lease.shard in goals]
         waiting = {
-            move.shard: owner
-            for move in wanted
-            if (lease := known.get(move.shard)) is not None
-            and (owner := lease.owner) is not None
-            and owner in alive
+            lease.shard: lease.owner for lease in left if lease.owner is not None and lease.owner in alive
         }
         if waiting:
             # A parent that is moved while somebody reads its child could be processed again beside records that come after its own.
-            return SeekStep(frozenset(moved), waiting)
-        leases = [lease for move in wanted if (lease := known.get(move.shard)) is not None]
-        goals = {move.shard: move.to for move in wanted}
-        for lease in parents_first(leases):
+            return SeekStep(moved, waiting)
+        return SeekStep(await self._moved(left, goals, moved, stop), {})
+
+    async def _moved(
+        self,
+        left: Sequence[Lease],
+        goals: Mapping[ShardId, Position],
+        before: Mapping[ShardId, int],
+        stop: Stop,
+    ) -> Mapping[ShardId, int]:
+        """Moves these leases, parents first, until one cannot be moved. Returns what is moved by then. Raises PortError if that is nothing more than `before`."""
+        moved = dict(before)
+        for lease in parents_first(left):
             if stop.requested:
                 break
             try:
-                await parts.store.move(mapping, lease, goals[lease.shard])
+                put = await self._parts.store.move(self._parts.plan.mapping, lease, goals[lease.shard])
             except LeaseLost:
                 # A child that is moved before its parent could be read between the two moves, and so before its parent's records.
                 break
             except PortError:
                 # What was moved counts, or a seek of many shards would begin again after each fault of the store.
-                if not moved:
+                if len(moved) == len(before):
                     raise
                 break
-            moved.add(lease.shard)
-        return SeekStep(frozenset(moved), waiting)
+            moved[lease.shard] = put.epoch
+        return moved
 
 
 async def _check_number(parts: StreamContext, found: Sequence[ShardMove], to: Position) -> None:
@@ -200,9 +211,12 @@ async def _first_behind(
 async def _first_record(
     parts: StreamContext, shard: ShardId, cursor: Cursor, *, records_max: int = 1
 ) -> Record | str | None:
-    """The first record at a cursor or behind it. None: there is none now. A text: that did not show."""
+    """The first record at a cursor or behind it. None: there is none now. A text: that did not show.
+
+    Empty pages in a row show the end of a source that does not say how far behind it is. One that says that it is behind has more.
+    """
     behind = False
-    for number in range(LOOK_READS_MAX):
+    for number in range(EMPTY_PAGES):
         if number:
             await asyncio.sleep(LOOK_READS_S)
         try:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Epoch, KinesisRecord, Position, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
+from poller.rules.streams.lineage import descendants
 from poller.rules.streams.operations.seeking import (
     MOVES_MAX,
     Direction,
     SeekRefused,
     ShardMove,
     goal,
+    left_to_move,
     moves,
     parents_first,
 )
@@ -132,6 +134,56 @@ def test_the_direction_is_forward_unless_it_is_surely_back(
     before: Position, to: Position, direction: Direction
 ) -> None:
     assert ShardMove(A, before, to).direction is direction
+
+
+def _family(**epochs: int) -> list[Lease]:
+    """Leases of these shards at their ends, each with its epoch. `a` was split into `b` and `c`, and `b` merged with `d` into `e`."""
+    parents = {"b": (A,), "c": (A,), "e": (B, D)}
+    return [
+        Lease(ShardId(name), parents.get(name, ()), Checkpoint(SHARD_END), epoch=epoch)
+        for name, epoch in epochs.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moved", "leases", "left"),
+    [
+        ({}, _family(a=3), {A: EARLIER}),
+        ({}, _family(a=3, b=0, d=0), {A: EARLIER, B: HORIZON}),
+        ({}, _family(a=3, b=1, c=0), {A: EARLIER, B: HORIZON, C: HORIZON}),
+        ({A: 4}, _family(a=4, b=2, d=7), {B: HORIZON}),
+        ({A: 4, B: 2}, _family(a=4, b=2, d=7), {}),
+        ({A: 4, B: 2}, _family(a=4, b=2, c=0, d=7), {C: HORIZON}),
+        ({A: 4, B: 2}, _family(a=4, b=3, d=7), {B: HORIZON}),
+        ({A: 4, B: 2}, _family(a=4, b=2, d=7, e=1), {ShardId("e"): HORIZON}),
+        ({A: 4}, _family(d=7), {}),
+    ],
+)
+def test_a_child_that_is_new_since_the_plan_goes_to_its_beginning(
+    moved: dict[ShardId, int], leases: list[Lease], left: dict[ShardId, Position]
+) -> None:
+    planned = [ShardMove(A, SHARD_END, EARLIER)]
+    assert left_to_move(planned, moved, leases) == left
+
+
+@given(
+    parents=st.dictionaries(
+        st.sampled_from("abcdefgh"), st.frozensets(st.sampled_from("abcdefgh"), max_size=2), max_size=8
+    ),
+    shards=st.frozensets(st.sampled_from("abcdefgh"), max_size=3),
+)
+def test_what_comes_from_some_shards_is_all_that_has_one_of_them_or_of_it_as_parent(
+    parents: dict[str, frozenset[str]], shards: frozenset[str]
+) -> None:
+    """Also in circles, which no stream has."""
+    found = descendants(
+        {ShardId(shard): {ShardId(each) for each in above} for shard, above in parents.items()},
+        {ShardId(each) for each in shards},
+    )
+    assert found.isdisjoint(shards)
+    known = found | shards
+    assert all(known & parents[each] for each in found)
+    assert all(each in known for each, above in parents.items() if known & above)
 
 
 sequences = st.integers(1, 40)

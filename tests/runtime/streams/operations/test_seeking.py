@@ -10,7 +10,9 @@ from adapters.stores.memory import MemoryStore
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import SHARD_END, Cursor, Epoch, Page, Position, ShardId, WorkerId
+from poller.domain.rows import Checkpoint, Lease
 from poller.rules.streams.operations.seeking import SeekRefused, ShardMove
+from poller.rules.streams.tracking import EMPTY_PAGES
 from poller.runtime.operations.long.long_run import SeekStep
 from poller.runtime.stopping import Reason, Stop
 from poller.runtime.streams.operations.seeking import LOOK_RECORDS_MAX, StreamSeek
@@ -31,7 +33,10 @@ async def moved(runner: StreamMapping, to: Position) -> list[tuple[float, SeekSt
     steps: list[tuple[float, SeekStep]] = []
     while not steps or not steps[-1][1].moved:
         steps.append(
-            (asyncio.get_running_loop().time(), await runner.long_operable.seekable.step(plan.moves, Stop()))
+            (
+                asyncio.get_running_loop().time(),
+                await runner.long_operable.seekable.step(plan.moves, {}, Stop()),
+            )
         )
         await asyncio.sleep(1)
     runner.long_operable.seekable.hold_back(frozenset())
@@ -123,7 +128,48 @@ def test_a_shard_is_looked_at_slowly_since_its_mapping_needs_its_reads() -> None
         assert plan.skipping == {}
 
     run_mapping(lambda: stream_parts(stream, FakeFunction()), for_s=0, during=look)
-    assert stream.looks == [3.0, 4.0, 5.0, 6.0, 7.0]
+    assert stream.looks == [3.0 + each for each in range(EMPTY_PAGES)]
+
+
+@pytest.mark.parametrize("empty", [0, 1, EMPTY_PAGES - 1])
+@pytest.mark.parametrize("behind_ms", [None, 5])
+def test_a_record_behind_empty_pages_is_left_out_only_if_that_was_asked(
+    empty: int, behind_ms: int | None
+) -> None:
+    """A source may give empty pages although more follows. DynamoDB does not even say then that it is behind."""
+
+    class Sparse(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            at, _, seen = cursor.partition(":")
+            if records_max == 1 and int(seen or 0) < empty:
+                return Page([], Cursor(f"{at}:{int(seen or 0) + 1}"), behind_ms)
+            return await super().read(shard, Cursor(at), records_max=records_max)
+
+    stream = Sparse()
+    stream.put(*records(1))
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(1)
+        plan = await runner.long_operable.seekable.plan(Position.at(virtual_clock().now()), [])
+        assert plan.skipping == {SHARD: "record 1"}
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction(takes_s=20)), for_s=0, during=look)
+
+
+def test_a_shard_whose_few_reads_show_neither_a_record_nor_the_end_counts_as_one_that_has_records() -> None:
+    class Behind(FakeStream):
+        async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+            page = await super().read(shard, cursor, records_max=records_max)
+            return replace(page, behind_ms=5) if records_max == 1 else page
+
+    stream = Behind()
+
+    async def look(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(1)
+        plan = await runner.long_operable.seekable.plan(Position.at(virtual_clock().now()), [])
+        assert plan.skipping == {SHARD: "records that a few reads did not find"}
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction()), for_s=0, during=look)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +226,7 @@ def test_a_worker_that_takes_the_shard_meanwhile_keeps_it() -> None:
         runner.long_operable.seekable.hold_back(frozenset({SHARD}))
         await asyncio.sleep(1)
         plan = await runner.long_operable.seekable.plan(HORIZON, [])
-        assert await runner.long_operable.seekable.step(plan.moves, Stop()) == SeekStep(frozenset(), {})
+        assert await runner.long_operable.seekable.step(plan.moves, {}, Stop()) == SeekStep({}, {})
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
 
@@ -207,11 +253,48 @@ def test_of_a_parent_that_a_worker_takes_meanwhile_no_child_is_moved() -> None:
         assert {move.shard for move in plan.moves} == {SHARD, child}
         seek.hold_back(frozenset({SHARD, child}))
         await asyncio.sleep(2)
-        assert await seek.step(plan.moves, Stop()) == SeekStep(frozenset(), {})
+        assert await seek.step(plan.moves, {}, Stop()) == SeekStep({}, {})
         positions = {lease.shard: lease.checkpoint.position for lease in await store.leases(MAPPING)}
         assert (positions[SHARD], positions[child]) == (SHARD_END, Position.horizon())
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
+
+
+def test_a_child_that_a_worker_takes_while_its_parent_is_moved_goes_back_to_its_beginning() -> None:
+    """That worker knows of no seek, and has seen that the parent had ended. The child has no lease when the moves are planned."""
+    stream, child = FakeStream(), ShardId("shardId-000000000009")
+    stream.put(*records(1))
+    stream.ended.add(SHARD)
+    seen: list[Position] = []
+
+    class Faster(MemoryStore):
+        async def move(self, mapping, lease, position):  # type: ignore[no-untyped-def]
+            if lease.shard == SHARD and not seen:
+                born = Lease(child, (SHARD,), Checkpoint(HORIZON))
+                await super().seed(mapping, [born])
+                taken = await super().take(mapping, born, owner=WorkerId("faster"))
+                await super().save(mapping, taken, Checkpoint(Position.after("12")))
+            seen.append(position)
+            return await super().move(mapping, lease, position)
+
+    store = Faster()
+
+    async def seek(runner: StreamMapping, _: Stop) -> None:
+        await asyncio.sleep(5)
+        seek = runner.long_operable.seekable
+        plan = await seek.plan(Position.after("0"), [SHARD])
+        seek.hold_back(frozenset({SHARD}))
+        await asyncio.sleep(2)
+        first = await seek.step(plan.moves, {}, Stop())
+        assert (set(first.moved), first.done) == ({SHARD}, False)
+        second = await seek.step(plan.moves, first.moved, Stop())
+        assert (set(second.moved), second.done) == ({SHARD, child}, False)
+        assert (await seek.step(plan.moves, second.moved, Stop())).done
+        positions = {lease.shard: lease.checkpoint.position for lease in await store.leases(MAPPING)}
+        assert positions == {SHARD: Position.after("0"), child: HORIZON}
+
+    run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
+    assert seen == [Position.after("0"), HORIZON]
 
 
 def test_no_shard_is_moved_while_another_one_of_the_seek_is_read() -> None:
@@ -226,10 +309,10 @@ def test_no_shard_is_moved_while_another_one_of_the_seek_is_read() -> None:
         plan = await seek.plan(HORIZON, [SHARD, other])
         seek.hold_back(frozenset({SHARD, other}))
         await asyncio.sleep(2)
-        step = await seek.step(plan.moves, Stop())
-        assert (step.moved, set(step.waiting)) == (frozenset(), {SHARD})
+        step = await seek.step(plan.moves, {}, Stop())
+        assert (step.moved, set(step.waiting)) == ({}, {SHARD})
         await asyncio.sleep(4)
-        assert (await seek.step(plan.moves, Stop())).moved == {SHARD, other}
+        assert (await seek.step(plan.moves, {}, Stop())).moved.keys() == {SHARD, other}
 
     function = FakeFunction(takes_s=5)
     run_mapping(lambda: stream_parts(stream, function, plan=BATCHES), for_s=0, during=seek)
@@ -258,12 +341,11 @@ def test_what_was_moved_before_a_fault_of_the_store_counts() -> None:
         plan = await seek.plan(HORIZON, shards)
         seek.hold_back(frozenset(shards))
         await asyncio.sleep(3)
-        moved: set[ShardId] = set()
+        step = SeekStep({}, {})
         for _step in range(4):
-            left = [move for move in plan.moves if move.shard not in moved]
             with suppress(ServiceUnavailable):
-                moved |= (await seek.step(left, Stop())).moved
-        assert moved == set(shards)
+                step = await seek.step(plan.moves, step.moved, Stop())
+        assert (set(step.moved), step.done) == (set(shards), True)
 
     run_mapping(lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=store), for_s=0, during=seek)
     assert len(moves) == len(shards) + 2, "no shard was moved twice"
@@ -273,7 +355,7 @@ def test_a_mapping_that_does_not_run_moves_nothing() -> None:
     async def main() -> None:
         seek = StreamSeek(stream_parts(FakeStream(), FakeFunction(), plan=BATCHES), lambda: None)
         with pytest.raises(ServiceUnavailable, match="does not run here"):
-            await seek.step([ShardMove(SHARD, HORIZON, HORIZON)], Stop())
+            await seek.step([ShardMove(SHARD, HORIZON, HORIZON)], {}, Stop())
 
     run_virtual(main())
 
@@ -295,8 +377,9 @@ def test_a_seek_that_is_stopped_moves_no_further_shard() -> None:
         plan = await seek.plan(HORIZON, [])
         seek.hold_back(frozenset({SHARD, other}))
         await asyncio.sleep(2)
-        assert len((await seek.step(plan.moves, cancelled)).moved) == 1
-        assert (await seek.step(plan.moves, cancelled)).moved == frozenset()
+        step = await seek.step(plan.moves, {}, cancelled)
+        assert len(step.moved) == 1
+        assert await seek.step(plan.moves, step.moved, cancelled) == step
 
     run_mapping(
         lambda: stream_parts(stream, FakeFunction(), plan=BATCHES, store=Cancelled()), for_s=0, during=seek
