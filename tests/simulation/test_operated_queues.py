@@ -7,6 +7,7 @@ import pytest
 from tests.simulation.worlds.operated_queues import run_operated
 
 SEEDS = 24
+DENIED = 12
 CANCELLED = (121, 132, 138)
 """In these a skip is cancelled before its message is received, which was skipped all the same."""
 SEEN = (
@@ -43,6 +44,11 @@ SEEN = (
 @pytest.mark.parametrize("seed", [*range(SEEDS), *CANCELLED])
 def test_order_holds_and_only_skipped_messages_are_missing(seed: int) -> None:
     run_operated(seed)
+
+
+@pytest.mark.parametrize("seed", range(DENIED))
+def test_order_holds_and_messages_are_copied_once_while_the_queue_allows_no_deletes(seed: int) -> None:
+    run_operated(seed, denies=True)
 
 
 def test_the_seeds_show_what_they_are_for() -> None:

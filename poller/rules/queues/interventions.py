@@ -60,12 +60,22 @@ class ArmedSkip:
     discard: bool
     until: Monotonic
     settled: dict[str, str] = field(default_factory=dict)
+    copied: dict[str, str] = field(default_factory=dict)
+    """Messages of which this worker has sent a copy, and to which queue. Only their delete is still due."""
     tries: int = 0
-    """How often a message could not be moved."""
-    reason: str = ""
-    """Why it could not be moved."""
+    """How often in a row a message could not be moved."""
+    undeleted: int = 0
+    """How often in a row a message could not be deleted."""
+    reason: str = "cannot be moved"
+    """Why the last one could not be moved or deleted, as the end of a sentence."""
     trouble: str = ""
     """Why the skip has failed, if another try is of no use without an operator."""
+    withdrawn: bool = False
+    """Whether it was ended before its time."""
+
+    def armed(self, now: Monotonic) -> bool:
+        """Whether messages are to be skipped now."""
+        return now < self.until and not self.withdrawn
 
 
 class QueueInterventions:
@@ -107,7 +117,7 @@ class QueueInterventions:
         until = Monotonic(now + ARMED_S)
         if skip is None:
             skip = self._skips[operation] = ArmedSkip(frozenset(records), discard, until)
-        skip.records, skip.until = frozenset(records), until
+        skip.records, skip.until, skip.withdrawn = frozenset(records), until, False
         self._update()
         return skip
 
@@ -118,13 +128,13 @@ class QueueInterventions:
     def armed(self, operation: OperationId, now: Monotonic) -> bool:
         """Whether this skip is armed."""
         skip = self._skips.get(operation)
-        return skip is not None and now < skip.until
+        return skip is not None and skip.armed(now)
 
-    def unarm(self, operation: OperationId, now: Monotonic) -> None:
+    def unarm(self, operation: OperationId) -> None:
         """Nothing more of this skip begins. It is still noted what becomes of its messages, as when its time is over."""
         skip = self._skips.get(operation)
         if skip is not None:
-            skip.until = min(skip.until, now)
+            skip.withdrawn = True
 
     def disarm(self, operation: OperationId) -> None:
         """The skip is over."""
@@ -136,7 +146,7 @@ class QueueInterventions:
         for operation, skip in list(self._skips.items()):
             if skip.until + KEPT_S <= now:
                 self.disarm(operation)
-            elif now < skip.until and message_id in skip.records and message_id not in skip.settled:
+            elif skip.armed(now) and message_id in skip.records and message_id not in skip.settled:
                 return skip
         return None
 

@@ -130,17 +130,19 @@ class InFlight:
         """One delete call; returns the messages that need another one."""
         return (await self.delete_one(pending))[0]
 
-    async def delete_one(self, pending: Sequence[PendingDelete]) -> tuple[Sequence[PendingDelete], bool]:
-        """As `delete`. The second value is whether the queue deleted all of them."""
+    async def delete_one(
+        self, pending: Sequence[PendingDelete]
+    ) -> tuple[Sequence[PendingDelete], Sequence[Undone] | PortError]:
+        """As `delete`. The second value is what the queue did not delete, or why the call failed."""
         call = self.tracker.start_delete(pending, now=self.now)
         undone = await _deleted(self.parts, call.receipts)
         if isinstance(undone, PortError):
             self.report_failed(undone)
-            return pending, False
+            return pending, undone
         result = self.tracker.deleted(call, undone)
         self._wake()
         self._emit_deleted(messages=result.messages, lapsed=result.lapsed)
-        return result.again, not undone
+        return result.again, undone
 
     def delete_failed(self, pending: Sequence[PendingDelete]) -> Sequence[PendingDelete]:
         """Gives up the delete of these messages. Returns those that are to be tried with a newer receipt."""

@@ -18,7 +18,7 @@ from poller.runtime.invoking import BatchInvoker, InvocationBatch
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
-from poller.runtime.queues.operations.carrying import skip_started
+from poller.runtime.queues.operations.skipping import skip_started
 from poller.runtime.stopping import interrupted_by
 from poller.runtime.watched_tasks import WatchedTasks
 

@@ -75,7 +75,7 @@ class QueueMapping:
 
     def withdraw(self, operation: OperationId) -> None:
         """As `RemembersOperations.withdraw`."""
-        self._operations.withdraw(self._scope, operation)
+        self._operations.withdraw(operation)
 
     @property
     def long_operable(self) -> QueueLongOperable:
@@ -101,13 +101,15 @@ class QueueMapping:
             self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum
         )
         function = self._parts.function
-        with function.slots.used(), function.listening(self._compare), joined as membership:
+        with function.slots.used(), joined as membership:
             self._membership = membership
             async with self.long_operable.use.until_left(self._stop):
                 facts = await self._open(membership)
                 if facts is not None:
+                    self._visibility = VisibilityCheck(self._parts, facts.visibility_timeout_s)
                     try:
-                        await self._consume(facts, membership)
+                        with function.listening(self._visibility.compare):
+                            await self._consume(facts, membership)
                     finally:
                         self._status.end()
 
@@ -146,7 +148,6 @@ class QueueMapping:
             controls=self._operations.controls,
         )
         self._scope, self._operations.facts = scope, facts
-        self._visibility = VisibilityCheck(parts, facts.visibility_timeout_s)
         deleter, extender, delayer = Deleter(scope), VisibilityExtender(scope), RetryDelayer(scope)
         intake = MessageIntake(scope, deleter)
         try:
@@ -259,10 +260,6 @@ class QueueMapping:
                         self._visibility.queue_changed(facts.visibility_timeout_s)
             except PortError as error:
                 self._report_failed(error, FACTS_S)
-
-    def _compare(self) -> None:
-        if self._visibility is not None:
-            self._visibility.compare()
 
     async def _last_deletes(self, deleter: Deleter) -> None:
         """Makes one delete call for the remaining messages, because the grace time is over."""

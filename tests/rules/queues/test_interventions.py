@@ -86,14 +86,13 @@ def test_a_skip_ends_when_it_is_not_armed_again() -> None:
 def test_a_skip_that_is_cancelled_ends_at_once_and_what_becomes_of_its_messages_is_still_noted() -> None:
     asked = QueueInterventions()
     skip = asked.arm(OPERATION, ["1", "2"], discard=True, now=Monotonic(0.0))
-    asked.unarm(OPERATION, Monotonic(1.0))
+    asked.unarm(OPERATION)
     assert asked.skip_of("1", Monotonic(1.0)) is None
-    asked.unarm(OPERATION, Monotonic(2.0))
     asked.settle(["2"], "deleted")
     assert skip.settled == {"2": "deleted"}
-    assert asked.skip_of("1", Monotonic(1.0 + KEPT_S)) is None
+    assert asked.skip_of("1", Monotonic(ARMED_S + KEPT_S)) is None
     assert not asked.active
-    asked.unarm(OPERATION, Monotonic(0.0))
+    asked.unarm(OPERATION)
 
 
 def test_held_messages_run_when_their_pause_ends_in_the_order_in_which_they_came() -> None:
@@ -485,7 +484,7 @@ class Model:
     def cancel(self) -> None:
         """The skip is cancelled, and asked for again later."""
         self.armed = False
-        self.asked.unarm(OPERATION, self.clock)
+        self.asked.unarm(OPERATION)
 
     def arm_again(self) -> None:
         self.armed = True

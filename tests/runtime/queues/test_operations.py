@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from poller.domain.errors import AccessDenied, LeaseLost, ServiceThrottled, ServiceUnavailable
+from poller.domain.errors import AccessDenied, LeaseLost, PortError, ServiceThrottled, ServiceUnavailable
 from poller.domain.invocations import Outcome, Succeeded, Throttled
 from poller.domain.operations import (
     Action,
@@ -26,7 +26,8 @@ from poller.rules.queues import interventions
 from poller.runtime.invoking import Function
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.queues import queue_status
-from poller.runtime.queues.operations.carrying import KNOWN_S_MAX, WAITING_S
+from poller.runtime.queues.operations.carrying import KNOWN_S_MAX
+from poller.runtime.queues.operations.skipping import WAITING_S
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stopping import Reason, Stop
 from tests.runtime.queues.queue_fakes import (
@@ -377,6 +378,97 @@ def test_a_message_that_cannot_be_moved_stays_and_the_operator_sees_why(*, waiti
         assert result.state is OperationState.FAILED
         assert result.result.startswith("message message-000001 cannot be moved: not allowed to send; ")
         assert 'write "discard": true' in result.result
+
+    run(service, handler, script)
+    assert (service.moved, service.left) == ([], [1])
+
+
+@pytest.mark.parametrize("make", [standard, fifo])
+@pytest.mark.parametrize("waiting", [True, False])
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize(
+    "error", [AccessDenied("no sqs:DeleteMessage"), ServiceUnavailable("no answer")], ids=["denied", "down"]
+)
+def test_a_message_that_cannot_be_deleted_is_copied_once_and_the_operator_sees_why(
+    make: Callable[..., Service], error: PortError, *, waiting: bool, discard: bool
+) -> None:
+    service, handler = make(600), Handler(answer=failing(1))
+    service.trouble["delete"] = [error] * 1_000
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        operation = asked(Action.SKIP, records=["message-000001"], discard=discard)
+        if not waiting:
+            assert await mapping.carry_out(WORKER, operation) is None
+        service.send(1, group="a")
+        await asyncio.sleep(5.0)
+        result, __ = await carried_out(mapping, operation, rounds=200)
+        where = service.queue.facts.dead_letter_arn
+        remedy = (
+            "ask again when that is repaired"
+            if discard
+            else f'its copy is in {where}, so write "discard": true when you ask again after the repair'
+        )
+        text = f"message message-000001 cannot be deleted: {error.reason}; {remedy}"
+        assert result == PartResult(state=OperationState.FAILED, result=text)
+        assert service.moved == ([] if discard else [1])
+        service.trouble["delete"] = []
+        await carried_out(mapping, replace(operation, request=asked(Action.SKIP, discard=True).request))
+
+    run(service, handler, script)
+    assert (service.moved, service.left) == ([] if discard else [1], [])
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_messages_are_copied_once_while_deletes_fail_now_and_then(*, discard: bool) -> None:
+    service, numbers = standard(30), range(1, 21)
+    handler = Handler(answer=failing(*numbers))
+    service.trouble["delete"] = [ServiceThrottled("busy")] * 2
+    service.refuse_deletes = [False] * 3 + [True] * 4 + [False] * 2
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        service.send(*numbers)
+        await asyncio.sleep(10.0)
+        operation = asked(Action.SKIP, records=[f"message-{each:06d}" for each in numbers], discard=discard)
+        result, __ = await carried_out(mapping, operation, rounds=200)
+        assert result is not None
+        assert result.state is OperationState.DONE
+
+    run(service, handler, script, batch=BatchPolicy(records_max=1))
+    assert sorted(service.moved) == ([] if discard else list(numbers))
+    assert service.left == []
+
+
+def test_a_skip_begins_with_no_other_message_after_one_cannot_be_deleted() -> None:
+    service, numbers = standard(900), range(1, 31)
+    handler = Handler(answer=failing(*numbers))
+    service.trouble["delete"] = [AccessDenied("no sqs:DeleteMessage")] * 1_000
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        service.send(*numbers)
+        await asyncio.sleep(10.0)
+        operation = asked(Action.SKIP, records=[f"message-{each:06d}" for each in numbers])
+        result, __ = await carried_out(mapping, operation)
+        assert result is not None
+        assert result.state is OperationState.FAILED
+
+    run(service, handler, script, batch=BatchPolicy(records_max=1))
+    assert len(service.moved) == 1
+    assert len(service.left) == len(numbers)
+
+
+@pytest.mark.parametrize(
+    "error", [AccessDenied("no sqs:ChangeMessageVisibility"), ServiceUnavailable("down")]
+)
+def test_a_skip_whose_messages_cannot_be_hidden_says_so(error: PortError) -> None:
+    service, handler = standard(900), Handler(answer=failing(1))
+    service.send(1)
+
+    async def script(mapping: QueueMapping, _: Stop) -> None:
+        await asyncio.sleep(5.0)
+        service.trouble["extend"] = [error] * 1_000
+        result, __ = await carried_out(mapping, asked(Action.SKIP, records=["message-000001"]), rounds=50)
+        assert result is not None
+        assert result.result.startswith(f"message message-000001 cannot be deleted: {error.reason}; ")
 
     run(service, handler, script)
     assert (service.moved, service.left) == ([], [1])

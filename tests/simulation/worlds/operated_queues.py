@@ -3,7 +3,7 @@
 Each worker is a queue mapping of its own, and reads the open operations every two seconds as a daemon does. A store without faults keeps
 them. What must be true is checked all the time: nothing is lost but what the operator skipped, and that is in the dead-letter queue unless
 it was discarded; order holds in each group; nothing begins that is paused, once the worker knows; a skip deletes only after it has sent,
-and begins with no message once the worker knows that it is over.
+begins with no message once the worker knows that it is over, and sends a copy of each once.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from poller.domain.errors import LeaseLost, ServiceThrottled, ServiceUnavailable
+from poller.domain.errors import AccessDenied, LeaseLost, ServiceThrottled, ServiceUnavailable
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.domain.operations import (
     Action,
@@ -71,6 +71,8 @@ class Line:
         for receipt in receipts:
             self.world.settles(self, self.service.queue.owner_of(receipt).message_id)
         await self.trouble()
+        if self.world.denied_s[0] <= seconds() < self.world.denied_s[1]:
+            raise AccessDenied("no sqs:DeleteMessage")
         self.world.deletes(self, receipts)
         undone = await self.service.delete(receipts)
         await self.trouble()
@@ -88,6 +90,7 @@ class Line:
         await self.trouble()
         where = await self.service.send_to_dead_letters(message)
         await self.trouble()
+        self.world.copied(self, message.message_id)
         return where
 
     async def trouble(self) -> None:
@@ -112,8 +115,11 @@ class Worker:
 class OperatedQueue:
     """The world of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, denies: bool) -> None:
         self.chance = chance = Random(seed)
+        begin_s = chance.uniform(5.0, 60.0) if denies else TROUBLED_S
+        self.denied_s = begin_s, min(TROUBLED_S, begin_s + 40.0)
+        """From when until when the queue allows no deletes."""
         visibility_s = chance.choice((5, 30, 120))
         make = chance.choice((fifo, fifo, standard))
         self.service = make(visibility_s, redrive=chance.choice((None, None, 4)))
@@ -130,6 +136,8 @@ class OperatedQueue:
         self.discarded: set[str] = set()
         self.settling: set[tuple[str, str]] = set()
         """Messages that workers have begun to copy or to delete, which they may try again."""
+        self.copies: Counter[tuple[str, str]] = Counter()
+        """The copies of each message that each worker has sent to the dead-letter queue."""
         self.broken: list[str] = []
         self.stopped: dict[str, float] = {}
         """When workers were asked to stop."""
@@ -446,6 +454,15 @@ class OperatedQueue:
             self.breaks(f"{line.name} skips {message_id} although its skip is over for {min(known_s):.1f} s")
         self.settling.add((line.name, message_id))
 
+    def copied(self, line: Line, message_id: str) -> None:
+        """A worker knows that it has sent a copy. For one skip it sends no other one."""
+        self.copies[line.name, message_id] += 1
+        skips = sum(message_id in each.notes.get("records", ()) for each in self.operations.values())
+        if self.copies[line.name, message_id] > skips:
+            self.breaks(f"{line.name} copies {message_id} once more for one of {skips} skips")
+        if self.copies[line.name, message_id] > 1:
+            self.marks["copied for another skip"] += 1
+
     def deletes(self, line: Line, receipts: Sequence[str]) -> None:
         for receipt in receipts:
             message_id = self.service.queue.owner_of(receipt).message_id
@@ -528,12 +545,12 @@ def epoch_now() -> Any:
     return epoch()
 
 
-def run_operated(seed: int) -> Counter[str]:
-    """Runs one seed; returns what was seen. Raises Broken, or what a bug raises."""
+def run_operated(seed: int, *, denies: bool = False) -> Counter[str]:
+    """Runs one seed; returns what was seen. Raises Broken, or what a bug raises. `denies`: for a time the queue allows no deletes."""
     world: list[OperatedQueue] = []
 
     async def main() -> None:
-        world.append(OperatedQueue(seed))
+        world.append(OperatedQueue(seed, denies=denies))
         await world[0].run()
 
     try:
