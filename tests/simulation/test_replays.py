@@ -64,6 +64,7 @@ SOMETIMES = (
     "replay across a split",
     "replay with a rate",
     "replay past a record without time",
+    "replay whose first worker cannot list the stream",
     *(f"operation: replay {each}" for each in OperationState),
     *(f"operator: replay while {each}" for each in ("idle", "invoking", "moving", "ended")),
     "lease taken over",
@@ -127,6 +128,8 @@ class ReplayWorld(World):
     cancel_s: float | None = None
     audit: Script = Script()
     pick: float = 0.0
+    unlisted: bool = False
+    """The first worker by name may not list the stream any more once the replay has been accepted."""
 
     def __post_init__(self) -> None:
         World.__post_init__(self)
@@ -158,6 +161,8 @@ class ReplayWorld(World):
         self.history.tell("world", lambda: f"replay {self.members} is accepted")
         if "records_per_s" in self.members:
             self.marks.saw("replay with a rate")
+        if self.unlisted and self._workers:
+            min(self._workers, key=lambda each: each.line.name).line.forbidden = frozenset({"list"})
         if self.cancel_s is not None:
             await asyncio.sleep(self.cancel_s)
             try:
@@ -230,6 +235,10 @@ class ReplayWorld(World):
         World._kill(self, worker)
 
     async def _all_settled(self) -> None:
+        lines = [each.line for each in self._workers]
+        if all(each.forbidden for each in lines):
+            # Nobody else could do it.
+            lines[0].forbidden = frozenset()
         await World._all_settled(self)
         deadline = epoch() + OVER_S_MAX
         while (operation := self._stored()) is None or not operation.state.over:
@@ -239,6 +248,8 @@ class ReplayWorld(World):
             await asyncio.sleep(0.5)
         self._judge()
         self.marks.saw(f"replay: {operation.state}")
+        if lines and min(lines, key=lambda each: each.name).forbidden:
+            self.marks.saw("replay whose first worker cannot list the stream")
         if operation.state is OperationState.FAILED and not self.members.get("on_failure", "stop") == "stop":
             raise Violation("replay", f"failed although failures go elsewhere: {operation.result}")
         if operation.progress.get("shards", 0) > self.scenario.setups[0].shards:
@@ -276,10 +287,19 @@ def run(seed: int, *, trace: bool = False) -> Marks:
     audit = Script(error_chance=rng.choice((0.0, 0.1, 0.3)), heals_at=EPOCH_BASE + HEALED_S)
     cancel_s = rng.uniform(0.5, 20.0) if rng.random() < 0.2 else None
     pick = rng.random()
+    unlisted = seeded(seed, "lists of a replay's first worker").random() < 0.4
 
     def make(marks: Marks, history: History) -> ReplayWorld:
         return ReplayWorld(
-            scenario, marks, history, at=at, members=members, cancel_s=cancel_s, audit=audit, pick=pick
+            scenario,
+            marks,
+            history,
+            at=at,
+            members=members,
+            cancel_s=cancel_s,
+            audit=audit,
+            pick=pick,
+            unlisted=unlisted,
         )
 
     report = run_world(make, seed, trace=trace)

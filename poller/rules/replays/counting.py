@@ -20,6 +20,11 @@ UNDATED = "undated"
 COUNTS = ("records", "filtered", "failed", "skipped", "losses", UNDATED)
 """Records that the function has accepted, that no filter matched, of tries that failed, and that were given up; times that the
 source no longer had records of the range; and records that were read without a time of arrival."""
+COUNT_S = 5.0
+"""At most one write of the counts of a worker in this time. All have written theirs a little later than this after the last record."""
+SPARE_S = 1.0
+TURN_S = 10.0
+"""So much later than the worker before it by name, another one ends a replay that is still not over."""
 WORKERS_MAX = 50
 """Workers whose counts are kept apart. Those that are gone are added up when there are more."""
 TROUBLE_CHARS_MAX = 200
@@ -77,6 +82,15 @@ def all_read(shards: Sequence[Shard], leases: Collection[Lease]) -> bool:
     if not leases or any(each.checkpoint.position != SHARD_END for each in leases):
         return False
     return not trace(shards, leases, start=Position.horizon(), seeded=True).seeds
+
+
+def turn_s(worker: WorkerId, alive: Collection[WorkerId]) -> float:
+    """How long after all leases have ended this worker looks whether that is everything, and ends the replay.
+
+    One worker is enough, and the others have their turns for the case that it cannot. Nobody waits for counts of others if it is alone.
+    """
+    names = sorted({*alive, worker})
+    return 0.0 if len(names) == 1 else COUNT_S + SPARE_S + names.index(worker) * TURN_S
 
 
 def outcome(operation: Operation, *, kept_s: float | None) -> tuple[bool, str]:

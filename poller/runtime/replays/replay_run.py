@@ -1,7 +1,8 @@
 """Owns one replay on this worker: its hidden mapping, what it has counted, and its end.
 
-Every worker that runs the mapping has a run of each of its replays. The first of them by name looks whether everything is read,
-and then ends the operation. A batch that fails ends it from the worker that has the batch.
+Every worker that runs the mapping has a run of each of its replays. When all leases have ended, the first of them by name looks
+whether that is everything, and ends the operation. If it does not, because it cannot list the stream, the next one does. A batch that
+fails ends the operation from the worker that has the batch.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from poller.ports import Clock, Destination, Store, StreamSource
 from poller.rules.backoff import wait_s
 from poller.rules.operations import lifecycle
 from poller.rules.replays.asking import planned, range_of, stops_at_failure
-from poller.rules.replays.counting import ReplayCounts, all_read, counted, counts_of, outcome
+from poller.rules.replays.counting import COUNT_S, ReplayCounts, all_read, counted, counts_of, outcome, turn_s
 from poller.rules.replays.troubles import trouble
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange, answered
 from poller.runtime.operations.operable_mappings import Peers
@@ -33,8 +34,6 @@ from poller.runtime.stopping import Reason, Stop, wait_until
 
 LOOK_S = 2.0
 """The interval at which it is looked whether everything is read."""
-COUNT_S = 5.0
-"""At most one write of the counts in this time. Other workers have written theirs so long after the last record."""
 IDLE_STATES = frozenset({"elsewhere", "waiting", "ended"})
 
 
@@ -72,7 +71,7 @@ class ReplayRun:
         self._left: int | None = None
         """Shards that were not read to the end when they were counted last."""
         self._read_since: Monotonic | None = None
-        """Since when all shards have been read to the end."""
+        """Since when all leases have ended."""
         self._stops = stops_at_failure(operation)
         self._range = range_of(operation.request.members, created=operation.created)
         self._rate = operation.request.members.get("records_per_s")
@@ -158,8 +157,8 @@ class ReplayRun:
         count = now - self._counted_at >= COUNT_S
         alive = context.peers.workers_of(self.plan.mapping) | {context.worker}
         idle = all(each.state in IDLE_STATES for each in self.mapping.shards())
-        finish = idle and context.worker == min(alive)
-        if not (count or finish):
+        # The others look when they count. So they ask the store no more often than without a look.
+        if not (count or (idle and context.worker == min(alive))):
             return
         async with answered():
             leases = await context.store.leases(self.plan.mapping, memos=False)
@@ -167,16 +166,15 @@ class ReplayRun:
         self._left = len(leases) - ended if leases else None
         if count:
             await self._count(len(leases), ended, alive)
-        if not (finish and leases and ended == len(leases) and self._source is not None):
-            self._read_since = None
-            return
-        async with answered():
-            shards = await self._source.shards()
-        if not all_read(shards, leases):
+        if not (idle and leases and ended == len(leases) and self._source is not None):
             self._read_since = None
             return
         self._read_since = now if self._read_since is None else self._read_since
-        if alive == {context.worker} or now - self._read_since > COUNT_S:
+        if now - self._read_since < turn_s(context.worker, alive):
+            return
+        async with answered():
+            shards = await self._source.shards()
+        if all_read(shards, leases):
             await self._count(len(leases), ended, alive)
             operation = context.operations.get(self._id)
             if operation is not None:

@@ -11,12 +11,15 @@ from poller.domain.operations import Action, Operation, OperationId, OperationRe
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, Shard, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease
 from poller.rules.replays.counting import (
+    COUNT_S,
+    TURN_S,
     WORKERS_MAX,
     ReplayCounts,
     all_read,
     counted,
     counts_of,
     outcome,
+    turn_s,
 )
 
 NOW = Epoch(1_780_000_000.0)
@@ -182,3 +185,12 @@ def test_the_end_says_what_was_replayed_and_what_was_gone(
 ) -> None:
     found = counted(replay(**members), A, ReplayCounts(counts=counts), shards=2, ended=2, alive=(A,))
     assert outcome(found, kept_s=kept_s) == (failed, text)
+
+
+def test_workers_end_a_replay_by_turns_when_the_counts_of_all_are_there() -> None:
+    c = WorkerId("c")
+    turns = [turn_s(each, {A, B, c}) for each in (A, B, c)]
+    assert turns[0] > COUNT_S
+    assert [later - turns[0] for later in turns] == [0.0, TURN_S, 2 * TURN_S]
+    assert turn_s(B, {A, c}) == turns[1], "a worker counts itself in"
+    assert turn_s(A, {A}) == turn_s(A, set()) == 0.0

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from adapters.stores.memory import MemoryStore
-from poller.domain.errors import ServiceUnavailable
+from poller.domain.errors import AccessDenied, ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.operations import Operation, OperationState
 from poller.domain.plan import MappingPlan
-from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.records import Epoch, MappingId, Shard, ShardId
 from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
 from poller.domain.telemetry.daemon_events import TaskEnded
 from tests.runtime.daemons import now
-from tests.runtime.fakes import FakeFunction, mapping
+from tests.runtime.fakes import STREAM_ARN, FakeFunction, mapping
 from tests.runtime.replays.stage import CANCELLED, DONE, FAILED, Stage, TimedStream, fill, flat, perform
 from tests.virtual import EPOCH_BASE, run_virtual
 
@@ -347,6 +347,47 @@ def test_a_failed_batch_is_stored_when_the_store_answers_again() -> None:
             assert over.state is FAILED
             assert max(flat(stage.audit.calls)) == 5
             stage.worker.stop()
+
+    run_virtual(main())
+
+
+@dataclass
+class Unlisted(TimedStream):
+    """A stream whose shards cannot be listed while that is `denied`."""
+
+    denied: bool = False
+
+    async def shards(self) -> Sequence[Shard]:
+        if self.denied:
+            raise AccessDenied("no kinesis:ListShards")
+        return await super().shards()
+
+
+@pytest.mark.parametrize("denied", [1, 2])
+def test_a_replay_that_is_read_ends_although_the_first_workers_cannot_list_the_stream(denied: int) -> None:
+    stage = wide(records=20)
+    stream = Unlisted(held=stage.stream.held)
+    shared = stage.site
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as scope:
+            for number in range(1, 4):
+                sources = {STREAM_ARN: stream} if number <= denied else shared.sources
+                stage.site = replace(shared, sources=sources)
+                stage.start(scope, f"worker-{number}")
+            await asyncio.sleep(5)
+            operation = await stage.daemons["worker-3"].operations.submit(
+                stage.plan.mapping,
+                {"action": "replay", "from": "TRIM_HORIZON", "to": "LATEST", "function": "audit"},
+                by="ann",
+            )
+            await asyncio.sleep(2)
+            stream.denied = True
+            over = await stage.over(operation, within_s=60)
+            assert over.state is DONE
+            assert over.result.startswith("80 records replayed")
+            for each in stage.daemons.values():
+                each.stop()
 
     run_virtual(main())
 

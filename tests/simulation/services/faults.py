@@ -94,6 +94,8 @@ class Line:
         """Those that may have made others take it for dead."""
         self.refusal: type[PortError] | None = None
         """What every call is refused with from now on."""
+        self.forbidden: frozenset[str] = frozenset()
+        """Calls that only this worker may not make, by their first words."""
         self._plan = plan
         self._denied: set[str] = set()
         """Calls that were refused and did not get through since."""
@@ -183,7 +185,7 @@ class Line:
 
     def _denies(self, port: Port, what: str) -> bool:
         denials, operation = self._plan.denied.get(port, ()), what.partition(" ")[0]
-        return any(each.covers(operation, epoch()) for each in denials)
+        return operation in self.forbidden or any(each.covers(operation, epoch()) for each in denials)
 
     def _note_allowed(self, port: Port, what: str) -> None:
         if self._denied and (name := _call_name(port, what)) in self._denied:
