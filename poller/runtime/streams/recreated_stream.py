@@ -50,14 +50,17 @@ class StreamIdentity:
     ) -> MappingRow:
         """Puts all shards at the start of the new stream, reports what was lost, and returns the new row.
 
-        Several workers may do so at once, and another worker finishes what a worker leaves half done. That is safe because a
-        lease of the new stream is never dropped, and the row is written last. Two workers may report the same loss. Raises RowChanged and what the store's ports raise.
+        Several workers may do so at once, and another worker finishes what a worker leaves half done. That is safe because the row is
+        written last, and is read behind the leases: while it is that of the earlier stream, nobody had taken a shard of the new one when
+        the leases were listed. One that is taken later has another epoch, and is not dropped. Two workers may report the same loss.
+        Raises RowChanged and what the store's ports raise.
         """
         store = self._parts.store
+        leases = await store.leases(row.mapping, memos=False)
         row = await store.create(row)
         if not self.differs_from(row):
             return row
-        todo = recreated_stream.replacement(await store.leases(row.mapping, memos=False), shards)
+        todo = recreated_stream.replacement(leases, shards)
         dropped = {
             lease.shard for lease in todo.drop if await self._drop(lease, lost=lease.shard in todo.lost)
         }

@@ -1,8 +1,9 @@
 """A stream that is deleted and made again under its name: while it is read, and between two runs."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -10,17 +11,34 @@ from typing import Any
 import pytest
 
 from adapters.stores.memory import MemoryStore
-from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing, ServiceUnavailable
-from poller.domain.records import SHARD_END, Cursor, Epoch, MappingId, Page, Position, Shard, ShardId
-from poller.domain.rows import Lease
+from poller.domain.errors import (
+    CursorExpired,
+    PositionTrimmed,
+    ResourceMissing,
+    RowChanged,
+    ServiceUnavailable,
+)
+from poller.domain.records import (
+    SHARD_END,
+    Cursor,
+    Epoch,
+    MappingId,
+    Page,
+    Position,
+    Shard,
+    ShardId,
+    WorkerId,
+)
+from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.domain.telemetry.labels import Loss
 from poller.domain.telemetry.mapping_events import RecordsLost
-from poller.rules.streams.recreated_stream import created_of
+from poller.rules.streams.recreated_stream import created_of, with_created
 from poller.runtime.stopping import Reason
+from poller.runtime.streams.recreated_stream import StreamIdentity
 from tests.runtime.daemons import now
-from tests.runtime.fakes import SHARD, FakeStream, records
+from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, Seen, records, stream_parts
 from tests.runtime.workers.test_leases import MAPPING, Scene, play
-from tests.virtual import EPOCH_BASE
+from tests.virtual import EPOCH_BASE, run_virtual
 
 OTHER = ShardId("shardId-000000000001")
 
@@ -399,6 +417,80 @@ def test_a_new_beginning_that_breaks_off_is_finished_by_the_next_look(fails_at: 
         ]
 
     play(lambda: Remade(1, store=Breaking(fails_at)), script)
+
+
+class Overtaken(MemoryStore):
+    """A store that answers slowly: beside the n-th call of a new beginning, another worker finishes it and reads the shard."""
+
+    def __init__(self, other_at: int, other: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.other_at = other_at
+        self.other = other
+        self.calls = count(1)
+
+    async def _call(self) -> None:
+        if next(self.calls) == self.other_at:
+            await self.other()
+
+    async def create(self, row: MappingRow) -> MappingRow:
+        await self._call()
+        return await super().create(row)
+
+    async def leases(self, mapping: MappingId, *, memos: bool = True) -> Sequence[Lease]:
+        await self._call()
+        return await super().leases(mapping, memos=memos)
+
+    async def drop(self, mapping: MappingId, lease: Lease) -> None:
+        await self._call()
+        await super().drop(mapping, lease)
+
+    async def seed(self, mapping: MappingId, leases: Sequence[Lease]) -> None:
+        await self._call()
+        await super().seed(mapping, leases)
+
+    async def update(self, row: MappingRow) -> None:
+        await self._call()
+        await super().update(row)
+
+
+@pytest.mark.parametrize("other_at", range(1, 7))
+def test_a_shard_of_the_new_stream_that_another_worker_reads_already_is_not_dropped(other_at: int) -> None:
+    shards = [Shard(SHARD)]
+    old = with_created({}, Epoch(EPOCH_BASE - 1000.0))
+
+    async def main() -> None:
+        seen = Seen()
+
+        async def other() -> None:
+            with suppress(RowChanged):
+                await restarted(plain)
+            # A review adds a lease for a shard that has none.
+            await plain.seed(MAPPING, [Lease(SHARD, (), Checkpoint(Position.horizon()))])
+            (free,) = await plain.leases(MAPPING)
+            taken = await plain.take(MAPPING, free, owner=WorkerId("bob"))
+            await plain.save(MAPPING, taken, Checkpoint(Position.after("3")))
+
+        async def restarted(store: MemoryStore) -> None:
+            parts = replace(
+                stream_parts(RemadeStream(born=EPOCH_BASE), FakeFunction(), seen=seen), store=store
+            )
+            identity = StreamIdentity(parts)
+            await identity.check()
+            (row,) = await plain.mappings()
+            await identity.restart(row, shards, lambda: None)
+
+        slow = Overtaken(other_at, other)
+        plain = MemoryStore()
+        plain._rows, plain._leases = slow._rows, slow._leases  # two ways to one store
+        await plain.create(MappingRow(MAPPING, Epoch(EPOCH_BASE), seeded=True, document=old))
+        await plain.seed(MAPPING, [Lease(SHARD, (), Checkpoint(Position.after("102")))])
+        with suppress(RowChanged):
+            await restarted(slow)
+        (lease,) = await plain.leases(MAPPING)
+        assert (lease.owner, lease.checkpoint.position) == ("bob", Position.after("3"))
+        assert {event.position for event in seen.of(RecordsLost)} == {Position.after("102")}
+
+    run_virtual(main())
 
 
 SEEDS = range(8)
