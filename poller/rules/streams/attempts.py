@@ -105,6 +105,14 @@ class Split:
     records: int
 
 
+def first_run(discard: Discard) -> Discard:
+    """The discard of its first entries without a gap between them. What is left is discarded next."""
+    for place, entry in enumerate(discard.entries):
+        if place and entry.behind_gap:
+            return replace(discard, entries=discard.entries[:place])
+    return discard
+
+
 type BatchStep = Invoke | Wait | Discard
 type Effect = Advance | Retry | Split
 type NewId = Callable[[], str]
@@ -234,14 +242,19 @@ def settle(
 def drop(
     work: BatchState, discard: Discard, *, new_id: NewId, now: Monotonic
 ) -> tuple[BatchState | None, Advance]:
-    """The discard was carried out: its entries are settled. The rest of the part is invoked under a new request id."""
+    """The discard was carried out: its entries are settled. The rest of the part is invoked under a new request id.
+
+    If the retries are used up, it is discarded next, as what the last call had.
+    """
     part, behind = work.parts[0], work.parts[1:]
     count = len(discard.entries)
     assert part.entries[:count] == discard.entries, "a discard of something else"
     rest = part.entries[count:]
     if not rest:
         return _work(behind, now), Advance(discard.entries)
-    left = replace(part, entries=rest, request_id=new_id(), response=None)
+    left = replace(part, entries=rest)
+    if discard.condition is not Condition.RETRIES:
+        left = replace(left, request_id=new_id(), response=None)
     return replace(work, parts=(left, *behind)), Advance(discard.entries)
 
 

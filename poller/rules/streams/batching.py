@@ -12,11 +12,15 @@ from poller.rules.events import event_bytes
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A record on its way through a lane: its index in the shard's watermark, and how many bytes it takes in an event."""
+    """A record on its way through a lane: its index in the shard's watermark, and how many bytes it takes in an event.
+
+    `behind_gap`: a record of its lane that came before it was settled out of turn, as a skip does. A notice names no range over such a gap.
+    """
 
     index: int
     record: Record
     size: int
+    behind_gap: bool = False
 
 
 class Buffer:

@@ -43,12 +43,14 @@ from poller.rules.streams.attempts import (
     Invoke,
     NewId,
     Wait,
+    first_run,
 )
 from poller.rules.streams.batching import Entry
 from poller.rules.streams.blocked_since import BlockedSince, cause_of, error_of, first_of
 from poller.rules.streams.checkpoint_memo import MEMO_BYTES_MAX, Memo
 from poller.rules.streams.lanes import (
     Done,
+    Gaps,
     Hold,
     InvokePart,
     LaneBlocked,
@@ -59,7 +61,7 @@ from poller.rules.streams.lanes import (
     LaneView,
     Rest,
     WaitUntil,
-    lane_of_record,
+    spread,
 )
 from poller.rules.streams.operations.on_batch import leads, without
 from poller.rules.streams.operations.verbs import OperatorVerbs
@@ -99,6 +101,7 @@ class ShardFlow:
         )
         self._lanes = [LaneState(batch) for _ in range(lanes)]
         self._blocked = BlockedSince(memo.blocked)
+        self._gaps = Gaps(lanes)
         self._windowed = None if windowing is None else WindowedBatches(windowing, memo.window)
         self._retry = retry
         self._event_bytes_max = batch.payload_bytes_max
@@ -190,11 +193,7 @@ class ShardFlow:
         apart = len(lanes) > 1 or not page.complete
         taken = [record.detached() for record in page.records] if apart else page.records
         entries = map(Entry, page.indices, taken, self._encoder.sizes(taken))
-        if len(lanes) == 1:
-            lanes[0].buffer.extend(entries)
-        else:
-            for entry in entries:
-                lanes[lane_of_record(entry.record, len(lanes))].buffer.add(entry)
+        spread(self._gaps.marked(entries, page.missing), lanes)
         return page.intake
 
     def end(self) -> None:
@@ -228,6 +227,7 @@ class ShardFlow:
         while (work := state.batch) is not None:
             match attempts.step(work, self._retry, now=now, epoch=epoch):
                 case Discard() as step:
+                    step = step if self._notices is None else first_run(step)
                     return state.offer(step, partial(self._notice, step, epoch)), effects
                 case _ if stopping:
                     return Done(), effects

@@ -1,6 +1,8 @@
 """Owns a shard's lanes: which lane a record belongs to, what a lane holds, and the commands for it (aws-behaviour#parallel-lanes)."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import replace
 from dataclasses import dataclass
 from math import ceil
 from zlib import crc32
@@ -11,7 +13,7 @@ from poller.domain.invocations import Event, Notice
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, Monotonic, Record
 from poller.rules.streams.attempts import BatchPart, BatchState, Discard, Effect, Invoke
-from poller.rules.streams.batching import Buffer
+from poller.rules.streams.batching import Buffer, Entry
 from poller.rules.streams.blocked_since import BlockedReason
 from poller.rules.streams.checkpoint_memo import PartMemo
 
@@ -25,6 +27,28 @@ def lane_of_record(record: Record, lanes: int) -> int:
     """The lane of a record: of its key, or of its sequence number when it has no key."""
     key = record.key
     return lane_of(record.sequence_number if key is None else key, lanes)
+
+
+class Gaps:
+    """Where a shard's lanes lack a record that an earlier run settled out of its turn, before the next entry of the lane is read."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._open: set[int] = set()
+
+    def marked(self, entries: Iterable[Entry], missing: Sequence[tuple[int, Record]]) -> Iterable[Entry]:
+        """The entries of a page. The next one of its lane behind a `missing` record is marked; those come with their indices, in order."""
+        return self._marked(entries, missing) if missing or self._open else entries
+
+    def _marked(self, entries: Iterable[Entry], missing: Iterable[tuple[int, Record]]) -> Iterator[Entry]:
+        todo = deque(missing)
+        for entry in entries:
+            while todo and todo[0][0] < entry.index:
+                self._open.add(lane_of_record(todo.popleft()[1], self._lanes))
+            lane = lane_of_record(entry.record, self._lanes)
+            yield replace(entry, behind_gap=True) if lane in self._open else entry
+            self._open.discard(lane)
+        self._open.update(lane_of_record(record, self._lanes) for _, record in todo)
 
 
 class InvokePart(msgspec.Struct, frozen=True, gc=False):
@@ -158,6 +182,15 @@ class LaneState:
             for part in work.parts
             if part.entries
         )
+
+
+def spread(entries: Iterable[Entry], lanes: Sequence[LaneState]) -> None:
+    """Puts each entry into its lane."""
+    if len(lanes) == 1:
+        lanes[0].buffer.extend(entries)
+        return
+    for entry in entries:
+        lanes[lane_of_record(entry.record, len(lanes))].buffer.add(entry)
 
 
 def _same(one: Discard, other: Discard) -> bool:

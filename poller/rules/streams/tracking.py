@@ -32,11 +32,15 @@ class PageIntake:
 
 @dataclass(frozen=True, slots=True)
 class TakenPage:
-    """The records of a page that are to be delivered, with their indices in the watermark."""
+    """The records of a page that are to be delivered, with their indices in the watermark.
+
+    `missing` are those that would be delivered, too, if no earlier run had settled them, each with its index.
+    """
 
     indices: Sequence[int]
     records: Sequence[Record]
     intake: PageIntake
+    missing: Sequence[tuple[int, Record]]
 
     @property
     def complete(self) -> bool:
@@ -112,7 +116,7 @@ class RecordTracker:
         fresh, passing = self._fresh(records, passing)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         settled: list[int] = []
-        indices, wanted, skipped = self._wanted(fresh, passing, first, settled)
+        indices, wanted, skipped, missing = self._wanted(fresh, passing, first, settled)
         if settled:
             self._watermark.resolve(settled)
         if fresh:
@@ -121,7 +125,7 @@ class RecordTracker:
             self._note_settled_through(asked if caught_up else _arrived(fresh))
         taken = len(wanted)
         intake = PageIntake(taken, len(fresh) - taken - skipped, skipped, len(records) - len(fresh))
-        return TakenPage(indices, wanted, intake)
+        return TakenPage(indices, wanted, intake, missing)
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Settles these entries, which were delivered or discarded."""
@@ -193,27 +197,30 @@ class RecordTracker:
 
     def _wanted(
         self, fresh: Sequence[Record], passing: Sequence[bool] | None, first: int, settled: list[int]
-    ) -> tuple[Sequence[int], Sequence[Record], int]:
-        """The records that are to be delivered, with their indices, and how many an earlier run settled.
+    ) -> tuple[Sequence[int], Sequence[Record], int, Sequence[tuple[int, Record]]]:
+        """The records that are to be delivered, with their indices, how many an earlier run settled, and those of them that pass.
 
         Adds the indices of all others to `settled`.
         """
         if passing is None and not self._earlier.has_settled:
-            return range(first, first + len(fresh)), fresh, 0
+            return range(first, first + len(fresh)), fresh, 0, ()
         earlier = self._earlier if self._earlier.has_settled else None
         indices: list[int] = []
         wanted: list[Record] = []
+        missing: list[tuple[int, Record]] = []
         skipped = 0
         for index, record in enumerate(fresh, first):
             if earlier is not None and earlier.settled(record.sequence_number):
                 skipped += 1
                 settled.append(index)
+                if passing is None or passing[index - first]:
+                    missing.append((index, record))
             elif passing is None or passing[index - first]:
                 indices.append(index)
                 wanted.append(record)
             else:
                 settled.append(index)
-        return indices, wanted, skipped
+        return indices, wanted, skipped, missing
 
     def _note_settled_through(self, moment: Epoch) -> None:
         self._settled_through = max(self._settled_through, moment)

@@ -29,6 +29,7 @@ from poller.rules.streams.lanes import (
     WaitUntil,
     lane_of_record,
 )
+from poller.rules.streams.operations.notice_reading import StreamNotice, chosen
 from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.streams.windows import STATE_BYTES_MAX
 from tests.rules.build import BASE, Plain, ids, kinesis
@@ -234,6 +235,8 @@ class Model:
                 self.commands[lane] = command
             case DiscardPart(discard, notice):
                 numbers = [int(entry.record.sequence_number) for entry in discard.entries]
+                if notice is not None and numbers:
+                    assert self.found_again(numbers) == numbers
                 if discard.condition is Condition.SKIPPED:
                     self.skips(lane, numbers, notice=notice is not None)
                     self.commands[lane] = command
@@ -254,6 +257,22 @@ class Model:
             case Done():
                 assert stopping or (self.flow.finished(lane) and not self.waiting(lane))
         return None
+
+    def found_again(self, numbers: list[int]) -> list[int]:
+        """The records that a redrive reads from the stream for a notice of these: it has the first and last one, and how many there are."""
+        wanted = StreamNotice(
+            shard=SHARD,
+            first=numbers[0],
+            first_number=str(numbers[0]),
+            last=numbers[-1],
+            records=len(numbers),
+            since=self.records[numbers[0] - 1].arrived,
+        )
+        there = [
+            self.records[each - 1] for each, passes in self.passes.items() if passes and not self.lost(each)
+        ]
+        found = chosen(there, wanted, lanes=len(self.flow.lanes))
+        return [int(each.sequence_number) for each in found]
 
     def answer(self, lane: int, kind: str, place: int, state: bytes) -> None:
         command = self.commands.get(lane)

@@ -428,8 +428,24 @@ class StreamChecks:
         # A batch that failed before a restart is given up by the next worker, which has no request of its own for it.
         tried = sequences if sequences in self._failed.values() else self._failed.get(request_id)
         oversized = len(records) == 1 and records[0].content.pad > self.plan.batch.payload_bytes_max / 2
-        if tried != sequences and not oversized:
+        if not (oversized or (tried and self._run_of(sequences, tried))):
             raise Violation("discard", f"{names(sequences)} given up, {names(tried or ())} failed last")
+
+    def _run_of(self, sequences: tuple[int, ...], tried: tuple[int, ...]) -> bool:
+        """Whether these are all of what was tried, or a run of it that ends where a record was skipped before."""
+        if sequences == tried:
+            return True
+        if not set(sequences) <= set(tried):
+            return False
+        first, last = tried.index(sequences[0]), tried.index(sequences[-1])
+        bounds = [
+            *zip(tried[:first][-1:], sequences, strict=False),
+            *zip(sequences[-1:], tried[last + 1 :], strict=False),
+        ]
+        self.marks.saw("discard: run by run")
+        return tried[first : last + 1] == sequences and all(
+            any(low < each < high for each in self.settled) for low, high in bounds
+        )
 
     def _close_window(self, shard: ShardId, condition: Condition, tenure: Tenure) -> None:
         assert self.windows is not None

@@ -153,7 +153,7 @@ def narrowed(found: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
     if len(own) > notice.records:
         raise NoticeRefused(
             f"its range has {number_of(len(own), 'record')} or more and the batch had {notice.records}: "
-            "the mapping's lanes or filters have changed"
+            "a record of it was skipped, or the mapping's lanes or filters have changed"
         )
     return own
 

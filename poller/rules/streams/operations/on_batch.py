@@ -1,6 +1,6 @@
 """Owns what an operator's action changes in one lane's batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import replace
 from itertools import compress, takewhile
 
@@ -8,7 +8,7 @@ from poller.domain.invocations import Condition
 from poller.domain.policies import Backoff
 from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, Monotonic
 from poller.rules.backoff import ceiling_s
-from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId
+from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId, first_run
 from poller.rules.streams.batching import Entry
 
 type Chosen = Callable[[int | str], bool]
@@ -58,7 +58,7 @@ def reset(work: BatchState, backoff: Backoff, *, now: Monotonic, epoch: Epoch) -
 def skipped(work: BatchState, chosen: Chosen, *, in_runs: bool) -> Discard | None:
     """The discard of the chosen records of the first part that has any; None if none is chosen.
 
-    With `in_runs` it has only the first of them that follow each other: a notice names the first and the last record.
+    With `in_runs` it has only the first of them that follow each other, without a gap: a notice names the first and the last record.
     """
     for part in work.parts:
         if part.final:
@@ -70,7 +70,8 @@ def skipped(work: BatchState, chosen: Chosen, *, in_runs: bool) -> Discard | Non
             begin = marks.index(True)
             marked = compress(part.entries[begin:], marks[begin:])
             run = takewhile(lambda entry: chosen(id_of(entry)), part.entries[begin:])
-            return _discard(part, tuple(run if in_runs else marked))
+            found = _discard(part, tuple(run if in_runs else marked))
+            return first_run(found) if in_runs else found
     return None
 
 
@@ -99,10 +100,20 @@ def _rests(parts: Sequence[BatchPart], discard: Discard, new_id: NewId) -> list[
         if part is not discard.part:
             rests.append(part)
             continue
-        gone = {entry.index for entry in discard.entries}
-        if rest := tuple(entry for entry in part.entries if entry.index not in gone):
+        if rest := tuple(_rest(part.entries, {entry.index for entry in discard.entries})):
             rests.append(replace(part, entries=rest, request_id=new_id(), resumed=True))
     return rests
+
+
+def _rest(entries: Iterable[Entry], gone: Collection[int]) -> Iterator[Entry]:
+    """The entries but those with these indices. What stands behind such a one is behind a gap."""
+    gap = False
+    for entry in entries:
+        if entry.index in gone:
+            gap = True
+            continue
+        yield replace(entry, behind_gap=True) if gap else entry
+        gap = False
 
 
 def _number(sequence: str) -> int:

@@ -161,6 +161,35 @@ def test_a_skip_takes_run_after_run_of_neighbours_from_any_part(
     assert rest == [number for number in range(1, 7) if number not in chosen]
 
 
+def test_what_is_left_around_a_skip_is_given_up_run_by_run_after_one_call() -> None:
+    """A notice names a range: over a gap, a redrive could not tell which records of it the batch had."""
+    policy = RetryPolicy(retries_max=0, backoff=BACKOFF)
+    discard = skipped(work(TRIED), {2}.__contains__, in_runs=True)
+    assert discard is not None
+    left, _ = without(work(TRIED), discard, new_id=ids(), now=NOW)
+    assert left is not None
+    left, _ = attempts.settle(left, FAILED, policy, new_id=ids(), now=NOW, rng=Most())
+    runs = []
+    while left is not None:
+        step = attempts.step(left, policy, now=NOW, epoch=EPOCH)
+        assert isinstance(step, Discard)
+        run = attempts.first_run(step)
+        runs.append((numbers_of(run.entries), run.request_id, run.response))
+        left, _ = attempts.drop(left, run, new_id=ids(), now=NOW)
+    assert runs == [([1], "id-1", FAILED.response), ([3], "id-1", FAILED.response)]
+
+
+def test_a_later_skip_of_both_sides_of_a_gap_is_in_two_runs() -> None:
+    discard = skipped(work(TRIED), {2}.__contains__, in_runs=True)
+    assert discard is not None
+    left, _ = without(work(TRIED), discard, new_id=ids(), now=NOW)
+    assert left is not None
+    for in_runs, first in ((True, [1]), (False, [1, 3])):
+        found = skipped(left, {1, 3}.__contains__, in_runs=in_runs)
+        assert found is not None
+        assert numbers_of(found.entries) == first
+
+
 def test_the_rest_is_tried_at_once_and_once_at_least() -> None:
     """Its attempts stay counted, but what failed before had the skipped record."""
     policy = RetryPolicy(retries_max=3, backoff=BACKOFF)

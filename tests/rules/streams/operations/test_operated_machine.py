@@ -183,6 +183,10 @@ class Operated(Model):
             assert left.isdisjoint(numbers)
         if isinstance(command, DiscardPart) and command.discard.condition is not Condition.SKIPPED:
             assert not self.paused(lane)
+            left_over = len(command.discard.part.entries) - len(command.discard.entries)
+            self.marks["given up around a gap"] += (
+                left_over > 0 and command.discard.condition is Condition.RETRIES
+            )
         return until
 
     def answer(self, lane: int, kind: str, place: int, state: bytes) -> None:
@@ -309,6 +313,37 @@ def windowed(rng: Random) -> Operated:
     return model
 
 
+def gapped(rng: Random) -> Operated:
+    """A model of a shard whose batches are given up after some of their records were skipped, with crashes between."""
+    arrived: list[tuple[str | None, int, bool]] = [
+        (rng.choice("abc"), 1, rng.random() < 0.8) for _ in range(30)
+    ]
+    model = Operated(
+        RetryPolicy(retries_max=1),
+        BatchPolicy(records_max=6),
+        arrived,
+        lanes=rng.randint(1, 3),
+        windowed=False,
+    )
+    for _ in range(STEPS_MAX):
+        lane = rng.choice(model.flow.lanes)
+        model.read(rng.randint(0, 8), 0)
+        model.choose(lane)
+        if rng.random() < 0.3 and model.between_steps(lane):
+            model.skip_listed(rng)
+        model.choose(lane)
+        model.answer(lane, "rejected", 0, b"")
+        model.deliver(lane)
+        model.now = Monotonic(model.now + 10.0)
+        if rng.random() < 0.15:
+            model.save()
+        if rng.random() < 0.1:
+            model.restart(rng.randint(1, 3), crash=rng.random() < 0.5)
+        model.check()
+    model.finish()
+    return model
+
+
 def test_the_model_does_every_action_in_many_states() -> None:
     """The property above is about all of them."""
     marks: Counter[str] = Counter()
@@ -323,10 +358,12 @@ def test_the_model_does_every_action_in_many_states() -> None:
         marks.update(model.marks)
         if seed < WINDOWED:
             marks.update(windowed(rng).marks)
+            marks.update(gapped(rng).marks)
     wanted = [
         "held",
         "skipped",
         "skipped with a gap",
+        "given up around a gap",
         "skipped while paused",
         "retry",
         "reset",
