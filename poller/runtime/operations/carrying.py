@@ -131,6 +131,9 @@ class Carrier:
                 return
             match outcome:
                 case None:
+                    if said := _waits_for(operable, unit, operation):
+                        # It is begun: the worker that holds the unit is at it.
+                        self._show_begun(operation, unit, said)
                     await read_again.wait()
                 case ResolvedRecords(records):
                     assert "records" not in operation.notes, "the records of a skip are resolved once"
@@ -155,8 +158,7 @@ class Carrier:
 
         def shown() -> None:
             nonlocal showing
-            said = operable.waits_for(unit, operation) if isinstance(operable, SaysWhatItWaitsFor) else ""
-            self._show_begun(operation, unit, said or "it has begun")
+            self._show_begun(operation, unit, _waits_for(operable, unit, operation) or "it has begun")
             showing = loop.call_later(SHOWN_AGAIN_S, shown)
 
         showing = loop.call_later(SHOWN_AFTER_S, shown)
@@ -210,6 +212,11 @@ def _finished(operation: Operation, *, results: Mapping[str, PartResult], now: E
     for part, result in results.items():
         operation = lifecycle.finish_part(operation, part, result, now=now)
     return operation
+
+
+def _waits_for(operable: Operable, unit: str, operation: Operation) -> str:
+    """What the mapping says that the part waits for; empty if it does not know."""
+    return operable.waits_for(unit, operation) if isinstance(operable, SaysWhatItWaitsFor) else ""
 
 
 def _ignored(_end: TaskEnd, _error: BaseException | None) -> None:

@@ -32,7 +32,7 @@ type WaitsFor = Callable[[str, Operation], str]
 
 @runtime_checkable
 class SaysWhatItWaitsFor(Protocol):
-    """A running mapping that knows what its operations wait for. It is asked while `carry_out` takes long."""
+    """A running mapping that knows what its operations wait for. It is asked while `carry_out` takes long, and when nothing can be done now."""
 
     waits_for: WaitsFor
 

@@ -69,7 +69,7 @@ class ShardOperations:
         Returns None for an operation on batches while those of an earlier run are still to be restored: it would not find them. Raises
         LeaseLost if the shard stops before that, unless the store has that it ended.
         """
-        if not self._flow.operator.restored and _on_batches(operation):
+        if self._is_early(operation):
             return None
         result = await unless_stopped(self.over, self._act(operation))
         if result is not None:
@@ -79,7 +79,10 @@ class ShardOperations:
         raise LeaseLost("the shard has stopped here before the operation was carried out")
 
     def waits_for(self, operation: Operation) -> str:
-        """What an operation waits for now: the destination of a notice, or a call of the function; empty if neither."""
+        """What an operation waits for now: a batch of an earlier run, the destination of a notice, or a call; empty if none of them."""
+        if self._is_early(operation):
+            reason = self._reader.state.reason
+            return "waits until the batch that had failed is read again" + (f": {reason}" if reason else "")
         lanes = self._with_batch(operation.request.target.lane)
         shown = [(self._lanes[lane], self._lanes[lane].status()) for lane in lanes]
         for _, status in shown:
@@ -93,6 +96,10 @@ class ShardOperations:
             if lane.calling:
                 return f"waits until the running call of lane {status.lane} ends"
         return ""
+
+    def _is_early(self, operation: Operation) -> bool:
+        """Whether it is about batches, and those of an earlier run are still to be restored."""
+        return not self._flow.operator.restored and _on_batches(operation)
 
     async def _act(self, operation: Operation) -> PartResult | ResolvedRecords:
         lane = operation.request.target.lane

@@ -47,6 +47,23 @@ async def never(_operable: FakeOperable, _unit: str, _operation: Operation) -> O
     return None
 
 
+def test_a_part_that_cannot_be_carried_out_yet_says_why_and_has_a_day() -> None:
+    """The worker that holds the shard is at it, so nobody else could do it sooner."""
+
+    async def script() -> None:
+        _, a, b = await two_shards(script=never)
+        async with running(a, b):
+            for each in (a, b):
+                stream_of(each).waits = "waits until it is read again"
+            operation = await a.ask("reset")
+            await asyncio.sleep(BEGIN_S_MAX + SOON_S)
+            found = await b.control.operation(operation.operation)
+            begun = PartResult(state=OperationState.RUNNING, result="waits until it is read again")
+            assert (found.state, found.parts) == (OperationState.RUNNING, {ONE: begun, TWO: begun})
+
+    play(script)
+
+
 def test_a_shard_that_ends_meanwhile_has_nothing_left_to_do() -> None:
     async def script() -> None:
         site, a, b = await two_shards(script=never)

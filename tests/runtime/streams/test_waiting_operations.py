@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from poller.domain.errors import ServiceUnavailable
 from poller.domain.operations import Action
 from poller.domain.policies import Backoff, RetryPolicy
 from poller.runtime.streams.stream_mapping import StreamMapping
@@ -39,3 +42,23 @@ def test_a_skip_that_waits_for_its_destination_says_so_with_the_error() -> None:
     [said] = waiting(Place(destination=FakeDestination(*[DOWN] * 8), retry=retry))
     assert said.startswith("waits until the destination takes the notice of lane 0: ")
     assert "no such queue" in said
+
+
+@pytest.mark.parametrize(("action", "members"), [(Action.RESET, {}), (Action.SKIP, {"records": "first"})])
+def test_what_waits_for_a_batch_of_an_earlier_run_says_why_it_is_not_there(
+    action: Action, members: dict[str, str]
+) -> None:
+    place = Place()
+    place.run(for_s=5.0)
+    place.stream.trouble = [ServiceUnavailable("the stream does not answer")] * 1000
+
+    async def during(runner: StreamMapping) -> None:
+        await asyncio.sleep(5.0)
+        asked = operation(action, **members)
+        assert await runner.carry_out(SHARD, asked) is None
+        assert runner.waits_for(SHARD, asked) == (
+            "waits until the batch that had failed is read again: the stream does not answer"
+        )
+        assert runner.waits_for(SHARD, operation(Action.RETRY)) == ""
+
+    place.run(during)
