@@ -11,6 +11,7 @@ A mapping `5f1c...` of the stream `orders` and the function `ship` can be named 
 The first way in this order that fits any mapping is taken. It must fit exactly one.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,34 +64,63 @@ def names_it(text: str, mapping: NamedMapping) -> bool:
     return any(fits(mapping) for fits in _ways(text.strip()))
 
 
-def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
-    """The shard that `text` names: its id, the number in it (`3` for `shardId-000000000003`), or an ending that only it has.
+class ShardNames:
+    """What names the shards of one stream. Made once, it finds each of many names without a look at every shard."""
 
-    Raises UnknownTarget.
-    """
-    wanted, there = text.strip(), sorted(set(shards))
-    if not wanted and there:
-        raise UnknownTarget(
-            f"there {inflected(len(there), 'is', 'are')} {number_of(len(there), 'shard')}, and none is named; write one of them: {_several(there)}"
-        )
-    exact = [shard for shard in there if shard == wanted]
-    found = exact or _numbered(wanted, there) or [each for each in there if wanted and each.endswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UnknownTarget(
-            f"{_shown(text)} may be any of {number_of(len(found), 'shard')}: {_several(found)}; write more of it"
-        )
-    if not there:
-        raise UnknownTarget(f"{_shown(text)} is no shard: the source lists no shards")
-    raise UnknownTarget(f"{_shown(text)} is no shard of this mapping; its shards: {_several(there)}")
+    def __init__(self, shards: Iterable[ShardId]) -> None:
+        self._there = sorted(set(shards))
+        self._ids = frozenset(self._there)
+        self._numbers: dict[str, list[ShardId]] = {}
+        for shard in self._there:
+            if (number := _number_of(shard)) is not None:
+                self._numbers.setdefault(number, []).append(shard)
+        self._backwards = sorted(shard[::-1] for shard in self._there)
+
+    def find(self, text: str) -> ShardId:
+        """The shard that `text` names: its id, the number in it (`3` for `shardId-000000000003`), or an ending that only it has.
+
+        Raises UnknownTarget.
+        """
+        wanted, there = text.strip(), self._there
+        if not wanted and there:
+            raise UnknownTarget(
+                f"there {inflected(len(there), 'is', 'are')} {number_of(len(there), 'shard')}, and none is named; write one of them: {_several(there)}"
+            )
+        found = self._found(wanted)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownTarget(
+                f"{_shown(text)} may be any of {number_of(len(found), 'shard')}: {_several(found)}; write more of it"
+            )
+        if not there:
+            raise UnknownTarget(f"{_shown(text)} is no shard: the source lists no shards")
+        raise UnknownTarget(f"{_shown(text)} is no shard of this mapping; its shards: {_several(there)}")
+
+    def _found(self, wanted: str) -> Sequence[ShardId]:
+        if wanted in self._ids:
+            return [ShardId(wanted)]
+        if _is_number(wanted) and (numbered := self._numbers.get(wanted.lstrip("0"))):
+            return numbered
+        return self._ending(wanted) if wanted else ()
+
+    def _ending(self, wanted: str) -> Sequence[ShardId]:
+        backwards, size = wanted[::-1], len(wanted)
+        first = bisect_left(self._backwards, backwards)
+        behind = bisect_right(self._backwards, backwards, lo=first, key=lambda each: each[:size])
+        return sorted(ShardId(each[::-1]) for each in self._backwards[first:behind])
+
+
+def find_shard(text: str, shards: Iterable[ShardId]) -> ShardId:
+    """The shard that `text` names, as `ShardNames.find`. Raises UnknownTarget."""
+    return ShardNames(shards).find(text)
 
 
 def may_name(text: str, shard: ShardId) -> bool:
     """Whether `text` may have named this shard among others: by its id, its number, or an ending. A number is no ending of a shard that has another number."""
     wanted = text.strip()
     if _is_number(wanted) and _is_number(shard.removeprefix(_SHARD)):
-        return bool(_numbered(wanted, [shard]))
+        return _number_of(shard) == wanted.lstrip("0")
     return bool(wanted) and shard.endswith(wanted)
 
 
@@ -141,13 +171,10 @@ def _source_names(source_arn: str) -> tuple[str, ...]:
     return (f"{kind}/{name}", name, arn.resource)
 
 
-def _numbered(wanted: str, shards: Sequence[ShardId]) -> list[ShardId]:
-    """The shards of Kinesis whose number is `wanted`. Shards of tables have more behind their number."""
-    if not _is_number(wanted):
-        return []
-    number = wanted.lstrip("0")
-    ends = ((shard, shard.removeprefix(_SHARD)) for shard in shards if shard.startswith(_SHARD))
-    return [shard for shard, end in ends if _is_number(end) and end.lstrip("0") == number]
+def _number_of(shard: ShardId) -> str | None:
+    """The number of a shard of Kinesis, without leading zeros; None for one of a table, which has more behind it."""
+    end = shard.removeprefix(_SHARD)
+    return end.lstrip("0") if shard.startswith(_SHARD) and _is_number(end) else None
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,7 @@
 """Names of mappings and shards that operators write."""
 
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -9,12 +10,14 @@ from hypothesis import strategies as st
 from poller.domain.records import MappingId, ShardId
 from poller.rules.target_names import (
     NamedMapping,
+    ShardNames,
     UnknownTarget,
     described,
     find_mapping,
     find_shard,
     may_name,
 )
+from tests.bounds.growth import assert_linear
 
 LAMBDA = "arn:aws:lambda:eu-west-1:111122223333:function:"
 ORDERS = NamedMapping(
@@ -169,3 +172,43 @@ def test_what_finds_a_shard_may_name_it_and_a_number_may_name_no_other(text: str
     assert may_name(text, found)
     if text.isdecimal() and found.removeprefix("shardId-").isdecimal():
         assert [each for each in ids if may_name(text, each)] == [found]
+
+
+@given(
+    st.lists(
+        st.builds("{}{}".format, st.sampled_from(["shardId-", ""]), st.text("012-a", max_size=4)), max_size=8
+    ),
+    st.text("012-a", max_size=4),
+)
+def test_a_shard_is_found_as_by_a_look_at_each(names: list[str], text: str) -> None:
+    """The id itself goes before the number in it, and that before an ending."""
+    shards = sorted(set(map(ShardId, names)))
+    ends = {each: each.removeprefix("shardId-") for each in shards if each.startswith("shardId-")}
+    ways = [
+        [each for each in shards if each == text],
+        [
+            each
+            for each, end in ends.items()
+            if text.isdecimal() and end.isdecimal() and int(end) == int(text)
+        ],
+        [each for each in shards if text and each.endswith(text)],
+    ]
+    found = next((each for each in ways if each), []) if text else []
+    if len(found) == 1:
+        assert find_shard(text, shards) == found[0]
+        return
+    with pytest.raises(UnknownTarget, match=f"may be any of {len(found)} shards" if found else ""):
+        find_shard(text, shards)
+
+
+@pytest.mark.parametrize("form", ["shardId-{:012}", "shardId-0000000174605120-{:08x}"])
+@pytest.mark.parametrize("named", [str, lambda shard: shard.rpartition("-")[2].lstrip("0")])
+def test_many_shards_are_found_among_many_in_linear_work(form: str, named: Callable[[str], str]) -> None:
+    def find_all(ids: list[ShardId]) -> list[ShardId]:
+        names = ShardNames(ids)
+        return [names.find(named(each)) for each in ids]
+
+    ids = [ShardId(form.format(number)) for number in range(16**3, 16**3 + 100)]
+    assert find_all(ids) == ids
+    # Numbers of one length, so that none is the ending of another.
+    assert_linear(find_all, lambda size: [ShardId(form.format(10**6 + each)) for each in range(size)], 500)

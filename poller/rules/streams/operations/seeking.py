@@ -16,7 +16,7 @@ from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
 from poller.rules.streams.lineage import descendants
-from poller.rules.target_names import UnknownTarget, find_shard
+from poller.rules.target_names import ShardNames, UnknownTarget
 
 MOVES_MAX = 1_000
 """Shards that one seek moves. The row of its operation has two positions for each."""
@@ -115,7 +115,7 @@ def moves(
     listed = {shard.shard_id: shard for shard in shards}
     known = {lease.shard: lease.checkpoint.position for lease in leases}
     try:
-        named_shards = frozenset(find_shard(each, listed) for each in chosen) or frozenset(listed)
+        named_shards = frozenset(map(ShardNames(listed).find, chosen)) or frozenset(listed)
     except UnknownTarget as unknown:
         raise SeekRefused(f"shards: {unknown}") from None
     if to.rank is Rank.AFTER and (not chosen or len(named_shards) != 1):
