@@ -162,13 +162,13 @@ class ShardOperations:
             if isinstance(lane, Refused):
                 return _failed(lane.reason)
             found = await self._lanes[lane].between_steps(partial(verbs.resolve, lane, records))
+            if found is None:
+                return _failed(f"lane {lane} has ended: all its records are settled")
         match found:
             case Resolved(ids):
                 return ResolvedRecords(ids)
             case Refused(reason):
                 return _failed(reason)
-            case None:
-                return _failed(f"lane {named} has ended: all its records are settled")
 
     async def _skip(self, records: Sequence[str], *, send: bool) -> PartResult:
         if send and not self._destination:

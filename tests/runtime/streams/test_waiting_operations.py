@@ -1,15 +1,16 @@
 """What an operation on a shard waits for, as it says while it takes long."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from poller.domain.errors import ServiceUnavailable
-from poller.domain.operations import Action
+from poller.domain.operations import Action, OperationState, PartResult
 from poller.domain.policies import Backoff, RetryPolicy
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import SHARD, FakeDestination, FakeFunction
-from tests.runtime.streams.test_operations import DOWN, Place, carried_out, operation
+from tests.runtime.streams.test_operations import DOWN, Place, carried_out, in_lanes, operation
 
 
 def waiting(place: Place) -> list[str]:
@@ -46,7 +47,7 @@ def test_a_skip_that_waits_for_its_destination_says_so_with_the_error() -> None:
 
 @pytest.mark.parametrize(("action", "members"), [(Action.RESET, {}), (Action.SKIP, {"records": "first"})])
 def test_what_waits_for_a_batch_of_an_earlier_run_says_why_it_is_not_there(
-    action: Action, members: dict[str, str]
+    action: Action, members: dict[str, Any]
 ) -> None:
     place = Place()
     place.run(for_s=5.0)
@@ -62,3 +63,17 @@ def test_what_waits_for_a_batch_of_an_earlier_run_says_why_it_is_not_there(
         assert runner.waits_for(SHARD, operation(Action.RETRY)) == ""
 
     place.run(during)
+
+
+def test_a_skip_in_a_lane_that_has_ended_before_its_shard_says_so() -> None:
+    place = Place(*in_lanes(0, 1, of=2), lanes=2)
+    place.stream.ended = {SHARD}
+    results: list[PartResult] = []
+
+    async def during(runner: StreamMapping) -> None:
+        await asyncio.sleep(5.0)
+        results.append(await carried_out(runner, operation(Action.SKIP, lane=0, records="first")))
+
+    place.run(during)
+    said = "lane 0 has ended: all its records are settled"
+    assert results == [PartResult(state=OperationState.FAILED, result=said)]
