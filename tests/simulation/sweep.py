@@ -178,6 +178,7 @@ SELDOM = (
     "operator: has ended",
     "operator: closes the window",
     "operator: gone",
+    "operator: batch that was agreed to",
     "window skipped",
     "redrive: call without an outcome",
     "redrive: called again",

@@ -25,6 +25,13 @@ _MEMBERS: Json = {
         "anyOf": [{"enum": ["first", "batch", None]}, {"type": "array", "items": {"type": "string"}}],
         "description": "skip: first, batch, or sequence numbers or message ids",
     },
+    "batch_first": _TEXT | {"description": "skip of a batch: the id of its first record"},
+    "batch_count": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": 1_000_000_000,
+        "description": "skip of a batch: how many records it has; another batch is not skipped",
+    },
     "send": _TRUTH | {"description": "skip: the destination gets a notice before; the default"},
     "discard": _TRUTH | {"description": "skip: without a notice"},
     "from": _PLACE | {"description": "replay: TRIM_HORIZON or a time; redrive: where the notices are"},

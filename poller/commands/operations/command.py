@@ -27,7 +27,7 @@ from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json
 from poller.domain.untrusted.texts import line_of
 from poller.output.progress_line import ProgressLine
-from poller.rules.operations.members import BATCH
+from poller.rules.operations.members import BATCH, BATCH_COUNT, BATCH_FIRST
 from poller.rules.operations.reading import OperationRefused
 from poller.rules.target_names import UnknownTarget
 
@@ -105,7 +105,7 @@ def operate(
             if not agreed(said, around):
                 return NOT_DONE
             if action is Action.SKIP:
-                request["records"] = _agreed_records(api, words, target, members["records"])
+                request |= _agreed_records(api, words, target, members["records"])
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
             operation = _wait(api, operation, target, manner, around)
@@ -124,19 +124,24 @@ def _request(action: Action, target: Target, members: Mapping[str, Any], reason:
 
 def _agreed_records(
     api: DaemonApi, words: TargetWords, target: Target, records: str | list[str]
-) -> str | list[str]:
-    """The records that somebody has agreed to. Others may be at fault by now, and `first` or `batch` would mean those.
+) -> dict[str, Any]:
+    """The members that name the records that somebody has agreed to. Others may be at fault by now, and `first` or `batch` would mean those.
 
-    A batch too long to be named is compared with what is at fault now. Raises OperationRefused if it is another one.
+    A batch too long to be named is compared with what is at fault now, and then by the worker that skips it. Raises OperationRefused if
+    it is another one.
     """
     found = target.fixed_records(records)
     before = target.at_fault()
     if found != BATCH or before is None:
-        return found
+        return {"records": found}
     now = find_target(api.status(), words, one_shard=True).at_fault()
     if now is None or (now.records[0], now.records_count) != (before.records[0], before.records_count):
         raise OperationRefused("records", "another batch is at fault by now; ask again")
-    return found
+    return {
+        "records": found,
+        BATCH_FIRST: before.records[0].identifier,
+        BATCH_COUNT: before.records_count,
+    }
 
 
 def _show_plan(

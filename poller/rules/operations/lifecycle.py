@@ -25,7 +25,7 @@ from poller.domain.operations import (
 from poller.domain.records import Epoch
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
-from poller.rules.operations.members import ID_CHARS_MAX
+from poller.rules.operations.members import BATCH_COUNT, BATCH_FIRST, ID_CHARS_MAX
 
 BEGIN_S_MAX = 600.0
 """A part that no worker has begun for so long fails, counted while some worker runs."""
@@ -79,7 +79,7 @@ def begin(operation: Operation, part: str = "", text: str = "") -> Operation:
 def resolve(operation: Operation, records: Sequence[str], *, part: str, now: Epoch) -> Operation:
     """Keeps which records a skip means, before they are skipped. The first worker that says so is right, also after a crash.
 
-    If there are too many, the part fails.
+    If there are too many, or if they are not the batch that somebody agreed to, the part fails.
     """
     if operation.state.over or "records" in operation.notes:
         return operation
@@ -87,6 +87,8 @@ def resolve(operation: Operation, records: Sequence[str], *, part: str, now: Epo
     if len(named) > RESOLVED_MAX or any(len(each) > ID_CHARS_MAX for each in named):
         text = f"{number_of(len(named), 'record')} cannot be named in one operation; write the ids of fewer"
         return finish_part(operation, part, PartResult(state=OperationState.FAILED, result=text), now=now)
+    if other := _another_batch(operation, named):
+        return finish_part(operation, part, PartResult(state=OperationState.FAILED, result=other), now=now)
     notes = {**operation.notes, "records": named}
     return _next(operation, state=OperationState.RUNNING, notes=notes)
 
@@ -218,6 +220,18 @@ def prunable(ended: Iterable[EndedOperation], *, now: Epoch) -> tuple[OperationI
         else:
             kept += 1
     return tuple(reversed(lost))
+
+
+def _another_batch(operation: Operation, named: Sequence[str]) -> str:
+    """What is at fault in place of the batch that is meant; empty if it is that one, or if no certain one is meant."""
+    members = operation.request.members
+    if BATCH_FIRST not in members or (named[:1], len(named)) == (
+        [members[BATCH_FIRST]],
+        members[BATCH_COUNT],
+    ):
+        return ""
+    there = f"{number_of(len(named), 'record')} from {named[0]} on" if named else "one without records"
+    return f"another batch is at fault by now: {there}; look at it, then ask again"
 
 
 def _all_settled(operation: Operation) -> bool:

@@ -28,6 +28,8 @@ COUNT_MAX = 1_000_000_000
 
 FIRST, BATCH = "first", "batch"
 """What a skip may mean instead of ids: the first record of the batch at fault, or all of its records."""
+BATCH_FIRST, BATCH_COUNT = "batch_first", "batch_count"
+"""The members that say which batch is meant: the id of its first record, and how many it has. Another one may be at fault by now."""
 STARTS = ("TRIM_HORIZON", "LATEST")
 _ID = re.compile(r"[!-~]+", re.ASCII)
 _SEQUENCE_NUMBER = re.compile(r"[0-9]{1,128}", re.ASCII)
@@ -139,6 +141,8 @@ ACTION_MEMBERS: Mapping[Action, Mapping[str, ActionMember]] = MappingProxyType(
         Action.RESET: {},
         Action.SKIP: {
             "records": ActionMember(read=skipped, required=True),
+            BATCH_FIRST: ActionMember(read=identifier),
+            BATCH_COUNT: ActionMember(read=count),
             "send": ActionMember(read=truth),
             "discard": ActionMember(read=truth),
         },

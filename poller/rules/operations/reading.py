@@ -11,7 +11,15 @@ from typing import Any
 from poller.domain.operations import Action, OperationId, OperationRequest, OperationTarget
 from poller.domain.records import ShardId
 from poller.domain.untrusted.texts import line_of
-from poller.rules.operations.members import ACTION_MEMBERS, ID_CHARS_MAX, Parser, identifier
+from poller.rules.operations.members import (
+    ACTION_MEMBERS,
+    BATCH,
+    BATCH_COUNT,
+    BATCH_FIRST,
+    ID_CHARS_MAX,
+    Parser,
+    identifier,
+)
 
 REASON_CHARS_MAX = 500
 NAME_CHARS_MAX = 128
@@ -94,6 +102,7 @@ def _members(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _skip_members(members: Mapping[str, Any]) -> dict[str, Any]:
     """With `send` and `discard` as they are meant, which are opposites of each other. One of them is enough."""
+    _check_batch(members)
     discard = members.get("discard", False)
     send = members.get("send", not discard)
     if send and discard:
@@ -103,6 +112,15 @@ def _skip_members(members: Mapping[str, Any]) -> dict[str, Any]:
             "send", 'without a notice the records are lost; add "discard": true, or leave out send'
         )
     return {**members, "send": send, "discard": discard}
+
+
+def _check_batch(members: Mapping[str, Any]) -> None:
+    """Which batch is meant is said by both members or by none."""
+    given = [name for name in (BATCH_FIRST, BATCH_COUNT) if name in members]
+    if given and members["records"] != BATCH:
+        raise OperationRefused(given[0], f'it is for "records": "{BATCH}" only; leave it out')
+    if len(given) == 1:
+        raise OperationRefused(given[0], f"write {BATCH_FIRST} and {BATCH_COUNT}, or none of them")
 
 
 def _optional(document: Mapping[str, Any], name: str, read: Parser) -> Any:

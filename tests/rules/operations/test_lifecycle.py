@@ -84,6 +84,29 @@ def test_records_that_cannot_be_named_fail_the_part(records: list[str]) -> None:
     assert "write the ids of fewer" in refused.result
 
 
+BATCH = accepted({"action": "skip", "shard": "1", "records": "batch", "batch_first": "5", "batch_count": 2})
+
+
+def test_a_skip_of_a_certain_batch_means_that_batch() -> None:
+    assert lifecycle.resolve(BATCH, ["5", "6"], part=ONE, now=LATER).notes == {"records": ["5", "6"]}
+
+
+@pytest.mark.parametrize(
+    ("records", "there"),
+    [
+        (["6", "7"], "2 records from 6 on"),
+        (["5"], "1 record from 5 on"),
+        (["5", "6", "7"], "3 records from 5 on"),
+        (["window:17:6"], "1 record from window:17:6 on"),
+        ([], "one without records"),
+    ],
+)
+def test_a_skip_of_another_batch_than_the_one_that_is_meant_fails(records: list[str], there: str) -> None:
+    refused = lifecycle.resolve(BATCH, records, part=ONE, now=LATER)
+    assert (refused.state, refused.notes) == (FAILED, {})
+    assert refused.result == f"another batch is at fault by now: {there}; look at it, then ask again"
+
+
 def test_cancelling_says_how_much_was_done() -> None:
     cancelled = lifecycle.cancel(finished(RETRY, one=DONE), by="dave", now=LATER)
     assert cancelled.state is OperationState.CANCELLED

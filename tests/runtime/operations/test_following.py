@@ -1,6 +1,7 @@
 """Operations are carried out where their targets are held, whichever worker is asked, and their results are stored once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.daemon_events import TaskEnded
 from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver
 from poller.runtime.operations.follower import READ_S
+from poller.runtime.operations.operable import ResolvedRecords
 from poller.runtime.stopping import Reason
 from tests.runtime.operations.workers import (
     DONE,
@@ -348,5 +350,28 @@ def test_operations_are_listed_newest_first_with_those_that_are_over() -> None:
             open_ones = await b.control.operations(mapping=STREAM, state=OperationState.RUNNING)
             assert [each.operation for each in open_ones] == [pause.operation]
             assert await b.control.operations(mapping=MappingId("other")) == []
+
+    play(script)
+
+
+def test_a_batch_that_got_on_meanwhile_is_not_replaced_by_the_next_one() -> None:
+    async def batch(operable: FakeOperable, unit: str, operation: Operation) -> Outcome:
+        if "records" not in operation.notes:
+            return ResolvedRecords(tuple(operable.records[unit]))
+        return await at_once(operable, unit, operation)
+
+    async def script() -> None:
+        _, a, b = await two_shards(script=batch)
+        async with running(a, b):
+            meant: dict[str, Any] = {"shard": "1", "records": "batch", "batch_first": "11", "discard": True}
+            stream_of(a).records[ONE] = ["12", "13"]
+            other = await b.is_over(await b.ask("skip", batch_count=2, **meant))
+            assert (other.state, other.notes) == (FAILED, {})
+            assert "another batch is at fault by now: 2 records from 12 on" in other.result
+            assert stream_of(a).log == []
+            stream_of(a).records[ONE] = ["11", "12"]
+            same = await b.is_over(await b.ask("skip", batch_count=2, **meant))
+            assert (same.state, same.notes["records"]) == (DONE, ["11", "12"])
+            assert [records for *_, records in stream_of(a).log] == [("11", "12")]
 
     play(script)

@@ -12,6 +12,7 @@ from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Action, Operation, OperationId, OperationState
 from poller.domain.records import SHARD_END, MappingId, ShardId
 from poller.domain.status import LaneStatus
+from poller.rules.operations.members import BATCH_COUNT, BATCH_FIRST
 from poller.runtime.daemon import Daemon
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.simulation.checks.ledger import Violation
@@ -75,6 +76,7 @@ class Operators:
         if action.action is Action.SKIP:
             send = action.send and self.streams[place.mapping].plan.discard.destination is not None
             document |= {"records": self._records(action, place), "send": send, "discard": not send}
+            document |= self._agreed(document["records"], place)
         self.history.tell("operator", lambda: f"{document} while {state}")
         await self.submit(place.mapping, document)
         if action.action is Action.PAUSE:
@@ -148,7 +150,12 @@ class Operators:
                 self._check_skip(operation)
 
     def _check_skip(self, operation: Operation) -> None:
-        checks, text = self.streams[operation.mapping], operation.result
+        checks, text, members = self.streams[operation.mapping], operation.result, operation.request.members
+        noted = operation.notes.get("records", ())
+        if noted and BATCH_FIRST in members:
+            self.marks.saw("operator: batch that was agreed to")
+            if (noted[0], len(noted)) != (members[BATCH_FIRST], members[BATCH_COUNT]):
+                raise Violation("skip", f"{noted} are not the batch that was agreed to: {members}")
         if operation.state is OperationState.FAILED:
             self.marks.saw("operator: refused")
             return
@@ -211,6 +218,13 @@ class Operators:
                 for lane in shard.lanes:
                     assert runner is not None
                     yield Place(mapping, shard.shard, lane, runner)
+
+    def _agreed(self, records: str | list[str], place: Place) -> dict[str, Any]:
+        """Every second operator says which batch was seen at fault."""
+        part = _part(place)
+        if records != "batch" or self._asked % 2 or part is None or not part.entries:
+            return {}
+        return {BATCH_FIRST: part.entries[0].record.sequence_number, BATCH_COUNT: len(part.entries)}
 
     def _records(self, action: Operate, place: Place) -> str | list[str]:
         part = _part(place)

@@ -147,7 +147,7 @@ class ActionRequest {
 
 /**
  * The members of a skip with the records that the dialog names, by their ids: others may be at fault by now. A batch too long to be
- * named is compared with what is at fault now; throws if it is another one.
+ * named is compared with what is at fault now, and then by the worker that skips it; throws if it is another one.
  */
 export function agreedRecords(members, target, now) {
   const lane = laneAtFault(target);
@@ -158,7 +158,7 @@ export function agreedRecords(members, target, now) {
   const found = laneAtFault(now);
   if (found?.records[0].identifier !== ids[0] || found.records_count !== lane.records_count)
     throw new Error(CHANGED);
-  return members;
+  return { ...members, batch_first: ids[0], batch_count: lane.records_count };
 }
 
 /** Random, also where the page does not come over TLS and the browser makes no UUIDs. */

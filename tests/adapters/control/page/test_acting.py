@@ -98,7 +98,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str], Filling, str, str, tuple[str, dict
     ),
     "skip of the batch": (
         "Skip", STREAM_TROUBLE, whole_batch, "All 3 records of the batch at fault, from 49617300281234567890 on",
-        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": "batch"}),
+        "Skip", (MAPPING, {"action": "skip", "shard": SHARD, "records": "batch", "batch_first": RECORD, "batch_count": 3}),
     ),
     "skip of named records": (
         "Skip", STREAM_TROUBLE, by_ids, "2 records, 495, 496, of lane 0",

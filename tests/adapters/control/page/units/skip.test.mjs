@@ -14,7 +14,8 @@ function failing(ids, count = ids.length) {
 
 function skipped(records, target, later) {
   try {
-    return agreedRecords({ records }, target, asNow(target, later)).records;
+    const members = agreedRecords({ records }, target, asNow(target, later));
+    return 'batch_first' in members ? members : members.records;
   } catch (error) {
     assert.match(error.message, /Another batch is at fault/);
     return REFUSED;
@@ -28,7 +29,12 @@ test('a skip gives up no others than those that the dialog names', () => {
     ['first', failing(['7'], 500), undefined, ['7']],
     ['first', failing([]), failing(['8']), 'first'],
     ['batch', failing(['7', '8']), failing(['9']), ['7', '8']],
-    ['batch', failing(['7'], 500), failing(['7'], 500), 'batch'],
+    [
+      'batch',
+      failing(['7'], 500),
+      failing(['7'], 500),
+      { records: 'batch', batch_first: '7', batch_count: 500 },
+    ],
     ['batch', failing(['7'], 500), failing(['8'], 500), REFUSED],
     ['batch', failing(['7'], 500), failing(['7'], 250), REFUSED],
     ['batch', failing(['7'], 500), failing([]), REFUSED],
