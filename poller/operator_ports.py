@@ -93,6 +93,15 @@ class MessageMover(Protocol):
 class HoldingNotices(Protocol):
     """A place that holds notices back while somebody works on them. Those of a worker that was killed come back after `hold_s`."""
 
+    @property
+    def seen_all(self) -> bool:
+        """Whether the last read, if it brought nothing, has seen all that nobody holds back. Otherwise it is to be repeated."""
+        ...
+
+    async def hold(self, notice: StoredNotice) -> bool:
+        """Holds a notice back for `hold_s` from now on. False: its time was over, so that it may be read again, by anybody."""
+        ...
+
     async def held_by_others(self) -> int:
         """About how many notices other readers hold back now."""
         ...

@@ -4,8 +4,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from poller.domain.records import MappingId
 
-HOLD_S_MAX = 43_200
-"""SQS hides a message for twelve hours at most."""
 DOCUMENT_BYTES_MAX = 20 * 1024 * 1024
 """A longer document is no notice: one event has 6 MB, or one record 14 MB as base64, and quotation marks are escaped."""
 

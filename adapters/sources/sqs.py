@@ -19,15 +19,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling, text_of, understood
 from adapters.aws.clients import checked_arn, client
 from adapters.aws.request_templates import FastOperation, decoded
+from adapters.aws.sqs_batches import BATCH_ANSWER, BatchAnswer, undone
 from adapters.sources.checks import QueueProbe
 from adapters.sources.sqs_answers import (
-    BATCH_ANSWER,
-    BatchAnswer,
     dead_letter_arn,
     messages,
     read_answer,
     receives_max,
-    undone,
     visibility_seconds,
 )
 from adapters.sources.sqs_dead_letters import checked, send_copy

@@ -7,14 +7,13 @@ policy decides what becomes of it.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
-from adapters.aws.clients import bare
 from adapters.sources.odd_answers import json_object
-from poller.domain.records import UNKNOWN_GROUP, JsonObject, Message, Monotonic, Undone
+from poller.domain.records import UNKNOWN_GROUP, JsonObject, Message, Monotonic
 from poller.domain.untrusted import numbers
 
 VISIBILITY_S_MAX = 43_200
@@ -22,15 +21,6 @@ _QUEUE_ARN = re.compile(r"arn:[a-z0-9-]{1,20}:sqs:[a-z0-9-]{1,30}:[0-9]{12}:[A-Z
 MESSAGES_MAX = 1_000_000_000_000
 RECEIVES_MAX = 1_000_000
 """AWS allows 1,000; other services may allow more."""
-LAPSED_CODES = frozenset(
-    {
-        "ReceiptHandleIsInvalid",
-        "InvalidParameterValue",
-        "InvalidParameterValueException",
-        "MessageNotInflight",
-    }
-)
-"""Codes with which SQS refuses a receipt that is no longer valid. A FIFO queue refuses an expired one as InvalidParameterValue."""
 
 
 class WireMessage(msgspec.Struct, frozen=True, rename="pascal"):
@@ -51,35 +41,7 @@ class _Received(msgspec.Struct, frozen=True, rename="pascal"):
     messages: list[WireMessage] | None = None
 
 
-class _Done(msgspec.Struct, frozen=True, rename="pascal"):
-    id: str
-
-
-class _Refused(msgspec.Struct, frozen=True, rename="pascal"):
-    id: str
-    code: str = "Unknown"
-
-
-class BatchAnswer(msgspec.Struct, frozen=True, rename="pascal"):
-    """The answer of a batched call: which entries succeeded and which failed."""
-
-    successful: list[_Done] | None = None
-    failed: list[_Refused] | None = None
-
-
 _RECEIVED = msgspec.json.Decoder(_Received)
-BATCH_ANSWER = msgspec.json.Decoder(BatchAnswer)
-
-
-def undone(receipts: Sequence[str], reply: BatchAnswer) -> list[Undone]:
-    """Returns the entries that a batched call left undone: those that failed, and those that the answer does not mention."""
-    done = {entry.id for entry in reply.successful or ()}
-    failed = {entry.id: bare(entry.code) for entry in reply.failed or ()}
-    return [
-        Undone(receipt, code := failed.get(str(index), "no answer"), lapsed=code in LAPSED_CODES)
-        for index, receipt in enumerate(receipts)
-        if str(index) not in done
-    ]
 
 
 def read_answer(body: bytes, sent: Monotonic, *, fifo: bool) -> list[Message]:

@@ -14,7 +14,7 @@ from adapters.destinations.file import FileDestination
 from adapters.notices import file, s3, sqs
 from adapters.notices.file import SETTLED
 from poller.domain.errors import InvalidConfiguration, PortError, ResourceMissing
-from poller.operator_ports import NoticeSource
+from poller.operator_ports import HoldingNotices, NoticeSource
 from poller.plugins import GivenPlugins, opened
 from poller.ports import Destination
 from poller.testing.destination import MAPPING, notice
@@ -98,6 +98,22 @@ def test_a_service_of_aws_is_a_place_of_notices(
     async def run() -> None:
         async with made(emulator) as place:
             await scenario(place)
+
+    asyncio.run(run())
+
+
+def test_a_notice_of_a_queue_is_held_back_until_it_is_removed(emulator: Emulator) -> None:
+    async def run() -> None:
+        async with queue(emulator) as place, place.opening() as source, place.opening() as other:
+            assert isinstance(source, HoldingNotices)
+            assert isinstance(other, HoldingNotices)
+            await place.destination.send(notice(1))
+            (found,) = await source.read(notices_max=1)
+            assert await source.hold(found)
+            assert (await source.held_by_others(), await other.held_by_others()) == (0, 1)
+            assert (await other.read(notices_max=1), other.seen_all) == ([], True)
+            await source.remove(found)
+            assert await other.held_by_others() == 0
 
     asyncio.run(run())
 

@@ -9,6 +9,8 @@ from poller.domain.wording.numbers_of import inflected, number_of
 
 REASONS_MAX = 5
 """Different reasons that a result names."""
+STAY_MAX = 50_000
+"""Notices that one redrive leaves. Their ids and receipts are kept until its end, and SQS hides 120,000 messages of a queue at most."""
 
 
 class NoticeRefused(Exception):
@@ -28,6 +30,8 @@ class RedriveTally:
     failed: int = 0
     refused: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
+    full: bool = False
+    """Whether so many stay that no more were read."""
 
     @classmethod
     def of(cls, progress: Mapping[str, int]) -> Self:
@@ -52,15 +56,18 @@ class RedriveTally:
         """One more batch is settled."""
         return replace(self, settled=self.settled + 1, records=self.records + records)
 
-    def stays(self, reason: str, *, refused: bool) -> "RedriveTally":
-        """One more notice stays where it is."""
+    def stays(self, reason: str, *, refused: bool, count: int = 1) -> "RedriveTally":
+        """One more notice stays where it is, or `count` more."""
         known = dict(self.reasons)
         if reason in known or len(known) < REASONS_MAX:
-            known[reason] = known.get(reason, 0) + 1
-        counted = (
-            replace(self, refused=self.refused + 1) if refused else replace(self, failed=self.failed + 1)
+            known[reason] = known.get(reason, 0) + count
+        failed = 0 if refused else count
+        return replace(
+            self,
+            failed=self.failed + failed,
+            refused=self.refused + count - failed,
+            reasons=tuple(known.items()),
         )
-        return replace(counted, reasons=tuple(known.items()))
 
     def result(self) -> PartResult:
         """What came of it. It failed if any notice stays."""
@@ -72,5 +79,7 @@ class RedriveTally:
         reasons = [f"{reason} ({count})" if count > 1 else reason for reason, count in self.reasons]
         if reasons:
             text += f": {'; '.join(reasons)}"
+        if self.full:
+            text += "; no more were read, because so many stay"
         state = OperationState.FAILED if self.failed or self.refused else OperationState.DONE
         return PartResult(state=state, result=text)

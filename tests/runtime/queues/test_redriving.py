@@ -10,15 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from poller.domain.errors import InvalidConfiguration
+from poller.domain.errors import InvalidConfiguration, ServiceUnavailable
+from poller.domain.invocations import StoredNotice
 from poller.domain.operations import OperationState
 from poller.domain.plan import SourceKind
 from poller.domain.policies import RetryPolicy
-from poller.domain.records import Message
+from poller.domain.records import Message, QueueFacts, Undone
 from poller.rules.operations.redriving import RedriveTally
+from poller.runtime.operations.long import redriving as long_redriving
 from poller.runtime.operations.long.redriving import NoticeKept, Redrive
 from poller.runtime.queues.in_flight import RELEASE_S_MAX
-from poller.runtime.queues.operations.redriving import opened_letters
+from poller.runtime.queues.operations import redriving as queue_redriving
+from poller.runtime.queues.operations.redriving import DeadLetters, opened_letters
 from poller.runtime.stopping import Stop
 from tests.runtime.queues.queue_fakes import (
     FIFO,
@@ -32,7 +35,9 @@ from tests.runtime.queues.queue_fakes import (
     reporting,
     seconds,
     standard,
+    throttled_until,
 )
+from tests.simulation.services.queues import FakeQueue
 from tests.virtual import run_virtual, virtual_clock
 
 LETTERS = "arn:aws:sqs:eu-west-1:111122223333:orders-dead"
@@ -57,6 +62,7 @@ def redriven(
     own: Service,
     limit: int | None = None,
     hold_s: int = 60,
+    retry_s: float = 0.5,
     before: Callable[[], Awaitable[None]] = nothing,
 ) -> RedriveTally:
     """Redrives a dead-letter queue once, after something that happened before."""
@@ -78,7 +84,7 @@ def redriven(
                 place.notices,
                 Stop(),
                 clock=virtual_clock(),
-                wait_s=lambda _: 0.5,
+                wait_s=lambda _: retry_s,
                 held=lambda: False,
                 changed=unseen,
                 waits=unsaid,
@@ -314,3 +320,133 @@ def _from(message: Message, source_arn: str) -> Message:
     """The message with what SQS notes when it moves it."""
     attributes = {**message.attributes, "DeadLetterQueueSourceArn": source_arn}
     return msgspec.structs.replace(message, attributes=attributes)
+
+
+HOUR_S = 3_600.0
+HIDDEN_S = 60
+
+
+class Hours(Service):
+    """SQS hides a message for twelve hours in all, from its receive on. Then it refuses to hide it any longer."""
+
+    hidden_s_max = 12 * HOUR_S
+
+    def __init__(self, queue: FakeQueue) -> None:
+        super().__init__(queue)
+        self.since: dict[str, float] = {}
+
+    async def extend(self, receipts: Sequence[str], *, visibility_s: int | Sequence[int]) -> Sequence[Undone]:
+        for receipt in receipts:
+            since = self.since.setdefault(receipt, seconds())
+            if seconds() + HIDDEN_S - since > self.hidden_s_max:
+                return [Undone(each, "InvalidParameterValue", lapsed=True) for each in receipts]
+        return await super().extend(receipts, visibility_s=visibility_s)
+
+
+@pytest.mark.parametrize("made", [standard, fifo])
+@pytest.mark.parametrize("wait_s", [30.0, 59.0, 61.0, 200.0, 11 * HOUR_S, 12 * HOUR_S, 30 * HOUR_S])
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_message_that_waits_for_the_function_stays_held_and_is_called_once(
+    made: Callable[[], Service], wait_s: float, limit: int | None
+) -> None:
+    """However long: its hold is renewed, and what SQS does not hide any longer is received again before it is called."""
+    letters, handler = Hours(made().queue), Handler(answer=throttled_until(wait_s))
+    letters.send(1, 2, group="a" if made is fifo else None)
+    tally = redriven(letters, handler, own=made(), limit=limit, hold_s=HIDDEN_S, retry_s=wait_s / 9)
+    assert len(handler.done) == len(set(handler.done)) == (2 if limit is None else 1)
+    assert letters.left == sorted({1, 2} - set(handler.done))
+    assert tally.result().result == (
+        "2 batches settled (2 records)" if limit is None else "1 batch settled (1 record)"
+    )
+
+
+@pytest.mark.parametrize("made", [standard, fifo])
+@pytest.mark.parametrize("errors", range(0, 12, 3))
+def test_a_message_that_could_not_be_held_is_received_again_before_it_is_called(
+    made: Callable[[], Service], errors: int
+) -> None:
+    letters, handler = made(), Handler(answer=throttled_until(300.0))
+    letters.send(1, group="a" if made is fifo else None)
+
+    async def broken() -> None:
+        async def later() -> None:
+            await asyncio.sleep(30.0)
+            letters.trouble["extend"] = [ServiceUnavailable("down") for _ in range(errors)]
+
+        tasks.append(asyncio.create_task(later()))
+
+    tasks: list[asyncio.Task[None]] = []
+    tally = redriven(letters, handler, own=made(), before=broken)
+    assert (handler.done, letters.left, tally.settled) == ([1], [], 1)
+
+
+def test_a_message_whose_time_is_over_when_it_is_to_be_deleted_is_not_settled() -> None:
+    letters, handler = fifo(), Handler(takes_s=25.0)
+    letters.send(1, group="a")
+    with pytest.raises(NoticeKept, match="its batch succeeded, but its notice cannot be removed"):
+        redriven(letters, handler, own=fifo(), hold_s=10)
+    assert letters.left == [1]
+
+
+def test_a_queue_of_which_others_hold_back_any_number_is_counted_at_once() -> None:
+    class Crowded(Service):
+        async def describe(self) -> QueueFacts:
+            return replace(await super().describe(), hidden=10**9)
+
+    tally = redriven(Crowded(standard().queue), Handler(), own=standard())
+    assert (tally.refused, dict(tally.reasons)) == (10**9, {"another reader holds it back": 10**9})
+
+
+@pytest.mark.parametrize("made", [standard, fifo])
+def test_a_redrive_goes_on_behind_any_number_of_messages_that_stay(
+    made: Callable[[], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that brings only those is not the end, and they are hidden for longer each time."""
+    monkeypatch.setattr(queue_redriving, "RECEIVES_MAX", 3)
+    letters = made()
+    for number in range(1, 121):
+        letters.send(number, group=f"g{number}" if made is fifo else None)
+    letters.latency_s = 0.1
+    handler = Handler(answer=failing(*range(1, 116)))
+    tally = redriven(letters, handler, own=made(), hold_s=3)
+    assert sorted(handler.calls) == [[number] for number in range(1, 121)]
+    assert (tally.settled, tally.failed) == (5, 115)
+
+
+def test_a_redrive_ends_and_says_so_when_very_many_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_redriving, "STAY_MAX", 10)
+    letters, handler = standard(), Handler(answer=failing(*range(1, 31)))
+    letters.send(*range(1, 31))
+    tally = redriven(letters, handler, own=standard())
+    assert len(handler.calls) == 10
+    assert tally.result().result == (
+        "0 batches settled (0 records); 10 failed again and stay: ValueError: bad (10); no more were read, because so many stay"
+    )
+
+
+def test_a_dry_run_keeps_few_lines_and_no_contents_however_much_it_may_read() -> None:
+    async def main() -> None:
+        letters, own = standard(), standard()
+        letters.send(*range(1, 121))
+        own.queue.facts = replace(own.queue.facts, dead_letter_arn=LETTERS)
+        context = parts(own, function_of(Handler()), plan(own))
+        async with opened_letters(
+            context, LETTERS, lambda *_, **__: nullcontext(letters), hold_s=60, look=True
+        ) as place:
+            redrive = Redrive(
+                place.redrivable,
+                place.notices,
+                Stop(),
+                clock=virtual_clock(),
+                wait_s=lambda _: 0.5,
+                held=lambda: False,
+                changed=unseen,
+                waits=unsaid,
+            )
+            tally, lines = await redrive.look(limit=10**9)
+            assert (tally.settled, len(lines)) == (120, long_redriving.LINES_MAX)
+            assert isinstance(place.notices, DeadLetters)
+            with pytest.raises(KeyError):
+                place.notices.message(StoredNotice("message-000001", b""))
+
+    run_virtual(main())

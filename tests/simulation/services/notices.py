@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.invocations import Notice, StoredNotice, with_member, with_payload
-from poller.domain.records import MappingId, json_value
+from poller.domain.records import MappingId, Monotonic, json_value
+from poller.held_notices import HeldNotices
 from tests.simulation.services.faults import Line, Port, epoch
 
 BUCKET = "large-events"
 EMPTY_RECEIVES_MAX = 3
+RECEIVES_MAX = 20
 WAIT_S = 1.0
 CLOSE_S_MAX = 5.0
 STRAYS = (
@@ -101,6 +103,14 @@ class NoticePlace:
         if kept.receipt == receipt:
             kept.hidden_until = min(kept.hidden_until, now)
 
+    def hide(self, now: float, receipt: str, hide_s: float) -> bool:
+        """Hides a message for so long from now on. Returns whether it is hidden by this receipt."""
+        kept = self._owner(receipt)
+        hidden = kept.receipt == receipt and not kept.removed and kept.hidden_until > now
+        if hidden:
+            kept.hidden_until = now + hide_s
+        return hidden
+
     def hidden(self, now: float) -> int:
         """How many messages readers hide."""
         return sum(not each.removed and each.hidden_until > now for each in self.kept.values())
@@ -156,40 +166,49 @@ class SimNotices:
         self._place = place
         self._reader = reader
         self._witness = witness
-        self._hold_s = max(1, round(hold_s))
-        self._receipts: dict[str, str] = {}
-        self._hidden_until: dict[str, float] = {}
-        self._left: set[str] = set()
+        self._held = HeldNotices(hold_s)
+        self.seen_all = False
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
         """The next notices."""
         REDRIVING.set(self._reader)
-        empty = 0
-        while True:
+        empty, self.seen_all = 0, False
+        for _ in range(RECEIVES_MAX):
             received, found = await self._receive(notices_max)
             if found:
                 return found
             empty = 0 if received else empty + 1
             if empty == EMPTY_RECEIVES_MAX:
-                return []
+                self.seen_all = True
+                break
+        return []
+
+    async def hold(self, notice: StoredNotice) -> bool:
+        """Hides the message anew."""
+        now, receipt = self._now(), self._held.receipt(notice.place)
+        effect = partial(self._place.hide, epoch(), receipt, self._held.hold_s)
+        if await self._call(f"hold {notice.place}", effect):
+            self._held.kept(notice.place, now)
+            return True
+        self._held.lapsed(notice.place, now)
+        return False
 
     async def remove(self, notice: StoredNotice) -> None:
         """Deletes the message."""
-        receipt = self._receipts.get(notice.place)
-        if receipt is None:
+        if notice.place not in self._held:
             return
+        receipt = self._held.receipt(notice.place)
 
         def effect() -> None:
             if self._place.delete(receipt) is not None:
                 self._witness.removes(self._reader, notice.place)
 
         await self._call(f"remove {notice.place}", effect)
-        self._receipts.pop(notice.place, None)
-        self._hidden_until.pop(notice.place, None)
+        self._held.removed(notice.place)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Notes that this message is not returned again."""
-        self._left.add(notice.place)
+        self._held.leave(notice.place)
 
     async def payload(self, bucket: str, key: str) -> bytes:
         """The object with the event of a batch."""
@@ -204,11 +223,11 @@ class SimNotices:
     async def held_by_others(self) -> int:
         """How many messages others hide."""
         hidden = await self._call("count notices", lambda: self._place.hidden(epoch()))
-        return max(0, hidden - sum(until > epoch() for until in self._hidden_until.values()))
+        return max(0, hidden - self._held.hidden(self._now()))
 
     async def close(self) -> None:
         """Makes all messages visible that were not removed, if that is possible."""
-        for receipt in self._receipts.values():
+        for receipt in self._held.receipts(self._now()):
             try:
                 await self._call(f"show {receipt}", partial(self._show, receipt))
             except PortError:
@@ -219,18 +238,22 @@ class SimNotices:
 
     async def _receive(self, most: int) -> tuple[int, list[StoredNotice]]:
         def effect() -> list[Kept]:
-            return self._place.receive(epoch(), most=most, hold_s=self._hold_s)
+            return self._place.receive(epoch(), most=most, hold_s=self._held.hold_s)
 
-        until = epoch() + self._hold_s
+        now = self._now()
         messages = await self._call(f"receive notices {most}", effect)
         if not messages:
             await asyncio.sleep(WAIT_S)
-        self._receipts.update((each.name, each.receipt) for each in messages)
-        self._hidden_until.update((each.name, until) for each in messages)
-        found = [each for each in messages if each.name not in self._left]
+        for each in messages:
+            hide_s = self._held.received(each.name, each.receipt, now)
+            self._place.hide(epoch(), each.receipt, hide_s)
+        found = [each for each in messages if not self._held.left(each.name)]
         if found:
             self._reader.work = in_work(found[-1])
         return len(messages), [StoredNotice(each.name, each.document) for each in found]
+
+    def _now(self) -> Monotonic:
+        return Monotonic(epoch())
 
     async def _call[T](self, what: str, effect: Callable[[], T]) -> T:
         return await self._reader.line.call(Port.DESTINATION, what, effect)

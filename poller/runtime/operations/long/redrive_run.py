@@ -24,8 +24,6 @@ from poller.runtime.stopping import Reason
 SHOW_S = 1.0
 """How often the counts are stored."""
 HOLD_SPARE_S = 60.0
-LINES_MAX = 50
-"""Notices that a dry run lists."""
 WAIT_S = 1.0
 REMEDY = "see that the place exists and that the daemon may read it, then ask again"
 
@@ -93,7 +91,7 @@ async def _with_place(run: LongRun, operation: Operation, mapping: LongOperable)
             tally, lines = await redriving.look(limit=limit)
             if run.stop.requested:
                 return None
-            await run.change(partial(noted, plan=lines[:LINES_MAX]))
+            await run.change(partial(noted, plan=lines))
             stay = f"; {tally.refused} could not be called" if tally.refused else ""
             batches = number_of(tally.settled, "batch", "batches")
             return PartResult(state=OperationState.DONE, result=f"would call {batches}{stay}")

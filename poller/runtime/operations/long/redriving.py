@@ -3,8 +3,9 @@
 It may end at any moment. Whoever goes on reads the notices that are left, so that a batch may be called twice, and none is lost.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, assert_never
 
@@ -12,9 +13,9 @@ from poller.domain.errors import AccessDenied, PortError, ResourceMissing, Servi
 from poller.domain.invocations import StoredNotice
 from poller.operator_ports import HoldingNotices, NoticeSource
 from poller.ports import Clock
-from poller.rules.operations.redriving import NoticeRefused, RedriveTally
+from poller.rules.operations.redriving import STAY_MAX, NoticeRefused, RedriveTally
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
-from poller.runtime.stopping import Stop
+from poller.runtime.stopping import Reason, Stop
 
 READ_MAX = 1
 """Notices that are read at once. What a worker holds back when it is killed waits for a time before another one can read it."""
@@ -24,6 +25,10 @@ TRIES_MAX = 6
 HELD_LOOK_S = 1.0
 PAUSED = "the mapping is paused"
 HELD_BY_OTHERS = "another reader holds it back"
+KEEPS, KEEP_S_MIN = 3, 1.0
+"""How often in its time a notice is held back anew, and the shortest interval."""
+LINES_MAX = 50
+"""Notices that a dry run lists."""
 LOOKED_AT_MAX = 1_000
 """Notices that a dry run reads if it has no limit."""
 
@@ -92,12 +97,18 @@ class Redrive:
         # read and the count is there for another read, and what another reader takes between the count and the read is counted behind it.
         free = False
         while limit is None or done < limit:
+            if self.tally.failed + self.tally.refused >= STAY_MAX:
+                self.tally = replace(self.tally, full=True)
+                break
             began = self._clock.monotonic()
-            if await self._held_off():
+            if await self._held_off(self._stop):
                 return None
             notices = await self._insisting(partial(self._source.read, notices_max=READ_MAX))
             if notices is None:
                 return None
+            if not notices and not self._seen_all():
+                free = False
+                continue
             if not notices:
                 others = await self._insisting(self._held_by_others)
                 if others is None:
@@ -106,8 +117,7 @@ class Redrive:
                     break
                 free = not others
                 if others and self._clock.monotonic() - opened >= self._hold_s:
-                    for _ in range(others):
-                        self.tally = self.tally.stays(HELD_BY_OTHERS, refused=True)
+                    self.tally = self.tally.stays(HELD_BY_OTHERS, refused=True, count=others)
                     break
                 if others:
                     await self._waits(f"{HELD_BY_OTHERS} (notices: {others})")
@@ -116,7 +126,11 @@ class Redrive:
             free = False
             for notice in notices:
                 if not await self._one(notice):
-                    return None
+                    if self._stop.requested:
+                        return None
+                    # Its time was over, so that it is read again.
+                    opened = self._clock.monotonic()
+                    continue
                 done += 1
                 await self._changed(self.tally)
                 if per_s is not None:
@@ -129,27 +143,37 @@ class Redrive:
         A stop ends it before everything was read.
         """
         lines: list[str] = []
-        left = LOOKED_AT_MAX if limit is None else limit
-        while (
-            left
-            and not self._stop.requested
-            and (notices := await self._source.read(notices_max=min(LOOK_READ_MAX, left)))
-        ):
+        left = LOOKED_AT_MAX if limit is None else min(limit, STAY_MAX)
+        while left and not self._stop.requested:
+            notices = await self._source.read(notices_max=min(LOOK_READ_MAX, left))
+            if not notices and self._seen_all():
+                break
             left -= len(notices)
             for notice in notices:
-                try:
-                    lines.append(self._mapping.look(notice))
-                    self.tally = self.tally.succeeded(0)
-                except NoticeRefused as refused:
-                    lines.append(f"{refused}")
-                    self.tally = self.tally.stays(str(refused), refused=True)
+                line = self._looked(notice)
+                if len(lines) < LINES_MAX:
+                    lines.append(line)
                 await self._source.leave(notice)
         return self.tally, lines
 
-    async def _one(self, notice: StoredNotice) -> bool:
-        """Redrives one notice. Returns False if a stop came before it was decided."""
+    def _seen_all(self) -> bool:
+        """Whether a read that brought nothing means that nothing is there."""
+        return not isinstance(self._source, HoldingNotices) or self._source.seen_all
+
+    def _looked(self, notice: StoredNotice) -> str:
+        """Counts a notice that is looked at; returns its line."""
         try:
-            called = await self._called(notice)
+            line = self._mapping.look(notice)
+        except NoticeRefused as refused:
+            self.tally = self.tally.stays(str(refused), refused=True)
+            return str(refused)
+        self.tally = self.tally.succeeded(0)
+        return line
+
+    async def _one(self, notice: StoredNotice) -> bool:
+        """Redrives one notice. Returns False if it was not decided: a stop came before, or its time was over."""
+        try:
+            called = await self._called_while_kept(notice)
             if called is None:
                 return False
             reason = _failure(called.verdict)
@@ -167,35 +191,63 @@ class Redrive:
             self.tally = self.tally.stays(error.reason, refused=True)
         return await self._insisting(lambda: self._left(notice)) is not None
 
-    async def _called(self, notice: StoredNotice) -> Called | None:
+    async def _called_while_kept(self, notice: StoredNotice) -> Called | None:
+        """Calls the function while the notice is held back. None: a stop came first, or its time was over. The wait may take any time."""
+        if not isinstance(self._source, HoldingNotices):
+            return await self._called(notice, self._stop)
+        called, failed = None, None
+        with self._stop.child() as stop:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._keep(self._source, notice, stop), name="hold a notice back")
+                try:
+                    called = await self._called(notice, stop)
+                except (NoticeRefused, PortError) as error:
+                    # Outside of the group, which would wrap it.
+                    failed = error
+                finally:
+                    keeping.cancel()
+        if failed is not None:
+            raise failed
+        return called
+
+    async def _keep(self, source: HoldingNotices, notice: StoredNotice, stop: Stop) -> None:
+        """Holds a notice back until it is cancelled. Requests `stop` when its time was over all the same."""
+        while not await stop.sleep(max(KEEP_S_MIN, self._hold_s / KEEPS)):
+            try:
+                if not await source.hold(notice):
+                    stop.request(Reason.REQUESTED)
+            except PortError:
+                continue
+
+    async def _called(self, notice: StoredNotice, stop: Stop) -> Called | None:
         """Calls the function, and repeats that while it cannot be reached. None: a stop came first."""
         tries = 0
-        while not await self._held_off():
-            called = await self._unless_held(notice)
+        while not await self._held_off(stop):
+            called = await self._unless_held(notice, stop)
             if called is None:
                 continue
             if not isinstance(called.verdict, Deferred):
                 return called
             await self._waits(f"the function cannot be called: {called.verdict.error}")
-            await self._stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
+            await stop.sleep(max(self._wait_s(tries), called.verdict.retry_after_s or 0.0))
             tries += 1
         return None
 
-    async def _unless_held(self, notice: StoredNotice) -> Called | None:
+    async def _unless_held(self, notice: StoredNotice, stop: Stop) -> Called | None:
         """Calls the function. None: a stop, or a pause of the mapping, came before the call."""
-        with self._stop.child(lambda: not self._held()) as attempt:
+        with stop.child(lambda: not self._held()) as attempt:
             # An object that a notice names may be gone or closed to us. There may be many such notices, and they stay anyway.
             return await self._insisting(
                 lambda: self._mapping.again(notice, self._source, attempt),
                 once=(AccessDenied, ResourceMissing),
             )
 
-    async def _held_off(self) -> bool:
+    async def _held_off(self, stop: Stop) -> bool:
         """Waits while the mapping is paused. Returns whether a stop came."""
-        while not self._stop.requested and self._held():
+        while not stop.requested and self._held():
             await self._waits(PAUSED)
-            await self._stop.sleep(HELD_LOOK_S)
-        return self._stop.requested
+            await stop.sleep(HELD_LOOK_S)
+        return stop.requested
 
     async def _held_by_others(self) -> int:
         return await self._source.held_by_others() if isinstance(self._source, HoldingNotices) else 0

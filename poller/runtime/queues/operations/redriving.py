@@ -10,6 +10,7 @@ from poller.domain.plan import SourceKind
 from poller.domain.records import Message
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
+from poller.held_notices import HeldNotices
 from poller.operator_ports import NoticeSource
 from poller.ports import Clock, QueueSource
 from poller.rules.events import build
@@ -24,13 +25,12 @@ from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.in_flight import RELEASE_S_MAX
 from poller.runtime.stopping import Stop
 
-HOLD_S_MAX = 43_200
-"""SQS hides a message for twelve hours at most."""
 ORIGIN = "DeadLetterQueueSourceArn"
 """The attribute by which SQS says from which queue it moved a message."""
 ORIGIN_CHARS_MAX = 200
 WAIT_S = 1.0
-RECEIVES_MAX = 1_000
+RECEIVES_MAX = 100
+"""Receives of one read, after which its caller looks whether it shall stop."""
 EMPTY_RECEIVES_MAX = 3
 """After so many receives in a row without a new message, the queue counts as read. One alone may miss messages of a large queue."""
 
@@ -41,73 +41,92 @@ class DeadLetters:
     def __init__(self, source: QueueSource, clock: Clock, *, hold_s: float) -> None:
         self._source = source
         self._clock = clock
-        self._hold_s = min(HOLD_S_MAX, max(1, round(hold_s)))
+        self._held = HeldNotices(hold_s)
         self._messages: dict[str, Message] = {}
-        self._hidden_until: dict[str, float] = {}
-        """When the messages that were received and not deleted are visible again, at the earliest."""
-        self._left: set[str] = set()
+        """Those that are worked on, with their contents."""
+        self.seen_all = False
         self.stuck: set[str] = set()
         """Message groups of which a message stays. Those behind it stay, too."""
 
     def message(self, notice: StoredNotice) -> Message:
-        """The message of a notice."""
+        """The message of a notice that was neither removed nor left."""
         return self._messages[notice.place]
 
     async def read(self, *, notices_max: int) -> Sequence[StoredNotice]:
         """The next messages. One that was left and comes again, because it was hidden too short, is not returned again."""
-        empty = 0
+        empty, self.seen_all = 0, False
         for _ in range(RECEIVES_MAX):
             messages = await self._source.receive(messages_max=notices_max, wait_s=WAIT_S)
             if not messages:
                 empty += 1
                 if empty == EMPTY_RECEIVES_MAX:
+                    self.seen_all = True
                     break
                 continue
             # Messages that were left are hidden again now, so that the others come.
             empty = 0
-            until = self._clock.monotonic() + self._hold_s
-            await self._source.extend([each.receipt for each in messages], visibility_s=self._hold_s)
-            self._messages.update((each.message_id, each) for each in messages)
-            self._hidden_until.update((each.message_id, until) for each in messages)
-            found = [
-                StoredNotice(each.message_id, b"") for each in messages if each.message_id not in self._left
-            ]
+            await self._hide(messages)
+            found = [each for each in messages if not self._held.left(each.message_id)]
             if found:
-                return found
+                self._messages.update((each.message_id, each) for each in found)
+                return [StoredNotice(each.message_id, b"") for each in found]
         return []
+
+    async def hold(self, notice: StoredNotice) -> bool:
+        """As `HoldingNotices.hold`."""
+        receipt, now = self._held.receipt(notice.place), self._clock.monotonic()
+        undone = await self._source.extend([receipt], visibility_s=self._held.hold_s)
+        if not undone:
+            self._held.kept(notice.place, now)
+        elif undone[0].lapsed:
+            self._held.lapsed(notice.place, now)
+        else:
+            raise ServiceUnavailable(undone[0].reason)
+        return not undone
 
     async def held_by_others(self) -> int:
         """About how many messages others have received and not deleted. What was left here may be visible again, and is not hidden then."""
         hidden = (await self._source.describe()).hidden
-        now = self._clock.monotonic()
-        return max(0, hidden - sum(until > now for until in self._hidden_until.values()))
+        return max(0, hidden - self._held.hidden(self._clock.monotonic()))
 
     async def remove(self, notice: StoredNotice) -> None:
-        """Deletes the message."""
-        message = self._messages.get(notice.place)
-        if message is not None:
-            undone = await self._source.delete([message.receipt])
-            if undone and not undone[0].lapsed:
+        """Deletes the message. Raises ServiceUnavailable if its time was over, because it is received again then."""
+        if notice.place in self._held:
+            undone = await self._source.delete([self._held.receipt(notice.place)])
+            if undone:
                 raise ServiceUnavailable(undone[0].reason)
+            self._held.removed(notice.place)
             self._messages.pop(notice.place, None)
-            self._hidden_until.pop(notice.place, None)
 
     async def leave(self, notice: StoredNotice) -> None:
         """Notes that this message is not returned again."""
-        self._left.add(notice.place)
-        group = self.message(notice).group
-        if group is not None:
-            self.stuck.add(group)
+        self._held.leave(notice.place)
+        message = self._messages.pop(notice.place, None)
+        if message is not None and message.group is not None:
+            self.stuck.add(message.group)
 
     async def payload(self, bucket: str, key: str) -> bytes:
         """Never: a message has its content itself."""
         raise NoticeRefused(f"a message names no object: {bucket}/{key}")
 
     async def close(self) -> None:
-        """Makes all messages visible that were not deleted. Raises PortError; then they are when `hold_s` is over."""
-        receipts = [each.receipt for each in self._messages.values()]
+        """Makes all messages visible that were not deleted. Raises PortError; then they are when their time is over."""
+        receipts = self._held.receipts(self._clock.monotonic())
         if receipts:
             await self._source.extend(receipts, visibility_s=0)
+
+    async def _hide(self, messages: Sequence[Message]) -> None:
+        """Hides messages that have just been received for as long as it may take to call them."""
+        now = self._clock.monotonic()
+        hide_s = [self._held.received(each.message_id, each.receipt, now) for each in messages]
+        hidden = set[str]()
+        try:
+            undone = await self._source.extend([each.receipt for each in messages], visibility_s=hide_s)
+            hidden = {each.receipt for each in messages} - {each.receipt for each in undone}
+        finally:
+            for each in messages:
+                if each.receipt not in hidden:
+                    self._held.lapsed(each.message_id, now)
 
 
 class QueueRedrive:
