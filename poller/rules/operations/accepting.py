@@ -32,7 +32,7 @@ from poller.rules.operations.reading import (
 from poller.rules.target_names import UnknownTarget, find_shard, may_name
 
 PARTS_MAX = 1_000
-"""Shards or workers of one operation. Its row in the store has a result for each."""
+"""Shards or workers of one operation. Its row in the store has a result for each. A pause of more holds without results."""
 OPEN_MAX = 1_000
 """Operations that are not over, of all mappings. Every worker reads all of them all the time."""
 RESUMES_MAX = 100
@@ -233,6 +233,9 @@ def _wanted(action: Action, target: OperationTarget, facts: MappingFacts) -> tup
     if action is Action.RESUME or action in LONG:
         return ()
     there = _parts(action, target, facts)
+    if len(there) > PARTS_MAX and action is Action.PAUSE:
+        # It need not be split: that it holds is not confirmed, and so many pauses of one shard each may not be open.
+        return ()
     if len(there) > PARTS_MAX:
         what = "workers" if facts.queue else "shards"
         remedy = "" if facts.queue else "; write one shard after the other"

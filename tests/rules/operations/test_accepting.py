@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.domain.operations import Action, Operation, OperationId, OperationState, OperationTarget
-from poller.domain.records import Epoch, ShardId
-from poller.rules.operations import lifecycle
+from poller.domain.records import Epoch, ShardId, WorkerId
+from poller.rules.operations import lifecycle, pauses
 from poller.rules.operations.accepting import OPEN_MAX, PARTS_MAX, RESUMES_MAX, MappingFacts, accept, repeated
 from poller.rules.operations.members import ACTION_MEMBERS
 from poller.rules.operations.reading import OperationRefused, read_request
@@ -174,6 +174,16 @@ def test_more_shards_than_one_operation_has_parts_are_refused() -> None:
     many = replace(STREAM, shards={ShardId(f"s-{number:04}"): ANN for number in range(PARTS_MAX + 1)})
     assert "write one shard after the other" in refusal({"action": "retry"}, many).text
     assert accepted({"action": "retry", "shard": "s-0007"}, many).wanted == ("s-0007",)
+
+
+@pytest.mark.parametrize("facts", [STREAM, QUEUE])
+def test_a_pause_of_more_parts_than_one_operation_has_is_in_force_without_them(facts: MappingFacts) -> None:
+    names = [f"s-{number:04}" for number in range(PARTS_MAX + 1)]
+    many = replace(facts, shards=dict.fromkeys(map(ShardId, names), ANN), workers=list(map(WorkerId, names)))
+    pause = accepted({"action": "pause"}, many)
+    assert pause.wanted == ()
+    assert [each.operation for each in pauses.in_force([pause], facts.mapping)] == [pause.operation]
+    assert accepted({"action": "resume"}, many, others=(pause,)).notes == {"pauses": [pause.operation]}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ import pytest
 
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import OperationState
+from poller.domain.records import Position, ShardId
+from poller.domain.rows import Checkpoint, Lease
 from poller.domain.telemetry.operation_events import OperationOver, PausesChanged
+from poller.rules.operations.accepting import PARTS_MAX
 from poller.runtime.operations.follower import READ_S
 from poller.runtime.stopping import Reason
 from tests.runtime.operations.workers import (
@@ -221,5 +224,25 @@ def test_a_resume_is_finished_by_any_worker() -> None:
             assert (await b.control.operation(pause.operation)).state is DONE
             b.stop.request(Reason.REQUESTED)
         assert site.seen.of(PausesChanged)[-1].pauses == 0
+
+    play(script)
+
+
+def test_a_mapping_with_more_shards_than_an_operation_has_parts_can_be_paused() -> None:
+    async def script() -> None:
+        site, a, b = await two_shards()
+        more = [ShardId(f"shardId-{number:012}") for number in range(10, 10 + PARTS_MAX)]
+        await site.store.seed(STREAM, [Lease(each, (), Checkpoint(Position.horizon())) for each in more])
+        async with running(a, b):
+            await asyncio.sleep(1.0)
+            pause = await a.ask("pause")
+            await asyncio.sleep(READ_S + 0.1)
+            assert stream_of(a).paused == stream_of(b).paused == [pause.operation]
+            await asyncio.sleep(700.0)
+            assert await b.state(pause.operation) is OperationState.ACCEPTED
+            await b.is_over(await b.ask("resume"), within_s=READ_S)
+            assert await a.state(pause.operation) is DONE
+            await asyncio.sleep(READ_S + 0.1)
+            assert stream_of(a).paused == stream_of(b).paused == []
 
     play(script)
