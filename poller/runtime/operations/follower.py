@@ -157,6 +157,7 @@ class Follower:
             replays.follow()
         await self._pausing.confirm(self._running)
         await self._closer.close()
+        await self._operations.look_up()
         self._pausing.apply(self._running)
         if replays is not None:
             await replays.tidy()

@@ -23,6 +23,7 @@ from poller.ports import Clock
 from poller.rules.operations import lifecycle, sizes
 from poller.rules.operations.knowledge import OperationKnowledge
 from poller.rules.operations.pauses import described
+from poller.rules.operations.unanswered import UnansweredWrites, beginning, end
 
 CALL_S_MAX = 5.0
 """The time limit of one call of the store. It is short because clients wait for some of them."""
@@ -60,6 +61,8 @@ class OpenOperations:
         """Since when this worker knows each of them. Epoch times in operations are of other workers' clocks."""
         self._charged: dict[OperationId, tuple[int, int]] = {}
         """The revision of each of them, and how many bytes were reserved for it then."""
+        self._adds = UnansweredWrites(beginning)
+        self._ends = UnansweredWrites(end)
         self._room = asyncio.Semaphore(READS_MAX)
         self._answered = 0
         self._error: PortError | None = None
@@ -135,6 +138,7 @@ class OpenOperations:
             found = await self._store.operation(operation)
         if found is not None:
             self._learn(found, asked)
+        self._emit_unanswered(operation, found)
         return found
 
     async def history(self) -> Sequence[Operation]:
@@ -144,14 +148,14 @@ class OpenOperations:
 
     async def add(self, operation: Operation) -> Operation:
         """Stores an operation, and returns it as it is stored. Another one with its id stays as it is. Raises PortError."""
-        async with self._called() as asked:
-            stored = await self._store.add(operation)
+        try:
+            async with self._called() as asked:
+                stored = await self._store.add(operation)
+        except PortError:
+            self._adds.note(operation)
+            raise
         self._learn(stored, asked)
-        if (stored.created, stored.request, stored.by) == (
-            operation.created,
-            operation.request,
-            operation.by,
-        ):
+        if beginning(stored) == beginning(operation):
             self._emit_accepted(stored)
         return stored
 
@@ -178,13 +182,26 @@ class OpenOperations:
                 if found.state.over:
                     return None
                 operation = found
+            except PortError:
+                if changed.state.over:
+                    self._ends.note(changed)
+                raise
             else:
                 self._learn(stored, asked)
                 if stored.state.over:
-                    self.ended += 1
+                    self._ends.forget(stored.operation)
                     self._emit_over(stored)
                 return stored
         raise RowChanged(f"operation {operation.operation} changes all the time")
+
+    async def look_up(self) -> None:
+        """Learns what became of writes whose answers were lost; raises PortError."""
+        for operation in {*self._adds.operations, *self._ends.operations}:
+            known = self.get(operation)
+            if known is None:
+                await self.find(operation)
+            else:
+                self._emit_unanswered(operation, known)
 
     async def prune(self) -> None:
         """Removes from the history what is too old or too much; raises PortError."""
@@ -210,6 +227,14 @@ class OpenOperations:
         if self.get(found.operation) is not None:
             self._since.setdefault(found.operation, self._clock.monotonic())
 
+    def _emit_unanswered(self, operation: OperationId, found: Operation | None) -> None:
+        """Emits what this worker has done of an operation although there was no answer. None: there is no such operation."""
+        accepted, ended = self._adds.stored(operation, found), self._ends.stored(operation, found)
+        if found is not None and accepted:
+            self._emit_accepted(found)
+        if found is not None and ended:
+            self._emit_over(found)
+
     def _emit_accepted(self, operation: Operation) -> None:
         request = operation.request
         self._observer.on(
@@ -224,6 +249,7 @@ class OpenOperations:
         )
 
     def _emit_over(self, operation: Operation) -> None:
+        self.ended += 1
         request = operation.request
         self._observer.on(
             OperationOver(

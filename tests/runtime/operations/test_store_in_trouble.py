@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
+from poller.domain.errors import ServiceUnavailable
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.operations import Action, Operation, PartResult
+from poller.domain.operations import Action, Operation, OperationId, PartResult
+from poller.domain.records import Epoch
 from poller.domain.telemetry.daemon_events import StoreFailed
-from poller.domain.telemetry.operation_events import OperationOver
+from poller.domain.telemetry.operation_events import OperationAccepted, OperationOver
+from poller.rules.operations import lifecycle
 from poller.runtime.operations.follower import READ_S, READ_TROUBLED_S
 from tests.runtime.operations.workers import (
     DONE,
@@ -129,6 +132,67 @@ def test_lost_answers_repeat_the_write_and_not_the_effect() -> None:
             await a.is_over(operation)
             await asyncio.sleep(10.0)
         assert len(stream_of(a).log) == 1
+
+    play(script)
+
+
+def test_an_operation_is_said_to_be_accepted_and_over_once_although_the_answers_are_lost() -> None:
+    async def script() -> None:
+        site, a, b = await two_shards()
+        async with running(a, b):
+            a.door.lost_answers = True
+            with pytest.raises(ApiError):
+                await a.ask("retry", shard="1", id="mine")
+            await asyncio.sleep(30.0)
+            assert (await b.state(OperationId("mine"))) is DONE
+            # Nobody repeats anything: the next read shows that it is over.
+            assert [each.operation for each in site.seen.of(OperationAccepted)] == ["mine"]
+            assert [each.operation for each in site.seen.of(OperationOver)] == ["mine"]
+            a.door.lost_answers = False
+            await asyncio.sleep(10.0)
+        assert len(site.seen.of(OperationAccepted)) == len(site.seen.of(OperationOver)) == 1
+
+    play(script)
+
+
+def test_a_pause_whose_answer_was_lost_is_said_to_be_accepted_while_it_lasts() -> None:
+    async def script() -> None:
+        site, a, b = await two_shards()
+        async with running(a, b):
+            a.door.lost_answers = True
+            with pytest.raises(ApiError):
+                await a.ask("pause", id="mine")
+            a.door.lost_answers = False
+            await asyncio.sleep(READ_S + 0.1)
+            assert [each.operation for each in site.seen.of(OperationAccepted)] == ["mine"]
+            assert (await a.ask("pause", id="mine")).operation == "mine"
+            a.door.lost_answers = True
+            with pytest.raises(ApiError):
+                await a.control.cancel(OperationId("mine"), by="ann")
+            a.door.lost_answers = False
+            await asyncio.sleep(READ_S + 0.1)
+        assert len(site.seen.of(OperationAccepted)) == len(site.seen.of(OperationOver)) == 1
+
+    play(script)
+
+
+def test_what_another_worker_did_is_not_said_by_one_that_failed_at_it() -> None:
+    async def script() -> None:
+        site, a, b = await two_shards()
+        async with running(a, b):
+            await b.ask("pause", id="mine")
+            await asyncio.sleep(READ_S + 0.1)
+            a.door.closed = True
+            cancelled = asyncio.ensure_future(a.follower._operations.change(
+                (await site.store.operations())[0], lambda each: lifecycle.end_pause(each, by="ann", now=Epoch(1.0))
+            ))  # fmt: skip
+            with pytest.raises(ServiceUnavailable):
+                await cancelled
+            await b.control.cancel(OperationId("mine"), by="bob")
+            a.door.closed = False
+            await asyncio.sleep(15.0)
+        assert len(site.seen.of(OperationAccepted)) == len(site.seen.of(OperationOver)) == 1
+        assert site.seen.of(OperationOver)[0].result == "resumed by bob"
 
     play(script)
 
