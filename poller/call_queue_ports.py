@@ -1,0 +1,56 @@
+"""Owns the Protocol that only asynchronous invocation needs. The rules of `poller.ports` hold for it, too."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
+from poller.domain.records import Epoch, WorkerId
+
+
+class CallQueue(Protocol):
+    """Asynchronous calls that are not over. Raises as MappingStore does, and RowChanged where it says so.
+
+    A call is written by its owner only, at the revision that the owner read or wrote last. A worker that lost a call cannot write it
+    any more, since each claim raises the revision.
+    """
+
+    async def put(self, call: QueuedCall) -> None:
+        """Stores a new call. Nothing changes if a call with its id is stored. It survives the end of the process when this returns."""
+        ...
+
+    async def backlogs(self) -> Sequence[CallBacklog]:
+        """The functions that have calls, by name. The counts may be a few seconds old."""
+        ...
+
+    async def claim(
+        self,
+        function: str,
+        *,
+        now: Epoch,
+        owner: WorkerId,
+        alive: Collection[WorkerId],
+        held: Collection[CallId],
+        calls_max: int,
+    ) -> Sequence[QueuedCall]:
+        """Makes `owner` the owner of calls that are due, the longest due first, and returns them as they are stored now.
+
+        Free are calls without an owner, calls of owners that are not `alive`, and calls of `owner` itself that are not among `held`,
+        which an earlier process of the same name has left. If an answer is lost, the calls are free for the next claim of `owner`.
+        """
+        ...
+
+    async def replace(self, call: QueuedCall) -> QueuedCall:
+        """Replaces the call at `call.revision`, and returns it with the next revision. Its payload cannot change.
+
+        Raises RowChanged if the stored revision is another, and ResourceMissing if there is no such call. If the answer to a call was
+        lost, the same call may be repeated and succeeds.
+        """
+        ...
+
+    async def remove(self, call: QueuedCall) -> None:
+        """Removes the call. Raises RowChanged if the stored revision is another. It is no error if there is none."""
+        ...
+
+    async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
+        """The calls of one function, the longest due first, with empty payloads and answers, whoever owns them."""
+        ...
