@@ -44,11 +44,15 @@ class CallAnswer:
 
 @dataclass(frozen=True, slots=True)
 class EndedCall:
-    """How a call ended and when, while its destination does not have the document yet. `deliveries` counts the tries to send it."""
+    """How a call ended and when, while some of its destinations do not have it yet.
+
+    `undelivered` has the ARNs or URLs of those destinations, `deliveries` counts the tries to send to them.
+    """
 
     end: CallEnd
     at: Epoch
     answer: CallAnswer
+    undelivered: tuple[str, ...] = ()
     deliveries: int = 0
 
 
@@ -102,10 +106,12 @@ class CallBacklog:
 class AsyncPolicy:
     """How the asynchronous calls of one function, or of one of its qualifiers, are tried, and where their documents go.
 
-    `on_success` and `on_failure` are ARNs or URLs of destinations, None: nowhere.
+    `on_success` and `on_failure` are ARNs or URLs of destinations for documents, `dead_letter` is the ARN of a queue or topic that gets
+    the payload of a call that failed; None: nowhere.
     """
 
     retries_max: int = RETRIES_MAX
     age_s_max: int = AGE_S_MAX
     on_success: str | None = None
     on_failure: str | None = None
+    dead_letter: str | None = None
