@@ -84,9 +84,7 @@ class QueuedCall:
     def claimed(self, owner: WorkerId) -> "QueuedCall":
         """The call as `owner` works on it, one revision further. An owner other than this one has lost it."""
         lost = self.owner is not None
-        return replace(
-            self, owner=owner, takeovers=self.takeovers + lost, revision=self.revision + 1
-        )
+        return replace(self, owner=owner, takeovers=self.takeovers + lost, revision=self.revision + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,28 @@
+"""Owns what a destination gets of an asynchronous call that is over."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallNotice:
+    """One ended call for its destinations.
+
+    `documents` has the JSON for a destination, and then shorter forms of it without the payloads, for a destination that takes no more.
+    `payload` is the call's own payload for a dead-letter queue or topic, with `error_code` and `error_message` as its attributes.
+    `detail_type` and `function_arn` name the event on an event bus. `timestamp` is the document's text of the time.
+    """
+
+    call: str
+    function: str
+    function_arn: str
+    timestamp: str
+    detail_type: str
+    documents: tuple[bytes, ...]
+    payload: bytes
+    error_code: str
+    error_message: str
+
+    def document(self, bytes_max: int) -> bytes:
+        """The longest form of the document that has at most so many bytes; the shortest if none has."""
+        fitting = (each for each in self.documents if len(each) <= bytes_max)
+        return next(fitting, self.documents[-1])
