@@ -1,8 +1,9 @@
 """Owns the Protocol that only asynchronous invocation needs. The rules of `poller.ports` hold for it, too."""
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
 from poller.domain.records import Epoch, WorkerId
 
@@ -28,14 +29,14 @@ class CallQueue(Protocol):
         *,
         now: Epoch,
         owner: WorkerId,
-        alive: Collection[WorkerId],
+        gone: Collection[WorkerId],
         held: Collection[CallId],
         calls_max: int,
     ) -> Sequence[QueuedCall]:
         """Makes `owner` the owner of calls that are due, the longest due first, and returns them as they are stored now.
 
-        Free are calls without an owner, calls of owners that are not `alive`, and calls of `owner` itself that are not among `held`,
-        which an earlier process of the same name has left. If an answer is lost, the calls are free for the next claim of `owner`.
+        Free are calls without an owner, calls of owners among `gone`, and calls of `owner` itself, which an earlier process of the same
+        name has left. Calls among `held` are not claimed: `owner` works on them. If an answer is lost, the calls are free for the next claim of `owner`.
         """
         ...
 
@@ -53,4 +54,26 @@ class CallQueue(Protocol):
 
     async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
         """The calls of one function, the longest due first, with empty payloads and answers, whoever owns them."""
+        ...
+
+
+@runtime_checkable
+class CallDestination(Protocol):
+    """A destination that takes asynchronous calls that are over. Raises as Destination does."""
+
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Returns when the destination has stored the notice, which may be sent again.
+
+        It gets the notice's document, or with `dead_letter` the payload of the call with the error as attributes.
+        """
+        ...
+
+
+@runtime_checkable
+class HasCallQueue(Protocol):
+    """A store that keeps asynchronous calls. The store of a plug-in need not."""
+
+    @property
+    def call_queue(self) -> CallQueue:
+        """The calls that are not over, in the same place as everything else that the store keeps."""
         ...

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
+from adapters.observers.async_metrics import async_families
 from adapters.observers.metrics import CallFigures, Figures
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of
@@ -40,6 +41,7 @@ def function_families(figures: Figures) -> Iterator[Metric]:
     yield from _breakers(figures)
     yield from _code(figures)
     yield from _calls(figures.calls)
+    yield from async_families(figures.async_calls)
 
 
 def _code(figures: Figures) -> Iterator[Metric]:

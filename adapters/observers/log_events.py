@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from poller.domain.functions.queued_calls import CallEnd
 from poller.domain.invocations import Ended
 from poller.domain.operations import OperationState
 from poller.domain.records import Position
@@ -16,7 +17,9 @@ from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
     BreakerChanged,
+    CallDeliveryFailed,
     CallLeftBehind,
+    CallsWaiting,
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
@@ -29,6 +32,7 @@ from poller.domain.telemetry.daemon_events import (
     LoopBlocked,
     ObserverFailed,
     PayloadsShown,
+    QueuedCallEnded,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
@@ -90,6 +94,10 @@ def _finished_level(event: InvocationFinished | FunctionCalled) -> int:
     return logging.DEBUG if event.ended is Ended.SUCCESS else logging.WARNING
 
 
+def _call_ended_level(event: QueuedCallEnded) -> int:
+    return logging.DEBUG if event.end is CallEnd.SUCCESS else logging.WARNING
+
+
 def _discarded_level(event: Discarded) -> int:
     return logging.WARNING if event.delivered else logging.ERROR
 
@@ -143,6 +151,9 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     InvocationStarted: logging.DEBUG,
     InvocationFinished: _finished_level,
     FunctionCalled: _finished_level,
+    QueuedCallEnded: _call_ended_level,
+    CallDeliveryFailed: logging.WARNING,
+    CallsWaiting: logging.DEBUG,
     Retrying: logging.WARNING,
     Bisected: logging.INFO,
     Discarded: _discarded_level,
@@ -225,6 +236,9 @@ EVENT_NAMES: Mapping[type, str] = {
     TaskEnded: "task_ended",
     CallLeftBehind: "call_left_behind",
     FunctionCalled: "function_called",
+    QueuedCallEnded: "async_call_ended",
+    CallDeliveryFailed: "async_delivery_failed",
+    CallsWaiting: "async_calls_waiting",
     BreakerChanged: "breaker_changed",
     ObserverFailed: "observer_failed",
     LoopBlocked: "loop_blocked",

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters.observers.mapping_events import APPLY, ERRORS, OTHER
 from adapters.observers.mapping_metrics import DURATION_BOUNDS_S, Histogram, MappingFigures, RunningFigures
+from poller.domain.functions.queued_calls import CallEnd
 from poller.domain.invocations import Ended
 from poller.domain.operations import Action, OperationState
 from poller.domain.records import Epoch, MappingId
@@ -17,7 +18,9 @@ from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
     BreakerChanged,
+    CallDeliveryFailed,
     CallLeftBehind,
+    CallsWaiting,
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
@@ -25,6 +28,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionOpened,
     LoopBlocked,
     ObserverFailed,
+    QueuedCallEnded,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
@@ -86,6 +90,16 @@ class CallFigures:
     duration: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS_S))
 
 
+@dataclass(slots=True)
+class AsyncFigures:
+    """The asynchronous calls of one function: how they ended, how many wait, and how often a destination could not be given one."""
+
+    ended: Counter[CallEnd] = field(default_factory=Counter)
+    delivery_failures: int = 0
+    waiting: int = 0
+    oldest_s: float = 0.0
+
+
 class RemovedIds:
     """Ids of what was removed, whose late events are ignored. The oldest ids make room for new ones."""
 
@@ -140,6 +154,7 @@ class Figures:
         self.breakers: dict[str, BreakerFigures] = {}
         self.code: dict[str, CodeFigures] = {}
         self.calls: dict[str, CallFigures] = {}
+        self.async_calls: dict[str, AsyncFigures] = {}
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
         self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
@@ -165,6 +180,13 @@ class Figures:
                 self._breaker_changed(event)
             case FunctionCalled():
                 self._called(event)
+            case QueuedCallEnded():
+                self._asynchronous(event.function).ended[event.end] += 1
+            case CallDeliveryFailed():
+                self._asynchronous(event.function).delivery_failures += 1
+            case CallsWaiting():
+                figures = self._asynchronous(event.function)
+                figures.waiting, figures.oldest_s = event.calls, event.oldest_s
             case CodeReloaded():
                 self._code_reloaded(event)
             case FunctionOpened() if event.function in self.code:
@@ -238,6 +260,10 @@ class Figures:
         figures = self.calls.setdefault(OTHER if full else event.function, CallFigures())
         figures.ended[event.ended] += 1
         figures.duration.observe(event.duration_s)
+
+    def _asynchronous(self, function: str) -> AsyncFigures:
+        full = function not in self.async_calls and len(self.async_calls) >= CALLED_MAX
+        return self.async_calls.setdefault(OTHER if full else function, AsyncFigures())
 
     def _changed(self, event: MappingChanged) -> None:
         self._removed.discard(event.mapping)

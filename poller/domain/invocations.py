@@ -73,7 +73,8 @@ class Invocation:
     """One call of a function: its event, and how long the function may take.
 
     For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
-    `client_context` is base64 of JSON that the function gets in its context, or empty. With `log_tail` the lines of the call's log are
+    `client_context` is base64 of JSON that the function gets in its context, or empty. `trace_header` is the trace header of the chain of
+    calls to which this call belongs, or empty. With `log_tail` the lines of the call's log are
     passed on also where the invoker would not have them otherwise.
     """
 
@@ -84,6 +85,7 @@ class Invocation:
     open_ended: bool = False
     client_context: str = ""
     log_tail: bool = False
+    trace_header: str = ""
 
     @property
     def payload(self) -> bytes:

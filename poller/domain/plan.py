@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from poller.domain.arns import Arn
+from poller.domain.functions.queued_calls import AsyncPolicy
 from poller.domain.policies import (
     Backoff,
     BatchPolicy,
@@ -18,6 +19,8 @@ from poller.domain.policies import (
 )
 from poller.domain.records import Epoch, MappingId, Position, WorkerId
 
+LATEST = "$LATEST"
+_LIKE_LAMBDA = AsyncPolicy()
 _URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
 
 
@@ -152,6 +155,7 @@ class FunctionPlan:
     If `timeout_s` is None, the limit is the one of the function's service (`poller.ports.FunctionLookup`), or TIMEOUT_S.
     `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
     `rate` bounds how fast all workers together call it, `breaker` holds its calls while they fail (None: neither).
+    `async_policies` has how asynchronous calls are tried, by qualifier; the one of "" is for calls without a qualifier.
     """
 
     name: str
@@ -163,6 +167,11 @@ class FunctionPlan:
     role: str = ""
     rate: RatePolicy | None = None
     breaker: BreakerPolicy | None = None
+    async_policies: Mapping[str, AsyncPolicy] = field(default_factory=dict)
+
+    def async_policy(self, qualifier: str) -> AsyncPolicy:
+        """How asynchronous calls of one qualifier are tried; an empty one and $LATEST are the same."""
+        return self.async_policies.get("" if qualifier == LATEST else qualifier, _LIKE_LAMBDA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -19,6 +19,7 @@ from poller.plugins import Environment, Registry
 from poller.ports import Store
 from poller.rules.backoff import wait_s
 from poller.rules.plan_changes import plan_changes
+from poller.runtime.functions.open_call_queues import open_call_queues
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
@@ -114,7 +115,8 @@ class Daemon:
                 )
                 functions = partial(function_statuses, parts.running.components)
                 digests = parts.fleet.writer(parts.running.summaries, functions)
-                with self._tally.counting(parts.running.components.calls), writing(digests, scope):
+                calling = nullcontext() if parts.calls is None else parts.calls.running(scope, self._stop)
+                with self._tally.counting(parts.running.components.calls), writing(digests, scope), calling:
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()
@@ -264,8 +266,11 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
+        calls = open_call_queues(
+            tools, running.held, heartbeat, lambda: self._plan.functions, scope, self._stop
+        )
         self._open_parts = OpenParts(
-            definitions, desired, running, store, heartbeat, places, follower, operations, fleet
+            definitions, desired, running, store, heartbeat, places, follower, operations, fleet, calls
         )
         return self._open_parts
 
@@ -351,7 +356,8 @@ class Daemon:
 
     async def _drain(self, parts: OpenParts) -> None:
         """Waits until all mappings have drained and all calls have ended. After the grace time the rest is cancelled."""
-        if not (tasks := parts.running.tasks | parts.running.held.tasks):
+        queued = set() if parts.calls is None else parts.calls.queues.tasks
+        if not (tasks := parts.running.tasks | parts.running.held.tasks | queued):
             return
         _, late = await asyncio.wait(tasks, timeout=self._stop.left_s)
         for task in late:

@@ -8,6 +8,7 @@ from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry
 from poller.ports import Store
 from poller.runtime.functions.function_calls import CallContext
+from poller.runtime.functions.open_call_queues import OpenCallQueues
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.fleet import FleetReader
@@ -34,6 +35,8 @@ class OpenParts:
     follower: Follower
     operations: OperationContext
     fleet: FleetReader
+    calls: OpenCallQueues | None
+    """The asynchronous calls; None if the store keeps none."""
 
     def service_context(
         self,
@@ -65,6 +68,7 @@ class OpenParts:
                 clock=env.clock,
                 rng=rng,
                 observer=observer,
+                queues=None if self.calls is None else self.calls.queues,
             ),
             clock=env.clock,
             rng=rng,

@@ -6,6 +6,7 @@ from typing import get_args
 from msgspec import structs
 
 from poller.domain.access import Role
+from poller.domain.functions.queued_calls import CallEnd
 from poller.domain.invocations import Condition, Ended
 from poller.domain.operations import Action, OperationId, OperationState
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
@@ -13,7 +14,9 @@ from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
     BreakerChanged,
+    CallDeliveryFailed,
     CallLeftBehind,
+    CallsWaiting,
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
@@ -26,6 +29,7 @@ from poller.domain.telemetry.daemon_events import (
     LoopBlocked,
     ObserverFailed,
     PayloadsShown,
+    QueuedCallEnded,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
@@ -226,6 +230,22 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
         duration_s=0.5,
         error="ValueError: {number}",
     ),
+    QueuedCallEnded(
+        function="orders",
+        request_id="r-{number}",
+        end=CallEnd.RETRIES,
+        attempts=3,
+        age_s=181.0,
+        error="ValueError: {number}",
+    ),
+    CallDeliveryFailed(
+        function="orders",
+        request_id="r-{number}",
+        destination="arn:aws:sqs:eu-west-1:111122223333:failed",
+        error="ServiceUnavailable",
+        reason="no answer {number}",
+    ),
+    CallsWaiting(function="orders", calls=3, oldest_s=61.0),
     BreakerChanged(
         function="orders",
         state=BreakerState.OPEN,

@@ -10,6 +10,7 @@ import msgspec
 
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import PortError, ResourceMissing
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.invocations import FunctionError, Invocation, Notice, Outcome, Succeeded
 from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.records import (
@@ -163,6 +164,7 @@ class FakeDestination:
 
     def __init__(self, *trouble: PortError) -> None:
         self.notices: list[Notice] = []
+        self.calls: list[tuple[CallNotice, bool]] = []
         self.tries: list[float] = []
         self._trouble = list(trouble)
 
@@ -171,6 +173,12 @@ class FakeDestination:
         if self._trouble:
             raise self._trouble.pop(0)
         self.notices.append(notice)
+
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        self.tries.append(virtual_clock().monotonic())
+        if self._trouble:
+            raise self._trouble.pop(0)
+        self.calls.append((notice, dead_letter))
 
 
 def poison(number: int) -> Answer:

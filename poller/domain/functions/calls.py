@@ -87,6 +87,13 @@ class FunctionCaller(Protocol):
         """The function that is called by this name or ARN. Raises ApiError if there is none."""
         ...
 
+    async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
+        """Stores an asynchronous call, and returns its request id. `trace_header` is that of the caller, or empty.
+
+        Raises ApiError if there is no such function or the store does not take it, and NoRoom if too many calls wait.
+        """
+        ...
+
     async def call(self, call: FunctionCall) -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
         ...

@@ -91,13 +91,14 @@ class QueuedCall:
 class CallBacklog:
     """The calls of one function in the store. `oldest` is when the call was accepted that has waited longest.
 
-    `next_due` is when the next call may be tried that nobody works on, or that somebody worked on who may be gone.
+    `next_due` is when the next call may be tried that nobody works on. `owners` has the workers that have claimed calls.
     """
 
     function: str
     calls: int
     oldest: Epoch
     next_due: Epoch
+    owners: frozenset[WorkerId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Owns the telemetry events of functions and of the daemon as a whole."""
 
 from poller.domain.access import Role
+from poller.domain.functions.queued_calls import CallEnd
 from poller.domain.invocations import Ended
 from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
@@ -52,6 +53,35 @@ class FunctionCalled(TelemetryEvent, frozen=True, kw_only=True):
     ended: Ended
     duration_s: float
     error: str = ""
+
+
+class QueuedCallEnded(TelemetryEvent, frozen=True, kw_only=True):
+    """An asynchronous call is over, and its destinations have it. `age_s` is from its acceptance to its end. `error` is one line, or empty."""
+
+    function: str
+    request_id: str
+    end: CallEnd
+    attempts: int
+    age_s: float
+    error: str = ""
+
+
+class CallDeliveryFailed(TelemetryEvent, frozen=True, kw_only=True):
+    """A destination could not be given an asynchronous call that is over. It is tried again."""
+
+    function: str
+    request_id: str
+    destination: str
+    error: str
+    reason: str
+
+
+class CallsWaiting(TelemetryEvent, frozen=True, kw_only=True):
+    """How many asynchronous calls of a function the store has, and how old the oldest one is."""
+
+    function: str
+    calls: int
+    oldest_s: float
 
 
 class CodeReloaded(TelemetryEvent, frozen=True, kw_only=True):

@@ -6,7 +6,9 @@ from typing import Protocol, runtime_checkable
 from poller.domain.telemetry.daemon_events import (
     ApiChange,
     BreakerChanged,
+    CallDeliveryFailed,
     CallLeftBehind,
+    CallsWaiting,
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
@@ -19,6 +21,7 @@ from poller.domain.telemetry.daemon_events import (
     LoopBlocked,
     ObserverFailed,
     PayloadsShown,
+    QueuedCallEnded,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
@@ -81,6 +84,9 @@ type AnyTelemetryEvent = (
     | PortFailed
     | Capacity
     | FunctionCalled
+    | QueuedCallEnded
+    | CallDeliveryFailed
+    | CallsWaiting
     | FunctionChanged
     | VisibilityTooShort
     | FunctionOpened

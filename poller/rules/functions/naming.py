@@ -15,6 +15,8 @@ NO_SOURCE = Arn("aws", "lambda", "us-east-1", "000000000000", "function:")
 """Gives region and account to a function that neither its own settings nor a mapping give one."""
 LATEST = "$LATEST"
 NAME_CHARS_MAX = 300
+ARN_PARTS = 7
+"""A function's ARN has so many parts, and its qualifier is one more."""
 QUALIFIERS_DIFFER = "The derived qualifier from the function name does not match the specified qualifier."
 
 
@@ -75,6 +77,12 @@ def mapped_arns(arns: Iterable[str]) -> dict[str, str]:
     for arn in arns:
         found.setdefault(FunctionName.parse(arn).name, arn)
     return found
+
+
+def qualifier_of(arn: str) -> str:
+    """The qualifier at the end of a function's ARN; empty if there is none."""
+    parts = arn.split(":", ARN_PARTS)
+    return parts[ARN_PARTS] if len(parts) > ARN_PARTS else ""
 
 
 def _qualified(arn: str, qualifier: str) -> str:

@@ -6,22 +6,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
+from poller.domain.errors import PortError
 from poller.domain.functions.calls import (
-    INVOKED,
     FunctionAnswer,
     FunctionCall,
     FunctionView,
     NoRoom,
     ThrottleReason,
 )
+from poller.domain.functions.queued_calls import CallId, QueuedCall
 from poller.domain.invocations import EncodedEvent, Invocation
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import TIMEOUT_S, FunctionPlan
-from poller.domain.telemetry.daemon_events import FunctionCalled
 from poller.domain.telemetry.observers import Observer
 from poller.output.function_log import FunctionLog
 from poller.ports import Clock
-from poller.rules import responses
+from poller.rules.functions.lineage import HEADER_CHARS_MAX
 from poller.rules.functions.naming import (
     NamedFunction,
     UnknownFunction,
@@ -30,20 +30,19 @@ from poller.rules.functions.naming import (
     named_function,
     unqualified_arn,
 )
-from poller.rules.responses import ResponseReading
 from poller.runtime.context import uuid_text
-from poller.runtime.flow_control.flow_control import Permit
-from poller.runtime.flow_control.permitted_slots import permitted_slot
+from poller.runtime.functions.call_queues import CallQueues
 from poller.runtime.functions.held_functions import HeldFunctions
+from poller.runtime.functions.taken_slots import TakenSlot, called, slot_taken
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed
-from poller.runtime.stopping import Reason, Stop, interrupted_by
+from poller.runtime.stopping import Reason, Stop
 from poller.runtime.watched_tasks import TaskFault, reason_of
 
 ROOM_S_MAX = 2.0
 """How long a call waits in line for a slot and for the rate before it is refused, so that it gets its turn among mappings."""
+NO_QUEUE = "The store of this daemon keeps no asynchronous calls."
 NOT_NOW = "The daemon is starting or stopping; try again later."
-_ANY_ANSWER = ResponseReading()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,7 @@ class CallContext:
     clock: Clock
     rng: Random
     observer: Observer
+    queues: CallQueues | None = None
 
 
 class FunctionCalls:
@@ -92,13 +92,38 @@ class FunctionCalls:
             named.plan, unqualified_arn(named.plan.name, named.plan, mapped_arns(context.arns())), context
         )
 
+    async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
+        """Stores an asynchronous call, and returns its request id. Raises ApiError, and NoRoom if too many calls wait."""
+        context = self._opened()
+        named = _named(context, call.function, call.qualifier)
+        if context.queues is None:
+            raise ApiError(ApiErrorType.SERVICE, NO_QUEUE)
+        now = context.clock.now()
+        queued = QueuedCall(
+            call=CallId(uuid_text(context.rng.getrandbits(128))),
+            function=named.plan.name,
+            arn=named.arn,
+            payload=call.payload,
+            accepted=now,
+            due=now,
+            client_context=call.client_context,
+            trace_header=trace_header[:HEADER_CHARS_MAX],
+        )
+        try:
+            await context.queues.put(queued)
+        except PortError as error:
+            raise ApiError(
+                ApiErrorType.SERVICE, f"the store did not take the call: {error.reason}"
+            ) from error
+        return queued.call
+
     async def call(self, call: FunctionCall) -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
         context = self._opened()
         named = _named(context, call.function, call.qualifier)
         try:
-            async with context.held.opened(named) as function, self._room(function) as permit:
-                return await _called(context, named, function, call, permit)
+            async with context.held.opened(named) as function, self._room(function) as slot:
+                return await _called(context, named, function, call, slot)
         except (PartFailed, TaskFault) as error:
             reason = error.reason if isinstance(error, PartFailed) else reason_of(error)
             text = f"The function {named.plan.name} cannot be opened: {reason}"
@@ -110,33 +135,21 @@ class FunctionCalls:
         return self._context
 
     @asynccontextmanager
-    async def _room(self, function: Function) -> AsyncIterator[Permit | None]:
-        """Has a slot and a permit inside the block; None if the function needs no permit. Raises NoRoom, and ApiError after a stop."""
+    async def _room(self, function: Function) -> AsyncIterator[TakenSlot]:
+        """Has a slot and a permit inside the block. Raises NoRoom, and ApiError after a stop."""
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(ROOM_S_MAX):
-                    permit, taken = await self._taken(function, stack)
+                    slot = await slot_taken(function, self._stop, stack)
             except TimeoutError:
                 raise _no_room(function) from None
-            if not taken:
+            if slot is None:
                 raise ApiError(ApiErrorType.SERVICE, NOT_NOW)
-            yield permit
-
-    async def _taken(self, function: Function, stack: AsyncExitStack) -> tuple[Permit | None, bool]:
-        """Waits for a slot and a permit. Returns the permit, and whether there is a slot: not after a stop."""
-        if function.flow is not None:
-            entering = permitted_slot(function.flow, function.slots, INVOKED, records=1, stop=self._stop)
-            permit = await stack.enter_async_context(entering)
-            return permit, permit is not None
-        async with interrupted_by(self._stop):
-            await function.slots.acquire()
-            stack.callback(function.slots.release)
-            return None, True
-        return None, False
+            yield slot
 
 
 async def _called(
-    context: CallContext, named: NamedFunction, function: Function, call: FunctionCall, permit: Permit | None
+    context: CallContext, named: NamedFunction, function: Function, call: FunctionCall, slot: TakenSlot
 ) -> FunctionAnswer:
     """Calls a function in a slot that the caller holds."""
     request_id = uuid_text(context.rng.getrandbits(128))
@@ -148,19 +161,10 @@ async def _called(
         client_context=call.client_context,
         log_tail=call.log_tail,
     )
-    began = context.clock.monotonic()
     with context.log.tail(request_id if call.log_tail else None) as tail:
-        outcome = await function.call(invocation, mapping=INVOKED)
-    duration_s = context.clock.monotonic() - began
-    verdict = responses.parse(outcome, (), _ANY_ANSWER)
-    if permit is not None:
-        permit.answered(verdict)
-    ended, _, error = responses.described(verdict, 0)
-    context.observer.on(
-        FunctionCalled(
-            function=named.plan.name, request_id=request_id, ended=ended, duration_s=duration_s, error=error
+        outcome, duration_s = await called(
+            function, slot, invocation, clock=context.clock, observer=context.observer
         )
-    )
     return FunctionAnswer(request_id=request_id, outcome=outcome, duration_s=duration_s, log_tail=tail.text())
 
 

@@ -88,7 +88,9 @@ def test_a_retry_that_would_come_too_late_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Throttled("no room"), Unreachable("refused")])
-def test_a_function_that_cannot_be_called_is_tried_until_the_age_with_growing_waits(outcome: Outcome) -> None:
+def test_a_function_that_cannot_be_called_is_tried_until_the_age_with_growing_waits(
+    outcome: Throttled | Unreachable,
+) -> None:
     policy, state, now, waits = AsyncPolicy(age_s_max=3600, on_failure=BAD), call(), float(NOW), []
     while state.ended is None:
         state = tried(before(state, policy, Epoch(now)), outcome, now=now, policy=policy)

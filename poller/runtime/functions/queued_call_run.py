@@ -1,0 +1,200 @@
+"""Owns the run of one asynchronous call that this worker has claimed: it is tried, delivered, and written back to the store.
+
+Whatever happens, the call stays in the store until it is over and all its destinations have it. A worker that lost the call to
+another one notices it at its next write, and leaves it alone.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol
+
+from poller.call_queue_ports import CallQueue
+from poller.domain.errors import PortError, ResourceMissing, RowChanged
+from poller.domain.functions.call_notices import CallNotice
+from poller.domain.functions.calls import NoRoom
+from poller.domain.functions.queued_calls import AsyncPolicy, QueuedCall
+from poller.domain.invocations import EncodedEvent, Invocation, Outcome, Unreachable
+from poller.domain.plan import FunctionPlan
+from poller.domain.policies import Backoff
+from poller.domain.telemetry.daemon_events import CallDeliveryFailed, QueuedCallEnded
+from poller.domain.telemetry.observers import Observer
+from poller.ports import Clock
+from poller.rules import backoff
+from poller.rules.functions.call_documents import notice
+from poller.rules.functions.lineage import extended
+from poller.rules.functions.naming import NamedFunction, qualifier_of
+from poller.rules.functions.queued_calls import RETRY_WAITS_S, after, before, deferred, undelivered
+from poller.runtime.functions.held_functions import HeldFunctions
+from poller.runtime.functions.taken_slots import called, taken_slot
+from poller.runtime.mappings.supervisor import PartFailed
+from poller.runtime.stopping import Stop
+from poller.runtime.watched_tasks import TaskFault, reason_of
+
+ROOT_BITS = 96
+
+
+class CallDeliveries(Protocol):
+    """The destinations of asynchronous calls."""
+
+    async def send(self, destination: str, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Returns when the destination has stored the notice. With `dead_letter` it gets the payload alone. Raises PortError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRunContext:
+    """The parts of the daemon that calls of the queue need."""
+
+    store: CallQueue
+    held: HeldFunctions
+    plans: Callable[[], Mapping[str, FunctionPlan]]
+    deliveries: CallDeliveries
+    clock: Clock
+    rng: Random
+    observer: Observer
+    port_backoff: Backoff
+    waits_s: tuple[float, ...] = RETRY_WAITS_S
+
+
+class QueuedCallRun:
+    """The run of one claimed call. `stop` ends its wait for room, and its waits for the store."""
+
+    def __init__(self, context: CallRunContext, call: QueuedCall, stop: Stop) -> None:
+        self._context = context
+        self._call = call
+        plan = context.plans().get(call.function)
+        self._policy = AsyncPolicy() if plan is None else plan.async_policy(qualifier_of(call.arn))
+        self._stop = stop
+
+    async def run(self) -> None:
+        """Tries the call once, and delivers it if it is over. Returns when the store has what came of it, or the call was lost."""
+        call = self._before(self._call)
+        if call.ended is None:
+            call = await self._tried(call)
+        if call.ended is None:
+            await self._written(call)
+            return
+        left = await self._delivered(call)
+        if left:
+            now = self._context.clock.now()
+            await self._written(undelivered(call, left, now, self._context.rng))
+        elif await self._removed(call):
+            self._emit_ended(call)
+
+    def _before(self, call: QueuedCall) -> QueuedCall:
+        return before(call, self._policy, self._context.clock.now())
+
+    async def _tried(self, call: QueuedCall) -> QueuedCall:
+        """The call after an attempt. It has no owner and is due as before if a stop came first."""
+        context = self._context
+        plan = context.plans().get(call.function)
+        if plan is None:
+            return self._deferred(call, f"the function {call.function} is not configured here")
+        try:
+            async with (
+                context.held.opened(NamedFunction(plan, call.arn)) as function,
+                taken_slot(function, self._stop) as slot,
+            ):
+                if slot is None:
+                    return replace(call, owner=None)
+                # The wait for a slot may have been long.
+                call = self._before(call)
+                if call.ended is not None:
+                    return call
+                invocation = self._invocation(call, function.limit_s(call.arn))
+                outcome, _ = await called(
+                    function, slot, invocation, clock=context.clock, observer=context.observer
+                )
+        except (PartFailed, TaskFault) as error:
+            reason = error.reason if isinstance(error, PartFailed) else reason_of(error)
+            outcome = Unreachable(f"the function cannot be opened: {reason}")
+        except NoRoom as error:
+            return self._deferred(call, error.text)
+        return self._after(call, outcome)
+
+    def _after(self, call: QueuedCall, outcome: Outcome) -> QueuedCall:
+        context = self._context
+        return after(call, outcome, self._policy, context.clock.now(), context.rng, context.waits_s)
+
+    def _deferred(self, call: QueuedCall, reason: str) -> QueuedCall:
+        return deferred(call, reason, self._policy, self._context.clock.now(), self._context.rng)
+
+    def _invocation(self, call: QueuedCall, limit_s: float) -> Invocation:
+        root = f"1-{int(call.accepted):08x}-{self._context.rng.getrandbits(ROOT_BITS):024x}"
+        return Invocation(
+            function_arn=call.arn,
+            request_id=call.call,
+            event=EncodedEvent(call.payload),
+            timeout_s=limit_s,
+            client_context=call.client_context,
+            trace_header=extended(call.trace_header, call.arn, root=root),
+        )
+
+    async def _delivered(self, call: QueuedCall) -> list[str]:
+        """Sends the call to its destinations. Returns those that do not have it."""
+        over = call.ended
+        assert over is not None, "a call that is not over has nothing to deliver"
+        told = notice(call) if over.undelivered else None
+        left: list[str] = []
+        for destination in over.undelivered:
+            assert told is not None
+            dead_letter = destination == self._policy.dead_letter and destination != self._policy.on_failure
+            try:
+                await self._context.deliveries.send(destination, told, dead_letter=dead_letter)
+            except PortError as error:
+                left.append(destination)
+                self._context.observer.on(
+                    CallDeliveryFailed(
+                        function=call.function,
+                        request_id=call.call,
+                        destination=destination,
+                        error=type(error).__name__,
+                        reason=error.reason,
+                    )
+                )
+        return left
+
+    async def _written(self, call: QueuedCall) -> None:
+        async def write() -> None:
+            await self._context.store.replace(call)
+
+        await self._until_stored(write)
+
+    async def _removed(self, call: QueuedCall) -> bool:
+        """Whether this worker has removed the call; False if another worker has it."""
+
+        async def remove() -> None:
+            await self._context.store.remove(call)
+
+        return await self._until_stored(remove)
+
+    async def _until_stored(self, write: Callable[[], Awaitable[None]]) -> bool:
+        """Repeats a write until the store has carried it out. Returns False if the call was lost, or a stop ended the repeats."""
+        tries = 0
+        while True:
+            try:
+                await write()
+            except (RowChanged, ResourceMissing):
+                return False
+            except PortError:
+                wait_s = backoff.wait_s(self._context.port_backoff, tries, self._context.rng)
+                tries += 1
+                if await self._stop.sleep(wait_s) and not self._stop.allows(wait_s):
+                    return False
+            else:
+                return True
+
+    def _emit_ended(self, call: QueuedCall) -> None:
+        over = call.ended
+        assert over is not None, "a call that is not over has not ended"
+        self._context.observer.on(
+            QueuedCallEnded(
+                function=call.function,
+                request_id=call.call,
+                end=over.end,
+                attempts=call.attempts,
+                age_s=max(0.0, over.at - call.accepted),
+                error=over.answer.error,
+            )
+        )
