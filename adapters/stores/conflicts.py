@@ -2,13 +2,14 @@
 
 A write whose answer was lost is sent again, and its condition no longer holds because of the first one. So the stored row is
 compared with what the write wanted. An epoch never has more than one owner, so owner and epoch are enough for `take` and
-`release`. `update` and `change` compare the whole row.
+`release`. `update` and `change` compare the whole row, and `replace` everything but the payload.
 """
 
 from dataclasses import replace
 
 from adapters.stores.stored_operations import content
 from poller.domain.errors import LeaseLost, ResourceMissing, RowChanged
+from poller.domain.functions.queued_calls import QueuedCall
 from poller.domain.operations import Operation, OperationId
 from poller.domain.records import Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
@@ -46,6 +47,39 @@ def changed_before(stored: Operation | None, operation: Operation) -> Operation:
 def missing(operation: OperationId) -> ResourceMissing:
     """Returns the error for an operation that is not stored."""
     return ResourceMissing(f"operation {operation} is not in the store")
+
+
+def next_call(call: QueuedCall) -> QueuedCall:
+    """Returns the call that is stored by a replacement with `call`."""
+    return replace(call, revision=call.revision + 1)
+
+
+def without_bytes(call: QueuedCall) -> QueuedCall:
+    """Returns the call without its payload and the answer of its function."""
+    ended = call.ended
+    if ended is not None:
+        ended = replace(ended, answer=replace(ended.answer, payload=b""))
+    return replace(call, payload=b"", ended=ended)
+
+
+def replaced_before(stored: QueuedCall | None, call: QueuedCall) -> QueuedCall:
+    """Returns the call at its next revision if this `replace` has already succeeded; raises ResourceMissing or RowChanged otherwise."""
+    if stored is None:
+        raise missing_call(call)
+    written = next_call(call)
+    if replace(stored, payload=b"") != replace(written, payload=b""):
+        raise changed_since(stored.revision, call)
+    return written
+
+
+def missing_call(call: QueuedCall) -> ResourceMissing:
+    """Returns the error for a call that is not stored."""
+    return ResourceMissing(f"call {call.call} of function {call.function} is not in the store")
+
+
+def changed_since(revision: int, call: QueuedCall) -> RowChanged:
+    """Returns the error for a write to a call that is stored at another `revision`."""
+    return RowChanged(f"call {call.call} is at revision {revision}; a write wanted revision {call.revision}")
 
 
 def taken_before(stored: Lease | None, lease: Lease, *, owner: WorkerId) -> Lease:

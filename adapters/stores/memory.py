@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from adapters.stores import conflicts, stored_operations
+from adapters.stores.memory_calls import MemoryCallQueue
 from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import MappingId, Position, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
@@ -16,7 +17,7 @@ from poller.plugins import Environment, Plugin
 
 
 class MemoryStore:
-    """A Store and DigestStore in dictionaries.
+    """A Store and DigestStore in dictionaries, with a CallQueue.
 
     No method awaits, so each is atomic: one instance may serve several daemons on one event loop.
     """
@@ -28,6 +29,7 @@ class MemoryStore:
         self._open: dict[OperationId, Operation] = {}
         self._over: dict[OperationId, Operation] = {}
         self._digests: dict[WorkerId, DigestRow] = {}
+        self.call_queue = MemoryCallQueue()
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Adds `row` unless the mapping has one already; returns the stored row."""

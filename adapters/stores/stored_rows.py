@@ -142,10 +142,11 @@ def json_list(value: Any) -> list[Any]:
 
 def shown(name: Any) -> str:
     """Returns the name of a row in a form that can be shown, whatever type it has."""
-    return name if _is_text(name) else repr(name)[:SHOWN_CHARS_MAX]
+    return name if is_text(name) else repr(name)[:SHOWN_CHARS_MAX]
 
 
-def _is_text(name: Any) -> bool:
+def is_text(name: Any) -> bool:
+    """Whether this is a text that `text` accepts."""
     try:
         return bool(text(name))
     except ValueError:

@@ -19,6 +19,8 @@ ACTIONS = {
     "HeadBucket": "ListBucket",
     "ListObjectsV2": "ListBucket",
     "Invoke": "InvokeFunction",
+    # A transaction needs the actions of its writes.
+    "TransactWriteItems": "PutItem",
 }
 """Operations that IAM knows by another name."""
 PREFIXES = {"dynamodbstreams": "dynamodb"}
@@ -49,7 +51,10 @@ ROLES = (
     Role(
         ("store-dynamodb", "store-dynamodb-create"),
         "dynamodb",
-        tuple(f"stores/dynamodb/{part}.py" for part in ("store", "calls", "memo_parts", "table")),
+        tuple(
+            f"stores/dynamodb/{part}.py"
+            for part in ("store", "calls", "memo_parts", "table", "call_rows", "call_parts")
+        ),
     ),
     Role(("assume-role",), "sts", ("aws/identities.py",)),
     Role(("import-kcl",), "dynamodb", ("checkpoints/kcl.py",)),
@@ -170,5 +175,5 @@ def test_the_table_in_the_documents_is_that_of_the_policies() -> None:
 
 
 def test_aws_managed_batch_calls_have_no_action_of_their_own() -> None:
-    known = {**operations("sqs"), **operations("lambda"), **operations("s3")}
+    known = {**operations("sqs"), **operations("lambda"), **operations("s3"), **operations("dynamodb")}
     assert set(ACTIONS) <= set(known.values())

@@ -1,6 +1,6 @@
 """Owns the store in one DynamoDB table, for workers on many machines.
 
-Every write is one conditional call on one item, except that of a memo that does not fit into its row. If an answer is lost,
+Every write is one conditional call on one item, except that of a memo that does not fit into its row, and those of queued calls. If an answer is lost,
 nobody knows whether the write succeeded. So each call may be sent again, and a late copy of an earlier call changes nothing.
 """
 
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from adapters.aws import clients
 from adapters.stores import conflicts, url_options
+from adapters.stores.dynamodb.call_rows import DynamoDbCallQueue
 from adapters.stores.dynamodb.calls import Refused, Table, each
 from adapters.stores.dynamodb.checkpoint_writer import HELD, CheckpointWriter, fence, without_memo
 from adapters.stores.dynamodb.checks import TableProbe
@@ -70,7 +71,7 @@ _FIRST = f"{_NEXT} OR (attribute_exists(pk) AND attribute_not_exists(#revision))
 
 
 class DynamoStore:
-    """A Store and DigestStore in one table of a DynamoDB client.
+    """A Store and DigestStore in one table of a DynamoDB client, with a CallQueue in the same table.
 
     `turn` returns a larger number with each call in this process. It orders the saves of one owner at one epoch. `room` is how
     many bytes of a memo fit into an item.
@@ -90,6 +91,7 @@ class DynamoStore:
         self._operations = OperationRows(self._table)
         self.operation = self._operations.operation
         self.ended = self._operations.ended
+        self.call_queue = DynamoDbCallQueue(self._table)
         self._parts = Parts(self._table, room)
         self._room = room
         self._turn = turn

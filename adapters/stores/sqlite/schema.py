@@ -41,6 +41,14 @@ SCHEMA = (
     CREATE INDEX open_operations ON operations (created, operation) WHERE over = 0
     """,
     "CREATE TABLE digests (worker TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL) STRICT",
+    # Payloads and answers come last: SQLite then finds all other values without reading them.
+    """
+    CREATE TABLE calls (
+        call TEXT NOT NULL PRIMARY KEY, function TEXT NOT NULL, accepted REAL NOT NULL, due REAL NOT NULL, owner TEXT,
+        takeovers INTEGER NOT NULL, revision INTEGER NOT NULL, content TEXT NOT NULL, payload BLOB NOT NULL, answer BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX due_calls ON calls (function, due, call, owner, accepted)
+    """,
 )
 """The statements that lead from each schema version to the next. The file's `user_version` counts those that were run."""
 READABLE_VERSION = 2

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from adapters.stores import conflicts, url_options
 from adapters.stores.sqlite import lease_statements, operation_statements
+from adapters.stores.sqlite.call_queue import SqliteCallQueue
 from adapters.stores.sqlite.checks import FileProbe
 from adapters.stores.sqlite.connection import Database, any_text, connected, rows
 from adapters.stores.sqlite.group_commit import Writer
@@ -41,7 +42,7 @@ _NO_DIGEST = "DELETE FROM digests WHERE worker = ?"
 
 
 class SqliteStore:
-    """A Store and DigestStore with one connection for writing and one for reading.
+    """A Store and DigestStore with one connection for writing and one for reading, and with a CallQueue on the same two.
 
     The condition of a write is part of its statement, so no other process can change the row between check and write.
     """
@@ -50,6 +51,7 @@ class SqliteStore:
         self._writer = writer
         self._reader = reader
         self._operations = OperationReader()
+        self.call_queue = SqliteCallQueue(writer, reader)
 
     async def create(self, row: MappingRow) -> MappingRow:
         """Adds `row` unless the mapping has one already; returns the stored row."""

@@ -201,7 +201,7 @@ def test_a_file_has_its_mark_version_and_write_ahead_log(tmp_path: Path) -> None
             db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "user_version", "journal_mode")
         ]
-    assert found == [0x45534D50, 4, "wal"]
+    assert found == [0x45534D50, 5, "wal"]
 
 
 def test_a_file_of_before_there_were_revisions_is_read_and_updated_at_revision_0(tmp_path: Path) -> None:
