@@ -45,6 +45,7 @@ from poller.config.field_types import (
     uuid_text,
 )
 from poller.config.mapping import EventSourceMapping, Flag, FunctionIdentity, function_arn
+from poller.config.sections.asynchronous import DeadLetterArn, EventInvokeConfig, Qualifier
 from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.section import Section
@@ -63,6 +64,7 @@ MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
 IDENTITIES_MAX = 1000
+WAITS_MAX = 10
 RETRY_FACTOR_MAX = 100
 """The largest factor of a retry back-off. With it the third wait is at the limit of 12 hours, from 5 seconds on."""
 PROTECT_API = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"
@@ -107,9 +109,14 @@ type CheckedTuning = Annotated[Tuning, BeforeValidator(_with_defaults), AfterVal
 
 
 def _out_of_range(value: object, prefix: str) -> Iterator[FieldError]:
-    """An error for every number that is not above zero and at most its bound."""
+    """An error for every number that is not above zero and at most its bound, and for a list without numbers."""
     for field in fields(value) if is_dataclass(value) else ():
         each, name = getattr(value, field.name), f"{prefix}{field.name}"
+        if isinstance(each, tuple):
+            if not 0 < len(each) <= WAITS_MAX or not all(0 < wait <= SECONDS_MAX for wait in each):
+                remedy = f"write 1 to {WAITS_MAX} numbers, each more than 0 and at most {SECONDS_MAX}"
+                yield FieldError(name, "out of range", remedy)
+            continue
         most = COUNT_MAX if isinstance(each, int) else SECONDS_MAX
         if is_dataclass(each):
             yield from _out_of_range(each, f"{name}.")
@@ -158,6 +165,9 @@ class Log(Section):
     format: Literal["json", "console"] = "json"
 
 
+QUALIFIERS_MAX = 1000
+
+
 class FunctionEntry(BaseModel):
     """One function. Other names than these are settings of its invoker."""
 
@@ -170,6 +180,11 @@ class FunctionEntry(BaseModel):
     role: Annotated[str, AfterValidator(role_arn)] | None = None
     rate: FunctionRate | None = None
     breaker: FunctionBreaker | None = None
+    event_invoke_config: EventInvokeConfig | None = None
+    event_invoke_configs: dict[Qualifier, EventInvokeConfig] = Field(
+        default_factory=dict, max_length=QUALIFIERS_MAX
+    )
+    dead_letter: DeadLetterArn | None = None
 
 
 type RetrySeconds = Annotated[

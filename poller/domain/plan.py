@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from poller.domain.arns import Arn
-from poller.domain.functions.queued_calls import AsyncPolicy
+from poller.domain.functions.queued_calls import RETRY_WAITS_S, AsyncPolicy
 from poller.domain.policies import (
     Backoff,
     BatchPolicy,
@@ -216,6 +216,8 @@ class Tuning:
     lease_s: float = 10.0
     """A worker whose heartbeat stands still for this long counts as dead, also for itself."""
     heartbeat_s: float = 1.0
+    async_retry_s: tuple[float, ...] = RETRY_WAITS_S
+    """The waits before the second and the third attempt of an asynchronous call."""
     """The interval between two heartbeats. Each heartbeat also reads the rows of the other workers."""
 
 

@@ -266,9 +266,7 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
-        calls = open_call_queues(
-            tools, running.held, heartbeat, lambda: self._plan.functions, scope, self._stop
-        )
+        calls = open_call_queues(tools, running.held, heartbeat, lambda: self._plan, scope, self._stop)
         self._open_parts = OpenParts(
             definitions, desired, running, store, heartbeat, places, follower, operations, fleet, calls
         )

@@ -4,12 +4,12 @@ import base64
 from http import HTTPStatus
 from typing import Any, assert_never
 
-import orjson
 from aiohttp import web
 
 from adapters.control.aws_errors import body_of, status_of
 from adapters.control.responses import answer
 from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX, FunctionAnswer, NoRoom, ThrottleReason
+from poller.domain.functions.error_documents import error_document
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiErrorType
 from poller.domain.untrusted.texts import lines_of
@@ -20,7 +20,6 @@ LOG_RESULT = "X-Amz-Log-Result"
 REQUEST_ID = "x-amzn-requestid"
 ERROR_TYPE = "x-amzn-errortype"
 UNHANDLED = "Unhandled"
-TIMED_OUT = "Sandbox.Timedout"
 RETRY_AFTER_S = 1
 """What a client is asked to wait if nothing says when there will be room."""
 TEXT_CHARS_MAX = 1024
@@ -39,6 +38,14 @@ def invoked(found: FunctionAnswer, *, with_log: bool) -> web.Response:
 def without_body(status: HTTPStatus) -> web.Response:
     """Returns the answer to a call that is not waited for."""
     return web.Response(status=status)
+
+
+def accepted(request_id: str, body: dict[str, Any] | None = None) -> web.Response:
+    """Returns the answer to an asynchronous call that is stored."""
+    status = HTTPStatus.ACCEPTED
+    response = without_body(status) if body is None else answer(body, status=status)
+    response.headers[REQUEST_ID] = request_id
+    return response
 
 
 def no_room(error: NoRoom) -> web.Response:
@@ -62,16 +69,9 @@ def _of_outcome(outcome: Outcome, request_id: str) -> web.Response:
         case Succeeded(payload, version):
             return _with_version(payload, version)
         case FunctionError():
-            document: dict[str, Any] = {
-                "errorMessage": outcome.message,
-                "errorType": outcome.error_type,
-                "requestId": request_id,
-                "stackTrace": list(outcome.stack_trace),
-            }
-            return _failed(document, outcome.executed_version, outcome.function_error)
-        case TimedOut(timeout_s, version):
-            text = f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds"
-            return _failed({"errorType": TIMED_OUT, "errorMessage": text}, version, UNHANDLED)
+            return _failed(outcome, request_id, outcome.function_error)
+        case TimedOut():
+            return _failed(outcome, request_id, UNHANDLED)
         case Throttled(reason, retry_after_s):
             return _throttled(ThrottleReason.INVOKER, reason, retry_after_s)
         case Unreachable(reason):
@@ -86,8 +86,8 @@ def _with_version(payload: bytes, version: str) -> web.Response:
     return response
 
 
-def _failed(document: dict[str, Any], version: str, kind: str) -> web.Response:
-    response = _with_version(orjson.dumps(document), version)
+def _failed(outcome: FunctionError | TimedOut, request_id: str, kind: str) -> web.Response:
+    response = _with_version(error_document(outcome, request_id), outcome.executed_version)
     response.headers[FUNCTION_ERROR] = kind
     return response
 

@@ -44,9 +44,8 @@ SLICE_BYTES = 64 * 1024
 TOO_LARGE = "Request must be smaller than {limit} bytes for the InvokeFunction operation"
 EVENT_TOO_LARGE = "{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
 NOT_JSON = "Could not parse request body into json: Could not parse payload into json"
-NO_EVENTS = "The invocation type Event is not served here; use RequestResponse"
 NO_STREAMS = "Answers are not streamed here; call Invoke, which returns the whole answer"
-OLD = "InvokeAsync is deprecated and not served here; call Invoke with the invocation type Event"
+TRACE = "X-Amzn-Trace-Id"
 
 
 def routes(guard: Guard, caller: FunctionCaller | None, audit: Audit) -> list[web.RouteDef]:
@@ -119,9 +118,23 @@ class InvokeApi:
             return answers.no_room(error)
 
     async def invoke_async(self, request: web.Request) -> web.Response:
-        """InvokeAsync, which AWS has deprecated."""
-        await self._guard.signed_body(request)
-        raise RequestRejected(RejectionType.ABSENT, OLD)
+        """InvokeAsync, which AWS has deprecated: Invoke with the invocation type Event."""
+        caller = self._caller
+        allow_time(request, BODY_S_MAX)
+        try:
+            with self._held.more(EVENT_BYTES_MAX):
+                try:
+                    body = await self._guard.signed_body(request.clone(client_max_size=EVENT_BYTES_MAX))
+                except web.HTTPRequestEntityTooLarge:
+                    raise RequestRejected(
+                        RejectionType.TOO_LARGE, TOO_LARGE.format(limit=EVENT_BYTES_MAX)
+                    ) from None
+                payload = await self._checked(body)
+                name, _ = _named(request)
+                request_id = await _enqueue(request, caller, FunctionCall(function=name, payload=payload))
+        except NoRoom as error:
+            return answers.no_room(error)
+        return answers.accepted(request_id, {"Status": HTTPStatus.ACCEPTED})
 
     async def invoke_streamed(self, request: web.Request) -> web.Response:
         """InvokeWithResponseStream."""
@@ -148,25 +161,33 @@ class InvokeApi:
         if asked.kind is InvocationType.EVENT and len(payload) > EVENT_BYTES_MAX:
             text = EVENT_TOO_LARGE.format(size=len(payload), limit=EVENT_BYTES_MAX)
             raise RequestRejected(RejectionType.TOO_LARGE, text)
+        payload = await self._checked(payload)
+        if asked.kind is InvocationType.DRY_RUN:
+            return answers.without_body(HTTPStatus.NO_CONTENT)
+        call = FunctionCall(
+            function=name,
+            qualifier=qualifier,
+            payload=payload,
+            client_context=asked.client_context,
+            log_tail=asked.log_tail,
+        )
+        if asked.kind is InvocationType.EVENT:
+            return answers.accepted(await _enqueue(request, caller, call))
+        allow_time(request, max(CALL_S_MAX, view.timeout_s + CALL_SPARE_S))
+        return answers.invoked(await caller.call(call), with_log=asked.log_tail)
+
+    async def _checked(self, payload: bytes) -> bytes:
+        """The payload, `{}` if there is none. Raises RequestRejected if it is not JSON."""
         payload = payload or b"{}"
         if len(payload) > SLICE_BYTES:
             await self._turns.turn()
         _check_json(payload)
-        if asked.kind is InvocationType.DRY_RUN:
-            return answers.without_body(HTTPStatus.NO_CONTENT)
-        if asked.kind is InvocationType.EVENT:
-            raise RequestRejected(RejectionType.ABSENT, NO_EVENTS)
-        allow_time(request, max(CALL_S_MAX, view.timeout_s + CALL_SPARE_S))
-        found = await caller.call(
-            FunctionCall(
-                function=name,
-                qualifier=qualifier,
-                payload=payload,
-                client_context=asked.client_context,
-                log_tail=asked.log_tail,
-            )
-        )
-        return answers.invoked(found, with_log=asked.log_tail)
+        return payload
+
+
+async def _enqueue(request: web.Request, caller: FunctionCaller, call: FunctionCall) -> str:
+    """Stores an asynchronous call; returns its request id."""
+    return await caller.enqueue(call, trace_header=request.headers.get(TRACE, ""))
 
 
 def _named(request: web.Request) -> tuple[str, str]:

@@ -43,7 +43,9 @@ def paths(*, everybody: bool, open_reads: bool) -> Json:
         INVOKE: {"parameters": [_NAME, _QUALIFIER, *_headers()], "post": _invoke()},
         INVOKE_ASYNC: {
             "parameters": [_NAME],
-            "post": lambda_operation("InvokeAsync", "202", "Never: call Invoke", None),
+            "post": lambda_operation(
+                "InvokeAsync", "202", "The call is stored. Deprecated: call Invoke", "AcceptedCall"
+            ),
         },
         INVOKE_STREAMED: {
             "parameters": [_NAME, _QUALIFIER],
@@ -115,6 +117,7 @@ def schemas() -> Json:
             },
             required=["Configuration"],
         ),
+        "AcceptedCall": _object({"Status": {"type": "integer"}}, required=["Status"]),
         "FunctionPage": _object(
             {
                 "Functions": {"type": "array", "items": ref("FunctionConfiguration"), "maxItems": PAGE_MAX},
@@ -132,9 +135,13 @@ def _object(properties: Json, *, required: list[str]) -> Json:
 def _invoke() -> Json:
     operation = lambda_operation("Invoke", "200", "What the function answered, or its error", None)
     operation["description"] = (
-        "Calls a function and waits for its answer. `X-Amz-Function-Error` in the answer says that the function failed."
+        "Calls a function and waits for its answer. `X-Amz-Function-Error` in the answer says that the function failed. "
+        "With `X-Amz-Invocation-Type: Event` the call is stored and made later."
     )
     operation["responses"]["200"]["content"] = {"application/json": {"schema": {}}}
+    operation["responses"]["202"] = {
+        "description": "An asynchronous call is stored, and tried until it is over"
+    }
     operation["responses"]["204"] = {"description": "A dry run: the function could be called"}
     operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": {}}}}
     return operation

@@ -34,6 +34,7 @@ SETTINGS: dict[str, str] = {
     "tuning.port_backoff.cap_s": "Seconds: the longest wait.",
     "tuning.lease_s": "A worker whose heartbeat stands still for so many seconds is taken for dead. The same for all workers.",
     "tuning.heartbeat_s": "Seconds between two heartbeats of a worker; at most a third of lease_s.",
+    "tuning.async_retry_s": "Seconds before the second and the third attempt of an asynchronous call.",
     "log": "The log on stderr.",
     "log.level": "The lowest level of lines that are logged.",
     "log.format": "json for machines, console for people.",
@@ -54,6 +55,18 @@ FUNCTIONS: dict[str, str] = {
     "breaker.failures": "It opens when this share of the calls in the window failed.",
     "breaker.window_s": "Seconds of calls that are looked at.",
     "breaker.open_s": "Seconds without calls, before one batch tries.",
+    "event_invoke_config": "How asynchronous calls without a qualifier are tried, as SAM's EventInvokeConfig.",
+    "event_invoke_configs": "The same for calls with a qualifier, by qualifier.",
+    "event_invoke_config.MaximumRetryAttempts": "How often a failed call is tried again: 0 to 2.",
+    "event_invoke_config.MaximumEventAgeInSeconds": "How old a call may become before it is given up: 60 to 21600.",
+    "event_invoke_config.DestinationConfig": "Where the documents of calls go that are over.",
+    "event_invoke_config.DestinationConfig.OnSuccess": "The destination of calls that succeeded.",
+    "event_invoke_config.DestinationConfig.OnFailure": "The destination of calls that were given up.",
+    "event_invoke_config.DestinationConfig.OnSuccess.Destination": "ARN of a queue, topic, bucket, function or event bus, or a URL.",
+    "event_invoke_config.DestinationConfig.OnFailure.Destination": "ARN of a queue, topic, bucket, function or event bus, or a URL.",
+    "event_invoke_config.DestinationConfig.OnSuccess.Type": "SAM's; without effect.",
+    "event_invoke_config.DestinationConfig.OnFailure.Type": "SAM's; without effect.",
+    "dead_letter": "ARN of a queue or topic that gets the payload of each asynchronous call that was given up.",
 }
 IDENTITIES: dict[str, str] = {
     "role_arn": "The role that is assumed, with the credentials of the profile or of the process.",
@@ -123,6 +136,10 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "functions.NAME.arn": ("arn:aws:lambda:eu-west-1:111122223333:function:orders",),
     "functions.NAME.role": ("arn:aws:iam::111122223333:role/orders",),
     "functions.NAME.rate": ({"invocations_per_s": 20},),
+    "functions.NAME.event_invoke_config": (
+        {"MaximumRetryAttempts": 1, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:eu-west-1:111122223333:orders-failed"}}},
+    ),
+    "functions.NAME.dead_letter": ("arn:aws:sqs:eu-west-1:111122223333:orders-dead",),
     "functions.NAME.breaker": ({"failures": 0.5, "window_s": 60, "open_s": 30},),
     "mappings.FunctionName": ("orders", "orders:prod"),
     "mappings.EventSourceArn": (

@@ -14,6 +14,8 @@ PAYLOAD_BYTES_MAX = 1024 * 1024
 ANSWER_BYTES_MAX = 6 * 1024 * 1024
 """The longest answer of a function that is kept for a destination, as on Lambda."""
 RETRIES_MAX = 2
+RETRY_WAITS_S = (60.0, 120.0)
+"""The waits before the second and the third attempt, as on Lambda."""
 AGE_S_MIN, AGE_S_MAX = 60, 21_600
 
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from poller.domain.functions.error_documents import error_document
 from poller.domain.functions.queued_calls import (
     ANSWER_BYTES_MAX,
+    RETRY_WAITS_S,
     AsyncPolicy,
     CallAnswer,
     CallEnd,
@@ -21,11 +23,8 @@ from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttl
 from poller.domain.policies import Backoff
 from poller.domain.records import Epoch
 from poller.rules.backoff import Chance, retry_wait_s
-from poller.rules.functions.error_documents import error_document
 from poller.rules.functions.lineage import rounds_of
 
-RETRY_WAITS_S = (60.0, 120.0)
-"""The waits before the second and the third attempt, as on Lambda."""
 DEFERRED = Backoff(base_s=1.0, cap_s=300.0)
 """The waits while the function cannot be called, as on Lambda."""
 DELIVERY = Backoff(base_s=1.0, cap_s=300.0)

@@ -1,11 +1,11 @@
 """Owns the asynchronous calls of one daemon: how their parts are made and started."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from poller.call_queue_ports import HasCallQueue
-from poller.domain.plan import FunctionPlan
+from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry.labels import TaskKind
 from poller.runtime.functions.call_deliveries import HeldDestinations
 from poller.runtime.functions.call_queues import CallQueues, CallWorkers
@@ -40,7 +40,7 @@ def open_call_queues(
     tools: DaemonContext,
     held: HeldFunctions,
     heartbeat: Heartbeat,
-    plans: Callable[[], Mapping[str, FunctionPlan]],
+    plan: Callable[[], DaemonPlan],
     scope: WatchedTasks,
     stop: Stop,
 ) -> OpenCallQueues | None:
@@ -51,12 +51,13 @@ def open_call_queues(
     context = CallRunContext(
         store=tools.store.call_queue,
         held=held,
-        plans=plans,
+        plans=lambda: plan().functions,
         deliveries=deliveries,
         clock=tools.env.clock,
         rng=tools.rng,
         observer=tools.observer,
         port_backoff=tools.port_backoff,
+        waits_s=lambda: plan().tuning.async_retry_s,
     )
 
     def in_time() -> bool:

@@ -4,7 +4,7 @@ Whatever happens, the call stays in the store until it is over and all its desti
 another one notices it at its next write, and leaves it alone.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
@@ -24,7 +24,7 @@ from poller.rules import backoff
 from poller.rules.functions.call_documents import notice
 from poller.rules.functions.lineage import extended
 from poller.rules.functions.naming import NamedFunction, qualifier_of
-from poller.rules.functions.queued_calls import RETRY_WAITS_S, after, before, deferred, undelivered
+from poller.rules.functions.queued_calls import after, before, deferred, undelivered
 from poller.runtime.functions.held_functions import HeldFunctions
 from poller.runtime.functions.taken_slots import called, taken_slot
 from poller.runtime.mappings.supervisor import PartFailed
@@ -54,7 +54,8 @@ class CallRunContext:
     rng: Random
     observer: Observer
     port_backoff: Backoff
-    waits_s: tuple[float, ...] = RETRY_WAITS_S
+    waits_s: Callable[[], Sequence[float]]
+    """The waits after failed attempts."""
 
 
 class QueuedCallRun:
@@ -115,7 +116,7 @@ class QueuedCallRun:
 
     def _after(self, call: QueuedCall, outcome: Outcome) -> QueuedCall:
         context = self._context
-        return after(call, outcome, self._policy, context.clock.now(), context.rng, context.waits_s)
+        return after(call, outcome, self._policy, context.clock.now(), context.rng, context.waits_s())
 
     def _deferred(self, call: QueuedCall, reason: str) -> QueuedCall:
         return deferred(call, reason, self._policy, self._context.clock.now(), self._context.rng)

@@ -69,7 +69,6 @@ HOLDERS = {
 }
 REFUSED = {401, 403}
 NOT_SERVED = {
-    ("post", "/2014-11-13/functions/{name}/invoke-async"),
     ("post", "/2021-11-15/functions/{name}/response-streaming-invocations"),
 }
 """Operations of Lambda that nobody can use here. They answer 501."""

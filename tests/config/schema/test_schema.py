@@ -38,6 +38,16 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+INVOKE_CONFIG = {
+    "MaximumRetryAttempts": 1,
+    "MaximumEventAgeInSeconds": 3600,
+    "DestinationConfig": {
+        "OnSuccess": {"Type": "SQS", "Destination": "arn:aws:sqs:eu-west-1:111122223333:orders-done"},
+        "OnFailure": {"Type": "SNS", "Destination": "arn:aws:sns:eu-west-1:111122223333:orders-failed"},
+    },
+}
+
+
 def full() -> dict[str, Any]:
     """A configuration that has every setting."""
     return {
@@ -82,6 +92,9 @@ def full() -> dict[str, Any]:
                 "role": "arn:aws:iam::111122223333:role/orders",
                 "rate": {"invocations_per_s": 20, "records_per_s": 100},
                 "breaker": {"failures": 0.5, "window_s": 60, "open_s": 30},
+                "event_invoke_config": INVOKE_CONFIG,
+                "event_invoke_configs": {"live": INVOKE_CONFIG},
+                "dead_letter": "arn:aws:sqs:eu-west-1:111122223333:orders-dead",
             },
             "threads": {"invoker": "python", "handler": "shop.handlers:orders", "workers": 2},
             "web": {
@@ -181,6 +194,7 @@ def full() -> dict[str, Any]:
             "read_records_max": 100,
             "look_ahead_records_max": 100,
             "port_backoff": {"base_s": 0.5, "cap_s": 30},
+            "async_retry_s": [60, 120],
             "lease_s": 10,
             "heartbeat_s": 1,
         },

@@ -36,6 +36,9 @@ class CallerModel:
     answer: Callable[[FunctionCall], Outcome] = echo
     log: str = ""
     asked: list[FunctionCall] = field(default_factory=list)
+    put: list[tuple[FunctionCall, str]] = field(default_factory=list)
+    refuses: Exception | None = None
+    """What the next asynchronous calls are refused with."""
 
     def functions(self) -> Sequence[FunctionView]:
         return self.views
@@ -45,6 +48,13 @@ class CallerModel:
             if name in {view.name, view.arn} and qualifier in {"", "$LATEST"}:
                 return view
         raise ApiError(ApiErrorType.MISSING, f"Function not found: {name}")
+
+    async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
+        self.function(call.function, call.qualifier)
+        if self.refuses is not None:
+            raise self.refuses
+        self.put.append((call, trace_header))
+        return REQUEST_ID
 
     async def call(self, call: FunctionCall) -> FunctionAnswer:
         self.asked.append(call)

@@ -267,10 +267,60 @@ def test_payloads_of_running_calls_are_bounded() -> None:
         pass
 
 
-@pytest.mark.parametrize("operation", ["invoke_async", "invoke_with_response_stream"])
-def test_what_is_not_served_says_what_to_call(files: Keys, operation: str) -> None:
-    more = {"InvokeArgs": b"{}"} if operation == "invoke_async" else {}
-    found = invoked(files, CallerModel(), operation, **more)
+def test_an_event_is_stored_and_acknowledged_without_a_call(files: Keys) -> None:
+    caller = CallerModel()
+    context = base64.b64encode(b'{"custom": {"a": 1}}').decode()
+    found = invoked(files, caller, InvocationType="Event", Payload=b'{"n": 1}', ClientContext=context)
+    assert (found["StatusCode"], found["Payload"]) == (202, b"")
+    assert found["ResponseMetadata"]["RequestId"] == REQUEST_ID
+    ((call, header),) = caller.put
+    assert (call.function, call.payload, call.client_context, header) == ("orders", b'{"n": 1}', context, "")
+    assert caller.asked == []
+
+
+def test_an_event_keeps_the_trace_header_of_its_caller(files: Keys) -> None:
+    caller = CallerModel()
+    header = "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=a87bd80c:1"
+
+    async def use(run: Running) -> None:
+        headers = headers_of(signed("POST", INVOKE, body=b"[1]"))
+        headers += [("X-Amz-Invocation-Type", "Event"), ("X-Amzn-Trace-Id", header)]
+        status, body, _ = await run.exact("POST", INVOKE, data=b"[1]", headers=headers)
+        assert (status, body) == (202, b"")
+
+    serving(use, setting(files, caller))
+    assert [(call.payload, told) for call, told in caller.put] == [(b"[1]", header)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (NoRoom(ThrottleReason.CALLER, "100000 wait already"), 429, "TooManyRequestsException"),
+        (ApiError(ApiErrorType.SERVICE, "the store did not take the call"), 500, "ServiceException"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["invoke", "invoke_async"])
+def test_an_event_that_is_not_stored_is_not_acknowledged(
+    files: Keys, operation: str, error: Exception, status: int, code: str
+) -> None:
+    more = {"InvokeArgs": b"{}"} if operation == "invoke_async" else {"InvocationType": "Event"}
+    found = invoked(files, CallerModel(refuses=error), operation, **more)
+    assert (found["ResponseMetadata"]["HTTPStatusCode"], found["Error"]["Code"]) == (status, code)
+
+
+def test_the_old_operation_stores_a_call_too(files: Keys) -> None:
+    caller = CallerModel()
+    assert invoked(files, caller, "invoke_async", InvokeArgs=b'{"n": 1}')["Status"] == 202
+    assert [call.payload for call, _ in caller.put] == [b'{"n": 1}']
+    refused = invoked(files, caller, "invoke_async", InvokeArgs=b"{")
+    assert refused["ResponseMetadata"]["HTTPStatusCode"] == 400
+    large = invoked(files, caller, "invoke_async", InvokeArgs=b'"' + b"x" * EVENT_BYTES_MAX + b'"')
+    assert large["ResponseMetadata"]["HTTPStatusCode"] == 413
+    assert len(caller.put) == 1
+
+
+def test_what_is_not_served_says_what_to_call(files: Keys) -> None:
+    found = invoked(files, CallerModel(), "invoke_with_response_stream")
     assert found["ResponseMetadata"]["HTTPStatusCode"] == 501
     assert "Invoke" in found["Error"]["Message"]
 
