@@ -42,6 +42,8 @@ def _unsigned(
         "x-amz-invoked-function-arn": invocation.function_arn,
         "x-amz-deadline-ms": str(int(deadline * 1000)),
     }
+    if invocation.trace_header:
+        headers["X-Amzn-Trace-Id"] = invocation.trace_header
     if settings.cloud_events is None:
         return Outgoing(payload, {**headers, "Content-Type": "application/json"})
     found = request_of(payload, settings.cloud_events, function_arn=invocation.function_arn)

@@ -199,7 +199,7 @@ class LambdaInvoker:
             return await self._invoke_for_client(service, invocation, _for_tenant(tenant))
         fast = await self._env.shared.get(f"fast invoke {id(service)}", lambda: _fast_invoke(service))
         parameters = {**self.qualifier(arn), **_for_tenant(tenant)}
-        name, trace = f"{arn} {parameters} {self._alike}", trace_header(payload)
+        name, trace = f"{arn} {parameters} {self._alike}", invocation.trace_header or trace_header(payload)
         with calling("lambda Invoke", NO_ROOM):
             repeated = await fast.repeat(name, payload, bytes_max=ANSWER_BYTES_MAX, trace=trace)
             if repeated is not None:

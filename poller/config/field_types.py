@@ -19,6 +19,8 @@ from poller.domain.arns import BARE_NAME_CHARS_MAX, BUCKET, Arn, FunctionName
 from poller.plugins import GROUPS
 
 SECONDS_MAX = 86_400
+WAITS_MAX = 10
+"""The most waits that a list of waits may have."""
 COUNT_MAX = 1_000_000
 PER_SECOND_MIN = 0.001
 """A slower rate than one in a thousand seconds is more likely a mistake."""

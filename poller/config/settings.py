@@ -25,6 +25,7 @@ from poller.config.aws_validation import violations
 from poller.config.field_types import (
     COUNT_MAX,
     SECONDS_MAX,
+    WAITS_MAX,
     Address,
     Count,
     FilePath,
@@ -64,7 +65,7 @@ MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
 IDENTITIES_MAX = 1000
-WAITS_MAX = 10
+
 RETRY_FACTOR_MAX = 100
 """The largest factor of a retry back-off. With it the third wait is at the limit of 12 hours, from 5 seconds on."""
 PROTECT_API = "write listen: 127.0.0.1:8080, or set api.access_keys_file or api.tokens_file instead"

@@ -213,6 +213,8 @@ class RuntimeApi:
         }
         if offer.invocation.client_context:
             headers["Lambda-Runtime-Client-Context"] = offer.invocation.client_context_json
+        if offer.invocation.trace_header:
+            headers["Lambda-Runtime-Trace-Id"] = offer.invocation.trace_header
         return web.Response(body=offer.invocation.payload, content_type="application/json", headers=headers)
 
     async def _response(self, request: web.Request) -> web.Response:

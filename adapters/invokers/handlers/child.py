@@ -48,6 +48,7 @@ from poller.output.log_fields import fields_of_record
 from poller.start_folder import start_folder
 
 API = "AWS_LAMBDA_RUNTIME_API"
+TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 WRONG = "InvalidConfiguration"
 """The error type of a start that failed because of the configuration. The message says what to correct."""
 
@@ -109,6 +110,7 @@ class Calls:
     def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
         self._replace_closed_loop()
+        _set_trace(headers.get("lambda-runtime-trace-id", ""))
         deadline_ms = int(headers["lambda-runtime-deadline-ms"])
         context = FunctionContext(
             function=self._function,
@@ -265,3 +267,11 @@ def main() -> None:
         serve(client, calls, lines, code)
     except DaemonGone:
         raise SystemExit(0) from None
+
+
+def _set_trace(header: str) -> None:
+    """Gives the handler the trace header of its call, where AWS's SDKs look for it."""
+    if header:
+        os.environ[TRACE_VARIABLE] = header
+    else:
+        os.environ.pop(TRACE_VARIABLE, None)

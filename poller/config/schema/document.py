@@ -5,7 +5,7 @@ from dataclasses import fields
 from importlib.metadata import entry_points
 from typing import Any
 
-from poller.config.field_types import COUNT_MAX, SECONDS_MAX, SERVICES, STORES
+from poller.config.field_types import COUNT_MAX, SECONDS_MAX, SERVICES, STORES, WAITS_MAX
 from poller.config.members import TABLE
 from poller.config.schema.function_schema import by_default, definitions, functions_schema
 from poller.config.schema.mapping_schema import at, default_text, mapping_schema
@@ -87,6 +87,9 @@ def _tuning(schema: Schema) -> None:
             for field in fields(Backoff):
                 each["properties"][field.name]["default"] = each["default"][field.name]
             _tuning(each)
+        elif "items" in each:
+            each |= {"minItems": 1, "maxItems": WAITS_MAX}
+            each["items"] |= {"exclusiveMinimum": 0, "maximum": SECONDS_MAX}
         else:
             most = COUNT_MAX if "integer" in each["type"] else SECONDS_MAX
             each |= {"exclusiveMinimum": 0, "maximum": most}

@@ -1,0 +1,1 @@
+"""Functions of real daemons that are called without mappings."""
