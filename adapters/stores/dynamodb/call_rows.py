@@ -198,17 +198,17 @@ class DynamoDbCallQueue:
         """
         rest = iter(free)
         while some := list(islice(rest, calls_max - len(taken))):
-            outcomes = await each(self._claimed(row, owner) for row in some)
-            taken += [outcome for outcome in outcomes if isinstance(outcome, QueuedCall)]
-            for error in outcomes:
-                if isinstance(error, PortError):
-                    if not taken:
-                        raise error
-                    return False
+            errors: list[PortError] = []
+            found = await each(self._claimed(row, owner, errors) for row in some)
+            taken += [call for call in found if call is not None]
+            if errors and not taken:
+                raise errors[0]
+            if errors:
+                return False
         return True
 
-    async def _claimed(self, row: StoredCall, owner: WorkerId) -> QueuedCall | PortError | None:
-        """Reads payload and answer, then claims the call; None if somebody else has it, or if it cannot be read.
+    async def _claimed(self, row: StoredCall, owner: WorkerId, errors: list[PortError]) -> QueuedCall | None:
+        """Reads payload and answer, then claims the call; None if somebody else has it, if it cannot be read, or after an error.
 
         The claim comes last: a call whose payload could not be read just now has not been taken over.
         """
@@ -236,7 +236,8 @@ class DynamoDbCallQueue:
         except Refused:
             return None
         except PortError as error:
-            return error
+            errors.append(error)
+            return None
         return StoredCall(row.at, claimed, row.answer).with_bytes(payload, answer)
 
     async def _payload(self, call: CallId) -> bytes | None:
