@@ -1,4 +1,5 @@
-"""Owns processes that work on a SQLite store: `save FILE WORKER` until it is killed, `take FILE WORKER` once, or `finish FILE WORKER`.
+"""Owns processes that work on a SQLite store: `save FILE WORKER` and `put FILE WORKER` until they are killed, `take FILE WORKER` once,
+or `finish FILE WORKER`.
 
 Run as a program without these words, it reads them line by line, and forks a process for each: so many processes need not import
 all modules anew. It says `pid N` before the process begins, and `end` when it has ended.
@@ -11,8 +12,10 @@ import sys
 from itertools import count
 
 from adapters.stores.sqlite.store import SqliteSettings, plugin
+from poller.call_queue_ports import HasCallQueue
 from poller.clock import LoopClock
 from poller.domain.errors import LeaseLost, RowChanged
+from poller.domain.functions.queued_calls import CallId, QueuedCall
 from poller.domain.operations import OperationState, PartResult
 from poller.domain.records import Epoch, Position, WorkerId
 from poller.domain.rows import Checkpoint, Lease
@@ -65,10 +68,29 @@ async def finish(store: Store, worker: WorkerId) -> None:
         acknowledge(part)
 
 
+async def put(store: Store, worker: WorkerId) -> None:
+    """Puts calls, two at a time, and says so after each; claims one of them now and then."""
+    assert isinstance(store, HasCallQueue)
+    queue, now = store.call_queue, Epoch(1_700_000_000.0)
+
+    async def one(name: str) -> None:
+        await queue.put(
+            QueuedCall(call=CallId(name), function="orders", arn="arn", payload=b"{}", accepted=now, due=now)
+        )
+        acknowledge(name)
+
+    for number in count():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one(f"call-{number}-a"))
+            group.create_task(one(f"call-{number}-b"))
+        if number % 10 == 0:
+            await queue.claim("orders", now=now, owner=worker, gone=(), held=(), calls_max=1)
+
+
 async def main(job: str, path: str, worker: str) -> None:
     """Opens the store as a daemon does, with synchronous=FULL."""
     async with plugin.open(SqliteSettings(url=f"sqlite://{path}"), Environment(LoopClock())) as store:
-        await {"save": save, "take": take, "finish": finish}[job](store, WorkerId(worker))
+        await {"save": save, "take": take, "finish": finish, "put": put}[job](store, WorkerId(worker))
 
 
 def serve() -> None:
