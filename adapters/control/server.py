@@ -16,7 +16,7 @@ from adapters.control.access.browser_requests import Names, names_of, no_web_pag
 from adapters.control.aws_errors import refused
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
-from adapters.control.invoke import invoke_api
+from adapters.control.invoke import invoke_api, invoke_config_api
 from adapters.control.live import page_files, updates_api
 from adapters.control.live.producer import UpdateProducer, producing
 from adapters.control.live.readers import Readers, readers_max
@@ -104,6 +104,7 @@ class ControlServer:
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
             *invoke_api.routes(self._guard, calls, audit),
+            *invoke_config_api.routes(self._guard, calls, audit),
             *page_files.routes(self._page_files),
             *updates_api.routes(self._guard, readers, history, page=page_files.version(self._page_files)),
         ]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from poller.config.field_types import store_name
 from poller.config.mapping import as_written, plan
-from poller.config.sections.asynchronous import EventInvokeConfig
 from poller.config.settings import FileMapping, FunctionEntry, Settings
 from poller.domain.functions.queued_calls import AsyncPolicy
 from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan
@@ -72,11 +71,15 @@ def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> Funct
         rate=None if entry.rate is None else RatePolicy(**entry.rate.model_dump()),
         breaker=None if entry.breaker is None else BreakerPolicy(**entry.breaker.model_dump()),
         async_policies=_async_policies(entry),
+        dead_letter=entry.dead_letter,
     )
 
 
 def _async_policies(entry: FunctionEntry) -> dict[str, AsyncPolicy]:
-    """How asynchronous calls are tried, by qualifier; that of "" is for calls without one. A qualifier without its own has AWS's defaults."""
-    configs = {"": entry.event_invoke_config or EventInvokeConfig(), **entry.event_invoke_configs}
-    policies = {qualifier: config.policy(entry.dead_letter) for qualifier, config in configs.items()}
-    return {} if policies == {"": AsyncPolicy()} else policies
+    """How asynchronous calls are tried, by qualifier; that of "" is for calls without one."""
+    configs = {"": entry.event_invoke_config, **entry.event_invoke_configs}
+    return {
+        qualifier: config.policy(entry.dead_letter)
+        for qualifier, config in configs.items()
+        if config is not None
+    }

@@ -20,7 +20,6 @@ from poller.domain.policies import (
 from poller.domain.records import Epoch, MappingId, Position, WorkerId
 
 LATEST = "$LATEST"
-_LIKE_LAMBDA = AsyncPolicy()
 _URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
 
 
@@ -155,7 +154,8 @@ class FunctionPlan:
     If `timeout_s` is None, the limit is the one of the function's service (`poller.ports.FunctionLookup`), or TIMEOUT_S.
     `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
     `rate` bounds how fast all workers together call it, `breaker` holds its calls while they fail (None: neither).
-    `async_policies` has how asynchronous calls are tried, by qualifier; the one of "" is for calls without a qualifier.
+    `async_policies` has how asynchronous calls are tried, by qualifier; the one of "" is for calls without a qualifier. `dead_letter`
+    is the ARN of the queue or topic that gets the payloads of those that fail.
     """
 
     name: str
@@ -168,10 +168,12 @@ class FunctionPlan:
     rate: RatePolicy | None = None
     breaker: BreakerPolicy | None = None
     async_policies: Mapping[str, AsyncPolicy] = field(default_factory=dict)
+    dead_letter: str | None = None
 
     def async_policy(self, qualifier: str) -> AsyncPolicy:
         """How asynchronous calls of one qualifier are tried; an empty one and $LATEST are the same."""
-        return self.async_policies.get("" if qualifier == LATEST else qualifier, _LIKE_LAMBDA)
+        found = self.async_policies.get("" if qualifier == LATEST else qualifier)
+        return AsyncPolicy(dead_letter=self.dead_letter) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)

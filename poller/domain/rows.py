@@ -9,6 +9,8 @@ from poller.domain.records import Epoch, MappingId, Position, ShardId, WorkerId
 
 API_PREFIX = "api:"
 """The id of a row with the definition of a mapping made through the API begins with this."""
+FUNCTION_PREFIX = "function:"
+"""The id of a row with what was set for a function through the API begins with this."""
 REPLAY_PREFIX = "replay:"
 """The id of the hidden mapping of a replay begins with this. It is no mapping of the user."""
 

@@ -187,6 +187,7 @@ class Daemon:
             problems.insert(0, "draining")
         if parts is not None:
             notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
+            notes += [] if parts.calls is None else parts.calls.queues.notes()
         mappings = parts.fleet.with_all_pauses(parts.running.statuses()) if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
@@ -266,7 +267,11 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
-        calls = open_call_queues(tools, running.held, heartbeat, lambda: self._plan, scope, self._stop)
+        calls = open_call_queues(
+            tools, running.held, heartbeat, lambda: self._plan, self.control.calls.named, scope, self._stop
+        )
+        if calls is not None:
+            definitions.beside = calls.configs.take
         self._open_parts = OpenParts(
             definitions, desired, running, store, heartbeat, places, follower, operations, fleet, calls
         )

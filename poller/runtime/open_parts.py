@@ -69,6 +69,7 @@ class OpenParts:
                 rng=rng,
                 observer=observer,
                 queues=None if self.calls is None else self.calls.queues,
+                configs=None if self.calls is None else self.calls.configs,
             ),
             clock=env.clock,
             rng=rng,

@@ -49,25 +49,32 @@ def function(view: FunctionView) -> dict[str, Any]:
 
 def page(views: Sequence[FunctionView], target: str) -> dict[str, Any]:
     """Returns the page of functions that a request's target asks for; raises ApiError."""
-    version, items = first(target, "FunctionVersion"), first(target, "MaxItems")
-    found: list[str] = []
-    if version not in {None, "ALL"}:
-        found.append(constraint("functionVersion", str(version), "satisfy enum value set: [ALL]"))
-    wanted = PAGE_MAX if items is None else whole(items, least=1, most=ITEMS_MAX, default=None)
-    if items is not None and wanted is None:
-        found.append(constraint("maxItems", items, f"be a whole number from 1 to {ITEMS_MAX}"))
-    if found:
-        raise ApiError(ApiErrorType.VALIDATION, headed(found))
-    after = _after(first(target, "Marker") or "")
-    count = min(PAGE_MAX, wanted or PAGE_MAX)
-    left = [view for view in views if view.name.encode() > after]
+    version = first(target, "FunctionVersion")
+    wrong = [] if version in {None, "ALL"} else [_not_all(str(version))]
+    count, begin = page_size(target, wrong), after(first(target, "Marker") or "")
+    left = [view for view in views if view.name.encode() > begin]
     shown = left[:count]
     more = {"NextMarker": shown[-1].name.encode().hex()} if len(left) > count else {}
     return {"Functions": [configuration(view) for view in shown], **more}
 
 
-def _after(marker: str) -> bytes:
-    """The name behind which a page begins; raises ApiError."""
+def page_size(target: str, wrong: Sequence[str] = ()) -> int:
+    """Returns how many items a page has at most; raises ApiError for that and for what is `wrong` beside it."""
+    items, found = first(target, "MaxItems"), list(wrong)
+    wanted = PAGE_MAX if items is None else whole(items, least=1, most=ITEMS_MAX, default=None)
+    if items is not None and wanted is None:
+        found.append(constraint("maxItems", items, f"be a whole number from 1 to {ITEMS_MAX}"))
+    if found:
+        raise ApiError(ApiErrorType.VALIDATION, headed(found))
+    return min(PAGE_MAX, wanted or PAGE_MAX)
+
+
+def after(marker: str) -> bytes:
+    """Returns the name behind which a page begins; raises ApiError."""
     if not re.fullmatch(MARKER_PATTERN, marker):
         raise ApiError(ApiErrorType.PARAMETER, BAD_MARKER)
     return bytes.fromhex(marker)
+
+
+def _not_all(version: str) -> str:
+    return constraint("functionVersion", version, "satisfy enum value set: [ALL]")

@@ -2,6 +2,7 @@
 
 from adapters.control.invoke.function_documents import ITEMS_MAX, MARKER_PATTERN, PAGE_MAX
 from adapters.control.invoke.invoke_api import FUNCTIONS, INVOKE, INVOKE_ASYNC, INVOKE_STREAMED
+from adapters.control.invoke.invoke_config_api import CONFIG, CONFIGS
 from adapters.control.invoke.invoke_headers import (
     CONTEXT,
     CONTEXT_BYTES_MAX,
@@ -10,8 +11,10 @@ from adapters.control.invoke.invoke_headers import (
     TYPE,
     InvocationType,
 )
+from adapters.control.mappings.paging import ARN_PATTERN
 from adapters.control.openapi.lambda_paths import FAULTS, SIGNED, UNSIGNED, lambda_fault, lambda_operation
 from adapters.control.openapi.parts import Json, ref
+from poller.domain.functions.queued_calls import AGE_S_MAX, AGE_S_MIN, RETRIES_MAX
 
 _NAME: Json = {
     "name": "name",
@@ -27,6 +30,15 @@ _QUALIFIER: Json = {
     "schema": {"type": "string"},
 }
 _MISSING = {"404": "No function of this name is configured"}
+_CONFIG_FAULTS = {
+    "500": "A fault of the server, or the daemon is starting or stopping",
+    "501": "This server calls no functions",
+}
+_CHANGE_FAULTS = {
+    "409": "The configuration file has it, where it has to be changed",
+    "413": "The body is too large",
+    "429": "Too many requests",
+}
 _INVOKE_FAULTS = {
     "413": "The payload is too large",
     "429": "There is no room for the call; `Reason` says why, the header Retry-After when to try again",
@@ -51,6 +63,19 @@ def paths(*, everybody: bool, open_reads: bool) -> Json:
             "parameters": [_NAME, _QUALIFIER],
             "post": lambda_operation("InvokeWithResponseStream", "200", "Never: call Invoke", None),
         },
+        CONFIG: {
+            "parameters": [_NAME, _QUALIFIER],
+            "get": _config("GetFunctionEventInvokeConfig"),
+            "put": _config("PutFunctionEventInvokeConfig", body=True),
+            "post": _config("UpdateFunctionEventInvokeConfig", body=True),
+            "delete": lambda_operation("DeleteFunctionEventInvokeConfig", "204", "It is removed", None),
+        },
+        CONFIGS: {
+            "parameters": [_NAME, *_list_parameters()[1:]],
+            "get": lambda_operation(
+                "ListFunctionEventInvokeConfigs", "200", "A page of them", "InvokeConfigPage"
+            ),
+        },
         FUNCTIONS: {
             "parameters": _list_parameters(),
             "get": lambda_operation("ListFunctions", "200", "A page of functions", "FunctionPage"),
@@ -68,19 +93,28 @@ def paths(*, everybody: bool, open_reads: bool) -> Json:
     }
     for path, item in found.items():
         faults = FAULTS | ({} if path == FUNCTIONS else _MISSING)
-        for method in ("get", "post"):
+        for method in ("get", "post", "put", "delete"):
             if method not in item:
                 continue
-            if method == "post":
+            told = faults | (_CONFIG_FAULTS if path in {CONFIG, CONFIGS} else {})
+            if method != "get":
                 item[method]["security"] = calling
-                faults |= UNSIGNED | _INVOKE_FAULTS
+                told |= UNSIGNED | (_CHANGE_FAULTS if path == CONFIG else _INVOKE_FAULTS)
             elif not open_reads:
                 item[method]["security"] = list(SIGNED)
-                faults |= UNSIGNED
+                told |= UNSIGNED
             item[method]["responses"] |= {
-                status: lambda_fault(status, text) for status, text in sorted(faults.items())
+                status: lambda_fault(status, text) for status, text in sorted(told.items())
             }
     return found
+
+
+def _config(name: str, *, body: bool = False) -> Json:
+    operation = lambda_operation(name, "200", "How asynchronous calls are tried", "InvokeConfig")
+    if body:
+        content = {"application/json": {"schema": ref("InvokeConfigRequest")}}
+        operation["requestBody"] = {"required": False, "content": content}
+    return operation
 
 
 def schemas() -> Json:
@@ -118,6 +152,26 @@ def schemas() -> Json:
             required=["Configuration"],
         ),
         "AcceptedCall": _object({"Status": {"type": "integer"}}, required=["Status"]),
+        "InvokeConfigRequest": {"type": "object", "properties": _invoke_config()},
+        "InvokeConfig": _object(
+            {
+                **_invoke_config(),
+                "FunctionArn": text,
+                "LastModified": {"type": "number"},
+            },
+            required=["FunctionArn", "LastModified", "DestinationConfig"],
+        ),
+        "InvokeConfigPage": _object(
+            {
+                "FunctionEventInvokeConfigs": {
+                    "type": "array",
+                    "items": ref("InvokeConfig"),
+                    "maxItems": PAGE_MAX,
+                },
+                "NextMarker": text,
+            },
+            required=["FunctionEventInvokeConfigs"],
+        ),
         "FunctionPage": _object(
             {
                 "Functions": {"type": "array", "items": ref("FunctionConfiguration"), "maxItems": PAGE_MAX},
@@ -125,6 +179,19 @@ def schemas() -> Json:
             },
             required=["Functions"],
         ),
+    }
+
+
+def _invoke_config() -> Json:
+    target: Json = {
+        "type": "object",
+        "properties": {"Destination": {"type": "string", "pattern": f"^({ARN_PATTERN})?$"}},
+    }
+    least, most = AGE_S_MIN, AGE_S_MAX
+    return {
+        "MaximumRetryAttempts": {"type": "integer", "minimum": 0, "maximum": RETRIES_MAX},
+        "MaximumEventAgeInSeconds": {"type": "integer", "minimum": least, "maximum": most},
+        "DestinationConfig": {"type": "object", "properties": {"OnSuccess": target, "OnFailure": target}},
     }
 
 

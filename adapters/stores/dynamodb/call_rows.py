@@ -11,6 +11,7 @@ to put a call relies on them.
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from adapters.stores import conflicts
@@ -43,8 +44,10 @@ READS_MAX = 5
 PAGES_MAX = 32
 PAGE_ROWS_MAX = 1_000
 """What one look for calls reads at most. Calls that others work on stand before those that are free."""
-COUNT_PAGES_MAX = 2
-"""A page has up to 1 MB, some 2,000 calls. Of a longer backlog only the calls of so many pages are counted."""
+LOOK_PAGES_MAX = 2
+"""A page has up to 1 MB, some 2,000 calls. Each look at a backlog reads so many."""
+COUNT_S, COUNT_PAGES_MAX = 60.0, 100
+"""What is behind them is counted once in so many seconds, and no further than this."""
 KNOWN_S = 60.0
 """The row of a function is written again after so long, while calls are put."""
 KNOWN_MAX = 1_000
@@ -68,6 +71,8 @@ class DynamoDbCallQueue:
         self._reader = CallReader()
         self._known: dict[str, float] = {}
         """When this process has written the row of a function."""
+        self._behind: dict[str, tuple[float | None, int]] = {}
+        """When this process has counted what is behind the first pages of a backlog, and how many calls that were."""
 
     async def put(self, call: QueuedCall) -> None:
         """Stores a new call unless there is one with its id."""
@@ -87,7 +92,10 @@ class DynamoDbCallQueue:
                 raise ServiceThrottled(f"call {call.call} was removed just now") from refused
 
     async def backlogs(self) -> Sequence[CallBacklog]:
-        """Returns the functions that have calls, by name. If there are very many calls, it counts those that are due first."""
+        """Returns the functions that have calls, by name.
+
+        If a function has thousands of calls, their number may be a minute old, and everything else is told of those that are due first.
+        """
         functions = [row["sk"]["S"] for row in await self._table.query(FUNCTIONS, "sk")]
         found = await each(self._backlog(function) for function in functions)
         with suppress(PortError):
@@ -290,12 +298,30 @@ class DynamoDbCallQueue:
     async def _backlog(self, function: str) -> CallBacklog | None:
         rows: list[Item] = []
         start: Item | None = None
-        for _ in range(COUNT_PAGES_MAX):
+        for _ in range(LOOK_PAGES_MAX):
             some, start = await self._table.page(calls_of(function), "sk", *COUNTED, start=start)
             rows += some
             if start is None:
                 break
-        return backlog_of(function, shares_of(rows)) if rows else None
+        if not rows:
+            return None
+        seen = backlog_of(function, shares_of(rows))
+        return (
+            seen if start is None else replace(seen, calls=seen.calls + await self._further(function, start))
+        )
+
+    async def _further(self, function: str, start: Item) -> int:
+        """How many calls a function has behind the first pages, as counted a minute ago. A count that fails is no reason not to look."""
+        now = self._now()
+        when, found = self._behind.get(function, (None, 0))
+        if when is not None and 0 <= now - when < COUNT_S:
+            return found
+        with suppress(PortError):
+            found = await self._table.count(calls_of(function), start=start, pages_max=COUNT_PAGES_MAX)
+        if len(self._behind) >= KNOWN_MAX:
+            self._behind.clear()
+        self._behind[function] = now, found
+        return found
 
     async def _make_known(self, function: str) -> None:
         now = self._now()

@@ -137,6 +137,23 @@ class Table:
         )
         return page["Items"], page.get("LastEvaluatedKey") or None
 
+    async def count(self, partition: str, *, start: Item, pages_max: int) -> int:
+        """Counts the items of one partition behind `start`, those of `pages_max` pages at most, as they were a moment ago."""
+        counted = 0
+        for _ in range(pages_max):
+            page = await self.call(
+                "query",
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": partition}},
+                Select="COUNT",
+                ExclusiveStartKey=start,
+            )
+            counted += page["Count"]
+            if not page.get("LastEvaluatedKey"):
+                break
+            start = page["LastEvaluatedKey"]
+        return counted
+
 
 def _canceled(error: ClientError) -> PortError:
     reasons = error.response.get("CancellationReasons")

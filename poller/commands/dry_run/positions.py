@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from poller.config.plugin_specs import store_of
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.plan import DaemonPlan, MappingPlan, SourceKind
-from poller.domain.rows import API_PREFIX, REPLAY_PREFIX, Lease, MappingRow
+from poller.domain.rows import API_PREFIX, FUNCTION_PREFIX, REPLAY_PREFIX, Lease, MappingRow
 from poller.plugins import Environment, Registry, validated
 from poller.ports import LeaseList, LeaseStore, MappingList, MappingStore
 from poller.rules.continued_mapping import connection_of
@@ -72,7 +72,7 @@ def _needed(
 ) -> list[MappingRow]:
     """The rows of the chosen mappings and of all mappings of the same streams. Raises ServiceUnavailable for damaged rows."""
     mappings = {each.mapping for each in chosen}
-    found = [row for row in rows if not row.mapping.startswith((API_PREFIX, REPLAY_PREFIX))]
+    found = [row for row in rows if not row.mapping.startswith((API_PREFIX, FUNCTION_PREFIX, REPLAY_PREFIX))]
     for row in found:
         if row.damage and row.mapping in mappings:
             raise ServiceUnavailable(row.damage)

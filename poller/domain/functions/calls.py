@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from poller.domain.functions.invoke_configs import InvokeConfigControl
 from poller.domain.invocations import Outcome
 from poller.domain.records import MappingId
 
@@ -85,6 +86,11 @@ class FunctionCaller(Protocol):
 
     def function(self, name: str, qualifier: str = "") -> FunctionView:
         """The function that is called by this name or ARN. Raises ApiError if there is none."""
+        ...
+
+    @property
+    def configs(self) -> InvokeConfigControl:
+        """How asynchronous calls are tried. Raises ApiError while the daemon starts or stops."""
         ...
 
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:

@@ -119,6 +119,8 @@ class ApiOperation(StrEnum):
     CANCEL = "cancel"
     """Cancels an operation on what runs."""
     CLOSE_BREAKER = "close_breaker"
+    CONFIGURE = "configure"
+    """Sets how asynchronous calls of a function are tried."""
     INVOKE = "invoke"
     """Only refused requests are reported."""
 

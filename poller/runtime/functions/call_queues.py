@@ -69,6 +69,14 @@ class CallQueues:
         """The calls that wait or run, by function, as they were last read."""
         return [self._backlogs[name] for name in sorted(self._backlogs)]
 
+    def notes(self) -> list[str]:
+        """Notes for people about calls that wait, one line for each function."""
+        now = self._context.clock.now()
+        return [
+            f"function {each.function}: asynchronous calls that are not over: {each.calls}, the oldest for {max(0.0, now - each.oldest):.0f} s"
+            for each in self.backlogs
+        ]
+
     async def put(self, call: QueuedCall) -> None:
         """Stores a call. Raises NoRoom if the function has too many, and PortError if the store may not have it."""
         kept = self._backlogs.get(call.function)

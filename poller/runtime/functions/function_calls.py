@@ -33,6 +33,7 @@ from poller.rules.functions.naming import (
 from poller.runtime.context import uuid_text
 from poller.runtime.functions.call_queues import CallQueues
 from poller.runtime.functions.held_functions import HeldFunctions
+from poller.runtime.functions.invoke_configs import InvokeConfigs
 from poller.runtime.functions.taken_slots import TakenSlot, called, slot_taken
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed
@@ -57,6 +58,7 @@ class CallContext:
     rng: Random
     observer: Observer
     queues: CallQueues | None = None
+    configs: InvokeConfigs | None = None
 
 
 class FunctionCalls:
@@ -91,6 +93,18 @@ class FunctionCalls:
         return _view(
             named.plan, unqualified_arn(named.plan.name, named.plan, mapped_arns(context.arns())), context
         )
+
+    def named(self, name: str, qualifier: str) -> NamedFunction:
+        """The function that is called by this name or ARN, and its ARN with the qualifier. Raises ApiError."""
+        return _named(self._opened(), name, qualifier)
+
+    @property
+    def configs(self) -> InvokeConfigs:
+        """How asynchronous calls are tried. Raises ApiError while the daemon starts or stops."""
+        context = self._opened()
+        if context.configs is None:
+            raise ApiError(ApiErrorType.SERVICE, NO_QUEUE)
+        return context.configs
 
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
         """Stores an asynchronous call, and returns its request id. Raises ApiError, and NoRoom if too many calls wait."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from poller.call_queue_ports import HasCallQueue
 from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry.labels import TaskKind
+from poller.rules.functions.naming import NamedFunction
 from poller.runtime.functions.call_deliveries import HeldDestinations
 from poller.runtime.functions.call_queues import CallQueues, CallWorkers
 from poller.runtime.functions.held_functions import HeldFunctions
+from poller.runtime.functions.invoke_configs import InvokeConfigs
 from poller.runtime.functions.queued_call_run import CallRunContext
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.stopping import Stop
@@ -23,6 +25,7 @@ class OpenCallQueues:
 
     queues: CallQueues
     deliveries: HeldDestinations
+    configs: InvokeConfigs
 
     @contextmanager
     def running(self, scope: WatchedTasks, stop: Stop) -> Iterator[None]:
@@ -41,6 +44,7 @@ def open_call_queues(
     held: HeldFunctions,
     heartbeat: Heartbeat,
     plan: Callable[[], DaemonPlan],
+    named: Callable[[str, str], NamedFunction],
     scope: WatchedTasks,
     stop: Stop,
 ) -> OpenCallQueues | None:
@@ -48,6 +52,7 @@ def open_call_queues(
     if not isinstance(tools.store, HasCallQueue):
         return None
     deliveries = HeldDestinations(tools.registry, tools.env)
+    configs = InvokeConfigs(tools.store, tools.env.clock, named)
     context = CallRunContext(
         store=tools.store.call_queue,
         held=held,
@@ -57,6 +62,7 @@ def open_call_queues(
         rng=tools.rng,
         observer=tools.observer,
         port_backoff=tools.port_backoff,
+        policy=configs.policy,
         waits_s=lambda: plan().tuning.async_retry_s,
     )
 
@@ -64,4 +70,4 @@ def open_call_queues(
         return heartbeat.holding()()
 
     workers = CallWorkers(me=tools.worker, others=heartbeat.others, holding=in_time)
-    return OpenCallQueues(CallQueues(context, workers, scope, stop), deliveries)
+    return OpenCallQueues(CallQueues(context, workers, scope, stop), deliveries, configs)

@@ -23,7 +23,7 @@ from poller.ports import Clock
 from poller.rules import backoff
 from poller.rules.functions.call_documents import notice
 from poller.rules.functions.lineage import extended
-from poller.rules.functions.naming import NamedFunction, qualifier_of
+from poller.rules.functions.naming import NamedFunction
 from poller.rules.functions.queued_calls import after, before, deferred, undelivered
 from poller.runtime.functions.held_functions import HeldFunctions
 from poller.runtime.functions.taken_slots import called, taken_slot
@@ -49,6 +49,8 @@ class CallRunContext:
     store: CallQueue
     held: HeldFunctions
     plans: Callable[[], Mapping[str, FunctionPlan]]
+    policy: Callable[[FunctionPlan | None, str], AsyncPolicy]
+    """How asynchronous calls of an ARN are tried."""
     deliveries: CallDeliveries
     clock: Clock
     rng: Random
@@ -65,7 +67,7 @@ class QueuedCallRun:
         self._context = context
         self._call = call
         plan = context.plans().get(call.function)
-        self._policy = AsyncPolicy() if plan is None else plan.async_policy(qualifier_of(call.arn))
+        self._policy = context.policy(plan, call.arn)
         self._stop = stop
 
     async def run(self) -> None:

@@ -4,7 +4,7 @@ A mapping has two rows. The row under its own id is written by the workers that 
 under `api:ID` has its definition. So a change of the definition can never overwrite what a worker wrote meanwhile.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -85,6 +85,8 @@ class Definitions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[MappingId, Definition] = {}
+        self.beside: Callable[[Sequence[MappingRow]], None] = lambda _: None
+        """Is called with all rows of each listing."""
         self._first: dict[MappingId, int] | None = None
         """The revisions that the first read of the store found."""
         self._writes = 0
@@ -113,6 +115,7 @@ class Definitions:
         if writes != self._writes:
             return False
         self._take(rows)
+        self.beside(rows)
         return True
 
     async def add(self, definition: Definition) -> Definition:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import MappingId, Monotonic
-from poller.domain.rows import API_PREFIX, MappingRow
+from poller.domain.rows import API_PREFIX, FUNCTION_PREFIX, MappingRow
 from poller.domain.telemetry.mapping_events import PlaceFound
 from poller.ports import Clock, MappingStore
 from poller.rules.continued_mapping import Connection, connection_of
+
+NO_MAPPINGS = (API_PREFIX, FUNCTION_PREFIX)
+"""Rows whose ids begin so are read by others."""
 
 
 def connection(plan: MappingPlan) -> Connection:
@@ -45,7 +48,7 @@ class Places:
         return tuple(
             row.damage
             for row in damaged
-            if not (row.mapping in wanted or row.mapping.startswith(API_PREFIX) or self.made(row.mapping))
+            if not (row.mapping in wanted or row.mapping.startswith(NO_MAPPINGS) or self.made(row.mapping))
         )
 
     @contextmanager

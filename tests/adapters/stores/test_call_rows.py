@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from adapters.stores.dynamodb.call_items import FUNCTIONS, calls_of, due_key, home_key
 from adapters.stores.dynamodb.call_parts import LEFT_S, LEFTOVERS, SWEEP_S, SWEPT_MAX
-from adapters.stores.dynamodb.call_rows import COUNT_PAGES_MAX, KNOWN_S, DynamoDbCallQueue
+from adapters.stores.dynamodb.call_rows import COUNT_S, KNOWN_S, LOOK_PAGES_MAX, DynamoDbCallQueue
 from adapters.stores.dynamodb.calls import Table
 from adapters.stores.dynamodb.table import key, ready
 from poller.domain.errors import PortError, RowChanged, ServiceThrottled, ServiceUnavailable
@@ -468,15 +468,34 @@ def test_the_row_of_a_function_is_written_once_a_minute(in_lab: InLab) -> None:
     in_lab(scenario)
 
 
-def test_a_very_long_backlog_is_told_as_at_least_what_its_first_pages_have(in_lab: InLab) -> None:
+def test_a_very_long_backlog_is_counted_now_and_then_and_its_beginning_at_each_look(in_lab: InLab) -> None:
     async def scenario(lab: Lab) -> None:
-        queue = lab.queue()
-        text = "x" * 200_000
-        for number in range(6 * COUNT_PAGES_MAX + 4):
-            await queue.put(replace(asked(f"call-{number:02}", SHORT, due=NOW + number), client_context=text))
+        meddler = Meddler(lab.client)
+        queue = lab.queue(meddler)
+
+        async def put(numbers: range) -> None:
+            for number in numbers:
+                long = replace(
+                    asked(f"call-{number:02}", SHORT, due=NOW + number), client_context="x" * 200_000
+                )
+                await queue.put(long)
+
+        await put(range(1, 21))
+        assert [each.calls for each in await queue.backlogs()] == [20]
+        meddler.calls.clear()
+        await put(range(21, 24))
+        await queue.put(asked("first", SHORT))
+        lab.clock.now += COUNT_S - 1
         (backlog,) = await queue.backlogs()
-        assert 4 * COUNT_PAGES_MAX <= backlog.calls <= 6 * COUNT_PAGES_MAX
-        assert backlog.next_due == NOW
+        assert (backlog.calls, backlog.next_due) in [(20, NOW), (21, NOW)]
+        assert meddler.calls.count("query") == 1 + LOOK_PAGES_MAX
+        lab.clock.now += 1
+        # The sweep comes last.
+        meddler.before["query"] = [*[None] * (1 + LOOK_PAGES_MAX), lost_answer()]
+        assert [each.calls for each in await queue.backlogs()] == [backlog.calls]
+        lab.clock.now += COUNT_S
+        (backlog,) = await queue.backlogs()
+        assert backlog.calls == 24
 
     in_lab(scenario)
 

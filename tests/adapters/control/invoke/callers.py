@@ -3,9 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from adapters.stores.memory import MemoryStore
+from poller.clock import LoopClock
 from poller.domain.functions.calls import FunctionAnswer, FunctionCall, FunctionView
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.plan import FunctionPlan
+from poller.rules.functions.naming import NamedFunction
+from poller.runtime.functions.invoke_configs import InvokeConfigs
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 REQUEST_ID = "6c3ca2b4-0f10-4a30-9d4f-6b0b1f3c2a11"
@@ -40,6 +45,9 @@ class CallerModel:
     refuses: Exception | None = None
     """What the next asynchronous calls are refused with."""
 
+    def __post_init__(self) -> None:
+        self.kept = InvokeConfigs(MemoryStore(), LoopClock(), self.named)
+
     def functions(self) -> Sequence[FunctionView]:
         return self.views
 
@@ -48,6 +56,15 @@ class CallerModel:
             if name in {view.name, view.arn} and qualifier in {"", "$LATEST"}:
                 return view
         raise ApiError(ApiErrorType.MISSING, f"Function not found: {name}")
+
+    @property
+    def configs(self) -> InvokeConfigs:
+        return self.kept
+
+    def named(self, name: str, qualifier: str) -> NamedFunction:
+        view = self.function(name, qualifier)
+        arn = f"{view.arn}:{qualifier}" if qualifier else view.arn
+        return NamedFunction(FunctionPlan(name=view.name, invoker=view.invoker), arn)
 
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
         self.function(call.function, call.qualifier)
