@@ -490,7 +490,7 @@ def test_a_very_long_backlog_is_counted_now_and_then_and_its_beginning_at_each_l
         assert (backlog.calls, backlog.next_due) in [(20, NOW), (21, NOW)]
         assert meddler.calls.count("query") == 1 + LOOK_PAGES_MAX
         lab.clock.now += 1
-        # The sweep comes last.
+        # This count fails.
         meddler.before["query"] = [*[None] * (1 + LOOK_PAGES_MAX), lost_answer()]
         assert [each.calls for each in await queue.backlogs()] == [backlog.calls]
         lab.clock.now += COUNT_S
