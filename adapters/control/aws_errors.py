@@ -10,7 +10,7 @@ from adapters.control.responses import BODY_BYTES_MAX, MESSAGES, answer, refusal
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.texts import lines_of
 
-PREFIXES = ("/2014-11-13/", "/2015-03-31/", "/2017-03-31/", "/2021-11-15/")
+PREFIXES = ("/2014-11-13/", "/2015-03-31/", "/2017-03-31/", "/2019-09-25/", "/2021-11-15/")
 """The paths of Lambda's API begin with these."""
 TEXT_CHARS_MAX = 8192
 """The longest text of an error, which may repeat what the client sent."""

@@ -9,8 +9,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from adapters.observers.async_metrics import async_families
-from adapters.observers.metrics import CallFigures, Figures
+from adapters.observers.metrics import AsyncFigures, CallFigures, Figures
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of
 
@@ -41,7 +40,7 @@ def function_families(figures: Figures) -> Iterator[Metric]:
     yield from _breakers(figures)
     yield from _code(figures)
     yield from _calls(figures.calls)
-    yield from async_families(figures.async_calls)
+    yield from _asynchronous(figures.async_calls)
 
 
 def _code(figures: Figures) -> Iterator[Metric]:
@@ -99,3 +98,37 @@ def _calls(calls: Mapping[str, CallFigures]) -> Iterator[Metric]:
         took.add_metric((label(function),), figures.duration.buckets(), sum_value=figures.duration.total)
     yield ended
     yield took
+
+
+def _asynchronous(calls: Mapping[str, AsyncFigures]) -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "poller_async_calls",
+        "Asynchronous calls that are over, by how they ended.",
+        labels=("function", "end"),
+    )
+    failures = CounterMetricFamily(
+        "poller_async_delivery_failures",
+        "Times that a destination could not be given an asynchronous call; each is tried again.",
+        labels=("function",),
+    )
+    waiting = GaugeMetricFamily(
+        "poller_async_calls_waiting",
+        "Asynchronous calls of all workers that are not over.",
+        labels=("function",),
+    )
+    oldest = GaugeMetricFamily(
+        "poller_async_oldest_call_age_seconds",
+        "Age of the oldest asynchronous call that is not over; 0 without one.",
+        labels=("function",),
+    )
+    for function, figures in calls.items():
+        name = label(function)
+        for end, count in figures.ended.items():
+            ended.add_metric((name, end), count)
+        failures.add_metric((name,), figures.delivery_failures)
+        waiting.add_metric((name,), figures.waiting)
+        oldest.add_metric((name,), figures.oldest_s)
+    yield ended
+    yield failures
+    yield waiting
+    yield oldest

@@ -52,7 +52,7 @@ class MemoryCallQueue:
         if stored is None or stored.revision != call.revision:
             return conflicts.replaced_before(stored, call)
         written = conflicts.next_call(call)
-        self._keep(replace(written, payload=stored.payload))
+        self._keep(_with_payload(written, stored.payload))
         return written
 
     async def remove(self, call: QueuedCall) -> None:
@@ -80,6 +80,10 @@ class MemoryCallQueue:
     def _keep(self, call: QueuedCall) -> QueuedCall:
         self._calls[call.call] = call
         return call
+
+
+def _with_payload(call: QueuedCall, payload: bytes) -> QueuedCall:
+    return replace(call, payload=payload)
 
 
 def _order(call: QueuedCall) -> tuple[Epoch, CallId]:

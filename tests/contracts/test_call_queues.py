@@ -459,7 +459,7 @@ def test_the_longest_answer_is_kept_beside_the_longest_payload_and_may_be_replac
 ODD = [
     "",
     "\0",
-    "a#b/c|d",
+    "#/c|d#",
     "\ud800",
     "größe \U0001f600",
     "'; DROP TABLE calls; --",

@@ -44,10 +44,10 @@ READS_MAX = 5
 PAGES_MAX = 32
 PAGE_ROWS_MAX = 1_000
 """What one look for calls reads at most. Calls that others work on stand before those that are free."""
-LOOK_PAGES_MAX = 2
-"""A page has up to 1 MB, some 2,000 calls. Each look at a backlog reads so many."""
+LOOK_PAGES_MAX = 1
+"""A page has up to 1 MB, some 2,000 calls. Each look at a backlog reads so many: calls that workers hold stand at the front."""
 COUNT_S, COUNT_PAGES_MAX = 60.0, 100
-"""What is behind them is counted once in so many seconds, and no further than this."""
+"""What is behind that is counted once in so many seconds, and no further than this."""
 KNOWN_S = 60.0
 """The row of a function is written again after so long, while calls are put."""
 KNOWN_MAX = 1_000

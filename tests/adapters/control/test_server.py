@@ -25,7 +25,7 @@ from adapters.control import (
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
-from adapters.control.invoke import invoke_api
+from adapters.control.invoke import invoke_api, invoke_config_api
 from adapters.control.live import updates_api
 from adapters.control.live.readers import Readers
 from adapters.control.openapi.document import document
@@ -196,6 +196,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *records_api.routes(allowed, None, None, show_payloads=False),
         *functions_api.routes(allowed, None, Audit(None)),
         *invoke_api.routes(allowed, None, Audit(None)),
+        *invoke_config_api.routes(allowed, None, Audit(None)),
         *updates_api.routes(allowed, Readers(), None, page="a version"),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
