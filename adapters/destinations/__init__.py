@@ -1,1 +1,1 @@
-"""Destinations, to which failure documents are sent. Each module but `checks` and `payloads` is one plug-in, found by its entry point."""
+"""Destinations, to which documents of batches and calls are sent. Each module but `checks`, `messages` and `payloads` is one plug-in, found by its entry point."""

@@ -8,21 +8,21 @@ from typing import Any
 from adapters.aws.permission_checks import asked, for_the_check_alone, tried, untried
 from poller.domain.findings import Finding, Severity
 
-_EXISTS = "whether it exists"
-_ARRIVES = "a document would arrive"
+EXISTS = "whether it exists"
+ARRIVES = "a document would arrive"
 
 
 async def probe_queue(service: Any, queue_url: str, arn: str) -> list[Finding]:
     """Reads the attributes of the queue to which documents are sent."""
     call = asked(service, "GetQueueAttributes", QueueUrl=queue_url, AttributeNames=["QueueArn"])
     trial = await tried("sqs:GetQueueAttributes", call, on=arn)
-    return [for_the_check_alone(trial, _EXISTS), *untried(("sqs:SendMessage",), _ARRIVES)]
+    return [for_the_check_alone(trial, EXISTS), *untried(("sqs:SendMessage",), ARRIVES)]
 
 
 async def probe_topic(service: Any, arn: str) -> list[Finding]:
     """Reads the topic's attributes."""
     trial = await tried("sns:GetTopicAttributes", asked(service, "GetTopicAttributes", TopicArn=arn), on=arn)
-    return [for_the_check_alone(trial, _EXISTS), *untried(("sns:Publish",), _ARRIVES)]
+    return [for_the_check_alone(trial, EXISTS), *untried(("sns:Publish",), ARRIVES)]
 
 
 async def probe_bucket(service: Any, bucket: str) -> list[Finding]:
@@ -30,7 +30,7 @@ async def probe_bucket(service: Any, bucket: str) -> list[Finding]:
     trial = await tried(
         "s3:ListBucket", asked(service, "HeadBucket", Bucket=bucket), on=f"arn:aws:s3:::{bucket}"
     )
-    return [for_the_check_alone(trial, _EXISTS), *untried(("s3:PutObject",), _ARRIVES)]
+    return [for_the_check_alone(trial, EXISTS), *untried(("s3:PutObject",), ARRIVES)]
 
 
 def check_directory(path: Path) -> Finding:

@@ -1,6 +1,6 @@
-"""Owns the file destination: failure documents with the whole event in them, one JSON line each, in a directory.
+"""Owns the file destination: documents with the whole event or call in them, one JSON line each, in a directory.
 
-Each mapping has one file, named by its id. When `send` returns, the line is flushed to the disk. A line always starts on a new
+Each mapping has one file, named by its id, and each function one for its asynchronous calls, `FUNCTION.async.jsonl`. When `send` returns, the line is flushed to the disk. A line always starts on a new
 line, even if an earlier write was cut off. Nothing is ever removed or rotated. A new file is readable by this user only. A
 link, a FIFO or a device in its place is refused.
 """
@@ -19,11 +19,13 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.destinations.checks import check_directory
+from adapters.destinations.messages import no_dead_letter
 from adapters.private_files import exposure, open_private
 from poller.config.field_types import directory_of, directory_url
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.findings import Finding, Severity
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.invocations import Notice, with_payload
 from poller.output.log_fields import EVENT
 from poller.plugins import Environment, Plugin
@@ -68,10 +70,19 @@ class FileDestination:
 
     async def send(self, notice: Notice) -> None:
         """Appends the document; raises ServiceUnavailable (a full disk), AccessDenied, ResourceMissing."""
-        path = self._directory / f"{notice.mapping}.jsonl"
+        await self._append(f"{notice.mapping}.jsonl", with_payload(notice))
+
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Appends the whole document of a call; raises as `send`."""
+        if dead_letter:
+            raise no_dead_letter(f"directory {self._directory}")
+        await self._append(f"{notice.function}.async.jsonl", one_line(notice.documents[0]))
+
+    async def _append(self, name: str, line: bytes) -> None:
+        path = self._directory / name
         try:
             async with self._lock:
-                exposed = await asyncio.to_thread(append, path, with_payload(notice))
+                exposed = await asyncio.to_thread(append, path, line)
         except OSError as error:
             kind = _KINDS.get(error.errno, ServiceUnavailable)
             raise kind(f"file append to {path}: {error.strerror or type(error).__name__}") from error
@@ -82,6 +93,11 @@ class FileDestination:
     async def probe(self) -> Sequence[Finding]:
         """Checks whether files can be made in the directory; makes none."""
         return [check_directory(self._directory)]
+
+
+def one_line(document: bytes) -> bytes:
+    """JSON without line breaks. A payload in it may have some between its members; in texts JSON escapes them."""
+    return document.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 def append(path: Path, line: bytes) -> str:

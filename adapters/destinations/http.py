@@ -1,7 +1,7 @@
-"""Owns the HTTP destination: failure documents with the whole event in them, POSTed to a URL. A status 2xx means delivered.
+"""Owns the HTTP destination: documents with the whole event or call in them, POSTed to a URL. A status 2xx means delivered.
 
-The header `Idempotency-Key` is the id of the notice, which stays the same when the notice is sent again. Redirects are not
-followed.
+The header `Idempotency-Key` is the id of the notice or call, which stays the same when its document is sent again. Redirects are
+not followed.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws.permission_checks import connected, untried
 from adapters.bounded_answers import bounded
+from adapters.destinations.messages import no_dead_letter
 from poller.config.field_types import web_url
 from poller.config_errors.meant_arns import aws_queue_arn
 from poller.domain.errors import (
@@ -25,6 +26,7 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.findings import Finding
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.invocations import Notice, with_payload
 from poller.plugins import Environment, Plugin
 
@@ -68,20 +70,29 @@ class HttpDestination:
 
     async def send(self, notice: Notice) -> None:
         """Posts the document; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
-        headers = {"Content-Type": "application/json", "Idempotency-Key": notice.notice_id}
+        await self._post(with_payload(notice), notice.notice_id)
+
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Posts the whole document of a call; raises as `send`."""
+        if dead_letter:
+            raise no_dead_letter(f"a URL of {self._host}")
+        await self._post(notice.documents[0], notice.call)
+
+    async def probe(self) -> Sequence[Finding]:
+        """Checks whether the server accepts connections; posts nothing."""
+        return [await connected(self._url), *untried(("POST",), "a document would arrive")]
+
+    async def _post(self, document: bytes, key: str) -> None:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         try:
             async with self._session.post(
-                self._url, data=with_payload(notice), headers=headers, allow_redirects=False
+                self._url, data=document, headers=headers, allow_redirects=False
             ) as answer:
                 status = answer.status
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise ServiceUnavailable(f"http POST to {self._host}: {type(error).__name__}") from error
         if not 200 <= status <= 299:
             raise STATUSES.get(status, ServiceUnavailable)(f"http POST to {self._host}: status {status}")
-
-    async def probe(self) -> Sequence[Finding]:
-        """Checks whether the server accepts connections; posts nothing."""
-        return [await connected(self._url), *untried(("POST",), "a document would arrive")]
 
 
 @asynccontextmanager

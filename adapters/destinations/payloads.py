@@ -11,14 +11,13 @@ Queues and topics have size limits of their own, below the service's. They show 
 then sent with an object, or without the event.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from adapters.aws.clients import client, status_of
+from adapters.aws.clients import client
 from adapters.destinations.checks import probe_bucket
+from adapters.destinations.messages import SendMessage, message_text, refused
 from adapters.destinations.s3 import put_notice
 from poller.config.field_types import ObjectPrefix
 from poller.domain.errors import ServiceUnavailable
@@ -26,13 +25,6 @@ from poller.domain.findings import Finding
 from poller.domain.invocations import Notice, with_member, with_payload
 from poller.domain.records import JsonObject
 from poller.plugins import Environment
-
-REFUSED_STATUSES = frozenset({400, 413})
-"""HTTP statuses of a message that the service takes in no case, such as one that is too long."""
-_NO_TEXT = {"\ufffe".encode(): rb"\ufffe", "\uffff".encode(): rb"\uffff"}
-"""Characters that SQS refuses in a message. JSON can escape them. Others that it refuses are escaped in JSON always."""
-
-type SendMessage = Callable[[str], Awaitable[None]]
 
 
 class PayloadStore:
@@ -70,7 +62,7 @@ class Payloads:
             try:
                 await message(whole)
             except ServiceUnavailable as error:
-                if not _refused(error):
+                if not refused(error):
                     raise
             else:
                 return
@@ -94,15 +86,8 @@ def inline(notice: Notice, bytes_max: int) -> str | None:
     if len(notice.document) + len(notice.payload) > bytes_max:
         # The quotation marks of the event are escaped, so the document is longer still.
         return None
-    document = with_payload(notice)
-    for character, escaped in _NO_TEXT.items():
-        document = document.replace(character, escaped)
-    return document.decode() if len(document) <= bytes_max else None
-
-
-def _refused(error: ServiceUnavailable) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, ClientError) and status_of(cause) in REFUSED_STATUSES
+    text = message_text(with_payload(notice))
+    return text if len(text.encode()) <= bytes_max else None
 
 
 @asynccontextmanager

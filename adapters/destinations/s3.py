@@ -1,6 +1,6 @@
-"""Owns the S3 destination: one object with the failure document and the whole event (aws-behaviour#s3-object).
+"""Owns the S3 destination: one object with the failure document and the whole event (aws-behaviour#s3-object), or with that of a call.
 
-The object's key contains the id of the notice, so a notice that is sent twice overwrites its own object.
+The object's key contains the id of the notice or call, so a document that is sent twice overwrites its own object.
 """
 
 import re
@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import client
 from adapters.destinations.checks import probe_bucket
+from adapters.destinations.messages import no_dead_letter
 from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import BUCKET, PARTITION, Arn
 from poller.domain.findings import Finding
+from poller.domain.functions.call_notices import CallNotice, call_object_key
 from poller.domain.invocations import Notice, object_key, with_payload
 from poller.plugins import Environment, Plugin
 
@@ -49,6 +51,12 @@ class S3Destination:
         """Puts the object; raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing."""
         await put_notice(self._service, self._bucket, notice)
 
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Puts the whole document of a call; raises as `send`."""
+        if dead_letter:
+            raise no_dead_letter(f"bucket {self._bucket}")
+        await _put(self._service, self._bucket, call_object_key(notice), notice.documents[0])
+
     async def probe(self) -> Sequence[Finding]:
         """Checks whether the bucket exists; puts nothing."""
         return await probe_bucket(self._service, self._bucket)
@@ -60,9 +68,13 @@ async def put_notice(service: Any, bucket: str, notice: Notice, *, prefix: str =
     Raises ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing.
     """
     key = prefix + object_key(notice)
-    with calling(f"s3 PutObject to {bucket}"):
-        await service.put_object(Bucket=bucket, Key=key, Body=with_payload(notice), ContentType=CONTENT_TYPE)
+    await _put(service, bucket, key, with_payload(notice))
     return key
+
+
+async def _put(service: Any, bucket: str, key: str, body: bytes) -> None:
+    with calling(f"s3 PutObject to {bucket}"):
+        await service.put_object(Bucket=bucket, Key=key, Body=body, ContentType=CONTENT_TYPE)
 
 
 @asynccontextmanager

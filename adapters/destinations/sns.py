@@ -1,4 +1,4 @@
-"""Owns the SNS destination: the failure document as a message to a standard topic (aws-behaviour#failure-document)."""
+"""Owns the SNS destination: documents of batches (aws-behaviour#failure-document) and calls as messages to a standard topic."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,10 +9,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_topic
+from adapters.destinations.messages import Attributes, send_dead_letter, send_document
 from adapters.destinations.payloads import Payloads, open_payloads
 from poller.config.field_types import AS_WHOM, IdentityName, ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
 
@@ -21,6 +23,8 @@ MESSAGE_BYTES_MAX = 256 * 1024
 
 A topic with a larger MaximumMessageSize is not given more, because its subscribers may take less.
 """
+DEAD_LETTER_BYTES_MAX = 1024 * 1024
+"""What a topic takes if its MaximumMessageSize says so. A dead letter cannot be shorter, so the topic decides."""
 
 
 def _standard_topic(text: str) -> str:
@@ -56,14 +60,22 @@ class SnsDestination:
         else:
             await self._payloads.send(notice, self._message)
 
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Publishes the document of a call, or its payload; raises as `send`."""
+        if dead_letter:
+            await send_dead_letter(notice, DEAD_LETTER_BYTES_MAX, self._message)
+        else:
+            await send_document(notice, MESSAGE_BYTES_MAX, self._message)
+
     async def probe(self) -> Sequence[Finding]:
         """Checks whether the topic exists, and the bucket for large events; publishes nothing."""
         found = await probe_topic(self._service, self._topic_arn)
         return found if self._payloads is None else [*found, *await self._payloads.probe()]
 
-    async def _message(self, text: str) -> None:
+    async def _message(self, text: str, attributes: Attributes | None = None) -> None:
+        more = {"MessageAttributes": attributes} if attributes else {}
         with calling(f"sns Publish to {Arn.parse(self._topic_arn).resource}"):
-            await self._service.publish(TopicArn=self._topic_arn, Message=text)
+            await self._service.publish(TopicArn=self._topic_arn, Message=text, **more)
 
 
 @asynccontextmanager

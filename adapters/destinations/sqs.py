@@ -1,7 +1,7 @@
-"""Owns the SQS destination: the failure document as a message to a standard queue (aws-behaviour#failure-document).
+"""Owns the SQS destination: documents of batches (aws-behaviour#failure-document) and calls as messages to a standard queue.
 
 The document has about a kilobyte. A queue with a lower size limit refuses it: ServiceUnavailable with SQS's code. With
-`include_payload` it has the event, too.
+`include_payload` it has the event, too. Documents and dead letters of calls are `messages`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -13,10 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from adapters.aws.calls import calling
 from adapters.aws.clients import checked_arn, client
 from adapters.destinations.checks import probe_queue
+from adapters.destinations.messages import Attributes, send_dead_letter, send_document
 from adapters.destinations.payloads import Payloads, open_payloads
 from poller.config.field_types import AS_WHOM, IdentityName, ObjectPrefixUrl
 from poller.domain.arns import Arn
 from poller.domain.findings import Finding
+from poller.domain.functions.call_notices import CallNotice
 from poller.domain.invocations import Notice
 from poller.plugins import Environment, Plugin
 
@@ -58,14 +60,22 @@ class SqsDestination:
         else:
             await self._payloads.send(notice, self._message)
 
+    async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
+        """Sends the document of a call, or its payload; raises as `send`."""
+        if dead_letter:
+            await send_dead_letter(notice, MESSAGE_BYTES_MAX, self._message)
+        else:
+            await send_document(notice, MESSAGE_BYTES_MAX, self._message)
+
     async def probe(self) -> Sequence[Finding]:
         """Checks whether the queue exists, and the bucket for large events; sends nothing."""
         found = await probe_queue(self._service, self._queue_url, self._arn)
         return found if self._payloads is None else [*found, *await self._payloads.probe()]
 
-    async def _message(self, text: str) -> None:
+    async def _message(self, text: str, attributes: Attributes | None = None) -> None:
+        more = {"MessageAttributes": attributes} if attributes else {}
         with calling(f"sqs SendMessage to {Arn.parse(self._arn).resource}"):
-            await self._service.send_message(QueueUrl=self._queue_url, MessageBody=text)
+            await self._service.send_message(QueueUrl=self._queue_url, MessageBody=text, **more)
 
 
 @asynccontextmanager

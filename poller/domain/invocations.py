@@ -232,6 +232,11 @@ def with_member(notice: Notice, member: str, content: str | JsonObject) -> bytes
 
 def object_key(notice: Notice) -> str:
     """The key of the S3 object: mapping, shard, day, and the document's time in whole seconds (aws-behaviour#s3-object)."""
-    day, _, clock = notice.timestamp.partition("T")
+    return f"aws/lambda/{notice.mapping}/{notice.shard}/{dated_key(notice.timestamp, notice.notice_id)}"
+
+
+def dated_key(timestamp: str, name: str) -> str:
+    """The end of an object's key: the day of a document's timestamp, its time in whole seconds, and a name."""
+    day, _, clock = timestamp.partition("T")
     second = clock.partition(".")[0].replace(":", ".")
-    return f"aws/lambda/{notice.mapping}/{notice.shard}/{day.replace('-', '/')}/{day}T{second}-{notice.notice_id}"
+    return f"{day.replace('-', '/')}/{day}T{second}-{name}"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from poller.domain.invocations import dated_key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallNotice:
@@ -26,3 +28,8 @@ class CallNotice:
         """The longest form of the document that has at most so many bytes; the shortest if none has."""
         fitting = (each for each in self.documents if len(each) <= bytes_max)
         return next(fitting, self.documents[-1])
+
+
+def call_object_key(notice: CallNotice) -> str:
+    """The key of the S3 object: the function, the day, the document's time in whole seconds, and the request id (aws-behaviour#documents-of-asynchronous-calls)."""
+    return f"aws/lambda/async/{notice.function}/{dated_key(notice.timestamp, notice.call)}"
