@@ -109,7 +109,7 @@ class Environment:
     region: str | None = None
     endpoint_url: str | None = None
     endpoint_urls: Mapping[str, str] = field(default_factory=dict)
-    """The URL of each service, by its name in AWS's clients (kinesis, dynamodbstreams, sqs, sns, s3, lambda, dynamodb)."""
+    """The URL of each service, by its name in AWS's clients (kinesis, dynamodbstreams, sqs, sns, s3, events, lambda, dynamodb)."""
     shared: Shared = field(default_factory=Shared)
     process: Process = field(default_factory=Anonymous)
     turns: LoopTurns = field(default_factory=LoopTurns)

@@ -25,7 +25,7 @@ COUNT_MAX = 1_000_000
 PER_SECOND_MIN = 0.001
 """A slower rate than one in a thousand seconds is more likely a mistake."""
 PER_SECOND_MAX = 1_000_000
-SERVICES = ("dynamodb", "dynamodbstreams", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
+SERVICES = ("dynamodb", "dynamodbstreams", "events", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
 """The services of `endpoint_urls`, by their names in AWS's clients."""
 STORES = ("dynamodb", "memory", "sqlite")
 _PORT_MAX = 65_535
