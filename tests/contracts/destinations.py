@@ -1,6 +1,8 @@
 """Owns what the destinations' contract suite needs of each kind: where notices go, and how to read them back."""
 
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from adapters.aws.clients import client
-from adapters.destinations import file, http, s3, sns, sqs
+from adapters.destinations import events, file, function, http, s3, sns, sqs
 from poller.domain.errors import (
     AccessDenied,
     PortError,
@@ -27,6 +29,7 @@ from tests.contracts.invokers import environment, served
 from tests.contracts.worlds import fresh_name
 
 REGION = "eu-west-1"
+SERVICES = ("sqs", "sns", "s3", "events", "lambda")
 
 
 @dataclass
@@ -84,6 +87,8 @@ ERRORS: dict[str, Callable[[Server, str, int], None]] = {
     "sqs": json_error,
     "sns": query_error,
     "s3": rest_error,
+    "events": json_error,
+    "lambda": json_error,
     "http": status_alone,
 }
 REFUSALS: dict[str, dict[type[PortError], tuple[str, int]]] = {
@@ -105,6 +110,18 @@ REFUSALS: dict[str, dict[type[PortError], tuple[str, int]]] = {
         AccessDenied: ("AccessDenied", 403),
         ResourceMissing: ("NoSuchBucket", 404),
     },
+    "events": {
+        ServiceThrottled: ("ThrottlingException", 400),
+        ServiceUnavailable: ("InternalException", 500),
+        AccessDenied: ("AccessDeniedException", 400),
+        ResourceMissing: ("ResourceNotFoundException", 400),
+    },
+    "lambda": {
+        ServiceThrottled: ("TooManyRequestsException", 429),
+        ServiceUnavailable: ("ServiceException", 500),
+        AccessDenied: ("AccessDeniedException", 403),
+        ResourceMissing: ("ResourceNotFoundException", 404),
+    },
     "http": {
         ServiceThrottled: ("", 429),
         ServiceUnavailable: ("", 500),
@@ -117,6 +134,8 @@ ACCEPTED = {
     "sqs": '{"MessageId": "1"}',
     "sns": "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>",
     "s3": "",
+    "events": '{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}',
+    "lambda": "",
     "http": "",
 }
 """Kind of destination to the body of an answer that takes a notice."""
@@ -124,11 +143,15 @@ ARNS = {
     "sqs": "arn:aws:sqs:eu-west-1:111122223333:failed",
     "sns": "arn:aws:sns:eu-west-1:111122223333:failed",
     "s3": "arn:aws:s3:::failed",
+    "events": "arn:aws:events:eu-west-1:111122223333:event-bus/failed",
+    "lambda": "arn:aws:lambda:eu-west-1:111122223333:function:failed",
 }
+LOOKS = b'"Name"'
+"""What stands in a request that looks for a bus, and in no other one."""
 
 
 PLUGINS = GivenPlugins(
-    {("destinations", each.plugin.name): each.plugin for each in (file, http, s3, sns, sqs)}
+    {("destinations", each.plugin.name): each.plugin for each in (events, file, function, http, s3, sns, sqs)}
 )
 
 
@@ -181,14 +204,15 @@ class ServedWorld:
 
     def __init__(self, found: Destination, kind: str, server: Server, *, with_payload: bool = False) -> None:
         self.destination = found
-        self.with_payload = with_payload or kind in ("http", "s3")
+        self.with_payload = with_payload or kind not in ("sqs", "sns")
         self._kind = kind
         self._server = server
         server.body = ACCEPTED[kind]
 
     async def arrived(self, at_least: int) -> Sequence[JsonObject]:
         del at_least
-        return [json.loads(document_in(self._kind, body)) for body in self._server.taken]
+        taken = [each for each in self._server.taken if self._kind != "events" or LOOKS not in each]
+        return [json.loads(document_in(self._kind, body)) for body in taken]
 
     async def fail(self, error: type[PortError]) -> None:
         code, status = REFUSALS[self._kind][error]
@@ -205,21 +229,23 @@ def document_in(kind: str, body: bytes) -> str | bytes:
             return str(json.loads(body)["MessageBody"])
         case "sns":
             return parse_qs(body.decode())["Message"][0]
+        case "events":
+            return str(json.loads(body)["Entries"][0]["Detail"])
         case _:
             return body
 
 
 class QueueWorld:
-    """An SQS queue on an emulator; or a topic, with a queue that is subscribed to it."""
+    """An SQS queue on an emulator; or a topic or bus whose messages or events come to a queue."""
 
     def __init__(
-        self, found: Destination, sqs: Any, queue_url: str, *, topic: bool = False, with_payload: bool = False
+        self, found: Destination, sqs: Any, queue_url: str, *, kind: str = "sqs", with_payload: bool = False
     ) -> None:
         self.destination = found
         self.with_payload = with_payload
         self._sqs = sqs
         self._queue_url = queue_url
-        self._topic = topic
+        self._kind = kind
         self._found: list[JsonObject] = []
 
     async def arrived(self, at_least: int) -> Sequence[JsonObject]:
@@ -229,9 +255,21 @@ class QueueWorld:
             )
             assert answer.get("Messages"), f"only {len(self._found)} of {at_least} arrived"
             for message in answer["Messages"]:
-                body = json.loads(message["Body"])
-                self._found.append(json.loads(body["Message"]) if self._topic else body)
+                self._found.append(sent_on(self._kind, json.loads(message["Body"])))
         return self._found
+
+
+def sent_on(kind: str, body: Any) -> Any:
+    """The document in what a queue gets from a destination of this kind."""
+    match kind:
+        case "sns":
+            return json.loads(body["Message"])
+        case "events":
+            return body["detail"]
+        case "lambda":
+            return body["requestPayload"]
+        case _:
+            return body
 
 
 class BucketWorld:
@@ -255,6 +293,46 @@ class BucketWorld:
         return document
 
 
+async def made(kind: str, api: dict[str, Any], name: str) -> None:
+    """Makes a destination of this kind and name that sends on what it gets to the queue of the same name."""
+    queue_arn = ARNS["sqs"].replace("failed", name)
+    match kind:
+        case "sns":
+            await api["sns"].create_topic(Name=name)
+            arn = ARNS["sns"].replace("failed", name)
+            await api["sns"].subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
+        case "s3":
+            place = {"LocationConstraint": REGION}
+            await api["s3"].create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        case "events":
+            await api["events"].create_event_bus(Name=name)
+            pattern = json.dumps({"source": ["lambda"]})
+            await api["events"].put_rule(Name=name, EventBusName=name, EventPattern=pattern)
+            targets = [{"Id": "1", "Arn": queue_arn}]
+            await api["events"].put_targets(Rule=name, EventBusName=name, Targets=targets)
+        case "lambda":
+            await api["lambda"].create_function(
+                FunctionName=name,
+                Runtime="python3.13",
+                Role="arn:aws:iam::111122223333:role/orders",
+                Handler="app.act",
+                Code={"ZipFile": archive("def act(event, context):\n    raise ValueError\n")},
+            )
+            await api["lambda"].put_function_event_invoke_config(
+                FunctionName=name,
+                MaximumRetryAttempts=0,
+                DestinationConfig={"OnFailure": {"Destination": queue_arn}},
+            )
+
+
+def archive(code: str) -> bytes:
+    """The package of a function with one module, `app`."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as zipped:
+        zipped.writestr("app.py", code)
+    return found.getvalue()
+
+
 @asynccontextmanager
 async def on_emulator(
     kind: str, url: str, *, with_payload: bool = False
@@ -262,19 +340,14 @@ async def on_emulator(
     """A fresh destination of a kind on an emulator of AWS's services. A queue or topic gets events only `with_payload`."""
     name = fresh_name()
     async with environment(region=REGION, endpoint_url=url) as env:
-        api = {each: await client(env, each, REGION) for each in ("sqs", "sns", "s3")}
+        api = {each: await client(env, each, REGION) for each in SERVICES}
         arn = ARNS[kind].replace("failed", name)
         queue_url = (await api["sqs"].create_queue(QueueName=name))["QueueUrl"]
-        if kind == "sns":
-            await api["sns"].create_topic(Name=name)
-            queue_arn = ARNS["sqs"].replace("failed", name)
-            await api["sns"].subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
-        if kind == "s3":
-            place = {"LocationConstraint": REGION}
-            await api["s3"].create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        await made(kind, api, name)
         more = {"include_payload": True} if with_payload else {}
         async with destination(kind, arn, url, **more) as found:
             if kind == "s3":
                 yield BucketWorld(found, api["s3"], name)
             else:
-                yield QueueWorld(found, api["sqs"], queue_url, topic=kind == "sns", with_payload=with_payload)
+                payload = with_payload or kind == "events"
+                yield QueueWorld(found, api["sqs"], queue_url, kind=kind, with_payload=payload)

@@ -33,6 +33,7 @@ from tests.contracts.destinations import (
     ARNS,
     ERRORS,
     REGION,
+    SERVICES,
     FileWorld,
     ServedWorld,
     Server,
@@ -49,7 +50,7 @@ KEY = f"aws/lambda/{MAPPING}/shardId-000000000000/2026/01/01/2026-01-01T00.00.09
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
-    """SQS, SNS and S3."""
+    """SQS, SNS, S3, EventBridge and Lambda."""
     with ministack() as running:
         yield running
 
@@ -65,7 +66,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 async def clients(emulator: Emulator) -> AsyncIterator[dict[str, Any]]:
     """Clients of the emulator's services."""
     async with environment(region=REGION, endpoint_url=emulator.url) as env:
-        yield {name: await client(env, name, REGION) for name in ("sqs", "sns", "s3")}
+        yield {name: await client(env, name, REGION) for name in SERVICES}
 
 
 async def bodies(sqs: Any, queue_url: str, count: int) -> list[str]:
@@ -83,7 +84,7 @@ def each(scenarios: tuple[DestinationScenario, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario.__name__)
 
 
-@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+@pytest.mark.parametrize("kind", ["sqs", "sns", "s3", "events"])
 @each(DELIVERING)
 def test_a_service_of_aws_is_a_destination(
     scenario: DestinationScenario, kind: str, emulator: Emulator
@@ -106,7 +107,18 @@ def test_a_url_is_a_destination(scenario: DestinationScenario) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+@each(DELIVERING)
+def test_a_function_is_a_destination(scenario: DestinationScenario) -> None:
+    server = Server()
+
+    async def run() -> None:
+        async with server.running() as url, destination("lambda", ARNS["lambda"], url) as found:
+            await scenario(ServedWorld(found, "lambda", server))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", SERVICES)
 @each(FAILING)
 def test_a_service_of_aws_that_refuses_is_a_destination(scenario: DestinationScenario, kind: str) -> None:
     server = Server()
@@ -216,7 +228,7 @@ def test_a_url_gets_the_document_with_the_event_and_the_id_of_the_notice() -> No
     assert json.loads(body)["payload"] == PAYLOAD.decode()
 
 
-NAMED = {"sqs": "failed", "sns": "failed", "s3": "failed", "http": "127.0.0.1"}
+NAMED = {**dict.fromkeys(SERVICES, "failed"), "http": "127.0.0.1"}
 """How an error names the destination that did not take the notice."""
 AWS_ERRORS = [
     ("sqs", "AWS.SimpleQueueService.NonExistentQueue", 400, ResourceMissing),
@@ -234,6 +246,16 @@ AWS_ERRORS = [
     ("s3", "SlowDown", 503, ServiceThrottled),
     ("s3", "AccessDenied", 403, AccessDenied),
     ("s3", "InternalError", 500, ServiceUnavailable),
+    ("events", "ResourceNotFoundException", 400, ResourceMissing),
+    ("events", "ThrottlingException", 400, ServiceThrottled),
+    ("events", "AccessDeniedException", 400, AccessDenied),
+    ("events", "NotAuthorizedForSourceException", 400, AccessDenied),
+    ("events", "InternalException", 500, ServiceUnavailable),
+    ("lambda", "ResourceNotFoundException", 404, ResourceMissing),
+    ("lambda", "TooManyRequestsException", 429, ServiceThrottled),
+    ("lambda", "AccessDeniedException", 403, AccessDenied),
+    ("lambda", "ServiceException", 500, ServiceUnavailable),
+    ("lambda", "InvalidRequestContentException", 400, ServiceUnavailable),
 ]
 
 
@@ -281,7 +303,7 @@ def test_each_status_of_a_url_is_the_error_that_says_what_to_do(status: int, err
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("kind", ["sqs", "sns", "s3", "http"])
+@pytest.mark.parametrize("kind", [*SERVICES, "http"])
 def test_a_destination_that_nobody_serves_is_unavailable(kind: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
@@ -293,7 +315,7 @@ def test_a_destination_that_nobody_serves_is_unavailable(kind: str) -> None:
         asyncio.run(run())
 
 
-@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+@pytest.mark.parametrize("kind", SERVICES)
 def test_a_missing_target_in_the_emulator_is_missing(kind: str, emulator: Emulator) -> None:
     async def run() -> None:
         async with destination(kind, f"{ARNS[kind]}-nowhere", emulator.url) as found:
@@ -339,6 +361,18 @@ def test_each_fault_of_the_disk_is_the_error_that_says_what_to_do(
         ("sns", "arn:aws:s3:::failed", "write arn:aws:sns:REGION:ACCOUNT:NAME"),
         ("s3", "arn:aws:s3:::failed/with/key", "write arn:aws:s3:::NAME"),
         ("s3", "arn:aws:sqs:eu-west-1:111122223333:failed", "write arn:aws:s3:::NAME"),
+        (
+            "events",
+            "arn:aws:events:eu-west-1:111122223333:rule/failed",
+            "write arn:aws:events:REGION:ACCOUNT:event-bus/NAME",
+        ),
+        ("events", "arn:aws:events:eu-west-1:111122223333:event-bus/aws.partner/x/y", "event-bus/NAME"),
+        (
+            "lambda",
+            "arn:aws:lambda:eu-west-1:111122223333:function:",
+            "write arn:aws:lambda:REGION:ACCOUNT:function:NAME",
+        ),
+        ("lambda", "arn:aws:lambda:eu-west-1:111122223333:function:f:a:b", "with or without a qualifier"),
         ("file", "file://relative/dir", "write file:///path/of/directory"),
         ("http", "ftp://host/x", "write http://host:port/path"),
     ],
