@@ -12,6 +12,8 @@ import pytest
 from aiohttp import web
 
 from adapters.aws.clients import client
+from adapters.destinations.events import EventsDestination
+from adapters.destinations.function import FunctionDestination
 from adapters.destinations.s3 import S3Destination
 from adapters.destinations.sns import SnsDestination
 from adapters.destinations.sqs import SqsDestination
@@ -29,6 +31,7 @@ from poller.domain.invocations import FunctionError, Succeeded, TimedOut, Unreac
 from poller.domain.records import Position, QueueFacts, Shard, ShardId, Undone
 from poller.loop_turns import LoopTurns
 from poller.plugins import Environment
+from poller.ports import Destination
 from poller.testing.destination import notice
 from poller.testing.invoker import invocation
 from tests.adapters.answers import on_a_loop
@@ -283,13 +286,19 @@ async def test_whatever_a_function_answers_is_an_outcome() -> None:
                     assert bool(error) is not isinstance(outcome, Succeeded), (error, body, outcome)
 
 
-@pytest.mark.parametrize("kind", ["sns", "s3"])
+@pytest.mark.parametrize("kind", ["sns", "s3", "events", "lambda"])
 def test_whatever_stands_in_the_answer_to_a_notice_it_is_delivered_or_a_port_error(kind: str) -> None:
     async def main() -> None:
         async with anything() as (service, env):
             api = await client(env, kind, "eu-west-1")
-            topic = f"arn:aws:sns:{ACCOUNT}:failed"
-            destination = SnsDestination(api, topic) if kind == "sns" else S3Destination(api, "failed")
+            bus = f"arn:aws:events:{ACCOUNT}:event-bus/failed"
+            destinations: dict[str, Destination] = {
+                "sns": SnsDestination(api, f"arn:aws:sns:{ACCOUNT}:failed"),
+                "s3": S3Destination(api, "failed"),
+                "events": EventsDestination(api, bus, env.clock),
+                "lambda": FunctionDestination(api, FUNCTION),
+            }
+            destination = destinations[kind]
             for body in ODD_BODIES:
                 service.body = body
                 try:

@@ -26,6 +26,8 @@ SAME_NAMES = {
     ("kinesis", "DescribeStream"): "DynamoDB Streams' operation is called",
     ("kinesis", "TagResource"): "Lambda's is answered",
     ("kinesis", "UntagResource"): "Lambda's is answered",
+    ("events", "TagResource"): "Lambda's is answered",
+    ("events", "UntagResource"): "Lambda's is answered",
     ("sns", "TagResource"): "Lambda's is answered",
     ("sns", "UntagResource"): "Lambda's is answered",
 }

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from adapters.control.mappings.paging import ARN_PATTERN, FUNCTION_PATTERN
 from adapters.control.openapi.lambda_paths import NAME_PATTERN, SOURCE_PATTERN
+from adapters.destinations.events import EventsSettings
+from adapters.destinations.function import FunctionSettings
 from adapters.destinations.s3 import S3Settings
 from adapters.destinations.sns import SnsSettings
 from adapters.destinations.sqs import SqsSettings as SqsDestinationSettings
@@ -171,6 +173,20 @@ def test_a_destination_of_every_partition_is_taken(partition: str, region: str) 
         assert settings(arn=arn).arn == arn
         assert re.fullmatch(pattern("lambda", "DestinationArn"), arn)
         assert told("f", EventSourceArn=stream, StartingPosition="LATEST", **failed) == []
+
+
+@pytest.mark.parametrize("qualifier", ["", ":$LATEST", ":7", ":" + "a" * 128])
+@pytest.mark.parametrize(("partition", "region"), PLACES)
+def test_a_bus_or_function_of_every_partition_is_a_destination_of_calls(
+    partition: str, region: str, qualifier: str
+) -> None:
+    function = f"arn:{partition}:lambda:{region}:{ACCOUNT}:function:{'n' * BARE_NAME_CHARS_MAX}{qualifier}"
+    bus = f"arn:{partition}:events:{region}:{ACCOUNT}:event-bus/{'b' * 251}_.-A0"
+    for arn in (function, bus):
+        settings = FunctionSettings if arn == function else EventsSettings
+        assert settings(arn=arn).arn == arn
+        assert re.fullmatch(pattern("lambda", "DestinationArn"), arn)
+    assert re.fullmatch(pattern("events", "NonPartnerEventBusNameOrArn"), bus)
 
 
 @given(st.from_regex(re.compile(pattern("kinesis", "StreamARN"), re.ASCII), fullmatch=True))

@@ -44,6 +44,8 @@ ROLES = (
     Role(("destination-sqs",), "sqs", ("destinations/sqs.py",)),
     Role(("destination-sns",), "sns", ("destinations/sns.py",)),
     Role(("destination-s3",), "s3", ("destinations/s3.py",)),
+    Role(("destination-events",), "events", ("destinations/events.py",)),
+    Role(("destination-lambda",), "lambda", ("destinations/function.py",)),
     Role(("destination-payloads",), "s3", ("destinations/payloads.py", "destinations/s3.py")),
     Role(("redrive-sqs",), "sqs", ("notices/sqs.py",)),
     Role(("redrive-s3",), "s3", ("notices/s3.py", "notices/objects.py")),
