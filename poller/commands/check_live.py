@@ -10,7 +10,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of, store_of
+from poller.config.plugin_specs import (
+    PluginSpec,
+    destination_of,
+    destination_spec,
+    function_of,
+    source_of,
+    store_of,
+)
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.findings import Finding, Severity
 from poller.domain.plan import TIMEOUT_S, DaemonPlan, FunctionPlan, MappingPlan, SourceKind, Start
@@ -141,7 +148,21 @@ def other_targets(
             destinations.add(use)
             place = f"mappings[{index}].DestinationConfig"
             yield CheckTarget(place, shown_destination(discard.destination), destination, _probed)
+    yield from call_destination_targets(plan)
     yield CheckTarget("store", plan.store, store_of(plan), _store(plan))
+
+
+def call_destination_targets(plan: DaemonPlan) -> Iterator[CheckTarget]:
+    """The destinations of asynchronous calls. One that several functions share is checked once."""
+    places: dict[str, str] = {}
+    for function in plan.functions.values():
+        policies = (*function.async_policies.values(), function.async_policy(""))
+        for each in policies:
+            for destination in (each.on_success, each.on_failure, each.dead_letter):
+                if destination is not None:
+                    places.setdefault(destination, f"functions.{function.name}")
+    for destination, place in places.items():
+        yield CheckTarget(place, shown_destination(destination), destination_spec(destination), _probed)
 
 
 def shown_destination(destination: str) -> str:

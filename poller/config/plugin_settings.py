@@ -57,6 +57,7 @@ def plugins_in(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     yield _control(document)
     yield from _store(document)
     yield from _functions(document)
+    yield from _call_destinations(document)
     yield from _mappings(document)
 
 
@@ -152,6 +153,30 @@ def _function(name: str, entry: Mapping[str, Any], invoker: str) -> NamedPlugin:
         under=place,
         beside=tuple(FunctionEntry.model_fields),
     )
+
+
+def _call_destinations(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
+    """The destinations of the functions' asynchronous calls."""
+    for name, each in table(document.get("functions")).items():
+        entry, place = table(each), ("functions", str(name))
+        configs: dict[Path, Any] = {(*place, "event_invoke_config"): entry.get("event_invoke_config")}
+        for qualifier, config in table(entry.get("event_invoke_configs")).items():
+            configs[*place, "event_invoke_configs", str(qualifier)] = config
+        found: dict[Path, Any] = {(*place, "dead_letter"): entry.get("dead_letter")}
+        for path, config in configs.items():
+            for end, target in table(table(config).get("DestinationConfig")).items():
+                found[*path, "DestinationConfig", str(end), "Destination"] = table(target).get("Destination")
+        for at, destination in found.items():
+            if (spec := _spec(destination)) is not None:
+                yield NamedPlugin(spec=spec, named_at=at, under=at, elsewhere={"arn": at})
+
+
+def _spec(destination: object) -> PluginSpec | None:
+    """The destination with this ARN or URL; None for what the check of the daemon's own settings reports."""
+    try:
+        return destination_spec(destination) if isinstance(destination, str) else None
+    except ValueError:
+        return None
 
 
 def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
