@@ -1,4 +1,4 @@
-"""Owns the EventBridge destination: documents as events of the source `lambda` on a bus (aws-behaviour#where-async-documents-go).
+"""Owns the EventBridge destination: documents as events of the source `lambda` on a bus (aws-behaviour#async-destinations).
 
 EventBridge says of an event for a bus that does not exist that it was taken, and drops it. So the bus is looked for before an event is
 put, and again every few minutes. Without `events:DescribeEventBus` the answer of PutEvents alone counts.

@@ -1,4 +1,4 @@
-"""Owns the `lambda` destination: documents as payloads of asynchronous calls of a function (aws-behaviour#where-async-documents-go).
+"""Owns the `lambda` destination: documents as payloads of asynchronous calls of a function (aws-behaviour#async-destinations).
 
 The function is called at Lambda's endpoint, whatever functions the daemon itself has.
 """

@@ -1,4 +1,4 @@
-"""Owns the messages of asynchronous calls to services that take texts of a limited size (aws-behaviour#where-async-documents-go).
+"""Owns the messages of asynchronous calls to services that take texts of a limited size (aws-behaviour#async-destinations).
 
 A destination gets the document of a call. If the service takes no message of its size, it gets the next shorter form of the
 document, which says what is left out. A queue, topic or bus may have a limit of its own below the service's. It shows when a message

@@ -31,5 +31,5 @@ class CallNotice:
 
 
 def call_object_key(notice: CallNotice) -> str:
-    """The key of the S3 object: the function, the day, the document's time in whole seconds, and the request id (aws-behaviour#where-async-documents-go)."""
+    """The key of the S3 object: the function, the day, the document's time in whole seconds, and the request id (aws-behaviour#async-destinations)."""
     return f"aws/lambda/async/{notice.function}/{dated_key(notice.timestamp, notice.call)}"
