@@ -15,7 +15,7 @@ from aiohttp import web
 
 from adapters.aws import clients
 from adapters.demo.processes import free_port
-from adapters.destinations import file, http, s3, sns, sqs
+from adapters.destinations import events, file, function, http, s3, sns, sqs
 from adapters.invokers import http as http_function
 from adapters.invokers import lambda_api
 from adapters.sources import dynamodb_streams, kinesis
@@ -38,6 +38,7 @@ STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/orders"
 TABLE_STREAM = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/stock/stream/2026-01-01T00:00:00.000"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:mails"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:failed"
+BUS = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/failed"
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:orders"
 DENIED = error("AccessDeniedException", status=400)
 MISSING = error("ResourceNotFoundException")
@@ -412,6 +413,13 @@ NOT_AUTHORIZED = "<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationEr
             "sqs:SendMessage",
             json.dumps({"__type": "com.amazonaws.sqs#AccessDeniedException"}),
         ),
+        (
+            events.plugin,
+            BUS,
+            "events:DescribeEventBus",
+            "events:PutEvents",
+            json.dumps({"__type": "AccessDeniedException"}),
+        ),
     ],
 )
 def test_a_destination_that_may_not_be_asked_is_a_warning(
@@ -423,6 +431,26 @@ def test_a_destination_that_may_not_be_asked_is_a_warning(
             found = await probed(plugin, url, arn=arn)
             assert grades(found) == {action: "warning", sends: "untried"}
             assert found[0].text.endswith("only this check needs it, whether it exists is not known")
+            assert len(asked) == 1
+
+    run()
+
+
+@on_a_loop
+async def test_a_bus_that_does_not_exist_is_a_problem() -> None:
+    async with saying(400, json.dumps({"__type": "ResourceNotFoundException"})) as (url, asked):
+        found = await probed(events.plugin, url, arn=BUS)
+        assert grades(found) == {"events:DescribeEventBus": "problem", "events:PutEvents": "untried"}
+        assert len(asked) == 2, "by its ARN, and by its name"
+
+
+@pytest.mark.parametrize(("status", "grade"), [(204, "ok"), (403, "problem"), (404, "problem")])
+def test_a_function_as_a_destination_is_called_with_a_dry_run(status: int, grade: str) -> None:
+    @on_a_loop
+    async def run() -> None:
+        async with saying(status, "") as (url, asked):
+            found = await probed(function.plugin, url, arn=FUNCTION)
+            assert grades(found) == {"lambda:InvokeFunction": grade}
             assert len(asked) == 1
 
     run()
@@ -704,6 +732,7 @@ def test_an_emulators_queue_table_and_bucket_are_found_to_work(ministack: Emulat
             (queues.plugin, {"arn": f"arn:aws:sqs:{REGION}:{account}:mails"}),
             (sqs.plugin, {"arn": f"arn:aws:sqs:{REGION}:{account}:mails"}),
             (sns.plugin, {"arn": made["topic"]}),
+            (events.plugin, {"arn": made["bus"]}),
             (s3.plugin, {"arn": f"arn:aws:s3:::{made['bucket']}"}),
             (dynamodb_streams.plugin, {"arn": made["stream"]}),
             (dynamodb.plugin, {"url": "dynamodb://state"}),
@@ -726,6 +755,7 @@ async def _made(env: Environment) -> dict[str, str]:
     url = (await queue.create_queue(QueueName="mails"))["QueueUrl"]
     await queue.send_message(QueueUrl=url, MessageBody="still here")
     topic = await (await clients.client(env, "sns", REGION)).create_topic(Name="failed")
+    bus = await (await clients.client(env, "events", REGION)).create_event_bus(Name="failed")
     bucket = f"failed-{os.environ['AWS_ACCESS_KEY_ID']}"
     await (await clients.client(env, "s3", REGION)).create_bucket(
         Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
@@ -743,6 +773,7 @@ async def _made(env: Environment) -> dict[str, str]:
     )
     return {
         "topic": topic["TopicArn"],
+        "bus": bus["EventBusArn"],
         "bucket": bucket,
         "stream": made["TableDescription"]["LatestStreamArn"],
     }
