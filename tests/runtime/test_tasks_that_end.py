@@ -56,6 +56,7 @@ ELSEWHERE = {
     TaskKind.SEEK,
     TaskKind.FLEET,
     TaskKind.FUNCTION_CALLS,
+    TaskKind.QUEUED_CALL,
 }
 """Tasks of the command `run`, of single operations and of single requests, which have tests of their own."""
 KINDS = [kind for kind in TaskKind if kind not in ELSEWHERE]

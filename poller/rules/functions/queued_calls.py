@@ -41,7 +41,7 @@ def before(call: QueuedCall, policy: AsyncPolicy, now: Epoch) -> QueuedCall:
     if call.ended is not None:
         return call
     if call.takeovers > TAKEOVERS_MAX:
-        text = f"{call.takeovers} workers that called the function did not come back"
+        text = f"workers that called the function and did not come back: {call.takeovers}"
         return ended(call, CallEnd.RETRIES, policy, now, CallAnswer(error=text))
     if rounds_of(call.trace_header, call.arn) >= ROUNDS_MAX:
         text = f"the function was called {ROUNDS_MAX} times in one loop of calls"

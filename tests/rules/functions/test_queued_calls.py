@@ -129,7 +129,7 @@ def test_a_call_that_ends_its_workers_is_given_up() -> None:
     over = before(call(takeovers=TAKEOVERS_MAX + 1), POLICY, NOW).ended
     assert over is not None
     assert over.end is CallEnd.RETRIES
-    assert "did not come back" in over.answer.error
+    assert "did not come back: 6" in over.answer.error
 
 
 def test_a_loop_of_calls_is_stopped_after_sixteen_rounds() -> None:

@@ -18,9 +18,11 @@ from poller.domain.functions.queued_calls import AsyncPolicy, CallEnd, QueuedCal
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled
 from poller.domain.mapping_api import ApiError
 from poller.domain.plan import DaemonPlan, FunctionPlan
-from poller.domain.telemetry.daemon_events import CallsWaiting, FunctionCalled, QueuedCallEnded
+from poller.domain.telemetry.daemon_events import CallsWaiting, FunctionCalled, QueuedCallEnded, TaskEnded
+from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.rules.functions.lineage import rounds_of
 from poller.runtime.daemon import Daemon
+from poller.runtime.functions.queued_call_run import QueuedCallRun
 from tests.runtime.daemons import FAILED, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import STREAM_ARN, FakeDestination, FakeFunction, FakeStream, mapping
 from tests.virtual import run_virtual
@@ -426,3 +428,35 @@ def test_no_call_is_lost_whatever_happens_to_workers_store_function_and_destinat
     assert set(place.sent(FAILED)) == set(place.sent(DEAD))
     by_call = Counter(each.request_id for each in place.seen.of(FunctionCalled))
     assert set(by_call) == set(calls)
+
+
+@pytest.mark.parametrize("how", [TaskEnd.CANCELLED, TaskEnd.RAISED])
+def test_a_call_whose_task_ends_by_itself_is_told_and_made_again(
+    how: TaskEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = Called()
+    place = Place(function)
+    ran = QueuedCallRun.run
+    broken: list[str] = []
+
+    async def run(self: QueuedCallRun) -> None:
+        if not broken:
+            broken.append("once")
+            if how is TaskEnd.RAISED:
+                raise RuntimeError("a bug")
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await ran(self)
+
+    monkeypatch.setattr(QueuedCallRun, "run", run)
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        call = await put(daemon, n=1)
+        await until(lambda: place.ended() == [CallEnd.SUCCESS], within_s=30)
+        assert [name for _, name, _ in function.got] == [call]
+        told = place.seen.of(TaskEnded)
+        assert [(each.task, each.end) for each in told] == [(TaskKind.QUEUED_CALL, how)]
+
+    play(lambda: place.daemon(plan()), script)
