@@ -140,7 +140,9 @@ class CallQueues:
             backlog.owners, self._workers.others(), me=self._workers.me, now=self._context.clock.monotonic()
         )
         room = _room(plan) - sum(each == backlog.function for each in self._running.values())
-        if room <= 0 or (backlog.next_due > now and not gone & backlog.owners):
+        # Calls of this worker's own name that do not run here were left by an earlier process, or could not be written back.
+        left = backlog.owners & (gone | {self._workers.me})
+        if room <= 0 or (backlog.next_due > now and not left):
             return False
         calls = await self._context.store.claim(
             backlog.function,

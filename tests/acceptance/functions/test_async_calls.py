@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from tests.emulators import Emulator
 
 pytestmark = pytest.mark.acceptance
 
-CALLS = int(os.environ.get("ASYNC_CALLS", "1000"))
+CALLS = int(os.environ.get("ASYNC_CALLS", "400"))
 """How many calls are made. Of twenty, two always fail, one fails once, two are slow, and five go to a function with a small rate."""
+CLIENTS = 4
 KILLS = 6
 SETTLED_S_MAX = 300.0
 HANDLER = "tests.acceptance.functions.queued_function.handler"
@@ -82,14 +84,26 @@ def events() -> Iterator[tuple[str, dict[str, Any]]]:
         yield ("limited" if kind > 14 else "fast"), {"n": number, **more}
 
 
-def put(urls: dict[str, str], accepted: dict[str, dict[str, Any]], seed: int) -> None:
-    """Puts all calls, each to a daemon that takes it."""
+def put_all(urls: dict[str, str], accepted: dict[str, dict[str, Any]]) -> None:
+    """Puts all calls, by several clients at once."""
+    calls = list(events())
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for done in [pool.submit(put, urls, accepted, calls[each::CLIENTS], each) for each in range(CLIENTS)]:
+            done.result()
+
+
+def put(
+    urls: dict[str, str], accepted: dict[str, dict[str, Any]], calls: list[tuple[str, Any]], seed: int
+) -> None:
+    """Puts calls, each to a daemon that takes it."""
     rng = random.Random(seed)
     clients: dict[str, Any] = {}
-    for function, event in events():
+    for function, event in calls:
         while True:
             url = rng.choice(list(urls.values()))
-            known = clients.setdefault(url, client(url))
+            if url not in clients:
+                clients[url] = client(url)
+            known = clients[url]
             try:
                 found = known.invoke(
                     FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
@@ -147,7 +161,7 @@ async def no_call_is_lost(folder: Path, store: str, endpoints: dict[str, str]) -
         async with asyncio.timeout(READY_S_MAX):
             while len(urls) < 2:
                 await asyncio.sleep(0.1)
-        await asyncio.to_thread(put, urls, accepted, 7)
+        await asyncio.to_thread(put_all, urls, accepted)
         assert len(accepted) == CALLS
         async with asyncio.timeout(SETTLED_S_MAX):
             while not await asyncio.to_thread(settled):
