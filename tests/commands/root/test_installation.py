@@ -67,7 +67,7 @@ def test_a_plug_in_of_others_is_named_with_its_distribution(
     monkeypatch.syspath_prepend(tmp_path)
     found = facts()
     assert found["plug_ins"]["destinations"]["fax"] == "fax-machine 2.5"
-    assert "destinations: fax (fax-machine 2.5), file, " in described(found)
+    assert "destinations: events, fax (fax-machine 2.5), file, " in described(found)
 
 
 def test_an_extra_is_installed_if_all_of_its_libraries_are(monkeypatch: pytest.MonkeyPatch) -> None:
