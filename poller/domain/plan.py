@@ -218,9 +218,9 @@ class Tuning:
     lease_s: float = 10.0
     """A worker whose heartbeat stands still for this long counts as dead, also for itself."""
     heartbeat_s: float = 1.0
+    """The interval between two heartbeats. Each heartbeat also reads the rows of the other workers."""
     async_retry_s: tuple[float, ...] = RETRY_WAITS_S
     """The waits before the second and the third attempt of an asynchronous call."""
-    """The interval between two heartbeats. Each heartbeat also reads the rows of the other workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

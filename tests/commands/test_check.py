@@ -475,7 +475,10 @@ def test_a_destination_by_url_reaches_its_plug_in(tmp_path: Path, url: str, plug
     [
         ("file://host/failed", "names no directory; write file:///path/of/directory"),
         ("https://somebody:geheim@host/", "must not hold a user or password"),
-        ("kafka://failed", "no plug-in 'kafka' among destinations; installed: events, file, http, lambda, s3, sns, sqs"),
+        (
+            "kafka://failed",
+            "no plug-in 'kafka' among destinations; installed: events, file, http, lambda, s3, sns, sqs",
+        ),
     ],
 )
 def test_a_wrong_url_of_a_destination_is_reported(tmp_path: Path, url: str, text: str) -> None:

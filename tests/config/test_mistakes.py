@@ -243,8 +243,8 @@ def _leaves(place: tuple[str | int, ...], model: type) -> Iterator[tuple[tuple[s
             name in {"function", "max_concurrency"} and "functions" in place
         ):
             continue
-        if name == "identities":
-            yield from _leaves((name, "billing"), inner[0])
+        if name in {"identities", "event_invoke_configs"}:
+            yield from _leaves((*place, name, "billing"), inner[0])
         elif inner and name != "FilterCriteria":
             yield from _leaves((*place, name), inner[0])
         else:
