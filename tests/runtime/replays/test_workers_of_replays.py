@@ -17,7 +17,8 @@ from poller.domain.records import Epoch, MappingId, Shard, ShardId
 from poller.domain.rows import REPLAY_PREFIX, Lease, MappingRow
 from poller.domain.telemetry.daemon_events import TaskEnded
 from tests.runtime.daemons import now
-from tests.runtime.fakes import STREAM_ARN, FakeFunction, mapping
+from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping
+from tests.runtime.queues.queue_fakes import Service
 from tests.runtime.replays.stage import CANCELLED, DONE, FAILED, Stage, TimedStream, fill, flat, perform
 from tests.virtual import EPOCH_BASE, run_virtual
 
@@ -372,8 +373,8 @@ def test_a_replay_that_is_read_ends_although_the_first_workers_cannot_list_the_s
     async def main() -> None:
         async with asyncio.TaskGroup() as scope:
             for number in range(1, 4):
-                sources = {STREAM_ARN: stream} if number <= denied else shared.sources
-                stage.site = replace(shared, sources=sources)
+                own: dict[str, FakeStream | Service] = {STREAM_ARN: stream}
+                stage.site = replace(shared, sources=own if number <= denied else shared.sources)
                 stage.start(scope, f"worker-{number}")
             await asyncio.sleep(5)
             operation = await stage.daemons["worker-3"].operations.submit(
