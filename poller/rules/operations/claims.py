@@ -1,4 +1,7 @@
-"""Owns which worker carries out an operation that takes long: the one that has claimed it, for as long as it runs the mapping."""
+"""Owns which worker carries out an operation that takes long: the one that has claimed it, for as long as it runs the mapping.
+
+A worker that cannot begin hands it over: another one may have the access that it lacks.
+"""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -27,3 +30,12 @@ def claim(operation: Operation, worker: WorkerId, alive: Collection[WorkerId]) -
         return operation
     notes = {**operation.notes, _WORKER: worker}
     return replace(operation, state=OperationState.RUNNING, notes=notes)
+
+
+def hand_over(operation: Operation, worker: WorkerId, alive: Collection[WorkerId]) -> Operation:
+    """The next worker by name carries the operation out from now on, if this one does and there is another."""
+    names = sorted({*alive, worker})
+    following = names[(names.index(worker) + 1) % len(names)]
+    if operation.state.over or claimed_by(operation) != worker or following == worker:
+        return operation
+    return replace(operation, notes={**operation.notes, _WORKER: following})

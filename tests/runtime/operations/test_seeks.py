@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from poller.domain.errors import (
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Operation, OperationState
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import SHARD_END, Cursor, MappingId, Page, Position, ShardId
+from poller.domain.records import SHARD_END, Cursor, MappingId, Page, Position, Shard, ShardId
 from poller.domain.rows import Lease
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import Site, daemon_plan, now, play, until
@@ -512,3 +512,36 @@ def test_a_seek_that_cannot_be_done_fails_with_the_remedy(
     play(two(place)[0], script)
     assert len(calls(place)) == 1
     assert Position.after("5") > Position.horizon()
+
+
+def test_a_seek_is_handed_over_by_a_worker_that_may_not_list_the_stream() -> None:
+    @dataclass
+    class Unlisted(FakeStream):
+        denied: bool = False
+
+        async def shards(self) -> Sequence[Shard]:
+            if self.denied:
+                raise AccessDenied("no kinesis:ListShards")
+            return await super().shards()
+
+    place = site()
+    unlisted = Unlisted(held=stream_of(place).held)
+    troubled = replace(place, sources={STREAM_ARN: unlisted})
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: len(calls(place)) == 1)
+        unlisted.denied = True
+        asked = await seek(daemon, "TRIM_HORIZON")
+        await asyncio.sleep(1)
+        async with asyncio.TaskGroup() as scope:
+            alone = await daemon.operations.operation(asked.operation)
+            assert alone.notes["waiting"] == ["the stream cannot be read: no kinesis:ListShards"]
+            other = two(place)[1]()
+            scope.create_task(other.run())
+            found = await over(daemon, asked, within_s=120.0)
+            assert (found.state, found.notes["worker"]) == (OperationState.DONE, "worker-2")
+            await until(lambda: len(calls(place)) == 2)
+            other.stop()
+
+    play(two(troubled)[0], script)
+    assert calls(place) == [[1, 2, 3, 4, 5]] * 2

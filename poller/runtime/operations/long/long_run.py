@@ -14,7 +14,7 @@ from poller.domain.records import Position, ShardId, WorkerId
 from poller.operator_ports import NoticeSource
 from poller.ports import Clock
 from poller.rules.backoff import wait_s
-from poller.rules.operations.claims import claimed_by
+from poller.rules.operations.claims import claimed_by, hand_over
 from poller.rules.operations.pauses import holding
 from poller.rules.streams.operations.seeking import ShardMove
 from poller.runtime.operations.long.mapping_use import MappingUse
@@ -24,6 +24,8 @@ from poller.runtime.stopping import Stop
 
 WAITING = "waiting"
 """The note of an operation with lines about what it waits for."""
+TRIES_MAX = 6
+"""So often a worker tries to begin, until the next one does, if there is another."""
 NOT_RUNNING = "the mapping does not run on this worker"
 
 
@@ -120,7 +122,7 @@ class WithLongOperations(Protocol):
 class LongRun:
     """One operation that this worker has claimed. `stop` is asked to stop when the worker stops, or the operation is over or another's.
 
-    `mapping` gives the running mapping; None while it does not run here. `pauses` are those of the mapping.
+    `mapping` gives the running mapping; None while it does not run here. `alive` are the workers that run it. `pauses` are those of the mapping.
     `changed` makes this worker follow at once what was stored.
     """
 
@@ -128,6 +130,7 @@ class LongRun:
     worker: WorkerId
     operations: OpenOperations
     mapping: Callable[[], LongOperable | None]
+    alive: Callable[[], Collection[WorkerId]]
     pauses: Callable[[], Sequence[OperatorPause] | None]
     opener: PlaceOpener
     changed: Callable[[], None]
@@ -167,6 +170,12 @@ class LongRun:
         if operation is not None:
             with suppress(PortError):
                 await self.operations.change(operation, rule)
+
+    async def in_vain(self, tries: int, why: str) -> None:
+        """It could not begin, for the `tries`th time. Notes why, and now and then hands the operation over to another worker."""
+        await waits(self, why)
+        if tries % TRIES_MAX == 0:
+            await self.change_once(partial(hand_over, worker=self.worker, alive=self.alive()))
 
 
 def noted(operation: Operation, **notes: Any) -> Operation:

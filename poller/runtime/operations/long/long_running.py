@@ -115,6 +115,7 @@ class LongRunning:
             run = self._make_run(
                 operation=operation.operation,
                 mapping=partial(self._mapping, operation.mapping),
+                alive=partial(self._peers.workers_of, operation.mapping),
                 pauses=partial(self._pausing.of, operation.mapping),
                 changed=self.follow,
                 stop=stop,

@@ -30,6 +30,7 @@ REMEDY = "see that the place exists and that the daemon may read it, then ask ag
 
 async def redrive(run: LongRun) -> PartResult | None:
     """Carries out a redrive, and returns what came of it. None: somebody else goes on with it, or it is over."""
+    tries = 0
     while (operation := run.current()) is not None:
         mapping = run.mapping()
         if mapping is not None:
@@ -46,7 +47,8 @@ async def redrive(run: LongRun) -> PartResult | None:
                 text = f"from: the notices cannot be read: {error.reason}; {REMEDY}"
                 return PartResult(state=OperationState.FAILED, result=text)
         else:
-            await waits(run, NOT_RUNNING)
+            tries += 1
+            await run.in_vain(tries, NOT_RUNNING)
         if await run.stop.sleep(WAIT_S):
             return None
     return None

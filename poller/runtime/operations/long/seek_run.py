@@ -62,7 +62,7 @@ async def seek(run: LongRun) -> PartResult | None:
         if await run.stop.sleep(FOLLOW_S):
             return None
     step = SeekStep({}, {})
-    tries = 0
+    tries = absent = 0
     while not step.done:
         try:
             await run.operations.read()
@@ -77,7 +77,8 @@ async def seek(run: LongRun) -> PartResult | None:
                     run, sum(move.shard in step.moved for move in planned), len(planned), step.waiting
                 )
             elif mapping is None:
-                await waits(run, NOT_RUNNING)
+                absent += 1
+                await run.in_vain(absent, NOT_RUNNING)
             tries = 0
         except PortError:
             tries += 1
@@ -196,9 +197,10 @@ async def _made(run: LongRun, operation: Operation) -> SeekPlan | None:
                 return plan
             except PortError as error:
                 tries += 1
-                await waits(run, f"the stream cannot be read: {error.reason}")
+                await run.in_vain(tries, f"the stream cannot be read: {error.reason}")
         else:
-            await waits(run, NOT_RUNNING)
+            tries += 1
+            await run.in_vain(tries, NOT_RUNNING)
         if await run.stop.sleep(max(STEP_S, run.delay_s(tries))):
             return None
     return None
