@@ -271,6 +271,7 @@ def test_a_fatal_error_of_a_kept_task_ends_the_group() -> None:
 WATCHED_BY_THEMSELVES = {
     "runtime/watched_tasks.py",
     "runtime/foreign_calls.py",
+    "runtime/operations/long/redriving.py",
     "commands/check_live.py",
     "commands/dry_run/command.py",
 }

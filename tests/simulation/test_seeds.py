@@ -51,6 +51,7 @@ def test_bugs_that_simulation_found_in_whole_scenarios_stay_away() -> None:
     assert [seed for seed in KEPT_WHOLE_SEEDS if not run_seed(seed).virtual_s] == []
 
 
+@pytest.mark.timeout(900)
 def test_a_sweep_sees_everything_that_should_happen_sometimes() -> None:
     swept = sweep(range(SEEDS, SEEDS + MARKED_SEEDS))
     assert swept.failed == {}

@@ -11,11 +11,13 @@ from typing import Protocol, assert_never
 
 from poller.domain.errors import AccessDenied, PortError, ResourceMissing, ServiceUnavailable
 from poller.domain.invocations import StoredNotice
+from poller.domain.telemetry.labels import TaskEnd
 from poller.operator_ports import HoldingNotices, NoticeSource
 from poller.ports import Clock
 from poller.rules.operations.redriving import STAY_MAX, NoticeRefused, RedriveTally
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.runtime.stopping import Reason, Stop
+from poller.runtime.watched_tasks import TaskFault
 
 READ_MAX = 1
 """Notices that are read at once. What a worker holds back when it is killed waits for a time before another one can read it."""
@@ -195,7 +197,7 @@ class Redrive:
         """Calls the function while the notice is held back. None: a stop came first, or its time was over. The wait may take any time."""
         if not isinstance(self._source, HoldingNotices):
             return await self._called(notice, self._stop)
-        called, failed = None, None
+        called, failed, alone = None, None, False
         with self._stop.child() as stop:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(self._keep(self._source, notice, stop), name="hold a notice back")
@@ -205,9 +207,12 @@ class Redrive:
                     # Outside of the group, which would wrap it.
                     failed = error
                 finally:
+                    alone = keeping.done() and not stop.requested
                     keeping.cancel()
         if failed is not None:
             raise failed
+        if alone:
+            raise TaskFault("hold a notice back", TaskEnd.CANCELLED)
         return called
 
     async def _keep(self, source: HoldingNotices, notice: StoredNotice, stop: Stop) -> None:

@@ -283,8 +283,9 @@ def test_an_event_keeps_the_trace_header_of_its_caller(files: Keys) -> None:
     header = "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=a87bd80c:1"
 
     async def use(run: Running) -> None:
-        headers = headers_of(signed("POST", INVOKE, body=b"[1]"))
-        headers += [("X-Amz-Invocation-Type", "Event"), ("X-Amzn-Trace-Id", header)]
+        event = {"X-Amz-Invocation-Type": "Event"}
+        headers = headers_of(signed("POST", INVOKE, body=b"[1]", headers=event))
+        headers.append(("X-Amzn-Trace-Id", header))
         status, body, _ = await run.exact("POST", INVOKE, data=b"[1]", headers=headers)
         assert (status, body) == (202, b"")
 
