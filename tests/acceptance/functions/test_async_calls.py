@@ -98,22 +98,32 @@ def put(
     """Puts calls, each to a daemon that takes it."""
     rng = random.Random(seed)
     clients: dict[str, Any] = {}
-    for function, event in calls:
-        while True:
-            url = rng.choice(list(urls.values()))
-            if url not in clients:
-                clients[url] = client(url)
-            known = clients[url]
-            try:
-                found = known.invoke(
-                    FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
-                )
-            except (BotoCoreError, ClientError):
-                time.sleep(0.05)
-                continue
-            assert found["StatusCode"] == 202
-            accepted[found["ResponseMetadata"]["RequestId"]] = event
-            break
+    try:
+        for function, event in calls:
+            accepted[put_one(urls, clients, rng, function, event)] = event
+    finally:
+        for each in clients.values():
+            each.close()
+
+
+def put_one(
+    urls: dict[str, str], clients: dict[str, Any], rng: random.Random, function: str, event: dict[str, Any]
+) -> str:
+    """Puts a call to the first daemon that takes it; returns its request id."""
+    while True:
+        url = rng.choice(list(urls.values()))
+        if url not in clients:
+            clients[url] = client(url)
+        try:
+            found = clients[url].invoke(
+                FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
+            )
+        except (BotoCoreError, ClientError):
+            time.sleep(0.05)
+            continue
+        assert found["StatusCode"] == 202
+        found["Payload"].close()
+        return str(found["ResponseMetadata"]["RequestId"])
 
 
 def documents(folder: Path) -> Counter[str]:
