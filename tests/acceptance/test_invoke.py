@@ -44,6 +44,7 @@ def functions() -> dict[str, Any]:
     return {
         "here": common | {"arn": ARN.format(name="here"), "max_concurrency": 2},
         "apart": common | {"arn": ARN.format(name="apart"), "isolation": "process", "max_concurrency": 2},
+        "limited": common | {"isolation": "process", "max_concurrency": 2, "timeout_s": 50},
         "broken": common | {"handler": "broken.handler"},
     }
 
@@ -128,29 +129,34 @@ def test_boto3_calls_a_function_wherever_it_lives(tmp_path: Path, name: str) -> 
 
 
 def test_calls_beyond_the_limit_are_refused_and_those_within_it_are_not(tmp_path: Path) -> None:
-    def use(caller: Any, url: str) -> list[str]:
-        codes: list[str] = []
+    go = tmp_path / "go"
 
-        def one() -> None:
-            try:
-                _, answer = invoke(client(url), "apart", {"sleep_s": 1.9})
-                codes.append(str(answer["StatusCode"]))
-            except ClientError as error:
-                refusal: dict[str, Any] = dict(error.response)
-                codes.append(f"{refusal['Error']['Code']} {refusal['Reason']}")
+    def use(caller: Any, url: str) -> tuple[list[str], list[int]]:
+        within: list[int] = []
 
-        invoke(caller, "apart", {"n": 0})
-        threads = [threading.Thread(target=one) for _ in range(8)]
+        def held(n: int) -> None:
+            event = {"n": n, "mark": str(tmp_path / f"began-{n}"), "until": str(go)}
+            within.append(invoke(client(url), "limited", event)[1]["StatusCode"])
+
+        threads = [threading.Thread(target=held, args=(n,)) for n in range(2)]
         for each in threads:
             each.start()
+        while len(list(tmp_path.glob("began-*"))) < 2:
+            time.sleep(0.02)
+        refused: list[str] = []
+        for n in range(6):
+            with pytest.raises(ClientError) as caught:
+                invoke(caller, "limited", {"n": n})
+            answer: dict[str, Any] = dict(caught.value.response)
+            refused.append(f"{answer['Error']['Code']} {answer['Reason']}")
+        go.touch()
         for each in threads:
             each.join()
-        return codes
+        return refused, within
 
-    codes = asked(tmp_path, use)
-    refused = "TooManyRequestsException ReservedFunctionConcurrentInvocationLimitExceeded"
-    assert set(codes) == {"200", refused}
-    assert 2 <= codes.count("200") <= 4
+    refused, within = asked(tmp_path, use)
+    assert refused == ["TooManyRequestsException ReservedFunctionConcurrentInvocationLimitExceeded"] * 6
+    assert within == [200, 200]
 
 
 def test_the_aws_cli_calls_and_shows_functions(tmp_path: Path) -> None:
@@ -174,7 +180,7 @@ def test_the_aws_cli_calls_and_shows_functions(tmp_path: Path) -> None:
         assert json.loads(out.read_text())["n"] == 5
         assert json.loads(done.stdout)["StatusCode"] == 200
         listed = json.loads(cli("list-functions").stdout)["Functions"]
-        assert [each["FunctionName"] for each in listed] == ["apart", "broken", "here"]
+        assert [each["FunctionName"] for each in listed] == ["apart", "broken", "here", "limited"]
         shown = json.loads(cli("get-function", "--function-name", ARN.format(name="here")).stdout)
         assert shown["Configuration"]["Timeout"] == 2
         missing = cli("get-function-configuration", "--function-name", "nothing")
