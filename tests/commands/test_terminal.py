@@ -175,7 +175,7 @@ def test_a_watched_status_fits_the_window_with_what_is_blocked_on_top() -> None:
             ["status", "--watch", "--url", url],
             columns=80,
             lines=24,
-            until=lambda written: b"more lines" in written,
+            until=lambda written: b"whole page" in written,
         )
     assert seen.status == 0
     assert seen.lines[0] == "worker ann: ready"
