@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -50,6 +49,7 @@ from poller.config.sections.asynchronous import DeadLetterArn, EventInvokeConfig
 from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.section import Section
+from poller.config.sections.versions import VersionedEntry
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
 from poller.domain.arns import Arn
@@ -169,7 +169,7 @@ class Log(Section):
 QUALIFIERS_MAX = 1000
 
 
-class FunctionEntry(BaseModel):
+class FunctionEntry(VersionedEntry):
     """One function. Other names than these are settings of its invoker."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -75,7 +75,8 @@ class Invocation:
     For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
     `client_context` is base64 of JSON that the function gets in its context, or empty. `trace_header` is the trace header of the chain of
     calls to which this call belongs, or empty. With `log_tail` the lines of the call's log are
-    passed on also where the invoker would not have them otherwise.
+    passed on also where the invoker would not have them otherwise. Calls with the same `choice` go to the same version of an alias
+    with weights; without one the request id decides.
     """
 
     function_arn: str
@@ -86,6 +87,7 @@ class Invocation:
     client_context: str = ""
     log_tail: bool = False
     trace_header: str = ""
+    choice: str = ""
 
     @property
     def payload(self) -> bytes:

@@ -100,12 +100,14 @@ class Calls:
         function: str,
         memory_mb: int,
         stream: str,
+        version: str,
     ) -> None:
         self._handler = handler
         self._loop = loop
         self._function = function
         self._memory_mb = memory_mb
         self._stream = stream
+        self._version = version
 
     def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
@@ -120,6 +122,7 @@ class Calls:
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
             client_context=client_context(headers.get("lambda-runtime-client-context", "")),
+            version=self._version,
         )
         found = call_handler(self._handler, EncodedEvent(event), context)
         return self._awaited(found, context) if isinstance(found, Pending) else found
@@ -262,6 +265,7 @@ def main() -> None:
         function=given.function,
         memory_mb=int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]),
         stream=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+        version=os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
     )
     try:
         serve(client, calls, lines, code)
