@@ -9,6 +9,7 @@ from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import TIMEOUT_S, DaemonPlan, SourceKind
 from poller.plugins import Environment, Registry
 from poller.ports import FunctionCheck, FunctionLookup
+from poller.rules.functions.aliases.alias_state import service_arns
 from poller.rules.queues.queue_checks import short_visibility_text
 from poller.runtime.mappings.api_requests import NO_FUNCTION, NO_QUEUE, denied_text
 from poller.runtime.mappings.components import MappingSpec
@@ -69,7 +70,7 @@ class Preflight:
 
     async def _function(self, spec: MappingSpec) -> tuple[bool, FunctionFacts | None]:
         """Whether the function exists, and its settings."""
-        part, arn = function_of(spec.function), spec.plan.function_arn
+        part, arn = function_of(spec.function), service_arns(spec.function, spec.plan.function_arn)[0]
         async with asyncio.timeout(LOOK_S_MAX), part.opened(self._registry, self._env) as invoker:
             if isinstance(invoker, FunctionLookup):
                 try:

@@ -140,6 +140,16 @@ def known_version(plan: FunctionPlan, number: str) -> bool:
     return number == LATEST or number in plan.versions
 
 
+def service_arns(plan: FunctionPlan, arn: str) -> tuple[str, ...]:
+    """The ARNs by which a service is asked about an ARN: those of an alias's versions, because the service does not know the alias."""
+    qualifier = arn.split(":", 7)[7:]
+    alias = plan.aliases.get(qualifier[0]) if qualifier else None
+    if alias is None:
+        return (arn,)
+    bare = arn.removesuffix(f":{qualifier[0]}")
+    return tuple(f"{bare}:{each}" for each in (alias.version, *alias.weights))
+
+
 def _file_revision(function: str, name: str, plan: AliasPlan) -> str:
     """The same on all workers, so that it does not matter which one takes the definition over."""
     text = orjson.dumps([function, name, plan.version, sorted(plan.weights.items()), plan.description])

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from poller.domain.errors import RowChanged, ServiceThrottled, ServiceUnavailable
-from poller.domain.functions.versions import AliasPlan
+from poller.domain.functions.versions import AliasPlan, VersionPlan
 from poller.domain.plan import FunctionPlan
 from poller.domain.records import MappingId
 from poller.domain.rows import FUNCTION_PREFIX, MappingRow
@@ -67,6 +67,8 @@ class AliasStates:
         self._known: dict[str, _Known] = {}
         self._adopted: dict[tuple[str, str], AliasPlan] = {}
         """The definitions of this worker's file that the store has or had, by function and alias."""
+        self._prints: dict[tuple[str, str], tuple[VersionPlan, str]] = {}
+        """The fingerprints of versions, by function and number."""
         self._began = clock.now()
         self._turn = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -165,18 +167,17 @@ class AliasStates:
             raise ServiceUnavailable(f"no answer within {STORE_S_MAX:g} s") from None
         raise ServiceThrottled(f"the row {key} in the store changes all the time")
 
-    async def marked(self, plan: FunctionPlan, number: str, print_: str) -> str:
+    async def marked(self, plan: FunctionPlan, number: str) -> str:
         """Notes that a version is called. Returns why it may not be, or an empty text. Raises PortError."""
-        ran = self.state(plan.name).ran.get(number)
-        if ran is None:
-            state = await self.change(plan.name, lambda state: state.with_run(number, print_))
-            ran = state.ran[number]
-        return "" if ran == print_ else changed_text(plan.name, number)
+        if number not in self.state(plan.name).ran:
+            wanted = self._print(plan, number)
+            await self.change(plan.name, lambda state: state.with_run(number, wanted))
+        return self.changed_version(plan, number)
 
     def changed_version(self, plan: FunctionPlan, number: str) -> str:
         """Why a version may not be called, because it has changed; empty if it may."""
         ran = self.state(plan.name).ran.get(number)
-        same = ran is None or number not in plan.versions or ran == fingerprint(plan.versions[number])
+        same = ran is None or number not in plan.versions or ran == self._print(plan, number)
         return "" if same else changed_text(plan.name, number)
 
     def told(self, plan: FunctionPlan, alias: str, version: str, *, failed: bool) -> None:
@@ -206,6 +207,13 @@ class AliasStates:
                 if trouble := self.troubles.get((plan.name, number)):
                     found.append(f"version {number} of {plan.name} cannot be opened: {trouble}")
         return found
+
+    def _print(self, plan: FunctionPlan, number: str) -> str:
+        version, key = plan.versions[number], (plan.name, number)
+        known = self._prints.get(key)
+        if known is None or known[0] is not version:
+            known = self._prints[key] = version, fingerprint(version)
+        return known[1]
 
     def _note(self, function: str, found: _Known) -> None:
         """Keeps the newer one of what is known and what was found: a listing may have begun before a write."""

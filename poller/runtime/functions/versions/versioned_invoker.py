@@ -24,7 +24,7 @@ from poller.domain.invocations import (
 )
 from poller.domain.plan import LATEST, SERVICE_INVOKER, TIMEOUT_S, CallLimit, FunctionPlan
 from poller.ports import Bounded, Clock, FunctionLookup, FunctionStarter, Invoker, LeavesCalls
-from poller.rules.functions.aliases.alias_state import ahead, fingerprint, known_version, missing_text, route
+from poller.rules.functions.aliases.alias_state import ahead, known_version, missing_text, route
 from poller.rules.functions.aliases.choice import chosen
 from poller.rules.functions.naming import qualifier_of
 from poller.runtime.functions.versions.alias_states import AliasStates
@@ -62,7 +62,6 @@ class VersionedInvoker:
         self._versions = versions
         self._states = states
         self._clock = clock
-        self._prints = {number: fingerprint(each) for number, each in plan.versions.items()}
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the version that the invocation's ARN leads to."""
@@ -149,7 +148,7 @@ class VersionedInvoker:
             return await self._latest.invoke(self._fitted(self._latest, version, invocation))
         try:
             async with asyncio.timeout(START_S_MAX):
-                refused = await self._states.marked(self._plan, version, self._prints[version])
+                refused = await self._states.marked(self._plan, version)
                 invoker = None if refused else await self._versions.invoker(version)
         except TimeoutError:
             return Unreachable(f"version {version} of {self._plan.name} is not open yet")
