@@ -240,7 +240,10 @@ def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits, *
             return [*await _probed(invoker), *shorter]
         if not arns:
             return [Finding(OPENS, Severity.UNTRIED, "the function was not tried: no mapping names it")]
-        return [*[found for arn in _asked(function, arns) for found in await invoker.probe_function(arn)], *shorter]
+        return [
+            *[found for arn in _asked(function, arns) for found in await invoker.probe_function(arn)],
+            *shorter,
+        ]
 
     return ask
 

@@ -78,7 +78,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"versions": {"1": {"timeout_s": 0}}}, "functions.orders.versions.1.timeout_s"),
     ({"versions": {"1": {"invoker": "lambda", "identity": "other"}}}, "functions.orders.versions.1.identity"),
     ({"aliases": {"7": {"version": "$LATEST"}}}, "functions.orders.aliases"),
-    ({"aliases": {"live": {"version": "8"}}}, "functions.orders.aliases.live.version: version 8 is not below"),
+    (
+        {"aliases": {"live": {"version": "8"}}},
+        "functions.orders.aliases.live.version: version 8 is not below",
+    ),
     ({"aliases": {"live": {"version": "one"}}}, "functions.orders.aliases.live.version"),
     (
         {"versions": {"1": {}}, "aliases": {"live": {"version": "1", "weights": {"2": 0.1}}}},
@@ -118,7 +121,9 @@ def test_a_mapping_names_a_version_or_an_alias_that_there_is(tmp_path: Path) -> 
         assert planned(tmp_path, entry, mappings=[mapping]).versions
     mapping = {"FunctionName": f"{ARN}:gone", "EventSourceArn": QUEUE}
     (line,) = problems(tmp_path, entry, mappings=[mapping])
-    assert "mappings[0].FunctionName: orders has no version or alias gone; write one of $LATEST, 1, live" in line
+    assert (
+        "mappings[0].FunctionName: orders has no version or alias gone; write one of $LATEST, 1, live" in line
+    )
     assert planned(tmp_path, {"invoker": "lambda", "versions": {"1": {}}}, mappings=[mapping]).versions
     assert not planned(tmp_path, PYTHON, mappings=[mapping]).versions
 

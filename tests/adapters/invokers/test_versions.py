@@ -50,15 +50,18 @@ async def answers(plan: FunctionPlan, *qualifiers: str) -> dict[str, Any]:
         aliases=states,
     )
     found: dict[str, Any] = {}
-    async with WatchedTasks(observer) as scope:
-        async with FunctionPool(tools, scope).using(plan, lambda: None) as function:
-            for each in qualifiers:
-                await function.slots.acquire()
-                outcome = await function.call(invocation(each), mapping=MappingId("m"))
-                function.slots.release()
-                assert isinstance(outcome, Succeeded), outcome
-                found[each] = (outcome.executed_version, json.loads(outcome.payload))
+    async with WatchedTasks(observer) as scope, FunctionPool(tools, scope).using(plan, _lost) as function:
+        for each in qualifiers:
+            await function.slots.acquire()
+            outcome = await function.call(invocation(each), mapping=MappingId("m"))
+            function.slots.release()
+            assert isinstance(outcome, Succeeded), outcome
+            found[each] = (outcome.executed_version, json.loads(outcome.payload))
     return found
+
+
+def _lost() -> None:
+    raise AssertionError("the function is gone although nothing closed it")
 
 
 def folder(place: Path, name: str) -> str:
@@ -79,7 +82,9 @@ def test_python_handlers_of_one_name_have_the_code_and_the_number_of_their_versi
         settings=own,
         versions={
             number: VersionPlan(
-                number=number, invoker="python", settings={**own, "code": folder(tmp_path, f"release-{number}")}
+                number=number,
+                invoker="python",
+                settings={**own, "code": folder(tmp_path, f"release-{number}")},
             )
             for number in ("1", "2")
         },

@@ -29,7 +29,9 @@ CANARY = strategy("Canary10Percent5Minutes")
 
 
 def shift(found: ShiftStrategy = CANARY, state: ShiftState = ShiftState.SHIFTING, **changes: object) -> Shift:
-    made = Shift(shift="s", old="1", new="2", strategy=found, state=state, accepted=Epoch(T0), began=Epoch(T0))
+    made = Shift(
+        shift="s", old="1", new="2", strategy=found, state=state, accepted=Epoch(T0), began=Epoch(T0)
+    )
     return replace(made, **changes)  # type: ignore[arg-type]  # the fields' own types
 
 
@@ -103,7 +105,9 @@ def test_the_share_at_a_time(name: str, shares: list[tuple[float, float]]) -> No
 
 
 def test_other_states_have_all_or_nothing() -> None:
-    found = {state: share(shift(state=state), at(0)) for state in ShiftState if state is not ShiftState.SHIFTING}
+    found = {
+        state: share(shift(state=state), at(0)) for state in ShiftState if state is not ShiftState.SHIFTING
+    }
     assert found == {
         ShiftState.BEFORE: 0.0,
         ShiftState.AFTER: 1.0,
@@ -198,7 +202,9 @@ def test_a_shift_with_both_hooks_takes_every_state() -> None:
     assert (done.state, done.ended) == (ShiftState.DONE, at(320))
     late = stepped(moved, at(310 + HOOK_S_MAX))
     assert (late.state, "has not answered" in late.ended_because) == (ShiftState.ROLLED_BACK, True)
-    refused = stepped(first, at(1), answer=HookAnswer(ShiftState.BEFORE, succeeded=False, reason="it says no"))
+    refused = stepped(
+        first, at(1), answer=HookAnswer(ShiftState.BEFORE, succeeded=False, reason="it says no")
+    )
     assert refused.ended_because == "the hook check did not succeed: it says no"
 
 
@@ -207,7 +213,8 @@ def test_without_hooks_all_at_once_is_over_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("calls", "failed", "ends"), [(9, 9, False), (10, 1, False), (10, 2, True), (100, 10, False), (100, 11, True)]
+    ("calls", "failed", "ends"),
+    [(9, 9, False), (10, 1, False), (10, 2, True), (100, 10, False), (100, 11, True)],
 )
 def test_a_failure_rate_counts_from_ten_calls_on(calls: int, failed: int, ends: bool) -> None:
     found = stepped(shift(failure_rate=0.1), at(1), calls=NewCalls(calls, failed))

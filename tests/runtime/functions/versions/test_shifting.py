@@ -22,7 +22,7 @@ from poller.domain.telemetry.daemon_events import AliasWeight, ShiftChanged
 from poller.rules.functions.aliases.strategies import own_strategy, strategy
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import daemon_plan, now, play, until
-from tests.runtime.fakes import STREAM_ARN, FakeStream, mapping
+from tests.runtime.fakes import mapping
 from tests.runtime.functions.versions.test_versions import (
     ARN,
     Place,
@@ -59,7 +59,9 @@ class Load:
         return Counter(version for at, version in self.got if began <= at < ends)
 
 
-def two(place: Place, made: FunctionPlan, *more: FunctionPlan) -> tuple[Callable[[], Daemon], Callable[[], Daemon], list[Daemon]]:
+def two(
+    place: Place, made: FunctionPlan, *more: FunctionPlan
+) -> tuple[Callable[[], Daemon], Callable[[], Daemon], list[Daemon]]:
     """Two workers on one store, and the list that has them when they have begun."""
     begun: list[Daemon] = []
 
@@ -207,12 +209,22 @@ CHECK = FunctionPlan(name="check", invoker="fake", timeout_s=120.0)
 @pytest.mark.parametrize(
     ("answers", "states", "version"),
     [
-        ([SUCCEEDED, Succeeded(b'"Succeeded"')], [ShiftState.BEFORE, ShiftState.SHIFTING, ShiftState.AFTER, ShiftState.DONE], "2"),
+        (
+            [SUCCEEDED, Succeeded(b'"Succeeded"')],
+            [ShiftState.BEFORE, ShiftState.SHIFTING, ShiftState.AFTER, ShiftState.DONE],
+            "2",
+        ),
         ([REFUSED], [ShiftState.BEFORE, ShiftState.ROLLED_BACK], "1"),
-        ([SUCCEEDED, FunctionError("ValueError", "no")], [ShiftState.BEFORE, ShiftState.SHIFTING, ShiftState.AFTER, ShiftState.ROLLED_BACK], "1"),
+        (
+            [SUCCEEDED, FunctionError("ValueError", "no")],
+            [ShiftState.BEFORE, ShiftState.SHIFTING, ShiftState.AFTER, ShiftState.ROLLED_BACK],
+            "1",
+        ),
     ],
 )
-def test_hooks_decide_before_and_after(answers: list[Outcome], states: list[ShiftState], version: str) -> None:
+def test_hooks_decide_before_and_after(
+    answers: list[Outcome], states: list[ShiftState], version: str
+) -> None:
     place = Place(v1=Version(), v2=Version())
     hook = place.functions["check"] = Hook(*answers)
     first, second, begun = two(place, function("1", "2"), CHECK)
@@ -312,7 +324,11 @@ def test_the_file_ends_a_shift_when_it_defines_the_alias_anew() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], ApiErrorType, str]] = [
-    ({"to": "9"}, ApiErrorType.PARAMETER, r"to: version 9 is not below functions.reader.versions \(there: 1, 2\)"),
+    (
+        {"to": "9"},
+        ApiErrorType.PARAMETER,
+        r"to: version 9 is not below functions.reader.versions \(there: 1, 2\)",
+    ),
     ({"to": "$LATEST"}, ApiErrorType.PARAMETER, "to: version"),
     ({"to": "1"}, ApiErrorType.PARAMETER, "leads to version 1 already"),
     ({"failure_rate": 1.0}, ApiErrorType.PARAMETER, "failure_rate"),
@@ -331,24 +347,64 @@ def test_wrong_requests_are_refused_and_change_nothing() -> None:
                 await aliases.shift("reader", "live", request(**changes))
             assert refused.value.fault is fault
         for work, fault, said in (
-            (aliases.create("reader", "live", AliasChange(version="1")), ApiErrorType.CONFLICT, "Alias already exists: arn:.*:reader:live"),
-            (aliases.create("reader", "7", AliasChange(version="1")), ApiErrorType.VALIDATION, "regular expression"),
-            (aliases.create("reader", "x", AliasChange(version="9")), ApiErrorType.MISSING, "Function not found: arn:.*:9"),
+            (
+                aliases.create("reader", "live", AliasChange(version="1")),
+                ApiErrorType.CONFLICT,
+                "Alias already exists: arn:.*:reader:live",
+            ),
+            (
+                aliases.create("reader", "7", AliasChange(version="1")),
+                ApiErrorType.VALIDATION,
+                "regular expression",
+            ),
+            (
+                aliases.create("reader", "x", AliasChange(version="9")),
+                ApiErrorType.MISSING,
+                "Function not found: arn:.*:9",
+            ),
             (aliases.create("reader", "x", AliasChange()), ApiErrorType.PARAMETER, "FunctionVersion"),
-            (aliases.create("reader", "x", AliasChange(version="1", weights={"1": 0.1})), ApiErrorType.PARAMETER, "already included"),
-            (aliases.create("reader", "x", AliasChange(version="$LATEST", weights={"1": 0.1})), ApiErrorType.PARAMETER, "not supported"),
-            (aliases.create("reader", "x", AliasChange(version="1", weights={"2": 1.5})), ApiErrorType.PARAMETER, "0.0 to 1.0"),
-            (aliases.update("reader", "gone", AliasChange(version="1")), ApiErrorType.MISSING, "Cannot find alias arn"),
-            (aliases.update("reader", "live", AliasChange(version="2", revision_id="old")), ApiErrorType.PRECONDITION, "Revision Id"),
-            (aliases.update("nobody", "live", AliasChange(version="2")), ApiErrorType.MISSING, "Function not found"),
+            (
+                aliases.create("reader", "x", AliasChange(version="1", weights={"1": 0.1})),
+                ApiErrorType.PARAMETER,
+                "already included",
+            ),
+            (
+                aliases.create("reader", "x", AliasChange(version="$LATEST", weights={"1": 0.1})),
+                ApiErrorType.PARAMETER,
+                "not supported",
+            ),
+            (
+                aliases.create("reader", "x", AliasChange(version="1", weights={"2": 1.5})),
+                ApiErrorType.PARAMETER,
+                "0.0 to 1.0",
+            ),
+            (
+                aliases.update("reader", "gone", AliasChange(version="1")),
+                ApiErrorType.MISSING,
+                "Cannot find alias arn",
+            ),
+            (
+                aliases.update("reader", "live", AliasChange(version="2", revision_id="old")),
+                ApiErrorType.PRECONDITION,
+                "Revision Id",
+            ),
+            (
+                aliases.update("nobody", "live", AliasChange(version="2")),
+                ApiErrorType.MISSING,
+                "Function not found",
+            ),
         ):
             with pytest.raises(ApiError, match=said) as refused:
                 await work
             assert refused.value.fault is fault
         await aliases.delete("reader", "gone")
-        assert [(each.name, each.version, each.shift) for each in aliases.aliases("reader")] == [("live", "1", None)]
+        assert [(each.name, each.version, each.shift) for each in aliases.aliases("reader")] == [
+            ("live", "1", None)
+        ]
         now_it_has = aliases.alias("reader", "live").revision_id
-        changed = await aliases.update("reader", "live", AliasChange(weights={"2": 0.5}, revision_id=now_it_has))
+        changed = await aliases.update(
+            "reader", "live", AliasChange(weights={"2": 0.5}, revision_id=now_it_has)
+        )
         assert (changed.weights, changed.revision_id != now_it_has) == ({"2": 0.5}, True)
         assert [each.name for each in aliases.aliases("reader", version="2")] == ["live"]
 

@@ -16,7 +16,7 @@ from poller.domain.functions.calls import FunctionAnswer, FunctionCall
 from poller.domain.functions.versions import AliasPlan, VersionPlan
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.plan import DaemonPlan, DiscardPolicy, FunctionPlan
+from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.telemetry.daemon_events import AliasWeight, VersionCalled
 from poller.rules.functions.aliases.choice import chosen
@@ -86,9 +86,7 @@ class Place(Site):
         return [(each.alias, each.version, each.failed) for each in self.seen.of(VersionCalled)]
 
 
-def plan(
-    made: FunctionPlan, qualifier: str = "live", worker: str = "worker-1", **changes: Any
-) -> DaemonPlan:
+def plan(made: FunctionPlan, qualifier: str = "live", worker: str = "worker-1", **changes: Any) -> DaemonPlan:
     arn = f"{ARN}:{qualifier}" if qualifier else ARN
     return daemon_plan(mapping(function_arn=arn, **changes), functions={"reader": made}, worker=worker)
 
@@ -109,11 +107,18 @@ def version_of(answer: FunctionAnswer) -> str:
 
 def test_a_call_gets_the_version_that_its_qualifier_names_and_its_answer_says_which() -> None:
     place = Place(v1=Version(), v2=Version(failing))
-    aliases = {"live": AliasPlan(version="1"), "next": AliasPlan(version="2"), "dev": AliasPlan(version="$LATEST")}
+    aliases = {
+        "live": AliasPlan(version="1"),
+        "next": AliasPlan(version="2"),
+        "dev": AliasPlan(version="$LATEST"),
+    }
 
     async def script(daemon: Daemon) -> None:
         await ready(daemon)
-        found = {each: version_of(await call(daemon, each)) for each in ("", "$LATEST", "1", "2", "live", "next", "dev")}
+        found = {
+            each: version_of(await call(daemon, each))
+            for each in ("", "$LATEST", "1", "2", "live", "next", "dev")
+        }
         assert found == {
             "": "$LATEST",
             "$LATEST": "$LATEST",
@@ -166,7 +171,7 @@ def test_a_failure_document_names_the_version_that_failed() -> None:
     place = Place(v1=Version(failing))
     stream = place.sources[STREAM_ARN]
     assert isinstance(stream, FakeStream)
-    changes = {"retry": RetryPolicy(retries_max=0), "discard": DiscardPolicy(destination=FAILED)}
+    changes: dict[str, Any] = {"retry": RetryPolicy(retries_max=0), "destination": FAILED}
 
     async def script(daemon: Daemon) -> None:
         await ready(daemon)
@@ -230,7 +235,11 @@ def test_a_version_that_cannot_be_opened_harms_no_other_one_and_is_tried_again()
         assert failed.reason == "version 2 of reader cannot be opened: not yet"
         assert "version 2 of reader cannot be opened: not yet" in daemon.status().notes
         views = daemon.control.calls.aliases.versions("reader")
-        assert [(each.number, each.trouble) for each in views] == [("$LATEST", ""), ("1", ""), ("2", "not yet")]
+        assert [(each.number, each.trouble) for each in views] == [
+            ("$LATEST", ""),
+            ("1", ""),
+            ("2", "not yet"),
+        ]
         await asyncio.sleep(20)
         assert version_of(await call(daemon, "next")) == "2"
         assert daemon.control.calls.aliases.versions("reader")[2].trouble == ""
@@ -336,7 +345,9 @@ def test_a_service_is_called_by_the_arn_of_the_version_and_other_qualifiers_stay
     latest = place.functions["reader"] = Service(30.0)
     aliases = {"live": AliasPlan(version="1", weights={"2": 0.5})}
     made = replace(function("1", "2", aliases=aliases), invoker="lambda")
-    made = replace(made, versions={each: replace(found, invoker="lambda") for each, found in made.versions.items()})
+    made = replace(
+        made, versions={each: replace(found, invoker="lambda") for each, found in made.versions.items()}
+    )
 
     async def script(daemon: Daemon) -> None:
         await ready(daemon)
@@ -352,4 +363,3 @@ def test_a_service_is_called_by_the_arn_of_the_version_and_other_qualifiers_stay
         assert latest.got[-1].function_arn == f"{ARN}:theirs"
 
     play(lambda: place.daemon(plan(made)), script)
-
