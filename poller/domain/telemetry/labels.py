@@ -129,6 +129,11 @@ class ApiOperation(StrEnum):
     CLOSE_BREAKER = "close_breaker"
     CONFIGURE = "configure"
     """Sets how asynchronous calls of a function are tried."""
+    ALIAS = "alias"
+    """Creates, changes or deletes an alias of a function."""
+    SHIFT = "shift"
+    ROLL_BACK = "roll_back"
+    """Ends a shift and sends all calls to the old version."""
     INVOKE = "invoke"
     """Only refused requests are reported."""
 
