@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from adapters.control.settings import ApiSettings
 from poller.cli import application
 from poller.commands.alias.client import AliasClient
 from poller.commands.alias.command import NO_STRATEGY, NOTHING, TWO_STRATEGIES, ShiftWords, roll_back, shift
-from poller.commands.alias.sentences import course, percent, shares
+from poller.commands.alias.sentences import calls_line, course, named, percent, rollback_sentence, shares
 from poller.commands.daemon_client import DaemonClient
 from poller.commands.operations.command import NO_TERMINAL, Manner, Surroundings
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest
@@ -310,3 +313,21 @@ def test_shares_are_said_in_percent_and_one_of_nothing_is_left_out() -> None:
         shares(AliasView(version="1", weights={"2": 0.005}, **given)) == "version 1 99.5 %, version 2 0.5 %"
     )
     assert percent(1 / 3) == "33.3 %"
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "operate" / "on-call.md"
+
+
+def test_the_on_call_page_shows_what_the_commands_print() -> None:
+    view = caller(shifting=True).aliases.alias("orders", "live")
+    assert view.shift is not None
+    back = replace(view, weights={})
+    text = PAGE.read_text()
+    assert rollback_sentence(view, view.shift) in text
+    assert f"{named(back)}: all calls go to {shares(back)}" in text
+    assert f"{named(view)}: {shares(view)}, of the configuration file" in text
+    counted = replace(view, calls={"1": (181, 0), "2": (19, 7)})
+    pattern = re.sub(
+        r"[0-9]+(?= (?:of [0-9]+ )?calls)|(?<=of )[0-9]+(?= calls)", "[0-9]+", calls_line(counted)
+    )
+    assert re.search(pattern, text)
