@@ -21,10 +21,15 @@ from adapters.control.openapi.parts import REF, Json, json_answer, problem, ref
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX
 from poller.domain.functions.alias_pages import AliasPage
 from poller.domain.functions.shifts import SHIFT_S_MAX
+from poller.rules.functions.aliases.strategies import PERCENT_MIN
 
 V1_ALL = "/v1/aliases"
 V1_ALIASES = "/v1/functions/{name}/aliases"
 V1_ALIAS = V1_ALIASES + "/{alias}"
+_STRATEGY = (
+    r"^(CodeDeployDefault\.)?(Lambda)?(AllAtOnce|Canary[0-9]{1,3}Percent[0-9]{1,4}Minutes?"
+    r"|Linear[0-9]{1,3}PercentEvery[0-9]{1,4}Minutes?)$"
+)
 _TEXT: Json = {"type": "string"}
 _NAME: Json = {
     "name": "name",
@@ -278,9 +283,13 @@ def _shift_request() -> Json:
                 "description": "The version that gets the calls",
             },
             "strategy": _optional(
-                "string", description="AllAtOnce, Canary10Percent5Minutes, Linear10PercentEvery1Minute, …"
+                "string",
+                pattern=_STRATEGY,
+                description="AllAtOnce, Canary10Percent5Minutes, Linear10PercentEvery1Minute, …",
             ),
-            "percent": _optional("number", minimum=0, maximum=100, description="In place of strategy"),
+            "percent": _optional(
+                "number", minimum=PERCENT_MIN, maximum=100, description="In place of strategy"
+            ),
             "interval_s": _optional("number", minimum=0, maximum=SHIFT_S_MAX),
             "linear": _optional("boolean", description="So much more after each interval, not everything"),
             "before": _function("before the first call of the new version"),
