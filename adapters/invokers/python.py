@@ -14,6 +14,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -224,7 +225,9 @@ class PythonInvoker:
             return _full(self._settings.threads, "threads")
         deadline = self._clock.monotonic() + invocation.timeout_s
         context = self._context(invocation)
-        future = self._threads.start(lambda: call_handler(self._handler, invocation.event, context))
+        work = partial(call_handler, self._handler, invocation.event, context)
+        # A traced call has its span in the context of this task, and a thread has a context of its own.
+        future = self._threads.start(partial(copy_context().run, work) if invocation.traceparent else work)
         try:
             await asyncio.wait((future,), timeout=invocation.timeout_s)
         finally:

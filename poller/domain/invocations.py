@@ -74,7 +74,7 @@ class Invocation:
 
     For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
     `client_context` is base64 of JSON that the function gets in its context, or empty. `trace_header` is the trace header of the chain of
-    calls to which this call belongs, or empty. With `log_tail` the lines of the call's log are
+    calls to which this call belongs, or empty. `traceparent` and `tracestate` name the call's own span, if it is traced. With `log_tail` the lines of the call's log are
     passed on also where the invoker would not have them otherwise.
     """
 
@@ -86,6 +86,8 @@ class Invocation:
     client_context: str = ""
     log_tail: bool = False
     trace_header: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def payload(self) -> bytes:

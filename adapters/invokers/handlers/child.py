@@ -40,6 +40,7 @@ from adapters.invokers.handlers.output import attributed_to, record_text
 from adapters.invokers.handlers.own_packages import give_way
 from adapters.invokers.printed_levels import standard_name
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.functions.tracing import of_trace_header
 from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded
 from poller.domain.untrusted.texts import cut
 from poller.forked_copies import ends_copies
@@ -110,7 +111,9 @@ class Calls:
     def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
         self._replace_closed_loop()
-        _set_trace(headers.get("lambda-runtime-trace-id", ""))
+        trace = headers.get("lambda-runtime-trace-id", "")
+        _set_trace(trace)
+        span = of_trace_header(trace)
         deadline_ms = int(headers["lambda-runtime-deadline-ms"])
         context = FunctionContext(
             function=self._function,
@@ -120,6 +123,7 @@ class Calls:
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
             client_context=client_context(headers.get("lambda-runtime-client-context", "")),
+            traceparent="" if span is None else span.traceparent,
         )
         found = call_handler(self._handler, EncodedEvent(event), context)
         return self._awaited(found, context) if isinstance(found, Pending) else found

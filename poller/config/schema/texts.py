@@ -38,6 +38,8 @@ SETTINGS: dict[str, str] = {
     "log": "The log on stderr.",
     "log.level": "The lowest level of lines that are logged.",
     "log.format": "json for machines, console for people.",
+    "tracing": "Traces of calls with OpenTelemetry.",
+    "tracing.enabled": "Whether calls of functions are traced; needs the extra otel.",
     "check": "How strict poller check --live is.",
     "check.lambda_consumers": "What check --live makes of a queue that an event source mapping of AWS Lambda consumes too.",
     "worker": "Name of this process among those that share a store; unique. Default: host name and a random part.",

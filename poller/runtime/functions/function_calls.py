@@ -21,7 +21,7 @@ from poller.domain.plan import TIMEOUT_S, FunctionPlan
 from poller.domain.telemetry.observers import Observer
 from poller.output.function_log import FunctionLog
 from poller.ports import Clock
-from poller.rules.functions.lineage import HEADER_CHARS_MAX
+from poller.rules.functions.lineage import HEADER_CHARS_MAX, usable
 from poller.rules.functions.naming import (
     NamedFunction,
     UnknownFunction,
@@ -131,13 +131,13 @@ class FunctionCalls:
             ) from error
         return queued.call
 
-    async def call(self, call: FunctionCall) -> FunctionAnswer:
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
         context = self._opened()
         named = _named(context, call.function, call.qualifier)
         try:
             async with context.held.opened(named) as function, self._room(function) as slot:
-                return await _called(context, named, function, call, slot)
+                return await _called(context, named, function, call, slot, trace_header=trace_header)
         except (PartFailed, TaskFault) as error:
             reason = error.reason if isinstance(error, PartFailed) else reason_of(error)
             text = f"The function {named.plan.name} cannot be opened: {reason}"
@@ -163,7 +163,13 @@ class FunctionCalls:
 
 
 async def _called(
-    context: CallContext, named: NamedFunction, function: Function, call: FunctionCall, slot: TakenSlot
+    context: CallContext,
+    named: NamedFunction,
+    function: Function,
+    call: FunctionCall,
+    slot: TakenSlot,
+    *,
+    trace_header: str,
 ) -> FunctionAnswer:
     """Calls a function in a slot that the caller holds."""
     request_id = uuid_text(context.rng.getrandbits(128))
@@ -174,6 +180,7 @@ async def _called(
         timeout_s=function.limit_s(named.arn),
         client_context=call.client_context,
         log_tail=call.log_tail,
+        trace_header=usable(trace_header),
     )
     with context.log.tail(request_id if call.log_tail else None) as tail:
         outcome, duration_s = await called(

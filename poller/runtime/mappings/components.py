@@ -23,6 +23,7 @@ from poller.ports import Bounded, CallPacer, Destination, Invoker, Store
 from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.function_code import FunctionCode
+from poller.runtime.functions.traced_function import made_function
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
@@ -248,7 +249,8 @@ class SharedFunction:
                 reason=limit.reason,
             )
         )
-        return Function(replace(self.plan, max_concurrency=limit.calls), invoker, observer, flow=flow)
+        plan, tracer = replace(self.plan, max_concurrency=limit.calls), self._tools.env.tracer
+        return made_function(plan, invoker, observer, flow=flow, tracer=tracer)
 
 
 async def flow_control(plan: FunctionPlan, tools: DaemonContext, stack: AsyncExitStack) -> FlowControl | None:

@@ -199,6 +199,7 @@ def full() -> dict[str, Any]:
             "heartbeat_s": 1,
         },
         "log": {"level": "INFO", "format": "json"},
+        "tracing": {"enabled": True},
         "check": {"lambda_consumers": "warn"},
         "worker": "poller-0",
     }

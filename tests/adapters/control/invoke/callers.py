@@ -73,7 +73,7 @@ class CallerModel:
         self.put.append((call, trace_header))
         return REQUEST_ID
 
-    async def call(self, call: FunctionCall) -> FunctionAnswer:
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         self.asked.append(call)
         return FunctionAnswer(
             request_id=REQUEST_ID, outcome=self.answer(call), duration_s=0.0123, log_tail=self.log
