@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from adapters.demo.processes import HOST, free_port, plain_environment, running
+from adapters.demo.processes import HOST, Running, free_port, plain_environment, running
 from tests.acceptance.test_invoke import END_S_MAX, KEY, READY_S_MAX, SECRET, SIGNED
 from tests.emulators import ministack
 
@@ -138,14 +139,13 @@ def configuration(endpoint: str, web_url: str, arns: dict[str, str], folder: Pat
     }
 
 
-async def until(done: Any, log: Path) -> None:
+async def until(done: Any, process: Running) -> None:
     try:
         async with asyncio.timeout(SPANS_S_MAX):
             while not done():
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        text = "\n".join(each.read_text()[-3000:] for each in log.glob("*.log"))
-        raise AssertionError(f"not all came in time:\n{text}") from None
+        raise AssertionError(f"not all came in time: {process.tail()}") from None
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -179,8 +179,9 @@ async def scenario(protocol: str, folder: Path) -> None:
                     lines = journal.read_text().splitlines() if journal.exists() else []
                     return len(lines) == 2 and len(requests) == 1
 
-                await until(called, folder)
-                await process.ends(END_S_MAX)
+                await until(called, process)
+                process.signal(signal.SIGTERM)
+                assert await process.ended(END_S_MAX) == 0
     check_spans(receiver)
     check_contexts(receiver, [json.loads(each) for each in journal.read_text().splitlines()], requests[0])
 
