@@ -65,7 +65,7 @@ async def receiving(protocol: str) -> AsyncIterator[tuple[Receiver, str]]:
     receiver, port = Receiver(), free_port()
     if protocol == "grpc":
         server = grpc.server(ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]  # generated code
         server.add_insecure_port(f"{HOST}:{port}")
         server.start()
         try:
