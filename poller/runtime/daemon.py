@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -199,6 +199,7 @@ class Daemon:
             notes=tuple(filter(None, (self.note, self._store_problem, *notes, *self._results.ended_notes()))),
             complete=opened and self._looked and not self._stop.requested,
             functions=function_statuses(parts.running.components) if parts is not None else (),
+            calls=() if parts is None or parts.calls is None else parts.calls.looks.statuses(),
         )
 
     async def fleet(
@@ -208,6 +209,8 @@ class Daemon:
         parts = self._open_parts
         if parts is not None and ask and only != self._plan.worker:
             await parts.fleet.refresh(parts.running.summaries(), only=mapping)
+        if parts is not None and parts.calls is not None and ask and mapping is None:
+            await parts.calls.looks.refresh()
         own = self.status()
         return alone(own, only=only) if parts is None else parts.fleet.view(own, only=only)
 
@@ -271,7 +274,8 @@ class Daemon:
             tools, running.held, heartbeat, lambda: self._plan, self.control.calls.named, scope, self._stop
         )
         if calls is not None:
-            definitions.beside = calls.configs.take
+            definitions.beside, follower.beside = calls.configs.take, calls.operations
+            operations = replace(operations, functions=calls.known)
         self._open_parts = OpenParts(
             definitions, desired, running, store, heartbeat, places, follower, operations, fleet, calls
         )

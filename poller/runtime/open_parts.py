@@ -70,6 +70,7 @@ class OpenParts:
                 observer=observer,
                 queues=None if self.calls is None else self.calls.queues,
                 configs=None if self.calls is None else self.calls.configs,
+                page=None if self.calls is None else self.calls.page,
             ),
             clock=env.clock,
             rng=rng,

@@ -95,14 +95,7 @@ def accept(
     (`sizes.charged_bytes`).
     """
     action = asked.request.action
-    open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
-    if len(open_operations) >= open_max:
-        remedy = "wait for them, cancel some, or resume what is paused"
-        raise OperationRefused(
-            "action",
-            f"{number_of(open_max, 'operation')} {inflected(open_max, 'is', 'are')} not over yet; {remedy}",
-            conflict=True,
-        )
+    check_room(action, open_operations)
     if action in LONG:
         _check_alone(action, facts, open_operations)
     target = asked.request.target
@@ -126,6 +119,18 @@ def accept(
     )
     check_size(accepted, open_bytes=open_bytes)
     return accepted
+
+
+def check_room(action: Action, open_operations: Sequence[Operation]) -> None:
+    """Refuses one operation more than may be open at once; raises OperationRefused."""
+    open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
+    if len(open_operations) >= open_max:
+        remedy = "wait for them, cancel some, or resume what is paused"
+        raise OperationRefused(
+            "action",
+            f"{number_of(open_max, 'operation')} {inflected(open_max, 'is', 'are')} not over yet; {remedy}",
+            conflict=True,
+        )
 
 
 def check_size(accepted: Operation, *, open_bytes: int) -> None:

@@ -88,6 +88,10 @@ class CallQueues:
         self._put[call.function] += 1
         self._woken.set()
 
+    def wake(self) -> None:
+        """Looks at once for calls that are due."""
+        self._woken.set()
+
     async def run(self) -> None:
         """Claims calls that are due and runs them, until a stop."""
         with self._stop.waking(self._woken):

@@ -1,7 +1,7 @@
 """Owns the calls of functions through the Invoke API: each takes a slot and a permit like a mapping's batch, or is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +15,7 @@ from poller.domain.functions.calls import (
     ThrottleReason,
 )
 from poller.domain.functions.queued_calls import CallId, QueuedCall
+from poller.domain.functions.waiting_calls import CallPage, CallsRequest
 from poller.domain.invocations import EncodedEvent, Invocation
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import TIMEOUT_S, FunctionPlan
@@ -59,6 +60,8 @@ class CallContext:
     observer: Observer
     queues: CallQueues | None = None
     configs: InvokeConfigs | None = None
+    page: Callable[[str, CallsRequest], Awaitable[CallPage]] | None = None
+    """Shows asynchronous calls; None if the store keeps none."""
 
 
 class FunctionCalls:
@@ -130,6 +133,13 @@ class FunctionCalls:
                 ApiErrorType.SERVICE, f"the store did not take the call: {error.reason}"
             ) from error
         return queued.call
+
+    async def queued_calls(self, function: str, request: CallsRequest) -> CallPage:
+        """A page of asynchronous calls that are not over. Raises ApiError."""
+        context = self._opened()
+        if context.page is None:
+            raise ApiError(ApiErrorType.SERVICE, NO_QUEUE)
+        return await context.page(function, request)
 
     async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
