@@ -35,6 +35,8 @@ FUNCTIONS_MAX = 50
 """Functions whose calls are read, those with the oldest call first. Of the others only how many calls they have is shown."""
 PAGE_CALLS = 200
 """Calls of one read of a page."""
+NAME_CHARS_MAX = 512
+"""No call is stored for a function with a longer name."""
 UNKNOWN = (
     "no function has this name and no call waits for one; `poller status` shows those that calls wait for"
 )
@@ -77,6 +79,8 @@ class CallLooks:
 
     async def page(self, function: str, request: CallsRequest, *, known: bool) -> CallPage:
         """A page of the calls of one function; raises ApiError. `known`: there is a function of this name."""
+        if not known and (len(function) > NAME_CHARS_MAX or not function.isprintable()):
+            raise ApiError(ApiErrorType.MISSING, UNKNOWN)
         try:
             async with answered():
                 calls, more = await self._matching(function, request)

@@ -41,6 +41,8 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("post", "/v1/mappings/{id}/operations"): OPERATE,
     ("delete", "/v1/operations/{id}"): OPERATE,
     ("post", "/v1/functions/{name}/breaker/close"): OPERATE,
+    ("get", "/v1/functions/{name}/calls"): VIEW,
+    ("post", "/v1/functions/{name}/operations"): OPERATE,
     ("post", "/v1/mappings/{id}/enable"): ADMIN,
     ("post", "/v1/mappings/{id}/disable"): ADMIN,
     ("get", "/2015-03-31/functions"): KEY,
@@ -77,7 +79,10 @@ NOT_SERVED = {
     ("post", "/2021-11-15/functions/{name}/response-streaming-invocations"),
 }
 """Operations of Lambda that nobody can use here. They answer 501."""
-BODIES = {("post", "/v1/mappings/{id}/operations"): b'{"action": "retry"}'}
+BODIES = {
+    ("post", "/v1/mappings/{id}/operations"): b'{"action": "retry"}',
+    ("post", "/v1/functions/{name}/operations"): b'{"action": "retry", "calls": "all"}',
+}
 METHODS = {"get", "put", "post", "delete"}
 
 

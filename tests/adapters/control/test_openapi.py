@@ -23,7 +23,7 @@ from poller.config.violations import ViolationType as Objected
 from poller.config.violations import answer
 from poller.domain.access import Reads
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
-from poller.domain.operations import Operation
+from poller.domain.operations import Operation, function_of
 from poller.domain.records import Epoch, MappingId
 from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.live.test_updates import Kept
@@ -46,7 +46,7 @@ CONFIGURATION = """
 include-name = "POST /2015-03-31/functions/{name}/invocations"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "403", "404", "413", "429"]
 """
-SELECTED = "Selected: 32/34"
+SELECTED = "Selected: 34/36"
 
 
 class ModelRules(MappingModel):
@@ -80,8 +80,9 @@ class OperationRules(OperationModel):
     """Operations that refuse what the schema of a request forbids, and nothing else."""
 
     async def submit(self, mapping: MappingId, request: Mapping[str, Any], *, by: str) -> Operation:
+        name = "OperationRequest" if function_of(mapping) is None else "CallOperationRequest"
         schema = {
-            "$ref": "#/components/schemas/OperationRequest",
+            "$ref": f"#/components/schemas/{name}",
             "components": document()["components"],
         }
         if not jsonschema_rs.is_valid(schema, request):
