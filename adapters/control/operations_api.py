@@ -120,7 +120,7 @@ class OperationsApi:
 
 
 def _target(text: str) -> MappingId:
-    """A mapping, whose id may be in capitals, or `function/` with the name of a function."""
+    """A mapping, whose id may be in capitals, or `calls/` with the name of a function."""
     return MappingId(text if function_of(MappingId(text)) is not None else text.lower())
 
 

@@ -12,17 +12,17 @@ from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.untrusted.credentials import hide_path
 
 OperationId = NewType("OperationId", str)
-_FUNCTION = "function/"
+_CALLS = "calls/"
 
 
 def function_target(function: str) -> MappingId:
     """What stands for the mapping in an operation on the asynchronous calls of a function. No mapping has such an id."""
-    return MappingId(_FUNCTION + function)
+    return MappingId(_CALLS + function)
 
 
 def function_of(mapping: MappingId) -> str | None:
     """The function whose asynchronous calls an operation is about; None if it is about a mapping."""
-    return mapping.removeprefix(_FUNCTION) if mapping.startswith(_FUNCTION) else None
+    return mapping.removeprefix(_CALLS) if mapping.startswith(_CALLS) else None
 
 
 class Action(StrEnum):

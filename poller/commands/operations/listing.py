@@ -11,7 +11,14 @@ from poller.commands.operations.progress import missing, waits
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status.times import moment, span
 from poller.domain.arns import Arn
-from poller.domain.operations import Action, OperationPage, OperationState, OperationView, PartResult
+from poller.domain.operations import (
+    Action,
+    OperationPage,
+    OperationState,
+    OperationView,
+    PartResult,
+    function_of,
+)
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
@@ -70,6 +77,8 @@ def _answered(made: Callable[[], None]) -> int:
 
 
 def _identity(text: str, status: DaemonStatus) -> MappingId:
+    if function_of(MappingId(text)) is not None:
+        return MappingId(text)
     return find_mapping(text, [named(each) for each in status.mappings]).mapping
 
 

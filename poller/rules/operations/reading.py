@@ -13,12 +13,12 @@ from poller.domain.records import ShardId
 from poller.domain.untrusted.texts import line_of
 from poller.rules.operations.members import (
     ACTION_MEMBERS,
-    ActionMember,
-    Actions,
     BATCH,
     BATCH_COUNT,
     BATCH_FIRST,
     ID_CHARS_MAX,
+    ActionMember,
+    Actions,
     Parser,
     identifier,
 )

@@ -91,7 +91,7 @@ def test_payloads_are_for_operators_if_the_daemon_shows_them_and_it_is_told(file
     shown = [each["payload"] and each["payload"]["text"] for each in body["calls"]]
     assert shown == ([SECRET.decode()] * 3 if allowed else [None] * 3)
     assert [(each.mapping, each.records, each.first, each.last) for each in told.shown] == (
-        [("function/orders", 3, "one", "three")] if allowed else []
+        [("calls/orders", 3, "one", "three")] if allowed else []
     )
 
 
@@ -159,14 +159,14 @@ def test_an_operator_asks_for_an_operation_on_calls(files: Keys, name: str) -> N
     allowed = ROLES[name].includes(Role.OPERATE)
     assert status == (202 if allowed else 403)
     assert isinstance(made.operations, OperationModel)
-    assert made.operations.asked == ([("submit", ("function/orders", request, name))] if allowed else [])
+    assert made.operations.asked == ([("submit", ("calls/orders", request, name))] if allowed else [])
     if allowed:
         validate(body, "OperationView")
-        assert (body["mapping"], body["members"]) == ("function/orders", {"calls": ["one"]})
+        assert (body["mapping"], body["members"]) == ("calls/orders", {"calls": ["one"]})
 
 
 def test_operations_on_calls_of_one_function_are_listed(files: Keys) -> None:
     made = setting(files)
-    serving(lambda run: run.get("/v1/operations?mapping=function/Orders", headers=bearer("looker")), made)
+    serving(lambda run: run.get("/v1/operations?mapping=calls/Orders", headers=bearer("looker")), made)
     assert isinstance(made.operations, OperationModel)
-    assert made.operations.asked == [("operations", ("function/Orders", None))]
+    assert made.operations.asked == [("operations", ("calls/Orders", None))]

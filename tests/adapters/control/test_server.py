@@ -112,6 +112,7 @@ def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
         "workers",
         "only",
         "functions",
+        "calls",
     ]
     assert body["mappings"][0]["shards"][0]["lanes"][0] == {
         "lane": "3",
