@@ -165,7 +165,9 @@ def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> No
     took = "" if operation.ended is None else f", took {span(operation.ended - operation.created)}"
     page.line(f"{operation.id} {operation.state}{_in_force(operation)}")
     mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
-    page.add(f"{operation.action} {described(operation.target)} of {_name(operation, mapping)}", depth=1)
+    function = function_of(operation.mapping)
+    of = f"{described(operation.target)} of {_name(operation, mapping)}"
+    page.add(f"{operation.action} {of if function is None else f'calls of function {function}'}", depth=1)
     page.add(f"by {operation.by or 'somebody'} at {moment(Epoch(operation.created))}{took}", depth=1)
     if operation.reason:
         page.add(f"because: {operation.reason}", depth=1)

@@ -61,6 +61,7 @@ FUNCTIONS: dict[str, str] = {
     "event_invoke_configs": "The same for calls with a qualifier, by qualifier.",
     "event_invoke_config.MaximumRetryAttempts": "How often a failed call is tried again: 0 to 2.",
     "event_invoke_config.MaximumEventAgeInSeconds": "How old a call may become before it is given up: 60 to 21600.",
+    "event_invoke_config.identity": "As whom destinations and dead-letter target are called: an entry below identities.",
     "event_invoke_config.DestinationConfig": "Where the documents of calls go that are over.",
     "event_invoke_config.DestinationConfig.OnSuccess": "The destination of calls that succeeded.",
     "event_invoke_config.DestinationConfig.OnFailure": "The destination of calls that were given up.",

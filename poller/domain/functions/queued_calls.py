@@ -124,7 +124,7 @@ class AsyncPolicy:
     """How the asynchronous calls of one function, or of one of its qualifiers, are tried, and where their documents go.
 
     `on_success` and `on_failure` are ARNs or URLs of destinations for documents, `dead_letter` is the ARN of a queue or topic that gets
-    the payload of a call that failed; None: nowhere.
+    the payload of a call that failed; None: nowhere. `identity` is as whom they are called, if AWS is called; None: as the process itself.
     """
 
     retries_max: int = RETRIES_MAX
@@ -132,3 +132,4 @@ class AsyncPolicy:
     on_success: str | None = None
     on_failure: str | None = None
     dead_letter: str | None = None
+    identity: str | None = None

@@ -37,8 +37,13 @@ ROOT_BITS = 96
 class CallDeliveries(Protocol):
     """The destinations of asynchronous calls."""
 
-    async def send(self, destination: str, notice: CallNotice, *, dead_letter: bool) -> None:
-        """Returns when the destination has stored the notice. With `dead_letter` it gets the payload alone. Raises PortError."""
+    async def send(
+        self, destination: str, notice: CallNotice, *, dead_letter: bool, identity: str | None
+    ) -> None:
+        """Returns when the destination, called as `identity`, has stored the notice. With `dead_letter` it gets the payload alone.
+
+        Raises PortError.
+        """
         ...
 
 
@@ -144,7 +149,9 @@ class QueuedCallRun:
             assert told is not None
             dead_letter = destination == self._policy.dead_letter and destination != self._policy.on_failure
             try:
-                await self._context.deliveries.send(destination, told, dead_letter=dead_letter)
+                await self._context.deliveries.send(
+                    destination, told, dead_letter=dead_letter, identity=self._policy.identity
+                )
             except PortError as error:
                 left[destination] = error.reason
                 self._context.observer.on(

@@ -380,7 +380,7 @@ class World:
 
     def _open(self) -> list[Operation]:
         """The operations that are not over."""
-        return [each for each in self.shared._open.values()]
+        return list(self.shared._open.values())
 
 
 def run_calls(seed: int) -> Counter[str]:
