@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -209,12 +210,13 @@ class Notice:
 class StoredNotice:
     """A notice as it was found in a destination: by which id its place knows it, and its document.
 
-    `unreadable` says why it has no document.
+    `unreadable` says why it has no document. `attributes` are the texts beside it that its place may have, as messages do.
     """
 
     place: str
     document: bytes
     unreadable: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def with_payload(notice: Notice) -> bytes:

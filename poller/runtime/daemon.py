@@ -27,7 +27,7 @@ from poller.runtime.mappings.fleet import FleetReader, alone
 from poller.runtime.mappings.function_service import function_statuses
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService
-from poller.runtime.mappings.operated import follow_operations
+from poller.runtime.mappings.operated import PluginOpener, follow_operations
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.open_parts import OpenParts
 from poller.runtime.operations.operation_service import OperationService
@@ -271,7 +271,14 @@ class Daemon:
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
         calls = open_call_queues(
-            tools, running.held, heartbeat, lambda: self._plan, self.control.calls.named, scope, self._stop
+            tools,
+            running.held,
+            heartbeat,
+            lambda: self._plan,
+            self.control.calls.named,
+            scope,
+            self._stop,
+            opener=PluginOpener(tools),
         )
         if calls is not None:
             definitions.beside, follower.beside = calls.configs.take, calls.operations

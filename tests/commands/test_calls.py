@@ -179,7 +179,7 @@ def test_it_asks_whether_it_is_meant(answer: str, capsys: pytest.CaptureFixture[
     with server(sent) as url:
         api = DaemonApi(DaemonClient(url, ""))
         status = operate_on_calls(
-            api, Action.SKIP, "orders", ["one"], discard=False, manner=Manner(), around=around
+            api, Action.SKIP, "orders", {"calls": ["one"]}, manner=Manner(), around=around
         )
     assert status == (0 if answer == "y" else 1)
     assert len(sent.requests) == (answer == "y")
@@ -187,7 +187,7 @@ def test_it_asks_whether_it_is_meant(answer: str, capsys: pytest.CaptureFixture[
 
 
 def test_the_sentence_names_a_few_ids() -> None:
-    said = sentence(Action.RETRY, "orders", [f"id-{number}" for number in range(7)], discard=False)
+    said = sentence(Action.RETRY, "orders", {"calls": [f"id-{number}" for number in range(7)]})
     assert said.startswith(
         "try 7 asynchronous calls (id-0, id-1, id-2, id-3, id-4 and 2 more) of function orders now"
     )
@@ -223,3 +223,29 @@ def test_the_status_shows_what_waits_and_the_commands_that_free_it() -> None:
         "  poller calls skip --id one orders --url http://h:1",
         "function audit: 3000 asynchronous calls: 1000 wait (of the first 1000); the oldest for 5 s",
     ]
+
+
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders-failed"
+
+
+def test_a_redrive_is_sent_with_its_queue_and_its_limits() -> None:
+    sent = Sent(202, view(OperationState.DONE, "3 calls are made again"))
+    with server(sent) as url:
+        words = ("--from", QUEUE, "--limit", "3", "--messages-per-s", "2.5", "--yes")
+        result = calls(url, "redrive", "orders", *words)
+    assert result.exit_code == 0
+    request = sent.requests[0][2]
+    assert request.pop("id")
+    assert request == {"action": "redrive", "from": QUEUE, "limit": 3, "messages_per_s": 2.5}
+    said = sentence(Action.REDRIVE, "orders", {"from": QUEUE, "limit": 3})
+    assert (
+        said
+        == f"make 3 calls at most of function orders anew from {QUEUE}, and remove each message whose call is stored"
+    )
+
+
+def test_the_plan_of_a_redrive_comes_from_the_daemon() -> None:
+    sent = Sent(202, view(OperationState.DONE, "would make 1 call"))
+    with server(sent) as url:
+        assert calls(url, "redrive", "orders", "--from", QUEUE, "--dry-run").exit_code == 0
+    assert sent.requests[0][2]["dry_run"] is True

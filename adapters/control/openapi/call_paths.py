@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from adapters.control.openapi.parts import REF, Json, json_answer, problem
 from poller.domain.functions.waiting_calls import LIMIT_DEFAULT, LIMIT_MAX, CallPage, CallState
-from poller.rules.operations.members import CALL_MEMBERS
+from poller.rules.operations.members import CALL_MEMBERS, COUNT_MAX, RATE_MAX, RATE_MIN
 
 MARKER_PATTERN = r"([0-9]{1,12}(?:\.[0-9]{1,9})?),([!-~]{1,256})"
 """The place of a call among those of its function: when it is due, and its id."""
@@ -85,13 +85,27 @@ def request_schema() -> Json:
     truth: Json = {"type": ["boolean", "null"]}
     return {
         "type": "object",
-        "required": ["action", "calls"],
+        "required": ["action"],
         "properties": {
             "action": {"enum": [each.value for each in CALL_MEMBERS]},
             "calls": {
-                "anyOf": [{"enum": ["all"]}, {"type": "array", "items": {"type": "string"}}],
-                "description": "all, or the ids of calls",
+                "anyOf": [{"enum": ["all", None]}, {"type": "array", "items": {"type": "string"}}],
+                "description": "retry, skip: all, or the ids of calls",
             },
+            "from": text | {"description": "redrive: the ARN of an on-failure or dead-letter queue"},
+            "limit": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": COUNT_MAX,
+                "description": "redrive: messages at most",
+            },
+            "messages_per_s": {
+                "type": ["number", "null"],
+                "minimum": RATE_MIN,
+                "maximum": RATE_MAX,
+                "description": "redrive: messages a second",
+            },
+            "dry_run": truth | {"description": "redrive: only the plan, in the notes of the operation"},
             "send": truth | {"description": "skip: the destinations get the call's document; the default"},
             "discard": truth | {"description": "skip: nobody gets a document"},
             "reason": text | {"description": "Why; it is shown with the operation"},

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +21,7 @@ from poller.commands.operations.command import (
 )
 from poller.commands.operations.daemon_api import OPERATION, TRIES_MAX, DaemonApi
 from poller.commands.operations.option_names import in_options
+from poller.commands.operations.progress import plan
 from poller.commands.shared import FAILED, print_problems
 from poller.domain.functions.waiting_calls import CallPage
 from poller.domain.operations import Action, OperationState, OperationView
@@ -64,23 +66,25 @@ def operate_on_calls(
     api: DaemonApi,
     action: Action,
     function: str,
-    calls: str | list[str],
+    members: Mapping[str, Any],
     *,
-    discard: bool,
     manner: Manner,
     around: Surroundings | None = None,
 ) -> int:
     """Carries out one command; returns its exit status."""
     around = around or Surroundings()
-    members: dict[str, Any] = {"calls": calls} | ({"discard": True} if discard else {})
     request = {"action": action.value, "id": str(uuid.uuid4()), **members}
     request |= {"reason": manner.reason} if manner.reason else {}
-    said = sentence(action, function, calls, discard=discard)
+    said = sentence(action, function, members)
+    planned = manner.dry_run and action is Action.REDRIVE
     try:
-        if manner.dry_run:
+        if planned:
+            # The plan of a redrive is in the queue, which the daemon reads.
+            request["dry_run"] = True
+        elif manner.dry_run:
             _show_plan(function, request, said, manner)
             return 0
-        if not manner.yes and not agreed(said, around):
+        if not manner.yes and not planned and not agreed(said, around):
             return NOT_DONE
         path = f"/v1/functions/{quoted(function)}/operations"
         body = api.client.ask("POST", path, request, tries=TRIES_MAX)
@@ -93,13 +97,20 @@ def operate_on_calls(
     return _end(operation, manner)
 
 
-def sentence(action: Action, function: str, calls: str | list[str], *, discard: bool) -> str:
+def sentence(action: Action, function: str, members: Mapping[str, Any]) -> str:
     """What a command will do, in one sentence."""
     name = line_of(function, chars_max=NAME_CHARS_MAX)
+    if action is Action.REDRIVE:
+        limit = f"{number_of(members['limit'], 'call')} at most" if "limit" in members else "all failed calls"
+        place = line_of(members["from"], chars_max=TEXT_CHARS_MAX)
+        return (
+            f"make {limit} of function {name} anew from {place}, and remove each message whose call is stored"
+        )
+    calls = members["calls"]
     which = "all asynchronous calls of function" if isinstance(calls, str) else _named(calls)
     if action is Action.RETRY:
         return f"try {which} {name} now, and deliver now what is over; no attempt is used up"
-    if discard:
+    if members.get("discard"):
         return f"drop {which} {name}: nobody gets a document of them"
     return f"skip {which} {name}: they are not made again, and their on-failure destination or dead-letter queue gets them"
 
@@ -127,6 +138,8 @@ def _end(operation: OperationView, manner: Manner) -> int:
     """Prints what came of the operation; returns the exit status."""
     if manner.as_json:
         print(rendered(operation).decode())
+    elif lines := plan(operation):
+        print_lines(lines)
     else:
         print_lines([line_of(_said(operation), chars_max=TEXT_CHARS_MAX)])
     if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:

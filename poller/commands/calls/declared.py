@@ -1,6 +1,6 @@
 """Owns the options and the help of `poller calls`. What it does is imported when it is called."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import typer
@@ -111,6 +111,38 @@ def skip_calls(
     _operate("skip", function, ids, everything=everything, discard=discard, how=how, daemon=daemon)
 
 
+@calls_app.command(name="redrive")
+@grouped
+def redrive_calls(
+    function: Function,
+    *,
+    place: Annotated[
+        str,
+        typer.Option(
+            "--from", help="ARN of the on-failure queue or the dead-letter queue.", show_default=False
+        ),
+    ],
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Messages at most.", show_default=False)
+    ] = None,
+    messages_per_s: Annotated[
+        float | None,
+        typer.Option("--messages-per-s", min=0.001, help="Messages a second.", show_default=False),
+    ] = None,
+    how: How,
+    daemon: AskedDaemon,
+) -> None:
+    """Takes failed calls back from a queue and makes them anew. Each message is removed when the store has its call.
+
+    Exit status 0: done; 1: some stay, cancelled or not over in time; 2: refused.
+
+    Example: poller calls redrive orders --from arn:aws:sqs:eu-west-1:111122223333:orders-failed --dry-run
+    """
+    given = {"from": place, "limit": limit, "messages_per_s": messages_per_s}
+    members = {name: value for name, value in given.items() if value is not None}
+    _submit("redrive", function, members, how=how, daemon=daemon)
+
+
 def _operate(
     action: str,
     function: str,
@@ -121,15 +153,20 @@ def _operate(
     how: How,
     daemon: AskedDaemon,
 ) -> None:
+    if everything is bool(ids):
+        typer.echo(f"poller: calls {action}: name calls with --id, or write --all, one of them", err=True)
+        raise typer.Exit(2)
+    members = {"calls": ids or "all"} | ({"discard": True} if discard else {})
+    _submit(action, function, members, how=how, daemon=daemon)
+
+
+def _submit(action: str, function: str, members: dict[str, Any], *, how: How, daemon: AskedDaemon) -> None:
     from poller.commands.calls.command import operate_on_calls
     from poller.commands.daemon_client import client_or_exit
     from poller.commands.operations.command import Manner
     from poller.commands.operations.daemon_api import DaemonApi
     from poller.domain.operations import Action
 
-    if everything is bool(ids):
-        typer.echo(f"poller: calls {action}: name calls with --id, or write --all, one of them", err=True)
-        raise typer.Exit(2)
     manner = Manner(
         dry_run=how.dry_run,
         yes=how.yes,
@@ -139,6 +176,4 @@ def _operate(
         reason=how.reason,
     )
     api = DaemonApi(client_or_exit(daemon.url, daemon.token_file))
-    raise typer.Exit(
-        operate_on_calls(api, Action(action), function, ids or "all", discard=discard, manner=manner)
-    )
+    raise typer.Exit(operate_on_calls(api, Action(action), function, members, manner=manner))

@@ -190,6 +190,7 @@ CALL_MEMBERS: Actions = MappingProxyType(
             "send": ActionMember(read=truth),
             "discard": ActionMember(read=truth),
         },
+        Action.REDRIVE: ACTION_MEMBERS[Action.REDRIVE],
     }
 )
 """The actions on asynchronous calls of a function."""

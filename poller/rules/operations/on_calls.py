@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from poller.domain.arns import Arn
 from poller.domain.functions.queued_calls import AsyncPolicy, CallAnswer, CallEnd, QueuedCall
 from poller.domain.operations import (
+    Action,
     Operation,
     OperationId,
     OperationState,
@@ -22,7 +24,7 @@ from poller.domain.records import Epoch
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import inflected, number_of
 from poller.rules.functions.queued_calls import ended
-from poller.rules.operations.accepting import check_room, check_size
+from poller.rules.operations.accepting import check_alone, check_room, check_size
 from poller.rules.operations.members import CALL_MEMBERS
 from poller.rules.operations.reading import NAME_CHARS_MAX, AskedOperation, OperationRefused, read_request
 
@@ -88,6 +90,9 @@ def accept_on_calls(
 ) -> Operation:
     """Makes the operation; raises OperationRefused. The arguments are those of `accepting.accept`."""
     check_room(asked.request.action, open_operations)
+    if asked.request.action is Action.REDRIVE:
+        check_alone(Action.REDRIVE, function_target(function), open_operations)
+        _check_queue(asked.request.members["from"])
     accepted = Operation(
         operation=asked.operation or operation,
         mapping=function_target(function),
@@ -97,6 +102,15 @@ def accept_on_calls(
     )
     check_size(accepted, open_bytes=open_bytes)
     return accepted
+
+
+def _check_queue(place: str) -> None:
+    """Refuses a place that is no queue; its plug-in knows the rest."""
+    arn = Arn.read(place)
+    if arn is None or arn.service != "sqs":
+        named = line_of(place, chars_max=NAME_CHARS_MAX)
+        remedy = "write the ARN of an on-failure queue or dead-letter queue of asynchronous calls"
+        raise OperationRefused("from", f"{named!r} is no place that can be redriven; {remedy}")
 
 
 def retried(call: QueuedCall, now: Epoch, *, running: bool) -> CallStep:

@@ -22,6 +22,7 @@ from poller.runtime.functions.operations.call_operation_run import CallOperation
 from poller.runtime.functions.operations.call_operations import CallOperations
 from poller.runtime.functions.queued_call_run import CallRunContext
 from poller.runtime.mappings.components import DaemonContext
+from poller.runtime.operations.long.long_run import PlaceOpener
 from poller.runtime.operations.open_operations import OpenOperations
 from poller.runtime.stopping import Stop
 from poller.runtime.watched_tasks import WatchedTasks
@@ -98,6 +99,8 @@ def open_call_queues(
     named: Callable[[str, str], NamedFunction],
     scope: WatchedTasks,
     stop: Stop,
+    *,
+    opener: PlaceOpener,
 ) -> OpenCallQueues | None:
     """The asynchronous calls of a daemon; None if its store keeps none."""
     if not isinstance(tools.store, HasCallQueue):
@@ -129,6 +132,9 @@ def open_call_queues(
         policy=lambda function, arn: configs.policy(plan().functions.get(function), arn),
         claimable=lambda function: function in plan().functions,
         wake=queues.wake,
+        named=named,
+        put=queues.put,
+        opener=opener,
         clock=context.clock,
         rng=context.rng,
         observer=context.observer,

@@ -22,6 +22,7 @@ from poller.domain.telemetry.observers import Observer
 from poller.domain.wording.numbers_of import inflected, number_of
 from poller.ports import Clock
 from poller.rules.backoff import wait_s
+from poller.rules.functions.naming import NamedFunction
 from poller.rules.functions.waiting_calls import place_behind
 from poller.rules.operations import lifecycle
 from poller.rules.operations.claims import claimed_by
@@ -37,7 +38,8 @@ from poller.rules.operations.on_calls import (
     skip_result,
     skipped,
 )
-from poller.runtime.operations.long.long_run import WAITING, noted
+from poller.runtime.functions.operations.call_redrive import CallRedrive, RedrivableCalls
+from poller.runtime.operations.long.long_run import WAITING, PlaceOpener, noted
 from poller.runtime.operations.open_operations import OpenOperations, OperationChange
 from poller.runtime.stopping import Stop
 
@@ -55,7 +57,8 @@ WRITES_MAX = 20
 class CallOperationContext:
     """What operations on calls work with. `gone` says which of these owners of calls are gone, `policy` how calls of an ARN are tried.
 
-    `claimable` says whether this worker claims calls of a function. `wake` makes it look for calls that are due.
+    `claimable` says whether this worker claims calls of a function. `wake` makes it look for calls that are due. `named` resolves a
+    function's qualifier, `put` stores a new call, and `opener` opens the queues that a redrive reads.
     """
 
     worker: WorkerId
@@ -64,6 +67,9 @@ class CallOperationContext:
     policy: Callable[[str, str], AsyncPolicy]
     claimable: Callable[[str], bool]
     wake: Callable[[], None]
+    named: Callable[[str, str], NamedFunction]
+    put: Callable[[QueuedCall], Awaitable[None]]
+    opener: PlaceOpener
     clock: Clock
     rng: Random
     observer: Observer
@@ -88,6 +94,8 @@ class CallOperationRun:
 
     async def run(self) -> PartResult | None:
         """Carries the operation out, and returns what came of it. None: a stop came first, or it is over or another's."""
+        if self._operation.request.action is Action.REDRIVE:
+            return await self._redriven()
         members, tries = self._operation.request.members, 0
         chosen = members["calls"]
         # The ids of all are not kept: what a worker before this one has done is known by its counts alone.
@@ -112,6 +120,28 @@ class CallOperationRun:
             await self._waits(f"{number_of(len(left), 'call')} {inflected(len(left), 'runs', 'run')}")
             await self._stop.sleep(LOOK_S)
         return None
+
+    async def _redriven(self) -> PartResult | None:
+        """Takes calls back from a queue."""
+        context, members = self._context, self._operation.request.members
+        calls = RedrivableCalls(
+            self._function, members["from"], named=context.named, put=context.put, clock=context.clock
+        )
+        redrive = CallRedrive(
+            self._operation,
+            calls,
+            context.opener,
+            stop=self._stop,
+            clock=context.clock,
+            wait_s=self._delay_s,
+            current=self._current,
+            change=self.change,
+            waits=self._waits,
+        )
+        try:
+            return await redrive.run()
+        finally:
+            self._tally = Counter(redrive.tally.progress())
 
     async def change(self, rule: OperationChange) -> None:
         """Changes the operation, and repeats that while the store is in trouble, until a stop."""

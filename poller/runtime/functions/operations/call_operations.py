@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from poller.domain.errors import PortError
-from poller.domain.operations import Operation, OperationId, OperationState, PartResult, function_of
+from poller.domain.operations import Action, Operation, OperationId, OperationState, PartResult, function_of
 from poller.domain.records import Epoch, WorkerId
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.rules.operations import claims, lifecycle
@@ -62,8 +62,14 @@ class CallOperations:
             and operation.request.action in CALL_MEMBERS
             and operation.operation not in self._stops
             and not self._stop.requested
+            and self._can(operation)
             and claims.claimable(operation, self._context.worker, self._alive())
         )
+
+    def _can(self, operation: Operation) -> bool:
+        """Whether this worker can carry it out: new calls are put by a worker that has the function."""
+        function = function_of(operation.mapping) or ""
+        return operation.request.action is not Action.REDRIVE or self._context.claimable(function)
 
     def _ended(self, operation: OperationId, end: TaskEnd, error: BaseException | None) -> None:
         del self._stops[operation]
