@@ -13,7 +13,6 @@ from adapters.control.query_string import pairs
 from adapters.control.records_api import missing_for_payloads
 from adapters.control.responses import answer
 from adapters.control.v1_api import NotServed, checked_read
-from poller.domain.functions.calls import FunctionCaller
 from poller.domain.functions.queued_calls import CallPlace
 from poller.domain.functions.waiting_calls import (
     LIMIT_DEFAULT,
@@ -38,9 +37,9 @@ BAD_MARKER = "marker: take it from `next` of an answer, or leave it out"
 
 
 def routes(
-    guard: Guard, calls: FunctionCaller | None, observer: Observer | None, *, show_payloads: bool
+    guard: Guard, calls: object, observer: Observer | None, *, show_payloads: bool
 ) -> list[web.RouteDef]:
-    """Returns the route for asynchronous calls of a function."""
+    """Returns the route for asynchronous calls of a function. `calls` is what calls functions; it may show calls, too."""
     shown = calls if isinstance(calls, ShowsQueuedCalls) else None
     api = CallsApi(guard, shown, observer, show_payloads=show_payloads)
     return [web.get("/v1/functions/{name}/calls", checked_read(guard, api.list))]

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -23,9 +22,7 @@ All = Annotated[bool, typer.Option("--all", help="All calls of the function that
 class Calls(TyperGroup):
     """`poller calls FUNCTION` is `poller calls list FUNCTION`."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Finds the command that the first word names, or else lists."""
         known = bool(args) and self.get_command(ctx, args[0]) is not None
         return super().resolve_command(ctx, args if known else [LIST, *args])

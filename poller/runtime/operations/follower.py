@@ -124,7 +124,7 @@ class Follower:
                 self._operations, self._running, self._pausing, scope, self._stop, context=context
             )
             replays = self._replays(scope)
-            followed = [carrier, long_running, *self._others(scope)]
+            followed: list[Followed] = [carrier, long_running, *self._others(scope)]
             with self._stop.waking(self._woken):
                 while not self._stop.requested:
                     self._woken.clear()

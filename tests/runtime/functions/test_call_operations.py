@@ -8,7 +8,13 @@ import pytest
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.functions.queued_calls import AsyncPolicy, CallEnd
-from poller.domain.functions.waiting_calls import CallsRequest, CallState, ShowsQueuedCalls, place_of
+from poller.domain.functions.waiting_calls import (
+    CallPage,
+    CallsRequest,
+    CallState,
+    ShowsQueuedCalls,
+    place_of,
+)
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Operation, OperationState, function_target
@@ -386,7 +392,7 @@ def test_pages_go_through_all_calls_once() -> None:
         await ready(daemon)
         calls = await failed_calls(daemon, function, 7)
         seen: list[str] = []
-        request = CallsRequest(limit=3)
+        request, page = CallsRequest(limit=3), CallPage(function="alone")
         for _ in range(3):
             page = await daemon.control.calls.queued_calls("alone", request)
             seen += [each.id for each in page.calls]

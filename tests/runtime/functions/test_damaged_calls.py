@@ -7,6 +7,7 @@ from typing import Any
 from adapters.stores.memory_calls import MemoryCallQueue
 from poller.domain.functions.queued_calls import CallEnd, CallId, CallPlace, QueuedCall
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
+from poller.domain.records import Epoch
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import now, play, until
 from tests.runtime.functions.test_queued_calls import Called, Place, plan, put, ready
@@ -34,10 +35,8 @@ class Damaged(MemoryCallQueue):
 def test_a_call_that_cannot_be_read_is_looked_for_once_a_minute_and_holds_up_no_other() -> None:
     queue = Damaged()
 
-    def answer(_: Any) -> Outcome:
-        return FunctionError("ValueError", "no") if len(function.got) == 1 else Succeeded(b"1")
-
-    function = Called(answer)
+    answers: list[Outcome] = [FunctionError("ValueError", "no"), Succeeded(b"1")]
+    function = Called(lambda _: answers.pop(0))
     place = Place(function)
     place.store.call_queue = queue
 
@@ -48,8 +47,8 @@ def test_a_call_that_cannot_be_read_is_looked_for_once_a_minute_and_holds_up_no_
             function="alone",
             arn="arn",
             payload=b"{}",
-            accepted=0.0,
-            due=0.0,  # type: ignore[arg-type] # moments
+            accepted=Epoch(0.0),
+            due=Epoch(0.0),
         )
         queue.damaged.add(broken.call)
         await queue.put(broken)

@@ -160,7 +160,7 @@ def test_a_dry_run_changes_nothing_and_a_limit_and_a_rate_hold() -> None:
         assert (letters.removed, function.got) == ([], [])
         letters.left.clear()
         began = now()
-        members = {"from": FAILED, "limit": 4, "messages_per_s": 0.5}
+        members: dict[str, Any] = {"from": FAILED, "limit": 4, "messages_per_s": 0.5}
         done = await over(daemon, await ask(daemon, action="redrive", **members))
         assert done.result == "4 calls are made again"
         assert now() - began >= 6.0

@@ -48,9 +48,9 @@ POLICIES = (
     AsyncPolicy(),
 )
 TUNING = Tuning(port_backoff=Backoff(base_s=0.2, cap_s=3.0))
-TROUBLE_S = 240.0
+TROUBLE_S = 90.0
 """How long there is trouble."""
-PAUSE_S = (2.0, 60.0)
+PAUSE_S = (2.0, 45.0)
 SETTLED_S = 23_000.0
 """By then every call is over: an age of six hours, and the waits of destinations."""
 FUNCTION = "alone"
@@ -214,11 +214,11 @@ class Drain(FakeDestination):
     def __init__(self, arn: str, trouble: Trouble, ledger: CallLedger) -> None:
         super().__init__()
         self._arn = arn
-        self._trouble = trouble
+        self._wrong = trouble
         self._ledger = ledger
 
     async def send_call(self, notice: CallNotice, *, dead_letter: bool) -> None:
-        trouble = self._trouble
+        trouble = self._wrong
         if not trouble.over:
             await asyncio.sleep(trouble.rng.uniform(0.0, 0.5))
             if trouble.destinations_down or trouble.rng.random() < 0.1:

@@ -90,6 +90,8 @@ class CallOperationRun:
         self._function = function
         self._stop = stop
         self._tally: Counter[str] = Counter()
+        self._handled: set[CallId] = set()
+        """The calls that are counted. The store may be in trouble in the middle, and they are gone through again."""
         self._show_due = context.clock.monotonic() + SHOW_S
 
     async def run(self) -> PartResult | None:
@@ -103,7 +105,7 @@ class CallOperationRun:
         self._tally -= Counter({CallWord.RUNNING: self._tally[CallWord.RUNNING]})
         left: list[CallId] = [] if chosen == ALL else [CallId(each) for each in chosen]
         listed = chosen != ALL
-        while self._current() is not None and not self._stop.requested:
+        while self._current() is not None and not self._stopping():
             try:
                 if not listed:
                     left = await self._all()
@@ -116,7 +118,7 @@ class CallOperationRun:
                 continue
             self._context.wake()
             if not left:
-                return None if self._stop.requested else self._result()
+                return None if self._stopping() else self._result()
             await self._waits(f"{number_of(len(left), 'call')} {inflected(len(left), 'runs', 'run')}")
             await self._stop.sleep(LOOK_S)
         return None
@@ -158,7 +160,7 @@ class CallOperationRun:
     async def _all(self) -> list[CallId]:
         """Goes through the calls that were accepted before the operation. Returns those that run and are waited for."""
         after, waiting = None, []
-        while not self._stop.requested:
+        while not self._stopping():
             calls = await self._context.store.calls(self._function, calls_max=PAGE_CALLS, after=after)
             if not calls:
                 break
@@ -166,7 +168,7 @@ class CallOperationRun:
             for call in calls:
                 if call.accepted <= self._operation.created and not await self._one(call.call, call):
                     waiting.append(call.call)
-                if self._stop.requested:
+                if self._stopping():
                     break
         return waiting
 
@@ -180,16 +182,19 @@ class CallOperationRun:
 
     async def _one(self, name: CallId, listed: QueuedCall | None) -> bool:
         """Carries the operation out on one call. Returns False if it is to be looked at again. Raises PortError."""
+        if name in self._handled:
+            return True
         call = listed
         for _ in range(WRITES_MAX):
             if call is None or call.ended is not None:
                 # A listed call has no answer, which its destinations need.
                 call = await self._context.store.find(self._function, name)
-            word = CallWord.GONE if call is None else await self._carried_out(call, self._step(call))
+            word = await self._carried_out(call)
             if word is CallWord.RUNNING and self._operation.request.action is Action.SKIP:
                 return False
             if word is not None:
                 self._tally[word] += 1
+                self._handled.add(name)
                 await self._show()
                 return True
             call = None
@@ -213,9 +218,11 @@ class CallOperationRun:
             return self._context.claimable(call.function)
         return owner not in self._context.gone({owner})
 
-    async def _carried_out(self, call: QueuedCall, step: CallStep) -> CallWord | None:
-        """Writes one step. None: the call has changed meanwhile."""
-        store = self._context.store
+    async def _carried_out(self, call: QueuedCall | None) -> CallWord | None:
+        """Writes what is to be done to one call. None: the call has changed meanwhile."""
+        if call is None:
+            return CallWord.GONE
+        store, step = self._context.store, self._step(call)
         match step:
             case Leave(word):
                 return word
@@ -264,6 +271,9 @@ class CallOperationRun:
     def progress(self) -> dict[str, int]:
         """The counts so far."""
         return dict(self._tally)
+
+    def _stopping(self) -> bool:
+        return self._stop.requested
 
     def _current(self) -> Operation | None:
         found = self._operations.get(self._operation.operation)

@@ -10,7 +10,7 @@ from functools import partial
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.functions.calls import NoRoom
 from poller.domain.functions.queued_calls import QueuedCall
-from poller.domain.invocations import StoredNotice
+from poller.domain.invocations import Ended, StoredNotice
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.operations import Operation, OperationState, PartResult
 from poller.domain.wording.numbers_of import inflected, number_of
@@ -20,7 +20,7 @@ from poller.rules.functions.naming import NamedFunction
 from poller.rules.functions.redriven_calls import redriven_call, redriven_id
 from poller.rules.operations import lifecycle
 from poller.rules.operations.redriving import NoticeRefused, RedriveTally
-from poller.rules.responses import Accepted, Deferred, Ended
+from poller.rules.responses import Accepted, Deferred
 from poller.runtime.operations.long.long_run import PlaceOpener, noted
 from poller.runtime.operations.long.redriving import Called, NoticeKept, Redrive
 from poller.runtime.operations.open_operations import OperationChange
