@@ -229,10 +229,10 @@ class CallOperationRun:
             case Rewrite(wanted):
                 return await _written(store.replace(wanted))
             case Remove(ended):
-                word = await _written(store.remove(ended))
-                if word is CallWord.DONE:
+                removed = await _written(store.remove(ended))
+                if removed is CallWord.DONE:
                     self._emit_dropped(ended)
-                return word
+                return removed
             case _:
                 assert_never(step)
 
