@@ -90,6 +90,3 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
     6747: "as 5705, with a batch of a stream that was skipped in part",
 }
 """Seeds of whole scenarios to what was wrong."""
-
-KEPT_CALL_SEEDS: dict[int, str] = {}
-"""Seeds of worlds of asynchronous calls, to what was wrong."""
