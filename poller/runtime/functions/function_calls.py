@@ -191,6 +191,7 @@ async def _called(
         client_context=call.client_context,
         log_tail=call.log_tail,
         trace_header=usable(trace_header),
+        whole_error=True,
     )
     with context.log.tail(request_id if call.log_tail else None) as tail:
         outcome, duration_s = await called(
