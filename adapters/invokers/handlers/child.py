@@ -173,13 +173,14 @@ def whole_of(headers: Headers) -> str:
     return headers["lambda-runtime-aws-request-id"] if WHOLE_ERROR_HEADER.lower() in headers else ""
 
 
-def error_body(error: FunctionError) -> bytes:
-    """Returns an error document in the form of Lambda's runtimes."""
+def error_body(error: FunctionError, request_id: str = "") -> bytes:
+    """Returns an error document in the form of Lambda's runtimes; without `request_id` it names no call."""
     if error.document:
         return error.document
     trace = ",".join(map(quoted, error.stack_trace))
     words = f'"errorType":{quoted(error.error_type)},"errorMessage":{quoted(error.message)}'
-    return f'{{{words},"stackTrace":[{trace}]}}'.encode()
+    named = f'"requestId":{quoted(request_id)},' if request_id else ""
+    return f'{{{words},{named}"stackTrace":[{trace}]}}'.encode()
 
 
 def end_with_daemon() -> None:
@@ -236,7 +237,7 @@ def serve(client: RuntimeClient, calls: Calls, lines: _Lines, code: OwnCode | No
             case Succeeded(payload):
                 client.post(f"invocation/{request_id}/response", payload)
             case FunctionError():
-                client.post(f"invocation/{request_id}/error", error_body(outcome))
+                client.post(f"invocation/{request_id}/error", error_body(outcome, request_id))
             case _:
                 raise AssertionError(outcome)
 

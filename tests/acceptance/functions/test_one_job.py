@@ -338,7 +338,9 @@ class Watch:
     def over(self) -> bool:
         """Whether every record is done or given up."""
         answer = self._sqs.receive_message(QueueUrl=self.dead, WaitTimeSeconds=1)
-        self.given_up.extend(_name(json.loads(message["Body"])) for message in answer.get("Messages", ()))
+        for message in answer.get("Messages", ()):
+            self.given_up.append(_name(json.loads(message["Body"])))
+            self._sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
         done = account_of(self.journal).settled
         return done == NAMES - {*GIVEN_UP, QUEUE_POISON} and len(self.given_up) == 1 and self.noticed
 

@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from adapters.demo.processes import free_port
+from adapters.invokers.lambda_api import open_lambda
+from adapters.invokers.lambda_calls.settings import LambdaSettings
 from poller.clock import LoopClock
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import EncodedEvent, Ended
@@ -302,7 +304,7 @@ async def of_lambda(monkeypatch: pytest.MonkeyPatch) -> Column:
     nowhere = {"lambda": f"http://127.0.0.1:{free_port()}"}
     async with (
         invokers.environment(endpoint_urls=nowhere) as env,
-        invokers.lambda_api.open_lambda(invokers.LambdaSettings(function="orders"), env) as invoker,
+        open_lambda(LambdaSettings(function="orders"), env) as invoker,
     ):
         found[NO_PROGRAM] = await ended(invoker, "nothing")
     return found

@@ -67,7 +67,7 @@ def test_a_caller_gets_the_whole_error_and_a_batch_does_not(opener: Opener) -> N
 
 
 @pytest.mark.parametrize("opener", [python_on_loop, python_in_processes], ids=lambda opener: opener.__name__)
-def test_an_error_that_is_larger_than_an_answer_has_no_document(opener: Opener) -> None:
+def test_an_error_that_is_larger_than_an_answer_has_no_whole_document(opener: Opener) -> None:
     async def run() -> list[Outcome]:
         async with opener() as invoker:
             return [
@@ -78,7 +78,8 @@ def test_an_error_that_is_larger_than_an_answer_has_no_document(opener: Opener) 
     large, fits = asyncio.run(run())
     assert isinstance(large, FunctionError)
     assert isinstance(fits, FunctionError)
-    assert large.document == b""
+    # What a process sends is what is kept of the error.
+    assert len(large.document) < 4 * ERROR_CHARS
     assert large.message.startswith("boom ")
     assert ANSWER_BYTES_MAX // 2 < len(fits.document) <= ANSWER_BYTES_MAX
 
