@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { InvokeCommand, LambdaClient } from '@aws-sdk/client-lambda';
 
 const client = new LambdaClient({ endpoint: process.argv[2], region: 'eu-west-1', maxAttempts: 1 });
-const text = (bytes) => (bytes === undefined ? null : Buffer.from(bytes).toString('utf8'));
+const text = (bytes) => (bytes == null ? null : Buffer.from(bytes).toString('utf8'));
 
 async function called(input) {
   try {
