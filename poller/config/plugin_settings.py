@@ -184,9 +184,7 @@ def _call_destination(
     except ValueError:
         spec = None
     if spec is not None:
-        yield NamedPlugin(
-            spec=spec, named_at=at, under=at, elsewhere={"arn": at, "identity": identity_at}
-        )
+        yield NamedPlugin(spec=spec, named_at=at, under=at, elsewhere={"arn": at, "identity": identity_at})
 
 
 def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:

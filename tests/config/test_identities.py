@@ -194,7 +194,10 @@ DONE = FAILED.replace("failed", "done")
 def test_destinations_of_asynchronous_calls_take_the_identity_of_the_function_or_the_one_named(
     file: Path, entry: dict[str, Any], expected: str | None
 ) -> None:
-    config = {"DestinationConfig": {"OnSuccess": {"Destination": DONE}}, **entry.get("event_invoke_config", {})}
+    config = {
+        "DestinationConfig": {"OnSuccess": {"Destination": DONE}},
+        **entry.get("event_invoke_config", {}),
+    }
     given = document(
         identities={"billing": {"role_arn": ROLE}, "ops": {"role_arn": ROLE}},
         functions={"orders": {**entry, "event_invoke_config": config, "dead_letter": FAILED}},
