@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from adapters.control.openapi.parts import REF, Json, json_answer, problem
 from poller.domain.functions.waiting_calls import LIMIT_DEFAULT, LIMIT_MAX, CallPage, CallState
-from poller.rules.operations.members import CALL_MEMBERS, COUNT_MAX, RATE_MAX, RATE_MIN
+from poller.domain.operations import Action
 
 MARKER_PATTERN = r"([0-9]{1,12}(?:\.[0-9]{1,9})?),([!-~]{1,256})"
 """The place of a call among those of its function: when it is due, and its id."""
@@ -87,7 +87,7 @@ def request_schema() -> Json:
         "type": "object",
         "required": ["action"],
         "properties": {
-            "action": {"enum": [each.value for each in CALL_MEMBERS]},
+            "action": {"enum": [each.value for each in (Action.RETRY, Action.SKIP, Action.REDRIVE)]},
             "calls": {
                 "anyOf": [{"enum": ["all", None]}, {"type": "array", "items": {"type": "string"}}],
                 "description": "retry, skip: all, or the ids of calls",
@@ -96,13 +96,13 @@ def request_schema() -> Json:
             "limit": {
                 "type": ["integer", "null"],
                 "minimum": 1,
-                "maximum": COUNT_MAX,
+                "maximum": 1_000_000_000,
                 "description": "redrive: messages at most",
             },
             "messages_per_s": {
                 "type": ["number", "null"],
-                "minimum": RATE_MIN,
-                "maximum": RATE_MAX,
+                "minimum": 0.001,
+                "maximum": 1_000_000,
                 "description": "redrive: messages a second",
             },
             "dry_run": truth | {"description": "redrive: only the plan, in the notes of the operation"},

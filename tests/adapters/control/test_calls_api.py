@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.control.openapi.document import document
 from adapters.control.operations_api import JSON
 from poller.domain.access import Role
 from poller.domain.functions.queued_calls import CallAnswer, CallEnd, CallId, CallPlace, EndedCall, QueuedCall
 from poller.domain.functions.waiting_calls import CallsRequest, CallState
+from poller.domain.operations import Action
 from poller.domain.records import Epoch, WorkerId
 from poller.domain.telemetry.daemon_events import PayloadsShown
 from poller.domain.telemetry.observers import AnyTelemetryEvent
+from poller.rules.operations.members import CALL_MEMBERS
 from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.serving import Running, Setting, serving, validate
@@ -170,3 +173,10 @@ def test_operations_on_calls_of_one_function_are_listed(files: Keys) -> None:
     serving(lambda run: run.get("/v1/operations?mapping=calls/Orders", headers=bearer("looker")), made)
     assert isinstance(made.operations, OperationModel)
     assert made.operations.asked == [("operations", ("calls/Orders", None))]
+
+
+@pytest.mark.parametrize("action", list(CALL_MEMBERS))
+def test_the_documents_request_has_every_action_and_member(action: Action) -> None:
+    properties = document()["components"]["schemas"]["CallOperationRequest"]["properties"]
+    assert properties["action"]["enum"] == [each.value for each in CALL_MEMBERS]
+    assert CALL_MEMBERS[action].keys() <= properties.keys()

@@ -16,7 +16,6 @@ from tests.simulation.services.queues import FakeQueue
 REASONS = (
     "the stream has",
     "the stream does not have",
-    "its range has",
     "it is of another stream",
     "it is no JSON",
     "last call of a window",
