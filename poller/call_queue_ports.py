@@ -4,11 +4,25 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from poller.domain.functions.call_notices import CallNotice
-from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
+from poller.domain.functions.queued_calls import CallBacklog, CallId, CallPlace, QueuedCall
 from poller.domain.records import Epoch, WorkerId
 
 
-class CallQueue(Protocol):
+class CallListing(Protocol):
+    """Asynchronous calls as somebody who looks sees them, whoever owns them. Raises as MappingStore does."""
+
+    async def calls(
+        self, function: str, *, calls_max: int, after: CallPlace | None = None
+    ) -> Sequence[QueuedCall]:
+        """The calls of one function behind a place, the longest due first, with empty payloads and answers."""
+        ...
+
+    async def find(self, function: str, call: CallId) -> QueuedCall | None:
+        """One call with its payload and answer; None if there is none. Raises ServiceUnavailable if it cannot be read."""
+        ...
+
+
+class CallQueue(CallListing, Protocol):
     """Asynchronous calls that are not over. Raises as MappingStore does, and RowChanged where it says so.
 
     A call is written by its owner only, at the revision that the owner read or wrote last. A worker that lost a call cannot write it
@@ -50,10 +64,6 @@ class CallQueue(Protocol):
 
     async def remove(self, call: QueuedCall) -> None:
         """Removes the call. Raises RowChanged if the stored revision is another. It is no error if there is none."""
-        ...
-
-    async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
-        """The calls of one function, the longest due first, with empty payloads and answers, whoever owns them."""
         ...
 
 

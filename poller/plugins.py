@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from poller.config_errors.error_messages import FieldError, Layer, complaints, lines
 from poller.config_errors.known_names import nearest, question
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.functions.tracing import Tracer
 from poller.domain.plan import CallLimit, EventContent
 from poller.loop_turns import LoopTurns
 from poller.output.function_log import FunctionLog
@@ -31,6 +32,7 @@ GROUPS = {
     "control": "poller.control",
     "checkpoints": "poller.checkpoints",
     "pacers": "poller.pacers",
+    "tracers": "poller.tracers",
 }
 """The entry point group of each kind of plug-in."""
 
@@ -126,6 +128,8 @@ class Environment:
     """The configured identities by name. They stay the same as long as the daemon runs."""
     identity: AwsIdentity | None = None
     """As whom AWS is called; None: as the process."""
+    tracer: Tracer | None = None
+    """Traces calls of functions; None: they are not traced."""
 
     def endpoint(self, service: str) -> str | None:
         """The configured URL of a service; None if AWS's environment variables decide."""

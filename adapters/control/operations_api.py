@@ -30,6 +30,8 @@ from poller.domain.operations import (
     OperationPage,
     OperationState,
     OperationView,
+    function_of,
+    function_target,
 )
 from poller.domain.records import MappingId
 from poller.domain.telemetry.labels import ApiOperation
@@ -52,9 +54,11 @@ def routes(guard: Guard, control: OperationControl | None, audit: Audit) -> list
     """Returns the routes of operations. Without `control` each answers that this server changes nothing."""
     api = OperationsApi(guard, control)
     submit = audit.audited(ApiOperation.OPERATE, api.submit)
+    on_calls = audit.audited(ApiOperation.OPERATE, api.submit_on_calls)
     cancel = audit.audited(ApiOperation.CANCEL, api.cancel)
     return [
         web.post("/v1/mappings/{id}/operations", with_error_answers(submit)),
+        web.post("/v1/functions/{name}/operations", with_error_answers(on_calls)),
         web.get("/v1/operations", checked_read(guard, api.list)),
         web.get("/v1/operations/{id}", checked_read(guard, api.get)),
         web.delete("/v1/operations/{id}", with_error_answers(cancel)),
@@ -76,7 +80,13 @@ class OperationsApi:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Stores an operation on a mapping."""
-        mapping = MappingId(request.match_info["id"].lower())
+        return await self._submit(request, MappingId(request.match_info["id"].lower()))
+
+    async def submit_on_calls(self, request: web.Request) -> web.Response:
+        """Stores an operation on the asynchronous calls of a function."""
+        return await self._submit(request, function_target(request.match_info["name"]))
+
+    async def _submit(self, request: web.Request, mapping: MappingId) -> web.Response:
         note(request, mapping=mapping)
         self._guard.check_bearer(request, Role.OPERATE)
         if request.content_type.lower() != JSON:
@@ -93,9 +103,7 @@ class OperationsApi:
         target = request.raw_path
         mapping, state = first(target, "mapping"), _state(first(target, "state"))
         limit, after = _limit(first(target, "limit")), _after(first(target, "after"))
-        found = await self._control.operations(
-            mapping=MappingId(mapping.lower()) if mapping else None, state=state
-        )
+        found = await self._control.operations(mapping=_target(mapping) if mapping else None, state=state)
         return answer(_page(found, limit=limit, after=after))
 
     async def get(self, request: web.Request) -> web.Response:
@@ -109,6 +117,11 @@ class OperationsApi:
         operation = await self._control.cancel(_id(request), by=sender(request))
         note(request, mapping=operation.mapping, changes=(f"state: {operation.state}",))
         return answer(OperationView.of(operation))
+
+
+def _target(text: str) -> MappingId:
+    """A mapping, whose id may be in capitals, or `calls/` with the name of a function."""
+    return MappingId(text if function_of(MappingId(text)) is not None else text.lower())
 
 
 def _id(request: web.Request) -> OperationId:

@@ -57,7 +57,7 @@ class RecordsApi:
         if self._peeking is None:
             raise NotServed(HTTPStatus.NOT_IMPLEMENTED, NO_PEEKING)
         given = _given(request)
-        missing = self._missing(request)
+        missing = missing_for_payloads(request, self._guard, show_payloads=self._show_payloads)
         found = await self._peeking.peek(
             request.match_info["id"],
             PeekRequest(
@@ -70,19 +70,6 @@ class RecordsApi:
         if found.payloads:
             self._report(request, found)
         return answer(replace(found, missing=missing))
-
-    def _missing(self, request: web.Request) -> str:
-        """What is missing for the sender to see payloads; empty if nothing is."""
-        if not self._show_payloads:
-            return NOT_SET
-        request[AUDIT_RECORD] = AuditRecord()
-        try:
-            self._guard.check_bearer(request, Role.OPERATE)
-        except Unauthorized as error:
-            return NOT_ALLOWED.format(why=NO_TOKEN if self._guard.tokens is not None else error)
-        except Forbidden as error:
-            return NOT_ALLOWED.format(why=error)
-        return ""
 
     def _report(self, request: web.Request, found: PeekAnswer) -> None:
         if self._observer is None:
@@ -101,6 +88,20 @@ class RecordsApi:
                 last=numbers[-1] if numbers else "",
             )
         )
+
+
+def missing_for_payloads(request: web.Request, guard: Guard, *, show_payloads: bool) -> str:
+    """Returns what is missing for the sender to see payloads; empty if nothing is."""
+    if not show_payloads:
+        return NOT_SET
+    request[AUDIT_RECORD] = AuditRecord()
+    try:
+        guard.check_bearer(request, Role.OPERATE)
+    except Unauthorized as error:
+        return NOT_ALLOWED.format(why=NO_TOKEN if guard.tokens is not None else error)
+    except Forbidden as error:
+        return NOT_ALLOWED.format(why=error)
+    return ""
 
 
 def _given(request: web.Request) -> dict[str, str]:

@@ -15,6 +15,7 @@ from adapters.control.access.authentication import Guard, file_setting_errors, g
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
 from adapters.control.aliases import alias_api, v1_aliases
 from adapters.control.aws_errors import refused
+from adapters.control.calls import calls_api
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
 from adapters.control.entrance import BACKLOG, entering
 from adapters.control.invoke import invoke_api, invoke_config_api
@@ -104,6 +105,7 @@ class ControlServer:
             *operations_api.routes(self._guard, operations, audit),
             *records_api.routes(self._guard, peeking, observer, show_payloads=self._show_payloads),
             *functions_api.routes(self._guard, functions, audit),
+            *calls_api.routes(self._guard, calls, observer, show_payloads=self._show_payloads),
             *invoke_api.routes(self._guard, calls, audit),
             *invoke_config_api.routes(self._guard, calls, audit),
             *alias_api.routes(self._guard, calls, audit),

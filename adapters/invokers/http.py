@@ -30,7 +30,7 @@ from adapters.invokers.http_requests import Outgoing, outgoing
 from adapters.invokers.http_settings import HttpSettings, OnNoAnswer
 from adapters.invokers.http_signature import Signer, secret_errors
 from adapters.invokers.http_tls import Tls, server_refused, tls_errors
-from adapters.invokers.outcomes import failed
+from adapters.invokers.outcomes import failed, for_caller
 from poller.config_errors.error_messages import FieldError
 from poller.domain.findings import Finding
 from poller.domain.invocations import (
@@ -118,7 +118,7 @@ class HttpInvoker:
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             # The resolver raises UnicodeError for what can be no name of a host.
             return self._failed(error, progress)
-        return self._outcome(answer, request)
+        return for_caller(self._outcome(answer, request), invocation)
 
     def _outcome(self, answer: Answer, request: Outgoing) -> Outcome:
         now = self._env.clock.now()

@@ -31,6 +31,12 @@ def outgoing(
     return replace(found, headers={**found.headers, **signer.headers(webhook_id, found.body, now=now)})
 
 
+def trace_of(invocation: Invocation) -> dict[str, str]:
+    """W3C's headers of a traced call, which CloudEvents have as attributes of the same names; none without a trace."""
+    given = {"traceparent": invocation.traceparent, "tracestate": invocation.tracestate}
+    return {name: value for name, value in given.items() if value}
+
+
 def _unsigned(
     payload: bytes, invocation: Invocation, settings: HttpSettings, *, now: Epoch
 ) -> Outgoing | Refused:
@@ -44,9 +50,11 @@ def _unsigned(
     }
     if invocation.trace_header:
         headers["X-Amzn-Trace-Id"] = invocation.trace_header
+    trace = trace_of(invocation)
+    headers |= trace
     if settings.cloud_events is None:
         return Outgoing(payload, {**headers, "Content-Type": "application/json"})
-    found = request_of(payload, settings.cloud_events, function_arn=invocation.function_arn)
+    found = request_of(payload, settings.cloud_events, function_arn=invocation.function_arn, extensions=trace)
     if isinstance(found, Refused):
         return found
     return Outgoing(found.body, {**headers, **found.headers}, found.identifiers)

@@ -32,6 +32,7 @@ from adapters.invokers.lambda_calls.tenants import (
 )
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
+    for_caller,
     json_object,
     reported_failure,
     retry_after_s,
@@ -114,7 +115,7 @@ class LambdaInvoker:
         limit_s = None if invocation.open_ended else invocation.timeout_s + MARGIN_S
         try:
             async with asyncio.timeout(limit_s):
-                return await self._invoke(invocation)
+                return for_caller(await self._invoke(invocation), invocation)
         except TimeoutError:
             return TimedOut(invocation.timeout_s)
         except ServiceThrottled as error:
@@ -341,7 +342,8 @@ def outcome_of(answer: Mapping[str, Any], body: bytes | None, timeout_s: float) 
         return replace(too_large(ANSWER_BYTES_MAX), executed_version=version)
     if not function_error:
         return Succeeded(body, version)
-    error = reported_failure(json_object(body), error_type=str(function_error), executed_version=version)
+    found = json_object(body)
+    error = reported_failure(found, error_type=str(function_error), executed_version=version, whole=body)
     if error.error_type == TIMED_OUT_TYPE:
         return TimedOut(timeout_s, version)
     return replace(error, function_error=str(function_error))

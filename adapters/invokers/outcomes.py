@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from adapters.invokers.stack_traces import as_text, stack_in
-from poller.domain.invocations import RETRY_AFTER_S_MAX, FunctionError
+from poller.domain.invocations import RETRY_AFTER_S_MAX, FunctionError, Invocation, Outcome
 from poller.domain.records import Epoch
 from poller.domain.untrusted import numbers
 
@@ -18,6 +19,8 @@ BEGINNING_BYTES_MAX = 64 * 1024
 """How much is read of a document that is nested too deeply for the JSON parser. Type and message are at its beginning."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]', re.DOTALL)
 RESPONSE_TOO_LARGE = "Function.ResponseSizeTooLarge"
+WHOLE_ERROR_HEADER = "Poller-Whole-Error"
+"""The header by which the daemon's own child process learns that a call needs the document of a failure."""
 
 
 def failed(
@@ -26,11 +29,25 @@ def failed(
     *,
     stack_trace: Iterable[str] = (),
     executed_version: str = "$LATEST",
+    document: bytes = b"",
 ) -> FunctionError:
-    """Makes a function error. An entry of `stack_trace` may have several lines."""
+    """Makes a function error. An entry of `stack_trace` may have several lines. `document` is the whole error as JSON."""
     lines = (line for entry in stack_trace for line in entry[:STACK_CHARS_READ_MAX].splitlines())
     trace = tuple(line for line in lines if line.strip())
-    return FunctionError(error_type, message, executed_version, stack_trace=trace)
+    return FunctionError(error_type, message, executed_version, stack_trace=trace, document=document)
+
+
+def named_in_document(invocation: Invocation) -> str:
+    """Returns the request id that the document of a failure must name; empty if the call needs no document."""
+    return invocation.request_id if invocation.whole_error else ""
+
+
+def for_caller(outcome: Outcome, invocation: Invocation) -> Outcome:
+    """Returns the outcome of a call without the document of its error, unless the call asks for that and it is no larger than an answer."""
+    if not isinstance(outcome, FunctionError) or not outcome.document:
+        return outcome
+    fits = len(outcome.document) <= ANSWER_BYTES_MAX
+    return outcome if invocation.whole_error and fits else replace(outcome, document=b"")
 
 
 def too_large(bytes_max: int) -> FunctionError:
@@ -46,19 +63,31 @@ def error_document(payload: bytes) -> FunctionError | None:
     found = json_object(payload) if b'"errorType"' in payload and b'"errorMessage"' in payload else {}
     if "errorType" not in found or "errorMessage" not in found:
         return None
-    return reported_failure(found, error_type="")
+    return reported_failure(found, error_type="", whole=payload)
 
 
 def reported_failure(
-    document: dict[str, Any], *, error_type: str, executed_version: str = "$LATEST"
+    document: dict[str, Any], *, error_type: str, executed_version: str = "$LATEST", whole: bytes = b""
 ) -> FunctionError:
-    """Makes the function error that an error document describes. `error_type` is used if the document has none."""
+    """Makes the function error that an error document describes. `error_type` is used if the document has none.
+
+    `whole` is the document as it was sent. It is not kept if it was no object, or is no text.
+    """
     return failed(
         as_text(document.get("errorType")) or error_type,
         as_text(document.get("errorMessage")),
         stack_trace=stack_in(document),
         executed_version=executed_version,
+        document=whole if document and _is_text(whole) else b"",
     )
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def json_object(payload: bytes) -> dict[str, Any]:

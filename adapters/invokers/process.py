@@ -24,6 +24,7 @@ from adapters.invokers.function_processes.process_settings import ProcessSetting
 from adapters.invokers.function_processes.shared_code import SharedCode
 from adapters.invokers.function_processes.start import LAUNCHED
 from adapters.invokers.function_processes.worker import Worker
+from adapters.invokers.outcomes import for_caller
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import (
@@ -74,7 +75,7 @@ class ProcessInvoker:
         worker = next((one for one in reversed(self._idle) if one.alive), self._idle[-1])
         self._idle.remove(worker)
         try:
-            return await self._run(worker, invocation)
+            return for_caller(await self._run(worker, invocation), invocation)
         finally:
             self._idle.append(worker)
 

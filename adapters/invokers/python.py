@@ -14,6 +14,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -41,6 +42,7 @@ from adapters.invokers.handlers.own_packages import REMEDY, hidden_import
 from adapters.invokers.handlers.source import declared_async, handler_name, missing_module
 from adapters.invokers.handlers.tasks import HandlerTasks
 from adapters.invokers.handlers.threads import Threads
+from adapters.invokers.outcomes import for_caller, named_in_document
 from adapters.invokers.process import ProcessInvoker
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.errors import InvalidConfiguration
@@ -204,7 +206,7 @@ class PythonInvoker:
             outcome = await self._in_task(invocation)
         else:
             outcome = await self._in_thread(invocation)
-        return TimedOut(invocation.timeout_s) if outcome is None else outcome
+        return TimedOut(invocation.timeout_s) if outcome is None else for_caller(outcome, invocation)
 
     async def close(self) -> None:
         """Cancels asynchronous handlers that still run, waits for them for a short time, and lets threads end."""
@@ -216,17 +218,20 @@ class PythonInvoker:
         if tasks.busy >= self._settings.tasks and not await tasks.room(self._settings.tasks):
             return _full(self._settings.tasks, "calls")
 
-        context = self._context(invocation)
+        context, whole_for = self._context(invocation), named_in_document(invocation)
         return await tasks.run(
-            lambda: call_and_await(self._handler, invocation.event, context), invocation.timeout_s
+            lambda: call_and_await(self._handler, invocation.event, context, whole_for=whole_for),
+            invocation.timeout_s,
         )
 
     async def _in_thread(self, invocation: Invocation) -> Outcome | None:
         if self._threads.full or not await self._tasks.room(self._settings.threads - self._threads.busy):
             return _full(self._settings.threads, "threads")
         deadline = self._clock.monotonic() + invocation.timeout_s
-        context = self._context(invocation)
-        future = self._threads.start(lambda: call_handler(self._handler, invocation.event, context))
+        context, whole_for = self._context(invocation), named_in_document(invocation)
+        work = partial(call_handler, self._handler, invocation.event, context, whole_for=whole_for)
+        # A traced call has its span in the context of this task, and a thread has a context of its own.
+        future = self._threads.start(partial(copy_context().run, work) if invocation.traceparent else work)
         try:
             await asyncio.wait((future,), timeout=invocation.timeout_s)
         finally:
@@ -239,7 +244,7 @@ class PythonInvoker:
             return found
         # A synchronous function returned an awaitable, which is awaited on the loop.
         left_s = max(0.0, deadline - self._clock.monotonic())
-        return await self._tasks.run(lambda: finish_pending(found, context), left_s)
+        return await self._tasks.run(lambda: finish_pending(found, context, whole_for=whole_for), left_s)
 
     def _context(self, invocation: Invocation) -> FunctionContext:
         return context_of(

@@ -34,6 +34,8 @@ CLOSE_S_MAX = 5.0
 """How long a reader tries at its end to make visible what it leaves. The rest is visible when its time is over."""
 CLOSES_AT_ONCE = 8
 
+ATTRIBUTES = ("RequestID", "ErrorCode", "ErrorMessage")
+"""What dead letters of asynchronous calls have beside the event."""
 _HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
 
@@ -103,6 +105,7 @@ class QueueNotices:
                 MaxNumberOfMessages=messages_max,
                 WaitTimeSeconds=WAIT_S,
                 VisibilityTimeout=self._held.hold_s,
+                MessageAttributeNames=list(ATTRIBUTES),
             )
         with understood("sqs ReceiveMessage"):
             messages = answer.get("Messages") or []
@@ -111,7 +114,11 @@ class QueueNotices:
                 for each in messages
             }
             found = [
-                StoredNotice(each["MessageId"], each["Body"].encode("utf-8", "surrogatepass"))
+                StoredNotice(
+                    each["MessageId"],
+                    each["Body"].encode("utf-8", "surrogatepass"),
+                    attributes=_attributes(each),
+                )
                 for each in messages
                 if not self._held.left(each["MessageId"])
             ]
@@ -174,6 +181,13 @@ class QueueNotices:
             )
         with understood("sqs ChangeMessageVisibilityBatch"):
             return undone(receipts, msgspec.convert(answer, type=BatchAnswer))
+
+
+def _attributes(message: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of a dead letter that are texts."""
+    found = message.get("MessageAttributes")
+    values = {name: found[name].get("StringValue") for name in ATTRIBUTES if name in found} if found else {}
+    return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
 def _now() -> Monotonic:

@@ -7,7 +7,7 @@ from heapq import nsmallest
 from adapters.stores import conflicts
 from adapters.stores.call_backlogs import backlog_of, call_share
 from adapters.stores.stored_calls import checked, is_free
-from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
+from poller.domain.functions.queued_calls import CallBacklog, CallId, CallPlace, QueuedCall
 from poller.domain.records import Epoch, WorkerId
 
 
@@ -64,11 +64,17 @@ class MemoryCallQueue:
             raise conflicts.changed_since(stored.revision, call)
         del self._calls[call.call]
 
-    async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
-        """Returns the calls of a function without payloads and answers, the longest due first."""
-        return [
-            conflicts.without_bytes(each) for each in nsmallest(calls_max, self._of(function), key=_order)
-        ]
+    async def calls(
+        self, function: str, *, calls_max: int, after: CallPlace | None = None
+    ) -> Sequence[QueuedCall]:
+        """Returns the calls of a function behind a place without payloads and answers, the longest due first."""
+        behind = (each for each in self._of(function) if after is None or after.before(each))
+        return [conflicts.without_bytes(each) for each in nsmallest(calls_max, behind, key=_order)]
+
+    async def find(self, function: str, call: CallId) -> QueuedCall | None:
+        """Returns one call; None if there is none."""
+        found = self._calls.get(call)
+        return found if found is not None and found.function == function else None
 
     def _of(self, function: str) -> Iterator[QueuedCall]:
         return (each for each in self._calls.values() if each.function == function)

@@ -89,6 +89,7 @@ def content(call: QueuedCall) -> str:
             "attempts": call.attempts,
             "deferrals": call.deferrals,
             "ended": None if call.ended is None else _ended_values(call.ended),
+            "last_error": call.last_error,
         },
         allow_nan=False,
         sort_keys=True,
@@ -141,6 +142,8 @@ def parsed(values: Values, *, payload: Any = b"", answer: Any = b"") -> QueuedCa
             takeovers=whole(values["takeovers"]),
             owner=None if owner is None else WorkerId(_name(owner)),
             ended=_ended(found["ended"], _bounded(answer, "answer", ANSWER_BYTES_MAX)),
+            # Calls that an earlier version has stored have none.
+            last_error=_text(found.get("last_error", "")),
             revision=whole(values["revision"]),
         )
     except PARSE_ERRORS as error:

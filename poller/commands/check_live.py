@@ -159,15 +159,16 @@ def other_targets(
 
 def call_destination_targets(plan: DaemonPlan) -> Iterator[CheckTarget]:
     """The destinations of asynchronous calls. One that several functions share is checked once."""
-    places: dict[str, str] = {}
+    places: dict[tuple[str, str | None], str] = {}
     for function in plan.functions.values():
         policies = (*function.async_policies.values(), function.async_policy(""))
         for each in policies:
             for destination in (each.on_success, each.on_failure, each.dead_letter):
                 if destination is not None:
-                    places.setdefault(destination, f"functions.{function.name}")
-    for destination, place in places.items():
-        yield CheckTarget(place, shown_destination(destination), destination_spec(destination), _probed)
+                    places.setdefault((destination, each.identity), f"functions.{function.name}")
+    for (destination, identity), place in places.items():
+        spec = destination_spec(destination, identity=identity)
+        yield CheckTarget(place, shown_destination(destination), spec, _probed)
 
 
 def shown_destination(destination: str) -> str:

@@ -100,8 +100,10 @@ def _version_plan(
 def _async_policies(entry: FunctionEntry) -> dict[str, AsyncPolicy]:
     """How asynchronous calls are tried, by qualifier; that of "" is for calls without one."""
     configs = {"": entry.event_invoke_config, **entry.event_invoke_configs}
+    own = (entry.model_extra or {}).get("identity")
+    identity = own if isinstance(own, str) else None
     return {
-        qualifier: config.policy(entry.dead_letter)
+        qualifier: config.policy(entry.dead_letter, identity)
         for qualifier, config in configs.items()
         if config is not None
     }

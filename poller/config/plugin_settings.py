@@ -185,21 +185,29 @@ def _call_destinations(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
         configs: dict[Path, Any] = {(*place, "event_invoke_config"): entry.get("event_invoke_config")}
         for qualifier, config in table(entry.get("event_invoke_configs")).items():
             configs[*place, "event_invoke_configs", str(qualifier)] = config
-        found: dict[Path, Any] = {(*place, "dead_letter"): entry.get("dead_letter")}
+        own: Path = (*place, "identity")
+        yield from _call_destination(entry.get("dead_letter"), (*place, "dead_letter"), entry, own)
         for path, config in configs.items():
-            for end, target in table(table(config).get("DestinationConfig")).items():
-                found[*path, "DestinationConfig", str(end), "Destination"] = table(target).get("Destination")
-        for at, destination in found.items():
-            if (spec := _spec(destination)) is not None:
-                yield NamedPlugin(spec=spec, named_at=at, under=at, elsewhere={"arn": at})
+            named = table(config)
+            whose, at = (named, (*path, "identity")) if named.get("identity") else (entry, own)
+            for end, target in table(named.get("DestinationConfig")).items():
+                where: Path = (*path, "DestinationConfig", str(end), "Destination")
+                yield from _call_destination(table(target).get("Destination"), where, whose, at)
 
 
-def _spec(destination: object) -> PluginSpec | None:
-    """The destination with this ARN or URL; None for what the check of the daemon's own settings reports."""
+def _call_destination(
+    destination: object, at: Path, whose: Mapping[str, Any], identity_at: Path
+) -> Iterator[NamedPlugin]:
+    """The destination with this ARN or URL, as the identity that `whose` names; nothing for what the check of the daemon's own settings reports."""
+    identity = whose.get("identity")
+    # A destination at a URL needs none, while others of the function may.
+    named = identity if isinstance(identity, str) and str(destination).startswith("arn:") else None
     try:
-        return destination_spec(destination) if isinstance(destination, str) else None
+        spec = destination_spec(destination, identity=named) if isinstance(destination, str) else None
     except ValueError:
-        return None
+        spec = None
+    if spec is not None:
+        yield NamedPlugin(spec=spec, named_at=at, under=at, elsewhere={"arn": at, "identity": identity_at})
 
 
 def _mappings(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:

@@ -49,6 +49,7 @@ from poller.config.sections.asynchronous import DeadLetterArn, EventInvokeConfig
 from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.section import Section
+from poller.config.sections.tracing import Tracing
 from poller.config.sections.versions import VersionedEntry
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
@@ -326,6 +327,7 @@ class Settings(BaseSettings):
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: CheckedTuning = Tuning()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     check: Check = Check()
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
 

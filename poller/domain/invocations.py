@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -74,9 +75,10 @@ class Invocation:
 
     For an `open_ended` call the invoker sets no time limit. The caller cancels it when the function has certainly ended.
     `client_context` is base64 of JSON that the function gets in its context, or empty. `trace_header` is the trace header of the chain of
-    calls to which this call belongs, or empty. With `log_tail` the lines of the call's log are
-    passed on also where the invoker would not have them otherwise. Calls with the same `choice` go to the same version of an alias
-    with weights; without one the request id decides.
+    calls to which this call belongs, or empty. `traceparent` and `tracestate` name the call's own span, if it is traced. With `log_tail`
+    the lines of the call's log are passed on also where the invoker would not have them otherwise. With `whole_error` a
+    FunctionError has its `document`, which batches do not need. Calls with the same `choice` go to the same version of an alias with
+    weights; without one the request id decides.
     """
 
     function_arn: str
@@ -88,6 +90,9 @@ class Invocation:
     log_tail: bool = False
     trace_header: str = ""
     choice: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    whole_error: bool = False
 
     @property
     def payload(self) -> bytes:
@@ -109,13 +114,17 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class FunctionError:
-    """The function ran and failed. Uses up a retry. The texts are cleaned and cut here; `stack_trace` has one line in each item."""
+    """The function ran and failed. Uses up a retry. The texts are cleaned and cut here; `stack_trace` has one line in each item.
+
+    `document` is the whole error as JSON, with nothing cut or cleaned, for the caller who asked for it; empty otherwise, or if there is none.
+    """
 
     error_type: str
     message: str
     executed_version: str = "$LATEST"
     function_error: str = "Unhandled"
     stack_trace: tuple[str, ...] = field(default=(), compare=False)
+    document: bytes = field(default=b"", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, chars_max in _ERROR_TEXTS.items():
@@ -209,12 +218,13 @@ class Notice:
 class StoredNotice:
     """A notice as it was found in a destination: by which id its place knows it, and its document.
 
-    `unreadable` says why it has no document.
+    `unreadable` says why it has no document. `attributes` are the texts beside it that its place may have, as messages do.
     """
 
     place: str
     document: bytes
     unreadable: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def with_payload(notice: Notice) -> bytes:

@@ -12,6 +12,17 @@ from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.untrusted.credentials import hide_path
 
 OperationId = NewType("OperationId", str)
+_CALLS = "calls/"
+
+
+def function_target(function: str) -> MappingId:
+    """What stands for the mapping in an operation on the asynchronous calls of a function. No mapping has such an id."""
+    return MappingId(_CALLS + function)
+
+
+def function_of(mapping: MappingId) -> str | None:
+    """The function whose asynchronous calls an operation is about; None if it is about a mapping."""
+    return mapping.removeprefix(_CALLS) if mapping.startswith(_CALLS) else None
 
 
 class Action(StrEnum):
@@ -88,7 +99,7 @@ class OperationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation.
+    """One operation. `mapping` is what it is about: a mapping, or `function_target` of a function for its asynchronous calls.
 
     `by` is who asked. `parts` has the results so far, by shard
     or worker, and `wanted` names the parts that there must be before it is done. `progress` counts, for operations that take long.

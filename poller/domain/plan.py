@@ -179,7 +179,13 @@ class FunctionPlan:
     def async_policy(self, qualifier: str) -> AsyncPolicy:
         """How asynchronous calls of one qualifier are tried; an empty one and $LATEST are the same."""
         found = self.async_policies.get("" if qualifier == LATEST else qualifier)
-        return AsyncPolicy(dead_letter=self.dead_letter) if found is None else found
+        return AsyncPolicy(dead_letter=self.dead_letter, identity=self.identity) if found is None else found
+
+    @property
+    def identity(self) -> str | None:
+        """As whom the function is called on AWS, if its invoker does that and an identity is named."""
+        found = self.settings.get("identity")
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from poller.domain.functions.waiting_calls import CallsStatus
 from poller.domain.invocations import FunctionError
 from poller.domain.operations import OperatorPause
 from poller.domain.records import Epoch, MappingId, ShardId
@@ -278,6 +279,8 @@ class DaemonStatus:
     only: str = ""
     functions: tuple[FunctionStatus, ...] = ()
     """The functions with a rate, a breaker or reloaded code that a mapping uses, here or as far as it is known at other workers."""
+    calls: tuple[CallsStatus, ...] = ()
+    """The functions with asynchronous calls that are not over."""
 
 
 class UnknownWorker(Exception):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -29,7 +29,7 @@ from poller.runtime.mappings.fleet import FleetReader, alone
 from poller.runtime.mappings.function_service import function_statuses
 from poller.runtime.mappings.last_result import LastResults
 from poller.runtime.mappings.mapping_service import MappingService
-from poller.runtime.mappings.operated import follow_operations
+from poller.runtime.mappings.operated import PluginOpener, follow_operations
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.open_parts import OpenParts
 from poller.runtime.operations.operation_service import OperationService
@@ -204,6 +204,7 @@ class Daemon:
             notes=tuple(filter(None, (self.note, self._store_problem, *notes, *self._results.ended_notes()))),
             complete=opened and self._looked and not self._stop.requested,
             functions=function_statuses(parts.running.components) if parts is not None else (),
+            calls=() if parts is None or parts.calls is None else parts.calls.looks.statuses(),
         )
 
     async def fleet(
@@ -213,6 +214,8 @@ class Daemon:
         parts = self._open_parts
         if parts is not None and ask and only != self._plan.worker:
             await parts.fleet.refresh(parts.running.summaries(), only=mapping)
+        if parts is not None and parts.calls is not None and ask and mapping is None:
+            await parts.calls.looks.refresh()
         own = self.status()
         return alone(own, only=only) if parts is None else parts.fleet.view(own, only=only)
 
@@ -274,12 +277,21 @@ class Daemon:
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
         calls = open_call_queues(
-            tools, running.held, heartbeat, lambda: self._plan, self.control.calls.named, scope, self._stop
+            tools,
+            running.held,
+            heartbeat,
+            lambda: self._plan,
+            self.control.calls.named,
+            scope,
+            self._stop,
+            opener=PluginOpener(tools),
         )
         aliases = open_aliases(
             tools, heartbeat, lambda: self._plan.functions, self.control.calls, scope, self._stop
         )
         definitions.beside = (aliases.states.take, *(() if calls is None else (calls.configs.take,)))
+        if calls is not None:
+            follower.beside, operations = calls.operations, replace(operations, functions=calls.known)
         self._open_parts = OpenParts(
             definitions,
             desired,

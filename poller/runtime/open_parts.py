@@ -74,6 +74,7 @@ class OpenParts:
                 configs=None if self.calls is None else self.calls.configs,
                 aliases=self.aliases.service,
                 made=self.aliases.states.made,
+                page=None if self.calls is None else self.calls.page,
             ),
             clock=env.clock,
             rng=rng,

@@ -174,3 +174,44 @@ def test_a_check_says_as_whom_a_part_was_tried() -> None:
     found = CheckResult("mappings[0]", "sources", "kinesis", STREAM, (denied,), "billing")
     assert found.lines(Severity.PROBLEM) == ["mappings[0], as billing: not allowed"]
     assert found.subject == f"{STREAM}, as billing"
+
+
+DONE = FAILED.replace("failed", "done")
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"invoker": "lambda", "identity": "billing"}, "billing"),
+        ({"invoker": "lambda"}, None),
+        ({"invoker": "lambda", "event_invoke_config": {"identity": "billing"}}, "billing"),
+        (
+            {"invoker": "lambda", "identity": "billing", "event_invoke_config": {"identity": "ops"}},
+            "ops",
+        ),
+    ],
+)
+def test_destinations_of_asynchronous_calls_take_the_identity_of_the_function_or_the_one_named(
+    file: Path, entry: dict[str, Any], expected: str | None
+) -> None:
+    config = {
+        "DestinationConfig": {"OnSuccess": {"Destination": DONE}},
+        **entry.get("event_invoke_config", {}),
+    }
+    given = document(
+        identities={"billing": {"role_arn": ROLE}, "ops": {"role_arn": ROLE}},
+        functions={"orders": {**entry, "event_invoke_config": config, "dead_letter": FAILED}},
+    )
+    assert problems(file, given) == []
+    function = daemon_plan(load(file)).functions["orders"]
+    assert function.async_policy("").identity == expected
+    own = entry.get("identity")
+    assert function.async_policy("another").identity == own
+
+
+def test_an_identity_of_asynchronous_calls_that_is_not_there_is_refused(file: Path) -> None:
+    config = {"identity": "ops", "DestinationConfig": {"OnSuccess": {"Destination": DONE}}}
+    given = document(functions={"orders": {"invoker": "lambda", "event_invoke_config": config}})
+    assert problems(file, given) == [
+        f"functions.orders.event_invoke_config.identity: value 'ops': {UNKNOWN}; write billing"
+    ]

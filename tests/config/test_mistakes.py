@@ -110,7 +110,7 @@ def spelled_ids(cases: Sequence[tuple[Any, ...]]) -> list[str]:
 def names() -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
     """Every table of a configuration and the names that it may have."""
     yield (), list(Settings.model_fields)
-    for place in [("api",), ("log",), ("check",), ("tuning",), ("tuning", "port_backoff")]:
+    for place in [("api",), ("log",), ("tracing",), ("check",), ("tuning",), ("tuning", "port_backoff")]:
         yield place, known_names(Settings, place)
     mapping: list[tuple[str | int, ...]] = [
         (),

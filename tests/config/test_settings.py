@@ -720,7 +720,9 @@ def test_every_setting_is_documented() -> None:
     nested = {
         name if not inner else f"{name}.{inner}"
         for name in Settings.model_fields
-        for inner in (known_names(Settings, (name,)) if name in {"api", "check", "log", "tuning"} else [""])
+        for inner in (
+            known_names(Settings, (name,)) if name in {"api", "check", "log", "tracing", "tuning"} else [""]
+        )
     }
     entries = {f"functions.NAME.{name}" for name in FunctionEntry.model_fields}
     fields = set(known_names(Settings, ("mappings", 0)))

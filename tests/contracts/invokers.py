@@ -64,16 +64,17 @@ async def python_on_loop(**settings: Any) -> AsyncIterator[Invoker]:
 @asynccontextmanager
 async def python_in_threads(**settings: Any) -> AsyncIterator[Invoker]:
     """A synchronous Python function whose code is safe in threads."""
-    given = {"workers": 4, **settings}
-    async with python_on_loop(handler="tests.adapters.invokers.functions.plain:act", **given) as invoker:
+    given = {"handler": "tests.adapters.invokers.functions.plain:act", "workers": 4, **settings}
+    async with python_on_loop(**given) as invoker:
         yield invoker
 
 
 @asynccontextmanager
 async def python_in_processes(**settings: Any) -> AsyncIterator[Invoker]:
     """A synchronous Python function in processes of the daemon's own."""
-    given = {"isolation": "process", "processes": 4, **settings}
-    async with python_on_loop(handler="tests.adapters.invokers.functions.plain:act", **given) as invoker:
+    handler = "tests.adapters.invokers.functions.plain:act"
+    given = {"handler": handler, "isolation": "process", "processes": 4, **settings}
+    async with python_on_loop(**given) as invoker:
         yield invoker
 
 

@@ -33,6 +33,7 @@ from poller.domain.functions.queued_calls import (
     CallBacklog,
     CallEnd,
     CallId,
+    CallPlace,
     EndedCall,
     QueuedCall,
 )
@@ -386,6 +387,40 @@ def test_a_listing_has_neither_payloads_nor_answers(queues: Queues) -> None:
             replace(asked("b", due=LATER), payload=b""),
         ]
         assert [await two.calls(ORDERS, calls_max=0), await two.calls("none", calls_max=5)] == [[], []]
+
+    queues.run(scenario)
+
+
+def test_a_listing_goes_on_behind_a_place(queues: Queues) -> None:
+    async def scenario(one: CallQueue, two: CallQueue) -> None:
+        for number in range(5):
+            await one.put(asked(f"call-{number}", due=NOW + number // 2))
+        seen: list[str] = []
+        after = None
+        while calls := await two.calls(ORDERS, calls_max=2, after=after):
+            seen += ids(list(calls))
+            after = CallPlace(calls[-1].due, calls[-1].call)
+        assert seen == [f"call-{number}" for number in range(5)]
+        assert await two.calls(ORDERS, calls_max=2, after=CallPlace(Epoch(NOW + 9), CallId(""))) == []
+        before = await two.calls(ORDERS, calls_max=1, after=CallPlace(Epoch(NOW - 9), CallId("x")))
+        assert ids(list(before)) == ["call-0"]
+
+    queues.run(scenario)
+
+
+def test_one_call_is_found_with_its_payload_and_answer_whoever_has_it(queues: Queues) -> None:
+    payload, answer = random.Random(3).randbytes(40_000), random.Random(4).randbytes(40_000)
+
+    async def scenario(one: CallQueue, two: CallQueue) -> None:
+        await one.put(asked(payload=payload))
+        assert await two.find(ORDERS, CallId("one")) == asked(payload=payload)
+        (mine,) = await claim(one)
+        written = await one.replace(replace(over(mine, answer), last_error="connection refused"))
+        assert await two.find(ORDERS, CallId("one")) == replace(written, payload=payload)
+        assert await two.find(AUDIT, CallId("one")) is None
+        assert await two.find(ORDERS, CallId("two")) is None
+        await one.remove(written)
+        assert await two.find(ORDERS, CallId("one")) is None
 
     queues.run(scenario)
 

@@ -9,11 +9,11 @@ import orjson
 
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX, FunctionName
 from poller.domain.functions.alias_control import ShiftRequest
+from poller.domain.functions.shift_strategies import own_strategy, strategy
 from poller.domain.functions.shifts import SHIFT_S_MAX, ShiftStrategy
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.numbers import number
 from poller.domain.untrusted.texts import line_of
-from poller.rules.functions.aliases.strategies import own_strategy, strategy
 
 VALUES_MAX = 100
 """Values of a body, counted by its commas and opening brackets. A request has eleven members."""

@@ -87,7 +87,8 @@ def _with_version(payload: bytes, version: str) -> web.Response:
 
 
 def _failed(outcome: FunctionError | TimedOut, request_id: str, kind: str) -> web.Response:
-    response = _with_version(error_document(outcome, request_id), outcome.executed_version)
+    whole = outcome.document if isinstance(outcome, FunctionError) else b""
+    response = _with_version(whole or error_document(outcome, request_id), outcome.executed_version)
     response.headers[FUNCTION_ERROR] = kind
     return response
 

@@ -22,6 +22,7 @@ from adapters.control.query_string import first
 from adapters.control.responses import allow_time, answer
 from poller.domain.functions.alias_control import VersionView
 from poller.domain.functions.calls import FunctionCall, FunctionCaller, FunctionView, NoRoom, ThrottleReason
+from poller.domain.functions.tracing import of_traceparent, trace_header
 from poller.domain.records import json_value
 from poller.domain.telemetry.labels import ApiOperation
 from poller.loop_turns import LoopTurns
@@ -182,7 +183,7 @@ class InvokeApi:
         if asked.kind is InvocationType.EVENT:
             return answers.accepted(await _enqueue(request, caller, call))
         allow_time(request, max(CALL_S_MAX, view.timeout_s + CALL_SPARE_S))
-        return answers.invoked(await caller.call(call), with_log=asked.log_tail)
+        return answers.invoked(await caller.call(call, trace_header=_trace(request)), with_log=asked.log_tail)
 
     async def _checked(self, payload: bytes) -> bytes:
         """The payload, `{}` if there is none. Raises RequestRejected if it is not JSON."""
@@ -195,7 +196,16 @@ class InvokeApi:
 
 async def _enqueue(request: web.Request, caller: FunctionCaller, call: FunctionCall) -> str:
     """Stores an asynchronous call; returns its request id."""
-    return await caller.enqueue(call, trace_header=request.headers.get(TRACE, ""))
+    return await caller.enqueue(call, trace_header=_trace(request))
+
+
+def _trace(request: web.Request) -> str:
+    """The caller's trace header. A caller that sends W3C's alone gets the same context as X-Ray's header."""
+    if header := request.headers.get(TRACE, ""):
+        return header
+    given = request.headers
+    context = of_traceparent(given.get("traceparent", ""), given.get("tracestate", ""))
+    return "" if context is None else trace_header(context)
 
 
 def _named(request: web.Request) -> tuple[str, str]:

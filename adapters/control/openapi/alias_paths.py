@@ -20,8 +20,8 @@ from adapters.control.openapi.lambda_paths import FAULTS, SIGNED, UNSIGNED, lamb
 from adapters.control.openapi.parts import REF, Json, json_answer, problem, ref
 from poller.domain.arns import FUNCTION_NAME_CHARS_MAX
 from poller.domain.functions.alias_pages import AliasPage
+from poller.domain.functions.shift_strategies import PERCENT_MIN
 from poller.domain.functions.shifts import SHIFT_S_MAX
-from poller.rules.functions.aliases.strategies import PERCENT_MIN
 
 V1_ALL = "/v1/aliases"
 V1_ALIASES = "/v1/functions/{name}/aliases"

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from adapters.control.openapi import (
     alias_paths,
+    call_paths,
     function_paths,
     history_paths,
     invoke_paths,
@@ -116,6 +117,12 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
             common=_common_errors(),
             open_reads=open_reads,
         )
+        | call_paths.paths(
+            security=_change_security(everybody),
+            unauthorized=_unauthorized(),
+            common=_common_errors(),
+            open_reads=open_reads,
+        )
         | function_paths.paths(
             security=_change_security(everybody), unauthorized=_unauthorized(), errors=_common_errors()
         )
@@ -198,12 +205,14 @@ def _schemas() -> Json:
     found["Switched"] = _object(mapping={"type": "string"}, state={"type": "string"})
     found |= operation_paths.schemas()
     found |= record_paths.schemas()
+    found |= call_paths.schemas()
     found |= history_paths.schemas()
     found |= alias_paths.view_schemas()
     for schema in _objects(found):
         _close(schema)
     found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}
     found["OperationRequest"] = operation_paths.request_schema()
+    found["CallOperationRequest"] = call_paths.request_schema()
     found["Document"] = {"type": "object", "required": ["openapi", "info", "paths"]}
     return found
 

@@ -10,6 +10,8 @@ two ids could become one and a receiver would take the second event for a repeti
 
 import hashlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -95,7 +97,9 @@ class CloudEvent(msgspec.Struct, frozen=True, gc=False):
         return b'%b,"data":%b}' % (orjson.dumps(self.attributes)[:-1], self.data)
 
 
-def cloud_event(record: bytes, *, function_arn: str) -> CloudEvent:
+def cloud_event(
+    record: bytes, *, function_arn: str, extensions: Mapping[str, str] = MappingProxyType({})
+) -> CloudEvent:
     """Returns the CloudEvent of a record in JSON. A record without the ARN of a source has the function's as its source."""
     members = _members(record)
     event_id, subject, partition_key, when, identifier = _facts(members)
@@ -109,6 +113,7 @@ def cloud_event(record: bytes, *, function_arn: str) -> CloudEvent:
         "datacontenttype": "application/json",
         "partitionkey": usable_text(partition_key),
         "dynamodboperation": usable_text(members.event_name) if members.dynamodb else None,
+        **extensions,
     }
     attributes = {name: value for name, value in given.items() if value}
     return CloudEvent(attributes, record, identifier if isinstance(identifier, str) else "")

@@ -63,8 +63,10 @@ WINDOWED = (
 UNREADABLE = "the event has no list of records that could become CloudEvents; remove cloud_events"
 
 
-def request_of(payload: bytes, mode: Mode, *, function_arn: str) -> Request | Refused:
-    """Returns the request for a plain event in JSON."""
+def request_of(
+    payload: bytes, mode: Mode, *, function_arn: str, extensions: Mapping[str, str] | None = None
+) -> Request | Refused:
+    """Returns the request for a plain event in JSON. Each CloudEvent gets the `extensions` as further attributes."""
     records = _records(payload)
     if isinstance(records, Refused):
         return records
@@ -73,7 +75,9 @@ def request_of(payload: bytes, mode: Mode, *, function_arn: str) -> Request | Re
             f"cloud_events: {mode} sends one record in a request, and this batch has {len(records)}; "
             "set BatchSize: 1 in the mapping, or cloud_events: batched"
         )
-    events = [cloud_event(record, function_arn=function_arn) for record in records]
+    events = [
+        cloud_event(record, function_arn=function_arn, extensions=extensions or {}) for record in records
+    ]
     identifiers = {
         event.event_id: event.identifier
         for event in events

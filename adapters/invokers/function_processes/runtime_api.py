@@ -25,6 +25,7 @@ from adapters.invokers.function_processes.shared_code import CODE_PATH, SharedCo
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
     RESPONSE_TOO_LARGE,
+    WHOLE_ERROR_HEADER,
     failed,
     json_object,
     reported_failure,
@@ -213,6 +214,8 @@ class RuntimeApi:
         }
         if offer.invocation.client_context:
             headers["Lambda-Runtime-Client-Context"] = offer.invocation.client_context_json
+        if offer.invocation.whole_error:
+            headers[WHOLE_ERROR_HEADER] = "true"
         if offer.invocation.trace_header:
             headers["Lambda-Runtime-Trace-Id"] = offer.invocation.trace_header
         return web.Response(body=offer.invocation.payload, content_type="application/json", headers=headers)
@@ -245,11 +248,13 @@ class RuntimeApi:
 
 async def _document(request: web.Request) -> FunctionError:
     try:
-        document = json_object(await request.read())
+        whole = await request.read()
+        document = json_object(whole)
     except web.HTTPRequestEntityTooLarge:
+        whole = b""
         document = {"errorMessage": f"the error document has more than {ANSWER_BYTES_MAX} bytes"}
     named = request.headers.get(ERROR_TYPE_HEADER) or "Runtime.Unknown"
-    return reported_failure(document, error_type=named)
+    return reported_failure(document, error_type=named, whole=whole)
 
 
 async def _give_code(code: SharedCode, _request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from adapters.invokers.handlers.context import FunctionContext
@@ -46,9 +47,12 @@ class Pending:
     awaitable: Awaitable[Any]
 
 
-def call_handler(handler: Handler, event: Event, context: FunctionContext) -> Outcome | Pending:
+def call_handler(
+    handler: Handler, event: Event, context: FunctionContext, *, whole_for: str = ""
+) -> Outcome | Pending:
     """Calls the handler; returns the outcome, or what must still be awaited.
 
+    `whole_for` is the call's request id if a failure needs its document, which names it.
     Raises what decoding the event raises, which is not the handler's fault.
     """
     given = event.decoded()
@@ -56,12 +60,14 @@ def call_handler(handler: Handler, event: Event, context: FunctionContext) -> Ou
         with attributed_to(context.function_name, context.aws_request_id):
             result = handler(given, context)
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return outcome_of_error(error)
+        return outcome_of_error(error, whole_for=whole_for)
     return Pending(result) if _awaitable(result) else outcome_of_result(result)
 
 
 @ends_copies_that_await
-async def call_and_await(handler: Handler, event: Event, context: FunctionContext) -> Outcome:
+async def call_and_await(
+    handler: Handler, event: Event, context: FunctionContext, *, whole_for: str = ""
+) -> Outcome:
     """Calls the handler and awaits its result if that is awaitable; returns the outcome.
 
     Does the same as `call_handler` and `finish_pending` together, but attributes output only once, which makes each call faster.
@@ -73,12 +79,12 @@ async def call_and_await(handler: Handler, event: Event, context: FunctionContex
             if _awaitable(result):
                 result = await result
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return outcome_of_error(error)
+        return outcome_of_error(error, whole_for=whole_for)
     return outcome_of_result(result)
 
 
 @ends_copies_that_await
-async def finish_pending(pending: Pending, context: FunctionContext) -> Outcome:
+async def finish_pending(pending: Pending, context: FunctionContext, *, whole_for: str = "") -> Outcome:
     """Awaits what a handler returned; returns the outcome.
 
     A cancellation counts as the handler's failure too, since this runs in a task of the handler's own.
@@ -87,13 +93,31 @@ async def finish_pending(pending: Pending, context: FunctionContext) -> Outcome:
         with attributed_to(context.function_name, context.aws_request_id):
             result = await pending.awaitable
     except BaseException as error:  # noqa: BLE001 - user code: whatever it raises, SystemExit too, is its failure
-        return outcome_of_error(error)
+        return outcome_of_error(error, whole_for=whole_for)
     return outcome_of_result(result)
 
 
-def outcome_of_error(error: BaseException) -> FunctionError:
+def outcome_of_error(error: BaseException, *, whole_for: str = "") -> FunctionError:
     """Returns the outcome of a handler that raised. As in Lambda's Python runtime, its error type is the exception's class."""
-    return failed(name_of(error), text_of(error), stack_trace=_stack_of(error))
+    stack = _stack_of(error)
+    document = whole_document(error, stack, whole_for) if whole_for else b""
+    return failed(name_of(error), text_of(error), stack_trace=stack, document=document)
+
+
+def whole_document(error: BaseException, stack: list[str], request_id: str) -> bytes:
+    """Returns the error with nothing cut, as Lambda's Python runtime writes it; empty if it has more bytes than an answer may have."""
+    text = _text_of(error, ANSWER_BYTES_MAX + 1)
+    if len(text) > ANSWER_BYTES_MAX:
+        return b""
+    trace = ", ".join(quoted(f"{entry}\n") for entry in stack)
+    members = (
+        f'"errorMessage": {quoted(text)}',
+        f'"errorType": {quoted(name_of(error))}',
+        f'"requestId": {quoted(request_id)}',
+        f'"stackTrace": [{trace}]',
+    )
+    document = f"{{{', '.join(members)}}}".encode()
+    return document if len(document) <= ANSWER_BYTES_MAX else b""
 
 
 def outcome_of_result(result: Any) -> Outcome:
@@ -124,8 +148,12 @@ def name_of(error: BaseException) -> str:
 
 def text_of(error: BaseException) -> str:
     """Returns an exception's text, cut to what is kept."""
+    return _text_of(error, 4 * ERROR_MESSAGE_CHARS_MAX)
+
+
+def _text_of(error: BaseException, chars_max: int) -> str:
     try:
-        return plain(str(error), ERROR_MESSAGE_CHARS_MAX)
+        return str.__getitem__(str(error), slice(0, chars_max))
     except BaseException:  # noqa: BLE001 - user code: __str__ of an exception may fail like anything else
         return NO_TEXT
 

@@ -38,8 +38,10 @@ from adapters.invokers.handlers.context import FunctionContext, client_context
 from adapters.invokers.handlers.loading import load_handler
 from adapters.invokers.handlers.output import attributed_to, record_text
 from adapters.invokers.handlers.own_packages import give_way
+from adapters.invokers.outcomes import WHOLE_ERROR_HEADER
 from adapters.invokers.printed_levels import standard_name
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.functions.tracing import of_trace_header
 from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded
 from poller.domain.untrusted.texts import cut
 from poller.forked_copies import ends_copies
@@ -111,8 +113,11 @@ class Calls:
 
     def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
+        whole_for = whole_of(headers)
         self._replace_closed_loop()
-        _set_trace(headers.get("lambda-runtime-trace-id", ""))
+        trace = headers.get("lambda-runtime-trace-id", "")
+        _set_trace(trace)
+        span = of_trace_header(trace)
         deadline_ms = int(headers["lambda-runtime-deadline-ms"])
         context = FunctionContext(
             function=self._function,
@@ -123,21 +128,22 @@ class Calls:
             timeout_s=deadline_ms / 1000.0 - time.time(),
             client_context=client_context(headers.get("lambda-runtime-client-context", "")),
             version=self._version,
+            traceparent="" if span is None else span.traceparent,
         )
-        found = call_handler(self._handler, EncodedEvent(event), context)
-        return self._awaited(found, context) if isinstance(found, Pending) else found
+        found = call_handler(self._handler, EncodedEvent(event), context, whole_for=whole_for)
+        return self._awaited(found, context, whole_for) if isinstance(found, Pending) else found
 
-    def _awaited(self, pending: Pending, context: FunctionContext) -> Outcome:
+    def _awaited(self, pending: Pending, context: FunctionContext, whole_for: str) -> Outcome:
         outcomes: list[Outcome] = []
 
         async def carry() -> None:
-            outcomes.append(await finish_pending(pending, context))
+            outcomes.append(await finish_pending(pending, context, whole_for=whole_for))
 
         try:
             with ends_copies():
                 _run_to_end(self._loop, carry())
         except BaseException as error:  # noqa: BLE001 - user code: it may have cancelled the task, or ended the loop
-            outcomes.append(outcome_of_error(error))
+            outcomes.append(outcome_of_error(error, whole_for=whole_for))
         return outcomes[0]
 
     def _replace_closed_loop(self) -> None:
@@ -165,11 +171,19 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]
     task.result()
 
 
-def error_body(error: FunctionError) -> bytes:
-    """Returns an error document in the form of Lambda's runtimes."""
+def whole_of(headers: Headers) -> str:
+    """Returns the request id of a call whose failure needs its whole document, else nothing."""
+    return headers["lambda-runtime-aws-request-id"] if WHOLE_ERROR_HEADER.lower() in headers else ""
+
+
+def error_body(error: FunctionError, request_id: str = "") -> bytes:
+    """Returns an error document in the form of Lambda's runtimes; without `request_id` it names no call."""
+    if error.document:
+        return error.document
     trace = ",".join(map(quoted, error.stack_trace))
     words = f'"errorType":{quoted(error.error_type)},"errorMessage":{quoted(error.message)}'
-    return f'{{{words},"stackTrace":[{trace}]}}'.encode()
+    named = f'"requestId":{quoted(request_id)},' if request_id else ""
+    return f'{{{words},{named}"stackTrace":[{trace}]}}'.encode()
 
 
 def end_with_daemon() -> None:
@@ -221,12 +235,12 @@ def serve(client: RuntimeClient, calls: Calls, lines: _Lines, code: OwnCode | No
         try:
             outcome = calls.run(headers, event)
         except Exception as error:  # noqa: BLE001 - of a signal handler of the function, between its code and ours
-            outcome = outcome_of_error(error)
+            outcome = outcome_of_error(error, whole_for=whole_of(headers))
         match outcome:
             case Succeeded(payload):
                 client.post(f"invocation/{request_id}/response", payload)
             case FunctionError():
-                client.post(f"invocation/{request_id}/error", error_body(outcome))
+                client.post(f"invocation/{request_id}/error", error_body(outcome, request_id))
             case _:
                 raise AssertionError(outcome)
 

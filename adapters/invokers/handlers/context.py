@@ -68,6 +68,8 @@ class FunctionContext:
         timeout_s: float,
         client_context: ClientContext | None = None,
         version: str = LATEST_VERSION,
+        traceparent: str = "",
+        tracestate: str = "",
     ):
         self.aws_request_id = request_id
         self.log_group_name = f"/aws/lambda/{function}"
@@ -78,6 +80,7 @@ class FunctionContext:
         self.invoked_function_arn = arn
         self.tenant_id: str | None = None
         self.client_context = client_context
+        self._w3c = {"traceparent": traceparent, "tracestate": tracestate}
         self.identity = CognitoIdentity()
         self._epoch_deadline_time_in_ms = int((time.time() + timeout_s) * 1000)
         self._deadline = time.monotonic() + timeout_s
@@ -87,8 +90,8 @@ class FunctionContext:
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:
-        """Returns the trace context of the call, which is empty: mappings pass none on."""
-        return {}
+        """Returns the trace context of the call as W3C's headers; empty if the call is not traced."""
+        return {name: value for name, value in self._w3c.items() if value}
 
     def log(self, msg: object) -> None:
         """Writes a line into the function's log."""
@@ -123,4 +126,6 @@ def context_of(
         timeout_s=invocation.timeout_s,
         client_context=client_context(invocation.client_context_json),
         version=version,
+        traceparent=invocation.traceparent,
+        tracestate=invocation.tracestate,
     )

@@ -69,7 +69,12 @@ def home_key(call: CallId) -> Item:
 
 def due_key(call: QueuedCall) -> str:
     """Returns the sort key of a call's due row. Microseconds keep the order of nearly all times; ids decide otherwise."""
-    return f"{_micros(call.due):0{_DIGITS}}#{call.call}"
+    return place_key(call.due, call.call)
+
+
+def place_key(due: Epoch, call: CallId) -> str:
+    """Returns the sort key of a call that is due then."""
+    return f"{_micros(due):0{_DIGITS}}#{call}"
 
 
 def last_due(now: Epoch) -> str:

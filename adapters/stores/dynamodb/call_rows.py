@@ -28,6 +28,7 @@ from adapters.stores.dynamodb.call_items import (
     home_key,
     home_of,
     last_due,
+    place_key,
     shares_of,
     stored_call,
 )
@@ -36,7 +37,7 @@ from adapters.stores.dynamodb.calls import Refused, Table, Write, each
 from adapters.stores.dynamodb.table import ROOM_BYTES, Item, key
 from adapters.stores.stored_calls import CallReader, UnreadableCall, answer_of, checked, is_free
 from poller.domain.errors import PortError, ServiceThrottled
-from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
+from poller.domain.functions.queued_calls import CallBacklog, CallId, CallPlace, QueuedCall
 from poller.domain.records import Epoch, WorkerId
 
 READS_MAX = 5
@@ -143,7 +144,7 @@ class DynamoDbCallQueue:
         checked(call)
         written = conflicts.next_call(call)
         for _ in range(READS_MAX):
-            found = await self._find(call)
+            found = await self._find(call.function, call.call)
             if found is None:
                 raise conflicts.missing_call(call)
             _, stored = found
@@ -162,7 +163,7 @@ class DynamoDbCallQueue:
     async def remove(self, call: QueuedCall) -> None:
         """Removes the call; raises RowChanged if its revision is another; no error if there is none."""
         for _ in range(READS_MAX):
-            found = await self._find(call)
+            found = await self._find(call.function, call.call)
             if found is None:
                 return None
             home, stored = found
@@ -181,10 +182,12 @@ class DynamoDbCallQueue:
             return await self._drop(*(kept for _, kept in left))
         raise _busy(call)
 
-    async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
-        """Returns the calls of a function without payloads and answers, the longest due first."""
+    async def calls(
+        self, function: str, *, calls_max: int, after: CallPlace | None = None
+    ) -> Sequence[QueuedCall]:
+        """Returns the calls of a function behind a place without payloads and answers, the longest due first."""
         found: list[QueuedCall] = []
-        start: Item | None = None
+        start = None if after is None else key(calls_of(function), place_key(after.due, after.call))
         for _ in range(PAGES_MAX):
             missing = calls_max - len(found)
             if missing <= 0:
@@ -196,6 +199,18 @@ class DynamoDbCallQueue:
             if start is None:
                 break
         return sorted(found, key=lambda call: (call.due, call.call))
+
+    async def find(self, function: str, call: CallId) -> QueuedCall | None:
+        """Returns one call; None if there is none; raises UnreadableCall if it is damaged."""
+        for _ in range(READS_MAX):
+            found = await self._find(function, call)
+            if found is None:
+                return None
+            home, stored = found
+            payload, answer = await self._parts.read(home.payload), await self._parts.read(stored.answer)
+            if payload is not None and answer is not None:
+                return stored.with_bytes(payload, answer)
+        raise UnreadableCall(call, "its payload or answer is not there as it was written")
 
     async def _take(
         self, free: Sequence[StoredCall], taken: list[QueuedCall], *, owner: WorkerId, calls_max: int
@@ -281,19 +296,19 @@ class DynamoDbCallQueue:
             raise
         await self._drop(*(kept for _, kept in left))
 
-    async def _find(self, call: QueuedCall) -> tuple[Home, StoredCall] | None:
+    async def _find(self, function: str, call: CallId) -> tuple[Home, StoredCall] | None:
         """Returns the two rows of a call; None if there is none; raises UnreadableCall if one is damaged."""
         for _ in range(READS_MAX):
-            home_row = await self._table.get(home_key(call.call))
+            home_row = await self._table.get(home_key(call))
             if home_row is None:
                 return None
-            home = home_of(call.call, home_row)
-            if home.function != call.function:
+            home = home_of(call, home_row)
+            if home.function != function:
                 return None
-            due_row = await self._table.get(key(calls_of(call.function), home.at))
+            due_row = await self._table.get(key(calls_of(function), home.at))
             if due_row is not None:
-                return home, stored_call(call.function, due_row)
-        raise UnreadableCall(call.call, "its home row names a due row that is not there")
+                return home, stored_call(function, due_row)
+        raise UnreadableCall(call, "its home row names a due row that is not there")
 
     async def _backlog(self, function: str) -> CallBacklog | None:
         rows: list[Item] = []

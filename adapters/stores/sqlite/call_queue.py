@@ -19,7 +19,7 @@ from adapters.stores.sqlite.group_commit import Writer
 from adapters.stores.sqlite.schema import mapped
 from adapters.stores.stored_calls import NAMES, CallReader, UnreadableCall, answer_of, checked, parsed
 from adapters.stores.stored_rows import is_text
-from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
+from poller.domain.functions.queued_calls import CallBacklog, CallId, CallPlace, QueuedCall
 from poller.domain.records import Epoch, WorkerId
 
 _COLUMNS = ", ".join(NAMES)
@@ -43,7 +43,11 @@ _REPLACE = """
 _STORED = f"SELECT {_COLUMNS}, x'', answer FROM calls WHERE call = ? AND function = ?"
 _REMOVE = "DELETE FROM calls WHERE call = ? AND function = ? AND revision = ? RETURNING call"
 _REVISION = "SELECT revision FROM calls WHERE call = ? AND function = ?"
-_LIST = f"SELECT {_COLUMNS}, x'', x'' FROM calls WHERE function = ? ORDER BY due, call LIMIT ?"
+_LIST = f"""
+    SELECT {_COLUMNS}, x'', x'' FROM calls WHERE function = ? AND (due, call) > (?, ?) ORDER BY due, call LIMIT ?
+"""
+_ONE = f"SELECT {_COLUMNS}, payload, answer FROM calls WHERE call = ? AND function = ?"
+_FIRST = CallPlace(Epoch(-1.0), CallId(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,16 @@ class SqliteCallQueue:
         """Removes the call; raises RowChanged if its revision is another; no error if there is none."""
         await self._writer.write(partial(_remove, call=call))
 
-    async def calls(self, function: str, *, calls_max: int) -> Sequence[QueuedCall]:
-        """Returns the calls of a function without payloads and answers, the longest due first."""
-        return self._readable(await self._read(partial(_list, function=function, calls_max=calls_max)))
+    async def calls(
+        self, function: str, *, calls_max: int, after: CallPlace | None = None
+    ) -> Sequence[QueuedCall]:
+        """Returns the calls of a function behind a place without payloads and answers, the longest due first."""
+        work = partial(_list, function=function, calls_max=calls_max, after=after or _FIRST)
+        return self._readable(await self._read(work))
+
+    async def find(self, function: str, call: CallId) -> QueuedCall | None:
+        """Returns one call; None if there is none; raises UnreadableCall if it is damaged."""
+        return await self._read(partial(_find, function=function, call=call))
 
     def _readable(self, found: _Found) -> list[QueuedCall]:
         for each in found.unreadable:
@@ -154,9 +165,14 @@ def _remove(db: sqlite3.Connection, *, call: QueuedCall) -> None:
         raise conflicts.changed_since(revision, call)
 
 
-def _list(db: sqlite3.Connection, *, function: str, calls_max: int) -> _Found:
+def _find(db: sqlite3.Connection, *, function: str, call: CallId) -> QueuedCall | None:
+    found = rows(db, _ONE, (call, function))
+    return _parsed(found[0]) if found else None
+
+
+def _list(db: sqlite3.Connection, *, function: str, calls_max: int, after: CallPlace) -> _Found:
     found = _Found([], [])
-    for row in rows(db, _LIST, (function, max(calls_max, 0))):
+    for row in rows(db, _LIST, (function, float(after.due), after.call, max(calls_max, 0))):
         _add(found, row)
     return found
 

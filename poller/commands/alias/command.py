@@ -38,11 +38,11 @@ from poller.commands.operations.shell import command_line
 from poller.commands.shared import FAILED, print_problems
 from poller.domain.functions.alias_control import AliasView
 from poller.domain.functions.alias_pages import AliasPage, FunctionAliases
+from poller.domain.functions.shift_strategies import own_strategy, strategy
 from poller.domain.functions.shifts import ENDED, Shift, ShiftState, ShiftStrategy
 from poller.domain.untrusted.rendering import as_json as rendered
 from poller.domain.untrusted.texts import line_of
 from poller.output.progress_line import ProgressLine
-from poller.rules.functions.aliases.strategies import own_strategy, strategy
 
 TEXT_CHARS_MAX = 2_000
 NO_STRATEGY = "--strategy: is missing; write one such as AllAtOnce or Canary10Percent5Minutes, or --percent and --interval-s"

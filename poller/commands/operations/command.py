@@ -108,7 +108,7 @@ def operate(
                 request |= _agreed_records(api, words, target, members["records"])
         operation = api.submit(target.mapping.mapping, request)
         if manner.wait:
-            operation = _wait(api, operation, target, manner, around)
+            operation = wait_until_over(api, operation, manner, around, target)
     except (Unanswered, NobodyToAsk, UnknownTarget, OperationRefused) as error:
         print_problems([in_options(str(error))])
         return FAILED
@@ -170,8 +170,12 @@ def agreed(said: str, around: Surroundings) -> bool:
     return False
 
 
-def _wait(
-    api: DaemonApi, operation: OperationView, target: Target, manner: Manner, around: Surroundings
+def wait_until_over(
+    api: DaemonApi,
+    operation: OperationView,
+    manner: Manner,
+    around: Surroundings,
+    target: Target | None = None,
 ) -> OperationView:
     """Waits until the operation is over, or a pause holds; shows progress. An interruption ends the wait, not the operation."""
     with ProgressLine(quiet=manner.as_json, now=around.now) as line:
@@ -181,7 +185,7 @@ def _wait(
 def _waited(
     api: DaemonApi,
     operation: OperationView,
-    target: Target,
+    target: Target | None,
     manner: Manner,
     around: Surroundings,
     line: ProgressLine,
@@ -216,9 +220,10 @@ def _for_good(error: Unanswered) -> bool:
     )
 
 
-def _going_on(operation: OperationView, target: Target) -> list[str]:
+def _going_on(operation: OperationView, target: Target | None) -> list[str]:
     """The parts without a result that some worker had when the command began."""
-    owners = {shard.shard: shard.owner for shard in target.mapping.shards}
+    shards = () if target is None else target.mapping.shards
+    owners = {shard.shard: shard.owner for shard in shards}
     return [part for part in missing(operation) if owners.get(ShardId(part), part)]
 
 

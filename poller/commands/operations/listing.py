@@ -11,7 +11,14 @@ from poller.commands.operations.progress import missing, waits
 from poller.commands.shared import FAILED, print_problems
 from poller.commands.status.times import moment, span
 from poller.domain.arns import Arn
-from poller.domain.operations import Action, OperationPage, OperationState, OperationView, PartResult
+from poller.domain.operations import (
+    Action,
+    OperationPage,
+    OperationState,
+    OperationView,
+    PartResult,
+    function_of,
+)
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.status import DaemonStatus, MappingStatus
@@ -70,6 +77,8 @@ def _answered(made: Callable[[], None]) -> int:
 
 
 def _identity(text: str, status: DaemonStatus) -> MappingId:
+    if function_of(MappingId(text)) is not None:
+        return MappingId(text)
     return find_mapping(text, [named(each) for each in status.mappings]).mapping
 
 
@@ -156,7 +165,9 @@ def _add(page: ScreenPage, operation: OperationView, status: DaemonStatus) -> No
     took = "" if operation.ended is None else f", took {span(operation.ended - operation.created)}"
     page.line(f"{operation.id} {operation.state}{_in_force(operation)}")
     mapping = next((each for each in status.mappings if each.mapping == operation.mapping), None)
-    page.add(f"{operation.action} {described(operation.target)} of {_name(operation, mapping)}", depth=1)
+    function = function_of(operation.mapping)
+    of = f"{described(operation.target)} of {_name(operation, mapping)}"
+    page.add(f"{operation.action} {of if function is None else f'calls of function {function}'}", depth=1)
     page.add(f"by {operation.by or 'somebody'} at {moment(Epoch(operation.created))}{took}", depth=1)
     if operation.reason:
         page.add(f"because: {operation.reason}", depth=1)

@@ -34,9 +34,9 @@ from poller.commands.run.ending import (
 from poller.commands.run.loop_watch import LoopWatch, WatchedStatus
 from poller.commands.run.malloc import keep_freed_memory
 from poller.commands.run.report import RunReport, faults_logged, faults_of, problems_of, starting
+from poller.commands.run.tracing import opened_env
 from poller.commands.shared import (
     control_settings,
-    environment,
     nothing_runs,
     observer_settings,
     print_problems,
@@ -74,6 +74,7 @@ WAIT_FOR_RESTART = (
     "store",
     "api",
     "log",
+    "tracing",
     "worker",
 )
 """Settings that a running daemon cannot change."""
@@ -292,8 +293,7 @@ async def serve(
     plan = daemon_plan(settings)
     descriptors = raise_limit()
     async with AsyncExitStack() as stack:
-        env = environment(settings, dropped, words)
-        stack.push_async_callback(env.shared.close)
+        env = await opened_env(settings, registry, stack, worker=plan.worker, dropped=dropped, words=words)
         observers = [
             await stack.enter_async_context(opened(registry, "observers", name, given, env))
             for name, given in observer_settings(settings).items()

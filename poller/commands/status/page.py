@@ -12,6 +12,7 @@ from poller.commands.fitting import Mark, Screen, ScreenPage
 from poller.commands.operations.naming import close_command
 from poller.commands.operations.progress import progress
 from poller.commands.operations.several_workers import newest
+from poller.commands.status.calls import add_calls
 from poller.commands.status.lanes import add_lanes, add_pause, blocked_since
 from poller.commands.status.shards import add_shards, age
 from poller.commands.status.times import moment, span
@@ -41,7 +42,7 @@ NOTES_SHOWN_MAX = 20
 WORKERS_SHOWN_MAX = 20
 """Workers that are shown with what is the matter with them, in all and of one mapping."""
 FUNCTIONS_SHOWN_MAX = 50
-"""Functions with a rate or a breaker that are shown."""
+"""Functions with a rate or a breaker that are shown, and functions with asynchronous calls."""
 OPERATIONS_SHOWN_MAX = 10
 """Running operations of one mapping that are shown."""
 WHOLE = "poller status --json has all of what is cut or left out, and stack traces"
@@ -74,6 +75,10 @@ def status_page(
     for function in page.some(status.functions, FUNCTIONS_SHOWN_MAX):
         _function(page, function, now, more, several=len(status.workers) > 1)
     page.count_others(status.functions, FUNCTIONS_SHOWN_MAX, "function")
+    waiting = sorted(status.calls, key=lambda each: (each.oldest, each.function))
+    for calls in page.some(waiting, FUNCTIONS_SHOWN_MAX):
+        add_calls(page, calls, now, more)
+    page.count_others(waiting, FUNCTIONS_SHOWN_MAX, "function")
     mappings = sorted(status.mappings, key=lambda each: (_mapping_since(each), each.function, each.mapping))
     for mapping in page.some(mappings, MAPPINGS_SHOWN_MAX):
         page.line("")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from poller.config.field_types import number
+from poller.config.field_types import IdentityName, number
 from poller.config.sections.section import Section
 from poller.domain.functions.queued_calls import AGE_S_MAX, AGE_S_MIN, RETRIES_MAX, AsyncPolicy
 from poller.domain.plan import destination_plugin
@@ -56,15 +56,17 @@ class EventInvokeConfig(Section):
         AGE_S_MAX
     )
     DestinationConfig: CallTargets = CallTargets()
+    identity: IdentityName | None = None
 
-    def policy(self, dead_letter: str | None) -> AsyncPolicy:
-        """The same for rules. `dead_letter` is the function's."""
+    def policy(self, dead_letter: str | None, identity: str | None) -> AsyncPolicy:
+        """The same for rules. `dead_letter` is the function's, and so is `identity`, as whom destinations are called if none is named here."""
         return AsyncPolicy(
             retries_max=self.MaximumRetryAttempts,
             age_s_max=self.MaximumEventAgeInSeconds,
             on_success=self.DestinationConfig.OnSuccess.Destination,
             on_failure=self.DestinationConfig.OnFailure.Destination,
             dead_letter=dead_letter,
+            identity=self.identity or identity,
         )
 
 

@@ -106,6 +106,6 @@ class FunctionCaller(Protocol):
         """
         ...
 
-    async def call(self, call: FunctionCall) -> FunctionAnswer:
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
         ...

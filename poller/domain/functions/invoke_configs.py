@@ -42,8 +42,10 @@ class InvokeConfigControl(Protocol):
         ...
 
 
-def policy_of(parameters: Mapping[str, Any], *, dead_letter: str | None) -> AsyncPolicy:
-    """The policy of valid parameters."""
+def policy_of(
+    parameters: Mapping[str, Any], *, dead_letter: str | None, identity: str | None = None
+) -> AsyncPolicy:
+    """The policy of valid parameters. Dead-letter target and identity are the function's."""
     targets = parameters.get("DestinationConfig") or {}
     return AsyncPolicy(
         retries_max=parameters.get("MaximumRetryAttempts", RETRIES_MAX),
@@ -51,6 +53,7 @@ def policy_of(parameters: Mapping[str, Any], *, dead_letter: str | None) -> Asyn
         on_success=(targets.get("OnSuccess") or {}).get("Destination"),
         on_failure=(targets.get("OnFailure") or {}).get("Destination"),
         dead_letter=dead_letter,
+        identity=identity,
     )
 
 

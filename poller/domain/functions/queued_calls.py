@@ -13,6 +13,8 @@ PAYLOAD_BYTES_MAX = 1024 * 1024
 """The largest payload of a call that waits in the store, as on Lambda."""
 ANSWER_BYTES_MAX = 6 * 1024 * 1024
 """The longest answer of a function that is kept for a destination, as on Lambda."""
+ERROR_CHARS_MAX = 500
+"""How much of its last error a call keeps."""
 RETRIES_MAX = 2
 RETRY_WAITS_S = (60.0, 120.0)
 """The waits before the second and the third attempt, as on Lambda."""
@@ -65,6 +67,7 @@ class QueuedCall:
     `function` is the name of a configured function, `arn` the ARN that is called, with its qualifier. `due` is when it may be tried
     next. `attempts` counts calls of the function that failed, `deferrals` the times in a row that the function could not be called,
     `takeovers` how often another worker took the call over from one that was gone. `owner` is the worker that works on it now.
+    `last_error` is why its last attempt or delivery failed, in one cleaned line.
     The store raises `revision` with each write.
     """
 
@@ -81,6 +84,7 @@ class QueuedCall:
     takeovers: int = 0
     owner: WorkerId | None = None
     ended: EndedCall | None = None
+    last_error: str = ""
     revision: int = 0
 
     def claimed(self, owner: WorkerId) -> "QueuedCall":
@@ -103,12 +107,24 @@ class CallBacklog:
     owners: frozenset[WorkerId] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class CallPlace:
+    """The place of a call among those of its function, which are in the order in which they are due."""
+
+    due: Epoch
+    call: CallId
+
+    def before(self, call: QueuedCall) -> bool:
+        """Whether a call stands behind this place."""
+        return (call.due, call.call) > (self.due, self.call)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsyncPolicy:
     """How the asynchronous calls of one function, or of one of its qualifiers, are tried, and where their documents go.
 
     `on_success` and `on_failure` are ARNs or URLs of destinations for documents, `dead_letter` is the ARN of a queue or topic that gets
-    the payload of a call that failed; None: nowhere.
+    the payload of a call that failed; None: nowhere. `identity` is as whom they are called, if AWS is called; None: as the process itself.
     """
 
     retries_max: int = RETRIES_MAX
@@ -116,3 +132,4 @@ class AsyncPolicy:
     on_success: str | None = None
     on_failure: str | None = None
     dead_letter: str | None = None
+    identity: str | None = None

@@ -233,7 +233,8 @@ class ApiChange(TelemetryEvent, frozen=True, kw_only=True):
 class PayloadsShown(TelemetryEvent, frozen=True, kw_only=True):
     """Somebody looked at records of a shard through the API and saw their payloads. Nothing was changed.
 
-    `who`, `role` and `address` are as in ApiChange. `first` and `last` are sequence numbers, empty if there was no record.
+    `who`, `role` and `address` are as in ApiChange. `first` and `last` are sequence numbers, empty if there was no record. Of asynchronous
+    calls of a function, `mapping` is `calls/` with its name, there is no shard, and they are ids of calls.
     """
 
     who: str

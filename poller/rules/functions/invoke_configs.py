@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from poller.domain.arns import Arn
 from poller.domain.functions.queued_calls import AGE_S_MAX, AGE_S_MIN, RETRIES_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.plan import destination_plugin
 from poller.domain.untrusted.texts import line_of
 
 RANGES = {
@@ -14,6 +14,14 @@ RANGES = {
 }
 ENDS = ("OnSuccess", "OnFailure")
 TARGETS = "DestinationConfig"
+SERVICES = frozenset({"sqs", "sns", "s3", "lambda", "events"})
+"""Whose ARNs may be destinations. Queues and topics must be standard ones."""
+DESTINATION_CHARS_MAX = 350
+PATTERN = (
+    r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:"
+    r"((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)"
+)
+"""The pattern of a destination in Lambda's API model, as its refusals name it."""
 EMPTY = "You must specify at least one of error handling or destination setting."
 SHOWN_CHARS_MAX = 350
 
@@ -69,20 +77,26 @@ def _targets(value: object) -> dict[str, Any]:
         if destination in (None, "") and isinstance(target, Mapping):
             found[end] = {}
             continue
-        if not isinstance(destination, str) or not _is_destination(destination):
-            text = line_of(str(destination), chars_max=SHOWN_CHARS_MAX)
-            raise ApiError(
-                ApiErrorType.PARAMETER, f"The provided destination {text} of {end} is not supported"
-            )
-        found[end] = {"Destination": destination}
+        found[end] = {"Destination": _destination(destination, end)}
     return found
 
 
-def _is_destination(text: str) -> bool:
-    if not text.startswith("arn:"):
-        return False
-    try:
-        destination_plugin(text)
-    except ValueError:
-        return False
-    return True
+def _destination(value: object, end: str) -> str:
+    """The ARN of a destination. Raises ApiError for what is no ARN, and for one that can be no destination."""
+    text = line_of(str(value), chars_max=SHOWN_CHARS_MAX)
+    arn = Arn.read(value) if isinstance(value, str) and len(value) <= DESTINATION_CHARS_MAX else None
+    if not isinstance(value, str) or arn is None:
+        member = f"destinationConfig.{end[0].lower()}{end[1:]}.destination"
+        long = isinstance(value, str) and len(value) > DESTINATION_CHARS_MAX
+        must = (
+            f"have length less than or equal to {DESTINATION_CHARS_MAX}"
+            if long
+            else f"satisfy regular expression pattern: {PATTERN}"
+        )
+        raise ApiError(
+            ApiErrorType.VALIDATION,
+            f"1 validation error detected: Value '{text}' at '{member}' failed to satisfy constraint: Member must {must}",
+        )
+    if arn.service not in SERVICES or arn.fifo:
+        raise ApiError(ApiErrorType.PARAMETER, f"The destination ARN {text} is invalid.")
+    return value

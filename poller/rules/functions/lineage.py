@@ -21,6 +21,11 @@ _HASH = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _PLAIN = re.compile(r"[\x21-\x7e]*", re.ASCII)
 
 
+def usable(header: str) -> str:
+    """The header if it can be passed on as one: a text of printable ASCII that is not too long; else empty."""
+    return header if len(header) <= HEADER_CHARS_MAX and _PLAIN.fullmatch(header) else ""
+
+
 def rounds_of(header: str, arn: str) -> int:
     """How often the function was called before in the chain of calls that a trace header belongs to."""
     return _counts(header).get(lineage_hash(arn), 0)

@@ -12,6 +12,7 @@ from typing import assert_never
 from poller.domain.functions.error_documents import error_document
 from poller.domain.functions.queued_calls import (
     ANSWER_BYTES_MAX,
+    ERROR_CHARS_MAX,
     RETRY_WAITS_S,
     AsyncPolicy,
     CallAnswer,
@@ -22,6 +23,7 @@ from poller.domain.functions.queued_calls import (
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.policies import Backoff
 from poller.domain.records import Epoch
+from poller.domain.untrusted.texts import line_of
 from poller.rules.backoff import Chance, retry_wait_s
 from poller.rules.functions.lineage import rounds_of
 
@@ -92,16 +94,18 @@ def deferred(
         return ended(call, CallEnd.AGE, policy, now, CallAnswer(error=reason))
     wait_s = max(retry_wait_s(DEFERRED, call.deferrals, rng), retry_after_s or 0.0)
     due = Epoch(min(now + wait_s, deadline))
-    return replace(call, owner=None, due=due, deferrals=call.deferrals + 1)
+    return replace(call, owner=None, due=due, deferrals=call.deferrals + 1, last_error=_kept(reason))
 
 
-def undelivered(call: QueuedCall, left: Sequence[str], now: Epoch, rng: Chance) -> QueuedCall:
-    """The call after `left` of its destinations could not be reached: they are tried again later."""
+def undelivered(
+    call: QueuedCall, left: Sequence[str], now: Epoch, rng: Chance, *, error: str = ""
+) -> QueuedCall:
+    """The call after `left` of its destinations could not be reached, with the last `error`: they are tried again later."""
     over = call.ended
     assert over is not None, "a call that is not over has nothing to deliver"
     wait_s = retry_wait_s(DELIVERY, over.deliveries, rng)
     later = replace(over, undelivered=tuple(left), deliveries=over.deliveries + 1)
-    return replace(call, owner=None, due=Epoch(now + wait_s), ended=later)
+    return replace(call, owner=None, due=Epoch(now + wait_s), ended=later, last_error=_kept(error))
 
 
 def ended(call: QueuedCall, end: CallEnd, policy: AsyncPolicy, now: Epoch, answer: CallAnswer) -> QueuedCall:
@@ -147,7 +151,11 @@ def _failed(
     due = Epoch(now + waits_s[min(call.attempts, len(waits_s)) - 1])
     if due > _deadline(call, policy):
         return ended(call, CallEnd.AGE, policy, now, answer)
-    return replace(call, owner=None, due=due)
+    return replace(call, owner=None, due=due, last_error=_kept(answer.error))
+
+
+def _kept(error: str) -> str:
+    return line_of(error, chars_max=ERROR_CHARS_MAX)
 
 
 def _deadline(call: QueuedCall, policy: AsyncPolicy) -> Epoch:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poller.domain.arns import Arn
-from poller.domain.operations import Action, Operation, OperationId, OperationRequest, OperationTarget
+from poller.domain.operations import (
+    Action,
+    Operation,
+    OperationId,
+    OperationRequest,
+    OperationTarget,
+    function_of,
+)
 from poller.domain.plan import url_scheme
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
@@ -95,16 +102,9 @@ def accept(
     (`sizes.charged_bytes`).
     """
     action = asked.request.action
-    open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
-    if len(open_operations) >= open_max:
-        remedy = "wait for them, cancel some, or resume what is paused"
-        raise OperationRefused(
-            "action",
-            f"{number_of(open_max, 'operation')} {inflected(open_max, 'is', 'are')} not over yet; {remedy}",
-            conflict=True,
-        )
+    check_room(action, open_operations)
     if action in LONG:
-        _check_alone(action, facts, open_operations)
+        check_alone(action, facts.mapping, open_operations)
     target = asked.request.target
     if facts.queue:
         _check_queue(action, target, facts)
@@ -128,6 +128,18 @@ def accept(
     return accepted
 
 
+def check_room(action: Action, open_operations: Sequence[Operation]) -> None:
+    """Refuses one operation more than may be open at once; raises OperationRefused."""
+    open_max = OPEN_MAX + (RESUMES_MAX if action is Action.RESUME else 0)
+    if len(open_operations) >= open_max:
+        remedy = "wait for them, cancel some, or resume what is paused"
+        raise OperationRefused(
+            "action",
+            f"{number_of(open_max, 'operation')} {inflected(open_max, 'is', 'are')} not over yet; {remedy}",
+            conflict=True,
+        )
+
+
 def check_size(accepted: Operation, *, open_bytes: int) -> None:
     """Refuses an operation that is too large, alone or beside those that are not over; raises OperationRefused."""
     size = sizes.charged_bytes(accepted)
@@ -146,13 +158,15 @@ def check_size(accepted: Operation, *, open_bytes: int) -> None:
         )
 
 
-def _check_alone(action: Action, facts: MappingFacts, open_operations: Sequence[Operation]) -> None:
-    """What takes long is done once at a time: two seeks, or two redrives, of a mapping would work on the same things."""
+def check_alone(action: Action, mapping: MappingId, open_operations: Sequence[Operation]) -> None:
+    """What takes long is done once at a time: two seeks, or two redrives, of a mapping would work on the same things. Raises OperationRefused."""
     for each in open_operations:
-        if each.mapping == facts.mapping and each.request.action is action:
+        if each.mapping == mapping and each.request.action is action:
             remedy = "wait until it is over, or cancel it"
             raise OperationRefused(
-                "action", f"{action} {each.operation} of this mapping is not over; {remedy}", conflict=True
+                "action",
+                f"{action} {each.operation} of this {'mapping' if function_of(mapping) is None else 'function'} is not over; {remedy}",
+                conflict=True,
             )
 
 

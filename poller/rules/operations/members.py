@@ -26,6 +26,8 @@ RATE_MIN, RATE_MAX = 0.001, 1_000_000
 """A rate in a second: one in a quarter of an hour at least. What is slower is like a stop, and shares of it come to nothing."""
 COUNT_MAX = 1_000_000_000
 
+ALL = "all"
+"""What stands for the ids of all asynchronous calls of a function."""
 FIRST, BATCH = "first", "batch"
 """What a skip may mean instead of ids: the first record of the batch at fault, or all of its records."""
 BATCH_FIRST, BATCH_COUNT = "batch_first", "batch_count"
@@ -35,6 +37,7 @@ _ID = re.compile(r"[!-~]+", re.ASCII)
 _SEQUENCE_NUMBER = re.compile(r"[0-9]{1,128}", re.ASCII)
 
 type Parser = Callable[[Any], Any]
+type Actions = Mapping[Action, Mapping[str, ActionMember]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,15 @@ def skipped(value: Any) -> str | list[str]:
     if isinstance(value, list):
         return identifiers(value)
     raise ValueError(f'write "{FIRST}", "{BATCH}", or a list of 1 to {RECORDS_MAX} ids')
+
+
+def calls(value: Any) -> str | list[str]:
+    """Asynchronous calls: `all`, or their ids."""
+    if value == ALL and isinstance(value, str):
+        return ALL
+    if isinstance(value, list):
+        return identifiers(value)
+    raise ValueError(f'write "{ALL}", or a list of 1 to {RECORDS_MAX} ids')
 
 
 def text(value: Any) -> str:
@@ -135,7 +147,7 @@ def pattern(value: Any) -> str:
     return value
 
 
-ACTION_MEMBERS: Mapping[Action, Mapping[str, ActionMember]] = MappingProxyType(
+ACTION_MEMBERS: Actions = MappingProxyType(
     {
         Action.RETRY: {},
         Action.RESET: {},
@@ -170,3 +182,15 @@ ACTION_MEMBERS: Mapping[Action, Mapping[str, ActionMember]] = MappingProxyType(
         },
     }
 )
+CALL_MEMBERS: Actions = MappingProxyType(
+    {
+        Action.RETRY: {"calls": ActionMember(read=calls, required=True)},
+        Action.SKIP: {
+            "calls": ActionMember(read=calls, required=True),
+            "send": ActionMember(read=truth),
+            "discard": ActionMember(read=truth),
+        },
+        Action.REDRIVE: ACTION_MEMBERS[Action.REDRIVE],
+    }
+)
+"""The actions on asynchronous calls of a function."""

@@ -17,6 +17,8 @@ from poller.rules.operations.members import (
     BATCH_COUNT,
     BATCH_FIRST,
     ID_CHARS_MAX,
+    ActionMember,
+    Actions,
     Parser,
     identifier,
 )
@@ -52,16 +54,16 @@ class AskedOperation:
     request: OperationRequest
 
 
-def read_request(document: Any) -> AskedOperation:
-    """Reads the document of a request; raises OperationRefused."""
+def read_request(document: Any, actions: Actions = ACTION_MEMBERS) -> AskedOperation:
+    """Reads the document of a request for one of these actions; raises OperationRefused."""
     if not isinstance(document, Mapping):
         raise OperationRefused("action", 'the request is no JSON object; write {"action": "retry"}')
-    action = _action(document.get("action"))
+    action = _action(document.get("action"), actions)
     given = {name: value for name, value in document.items() if name not in _COMMON}
     target = OperationTarget(
         shard=_optional(document, "shard", _shard), lane=_optional(document, "lane", _lane), group=_optional(document, "group", _group)
     )  # fmt: skip
-    members = _members(action, given)
+    members = _members(action, given, actions[action])
     if action is Action.SKIP:
         members = _skip_members(members)
     request = OperationRequest(
@@ -70,22 +72,24 @@ def read_request(document: Any) -> AskedOperation:
     return AskedOperation(operation=_optional(document, "id", _operation_id), request=request)
 
 
-def _action(value: Any) -> Action:
+def _action(value: Any, actions: Actions) -> Action:
     if isinstance(value, str):
         try:
-            return Action(value)
+            found = Action(value)
         except ValueError:
             pass
-    raise OperationRefused("action", f"{_shown(value)} is no action; {one_of_actions()}")
+        else:
+            if found in actions:
+                return found
+    raise OperationRefused("action", f"{_shown(value)} is no action; {one_of_actions(actions)}")
 
 
-def one_of_actions() -> str:
+def one_of_actions(actions: Actions = ACTION_MEMBERS) -> str:
     """The actions that can be asked for, as a remedy."""
-    return f"write one of {', '.join(Action)}"
+    return f"write one of {', '.join(actions)}"
 
 
-def _members(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
-    known = ACTION_MEMBERS[action]
+def _members(action: Action, given: Mapping[str, Any], known: Mapping[str, ActionMember]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             names = ", ".join((*_COMMON, *known))

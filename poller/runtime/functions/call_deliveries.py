@@ -18,9 +18,10 @@ SEND_S_MAX = 60.0
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
-    """A destination that is to be opened, and its plug-in or the error of its opening."""
+    """A destination that is to be opened as an identity, and its plug-in or the error of its opening."""
 
     destination: str
+    identity: str | None
     opened: asyncio.Future[CallDestination] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -36,13 +37,15 @@ class HeldDestinations:
         self._registry = registry
         self._env = env
         self._wanted: asyncio.Queue[_Wanted] = asyncio.Queue()
-        self._known: dict[str, _Wanted] = {}
+        self._known: dict[tuple[str, str | None], _Wanted] = {}
 
-    async def send(self, destination: str, notice: CallNotice, *, dead_letter: bool) -> None:
-        """Returns when the destination has stored the notice. Raises PortError."""
+    async def send(
+        self, destination: str, notice: CallNotice, *, dead_letter: bool, identity: str | None
+    ) -> None:
+        """Returns when the destination, called as `identity`, has stored the notice. Raises PortError."""
         try:
             async with asyncio.timeout(OPEN_S_MAX + SEND_S_MAX):
-                port = await asyncio.shield(self._of(destination).opened)
+                port = await asyncio.shield(self._of(destination, identity).opened)
                 await port.send_call(notice, dead_letter=dead_letter)
         except TimeoutError:
             raise ServiceUnavailable(f"{destination} has not answered in time") from None
@@ -56,17 +59,17 @@ class HeldDestinations:
             finally:
                 self._known.clear()
 
-    def _of(self, destination: str) -> _Wanted:
-        known = self._known.get(destination)
+    def _of(self, destination: str, identity: str | None) -> _Wanted:
+        known = self._known.get((destination, identity))
         if known is None or (known.opened.done() and known.opened.exception() is not None):
-            known = self._known[destination] = _Wanted(destination)
+            known = self._known[destination, identity] = _Wanted(destination, identity)
             self._wanted.put_nowait(known)
         return known
 
     async def _open(self, wanted: _Wanted, stack: AsyncExitStack) -> None:
         try:
             async with asyncio.timeout(OPEN_S_MAX):
-                spec = destination_spec(wanted.destination)
+                spec = destination_spec(wanted.destination, identity=wanted.identity)
                 port = await stack.enter_async_context(spec.opened(self._registry, self._env))
         except TimeoutError:
             found: PortError = ServiceUnavailable(f"not open within {OPEN_S_MAX:g} s")

@@ -14,7 +14,7 @@ from poller.domain.errors import PortError
 from poller.domain.functions.calls import NoRoom, ThrottleReason
 from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
 from poller.domain.plan import FunctionPlan
-from poller.domain.records import WorkerId
+from poller.domain.records import Epoch, WorkerId
 from poller.domain.telemetry.daemon_events import CallsWaiting, StoreFailed
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.rules import backoff
@@ -28,6 +28,10 @@ LOOK_S = 2.0
 """The longest time between two looks at the store while it has calls."""
 IDLE_LOOK_S = 5.0
 """The same while it has none."""
+IN_VAIN_S_MAX = 60.0
+"""The longest time between two claims of a function of which nothing that is due can be claimed, such as damaged calls."""
+LISTED_MAX = 50
+"""Calls that are read then to see when the next one is due."""
 CLAIMS_MAX = 64
 """Calls of one function that one worker has claimed at once."""
 CALLS_MAX = 100_000
@@ -41,6 +45,22 @@ class CallWorkers:
     me: WorkerId
     others: Callable[[], KnownWorkers]
     holding: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class VainClaim:
+    """A claim of calls that are due brought none: what was known of them, and when it is of use to claim again.
+
+    `left` are the owners whose calls were free. Damaged calls stay due for ever, and hide when the next call behind them is due.
+    """
+
+    backlog: CallBacklog
+    left: frozenset[WorkerId]
+    until: Epoch
+
+    def holds(self, backlog: CallBacklog, left: frozenset[WorkerId], now: Epoch) -> bool:
+        """Whether another claim would bring nothing, because nothing has changed since."""
+        return now < self.until and (self.backlog, self.left) == (backlog, left)
 
 
 class CallQueues:
@@ -63,6 +83,8 @@ class CallQueues:
         self._put: Counter[str] = Counter()
         """Calls that were put since the backlogs were read."""
         self._tries = 0
+        self._in_vain: dict[str, VainClaim] = {}
+        """Functions of which nothing that is due could be claimed."""
 
     @property
     def backlogs(self) -> Sequence[CallBacklog]:
@@ -86,6 +108,11 @@ class CallQueues:
             )
         await self._context.store.put(call)
         self._put[call.function] += 1
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Looks at once for calls that are due, also where nothing could be claimed just now."""
+        self._in_vain.clear()
         self._woken.set()
 
     async def run(self) -> None:
@@ -142,7 +169,8 @@ class CallQueues:
         room = _room(plan) - sum(each == backlog.function for each in self._running.values())
         # Calls of this worker's own name that do not run here were left by an earlier process, or could not be written back.
         left = backlog.owners & (gone | {self._workers.me})
-        if room <= 0 or (backlog.next_due > now and not left):
+        vain = self._in_vain.get(backlog.function)
+        if room <= 0 or (backlog.next_due > now and not left) or (vain and vain.holds(backlog, left, now)):
             return False
         calls = await self._context.store.claim(
             backlog.function,
@@ -154,7 +182,18 @@ class CallQueues:
         )
         for call in calls:
             self._start(call)
+        self._in_vain.pop(backlog.function, None)
+        if not calls:
+            until = await self._claimable_at(backlog, now)
+            self._in_vain[backlog.function] = VainClaim(backlog, left, until)
         return len(calls) == room
+
+    async def _claimable_at(self, backlog: CallBacklog, now: Epoch) -> Epoch:
+        """When the first of the calls that can be read is due, if what is due now cannot be claimed."""
+        calls = await self._context.store.calls(backlog.function, calls_max=LISTED_MAX)
+        free = [each.due for each in calls if each.owner is None]
+        last = now + (LOOK_S if len(calls) == LISTED_MAX else IN_VAIN_S_MAX)
+        return Epoch(max(now + LOOK_S, min([*free, last])))
 
     def _start(self, call: QueuedCall) -> None:
         run = QueuedCallRun(self._context, call, self._stop)

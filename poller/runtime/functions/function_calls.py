@@ -1,7 +1,7 @@
 """Owns the calls of functions through the Invoke API: each takes a slot and a permit like a mapping's batch, or is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -16,13 +16,14 @@ from poller.domain.functions.calls import (
     ThrottleReason,
 )
 from poller.domain.functions.queued_calls import CallId, QueuedCall
+from poller.domain.functions.waiting_calls import CallPage, CallsRequest
 from poller.domain.invocations import EncodedEvent, Invocation
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import TIMEOUT_S, FunctionPlan
 from poller.domain.telemetry.observers import Observer
 from poller.output.function_log import FunctionLog
 from poller.ports import Clock
-from poller.rules.functions.lineage import HEADER_CHARS_MAX
+from poller.rules.functions.lineage import HEADER_CHARS_MAX, usable
 from poller.rules.functions.naming import (
     NamedFunction,
     UnknownFunction,
@@ -63,6 +64,8 @@ class CallContext:
     aliases: AliasControl | None = None
     made: Callable[[str], Collection[str]] = lambda _: ()
     """The aliases of a function that were made through the API."""
+    page: Callable[[str, CallsRequest], Awaitable[CallPage]] | None = None
+    """Shows asynchronous calls; None if the store keeps none."""
 
 
 class FunctionCalls:
@@ -143,13 +146,20 @@ class FunctionCalls:
             ) from error
         return queued.call
 
-    async def call(self, call: FunctionCall) -> FunctionAnswer:
+    async def queued_calls(self, function: str, request: CallsRequest) -> CallPage:
+        """A page of asynchronous calls that are not over. Raises ApiError."""
+        context = self._opened()
+        if context.page is None:
+            raise ApiError(ApiErrorType.SERVICE, NO_QUEUE)
+        return await context.page(function, request)
+
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         """Calls a function and waits for its answer. Raises ApiError if there is no such function, and NoRoom if it was not called."""
         context = self._opened()
         named = _named(context, call.function, call.qualifier)
         try:
             async with context.held.opened(named) as function, self._room(function) as slot:
-                return await _called(context, named, function, call, slot)
+                return await _called(context, named, function, call, slot, trace_header=trace_header)
         except (PartFailed, TaskFault) as error:
             reason = error.reason if isinstance(error, PartFailed) else reason_of(error)
             text = f"The function {named.plan.name} cannot be opened: {reason}"
@@ -175,7 +185,13 @@ class FunctionCalls:
 
 
 async def _called(
-    context: CallContext, named: NamedFunction, function: Function, call: FunctionCall, slot: TakenSlot
+    context: CallContext,
+    named: NamedFunction,
+    function: Function,
+    call: FunctionCall,
+    slot: TakenSlot,
+    *,
+    trace_header: str,
 ) -> FunctionAnswer:
     """Calls a function in a slot that the caller holds."""
     request_id = uuid_text(context.rng.getrandbits(128))
@@ -186,6 +202,8 @@ async def _called(
         timeout_s=function.limit_s(named.arn),
         client_context=call.client_context,
         log_tail=call.log_tail,
+        trace_header=usable(trace_header),
+        whole_error=True,
     )
     with context.log.tail(request_id if call.log_tail else None) as tail:
         outcome, duration_s = await called(

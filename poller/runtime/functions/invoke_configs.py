@@ -85,7 +85,8 @@ class InvokeConfigs:
         known = self._known.get(plan.name)
         if qualifier in plan.async_policies or known is None or qualifier not in known.configs:
             return plan.async_policy(qualifier)
-        return policy_of(known.configs[qualifier].parameters, dead_letter=plan.dead_letter)
+        parameters = known.configs[qualifier].parameters
+        return policy_of(parameters, dead_letter=plan.dead_letter, identity=plan.identity)
 
     async def put(
         self, function: str, qualifier: str, parameters: Mapping[str, Any], *, merge: bool

@@ -37,8 +37,13 @@ ROOT_BITS = 96
 class CallDeliveries(Protocol):
     """The destinations of asynchronous calls."""
 
-    async def send(self, destination: str, notice: CallNotice, *, dead_letter: bool) -> None:
-        """Returns when the destination has stored the notice. With `dead_letter` it gets the payload alone. Raises PortError."""
+    async def send(
+        self, destination: str, notice: CallNotice, *, dead_letter: bool, identity: str | None
+    ) -> None:
+        """Returns when the destination, called as `identity`, has stored the notice. With `dead_letter` it gets the payload alone.
+
+        Raises PortError.
+        """
         ...
 
 
@@ -80,8 +85,8 @@ class QueuedCallRun:
             return
         left = await self._delivered(call)
         if left:
-            now = self._context.clock.now()
-            await self._written(undelivered(call, left, now, self._context.rng))
+            now, errors = self._context.clock.now(), list(left.values())
+            await self._written(undelivered(call, list(left), now, self._context.rng, error=errors[-1]))
         elif await self._removed(call):
             self._emit_ended(call)
 
@@ -134,19 +139,21 @@ class QueuedCallRun:
             trace_header=extended(call.trace_header, call.arn, root=root),
         )
 
-    async def _delivered(self, call: QueuedCall) -> list[str]:
-        """Sends the call to its destinations. Returns those that do not have it."""
+    async def _delivered(self, call: QueuedCall) -> dict[str, str]:
+        """Sends the call to its destinations. Returns those that do not have it, each with the reason."""
         over = call.ended
         assert over is not None, "a call that is not over has nothing to deliver"
         told = notice(call) if over.undelivered else None
-        left: list[str] = []
+        left: dict[str, str] = {}
         for destination in over.undelivered:
             assert told is not None
             dead_letter = destination == self._policy.dead_letter and destination != self._policy.on_failure
             try:
-                await self._context.deliveries.send(destination, told, dead_letter=dead_letter)
+                await self._context.deliveries.send(
+                    destination, told, dead_letter=dead_letter, identity=self._policy.identity
+                )
             except PortError as error:
-                left.append(destination)
+                left[destination] = error.reason
                 self._context.observer.on(
                     CallDeliveryFailed(
                         function=call.function,

@@ -23,6 +23,7 @@ from poller.ports import Bounded, CallPacer, Destination, Invoker, Store
 from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.function_code import FunctionCode
+from poller.runtime.functions.traced_function import made_function
 from poller.runtime.functions.versions.alias_states import AliasStates
 from poller.runtime.functions.versions.open_versions import OpenVersions
 from poller.runtime.functions.versions.versioned_invoker import longest_s, versioned
@@ -276,7 +277,7 @@ class SharedFunction:
             )
         )
         plan = replace(self.plan, max_concurrency=limit.calls, timeout_s=longest_s(self.plan))
-        return Function(plan, invoker, observer, flow=flow)
+        return made_function(plan, invoker, observer, flow=flow, tracer=self._tools.env.tracer)
 
 
 async def flow_control(plan: FunctionPlan, tools: DaemonContext, stack: AsyncExitStack) -> FlowControl | None:

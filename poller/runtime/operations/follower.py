@@ -5,7 +5,8 @@ While the store is in trouble, pauses stay as they were read last, and nothing n
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from poller.domain.errors import PortError
 from poller.domain.operations import OperatorPause
@@ -35,6 +36,14 @@ PRUNE_ENDED_MAX = 100
 """The history is pruned so often, and also after so many operations have ended by this worker."""
 
 
+class Followed(Protocol):
+    """What else carries out operations, beside those on mappings."""
+
+    def follow(self) -> None:
+        """Begins what is due here, and stops what is over. It is called after each read of the operations."""
+        ...
+
+
 class Follower:
     """Follows the operations of the store on one worker."""
 
@@ -45,6 +54,8 @@ class Follower:
         stop: Stop,
         context: FollowerContext,
     ) -> None:
+        self.beside: Callable[[OpenOperations, WatchedTasks, Stop], Followed] | None = None
+        """Makes what carries out operations on asynchronous calls; None if the store keeps none."""
         self._operations = operations
         self._pausing = Pausing(operations, clock=context.clock, observer=context.observer)
         self._running = running
@@ -113,12 +124,13 @@ class Follower:
                 self._operations, self._running, self._pausing, scope, self._stop, context=context
             )
             replays = self._replays(scope)
+            followed: list[Followed] = [carrier, long_running, *self._others(scope)]
             with self._stop.waking(self._woken):
                 while not self._stop.requested:
                     self._woken.clear()
                     try:
                         async with interrupted_by(self._stop):
-                            await self._round(carrier, long_running, replays)
+                            await self._round(followed, replays)
                     except PortError as error:
                         delay_s = self._delay_s(tries)
                         self._failed(error, delay_s, first=not tries)
@@ -146,13 +158,16 @@ class Follower:
         )
         return Replays(self._running, self._pausing, scope, self._stop, working_with)
 
-    async def _round(self, carrier: Carrier, long_running: LongRunning, replays: Replays | None) -> None:
+    def _others(self, scope: WatchedTasks) -> list[Followed]:
+        return [] if self.beside is None else [self.beside(self._operations, scope, self._stop)]
+
+    async def _round(self, followed: Sequence[Followed], replays: Replays | None) -> None:
         """Reads the operations once, and does what follows; raises PortError."""
         await self._operations.read()
         self._trouble = ""
         self._pausing.apply(self._running)
-        carrier.follow()
-        long_running.follow()
+        for each in followed:
+            each.follow()
         if replays is not None:
             replays.follow()
         await self._pausing.confirm(self._running)

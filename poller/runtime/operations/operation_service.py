@@ -10,13 +10,14 @@ from typing import Any
 
 from poller.domain.errors import PortError, ServiceThrottled
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.operations import Action, Operation, OperationId, OperationState
+from poller.domain.operations import Action, Operation, OperationId, OperationState, function_of
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, MappingId
 from poller.ports import Clock, LeaseStore
 from poller.rules.operations import lifecycle
 from poller.rules.operations.accepting import MappingFacts, accept, check_size, repeated
-from poller.rules.operations.reading import OperationRefused, read_request
+from poller.rules.operations.on_calls import accept_on_calls, read_on_calls
+from poller.rules.operations.reading import AskedOperation, OperationRefused, read_request
 from poller.runtime.context import uuid_text
 from poller.runtime.operations.carrying import CARRIED_OUT
 from poller.runtime.operations.open_operations import CALL_S_MAX, OpenOperations
@@ -26,6 +27,7 @@ from poller.runtime.replays.replay_host import ReplayHost
 
 ID_BITS = 128
 UNKNOWN_MAPPING = "no mapping has this id; /v1/mappings lists those that there are"
+NO_FUNCTION = "no function has this name, and no asynchronous call waits for one of this name"
 UNKNOWN_OPERATION = (
     "no operation has this id; /v1/operations lists those that there are, finished ones for 30 days at most"
 )
@@ -48,6 +50,8 @@ class OperationContext:
     replays: ReplayHost | None = None
     """Checks replays; None: replays are refused."""
     wake: Callable[[], None]
+    functions: Callable[[str], bool] = lambda _: False
+    """Whether there is a function of this name, or calls that wait for one."""
 
 
 class OperationService:
@@ -67,11 +71,14 @@ class OperationService:
     async def submit(self, mapping: MappingId, request: Mapping[str, Any], *, by: str) -> Operation:
         """Stores an operation, and returns it as it is stored; raises ApiError. A repeated request is the same operation."""
         async with self._answering() as context:
-            asked = read_request(request)
+            function = function_of(mapping)
+            asked = read_request(request) if function is None else read_on_calls(request)
             stored = None if asked.operation is None else await context.operations.find(asked.operation)
             if stored is not None:
                 return repeated(stored, mapping, asked)
             await context.operations.read()
+            if function is not None:
+                return await _on_calls(context, function, asked, by)
             known = await _mapping(context, mapping)
             if known.deleting:
                 raise ApiError(ApiErrorType.CONFLICT, DELETING)
@@ -155,6 +162,24 @@ class OperationService:
             raise ApiError(ApiErrorType.SERVICE, text) from error
         except TimeoutError as error:
             raise ApiError(ApiErrorType.SERVICE, "the store does not answer; try again later") from error
+
+
+async def _on_calls(context: OperationContext, function: str, asked: AskedOperation, by: str) -> Operation:
+    """Stores an operation on the asynchronous calls of a function."""
+    if not context.functions(function):
+        raise ApiError(ApiErrorType.MISSING, NO_FUNCTION)
+    operation = accept_on_calls(
+        asked,
+        function,
+        operation=OperationId(uuid_text(context.rng.getrandbits(ID_BITS))),
+        by=by,
+        now=context.clock.now(),
+        open_operations=tuple((context.operations.known or {}).values()),
+        open_bytes=context.operations.charged_bytes(),
+    )
+    kept = await context.operations.add(operation)
+    context.wake()
+    return repeated(kept, operation.mapping, asked)
 
 
 async def _known(context: OperationContext, operation: OperationId) -> Operation:

@@ -46,6 +46,8 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("get", "/v1/functions/{name}/aliases/{alias}"): VIEW,
     ("post", "/v1/functions/{name}/aliases/{alias}/shifts"): OPERATE,
     ("post", "/v1/functions/{name}/aliases/{alias}/rollback"): OPERATE,
+    ("get", "/v1/functions/{name}/calls"): VIEW,
+    ("post", "/v1/functions/{name}/operations"): OPERATE,
     ("post", "/v1/mappings/{id}/enable"): ADMIN,
     ("post", "/v1/mappings/{id}/disable"): ADMIN,
     ("get", "/2015-03-31/functions"): KEY,
@@ -88,7 +90,10 @@ NOT_SERVED = {
     ("post", "/2021-11-15/functions/{name}/response-streaming-invocations"),
 }
 """Operations of Lambda that nobody can use here. They answer 501."""
-BODIES = {("post", "/v1/mappings/{id}/operations"): b'{"action": "retry"}'}
+BODIES = {
+    ("post", "/v1/mappings/{id}/operations"): b'{"action": "retry"}',
+    ("post", "/v1/functions/{name}/operations"): b'{"action": "retry", "calls": "all"}',
+}
 METHODS = {"get", "put", "post", "delete"}
 
 

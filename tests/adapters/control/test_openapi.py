@@ -24,7 +24,7 @@ from poller.config.violations import answer
 from poller.domain.access import Reads
 from poller.domain.functions.alias_control import AliasChange
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
-from poller.domain.operations import Operation
+from poller.domain.operations import Operation, function_of
 from poller.domain.records import Epoch, MappingId
 from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.live.test_updates import Kept
@@ -52,7 +52,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "403", "404",
 include-path-regex = "/aliases"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412"]
 """
-SELECTED = "Selected: 43/45"
+SELECTED = "Selected: 45/47"
 
 
 class ModelRules(MappingModel):
@@ -93,8 +93,9 @@ class OperationRules(OperationModel):
     """Operations that refuse what the schema of a request forbids, and nothing else."""
 
     async def submit(self, mapping: MappingId, request: Mapping[str, Any], *, by: str) -> Operation:
+        name = "OperationRequest" if function_of(mapping) is None else "CallOperationRequest"
         schema = {
-            "$ref": "#/components/schemas/OperationRequest",
+            "$ref": f"#/components/schemas/{name}",
             "components": document()["components"],
         }
         if not jsonschema_rs.is_valid(schema, request):

@@ -25,6 +25,7 @@ from adapters.control import (
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
+from adapters.control.calls import calls_api
 from adapters.control.invoke import invoke_api, invoke_config_api
 from adapters.control.live import updates_api
 from adapters.control.live.readers import Readers
@@ -111,6 +112,7 @@ def test_the_status_has_the_fields_names_and_epoch_seconds() -> None:
         "workers",
         "only",
         "functions",
+        "calls",
     ]
     assert body["mappings"][0]["shards"][0]["lanes"][0] == {
         "lane": "3",
@@ -195,6 +197,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *operations_api.routes(allowed, None, Audit(None)),
         *records_api.routes(allowed, None, None, show_payloads=False),
         *functions_api.routes(allowed, None, Audit(None)),
+        *calls_api.routes(allowed, None, None, show_payloads=False),
         *invoke_api.routes(allowed, None, Audit(None)),
         *invoke_config_api.routes(allowed, None, Audit(None)),
         *updates_api.routes(allowed, Readers(), None, page="a version"),

@@ -19,9 +19,9 @@ from poller.commands.alias.sentences import calls_line, course, named, percent, 
 from poller.commands.daemon_client import DaemonClient
 from poller.commands.operations.command import NO_TERMINAL, Manner, Surroundings
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest
+from poller.domain.functions.shift_strategies import own_strategy, strategy
 from poller.domain.functions.shifts import ShiftState, ShiftStrategy
 from poller.domain.records import Epoch
-from poller.rules.functions.aliases.strategies import own_strategy, strategy
 from tests.adapters.control.invoke.callers import ARN, CallerModel
 from tests.adapters.control.serving import Running, Setting, serving
 

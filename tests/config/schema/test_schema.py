@@ -39,6 +39,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 INVOKE_CONFIG = {
+    "identity": "billing",
     "MaximumRetryAttempts": 1,
     "MaximumEventAgeInSeconds": 3600,
     "DestinationConfig": {
@@ -204,6 +205,7 @@ def full() -> dict[str, Any]:
             "heartbeat_s": 1,
         },
         "log": {"level": "INFO", "format": "json"},
+        "tracing": {"enabled": True},
         "check": {"lambda_consumers": "warn"},
         "worker": "poller-0",
     }
@@ -285,6 +287,8 @@ ONLY_THE_LOADER = {
     "mappings.0.destination_identity": "whether there is such an identity",
     "mappings.0.source.identity": "whether there is such an identity",
     "functions.orders.handler": "the form of a handler",
+    "functions.orders.event_invoke_config.identity": "whether there is such an identity",
+    "functions.orders.event_invoke_configs.live.identity": "whether there is such an identity",
     "functions.orders.event_invoke_config.DestinationConfig.OnSuccess.Destination": "the form of a destination",
     "functions.orders.event_invoke_config.DestinationConfig.OnFailure.Destination": "the form of a destination",
     "functions.orders.event_invoke_configs.live.DestinationConfig.OnSuccess.Destination": "the form of a destination",

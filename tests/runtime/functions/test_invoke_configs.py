@@ -52,18 +52,24 @@ def test_what_is_put_is_shown_merged_replaced_and_removed() -> None:
     play(lambda: place.daemon(plan()), script)
 
 
+def at(destination: object) -> dict[str, Any]:
+    """A request for this destination of calls that fail."""
+    return {"DestinationConfig": {"OnFailure": {"Destination": destination}}}
+
+
 WRONG: list[tuple[dict[str, Any], ApiErrorType, str]] = [
     ({}, ApiErrorType.PARAMETER, "at least one of"),
     ({"MaximumRetryAttempts": 3}, ApiErrorType.VALIDATION, "less than or equal to 2"),
     ({"MaximumRetryAttempts": -1}, ApiErrorType.VALIDATION, "greater than or equal to 0"),
     ({"MaximumEventAgeInSeconds": 59}, ApiErrorType.VALIDATION, "greater than or equal to 60"),
     ({"MaximumEventAgeInSeconds": 21601}, ApiErrorType.VALIDATION, "less than or equal to 21600"),
-    ({"DestinationConfig": {"OnFailure": {"Destination": "nowhere"}}}, ApiErrorType.PARAMETER, "nowhere"),
-    (
-        {"DestinationConfig": {"OnSuccess": {"Destination": "file:///tmp"}}},
-        ApiErrorType.PARAMETER,
-        "not supported",
-    ),
+    (at("nowhere"), ApiErrorType.VALIDATION, "Value 'nowhere' at 'destinationConfig.onFailure.destination'"),
+    (at("file:///tmp"), ApiErrorType.VALIDATION, "must satisfy regular expression pattern"),
+    (at(7), ApiErrorType.VALIDATION, "Value '7'"),
+    (at(FAILED + "x" * 350), ApiErrorType.VALIDATION, "length less than or equal to 350"),
+    (at(FAILED + ".fifo"), ApiErrorType.PARAMETER, r"The destination ARN arn:aws:sqs:\S+\.fifo is invalid\."),
+    (at(FAILED.replace("sqs", "sns") + ".fifo"), ApiErrorType.PARAMETER, "is invalid"),
+    (at("arn:aws:kinesis:eu-west-1:111122223333:stream/s"), ApiErrorType.PARAMETER, "is invalid"),
     ({"DestinationConfig": 7}, ApiErrorType.PARAMETER, "not an object"),
 ]
 

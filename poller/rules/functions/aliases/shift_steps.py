@@ -8,9 +8,9 @@ input give the same shift.
 
 from dataclasses import dataclass, replace
 
+from poller.domain.functions.shift_strategies import intervals
 from poller.domain.functions.shifts import CALLS_MIN, ENDED, Shift, ShiftState
 from poller.domain.records import Epoch
-from poller.rules.functions.aliases.strategies import intervals
 
 HOOK_S_MAX = 3600.0
 """A hook that has not answered in this time has failed, as with CodeDeploy."""

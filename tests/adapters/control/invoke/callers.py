@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from adapters.stores.memory import MemoryStore
 from poller.clock import LoopClock
 from poller.domain.functions.calls import FunctionAnswer, FunctionCall, FunctionView
+from poller.domain.functions.queued_calls import QueuedCall
+from poller.domain.functions.waiting_calls import CallPage, CallsRequest, marker_of
 from poller.domain.invocations import Outcome, Succeeded
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import FunctionPlan
 from poller.rules.functions.naming import NamedFunction
+from poller.rules.functions.waiting_calls import place_behind, shown, state_of
+from poller.rules.peeking.payloads import PayloadRoom
 from poller.runtime.functions.invoke_configs import InvokeConfigs
 from tests.adapters.control.aliases.alias_model import AliasModel
 
@@ -44,6 +48,9 @@ class CallerModel:
     versions: Sequence[str] = ()
     asked: list[FunctionCall] = field(default_factory=list)
     put: list[tuple[FunctionCall, str]] = field(default_factory=list)
+    waiting: Sequence[QueuedCall] = ()
+    """Asynchronous calls that are not over, in the order in which they are due."""
+    listed: list[tuple[str, CallsRequest]] = field(default_factory=list)
     refuses: Exception | None = None
     """What the next asynchronous calls are refused with."""
 
@@ -78,6 +85,19 @@ class CallerModel:
         arn = f"{view.arn}:{qualifier}" if qualifier else view.arn
         return NamedFunction(FunctionPlan(name=view.name, invoker=view.invoker), arn)
 
+    async def queued_calls(self, function: str, request: CallsRequest) -> CallPage:
+        self.listed.append((function, request))
+        self.function(function)
+        there = [each for each in self.waiting if request.after is None or request.after.before(each)]
+        fitting = [each for each in there if request.state in {None, state_of(each)}]
+        page = fitting[: request.limit]
+        return CallPage(
+            function=function,
+            calls=tuple(shown(each, PayloadRoom().show if request.payloads else None) for each in page),
+            next=marker_of(place_behind(page)) if len(page) < len(fitting) else None,
+            payloads=request.payloads,
+        )
+
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
         self.function(call.function, call.qualifier)
         if self.refuses is not None:
@@ -85,7 +105,7 @@ class CallerModel:
         self.put.append((call, trace_header))
         return REQUEST_ID
 
-    async def call(self, call: FunctionCall) -> FunctionAnswer:
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
         self.asked.append(call)
         return FunctionAnswer(
             request_id=REQUEST_ID, outcome=self.answer(call), duration_s=0.0123, log_tail=self.log

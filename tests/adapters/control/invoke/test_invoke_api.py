@@ -97,6 +97,14 @@ GOLDEN: list[tuple[Outcome, int, dict[str, str], str]] = [
         '"stackTrace":["  File \\"app.py\\", line 3, in handler","    raise"]}',
     ),
     (
+        FunctionError(
+            "E" * 200, "x" * 2000, document=b'{"errorMessage": "\\ud800' + b"x" * 2000 + b'", "cause": {}}'
+        ),
+        200,
+        {"X-Amz-Executed-Version": "$LATEST", "X-Amz-Function-Error": "Unhandled"},
+        f'{{"errorMessage": "\\ud800{"x" * 2000}", "cause": {{}}}}',
+    ),
+    (
         TimedOut(3.0),
         200,
         {"X-Amz-Executed-Version": "$LATEST", "X-Amz-Function-Error": "Unhandled"},

@@ -8,8 +8,8 @@ import pytest
 from adapters.control.live import alias_looks, producer
 from adapters.control.live.alias_looks import AliasLooks
 from poller.domain.functions.alias_control import AliasChange, ShiftRequest
+from poller.domain.functions.shift_strategies import strategy
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.rules.functions.aliases.strategies import strategy
 from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.live.test_updates import FIRST, reading
 from tests.adapters.control.serving import Running, Setting, serving

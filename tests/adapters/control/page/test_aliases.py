@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest
+from poller.domain.functions.shift_strategies import strategy
 from poller.domain.functions.shifts import ShiftState
-from poller.rules.functions.aliases.strategies import strategy
 from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.page.scenes import TOKENS, Room, Scene, Stage, play
 from tests.adapters.control.page.test_hostile_texts import MARKUP

@@ -80,6 +80,12 @@ def answer(do: str, event: Any, context: Any) -> Any:
             raise Unprintable
         case "set":
             return {1, 2}
+        case "fail" if "times" in event:
+            raise ValueError("boom " + "x" * event["times"])
+        case "report":
+            return {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["messageId"]}]}
+        case "malformed":
+            return {"batchItemFailures": [{"itemIdentifier": "of no record"}]}
     return function.act(event, context)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.domain.functions.shift_strategies import own_strategy, strategy, total_s
 from poller.domain.functions.shifts import ENDED, SHIFT_S_MAX, Shift, ShiftState, ShiftStrategy
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut, Unreachable
 from poller.domain.records import Epoch
@@ -22,7 +23,6 @@ from poller.rules.functions.aliases.shift_steps import (
     stepped,
     too_many_failures,
 )
-from poller.rules.functions.aliases.strategies import own_strategy, strategy, total_s
 
 T0 = 1_000_000.0
 CANARY = strategy("Canary10Percent5Minutes")

@@ -11,6 +11,7 @@ import pytest
 
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest
 from poller.domain.functions.calls import FunctionCall
+from poller.domain.functions.shift_strategies import own_strategy, strategy
 from poller.domain.functions.shifts import ShiftState
 from poller.domain.functions.versions import AliasPlan
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
@@ -19,7 +20,6 @@ from poller.domain.plan import DaemonPlan, FunctionPlan, SourceKind
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import MappingId
 from poller.domain.telemetry.daemon_events import AliasWeight, ShiftChanged
-from poller.rules.functions.aliases.strategies import own_strategy, strategy
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import daemon_plan, now, play, until
 from tests.runtime.fakes import mapping
@@ -88,7 +88,8 @@ async def under_load(daemons: list[Daemon], work: Callable[[list[Load]], Awaitab
 
 
 def request(**changes: Any) -> ShiftRequest:
-    return ShiftRequest(**({"to": "2", "strategy": CANARY, "by": "me"} | changes))
+    members: dict[str, Any] = {"to": "2", "strategy": CANARY, "by": "me"} | changes
+    return ShiftRequest(**members)
 
 
 def alias(daemon: Daemon) -> AliasView:

@@ -72,8 +72,8 @@ def function(*numbers: str, aliases: dict[str, AliasPlan] | None = None, **chang
 class Place(Site):
     """A site with a stream, and a fake for each version of the function `reader`."""
 
-    def __init__(self, **versions: FakeFunction) -> None:
-        self.versions = {"latest": Version(), **versions}
+    def __init__(self, **versions: Version) -> None:
+        self.versions: dict[str, Version] = {"latest": Version(), **versions}
         names = {f"reader:{name[1:]}": each for name, each in versions.items()}
         super().__init__(
             sources={STREAM_ARN: FakeStream()},

@@ -1,0 +1,1 @@
+"""Operations on the asynchronous calls of a function: who carries them out, and how."""
