@@ -45,7 +45,7 @@ def test_versions_are_laid_over_the_functions_own_settings(tmp_path: Path) -> No
             **PYTHON,
             "timeout_s": 5,
             "versions": {
-                1: {},
+                "1": {},
                 "2": {"handler": "json.dumps", "timeout_s": 9, "description": "faster"},
                 "3": {"invoker": "process", "command": ["true"]},
             },
@@ -71,6 +71,7 @@ def test_versions_are_laid_over_the_functions_own_settings(tmp_path: Path) -> No
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"versions": {"0": {}}}, "no version number"),
     ({"versions": {"live": {}}}, "no version number"),
+    ({"versions": {1: {}}}, "functions.orders.versions[1]: its name is not a text; put the name in quotes"),
     ({"versions": {"1": {"handler": "nothing"}}}, "functions.orders.versions.1.handler"),
     ({"versions": {"1": {"handlr": "json.loads"}}}, "functions.orders.versions.1.handlr"),
     ({"versions": {"1": {"max_concurrency": 2}}}, "functions.orders.versions.1.max_concurrency"),
@@ -80,7 +81,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"aliases": {"7": {"version": "$LATEST"}}}, "functions.orders.aliases"),
     (
         {"aliases": {"live": {"version": "8"}}},
-        "functions.orders.aliases.live.version: version 8 is not below",
+        "functions.orders.aliases.live.version: value '8': version 8 is not below",
     ),
     ({"aliases": {"live": {"version": "one"}}}, "functions.orders.aliases.live.version"),
     (
@@ -93,7 +94,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"versions": {"1": {}}, "aliases": {"live": {"version": "1", "weights": {"1": 0.5}}}},
-        "functions.orders.aliases.live.weights.1: is the alias's own version",
+        "functions.orders.aliases.live.weights[1]: is the alias's own version",
     ),
     (
         {"versions": {"1": {}}, "aliases": {"live": {"version": "$LATEST", "weights": {"1": 0.5}}}},
@@ -121,9 +122,8 @@ def test_a_mapping_names_a_version_or_an_alias_that_there_is(tmp_path: Path) -> 
         assert planned(tmp_path, entry, mappings=[mapping]).versions
     mapping = {"FunctionName": f"{ARN}:gone", "EventSourceArn": QUEUE}
     (line,) = problems(tmp_path, entry, mappings=[mapping])
-    assert (
-        "mappings[0].FunctionName: orders has no version or alias gone; write one of $LATEST, 1, live" in line
-    )
+    assert line.startswith("mappings[0].FunctionName: ")
+    assert "orders has no version or alias gone; write one of $LATEST, 1, live" in line
     assert planned(tmp_path, {"invoker": "lambda", "versions": {"1": {}}}, mappings=[mapping]).versions
     assert not planned(tmp_path, PYTHON, mappings=[mapping]).versions
 

@@ -80,10 +80,10 @@ def waits_for(shift: Shift) -> str | None:
 
 
 def _growing(shift: Shift, for_s: float) -> float:
-    strategy = shift.strategy
-    passed = int(for_s // strategy.interval_s) if strategy.interval_s > 0 else intervals(strategy)
-    if passed >= intervals(strategy):
+    strategy, last = shift.strategy, intervals(shift.strategy)
+    if strategy.interval_s <= 0 or for_s >= strategy.interval_s * last:
         return 1.0
+    passed = int(for_s // strategy.interval_s)
     percent = strategy.percent * (passed + 1) if strategy.linear else strategy.percent
     return min(1.0, percent / 100.0)
 

@@ -85,7 +85,7 @@ class OpenVersions:
             opened.end_with("the function is being closed")
             return opened
         name = f"{TaskKind.VERSION} {self._plan.name}:{number}"
-        work = opened.run(lambda stack: self._opening(stack, version_of(self._plan, number)))
+        work = opened.run(partial(self._begin, number))
         self._scope.spawn(work, name, partial(self._ended, number, opened, name))
         return opened
 
@@ -132,6 +132,11 @@ class OpenVersions:
         self._closed = True
         for number, each in list(self._open.items()):
             self._leave(number, each)
+
+    async def _begin(self, number: str, stack: AsyncExitStack) -> Invoker:
+        found = await self._opening(stack, version_of(self._plan, number))
+        self._states.troubles.pop((self._plan.name, number), None)
+        return found
 
     def _leave(self, number: str, found: OpenVersion) -> None:
         found.left.set()
