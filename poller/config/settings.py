@@ -303,12 +303,8 @@ def _payload_errors(mapping: FileMembers) -> Iterator[FieldError]:
         yield FieldError("destination_identity", wrong, remedy, reads=("DestinationConfig",))
 
 
-class Settings(BaseSettings):
-    """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+class AwsSettings(BaseSettings):
+    """Where AWS is, and as whom it is called."""
 
     region: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")] | None = None
     endpoint_url: Url | None = None
@@ -316,6 +312,14 @@ class Settings(BaseSettings):
     identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = Field(
         default_factory=dict
     )
+
+class Settings(AwsSettings):
+    """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
     listen: Annotated[str, BeforeValidator(no_port_alone), AfterValidator(listen_address)] = "127.0.0.1:8080"
     store: Annotated[str, AfterValidator(store_url)] = "sqlite:///var/lib/poller/state.db"
     api: Api = Api()

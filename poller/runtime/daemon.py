@@ -276,19 +276,12 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
+        callers, stop = self.control.calls, self._stop
+        opener = PluginOpener(tools)
         calls = open_call_queues(
-            tools,
-            running.held,
-            heartbeat,
-            lambda: self._plan,
-            self.control.calls.named,
-            scope,
-            self._stop,
-            opener=PluginOpener(tools),
+            tools, running.held, heartbeat, lambda: self._plan, callers.named, scope, stop, opener=opener
         )
-        aliases = open_aliases(
-            tools, heartbeat, lambda: self._plan.functions, self.control.calls, scope, self._stop
-        )
+        aliases = open_aliases(tools, heartbeat, lambda: self._plan.functions, callers, scope, stop)
         definitions.beside = (aliases.states.take, *(() if calls is None else (calls.configs.take,)))
         if calls is not None:
             follower.beside, operations = calls.operations, replace(operations, functions=calls.known)

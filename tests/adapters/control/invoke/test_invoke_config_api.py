@@ -66,8 +66,14 @@ REFUSED = [
     (
         b'{"DestinationConfig": {"OnFailure": {"Destination": "x"}}}',
         400,
+        "ValidationException",
+        "'x' at 'destinationConfig.onFailure.destination'",
+    ),
+    (
+        b'{"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:eu-west-1:111122223333:a.fifo"}}}',
+        400,
         "InvalidParameterValueException",
-        "x",
+        "a.fifo is invalid",
     ),
 ]
 
