@@ -276,8 +276,7 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
-        callers, stop = self.control.calls, self._stop
-        opener = PluginOpener(tools)
+        callers, stop, opener = self.control.calls, self._stop, PluginOpener(tools)
         calls = open_call_queues(
             tools, running.held, heartbeat, lambda: self._plan, callers.named, scope, stop, opener=opener
         )
