@@ -270,8 +270,9 @@ LEAVES = dict(leaves())
 TEXTS = [
     place
     for place, annotation in LEAVES.items()
-    # The version of an alias may be written as a number.
-    if place[-1] not in {"source", "client_context"} and place[-3::2] != ("aliases", "version")
+    # The version of an alias may be written as a number, and weights are a table of numbers.
+    if place[-1] not in {"source", "client_context", "weights"}
+    and place[-3::2] != ("aliases", "version")
     and {str, SecretStr, Path} & {each for each in parts_of(annotation) if isinstance(each, type)}
 ]
 
