@@ -76,11 +76,13 @@ def resource(worker: str, variables: Mapping[str, str]) -> Resource:
         "service.version": version("esm-poller"),
         "service.instance.id": worker,
     }
+    told = {
+        each.partition("=")[0].strip() for each in variables.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
+    }
+    told |= {"service.name"} if variables.get("OTEL_SERVICE_NAME") else set()
+    # The SDK makes a name and an id of its own where nobody has given one.
     given = Resource.create().attributes
-    named = variables.get("OTEL_SERVICE_NAME") or "service.name=" in variables.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
-    kept = {name: value for name, value in given.items() if name != "service.name" or named}
+    kept = {name: value for name, value in given.items() if name not in own or name in told}
     return Resource({**own, **kept})
 
 

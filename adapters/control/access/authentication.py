@@ -73,6 +73,15 @@ class Guard:
             raise RequestRejected(RejectionType.SIGNATURE, REPLAYED)
         return sent.body
 
+    async def signed_call(self, request: web.Request) -> bytes:
+        """As `signed_body`, for the call of a function. Its signature is not remembered, as on Lambda: equal calls are no replay,
+        and there may be more of them than are remembered.
+        """
+        if self.everybody:
+            return await request.read()
+        sent, _ = await self._proven(request, NO_KEYS)
+        return sent.body
+
     async def check_signed_read(self, request: web.Request) -> None:
         """Checks the signature of a read, if reads need one; raises RequestRejected.
 

@@ -113,7 +113,7 @@ class InvokeApi:
         try:
             with self._held.more(PAYLOAD_BYTES_MAX if length is None else length):
                 try:
-                    payload = await self._guard.signed_body(request.clone(client_max_size=PAYLOAD_BYTES_MAX))
+                    payload = await self._guard.signed_call(request.clone(client_max_size=PAYLOAD_BYTES_MAX))
                 except web.HTTPRequestEntityTooLarge:
                     raise _too_large() from None
                 return await self._invoked(request, caller, wanted(request), payload)
@@ -127,7 +127,7 @@ class InvokeApi:
         try:
             with self._held.more(EVENT_BYTES_MAX):
                 try:
-                    body = await self._guard.signed_body(request.clone(client_max_size=EVENT_BYTES_MAX))
+                    body = await self._guard.signed_call(request.clone(client_max_size=EVENT_BYTES_MAX))
                 except web.HTTPRequestEntityTooLarge:
                     raise RequestRejected(
                         RejectionType.TOO_LARGE, TOO_LARGE.format(limit=EVENT_BYTES_MAX)
@@ -141,7 +141,7 @@ class InvokeApi:
 
     async def invoke_streamed(self, request: web.Request) -> web.Response:
         """InvokeWithResponseStream."""
-        await self._guard.signed_body(request)
+        await self._guard.signed_call(request)
         raise RequestRejected(RejectionType.ABSENT, NO_STREAMS)
 
     async def list(self, request: web.Request) -> web.Response:

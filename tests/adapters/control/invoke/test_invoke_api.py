@@ -435,3 +435,17 @@ def test_a_failed_opening_is_an_error_that_clients_try_again(files: Keys) -> Non
     assert found["ResponseMetadata"]["HTTPStatusCode"] == 502
     assert found["Error"]["Code"] == "ResourceNotReadyException"
     assert "no module app" in found["Error"]["Message"]
+
+
+def test_any_number_of_calls_may_have_one_signature(files: Keys) -> None:
+    caller = CallerModel()
+
+    async def use(run: Running) -> list[int]:
+        request = signed("POST", INVOKE)
+        return [
+            (await run.exact("POST", INVOKE, data=request.body, headers=headers_of(request)))[0]
+            for _ in range(40)
+        ]
+
+    assert serving(use, setting(files, caller)) == [200] * 40
+    assert len(caller.asked) == 40
