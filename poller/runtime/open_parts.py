@@ -54,7 +54,7 @@ class OpenParts:
             desired=self.desired,
             definitions=self.definitions,
             running=self.running,
-            preflight=Preflight(registry, env),
+            preflight=Preflight(registry, env, self.aliases.states),
             fleet=self.fleet,
             peeking=Peeking(
                 plans=lambda: [entry.spec.plan for entry in self.desired.entries()],

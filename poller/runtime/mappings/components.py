@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -26,7 +26,7 @@ from poller.runtime.function_code import FunctionCode
 from poller.runtime.functions.traced_function import made_function
 from poller.runtime.functions.versions.alias_states import AliasStates
 from poller.runtime.functions.versions.open_versions import OpenVersions
-from poller.runtime.functions.versions.versioned_invoker import longest_s, versioned
+from poller.runtime.functions.versions.versioned_invoker import START_S_MAX, longest_s, versioned
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
@@ -246,7 +246,7 @@ class SharedFunction:
     async def _versions(self, latest: Invoker, scope: WatchedTasks) -> AsyncIterator[Invoker]:
         """The invoker of all versions, if there are others than $LATEST. Those to which aliases lead are open, as far as they can be."""
         plan, tools = self.plan, self._tools
-        if not (plan.versions or plan.aliases):
+        if not (plan.versions or plan.aliases or tools.aliases.made(plan.name)):
             yield latest
             return
 
@@ -256,7 +256,9 @@ class SharedFunction:
 
         versions = OpenVersions(plan, opening, tools.aliases, scope)
         whole = versioned(plan, latest, versions, tools.aliases, tools.env.clock)
-        await unless_stopped(self.left, versions.opened(whole.ahead()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S_MAX):
+                await unless_stopped(self.left, versions.opened(whole.ahead()))
         following = scope.kept(TaskKind.VERSIONS, whole.follow, of=plan.name)
         try:
             yield whole

@@ -10,7 +10,7 @@ from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftR
 from poller.domain.functions.shifts import Shift, ShiftState
 from poller.domain.functions.versions import VERSIONS_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.plan import LATEST, TIMEOUT_S
+from poller.domain.plan import LATEST, SERVICE_INVOKER, TIMEOUT_S
 from poller.domain.records import Epoch
 from poller.ports import Clock
 from poller.rules.functions.aliases.alias_state import (
@@ -98,6 +98,11 @@ class AliasService:
             )
         if change.version is None:
             raise ApiError(ApiErrorType.PARAMETER, "FunctionVersion is required")
+        if named.plan.invoker == SERVICE_INVOKER and not (named.plan.versions or named.plan.aliases):
+            raise ApiError(
+                ApiErrorType.PARAMETER,
+                f"The function {named.plan.name} has its versions and aliases at AWS. Add functions.{named.plan.name}.versions to have aliases here.",
+            )
         wanted = AliasState(version=change.version, revision_id=self._new_id(), modified=self._clock.now())
         after = _changed(named, wanted, change)
 

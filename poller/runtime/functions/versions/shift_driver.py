@@ -113,16 +113,18 @@ class ShiftDriver:
         context = self._context
         if not context.states.read:
             return LOOK_S
-        running = False
-        try:
-            for plan in list(context.plans().values()):
+        running, failed = False, None
+        for plan in list(context.plans().values()):
+            try:
                 if context.states.pending(plan):
                     await context.states.adopt(plan)
                 running = await self._driven(plan) or running
-        except PortError as error:
-            return self._failed(error)
-        self._tries = 0
+            except PortError as error:
+                failed = error
         self._tell()
+        if failed is not None:
+            return self._failed(failed)
+        self._tries = 0
         return LOOK_S if running else IDLE_LOOK_S
 
     async def _driven(self, plan: FunctionPlan) -> bool:
@@ -179,10 +181,10 @@ class ShiftDriver:
         )
 
     async def _hooked(self, key: _HookKey, shift: Shift) -> None:
-        """Calls a hook until it was called. The rule of the shift ends the wait."""
+        """Calls a hook until it was called, or the shift waits for it no more."""
         hook = waits_for(shift)
         assert hook is not None, "a shift that waits for no hook"
-        while key not in self._answers:
+        while key not in self._answers and self._waits(key):
             try:
                 found = await self._context.caller.call(FunctionCall(function=hook, payload=payload(shift)))
             except NoRoom:
@@ -194,6 +196,12 @@ class ShiftDriver:
                     await asyncio.sleep(HOOK_AGAIN_S)
             else:
                 self._answers[key] = answer_of(shift, found.outcome)
+
+    def _waits(self, key: _HookKey) -> bool:
+        """Whether the shift is still in the state of this hook."""
+        found = self._context.states.state(key[0]).aliases.get(key[1])
+        shift = None if found is None else found.shift
+        return shift is not None and (shift.shift, shift.state) == key[2:]
 
     def _hook_ended(self, key: _HookKey, name: str, end: TaskEnd, error: BaseException | None) -> None:
         """The next round calls a hook again whose task ended without an answer."""

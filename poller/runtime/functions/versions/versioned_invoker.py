@@ -46,6 +46,14 @@ class Target:
     alias: str = ""
 
 
+class _NotYet(Exception):
+    """A call could not be made, and that says nothing about its version."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class VersionedInvoker:
     """Calls the versions of one function. `latest` is the open invoker of $LATEST."""
 
@@ -70,7 +78,10 @@ class VersionedInvoker:
             return await self._latest.invoke(invocation)
         if isinstance(target, Unreachable):
             return target
-        outcome = await self._called(target.version, invocation)
+        try:
+            outcome = await self._called(target.version, invocation)
+        except _NotYet as error:
+            return Unreachable(error.reason)
         if not isinstance(outcome, Throttled):
             self._states.told(
                 self._plan, target.alias, target.version, failed=not isinstance(outcome, Succeeded)
@@ -110,10 +121,9 @@ class VersionedInvoker:
 
     @property
     def start_s_max(self) -> float:
-        """How much longer than its time limit a call may take, because a version has to be opened or started first."""
-        return max(
-            [START_S_MAX, *(each.start_s_max for each in self._all() if isinstance(each, FunctionStarter))]
-        )
+        """How much longer than its time limit a call may take, because a version has to be opened and started first."""
+        starts = (each.start_s_max for each in self._all() if isinstance(each, FunctionStarter))
+        return START_S_MAX + max(starts, default=0.0)
 
     def _all(self) -> list[Invoker]:
         return [self._latest, *self._versions.invokers]
@@ -151,11 +161,10 @@ class VersionedInvoker:
                 refused = await self._states.marked(self._plan, version)
                 invoker = None if refused else await self._versions.invoker(version)
         except TimeoutError:
-            return Unreachable(f"version {version} of {self._plan.name} is not open yet")
+            raise _NotYet(f"version {version} of {self._plan.name} is not open yet") from None
         except PortError as error:
-            return Unreachable(
-                f"version {version} of {self._plan.name} is not called: the store: {error.reason}"
-            )
+            reason = f"version {version} of {self._plan.name} is not called: the store: {error.reason}"
+            raise _NotYet(reason) from error
         except VersionTrouble as error:
             return Unreachable(error.reason)
         if invoker is None:
