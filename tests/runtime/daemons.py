@@ -48,6 +48,8 @@ class Site:
     known_functions: set[str] = field(default_factory=set)
     """ARNs of functions that the default invoker says exist."""
     opening: dict[str, list[Exception]] = field(default_factory=dict)
+    opening_s: dict[str, float] = field(default_factory=dict)
+    """How long the openings of a part take, by ARN, name or URL."""
     open_now: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 
@@ -92,6 +94,8 @@ class Site:
         @asynccontextmanager
         async def opening(settings: AnySettings, _: Environment) -> AsyncIterator[Any]:
             key, port = make(settings.model_extra or {})
+            if (takes_s := self.opening_s.get(key)) is not None:
+                await asyncio.sleep(takes_s)
             if troubles := self.opening.get(key):
                 raise troubles.pop(0)
             self.open_now.append(key)

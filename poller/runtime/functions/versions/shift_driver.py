@@ -81,6 +81,14 @@ class _Told:
     shift: tuple[str, ShiftState] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A function whose row could not be read or written: how often in a row, and until when it is left alone."""
+
+    tries: int
+    until: float
+
+
 class ShiftDriver:
     """Drives the shifts of one worker. `scope` has a task for each hook that runs."""
 
@@ -92,7 +100,7 @@ class ShiftDriver:
         self._hooks: dict[_HookKey, asyncio.Task[None]] = {}
         self._answers: dict[_HookKey, HookAnswer] = {}
         self._told: dict[tuple[str, str], _Told] = {}
-        self._tries = 0
+        self._held: dict[str, _Held] = {}
 
     async def run(self) -> None:
         """Takes the file's aliases over and drives shifts, until a stop."""
@@ -113,18 +121,22 @@ class ShiftDriver:
         context = self._context
         if not context.states.read:
             return LOOK_S
-        running, failed = False, None
+        running = False
         for plan in list(context.plans().values()):
+            held = self._held.get(plan.name)
+            if held is not None and held.until > context.clock.monotonic():
+                running = True
+                continue
             try:
                 if context.states.pending(plan):
                     await context.states.adopt(plan)
                 running = await self._driven(plan) or running
             except PortError as error:
-                failed = error
+                self._failed(plan.name, error)
+                running = True
+            else:
+                self._held.pop(plan.name, None)
         self._tell()
-        if failed is not None:
-            return self._failed(failed)
-        self._tries = 0
         return LOOK_S if running else IDLE_LOOK_S
 
     async def _driven(self, plan: FunctionPlan) -> bool:
@@ -253,9 +265,10 @@ class ShiftDriver:
             )
         )
 
-    def _failed(self, error: PortError) -> float:
-        context = self._context
-        wait_s = backoff.wait_s(context.port_backoff, self._tries, context.rng)
-        self._tries += 1
+    def _failed(self, function: str, error: PortError) -> None:
+        """Leaves one function alone for a while; the others go on."""
+        context, held = self._context, self._held.get(function)
+        tries = 0 if held is None else held.tries
+        wait_s = backoff.wait_s(context.port_backoff, tries, context.rng)
+        self._held[function] = _Held(tries + 1, context.clock.monotonic() + wait_s)
         context.observer.on(StoreFailed(error=type(error).__name__, reason=error.reason, wait_s=wait_s))
-        return wait_s

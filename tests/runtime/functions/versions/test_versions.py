@@ -11,18 +11,23 @@ import pytest
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.function_facts import FunctionFacts
-from poller.domain.functions.alias_control import AliasChange
+from poller.domain.functions.alias_control import AliasChange, ShiftRequest
 from poller.domain.functions.calls import FunctionAnswer, FunctionCall
+from poller.domain.functions.shift_strategies import strategy
+from poller.domain.functions.shifts import ShiftState
 from poller.domain.functions.versions import AliasPlan, VersionPlan
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.domain.policies import BatchPolicy, RetryPolicy
+from poller.domain.records import Epoch, MappingId
+from poller.domain.rows import FUNCTION_PREFIX, MappingRow
 from poller.domain.telemetry.daemon_events import AliasWeight, VersionCalled
 from poller.rules.functions.aliases.choice import chosen
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import FAILED, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import STREAM_ARN, FakeDestination, FakeFunction, FakeStream, mapping, records
+from tests.runtime.queues.queue_fakes import STANDARD, standard
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:reader"
 
@@ -363,3 +368,107 @@ def test_a_service_is_called_by_the_arn_of_the_version_and_other_qualifiers_stay
         assert latest.got[-1].function_arn == f"{ARN}:theirs"
 
     play(lambda: place.daemon(plan(made)), script)
+
+
+def test_a_version_that_opens_slowly_is_not_reported_as_timed_out_and_counts_as_no_failure() -> None:
+    place = Place(v1=Version(), v2=Version())
+    place.opening_s["reader:2"] = 25.0
+    made = function("1", "2", timeout_s=1.0)
+    stream = place.sources[STREAM_ARN]
+    assert isinstance(stream, FakeStream)
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        outcome = (await call(daemon, "2")).outcome
+        assert outcome == Unreachable("version 2 of reader is not open yet")
+        assert place.calls() == []
+        stream.put(*records(1))
+        await until(lambda: bool(place.versions["v2"].got), within_s=60)
+        await asyncio.sleep(5)
+        assert place.calls() == [("", "2", False)]
+        assert [each.choice for each in place.versions["v2"].got] == ["1"]
+
+    play(lambda: place.daemon(plan(made, "2")), script)
+
+
+def test_an_alias_of_the_api_never_leads_to_the_newest_code_because_its_version_is_gone_from_the_file() -> (
+    None
+):
+    place = Place(v1=Version())
+
+    async def first(daemon: Daemon) -> None:
+        await ready(daemon)
+        await daemon.control.calls.aliases.create("reader", "mine", _to("1"))
+
+    async def second(daemon: Daemon) -> None:
+        await ready(daemon)
+        outcome = (await call(daemon, "mine")).outcome
+        assert isinstance(outcome, Unreachable)
+        assert outcome.reason.startswith(
+            "the alias mine of reader leads to version 1, which is not configured"
+        )
+        assert version_of(await call(daemon)) == "$LATEST"
+        assert len(place.versions["latest"].got) == 1
+
+    play(lambda: place.daemon(plan(function("1", aliases={}), "")), first)
+    play(lambda: place.daemon(plan(function(aliases={}), "")), second)
+
+
+def test_a_function_at_a_service_gets_aliases_here_only_with_versions_here() -> None:
+    place = Place()
+    place.functions["reader"] = Service(30.0)
+    made = replace(function(aliases={}), invoker="lambda")
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        with pytest.raises(ApiError, match="has its versions and aliases at AWS") as refused:
+            await daemon.control.calls.aliases.create("reader", "mine", _to("$LATEST"))
+        assert refused.value.fault is ApiErrorType.PARAMETER
+
+    play(lambda: place.daemon(plan(made, "")), script)
+
+
+def test_a_service_is_asked_about_the_version_of_an_alias_before_a_mapping_is_made() -> None:
+    place = Place(v1=Service(60.0), v2=Service(20.0))
+    place.functions["reader"] = Service(30.0)
+    place.sources[STANDARD] = standard(30)
+    aliases = {"live": AliasPlan(version="1")}
+    made = replace(function("1", "2", aliases=aliases), invoker="lambda")
+    made = replace(
+        made, versions={each: replace(found, invoker="lambda") for each, found in made.versions.items()}
+    )
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        await daemon.control.calls.aliases.create("reader", "mine", _to("2"))
+        request = {"FunctionName": "reader:mine", "EventSourceArn": STANDARD, "Enabled": False}
+        view = await daemon.control.create(request)
+        assert view.function_arn == f"{ARN}:mine"
+        found = place.versions["v2"]
+        assert isinstance(found, Service)
+        assert set(found.asked) == {f"{ARN}:2"}
+        with pytest.raises(ApiError, match="is less than Function timeout: 60 seconds"):
+            await daemon.control.create({**request, "FunctionName": "reader:live"})
+
+    play(lambda: place.daemon(plan(made, "")), script)
+
+
+def test_a_row_that_cannot_be_read_holds_up_no_shift_of_another_function() -> None:
+    place = Place(v1=Version(), v2=Version())
+    broken = replace(function("1"), name="broken")
+    place.functions["broken"] = Version()
+    given = plan(function("1", "2"), "")
+
+    async def script(daemon: Daemon) -> None:
+        key = MappingId(f"{FUNCTION_PREFIX}broken")
+        await place.store.create(MappingRow(key, Epoch(0.0), document={"aliases": "none"}))
+        await ready(daemon)
+        request = ShiftRequest(to="2", strategy=strategy("AllAtOnce"))
+        await daemon.control.calls.aliases.shift("reader", "live", request)
+        await asyncio.sleep(10)
+        shown = daemon.control.calls.aliases.alias("reader", "live")
+        assert shown.shift is not None
+        assert (shown.version, shown.shift.state) == ("2", ShiftState.DONE)
+
+    functions = {"broken": broken, **given.functions}
+    play(lambda: place.daemon(replace(given, functions=functions)), script)
