@@ -42,7 +42,6 @@ class JsonType(StrEnum):
 
     TEXT = "text"
     WHOLE = "whole"
-    NUMBER = "number"
     FLAG = "flag"
     MOMENT = "moment"
     LIST = "list"

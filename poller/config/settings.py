@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -50,7 +51,6 @@ from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.section import Section
 from poller.config.sections.tracing import Tracing
-from poller.config.sections.versions import VersionedEntry
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
 from poller.domain.arns import Arn
@@ -170,7 +170,7 @@ class Log(Section):
 QUALIFIERS_MAX = 1000
 
 
-class FunctionEntry(VersionedEntry):
+class FunctionEntry(BaseModel):
     """One function. Other names than these are settings of its invoker."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -312,6 +312,7 @@ class AwsSettings(BaseSettings):
     identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = Field(
         default_factory=dict
     )
+
 
 class Settings(AwsSettings):
     """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""

@@ -22,7 +22,6 @@ class ApiErrorType(StrEnum):
     MISSING = "ResourceNotFoundException"
     IN_USE = "ResourceInUseException"
     NOT_READY = "ResourceNotReadyException"
-    PRECONDITION = "PreconditionFailedException"
     THROTTLED = "TooManyRequestsException"
     SERVICE = "ServiceException"
 

@@ -6,7 +6,6 @@ import { Tabs } from './daemon/tabs.js';
 import { token } from './daemon/token.js';
 import { openAction } from './operations/dialog.js';
 import { DaemonClock, Ticker } from './ticker.js';
-import { aliasesView } from './views/aliases.js';
 import { Banner, outdated, problemsView, summaryView } from './views/banner.js';
 import { functionsView } from './views/functions.js';
 import { mappingsView } from './views/mappings.js';
@@ -56,7 +55,6 @@ class Page {
       running: operationsView(context, byId('running')),
       mappings: mappingsView(context, byId('mappings')),
       functions: functionsView(context, byId('functions')),
-      aliases: aliasesView(context, byId('aliases')),
       workers: workersView(context, byId('workers')),
       ended: operationsView(context, byId('ended')),
     };
@@ -105,7 +103,7 @@ class Page {
   /** Which buttons there are depends on the caller, so all is made again for another one. */
   #showCaller() {
     callerLine(byId('caller'), this.#state.caller);
-    for (const section of ['running', 'mappings', 'functions', 'aliases', 'workers', 'ended']) {
+    for (const section of ['running', 'mappings', 'functions', 'workers', 'ended']) {
       forgetViews(byId(section).querySelector('ul'));
     }
   }
@@ -135,14 +133,13 @@ class Page {
   }
 
   #draw() {
-    const { status, mappings, open, ended, aliases } = this.#state;
+    const { status, mappings, open, ended } = this.#state;
     const views = this.#views;
     drawn(() => views.summary(this.#state));
     drawn(() => views.problems(status));
     drawn(() => views.running(open, mappings));
     drawn(() => views.mappings(this.#state, this.#find.value.trim()));
     drawn(() => views.functions(status));
-    drawn(() => views.aliases(aliases));
     drawn(() => views.workers(this.#state));
     drawn(() => views.ended(ended, mappings));
   }

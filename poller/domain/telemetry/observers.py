@@ -4,7 +4,6 @@ from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from poller.domain.telemetry.daemon_events import (
-    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -23,12 +22,10 @@ from poller.domain.telemetry.daemon_events import (
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
-    ShiftChanged,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
-    VersionCalled,
 )
 from poller.domain.telemetry.mapping_events import (
     Bisected,
@@ -87,9 +84,6 @@ type AnyTelemetryEvent = (
     | PortFailed
     | Capacity
     | FunctionCalled
-    | VersionCalled
-    | AliasWeight
-    | ShiftChanged
     | QueuedCallEnded
     | CallDeliveryFailed
     | CallsWaiting

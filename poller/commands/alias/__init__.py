@@ -1,1 +1,0 @@
-"""`poller alias`: shows aliases of functions, shifts them to another version and rolls them back, through a daemon's API."""

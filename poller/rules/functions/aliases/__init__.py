@@ -1,1 +1,0 @@
-"""Rules of versions, aliases and shifts."""
