@@ -309,9 +309,7 @@ class AwsSettings(BaseSettings):
     region: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")] | None = None
     endpoint_url: Url | None = None
     endpoint_urls: dict[Annotated[str, AfterValidator(aws_service)], Url] = Field(default_factory=dict)
-    identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = Field(
-        default_factory=dict
-    )
+    identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = {}
 
 
 class Settings(AwsSettings):
