@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poller.commands.alias.declared import alias_app
 from poller.commands.breaker.declared import breaker_app
 from poller.commands.calls.declared import calls_app
 from poller.commands.dry_run.declared import dry_run
@@ -305,6 +306,7 @@ def application(points: Iterable[EntryPoint], *, completing: bool = False) -> ty
     positions.command(name="import")(import_checkpoints)
     app.add_typer(positions, name="checkpoints")
     app.add_typer(breaker_app, name="breaker")
+    app.add_typer(alias_app, name="alias")
     app.add_typer(calls_app, name="calls")
     add_plugin_commands(app, plugin_commands)
     return app

@@ -60,6 +60,7 @@ _FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
     ApiErrorType.IN_USE: (HTTPStatus.BAD_REQUEST, Shape.USER_CAPITAL),
     ApiErrorType.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS, Shape.USER),
     ApiErrorType.NOT_READY: (HTTPStatus.BAD_GATEWAY, Shape.USER_CAPITAL),
+    ApiErrorType.PRECONDITION: (HTTPStatus.PRECONDITION_FAILED, Shape.USER),
     ApiErrorType.SERVICE: (HTTPStatus.INTERNAL_SERVER_ERROR, Shape.SERVICE),
     RejectionType.NO_TOKEN: (HTTPStatus.FORBIDDEN, Shape.BARE),
     RejectionType.INCOMPLETE: (HTTPStatus.FORBIDDEN, Shape.BARE),

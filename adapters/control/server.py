@@ -13,6 +13,7 @@ from adapters.control import functions_api, lambda_api, operations_api, records_
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard, file_setting_errors, guard
 from adapters.control.access.browser_requests import Names, names_of, no_web_pages
+from adapters.control.aliases import alias_api, v1_aliases
 from adapters.control.aws_errors import refused
 from adapters.control.calls import calls_api
 from adapters.control.connections import Gate, admit_requests, count_requests, measure_answers, refuse_odd
@@ -96,7 +97,7 @@ class ControlServer:
         expositions = [*expositions, PressureFigures(clients)]
         audit = Audit(observer)
         readers = Readers(readers_max(self.limits.connections_max))
-        producer = UpdateProducer(readers, view, operations, history)
+        producer = UpdateProducer(readers, view, operations, history, calls)
         table = [
             *v1_api.read_routes(self._guard, view, expositions),
             *lambda_api.routes(self._guard, view, control, tags, audit),
@@ -107,6 +108,8 @@ class ControlServer:
             *calls_api.routes(self._guard, calls, observer, show_payloads=self._show_payloads),
             *invoke_api.routes(self._guard, calls, audit),
             *invoke_config_api.routes(self._guard, calls, audit),
+            *alias_api.routes(self._guard, calls, audit),
+            *v1_aliases.routes(self._guard, calls, audit),
             *page_files.routes(self._page_files),
             *updates_api.routes(self._guard, readers, history, page=page_files.version(self._page_files)),
         ]

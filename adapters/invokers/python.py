@@ -47,7 +47,7 @@ from adapters.invokers.process import ProcessInvoker
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import Invocation, Outcome, Throttled, TimedOut
-from poller.domain.plan import CallLimit
+from poller.domain.plan import LATEST, CallLimit
 from poller.foreign_tasks import FUNCTION_THREADS
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
@@ -72,7 +72,8 @@ class PythonSettings(BaseModel):
 
     `workers`: the code is safe to run concurrently, in this many calls. `isolation: process`: calls run in child processes,
     `processes` at most, each with one call at a time. With `code` or `reload` the modules are imported apart from those of other
-    functions in the daemon's process. In processes they always are. The daemon sets `max_concurrency` to the function's own limit.
+    functions in the daemon's process. In processes they always are. The daemon sets `max_concurrency` to the function's own limit, and
+    `function_version` to the version that is opened.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,6 +101,7 @@ class PythonSettings(BaseModel):
         default=False, description="Take changed modules of the function up between calls, without a restart."
     )
     max_concurrency: int | None = None
+    function_version: str = LATEST
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         default="info",
         description="The lowest level of what the function logs, unless it or its loggers set another one.",
@@ -250,6 +252,7 @@ class PythonInvoker:
             function=self._settings.function,
             memory_mb=self._settings.memory_mb,
             stream=self._stream,
+            version=self._settings.function_version,
         )
 
 
@@ -323,6 +326,7 @@ def _child(settings: PythonSettings) -> ChildFunction:
         processes=settings.processes_max,
         memory_mb=settings.memory_mb,
         log_level=settings.log_level,
+        version=settings.function_version,
         code=settings.folder if settings.code else None,
     )
 

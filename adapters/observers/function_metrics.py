@@ -41,6 +41,7 @@ def function_families(figures: Figures) -> Iterator[Metric]:
     yield from _code(figures)
     yield from _calls(figures.calls)
     yield from _asynchronous(figures.async_calls)
+    yield from _versions(figures)
 
 
 def _code(figures: Figures) -> Iterator[Metric]:
@@ -132,3 +133,22 @@ def _asynchronous(calls: Mapping[str, AsyncFigures]) -> Iterator[Metric]:
     yield failures
     yield waiting
     yield oldest
+
+
+def _versions(figures: Figures) -> Iterator[Metric]:
+    calls = CounterMetricFamily(
+        "poller_version_calls",
+        "Calls of the versions of functions that have versions or aliases, by whether they failed.",
+        labels=("function", "version", "result"),
+    )
+    for (function, version, result), count in figures.version_calls.items():
+        calls.add_metric((label(function), label(version), result), count)
+    weight = GaugeMetricFamily(
+        "poller_alias_weight",
+        "The share of an alias's calls that go to a version; no series for a version that gets none.",
+        labels=("function", "alias", "version"),
+    )
+    for (function, alias, version), share in figures.alias_weights.items():
+        weight.add_metric((label(function), label(alias), label(version)), share)
+    yield calls
+    yield weight

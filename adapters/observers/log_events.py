@@ -10,11 +10,13 @@ from enum import StrEnum
 from typing import Any
 
 from poller.domain.functions.queued_calls import CallEnd
+from poller.domain.functions.shifts import ShiftState
 from poller.domain.invocations import Ended
 from poller.domain.operations import OperationState
 from poller.domain.records import Position
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
+    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -33,10 +35,12 @@ from poller.domain.telemetry.daemon_events import (
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
+    ShiftChanged,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
+    VersionCalled,
 )
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.telemetry.mapping_events import (
@@ -98,6 +102,10 @@ def _call_ended_level(event: QueuedCallEnded) -> int:
     return logging.DEBUG if event.end is CallEnd.SUCCESS else logging.WARNING
 
 
+def _shift_level(event: ShiftChanged) -> int:
+    return logging.WARNING if event.state is ShiftState.ROLLED_BACK else logging.INFO
+
+
 def _discarded_level(event: Discarded) -> int:
     return logging.WARNING if event.delivered else logging.ERROR
 
@@ -151,6 +159,9 @@ LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     InvocationStarted: logging.DEBUG,
     InvocationFinished: _finished_level,
     FunctionCalled: _finished_level,
+    VersionCalled: logging.DEBUG,
+    AliasWeight: logging.DEBUG,
+    ShiftChanged: _shift_level,
     QueuedCallEnded: _call_ended_level,
     CallDeliveryFailed: logging.WARNING,
     CallsWaiting: logging.DEBUG,
@@ -236,6 +247,9 @@ EVENT_NAMES: Mapping[type, str] = {
     TaskEnded: "task_ended",
     CallLeftBehind: "call_left_behind",
     FunctionCalled: "function_called",
+    VersionCalled: "version_called",
+    AliasWeight: "alias_weight",
+    ShiftChanged: "alias_shift",
     QueuedCallEnded: "async_call_ended",
     CallDeliveryFailed: "async_delivery_failed",
     CallsWaiting: "async_calls_waiting",

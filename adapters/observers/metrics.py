@@ -16,6 +16,7 @@ from poller.domain.operations import Action, OperationState
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
+    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -32,6 +33,7 @@ from poller.domain.telemetry.daemon_events import (
     StoreFailed,
     StrangerRefused,
     TaskEnded,
+    VersionCalled,
 )
 from poller.domain.telemetry.labels import (
     ApiOperation,
@@ -155,6 +157,10 @@ class Figures:
         self.code: dict[str, CodeFigures] = {}
         self.calls: dict[str, CallFigures] = {}
         self.async_calls: dict[str, AsyncFigures] = {}
+        self.version_calls: Counter[tuple[str, str, str]] = Counter()
+        """Calls of versions, by function, version and result."""
+        self.alias_weights: dict[tuple[str, str, str], float] = {}
+        """The shares of versions, by function, alias and version."""
         self.daemon = DaemonFigures(clock.now())
         self._removed = RemovedIds(REMOVED_IDS_MAX)
         self._removed_functions = RemovedIds(REMOVED_IDS_MAX)
@@ -180,6 +186,11 @@ class Figures:
                 self._breaker_changed(event)
             case FunctionCalled():
                 self._called(event)
+            case VersionCalled():
+                result = "failure" if event.failed else "success"
+                self.version_calls[event.function, event.version, result] += 1
+            case AliasWeight():
+                self._weight(event)
             case QueuedCallEnded():
                 self._asynchronous(event.function).ended[event.end] += 1
             case CallDeliveryFailed():
@@ -260,6 +271,13 @@ class Figures:
         figures = self.calls.setdefault(OTHER if full else event.function, CallFigures())
         figures.ended[event.ended] += 1
         figures.duration.observe(event.duration_s)
+
+    def _weight(self, event: AliasWeight) -> None:
+        key = event.function, event.alias, event.version
+        if event.weight:
+            self.alias_weights[key] = event.weight
+        else:
+            self.alias_weights.pop(key, None)
 
     def _asynchronous(self, function: str) -> AsyncFigures:
         full = function not in self.async_calls and len(self.async_calls) >= CALLED_MAX

@@ -17,6 +17,7 @@ from poller.config.plugin_specs import (
     function_of,
     source_of,
     store_of,
+    version_of,
 )
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.findings import Finding, Severity
@@ -26,6 +27,7 @@ from poller.domain.untrusted.credentials import hide_path
 from poller.plugins import Environment, Registry, validated
 from poller.ports import Bounded, ConsumerCheck, FunctionLookup, FunctionProbe, MappingList, Probe
 from poller.rules.continued_mapping import Begin, Continue, Unclear, decide
+from poller.rules.functions.aliases.alias_state import service_arns
 from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
 from poller.runtime.mappings.components import call_limit, configured_call_limit
 from poller.runtime.streams.places import connection
@@ -128,6 +130,9 @@ def function_targets(plan: DaemonPlan, registry: Registry, limits: CallLimits) -
         arns = sorted({each.function_arn for each in plan.mappings if each.function == function.name})
         ask = _function(arns, function, limits, told=_told(function, registry))
         yield CheckTarget(f"functions.{function.name}", function.name, function_of(function), ask)
+        for number in function.versions:
+            place = f"functions.{function.name}.versions.{number}"
+            yield CheckTarget(place, f"{function.name}:{number}", version_of(function, number), _probed)
 
 
 def other_targets(
@@ -236,9 +241,16 @@ def _function(arns: Sequence[str], function: FunctionPlan, limits: CallLimits, *
             return [*await _probed(invoker), *shorter]
         if not arns:
             return [Finding(OPENS, Severity.UNTRIED, "the function was not tried: no mapping names it")]
-        return [*[found for arn in arns for found in await invoker.probe_function(arn)], *shorter]
+        return [
+            *[found for arn in _asked(function, arns) for found in await invoker.probe_function(arn)],
+            *shorter,
+        ]
 
     return ask
+
+
+def _asked(function: FunctionPlan, arns: Sequence[str]) -> list[str]:
+    return sorted({each for arn in arns for each in service_arns(function, arn)})
 
 
 def _told(function: FunctionPlan, registry: Registry) -> bool:
@@ -265,7 +277,8 @@ async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLim
         limits[arn] = TIMEOUT_S if configured_s is None else configured_s
         return []
     try:
-        own_s = (await invoker.describe_function(arn)).timeout_s
+        asked = service_arns(function, arn)
+        own_s = max([(await invoker.describe_function(each)).timeout_s for each in asked])
     except PortError:
         # The findings of the invoker's probe give the reason.
         limits[arn] = configured_s

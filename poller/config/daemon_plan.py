@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from poller.config.field_types import store_name
 from poller.config.mapping import as_written, plan
-from poller.config.settings import FileMapping, FunctionEntry, Settings
+from poller.config.sections.versions import VersionEntry
+from poller.config.settings import FileMapping, FunctionEntry, Settings, merged_settings
 from poller.domain.functions.queued_calls import AsyncPolicy
+from poller.domain.functions.versions import VersionPlan
 from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan
 from poller.domain.policies import BreakerPolicy, QueuePolicy, RatePolicy
 from poller.domain.records import MappingId, WorkerId
@@ -72,6 +74,26 @@ def _function_plan(name: str, entry: FunctionEntry, settings: Settings) -> Funct
         breaker=None if entry.breaker is None else BreakerPolicy(**entry.breaker.model_dump()),
         async_policies=_async_policies(entry),
         dead_letter=entry.dead_letter,
+        versions={
+            number: _version_plan(number, version, entry, settings)
+            for number, version in entry.versions.items()
+        },
+        aliases={alias: each.plan for alias, each in entry.aliases.items()},
+    )
+
+
+def _version_plan(
+    number: str, version: VersionEntry, entry: FunctionEntry, settings: Settings
+) -> VersionPlan:
+    """The version with its settings laid over the function's own, which are of use for the same invoker only."""
+    usual = entry.invoker or settings.default_invoker
+    invoker, own = version.invoker or usual, dict(version.model_extra or {})
+    return VersionPlan(
+        number=number,
+        invoker=invoker,
+        settings=merged_settings(entry.model_extra or {}, own) if invoker == usual else own,
+        timeout_s=version.timeout_s,
+        description=version.description,
     )
 
 

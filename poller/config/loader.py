@@ -15,6 +15,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from poller.config.cross_checks.identities import unknown_identities
 from poller.config.cross_checks.misfits import misfit_errors
+from poller.config.cross_checks.qualifiers import unknown_qualifiers
 from poller.config.partial_checks import hidden_errors
 from poller.config.plugin_settings import plugin_errors, plugins_in
 from poller.config.quoted_flags import quoted_flags
@@ -147,6 +148,7 @@ def _plugin_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[
         yield from plugin_errors(part, registry)
     yield from unknown_identities(document, registry)
     yield from misfit_errors(document, registry)
+    yield from unknown_qualifiers(document)
 
 
 def _with_new(found: Sequence[SettingError], later: Iterable[SettingError]) -> list[SettingError]:

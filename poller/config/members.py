@@ -42,6 +42,7 @@ class JsonType(StrEnum):
 
     TEXT = "text"
     WHOLE = "whole"
+    NUMBER = "number"
     FLAG = "flag"
     MOMENT = "moment"
     LIST = "list"

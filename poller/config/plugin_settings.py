@@ -13,7 +13,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from poller.config.field_types import listen_address, object_prefix, store_name
 from poller.config.mapping import source_kind
 from poller.config.plugin_specs import PluginSpec, destination_spec, invoker_spec, source_spec, store_spec
-from poller.config.settings import FunctionEntry, Settings
+from poller.config.sections.versions import VersionEntry, own_settings
+from poller.config.settings import FunctionEntry, Settings, merged_settings
 from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingError, complaints, moved
 from poller.config_errors.known_names import Path
 from poller.domain.arns import FunctionName
@@ -139,6 +140,7 @@ def _functions(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
         invoker = entry.get("invoker") or default
         if isinstance(invoker, str):
             yield _function(name, entry, invoker)
+            yield from _versions(name, entry, invoker)
 
 
 def _function(name: str, entry: Mapping[str, Any], invoker: str) -> NamedPlugin:
@@ -153,6 +155,27 @@ def _function(name: str, entry: Mapping[str, Any], invoker: str) -> NamedPlugin:
         under=place,
         beside=tuple(FunctionEntry.model_fields),
     )
+
+
+def _versions(name: str, entry: Mapping[str, Any], usual: str) -> Iterator[NamedPlugin]:
+    """The invokers of a function's versions. What a version takes over from the function has its place there."""
+    function = _function(name, entry, usual)
+    for number, each in table(entry.get("versions")).items():
+        version, place = table(each), (*function.under, "versions", str(number))
+        invoker = version.get("invoker") or usual
+        if not isinstance(invoker, str):
+            continue
+        own, below = own_settings(version), function.spec.own if invoker == usual else {}
+        limit = function.spec.given["max_concurrency"]
+        yield NamedPlugin(
+            spec=invoker_spec(
+                name, invoker, merged_settings(below, own), max_concurrency=limit, version=str(number)
+            ),
+            named_at=(*place, "invoker") if version.get("invoker") else function.named_at,
+            under=place,
+            elsewhere={each: (*function.under, each) for each in below if each not in own},
+            beside=tuple(VersionEntry.model_fields),
+        )
 
 
 def _call_destinations(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:

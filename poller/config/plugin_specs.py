@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, destination_plugin
+from poller.domain.plan import LATEST, DaemonPlan, FunctionPlan, MappingPlan, destination_plugin
 from poller.plugins import Environment, Registry, opened
 
 
@@ -47,10 +47,16 @@ class PluginSpec:
 
 
 def invoker_spec(
-    function: str, invoker: str, own: Mapping[str, Any], *, max_concurrency: int | None
+    function: str,
+    invoker: str,
+    own: Mapping[str, Any],
+    *,
+    max_concurrency: int | None,
+    version: str = LATEST,
 ) -> PluginSpec:
-    """A function's invoker. It gets `max_concurrency` as a setting."""
-    return PluginSpec("invokers", invoker, own, {"function": function, "max_concurrency": max_concurrency})
+    """The invoker of one version of a function. It gets `max_concurrency` and the version as settings."""
+    given = {"function": function, "max_concurrency": max_concurrency, "function_version": version}
+    return PluginSpec("invokers", invoker, own, given)
 
 
 def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
@@ -82,6 +88,14 @@ def store_spec(name: str, settings: Mapping[str, Any]) -> PluginSpec:
 def function_of(plan: FunctionPlan) -> PluginSpec:
     """The invoker of a planned function."""
     return invoker_spec(plan.name, plan.invoker, plan.settings, max_concurrency=plan.max_concurrency)
+
+
+def version_of(plan: FunctionPlan, number: str) -> PluginSpec:
+    """The invoker of a configured version of a planned function."""
+    version = plan.versions[number]
+    return invoker_spec(
+        plan.name, version.invoker, version.settings, max_concurrency=plan.max_concurrency, version=number
+    )
 
 
 def source_of(plan: MappingPlan) -> PluginSpec:

@@ -27,7 +27,8 @@ def quoted_flags(document: Mapping[str, Any], registry: Registry | None) -> Iter
         yield from _of(FileMapping, mapping, ("mappings", index))
     for part in plugins_in(document) if registry is not None else ():
         if part.spec.kind in ("invokers", "sources") and registry is not None:
-            yield from _of(_model(registry, part.spec.kind, part.spec.name), part.spec.own, part.under)
+            own = {name: value for name, value in part.spec.own.items() if name not in part.elsewhere}
+            yield from _of(_model(registry, part.spec.kind, part.spec.name), own, part.under)
 
 
 def _of(model: object, table: object, place: Path) -> Iterator[SettingError]:

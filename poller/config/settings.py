@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -51,6 +50,7 @@ from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.section import Section
 from poller.config.sections.tracing import Tracing
+from poller.config.sections.versions import VersionedEntry
 from poller.config_errors.error_messages import FieldError, refused
 from poller.domain.access import Reads
 from poller.domain.arns import Arn
@@ -170,7 +170,7 @@ class Log(Section):
 QUALIFIERS_MAX = 1000
 
 
-class FunctionEntry(BaseModel):
+class FunctionEntry(VersionedEntry):
     """One function. Other names than these are settings of its invoker."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -310,7 +310,6 @@ class AwsSettings(BaseSettings):
     endpoint_url: Url | None = None
     endpoint_urls: dict[Annotated[str, AfterValidator(aws_service)], Url] = Field(default_factory=dict)
     identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = {}
-
 
 class Settings(AwsSettings):
     """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""

@@ -77,7 +77,8 @@ class Invocation:
     `client_context` is base64 of JSON that the function gets in its context, or empty. `trace_header` is the trace header of the chain of
     calls to which this call belongs, or empty. `traceparent` and `tracestate` name the call's own span, if it is traced. With `log_tail`
     the lines of the call's log are passed on also where the invoker would not have them otherwise. With `whole_error` a
-    FunctionError has its `document`, which batches do not need.
+    FunctionError has its `document`, which batches do not need. Calls with the same `choice` go to the same version of an alias with
+    weights; without one the request id decides.
     """
 
     function_arn: str
@@ -88,6 +89,7 @@ class Invocation:
     client_context: str = ""
     log_tail: bool = False
     trace_header: str = ""
+    choice: str = ""
     traceparent: str = ""
     tracestate: str = ""
     whole_error: bool = False

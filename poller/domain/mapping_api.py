@@ -22,6 +22,7 @@ class ApiErrorType(StrEnum):
     MISSING = "ResourceNotFoundException"
     IN_USE = "ResourceInUseException"
     NOT_READY = "ResourceNotReadyException"
+    PRECONDITION = "PreconditionFailedException"
     THROTTLED = "TooManyRequestsException"
     SERVICE = "ServiceException"
 

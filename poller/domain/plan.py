@@ -8,6 +8,7 @@ from typing import Any
 
 from poller.domain.arns import Arn
 from poller.domain.functions.queued_calls import RETRY_WAITS_S, AsyncPolicy
+from poller.domain.functions.versions import AliasPlan, VersionPlan
 from poller.domain.policies import (
     Backoff,
     BatchPolicy,
@@ -20,6 +21,8 @@ from poller.domain.policies import (
 from poller.domain.records import Epoch, MappingId, Position, WorkerId
 
 LATEST = "$LATEST"
+SERVICE_INVOKER = "lambda"
+"""The invoker whose functions have versions and aliases of their own at AWS."""
 _URL = re.compile(r"([a-z][a-z0-9_-]{0,63})://.")
 
 
@@ -155,7 +158,8 @@ class FunctionPlan:
     `arn` is its unqualified ARN (None: built from the source's), `role` the ARN that fills `invokeIdentityArn`.
     `rate` bounds how fast all workers together call it, `breaker` holds its calls while they fail (None: neither).
     `async_policies` has how asynchronous calls are tried, by qualifier; the one of "" is for calls without a qualifier. `dead_letter`
-    is the ARN of the queue or topic that gets the payloads of those that fail.
+    is the ARN of the queue or topic that gets the payloads of those that fail. `versions` and `aliases` are those of the configuration
+    file, by number and by name; the other fields are $LATEST.
     """
 
     name: str
@@ -169,6 +173,8 @@ class FunctionPlan:
     breaker: BreakerPolicy | None = None
     async_policies: Mapping[str, AsyncPolicy] = field(default_factory=dict)
     dead_letter: str | None = None
+    versions: Mapping[str, VersionPlan] = field(default_factory=dict)
+    aliases: Mapping[str, AliasPlan] = field(default_factory=dict)
 
     def async_policy(self, qualifier: str) -> AsyncPolicy:
         """How asynchronous calls of one qualifier are tried; an empty one and $LATEST are the same."""

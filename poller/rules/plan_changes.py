@@ -58,13 +58,28 @@ def _functions(before: Mapping[str, FunctionPlan], after: Mapping[str, FunctionP
         if old is None:
             lines.append(f"functions.{name}: added")
             continue
-        said = field_changes(old, function, apart=frozenset({"settings", "rate", "breaker"}))
+        said = field_changes(
+            old, function, apart=frozenset({"settings", "rate", "breaker", "versions", "aliases"})
+        )
         lines += [f"functions.{name}.{field}: {change}" for field, change in said.items()]
+        for field, earlier, later in (
+            ("versions", old.versions, function.versions),
+            ("aliases", old.aliases, function.aliases),
+        ):
+            lines += [f"functions.{name}.{field}.{each}" for each in _entries(earlier, later)]
         lines += [f"functions.{name}.{each}" for each in changes_between(_flow(old), _flow(function))]
         lines += [
             f"functions.{name}.{field}: changed" for field in _differing(old.settings, function.settings)
         ]
     return lines
+
+
+def _entries(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Which entries are new, gone or different, without their values."""
+    return [
+        f"{name}: {'added' if name not in before else 'removed' if name not in after else 'changed'}"
+        for name in _differing(before, after)
+    ]
 
 
 def _flow(function: FunctionPlan) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ from poller.ports import Store
 from poller.rules.backoff import wait_s
 from poller.rules.plan_changes import plan_changes
 from poller.runtime.functions.open_call_queues import open_call_queues
+from poller.runtime.functions.versions.alias_states import AliasStates
+from poller.runtime.functions.versions.open_aliases import open_aliases
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
@@ -116,7 +118,9 @@ class Daemon:
                 functions = partial(function_statuses, parts.running.components)
                 digests = parts.fleet.writer(parts.running.summaries, functions)
                 calling = nullcontext() if parts.calls is None else parts.calls.running(scope, self._stop)
-                with self._tally.counting(parts.running.components.calls), writing(digests, scope), calling:
+                shifting = parts.aliases.running(scope, self._stop)
+                counting = self._tally.counting(parts.running.components.calls)
+                with counting, writing(digests, scope), calling, shifting:
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()
@@ -188,6 +192,7 @@ class Daemon:
         if parts is not None:
             notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
             notes += [] if parts.calls is None else parts.calls.queues.notes()
+            notes += parts.aliases.states.notes(self._plan.functions)
         mappings = parts.fleet.with_all_pauses(parts.running.statuses()) if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
@@ -261,6 +266,7 @@ class Daemon:
             port_backoff=self._plan.tuning.port_backoff,
             places=places,
             sharing=heartbeat.functions,
+            aliases=AliasStates(store, self._env.clock, self._observer),
         )
         desired = DesiredMappings(self._plan, definitions, now=self._env.clock.now())
         running = RunningMappings(tools, scope, self._stop, results=self._results, woken=self._woken.set)
@@ -270,21 +276,26 @@ class Daemon:
         running.pauses = follower
         fleet = FleetReader(tools, heartbeat, tuning=self._plan.tuning)
         fleet.pauses = follower.pauses
+        callers, stop, opener = self.control.calls, self._stop, PluginOpener(tools)
         calls = open_call_queues(
-            tools,
-            running.held,
-            heartbeat,
-            lambda: self._plan,
-            self.control.calls.named,
-            scope,
-            self._stop,
-            opener=PluginOpener(tools),
+            tools, running.held, heartbeat, lambda: self._plan, callers.named, scope, stop, opener=opener
         )
+        aliases = open_aliases(tools, heartbeat, lambda: self._plan.functions, callers, scope, stop)
+        definitions.beside = (aliases.states.take, *(() if calls is None else (calls.configs.take,)))
         if calls is not None:
-            definitions.beside, follower.beside = calls.configs.take, calls.operations
-            operations = replace(operations, functions=calls.known)
+            follower.beside, operations = calls.operations, replace(operations, functions=calls.known)
         self._open_parts = OpenParts(
-            definitions, desired, running, store, heartbeat, places, follower, operations, fleet, calls
+            definitions,
+            desired,
+            running,
+            store,
+            heartbeat,
+            places,
+            follower,
+            operations,
+            fleet,
+            calls,
+            aliases,
         )
         return self._open_parts
 

@@ -374,6 +374,7 @@ class BatchInvoker:
                 request_id=batch.request_id,
                 event=batch.event,
                 timeout_s=self._function.limit_s(plan.function_arn),
+                choice=batch.identifiers[0] if batch.identifiers else "",
             ),
             mapping=plan.mapping,
         )

@@ -9,6 +9,7 @@ from poller.plugins import Environment, Registry
 from poller.ports import Store
 from poller.runtime.functions.function_calls import CallContext
 from poller.runtime.functions.open_call_queues import OpenCallQueues
+from poller.runtime.functions.versions.open_aliases import OpenAliases
 from poller.runtime.mappings.definitions import Definitions
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.mappings.fleet import FleetReader
@@ -37,6 +38,7 @@ class OpenParts:
     fleet: FleetReader
     calls: OpenCallQueues | None
     """The asynchronous calls; None if the store keeps none."""
+    aliases: OpenAliases
 
     def service_context(
         self,
@@ -52,7 +54,7 @@ class OpenParts:
             desired=self.desired,
             definitions=self.definitions,
             running=self.running,
-            preflight=Preflight(registry, env),
+            preflight=Preflight(registry, env, self.aliases.states),
             fleet=self.fleet,
             peeking=Peeking(
                 plans=lambda: [entry.spec.plan for entry in self.desired.entries()],
@@ -70,6 +72,8 @@ class OpenParts:
                 observer=observer,
                 queues=None if self.calls is None else self.calls.queues,
                 configs=None if self.calls is None else self.calls.configs,
+                aliases=self.aliases.service,
+                made=self.aliases.states.made,
                 page=None if self.calls is None else self.calls.page,
             ),
             clock=env.clock,

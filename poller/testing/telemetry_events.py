@@ -7,11 +7,13 @@ from msgspec import structs
 
 from poller.domain.access import Role
 from poller.domain.functions.queued_calls import CallEnd
+from poller.domain.functions.shifts import ShiftState
 from poller.domain.invocations import Condition, Ended
 from poller.domain.operations import Action, OperationId, OperationState
 from poller.domain.records import SHARD_END, Epoch, MappingId, Monotonic, Position, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
+    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -30,10 +32,12 @@ from poller.domain.telemetry.daemon_events import (
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
+    ShiftChanged,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
+    VersionCalled,
 )
 from poller.domain.telemetry.labels import (
     ApiOperation,
@@ -244,6 +248,16 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
         destination="arn:aws:sqs:eu-west-1:111122223333:failed",
         error="ServiceUnavailable",
         reason="no answer {number}",
+    ),
+    VersionCalled(function="orders", alias="live", version="2", failed=True),
+    AliasWeight(function="orders", alias="live", version="2", weight=0.1),
+    ShiftChanged(
+        function="orders",
+        alias="live",
+        old="1",
+        new="2",
+        state=ShiftState.ROLLED_BACK,
+        reason="12 of 20 calls of version 2 failed, more than the share 0.05",
     ),
     CallsWaiting(function="orders", calls=3, oldest_s=61.0),
     BreakerChanged(

@@ -16,6 +16,8 @@ UUID = "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"
 WORDS = [
     ("status",),
     ("status", "--json"),
+    ("alias", "status"),
+    ("alias", "status", "orders", "live", "--json"),
     ("peek", "orders"),
     ("peek", "orders", "--json"),
     ("mappings", "list"),

@@ -107,6 +107,10 @@ def spelled_ids(cases: Sequence[tuple[Any, ...]]) -> list[str]:
     return [spelled(place) or "file" for place, *_ in cases]
 
 
+GIVEN = {"function", "max_concurrency", "function_version"}
+"""Settings of invokers that the daemon gives them."""
+
+
 def names() -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
     """Every table of a configuration and the names that it may have."""
     yield (), list(Settings.model_fields)
@@ -126,7 +130,7 @@ def names() -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
         yield ("mappings", 1, *below), known_names(Settings, ("mappings", 1, *below))
     for name in INVOKERS:
         model = REGISTRY.plugin("invokers", name).settings
-        own = [each for each in model.model_fields if each not in {"function", "max_concurrency"}]
+        own = [each for each in model.model_fields if each not in GIVEN]
         yield ("functions", name), [*FunctionEntry.model_fields, *own]
 
 
@@ -239,12 +243,11 @@ def _leaves(place: tuple[str | int, ...], model: type) -> Iterator[tuple[tuple[s
             for each in parts_of(annotation)
             if isinstance(each, type) and (is_dataclass(each) or _is_model(each))
         ]
-        if name in {"functions", "mappings"} or (
-            name in {"function", "max_concurrency"} and "functions" in place
-        ):
+        if name in {"functions", "mappings"} or (name in GIVEN and "functions" in place):
             continue
-        if name in {"identities", "event_invoke_configs"}:
-            yield from _leaves((*place, name, "billing"), inner[0])
+        if name in {"identities", "event_invoke_configs", "aliases", "versions"}:
+            key = "1" if name == "versions" else "billing"
+            yield from _leaves((*place, name, key), inner[0])
         elif inner and name != "FilterCriteria":
             yield from _leaves((*place, name), inner[0])
         else:
@@ -267,7 +270,9 @@ LEAVES = dict(leaves())
 TEXTS = [
     place
     for place, annotation in LEAVES.items()
-    if place[-1] not in {"source", "client_context"}
+    # The version of an alias may be written as a number, and weights are a table of numbers.
+    if place[-1] not in {"source", "client_context", "weights"}
+    and place[-3::2] != ("aliases", "version")
     and {str, SecretStr, Path} & {each for each in parts_of(annotation) if isinstance(each, type)}
 ]
 

@@ -297,6 +297,8 @@ READ_OTHERWISE = {
     "poller/domain/functions/tracing.py:trace_header": "a truth",
     "poller/domain/functions/tracing.py:_context": "hexadecimal digits, by the patterns of both forms",
     "adapters/tracing/tracer.py:_span_context": "hexadecimal digits of a context that was read",
+    "poller/domain/functions/shift_strategies.py:strategy": "four digits at most, by its pattern",
+    "poller/runtime/functions/versions/alias_service.py:AliasService.versions": "version numbers, which are digits",
     "poller/output/terminal.py:_given": "digits that were looked at, five at most",
     "poller/runtime/peeking/look.py:_at_record": "sequence numbers that the source has read, or that the request was checked for",
     "poller/runtime/peeking/look.py:_batch": "sequence numbers that the source has read, or of a checkpoint",

@@ -48,6 +48,8 @@ class Site:
     known_functions: set[str] = field(default_factory=set)
     """ARNs of functions that the default invoker says exist."""
     opening: dict[str, list[Exception]] = field(default_factory=dict)
+    opening_s: dict[str, float] = field(default_factory=dict)
+    """How long the openings of a part take, by ARN, name or URL."""
     open_now: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 
@@ -56,8 +58,9 @@ class Site:
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("pacers", "throttle"): lambda _: ("pacer", FakePacer()),
             ("stores", "memory"): lambda _: ("memory", store or self.store),
-            ("invokers", "fake"): lambda given: (given["function"], self.functions[given["function"]]),
-            ("invokers", "own"): lambda given: (given["function"], self.functions[given["function"]]),
+            ("invokers", "fake"): self._function,
+            ("invokers", "own"): self._function,
+            ("invokers", "lambda"): self._function,
             ("invokers", "asked"): lambda given: (given["function"], Asked(self)),
             ("destinations", "sqs"): lambda given: (given["arn"], self.destinations[given["arn"]]),
             **{
@@ -81,10 +84,18 @@ class Site:
         """The states that observers were told of one mapping, in order."""
         return [event.state for event in self.seen.of(MappingChanged) if event.mapping == mapping]
 
+    def _function(self, given: Mapping[str, Any]) -> tuple[str, Any]:
+        """The fake of one version, `NAME:VERSION`, if the site has one; else the function's."""
+        version = f"{given['function']}:{given['function_version']}"
+        key = version if version in self.functions else given["function"]
+        return key, self.functions[key]
+
     def _plugin(self, name: str, make: Callable[[Mapping[str, Any]], tuple[str, Any]]) -> Plugin[Any, Any]:
         @asynccontextmanager
         async def opening(settings: AnySettings, _: Environment) -> AsyncIterator[Any]:
             key, port = make(settings.model_extra or {})
+            if (takes_s := self.opening_s.get(key)) is not None:
+                await asyncio.sleep(takes_s)
             if troubles := self.opening.get(key):
                 raise troubles.pop(0)
             self.open_now.append(key)
@@ -93,7 +104,7 @@ class Site:
             finally:
                 self.open_now.remove(key)
 
-        return Plugin(name, AnySettings, opening, own_limits=name == "own")
+        return Plugin(name, AnySettings, opening, own_limits=name in ("own", "lambda"))
 
 
 class Asked(FakeFunction):

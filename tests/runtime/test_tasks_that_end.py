@@ -57,8 +57,11 @@ ELSEWHERE = {
     TaskKind.FLEET,
     TaskKind.FUNCTION_CALLS,
     TaskKind.QUEUED_CALL,
+    TaskKind.VERSION,
+    TaskKind.VERSIONS,
+    TaskKind.SHIFT_HOOK,
 }
-"""Tasks of the command `run`, of single operations and of single requests, which have tests of their own."""
+"""Tasks of the command `run`, of single operations and of single requests, and of functions with versions, which have tests of their own."""
 KINDS = [kind for kind in TaskKind if kind not in ELSEWHERE]
 
 

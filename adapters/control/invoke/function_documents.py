@@ -7,6 +7,7 @@ from typing import Any
 
 from adapters.control.mappings.paging import constraint, headed
 from adapters.control.query_string import first
+from poller.domain.functions.alias_control import VersionView
 from poller.domain.functions.calls import FunctionView
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.untrusted.numbers import whole
@@ -21,27 +22,29 @@ MARKER_PATTERN = r"([0-9a-f]{2}){0,512}"
 """The bytes of the last name of a page."""
 
 
-def configuration(view: FunctionView) -> dict[str, Any]:
-    """Returns the FunctionConfiguration of a function."""
+def configuration(view: FunctionView, version: VersionView | None = None, arn: str = "") -> dict[str, Any]:
+    """Returns the FunctionConfiguration of a function, or of one version of it. `arn` is the ARN by which it was asked for."""
+    shown = version or view
     found: dict[str, Any] = {
         "FunctionName": view.name,
-        "FunctionArn": view.arn,
+        "FunctionArn": arn or view.arn,
         "Role": view.role,
-        "Handler": view.handler,
-        "Description": f"called by poller through its invoker {view.invoker}",
-        "Timeout": math.ceil(view.timeout_s),
+        "Handler": shown.handler,
+        "Description": (version.description if version is not None else "")
+        or f"called by poller through its invoker {shown.invoker}",
+        "Timeout": math.ceil(shown.timeout_s),
         "MemorySize": view.memory_mb,
-        "Version": LATEST,
-        "State": "Failed" if view.trouble else "Active",
-        "StateReason": line_of(view.trouble, chars_max=REASON_CHARS_MAX),
+        "Version": version.number if version is not None else LATEST,
+        "State": "Failed" if shown.trouble else "Active",
+        "StateReason": line_of(shown.trouble, chars_max=REASON_CHARS_MAX),
         "LastUpdateStatus": "Successful",
     }
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def function(view: FunctionView) -> dict[str, Any]:
-    """Returns the answer to GetFunction."""
-    found: dict[str, Any] = {"Configuration": configuration(view), "Code": {}, "Tags": {}}
+def function(view: FunctionView, version: VersionView | None = None, arn: str = "") -> dict[str, Any]:
+    """Returns the answer to GetFunction, for a function or for one version of it."""
+    found: dict[str, Any] = {"Configuration": configuration(view, version, arn), "Code": {}, "Tags": {}}
     if view.max_concurrency is not None:
         found["Concurrency"] = {"ReservedConcurrentExecutions": view.max_concurrency}
     return found

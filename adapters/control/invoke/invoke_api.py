@@ -12,6 +12,7 @@ from aiohttp import web
 
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
+from adapters.control.aliases.alias_documents import version_of
 from adapters.control.aws_errors import RejectionType, RequestRejected
 from adapters.control.invoke import answers
 from adapters.control.invoke.function_documents import configuration, function, page
@@ -19,7 +20,8 @@ from adapters.control.invoke.invoke_headers import InvocationType, Wanted, wante
 from adapters.control.lambda_api import NO_CONTROL, both, signed_read, with_error_answers
 from adapters.control.query_string import first
 from adapters.control.responses import allow_time, answer
-from poller.domain.functions.calls import FunctionCall, FunctionCaller, NoRoom, ThrottleReason
+from poller.domain.functions.alias_control import VersionView
+from poller.domain.functions.calls import FunctionCall, FunctionCaller, FunctionView, NoRoom, ThrottleReason
 from poller.domain.functions.tracing import of_traceparent, trace_header
 from poller.domain.records import json_value
 from poller.domain.telemetry.labels import ApiOperation
@@ -148,11 +150,17 @@ class InvokeApi:
 
     async def get(self, request: web.Request) -> web.Response:
         """GetFunction."""
-        return answer(function(self._caller.function(*_named(request))))
+        return answer(function(*self._shown(request)))
 
     async def get_configuration(self, request: web.Request) -> web.Response:
         """GetFunctionConfiguration."""
-        return answer(configuration(self._caller.function(*_named(request))))
+        return answer(configuration(*self._shown(request)))
+
+    def _shown(self, request: web.Request) -> tuple[FunctionView, VersionView | None, str]:
+        """The function that is named, the version of it if one is meant, and the ARN by which it is named."""
+        caller, (name, qualifier) = self._caller, _named(request)
+        view = caller.function(name, qualifier)
+        return view, *version_of(caller, view, name, qualifier)
 
     async def _invoked(
         self, request: web.Request, caller: FunctionCaller, asked: Wanted, payload: bytes

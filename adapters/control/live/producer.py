@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from adapters.control.live.alias_looks import AliasLooks
 from adapters.control.live.differences import SentStatus
 from adapters.control.live.events import OperationEvents, event, newest
 from adapters.control.live.readers import Reader, Readers
+from poller.domain.functions.calls import FunctionCaller
 from poller.domain.mapping_api import ApiError
 from poller.domain.operations import KnownOperations, Operation, OperationControl
 from poller.domain.records import Epoch
@@ -127,8 +129,10 @@ class UpdateProducer:
         view: StatusView,
         operations: OperationControl | None,
         history: HistorySource | None,
+        calls: FunctionCaller | None = None,
     ) -> None:
         self._readers = readers
+        self._calls = calls
         self._view = view
         self._control = operations
         self._history = history
@@ -164,8 +168,9 @@ class UpdateProducer:
                     each.cancel()
 
     async def _send_while_read(self, operations: Operations) -> None:
-        look = Look(await self._view.fleet(ask=False))
+        look, aliases = Look(await self._view.fleet(ask=False)), AliasLooks(self._calls)
         operations.changed(self._now())
+        aliases.changed(self._now())
         steps = self._history.steps() if self._history is not None else 0
         due = self._now() + LOOK_S
         while self._readers.count:
@@ -175,11 +180,13 @@ class UpdateProducer:
                     self._readers.offer(each)
                 if operations.changed(self._now()):
                     self._readers.offer(operations.event)
+                if aliases.changed(self._now()):
+                    self._readers.offer(aliases.event)
                 steps = await self._send_steps(steps)
                 took_s = time.perf_counter() - began
                 due = self._now() + min(LOOK_S_MAX, max(LOOK_S, LOOK_FACTOR * took_s))
             if new := self._readers.take_new():
-                await self._welcome(new, look, operations)
+                await self._welcome(new, [look.whole(), operations.event, *filter(None, [aliases.event])])
             await self._wait(due)
 
     async def _wait(self, due: float) -> None:
@@ -191,9 +198,9 @@ class UpdateProducer:
         except TimeoutError:
             return
 
-    async def _welcome(self, new: Sequence[Reader], look: Look, operations: Operations) -> None:
-        """Sends the first events to readers that have come."""
-        first = [look.whole(), operations.event, event("history", await self._whole_history())]
+    async def _welcome(self, new: Sequence[Reader], events: Sequence[bytes]) -> None:
+        """Sends the first events to readers that have come: these, and the history."""
+        first = [*events, event("history", await self._whole_history())]
         for reader in new:
             for each in first:
                 reader.offer(each)

@@ -56,8 +56,8 @@ def query(target: str) -> Query:
     source, function = first(target, "EventSourceArn") or None, first(target, "FunctionName")
     items = _whole(first(target, "MaxItems"))
     found = [
-        *_pattern("eventSourceArn", source, ARN_PATTERN, ARN_CHARS_MAX),
-        *_pattern("functionName", function, FUNCTION_PATTERN, FUNCTION_NAME_CHARS_MAX),
+        *unlike("eventSourceArn", source, ARN_PATTERN, ARN_CHARS_MAX),
+        *unlike("functionName", function, FUNCTION_PATTERN, FUNCTION_NAME_CHARS_MAX),
         *_range("maxItems", items),
     ]
     if found:
@@ -106,6 +106,20 @@ def constraint(field: str, value: str, must: str) -> str:
     return f"Value '{shown}' at '{field}' failed to satisfy constraint: Member must {must}"
 
 
+def unlike(field: str, value: str | None, pattern: str, chars_max: int) -> list[str]:
+    """Returns AWS's texts for a value that does not fit a pattern or has more than `chars_max` characters; None fits."""
+    if value is None:
+        return []
+    found = []
+    if not value:
+        found.append(constraint(field, value, "have length greater than or equal to 1"))
+    if len(value) > chars_max:
+        found.append(constraint(field, value, f"have length less than or equal to {chars_max}"))
+    elif not re.fullmatch(pattern, value, re.ASCII):
+        found.append(constraint(field, value, f"satisfy regular expression pattern: {pattern}"))
+    return found
+
+
 def _is_function(known: FunctionName, asked: str) -> bool:
     try:
         name = FunctionName.parse(asked)
@@ -142,16 +156,3 @@ def _range(field: str, value: int | None) -> list[str]:
         else f"have value less than or equal to {ITEMS_MAX}"
     )
     return [constraint(field, str(value), must)]
-
-
-def _pattern(field: str, value: str | None, pattern: str, chars_max: int) -> list[str]:
-    if value is None:
-        return []
-    found = []
-    if not value:
-        found.append(constraint(field, value, "have length greater than or equal to 1"))
-    if len(value) > chars_max:
-        found.append(constraint(field, value, f"have length less than or equal to {chars_max}"))
-    elif not re.fullmatch(pattern, value, re.ASCII):
-        found.append(constraint(field, value, f"satisfy regular expression pattern: {pattern}"))
-    return found

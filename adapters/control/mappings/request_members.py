@@ -55,6 +55,7 @@ type Shape = JsonType | ListOf | MapOf | Structure
 _CANNOT_BE: Mapping[JsonType, str] = {
     JsonType.TEXT: "a String",
     JsonType.WHOLE: "an Integer",
+    JsonType.NUMBER: "a Double",
     JsonType.FLAG: "a Boolean",
     JsonType.MOMENT: "milliseconds since epoch",
 }
@@ -177,11 +178,11 @@ def _scalar(value: object, wanted: JsonType) -> object:
     match wanted, value:
         case (JsonType.FLAG, bool()) | (JsonType.TEXT, str()):
             return value
-        case (JsonType.WHOLE | JsonType.MOMENT, bool()):
+        case (JsonType.WHOLE | JsonType.NUMBER | JsonType.MOMENT, bool()):
             pass
-        case (JsonType.WHOLE | JsonType.MOMENT, int()):
+        case (JsonType.WHOLE | JsonType.NUMBER | JsonType.MOMENT, int()):
             return value
-        case (JsonType.MOMENT, float()) if math.isfinite(value):
+        case (JsonType.NUMBER | JsonType.MOMENT, float()) if math.isfinite(value):
             return value
         case (JsonType.WHOLE, float()) if value.is_integer():
             return int(value)

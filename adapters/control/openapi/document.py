@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from adapters.control.openapi import (
+    alias_paths,
     call_paths,
     function_paths,
     history_paths,
@@ -63,10 +64,17 @@ def document(*, everybody: bool = False, open_reads: bool = True) -> Json:
         | history_paths.paths(
             unauthorized=_unauthorized(), security=_SECURITY, common=_common_errors(), open_reads=open_reads
         )
+        | alias_paths.paths(
+            everybody=everybody,
+            open_reads=open_reads,
+            unauthorized=_unauthorized(),
+            security=_change_security(everybody),
+            common=_common_errors(),
+        )
         | lambda_paths.paths(everybody=everybody, open_reads=open_reads)
         | invoke_paths.paths(everybody=everybody, open_reads=open_reads),
         "components": {
-            "schemas": dict(sorted((_schemas() | lambda_paths.schemas() | invoke_paths.schemas()).items())),
+            "schemas": dict(sorted((_schemas() | _lambda_schemas()).items())),
             "securitySchemes": {"token": _TOKEN} | lambda_paths.SCHEME,
         },
     }
@@ -180,6 +188,10 @@ def _text(description: str) -> Json:
     return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
+def _lambda_schemas() -> Json:
+    return lambda_paths.schemas() | invoke_paths.schemas() | alias_paths.schemas()
+
+
 def _schemas() -> Json:
     adapter = TypeAdapter(DaemonStatus)
     root = adapter.json_schema(ref_template=REF + "{model}", mode="serialization")
@@ -195,6 +207,7 @@ def _schemas() -> Json:
     found |= record_paths.schemas()
     found |= call_paths.schemas()
     found |= history_paths.schemas()
+    found |= alias_paths.view_schemas()
     for schema in _objects(found):
         _close(schema)
     found["ProbeOrError"] = {"anyOf": [ref("Probe"), ref(ERROR)]}

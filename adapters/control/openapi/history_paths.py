@@ -8,8 +8,8 @@ from adapters.control.openapi.parts import REF, Json, json_answer, problem
 from poller.domain.telemetry.history import RecentHistory
 
 _UPDATES = (
-    "Server-sent events, for the page at `/`: `caller`, `status`, `operations` and `history` first, then what differs, at most once a "
-    "second (`changed`, `operations`, `point`, or `status` again), and a comment every ten seconds. docs/use/api.md describes them."
+    "Server-sent events, for the page at `/`: `caller`, `status`, `operations`, `aliases` if there are any, and `history` first, then "
+    "what differs, at most once a second (`changed`, `operations`, `aliases`, `point`, or `status` again), and a comment every ten seconds. docs/use/api.md describes them."
 )
 _MAPPING = {
     "name": "mapping",

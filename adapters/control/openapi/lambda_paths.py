@@ -304,6 +304,7 @@ def _schema(name: str, shape: request_members.Shape, bounds: Mapping[str, Json])
 _TYPES = {
     JsonType.TEXT: "string",
     JsonType.WHOLE: "integer",
+    JsonType.NUMBER: "number",
     JsonType.FLAG: "boolean",
     JsonType.MOMENT: "number",
     JsonType.LIST: "array",

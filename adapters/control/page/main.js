@@ -6,6 +6,7 @@ import { Tabs } from './daemon/tabs.js';
 import { token } from './daemon/token.js';
 import { openAction } from './operations/dialog.js';
 import { DaemonClock, Ticker } from './ticker.js';
+import { aliasesView } from './views/aliases.js';
 import { Banner, outdated, problemsView, summaryView } from './views/banner.js';
 import { functionsView } from './views/functions.js';
 import { mappingsView } from './views/mappings.js';
@@ -55,6 +56,7 @@ class Page {
       running: operationsView(context, byId('running')),
       mappings: mappingsView(context, byId('mappings')),
       functions: functionsView(context, byId('functions')),
+      aliases: aliasesView(context, byId('aliases')),
       workers: workersView(context, byId('workers')),
       ended: operationsView(context, byId('ended')),
     };
@@ -103,7 +105,7 @@ class Page {
   /** Which buttons there are depends on the caller, so all is made again for another one. */
   #showCaller() {
     callerLine(byId('caller'), this.#state.caller);
-    for (const section of ['running', 'mappings', 'functions', 'workers', 'ended']) {
+    for (const section of ['running', 'mappings', 'functions', 'aliases', 'workers', 'ended']) {
       forgetViews(byId(section).querySelector('ul'));
     }
   }
@@ -133,13 +135,14 @@ class Page {
   }
 
   #draw() {
-    const { status, mappings, open, ended } = this.#state;
+    const { status, mappings, open, ended, aliases } = this.#state;
     const views = this.#views;
     drawn(() => views.summary(this.#state));
     drawn(() => views.problems(status));
     drawn(() => views.running(open, mappings));
     drawn(() => views.mappings(this.#state, this.#find.value.trim()));
     drawn(() => views.functions(status));
+    drawn(() => views.aliases(aliases));
     drawn(() => views.workers(this.#state));
     drawn(() => views.ended(ended, mappings));
   }

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.plan import LATEST
 from poller.start_folder import from_start_folder
 
 PROCESSES_DEFAULT = 64
@@ -23,7 +24,8 @@ _OWN_PREFIX = "poller_"
 class ProcessSettings(BaseModel):
     """Settings of one function that runs as child processes; `cwd` None: the folder in which the daemon was started.
 
-    The daemon sets `max_concurrency` to the function's own limit. Without `processes` there are as many processes.
+    The daemon sets `max_concurrency` to the function's own limit, and `function_version` to the version that is opened. Without
+    `processes` there are as many processes as `max_concurrency`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +41,7 @@ class ProcessSettings(BaseModel):
         default=None, ge=1, le=PROCESSES_MAX, description="Processes at most, one call each."
     )
     max_concurrency: int | None = None
+    function_version: str = LATEST
     init_timeout_s: float = Field(
         default=INIT_TIMEOUT_S, gt=0, le=900, description="Seconds until a started process must be ready."
     )
@@ -100,7 +103,7 @@ def environment(settings: ProcessSettings, api: str, *, region: str | None) -> d
         **settings.env,
         "AWS_LAMBDA_RUNTIME_API": api,
         "AWS_LAMBDA_FUNCTION_NAME": settings.function,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_VERSION": settings.function_version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory_mb),
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{settings.function}",
         "AWS_LAMBDA_LOG_STREAM_NAME": uuid.uuid4().hex,

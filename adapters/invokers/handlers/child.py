@@ -102,12 +102,14 @@ class Calls:
         function: str,
         memory_mb: int,
         stream: str,
+        version: str,
     ) -> None:
         self._handler = handler
         self._loop = loop
         self._function = function
         self._memory_mb = memory_mb
         self._stream = stream
+        self._version = version
 
     def run(self, headers: Headers, event: bytes) -> Outcome:
         """Runs one call."""
@@ -125,6 +127,7 @@ class Calls:
             stream=self._stream,
             timeout_s=deadline_ms / 1000.0 - time.time(),
             client_context=client_context(headers.get("lambda-runtime-client-context", "")),
+            version=self._version,
             traceparent="" if span is None else span.traceparent,
         )
         found = call_handler(self._handler, EncodedEvent(event), context, whole_for=whole_for)
@@ -276,6 +279,7 @@ def main() -> None:
         function=given.function,
         memory_mb=int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]),
         stream=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+        version=os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
     )
     try:
         serve(client, calls, lines, code)

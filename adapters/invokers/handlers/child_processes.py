@@ -28,6 +28,7 @@ class ChildFunction:
     processes: int
     memory_mb: int
     log_level: str
+    version: str
     code: Path | None = None
 
 
@@ -53,6 +54,7 @@ async def start_processes(
         processes=child.processes,
         init_timeout_s=IMPORT_S_MAX,
         memory_mb=child.memory_mb,
+        function_version=child.version,
     )
     invoker = ProcessInvoker(settings, env, stdin=PIPE, code=shared)
     try:

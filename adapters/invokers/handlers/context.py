@@ -8,6 +8,8 @@ from typing import Any
 
 from poller.domain.invocations import Invocation
 
+LATEST_VERSION = "$LATEST"
+
 
 class CognitoIdentity:
     """The Cognito identity of the caller. It is empty, since an event source mapping calls for no user."""
@@ -65,6 +67,7 @@ class FunctionContext:
         stream: str,
         timeout_s: float,
         client_context: ClientContext | None = None,
+        version: str = LATEST_VERSION,
         traceparent: str = "",
         tracestate: str = "",
     ):
@@ -73,7 +76,7 @@ class FunctionContext:
         self.log_stream_name = stream
         self.function_name = function
         self.memory_limit_in_mb = str(memory_mb)
-        self.function_version = "$LATEST"
+        self.function_version = version
         self.invoked_function_arn = arn
         self.tenant_id: str | None = None
         self.client_context = client_context
@@ -110,7 +113,9 @@ class FunctionContext:
         return f"LambdaContext([{','.join(f'{name}={getattr(self, name)}' for name in names)}])"
 
 
-def context_of(invocation: Invocation, *, function: str, memory_mb: int, stream: str) -> FunctionContext:
+def context_of(
+    invocation: Invocation, *, function: str, memory_mb: int, stream: str, version: str = LATEST_VERSION
+) -> FunctionContext:
     """Makes the context of a call that starts now; `stream` names the log stream (one per process, as on Lambda)."""
     return FunctionContext(
         function=function,
@@ -120,6 +125,7 @@ def context_of(invocation: Invocation, *, function: str, memory_mb: int, stream:
         stream=stream,
         timeout_s=invocation.timeout_s,
         client_context=client_context(invocation.client_context_json),
+        version=version,
         traceparent=invocation.traceparent,
         tracestate=invocation.tracestate,
     )

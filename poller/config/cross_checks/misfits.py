@@ -13,22 +13,25 @@ from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import EventContent, SourceKind
 from poller.plugins import Registry
 
+type _Finder = Callable[[EventContent], Iterable[FieldError]]
+
 
 def misfit_errors(document: Mapping[str, Any], registry: Registry) -> Iterator[SettingError]:
     """What keeps mappings from calling their functions, as the functions' plug-ins see it. Wrong settings have errors of their own."""
-    finders = dict(_misfit_finders(document, registry))
+    finders: dict[str, list[_Finder]] = {}
+    for name, found in _misfit_finders(document, registry):
+        finders.setdefault(name, []).append(found)
     for index, each in enumerate(listed(document.get("mappings"))):
         mapping = table(each)
-        finder = finders.get(function_name(mapping.get("FunctionName")))
         content = _event_content(mapping)
-        if finder is not None and content is not None:
+        if content is None:
+            continue
+        for finder in finders.get(function_name(mapping.get("FunctionName")), ()):
             yield from (SettingError.of(error, ("mappings", index)) for error in finder(content))
 
 
-def _misfit_finders(
-    document: Mapping[str, Any], registry: Registry
-) -> Iterator[tuple[str, Callable[[EventContent], Iterable[FieldError]]]]:
-    """For each function whose plug-in looks at mappings: its name, and what finds errors in the events of a mapping."""
+def _misfit_finders(document: Mapping[str, Any], registry: Registry) -> Iterator[tuple[str, _Finder]]:
+    """For each version of a function whose plug-in looks at mappings: the function's name, and what finds errors in a mapping's events."""
     for part in plugins_in(document):
         if part.spec.kind != "invokers" or part.name_only:
             continue

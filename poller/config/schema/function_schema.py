@@ -10,7 +10,7 @@ from poller.config.settings import FunctionEntry, Settings
 from poller.domain.errors import InvalidConfiguration
 from poller.plugins import Registry
 
-_GIVEN = ("function", "max_concurrency")
+_GIVEN = ("function", "max_concurrency", "function_version")
 """Settings of an invoker that the daemon gives, or that are an entry's own."""
 
 

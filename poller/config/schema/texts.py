@@ -69,6 +69,8 @@ FUNCTIONS: dict[str, str] = {
     "event_invoke_config.DestinationConfig.OnFailure.Destination": "ARN of a queue, topic, bucket, function or event bus, or a URL.",
     "event_invoke_config.DestinationConfig.OnSuccess.Type": "SAM's; without effect.",
     "event_invoke_config.DestinationConfig.OnFailure.Type": "SAM's; without effect.",
+    "versions": "Versions by number: settings that are laid over the function's own, which are $LATEST. A version that ran never changes.",
+    "aliases": "Aliases by name: each leads to a version, and with weights to another one besides.",
     "dead_letter": "ARN of a queue or topic that gets the payload of each asynchronous call that was given up.",
 }
 IDENTITIES: dict[str, str] = {
@@ -142,6 +144,8 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "functions.NAME.event_invoke_config": (
         {"MaximumRetryAttempts": 1, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:eu-west-1:111122223333:orders-failed"}}},
     ),
+    "functions.NAME.versions": ({"1": {"description": "the first one"}, "2": {"timeout_s": 60}},),
+    "functions.NAME.aliases": ({"live": {"version": "1", "weights": {"2": 0.1}}},),
     "functions.NAME.dead_letter": ("arn:aws:sqs:eu-west-1:111122223333:orders-dead",),
     "functions.NAME.breaker": ({"failures": 0.5, "window_s": 60, "open_s": 30},),
     "mappings.FunctionName": ("orders", "orders:prod"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from poller.domain.functions.alias_control import AliasControl
 from poller.domain.functions.invoke_configs import InvokeConfigControl
 from poller.domain.invocations import Outcome
 from poller.domain.records import MappingId
@@ -91,6 +92,11 @@ class FunctionCaller(Protocol):
     @property
     def configs(self) -> InvokeConfigControl:
         """How asynchronous calls are tried. Raises ApiError while the daemon starts or stops."""
+        ...
+
+    @property
+    def aliases(self) -> AliasControl:
+        """Versions and aliases. Raises ApiError while the daemon starts or stops."""
         ...
 
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from poller.domain.access import Role
 from poller.domain.functions.queued_calls import CallEnd
+from poller.domain.functions.shifts import ShiftState
 from poller.domain.invocations import Ended
 from poller.domain.records import MappingId, ShardId
 from poller.domain.telemetry.event import TelemetryEvent
@@ -53,6 +54,35 @@ class FunctionCalled(TelemetryEvent, frozen=True, kw_only=True):
     ended: Ended
     duration_s: float
     error: str = ""
+
+
+class VersionCalled(TelemetryEvent, frozen=True, kw_only=True):
+    """A version of a function was called, by `alias` or without one (empty). `failed`: it was not reached, timed out, or failed."""
+
+    function: str
+    alias: str
+    version: str
+    failed: bool
+
+
+class AliasWeight(TelemetryEvent, frozen=True, kw_only=True):
+    """The share of an alias's calls that go to a version has changed; 0 if none do any more."""
+
+    function: str
+    alias: str
+    version: str
+    weight: float
+
+
+class ShiftChanged(TelemetryEvent, frozen=True, kw_only=True):
+    """A shift of an alias to another version has begun, went on or ended. `reason` says why it was rolled back, or is empty."""
+
+    function: str
+    alias: str
+    old: str
+    new: str
+    state: ShiftState
+    reason: str = ""
 
 
 class QueuedCallEnded(TelemetryEvent, frozen=True, kw_only=True):

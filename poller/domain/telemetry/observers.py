@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from poller.domain.telemetry.daemon_events import (
+    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -22,10 +23,12 @@ from poller.domain.telemetry.daemon_events import (
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
+    ShiftChanged,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
+    VersionCalled,
 )
 from poller.domain.telemetry.mapping_events import (
     Bisected,
@@ -84,6 +87,9 @@ type AnyTelemetryEvent = (
     | PortFailed
     | Capacity
     | FunctionCalled
+    | VersionCalled
+    | AliasWeight
+    | ShiftChanged
     | QueuedCallEnded
     | CallDeliveryFailed
     | CallsWaiting

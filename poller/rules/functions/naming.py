@@ -4,16 +4,15 @@ A function has one ARN. It is the configured one, else that by which a mapping c
 that stand for nothing. Whoever names the function by an ARN of another region or account means another function.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from poller.domain.arns import Arn, FunctionName
-from poller.domain.plan import FunctionPlan
+from poller.domain.plan import LATEST, SERVICE_INVOKER, FunctionPlan
 from poller.domain.untrusted.texts import line_of
 
 NO_SOURCE = Arn("aws", "lambda", "us-east-1", "000000000000", "function:")
 """Gives region and account to a function that neither its own settings nor a mapping give one."""
-LATEST = "$LATEST"
 NAME_CHARS_MAX = 300
 ARN_PARTS = 7
 """A function's ARN has so many parts, and its qualifier is one more."""
@@ -37,11 +36,17 @@ class NamedFunction:
 
 
 def named_function(
-    text: str, qualifier: str, functions: Mapping[str, FunctionPlan], mapped: Mapping[str, str]
+    text: str,
+    qualifier: str,
+    functions: Mapping[str, FunctionPlan],
+    mapped: Mapping[str, str],
+    *,
+    made: Callable[[str], Collection[str]] = lambda _: (),
 ) -> NamedFunction:
     """The function that `text` names. Raises UnknownFunction and WrongName, with a text for the caller.
 
-    `mapped` has the ARN by which a mapping calls a function, by the function's name.
+    `mapped` has the ARN by which a mapping calls a function, by the function's name. `made` gives the aliases of a function that
+    were made through the API.
     """
     try:
         name = FunctionName.parse(text)
@@ -57,7 +62,7 @@ def named_function(
     plan = functions.get(name.name)
     arn = unqualified_arn(name.name, plan, mapped)
     asked = replace(name, qualifier="").arn(Arn.parse(arn))
-    if plan is None or asked != arn or not _has_version(plan, qualifier):
+    if plan is None or asked != arn or not _has_qualifier(plan, qualifier, made):
         raise UnknownFunction(f"Function not found: {_qualified(asked, qualifier)}")
     return NamedFunction(plan, _qualified(arn, qualifier))
 
@@ -89,6 +94,12 @@ def _qualified(arn: str, qualifier: str) -> str:
     return f"{arn}:{qualifier}" if qualifier else arn
 
 
-def _has_version(plan: FunctionPlan, qualifier: str) -> bool:
-    """Whether a function can have this qualifier. What runs at AWS has its own versions; all else has the latest alone."""
-    return qualifier in {"", LATEST} or plan.invoker == "lambda"
+def _has_qualifier(plan: FunctionPlan, qualifier: str, made: Callable[[str], Collection[str]]) -> bool:
+    """Whether a function can have this qualifier. What runs at AWS has versions and aliases of its own there."""
+    return (
+        qualifier in {"", LATEST}
+        or plan.invoker == SERVICE_INVOKER
+        or qualifier in plan.versions
+        or qualifier in plan.aliases
+        or qualifier in made(plan.name)
+    )

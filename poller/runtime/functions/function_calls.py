@@ -1,12 +1,13 @@
 """Owns the calls of functions through the Invoke API: each takes a slot and a permit like a mapping's batch, or is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
 from poller.domain.errors import PortError
+from poller.domain.functions.alias_control import AliasControl
 from poller.domain.functions.calls import (
     FunctionAnswer,
     FunctionCall,
@@ -60,6 +61,9 @@ class CallContext:
     observer: Observer
     queues: CallQueues | None = None
     configs: InvokeConfigs | None = None
+    aliases: AliasControl | None = None
+    made: Callable[[str], Collection[str]] = lambda _: ()
+    """The aliases of a function that were made through the API."""
     page: Callable[[str, CallsRequest], Awaitable[CallPage]] | None = None
     """Shows asynchronous calls; None if the store keeps none."""
 
@@ -108,6 +112,14 @@ class FunctionCalls:
         if context.configs is None:
             raise ApiError(ApiErrorType.SERVICE, NO_QUEUE)
         return context.configs
+
+    @property
+    def aliases(self) -> AliasControl:
+        """Versions and aliases. Raises ApiError while the daemon starts or stops."""
+        context = self._opened()
+        if context.aliases is None:
+            raise ApiError(ApiErrorType.SERVICE, NOT_NOW)
+        return context.aliases
 
     async def enqueue(self, call: FunctionCall, *, trace_header: str = "") -> str:
         """Stores an asynchronous call, and returns its request id. Raises ApiError, and NoRoom if too many calls wait."""
@@ -203,7 +215,9 @@ async def _called(
 def _named(context: CallContext, name: str, qualifier: str) -> NamedFunction:
     """The function that is called by this name; raises ApiError."""
     try:
-        return named_function(name, qualifier, context.plans(), mapped_arns(context.arns()))
+        return named_function(
+            name, qualifier, context.plans(), mapped_arns(context.arns()), made=context.made
+        )
     except UnknownFunction as error:
         raise ApiError(ApiErrorType.MISSING, str(error)) from None
     except WrongName as error:

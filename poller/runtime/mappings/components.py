@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -24,6 +24,9 @@ from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.function_code import FunctionCode
 from poller.runtime.functions.traced_function import made_function
+from poller.runtime.functions.versions.alias_states import AliasStates
+from poller.runtime.functions.versions.open_versions import OpenVersions
+from poller.runtime.functions.versions.versioned_invoker import START_S_MAX, longest_s, versioned
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
@@ -65,6 +68,8 @@ class DaemonContext:
     rng: Random
     port_backoff: Backoff
     """The back-off after failed calls of the store that belong to no mapping."""
+    aliases: AliasStates
+    """Where the aliases of functions lead."""
     places: Places = field(default_factory=Places)
     sharing: Sharing = field(default_factory=AloneWithFunctions)
     """The workers that share the rates of functions."""
@@ -226,16 +231,40 @@ class SharedFunction:
             if invoker is None:
                 return
             flow = await flow_control(self.plan, self._tools, stack)
-            self._function = function = self._limited(invoker, flow)
             self._code = code = FunctionCode(self.plan.name, invoker, self._tools.observer)
-            self._settled.set()
-            async with WatchedTasks(self._tools.observer) as scope:
+            async with WatchedTasks(self._tools.observer) as scope, self._versions(invoker, scope) as whole:
+                self._function = function = self._limited(whole, flow)
+                self._settled.set()
                 kept = [scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)]
                 if code.status is not None:
                     kept.append(scope.kept(TaskKind.FUNCTION_CODE, code.follow, of=self.plan.name))
                 await self.left.wait()
                 for each in kept:
                     each.cancel()
+
+    @asynccontextmanager
+    async def _versions(self, latest: Invoker, scope: WatchedTasks) -> AsyncIterator[Invoker]:
+        """The invoker of all versions, if there are others than $LATEST. Those to which aliases lead are open, as far as they can be."""
+        plan, tools = self.plan, self._tools
+        if not (plan.versions or plan.aliases or tools.aliases.made(plan.name)):
+            yield latest
+            return
+
+        async def opening(stack: AsyncExitStack, part: PluginSpec) -> Invoker:
+            invoker: Invoker = await _entered(stack, "invoker", part, tools)
+            return invoker
+
+        versions = OpenVersions(plan, opening, tools.aliases, scope)
+        whole = versioned(plan, latest, versions, tools.aliases, tools.env.clock)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S_MAX):
+                await unless_stopped(self.left, versions.opened(whole.ahead()))
+        following = scope.kept(TaskKind.VERSIONS, whole.follow, of=plan.name)
+        try:
+            yield whole
+        finally:
+            following.cancel()
+            versions.close()
 
     def _limited(self, invoker: Invoker, flow: FlowControl | None) -> Function:
         """The function with one slot for each call that its invoker can run, so that no records are taken that could not run."""
@@ -249,8 +278,8 @@ class SharedFunction:
                 reason=limit.reason,
             )
         )
-        plan, tracer = replace(self.plan, max_concurrency=limit.calls), self._tools.env.tracer
-        return made_function(plan, invoker, observer, flow=flow, tracer=tracer)
+        plan = replace(self.plan, max_concurrency=limit.calls, timeout_s=longest_s(self.plan))
+        return made_function(plan, invoker, observer, flow=flow, tracer=self._tools.env.tracer)
 
 
 async def flow_control(plan: FunctionPlan, tools: DaemonContext, stack: AsyncExitStack) -> FlowControl | None:

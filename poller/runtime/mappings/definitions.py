@@ -85,8 +85,8 @@ class Definitions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[MappingId, Definition] = {}
-        self.beside: Callable[[Sequence[MappingRow]], None] = lambda _: None
-        """Is called with all rows of each listing."""
+        self.beside: Sequence[Callable[[Sequence[MappingRow]], None]] = ()
+        """Each is called with all rows of each listing."""
         self._first: dict[MappingId, int] | None = None
         """The revisions that the first read of the store found."""
         self._writes = 0
@@ -115,7 +115,8 @@ class Definitions:
         if writes != self._writes:
             return False
         self._take(rows)
-        self.beside(rows)
+        for take in self.beside:
+            take(rows)
         return True
 
     async def add(self, definition: Definition) -> Definition:

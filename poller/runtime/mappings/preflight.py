@@ -2,14 +2,17 @@
 
 import asyncio
 
-from poller.config.plugin_specs import function_of, source_of
+from poller.config.plugin_specs import PluginSpec, function_of, source_of, version_of
 from poller.domain.errors import AccessDenied, InvalidConfiguration, PortError, ResourceMissing
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import TIMEOUT_S, DaemonPlan, SourceKind
 from poller.plugins import Environment, Registry
 from poller.ports import FunctionCheck, FunctionLookup
+from poller.rules.functions.naming import qualifier_of
 from poller.rules.queues.queue_checks import short_visibility_text
+from poller.runtime.functions.versions.alias_states import AliasStates
+from poller.runtime.functions.versions.versioned_invoker import longest_s
 from poller.runtime.mappings.api_requests import NO_FUNCTION, NO_QUEUE, denied_text
 from poller.runtime.mappings.components import MappingSpec
 
@@ -18,11 +21,12 @@ LOOK_S_MAX = 4.0
 
 
 class Preflight:
-    """Opens a source or an invoker, checks it, and closes it."""
+    """Opens a source or an invoker, checks it, and closes it. `aliases` says to which version an alias leads."""
 
-    def __init__(self, registry: Registry, env: Environment) -> None:
+    def __init__(self, registry: Registry, env: Environment, aliases: AliasStates) -> None:
         self._registry = registry
         self._env = env
+        self._aliases = aliases
 
     async def check_function(self, spec: MappingSpec, plan: DaemonPlan) -> FunctionFacts | None:
         """The settings of the function at its service; None if there is no service, or it does not give them.
@@ -69,7 +73,7 @@ class Preflight:
 
     async def _function(self, spec: MappingSpec) -> tuple[bool, FunctionFacts | None]:
         """Whether the function exists, and its settings."""
-        part, arn = function_of(spec.function), spec.plan.function_arn
+        part, arn = self._asked(spec)
         async with asyncio.timeout(LOOK_S_MAX), part.opened(self._registry, self._env) as invoker:
             if isinstance(invoker, FunctionLookup):
                 try:
@@ -83,7 +87,19 @@ class Preflight:
 
     def _has_own_limit(self, spec: MappingSpec) -> bool:
         """Whether the function has a time limit of its own at its service. Opens nothing."""
-        return self._registry.plugin("invokers", spec.function.invoker).own_limits
+        part, _ = self._asked(spec)
+        return self._registry.plugin(part.kind, part.name).own_limits
+
+    def _asked(self, spec: MappingSpec) -> tuple[PluginSpec, str]:
+        """The invoker of the version to which the mapping's ARN leads, and the ARN by which its service knows it."""
+        function, arn = spec.function, spec.plan.function_arn
+        number = qualifier = qualifier_of(arn)
+        if qualifier and qualifier not in function.versions:
+            alias = self._aliases.alias(function, qualifier)
+            if alias is not None:
+                number, arn = alias.version, f"{arn.removesuffix(qualifier)}{alias.version}"
+        part = version_of(function, number) if number in function.versions else function_of(function)
+        return part, arn
 
     async def _describe(self, spec: MappingSpec, facts: FunctionFacts | None, *, queue: bool) -> None:
         part = source_of(spec.plan)
@@ -100,7 +116,7 @@ class Preflight:
         """The function's time limit: its own, else the configured one; None if it is not known."""
         if facts is not None:
             return facts.timeout_s
-        configured_s = spec.function.timeout_s
+        configured_s = longest_s(spec.function)
         return TIMEOUT_S if configured_s is None and not self._has_own_limit(spec) else configured_s
 
 

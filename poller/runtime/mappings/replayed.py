@@ -77,7 +77,7 @@ class DaemonReplays:
         self._tools = tools
         self._desired = desired
         self._running = running
-        self._preflight = Preflight(tools.registry, tools.env)
+        self._preflight = Preflight(tools.registry, tools.env, tools.aliases)
 
     def current(self, plan: MappingPlan) -> MappingSpec:
         """The plan with the settings of its function and the daemon's tuning, as they are now."""

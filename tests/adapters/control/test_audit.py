@@ -126,15 +126,18 @@ CHANGES = [
 ON_WHAT_RUNS = [
     (ApiOperation.OPERATE, "POST", f"/v1/mappings/{ID}/operations"),
     (ApiOperation.CANCEL, "DELETE", "/v1/operations/mine-1"),
+    (ApiOperation.SHIFT, "POST", "/v1/functions/orders/aliases/live/shifts"),
+    (ApiOperation.ROLL_BACK, "POST", "/v1/functions/orders/aliases/live/rollback"),
 ]
-"""What test_operations_api tries in full."""
+"""What test_operations_api and test_v1_aliases try in full."""
 
 
 def test_all_operations_are_tried_here() -> None:
-    # Of Invoke only refused requests are reported. It and the configs of functions have tests of their own.
+    # Of Invoke only refused requests are reported. It, the configs of functions and their aliases have tests of their own.
     assert {operation for operation, _, _ in CHANGES + ON_WHAT_RUNS} == set(ApiOperation) - {
         ApiOperation.INVOKE,
         ApiOperation.CONFIGURE,
+        ApiOperation.ALIAS,
     }
 
 

@@ -41,6 +41,11 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("post", "/v1/mappings/{id}/operations"): OPERATE,
     ("delete", "/v1/operations/{id}"): OPERATE,
     ("post", "/v1/functions/{name}/breaker/close"): OPERATE,
+    ("get", "/v1/aliases"): VIEW,
+    ("get", "/v1/functions/{name}/aliases"): VIEW,
+    ("get", "/v1/functions/{name}/aliases/{alias}"): VIEW,
+    ("post", "/v1/functions/{name}/aliases/{alias}/shifts"): OPERATE,
+    ("post", "/v1/functions/{name}/aliases/{alias}/rollback"): OPERATE,
     ("get", "/v1/functions/{name}/calls"): VIEW,
     ("post", "/v1/functions/{name}/operations"): OPERATE,
     ("post", "/v1/mappings/{id}/enable"): ADMIN,
@@ -48,6 +53,12 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("get", "/2015-03-31/functions"): KEY,
     ("get", "/2015-03-31/functions/{name}"): KEY,
     ("get", "/2015-03-31/functions/{name}/configuration"): KEY,
+    ("get", "/2015-03-31/functions/{name}/aliases"): KEY,
+    ("post", "/2015-03-31/functions/{name}/aliases"): KEY,
+    ("get", "/2015-03-31/functions/{name}/aliases/{alias}"): KEY,
+    ("put", "/2015-03-31/functions/{name}/aliases/{alias}"): KEY,
+    ("delete", "/2015-03-31/functions/{name}/aliases/{alias}"): KEY,
+    ("get", "/2015-03-31/functions/{name}/versions"): KEY,
     ("post", "/2015-03-31/functions/{name}/invocations"): KEY,
     ("post", "/2014-11-13/functions/{name}/invoke-async"): KEY,
     ("get", "/2019-09-25/functions/{name}/event-invoke-config"): KEY,
@@ -96,7 +107,7 @@ def place(path: str) -> str:
     """A path that leads to something."""
     if path.startswith("/2017"):
         return TAGS
-    filled = path.replace("{UUID}", ID).replace("{name}", "orders")
+    filled = path.replace("{UUID}", ID).replace("{name}", "orders").replace("{alias}", "live")
     if path.startswith("/v1/operations"):
         return filled.replace("{id}", "op-0")
     return filled.replace("{id}", ID)

@@ -22,6 +22,7 @@ from poller.config.mapping import EventSourceMapping
 from poller.config.violations import ViolationType as Objected
 from poller.config.violations import answer
 from poller.domain.access import Reads
+from poller.domain.functions.alias_control import AliasChange
 from poller.domain.mapping_api import ApiError, ApiErrorType, MappingView
 from poller.domain.operations import Operation, function_of
 from poller.domain.records import Epoch, MappingId
@@ -45,8 +46,13 @@ CONFIGURATION = """
 [[operations]]
 include-name = "POST /2015-03-31/functions/{name}/invocations"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "403", "404", "413", "429"]
+
+# Nor can it say that the version of a weight is another one than the alias's, or that a RevisionId is the last one.
+[[operations]]
+include-path-regex = "/aliases"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412"]
 """
-SELECTED = "Selected: 34/36"
+SELECTED = "Selected: 45/47"
 
 
 class ModelRules(MappingModel):
@@ -74,6 +80,13 @@ def refuse(request: Mapping[str, Any]) -> None:
     told = answer([each for each in found if each.fault is Objected.VALIDATION])
     if told is not None:
         raise ApiError(ApiErrorType(told[0].value), told[1])
+
+
+def with_aliases() -> CallerModel:
+    """Functions with versions, and one with the alias `live`."""
+    caller = CallerModel(versions=("1", "2"))
+    asyncio.run(caller.aliases.create("orders", "live", AliasChange(version="1")))
+    return caller
 
 
 class OperationRules(OperationModel):
@@ -135,7 +148,7 @@ def test_schemathesis_finds_nothing_where_reads_need_a_token(tmp_path: Path) -> 
         operations=operations,
         functions=model,
         peeking=PeekModel(),
-        calls=CallerModel(),
+        calls=with_aliases(),
         history=Kept(3),
         patience_s=SERVED_S,
     )
@@ -158,7 +171,7 @@ def test_schemathesis_finds_nothing(everybody: bool, tmp_path: Path) -> None:
         tags=model,
         operations=OperationRules(),
         peeking=PeekModel(),
-        calls=CallerModel(),
+        calls=with_aliases(),
         history=Kept(3),
         functions=model,
         patience_s=SERVED_S,

@@ -25,6 +25,7 @@ from adapters.control import (
 from adapters.control.access.audit import Audit
 from adapters.control.access.authentication import Guard
 from adapters.control.access.replay_cache import ReplayCache
+from adapters.control.aliases import alias_api, v1_aliases
 from adapters.control.calls import calls_api
 from adapters.control.invoke import invoke_api, invoke_config_api
 from adapters.control.live import updates_api
@@ -200,6 +201,8 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *calls_api.routes(allowed, None, None, show_payloads=False),
         *invoke_api.routes(allowed, None, Audit(None)),
         *invoke_config_api.routes(allowed, None, Audit(None)),
+        *alias_api.routes(allowed, None, Audit(None)),
+        *v1_aliases.routes(allowed, None, Audit(None)),
         *updates_api.routes(allowed, Readers(), None, page="a version"),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}

@@ -18,6 +18,7 @@ from poller.domain.invocations import Ended
 from poller.domain.records import Epoch, MappingId, Monotonic, Position, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.daemon_events import (
+    AliasWeight,
     ApiChange,
     BreakerChanged,
     CallDeliveryFailed,
@@ -36,10 +37,12 @@ from poller.domain.telemetry.daemon_events import (
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
+    ShiftChanged,
     StopCutShort,
     StoreFailed,
     StrangerRefused,
     TaskEnded,
+    VersionCalled,
 )
 from poller.domain.telemetry.mapping_events import (
     Blocked,
@@ -130,6 +133,8 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         BreakerChanged,
         CodeReloaded,
         FunctionCalled,
+        VersionCalled,
+        AliasWeight,
         QueuedCallEnded,
         CallDeliveryFailed,
         CallsWaiting,
@@ -144,7 +149,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
     }
     logged_only = {FunctionChanged, PlaceFound, VisibilityTooShort}
     logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
-    logged_only |= {PayloadsShown, ReplayTroubled}
+    logged_only |= {PayloadsShown, ReplayTroubled, ShiftChanged}
     assert APPLY.keys() | apart | logged_only == KINDS
 
 

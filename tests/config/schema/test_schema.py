@@ -96,6 +96,11 @@ def full() -> dict[str, Any]:
                 "event_invoke_config": copy.deepcopy(INVOKE_CONFIG),
                 "event_invoke_configs": {"live": copy.deepcopy(INVOKE_CONFIG)},
                 "dead_letter": "arn:aws:sqs:eu-west-1:111122223333:orders-dead",
+                "versions": {
+                    "1": {"description": "first"},
+                    "2": {"invoker": "process", "command": ["true"], "timeout_s": 3},
+                },
+                "aliases": {"live": {"version": "1", "weights": {"2": 0.5}, "description": "all"}},
             },
             "threads": {"invoker": "python", "handler": "shop.handlers:orders", "workers": 2},
             "web": {

@@ -38,6 +38,20 @@ export function closeBreaker(name, reason) {
   return ask('POST', `/v1/functions/${encodeURIComponent(name)}/breaker/close`, { reason });
 }
 
+/** Begins to shift an alias. With an `id` in the request it may be sent again: the same request is the same shift. */
+export function shiftAlias({ function: of, name }, request) {
+  return ask('POST', `${aliasPath(of, name)}/shifts`, request);
+}
+
+/** Sends all calls of an alias to the old version. */
+export function rollBack({ function: of, name }, reason) {
+  return ask('POST', `${aliasPath(of, name)}/rollback`, { reason });
+}
+
+function aliasPath(of, name) {
+  return `/v1/functions/${encodeURIComponent(of)}/aliases/${encodeURIComponent(name)}`;
+}
+
 /** Records of a shard; `parameters` are those of the query. */
 export function records(mapping, parameters) {
   return ask('GET', `/v1/mappings/${encodeURIComponent(mapping)}/records?${new URLSearchParams(parameters)}`);

@@ -16,7 +16,7 @@ const WHOLE = ['ready', 'alive', 'complete', 'problems', 'notes', 'functions', '
 
 /** The state before anything was heard. */
 export function nothingKnown() {
-  return { caller: null, status: null, mappings: new Map(), open: [], ended: [], stepS: 15 };
+  return { caller: null, status: null, mappings: new Map(), open: [], ended: [], aliases: [], stepS: 15 };
 }
 
 /** The state after an event. Events that are not known change nothing. */
@@ -30,6 +30,7 @@ const READERS = {
   status: withStatus,
   changed: withChanges,
   operations: (state, { open, ended }) => ({ ...state, open, ended }),
+  aliases: withAliases,
   history: withHistory,
   point: withPoint,
 };
@@ -43,6 +44,13 @@ function withStatus(state, { mappings, ...status }) {
     history: state.mappings.get(facts.mapping)?.history ?? null,
   }));
   return { ...state, status, mappings: new Map(found.map((each) => [each.id, each])) };
+}
+
+/** An alias that is as before stays the same object. */
+function withAliases(state, aliases) {
+  const before = new Map(state.aliases.map((each) => [each.arn, each]));
+  const same = (each) => JSON.stringify(before.get(each.arn)) === JSON.stringify(each);
+  return { ...state, aliases: aliases.map((each) => (same(each) ? before.get(each.arn) : each)) };
 }
 
 function byShard(shards) {

@@ -77,6 +77,20 @@ export const ACTIONS = {
     loses: never,
     plain: true,
   },
+  shift: {
+    label: 'Shift',
+    confirm: 'Begin the shift',
+    fields: shiftFields,
+    request: present,
+    loses: never,
+  },
+  rollback: {
+    label: 'Roll back',
+    confirm: 'Roll back now',
+    fields: () => [],
+    request: nothing,
+    loses: never,
+  },
   close: {
     label: 'Close breaker',
     confirm: 'Close the breaker',
@@ -199,6 +213,27 @@ function redriveFields() {
     { name: 'limit', label: 'Notices at most', type: 'number', min: '1' },
     { name: 'messages_per_s', label: 'Notices a second at most', type: 'number', min: 'any' },
     DRY_RUN,
+  ];
+}
+
+function shiftFields() {
+  return [
+    { name: 'to', label: 'To version', type: 'text', required: true },
+    {
+      name: 'strategy',
+      label: 'Strategy',
+      type: 'text',
+      hint: 'AllAtOnce, Canary10Percent5Minutes, Linear10PercentEvery1Minute, or other numbers',
+      value: 'Canary10Percent5Minutes',
+      required: true,
+    },
+    {
+      name: 'failure_rate',
+      label: 'Roll back at a greater share of failed calls',
+      type: 'number',
+      min: 'any',
+      hint: 'of the new version, as 0.05; leave it empty for none',
+    },
   ];
 }
 

@@ -1,6 +1,6 @@
 /** Owns the dialog of an action: its fields, the sentence that says what will happen, the reason, the agreement, the answer. */
 
-import { closeBreaker, cancel, disable, enable, submit } from '../daemon/requests.js';
+import { closeBreaker, cancel, disable, enable, rollBack, shiftAlias, submit } from '../daemon/requests.js';
 import { button, element, setText, show, showText } from '../elements.js';
 import { ACTIONS } from './actions.js';
 import { fieldset } from './form.js';
@@ -19,6 +19,8 @@ const SENDERS = {
   disable: ({ target }) => disable(target.mapping.id),
   cancel: ({ target }) => cancel(target.operation.id),
   close: ({ target, reason }) => closeBreaker(target.function.function, reason),
+  shift: ({ target, request }) => shiftAlias(target.alias, request),
+  rollback: ({ target, reason }) => rollBack(target.alias, reason),
 };
 
 /**
@@ -35,6 +37,7 @@ export function openAction(name, target, context) {
 function headingOf(name, target) {
   const { label } = ACTIONS[name];
   if (target.operation) return `${label} ${shown(target.operation.action)}`;
+  if (target.alias) return `${label}: ${shown(target.alias.function)}:${shown(target.alias.name)}`;
   if (target.function) return `${label} of ${shown(target.function.function)}`;
   return `${label}: ${describedFully(target)}`;
 }
@@ -122,7 +125,10 @@ class ActionRequest {
   async #send() {
     const reason = this.#reason.value.trim();
     const sender = SENDERS[this.#name];
-    if (sender) return sender({ target: this.#target, reason });
+    if (sender) {
+      const request = this.#identified({ ...this.#members(), ...(reason ? { reason } : {}) });
+      return sender({ target: this.#target, reason, request });
+    }
     const now = asNow(this.#target, this.#context.mapping(this.#target.mapping.id));
     const chosen =
       this.#name === 'skip' ? agreedRecords(this.#members(), this.#target, now) : this.#members();

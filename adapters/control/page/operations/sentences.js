@@ -32,9 +32,18 @@ const SENTENCES = {
     'and its positions are kept',
   cancel: (target) =>
     `Nothing more of the ${shown(target.operation.action)} ${shown(target.operation.id)} begins; what was done stays done`,
+  shift: ({ alias }, { to, strategy }) =>
+    `The calls of ${aliasNamed(alias)} move from version ${shown(alias.version)} to version ${given(to)}, ${given(strategy)}`,
+  rollback: ({ alias }) =>
+    `All calls of ${aliasNamed(alias)} go to version ${shown(alias.shift?.old)} at once, and the shift to version ` +
+    `${shown(alias.shift?.new)} ends`,
   close: (target) =>
     `The circuit breaker of function ${shown(target.function.function)} is closed at all workers, so that its calls begin at once`,
 };
+
+function aliasNamed({ function: of, name }) {
+  return `${shown(of)}:${shown(name)}`;
+}
 
 /** A text that somebody writes just now. */
 function given(text) {

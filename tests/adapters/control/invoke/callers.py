@@ -15,6 +15,7 @@ from poller.rules.functions.naming import NamedFunction
 from poller.rules.functions.waiting_calls import place_behind, shown, state_of
 from poller.rules.peeking.payloads import PayloadRoom
 from poller.runtime.functions.invoke_configs import InvokeConfigs
+from tests.adapters.control.aliases.alias_model import AliasModel
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 REQUEST_ID = "6c3ca2b4-0f10-4a30-9d4f-6b0b1f3c2a11"
@@ -44,6 +45,7 @@ class CallerModel:
     )
     answer: Callable[[FunctionCall], Outcome] = echo
     log: str = ""
+    versions: Sequence[str] = ()
     asked: list[FunctionCall] = field(default_factory=list)
     put: list[tuple[FunctionCall, str]] = field(default_factory=list)
     waiting: Sequence[QueuedCall] = ()
@@ -54,15 +56,25 @@ class CallerModel:
 
     def __post_init__(self) -> None:
         self.kept = InvokeConfigs(MemoryStore(), LoopClock(), self.named)
+        self.alias_model = AliasModel(lambda name: self.function(name).arn, self.versions)
 
     def functions(self) -> Sequence[FunctionView]:
         return self.views
 
     def function(self, name: str, qualifier: str = "") -> FunctionView:
         for view in self.views:
-            if name in {view.name, view.arn} and qualifier in {"", "$LATEST"}:
+            own = name.removeprefix(f"{view.arn}:") if name.startswith(f"{view.arn}:") else ""
+            known = own or name in {view.name, view.arn}
+            if known and self._has(view.arn, own or qualifier):
                 return view
         raise ApiError(ApiErrorType.MISSING, f"Function not found: {name}")
+
+    def _has(self, arn: str, qualifier: str) -> bool:
+        return qualifier in {"", "$LATEST", *self.versions} or (arn, qualifier) in self.alias_model.kept
+
+    @property
+    def aliases(self) -> AliasModel:
+        return self.alias_model
 
     @property
     def configs(self) -> InvokeConfigs:

@@ -37,6 +37,7 @@ from poller.domain.status import (
 from poller.domain.telemetry.history import HistoryPoint, MappingHistory, MappingPoint, RecentHistory
 from poller.domain.telemetry.labels import BreakerState
 from poller.testing.telemetry_events import MAPPING, QUEUE, STREAM_ARN
+from tests.adapters.control.invoke.callers import CallerModel
 from tests.adapters.control.mapping_control import MappingModel
 from tests.adapters.control.operation_control import OperationModel
 from tests.adapters.control.page.browser import Browser
@@ -250,6 +251,7 @@ class Stage:
     mappings: MappingModel = field(default_factory=MappingModel)
     peeking: PeekModel = field(default_factory=PeekModel)
     history: HistoryModel = field(default_factory=HistoryModel)
+    calls: CallerModel | None = None
     token: str = TOKENS["admin"]
     api: dict[str, Any] = field(default_factory=dict)
     width: int = 1600
@@ -294,6 +296,7 @@ def play[T](use: Callable[[Scene], Awaitable[T]], stage: Stage) -> T:
             peeking=stage.peeking,
             functions=stage.mappings,
             history=stage.history,
+            calls=stage.calls,
             patience_s=PATIENCE_S,
         ),
     )

@@ -54,3 +54,13 @@ test('a history has 240 points at most, and one that is no longer sent is gone',
   assert.deepEqual(state.mappings.get('b').history, { lag_ms: [1] });
   assert.equal(after(state, 'point', { mappings: {} }).mappings.get('a').history, null);
 });
+
+test('an alias that is as before stays the same object, and one that is gone goes', () => {
+  const alias = (arn, version) => ({ arn, version, weights: {}, shift: null });
+  const one = after(known, 'aliases', [alias('a', '1'), alias('b', '1')]);
+  const next = after(one, 'aliases', [alias('a', '1'), alias('b', '2')]);
+  assert.equal(next.aliases[0], one.aliases[0]);
+  assert.equal(next.aliases[1].version, '2');
+  assert.equal(next.mappings, known.mappings);
+  assert.deepEqual(after(next, 'aliases', []).aliases, []);
+});

@@ -1,0 +1,1 @@
+"""Rules of versions, aliases and shifts."""
