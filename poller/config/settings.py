@@ -311,6 +311,7 @@ class AwsSettings(BaseSettings):
     endpoint_urls: dict[Annotated[str, AfterValidator(aws_service)], Url] = Field(default_factory=dict)
     identities: Annotated[dict[IdentityName, IdentitySetting], Field(max_length=IDENTITIES_MAX)] = {}
 
+
 class Settings(AwsSettings):
     """Everything that a user can set. It is constructed from keywords only; `load` merges file, environment and command line."""
 

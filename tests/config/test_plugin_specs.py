@@ -205,5 +205,5 @@ def test_an_invoker_gets_of_the_daemons_settings_those_that_it_knows() -> None:
         "plain": {},
         "named": {"function": "named"},
         "limited": {"function": "limited", "max_concurrency": 3},
-        "open": {"function": "open", "max_concurrency": 3},
+        "open": {"function": "open", "max_concurrency": 3, "function_version": "$LATEST"},
     }

@@ -4,7 +4,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from poller.config.field_types import PlugInName, Seconds, number
 from poller.config.sections.section import Section
@@ -35,8 +43,19 @@ def _alias_version(text: str) -> str:
     return text
 
 
-type VersionNumber = Annotated[str, BeforeValidator(_text), AfterValidator(_version_number)]
-type AliasVersion = Annotated[str, BeforeValidator(_text), AfterValidator(_alias_version)]
+_NUMBER_FORM = {"type": "string", "pattern": f"^{_DIGITS.pattern}$"}
+_VERSION_FORM = {
+    "anyOf": [
+        {"type": "string", "pattern": rf"^({_DIGITS.pattern}|\$LATEST)$"},
+        {"type": "integer", "minimum": 1},
+    ]
+}
+type VersionNumber = Annotated[
+    str, BeforeValidator(_text), AfterValidator(_version_number), WithJsonSchema(_NUMBER_FORM)
+]
+type AliasVersion = Annotated[
+    str, BeforeValidator(_text), AfterValidator(_alias_version), WithJsonSchema(_VERSION_FORM)
+]
 type AliasName = Annotated[str, Field(pattern=ALIAS_PATTERN, max_length=ALIAS_CHARS_MAX)]
 type Weight = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1, allow_inf_nan=False)]
 type Description = Annotated[str, Field(max_length=DESCRIPTION_CHARS_MAX)]
@@ -49,7 +68,7 @@ class VersionEntry(BaseModel):
 
     invoker: PlugInName | None = None
     timeout_s: Seconds | None = None
-    description: Description = ""
+    description: Description = Field(default="", description="A text for people; it may change.")
 
 
 class AliasEntry(Section):

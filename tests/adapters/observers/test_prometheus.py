@@ -441,7 +441,7 @@ def test_many_mappings_with_many_events_have_a_bounded_number_of_series() -> Non
         if label not in {"mapping", "shard", "le", "version", "python"}
     }
     assert max(series[mapping] for mapping in mappings) <= 120
-    assert len(values) <= 90
+    assert len(values) <= 100
 
 
 def test_mappings_that_come_and_go_leave_no_more_than_the_limit() -> None:

@@ -143,7 +143,7 @@ def full() -> dict[str, Any]:
         },
         "mappings": [
             {
-                "FunctionName": "orders:prod",
+                "FunctionName": "orders:live",
                 "EventSourceArn": STREAM,
                 "Enabled": True,
                 "BatchSize": 100,
@@ -297,6 +297,9 @@ ONLY_THE_LOADER = {
     "functions.threads.handler": "the form of a handler",
     "functions.orders.isolation": "processes without isolation: process",
     "functions.orders.rate": "that it limits nothing",
+    "functions.orders.versions.2.command": "that a program comes first",
+    "functions.orders.versions.2.command.0": "that a program comes first",
+    "functions.orders.aliases.live.version": "whether there is such a version",
     "functions.web.url": "the form of a URL",
     "functions.web.headers": "the form of headers",
     "functions.web.client_cert_file": "that url begins with https",
@@ -354,7 +357,7 @@ def test_the_full_configuration_has_every_setting() -> None:
 )
 def test_the_full_configuration_has_every_setting_of_each_invoker(plugin: Plugin[Any, Any]) -> None:
     given = [each for each in full()["functions"].values() if each.get("invoker", "lambda") == plugin.name]
-    by_the_daemon = {"function", "max_concurrency"}
+    by_the_daemon = {"function", "max_concurrency", "function_version"}
     assert set(plugin.settings.model_fields) - by_the_daemon <= {name for each in given for name in each}
 
 
