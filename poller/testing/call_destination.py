@@ -56,7 +56,7 @@ class CallDestinationWorld(Protocol):
         ...
 
 
-class DeadLetterWorld(CallDestinationWorld, Protocol):
+class CallDeadLetterWorld(CallDestinationWorld, Protocol):
     """A world whose destination takes dead letters."""
 
     async def dead_letters(self, at_least: int) -> Sequence[tuple[bytes, str, str, str]]:
@@ -107,7 +107,7 @@ async def a_payload_with_line_breaks_is_the_same_json(world: CallDestinationWorl
     assert lost(await world.calls(1), [sent]) == []
 
 
-async def a_dead_letter_is_the_payload_with_the_error_beside_it(world: DeadLetterWorld) -> None:
+async def a_dead_letter_is_the_payload_with_the_error_beside_it(world: CallDeadLetterWorld) -> None:
     sent = call_notice()
     await world.destination.send_call(sent, dead_letter=True)
     (found,) = await world.dead_letters(1)
@@ -129,6 +129,6 @@ CALLS: tuple[CallDestinationScenario, ...] = (
 )
 """For every CallDestinationWorld."""
 DEAD_LETTERS: tuple[CallDestinationScenario, ...] = (a_dead_letter_is_the_payload_with_the_error_beside_it,)
-"""For a DeadLetterWorld."""
+"""For a CallDeadLetterWorld."""
 NO_DEAD_LETTERS: tuple[CallDestinationScenario, ...] = (a_dead_letter_is_refused_so_that_the_call_stays,)
 """For a destination that takes no dead letters."""

@@ -45,7 +45,7 @@ def test_a_directory_is_a_destination_of_calls(scenario: CallDestinationScenario
 
 
 class Queue:
-    """A DeadLetterWorld on an emulator."""
+    """A CallDeadLetterWorld on an emulator."""
 
     def __init__(self, opened: Place) -> None:
         self._place = opened

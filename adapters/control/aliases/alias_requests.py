@@ -47,7 +47,7 @@ CREATE: Structure = {
 
 
 def creation(body: bytes) -> tuple[str, AliasChange]:
-    """Returns the name and the members of a new alias; raises ApiError and RequestRejected."""
+    """Returns the name and the members of a new alias; raises ApiError, and what `request_members.read` raises."""
     given = request_members.read(body, CREATE)
     missing = [
         _null(field)
@@ -59,7 +59,7 @@ def creation(body: bytes) -> tuple[str, AliasChange]:
 
 
 def update(body: bytes, alias: str) -> AliasChange:
-    """Returns the members of a change of an alias; raises ApiError and RequestRejected."""
+    """Returns the members of a change of an alias; raises ApiError, and what `request_members.read` raises."""
     return _change(request_members.read(body, UPDATE), wrong_alias(alias))
 
 

@@ -19,7 +19,7 @@ Ids = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All calls of the function that wait now.")]
 
 
-class Calls(TyperGroup):
+class CallsGroup(TyperGroup):
     """`poller calls FUNCTION` is `poller calls list FUNCTION`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -29,7 +29,7 @@ class Calls(TyperGroup):
 
 
 calls_app = typer.Typer(
-    cls=Calls,
+    cls=CallsGroup,
     no_args_is_help=True,
     rich_markup_mode=MARKUP,
     help="Work with the asynchronous calls of functions that are not over.\n\nExample: poller calls orders --state undelivered",

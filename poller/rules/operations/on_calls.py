@@ -59,13 +59,13 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class LeaveAlone:
     """Nothing is written of the call. `word` says why."""
 
     word: CallWord
 
 
-type CallStep = Rewrite | Remove | Leave
+type CallStep = Rewrite | Remove | LeaveAlone
 
 
 def read_on_calls(document: Any) -> AskedOperation:
@@ -116,11 +116,11 @@ def _check_queue(place: str) -> None:
 def retried(call: QueuedCall, now: Epoch, *, running: bool) -> CallStep:
     """The call is tried or delivered now, and its back-off begins again. One that runs is left alone."""
     if running:
-        return Leave(CallWord.RUNNING)
+        return LeaveAlone(CallWord.RUNNING)
     over = None if call.ended is None else replace(call.ended, deliveries=0)
     free = _free(call)
     due = replace(free, due=Epoch(min(call.due, now)), deferrals=0, ended=over)
-    return Leave(CallWord.DONE) if due == call else Rewrite(due)
+    return LeaveAlone(CallWord.DONE) if due == call else Rewrite(due)
 
 
 def skipped(
@@ -128,17 +128,17 @@ def skipped(
 ) -> CallStep:
     """The call is given up: its destinations get its document, or with `discard` nobody does. One that runs is waited for."""
     if call.ended is not None and call.ended.end is CallEnd.SKIPPED and not discard:
-        return Leave(CallWord.DONE)
+        return LeaveAlone(CallWord.DONE)
     if running:
-        return Leave(CallWord.RUNNING)
+        return LeaveAlone(CallWord.RUNNING)
     if discard:
         return Remove(call)
     if call.ended is not None:
-        return Leave(CallWord.OVER)
+        return LeaveAlone(CallWord.OVER)
     text = f"{SKIPPED}: {reason}" if reason else SKIPPED
     over = ended(call, CallEnd.SKIPPED, policy, now, CallAnswer(error=text))
     if over.ended is None or not over.ended.undelivered:
-        return Leave(CallWord.WITHOUT_DESTINATION)
+        return LeaveAlone(CallWord.WITHOUT_DESTINATION)
     return Rewrite(replace(_free(over), due=now))
 
 

@@ -74,7 +74,7 @@ async def claim(queue: SqliteCallQueue, *, held: tuple[str, ...] = (), calls_max
     [
         (call_queue._DUE, (ORDERS, 1.0, ANN, "[]", "[]"), "USING INDEX due_calls (function=? AND due<?)"),
         (call_queue._BACKLOGS, (), "USING COVERING INDEX due_calls"),
-        (call_queue._LIST, (ORDERS, 5), "USING INDEX due_calls (function=?)"),
+        (call_queue._LIST, (ORDERS, 1.0, "one", 5), "USING INDEX due_calls (function=?"),
         (call_queue._CLAIM, (ANN, 1, 1, "one", 0), "sqlite_autoindex_calls_1 (call=?)"),
         (call_queue._REMOVE, ("one", ORDERS, 0), "sqlite_autoindex_calls_1 (call=?)"),
     ],

@@ -19,7 +19,7 @@ from poller.domain.records import Epoch, WorkerId
 from poller.rules.operations.on_calls import (
     CallStep,
     CallWord,
-    Leave,
+    LeaveAlone,
     Remove,
     Rewrite,
     retried,
@@ -61,8 +61,8 @@ def test_a_retry_makes_a_call_due_and_begins_its_back_off_again() -> None:
 
 def test_a_retry_of_what_is_due_changes_nothing_and_leaves_what_runs() -> None:
     due = replace(NEW, due=Epoch(NOW - 5), deferrals=0)
-    assert retried(due, NOW, running=False) == Leave(CallWord.DONE)
-    assert retried(RUNS, NOW, running=True) == Leave(CallWord.RUNNING)
+    assert retried(due, NOW, running=False) == LeaveAlone(CallWord.DONE)
+    assert retried(RUNS, NOW, running=True) == LeaveAlone(CallWord.RUNNING)
 
 
 def test_what_a_worker_has_left_that_is_gone_counts_as_taken_over() -> None:
@@ -83,14 +83,14 @@ def test_a_skip_ends_a_call_without_an_attempt() -> None:
 @pytest.mark.parametrize(
     ("call", "given_", "expected"),
     [
-        (RUNS, {"running": True}, Leave(CallWord.RUNNING)),
-        (RUNS, {"running": True, "discard": True}, Leave(CallWord.RUNNING)),
-        (NEW, {"policy": AsyncPolicy()}, Leave(CallWord.WITHOUT_DESTINATION)),
+        (RUNS, {"running": True}, LeaveAlone(CallWord.RUNNING)),
+        (RUNS, {"running": True, "discard": True}, LeaveAlone(CallWord.RUNNING)),
+        (NEW, {"policy": AsyncPolicy()}, LeaveAlone(CallWord.WITHOUT_DESTINATION)),
         (NEW, {"discard": True}, Remove(NEW)),
-        (OVER, {}, Leave(CallWord.OVER)),
+        (OVER, {}, LeaveAlone(CallWord.OVER)),
         (OVER, {"discard": True}, Remove(OVER)),
-        (SKIPPED, {}, Leave(CallWord.DONE)),
-        (SKIPPED, {"running": True}, Leave(CallWord.DONE)),
+        (SKIPPED, {}, LeaveAlone(CallWord.DONE)),
+        (SKIPPED, {"running": True}, LeaveAlone(CallWord.DONE)),
         (SKIPPED, {"discard": True}, Remove(SKIPPED)),
     ],
 )
@@ -119,10 +119,10 @@ def test_whatever_is_asked_twice_is_done_once(
             assert step.call.revision == call.revision
     once = retried(call, NOW, running=False)
     if isinstance(once, Rewrite):
-        assert retried(once.call, NOW, running=False) == Leave(CallWord.DONE)
+        assert retried(once.call, NOW, running=False) == LeaveAlone(CallWord.DONE)
     ended = skip(call, policy=policy)
     if isinstance(ended, Rewrite):
-        assert skip(ended.call, policy=policy) == Leave(CallWord.DONE)
+        assert skip(ended.call, policy=policy) == LeaveAlone(CallWord.DONE)
 
 
 def test_results_say_what_came_of_the_calls() -> None:

@@ -30,7 +30,7 @@ from poller.rules.operations.members import ALL
 from poller.rules.operations.on_calls import (
     CallStep,
     CallWord,
-    Leave,
+    LeaveAlone,
     Remove,
     Rewrite,
     retried,
@@ -224,7 +224,7 @@ class CallOperationRun:
             return CallWord.GONE
         store, step = self._context.store, self._step(call)
         match step:
-            case Leave(word):
+            case LeaveAlone(word):
                 return word
             case Rewrite(wanted):
                 return await _written(store.replace(wanted))

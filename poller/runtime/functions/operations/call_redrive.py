@@ -32,7 +32,7 @@ SHOW_S = 1.0
 """How often the counts are stored."""
 REMEDY = "see that the queue exists and that the daemon may receive and delete its messages, then ask again"
 
-type Change = Callable[[OperationChange], Awaitable[None]]
+type AccountChange = Callable[[OperationChange], Awaitable[None]]
 
 
 class RedrivableCalls:
@@ -101,7 +101,7 @@ class CallRedrive:
         clock: Clock,
         wait_s: Callable[[int], float],
         current: Callable[[], Operation | None],
-        change: Change,
+        change: AccountChange,
         waits: Callable[[str], Awaitable[None]],
     ) -> None:
         self.tally = RedriveTally.of(operation.progress)

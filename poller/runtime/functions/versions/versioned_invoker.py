@@ -39,7 +39,7 @@ NOT_READ = "the store has not been read yet, so that it is not known where the a
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class VersionOfCall:
     """The version that a call gets. `alias` is empty for a call by a version, or by nothing."""
 
     version: str
@@ -128,13 +128,13 @@ class VersionedInvoker:
     def _all(self) -> list[Invoker]:
         return [self._latest, *self._versions.invokers]
 
-    def _target(self, invocation: Invocation) -> Target | Unreachable | None:
+    def _target(self, invocation: Invocation) -> VersionOfCall | Unreachable | None:
         """The version that a call gets, or why it gets none; None for a qualifier that only the function's service may know."""
         qualifier, plan = qualifier_of(invocation.function_arn), self._plan
         if qualifier in {"", LATEST}:
-            return Target(LATEST)
+            return VersionOfCall(LATEST)
         if qualifier in plan.versions:
-            return Target(qualifier)
+            return VersionOfCall(qualifier)
         alias = self._states.alias(plan, qualifier)
         if alias is None:
             return None if isinstance(self._latest, FunctionLookup) else self._unknown(qualifier)
@@ -144,7 +144,7 @@ class VersionedInvoker:
         version = chosen(found.version, found.weights, invocation.choice or invocation.request_id)
         if not known_version(plan, version):
             return Unreachable(missing_text(plan, version, qualifier))
-        return Target(version, qualifier)
+        return VersionOfCall(version, qualifier)
 
     def _unknown(self, qualifier: str) -> Unreachable:
         known = sorted({*self._plan.versions, *self._states.aliases(self._plan)})
