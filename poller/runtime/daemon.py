@@ -191,7 +191,7 @@ class Daemon:
             problems.insert(0, "draining")
         if parts is not None:
             notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
-            notes += [] if parts.calls is None else parts.calls.queues.notes()
+            notes += [] if parts.calls is None else parts.calls.notes()
             notes += parts.aliases.states.notes(self._plan.functions)
         mappings = parts.fleet.with_all_pauses(parts.running.statuses()) if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []

@@ -91,14 +91,6 @@ class CallQueues:
         """The calls that wait or run, by function, as they were last read."""
         return [self._backlogs[name] for name in sorted(self._backlogs)]
 
-    def notes(self) -> list[str]:
-        """Notes for people about calls that wait, one line for each function."""
-        now = self._context.clock.now()
-        return [
-            f"function {each.function}: asynchronous calls that are not over: {each.calls}, the oldest for {max(0.0, now - each.oldest):.0f} s"
-            for each in self.backlogs
-        ]
-
     async def put(self, call: QueuedCall) -> None:
         """Stores a call. Raises NoRoom if the function has too many, and PortError if the store may not have it."""
         kept = self._backlogs.get(call.function)
@@ -161,7 +153,7 @@ class CallQueues:
         """Claims calls of a function as far as there is room for them. Returns whether it has claimed as many as it could."""
         plan = self._context.plans().get(backlog.function)
         now = self._context.clock.now()
-        if plan is None or not self._workers.holding():
+        if plan is None or not self._context.ready(plan.name) or not self._workers.holding():
             return False
         self._owners, gone = self._owners.seen(
             backlog.owners, self._workers.others(), me=self._workers.me, now=self._context.clock.monotonic()

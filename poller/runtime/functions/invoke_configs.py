@@ -19,12 +19,15 @@ from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import LATEST, FunctionPlan
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import FUNCTION_PREFIX, MappingRow
+from poller.domain.untrusted.numbers import moment
+from poller.domain.untrusted.texts import line_of
 from poller.ports import Clock, MappingStore
 from poller.rules.functions.invoke_configs import checked, merged, shown
 from poller.rules.functions.naming import NamedFunction, qualifier_of
 
 TRIES_MAX = 10
 STORE_S_MAX = 10.0
+NAME_CHARS_MAX = 300
 FROM_FILE = (
     "How asynchronous calls of this function are tried comes from the configuration file and cannot be changed through the API. "
     "Change it there, or remove it there."
@@ -58,6 +61,9 @@ class InvokeConfigs:
         self._clock = clock
         self._named = named
         self._known: dict[str, _Known] = {}
+        self._listed = False
+        self._damaged: frozenset[str] = frozenset()
+        """Functions whose rows cannot be read, and were not read before."""
         self._began = clock.now()
         self._turn = asyncio.Lock()
 
@@ -65,17 +71,25 @@ class InvokeConfigs:
         """Takes over what a listing of the store found. A row that cannot be read leaves its function as it was."""
         known: dict[str, _Known] = {}
         unread: list[str] = []
+        damaged: set[str] = set()
         for row in rows:
             if not row.mapping.startswith(FUNCTION_PREFIX):
                 continue
             name = row.mapping.removeprefix(FUNCTION_PREFIX)
             found = None if row.damage else _read(row)
             if found is None:
-                unread.append(f"store: the row of function {name} cannot be read")
+                unread.append(_unread(name))
                 found = self._known.get(name)
-            if found is not None:
+            if found is None:
+                damaged.add(name)
+            else:
                 known[name] = found
         self._known, self.unread = known, tuple(unread)
+        self._listed, self._damaged = True, frozenset(damaged)
+
+    def ready(self, function: str) -> bool:
+        """Whether it is known how calls of a function are tried. Until then none may be: it could end without its destination."""
+        return self._listed and function not in self._damaged
 
     def policy(self, plan: FunctionPlan | None, arn: str) -> AsyncPolicy:
         """How asynchronous calls of an ARN are tried: as the file says, else as the API has set it, else as on Lambda."""
@@ -181,11 +195,28 @@ def _plain(qualifier: str) -> str:
     return "" if qualifier == LATEST else qualifier
 
 
+def _unread(name: str) -> str:
+    shown = line_of(name, chars_max=NAME_CHARS_MAX)
+    return (
+        f"store: how asynchronous calls of function {shown} are tried cannot be read from the row {FUNCTION_PREFIX}{shown}; "
+        "a worker that has not read it before makes no calls of it: put the configuration anew by a version that can read the row, or remove the row"
+    )
+
+
 def _read(row: MappingRow) -> _Known | None:
+    """The row; None if it is damaged. People edit rows by hand, and later versions write what this one does not know."""
     try:
-        return _Known(msgspec.convert(dict(row.document), _Document).event_invoke_configs, row.revision)
-    except msgspec.ValidationError:
+        found = msgspec.convert(dict(row.document), _Document).event_invoke_configs
+        return _Known({name: _checked(config) for name, config in found.items()}, row.revision)
+    except (msgspec.ValidationError, ApiError):
         return None
+
+
+def _checked(config: _Config) -> _Config:
+    """The configuration within the bounds that a request has; raises ApiError otherwise."""
+    if moment(config.modified, default=None) is None:
+        raise ApiError(ApiErrorType.PARAMETER, "no moment")
+    return _Config(checked(config.parameters), config.modified)
 
 
 def _document(configs: Mapping[str, _Config]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Owns the asynchronous calls of one daemon: how their parts are made and started."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -64,6 +64,10 @@ class OpenCallQueues:
             each.function == function for each in self.queues.backlogs
         )
 
+    def notes(self) -> Sequence[str]:
+        """Notes for people about what holds calls up."""
+        return self.configs.unread
+
     async def page(self, function: str, request: CallsRequest) -> CallPage:
         """A page of the calls of a function. Raises ApiError."""
         return await self.looks.page(function, request, known=self.known(function))
@@ -117,6 +121,7 @@ def open_call_queues(
         observer=tools.observer,
         port_backoff=tools.port_backoff,
         policy=configs.policy,
+        ready=configs.ready,
         waits_s=lambda: plan().tuning.async_retry_s,
     )
 

@@ -56,6 +56,8 @@ class CallRunContext:
     plans: Callable[[], Mapping[str, FunctionPlan]]
     policy: Callable[[FunctionPlan | None, str], AsyncPolicy]
     """How asynchronous calls of an ARN are tried."""
+    ready: Callable[[str], bool]
+    """Whether that is known of a function."""
     deliveries: CallDeliveries
     clock: Clock
     rng: Random
