@@ -8,7 +8,8 @@ from contextlib import contextmanager
 class Slots:
     """Limits how many invocations of one function run at once. Waiting callers are served in order.
 
-    `changed` is called whenever a slot was taken or released.
+    `changed` is called whenever a slot was taken or released. A poll of a queue holds a slot before there is anything to run; it lends
+    its slot, so that a call does not wait for the end of a long poll.
     """
 
     def __init__(self, limit: int | None, changed: Callable[[], None] = lambda: None) -> None:
@@ -20,6 +21,7 @@ class Slots:
         self.users = 0
 
         self._kept = 0
+        self._lenders: list[Callable[[], None]] = []
 
     @property
     def limit(self) -> int | None:
@@ -31,9 +33,11 @@ class Slots:
         """The number of free slots; None if there is no limit."""
         return None if self._limit is None else self._limit - self.in_flight
 
-    async def acquire(self) -> None:
-        """Takes a slot, and waits for one if necessary."""
+    async def acquire(self, *, borrows: bool = False) -> None:
+        """Takes a slot, and waits for one if necessary. `borrows`: one that is lent is given back first, if none is free."""
         if self._semaphore is not None:
+            if borrows and self._lenders and self._semaphore.locked():
+                self._lenders.pop(0)()
             self.waiting += 1
             try:
                 await self._semaphore.acquire()
@@ -48,6 +52,16 @@ class Slots:
             return False
         await self.acquire()
         return True
+
+    @contextmanager
+    def lending(self, give_back: Callable[[], None]) -> Iterator[None]:
+        """Lends one slot inside the block: `give_back`, which releases it, is called when somebody borrows it."""
+        self._lenders.append(give_back)
+        try:
+            yield
+        finally:
+            if give_back in self._lenders:
+                self._lenders.remove(give_back)
 
     def keep(self) -> None:
         """Makes the next `release` keep its slot, for a call that goes on in it. That call releases the slot when it ends."""

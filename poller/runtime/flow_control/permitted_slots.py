@@ -11,10 +11,19 @@ from poller.runtime.stopping import Stop, interrupted_by
 
 @asynccontextmanager
 async def permitted_slot(
-    flow: FlowControl, slots: Slots, mapping: MappingId, *, records: int, stop: Stop
+    flow: FlowControl,
+    slots: Slots,
+    mapping: MappingId,
+    *,
+    records: int,
+    stop: Stop,
+    borrows: bool = False,
 ) -> AsyncIterator[Permit | None]:
-    """Has a slot and a started permit for a call of so many records inside the block; None, and no slot, if a stop came first."""
-    permit = await _taken(flow, slots, mapping, records=records, stop=stop)
+    """Has a slot and a started permit for a call of so many records inside the block; None, and no slot, if a stop came first.
+
+    `borrows`: the slot may be one that a poll lends.
+    """
+    permit = await _taken(flow, slots, mapping, records=records, stop=stop, borrows=borrows)
     if permit is None:
         yield None
         return
@@ -26,14 +35,14 @@ async def permitted_slot(
 
 
 async def _taken(
-    flow: FlowControl, slots: Slots, mapping: MappingId, *, records: int, stop: Stop
+    flow: FlowControl, slots: Slots, mapping: MappingId, *, records: int, stop: Stop, borrows: bool
 ) -> Permit | None:
     """Takes a slot and starts a permit; returns None and holds nothing if a stop came first."""
     async with interrupted_by(stop):
         while True:
             permit = await flow.permit(mapping, records)
             try:
-                await slots.acquire()
+                await slots.acquire(borrows=borrows)
             except BaseException:
                 permit.free()
                 raise

@@ -230,7 +230,7 @@ def _no_room(function: Function) -> NoRoom:
         return NoRoom(ThrottleReason.RATE, f"The function {name} waits for {flow.waits_for()}")
     return NoRoom(
         ThrottleReason.CONCURRENCY,
-        f"All {slots.limit} calls at once of the function {name} are in use (functions.{name}.max_concurrency)",
+        f"All {slots.limit} calls at once of the function {name} are in use (functions.{name}: max_concurrency, workers or processes)",
     )
 
 

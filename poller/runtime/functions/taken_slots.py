@@ -29,11 +29,11 @@ class TakenSlot:
 async def slot_taken(function: Function, stop: Stop, stack: AsyncExitStack) -> TakenSlot | None:
     """Waits for a slot and a permit, which `stack` gives back. Returns None if a stop came first."""
     if function.flow is not None:
-        entering = permitted_slot(function.flow, function.slots, INVOKED, records=1, stop=stop)
+        entering = permitted_slot(function.flow, function.slots, INVOKED, records=1, stop=stop, borrows=True)
         permit = await stack.enter_async_context(entering)
         return None if permit is None else TakenSlot(permit)
     async with interrupted_by(stop):
-        await function.slots.acquire()
+        await function.slots.acquire(borrows=True)
         stack.callback(function.slots.release)
         return TakenSlot(None)
     return None

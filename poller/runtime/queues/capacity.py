@@ -6,11 +6,14 @@ workers come and go. If there are more workers than invocations, some workers ha
 A share of 0 for a shorter time is normal: other workers still run earlier invocations, or a heartbeat is late.
 
 If the function has a rate or a breaker, a permit for one call belongs to the capacity. The permit comes before the function's slot.
+
+A long poll holds capacity that may stay unused for 20 seconds. A call through the Invoke API, or an asynchronous one, that finds no
+other slot takes the poll's. If the poll brings messages then, they wait for capacity, like those of a throttled batch.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from poller.domain.records import MappingId, Monotonic
@@ -113,6 +116,10 @@ class Reservation:
         """Whether a call of so many records may begin now. If not, capacity must be taken `again` first."""
         permit = self._leave.permit
         return self._held and (permit is None or permit.start(records))
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lends the capacity inside the block to a call of the function. Afterwards `held` says whether it is still reserved."""
+        return self._capacity.lent(self) if self._held else nullcontext()
 
     def yield_permit(self) -> None:
         """Gives the permit back if another mapping waits for one, and keeps the rest. The batch needs a permit again when it runs.
@@ -265,6 +272,10 @@ class QueueCapacity:
         self.extra -= extra
         self._function.release()
         self._mapping.release()
+
+    def lent(self, reservation: Reservation) -> AbstractContextManager[None]:
+        """For reservations."""
+        return self._function.lending(reservation.free)
 
     @property
     def permit_awaited(self) -> bool:

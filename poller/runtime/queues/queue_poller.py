@@ -208,7 +208,8 @@ class QueuePoller:
 
     async def _turn(self, reservation: Reservation) -> None:
         await self._run(
-            await (self._gather(reservation) if self._windowed else self._gather_once()), reservation
+            await (self._gather(reservation) if self._windowed else self._gather_once(reservation)),
+            reservation,
         )
         if self._last_poll is not None:
             self.progress.rest()
@@ -224,11 +225,12 @@ class QueuePoller:
         run = BatchRun(self._scope, self._deleter, receive_id, items, self.progress)
         await run.run(reservation)
 
-    async def _gather_once(self) -> Sequence[QueueItem]:
+    async def _gather_once(self, reservation: Reservation) -> Sequence[QueueItem]:
         """One receive is one batch when there is no window."""
         share = self._scope.capacity.share()
         asked = min(MESSAGES_MAX, self._scope.parts.plan.batch.records_max)
-        fetched = await self._fetch(Receive(asked, self._wait_s(share)), long=share.roomy)
+        with reservation.lent():
+            fetched = await self._fetch(Receive(asked, self._wait_s(share)), long=share.roomy)
         return fetched.items if fetched is not None else ()
 
     async def _gather(self, reservation: Reservation) -> Sequence[QueueItem]:
@@ -244,7 +246,8 @@ class QueuePoller:
                 reservation.yield_permit()
             match step:
                 case Receive():
-                    fetched = await self._fetch_beside_batch(step, long=share.roomy)
+                    with reservation.lent():
+                        fetched = await self._fetch_beside_batch(step, long=share.roomy)
                     if fetched is None:
                         return batch.close(self._number)
                     items = batch.received(
@@ -254,7 +257,9 @@ class QueuePoller:
                         return items
                     self.progress.state, self.progress.items = "gathering", batch.items
                 case Pause(until):
-                    if await scope.sleep(until - scope.now) or scope.paused:
+                    with reservation.lent():
+                        stopped = await scope.sleep(until - scope.now)
+                    if stopped or scope.paused:
                         return batch.close(self._number)
                 case CloseBatch():
                     return batch.close(self._number)
