@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from poller.commands.check_functions import qualified_lines, qualified_row
 from poller.commands.check_live import CheckResult, looks, shown_destination
 from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.shared import FAILED, environment, nothing_runs, print_problems, unlike_names
@@ -137,6 +138,7 @@ def _function_row(function: FunctionPlan, registry: Registry) -> dict[str, Any]:
         "timeout_s": _timeout_s(function, registry),
         "max_concurrency": function.max_concurrency,
         **more,
+        **qualified_row(function),
         "settings": sorted(function.settings),
     }
 
@@ -236,6 +238,8 @@ def _functions(page: ScreenPage, plan: DaemonPlan, registry: Registry) -> None:
             _paragraph(page, f"over all workers: {_rate(each.rate)}", depth=2)
         if each.breaker is not None:
             _paragraph(page, f"breaker: {_breaker(each.breaker)}", depth=2)
+        for line in qualified_lines(each):
+            _paragraph(page, line, depth=2)
 
 
 def _rate(rate: RatePolicy) -> str:
@@ -248,7 +252,7 @@ def _breaker(breaker: BreakerPolicy) -> str:
 
 
 def _mappings(page: ScreenPage, plan: DaemonPlan) -> None:
-    page.line("mappings")
+    page.line("mappings" if plan.mappings else "mappings: none")
     for mapping in plan.mappings:
         _paragraph(page, mapping.source_arn, depth=1)
         _paragraph(page, f"to {_function_cell(mapping)}", depth=2)

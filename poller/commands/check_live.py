@@ -29,6 +29,7 @@ from poller.ports import Bounded, ConsumerCheck, FunctionLookup, FunctionProbe, 
 from poller.rules.continued_mapping import Begin, Continue, Unclear, decide
 from poller.rules.functions.aliases.alias_state import service_arns
 from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
+from poller.runtime.functions.versions.versioned_invoker import longest_s
 from poller.runtime.mappings.components import call_limit, configured_call_limit
 from poller.runtime.streams.places import connection
 
@@ -274,7 +275,7 @@ async def _limit(invoker: Any, arn: str, function: FunctionPlan, limits: CallLim
     """Adds a function's time limit to `limits`. Warns if the configured limit is shorter than the function's own."""
     configured_s = function.timeout_s
     if not isinstance(invoker, FunctionLookup):
-        limits[arn] = TIMEOUT_S if configured_s is None else configured_s
+        limits[arn] = longest_s(function) or TIMEOUT_S
         return []
     try:
         asked = service_arns(function, arn)

@@ -31,6 +31,7 @@ _BESIDE = Path(__file__).parents[2]
 
 
 _HOW_TO_RUN = "write one with FunctionName and EventSourceArn (docs/use/configuration.md), or make it with `poller mappings create`"
+_HOW_TO_CALL = "; functions can be called with a key of api.access_keys_file (docs/use/invoke.md)"
 
 
 class LoadablePlugins:
@@ -86,11 +87,15 @@ def control_settings(settings: Settings) -> dict[str, Any]:
 
 
 def nothing_runs(settings: Settings) -> list[str]:
-    """One line if no configured mapping runs: there is none, or all are disabled."""
+    """One line if no configured mapping runs: there is none, or all are disabled. Functions may be there for calls alone."""
     if any(each.Enabled is not False for each in settings.mappings):
         return []
+    callable_ = bool(settings.api.access_keys_file) or settings.api.allow_unauthenticated
+    if settings.functions and not settings.mappings and callable_:
+        return []
     what = "every mapping has Enabled: false" if settings.mappings else "there is none"
-    return [f"mappings: {what}, so that nothing of this file will run; {_HOW_TO_RUN}"]
+    or_call = _HOW_TO_CALL if settings.functions and not callable_ else ""
+    return [f"mappings: {what}, so that nothing of this file will run; {_HOW_TO_RUN}{or_call}"]
 
 
 def unlike_names(settings: Settings) -> list[str]:

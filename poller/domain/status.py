@@ -316,7 +316,7 @@ class StatusView(Protocol):
 def idle_note(mappings: Sequence[MappingStatus]) -> str:
     """Says that nothing runs, and why; empty if something does."""
     if not mappings:
-        return "nothing runs: there is no mapping in the configuration, and none was made through the API"
+        return "no mapping runs: there is none in the configuration, and none was made through the API"
     if all(each.state is MappingState.DISABLED for each in mappings):
         return "nothing runs: every mapping is disabled"
     return ""

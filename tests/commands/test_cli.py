@@ -444,7 +444,7 @@ def test_what_this_machine_lacks_is_a_warning_and_a_problem_of_a_live_check(tmp_
 @pytest.mark.parametrize(
     ("states", "note"),
     [
-        ([], "nothing runs: there is no mapping in the configuration, and none was made through the API"),
+        ([], "no mapping runs: there is none in the configuration, and none was made through the API"),
         (["Disabled", "Disabled"], "nothing runs: every mapping is disabled"),
         (["Disabled", "Enabled"], ""),
         (["Creating"], ""),

@@ -26,9 +26,7 @@ from poller.refused_requests import Strangers
 
 REPLAYED = "The signature was used before; sign the request anew."
 TOO_MANY_SIGNED = "More signed requests than can be remembered; wait a few minutes."
-NO_KEYS = (
-    "(Nothing can be changed here: the daemon's configuration has no api.access_keys_file; docs/use/api.md.)"
-)
+NO_KEYS = "(Nothing can be called or changed here: the daemon's configuration has no api.access_keys_file; docs/use/api.md.)"
 NO_KEYS_TO_READ = "(Reads need a signature here, and the daemon's configuration has no api.access_keys_file; docs/use/api.md.)"
 """These are added to AWS's text, which alone would make people look for a mistake in their credentials."""
 NO_TOKENS = (

@@ -26,6 +26,10 @@ EXAMPLE = '{"to": "2", "strategy": "Canary10Percent5Minutes"}'
 NOT_AN_OBJECT = f"the body is no JSON object; send one, such as {EXAMPLE}"
 TOO_MANY_VALUES = f"the body has more than {VALUES_MAX} values; send one such as {EXAMPLE}"
 NO_STRATEGY = "strategy: is missing; write one such as AllAtOnce or Canary10Percent5Minutes, or percent and interval_s in its place"
+NO_INTERVAL = (
+    "interval_s: is missing; write the seconds after which the rest follows, or with linear the next share"
+)
+NO_PERCENT = "percent: is missing; write the share of the calls that moves at once, such as 10"
 TWO_STRATEGIES = "strategy: stands beside percent, interval_s or linear; write one of both"
 MEMBERS = (
     "to",
@@ -103,8 +107,10 @@ def _strategy(given: Mapping[str, Any]) -> ShiftStrategy:
         percent = _number(given, "percent", most=100.0)
         interval_s = _number(given, "interval_s", most=SHIFT_S_MAX)
         linear = _flag(given, "linear")
-        if percent is None or interval_s is None:
+        if not own:
             raise ApiError(ApiErrorType.PARAMETER, NO_STRATEGY)
+        if percent is None or interval_s is None:
+            raise ApiError(ApiErrorType.PARAMETER, NO_PERCENT if percent is None else NO_INTERVAL)
         return own_strategy(percent, interval_s, linear)
     except ValueError as error:
         raise _wrong("strategy" if name is not None else "percent", str(error)) from None

@@ -46,6 +46,8 @@ from poller.output.progress_line import ProgressLine
 
 TEXT_CHARS_MAX = 2_000
 NO_STRATEGY = "--strategy: is missing; write one such as AllAtOnce or Canary10Percent5Minutes, or --percent and --interval-s"
+NO_INTERVAL = "--interval-s: is missing; write the seconds after which the rest follows, or with --linear the next share"
+NO_PERCENT = "--percent: is missing; write the share of the calls that moves at once, such as 10"
 TWO_STRATEGIES = "--strategy: stands beside --percent, --interval-s or --linear; write one of both"
 NOTHING = "no function has versions or aliases; functions.NAME.versions and functions.NAME.aliases make them"
 
@@ -149,8 +151,12 @@ def _strategy(words: ShiftWords) -> ShiftStrategy:
     try:
         if words.strategy is not None:
             return strategy(words.strategy)
-        if words.percent is None or words.interval_s is None:
+        if not own:
             raise WrongOptions(NO_STRATEGY)
+        if words.percent is None:
+            raise WrongOptions(NO_PERCENT)
+        if words.interval_s is None:
+            raise WrongOptions(NO_INTERVAL)
         return own_strategy(words.percent, words.interval_s, words.linear)
     except ValueError as error:
         option = "--percent" if words.strategy is None else "--strategy"

@@ -58,7 +58,7 @@ def shift_alias(
         float | None,
         typer.Option(
             "--percent",
-            min=0.01,
+            min=0.1,
             max=100,
             help="In place of --strategy: so much at once.",
             show_default=False,

@@ -13,7 +13,7 @@ def calls_page(found: CallPage, screen: Screen | int) -> ScreenPage:
     """The page for an answer."""
     page = ScreenPage(screen)
     if not found.calls:
-        page.add(f"function {found.function}: no calls on this page")
+        page.add(f"function {found.function}: no asynchronous calls to show")
     for call in found.calls:
         _call(page, call)
     if found.next is not None:

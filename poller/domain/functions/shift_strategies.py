@@ -52,9 +52,9 @@ def total_s(found: ShiftStrategy) -> float:
 
 def _checked(name: str, percent: float, interval_s: float, *, linear: bool) -> ShiftStrategy:
     if not PERCENT_MIN <= percent <= ALL:
-        raise ValueError(f"percent: write {PERCENT_MIN:g} or more, at most 100")
+        raise ValueError(f"write {PERCENT_MIN:g} or more percent, at most 100")
     if not 0 <= interval_s <= SHIFT_S_MAX:
-        raise ValueError(f"interval_s: write 0 or more, at most {SHIFT_S_MAX:g}")
+        raise ValueError(f"write an interval of 0 s or more, at most {SHIFT_S_MAX:g} s")
     found = ShiftStrategy(name, percent, interval_s, linear)
     if total_s(found) > SHIFT_S_MAX:
         raise ValueError(

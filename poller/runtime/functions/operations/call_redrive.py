@@ -57,7 +57,8 @@ class RedrivableCalls:
         """What a redrive of this message would call, for people; raises NoticeRefused."""
         call = self._call(stored)
         had = redriven_call(stored, self._function).request
-        return f"call {call.call}: {number_of(len(call.payload), 'byte')} for {call.arn}, as {had or 'no'} request before"
+        size = number_of(len(call.payload), "byte")
+        return f"call {call.call}: {size} for {call.arn}, {f'before as request {had}' if had else 'from no request'}"
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
         """Puts the call of a message into the store. None: a stop came before. Raises NoticeRefused and PortError."""

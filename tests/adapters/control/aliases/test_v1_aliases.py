@@ -136,7 +136,12 @@ WRONG = [
     (b'{"to": null, "strategy": "AllAtOnce"}', "to: is missing"),
     (b'{"to": 2, "strategy": "AllAtOnce"}', "to: write a text of 1 to 64 characters"),
     (b'{"to": "2"}', NO_STRATEGY),
-    (b'{"to": "2", "percent": 10}', NO_STRATEGY),
+    (b'{"to": "2", "percent": 10}', "interval_s: is missing; write the seconds after which the rest follows"),
+    (
+        b'{"to": "2", "interval_s": 10}',
+        "percent: is missing; write the share of the calls that moves at once",
+    ),
+    (b'{"to": "2", "percent": 0.01, "interval_s": 1}', "percent: write 0.1 or more percent, at most 100"),
     (b'{"to": "2", "strategy": "Quick"}', "strategy: "),
     (b'{"to": "2", "strategy": "AllAtOnce", "percent": 10}', TWO_STRATEGIES),
     (b'{"to": "2", "percent": true, "interval_s": 1}', "percent: write a number from 0 to 100"),

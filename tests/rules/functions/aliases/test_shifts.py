@@ -72,7 +72,7 @@ def test_names_of_strategies(
         ("Canary10Percent", "write AllAtOnce"),
         ("Canary0Percent5Minutes", "percent"),
         ("Canary101Percent5Minutes", "percent"),
-        ("Canary10Percent2881Minutes", "interval_s"),
+        ("Canary10Percent2881Minutes", "an interval"),
         ("Linear1PercentEvery30Minutes", "would take"),
         ("Canary10Percent5Minutes\n", "write AllAtOnce"),
     ],
