@@ -66,7 +66,7 @@ class QueuedCall:
 
     `function` is the name of a configured function, `arn` the ARN that is called, with its qualifier. `due` is when it may be tried
     next. `attempts` counts calls of the function that failed, `deferrals` the times in a row that the function could not be called,
-    `takeovers` how often another worker took the call over from one that was gone. `owner` is the worker that works on it now.
+    `takeovers` how often in a row another worker took the call over from one that was gone. `owner` is the worker that works on it now.
     `last_error` is why its last attempt or delivery failed, in one cleaned line.
     The store raises `revision` with each write.
     """

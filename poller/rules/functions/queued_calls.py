@@ -32,7 +32,7 @@ DEFERRED = Backoff(base_s=1.0, cap_s=300.0)
 DELIVERY = Backoff(base_s=1.0, cap_s=300.0)
 """The waits while a destination cannot be reached."""
 TAKEOVERS_MAX = 5
-"""A call that so many workers did not survive is over. It may be what ends them."""
+"""A call that so many workers in a row did not survive is over. It may be what ends them."""
 ROUNDS_MAX = 16
 """A call in a loop of functions is stopped when its function was called so often before in the same loop."""
 UNHANDLED = "Unhandled"
@@ -55,6 +55,11 @@ def before(call: QueuedCall, policy: AsyncPolicy, now: Epoch) -> QueuedCall:
     return call
 
 
+def reclaimed(call: QueuedCall, lost_claims: int) -> QueuedCall:
+    """The claimed call without the takeovers that may be claims of this worker whose answers were lost: nobody was called then."""
+    return replace(call, takeovers=max(0, call.takeovers - lost_claims))
+
+
 def after(
     call: QueuedCall,
     outcome: Outcome,
@@ -63,8 +68,8 @@ def after(
     rng: Chance,
     waits_s: Sequence[float] = RETRY_WAITS_S,
 ) -> QueuedCall:
-    """The call after an attempt: without an owner and due later, or over."""
-    answer = answer_of(outcome, call.call)
+    """The call after an attempt, which this worker has survived: without an owner and due later, or over."""
+    answer, call = answer_of(outcome, call.call), replace(call, takeovers=0)
     match outcome:
         case Succeeded():
             done = replace(call, attempts=call.attempts + 1)

@@ -19,6 +19,7 @@ from poller.domain.telemetry.daemon_events import CallsWaiting, StoreFailed
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.rules import backoff
 from poller.rules.functions.call_owners import CallOwners
+from poller.rules.functions.queued_calls import reclaimed
 from poller.rules.workers.worker_group import KnownWorkers
 from poller.runtime.functions.queued_call_run import CallRunContext, QueuedCallRun
 from poller.runtime.stopping import Stop, interrupted_by, wait_until
@@ -83,6 +84,8 @@ class CallQueues:
         self._put: Counter[str] = Counter()
         """Calls that were put since the backlogs were read."""
         self._tries = 0
+        self._lost_claims: Counter[str] = Counter()
+        """Claims of each function that failed since the last one that did not. The store may have carried them out."""
         self._in_vain: dict[str, VainClaim] = {}
         """Functions of which nothing that is due could be claimed."""
 
@@ -164,16 +167,21 @@ class CallQueues:
         vain = self._in_vain.get(backlog.function)
         if room <= 0 or (backlog.next_due > now and not left) or (vain and vain.holds(backlog, left, now)):
             return False
-        calls = await self._context.store.claim(
-            backlog.function,
-            now=now,
-            owner=self._workers.me,
-            gone=gone,
-            held=frozenset(self._running),
-            calls_max=room,
-        )
+        try:
+            calls = await self._context.store.claim(
+                backlog.function,
+                now=now,
+                owner=self._workers.me,
+                gone=gone,
+                held=frozenset(self._running),
+                calls_max=room,
+            )
+        except PortError:
+            self._lost_claims[backlog.function] += 1
+            raise
+        lost = self._lost_claims.pop(backlog.function, 0)
         for call in calls:
-            self._start(call)
+            self._start(reclaimed(call, lost))
         self._in_vain.pop(backlog.function, None)
         if not calls:
             until = await self._claimable_at(backlog, now)

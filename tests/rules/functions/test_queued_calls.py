@@ -18,7 +18,15 @@ from poller.domain.functions.queued_calls import (
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.records import Epoch, WorkerId
 from poller.rules.functions.lineage import extended
-from poller.rules.functions.queued_calls import ROUNDS_MAX, TAKEOVERS_MAX, after, before, undelivered
+from poller.rules.functions.queued_calls import (
+    ROUNDS_MAX,
+    TAKEOVERS_MAX,
+    after,
+    before,
+    deferred,
+    reclaimed,
+    undelivered,
+)
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 NOW = Epoch(1_000_000.0)
@@ -130,6 +138,18 @@ def test_a_call_that_ends_its_workers_is_given_up() -> None:
     assert over is not None
     assert over.end is CallEnd.RETRIES
     assert "did not come back: 6" in over.answer.error
+
+
+def test_a_worker_that_comes_back_from_a_call_clears_it_of_having_ended_others() -> None:
+    for outcome in (FAILED, Throttled("no room"), Unreachable("refused")):
+        assert tried(call(takeovers=TAKEOVERS_MAX), outcome).takeovers == 0
+    # It was not called.
+    assert deferred(call(takeovers=3), "not configured", POLICY, NOW, Random(1)).takeovers == 3
+
+
+def test_claims_whose_answers_were_lost_are_no_takeovers() -> None:
+    assert reclaimed(call(takeovers=4), 3).takeovers == 1
+    assert reclaimed(call(takeovers=1), 3).takeovers == 0
 
 
 def test_a_loop_of_calls_is_stopped_after_sixteen_rounds() -> None:
