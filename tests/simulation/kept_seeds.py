@@ -90,3 +90,8 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
     6747: "as 5705, with a batch of a stream that was skipped in part",
 }
 """Seeds of whole scenarios to what was wrong."""
+
+KEPT_CALL_SEEDS: dict[int, str] = {
+    74: "claims whose answers were lost counted as workers that the call had ended, and it was given up without being called",
+}
+"""Seeds of worlds of asynchronous calls, to what was wrong."""
