@@ -73,7 +73,7 @@ class OpenParts:
                 queues=None if self.calls is None else self.calls.queues,
                 configs=None if self.calls is None else self.calls.configs,
                 aliases=self.aliases.service,
-                made=self.aliases.states.made,
+                made=self.aliases.service.made,
                 page=None if self.calls is None else self.calls.page,
             ),
             clock=env.clock,

@@ -10,6 +10,10 @@ from poller.domain.arns import FunctionName
 from poller.domain.functions.alias_control import AliasControl, AliasView, VersionView
 from poller.domain.functions.calls import FunctionCaller, FunctionView
 from poller.domain.mapping_api import ApiError, ApiErrorType
+from poller.domain.untrusted.numbers import whole
+
+VERSION_MAX = 10**18
+"""Numbers of versions have 18 digits at most."""
 
 
 def alias(view: AliasView) -> dict[str, Any]:
@@ -36,9 +40,9 @@ def aliases_page(control: AliasControl, function: str, target: str) -> dict[str,
 def versions_page(control: AliasControl, view: FunctionView, function: str, target: str) -> dict[str, Any]:
     """Returns the page of versions that a request's target asks for, $LATEST first; raises ApiError."""
     count, begin = page_size(target), after(first(target, "Marker") or "").decode(errors="replace")
-    versions = control.versions(function)
-    numbers = [each.number for each in versions]
-    left = versions[numbers.index(begin) + 1 :] if begin in numbers else versions if not begin else ()
+    # The version at the end of the page before may be gone from the file by now.
+    behind = _place(begin) if begin else -1
+    left = [each for each in control.versions(function) if _place(each.number) > behind]
     return _page(
         "Versions", left, count, lambda each: configuration(view, each, each.arn), lambda each: each.number
     )
@@ -68,6 +72,11 @@ def _led_to(control: AliasControl, function: str, name: str) -> str:
         if error.fault is not ApiErrorType.MISSING:
             raise
         return ""
+
+
+def _place(version: str) -> int:
+    """Where a version comes in a list: $LATEST first. What is no version comes at the end."""
+    return 0 if version == LATEST else whole(version, least=1, most=VERSION_MAX, default=VERSION_MAX + 1)
 
 
 def _page[Item](

@@ -63,7 +63,7 @@ class CallContext:
     configs: InvokeConfigs | None = None
     aliases: AliasControl | None = None
     made: Callable[[str], Collection[str]] = lambda _: ()
-    """The aliases of a function that were made through the API."""
+    """The aliases of a function that were made through the API. Raises ApiError as long as they are not known."""
     page: Callable[[str, CallsRequest], Awaitable[CallPage]] | None = None
     """Shows asynchronous calls; None if the store keeps none."""
 

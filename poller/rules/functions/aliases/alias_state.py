@@ -24,7 +24,8 @@ _PARTS = (8, 4, 4, 4, 12)
 class AliasState:
     """One alias. `file` is the definition of the configuration file as it was taken over; None: it was made through the API.
 
-    `shift` is the running shift or the last one. A running shift decides where the calls go, not `version` and `weights`.
+    `shift` is the running shift or the last one. A running shift decides where the calls go, not `version` and `weights`. `driver` is
+    the worker that carries it on; empty if none does.
     """
 
     version: str
@@ -34,6 +35,7 @@ class AliasState:
     modified: Epoch
     file: AliasPlan | None = None
     shift: Shift | None = None
+    driver: str = ""
 
     @property
     def shifting(self) -> Shift | None:

@@ -11,19 +11,18 @@ from poller.domain.functions.shifts import Shift, ShiftState
 from poller.domain.functions.versions import VERSIONS_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import LATEST, SERVICE_INVOKER, TIMEOUT_S
-from poller.domain.records import Epoch
+from poller.domain.records import Epoch, WorkerId
 from poller.ports import Clock
 from poller.rules.functions.aliases.alias_state import (
     AliasState,
     FunctionState,
     known_version,
-    route,
     with_shift,
 )
 from poller.rules.functions.aliases.shift_steps import begun, rolled_back
 from poller.rules.functions.naming import NamedFunction, qualifier_of
 from poller.runtime.context import uuid_text
-from poller.runtime.functions.versions.alias_states import AliasStates
+from poller.runtime.functions.versions.alias_states import NOT_READ, AliasStates
 
 DESCRIPTION_CHARS_MAX = 256
 REASON_CHARS_MAX = 1024
@@ -40,10 +39,17 @@ class AliasService:
     """AliasControl of one daemon. `named` finds a function; it raises ApiError."""
 
     def __init__(
-        self, states: AliasStates, named: Callable[[str, str], NamedFunction], clock: Clock, rng: Random
+        self,
+        states: AliasStates,
+        named: Callable[[str, str], NamedFunction],
+        *,
+        me: WorkerId,
+        clock: Clock,
+        rng: Random,
     ) -> None:
         self._states = states
         self._named = named
+        self._me = me
         self._clock = clock
         self._rng = rng
 
@@ -76,17 +82,23 @@ class AliasService:
 
     def aliases(self, function: str, *, version: str = "") -> Sequence[AliasView]:
         """All aliases of a function by name, or those that lead to `version`. Raises ApiError."""
-        named = self._named(function, "")
+        named = self._looked_at(function)
         found = [self._view(named, name, each) for name, each in self._states.aliases(named.plan).items()]
         return [each for each in found if not version or version in {each.version, *each.weights}]
 
     def alias(self, function: str, name: str) -> AliasView:
         """One alias. Raises ApiError."""
-        named = self._named(function, "")
+        named = self._looked_at(function)
         found = self._states.alias(named.plan, name)
         if found is None:
             raise _none(named, name)
         return self._view(named, name, found)
+
+    def made(self, function: str) -> frozenset[str]:
+        """The names of a function's aliases that were made through the API. Raises ApiError as long as nobody knows."""
+        if not self._states.knows(function):
+            raise ApiError(ApiErrorType.SERVICE, NOT_READ)
+        return self._states.made(function)
 
     async def create(self, function: str, name: str, change: AliasChange) -> AliasView:
         """Adds an alias. Raises ApiError."""
@@ -139,7 +151,13 @@ class AliasService:
         named = self._named(function, "")
         if name in named.plan.aliases:
             raise ApiError(ApiErrorType.CONFLICT, FROM_FILE.format(name=name))
-        await self._write(named, lambda state: state.with_alias(name, None))
+
+        def removed(state: FunctionState) -> FunctionState:
+            # What another worker has in its file is no alias here.
+            found = self._states.alias(named.plan, name, state)
+            return state if found is None else state.with_alias(name, None)
+
+        await self._write(named, removed)
 
     async def shift(self, function: str, name: str, request: ShiftRequest) -> AliasView:
         """Begins to shift an alias. The same request again changes nothing. Raises ApiError."""
@@ -153,9 +171,9 @@ class AliasService:
                 return state
             _refuse_while_shifting(found, name)
             now = self._clock.now()
-            return state.with_alias(
-                name, with_shift(found, begun(_shift(found, request, identity, now)), now, self._new_id())
-            )
+            after = with_shift(found, begun(_shift(found, request, identity, now)), now, self._new_id())
+            # Here the versions and the hooks are configured, which is not certain of every other worker.
+            return state.with_alias(name, replace(after, driver=self._me))
 
         await self._write(named, shifted)
         return self.alias(function, name)
@@ -178,6 +196,13 @@ class AliasService:
 
         await self._write(named, back)
         return self.alias(function, name)
+
+    def _looked_at(self, function: str) -> NamedFunction:
+        """The function, if it is known which aliases it has; raises ApiError."""
+        named = self._named(function, "")
+        if not self._states.knows(named.plan.name):
+            raise ApiError(ApiErrorType.SERVICE, NOT_READ)
+        return named
 
     def _check_request(self, named: NamedFunction, request: ShiftRequest) -> None:
         if request.to == LATEST or not known_version(named.plan, request.to):
@@ -210,7 +235,7 @@ class AliasService:
             raise ApiError(ApiErrorType.SERVICE, f"The store is in trouble: {error.reason}") from error
 
     def _view(self, named: NamedFunction, name: str, alias: AliasState) -> AliasView:
-        way = route(alias, self._clock.now())
+        way = self._states.way(named.plan.name, name, alias)
         return AliasView(
             function=named.plan.name,
             name=name,

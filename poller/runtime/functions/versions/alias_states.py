@@ -26,14 +26,18 @@ from poller.ports import Clock, MappingStore
 from poller.rules.functions.aliases.alias_state import (
     AliasState,
     FunctionState,
+    Route,
     changed_text,
     fingerprint,
     from_file,
+    route,
 )
+from poller.rules.functions.aliases.shift_steps import too_many_failures
 from poller.runtime.functions.versions.call_tallies import CallTallies
 
 TRIES_MAX = 10
 STORE_S_MAX = 10.0
+NOT_READ = "the store has not been read yet, so that it is not known where the alias leads"
 _NONE = FunctionState()
 
 
@@ -87,6 +91,14 @@ class AliasStates:
                 self._note(name, found)
         self.unread, self.read = tuple(unread), True
 
+    def knows(self, function: str) -> bool:
+        """Whether it is known which aliases a function has in the store, and where they lead."""
+        return self.read or function in self._known
+
+    def functions(self) -> frozenset[str]:
+        """The names of all functions that the store has something of, also of those that are not configured here."""
+        return frozenset(self._known)
+
     def state(self, function: str) -> FunctionState:
         """What the store has of a function."""
         known = self._known.get(function)
@@ -111,6 +123,9 @@ class AliasStates:
 
     def aliases(self, plan: FunctionPlan) -> dict[str, AliasState]:
         """All aliases of a function, by name."""
+        for key in [each for each in self._adopted if each[0] == plan.name and each[1] not in plan.aliases]:
+            # If it comes back into the file, that is a change of the file.
+            del self._adopted[key]
         names = sorted({*plan.aliases, *self.made(plan.name)})
         return {name: found for name in names if (found := self.alias(plan, name)) is not None}
 
@@ -118,6 +133,16 @@ class AliasStates:
         """Whether the store has not taken over all aliases of the file yet."""
         stored = self.state(plan.name).aliases
         return any(stored.get(name) != self.alias(plan, name) for name in plan.aliases)
+
+    def way(self, function: str, name: str, alias: AliasState) -> Route:
+        """Where the calls of an alias go now.
+
+        This worker sends none to a new version of which it has seen too many failures, also while the store does not take the rollback.
+        """
+        shift = alias.shifting
+        if shift is not None and too_many_failures(shift, self.tallies.new_calls(function, name, shift)):
+            return Route(shift.old, {})
+        return route(alias, self._clock.now())
 
     async def adopt(self, plan: FunctionPlan) -> None:
         """Writes the file's aliases that the store has not taken over yet. Raises PortError."""
@@ -146,7 +171,7 @@ class AliasStates:
         """
         key = MappingId(FUNCTION_PREFIX + function)
         try:
-            async with self._turn, asyncio.timeout(STORE_S_MAX):
+            async with asyncio.timeout(STORE_S_MAX), self._turn:
                 for _ in range(TRIES_MAX):
                     row = await self._store.create(MappingRow(key, fixed=self._clock.now()))
                     found = _read(row)
@@ -185,7 +210,7 @@ class AliasStates:
         self._observer.on(VersionCalled(function=plan.name, alias=alias, version=version, failed=failed))
         state = self.alias(plan, alias) if alias else None
         if state is not None and state.shifting is not None:
-            self.tallies.note(plan.name, alias, state.shifting.shift, version, failed=failed)
+            self.tallies.note(plan.name, alias, state.shifting, version, failed=failed)
             if failed:
                 self._wake()
 

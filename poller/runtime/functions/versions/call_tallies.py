@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from poller.domain.functions.shifts import Shift
-from poller.rules.functions.aliases.shift_steps import NewCalls
+from poller.rules.functions.aliases.shift_steps import NewCalls, too_many_failures
 
 
 @dataclass(slots=True)
@@ -21,11 +21,13 @@ class CallTallies:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], _Counts] = {}
 
-    def note(self, function: str, alias: str, shift: str, version: str, *, failed: bool) -> None:
-        """Counts one call."""
+    def note(self, function: str, alias: str, shift: Shift, version: str, *, failed: bool) -> None:
+        """Counts one call. With too many failures the shift is lost: later calls, which began before, do not change that."""
         found = self._counts.get((function, alias))
-        if found is None or found.shift != shift:
-            found = self._counts[function, alias] = _Counts(shift)
+        if found is None or found.shift != shift.shift:
+            found = self._counts[function, alias] = _Counts(shift.shift)
+        if too_many_failures(shift, self.new_calls(function, alias, shift)):
+            return
         found.calls[version] += 1
         found.failed[version] += failed
 

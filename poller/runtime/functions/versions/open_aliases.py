@@ -60,5 +60,5 @@ def open_aliases(
         observer=tools.observer,
         port_backoff=tools.port_backoff,
     )
-    service = AliasService(states, calls.named, clock, tools.rng)
+    service = AliasService(states, calls.named, me=tools.worker, clock=clock, rng=tools.rng)
     return OpenAliases(states, service, ShiftDriver(context, scope, stop))

@@ -1,13 +1,14 @@
 """Owns how shifts go on while the daemon runs: hooks, transitions, and what observers are told of aliases.
 
-Every worker applies the share of the new version by its own clock. The first live worker by name calls the hooks and writes the
-transitions. Any worker rolls a shift back by its own counts of failures. A write is conditional on what the store has, so it does no harm if two
-workers take themselves for the first one. A hook runs again if the worker that called it has gone.
+Every worker applies the share of the new version by its own clock. One worker calls the hooks and writes the transitions: the one
+that took the shift in, because it has the versions and hooks in its file. When it has gone, the first worker that notices and has the alias takes
+over, and notes that in the row. Any worker rolls a shift back by its own counts of failures. A write is conditional on what the store has, so that two workers
+do not take over at once. A hook runs again if the worker that called it has gone.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -15,6 +16,7 @@ from typing import Protocol
 from poller.domain.errors import PortError
 from poller.domain.functions.calls import FunctionAnswer, FunctionCall, NoRoom
 from poller.domain.functions.shifts import Shift, ShiftState
+from poller.domain.invocations import Throttled
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import FunctionPlan
 from poller.domain.policies import Backoff
@@ -24,7 +26,7 @@ from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
 from poller.ports import Clock
 from poller.rules import backoff
-from poller.rules.functions.aliases.alias_state import AliasState, FunctionState, route, with_shift
+from poller.rules.functions.aliases.alias_state import AliasState, FunctionState, with_shift
 from poller.rules.functions.aliases.hooks import answer_of, payload
 from poller.rules.functions.aliases.shift_steps import (
     HookAnswer,
@@ -122,22 +124,30 @@ class ShiftDriver:
         if not context.states.read:
             return LOOK_S
         running = False
-        for plan in list(context.plans().values()):
-            held = self._held.get(plan.name)
+        plans = dict(context.plans())
+        for name in [*plans, *(context.states.functions() - plans.keys())]:
+            held = self._held.get(name)
             if held is not None and held.until > context.clock.monotonic():
                 running = True
                 continue
             try:
-                if context.states.pending(plan):
-                    await context.states.adopt(plan)
-                running = await self._driven(plan) or running
+                running = await self._looked_after(name, plans.get(name)) or running
             except PortError as error:
-                self._failed(plan.name, error)
+                self._failed(name, error)
                 running = True
             else:
-                self._held.pop(plan.name, None)
+                self._held.pop(name, None)
         self._tell()
         return LOOK_S if running else IDLE_LOOK_S
+
+    async def _looked_after(self, function: str, plan: FunctionPlan | None) -> bool:
+        """Does what is due for one function, or for one that is not configured (None). Returns whether a shift of it runs."""
+        await self._given_up(function, plan)
+        if plan is None:
+            return False
+        if self._context.states.pending(plan):
+            await self._context.states.adopt(plan)
+        return await self._driven(plan)
 
     async def _driven(self, plan: FunctionPlan) -> bool:
         """Drives the shifts of one function. Returns whether one runs."""
@@ -153,14 +163,14 @@ class ShiftDriver:
     async def _step(self, plan: FunctionPlan, name: str, alias: AliasState, shift: Shift) -> None:
         context, key = self._context, (plan.name, name, shift.shift, shift.state)
         calls = context.states.tallies.new_calls(plan.name, name, shift)
-        first = self._first()
-        if first and waits_for(shift) is not None:
+        mine = await self._mine(plan, name, alias, shift)
+        if mine and waits_for(shift) is not None:
             self._call_hook(key, shift)
-        answer = self._answers.get(key)
-        after = stepped(shift, context.clock.now(), answer=answer if first else None, calls=calls)
-        if after == shift or not (first or too_many_failures(shift, calls)):
+        answer = self._answers.get(key) if mine else None
+        after = stepped(shift, context.clock.now(), answer=answer, calls=calls)
+        if after == shift or not (mine or too_many_failures(shift, calls)):
             return
-        await self._written(plan, name, shift, answer if first else None, calls)
+        await self._written(plan, name, shift, answer, calls)
 
     async def _written(
         self, plan: FunctionPlan, name: str, shift: Shift, answer: HookAnswer | None, calls: NewCalls
@@ -179,10 +189,40 @@ class ShiftDriver:
         await self._context.states.change(plan.name, change)
         self._woken.set()
 
-    def _first(self) -> bool:
-        """Whether this worker is the first live one by name."""
+    async def _mine(self, plan: FunctionPlan, name: str, alias: AliasState, shift: Shift) -> bool:
+        """Whether this worker carries the shift on. It takes over what no live worker carries on."""
         context = self._context
-        return context.holding() and all(context.me < each for each in context.others().alive)
+        if not context.holding() or context.others().listed is None:
+            return False
+        if not self._free(alias):
+            return alias.driver == context.me
+
+        def taken(state: FunctionState) -> FunctionState:
+            found = state.aliases.get(name)
+            if found is None or found.shift != shift or not self._free(found):
+                return state
+            return state.with_alias(name, replace(found, driver=context.me))
+
+        after = (await context.states.change(plan.name, taken)).aliases.get(name)
+        return after is not None and after.shift == shift and after.driver == context.me
+
+    def _free(self, alias: AliasState) -> bool:
+        return alias.driver != self._context.me and alias.driver not in self._context.others().alive
+
+    async def _given_up(self, function: str, plan: FunctionPlan | None) -> None:
+        """Leaves shifts to other workers whose aliases this worker does not have any more."""
+        context = self._context
+
+        def change(state: FunctionState) -> FunctionState:
+            for name, found in state.aliases.items():
+                mine = found.shifting is not None and found.driver == context.me
+                if mine and (plan is None or context.states.alias(plan, name, state) is None):
+                    state = state.with_alias(name, replace(found, driver=""))
+            return state
+
+        found = context.states.state(function)
+        if change(found) != found:
+            await context.states.change(function, change)
 
     def _call_hook(self, key: _HookKey, shift: Shift) -> None:
         if key in self._hooks or key in self._answers:
@@ -207,7 +247,10 @@ class ShiftDriver:
                 else:
                     await asyncio.sleep(HOOK_AGAIN_S)
             else:
-                self._answers[key] = answer_of(shift, found.outcome)
+                if isinstance(found.outcome, Throttled):
+                    await asyncio.sleep(HOOK_AGAIN_S)
+                else:
+                    self._answers[key] = answer_of(shift, found.outcome)
 
     def _waits(self, key: _HookKey) -> bool:
         """Whether the shift is still in the state of this hook."""
@@ -224,7 +267,7 @@ class ShiftDriver:
 
     def _tell(self) -> None:
         """Tells observers what has changed, and forgets what has gone."""
-        context, now = self._context, self._context.clock.now()
+        context = self._context
         found = {
             (plan.name, name): alias
             for plan in context.plans().values()
@@ -233,7 +276,7 @@ class ShiftDriver:
         for key in self._told.keys() - found.keys():
             self._tell_weights(key, self._told.pop(key), {})
         for key, alias in found.items():
-            told, way = self._told.setdefault(key, _Told()), route(alias, now)
+            told, way = self._told.setdefault(key, _Told()), context.states.way(*key, alias)
             rest = max(0.0, 1.0 - sum(way.weights.values()))
             self._tell_weights(key, told, {way.version: rest, **way.weights})
             self._tell_shift(key, told, alias.shift)

@@ -24,10 +24,10 @@ from poller.domain.invocations import (
 )
 from poller.domain.plan import LATEST, SERVICE_INVOKER, TIMEOUT_S, CallLimit, FunctionPlan
 from poller.ports import Bounded, Clock, FunctionLookup, FunctionStarter, Invoker, LeavesCalls
-from poller.rules.functions.aliases.alias_state import ahead, known_version, missing_text, route
+from poller.rules.functions.aliases.alias_state import ahead, known_version, missing_text
 from poller.rules.functions.aliases.choice import chosen
 from poller.rules.functions.naming import qualifier_of
-from poller.runtime.functions.versions.alias_states import AliasStates
+from poller.runtime.functions.versions.alias_states import NOT_READ, AliasStates
 from poller.runtime.functions.versions.open_versions import OpenVersions, VersionTrouble
 
 START_S_MAX = 10.0
@@ -35,7 +35,6 @@ START_S_MAX = 10.0
 LOOK_S = 1.0
 """The interval at which the versions are opened to which aliases lead now."""
 NAMES_SHOWN_MAX = 20
-NOT_READ = "the store has not been read yet, so that it is not known where the alias leads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class VersionedInvoker:
         if isinstance(target, Unreachable):
             return target
         try:
-            outcome = await self._called(target.version, invocation)
+            outcome = await self._called(target, invocation)
         except _NotYet as error:
             return Unreachable(error.reason)
         if not isinstance(outcome, Throttled):
@@ -135,15 +134,13 @@ class VersionedInvoker:
             return VersionOfCall(LATEST)
         if qualifier in plan.versions:
             return VersionOfCall(qualifier)
+        if not self._states.knows(plan.name):
+            return Unreachable(NOT_READ)
         alias = self._states.alias(plan, qualifier)
         if alias is None:
             return None if isinstance(self._latest, FunctionLookup) else self._unknown(qualifier)
-        if not self._states.read:
-            return Unreachable(NOT_READ)
-        found = route(alias, self._clock.now())
+        found = self._states.way(plan.name, qualifier, alias)
         version = chosen(found.version, found.weights, invocation.choice or invocation.request_id)
-        if not known_version(plan, version):
-            return Unreachable(missing_text(plan, version, qualifier))
         return VersionOfCall(version, qualifier)
 
     def _unknown(self, qualifier: str) -> Unreachable:
@@ -153,9 +150,12 @@ class VersionedInvoker:
         )
         return Unreachable(f"{self._plan.name} has no version or alias {qualifier}; it has {shown}")
 
-    async def _called(self, version: str, invocation: Invocation) -> Outcome:
+    async def _called(self, target: VersionOfCall, invocation: Invocation) -> Outcome:
+        version = target.version
         if version == LATEST:
             return await self._latest.invoke(self._fitted(self._latest, version, invocation))
+        if not known_version(self._plan, version):
+            return Unreachable(missing_text(self._plan, version, target.alias))
         try:
             async with asyncio.timeout(START_S_MAX):
                 refused = await self._states.marked(self._plan, version)

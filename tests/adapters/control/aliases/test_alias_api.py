@@ -172,6 +172,20 @@ def test_versions_are_listed_with_the_latest_first_and_in_pages(files: Keys) -> 
     serving(use, setting(files, versioned()))
 
 
+@pytest.mark.parametrize(("shown", "follows"), [("2", ["3", "10"]), ("$LATEST", ["1", "3", "10"])])
+def test_a_version_that_is_gone_since_its_page_does_not_end_the_list(
+    files: Keys, shown: str, follows: list[str]
+) -> None:
+    caller = CallerModel(versions=("1", "3", "10"))
+
+    async def use(run: Running) -> None:
+        marker = shown.encode().hex()
+        page = await by_client(run, "list_versions_by_function", FunctionName="orders", Marker=marker)
+        assert [each["Version"] for each in page["Versions"]] == follows
+
+    serving(use, setting(files, caller))
+
+
 def test_aliases_come_in_pages(files: Keys) -> None:
     caller = versioned()
 
