@@ -22,7 +22,7 @@ from adapters.control.query_string import first
 from adapters.control.responses import allow_time, answer
 from poller.domain.functions.alias_control import VersionView
 from poller.domain.functions.calls import FunctionCall, FunctionCaller, FunctionView, NoRoom, ThrottleReason
-from poller.domain.functions.tracing import of_traceparent, trace_header
+from poller.domain.functions.tracing import of_trace_header, of_traceparent, trace_header
 from poller.domain.records import json_value
 from poller.domain.telemetry.labels import ApiOperation
 from poller.loop_turns import LoopTurns
@@ -200,12 +200,13 @@ async def _enqueue(request: web.Request, caller: FunctionCaller, call: FunctionC
 
 
 def _trace(request: web.Request) -> str:
-    """The caller's trace header. A caller that sends W3C's alone gets the same context as X-Ray's header."""
-    if header := request.headers.get(TRACE, ""):
-        return header
+    """The caller's trace header. If it names no span, as behind a load balancer, W3C's context is put into it."""
     given = request.headers
+    header = given.get(TRACE, "")
+    if of_trace_header(header) is not None:
+        return header
     context = of_traceparent(given.get("traceparent", ""), given.get("tracestate", ""))
-    return "" if context is None else trace_header(context)
+    return header if context is None else trace_header(context, header)
 
 
 def _named(request: web.Request) -> tuple[str, str]:

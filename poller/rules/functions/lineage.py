@@ -7,23 +7,26 @@ outside, and a call must not fail because of it.
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from poller.domain.functions.tracing import fitting, members
 from poller.domain.untrusted.numbers import whole
 
-HEADER_CHARS_MAX = 1024
-"""A longer trace header is ignored."""
 FUNCTIONS_MAX = 32
 """Functions that a lineage keeps. The ones that were called least are dropped first."""
 COUNT_MAX = 10**15
+LINEAGE_CHARS_MAX = 512
+"""A longer lineage is cut, so that it has its place in any header."""
+MEMBER_CHARS_MAX = 128
+"""How long root, parent and sampling may be. Longer ones are none, and are left out."""
 _LINEAGE = "lineage"
+_NAMES = frozenset({"root", "parent", "sampled"})
 _HASH = re.compile(r"[0-9a-f]{8}", re.ASCII)
-_PLAIN = re.compile(r"[\x21-\x7e]*", re.ASCII)
 
 
 def usable(header: str) -> str:
-    """The header if it can be passed on as one: a text of printable ASCII that is not too long; else empty."""
-    return header if len(header) <= HEADER_CHARS_MAX and _PLAIN.fullmatch(header) else ""
+    """The header as it can be passed on: its members, if it is a text of printable ASCII that is not too long; else empty."""
+    return ";".join(members(header))
 
 
 def rounds_of(header: str, arn: str) -> int:
@@ -32,16 +35,40 @@ def rounds_of(header: str, arn: str) -> int:
 
 
 def extended(header: str, arn: str, *, root: str) -> str:
-    """The trace header for a call of the function: the same chain, with one more call. `root` is used if there is no chain yet."""
+    """The trace header for a call of the function: the same chain, with one more call. `root` is used if there is no chain yet.
+
+    It is never longer than a header may be, and always has the lineage: otherwise a loop would be noticed by nobody.
+    """
     counts = dict(_counts(header))
     own = lineage_hash(arn)
     counts[own] = counts.get(own, 0) + 1
-    kept = sorted(counts.items(), key=lambda each: (each[0] != own, -each[1], each[0]))[:FUNCTIONS_MAX]
-    members = [each for each in _members(header) if each.partition("=")[0].lower() != _LINEAGE]
-    if not any(each.lower().startswith("root=") for each in members):
-        members = [f"Root={root}", *members]
-    lineage = "|".join(f"{name}:{count}" for name, count in kept)
-    return ";".join([*members, f"Lineage={lineage}"])
+    ordered = sorted(counts.items(), key=lambda each: (each[0] != own, -each[1], each[0]))[:FUNCTIONS_MAX]
+    kept = list(_others(header))
+    if not any(_name(each) == "root" for each in kept):
+        kept = [f"Root={root}", *kept]
+    return fitting([*kept, f"Lineage={_text(ordered)}"])
+
+
+def _others(header: str) -> Iterator[str]:
+    """The members of a header without its lineage. Of root, parent and sampling there is one each."""
+    seen: set[str] = set()
+    for each in members(header):
+        name = _name(each)
+        known = name in _NAMES
+        if name == _LINEAGE or (known and (name in seen or len(each) > MEMBER_CHARS_MAX)):
+            continue
+        seen.add(name)
+        yield each
+
+
+def _text(counts: list[tuple[str, int]]) -> str:
+    text = ""
+    for name, count in counts:
+        longer = f"{text}|{name}:{count}" if text else f"{name}:{count}"
+        if len(longer) > LINEAGE_CHARS_MAX:
+            break
+        text = longer
+    return text
 
 
 def lineage_hash(arn: str) -> str:
@@ -52,11 +79,10 @@ def lineage_hash(arn: str) -> str:
 
 def _counts(header: str) -> Mapping[str, int]:
     counts: dict[str, int] = {}
-    for member in _members(header):
-        name, _, value = member.partition("=")
-        if name.lower() != _LINEAGE:
+    for member in members(header):
+        if _name(member) != _LINEAGE:
             continue
-        for entry in value.split("|"):
+        for entry in member.partition("=")[2].split("|"):
             # AWS has written HASH:COUNT, and also a number before them.
             found, _, count = entry.rpartition(":")
             found = found.rpartition(":")[2]
@@ -66,7 +92,5 @@ def _counts(header: str) -> Mapping[str, int]:
     return counts
 
 
-def _members(header: str) -> list[str]:
-    if len(header) > HEADER_CHARS_MAX or not _PLAIN.fullmatch(header):
-        return []
-    return [each for each in header.split(";") if "=" in each]
+def _name(member: str) -> str:
+    return member.partition("=")[0].strip().lower()

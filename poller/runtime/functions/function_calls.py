@@ -23,7 +23,7 @@ from poller.domain.plan import TIMEOUT_S, FunctionPlan
 from poller.domain.telemetry.observers import Observer
 from poller.output.function_log import FunctionLog
 from poller.ports import Clock
-from poller.rules.functions.lineage import HEADER_CHARS_MAX, usable
+from poller.rules.functions.lineage import usable
 from poller.rules.functions.naming import (
     NamedFunction,
     UnknownFunction,
@@ -136,7 +136,7 @@ class FunctionCalls:
             accepted=now,
             due=now,
             client_context=call.client_context,
-            trace_header=trace_header[:HEADER_CHARS_MAX],
+            trace_header=usable(trace_header),
         )
         try:
             await context.queues.put(queued)

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import logging
+import logging.handlers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -16,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from adapters.invokers.python import PythonSettings, open_python
 from adapters.tracing.senders import LINKS_MAX, batch_of
-from adapters.tracing.tracer import OtelTracer
+from adapters.tracing.tracer import OtelTracer, _span_context
 from poller.clock import LoopClock
 from poller.domain.functions.calls import INVOKED
 from poller.domain.functions.tracing import of_trace_header, of_traceparent, trace_header
@@ -184,6 +188,32 @@ def test_a_hostile_context_counts_as_none(wrong: str) -> None:
     outer, _ = world.spans()
     assert not outer.links
     assert outer.name == "process incoming"
+
+
+STATES = st.lists(
+    st.sampled_from(
+        ["", "a=1", "a=2", " b@v=2 ", "A=1", "a", "=", "a=", "a=b=c", "k=" + "v" * 257, "٤=1", "\ud800=1"]
+    )
+    | st.integers(0, 99).map(lambda number: f"k{number}=1")
+    | st.text("ab=@,- \t\n", max_size=12),
+    max_size=60,
+).map(",".join)
+
+
+@given(state=STATES)
+def test_any_tracestate_is_passed_on_or_dropped_and_no_message_is_worth_a_line_in_the_log(state: str) -> None:
+    context = of_traceparent(PARENT, state)
+    assert context is not None
+    assert context.state in {state, ""}
+    lines = logging.handlers.BufferingHandler(1000)
+    logger = logging.getLogger("opentelemetry")
+    logger.addHandler(lines)
+    try:
+        sent = _span_context(context)
+    finally:
+        logger.removeHandler(lines)
+    assert lines.buffer == []
+    assert bool(sent.trace_state) == bool(context.state.strip(", \t"))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.rules.functions.lineage import (
-    FUNCTIONS_MAX,
-    HEADER_CHARS_MAX,
-    extended,
-    lineage_hash,
-    rounds_of,
-)
+from poller.domain.functions.tracing import HEADER_CHARS_MAX, TraceContext, of_trace_header, trace_header
+from poller.rules.functions.lineage import FUNCTIONS_MAX, extended, lineage_hash, rounds_of, usable
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 OTHER = ARN.replace("orders", "bills")
@@ -62,3 +57,42 @@ def test_any_header_gives_one_that_can_be_read_and_counts_on(header: str) -> Non
     assert rounds_of(longer, ARN) == before + 1
     assert longer.isascii()
     assert "Root=" in longer
+
+
+FOREIGN = st.lists(
+    st.tuples(
+        st.sampled_from(["Root", "root", "Parent", "Sampled", "Self", "Lineage", "Session", " Root ", ""]),
+        st.text("0123456789abcdef-:|=. ", max_size=400),
+    ).map("=".join),
+    max_size=12,
+)
+
+
+@given(parts=FOREIGN, between=st.sampled_from([";", "; ", " ; "]), rounds=st.integers(1, 40))
+def test_a_loop_is_counted_whatever_else_its_header_carries(
+    parts: list[str], between: str, rounds: int
+) -> None:
+    header = between.join(parts)[:HEADER_CHARS_MAX]
+    before = rounds_of(header, ARN)
+    for number in range(1, rounds):
+        header = extended(header, f"{ARN}{number}", root=ROOT)
+        header = extended(header, ARN, root=ROOT)
+        assert len(header) <= HEADER_CHARS_MAX
+        assert rounds_of(header, ARN) == before + number
+        # A tracer on the way writes its own span into the header.
+        header = trace_header(TraceContext("a" * 32, "b" * 16, sampled=True), header)
+        assert rounds_of(header, ARN) == before + number
+        found = of_trace_header(header)
+        assert found is not None
+        assert found.span == "b" * 16
+
+
+def test_blanks_between_members_do_not_hide_the_lineage() -> None:
+    header = f"Root={ROOT}; Parent=53995c3f42cd8ad8; Sampled=1; Lineage={lineage_hash(ARN)}:7"
+    assert rounds_of(header, ARN) == 7
+    assert usable(header) == header.replace("; ", ";")
+
+
+def test_a_header_that_is_too_long_counts_as_none_and_is_not_cut_to_a_smaller_count() -> None:
+    header = f"Root={ROOT};Filler={'x' * HEADER_CHARS_MAX};Lineage={lineage_hash(ARN)}:15"
+    assert usable(header) == ""

@@ -286,14 +286,31 @@ def test_an_event_is_stored_and_acknowledged_without_a_call(files: Keys) -> None
     assert caller.asked == []
 
 
-def test_an_event_keeps_the_trace_header_of_its_caller(files: Keys) -> None:
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AS_XRAY = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+ROOT = "Root=1-5759e988-bd862e3fe1be46a994272793"
+TOLD: list[tuple[list[tuple[str, str]], str]] = [
+    ([("X-Amzn-Trace-Id", f"{ROOT};Lineage=a87bd80c:1")], f"{ROOT};Lineage=a87bd80c:1"),
+    ([("traceparent", PARENT)], AS_XRAY),
+    # A load balancer writes a header that names no span.
+    ([("X-Amzn-Trace-Id", f"{ROOT};Lineage=a87bd80c:1"), ("traceparent", PARENT)], f"{AS_XRAY};Lineage=a87bd80c:1"),
+    ([("X-Amzn-Trace-Id", f"{ROOT};Parent=53995c3f42cd8ad8"), ("traceparent", PARENT)], f"{ROOT};Parent=53995c3f42cd8ad8"),
+    ([("X-Amzn-Trace-Id", "x" * 2000), ("traceparent", PARENT)], AS_XRAY),
+    ([("X-Amzn-Trace-Id", ROOT), ("traceparent", "00-not-one-01")], ROOT),
+    ([("X-Amzn-Trace-Id", ROOT), ("X-Amzn-Trace-Id", "Root=other")], ROOT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_headers", "header"), TOLD)
+def test_an_event_keeps_the_trace_header_of_its_caller(
+    files: Keys, given_headers: list[tuple[str, str]], header: str
+) -> None:
     caller = CallerModel()
-    header = "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=a87bd80c:1"
 
     async def use(run: Running) -> None:
         event = {"X-Amz-Invocation-Type": "Event"}
         headers = headers_of(signed("POST", INVOKE, body=b"[1]", headers=event))
-        headers.append(("X-Amzn-Trace-Id", header))
+        headers += given_headers
         status, body, _ = await run.exact("POST", INVOKE, data=b"[1]", headers=headers)
         assert (status, body) == (202, b"")
 
