@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 from poller.domain.functions.call_notices import CallNotice
 from poller.domain.functions.queued_calls import CallAnswer, CallEnd, QueuedCall
+from poller.domain.records import no_constant
 from poller.domain.untrusted.numbers import json_whole
 from poller.domain.untrusted.texts import line_of
 from poller.rules.streams.failure_document import milliseconds
@@ -93,11 +94,7 @@ def _is_json(payload: bytes) -> bool:
         orjson.loads(payload)
     except orjson.JSONDecodeError:
         try:
-            json.loads(payload, parse_constant=_no_constant, parse_int=json_whole)
+            json.loads(payload.decode(), parse_constant=no_constant, parse_int=json_whole)
         except (ValueError, RecursionError):
             return False
     return True
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from poller.domain.functions.queued_calls import AsyncPolicy
-from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut
-from poller.domain.records import Epoch
+from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded, Throttled, TimedOut
+from poller.domain.records import Epoch, json_value
 from poller.rules.functions.call_documents import notice
 from tests.rules.functions.test_queued_calls import ARN, FAILED, NOW, call, tried
 
@@ -85,10 +87,44 @@ def test_payloads_that_are_no_usual_json_stay_readable(payload: bytes, shown: ob
     assert document["requestPayload"] == document["responsePayload"] == shown
 
 
-@pytest.mark.parametrize("payload", [b"NaN", b"[Infinity]", b'{"a":1e999}'])
-def test_a_document_is_json_whatever_the_payload_has(payload: bytes) -> None:
+TEXTS = st.recursive(
+    st.sampled_from(
+        ["null", "NaN", "[-Infinity]", "1e999", "9" * 5000, '"\\ud800"', '"\ud800"', "01", "", " "]
+    )
+    | st.text(max_size=8)
+    | st.text(max_size=8).map(json.dumps),
+    lambda inner: inner.map("[{}]".format) | inner.map('{{"a":{},"a":1}}'.format),
+    max_leaves=3,
+)
+ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+PAYLOADS = st.binary(max_size=12) | st.builds(
+    lambda text, encoding: text.encode(encoding, "surrogatepass" if encoding != "latin-1" else "replace"),
+    TEXTS,
+    ENCODINGS,
+)
+
+
+@given(payload=PAYLOADS)
+@example(payload=b'\xef\xbb\xbf{"a":1}')
+@example(payload='{"a":1}'.encode("utf-16"))
+@example(payload=b'"\xed\xa0\x80"')
+def test_a_document_is_json_in_utf8_whatever_the_payload_has(payload: bytes) -> None:
     found = notice(tried(call(payload=payload), Succeeded(payload)))
-    json.loads(found.documents[0], parse_constant=pytest.fail)
+    for document in found.documents:
+        json.loads(document.decode(), parse_constant=pytest.fail, parse_int=float)
+
+
+@given(payload=PAYLOADS)
+def test_what_counts_as_json_can_be_given_to_a_function_and_into_a_document(payload: bytes) -> None:
+    try:
+        json_value(payload)
+    except (ValueError, RecursionError):
+        return
+    EncodedEvent(payload).decoded()
+    text = payload.decode()
+    json.loads(text, parse_constant=pytest.fail)
+    found = notice(tried(call(payload=payload), Succeeded(b"1")))
+    assert text.strip() in found.documents[0].decode()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 from collections.abc import AsyncIterator
@@ -180,7 +181,25 @@ def test_a_dry_run_calls_nothing(files: Keys) -> None:
 REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
     ({"FunctionName": "nothing"}, 404, "ResourceNotFoundException", "Function not found: nothing"),
     ({"Qualifier": "live"}, 404, "ResourceNotFoundException", "Function not found: orders"),
-    ({"Payload": b"{"}, 400, "InvalidRequestContentException", "Could not parse request body into json"),
+    *(
+        ({"Payload": wrong}, 400, "InvalidRequestContentException", "Could not parse request body into json")
+        for wrong in (
+            b"{",
+            b" ",
+            b"NaN",
+            b"[Infinity]",
+            b"e30",
+            b"\xef\xbb\xbf{}",
+            "{}".encode("utf-16"),
+            b'"\xff"',
+        )
+    ),
+    (
+        {"Payload": gzip.compress(b"{}")},
+        400,
+        "InvalidRequestContentException",
+        "Could not parse request body",
+    ),
     (
         {"Payload": b"[" * 100_000},
         400,
@@ -195,6 +214,12 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
     ),
     ({"LogType": "Head"}, 400, "ValidationException", "[None, Tail]"),
     ({"ClientContext": "%%"}, 400, "InvalidRequestContentException", "Base64"),
+    (
+        {"ClientContext": base64.b64encode(b'{"a":NaN}').decode()},
+        400,
+        "InvalidRequestContentException",
+        "JSON object",
+    ),
     (
         {"ClientContext": base64.b64encode(b"[1]").decode()},
         400,
