@@ -171,6 +171,7 @@ def _ended_values(ended: EndedCall) -> dict[str, Any]:
         "error": ended.answer.error,
         "undelivered": list(ended.undelivered),
         "deliveries": ended.deliveries,
+        "dead_letter": ended.dead_letter,
     }
 
 
@@ -181,6 +182,7 @@ def _ended(found: Mapping[str, Any] | None, answer: bytes) -> EndedCall | None:
     if not isinstance(undelivered, list) or len(undelivered) > UNDELIVERED_MAX:
         raise ValueError(f"undelivered is no list of {UNDELIVERED_MAX} texts at most")
     version, error = found["executed_version"], found["function_error"]
+    dead_letter = found.get("dead_letter")
     return EndedCall(
         CallEnd(found["end"]),
         Epoch(moment(found["at"])),
@@ -192,6 +194,7 @@ def _ended(found: Mapping[str, Any] | None, answer: bytes) -> EndedCall | None:
         ),
         tuple(_text(each) for each in undelivered),
         whole(found["deliveries"]),
+        None if dead_letter is None else _text(dead_letter),
     )
 
 

@@ -50,7 +50,8 @@ class CallAnswer:
 class EndedCall:
     """How a call ended and when, while some of its destinations do not have it yet.
 
-    `undelivered` has the ARNs or URLs of those destinations, `deliveries` counts the tries to send to them.
+    `undelivered` has the ARNs or URLs of those destinations, `deliveries` counts the tries to send to them. `dead_letter` is the one
+    among them that gets the call's payload alone; None if each gets a document.
     """
 
     end: CallEnd
@@ -58,6 +59,7 @@ class EndedCall:
     answer: CallAnswer
     undelivered: tuple[str, ...] = ()
     deliveries: int = 0
+    dead_letter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,9 +115,12 @@ def undelivered(
 
 def ended(call: QueuedCall, end: CallEnd, policy: AsyncPolicy, now: Epoch, answer: CallAnswer) -> QueuedCall:
     """The call as one that is over, with the destinations that must have it. It keeps its owner, who delivers it."""
-    wanted = (policy.on_success,) if end is CallEnd.SUCCESS else (policy.on_failure, policy.dead_letter)
+    succeeded = end is CallEnd.SUCCESS
+    wanted = (policy.on_success,) if succeeded else (policy.on_failure, policy.dead_letter)
     left = tuple(each for each in dict.fromkeys(wanted) if each is not None)
-    return replace(call, ended=EndedCall(end, now, answer, left))
+    # A destination that is both gets the document, which has the payload.
+    dead_letter = None if succeeded or policy.dead_letter == policy.on_failure else policy.dead_letter
+    return replace(call, ended=EndedCall(end, now, answer, left, dead_letter=dead_letter))
 
 
 def answer_of(outcome: Outcome, request_id: str) -> CallAnswer:

@@ -14,6 +14,7 @@ from poller.domain.errors import PortError
 from poller.domain.functions.calls import NoRoom, ThrottleReason
 from poller.domain.functions.queued_calls import CallBacklog, CallId, QueuedCall
 from poller.domain.plan import FunctionPlan
+from poller.domain.policies import Backoff
 from poller.domain.records import Epoch, WorkerId
 from poller.domain.telemetry.daemon_events import CallsWaiting, StoreFailed
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
@@ -35,8 +36,29 @@ LISTED_MAX = 50
 """Calls that are read then to see when the next one is due."""
 CLAIMS_MAX = 64
 """Calls of one function that one worker has claimed at once."""
+FAULTS = Backoff(base_s=1.0, cap_s=300.0)
+"""The waits before a call is made again whose run was ended by a fault."""
+RESTING_MAX = 1_000
+"""Such calls that are remembered."""
 CALLS_MAX = 100_000
 """Calls that the store keeps for one function. Beyond it, new ones are refused."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A call that this worker has claimed. While it is `delivering`, its function is done with it, and it takes no room there."""
+
+    function: str
+    delivering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A call whose run was ended by a fault, `faults` times in a row. It is not claimed here before `until`."""
+
+    function: str
+    faults: int
+    until: Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +100,9 @@ class CallQueues:
         self._stop = stop
         self._woken = asyncio.Event()
         self._owners = CallOwners()
-        self._running: dict[CallId, str] = {}
-        """The calls that this worker has claimed, and the function of each."""
+        self._running: dict[CallId, _Running] = {}
+        """The calls that this worker has claimed."""
+        self._resting: dict[CallId, _Rest] = {}
         self._backlogs: Mapping[str, CallBacklog] = {}
         self._put: Counter[str] = Counter()
         """Calls that were put since the backlogs were read."""
@@ -161,7 +184,8 @@ class CallQueues:
         self._owners, gone = self._owners.seen(
             backlog.owners, self._workers.others(), me=self._workers.me, now=self._context.clock.monotonic()
         )
-        room = _room(plan) - sum(each == backlog.function for each in self._running.values())
+        running = (each for each in self._running.values() if each.function == backlog.function)
+        room = _room(plan) - sum(not each.delivering for each in running)
         # Calls of this worker's own name that do not run here were left by an earlier process, or could not be written back.
         left = backlog.owners & (gone | {self._workers.me})
         vain = self._in_vain.get(backlog.function)
@@ -173,7 +197,7 @@ class CallQueues:
                 now=now,
                 owner=self._workers.me,
                 gone=gone,
-                held=frozenset(self._running),
+                held=frozenset(self._running) | self._at_rest(now),
                 calls_max=room,
             )
         except PortError:
@@ -192,23 +216,42 @@ class CallQueues:
         """When the first of the calls that can be read is due, if what is due now cannot be claimed."""
         calls = await self._context.store.calls(backlog.function, calls_max=LISTED_MAX)
         free = [each.due for each in calls if each.owner is None]
+        free += [each.until for each in self._resting.values() if each.function == backlog.function]
         last = now + (LOOK_S if len(calls) == LISTED_MAX else IN_VAIN_S_MAX)
         return Epoch(max(now + LOOK_S, min([*free, last])))
 
+    def _at_rest(self, now: Epoch) -> frozenset[CallId]:
+        return frozenset(call for call, rest in self._resting.items() if now < rest.until)
+
     def _start(self, call: QueuedCall) -> None:
-        run = QueuedCallRun(self._context, call, self._stop)
+        running = self._running[call.call] = _Running(call.function)
+
+        def delivers() -> None:
+            running.delivering = True
+            self._woken.set()
+
+        run = QueuedCallRun(self._context, call, self._stop, delivers=delivers)
         name = f"{TaskKind.QUEUED_CALL} {call.call}"
-        self._running[call.call] = call.function
         task = self._scope.spawn(run.run(), name, partial(self._ended, call.call, name))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def _ended(self, call: CallId, name: str, end: TaskEnd, error: BaseException | None) -> None:
-        """A call that was not written back is claimed again, by this worker or another one."""
-        del self._running[call]
-        self._woken.set()
+        """A call that was not written back is claimed again, by this worker or another one; after a fault not at once."""
+        running = self._running.pop(call)
+        rest = self._resting.pop(call, None)
         if error is not None or (end is TaskEnd.CANCELLED and not self._stop.requested):
             self._scope.report_end(TaskKind.QUEUED_CALL, name, end, "" if error is None else reason_of(error))
+            self._rest(call, running.function, 0 if rest is None else rest.faults)
+        self._woken.set()
+
+    def _rest(self, call: CallId, function: str, faults: int) -> None:
+        if len(self._resting) >= RESTING_MAX:
+            del self._resting[next(iter(self._resting))]
+        wait_s = backoff.retry_wait_s(FAULTS, faults, self._context.rng)
+        until = Epoch(self._context.clock.now() + wait_s)
+        self._resting[call] = _Rest(function, faults + 1, until)
+        self._in_vain.pop(function, None)
 
 
 def _room(plan: FunctionPlan) -> int:

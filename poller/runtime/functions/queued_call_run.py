@@ -28,21 +28,32 @@ from poller.rules.functions.queued_calls import after, before, deferred, undeliv
 from poller.runtime.functions.held_functions import HeldFunctions
 from poller.runtime.functions.taken_slots import called, taken_slot
 from poller.runtime.mappings.supervisor import PartFailed
-from poller.runtime.stopping import Stop
+from poller.runtime.stopping import Stop, interrupted_by
 from poller.runtime.watched_tasks import TaskFault, reason_of
 
 ROOT_BITS = 96
+DELIVERY_S = 5.0
+"""How long after a stop a delivery may take. Then the call is stored as one that is over, and delivered by another worker."""
+WRITE_S = 3.0
+"""How much of the grace time is kept for that write."""
+STOPPED = "the worker was stopped before the destination had it"
 
 
 class CallDeliveries(Protocol):
     """The destinations of asynchronous calls."""
 
     async def send(
-        self, destination: str, notice: CallNotice, *, dead_letter: bool, identity: str | None
+        self,
+        destination: str,
+        notice: CallNotice,
+        *,
+        dead_letter: bool,
+        identity: str | None,
+        begun: Callable[[], None],
     ) -> None:
         """Returns when the destination, called as `identity`, has stored the notice. With `dead_letter` it gets the payload alone.
 
-        Raises PortError.
+        `begun` is called when it is its turn. Raises PortError.
         """
         ...
 
@@ -68,17 +79,28 @@ class CallRunContext:
 
 
 class QueuedCallRun:
-    """The run of one claimed call. `stop` ends its wait for room, and its waits for the store."""
+    """The run of one claimed call. `stop` ends its wait for room, its waits for the store and, soon after it, its delivery.
 
-    def __init__(self, context: CallRunContext, call: QueuedCall, stop: Stop) -> None:
+    `delivers` is called when the function is done with the call, and only its destinations are waited for.
+    """
+
+    def __init__(
+        self, context: CallRunContext, call: QueuedCall, stop: Stop, *, delivers: Callable[[], None]
+    ) -> None:
         self._context = context
         self._call = call
         plan = context.plans().get(call.function)
+        self._known = plan is not None and context.ready(plan.name)
         self._policy = context.policy(plan, call.arn)
         self._stop = stop
+        self._delivers = delivers
 
     async def run(self) -> None:
         """Tries the call once, and delivers it if it is over. Returns when the store has what came of it, or the call was lost."""
+        if not self._known:
+            # Its function was removed from the configuration just now. It must not end by the configuration of none.
+            await self._written(replace(self._call, owner=None))
+            return
         call = self._before(self._call)
         if call.ended is None:
             call = await self._tried(call)
@@ -100,7 +122,7 @@ class QueuedCallRun:
         context = self._context
         plan = context.plans().get(call.function)
         if plan is None:
-            return self._deferred(call, f"the function {call.function} is not configured here")
+            return replace(call, owner=None)
         try:
             async with (
                 context.held.opened(NamedFunction(plan, call.arn)) as function,
@@ -145,27 +167,44 @@ class QueuedCallRun:
         """Sends the call to its destinations. Returns those that do not have it, each with the reason."""
         over = call.ended
         assert over is not None, "a call that is not over has nothing to deliver"
-        told = notice(call) if over.undelivered else None
-        left: dict[str, str] = {}
-        for destination in over.undelivered:
-            assert told is not None
-            dead_letter = destination == self._policy.dead_letter and destination != self._policy.on_failure
-            try:
-                await self._context.deliveries.send(
-                    destination, told, dead_letter=dead_letter, identity=self._policy.identity
-                )
-            except PortError as error:
-                left[destination] = error.reason
-                self._context.observer.on(
-                    CallDeliveryFailed(
-                        function=call.function,
-                        request_id=call.call,
-                        destination=destination,
-                        error=type(error).__name__,
-                        reason=error.reason,
-                    )
-                )
+        left = dict.fromkeys(over.undelivered, STOPPED)
+        if not left:
+            return {}
+        told = notice(call)
+        # A stop must leave time to write that the call is over, so that it is not made again.
+        async with interrupted_by(self._stop, needs_s=WRITE_S, after_s=DELIVERY_S):
+            for destination in over.undelivered:
+                failure = await self._sent(told, destination, dead_letter=destination == over.dead_letter)
+                if failure is None:
+                    del left[destination]
+                else:
+                    left[destination] = failure.reason
+                    self._emit_failed(call, destination, failure)
         return left
+
+    async def _sent(self, told: CallNotice, destination: str, *, dead_letter: bool) -> PortError | None:
+        try:
+            await self._context.deliveries.send(
+                destination,
+                told,
+                dead_letter=dead_letter,
+                identity=self._policy.identity,
+                begun=self._delivers,
+            )
+        except PortError as error:
+            return error
+        return None
+
+    def _emit_failed(self, call: QueuedCall, destination: str, failure: PortError) -> None:
+        self._context.observer.on(
+            CallDeliveryFailed(
+                function=call.function,
+                request_id=call.call,
+                destination=destination,
+                error=type(failure).__name__,
+                reason=failure.reason,
+            )
+        )
 
     async def _written(self, call: QueuedCall) -> None:
         async def write() -> None:
