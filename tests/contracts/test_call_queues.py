@@ -135,7 +135,9 @@ def asked(name: str = "one", function: str = ORDERS, due: float = NOW, payload: 
 def over(call: QueuedCall, answer: bytes = b'"done"') -> QueuedCall:
     """The call as one that has ended and waits for its destinations."""
     told = CallAnswer(payload=answer, executed_version="7", function_error="Unhandled", error="größer")
-    return replace(call, ended=EndedCall(CallEnd.RETRIES, NOW, told, ("arn:one", "https://two"), 3, "https://two"))
+    return replace(
+        call, ended=EndedCall(CallEnd.RETRIES, NOW, told, ("arn:one", "https://two"), 3, "https://two")
+    )
 
 
 async def claim(
