@@ -76,7 +76,14 @@ _FORMS: dict[str, tuple[HTTPStatus, Shape]] = {
     RejectionType.UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, Shape.SERVICE),
 }
 
-UNKNOWN_ROUTE = "Unable to determine service/operation name to be authorized"
+UNKNOWN_ROUTE = (
+    "Unable to determine service/operation name to be authorized "
+    "(This daemon has no such operation; docs/use/api.md and docs/use/invoke.md have those that there are.)"
+)
+"""AWS's text alone would make people look for a missing permission."""
+IN_THE_FILE = (
+    "; functions and their versions are made and changed in the configuration file (docs/use/versions.md)"
+)
 _LIBRARY_ERRORS: dict[HTTPStatus, tuple[ApiErrorType | RejectionType, str]] = {
     HTTPStatus.NOT_FOUND: (RejectionType.DENIED, UNKNOWN_ROUTE),
     HTTPStatus.METHOD_NOT_ALLOWED: (
@@ -127,7 +134,8 @@ def refused(path: str, status: int) -> web.Response:
         return refusal(status)
     unexpected = (ApiErrorType.SERVICE, "A fault of this server; its log has the cause")
     name, text = _LIBRARY_ERRORS.get(HTTPStatus(status), unexpected)
-    response = _fault(name, text)
+    in_the_file = name is RejectionType.OPERATION and "/functions" in path
+    response = _fault(name, text + IN_THE_FILE if in_the_file else text)
     if name in {ApiErrorType.SERVICE, RejectionType.SERIALIZATION}:
         response.set_status(status)
     return identified(response)

@@ -27,12 +27,12 @@ from adapters.invokers.cloud_events.requests import Refused
 from adapters.invokers.http_answers import Answer, outcome_of, with_result
 from adapters.invokers.http_failures import place_of, refused_by_alert, unanswered, unreached
 from adapters.invokers.http_requests import Outgoing, outgoing
-from adapters.invokers.http_settings import HttpSettings, OnNoAnswer
+from adapters.invokers.http_settings import HttpSettings, OnNoAnswer, misfits
 from adapters.invokers.http_signature import Signer, secret_errors
-from adapters.invokers.http_tls import Tls, server_refused, tls_errors
+from adapters.invokers.http_tls import Tls, server_refused, shaken, tls_errors
 from adapters.invokers.outcomes import failed, for_caller
 from poller.config_errors.error_messages import FieldError
-from poller.domain.findings import Finding
+from poller.domain.findings import Finding, Severity
 from poller.domain.invocations import (
     Invocation,
     Outcome,
@@ -155,8 +155,11 @@ class HttpInvoker:
         return failed(NO_ANSWER, reason)
 
     async def probe(self) -> Sequence[Finding]:
-        """Checks whether the server accepts connections; posts nothing."""
-        return [await connected(self._settings.url), *untried(("POST",), "the function would run")]
+        """Checks whether the server accepts connections, with TLS for https; posts nothing."""
+        found = [await connected(self._settings.url)]
+        if found[0].grade is Severity.OK and self._settings.url.startswith("https:"):
+            found.append(await shaken(self._settings.url, self._tls.context()))
+        return [*found, *untried(("POST",), "the function would run")]
 
     async def _post(self, request: Outgoing, progress: Progress, session: aiohttp.ClientSession) -> Answer:
         async with session.post(
@@ -232,4 +235,4 @@ async def open_http(settings: HttpSettings, env: Environment) -> AsyncIterator[H
     yield HttpInvoker(settings, sessions, tls=tls, signer=signer, env=env)
 
 
-plugin = Plugin("http", HttpSettings, open_http, check=setting_errors)
+plugin = Plugin("http", HttpSettings, open_http, check=setting_errors, misfits=misfits)

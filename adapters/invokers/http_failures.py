@@ -43,6 +43,11 @@ def place_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def unshaken(error: Exception, url: str) -> str:
+    """Says why a handshake of TLS failed."""
+    return f"TLS with {place_of(url)} failed: {_detail(error)}"
+
+
 def unreached(error: Exception, url: str) -> str:
     """Says why there was no connection, or why the request could not be sent."""
     place = place_of(url)

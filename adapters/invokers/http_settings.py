@@ -1,6 +1,7 @@
 """Owns the settings of the `http` invoker, and the checks of its URL, headers and statuses."""
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -18,6 +19,7 @@ from adapters.invokers.cloud_events.requests import Mode
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
 from poller.config.field_types import web_url
 from poller.config_errors.error_messages import FieldError, refused
+from poller.domain.plan import EventContent
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_BYTES_LIMIT = 64 * 1024 * 1024
@@ -97,6 +99,10 @@ class Signature(BaseModel):
         description="A file with a secret on a line, or with two while one replaces the other. Read again when it changes.",
         examples=["/etc/poller/orders.secret"],
     )
+
+
+ONE_RECORD = "write BatchSize: 1, or cloud_events: batched at functions.{name}"
+NO_STATE = "remove it, or cloud_events at functions.{name}"
 
 
 class HttpSettings(BaseModel):
@@ -205,3 +211,18 @@ class HttpSettings(BaseModel):
             remedy = f"name statuses from {STATUS_MIN} to {STATUS_MAX}"
             raise ValueError(f"{wrong[0]} is no status of a failure; {remedy}")
         return statuses
+
+
+def misfits(settings: HttpSettings, content: EventContent) -> Iterator[FieldError]:
+    """What keeps a mapping with such events from calling this function, by members of the mapping."""
+    name, mode = settings.function, settings.cloud_events
+    if mode is None:
+        return
+    if content.tumbling:
+        wrong = f"a CloudEvent has no place for the state of a window, and {name} has cloud_events: {mode}"
+        yield FieldError("TumblingWindowInSeconds", wrong, NO_STATE.format(name=name))
+    if mode is not Mode.BATCHED and not content.single:
+        wrong = (
+            f"{name} takes one record in a request (cloud_events: {mode}), and a larger batch is never sent"
+        )
+        yield FieldError("BatchSize", wrong, ONE_RECORD.format(name=name))

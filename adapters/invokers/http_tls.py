@@ -5,18 +5,27 @@ certificate and its key one after the other. While they do not belong together, 
 stays in force. A new context is used for new connections; unused ones to the server are closed within seconds anyway.
 """
 
+import asyncio
 import logging
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from adapters.changing_files import ChangingFiles, content_of, remedy_of
+from adapters.invokers.http_failures import unshaken
 from adapters.invokers.http_settings import HttpSettings
 from adapters.private_files import exposure
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.findings import Finding, Severity
 from poller.output.log_fields import EVENT
 from poller.start_folder import from_start_folder
 
+HTTPS_PORT = 443
+SHAKE_S_MAX = 5.0
+"""How long a handshake may take in a live check."""
+ALERT_S_MAX = 1.0
+"""How long a live check waits for the alert of a server that does not take the certificate: in TLS 1.3 it comes after the handshake."""
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """Of a file of certificates; the authorities of a whole system have less than a quarter of a megabyte."""
 REFUSED = "certificate_refused"
@@ -90,6 +99,40 @@ def server_refused(error: BaseException) -> str:
         if isinstance(each, ssl.SSLError) and any(part in (each.reason or "") for part in _REFUSED_BY_SERVER):
             return each.reason.lower().replace("_", " ")
     return ""
+
+
+async def shaken(url: str, context: ssl.SSLContext | bool) -> Finding:
+    """Whether the server at a URL takes a connection with TLS; no request is sent."""
+    parts = urlsplit(url)
+    remedy = (
+        "look at ca_file and client_cert_file, and at the server's certificate (docs/use/http-functions.md)"
+    )
+    try:
+        async with asyncio.timeout(SHAKE_S_MAX):
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or HTTPS_PORT, ssl=_made(context)
+            )
+        try:
+            async with asyncio.timeout(ALERT_S_MAX):
+                await reader.read(1)
+        except TimeoutError:
+            pass
+        finally:
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        return Finding("TLS", Severity.PROBLEM, unshaken(error, url), remedy)
+    return Finding("TLS", Severity.OK)
+
+
+def _made(context: ssl.SSLContext | bool) -> ssl.SSLContext:
+    """The context that the HTTP library makes where the settings name no files."""
+    if isinstance(context, ssl.SSLContext):
+        return context
+    made = ssl.create_default_context()
+    if not context:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
 
 
 def _context(settings: HttpSettings) -> ssl.SSLContext | bool:

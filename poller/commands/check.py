@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -58,10 +60,11 @@ def check(
     """
     plan = daemon_plan(settings)
     found: list[CheckResult] = []
+    logged: list[str] = []
     if live and not lacking:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with _logged_into(logged), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(_live(settings, plan, registry, quiet=as_json))
-    lines = [*nothing_runs(settings), *unlike_names(settings), *_lines(found, Severity.WARNING)]
+    lines = [*nothing_runs(settings), *unlike_names(settings), *logged, *_lines(found, Severity.WARNING)]
     warnings = [*doubts, *([] if live else lacking), *(f"{place}: {each}" for each in lines)]
     problems = [*(lacking if live else []), *(f"{place}: {each}" for each in _lines(found, Severity.PROBLEM))]
     if as_json:
@@ -82,6 +85,22 @@ def refuse(examined: Examined, *, as_json: bool) -> int:
     else:
         print_problems([*(f"warning: {each}" for each in warnings), *examined.problems])
     return FAILED
+
+
+@contextmanager
+def _logged_into(lines: list[str]) -> Iterator[None]:
+    """Adds to `lines` what the daemon's parts log inside the block, from warnings on."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    log, handler = logging.getLogger("poller"), Lines(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _lines(found: Sequence[CheckResult], grade: Severity) -> list[str]:

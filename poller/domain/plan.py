@@ -38,12 +38,15 @@ class SourceKind(StrEnum):
 class EventContent:
     """What an event of a mapping may hold: records of which kind of source, and whether all of them are of one message group.
 
-    `fifo`: whether the source is a FIFO queue.
+    `fifo`: whether the source is a FIFO queue. `single`: whether an event has one record at most. `tumbling`: whether it has the state of
+    a tumbling window.
     """
 
     kind: SourceKind
     one_group: bool = False
     fifo: bool = False
+    single: bool = False
+    tumbling: bool = False
 
 
 def url_scheme(text: str) -> str | None:

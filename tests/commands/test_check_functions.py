@@ -78,6 +78,20 @@ def test_a_file_without_mappings_may_be_for_calls_alone(tmp_path: Path, api: str
     assert ("called with a key of api.access_keys_file (docs/use/invoke.md)" in result.stderr) is warned
 
 
+def test_what_opening_a_function_warns_of_is_a_warning_of_the_check(tmp_path: Path) -> None:
+    file, secret = tmp_path / "poller.yaml", tmp_path / "secret"
+    secret.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLASRMfKQ9r8GKYq=\n")
+    secret.chmod(0o644)
+    file.write_text(
+        "store: memory://\napi: {allow_unauthenticated: true}\nfunctions:\n  orders: {invoker: http, url: 'http://127.0.0.1:9/', "
+        f"signature: {{secret_file: '{secret}'}}}}\n"
+    )
+    result = call("check", "--config", str(file), "--live")
+    wanted = f"{file}: functions.orders.signature.secret_file: every user of this machine may open it (mode 0644); make it 0600"
+    assert f"poller: warning: {wanted}\n" in result.stderr
+    assert wanted in json.loads(call("check", "--config", str(file), "--live", "--json").stdout)["warnings"]
+
+
 @pytest.mark.parametrize(("visibility_s", "warned"), [(60, False), (59, True)])
 def test_a_queue_is_compared_with_the_longest_limit_of_all_versions(visibility_s: int, warned: bool) -> None:
     versions = {"1": {}, "2": {"timeout_s": 60}}

@@ -56,4 +56,5 @@ def _event_content(mapping: Mapping[str, Any]) -> EventContent | None:
     fifo = kind is SourceKind.SQS and str(arn).endswith(".fifo")
     single = str(mapping.get("BatchSize")) in {"1", "1.0"}
     split = fifo and str(mapping.get("one_group_per_batch")).lower() == "true"
-    return EventContent(kind, one_group=single or split, fifo=fifo)
+    tumbling = str(mapping.get("TumblingWindowInSeconds") or "0") not in {"0", "0.0"}
+    return EventContent(kind, one_group=single or split, fifo=fifo, single=single, tumbling=tumbling)

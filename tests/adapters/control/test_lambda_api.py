@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adapters.control import lambda_api, responses
+from adapters.control.aws_errors import IN_THE_FILE, UNKNOWN_ROUTE
 from adapters.control.mappings import paging
 from adapters.control.mappings.mapping_document import MEMBERS
 from adapters.control.responses import BODY_BYTES_MAX
@@ -514,9 +515,9 @@ def test_an_unknown_route_is_refused_as_by_aws(method: str, path: str) -> None:
     if path.startswith("//"):
         assert (status, json.loads(found)["error"]) == (404, "not_found")
         return
-    assert (status, found) == (
-        403,
-        b'{"Message":"Unable to determine service/operation name to be authorized"}',
+    assert (status, json.loads(found)) == (403, {"Message": UNKNOWN_ROUTE})
+    assert UNKNOWN_ROUTE.startswith(
+        "Unable to determine service/operation name to be authorized (This daemon"
     )
     assert headers["x-amzn-errortype"] == "AccessDeniedException"
 
@@ -535,6 +536,13 @@ def test_another_method_is_refused_with_those_allowed(method: str, path: str, al
     status, _, headers = asked(one(), method, path)
     assert (status, headers["Allow"]) == (405, allowed)
     assert headers["x-amzn-errortype"] == "UnknownOperationException"
+
+
+@pytest.mark.parametrize("path", ["/2015-03-31/functions/reader/versions", "/2015-03-31/functions"])
+def test_who_would_make_functions_is_told_of_the_file(path: str) -> None:
+    status, found, _ = asked(one(), "POST", path)
+    assert status == 405
+    assert json.loads(found)["message"].endswith(IN_THE_FILE)
 
 
 def test_without_a_control_the_api_says_that_it_is_not_there() -> None:

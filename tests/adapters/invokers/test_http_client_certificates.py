@@ -20,6 +20,7 @@ from adapters.invokers.http import open_http, plugin
 from adapters.invokers.http_settings import HttpSettings
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.findings import Finding, Severity
 from poller.domain.invocations import Outcome, Succeeded, Unreachable
 from poller.plugins import validated
 from poller.testing.invoker import invocation
@@ -104,7 +105,7 @@ def serve(listener: socket.socket, context: ssl.SSLContext) -> None:
                 while connection.recv(65_536):
                     pass
                 continue
-            while not connection.recv(65_536).endswith(b"}"):
+            while (received := connection.recv(65_536)) and not received.endswith(b"}"):
                 pass
             subject: Any = (connection.getpeercert() or {})["subject"]
             name = dict(pair[0] for pair in subject)["commonName"].encode()
@@ -173,6 +174,33 @@ def test_a_certificate_of_another_authority_is_unreachable(
     for outcome in called(certificates, version=version, **given):
         assert isinstance(outcome, Unreachable)
         assert "unknown ca" in outcome.reason.lower().replace("_", " ")
+
+
+def looked_at(certificates: Certificates, version: ssl.TLSVersion, **given: Any) -> Finding:
+    """What a live check finds of TLS."""
+
+    async def run(url: str) -> Finding:
+        settings = HttpSettings.model_validate(certificates.settings(**{"url": url, **given}))
+        async with environment() as env, open_http(settings, env) as invoker:
+            found = {each.check: each for each in await invoker.probe()}
+        await asyncio.sleep(0.05)
+        assert found["connect"].grade is Severity.OK
+        return found["TLS"]
+
+    with demanding(certificates, version) as url:
+        return asyncio.run(run(url))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_live_check_shakes_hands(certificates: Certificates, version: ssl.TLSVersion) -> None:
+    assert looked_at(certificates, version).grade is Severity.OK
+    found = looked_at(certificates, version, client_cert_file=None, client_key_file=None)
+    assert found.grade is Severity.PROBLEM
+    assert "alert" in found.text.lower()
+    found = looked_at(certificates, version, ca_file=str(certificates.certificate))
+    assert found.grade is Severity.PROBLEM
+    assert found.text.startswith("TLS with 127.0.0.1:")
+    assert "secret" not in found.line
 
 
 def test_a_renewed_certificate_is_shown_from_the_next_call_on(
