@@ -94,6 +94,8 @@ async def _client(
             f"AWS client of {service}: region {region!r}, endpoint {url!r}: {type(error).__name__}: {error}"
         )
         remedy = "; set region and endpoint_url, or the AWS variables and profile"
+        if isinstance(error, boto.ProfileNotFound):
+            remedy = "; correct the profile's name, or write it into ~/.aws/config"
         raise InvalidConfiguration([problem + remedy]) from error
     opened.meta.events.register("before-parse", _refuse_broken)
     try:

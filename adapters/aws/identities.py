@@ -152,7 +152,9 @@ async def session_of(env: Environment, *, raw: bool, region: str | None) -> AioS
         )
     except boto.ProfileNotFound as error:
         whose = f"identity {name}" if name else "AWS_PROFILE"
-        raise InvalidConfiguration([f"{whose}: {error}; correct the profile's name"]) from error
+        raise InvalidConfiguration(
+            [f"{whose}: {error}; correct the profile's name, or write it into ~/.aws/config"]
+        ) from error
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ functions:
 """
 SAID = """\
     versions: 1, 2
-    aliases: live to 1, trial to 1 (12.5 % to 2)
+    aliases of the file: live to 1, trial to 1 (12.5 % to 2)
     asynchronous calls: 1 retry, 21600 s of age, on failure arn:aws:sqs:eu-west-1:111122223333:failed, dead letter arn:aws:sqs:eu-west-1:111122223333:dead
     asynchronous calls of live: 2 retries, 60 s of age, dead letter arn:aws:sqs:eu-west-1:111122223333:dead
   plain

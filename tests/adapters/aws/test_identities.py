@@ -278,6 +278,16 @@ async def test_a_profile_that_does_not_exist_is_a_mistake_of_the_configuration()
             await asked(env)
 
 
+@pytest.mark.parametrize("service", ["lambda", "sqs"])
+@on_a_loop
+async def test_a_profile_that_does_not_exist_is_told_with_what_to_write(service: str) -> None:
+    async with reached(Account(), AwsIdentity(name="billing", profile="nowhere")) as env:
+        with pytest.raises(
+            InvalidConfiguration, match=r"nowhere.*correct the profile's name, or write it into"
+        ):
+            await client(env.acting_as("billing"), service, "eu-west-1")
+
+
 @on_a_loop
 async def test_sts_of_the_first_call_s_region_is_asked_where_nothing_names_one() -> None:
     aws = Account()
