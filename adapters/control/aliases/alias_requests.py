@@ -35,7 +35,7 @@ UPDATE: Structure = {
     "Description": JsonType.TEXT,
     "RoutingConfig": {
         "AdditionalVersionWeights": MapOf(
-            JsonType.NUMBER, "RoutingConfig.AdditionalVersionWeights", WEIGHTS_MAX
+            JsonType.NUMBER, "RoutingConfig.AdditionalVersionWeights", WEIGHTS_MAX, nulls=True
         )
     },
     "RevisionId": JsonType.TEXT,
@@ -111,12 +111,13 @@ def _wrong_description(text: str | None) -> list[str]:
     return [constraint("description", text, f"have length less than or equal to {DESCRIPTION_CHARS_MAX}")]
 
 
-def _wrong_weights(weights: Mapping[str, float]) -> list[str]:
+def _wrong_weights(weights: Mapping[str, float | None]) -> list[str]:
     """AWS's texts for the first weight that is wrong."""
     for version, weight in weights.items():
-        shown = constraint(WEIGHTS_FIELD, f"{{{version}={weight}}}", "").removesuffix("Member must ")
+        value = "null" if weight is None else weight
+        shown = constraint(WEIGHTS_FIELD, f"{{{version}={value}}}", "").removesuffix("Member must ")
         if len(version) > VERSION_CHARS_MAX or not re.fullmatch(NUMBER_PATTERN, version, re.ASCII):
             return [shown + KEYS]
-        if not 0 <= weight <= 1:
+        if weight is None or not 0 <= weight <= 1:
             return [shown + VALUES]
     return []

@@ -42,11 +42,15 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """A JSON object with any keys; `field` is its path in AWS's error texts, `most` how many it may have."""
+    """A JSON object with any keys; `field` is its path in AWS's error texts, `most` how many it may have.
+
+    A value that is null is left out; with `nulls` it is kept, for a map in which AWS refuses it.
+    """
 
     values: "Shape"
     field: str
     most: int
+    nulls: bool = False
 
 
 type Structure = Mapping[str, Shape]
@@ -143,11 +147,15 @@ def _shaped(value: object, shape: Shape) -> Any:
                 raise _wrong(NESTED if isinstance(value, dict) else "Expected list or null")
             _refuse_long(value, field, most)
             return [_shaped(each, items) for each in value if each is not None]
-        case MapOf(values, field, most):
+        case MapOf(values, field, most, nulls):
             if not isinstance(value, dict):
                 raise _wrong(LISTED if isinstance(value, list) else "Expected map or null")
             _refuse_long(value, field, most)
-            return {key: _shaped(each, values) for key, each in value.items() if each is not None}
+            return {
+                key: None if each is None else _shaped(each, values)
+                for key, each in value.items()
+                if nulls or each is not None
+            }
         case _:
             if not isinstance(value, dict):
                 raise _wrong(LISTED if isinstance(value, list) else "Unexpected value type in payload")

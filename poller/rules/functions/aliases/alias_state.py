@@ -11,12 +11,14 @@ from hashlib import blake2b, sha256
 import orjson
 
 from poller.domain.functions.shifts import ENDED, Shift, ShiftState
-from poller.domain.functions.versions import AliasPlan, VersionPlan
+from poller.domain.functions.versions import VERSIONS_MAX, AliasPlan, VersionPlan
 from poller.domain.plan import LATEST, FunctionPlan
 from poller.domain.records import Epoch
 from poller.rules.functions.aliases.shift_steps import rolled_back, share
 
 FILE_CHANGED = "the configuration file has another definition of the alias"
+RAN_MAX = 2000
+"""Fingerprints of versions that are kept for a function, besides those of configured ones."""
 _PARTS = (8, 4, 4, 4, 12)
 
 
@@ -55,9 +57,27 @@ class FunctionState:
         others = {each: found for each, found in self.aliases.items() if each != name}
         return replace(self, aliases=others if state is None else {**others, name: state})
 
-    def with_run(self, number: str, fingerprint: str) -> "FunctionState":
-        """The same with the fingerprint of a version that has none yet."""
-        return self if number in self.ran else replace(self, ran={**self.ran, number: fingerprint})
+    def with_run(self, number: str, fingerprint: str, plan: FunctionPlan) -> "FunctionState":
+        """The same with the fingerprint of a version that has none yet.
+
+        Without room the smallest number is forgotten that is not configured, so that the row does not grow for ever.
+        """
+        if number in self.ran:
+            return self
+        ran = {**self.ran, number: fingerprint}
+        old = sorted((each for each in ran if each not in plan.versions and each != number), key=_order)
+        gone = set(old[: max(0, len(ran) - RAN_MAX)])
+        return replace(self, ran={each: found for each, found in ran.items() if each not in gone})
+
+    def with_room(self, plan: FunctionPlan) -> "FunctionState":
+        """The same with room for one alias more: without, those go first that a file had once and this worker's has no more."""
+        lost = [
+            (each.modified, name)
+            for name, each in self.aliases.items()
+            if each.file is not None and name not in plan.aliases and each.shifting is None
+        ]
+        gone = {name for _, name in sorted(lost)[: max(0, len(self.aliases) + 1 - VERSIONS_MAX)]}
+        return replace(self, aliases={each: kept for each, kept in self.aliases.items() if each not in gone})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,13 @@ def ahead(alias: AliasState, now: Epoch) -> frozenset[str]:
 def from_file(
     function: str, name: str, plan: AliasPlan, now: Epoch, before: AliasState | None = None
 ) -> AliasState:
-    """An alias as the file defines it. A shift that runs ends, because the file has another definition now."""
+    """An alias as the file defines it. A shift that runs ends, because the file has another definition now.
+
+    If the file has changed the description only, the alias leads to where it led before.
+    """
+    if before is not None and before.file is not None and _leads_alike(before.file, plan):
+        revision = _file_revision(function, name, plan, before.revision_id)
+        return replace(before, description=plan.description, revision_id=revision, modified=now, file=plan)
     shift = None if before is None else before.shift
     return AliasState(
         version=plan.version,
@@ -152,9 +178,19 @@ def service_arns(plan: FunctionPlan, arn: str) -> tuple[str, ...]:
     return tuple(f"{bare}:{each}" for each in (alias.version, *alias.weights))
 
 
-def _file_revision(function: str, name: str, plan: AliasPlan) -> str:
+def _leads_alike(one: AliasPlan, other: AliasPlan) -> bool:
+    return (one.version, one.weights) == (other.version, other.weights)
+
+
+def _order(number: str) -> tuple[int, str]:
+    """Numbers of versions in their order. A row may have been written by others."""
+    return len(number), number
+
+
+def _file_revision(function: str, name: str, plan: AliasPlan, before: str = "") -> str:
     """The same on all workers, so that it does not matter which one takes the definition over."""
-    text = orjson.dumps([function, name, plan.version, sorted(plan.weights.items()), plan.description])
+    said = [function, name, plan.version, sorted(plan.weights.items()), plan.description]
+    text = orjson.dumps([*said, before] if before else said)
     digits, parts = blake2b(text, digest_size=16).hexdigest(), []
     for length in _PARTS:
         parts.append(digits[:length])

@@ -7,6 +7,7 @@ from random import Random
 
 from poller.domain.errors import PortError
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest, VersionView
+from poller.domain.functions.shift_strategies import total_s
 from poller.domain.functions.shifts import Shift, ShiftState
 from poller.domain.functions.versions import VERSIONS_MAX
 from poller.domain.mapping_api import ApiError, ApiErrorType
@@ -29,6 +30,10 @@ REASON_CHARS_MAX = 1024
 ALIAS_NAME = re.compile(r"(?![0-9]+\Z)[a-zA-Z0-9_-]{1,128}")
 PATTERN = "(?!^[0-9]+$)([a-zA-Z0-9-_]+)"
 FROM_FILE = "The alias {name} comes from the configuration file and cannot be deleted through the API. Remove it there."
+NO_TIME = (
+    "failure_rate: has no effect, because the shift is over at once; write a strategy that takes time, such as "
+    "Canary10Percent5Minutes, or a hook after"
+)
 OLD_REVISION = (
     "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to "
     "retrieve the latest Revision Id"
@@ -121,6 +126,7 @@ class AliasService:
         def added(state: FunctionState) -> FunctionState:
             if self._states.alias(named.plan, name, state) is not None:
                 raise ApiError(ApiErrorType.CONFLICT, f"Alias already exists: {_bare(named)}:{name}")
+            state = state.with_room(named.plan)
             if len(state.aliases) >= VERSIONS_MAX:
                 raise ApiError(ApiErrorType.PARAMETER, f"A function has {VERSIONS_MAX} aliases at most")
             return state.with_alias(name, after)
@@ -213,6 +219,8 @@ class AliasService:
             raise ApiError(ApiErrorType.PARAMETER, text)
         if request.failure_rate is not None and not 0 <= request.failure_rate < 1:
             raise ApiError(ApiErrorType.PARAMETER, "failure_rate: write 0 or more, less than 1")
+        if request.failure_rate is not None and total_s(request.strategy) <= 0 and request.after is None:
+            raise ApiError(ApiErrorType.PARAMETER, NO_TIME)
         for field, hook in (("before", request.before), ("after", request.after)):
             if hook is None:
                 continue

@@ -154,6 +154,8 @@ class AliasStates:
                     before.file != defined and self._adopted.get((plan.name, name)) != defined
                 ):
                     now = self._clock.now()
+                    if before is None:
+                        state = state.with_room(plan)
                     state = state.with_alias(name, from_file(plan.name, name, defined, now, before))
             return state
 
@@ -196,7 +198,7 @@ class AliasStates:
         """Notes that a version is called. Returns why it may not be, or an empty text. Raises PortError."""
         if number not in self.state(plan.name).ran:
             wanted = self._print(plan, number)
-            await self.change(plan.name, lambda state: state.with_run(number, wanted))
+            await self.change(plan.name, lambda state: state.with_run(number, wanted, plan))
         return self.changed_version(plan, number)
 
     def changed_version(self, plan: FunctionPlan, number: str) -> str:

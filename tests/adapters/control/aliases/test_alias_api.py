@@ -300,6 +300,18 @@ REFUSED = [
         "Value '{2=2}' at 'routingConfig.additionalVersionWeights' failed to satisfy constraint: Map value must",
     ),
     (
+        b'{"Name":"live","FunctionVersion":"1","RoutingConfig":{"AdditionalVersionWeights":{"2":null}}}',
+        400,
+        "ValidationException",
+        "Value '{2=null}' at 'routingConfig.additionalVersionWeights' failed to satisfy constraint: Map value must",
+    ),
+    (
+        b'{"Name":"live","FunctionVersion":"","RoutingConfig":{"AdditionalVersionWeights":{"":0.5}}}',
+        400,
+        "ValidationException",
+        "3 validation errors detected: Value '' at 'functionVersion' failed to satisfy constraint",
+    ),
+    (
         b'{"Name":"live","FunctionVersion":"1","RoutingConfig":{"AdditionalVersionWeights":{"2":-0.1}}}',
         400,
         "ValidationException",

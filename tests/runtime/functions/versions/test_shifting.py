@@ -335,6 +335,11 @@ WRONG: list[tuple[dict[str, Any], ApiErrorType, str]] = [
     ({"to": "1"}, ApiErrorType.PARAMETER, "leads to version 1 already"),
     ({"failure_rate": 1.0}, ApiErrorType.PARAMETER, "failure_rate"),
     ({"failure_rate": float("nan")}, ApiErrorType.PARAMETER, "failure_rate"),
+    (
+        {"failure_rate": 0.1, "strategy": strategy("AllAtOnce")},
+        ApiErrorType.PARAMETER,
+        "failure_rate: has no effect, because the shift is over at once",
+    ),
 ]
 
 

@@ -353,3 +353,28 @@ def test_requests_that_wait_for_one_another_all_end_in_time_when_the_store_hangs
         assert [each.result() - began for each in asked] == [STORE_S_MAX] * 5
 
     play(lambda: place.daemon(plan(function("1", "2"))), script)
+
+
+def test_a_new_description_in_the_file_leads_the_alias_back_nowhere() -> None:
+    place = Place(v1=Version(), v2=Version(), v3=Version())
+
+    def defined(version: str, said: str) -> DaemonPlan:
+        return plan(function("1", "2", "3", aliases={"live": AliasPlan(version=version, description=said)}))
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        aliases = daemon.control.calls.aliases
+        await aliases.update("reader", "live", AliasChange(version="2"))
+        daemon.replan(defined("1", "new"))
+        await asyncio.sleep(10)
+        shown = alias(daemon)
+        assert (shown.version, shown.description) == ("2", "new")
+        await aliases.shift("reader", "live", request(to="3"))
+        daemon.replan(defined("1", "newer"))
+        await asyncio.sleep(10)
+        assert (state(daemon), alias(daemon).description) == (ShiftState.SHIFTING, "newer")
+        daemon.replan(defined("2", "newer"))
+        await asyncio.sleep(10)
+        assert (state(daemon), alias(daemon).version) == (ShiftState.ROLLED_BACK, "2")
+
+    play(lambda: place.daemon(defined("1", "old")), script)
