@@ -59,6 +59,9 @@ def placed(folder: Path, text: str) -> str:
     (folder / "shop").mkdir()
     (folder / "shop" / "handlers.py").write_text("raise SystemExit\n")
     (folder / "app.py").write_text("raise SystemExit\n")
+    for code in ("functions/orders", "releases/orders-1", "releases/orders-2"):
+        (folder / code).mkdir(parents=True)
+        (folder / code / "app.py").write_text("raise SystemExit\n")
     (interpreter := folder / "srv" / "reports" / "env" / "bin" / "python").parent.mkdir(parents=True)
     interpreter.touch(mode=0o755)
     (folder / "var" / "lib" / "poller" / "failed").mkdir(parents=True)

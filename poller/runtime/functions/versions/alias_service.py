@@ -217,6 +217,8 @@ class AliasService:
                 f"to: version {request.to} is not below functions.{named.plan.name}.versions (there: {known})"
             )
             raise ApiError(ApiErrorType.PARAMETER, text)
+        if changed := self._states.changed_version(named.plan, request.to):
+            raise ApiError(ApiErrorType.PARAMETER, f"to: {changed}")
         if request.failure_rate is not None and not 0 <= request.failure_rate < 1:
             raise ApiError(ApiErrorType.PARAMETER, "failure_rate: write 0 or more, less than 1")
         if request.failure_rate is not None and total_s(request.strategy) <= 0 and request.after is None:
@@ -227,6 +229,8 @@ class AliasService:
             try:
                 self._named(hook, "")
             except ApiError as error:
+                if error.fault is ApiErrorType.SERVICE:
+                    raise
                 raise ApiError(ApiErrorType.PARAMETER, f"{field}: {error.text}") from None
 
     def _current(self, named: NamedFunction, name: str, state: FunctionState) -> AliasState:

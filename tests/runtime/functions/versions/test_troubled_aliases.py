@@ -10,10 +10,12 @@ import pytest
 from adapters.stores.memory import MemoryStore
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.functions.alias_control import AliasChange, ShiftRequest
+from poller.domain.functions.calls import FunctionCall
 from poller.domain.functions.shift_strategies import own_strategy
 from poller.domain.functions.shifts import ShiftState
 from poller.domain.functions.versions import AliasPlan
-from poller.domain.invocations import Throttled, Unreachable
+from poller.domain.functions.waiting_calls import CallsRequest
+from poller.domain.invocations import Succeeded, Throttled, Unreachable
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import DaemonPlan, FunctionPlan, Tuning
 from poller.domain.records import Epoch, MappingId, WorkerId
@@ -378,3 +380,49 @@ def test_a_new_description_in_the_file_leads_the_alias_back_nowhere() -> None:
         assert (state(daemon), alias(daemon).version) == (ShiftState.ROLLED_BACK, "2")
 
     play(lambda: place.daemon(defined("1", "old")), script)
+
+
+def test_no_calls_are_moved_to_a_version_that_may_not_be_called_because_it_has_changed() -> None:
+    place = Place(v1=Version(), v2=Version())
+    made = function("1", "2")
+    other = replace(made.versions["2"], settings={"code": "other"})
+    changed = replace(made, versions={**made.versions, "2": other})
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        await call(daemon, "2")
+        daemon.replan(plan(changed))
+        await asyncio.sleep(5)
+        with pytest.raises(ApiError, match="to: version 2 of reader has other settings than") as refused:
+            await daemon.control.calls.aliases.shift("reader", "live", request())
+        assert refused.value.fault is ApiErrorType.PARAMETER
+        daemon.replan(plan(made))
+        await asyncio.sleep(5)
+        await daemon.control.calls.aliases.shift("reader", "live", request())
+        assert state(daemon) is ShiftState.SHIFTING
+
+    play(lambda: place.daemon(plan(made)), script)
+
+
+def test_an_asynchronous_call_by_an_alias_that_was_deleted_waits_and_is_not_lost() -> None:
+    place = Place(v1=Version(), v2=Version(takes_s=30.0))
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        calls = daemon.control.calls
+        await calls.aliases.create("reader", "mine", AliasChange(version="1"))
+        place.versions["v1"].answers = lambda _: Throttled("busy")
+        await calls.enqueue(FunctionCall(function="reader", qualifier="mine", payload=b"{}"))
+        await until(lambda: bool(place.versions["v1"].got), within_s=30)
+        await calls.aliases.delete("reader", "mine")
+        await asyncio.sleep(600)
+        page = await calls.queued_calls("reader", CallsRequest())
+        assert [each.last_error for each in page.calls] == [
+            "reader has no version or alias mine; it has $LATEST, 1, 2, live"
+        ]
+        assert place.versions["latest"].got == []
+        place.versions["v1"].answers = lambda _: Succeeded(b"{}")
+        await calls.aliases.create("reader", "mine", AliasChange(version="1"))
+        await until(lambda: len(place.versions["v1"].got) >= 2, within_s=600)
+
+    play(lambda: place.daemon(plan(function("1", "2"))), script)
