@@ -76,7 +76,8 @@ def placed(folder: Path, text: str) -> str:
         certificate.rename(folder / "etc" / "poller" / "client" / "tls.crt")
         key.rename(folder / "etc" / "poller" / "client" / "tls.key")
     for name in ("access-keys.yaml", "tokens.yaml"):
-        (folder / "etc" / "poller" / name).write_bytes(SECRETS)
+        for place in (folder, folder / "etc" / "poller"):
+            (place / name).write_bytes(SECRETS)
     return re.sub(r"(?<=[ /:\[])/(etc|srv|var)/", rf"{folder}/\1/", text)
 
 

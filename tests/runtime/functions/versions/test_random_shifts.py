@@ -20,10 +20,11 @@ from poller.domain.invocations import FunctionError, Invocation, Outcome, Succee
 from poller.domain.mapping_api import ApiError
 from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.runtime.daemon import Daemon
-from tests.runtime.daemons import run_virtual, until
+from tests.runtime.daemons import until
 from tests.runtime.functions.versions.test_shifting import CHECK, alias, request
 from tests.runtime.functions.versions.test_troubled_aliases import Outages, plan
 from tests.runtime.functions.versions.test_versions import Place, Version, function, ready
+from tests.virtual import run_virtual
 
 LIVE = {"live": AliasPlan(version="1")}
 ORDER = [ShiftState.BEFORE, ShiftState.SHIFTING, ShiftState.AFTER]
@@ -36,14 +37,14 @@ class Mood(Version):
     """A function that answers as chance has it; most answers are good."""
 
     def __init__(self, rng: Random, bad: float) -> None:
-        super().__init__(self._answer, takes_s=0.2)
-        self._rng, self._bad = rng, bad
+        super().__init__(self._said, takes_s=0.2)
+        self._chance, self._bad = rng, bad
 
-    def _answer(self, _: Invocation) -> Outcome:
-        if self._rng.random() >= self._bad:
+    def _said(self, _: Invocation) -> Outcome:
+        if self._chance.random() >= self._bad:
             return Succeeded(b'"Succeeded"')
         answers = (Throttled("busy"), Unreachable("gone"), FunctionError("E", "no"), Succeeded(b"{}"))
-        return self._rng.choice(answers)
+        return self._chance.choice(answers)
 
 
 class World:
