@@ -21,6 +21,7 @@ UUIDS = "poller mappings list shows the UUIDs that there are"
 BUSY = "the last change is not applied yet; poller mappings get UUID shows the State, try again when it has settled"
 LATER = "try again in some seconds"
 UNCHANGED = "nothing was changed; correct what it names"
+CHANGED = "somebody has changed it meanwhile; look at it again, and send the revision that it has now"
 TAKEN = "nothing was changed; poller mappings list shows what is there"
 NO_DAEMON = (
     "what answers there is no daemon of poller, or it does not know this name of itself (api.allowed_hosts)"
@@ -38,6 +39,7 @@ OF_DAEMON: Mapping[str, str] = {
     "UnknownOperationException": NO_DAEMON,
     "ResourceNotFoundException": UUIDS,
     "ResourceConflictException": TAKEN,
+    "PreconditionFailedException": CHANGED,
     "ResourceInUseException": BUSY,
     "TooManyRequestsException": LATER,
     "ServiceUnavailableException": LATER,
