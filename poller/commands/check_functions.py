@@ -18,7 +18,9 @@ def qualified_lines(function: FunctionPlan) -> list[str]:
     if function.versions:
         lines.append(f"versions: {_some(list(function.versions))}")
     if function.aliases:
-        lines.append(f"aliases of the file: {_some([_alias(name, each) for name, each in function.aliases.items()])}")
+        lines.append(
+            f"aliases of the file: {_some([_alias(name, each) for name, each in function.aliases.items()])}"
+        )
     return lines + [
         f"asynchronous calls{f' of {qualifier}' if qualifier else ''}: {_async(policy)}"
         for qualifier, policy in _policies(function).items()

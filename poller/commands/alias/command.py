@@ -16,6 +16,7 @@ from poller.commands.alias.sentences import (
     STATES,
     calls_line,
     named,
+    origin,
     rollback_sentence,
     running,
     shares,
@@ -318,8 +319,7 @@ def _add_function(page: ScreenPage, found: FunctionAliases) -> None:
 
 
 def _add_alias(page: ScreenPage, view: AliasView) -> None:
-    source = ", of the configuration file" if view.from_file else ""
-    page.identifier(f"{named(view)}: {shares(view)}{source}")
+    page.identifier(f"{named(view)}: {shares(view)}{origin(view)}")
     if view.description:
         page.add(view.description, depth=1)
     if view.shift is not None:

@@ -42,6 +42,14 @@ def shares(view: AliasView) -> str:
     )
 
 
+def origin(view: AliasView) -> str:
+    """Where the alias comes from, if that is the file, and whether it leads where a shift has moved it."""
+    if not view.from_file:
+        return ""
+    moved = view.shift is not None and view.shift.state is ShiftState.DONE and view.shift.new == view.version
+    return ", of the configuration file" + (", moved by the shift" if moved else "")
+
+
 def percent(share: float) -> str:
     """A share of 0 to 1 in percent, with one digit behind the point at most."""
     return f"{round(share * WHOLE_PERCENT, 1):g} %"

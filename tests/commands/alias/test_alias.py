@@ -14,8 +14,25 @@ from typer.testing import CliRunner, Result
 from adapters.control.settings import ApiSettings
 from poller.cli import application
 from poller.commands.alias.client import AliasClient
-from poller.commands.alias.command import NO_STRATEGY, NOTHING, TWO_STRATEGIES, ShiftWords, roll_back, shift
-from poller.commands.alias.sentences import calls_line, course, named, percent, rollback_sentence, shares
+from poller.commands.alias.command import (
+    NO_INTERVAL,
+    NO_PERCENT,
+    NO_STRATEGY,
+    NOTHING,
+    TWO_STRATEGIES,
+    ShiftWords,
+    roll_back,
+    shift,
+)
+from poller.commands.alias.sentences import (
+    calls_line,
+    course,
+    named,
+    origin,
+    percent,
+    rollback_sentence,
+    shares,
+)
 from poller.commands.daemon_client import DaemonClient
 from poller.commands.operations.command import NO_TERMINAL, Manner, Surroundings
 from poller.domain.functions.alias_control import AliasChange, AliasView, ShiftRequest
@@ -139,6 +156,8 @@ def test_status_shows_one_function_or_one_alias_and_json_is_what_the_daemon_answ
         (("shift", "orders", "beta", *CANARY, "--yes"), f"Cannot find alias arn: {ARN}:beta"),
         (("shift", "orders", "live", "--to", "9", *CANARY[2:], "--yes"), f"Function not found: {ARN}:9"),
         (("shift", "orders", "live", "--to", "2", "--yes"), NO_STRATEGY),
+        (("shift", "orders", "live", "--to", "2", "--percent", "10", "--yes"), NO_INTERVAL),
+        (("shift", "orders", "live", "--to", "2", "--interval-s", "10", "--yes"), NO_PERCENT),
         (("shift", "orders", "live", *CANARY, "--percent", "10", "--yes"), TWO_STRATEGIES),
         (("shift", "orders", "live", "--to", "2", "--strategy", "Quick", "--yes"), "--strategy: "),
         (("shift", "orders", "live", *CANARY), NO_TERMINAL),
@@ -313,6 +332,17 @@ def test_shares_are_said_in_percent_and_one_of_nothing_is_left_out() -> None:
         shares(AliasView(version="1", weights={"2": 0.005}, **given)) == "version 1 99.5 %, version 2 0.5 %"
     )
     assert percent(1 / 3) == "33.3 %"
+
+
+def test_an_alias_of_the_file_that_a_shift_has_moved_is_said_to_be_moved() -> None:
+    view = caller(shifting=True).aliases.alias("orders", "live")
+    assert view.shift is not None
+    assert origin(view) == ""
+    running = replace(view, from_file=True)
+    assert origin(running) == ", of the configuration file"
+    done = replace(running, version="2", shift=replace(view.shift, state=ShiftState.DONE))
+    assert origin(done) == ", of the configuration file, moved by the shift"
+    assert origin(replace(done, version="1")) == ", of the configuration file"
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "operate" / "on-call.md"
