@@ -7,7 +7,7 @@ from typing import Any
 from poller.config.field_types import COUNT_MAX, SECONDS_MAX
 from poller.config.starting.draft import FunctionDraft
 from poller.domain.untrusted.numbers import whole
-from poller.rules.templates.found import FoundFunction
+from poller.rules.templates.found import ELSEWHERE, FoundFunction
 from poller.rules.templates.values import Unresolved
 
 _NAMES_MAX = 20
@@ -88,6 +88,8 @@ def _comments(function: FoundFunction, runtime: str) -> Iterator[str]:
         yield f"environment variables, whose values are not copied: {names}{more}"
     if function.layers:
         yield "install what its layers hold"
+    for name in function.left_out:
+        yield f"{name} is not carried over: {ELSEWHERE[name]}"
     for name in ("runtime", "handler", "timeout", "memory", "concurrency"):
         value = getattr(function, name)
         if isinstance(value, Unresolved):

@@ -6,7 +6,7 @@ SAM has mappings among the Events of a function. CloudFormation has them as reso
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from poller.rules.templates.found import FoundFunction, FoundInTemplate, FoundMapping
+from poller.rules.templates.found import ELSEWHERE, FoundFunction, FoundInTemplate, FoundMapping
 from poller.rules.templates.intrinsics import Resolver, is_function
 from poller.rules.templates.resource_names import FUNCTIONS, resource_name
 from poller.rules.templates.values import NOTHING, Given, InvalidTemplate, Unresolved, items, joined, table
@@ -193,6 +193,7 @@ class Finder:
             or "ImageUri" in given
             or "ImageUri" in table(given.get("Code")),
             layers=bool(items(given.get("Layers"))),
+            left_out=tuple(name for name in ELSEWHERE if name in given),
             unnamed="FunctionName" not in given and logical not in self._values.given.parameters,
         )
 

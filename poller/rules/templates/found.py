@@ -6,12 +6,28 @@ from typing import Any
 
 from poller.rules.templates.values import Unresolved
 
+ASYNCHRONOUS = "event_invoke_config and dead_letter say it here (docs/use/async.md)"
+SHIFTED = "versions, aliases and poller alias shift do it here (docs/use/versions.md)"
+TRACED = "tracing: {enabled: true} does it here (docs/operate/tracing.md)"
+ELSEWHERE = {
+    "EventInvokeConfig": ASYNCHRONOUS,
+    "DeadLetterQueue": ASYNCHRONOUS,
+    "DeadLetterConfig": ASYNCHRONOUS,
+    "AutoPublishAlias": SHIFTED,
+    "DeploymentPreference": SHIFTED,
+    "Tracing": TRACED,
+    "TracingConfig": TRACED,
+    "FunctionUrlConfig": "callers use Invoke here (docs/use/invoke.md)",
+}
+"""Members of a function in a template that are not carried over, with what there is in their place."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundFunction:
     """A function. Values may be unresolved or absent (None). `code` is a folder relative to the template, None if it is elsewhere.
 
-    `variables` are the names of its environment variables. Their values are not read, since they may be secret.
+    `variables` are the names of its environment variables. Their values are not read, since they may be secret. `left_out` are members
+    of ELSEWHERE that it has.
     """
 
     name: str
@@ -24,6 +40,7 @@ class FoundFunction:
     variables: tuple[str, ...] = ()
     image: bool = False
     layers: bool = False
+    left_out: tuple[str, ...] = ()
     unnamed: bool = False
     """The template has no name for it, so that its logical id is its name here."""
 

@@ -11,6 +11,7 @@ from poller.config.starting.template_files import parse_template
 from poller.config.starting.written import written
 from poller.config.yaml_files import parse_document
 from poller.domain.errors import InvalidConfiguration
+from poller.rules.templates.found import ELSEWHERE
 from poller.rules.templates.serverless import QUEUE, STREAM
 from poller.rules.templates.values import Given
 from tests.config.schema.validating import refused, seen
@@ -487,6 +488,26 @@ def test_a_function_is_called_by_what_its_runtime_allows(
         "Properties": {"FunctionName": "f", "Events": {"E": event}, **function},
     }
     assert document(carried(json.dumps({"Resources": {"F": resource}})))["functions"] == {"f": expected}
+
+
+@pytest.mark.parametrize("usual", [False, True])
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_what_is_not_carried_over_of_a_function_is_named_with_what_does_it_here(
+    name: str, usual: bool
+) -> None:
+    event = {"Type": "SQS", "Properties": {"Queue": "arn:aws:sqs:eu-west-1:111122223333:jobs"}}
+    given: dict[str, Any] = {
+        "FunctionName": "f",
+        "Runtime": "python3.13",
+        "Handler": "a.b",
+        "Events": {"E": event},
+    }
+    template: dict[str, Any] = {"Globals": {"Function": {name: "x"}}} if usual else {}
+    properties = given if usual else given | {name: {"Any": "thing"}}
+    template["Resources"] = {"F": {"Type": "AWS::Serverless::Function", "Properties": properties}}
+    text = written(carried(json.dumps(template)).draft)
+    assert f"# {name} is not carried over: {ELSEWHERE[name]}" in text
+    assert text.count("is not carried over") == 1
 
 
 @pytest.mark.parametrize(
