@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
+from poller.domain.functions.waiting_calls import CallsStatus
 from poller.domain.status import (
     DaemonStatus,
     FunctionStatus,
@@ -24,7 +25,7 @@ from poller.domain.status import (
 MINOR_MAX = 200
 """Shards, mappings and lanes of queues that are sent with one update although only a position, a lag or a count differs."""
 FUNCTIONS_EVERY = 5
-"""Only each so many updates has functions of which nothing but counts differs."""
+"""Only each so many updates has functions, or their asynchronous calls, of which nothing but counts differs."""
 
 type _Key = Callable[[Any], Any]
 
@@ -83,6 +84,10 @@ def _calm_of_functions(functions: tuple[FunctionStatus, ...]) -> Any:
     ]
 
 
+def _calm_of_calls(calls: tuple[CallsStatus, ...]) -> Any:
+    return [(each.function, each.last_error, each.undelivered > 0) for each in calls]
+
+
 @dataclass(slots=True)
 class _Sent:
     """An item as it was sent, and with which update."""
@@ -122,13 +127,14 @@ class SentStatus:
         self._items = {item.key: _Sent(item.value, 0) for item in _items(status)}
         self._whole = _whole_members(status)
         self._functions = status.functions
+        self._calls = status.calls
 
     def changes(self, status: DaemonStatus) -> dict[str, Any] | None:
         """What to send to a reader; empty if nothing. None: the whole status has to be sent, because something came or went."""
         if structure(status) != self._structure:
             return None
         self._update += 1
-        found = self._changed_items(status) | self._changed_functions(status)
+        found = self._changed_items(status) | self._changed_functions(status) | self._changed_calls(status)
         whole = _whole_members(status)
         found |= {name: value for name, value in whole.items() if value != self._whole[name]}
         self._whole = whole
@@ -169,6 +175,15 @@ class SentStatus:
             return {}
         self._functions = now
         return {"functions": now}
+
+    def _changed_calls(self, status: DaemonStatus) -> dict[str, Any]:
+        before, now = self._calls, status.calls
+        if before == now or (
+            self._update % FUNCTIONS_EVERY and _calm_of_calls(before) == _calm_of_calls(now)
+        ):
+            return {}
+        self._calls = now
+        return {"calls": now}
 
 
 def _items(status: DaemonStatus) -> Iterator[_Item]:

@@ -8,6 +8,7 @@ import { openAction } from './operations/dialog.js';
 import { DaemonClock, Ticker } from './ticker.js';
 import { aliasesView } from './views/aliases.js';
 import { Banner, outdated, problemsView, summaryView } from './views/banner.js';
+import { callsView } from './views/calls.js';
 import { functionsView } from './views/functions.js';
 import { mappingsView } from './views/mappings.js';
 import { operationsView } from './views/operations.js';
@@ -57,6 +58,7 @@ class Page {
       mappings: mappingsView(context, byId('mappings')),
       functions: functionsView(context, byId('functions')),
       aliases: aliasesView(context, byId('aliases')),
+      calls: callsView(context, byId('calls')),
       workers: workersView(context, byId('workers')),
       ended: operationsView(context, byId('ended')),
     };
@@ -105,7 +107,7 @@ class Page {
   /** Which buttons there are depends on the caller, so all is made again for another one. */
   #showCaller() {
     callerLine(byId('caller'), this.#state.caller);
-    for (const section of ['running', 'mappings', 'functions', 'aliases', 'workers', 'ended']) {
+    for (const section of ['running', 'mappings', 'functions', 'aliases', 'calls', 'workers', 'ended']) {
       forgetViews(byId(section).querySelector('ul'));
     }
   }
@@ -143,6 +145,7 @@ class Page {
     drawn(() => views.mappings(this.#state, this.#find.value.trim()));
     drawn(() => views.functions(status));
     drawn(() => views.aliases(aliases));
+    drawn(() => views.calls(status));
     drawn(() => views.workers(this.#state));
     drawn(() => views.ended(ended, mappings));
   }

@@ -6,7 +6,7 @@
 
 const POINTS_MAX = 240;
 /** Members of the status that a change replaces whole. */
-const WHOLE = ['ready', 'alive', 'complete', 'problems', 'notes', 'functions', 'workers'];
+const WHOLE = ['ready', 'alive', 'complete', 'problems', 'notes', 'functions', 'calls', 'workers'];
 
 /**
  * A mapping as the views take it: its status without shards and lanes in `facts`, and these beside it.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.control.live import differences
 from adapters.control.live.differences import FUNCTIONS_EVERY, HEAD, MINOR_MAX, SentStatus
+from poller.domain.functions.waiting_calls import CallsStatus
 from poller.domain.records import Epoch, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.status import (
@@ -39,6 +40,7 @@ FUNCTION = FunctionStatus(
     breaker=BREAKER,
     breakers=(WorkerBreaker(worker="v", breaker=BREAKER, age_s=2.0),),
 )
+CALLS = CallsStatus(function="f", calls=3, seen=3, waiting=3, oldest=Epoch(1.0))
 PAUSE = PauseStatus(operation="o", by="b", since=Epoch(1.0), reason="r")
 STATUS = DaemonStatus(
     worker="w",
@@ -50,6 +52,7 @@ STATUS = DaemonStatus(
     alive=True,
     workers=(WorkerStatus(worker="w", state=WorkerState.ALIVE, age_s=0.2),),
     functions=(FUNCTION,),
+    calls=(CALLS,),
 )
 STREAM_NAME, QUEUE_NAME = STATUS.mappings[0].mapping, STATUS.mappings[1].mapping
 
@@ -120,6 +123,17 @@ CASES: dict[str, tuple[DaemonStatus, Any]] = {
         {},
     ),
 }
+CASES |= {
+    "asynchronous calls that went": (replace(STATUS, calls=()), {"calls": 0}),
+    "an error of asynchronous calls": (
+        replace(STATUS, calls=(replace(CALLS, last_error="no"),)),
+        {"calls": 1},
+    ),
+    "asynchronous calls that are not delivered": (
+        replace(STATUS, calls=(replace(CALLS, undelivered=1),)),
+        {"calls": 1},
+    ),
+}
 WHOLE = {
     "a shard came": stream(shards=(SHARD, replace(SHARD, shard=ShardId("s-1")))),
     "a shard went": stream(shards=()),
@@ -172,6 +186,14 @@ def test_counts_of_functions_are_sent_now_and_then() -> None:
     sent, when = SentStatus(STATUS), []
     for update in range(1, 3 * FUNCTIONS_EVERY + 1):
         if sent.changes(function(breaker=replace(BREAKER, calls=update + 1))):
+            when.append(update)
+    assert when == [FUNCTIONS_EVERY, 2 * FUNCTIONS_EVERY, 3 * FUNCTIONS_EVERY]
+
+
+def test_counts_of_asynchronous_calls_are_sent_now_and_then() -> None:
+    sent, when = SentStatus(STATUS), []
+    for update in range(1, 3 * FUNCTIONS_EVERY + 1):
+        if sent.changes(replace(STATUS, calls=(replace(CALLS, calls=3 + update),))):
             when.append(update)
     assert when == [FUNCTIONS_EVERY, 2 * FUNCTIONS_EVERY, 3 * FUNCTIONS_EVERY]
 
@@ -292,6 +314,9 @@ STATUSES = st.builds(
     alive=st.booleans(),
     notes=st.lists(st.sampled_from("xy"), max_size=2).map(tuple),
     functions=st.sampled_from([(), (FUNCTION,), (replace(FUNCTION, breaker=replace(BREAKER, calls=7)),)]),
+    calls=st.sampled_from(
+        [(), (CALLS,), (replace(CALLS, calls=7),), (CALLS, replace(CALLS, function="g", last_error="no"))]
+    ),
 )
 
 

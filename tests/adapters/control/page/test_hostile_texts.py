@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from poller.domain.functions.waiting_calls import CallsStatus
 from poller.domain.operations import OperationId, OperationState
 from poller.domain.records import MappingId, ShardId
 from poller.domain.status import (
@@ -65,6 +66,9 @@ def hostile(*texts: str) -> DaemonStatus:
         *(queue_of(text, number) for number, text in numbered),
         worker=texts[0], problems=texts, notes=texts,
         functions=tuple(function_of(text) for text in texts),
+        calls=tuple(
+            CallsStatus(function=text, calls=2, seen=1, waiting=1, oldest=ago(9), first=text, last_error=text) for text in texts
+        ),
         workers=tuple(WorkerStatus(worker=text, state=WorkerState.SILENT, note=text) for text in texts),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from poller.domain.functions.waiting_calls import CallsStatus
 from poller.domain.operations import Action, OperationState
 from poller.domain.records import Epoch
 from poller.domain.rows import MappingState
@@ -118,6 +119,30 @@ def test_functions_show_where_their_breaker_is_open(room: Room) -> None:
         "9 of 10 calls failed",
     ):
         assert said in text, text
+
+
+def test_asynchronous_calls_that_wait_are_counted_with_the_error_of_the_first(room: Room) -> None:
+    orders = CallsStatus(
+        function="orders", calls=1200, seen=1000, waiting=997, running=2, undelivered=1, oldest=ago(180),
+        first="c-1", last_error="ValueError: order has no field 'total'",
+    )  # fmt: skip
+    bills = CallsStatus(function="bills", calls=1, oldest=ago(7200))
+
+    async def use(scene: Scene) -> list[str]:
+        await scene.page.sees("Workers")
+        scene.view.now = replace(scene.view.now, calls=(orders, bills))
+        await scene.page.sees("997", within="#calls")
+        found = await scene.page.texts("#calls > ul > li")
+        scene.view.now = replace(scene.view.now, calls=())
+        await scene.page.wait(gone=True, text="997")
+        return found
+
+    first, second = play(use, Stage(room, token=""))
+    assert "bills" in first
+    assert "1 call, the oldest for 2 h" in first
+    assert "waiting: 997, running: 2, over and not delivered: 1, of the first 1,000" in second
+    assert "1,200 calls" in second
+    assert "ValueError: order has no field 'total'" in second
 
 
 def test_notes_of_the_daemon_are_shown(room: Room) -> None:
