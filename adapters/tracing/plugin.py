@@ -1,13 +1,18 @@
 """Owns the `otel` tracer as a plug-in. It imports OpenTelemetry only when it is opened, since that is an extra."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from pydantic import BaseModel, ConfigDict
 
+from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.functions.tracing import Tracer
 from poller.plugins import Environment, Plugin
+
+NEEDS = "needs OpenTelemetry, which cannot be imported ({})"
+REMEDY = "install esm-poller[otel], or set tracing.enabled: false"
 
 
 class TracingSettings(BaseModel):
@@ -18,21 +23,31 @@ class TracingSettings(BaseModel):
     worker: str = ""
 
 
+def setting_errors(_: TracingSettings) -> Iterator[FieldError]:
+    """What keeps the daemon from tracing on this machine."""
+    if (error := _missing()) is not None:
+        yield FieldError("enabled", NEEDS.format(error), REMEDY, here=True)
+
+
+def _missing() -> ImportError | None:
+    try:
+        for module in ("provider", "tracer"):
+            import_module(f"adapters.tracing.{module}")
+    except ImportError as error:
+        return error
+    return None
+
+
 @asynccontextmanager
 async def open_tracer(settings: TracingSettings, _env: Environment) -> AsyncIterator[Tracer | None]:
     """Yields the tracer; None if OTEL_SDK_DISABLED turns it off. Raises InvalidConfiguration."""
-    try:
-        from adapters.tracing.provider import open_provider
-        from adapters.tracing.tracer import OtelTracer
-    except ImportError as error:
-        raise InvalidConfiguration(
-            [
-                f"tracing.enabled needs OpenTelemetry, which cannot be imported ({error}); "
-                "install esm-poller[otel], or set tracing.enabled: false"
-            ]
-        ) from error
+    if (error := _missing()) is not None:
+        raise InvalidConfiguration([f"tracing.enabled: {NEEDS.format(error)}; {REMEDY}"]) from error
+    from adapters.tracing.provider import open_provider
+    from adapters.tracing.tracer import OtelTracer
+
     async with open_provider(worker=settings.worker) as provider:
         yield None if provider is None else OtelTracer(provider)
 
 
-plugin = Plugin("otel", TracingSettings, open_tracer)
+plugin = Plugin("otel", TracingSettings, open_tracer, check=setting_errors)

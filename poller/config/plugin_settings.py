@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from poller.config.field_types import listen_address, object_prefix, store_name
 from poller.config.mapping import source_kind
 from poller.config.plugin_specs import PluginSpec, destination_spec, invoker_spec, source_spec, store_spec
+from poller.config.sections.tracing import tracers
 from poller.config.sections.versions import VersionEntry, own_settings
 from poller.config.settings import FunctionEntry, Settings, merged_settings
 from poller.config_errors.error_messages import LINES_MAX, FieldError, SettingError, complaints, moved
@@ -56,10 +57,10 @@ class NamedPlugin:
 def plugins_in(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     """Every plug-in that a daemon with this document opens, as far as the document is valid."""
     yield _control(document)
-    yield from _store(document)
-    yield from _functions(document)
-    yield from _call_destinations(document)
-    yield from _mappings(document)
+    for part in (_store, _functions, _call_destinations, _mappings):
+        yield from part(document)
+    for each in tracers(document):
+        yield NamedPlugin(spec=each, named_at=("tracing",), under=("tracing",))
 
 
 def plugin_errors(part: NamedPlugin, registry: Registry) -> list[SettingError]:
