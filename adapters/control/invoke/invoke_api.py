@@ -75,17 +75,24 @@ class HeldBytes:
         self._held = 0
 
     @contextmanager
-    def more(self, count: int) -> Iterator[None]:
-        """Holds so many bytes inside the block. Raises NoRoom if they are too many."""
+    def more(self, count: int) -> Iterator[Callable[[int], None]]:
+        """Holds so many bytes inside the block, and fewer when it is known how many they are. Raises NoRoom if they are too many."""
+        held = count
+
+        def only(known: int) -> None:
+            nonlocal held
+            self._held -= held - known
+            held = known
+
         if self._held + count > self._bytes_max:
             raise NoRoom(
                 ThrottleReason.CALLER, f"The payloads of running calls have more than {self._bytes_max} bytes"
             )
         self._held += count
         try:
-            yield
+            yield only
         finally:
-            self._held -= count
+            self._held -= held
 
 
 class InvokeApi:
@@ -111,11 +118,12 @@ class InvokeApi:
             raise _too_large()
         allow_time(request, BODY_S_MAX)
         try:
-            with self._held.more(PAYLOAD_BYTES_MAX if length is None else length):
+            with self._held.more(PAYLOAD_BYTES_MAX if length is None else length) as only:
                 try:
                     payload = await self._guard.signed_call(request.clone(client_max_size=PAYLOAD_BYTES_MAX))
                 except web.HTTPRequestEntityTooLarge:
                     raise _too_large() from None
+                only(len(payload))
                 return await self._invoked(request, caller, wanted(request), payload)
         except NoRoom as error:
             return answers.no_room(error)

@@ -16,9 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.control.access.sigv4 import Request
-from adapters.control.invoke.invoke_api import EVENT_BYTES_MAX, PAYLOAD_BYTES_MAX, HeldBytes
+from adapters.control.invoke.invoke_api import (
+    EVENT_BYTES_MAX,
+    HELD_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    HeldBytes,
+)
 from adapters.control.invoke.invoke_headers import CONTEXT_BYTES_MAX
-from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX, FunctionView, NoRoom, ThrottleReason
+from poller.domain.functions.calls import (
+    LOG_TAIL_BYTES_MAX,
+    FunctionAnswer,
+    FunctionCall,
+    FunctionView,
+    NoRoom,
+    ThrottleReason,
+)
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.telemetry.labels import ApiOperation
@@ -298,6 +310,75 @@ def test_payloads_of_running_calls_are_bounded() -> None:
             pass
     with held.more(10):
         pass
+    with held.more(10) as only:
+        only(3)
+        with held.more(7):
+            pass
+    with held.more(10):
+        pass
+
+
+class Together(CallerModel):
+    """Functions whose calls answer when so many of them run at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.all = asyncio.Event()
+
+    async def call(self, call: FunctionCall, *, trace_header: str = "") -> FunctionAnswer:
+        found = await super().call(call, trace_header=trace_header)
+        if len(self.asked) >= self.count:
+            self.all.set()
+        await self.all.wait()
+        return found
+
+
+def test_a_body_of_unknown_length_counts_for_what_it_had_when_its_function_runs(files: Keys) -> None:
+    count = HELD_BYTES_MAX // PAYLOAD_BYTES_MAX + 8
+
+    async def use(run: Running) -> list[int]:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"[1"
+            yield b"]"
+
+        async def ask() -> int:
+            headers = headers_of(signed("POST", INVOKE, body=b"[1]"))
+            status, _, _ = await run.exact("POST", INVOKE, data=parts(), headers=headers)
+            return status
+
+        asked = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                asked.append(group.create_task(ask()))
+                await asyncio.sleep(0.01)
+        return [each.result() for each in asked]
+
+    assert serving(use, setting(files, Together(count))) == [200] * count
+
+
+PUBLIC: list[tuple[dict[str, Any], int, str]] = [
+    # What has been reported of Lambda, its emulators and its clients, by what was sent.
+    ({"ClientContext": "string", "LogType": "Tail", "Qualifier": "$LATEST"}, 400, "valid Base64-encoded JSON object"),
+    ({"Payload": base64.b64encode(b"{}")}, 400, "Could not parse request body into json"),
+    ({"Payload": b"testPayload"}, 400, "Could not parse request body into json"),
+    ({"Payload": b""}, 200, ""),
+    ({"InvocationType": "RequestResponse", "Payload": b'{"key":"\\u0000"}'}, 200, ""),
+    ({"FunctionName": f"{ARN}:$LATEST"}, 200, ""),
+    ({"InvocationType": "Event", "LogType": "Tail", "Payload": b"null"}, 202, ""),
+    ({"InvocationType": "DryRun", "Payload": b"{}"}, 204, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_members", "status", "said"), PUBLIC)
+def test_what_others_reported_is_answered_as_lambda_answers_it(
+    files: Keys, given_members: dict[str, Any], status: int, said: str
+) -> None:
+    caller = CallerModel(log="line\n")
+    found = invoked(files, caller, **given_members)
+    assert found["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert said in found.get("Error", {}).get("Message", "")
+    assert "LogResult" not in found
 
 
 def test_an_event_is_stored_and_acknowledged_without_a_call(files: Keys) -> None:
