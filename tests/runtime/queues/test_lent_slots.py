@@ -4,11 +4,14 @@ import asyncio
 
 import pytest
 
-from poller.domain.policies import BatchPolicy
+from poller.domain.plan import FunctionPlan
+from poller.domain.policies import BatchPolicy, BreakerPolicy
+from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.functions.taken_slots import taken_slot
 from poller.runtime.invoking import Function
 from poller.runtime.queues.queue_mapping import QueueMapping
-from poller.runtime.stopping import Stop
+from poller.runtime.stopping import Reason, Stop
+from tests.runtime.fakes import Seen
 from tests.runtime.queues.queue_fakes import (
     Handler,
     Service,
@@ -19,6 +22,7 @@ from tests.runtime.queues.queue_fakes import (
     seconds,
     standard,
 )
+from tests.virtual import run_virtual, virtual_clock
 
 WINDOW = BatchPolicy(records_max=100, window_s=30.0)
 
@@ -54,6 +58,30 @@ def test_a_call_takes_the_slot_of_an_idle_poll_and_the_messages_wait_for_it(batc
     assert min(handler.times) >= 13.0
     assert set(service.received.values()) == {1}
     assert function.slots.in_flight == 0
+
+
+def test_with_a_breaker_a_call_takes_slot_and_permit_and_the_batch_gets_both_again() -> None:
+    service, handler = standard(visibility_s=60), Handler()
+    entry = FunctionPlan(
+        name="reader", invoker="fake", timeout_s=30.0, max_concurrency=1, breaker=BreakerPolicy(failures=0.5)
+    )
+
+    async def main() -> None:
+        flow = FlowControl(entry, pacer=None, share=lambda: 1.0, clock=virtual_clock(), observer=Seen())
+        function = Function(entry, handler, Seen(), flow=flow)
+        stop = Stop()
+        mapping = QueueMapping(parts(service, function, plan(service)), stop)
+        async with asyncio.TaskGroup() as scope:
+            scope.create_task(mapping.run(), name="mapping")
+            await asyncio.sleep(5.5)
+            assert await called_for(8.0, function, service, 1) <= 1.0
+            await asyncio.sleep(30.0)
+            stop.request(Reason.REQUESTED)
+        assert function.slots.in_flight == 0
+
+    run_virtual(main())
+    assert handler.done == [1]
+    assert set(service.received.values()) == {1}
 
 
 def test_a_call_takes_the_slot_of_a_batch_that_gathers() -> None:
