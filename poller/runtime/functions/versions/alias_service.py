@@ -231,7 +231,8 @@ class AliasService:
             except ApiError as error:
                 if error.fault is ApiErrorType.SERVICE:
                     raise
-                raise ApiError(ApiErrorType.PARAMETER, f"{field}: {error.text}") from None
+                text = f"{field}: {error.text}; write the name of a function of this daemon"
+                raise ApiError(ApiErrorType.PARAMETER, text) from None
 
     def _current(self, named: NamedFunction, name: str, state: FunctionState) -> AliasState:
         """The alias as the store has it now; raises ApiError if there is none."""

@@ -267,7 +267,9 @@ def test_a_hook_that_never_answers_has_failed_after_an_hour_and_one_that_does_no
     async def script(daemon: Daemon) -> None:
         await ready(daemon)
         aliases = daemon.control.calls.aliases
-        with pytest.raises(ApiError, match="before: Function not found") as refused:
+        with pytest.raises(
+            ApiError, match=r"before: Function not found: .*; write the name of a function of this daemon"
+        ) as refused:
             await aliases.shift("reader", "live", request(before="nobody"))
         assert refused.value.fault is ApiErrorType.PARAMETER
         await aliases.shift("reader", "live", request(before="check"))
