@@ -10,9 +10,17 @@ from adapters.control.aws_errors import body_of, status_of
 from adapters.control.responses import answer
 from poller.domain.functions.calls import LOG_TAIL_BYTES_MAX, FunctionAnswer, NoRoom, ThrottleReason
 from poller.domain.functions.error_documents import error_document
-from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.invocations import (
+    VERSION_CHARS_MAX,
+    FunctionError,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 from poller.domain.mapping_api import ApiErrorType
-from poller.domain.untrusted.texts import lines_of
+from poller.domain.untrusted.texts import line_of, lines_of
 
 VERSION = "X-Amz-Executed-Version"
 FUNCTION_ERROR = "X-Amz-Function-Error"
@@ -82,7 +90,8 @@ def _of_outcome(outcome: Outcome, request_id: str) -> web.Response:
 
 def _with_version(payload: bytes, version: str) -> web.Response:
     response = web.Response(body=payload, content_type="application/json")
-    response.headers[VERSION] = version
+    # The version of a plug-in's outcome is any text.
+    response.headers[VERSION] = line_of(version, chars_max=VERSION_CHARS_MAX)
     return response
 
 

@@ -20,7 +20,16 @@ from poller.domain.functions.queued_calls import (
     EndedCall,
     QueuedCall,
 )
-from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
+from poller.domain.invocations import (
+    ERROR_MESSAGE_CHARS_MAX,
+    VERSION_CHARS_MAX,
+    FunctionError,
+    Outcome,
+    Succeeded,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 from poller.domain.policies import Backoff
 from poller.domain.records import Epoch
 from poller.domain.untrusted.texts import line_of
@@ -120,7 +129,17 @@ def ended(call: QueuedCall, end: CallEnd, policy: AsyncPolicy, now: Epoch, answe
     left = tuple(each for each in dict.fromkeys(wanted) if each is not None)
     # A destination that is both gets the document, which has the payload.
     dead_letter = None if succeeded or policy.dead_letter == policy.on_failure else policy.dead_letter
-    return replace(call, ended=EndedCall(end, now, answer, left, dead_letter=dead_letter))
+    return replace(call, ended=EndedCall(end, now, _cleaned(answer), left, dead_letter=dead_letter))
+
+
+def _cleaned(answer: CallAnswer) -> CallAnswer:
+    """The answer with texts that a store takes and a document can have. Otherwise the call could be neither written nor delivered."""
+    version = answer.executed_version
+    return replace(
+        answer,
+        executed_version=None if version is None else line_of(version, chars_max=VERSION_CHARS_MAX),
+        error=line_of(answer.error, chars_max=ERROR_MESSAGE_CHARS_MAX),
+    )
 
 
 def answer_of(outcome: Outcome, request_id: str) -> CallAnswer:

@@ -12,6 +12,7 @@ import msgspec
 from poller.domain.arns import Arn
 from poller.domain.functions.queued_calls import PAYLOAD_BYTES_MAX, CallEnd, CallId
 from poller.domain.invocations import StoredNotice
+from poller.domain.records import json_value
 from poller.domain.untrusted.texts import line_of
 from poller.rules.functions.naming import qualifier_of
 from poller.rules.operations.redriving import NoticeRefused
@@ -51,6 +52,10 @@ def redriven_call(stored: StoredNotice, function: str) -> RedrivenCall:
     found = _dead_letter(stored) if stored.attributes.keys() >= DEAD_LETTER else _document(stored, function)
     if len(found.payload) > PAYLOAD_BYTES_MAX:
         raise NoticeRefused(f"its event has more than {PAYLOAD_BYTES_MAX} bytes")
+    try:
+        json_value(found.payload)
+    except (ValueError, RecursionError):
+        raise NoticeRefused("its event is no JSON") from None
     return found
 
 

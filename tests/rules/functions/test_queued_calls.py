@@ -1,5 +1,7 @@
 """What follows an attempt of an asynchronous call."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.stores.stored_calls import checked
 from poller.domain.functions.queued_calls import (
     ANSWER_BYTES_MAX,
     AsyncPolicy,
@@ -17,6 +20,7 @@ from poller.domain.functions.queued_calls import (
 )
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.records import Epoch, WorkerId
+from poller.rules.functions.call_documents import notice
 from poller.rules.functions.lineage import extended
 from poller.rules.functions.queued_calls import (
     ROUNDS_MAX,
@@ -27,6 +31,7 @@ from poller.rules.functions.queued_calls import (
     reclaimed,
     undelivered,
 )
+from tests.hostile_texts import HOSTILE
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders"
 NOW = Epoch(1_000_000.0)
@@ -217,3 +222,31 @@ def test_whatever_happens_a_call_ends_once_by_its_age_and_never_uses_more_attemp
     assert state.attempts <= retries_max + 1
     if state.ended is not None and state.ended.end is CallEnd.RETRIES:
         assert state.attempts == retries_max + 1
+
+
+SAYING: list[Callable[[str], Outcome]] = [
+    lambda text: Succeeded(b"1", text),
+    lambda text: Succeeded(text.encode("utf-8", "replace"), "7"),
+    lambda text: FunctionError(text, text, text, text, stack_trace=(text,) * 100, document=b"x" * 10_000_000),
+    lambda text: TimedOut(float("nan"), text),
+    lambda text: TimedOut(1e308, text),
+    lambda text: Throttled(text, float("inf")),
+    lambda text: Unreachable(text, float("nan")),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("outcome", SAYING)
+def test_a_call_can_be_stored_and_told_whatever_its_function_says(
+    name: str, outcome: Callable[[str], Outcome]
+) -> None:
+    text = HOSTILE[name]
+    for accepted in (NOW, 0.0):
+        later = tried(call(accepted=accepted), outcome(text), policy=replace(POLICY, retries_max=0))
+        checked(later)
+        if later.ended is not None:
+            checked(undelivered(later, later.ended.undelivered, NOW, Random(1), error=text))
+            for document in notice(later).documents:
+                json.loads(document.decode(), parse_int=float, parse_constant=pytest.fail)
+            notice(later).error_message.encode()
+    checked(deferred(call(), text, POLICY, NOW, Random(1)))

@@ -102,6 +102,9 @@ def test_what_is_no_failed_call_of_the_function_stays_and_is_told() -> None:
         failed("good", condition="Success"),
         StoredNotice("odd", b"{}"),
         failed("short", payload="null"),
+        StoredNotice("text", b"hello", attributes=ERROR),
+        StoredNotice("not a number", b"[NaN]", attributes=ERROR),
+        StoredNotice("bytes", '{"n": 1}'.encode("utf-16"), attributes=ERROR),
         failed("one"),
     )
     place.notices[FAILED] = letters
@@ -111,10 +114,11 @@ def test_what_is_no_failed_call_of_the_function_stays_and_is_told() -> None:
         done = await over(daemon, await ask(daemon, action="redrive", **{"from": FAILED}))
         assert done.state is OperationState.FAILED
         assert done.result.startswith(
-            "1 call is made again; 4 messages stay: it is a call of another function"
+            "1 call is made again; 7 messages stay: it is a call of another function"
         )
+        assert "its event is no JSON (3)" in done.result
         assert letters.removed == ["one"]
-        assert done.progress == {"settled": 1, "records": 1, "failed": 0, "refused": 4}
+        assert done.progress == {"settled": 1, "records": 1, "failed": 0, "refused": 7}
 
     play(lambda: place.daemon(plan()), script)
 

@@ -154,6 +154,14 @@ def test_each_outcome_has_its_status_headers_and_body(
     assert ("X-Amz-Function-Error" in found[2]) == ("X-Amz-Function-Error" in headers)
 
 
+@pytest.mark.parametrize("version", ["7\r\nX-Forged: 1", "\ud800", "v" * 100_000, "é"])
+def test_a_version_of_a_plug_in_is_one_line_of_the_answer(files: Keys, version: str) -> None:
+    found = invoked(files, CallerModel(answer=lambda _: Succeeded(b"1", version)))
+    assert (found["StatusCode"], found["Payload"]) == (200, b"1")
+    assert len(found["ExecutedVersion"]) <= 256
+    assert "x-forged" not in found["ResponseMetadata"]["HTTPHeaders"]
+
+
 def test_a_call_without_room_names_the_reason_and_the_wait(files: Keys) -> None:
     def refuse(_: object) -> Outcome:
         raise NoRoom(ThrottleReason.CONCURRENCY, "all 4 are in use")
