@@ -2,6 +2,9 @@
 
 A worker writes a heartbeat before it claims a call. So an owner without a row in a listing that was asked for after its claim was
 seen has removed its row or was forgotten: it is gone. An owner with a row is gone when it is dead.
+
+A listing that was asked for some time ago says nobody is gone. A worker that comes back from an outage of the store would take calls
+from workers that it held for dead before, and that live again.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,6 +12,9 @@ from dataclasses import dataclass, field
 
 from poller.domain.records import Monotonic, WorkerId
 from poller.rules.workers.worker_group import KnownWorkers
+
+LISTED_S_MAX = 5.0
+"""So old may a listing of the workers be that says who is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +33,5 @@ class CallOwners:
         left = {
             each for each, since in strangers.items() if known.listed is not None and known.listed > since
         }
-        return CallOwners(strangers), frozenset(dead | left)
+        fresh = known.listed is not None and now - known.listed <= LISTED_S_MAX
+        return CallOwners(strangers), frozenset(dead | left) if fresh else frozenset()
