@@ -179,9 +179,10 @@ class AliasStates:
                     found = _read(row)
                     if found is None:
                         raise ServiceUnavailable(f"the row {key} in the store cannot be read")
+                    # Also if the write fails, or is refused.
+                    self._note(function, found)
                     after = change(found.state)
                     if after == found.state:
-                        self._note(function, found)
                         return after
                     document = {**row.document, **_document(after)}
                     with suppress(RowChanged):
