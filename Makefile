@@ -64,7 +64,7 @@ acceptance: setup browser  ## real emulators and real processes, in real time
 soak: setup  ## many simulated seeds: make soak SEEDS=0:20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
 
-soak-calls: setup  ## the same for worlds of asynchronous calls: make soak-calls SEEDS=0:1000
+soak-calls: setup  ## the same for worlds of asynchronous calls and of versions: make soak-calls SEEDS=0:1000
 	$(BIN)/python -m tests.simulation.calls --seeds $(SEEDS) --jobs $(JOBS)
 
 format-page: setup  ## formats the files of the page that the daemon serves

@@ -95,3 +95,8 @@ KEPT_CALL_SEEDS: dict[int, str] = {
     74: "claims whose answers were lost counted as workers that the call had ended, and it was given up without being called",
 }
 """Seeds of worlds of asynchronous calls, to what was wrong."""
+
+KEPT_VERSION_SEEDS: dict[int, str] = {
+    8: "a worker that came back from an outage took a call over from one that it had held for dead before, and that lived again",
+}
+"""Seeds of worlds of versions and aliases, to what was wrong."""

@@ -1,4 +1,4 @@
-"""Owns the command: `python -m tests.simulation.calls --seeds A:B`, which runs many worlds of asynchronous calls."""
+"""Owns the command: `python -m tests.simulation.calls --seeds A:B`, which runs many worlds of asynchronous calls, and of versions."""
 
 import argparse
 import sys
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from tests.simulation.calls.call_checks import CallFault
 from tests.simulation.calls.call_world import run_calls
+from tests.simulation.calls.version_world import run_versions
 from tests.virtual import Deadlock, LimitPassed
 
-WORLDS = {"calls": run_calls}
+WORLDS = {"calls": run_calls, "versions": run_versions}
 CHUNK = 20
 
 

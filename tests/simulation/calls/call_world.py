@@ -56,6 +56,8 @@ SETTLED_S = 2_000.0
 """So long after the trouble every call is over: the longest waits are five minutes."""
 FUNCTION = "alone"
 FOR_EVER = float("inf")
+ACTS = {"put": 40, "operate": 12, "crash": 2, "stop": 2, "start": 4, "pause": 3, "down": 2, "up": 4}
+"""What happens, and how often."""
 
 
 class Target(FakeFunction):
@@ -151,16 +153,22 @@ class World:
         """Starts one more worker."""
         self.started += 1
         name = f"worker-{self.started}"
-        door = Door(self.shared, self.trouble, name, self.ledger)
-        site = Site(
+        plan = self._plan(name)
+        door = self._door(name)
+        daemon = self._site(name).daemon(plan, store=door, seed=self.rng.randrange(10**6))
+        task = scope.create_task(daemon.run(), name=name)
+        self.workers.append(Worker(daemon, door, task))
+
+    def _door(self, name: str) -> Door:
+        return Door(self.shared, self.trouble, name, self.ledger)
+
+    def _site(self, name: str) -> Site:
+        return Site(
             sources={STREAM_ARN: FakeStream()},
             functions={"reader": FakeFunction(), FUNCTION: Target(self.trouble, self.ledger, name)},
             destinations={each: Drain(each, self.trouble, self.ledger) for each in (DONE, FAILED, DEAD)},
             store=self.shared,
         )
-        daemon = site.daemon(self._plan(name), store=door, seed=self.rng.randrange(10**6))
-        task = scope.create_task(daemon.run(), name=name)
-        self.workers.append(Worker(daemon, door, task))
 
     def _plan(self, name: str) -> DaemonPlan:
         function = FunctionPlan(
@@ -229,10 +237,12 @@ class World:
 
     async def step(self, scope: asyncio.TaskGroup) -> None:
         """Something happens."""
+        await self.act(self.rng.choices([*ACTS], [*ACTS.values()])[0], scope)
+
+    async def act(self, act: str, scope: asyncio.TaskGroup) -> None:
+        """Carries one of ACTS out."""
         rng, trouble = self.rng, self.trouble
-        match rng.choices(
-            ("put", "operate", "crash", "stop", "start", "pause", "down", "up"), (40, 12, 2, 2, 4, 3, 2, 4)
-        )[0]:
+        match act:
             case "put":
                 for _ in range(rng.choice((1, 1, 1, 8))):
                     scope.create_task(self.put(), name="put")
@@ -275,14 +285,18 @@ class World:
     async def _until_settled(self) -> None:
         """Waits until nothing is left to be done."""
 
-        def settled() -> bool:
-            self._fail_early()
-            return not self.ledger.stored and not self._open()
-
         with suppress(AssertionError):
-            await until(settled, within_s=SETTLED_S, step_s=5.0)
+            await until(self._settled, within_s=SETTLED_S, step_s=5.0)
         self._fail_early()
-        self.ledger.faults.require(settled(), f"left in the end: {[*self.ledger.stored, *self._open()][:3]}")
+        left = self._left()
+        self.ledger.faults.require(not left, f"left in the end: {left[:3]}")
+
+    def _settled(self) -> bool:
+        return bool(self.ledger.faults.found) or not self._left()
+
+    def _left(self) -> list[object]:
+        """What has not come to its end."""
+        return [*self.ledger.stored, *self._open()]
 
     def _fail_early(self) -> None:
         if self.ledger.faults.found:
