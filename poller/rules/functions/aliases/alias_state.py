@@ -17,8 +17,8 @@ from poller.domain.records import Epoch
 from poller.rules.functions.aliases.shift_steps import rolled_back, share
 
 FILE_CHANGED = "the configuration file has another definition of the alias"
-RAN_MAX = 2000
-"""Fingerprints of versions that are kept for a function, besides those of configured ones."""
+RAN_MAX = 1000
+"""Fingerprints of versions that are kept for a function. They take 80 KB then, of the 400 that a store may have for a row."""
 _PARTS = (8, 4, 4, 4, 12)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from poller.domain.errors import RowChanged, ServiceThrottled, ServiceUnavailable
+from poller.domain.functions.shifts import Shift
 from poller.domain.functions.versions import AliasPlan, VersionPlan
 from poller.domain.plan import FunctionPlan
 from poller.domain.records import MappingId
@@ -140,7 +141,7 @@ class AliasStates:
         This worker sends none to a new version of which it has seen too many failures, also while the store does not take the rollback.
         """
         shift = alias.shifting
-        if shift is not None and too_many_failures(shift, self.tallies.new_calls(function, name, shift)):
+        if shift is not None and self._failed(function, name, shift):
             return Route(shift.old, {})
         return route(alias, self._clock.now())
 
@@ -234,7 +235,18 @@ class AliasStates:
             for number in plan.versions:
                 if trouble := self.troubles.get((plan.name, number)):
                     found.append(f"version {number} of {plan.name} cannot be opened: {trouble}")
+            found += self._given_up(plan)
         return found
+
+    def _given_up(self, plan: FunctionPlan) -> Iterator[str]:
+        """A note on each shift that this worker has ended for itself, and that is not rolled back in the store yet."""
+        for name, alias in self.aliases(plan).items():
+            if (shift := alias.shifting) is not None and (because := self._failed(plan.name, name, shift)):
+                yield f"alias {name} of {plan.name}: {because}; here all calls go to version {shift.old}, and the store has not taken the rollback yet"
+
+    def _failed(self, function: str, name: str, shift: Shift) -> str:
+        """Why this worker sends no calls to the new version of a shift; empty if it does."""
+        return too_many_failures(shift, self.tallies.new_calls(function, name, shift))
 
     def _print(self, plan: FunctionPlan, number: str) -> str:
         version, key = plan.versions[number], (plan.name, number)

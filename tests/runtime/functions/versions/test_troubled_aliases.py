@@ -231,8 +231,14 @@ def test_a_store_that_is_down_does_not_keep_a_failing_version_in_the_shift() -> 
         await asyncio.sleep(540)
         for load in loads:
             assert load.between(calm, now()).keys() == {"1"}
+        for each in begun:
+            (note,) = [found for found in each.status().notes if found.startswith("alias live of reader: ")]
+            assert note.endswith(
+                "here all calls go to version 1, and the store has not taken the rollback yet"
+            )
         store.down = False
         await until(lambda: all(state(each) is ShiftState.ROLLED_BACK for each in begun), within_s=120)
+        assert not any("rollback yet" in found for each in begun for found in each.status().notes)
 
     async def script(_: Daemon) -> None:
         await under_load(begun, work)
