@@ -19,6 +19,7 @@ from poller.domain.functions.versions import AliasPlan
 from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded, Throttled, Unreachable
 from poller.domain.mapping_api import ApiError
 from poller.domain.plan import DaemonPlan, FunctionPlan
+from poller.domain.rows import MappingRow
 from poller.runtime.daemon import Daemon
 from tests.runtime.daemons import until
 from tests.runtime.functions.versions.test_shifting import CHECK, alias, request
@@ -47,6 +48,22 @@ class Mood(Version):
         return self._chance.choice(answers)
 
 
+class Watched(Outages):
+    """The same store; it notes each state of each shift that is written."""
+
+    def __init__(self, steps: dict[str, list[ShiftState]]) -> None:
+        super().__init__()
+        self._steps = steps
+
+    async def _written(self, row: MappingRow) -> None:
+        await super()._written(row)
+        for found in row.document.get("aliases", {}).values():
+            if (shift := found["shift"]) is not None:
+                seen = self._steps.setdefault(shift["shift"], [])
+                if seen[-1:] != [shift["state"]]:
+                    seen.append(ShiftState(shift["state"]))
+
+
 class World:
     """Two workers that come and go on one store, and what they have been seen to do."""
 
@@ -54,9 +71,9 @@ class World:
         self.rng = Random(seed)
         self.place = Place(v1=Mood(self.rng, 0.1), v2=Mood(self.rng, 0.3), v3=Mood(self.rng, 0.1))
         self.place.functions["check"] = Mood(self.rng, 0.2)
-        self.store = self.place.store = Outages()
-        self.workers: dict[str, tuple[Daemon, asyncio.Task[None]]] = {}
         self.steps: dict[str, list[ShiftState]] = {}
+        self.store = self.place.store = Watched(self.steps)
+        self.workers: dict[str, tuple[Daemon, asyncio.Task[None]]] = {}
         self.over = False
 
     def plan(self, worker: str, made: FunctionPlan) -> DaemonPlan:
@@ -77,17 +94,6 @@ class World:
         daemon, task = self.workers.pop(worker)
         daemon.stop()
         await task
-
-    async def watch(self) -> None:
-        """Notes each state of each shift as the store has it."""
-        while not self.over:
-            for row in await Outages.mappings(self.store) if not self.store.down else ():
-                for found in row.document.get("aliases", {}).values():
-                    if (shift := found["shift"]) is not None:
-                        seen = self.steps.setdefault(shift["shift"], [])
-                        if seen[-1:] != [shift["state"]]:
-                            seen.append(ShiftState(shift["state"]))
-            await asyncio.sleep(0.1)
 
     async def load(self) -> None:
         while not self.over:
@@ -119,9 +125,9 @@ class World:
                 case 6:
                     daemon.replan(self.plan(worker, self.file()))
                 case 7:
-                    self.store.down = True
+                    self.store.down, self.store.loses = rng.choice([(True, False), (False, True)])
                     await asyncio.sleep(rng.choice([1, 20]))
-                    self.store.down = False
+                    self.store.down = self.store.loses = False
                 case 8:
                     await self.stop(worker)
                     self.start(worker, self.file())
@@ -134,14 +140,14 @@ class World:
         for worker in ("worker-1", "worker-2"):
             self.start(worker, made)
             await ready(self.workers[worker][0])
-        beside = [asyncio.create_task(each) for each in (self.watch(), self.load())]
+        load = asyncio.create_task(self.load())
         for _ in range(ACTS):
             await self.act()
         for worker, (daemon, _) in self.workers.items():
             daemon.replan(self.plan(worker, made))
         await until(self.agreed, within_s=ENDS_S_MAX, step_s=1.0)
         self.over = True
-        await asyncio.gather(*beside)
+        await load
         for worker in list(self.workers):
             await self.stop(worker)
 

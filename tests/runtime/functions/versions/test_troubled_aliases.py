@@ -50,13 +50,17 @@ ROW = MappingId(f"{FUNCTION_PREFIX}reader")
 
 
 class Outages(MemoryStore):
-    """A store that answers nothing while it is `down`, and no listing of mappings while it is `unlisted`. Rows take `hangs_s`."""
+    """A store that answers nothing while it is `down`, and no listing of mappings while it is `unlisted`. Rows take `hangs_s`.
+
+    While it `loses`, what is written is kept, and the answer does not arrive.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.down = False
         self.unlisted = False
         self.hangs_s = 0.0
+        self.loses = False
 
     def _check(self) -> None:
         if self.down:
@@ -69,6 +73,11 @@ class Outages(MemoryStore):
 
     async def update(self, row: MappingRow) -> None:
         self._check()
+        await self._written(row)
+        if self.loses:
+            raise ServiceUnavailable("the answer was lost")
+
+    async def _written(self, row: MappingRow) -> None:
         await super().update(row)
 
     async def mappings(self) -> Sequence[MappingRow]:
