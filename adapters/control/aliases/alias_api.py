@@ -76,6 +76,7 @@ class AliasApi:
         control = self._control
         change = alias_requests.update(await self._guard.signed_body(request), name)
         note(request, asked=_asked(name, change))
+        await control.refresh(function)
         before = _settable(alias(control.alias(function, name)))
         made = alias(await control.update(function, name, change))
         note(request, changes=changes_between({name: before}, {name: _settable(made)}))
@@ -88,6 +89,7 @@ class AliasApi:
         control = self._control
         await self._guard.signed_body(request)
         note(request, asked=[alias_requests.checked_alias(name)])
+        await control.refresh(function)
         gone = _known(control, function, name)
         await control.delete(function, name)
         note(request, changes=changes_between({name: gone}, {}))
@@ -96,11 +98,15 @@ class AliasApi:
     async def get(self, request: web.Request) -> web.Response:
         """GetAlias."""
         function, name = _named(request)
-        return answer(alias(self._control.alias(function, alias_requests.checked_alias(name))))
+        checked = alias_requests.checked_alias(name)
+        await self._control.refresh(function)
+        return answer(alias(self._control.alias(function, checked)))
 
     async def list(self, request: web.Request) -> web.Response:
         """ListAliases."""
-        return answer(aliases_page(self._control, request.match_info["name"], request.raw_path))
+        function = request.match_info["name"]
+        await self._control.refresh(function)
+        return answer(aliases_page(self._control, function, request.raw_path))
 
     async def versions(self, request: web.Request) -> web.Response:
         """ListVersionsByFunction."""

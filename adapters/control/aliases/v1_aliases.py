@@ -59,11 +59,15 @@ class AliasHandlers:
 
     async def of_function(self, request: web.Request) -> web.Response:
         """The versions and aliases of one function."""
-        return answer(_of(self._caller.aliases, request.match_info["name"]))
+        control, function = self._caller.aliases, request.match_info["name"]
+        await control.refresh(function)
+        return answer(_of(control, function))
 
     async def one(self, request: web.Request) -> web.Response:
         """One alias."""
-        return answer(self._caller.aliases.alias(*_named(request)))
+        control, (function, name) = self._caller.aliases, _named(request)
+        await control.refresh(function)
+        return answer(control.alias(function, name))
 
     async def shift(self, request: web.Request) -> web.Response:
         """Begins to shift an alias to another version."""

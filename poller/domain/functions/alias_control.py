@@ -76,6 +76,13 @@ class ShiftRequest:
 class AliasControl(Protocol):
     """Shows and changes aliases. Functions are named by name or ARN. Every method raises ApiError."""
 
+    async def refresh(self, function: str) -> None:
+        """Reads the function's aliases from the store, so that what another worker has just written is shown.
+
+        If the store does not answer, what was known stays. Raises ApiError if there is no such function.
+        """
+        ...
+
     def versions(self, function: str) -> Sequence[VersionView]:
         """$LATEST and all versions of a function, by number."""
         ...

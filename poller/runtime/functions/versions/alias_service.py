@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
@@ -57,6 +58,12 @@ class AliasService:
         self._me = me
         self._clock = clock
         self._rng = rng
+
+    async def refresh(self, function: str) -> None:
+        """Reads the function's aliases from the store; what was known stays if it does not answer. Raises ApiError."""
+        named = self._named(function, "")
+        with suppress(PortError):
+            await self._states.refresh(named.plan.name)
 
     def versions(self, function: str) -> Sequence[VersionView]:
         """$LATEST and all versions of a function, by number. Raises ApiError."""
@@ -174,6 +181,7 @@ class AliasService:
         def shifted(state: FunctionState) -> FunctionState:
             found = self._current(named, name, state)
             if found.shift is not None and found.shift.shift == identity:
+                _check_repeat(found.shift, request)
                 return state
             _refuse_while_shifting(found, name)
             now = self._clock.now()
@@ -292,6 +300,16 @@ def _refuse_while_shifting(found: AliasState, name: str) -> None:
             ApiErrorType.CONFLICT,
             f"The alias {name} is being shifted from version {shift.old} to {shift.new} (shift {shift.shift}). "
             "Wait until that is over, or roll it back.",
+        )
+
+
+def _check_repeat(shift: Shift, request: ShiftRequest) -> None:
+    """Refuses another shift under the id of one that there is."""
+    wanted = (request.to, request.strategy, request.before, request.after, request.failure_rate)
+    if wanted != (shift.new, shift.strategy, shift.before, shift.after, shift.failure_rate):
+        raise ApiError(
+            ApiErrorType.CONFLICT,
+            f"id: {shift.shift} is another shift, from version {shift.old} to {shift.new}, {shift.strategy.name}; write another id",
         )
 
 

@@ -26,6 +26,9 @@ class AliasModel:
     def __post_init__(self) -> None:
         self.kept: dict[tuple[str, str], AliasView] = {}
 
+    async def refresh(self, function: str) -> None:
+        self.arn_of(function)
+
     def versions(self, function: str) -> Sequence[VersionView]:
         return [self._version(self.arn_of(function), number) for number in (LATEST, *self.numbers)]
 

@@ -441,3 +441,55 @@ def test_an_asynchronous_call_by_an_alias_that_was_deleted_waits_and_is_not_lost
         await until(lambda: len(place.versions["v1"].got) >= 2, within_s=600)
 
     play(lambda: place.daemon(plan(function("1", "2"))), script)
+
+
+def test_what_one_worker_has_written_another_one_shows_at_once_and_in_an_outage_what_it_knew() -> None:
+    place = Place(v1=Version(), v2=Version())
+    store = place.store = Outages()
+    begun: list[Daemon] = []
+
+    def one(worker: str) -> Daemon:
+        begun.append(place.daemon(plan(function("1", "2"), worker=worker)))
+        return begun[-1]
+
+    async def script(_: Daemon) -> None:
+        for each in begun:
+            await ready(each)
+        first, second = (each.control.calls.aliases for each in begun)
+        await first.create("reader", "mine", AliasChange(version="2"))
+        await second.refresh("reader")
+        assert second.alias("reader", "mine").version == "2"
+        store.down = True
+        await second.refresh("reader")
+        assert second.alias("reader", "mine").version == "2"
+        with pytest.raises(ApiError, match="Function not found"):
+            await second.refresh("nothing")
+
+    play(lambda: one("worker-1"), script, lambda: one("worker-2"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"to": "3"},
+        {"strategy": own_strategy(50, 60, False)},
+        {"before": "check"},
+        {"after": "check"},
+        {"failure_rate": 0.5},
+    ],
+)
+def test_another_shift_under_the_same_id_is_refused(other: dict[str, Any]) -> None:
+    place = Place(v1=Version(), v2=Version(), v3=Version())
+    found = plan(function("1", "2", "3"))
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        aliases = daemon.control.calls.aliases
+        begun = await aliases.shift("reader", "live", request(shift="mine"))
+        again = await aliases.shift("reader", "live", request(shift="mine", by="you", reason="again"))
+        assert again.shift == begun.shift
+        with pytest.raises(ApiError, match="id: mine is another shift, from version 1 to 2") as refused:
+            await aliases.shift("reader", "live", request(shift="mine", **other))
+        assert refused.value.fault is ApiErrorType.CONFLICT
+
+    play(lambda: place.daemon(replace(found, functions={**found.functions, "check": CHECK})), script)
