@@ -18,9 +18,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from poller.domain.errors import InvalidConfiguration
+from poller.domain.untrusted.texts import line_of
 
 FLUSH_S_MAX = 5.0
 """How long the spans that are left at the stop may take to be sent."""
+SAID_CHARS_MAX = 300
 PROTOCOLS = ("http/protobuf", "grpc")
 EXPORTERS = ("otlp", "console", "none")
 
@@ -36,15 +38,31 @@ async def open_provider(*, worker: str) -> AsyncIterator[TracerProvider | None]:
     if _variable(os.environ, "OTEL_SDK_DISABLED", "false").lower() == "true":
         yield None
         return
-    exporters = span_exporters(os.environ)
-    provider = TracerProvider(resource=resource(worker, os.environ), shutdown_on_exit=False)
-    for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+    provider = _made(worker)
     trace.set_tracer_provider(provider)
     try:
         yield provider
     finally:
         await shut_down(provider)
+
+
+def _made(worker: str) -> TracerProvider:
+    """The provider as the variables describe it. Raises InvalidConfiguration."""
+    try:
+        exporters = span_exporters(os.environ)
+        provider = TracerProvider(resource=resource(worker, os.environ), shutdown_on_exit=False)
+        for exporter in exporters:
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+    except InvalidConfiguration:
+        raise
+    except Exception as error:
+        # The SDK has errors of several kinds for its variables, and some name no variable.
+        given = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        said = line_of(str(error), chars_max=SAID_CHARS_MAX)
+        raise InvalidConfiguration(
+            [f"OpenTelemetry refuses one of its variables ({given}): {said}; correct it, or remove it"]
+        ) from error
+    return provider
 
 
 def span_exporters(variables: Mapping[str, str]) -> list[SpanExporter]:

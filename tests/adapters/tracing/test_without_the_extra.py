@@ -1,4 +1,4 @@
-"""Tracing that is asked for where OpenTelemetry is not installed: the check and the start say so, and what to do."""
+"""Tracing that is asked for where OpenTelemetry is not installed, or refuses its variables: it is said, with what to do."""
 
 import asyncio
 import json
@@ -83,3 +83,33 @@ def test_a_daemon_that_does_not_trace_needs_nothing(tmp_path: Path) -> None:
 
 def test_with_the_extra_nothing_is_missing(tmp_path: Path) -> None:
     assert lacking(written(tmp_path, enabled=True)) == []
+
+
+REFUSED = [
+    {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "99999"},
+    {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+    {"OTEL_BSP_SCHEDULE_DELAY": "-5"},
+    {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "x"},
+    {"OTEL_SPAN_LINK_COUNT_LIMIT": "-1"},
+    {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+    {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_COMPRESSION": "zip"},
+    {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TIMEOUT": "abc"},
+    {"OTEL_TRACES_EXPORTER": "zipkin"},
+]
+
+
+@pytest.mark.parametrize("variables", REFUSED)
+def test_variables_that_are_refused_are_a_problem_of_the_configuration(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    async def opening() -> None:
+        async with open_tracer(TracingSettings(), Environment(clock=LoopClock())):
+            pytest.fail("it opened")
+
+    with pytest.raises(InvalidConfiguration) as refused:
+        asyncio.run(opening())
+    (problem,) = refused.value.problems
+    assert any(name in problem for name in variables)
