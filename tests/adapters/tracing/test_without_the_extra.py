@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -113,3 +115,13 @@ def test_variables_that_are_refused_are_a_problem_of_the_configuration(
         asyncio.run(opening())
     (problem,) = refused.value.problems
     assert any(name in problem for name in variables)
+
+
+def test_the_check_tells_of_a_variable_that_is_refused_when_the_sdk_is_imported(tmp_path: Path) -> None:
+    variable, path = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", written(tmp_path, enabled=True)
+    asked = [sys.executable, "-m", "poller", "check", "--config", str(path)]
+    ended = subprocess.run(
+        asked, env={**os.environ, variable: "x"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in ended.stderr
+    assert f"{variable} must be a non-negative integer" in " ".join(ended.stderr.split())
