@@ -86,16 +86,17 @@ def control_settings(settings: Settings) -> dict[str, Any]:
     return {"listen": settings.listen, "api": settings.api.model_dump()}
 
 
-def nothing_runs(settings: Settings) -> list[str]:
-    """One line if no configured mapping runs: there is none, or all are disabled. Functions may be there for calls alone."""
+def nothing_runs(settings: Settings, *, calls: bool = True) -> list[str]:
+    """One line if no configured mapping runs: there is none, or all are disabled. With `calls`, functions may be there for calls alone."""
     if any(each.Enabled is not False for each in settings.mappings):
         return []
     callable_ = bool(settings.api.access_keys_file) or settings.api.allow_unauthenticated
-    if settings.functions and not settings.mappings and callable_:
+    if calls and settings.functions and not settings.mappings and callable_:
         return []
     what = "every mapping has Enabled: false" if settings.mappings else "there is none"
-    or_call = _HOW_TO_CALL if settings.functions and not callable_ else ""
-    return [f"mappings: {what}, so that nothing of this file will run; {_HOW_TO_RUN}{or_call}"]
+    or_call = _HOW_TO_CALL if calls and settings.functions and not callable_ else ""
+    then = "nothing of this file will run" if calls else "a dry run has nothing to read"
+    return [f"mappings: {what}, so that {then}; {_HOW_TO_RUN}{or_call}"]
 
 
 def unlike_names(settings: Settings) -> list[str]:

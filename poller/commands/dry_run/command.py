@@ -62,7 +62,7 @@ def dry_run(
     doubts: Sequence[str] = (),
 ) -> int:
     """Runs and prints; returns the exit status. Problems of settings are printed with their `place`; `doubts` are warnings."""
-    warnings = [*doubts, *(f"{place}: {each}" for each in nothing_runs(settings))]
+    warnings = [*doubts, *(f"{place}: {each}" for each in nothing_runs(settings, calls=False))]
     output = DryOutput(print_line, as_json=options.as_json)
     try:
         dry = choose(daemon_plan(settings), options.mappings, receive=options.receive)

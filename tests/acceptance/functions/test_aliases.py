@@ -137,9 +137,10 @@ def test_commands_shift_an_alias_and_roll_it_back(tmp_path: Path) -> None:
         with pytest.raises(caller.exceptions.ResourceConflictException):
             caller.update_alias(FunctionName="orders", Name="live", FunctionVersion="2")
         seen = alias(url, "status", "orders", "live")
-        assert "version 1 50 %, version 2 50 %, of the configuration file" in seen.out
-        assert "shift from version 1 to 2: shifting, " in seen.out
-        assert "by carer: release 2" in seen.out
+        text = " ".join(seen.out.split())
+        assert "version 1 50 %, version 2 50 %, of the configuration file" in text
+        assert "shift from version 1 to 2: shifting, " in text
+        assert "by carer: release 2" in text
         back = alias(url, "rollback", "orders", "live", "--yes", "--reason", "errors since the release")
         assert (back.status, back.out) == (0, "alias live of function orders: all calls go to version 1\n")
         assert shares(caller, "live", {}) == {"1": CALLS}

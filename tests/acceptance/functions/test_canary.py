@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.daemons import wait_until
 from tests.acceptance.functions.test_aliases import CALLS, alias, asked, shares
 from tests.acceptance.test_invoke import client, invoke
 
 pytestmark = pytest.mark.acceptance
 
-WAIT_S = ("--wait", "--wait-s", "90")
+WAIT_S = ("--wait", "--wait-s", "120")
+CANARY_S = 20
+CALLS_S_MAX = 60.0
 
 
 @dataclass
@@ -38,6 +41,11 @@ class Load:
         finally:
             caller.close()
 
+    def more(self, calls: int = 3) -> None:
+        """Waits until so many more calls are over."""
+        seen = len(self.got)
+        wait_until(lambda: len(self.got) >= seen + calls, within_s=CALLS_S_MAX)
+
     def between(self, begin: float, end: float) -> Counter[str]:
         """How many calls each version got between two moments."""
         return Counter(version for at, version, _ in self.got if begin <= at < end)
@@ -49,9 +57,10 @@ def under_load(url: str, event: dict[str, Any], work: Callable[[], None]) -> Loa
     thread = threading.Thread(target=load.run)
     thread.start()
     try:
-        time.sleep(1)
+        load.more()
         work()
-        time.sleep(1)
+        # A call that began before the end of the work may be under way.
+        load.more()
     finally:
         load.stopped.set()
         thread.join()
@@ -77,7 +86,7 @@ def test_a_canary_that_fails_comes_back_and_one_that_works_goes_on(tmp_path: Pat
 
         def works() -> None:
             marks.append(time.monotonic())
-            ended = alias(url, *words, "--percent", "20", "--interval-s", "10", "--after", "check")
+            ended = alias(url, *words, "--percent", "30", "--interval-s", str(CANARY_S), "--after", "check")
             marks.append(time.monotonic())
             assert (ended.status, "version 2; shift from version 1 to 2: done" in ended.out) == (0, True), (
                 ended
@@ -86,7 +95,7 @@ def test_a_canary_that_fails_comes_back_and_one_that_works_goes_on(tmp_path: Pat
         load = under_load(url, {}, works)
         began, done = marks
         assert load.between(0, began).keys() == {"1"}
-        canary = load.between(began, began + 10)
+        canary = load.between(began, began + CANARY_S)
         assert 0 < canary["2"] < canary["1"]
         assert load.between(done, time.monotonic()).keys() == {"2"}
         assert not any(failed for _, _, failed in load.got)
