@@ -40,7 +40,7 @@ def field_changes(before: object, after: object, *, apart: frozenset[str] = froz
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any], place: str, depth: int) -> Iterator[str]:
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
-        if old == new or (_nothing(old) and _nothing(new)):
+        if old is new or old == new or (_nothing(old) and _nothing(new)):
             continue
         where = f"{place}{line_of(str(name), chars_max=VALUE_CHARS_MAX)}"
         inside = [each if isinstance(each, Mapping) else {} for each in (old, new)]

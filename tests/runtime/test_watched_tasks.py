@@ -271,11 +271,13 @@ def test_a_fatal_error_of_a_kept_task_ends_the_group() -> None:
 WATCHED_BY_THEMSELVES = {
     "runtime/watched_tasks.py",
     "runtime/foreign_calls.py",
+    "runtime/functions/call_deliveries.py",
     "runtime/operations/long/redriving.py",
     "commands/check_live.py",
     "commands/dry_run/command.py",
 }
-"""Modules that start tasks and look after them: a command waits for its own and fails when one ends by itself."""
+"""Modules that start tasks and look after them: a command waits for its own and fails when one ends by itself; a destination of calls
+whose task has ended is opened again by the next call."""
 
 
 def test_every_task_of_the_engine_is_watched() -> None:

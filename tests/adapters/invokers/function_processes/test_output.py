@@ -52,7 +52,7 @@ class Kept:
 
 
 def call(event: Any, request_id: str = "r-1") -> Invocation:
-    return Invocation(ARN, request_id, EncodedEvent(json.dumps(event).encode()), 20.0)
+    return Invocation(ARN, request_id, EncodedEvent(json.dumps(event).encode()), 120.0)
 
 
 async def ran(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from adapters.invokers.python import PythonSettings, open_python, plugin
 from poller.clock import LoopClock
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.invocations import FunctionError, Outcome, Succeeded, TimedOut
+from poller.domain.invocations import EncodedEvent, FunctionError, Invocation, Outcome, Succeeded, TimedOut
 from poller.output.function_log import FunctionLine, FunctionLog
 from poller.plugins import Environment, validated
 from poller.ports import Invoker
@@ -59,7 +60,13 @@ async def outcomes(
     given = PythonSettings.model_validate({"function": "orders", "handler": named} | way)
     env = Environment(LoopClock(), function_log=FunctionLog(lines or Lines()))
     async with open_python(given, env) as invoker:
-        return [await invoker.invoke(invocation(event, timeout_s=timeout_s)) for event in events]
+        return [await invoker.invoke(asked(event, timeout_s)) for event in events]
+
+
+def asked(event: Any, timeout_s: float) -> Invocation:
+    """A call with this event. JSON has no word for infinity, but numbers that no double can hold."""
+    made = invocation(event, timeout_s=timeout_s)
+    return replace(made, event=EncodedEvent(made.event.encoded().replace(b"Infinity", b"1e999")))
 
 
 def ran(handler: str, *events: Any, **more: Any) -> list[Outcome]:
