@@ -192,6 +192,7 @@ RESTARTS = {
     "store": "store.dynamodb.table=another",
     "api": "config.api.allow_unauthenticated=true",
     "log": "config.log.level=debug",
+    "tracing": "config.tracing.enabled=true",
 }
 """A change of each setting that waits for a restart; `worker` is refused."""
 

@@ -18,7 +18,7 @@
 {{- if and (ne $mode "never") (not .Values.existingConfigMap) -}}
 {{- $config := include "poller.config" . | fromYaml -}}
 {{- if eq $mode "needed" -}}
-{{- $config = pick $config "region" "endpoint_url" "endpoint_urls" "identities" "listen" "store" "api" "log" "worker" -}}
+{{- $config = pick $config "region" "endpoint_url" "endpoint_urls" "identities" "listen" "store" "api" "log" "tracing" "worker" -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
