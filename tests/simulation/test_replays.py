@@ -134,7 +134,7 @@ class ReplayWorld(World):
     def __post_init__(self) -> None:
         World.__post_init__(self)
         self.functions["audit"] = FakeFunction(self.audit, seeded(self.scenario.seed, "audit"))
-        self.court._functions = {**self.court._functions, "audit": AUDIT}
+        self.court.alone.functions = {**self.court.alone.functions, "audit": AUDIT}
 
     def _plan(self, worker: WorkerId) -> DaemonPlan:
         plan = World._plan(self, worker)

@@ -28,7 +28,7 @@ from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import inflected, number_of
 from poller.rules.operations import pauses, sizes
-from poller.rules.operations.lifecycle import LONG
+from poller.rules.operations.lifecycle import LONG, PARTS_MAX
 from poller.rules.operations.members import BATCH, FIRST
 from poller.rules.operations.reading import (
     LANES_MAX,
@@ -38,8 +38,6 @@ from poller.rules.operations.reading import (
 )
 from poller.rules.target_names import UnknownTarget, find_shard, may_name
 
-PARTS_MAX = 1_000
-"""Shards or workers of one operation. Its row in the store has a result for each. A pause of more holds without results."""
 OPEN_MAX = 1_000
 """Operations that are not over, of all mappings. Every worker reads all of them all the time."""
 RESUMES_MAX = 100

@@ -37,6 +37,8 @@ HISTORY_MAX = 1_000
 HISTORY_S_MAX = 30 * 86_400.0
 HISTORY_BYTES_MAX = 16_000_000
 """How many operations that are over are kept, for how long, and how much a store keeps of all of them together."""
+PARTS_MAX = 1_000
+"""Shards or workers of one operation. Its row in the store has a result for each. A pause of more holds without results."""
 RESULT_CHARS_MAX = 500
 PART_BYTES_MAX, PART_BYTES_MIN, PARTS_BYTES = 500, 40, 50_000
 """How long the results of parts may be: together about 50 kB, since the row of an operation has a limit in some stores."""
@@ -173,14 +175,20 @@ def close_ended_shards(operation: Operation, ended: Collection[str], *, now: Epo
     )
 
 
-def close_gone_workers(operation: Operation, gone: Collection[str], *, now: Epoch) -> Operation:
+def close_gone_workers(
+    operation: Operation, gone: Collection[str], present: Collection[str] = (), *, now: Epoch
+) -> Operation:
     """Gives the parts of a queue's workers that are gone a result. Their messages come back to the queue, to the other workers.
 
-    A skip has failed if no worker is left that could settle the rest of its records.
+    If those were the last parts of a skip, the workers that are `present` by now take it over. It has failed if there are none, or
+    if it is not known which messages it means.
     """
     closed = [part for part in missing(operation) if part in gone]
     others = len(missing(operation)) - len(closed)
     lost = operation.request.action is Action.SKIP and not others and not _all_settled(operation)
+    fresh = [each for each in sorted(present) if each not in operation.wanted]
+    if closed and lost and fresh and "records" in operation.notes:
+        return _taken_over(operation, closed, fresh[:PARTS_MAX])
     more = "; ask again when they have come back" if lost else ""
     text = f"the worker is gone, so its messages come back to the queue{more}"
     result = PartResult(state=OperationState.FAILED if lost else OperationState.DONE, result=text)
@@ -220,6 +228,14 @@ def prunable(ended: Iterable[EndedOperation], *, now: Epoch) -> tuple[OperationI
         else:
             kept += 1
     return tuple(reversed(lost))
+
+
+def _taken_over(operation: Operation, closed: Sequence[str], fresh: Sequence[str]) -> Operation:
+    """The operation with the parts of `fresh` in the place of those that are `closed`."""
+    wanted = (*(part for part in operation.wanted if part not in closed), *fresh)
+    begun = PartResult(state=OperationState.RUNNING, result="it takes over from a worker that is gone")
+    kept = {part: found for part, found in operation.parts.items() if part not in closed}
+    return _next(operation, wanted=wanted, parts=kept | dict.fromkeys(fresh, begun))
 
 
 def _another_batch(operation: Operation, named: Sequence[str]) -> str:

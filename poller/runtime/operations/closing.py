@@ -27,10 +27,14 @@ LOOK_PAUSED_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obstacles:
-    """Why something of an operation cannot be carried out any more: shards that have ended, workers that are gone, or the mapping's state."""
+    """Why something of an operation cannot be carried out any more: shards that have ended, workers that are gone, or the mapping's state.
+
+    The workers that are `present` run the mapping of a queue now.
+    """
 
     ended: Collection[str] = ()
     gone: Collection[str] = ()
+    present: Collection[str] = ()
     deleted: bool = False
     disabled: bool = False
 
@@ -109,7 +113,8 @@ class OperationCloser:
         if known.plan.kind is SourceKind.SQS:
             mine = {self._worker} if known.runs else set()
             parts = {part for each in operations for part in lifecycle.missing(each)}
-            return Obstacles(gone=parts - workers - mine, disabled=not known.runs and not workers)
+            present = workers | mine
+            return Obstacles(gone=parts - present, present=present, disabled=not known.runs and not workers)
         ended = await self._ended(mapping, operations)
         return Obstacles(ended=ended, disabled=not known.runs and not workers)
 
@@ -134,5 +139,5 @@ def _closed(operation: Operation, *, obstacles: Obstacles, open_s: float, now: E
     if obstacles.disabled:
         operation = lifecycle.mapping_disabled(operation, now=now)
     operation = lifecycle.close_ended_shards(operation, obstacles.ended, now=now)
-    operation = lifecycle.close_gone_workers(operation, obstacles.gone, now=now)
+    operation = lifecycle.close_gone_workers(operation, obstacles.gone, obstacles.present, now=now)
     return lifecycle.expire(operation, open_s=open_s, now=now)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from poller.domain.operations import Action, Operation, OperationId, OperationState, OperationTarget
 from poller.domain.records import Epoch, ShardId, WorkerId
 from poller.rules.operations import lifecycle, pauses
-from poller.rules.operations.accepting import OPEN_MAX, PARTS_MAX, RESUMES_MAX, MappingFacts, accept, repeated
+from poller.rules.operations.accepting import OPEN_MAX, RESUMES_MAX, MappingFacts, accept, repeated
+from poller.rules.operations.lifecycle import PARTS_MAX
 from poller.rules.operations.members import ACTION_MEMBERS
 from poller.rules.operations.reading import OperationRefused, read_request
 from tests.rules.operations.build import (

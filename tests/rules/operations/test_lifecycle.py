@@ -183,6 +183,38 @@ def test_messages_of_a_worker_that_is_gone_are_left_to_the_others() -> None:
     assert lifecycle.close_gone_workers(retry, {ANN, BOB}, now=LATER).state is DONE
 
 
+def test_a_skip_whose_workers_are_gone_is_taken_over_by_those_that_came_since() -> None:
+    skip = accepted({"action": "skip", "records": ["m-1", "m-2"]}, QUEUE)
+    half = lifecycle.finish_part(skip, ANN, part(DONE, "x"), now=LATER)
+    taken = lifecycle.close_gone_workers(half, {BOB}, {ANN, "w-8", "w-7"}, now=LATER)
+    assert (taken.state, taken.wanted, taken.parts[ANN]) == (
+        OperationState.RUNNING, (ANN, "w-7", "w-8"), half.parts[ANN],
+    )  # fmt: skip
+    assert lifecycle.missing(taken) == ("w-7", "w-8")
+    # They have a day for it, as whoever has begun.
+    assert lifecycle.expire(taken, open_s=lifecycle.BEGIN_S_MAX, now=LATER) is taken
+    assert lifecycle.close_gone_workers(taken, {"w-7", "w-8"}, {ANN}, now=LATER).state is FAILED
+    again = lifecycle.close_gone_workers(skip, {ANN, BOB}, {"w-7"}, now=LATER)
+    assert again.wanted == ("w-7",)
+    assert lifecycle.finish_part(again, "w-7", part(DONE, "all"), now=LATER).state is DONE
+    # As long as a worker of the skip is there, nobody else is needed.
+    assert lifecycle.close_gone_workers(skip, {ANN}, {BOB, "w-7"}, now=LATER).wanted == skip.wanted
+
+
+def test_a_skip_of_what_only_a_lost_worker_knew_has_failed() -> None:
+    skip = accepted({"action": "skip", "records": "first", "group": "g"}, replace(QUEUE, fifo=True))
+    found = lifecycle.close_gone_workers(skip, {ANN, BOB}, {"w-7"}, now=LATER)
+    assert found.state is FAILED
+    assert found.result.count("ask again when they have come back") == 2
+
+
+def test_no_more_workers_take_over_a_skip_than_an_operation_may_have() -> None:
+    skip = accepted({"action": "skip", "records": ["m-1"]}, QUEUE)
+    many = {f"w-{number:05}" for number in range(lifecycle.PARTS_MAX + 9)}
+    found = lifecycle.close_gone_workers(skip, {ANN, BOB}, many, now=LATER)
+    assert len(found.wanted) == lifecycle.PARTS_MAX
+
+
 def test_several_workers_settle_the_records_of_one_skip() -> None:
     skip = accepted({"action": "skip", "records": ["m-1", "m-2"]}, QUEUE)
     one = lifecycle.settle(skip, ["m-2", "m-9"], "m-2 is in the dead-letter queue")
@@ -264,6 +296,7 @@ def steps(draw: st.DrawFn) -> Step:
         lambda it: lifecycle.count(it, {"records": 3}),
         lambda it: lifecycle.close_ended_shards(it, {name}, now=now),
         lambda it: lifecycle.close_gone_workers(it, {name}, now=now),
+        lambda it: lifecycle.close_gone_workers(it, {name}, {"w-7"}, now=now),
         lambda it: lifecycle.expire(it, open_s=now - NOW, now=now),
         lambda it: lifecycle.cancel(it, by="dave", now=now),
         lambda it: lifecycle.mapping_deleted(it, now=now),

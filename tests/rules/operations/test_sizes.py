@@ -9,7 +9,7 @@ from adapters.stores.dynamodb.operation_rows import item_of
 from poller.domain.operations import Operation, OperationState, PartResult
 from poller.domain.records import ShardId, WorkerId
 from poller.rules.operations import lifecycle, sizes
-from poller.rules.operations.accepting import PARTS_MAX
+from poller.rules.operations.lifecycle import PARTS_MAX
 from poller.rules.operations.members import ID_CHARS_MAX, RECORDS_MAX
 from poller.rules.operations.reading import REASON_CHARS_MAX, OperationRefused
 from tests.rules.operations.build import ANN, FIFO, NOW, ONE, QUEUE, STREAM, accepted

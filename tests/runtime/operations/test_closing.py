@@ -237,6 +237,27 @@ def test_several_workers_of_a_queue_settle_one_skip_together() -> None:
     play(script)
 
 
+def test_a_skip_goes_over_to_a_worker_that_its_acceptance_did_not_know() -> None:
+    async def here(operable: FakeOperable, unit: str, _operation: Operation) -> Outcome:
+        return PartResult(state=DONE, result="moved") if unit == "b" else None
+
+    async def script() -> None:
+        site, a, b = queue_site(here)
+        async with running(a, b):
+            site.running[QUEUE].discard("b")
+            operation = await a.ask("skip", QUEUE, records=["m-1"])
+            assert operation.wanted == ("a",)
+            await asyncio.sleep(20.0)
+            assert not (await b.control.operation(operation.operation)).state.over
+            site.running[QUEUE].add("b")
+            site.running[QUEUE].discard("a")
+            a.mine.clear()
+            found = await b.is_over(operation, within_s=2 * READ_S + 0.1)
+        assert (found.state, found.result, found.wanted) == (DONE, "moved", ("b",))
+
+    play(script)
+
+
 def test_the_history_is_bounded() -> None:
     def over(number: int, ended: float) -> Operation:
         return Operation(

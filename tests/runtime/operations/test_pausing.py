@@ -9,7 +9,7 @@ from poller.domain.operations import OperationState
 from poller.domain.records import Position, ShardId
 from poller.domain.rows import Checkpoint, Lease
 from poller.domain.telemetry.operation_events import OperationOver, PausesChanged
-from poller.rules.operations.accepting import PARTS_MAX
+from poller.rules.operations.lifecycle import PARTS_MAX
 from poller.runtime.operations.follower import READ_S
 from poller.runtime.stopping import Reason
 from tests.runtime.operations.workers import (

@@ -3,7 +3,7 @@
 Violations are kept and not raised where they happen, because there they would look like a fault of a service.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from poller.domain.telemetry.mapping_events import (
     ShardStopped,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent, Observer
+from tests.simulation.checks.call_checks import CallsBeside
 from tests.simulation.checks.flow_checks import FlowChecks
 from tests.simulation.checks.ledger import Flight, Holders, Tenure, Violation
 from tests.simulation.checks.queue_checks import QueueChecks
@@ -69,6 +70,7 @@ class Checker:
         sources: Mapping[str, FakeStream | FakeQueue],
         functions: Mapping[str, FunctionPlan],
         *,
+        called: Collection[str] = (),
         marks: Marks,
         history: History,
     ) -> None:
@@ -80,7 +82,9 @@ class Checker:
         """Leases that a worker knows that it took (the reply to a take may be lost) and did not try to give up."""
         self._marks = marks
         self._history = history
-        self._functions = functions
+        self.alone = CallsBeside(functions, self._batches)
+        self._called = called
+        """The functions that are called beside their mappings, too."""
         self._by_call = {(plan.source_arn, plan.function): plan for plan in plans}
         self._flights: dict[int, tuple[Flight, ShardId | None]] = {}
         self._unsure: dict[str, tuple[Flight, ShardId | None, Outcome]] = {}
@@ -106,6 +110,8 @@ class Checker:
                 checks.fill.held = function is not None and bool(function.breaker or function.rate)
                 own = function is not None and function.invoker == OWN
                 checks.stops = StopChecks(marks, None if own else timeout_s, held=checks.fill.held)
+                # A batch may wait for the end of a call that has its slot.
+                checks.fill.held |= plan.function in called
                 self.queues[plan.mapping] = checks
 
     def observer(self, line: Line) -> Observer:
@@ -198,6 +204,14 @@ class Checker:
         with self._judging():
             self._begin(line, call, delivery)
         return self._serial
+
+    @contextmanager
+    def calls_alone(self, line: Line, function: str) -> Iterator[None]:
+        """A function is called beside its mappings inside the block."""
+        with self._judging():
+            self.alone.within_cap(line, function)
+        with self.alone.running(line, function):
+            yield
 
     def ends(self, number: int, outcome: Outcome | None) -> None:
         """The worker has the outcome of a call; None when it will never hear of it."""
@@ -383,7 +397,9 @@ class Checker:
                 case InvocationStarted(attempt=1) if event.mapping in self.queues:
                     self.queues[event.mapping].fill.tries(event.request_id, epoch())
                 case Capacity():
-                    for queue in self.queues.values():
+                    self.alone.uses(line.name, event.function, event.in_flight)
+                    # A slot that a call takes is no part of a maximum.
+                    for queue in () if event.function in self._called else self.queues.values():
                         if queue.plan.function == event.function:
                             queue.capacity.uses(line.name, event.in_flight, epoch())
                 case Deleted() if event.mapping in self.queues:
@@ -425,7 +441,7 @@ class Checker:
 
     def _begin(self, line: Line, call: Issued, delivery: Delivery) -> None:
         plan = self._by_call[delivery.source_arn, call.function]
-        self._within_function_cap(line, call.function)
+        self.alone.within_cap(line, call.function)
         self._not_while_it_runs(line, call, delivery)
         if call.reader is not None:
             self._begin_redriven(line, plan, call, delivery)
@@ -511,12 +527,11 @@ class Checker:
         if isinstance(outcome, Throttled):
             self._marks.saw("throttled batch of a queue")
 
-    def _within_function_cap(self, line: Line, function: str) -> None:
-        cap = self._functions[function].max_concurrency
-        busy = [each for each, _ in self._flights.values() if each.function == function]
-        here = sum(1 for each in busy if each.worker == line.name)
-        if cap is not None and here >= cap:
-            raise Violation("cap", f"{here + 1} calls of {function} at once, at most {cap}")
+    def _batches(self, worker: str, function: str) -> int:
+        """How many batches a function has at a worker."""
+        return sum(
+            1 for each, _ in self._flights.values() if (each.worker, each.function) == (worker, function)
+        )
 
     def _not_while_it_runs(self, line: Line, call: Issued, delivery: Delivery) -> None:
         """Nobody calls a function again with records that it still works on, because nobody gives such a call up."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.function_facts import FunctionFacts
-from poller.domain.invocations import Invocation, Notice, Outcome, Unreachable
+from poller.domain.invocations import Invocation, Notice, Outcome, Succeeded, Unreachable
 from poller.domain.operations import EndedOperation, Operation, OperationId
 from poller.domain.records import (
     Cursor,
@@ -44,7 +44,7 @@ from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerR
 from poller.plugins import Environment, GivenPlugins, Plugin
 from tests.runtime.pacers import FakePacer
 from tests.simulation.services.faults import Line, Port, epoch
-from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery
+from tests.simulation.services.functions import OWN, Call, Delivery, FakeFunction, read_delivery, takes_of
 from tests.simulation.services.notices import (
     REDRIVING,
     NoticePlace,
@@ -143,6 +143,10 @@ class Witness(QueueWitness, Protocol):
 
     def begins(self, line: Line, call: Issued, delivery: Delivery) -> int:
         """A function was called; returns the call's number."""
+        ...
+
+    def calls_alone(self, line: Line, function: str) -> AbstractContextManager[None]:
+        """A function is called beside its mappings inside the block."""
         ...
 
     def ends(self, number: int, outcome: Outcome | None) -> None:
@@ -434,6 +438,8 @@ class SimFunction:
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Calls the function and waits for its answer."""
+        if (takes_s := takes_of(invocation.payload)) is not None:
+            return await self._alone(takes_s)
         delivery = read_delivery(invocation.payload)
         names = " ".join(each.identifier[-12:] for each in delivery.records)
         call = Issued(self._name, invocation, epoch(), REDRIVING.get())
@@ -459,6 +465,14 @@ class SimFunction:
         told = outcome
         self._line.history.tell(self._line.name, lambda: f"answer of {self._name} [{names}]: {told}")
         return outcome
+
+    async def _alone(self, takes_s: float) -> Outcome:
+        """A call beside mappings."""
+        with self._witness.calls_alone(self._line, self._name):
+            await self._line.ready()
+            await asyncio.sleep(takes_s)
+            await self._line.ready()
+        return Succeeded(b"null")
 
     async def _answer(self, call: Issued, delivery: Delivery) -> Outcome:
         answer = self._function.apply(epoch(), Call(delivery, call.invocation.timeout_s))

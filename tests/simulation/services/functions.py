@@ -204,6 +204,17 @@ def _next_state(delivery: Delivery, failed: list[str]) -> dict[str, Any]:
     return {"numbers": numbers}
 
 
+def call_payload(takes_s: float) -> bytes:
+    """The payload of a call beside mappings, which takes so long."""
+    return msgspec.json.encode({"takes_s": takes_s})
+
+
+def takes_of(payload: bytes) -> float | None:
+    """How long a call beside mappings takes; None for an event of a mapping."""
+    found = json_value(payload)
+    return None if "takes_s" not in found else float(found["takes_s"])
+
+
 def read_delivery(payload: bytes) -> Delivery:
     """The event as the function sees it; fails on anything that is not one of AWS's events (aws-behaviour#events)."""
     event = json_value(payload)

@@ -248,7 +248,8 @@ class OperatedQueue:
 
     def gone(self, worker: Worker) -> None:
         for each in list(self.operations.values()):
-            self.change(lifecycle.close_gone_workers(each, {worker.name}, now=epoch_now()))
+            present = {other.name for other in self.workers}
+            self.change(lifecycle.close_gone_workers(each, {worker.name}, present, now=epoch_now()))
 
     # the operator
 

@@ -170,6 +170,16 @@ class Redrive:
     cancelled_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallFunction:
+    """Somebody calls a function of a mapping at a worker; it takes `takes_s` seconds."""
+
+    at: float
+    function: str
+    takes_s: float
+    pick: float
+
+
 type Action = (
     Put
     | Reshard
@@ -182,6 +192,7 @@ type Action = (
     | EndTask
     | Operate
     | CloseBreaker
+    | CallFunction
     | Seek
     | Redrive
 )

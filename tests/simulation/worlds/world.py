@@ -24,10 +24,12 @@ from tests.simulation.services.functions import FakeFunction
 from tests.simulation.services.queues import FakeQueue
 from tests.simulation.services.streams import FakeStream, ShardState
 from tests.simulation.services.wires import Writer
+from tests.simulation.worlds.calling import call, called
 from tests.simulation.worlds.operating import Operators
 from tests.simulation.worlds.redriving import Redrivers
 from tests.simulation.worlds.scenario import (
     Action,
+    CallFunction,
     CloseBreaker,
     Crash,
     EndTask,
@@ -97,6 +99,8 @@ class Worker:
     line: Line
     daemon: Daemon
     task: asyncio.Task[None]
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    """The calls of clients, which end with it."""
 
 
 @dataclass(slots=True)
@@ -130,7 +134,9 @@ class World:
         }
         plans = [each.plan for each in self.scenario.setups]
         caps = {each.function.name: each.function for each in self.scenario.setups}
-        self.court = Checker(plans, self.sources, caps, marks=self.marks, history=self.history)
+        self.court = Checker(
+            plans, self.sources, caps, called=called(self.scenario), marks=self.marks, history=self.history
+        )
         self.operators = Operators(
             self.court.streams,
             self.store,
@@ -321,6 +327,8 @@ class World:
                 self._end_task(action)
             case Operate():
                 self._act(scope, self.operators.ask(action))
+            case CallFunction():
+                self._call(action, scope)
             case CloseBreaker():
                 self._act(scope, self._close_breaker(action))
             case Seek():
@@ -392,6 +400,15 @@ class World:
         self.court.begin_anew(worker.line)
         task.cancel()
 
+    def _call(self, action: CallFunction, scope: asyncio.TaskGroup) -> None:
+        if self._workers:
+            worker = self._workers[int(action.pick * len(self._workers))]
+            work = call(action, worker.daemon, worker.line, self.court, self.marks)
+            name = f"call of {action.function} beside its mappings"
+            task = scope.create_task(work, name=name, context=in_scope(worker.line.name))
+            worker.calls.add(task)
+            task.add_done_callback(worker.calls.discard)
+
     async def _close_breaker(self, action: CloseBreaker) -> None:
         """A daemon that starts or stops refuses, which is no fault."""
         if not self._workers:
@@ -461,7 +478,8 @@ class World:
     def _kill(self, worker: Worker) -> None:
         """Its gate to the services shuts first, so that nothing it does while it is cancelled has an effect."""
         worker.line.crash()
-        worker.task.cancel()
+        for task in (worker.task, *worker.calls):
+            task.cancel()
         _loop().thaw(worker.line.name)
 
 
