@@ -1,6 +1,6 @@
 """Owns the promise that calls beside mappings and batches together never take more slots of a function than it has."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class CallsBeside:
 
     functions: Mapping[str, FunctionPlan]
     batches: Callable[[str, str], int]
-    _running: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _running: dict[tuple[str, str], set[object]] = field(default_factory=lambda: defaultdict(set))
     _in_use: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def uses(self, worker: str, function: str, in_flight: int) -> None:
@@ -26,21 +26,34 @@ class CallsBeside:
     def all_slots_in_polls(self, line: Line, function: str) -> bool:
         """Whether all slots of a function are taken at a worker, and none by a call."""
         cap = self.functions[function].max_concurrency
-        none = not self.batches(line.name, function) + self._running[line.name, function]
-        return cap is not None and none and self._in_use.get((line.name, function), 0) >= cap
+        return (
+            cap is not None
+            and not self._here(line, function)
+            and self._in_use.get((line.name, function), 0) >= cap
+        )
 
     def within_cap(self, line: Line, function: str) -> None:
         """One more call of a function begins at a worker; raises Violation."""
         cap = self.functions[function].max_concurrency
-        here = self.batches(line.name, function) + self._running[line.name, function]
+        here = self._here(line, function)
         if cap is not None and here >= cap:
             raise Violation("cap", f"{here + 1} calls of {function} at once, at most {cap}")
 
     @contextmanager
     def running(self, line: Line, function: str) -> Iterator[None]:
         """A call beside mappings runs inside the block."""
-        self._running[line.name, function] += 1
+        call = object()
+        self._running[line.name, function].add(call)
         try:
             yield
         finally:
-            self._running[line.name, function] -= 1
+            self._running[line.name, function].discard(call)
+
+    def opened_anew(self, worker: str) -> None:
+        """A function's task was cancelled inside a worker. It is opened anew, with new slots, beside the calls that run in the old one."""
+        for (each, _), running in self._running.items():
+            if each == worker:
+                running.clear()
+
+    def _here(self, line: Line, function: str) -> int:
+        return self.batches(line.name, function) + len(self._running[line.name, function])

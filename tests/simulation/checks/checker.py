@@ -15,6 +15,7 @@ from poller.domain.plan import FunctionPlan, MappingPlan
 from poller.domain.records import MappingId, Message, Position, Rank, ShardId, Undone
 from poller.domain.rows import Checkpoint, Lease, MappingRow, MappingState
 from poller.domain.telemetry.daemon_events import Capacity
+from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import (
     Bisected,
     Deleted,
@@ -414,6 +415,8 @@ class Checker:
     def ends_task(self, line: Line, kind: str) -> None:
         """A task of this kind is cancelled inside a worker, which may break a mapping there for a moment."""
         self._ended.add((line.name, kind))
+        if kind == TaskKind.FUNCTION:
+            self.alone.opened_anew(line.name)
         self.flow.cut_off.add(line.name)
         self.redrives.cut_off.add(line.name)
 
