@@ -17,6 +17,7 @@ class CallsBeside:
     functions: Mapping[str, FunctionPlan]
     batches: Callable[[str, str], int]
     _running: dict[tuple[str, str], set[object]] = field(default_factory=lambda: defaultdict(set))
+    _anew: set[str] = field(default_factory=set)
     _in_use: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def uses(self, worker: str, function: str, in_flight: int) -> None:
@@ -41,7 +42,9 @@ class CallsBeside:
 
     @contextmanager
     def running(self, line: Line, function: str) -> Iterator[None]:
-        """A call beside mappings runs inside the block."""
+        """A call beside mappings runs inside the block. Raises Violation if it may not begin."""
+        if line.name not in self._anew:
+            self.within_cap(line, function)
         call = object()
         self._running[line.name, function].add(call)
         try:
@@ -50,10 +53,10 @@ class CallsBeside:
             self._running[line.name, function].discard(call)
 
     def opened_anew(self, worker: str) -> None:
-        """A function's task was cancelled inside a worker. It is opened anew, with new slots, beside the calls that run in the old one."""
-        for (each, _), running in self._running.items():
-            if each == worker:
-                running.clear()
+        """A function's task was cancelled inside a worker. It is opened anew, with new slots, beside the calls that run or wait in the old one."""
+        self._anew.add(worker)
 
     def _here(self, line: Line, function: str) -> int:
-        return self.batches(line.name, function) + len(self._running[line.name, function])
+        """How many calls count there. Nobody knows which of those beside mappings are in a function that was opened anew."""
+        alone = 0 if line.name in self._anew else len(self._running[line.name, function])
+        return self.batches(line.name, function) + alone

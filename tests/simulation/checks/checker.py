@@ -4,7 +4,7 @@ Violations are kept and not raised where they happen, because there they would l
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -209,9 +209,9 @@ class Checker:
     @contextmanager
     def calls_alone(self, line: Line, function: str) -> Iterator[None]:
         """A function is called beside its mappings inside the block."""
-        with self._judging():
-            self.alone.within_cap(line, function)
-        with self.alone.running(line, function):
+        with ExitStack() as stack:
+            with self._judging():
+                stack.enter_context(self.alone.running(line, function))
             yield
 
     def ends(self, number: int, outcome: Outcome | None) -> None:
