@@ -54,6 +54,27 @@ class StreamSource(Protocol):
         ...
 
 
+class PushedSource(StreamSource, Protocol):
+    """A stream whose records are pushed. Each shard has one reader."""
+
+    def leave(self, shard: ShardId) -> None:
+        """Ends what pushes the shard's records. Its reader has ended."""
+        ...
+
+    def polled_because(self, shard: ShardId) -> str:
+        """Why the shard's records are not pushed now, but read like any other stream's; empty while they are pushed."""
+        ...
+
+
+@runtime_checkable
+class PushingSource(Protocol):
+    """A stream that can also push its records. What is not the reader of a shard reads it without that."""
+
+    def pushing(self) -> PushedSource:
+        """The stream as its records are pushed."""
+        ...
+
+
 @runtime_checkable
 class CreationTime(Protocol):
     """A stream that can be deleted and created again under the same name. Raises as StreamSource does."""

@@ -43,7 +43,11 @@ def read_singly[R: Record](body: bytes, read: Callable[[JsonObject], R]) -> Read
 
     `read` must raise ValueError for an unreadable record.
     """
-    answer = json_object(body)
+    return read_members(json_object(body), read)
+
+
+def read_members[R: Record](answer: JsonObject, read: Callable[[JsonObject], R]) -> Read[R]:
+    """The same of an answer that is parsed already."""
     following, behind_ms = answer.get("NextShardIterator"), answer.get("MillisBehindLatest")
     wires = answer.get("Records")
     if not isinstance(following, str | None) or not isinstance(wires, list):

@@ -356,13 +356,15 @@ class Shard:
 class Page:
     """The result of one read: records in order, the next cursor (None: the shard may have ended), and how far behind it is.
 
-    `behind_ms` is None where the source does not say. `ended`: the source said that no records follow.
+    `behind_ms` is None where the source does not say. `ended`: the source said that no records follow. `waited`: the read waited for
+    records, so that the next one needs no pause.
     """
 
     records: Sequence[Record]
     cursor: Cursor | None
     behind_ms: int | None = None
     ended: bool = False
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

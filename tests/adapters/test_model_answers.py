@@ -22,7 +22,7 @@ from adapters.invokers.lambda_api import LambdaInvoker
 from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.sources.checks import QueueProbe
 from adapters.sources.dynamodb_streams import DynamoStream
-from adapters.sources.kinesis import KinesisStream
+from adapters.sources.kinesis.stream import KinesisStream
 from adapters.sources.sqs import SqsQueue
 from poller.clock import LoopClock
 from poller.domain.errors import PortError

@@ -22,7 +22,7 @@ from adapters.destinations.sqs import SqsSettings as SqsDestinationSettings
 from adapters.invokers.lambda_api import LambdaInvoker
 from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.sources.dynamodb_streams import DynamoSettings
-from adapters.sources.kinesis import KinesisSettings
+from adapters.sources.kinesis.plugin import KinesisSettings
 from adapters.sources.sqs import SqsSettings
 from poller.config.aws_validation import violations
 from poller.config.field_types import role_arn

@@ -341,7 +341,7 @@ READ_OTHERWISE = {
     "adapters/invokers/handlers/child.py:main": "a variable that the daemon sets",
     "adapters/invokers/function_processes/runtime_entrance.py:ConnectionGuard._may_search": "the clock",
     "adapters/observers/prometheus.py:_daemon": "a bool",
-    "adapters/sources/kinesis.py:KinesisStream._behind": "digits that were looked at",
+    "adapters/sources/kinesis/stream.py:KinesisStream._behind": "digits that were looked at",
     "adapters/sources/sqs.py:SqsQueue.receive": "a number already",
     "adapters/sources/service_calls.py:from_cursor": "a cursor that the same module made",
     "adapters/stores/dynamodb/table.py:_number": "a stored row: what is no number stays the text that it is, and is damage",

@@ -16,6 +16,7 @@ from poller.domain.errors import (
 from poller.domain.records import Cursor, Epoch, Page, Position, ShardId
 from poller.domain.telemetry.labels import Loss
 from poller.domain.telemetry.mapping_events import Filtered, Polled, RecordsLost
+from poller.ports import PushingSource, StreamSource
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended
@@ -71,6 +72,9 @@ class ShardReader:
         self._shard = shard
         self._flow = flow
         self._parts = parts
+        source = parts.source
+        self._pushed = source.pushing() if isinstance(source, PushingSource) else None
+        self._source: StreamSource = self._pushed or source
         self._stop = stop
         self._matches = matches
         self._recreated = recreated
@@ -85,16 +89,23 @@ class ShardReader:
 
     async def run(self) -> None:
         """Reads until the scope stops or the shard ends."""
-        with self._stop.waking(self.room), self._stop.waking(self._again):
-            while not self._stop.requested and not self._flow.done:
-                self.room.clear()
-                if not self._flow.hungry:
-                    await self.room.wait()
-                    continue
-                asked = self._parts.clock.now()
-                page = await self._page()
-                if page is not None and await self._take(page, asked):
-                    return
+        try:
+            with self._stop.waking(self.room), self._stop.waking(self._again):
+                await self._read_on()
+        finally:
+            if self._pushed is not None:
+                self._pushed.leave(self._shard)
+
+    async def _read_on(self) -> None:
+        while not self._stop.requested and not self._flow.done:
+            self.room.clear()
+            if not self._flow.hungry:
+                await self.room.wait()
+                continue
+            asked = self._parts.clock.now()
+            page = await self._page()
+            if page is not None and await self._take(page, asked):
+                return
 
     def retry(self) -> bool:
         """Reads again at once if reading fails, and begins the back-off again. Returns whether reading fails."""
@@ -116,7 +127,7 @@ class ShardReader:
         if page.cursor is None:
             return await self._is_last(page, fresh=fresh)
         self.state.unended = 0
-        if not page.records and not page.behind_ms:
+        if not (page.records or page.behind_ms or page.waited):
             await self._stop.sleep(self._parts.tuning.idle_poll_s)
         return False
 
@@ -212,10 +223,8 @@ class ShardReader:
     async def _call(self) -> Page:
         shard, reading = self._shard, self.state
         if reading.cursor is None:
-            reading.cursor = await self._parts.source.cursor(shard, self._flow.read_to)
-        return await self._parts.source.read(
-            shard, reading.cursor, records_max=self._parts.tuning.read_records_max
-        )
+            reading.cursor = await self._source.cursor(shard, self._flow.read_to)
+        return await self._source.read(shard, reading.cursor, records_max=self._parts.tuning.read_records_max)
 
     def _lose(self, loss: Loss) -> None:
         """Reports that records are gone that were never read, and goes on at the first record that the source still has."""

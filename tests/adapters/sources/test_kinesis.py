@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.aws.clients import client
-from adapters.sources import kinesis
+from adapters.sources.kinesis import stream as kinesis
 from poller.domain.errors import (
     CursorExpired,
     InvalidConfiguration,

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from adapters.sources.dynamodb_streams import DynamoStream
-from adapters.sources.kinesis import KinesisStream
+from adapters.sources.kinesis.fan_out import FannedOutStream
+from adapters.sources.kinesis.stream import KinesisStream
+from poller.clock import LoopClock
 from poller.domain.errors import PortError
 from poller.domain.records import DynamoRecord, KinesisRecord, Record, ShardId, json_value
 from poller.loop_turns import LoopTurns
+from poller.ports import StreamSource
 from poller.testing.stream_source import FAILING, READING, RESHARDING, StreamScenario
 from tests.conftest import REGION
 from tests.contracts.sources.proxied import answer_with, let_through
@@ -30,7 +33,11 @@ class KinesisWorld:
         self._url = url
         self._name = name
         self._arn = f"arn:aws:kinesis:{REGION}:{account}:stream/{name}"
-        self.source = KinesisStream(api, NoPacer(), LoopTurns(), arn=self._arn)
+        self.polled = KinesisStream(api, NoPacer(), LoopTurns(), arn=self._arn)
+
+    @property
+    def source(self) -> StreamSource:
+        return self.polled
 
     def stranger(self) -> KinesisStream:
         return KinesisStream(self._api, NoPacer(), LoopTurns(), arn=f"{self._arn}-of-nobody")
@@ -70,6 +77,21 @@ class KinesisWorld:
 
     async def heal(self) -> None:
         await let_through(self._url)
+
+
+class PushedWorld(KinesisWorld):
+    """The same, read by a consumer with enhanced fan-out."""
+
+    def __init__(self, api: Any, *, url: str, account: str, name: str, consumer: str) -> None:
+        super().__init__(api, url=url, account=account, name=name)
+        stream = FannedOutStream(
+            api, NoPacer(), LoopTurns(), arn=self._arn, consumer=consumer, clock=LoopClock()
+        )
+        self.pushed = stream.pushing()
+
+    @property
+    def source(self) -> StreamSource:
+        return self.pushed
 
 
 class DynamoWorld:
@@ -116,6 +138,20 @@ async def on_kinesis(laboratory: EmulatorWorld, url: str, scenario: StreamScenar
     await api.delete_stream(StreamName=name)
 
 
+async def on_pushed(laboratory: EmulatorWorld, url: str, scenario: StreamScenario) -> None:
+    api, name = await laboratory.client(url, "kinesis"), fresh_name()
+    await api.create_stream(StreamName=name, ShardCount=1)
+    await KinesisWorld(api, url=url, account=laboratory.account, name=name).active()
+    arn = (await api.describe_stream_summary(StreamName=name))["StreamDescriptionSummary"]["StreamARN"]
+    made = await api.register_stream_consumer(StreamARN=arn, ConsumerName="poller")
+    world = PushedWorld(
+        api, url=url, account=laboratory.account, name=name, consumer=made["Consumer"]["ConsumerARN"]
+    )
+    await scenario(world)
+    world.pushed.close()
+    await api.delete_stream(StreamName=name, EnforceConsumerDeletion=True)
+
+
 async def on_dynamo(laboratory: EmulatorWorld, url: str, scenario: StreamScenario) -> None:
     tables, streams = [await laboratory.client(url, each) for each in ("dynamodb", "dynamodbstreams")]
     name = fresh_name()
@@ -149,6 +185,20 @@ def test_kinesis_where_volume_is(
     scenario: StreamScenario, ministack: Emulator, laboratory: EmulatorWorld
 ) -> None:
     laboratory.run(on_kinesis(laboratory, ministack.url, scenario))
+
+
+@each(READING)
+def test_kinesis_that_pushes_its_records(
+    scenario: StreamScenario, ministack: Emulator, laboratory: EmulatorWorld
+) -> None:
+    laboratory.run(on_pushed(laboratory, ministack.url, scenario))
+
+
+@each(FAILING)
+def test_kinesis_that_pushes_its_records_behind_a_failing_proxy(
+    scenario: StreamScenario, microburst: Emulator, laboratory: EmulatorWorld
+) -> None:
+    laboratory.run(on_pushed(laboratory, microburst.url, scenario))
 
 
 @each(FAILING)

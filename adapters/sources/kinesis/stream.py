@@ -5,17 +5,13 @@ cursor is found by reading the record of the position itself, and a later record
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from adapters.aws.calls import calling, text_of, understood
-from adapters.aws.clients import checked_arn, client
-from adapters.aws.pacing import shared_pacer
 from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_kinesis, still_written
 from adapters.sources.odd_answers import (
@@ -28,8 +24,6 @@ from adapters.sources.odd_answers import (
     text,
 )
 from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
-from poller.config.field_types import AS_WHOM, IdentityName
-from poller.domain.arns import Arn
 from poller.domain.errors import AccessDenied, CursorExpired, PortError, PositionTrimmed, ServiceUnavailable
 from poller.domain.findings import Finding
 from poller.domain.records import (
@@ -45,7 +39,6 @@ from poller.domain.records import (
 )
 from poller.domain.untrusted import numbers
 from poller.loop_turns import LoopTurns
-from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 
 PAGE_SHARDS = 1_000
@@ -67,24 +60,6 @@ _TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
 _MOMENT_REFUSED = MappingProxyType({"InvalidArgumentException": ServiceUnavailable})
-
-
-def _stream_arn(text: str) -> str:
-    if "/consumer/" in text:
-        raise ValueError(
-            f"{text!r} is an enhanced fan-out consumer, which is not supported; give the ARN of its stream"
-        )
-    form = "the ARN of a Kinesis stream; write arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
-    return checked_arn(text, service="kinesis", resource=r"stream/[A-Za-z0-9_.-]{1,128}", form=form)
-
-
-class KinesisSettings(BaseModel):
-    """Which stream to read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    arn: Annotated[str, AfterValidator(_stream_arn)]
-    identity: IdentityName | None = AS_WHOM
 
 
 class KinesisApi(Protocol):
@@ -124,18 +99,18 @@ def read_answer(body: bytes, now: Epoch) -> Read[KinesisRecord]:
     try:
         answer = _ANSWER.decode(body)
     except msgspec.MsgspecError:
-        return read_singly(body, lambda wire: _read_record(wire, now))
+        return read_singly(body, lambda wire: read_record(wire, now))
     records = answer.records
     if are_numbers([each.sequence_number for each in records]) and (
         b"\\" not in body or all(is_base64(each.data) for each in records)
     ):
         following = answer.next_shard_iterator
         ended = following is None and bool(answer.child_shards)
-        return Read(_to_the_millisecond(records), following, answer.millis_behind_latest, ended=ended)
-    return read_singly(body, lambda wire: _read_record(wire, now))
+        return Read(to_the_millisecond(records), following, answer.millis_behind_latest, ended=ended)
+    return read_singly(body, lambda wire: read_record(wire, now))
 
 
-def _read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
+def read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
     data = text(wire, "Data")
     if data is None or not is_base64(data):
         raise ValueError("Data is no base64")
@@ -313,7 +288,7 @@ class KinesisStream:
             return read_answer(body, Epoch(time.time()))
 
 
-def _to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
+def to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
     """Rounds arrival times to milliseconds, as the service has them. Nearly always they are."""
     for each in records:
         arrived = each.arrived
@@ -334,14 +309,3 @@ def _shard(wire: JsonObject) -> Shard:
         tuple(ShardId(parent) for parent in parents if parent),
         closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
     )
-
-
-@asynccontextmanager
-async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
-    api: KinesisApi = await client(
-        env.acting_as(settings.identity), "kinesis", Arn.parse(settings.arn).region
-    )
-    yield KinesisStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
-
-
-plugin = Plugin("kinesis", KinesisSettings, _open)
