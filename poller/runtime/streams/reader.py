@@ -83,6 +83,12 @@ class ShardReader:
         self._again = asyncio.Event()
         """Set when a wait after a failure is to end."""
 
+    @property
+    def reason(self) -> str:
+        """Why reading fails, or else why records are polled although the source can push them; empty if neither is so."""
+        because = "" if self._pushed is None else self._pushed.polled_because(self._shard)
+        return self.state.reason or (because and f"its records are polled, not pushed: {because}")
+
     def may_end(self) -> bool:
         """Whether nothing is left to read."""
         return self._stop.requested or self._flow.read_out

@@ -138,7 +138,7 @@ class ShardRun:
             position=self._flow.position.encode(),
             behind_ms=self._reader.state.behind_ms,
             owner=str(self._parts.worker),
-            reason=self._reader.state.reason or (PAUSES_UNKNOWN if unknown else ""),
+            reason=self._reader.reason or (PAUSES_UNKNOWN if unknown else ""),
             losses=self._reader.state.losses,
             lanes=lanes,
             paused=None if paused is None else pause_status(paused),

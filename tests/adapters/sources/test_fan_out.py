@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,7 +173,7 @@ def refusal(code: str) -> ClientError:
 
 def starts(service: Service) -> list[str]:
     """Where the subscriptions begin."""
-    return [each.get("SequenceNumber", each["Type"]) for _, each in service.asked]
+    return [str(each.get("SequenceNumber", each["Type"])) for _, each in service.asked]
 
 
 def test_events_become_pages_and_a_page_is_no_larger_than_asked_for() -> None:
@@ -298,7 +299,7 @@ def test_a_refused_subscription_is_tried_again_and_records_are_polled_meanwhile(
 
     service = play([refusal(code)] * 50, scenario, stored=(1, 2, 3))
     moments = [at for at, _ in service.asked]
-    waits = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    waits = [after - before for before, after in itertools.pairwise(moments)]
     assert all(AGAIN_S <= each < 62 for each in waits)
     assert waits[-1] > 50
 

@@ -1,0 +1,107 @@
+"""Aggregated records: those of the Producer Library's own packer are taken apart, and nothing else is."""
+
+import hashlib
+from typing import Any
+
+import pytest
+from aws_kinesis_agg.aggregator import AggRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.sources.kinesis.aggregates import MAGIC, UserRecord, user_records
+
+KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+HASH_KEYS = st.none() | st.integers(0, 2**128 - 1).map(str)
+RECORDS = st.lists(st.tuples(KEYS, HASH_KEYS, st.binary(min_size=1, max_size=300)), min_size=1, max_size=60)
+
+
+def packed(records: list[tuple[str, str | None, bytes]]) -> bytes:
+    """One aggregated record that holds these."""
+    found: Any = AggRecord()
+    for key, hash_key, data in records:
+        assert found.add_user_record(key, data, hash_key)
+    return bytes(found.get_contents()[2])
+
+
+def framed(message: bytes) -> bytes:
+    """A message in the form of an aggregated record."""
+    return MAGIC + message + hashlib.md5(message, usedforsecurity=False).digest()
+
+
+@given(RECORDS)
+def test_what_was_packed_is_taken_apart_in_order(records: list[tuple[str, str | None, bytes]]) -> None:
+    found = user_records(packed(records))
+    assert found is not None
+    assert [(each.key, each.data) for each in found] == [(key, data) for key, _, data in records]
+    # The packer gives a record without a hash key of its own the digest of its key.
+    given = [
+        hash_key or str(int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(), 16))
+        for key, hash_key, _ in records
+    ]
+    assert [each.explicit_hash_key in {mine, None} for each, mine in zip(found, given, strict=True)] == [
+        True
+    ] * len(records)
+
+
+@given(RECORDS, st.data())
+def test_a_changed_byte_or_a_missing_end_makes_it_a_record_like_any_other(
+    records: list[tuple[str, str | None, bytes]], data: st.DataObject
+) -> None:
+    whole = packed(records)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    assert user_records(whole[:at]) is None
+    changed = bytearray(whole)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    assert user_records(bytes(changed)) is None
+
+
+@given(st.binary(max_size=400))
+def test_a_message_that_is_none_is_a_record_like_any_other(message: bytes) -> None:
+    found = user_records(framed(message))
+    assert found is None or all(isinstance(each, UserRecord) for each in found)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x1a\x04\x08\x00\x1a\x00",
+        b"\x0a\x01k\x1a\x04\x08\x05\x1a\x00",
+        b"\x0a\x01k\x1a\x02\x08\x00",
+        b"\x0a\x01k\x1a\x02\x1a\x00",
+        b"\x0a\x01k\x1a\x06\x08\x00\x10\x02\x1a\x00",
+        b"\x0a\x02\xff\xfe\x1a\x04\x08\x00\x1a\x00",
+        b"\x0a\x7fk",
+        b"\x0b\x01k",
+        b"\xff" * 12,
+        b"\x0a",
+        b"\x02\x00",
+    ],
+    ids=[
+        "no table of keys",
+        "a key that is not in the table",
+        "no data",
+        "no key",
+        "a hash key that is not in the table",
+        "a key that is no text",
+        "a length beyond the end",
+        "a group",
+        "a number without end",
+        "a length that is not there",
+        "field 0",
+    ],
+)
+def test_a_message_with_a_fault_is_a_record_like_any_other(message: bytes) -> None:
+    assert user_records(framed(message)) is None
+
+
+def test_fields_of_later_versions_are_passed_over() -> None:
+    tags = b"\x22\x04\x0a\x02ab"
+    record = b"\x08\x00" + b"\x1a\x02hi" + tags + b"\x28\x07"
+    message = b"\x0a\x01k" + b"\x1a" + bytes([len(record)]) + record + b"\x39" + b"8" * 8 + b"\x45" + b"4" * 4
+    assert user_records(framed(message)) == [UserRecord("k", b"hi")]
+
+
+def test_an_aggregated_record_that_holds_none_is_handed_over_as_it_is() -> None:
+    assert user_records(framed(b"")) is None
+    assert user_records(MAGIC) is None
+    assert user_records(b"") is None
