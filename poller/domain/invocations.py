@@ -10,7 +10,8 @@ from typing import Protocol
 import msgspec
 import orjson
 
-from poller.domain.records import JsonObject, MappingId, ShardId, json_value
+from poller.domain.records import JsonObject, MappingId, ShardId
+from poller.domain.untrusted.json_values import json_value
 from poller.domain.untrusted.texts import ends_of, line_of
 
 ERROR_TYPE_CHARS_MAX = 128

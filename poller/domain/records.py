@@ -5,12 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Annotated, Any, NewType, NoReturn, Self
+from typing import Annotated, Any, NewType, Self
 
 import msgspec
 import orjson
 
+from poller.domain.streams.places import PART_BITS, WHOLE, end_of, sequence_of
 from poller.domain.untrusted import numbers
+from poller.domain.untrusted.json_values import json_value
 from poller.domain.untrusted.numbers import MOMENT_MAX
 
 MappingId = NewType("MappingId", str)
@@ -37,9 +39,6 @@ _SCALE_MS = 1000
 _WHOLE_MAX = 10**14
 _FEW = {str(count): count for count in range(1, 101)}
 """Receive counts of nearly all messages, by their texts. To look one up takes a tenth of the time of reading it."""
-_decode = msgspec.json.Decoder().decode
-_decode_any = json.loads
-"""Bound at import, since a function may replace `json.loads`."""
 _NO_KEYS = (b"", b"null")
 _PLAIN_KEY = re.compile(rb'\{"[^"\\,\s]+":\{"[SNB]":"[^"\\]*"\}\}')
 """Matches a key of one attribute in compact form without escapes. Its text is canonical as it is."""
@@ -60,12 +59,13 @@ class Position:
     A `START` position says where to begin in a shard that was never read: at the trim horizon (`since_ms` is 0) or at the
     first record that arrived at `since_ms` or later. An `AFTER` position is behind one sequence number. `digits` is the number
     of digits in which the service wrote it: some services pad with zeros and accept no other form. An `END` position is behind
-    the last record of a closed shard.
+    the last record of a closed shard. A position inside of an aggregated record is behind one `part` of it.
     """
 
     rank: Rank
     sequence: int = 0
     since_ms: int = 0
+    part: int = WHOLE
     digits: int = field(default=0, compare=False)
 
     @classmethod
@@ -79,9 +79,11 @@ class Position:
         return cls(Rank.START, since_ms=max(1, int(moment * _SCALE_MS)))
 
     @classmethod
-    def after(cls, sequence_number: str) -> Self:
-        """Behind the record with this sequence number (decimal digits)."""
-        return cls(Rank.AFTER, sequence=int(sequence_number), digits=len(sequence_number))
+    def after(cls, place: str) -> Self:
+        """Behind the record at this place: a sequence number (decimal digits), or a part of an aggregated record."""
+        sequence_number = sequence_of(place)
+        part = end_of(place) & WHOLE if len(sequence_number) < len(place) else WHOLE
+        return cls(Rank.AFTER, sequence=int(sequence_number), part=part, digits=len(sequence_number))
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -95,7 +97,9 @@ class Position:
                 if since_ms is not None:
                     return cls(Rank.START, since_ms=since_ms)
             case "AFTER":
-                if numbers.whole(number, most=_SEQUENCE_MAX, default=None) is not None:
+                sequence, colon, part = number.partition(":")
+                whole = numbers.whole(sequence, most=_SEQUENCE_MAX, default=None) is not None
+                if whole and (not colon or numbers.whole(part, most=WHOLE - 1, default=None) is not None):
                     return cls.after(number)
             case "SHARD_END" if not number:
                 return cls(Rank.END)
@@ -104,18 +108,30 @@ class Position:
         raise ValueError(f"not a position: {text[:_SHOWN_CHARS_MAX]!r}")
 
     def encode(self) -> str:
-        """The text for stores: TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence> or SHARD_END."""
+        """The text for stores: TRIM_HORIZON, AT_TIMESTAMP:<ms>, AFTER:<sequence>, AFTER:<sequence>:<part> or SHARD_END."""
         match self.rank:
             case Rank.START:
                 return f"AT_TIMESTAMP:{self.since_ms}" if self.since_ms else "TRIM_HORIZON"
             case Rank.AFTER:
-                return f"AFTER:{self.sequence_number}"
+                return f"AFTER:{self.sequence_number}" + (f":{self.part}" if self.partial else "")
             case Rank.END:
                 return "SHARD_END"
 
     def sort_key(self) -> str:
         """A text that sorts as positions do, for stores that compare positions inside the database."""
-        return f"{int(self.rank)}{self.sequence:0{_SEQUENCE_DIGITS}d}{self.since_ms:015d}"
+        # A record is not settled before all of its parts are. So a part sorts behind the record before, and before the whole one.
+        sequence, part = (self.sequence - 1, f":{self.part:07d}") if self.partial else (self.sequence, "")
+        return f"{int(self.rank)}{sequence:0{_SEQUENCE_DIGITS}d}{self.since_ms:015d}{part}"
+
+    @property
+    def partial(self) -> bool:
+        """Whether the position is inside of an aggregated record."""
+        return self.part != WHOLE
+
+    @property
+    def end(self) -> int:
+        """The end of the place that the position is behind (see `places`); 0 if it is behind none."""
+        return self.sequence << PART_BITS | self.part if self.rank is Rank.AFTER else 0
 
     @property
     def sequence_number(self) -> str:
@@ -161,6 +177,15 @@ class KinesisRecord(
     def detached(self) -> Self:
         """The record itself. It refers to nothing else of the answer that it came in."""
         return self
+
+    @property
+    def outer(self) -> str:
+        """The sequence number, as functions and filters see it."""
+        return sequence_of(self.sequence_number)
+
+
+class AggregatedPart(KinesisRecord, frozen=True, gc=False):
+    """One user record of an aggregated record. Its `sequence_number` is its place (see `places`), since several share the number."""
 
 
 ABSENT = msgspec.Raw()
@@ -273,23 +298,6 @@ class DynamoRecord(
             if (value := getattr(change, name)) is not ABSENT
         }
         return msgspec.structs.replace(self, change=msgspec.structs.replace(change, **copied))
-
-
-def json_value(text: bytes | msgspec.Raw) -> Any:
-    """The value of a JSON text in UTF-8, as the standard library reads it. Raises ValueError if the text is not JSON.
-
-    msgspec takes less than half the time. It refuses lone surrogates and numbers beyond a double, so those texts are read again. The
-    standard library would take NaN and Infinity too, and texts in UTF-16 or with a byte order mark, which nobody else reads.
-    """
-    try:
-        return _decode(text)
-    except msgspec.MsgspecError:
-        return _decode_any(bytes(text).decode(), parse_constant=no_constant)
-
-
-def no_constant(name: str) -> NoReturn:
-    """For `parse_constant` of the standard library: JSON has no NaN and no Infinity. Raises ValueError."""
-    raise ValueError(f"{name} is no JSON")
 
 
 type Record = KinesisRecord | DynamoRecord

@@ -16,6 +16,7 @@ from msgspec import UNSET, Raw
 from poller.domain.records import (
     ABSENT,
     EVENT_VERSION,
+    AggregatedPart,
     DynamoIdentity,
     DynamoRecord,
     Epoch,
@@ -23,8 +24,8 @@ from poller.domain.records import (
     KinesisRecord,
     Record,
     ShardId,
-    json_value,
 )
+from poller.domain.untrusted.json_values import json_value
 
 _HEAD = b'{"Records":['
 _TAIL = b"]}"
@@ -164,7 +165,7 @@ class KinesisEncoder:
                 "awsRegion": region,
                 "eventSourceARN": source_arn,
             }
-            for record in cast("Sequence[KinesisRecord]", records)
+            for record in _numbered(records)
         ]
 
     def _sizes(self, records: Sequence[Record], dumps: Callable[[object], bytes]) -> list[int]:
@@ -175,7 +176,7 @@ class KinesisEncoder:
             + 2 * len(record.sequence_number)
             + len(record.data)
             + len(dumps(float(record.arrived)))
-            for record in cast("Sequence[KinesisRecord]", records)
+            for record in _numbered(records)
         ]
 
     def _encoded(self, records: Sequence[Record], dumps: Callable[[object], bytes]) -> list[bytes]:
@@ -198,8 +199,19 @@ class KinesisEncoder:
                     tail,
                 )
             )
-            for record in cast("Sequence[KinesisRecord]", records)
+            for record in _numbered(records)
         ]
+
+
+def _numbered(records: Sequence[Record]) -> Sequence[KinesisRecord]:
+    """Kinesis records with the numbers that events show: parts of an aggregated record have that of the whole one (aws-behaviour#aggregated-records)."""
+    found = cast("Sequence[KinesisRecord]", records)
+    if AggregatedPart not in set(map(type, found)):
+        return found
+    return [
+        KinesisRecord(each.outer, each.arrived, each.data, each.key) if type(each) is AggregatedPart else each
+        for each in found
+    ]
 
 
 @final

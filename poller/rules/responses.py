@@ -257,7 +257,11 @@ def _parse_report(
 
 
 def _places(identifiers: Sequence[str]) -> Mapping[str, int]:
-    return {identifier: place for place, identifier in enumerate(identifiers)}
+    """The place of each identifier. The sequence number of an aggregated record stands for the first of its parts that is there."""
+    places = {identifier: place for place, identifier in enumerate(identifiers)}
+    for part in [each for each in identifiers if ":" in each]:
+        places.setdefault(part.partition(":")[0], places[part])
+    return places
 
 
 def _place(item: JsonObject | object, places: Mapping[str, int]) -> int | None:

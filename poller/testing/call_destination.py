@@ -12,7 +12,8 @@ import pytest
 from poller.call_queue_ports import CallDestination
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.functions.call_notices import CallNotice
-from poller.domain.records import JsonObject, json_value
+from poller.domain.records import JsonObject
+from poller.domain.untrusted.json_values import json_value
 
 FUNCTION = "arn:aws:lambda:eu-west-1:111122223333:function:orders:live"
 TIMESTAMP = "2026-12-02T01:02:03.987Z"

@@ -17,7 +17,8 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.invocations import Notice
-from poller.domain.records import JsonObject, MappingId, ShardId, json_value
+from poller.domain.records import JsonObject, MappingId, ShardId
+from poller.domain.untrusted.json_values import json_value
 from poller.ports import Destination
 
 MAPPING = MappingId("11111111-2222-4333-8444-555555555555")

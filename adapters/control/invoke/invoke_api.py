@@ -23,8 +23,8 @@ from adapters.control.responses import allow_time, answer
 from poller.domain.functions.alias_control import VersionView
 from poller.domain.functions.calls import FunctionCall, FunctionCaller, FunctionView, NoRoom, ThrottleReason
 from poller.domain.functions.tracing import of_trace_header, of_traceparent, trace_header
-from poller.domain.records import json_value
 from poller.domain.telemetry.labels import ApiOperation
+from poller.domain.untrusted.json_values import json_value
 from poller.loop_turns import LoopTurns
 
 FUNCTIONS = "/2015-03-31/functions"

@@ -10,7 +10,7 @@ from aiohttp import web
 from adapters.control.aws_errors import RejectionType, RequestRejected
 from adapters.control.mappings.paging import constraint, headed
 from poller.domain.mapping_api import ApiError, ApiErrorType
-from poller.domain.records import json_value
+from poller.domain.untrusted.json_values import json_value
 
 TYPE = "X-Amz-Invocation-Type"
 LOG = "X-Amz-Log-Type"

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from poller.domain.records import json_value
 from poller.domain.untrusted import numbers
+from poller.domain.untrusted.json_values import json_value
 
 SPEC_VERSION = "1.0"
 ATTRIBUTE_CHARS_MAX = 512

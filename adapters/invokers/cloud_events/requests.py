@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from adapters.invokers.cloud_events.attributes import CloudEvent, cloud_event
-from poller.domain.records import json_value
+from poller.domain.untrusted.json_values import json_value
 
 BINARY_TYPE = "application/json"
 STRUCTURED_TYPE = "application/cloudevents+json"

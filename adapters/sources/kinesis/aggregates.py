@@ -1,114 +1,133 @@
-"""Owns how an aggregated record of the Kinesis Producer Library is taken apart (aws-behaviour#aggregated-records).
+"""Owns how aggregated records of the Kinesis Producer Library are taken apart (aws-behaviour#aggregated-records).
 
-The form is the library's published one: four bytes that say so, a message of Protocol Buffers, and the MD5 digest of the message. The
-message has a table of partition keys, one of explicit hash keys, and the user records, which name their keys by index. What is not
-exactly of this form is a record like any other.
+What is not exactly of that form is a record like any other. A user record whose hash key is of another shard stays: its producer may not
+send it again.
 """
 
 import base64
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-MAGIC = b"\xf3\x89\x9a\xc2"
-MAGIC_BASE64 = base64.b64encode(MAGIC[:3]).decode()
-"""How the data of such a record begins in base64."""
-DIGEST_BYTES = 16
-RECORDS_MAX = 1_000_000
-"""A record of Kinesis, 10 MiB at most, has room for fewer."""
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_VARINT_BITS_MAX = 63
+from poller.domain.records import AggregatedPart, KinesisRecord, Position
+from poller.domain.streams.aggregates import (
+    DATA,
+    HASH_KEY_INDEX,
+    HASH_KEYS,
+    KEY_INDEX,
+    KEYS,
+    MAGIC_BASE64,
+    RECORDS,
+    fields,
+    message_of,
+)
+from poller.domain.streams.places import place_of_part
+from poller.loop_turns import LoopTurns
+
+HASH_KEY_MAX = 2**128 - 1
+SLICE = 200
+"""User records that are taken apart in one slice of work."""
+
+type Slices[T] = Generator[None, None, T]
 
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """One record that a producer put into an aggregated one."""
+    """One record that a producer put into an aggregated one. Its hash key decided over its shard."""
 
     key: str
     data: bytes
-    explicit_hash_key: str | None = None
+    explicit_hash_key: int | None = None
 
 
-def user_records(data: bytes) -> list[UserRecord] | None:
-    """The user records of an aggregated record, in order; None if the data are none, or one that holds nothing. The work is linear."""
-    if not data.startswith(MAGIC) or len(data) < len(MAGIC) + DIGEST_BYTES:
-        return None
-    message, digest = data[len(MAGIC) : -DIGEST_BYTES], data[-DIGEST_BYTES:]
-    if hashlib.md5(message, usedforsecurity=False).digest() != digest:
+async def taken_apart(
+    records: Sequence[KinesisRecord], turns: LoopTurns, *, behind: Position | None = None
+) -> Sequence[KinesisRecord]:
+    """These records, with the user records of aggregated ones in their place. Those up to `behind` are left out if it is inside of one."""
+    found = records
+    if any(each.data.startswith(MAGIC_BASE64) for each in records):
+        found = await turns.slices(_apart(records))
+    if behind is None or not behind.partial:
+        return found
+    return [each for each in found if Position.after(each.sequence_number) > behind]
+
+
+def _apart(records: Sequence[KinesisRecord]) -> Slices[list[KinesisRecord]]:
+    found: list[KinesisRecord] = []
+    for record in records:
+        inside = None
+        if record.data.startswith(MAGIC_BASE64):
+            inside = yield from user_records(base64.b64decode(record.data))
+        if inside is None:
+            found.append(record)
+            continue
+        for number, each in enumerate(inside):
+            found.append(_part(record, each, number, len(inside)))
+            if not len(found) % SLICE:
+                yield
+    return found
+
+
+def _part(whole: KinesisRecord, user: UserRecord, number: int, parts: int) -> KinesisRecord:
+    data = base64.b64encode(user.data).decode()
+    if parts == 1:
+        return KinesisRecord(whole.sequence_number, whole.arrived, data, user.key, whole.dated)
+    place = place_of_part(whole.sequence_number, number, parts)
+    return AggregatedPart(place, whole.arrived, data, user.key, whole.dated)
+
+
+def user_records(data: bytes) -> Slices[list[UserRecord] | None]:
+    """The user records of an aggregated record, in order, in slices of work; None if the data are none, or one that holds nothing.
+
+    The work is linear.
+    """
+    message = message_of(data)
+    if message is None:
         return None
     try:
-        return _records(message) or None
+        return (yield from _records(message)) or None
     except (ValueError, IndexError):
         return None
 
 
-def _records(message: bytes) -> list[UserRecord]:
+def _records(message: bytes) -> Slices[list[UserRecord]]:
     keys: list[str] = []
-    hash_keys: list[str] = []
+    hash_keys: list[int] = []
     parts: list[bytes] = []
-    for number, value in _fields(message):
-        match number, value:
-            case 1, bytes():
+    for count, (number, value) in enumerate(fields(message), 1):
+        if isinstance(value, bytes):
+            if number == KEYS:
                 keys.append(value.decode())
-            case 2, bytes():
-                hash_keys.append(value.decode())
-            case 3, bytes():
+            elif number == HASH_KEYS:
+                hash_keys.append(_hash_key(value))
+            elif number == RECORDS:
                 parts.append(value)
-    if len(parts) > RECORDS_MAX:
-        raise ValueError("too many records")
-    return [_record(each, keys, hash_keys) for each in parts]
+        if not count % SLICE:
+            yield
+    found: list[UserRecord] = []
+    for part in parts:
+        found.append(_record(part, keys, hash_keys))
+        if not len(found) % SLICE:
+            yield
+    return found
 
 
-def _record(part: bytes, keys: list[str], hash_keys: list[str]) -> UserRecord:
+def _hash_key(text: bytes) -> int:
+    if not text.isdigit() or len(text) > len(str(HASH_KEY_MAX)) or int(text) > HASH_KEY_MAX:
+        raise ValueError("no hash key")
+    return int(text)
+
+
+def _record(part: bytes, keys: list[str], hash_keys: list[int]) -> UserRecord:
     key: int | None = None
     hash_key: int | None = None
     data: bytes | None = None
-    for number, value in _fields(part):
-        match number, value:
-            case 1, int():
-                key = value
-            case 2, int():
-                hash_key = value
-            case 3, bytes():
-                data = value
+    for number, value in fields(part):
+        if isinstance(value, bytes):
+            data = value if number == DATA else data
+        elif number == KEY_INDEX:
+            key = value
+        elif number == HASH_KEY_INDEX:
+            hash_key = value
     if key is None or data is None:
         raise ValueError("a record without key or data")
     return UserRecord(keys[key], data, None if hash_key is None else hash_keys[hash_key])
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message, each with its number. Raises ValueError or IndexError if it is none."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if number == 0:
-            raise ValueError("field 0")
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in {_FIXED64, _FIXED32}:
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"a field of kind {kind}")
-        if at + size > len(message):
-            raise ValueError("a field that goes on behind the end")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length, and the place behind it."""
-    found = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        found |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return found, at
-        shift += 7
-        if shift > _VARINT_BITS_MAX:
-            raise ValueError("a number of too many bytes")

@@ -69,8 +69,8 @@ class FannedOutStream(KinesisStream):
     def __init__(
         self, api: Any, pacer: Pacer, turns: LoopTurns, *, arn: str, consumer: str, clock: Clock
     ) -> None:
-        super().__init__(api, pacer, turns, arn=arn)
-        self._pushed = PushedStream(self, api, consumer=consumer, clock=clock)
+        super().__init__(api, pacer, turns, arn=arn, deaggregate=True)
+        self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
 
     def pushing(self) -> "PushedStream":
         """The stream as its records are pushed."""
@@ -84,9 +84,12 @@ class FannedOutStream(KinesisStream):
 class PushedStream:
     """StreamSource of a stream whose records are pushed to a consumer. Each shard has one reader."""
 
-    def __init__(self, stream: KinesisStream, api: FanOutApi, *, consumer: str, clock: Clock) -> None:
+    def __init__(
+        self, stream: KinesisStream, api: FanOutApi, turns: LoopTurns, *, consumer: str, clock: Clock
+    ) -> None:
         self._stream = stream
         self._api = api
+        self._turns = turns
         self._consumer = consumer
         self._clock = clock
         self._subscriptions: dict[ShardId, Subscription] = {}
@@ -159,7 +162,7 @@ class PushedStream:
             self._refuse(shard, error)
             return None
         self._refused.pop(shard, None)
-        found = Subscription(events, place.position, began_s=now)
+        found = Subscription(events, place.position, self._turns, began_s=now)
         self._subscriptions[shard] = found
         return found
 
@@ -202,6 +205,9 @@ class PushedStream:
 
 
 def _starting(position: Position) -> JsonObject:
+    if position.partial:
+        # The parts up to the position are left out.
+        return {"Type": "AT_SEQUENCE_NUMBER", "SequenceNumber": position.sequence_number}
     if position.rank is Rank.AFTER:
         return {"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": position.sequence_number}
     if position.since is not None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from adapters.aws.clients import checked_arn, client
 from adapters.aws.pacing import shared_pacer
@@ -32,6 +32,11 @@ class KinesisSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arn: Annotated[str, AfterValidator(_stream_arn)]
+    deaggregate: bool = Field(
+        False,
+        description="Take records apart that the Kinesis Producer Library has aggregated, as AWS does for a consumer. "
+        "Records of a consumer are always taken apart.",
+    )
     identity: IdentityName | None = AS_WHOM
 
 
@@ -43,7 +48,7 @@ async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[Ki
     pacer = await shared_pacer(env)
     stream, _, consumer = settings.arn.partition(_CONSUMER)
     if not consumer:
-        yield KinesisStream(api, pacer, env.turns, arn=stream)
+        yield KinesisStream(api, pacer, env.turns, arn=stream, deaggregate=settings.deaggregate)
         return
     fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=settings.arn, clock=env.clock)
     try:

@@ -14,6 +14,7 @@ import msgspec
 from adapters.aws.calls import calling, text_of, understood
 from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_kinesis, still_written
+from adapters.sources.kinesis.aggregates import taken_apart
 from adapters.sources.odd_answers import (
     Read,
     are_numbers,
@@ -127,15 +128,18 @@ def read_record(wire: JsonObject, now: Epoch) -> KinesisRecord:
 class KinesisStream:
     """StreamSource over one Kinesis stream. Calls on a shard are paced (aws-behaviour#read-limits).
 
-    Aggregated records are passed on as they are (aws-behaviour#aggregated-records).
+    With `deaggregate` aggregated records are taken apart. Otherwise they are passed on as they are (aws-behaviour#aggregated-records).
     """
 
-    def __init__(self, api: KinesisApi, pacer: Pacer, turns: LoopTurns, *, arn: str) -> None:
+    def __init__(
+        self, api: KinesisApi, pacer: Pacer, turns: LoopTurns, *, arn: str, deaggregate: bool = False
+    ) -> None:
         self._api = api
         self._records = FastOperation(api, "GetRecords", named="StreamARN")
         self._pacer = pacer
         self._turns = turns
         self._arn = arn
+        self._deaggregate = deaggregate
         self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
@@ -195,10 +199,15 @@ class KinesisStream:
             if found is not None and found > position.sequence:
                 raise PositionTrimmed(f"kinesis GetRecords: {shard}: the position's record is gone")
             iterator = answer.following
+            if position.partial and found is not None:
+                # Its record is read once more, for the parts behind the position.
+                return _inside(position, await self._at(shard, "AT_SEQUENCE_NUMBER", position))
             if found is not None and iterator is not None:
                 return to_cursor(iterator)
             if found is not None or iterator is None or not answer.behind_ms:
                 break
+        if position.partial:
+            return _inside(position, await self._at(shard, "AT_SEQUENCE_NUMBER", position))
         return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
     async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
@@ -225,8 +234,10 @@ class KinesisStream:
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """Reads the next records, at most 10,000 or 10 MiB. An empty page with `behind_ms` above 0 is not the end: read on.
 
+        Aggregated records that are taken apart may bring more of them.
         A page ends before a record that cannot be read; the next read raises RecordUnreadable.
         """
+        behind, cursor = _split(cursor)
         since_ms, iterator = from_cursor(cursor)
         answer = await self._get_records(shard, iterator, records_max)
         answer.check("kinesis GetRecords")
@@ -235,6 +246,10 @@ class KinesisStream:
         if answer.trouble:
             following = await self._before_trouble(shard, iterator, answer)
         after = None if following is None else to_cursor(following, 0 if records else since_ms)
+        if behind is not None and after is not None and not records:
+            after = Cursor(f"{behind.encode()};{after}")
+        if self._deaggregate:
+            records = await taken_apart(records, self._turns, behind=behind)
         return Page(records, after, answer.behind_ms, answer.ended and after is None)
 
     async def _before_trouble(self, shard: ShardId, iterator: str, answer: Read[KinesisRecord]) -> str:
@@ -286,6 +301,17 @@ class KinesisStream:
             if len(body) > TURN_BYTES:
                 await self._turns.turn()
             return read_answer(body, Epoch(time.time()))
+
+
+def _inside(position: Position, iterator: str) -> Cursor:
+    """A cursor that reads from `iterator` on, and leaves out what is not behind a position inside of an aggregated record."""
+    return Cursor(f"{position.encode()};{to_cursor(iterator)}")
+
+
+def _split(cursor: Cursor) -> tuple[Position | None, Cursor]:
+    """The position of a cursor that `_inside` made, None for any other, and the rest of the cursor."""
+    head, _, rest = cursor.partition(";")
+    return (None, cursor) if head.isdigit() else (Position.decode(head), Cursor(rest))
 
 
 def to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:

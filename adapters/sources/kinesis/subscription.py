@@ -7,17 +7,20 @@ last whole event.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from adapters.aws.calls import calling, understood
+from adapters.sources.kinesis.aggregates import taken_apart
 from adapters.sources.kinesis.stream import read_record
 from adapters.sources.odd_answers import Read, are_numbers, read_members
 from adapters.sources.service_calls import records_since
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
 from poller.domain.records import Epoch, JsonObject, KinesisRecord, Position
+from poller.loop_turns import LoopTurns
 
 SILENT_S_MAX = 30.0
 """The service sends events without records too, every few seconds. A longer silence is a dead connection."""
@@ -38,10 +41,19 @@ class Events(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One event: its records, taken apart, what was read of it, and the place behind it if that is known."""
+
+    records: Sequence[KinesisRecord]
+    found: Read[KinesisRecord]
+    then: Position | None
+
+
 class Subscription:
     """One subscription. `at` is the place behind which its next unread record is. `began_s` is by the monotonic clock."""
 
-    def __init__(self, events: Events, at: Position, *, began_s: float) -> None:
+    def __init__(self, events: Events, at: Position, turns: LoopTurns, *, began_s: float) -> None:
         self.at = at
         self.began_s = began_s
         self.over = False
@@ -49,9 +61,10 @@ class Subscription:
         self.ended = False
         """Whether the shard has ended, and all of its records are read."""
         self.behind_ms: int | None = None
+        self._turns = turns
         self._connection = events
         self._events = aiter(events)
-        self._coming: asyncio.Task[JsonObject | None] | None = None
+        self._coming: asyncio.Task[_Event | None] | None = None
         self._unread: list[KinesisRecord] = []
         self._then: Position | None = None
         """The place behind the event whose records are being read."""
@@ -82,29 +95,34 @@ class Subscription:
         else:
             self._take_in(event)
 
-    async def _next(self) -> JsonObject | None:
-        try:
-            async with asyncio.timeout(SILENT_S_MAX):
-                with calling(OPERATION):
-                    return await anext(self._events, None)
-        except TimeoutError:
-            raise ServiceUnavailable(f"{OPERATION}: no event within {SILENT_S_MAX:g} s") from None
+    async def _next(self) -> "_Event | None":
+        """The next event that has members, with aggregated records taken apart; None if no more come."""
+        while True:
+            try:
+                async with asyncio.timeout(SILENT_S_MAX):
+                    with calling(OPERATION):
+                        event = await anext(self._events, None)
+            except TimeoutError:
+                raise ServiceUnavailable(f"{OPERATION}: no event within {SILENT_S_MAX:g} s") from None
+            if event is None:
+                return None
+            with understood(OPERATION):
+                members = event.get(EVENT)
+                if not isinstance(members, dict):
+                    # Events of later versions of the service may say other things.
+                    continue
+                found = _read(members, Epoch(time.time()))
+            records = await taken_apart(found.records, self._turns, behind=self.at)
+            return _Event(records, found, None if found.trouble else _behind(members, found.records))
 
-    def _take_in(self, event: JsonObject) -> None:
-        with understood(OPERATION):
-            members = event.get(EVENT)
-            if not isinstance(members, dict):
-                # Events of later versions of the service may say other things.
-                return
-            now = Epoch(time.time())
-            found: Read[KinesisRecord] = read_members(members, lambda wire: read_record(wire, now))
-        records = found.records
+    def _take_in(self, event: "_Event") -> None:
+        records, found = event.records, event.found
         if self.at.since_ms:
             # The service may cut the time of the start to its second.
-            records = list(records_since(records, self.at.since_ms))
-        self._unread, self.behind_ms, self._trouble = records, found.behind_ms, found.trouble
+            records = records_since(records, self.at.since_ms)
+        self._unread, self.behind_ms, self._trouble = list(records), found.behind_ms, found.trouble
         self._last = found.ended and not found.trouble
-        self._then = None if found.trouble else _behind(members, found.records)
+        self._then = event.then
         if not records:
             self._finish()
 
@@ -137,6 +155,10 @@ class Subscription:
             self._coming = None
         with suppress(Exception):
             self._connection.close()
+
+
+def _read(members: JsonObject, now: Epoch) -> Read[KinesisRecord]:
+    return read_members(members, lambda wire: read_record(wire, now))
 
 
 def _behind(members: JsonObject, records: list[KinesisRecord]) -> Position | None:

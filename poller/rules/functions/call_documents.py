@@ -8,7 +8,7 @@ import orjson
 
 from poller.domain.functions.call_notices import CallNotice
 from poller.domain.functions.queued_calls import CallAnswer, CallEnd, QueuedCall
-from poller.domain.records import no_constant
+from poller.domain.untrusted.json_values import no_constant
 from poller.domain.untrusted.numbers import json_whole
 from poller.domain.untrusted.texts import line_of
 from poller.rules.streams.failure_document import milliseconds

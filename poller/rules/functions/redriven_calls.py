@@ -12,7 +12,7 @@ import msgspec
 from poller.domain.arns import Arn
 from poller.domain.functions.queued_calls import PAYLOAD_BYTES_MAX, CallEnd, CallId
 from poller.domain.invocations import StoredNotice
-from poller.domain.records import json_value
+from poller.domain.untrusted.json_values import json_value
 from poller.domain.untrusted.texts import line_of
 from poller.rules.functions.naming import qualifier_of
 from poller.rules.operations.redriving import NoticeRefused

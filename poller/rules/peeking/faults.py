@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poller.domain.peeking.answers import BatchAtFault
-from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, Record
+from poller.domain.records import Epoch, Record
 from poller.domain.rows import Checkpoint
+from poller.domain.streams.places import begin_of, end_of, is_name
 from poller.rules.streams import checkpoint_memo
 from poller.rules.streams.blocked_since import CLOSING
 from poller.rules.streams.checkpoint_memo import PartMemo
@@ -35,7 +36,7 @@ class StoredFaults:
         if self.lanes == 1 and first != CLOSING:
             lane = 0
         part = next(iter(self.parts.get(lane, ())), None) if lane is not None else None
-        if part is not None and int(part.last) < int(first):
+        if part is not None and first != CLOSING and end_of(part.last) < begin_of(first):
             part = None
         return BatchAtFault(
             first=first,
@@ -59,7 +60,7 @@ class StoredFaults:
 
     def is_behind(self, record: Record, batch: BatchAtFault) -> bool:
         """Whether a record is behind the last one of the batch."""
-        return batch.last != "" and int(record.sequence_number) > int(batch.last)
+        return batch.last != "" and begin_of(record.sequence_number) > end_of(batch.last)
 
 
 def stored_faults(checkpoint: Checkpoint) -> StoredFaults:
@@ -67,11 +68,11 @@ def stored_faults(checkpoint: Checkpoint) -> StoredFaults:
     memo = checkpoint_memo.read(checkpoint.memo)
     blocked = [(first, Epoch(float(since))) for first, since in memo.blocked if _is_first(first)]
     return StoredFaults(
-        tuple(sorted(blocked, key=lambda each: (each[0] == CLOSING, int(each[0] or 0)))),
+        tuple(sorted(blocked, key=lambda each: (each[0] == CLOSING, begin_of(each[0] or "0")))),
         max(1, memo.lane_count),
         dict(memo.lanes),
     )
 
 
 def _is_first(text: str) -> bool:
-    return text == CLOSING or (text.isascii() and text.isdecimal() and len(text) <= SEQUENCE_DIGITS_MAX)
+    return text == CLOSING or is_name(text)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from poller.domain.peeking.answers import PeekedRecord, ShownPayload, UserRecord
-from poller.domain.records import ABSENT, DynamoRecord, KinesisRecord, Record, json_value
+from poller.domain.records import ABSENT, DynamoRecord, KinesisRecord, Record
+from poller.domain.streams.places import name_of
 from poller.domain.untrusted import numbers
+from poller.domain.untrusted.json_values import json_value
 from poller.domain.untrusted.texts import line_of
 from poller.rules.filtering import Slices
 from poller.rules.peeking.aggregates import unpacked
@@ -62,7 +64,7 @@ def _shown_data(
                 if room.left > 0
             )
     return PeekedRecord(
-        sequence_number=record.sequence_number,
+        sequence_number=name_of(record.sequence_number),
         key=_key(record.key),
         arrived=record.arrived,
         size_bytes=_decoded_bytes(record.data),

@@ -70,7 +70,7 @@ def parse_start(text: str) -> PeekStart:
     kind, colon, number = wanted.partition(":")
     if colon and kind.upper() in {"AFTER", "AT"} and _is_sequence(number):
         return FromRecord(number) if kind.upper() == "AT" else FromPosition(Position.after(number))
-    if wanted.startswith("AT_TIMESTAMP:"):
+    if wanted.startswith(("AT_TIMESTAMP:", "AFTER:")):
         return _stored(wanted)
     if _is_sequence(wanted) and len(wanted) > SECONDS_DIGITS_MAX:
         return FromRecord(wanted)

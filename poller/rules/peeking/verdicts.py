@@ -75,9 +75,7 @@ class RecordFilters:
     def _answer(self, criteria: Filter, record: Record) -> Answer:
         match record:
             case KinesisRecord():
-                return criteria.matches_kinesis(
-                    record.key, record.sequence_number, record.arrived, record.data
-                )
+                return criteria.matches_kinesis(record.key, record.outer, record.arrived, record.data)
             case DynamoRecord():
                 change = record.change
                 if is_light(change.new_image) and is_light(change.old_image):
@@ -109,7 +107,7 @@ class RecordFilters:
                 return {
                     "kinesis": {
                         "partitionKey": record.key,
-                        "sequenceNumber": record.sequence_number,
+                        "sequenceNumber": record.outer,
                         "approximateArrivalTimestamp": float(record.arrived),
                         "data": record.data,
                     }

@@ -8,7 +8,8 @@ from typing import Self
 import msgspec
 
 from poller.domain.policies import BatchPolicy
-from poller.domain.records import JsonObject, Message, Monotonic, json_value
+from poller.domain.records import JsonObject, Message, Monotonic
+from poller.domain.untrusted.json_values import json_value
 from poller.rules.events import build, event_bytes
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX

@@ -8,6 +8,7 @@ import msgspec
 
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, Monotonic, Record
+from poller.domain.streams.places import end_of
 from poller.rules.events import event_bytes
 
 
@@ -94,10 +95,10 @@ class Buffer:
             return ()
         return self._cut(min(records_max or self._policy.records_max, self._policy.records_max))
 
-    def take_through(self, sequence: int) -> tuple[Entry, ...]:
-        """All entries up to and including this sequence number, whatever the policy says."""
+    def take_through(self, end: int) -> tuple[Entry, ...]:
+        """All entries whose places end here or before, whatever the policy says."""
         taken: list[Entry] = []
-        while self._entries and int(self._entries[0].record.sequence_number) <= sequence:
+        while self._entries and end_of(self._entries[0].record.sequence_number) <= end:
             taken.append(self._pop())
         return tuple(taken)
 

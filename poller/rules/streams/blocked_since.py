@@ -10,6 +10,7 @@ from typing import assert_never
 
 from poller.domain.invocations import FunctionError
 from poller.domain.records import Epoch
+from poller.domain.streams.places import begin_of, name_of
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.rules.streams.attempts import BatchPart
 
@@ -17,7 +18,7 @@ CLOSING = ""
 """Stands for the first record of a call that closes a window."""
 
 type BlockedMemo = tuple[str, int]
-"""The first record's sequence number, and since when it blocks its lane, in epoch seconds."""
+"""The first record's name (see `places`), and since when it blocks its lane, in epoch seconds."""
 
 
 FAILED_BEFORE = "it failed before this worker took the shard, and is tried again"
@@ -92,19 +93,21 @@ class BlockedSince:
         return self._now.pop(lane, None) is not None
 
     def memo(self, settled: int) -> tuple[BlockedMemo, ...]:
-        """What the next run must know. A record at or before the sequence number `settled` blocks nothing."""
+        """What the next run must know. A record in the places that end at `settled` or before blocks nothing."""
         if not self._now and not self._before:
             return ()
         self._before = {
-            first: since for first, since in self._before.items() if int(first or settled + 1) > settled
+            first: since
+            for first, since in self._before.items()
+            if first == CLOSING or begin_of(first) > settled
         }
         found = [*self._before.items(), *((each.first, each.since) for each in self._now.values())]
         return tuple(sorted((first, int(since)) for first, since in found))
 
 
 def first_of(part: BatchPart) -> str:
-    """The sequence number of the part's first record; CLOSING if it has none."""
-    return part.entries[0].record.sequence_number if part.entries else CLOSING
+    """The name of the part's first record; CLOSING if it has none."""
+    return name_of(part.entries[0].record.sequence_number) if part.entries else CLOSING
 
 
 def error_of(verdict: Verdict) -> str | None:

@@ -11,16 +11,16 @@ from poller.rules.streams.windows import WindowMemo
 MEMO_BYTES_MAX = 256 * 1024
 """A longer memo is not written: a restart may then deliver settled records again, which at-least-once allows."""
 
-type _Sequence = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{SEQUENCE_DIGITS_MAX}}}$")]
+type _Place = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{SEQUENCE_DIGITS_MAX}}}(:[0-9]{{1,7}})?$")]
 
 
 class PartMemo(msgspec.Struct, frozen=True, array_like=True):
-    """One part of a lane's batch: its last sequence number, its failures so far, and from when its age counts, in epoch seconds.
+    """One part of a lane's batch: the place of its last record, its failures so far, and from when its age counts, in epoch seconds.
 
     Workers of older versions read the first two only.
     """
 
-    last: _Sequence
+    last: _Place
     failures: int
     since: int = 0
 
@@ -38,7 +38,7 @@ class Memo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     lane_count: int = 1
     settled_through: int = msgspec.field(default=0, name="as_of")
-    settled_ahead: tuple[tuple[_Sequence, _Sequence], ...] = msgspec.field(default=(), name="beyond")
+    settled_ahead: tuple[tuple[_Place, _Place], ...] = msgspec.field(default=(), name="beyond")
     lanes: dict[int, tuple[PartMemo, ...]] = {}
     window: WindowMemo | None = None
     blocked: tuple[BlockedMemo, ...] = ()

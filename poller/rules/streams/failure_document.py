@@ -8,6 +8,7 @@ import orjson
 
 from poller.domain.invocations import Notice
 from poller.domain.records import Epoch, JsonObject, MappingId, Record, ShardId
+from poller.domain.streams.places import name_of
 from poller.domain.untrusted.numbers import date_of
 from poller.rules.events import WindowFacts
 from poller.rules.streams.attempts import Discard
@@ -82,8 +83,8 @@ def _batch_info(records: Sequence[Record], context: Context) -> JsonObject:
     written = milliseconds if context.batch_info == "KinesisBatchInfo" else seconds
     return {
         "shardId": context.shard,
-        "startSequenceNumber": records[0].sequence_number,
-        "endSequenceNumber": records[-1].sequence_number,
+        "startSequenceNumber": name_of(records[0].sequence_number),
+        "endSequenceNumber": name_of(records[-1].sequence_number),
         "approximateArrivalOfFirstRecord": written(records[0].arrived),
         "approximateArrivalOfLastRecord": written(records[-1].arrived),
         "batchSize": len(records),

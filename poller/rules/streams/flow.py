@@ -306,7 +306,7 @@ class ShardFlow:
         parts = {lane: memos for lane, memos in kept.items() if memos}
         window = self._windowed.memo if self._windowed is not None else None
         settled_through = self._tracker.saved_through
-        blocked = self._blocked.memo(self.position.sequence)
+        blocked = self._blocked.memo(self.position.end)
         memo = msgspec.json.encode(Memo(len(self._lanes), settled_through, ahead, parts, window, blocked))
         if window is None and len(memo) > MEMO_BYTES_MAX:
             memo = msgspec.json.encode(Memo(settled_through=settled_through, blocked=blocked))

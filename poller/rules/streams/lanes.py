@@ -12,6 +12,7 @@ import msgspec
 from poller.domain.invocations import Event, Notice
 from poller.domain.policies import BatchPolicy
 from poller.domain.records import Epoch, Monotonic, Record
+from poller.domain.streams.places import end_of, text_of_end
 from poller.rules.streams.attempts import BatchPart, BatchState, Discard, Effect, Invoke
 from poller.rules.streams.batching import Buffer, Entry
 from poller.rules.streams.blocked_since import BlockedReason
@@ -178,7 +179,9 @@ class LaneState:
         if work is None or (len(work.parts) == 1 and not (work.parts[0].failures or work.parts[0].since)):
             return ()
         return tuple(
-            PartMemo(part.entries[-1].record.sequence_number, part.failures, ceil(part.since))
+            PartMemo(
+                text_of_end(end_of(part.entries[-1].record.sequence_number)), part.failures, ceil(part.since)
+            )
             for part in work.parts
             if part.entries
         )

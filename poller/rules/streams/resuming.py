@@ -10,6 +10,7 @@ The settled records are skipped in any case.
 """
 
 from poller.domain.records import Epoch, Monotonic, Position
+from poller.domain.streams.places import begin_of, end_of
 from poller.rules.streams.attempts import BatchState, NewId, resume
 from poller.rules.streams.batching import Buffer
 from poller.rules.streams.checkpoint_memo import Memo, PartMemo
@@ -22,7 +23,7 @@ class EarlierRun:
     def __init__(self, memo: Memo, *, lanes: int) -> None:
         self.remembers_settled = bool(memo.settled_ahead)
         """Whether the checkpoint at which this run began had settled records behind its position."""
-        self._settled = SettledSpans([(int(first), int(last)) for first, last in memo.settled_ahead])
+        self._settled = SettledSpans([(begin_of(first), end_of(last)) for first, last in memo.settled_ahead])
         same_lanes = memo.lane_count == lanes
         self._batches = {lane: parts for lane, parts in memo.lanes.items() if parts} if same_lanes else {}
 
@@ -36,12 +37,12 @@ class EarlierRun:
         """Whether records that are read from now on may be settled already."""
         return bool(self._settled)
 
-    def settled(self, sequence_number: str) -> bool:
-        """Whether the record is settled already. Sequence numbers must come in ascending order."""
-        return self._settled.covers(sequence_number)
+    def settled(self, place: str) -> bool:
+        """Whether the record is settled already. Places must come in ascending order."""
+        return self._settled.covers(place)
 
     def settled_behind(self, newest: int) -> tuple[Span, ...]:
-        """The settled records that lie behind the sequence number `newest`, up to which this run has read."""
+        """The settled records that lie behind the place that ends at `newest`, up to which this run has read."""
         return self._settled.left(newest)
 
     def parts(self, lane: int) -> tuple[PartMemo, ...]:
@@ -65,5 +66,5 @@ class EarlierRun:
     ) -> BatchState | None:
         """Restores the lane's batch; None when there is none, or no record of it is left. All its records must be read."""
         memos = self._batches.pop(lane, ())
-        parts = [(buffer.take_through(int(memo.last)), memo.failures, Epoch(memo.since)) for memo in memos]
+        parts = [(buffer.take_through(end_of(memo.last)), memo.failures, Epoch(memo.since)) for memo in memos]
         return resume(parts, new_id=new_id, now=now, epoch=epoch)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from poller.domain.records import SHARD_END, Epoch, Position, Record
+from poller.domain.streams.places import text_of_begin, text_of_end
 from poller.rules.streams.batching import Entry
 from poller.rules.streams.resuming import EarlierRun
 from poller.rules.streams.watermark import Span, Watermark
@@ -138,25 +139,22 @@ class RecordTracker:
         self._gaps = True
         self._empty_pages = 0
 
-    def settled_among(self, sequences: Iterable[int]) -> set[int]:
-        """Those of these sequence numbers whose records are settled, as far as that is known. It looks at all that was read."""
-        position, spans = self.position, self._spans()
-        return {
-            sequence
-            for sequence in sequences
-            if Position.after(str(sequence)) <= position or _covered(spans, sequence)
-        }
+    def settled_among(self, begins: Iterable[int]) -> set[int]:
+        """Those of these beginnings of records that are settled, as far as that is known. It looks at all that was read."""
+        settled, spans = self.position.end, self._spans()
+        ended = self.position == SHARD_END
+        return {begin for begin in begins if ended or begin <= settled or _covered(spans, begin)}
 
-    def gone_among(self, sequences: Iterable[int]) -> set[int]:
-        """Those of these sequence numbers, none of them settled, whose records will not be read any more.
+    def gone_among(self, begins: Iterable[int]) -> set[int]:
+        """Those of these beginnings of records, none of them settled, that will not be read any more.
 
         The source has removed them, or reading goes on behind them. That shows when a later record is read, or nothing for long.
         """
-        newest, nothing_more = self._newest.sequence, self._empty_pages >= EMPTY_PAGES
+        newest, nothing_more = self._newest.end, self._empty_pages >= EMPTY_PAGES
         return {
-            sequence
-            for sequence in sequences
-            if (nothing_more if sequence > newest else not self._watermark.waits(sequence))
+            begin
+            for begin in begins
+            if (nothing_more if begin > newest else not self._watermark.waits(begin))
         }
 
     def read_out(self) -> None:
@@ -175,11 +173,11 @@ class RecordTracker:
         """
         if lanes == 1 and not (self._gaps or self._earlier.remembers_settled):
             return ()
-        return tuple((str(first), str(last)) for first, last in self._spans())
+        return tuple((text_of_begin(begin), text_of_end(end)) for begin, end in self._spans())
 
     def _spans(self) -> tuple[Span, ...]:
         """In order: those of earlier runs lie behind what was read."""
-        return (*self._watermark.settled_ahead(), *self._earlier.settled_behind(self._newest.sequence))
+        return (*self._watermark.settled_ahead(), *self._earlier.settled_behind(self._newest.end))
 
     def _fresh(
         self, records: Sequence[Record], passing: Sequence[bool] | None
@@ -226,10 +224,10 @@ class RecordTracker:
         self._settled_through = max(self._settled_through, moment)
 
 
-def _covered(spans: Sequence[Span], sequence: int) -> bool:
-    """Whether one of these spans, which are in order, has this sequence number."""
-    place = bisect_right(spans, sequence, key=itemgetter(0))
-    return place > 0 and sequence <= spans[place - 1][1]
+def _covered(spans: Sequence[Span], begin: int) -> bool:
+    """Whether one of these spans, which are in order, has the record that begins here."""
+    place = bisect_right(spans, begin, key=itemgetter(0))
+    return place > 0 and begin <= spans[place - 1][1]
 
 
 def _arrived(records: Sequence[Record]) -> Epoch:

@@ -11,7 +11,7 @@ and retries stays behind while the others go on:
 The watermark is the last settled record before the first one that is not settled. It is the position of the checkpoint. A worker
 that goes on there reads record 3 again, so that no record is skipped. The watermark never moves back.
 
-Records 4, 5 and 7 are read again, too. The checkpoint's memo has them as spans, by first and last sequence number, and
+Records 4, 5 and 7 are read again, too. The checkpoint's memo has them as spans, by first and last place, and
 `SettledSpans` skips them. If the memo is lost or too large, they run a second time, which at-least-once delivery allows.
 
 Each record gets an index when it is read, and is settled by that index exactly once. Every key is always in the same lane, so
@@ -23,9 +23,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from poller.domain.records import SHARD_END, Position
+from poller.domain.streams.places import begin_of, end_of
 
 type Span = tuple[int, int]
-"""First and last sequence number of records that follow each other in the shard and are all settled."""
+"""Where records begin and end that follow each other in the shard and are all settled (see `places`)."""
 
 
 class Watermark:
@@ -60,22 +61,22 @@ class Watermark:
         """Whether the safe position is behind this record."""
         return index < self._unsettled_from
 
-    def waits(self, sequence: int) -> bool:
-        """Whether the record with this sequence number was tracked, and the safe position is not behind it yet."""
-        place = bisect_left(self._waiting, sequence, key=int)
-        return place < len(self._waiting) and int(self._waiting[place]) == sequence
+    def waits(self, begin: int) -> bool:
+        """Whether the record that begins here was tracked, and the safe position is not behind it yet."""
+        found = bisect_left(self._waiting, begin, key=begin_of)
+        return found < len(self._waiting) and begin_of(self._waiting[found]) == begin
 
-    def track(self, sequence_number: str) -> int:
+    def track(self, place: str) -> int:
         """Takes the next record that was read; returns its index."""
         assert not self._ended, "a record behind the end of its shard"
-        self._waiting.append(sequence_number)
+        self._waiting.append(place)
         return self._unsettled_from + len(self._waiting) - 1
 
-    def track_all(self, sequence_numbers: Sequence[str]) -> int:
+    def track_all(self, places: Sequence[str]) -> int:
         """Takes the next records that were read; returns the index of the first."""
-        assert not self._ended or not sequence_numbers, "a record behind the end of its shard"
+        assert not self._ended or not places, "a record behind the end of its shard"
         first = self.tracked
-        self._waiting.extend(sequence_numbers)
+        self._waiting.extend(places)
         return first
 
     def resolve(self, new: Sequence[int]) -> None:
@@ -103,14 +104,14 @@ class Watermark:
         spans: list[Span] = []
         first: str | None = None
         last = ""
-        for offset, sequence in enumerate(self._waiting):
+        for offset, place in enumerate(self._waiting):
             if self._unsettled_from + offset in self._settled:
-                first, last = first or sequence, sequence
+                first, last = first or place, place
             elif first is not None:
-                spans.append((int(first), int(last)))
+                spans.append((begin_of(first), end_of(last)))
                 first = None
         if first is not None:
-            spans.append((int(first), int(last)))
+            spans.append((begin_of(first), end_of(last)))
         return tuple(spans)
 
     def _advance(self) -> None:
@@ -144,12 +145,15 @@ class SettledSpans:
         return bool(self._spans)
 
     def left(self, read_to: int) -> tuple[Span, ...]:
-        """The spans, or parts of them, that were not read again yet: those behind the sequence number `read_to`."""
+        """The spans, or parts of them, that were not read again yet: those behind the place that ends at `read_to`."""
         return tuple((max(first, read_to + 1), last) for first, last in self._spans if last > read_to)
 
-    def covers(self, sequence_number: str) -> bool:
-        """Whether the record is settled already. Sequence numbers must come in ascending order."""
-        sequence = int(sequence_number)
-        while self._spans and self._spans[0][1] < sequence:
+    def covers(self, place: str) -> bool:
+        """Whether the record is settled already. Places must come in ascending order.
+
+        A whole record is, if all of its parts were settled. They were parts if aggregated records were taken apart then.
+        """
+        begin = begin_of(place)
+        while self._spans and self._spans[0][1] < begin:
             self._spans.popleft()
-        return bool(self._spans) and self._spans[0][0] <= sequence
+        return bool(self._spans) and self._spans[0][0] <= begin and end_of(place) <= self._spans[0][1]

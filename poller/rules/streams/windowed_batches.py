@@ -9,6 +9,7 @@ from typing import assert_never
 
 from poller.domain.invocations import EncodedEvent
 from poller.domain.records import Epoch, Monotonic, ShardId
+from poller.domain.streams.places import name_of
 from poller.rules.events import RecordEncoder, WindowFacts, build_windowed
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Verdict
 from poller.rules.streams.attempts import BatchPart, BatchState, NewId, finish, interpose
@@ -111,11 +112,11 @@ class WindowedBatches:
         """Takes the function's answer for this part: the window gets the returned state, or closes."""
         match verdict:
             case Accepted(state) if not part.final:
-                self._windows.answered(state, part.entries[-1].record.sequence_number)
+                self._windows.answered(state, name_of(part.entries[-1].record.sequence_number))
             case Accepted():
                 self._windows.close()
             case Partial(failed, _, state) if min(failed) > 0:
-                self._windows.answered(state, part.entries[min(failed) - 1].record.sequence_number)
+                self._windows.answered(state, name_of(part.entries[min(failed) - 1].record.sequence_number))
             case Partial() | Rejected() | Deferred():
                 pass
             case _:

@@ -10,6 +10,7 @@ from poller.domain.peeking.answers import BatchAtFault, FilterVerdict, PeekAnswe
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, Cursor, Epoch, Position, Record, ShardId
 from poller.domain.rows import Lease
+from poller.domain.streams.places import end_of, is_called
 from poller.plugins import Environment
 from poller.ports import RecordStart, StreamSource
 from poller.rules.events import DynamoEncoder
@@ -150,7 +151,7 @@ async def _at_record(context: LookContext, number: str, limit: int) -> Found:
     except PositionTrimmed:
         raise ApiError(ApiErrorType.PARAMETER, f"from: {RECORD_GONE.format(number=number)}") from None
     found = await _from(context, cursor, f"AT:{number}", limit)
-    if found.records and int(found.records[0].sequence_number) != int(number):
+    if found.records and not is_called(found.records[0].sequence_number, number):
         found.note(RECORD_ABSENT.format(number=number))
     return found
 
@@ -232,7 +233,7 @@ async def _batch(context: LookContext, faults: StoredFaults, filters: RecordFilt
         enough=lambda records: _is_enough(faults, records, limit),
         clock=context.env.clock,
     )
-    if not pages.records or int(pages.records[0].sequence_number) != int(first):
+    if not pages.records or not is_called(pages.records[0].sequence_number, first):
         return _without_first(found, faults)
     batch = faults.batch(pages.records[0])
     of_lane = faults.of_batch(pages.records, batch)
@@ -243,7 +244,7 @@ async def _batch(context: LookContext, faults: StoredFaults, filters: RecordFilt
         found.note(LAST_UNKNOWN)
     if others := faults.others():
         found.note(OTHER_FAULTS.format(others=", ".join(others[:OTHERS_NAMED_MAX])))
-    complete = batch.last != "" and int(pages.records[-1].sequence_number) >= int(batch.last)
+    complete = batch.last != "" and end_of(pages.records[-1].sequence_number) >= end_of(batch.last)
     _finish(found, pages, asked, more=len(passing) > limit or not (complete or pages.caught_up))
     return found
 

@@ -8,6 +8,7 @@ from poller.domain.invocations import Condition
 from poller.domain.operations import OperatorPause
 from poller.domain.records import Epoch, Monotonic, ShardId
 from poller.domain.status import FaultyRecord, LaneStatus, error_document, pause_status
+from poller.domain.streams.places import name_of
 from poller.domain.telemetry.mapping_events import Bisected, Blocked, Discarded, Retrying
 from poller.domain.untrusted.texts import line_of
 from poller.rules.responses import ResponseReading
@@ -174,7 +175,7 @@ class Lane:
         entries = command.part.entries
         batch = InvocationBatch(
             event=command.event,
-            identifiers=[entry.record.sequence_number for entry in entries],
+            identifiers=[name_of(entry.record.sequence_number) for entry in entries],
             request_id=command.part.request_id,
             attempt=command.part.failures + 1,
             newest=entries[-1].record.arrived if entries else None,
@@ -194,7 +195,7 @@ class Lane:
         if delivered is Delivered.STOPPED or self._stop.lost:
             return not self._stop.requested
         discard = command.discard
-        sequences = [entry.record.sequence_number for entry in discard.entries]
+        names = [name_of(entry.record.sequence_number) for entry in discard.entries]
         self._parts.observer.on(
             Discarded(
                 mapping=self._parts.plan.mapping,
@@ -203,8 +204,8 @@ class Lane:
                 condition=discard.condition,
                 delivered=delivered is Delivered.YES,
                 destination=self._parts.destination is not None,
-                first=sequences[0] if sequences else "",
-                last=sequences[-1] if sequences else "",
+                first=names[0] if names else "",
+                last=names[-1] if names else "",
             )
         )
         self._report(self._flow.discarded(self._index, now=self._parts.clock.monotonic()))
@@ -301,7 +302,7 @@ def _retained_until(part: BatchPart, retention_s: float | None) -> Epoch | None:
 def _faulty(part: BatchPart) -> tuple[FaultyRecord, ...]:
     return tuple(
         FaultyRecord(
-            identifier=entry.record.sequence_number,
+            identifier=name_of(entry.record.sequence_number),
             key=line_of(entry.record.key or "", chars_max=KEY_CHARACTERS_MAX),
             arrived=entry.record.arrived,
         )

@@ -30,7 +30,7 @@ def _kinesis_matcher(criteria: Filter | None) -> Matches | None:
 
     def matches(record: Record) -> Answer:
         assert isinstance(record, KinesisRecord)
-        return criteria.matches_kinesis(record.key, record.sequence_number, record.arrived, record.data)
+        return criteria.matches_kinesis(record.key, record.outer, record.arrived, record.data)
 
     return matches
 

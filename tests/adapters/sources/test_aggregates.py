@@ -4,11 +4,13 @@ import hashlib
 from typing import Any
 
 import pytest
-from aws_kinesis_agg.aggregator import AggRecord
+from aws_kinesis_agg.aggregator import AggRecord  # type: ignore[import-untyped]  # it has no types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.sources.kinesis.aggregates import MAGIC, UserRecord, user_records
+from adapters.sources.kinesis import aggregates
+from adapters.sources.kinesis.aggregates import UserRecord
+from poller.domain.streams.aggregates import MAGIC
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 HASH_KEYS = st.none() | st.integers(0, 2**128 - 1).map(str)
@@ -23,6 +25,17 @@ def packed(records: list[tuple[str, str | None, bytes]]) -> bytes:
     return bytes(found.get_contents()[2])
 
 
+def user_records(data: bytes) -> list[UserRecord] | None:
+    """What is inside, whatever the slices of work."""
+    work = aggregates.user_records(data)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            found: list[UserRecord] | None = done.value
+            return found
+
+
 def framed(message: bytes) -> bytes:
     """A message in the form of an aggregated record."""
     return MAGIC + message + hashlib.md5(message, usedforsecurity=False).digest()
@@ -35,7 +48,7 @@ def test_what_was_packed_is_taken_apart_in_order(records: list[tuple[str, str | 
     assert [(each.key, each.data) for each in found] == [(key, data) for key, _, data in records]
     # The packer gives a record without a hash key of its own the digest of its key.
     given = [
-        hash_key or str(int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(), 16))
+        int(hash_key) if hash_key else (int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(), 16))
         for key, hash_key, _ in records
     ]
     assert [each.explicit_hash_key in {mine, None} for each, mine in zip(found, given, strict=True)] == [

@@ -15,6 +15,7 @@ from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired, PositionTrimmed, RecordUnreadable
 from poller.domain.records import Cursor, JsonObject, KinesisRecord, Page, Position, ShardId
+from poller.loop_turns import LoopTurns
 from tests.virtual import run_virtual
 
 SHARD = ShardId("shardId-000000000000")
@@ -158,7 +159,7 @@ def play(
 
     async def run() -> None:
         polled = Polled(list(stored))
-        source = PushedStream(polled, service, consumer=CONSUMER, clock=LoopClock())  # type: ignore[arg-type]
+        source = PushedStream(polled, service, LoopTurns(), consumer=CONSUMER, clock=LoopClock())  # type: ignore[arg-type]
         await scenario(Reading(service, polled, source))
         source.close()
         assert all(each.closed for each in service.opened)

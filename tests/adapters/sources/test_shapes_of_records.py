@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adapters.sources import dynamodb_streams, kinesis, sqs_answers
+from adapters.sources import dynamodb_streams, sqs_answers
+from adapters.sources.kinesis import stream as kinesis
 from poller.domain.records import Epoch, Monotonic, Position, Record, ShardId
 from poller.domain.untrusted.numbers import MOMENT_MAX
 from poller.rules.events import (

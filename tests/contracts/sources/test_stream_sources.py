@@ -12,7 +12,8 @@ from adapters.sources.kinesis.fan_out import FannedOutStream
 from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
 from poller.domain.errors import PortError
-from poller.domain.records import DynamoRecord, KinesisRecord, Record, ShardId, json_value
+from poller.domain.records import DynamoRecord, KinesisRecord, Record, ShardId
+from poller.domain.untrusted.json_values import json_value
 from poller.loop_turns import LoopTurns
 from poller.ports import StreamSource
 from poller.testing.stream_source import FAILING, READING, RESHARDING, StreamScenario

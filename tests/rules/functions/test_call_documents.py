@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from poller.domain.functions.queued_calls import AsyncPolicy
 from poller.domain.invocations import EncodedEvent, FunctionError, Outcome, Succeeded, Throttled, TimedOut
-from poller.domain.records import Epoch, json_value
+from poller.domain.records import Epoch
+from poller.domain.untrusted.json_values import json_value
 from poller.rules.functions.call_documents import notice
 from tests.rules.functions.test_queued_calls import ARN, FAILED, NOW, call, tried
 

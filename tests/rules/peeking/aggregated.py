@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from poller.rules.peeking.aggregates import MAGIC
+from poller.domain.streams.aggregates import MAGIC
 
 
 def varint(value: int) -> bytes:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.domain.peeking.answers import PayloadForm
-from poller.rules.peeking.aggregates import FIELDS_MAX, MAGIC, USER_RECORDS_MAX, unpacked
+from poller.domain.streams.aggregates import MAGIC
+from poller.rules.peeking.aggregates import FIELDS_MAX, USER_RECORDS_MAX, unpacked
 from poller.rules.peeking.payloads import (
     GZIP_PARTS_MAX,
     SHOWN_BYTES_MAX,

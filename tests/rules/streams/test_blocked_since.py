@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.domain.records import Epoch
+from poller.domain.streams.places import end_of
 from poller.rules.streams import checkpoint_memo
 from poller.rules.streams.blocked_since import CLOSING, BlockedSince
 from poller.rules.streams.checkpoint_memo import Memo
@@ -15,10 +16,10 @@ def test_a_lane_is_blocked_since_its_first_failure_until_it_is_free() -> None:
     lanes.block(0, "5", Epoch(100.5))
     lanes.block(0, "5", Epoch(200.0))
     assert lanes.of(0) == 100.5
-    assert lanes.memo(settled=4) == (("5", 100),)
+    assert lanes.memo(settled=end_of("4")) == (("5", 100),)
     lanes.free(0)
     assert lanes.of(0) is None
-    assert lanes.memo(settled=5) == ()
+    assert lanes.memo(settled=end_of("5")) == ()
 
 
 def test_the_next_run_finds_the_lane_by_its_record_whatever_its_number() -> None:
@@ -26,24 +27,24 @@ def test_the_next_run_finds_the_lane_by_its_record_whatever_its_number() -> None
     lanes.begin(3, "9")
     lanes.block(3, "9", Epoch(900.0))
     assert (lanes.of(3), lanes.of(0)) == (200.0, None)
-    assert lanes.memo(settled=4) == (("5", 100), ("9", 200))
+    assert lanes.memo(settled=end_of("4")) == (("5", 100), ("9", 200))
 
 
 def test_what_was_settled_meanwhile_is_forgotten() -> None:
     lanes = BlockedSince((("5", 100), ("9", 200)))
     lanes.begin(0, "6")
-    assert lanes.memo(settled=8) == (("9", 200),)
+    assert lanes.memo(settled=end_of("8")) == (("9", 200),)
     assert lanes.of(0) is None
 
 
 def test_a_call_that_closes_a_window_is_the_first_of_the_next_run_or_over() -> None:
     lanes = BlockedSince(((CLOSING, 100),))
-    assert lanes.memo(settled=8) == ((CLOSING, 100),)
+    assert lanes.memo(settled=end_of("8")) == ((CLOSING, 100),)
     lanes.begin(0, CLOSING)
     assert lanes.of(0) == 100.0
     lanes = BlockedSince(((CLOSING, 100),))
     lanes.begin(0, "9")
-    assert (lanes.of(0), lanes.memo(settled=8)) == (None, ())
+    assert (lanes.of(0), lanes.memo(settled=end_of("8"))) == (None, ())
 
 
 def test_a_memo_has_the_keys_that_workers_of_earlier_versions_read_and_write() -> None:

@@ -262,9 +262,8 @@ class Model:
         """The records that a redrive reads from the stream for a notice of these: it has the first and last one, and how many there are."""
         wanted = StreamNotice(
             shard=SHARD,
-            first=numbers[0],
-            first_number=str(numbers[0]),
-            last=numbers[-1],
+            first=str(numbers[0]),
+            last=str(numbers[-1]),
             records=len(numbers),
             since=self.records[numbers[0] - 1].arrived,
         )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Position
+from poller.domain.streams.places import begin_of, end_of
 from poller.rules.streams.watermark import SettledSpans, Watermark
 
 
@@ -25,14 +26,14 @@ def test_a_gap_holds_the_position() -> None:
     watermark = _tracked(10, 20, 30)
     watermark.resolve([0, 2])
     assert watermark.position == Position.after("10")
-    assert watermark.settled_ahead() == ((30, 30),)
+    assert watermark.settled_ahead() == ((begin_of("30"), end_of("30")),)
     assert watermark.span == 2
 
 
 def test_closing_the_gap_moves_the_position_over_all_that_is_settled() -> None:
     watermark = _tracked(10, 20, 30)
     watermark.resolve([2, 1])
-    assert watermark.settled_ahead() == ((20, 30),)
+    assert watermark.settled_ahead() == ((begin_of("20"), end_of("30")),)
     watermark.resolve([0])
     assert watermark.position == Position.after("30")
     assert watermark.settled_ahead() == ()
@@ -55,7 +56,7 @@ def test_an_empty_shard_ends_at_once() -> None:
 def test_a_record_waits_until_the_position_is_behind_it() -> None:
     watermark = _tracked(10, 20, 30)
     watermark.resolve([0, 2])
-    assert [each for each in range(41) if watermark.waits(each)] == [20, 30]
+    assert [each for each in range(41) if watermark.waits(begin_of(str(each)))] == [20, 30]
 
 
 @pytest.mark.parametrize("indices", [[0, 0], [5], [-1]])

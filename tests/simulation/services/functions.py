@@ -11,7 +11,7 @@ import msgspec
 
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
-from poller.domain.records import json_value
+from poller.domain.untrusted.json_values import json_value
 from tests.simulation.services.contents import Content, Kind, parse
 
 OWN = "own"

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.invocations import Notice, StoredNotice, with_member, with_payload
-from poller.domain.records import MappingId, Monotonic, json_value
+from poller.domain.records import MappingId, Monotonic
+from poller.domain.untrusted.json_values import json_value
 from poller.held_notices import HeldNotices
 from tests.simulation.services.faults import Line, Port, epoch
 

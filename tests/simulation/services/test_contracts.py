@@ -23,8 +23,8 @@ from poller.domain.records import (
     QueueFacts,
     Record,
     ShardId,
-    json_value,
 )
+from poller.domain.untrusted.json_values import json_value
 from poller.ports import Store
 from poller.testing import queue_source, stream_source
 from poller.testing.destination import DELIVERING, FAILING, PORT_ERRORS, DestinationScenario, notice

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from poller.domain.operations import OperationTarget, OperatorPause
-from poller.domain.records import SEQUENCE_DIGITS_MAX, ShardId
+from poller.domain.records import ShardId
+from poller.domain.streams.places import begin_of, is_name, text_of_begin
 from poller.rules.operations.pauses import holding
 from poller.rules.streams.attempts import BatchState, Discard
 from poller.rules.streams.operations.on_batch import CLOSING_PREFIX, id_of, ids_of, skipped
 
 type SkipId = int | str
 type Among = Callable[[Iterable[int]], set[int]]
-"""Those of these sequence numbers of which something is true."""
+"""Those of these beginnings of records of which something is true."""
 
 
 class PendingSkip:
@@ -31,7 +32,7 @@ class PendingSkip:
 
     @property
     def numbers(self) -> list[int]:
-        """The sequence numbers that are left."""
+        """Where the records begin that are left."""
         return [each for each in self.left if isinstance(each, int)]
 
     def note(self, settled: Iterable[SkipId], *, sent: bool) -> None:
@@ -161,11 +162,15 @@ def _widened(pause: OperatorPause) -> OperatorPause:
 
 
 def skip_id(text: str) -> SkipId | None:
-    """The id that a text stands for: a sequence number, or the text for a call that closes a window. None for any other text."""
+    """The id that a text stands for: where a record of this name begins, or the text for a call that closes a window. None for any other text."""
     if text.startswith(CLOSING_PREFIX):
         return text
-    number = text.isascii() and text.isdigit() and len(text) <= SEQUENCE_DIGITS_MAX
-    return int(text) if number else None
+    return begin_of(text) if is_name(text) else None
+
+
+def text_of(skip: SkipId) -> str:
+    """The text that stands for an id."""
+    return skip if isinstance(skip, str) else text_of_begin(skip)
 
 
 def _state(pauses: Mapping[int, OperatorPause | None], lane: int) -> tuple[bool, OperatorPause | None]:

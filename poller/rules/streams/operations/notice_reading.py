@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from poller.domain.arns import BUCKET
-from poller.domain.records import Epoch, JsonObject, Record, ShardId, json_value
+from poller.domain.records import Epoch, JsonObject, Record, ShardId
+from poller.domain.streams.places import begin_of, end_of, is_called, is_name
+from poller.domain.untrusted.json_values import json_value
 from poller.domain.untrusted.numbers import iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
@@ -21,7 +23,6 @@ from poller.rules.streams.lanes import lane_of_record
 SHOWN_CHARS_MAX = 200
 LINE_CHARS_MAX = 1_000
 """One line about a notice: numbers of up to 128 digits, a shard, and a place. An operation keeps some of these lines."""
-SEQUENCE_DIGITS_MAX = 128
 BATCH_MAX = 10_000
 """Records of one batch at most (aws-behaviour#sizes-and-counts)."""
 KEY_CHARS_MAX = 1_024
@@ -44,18 +45,25 @@ class StreamNotice:
     """What a notice says of its batch.
 
     `payload` is the event if the notice has it, else `stored` is where it is, if it is anywhere. Otherwise the records are read
-    from `shard`, from the sequence number `first` to `last`. `first_number` is the first one as the source writes it. `since` is
-    when that record arrived, or a little earlier.
+    from `shard`, from the one named `first` to the one named `last` (see `places`). `since` is when the first one arrived, or a
+    little earlier.
     """
 
     shard: ShardId
-    first: int
-    first_number: str
-    last: int
+    first: str
+    last: str
     records: int
     since: Epoch
     payload: bytes | None = None
     stored: PayloadObject | None = None
+
+    def has(self, place: str) -> bool:
+        """Whether the record at this place is in the range of the batch."""
+        return begin_of(self.first) <= begin_of(place) and not self.before(place)
+
+    def before(self, place: str) -> bool:
+        """Whether the range ends before the record at this place."""
+        return end_of(self.last) < begin_of(place)
 
 
 def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> StreamNotice:
@@ -78,9 +86,8 @@ def read_notice(document: bytes, *, source_arn: str, function_arn: str) -> Strea
     payload = found.get("payload")
     return StreamNotice(
         shard=_shard(info, "shardId"),
-        first=_sequence(info, "startSequenceNumber"),
-        first_number=info["startSequenceNumber"],
-        last=_sequence(info, "endSequenceNumber"),
+        first=_name(info, "startSequenceNumber"),
+        last=_name(info, "endSequenceNumber"),
         records=_count(info, "batchSize"),
         since=_moment(info, "approximateArrivalOfFirstRecord"),
         payload=_encoded(payload) if payload is not None else None,
@@ -125,7 +132,7 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
     A range also has the records of other lanes. Raises NoticeRefused if the batch is not complete, or cannot be told apart.
     """
     within = narrowed(
-        [each for each in records if notice.first <= int(each.sequence_number) <= notice.last],
+        [each for each in records if notice.has(each.sequence_number)],
         notice,
         lanes=lanes,
     )
@@ -133,7 +140,7 @@ def chosen(records: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
         raise NoticeRefused(
             f"the stream has {len(within)} of its {number_of(notice.records, 'record')}: the others were removed, or a filter drops them now"
         )
-    if int(within[-1].sequence_number) != notice.last:
+    if not is_called(within[-1].sequence_number, notice.last):
         raise NoticeRefused(f"the stream does not have its last record: {REMOVED_OR_DROPPED}")
     return within
 
@@ -143,7 +150,7 @@ def narrowed(found: Sequence[Record], notice: StreamNotice, *, lanes: int) -> Se
 
     Raises NoticeRefused if the first record of the batch is not the first one, or if its lane has more records than the batch.
     """
-    if found and int(found[0].sequence_number) != notice.first:
+    if found and not is_called(found[0].sequence_number, notice.first):
         # Records of other lanes must not stand for those that the stream has lost.
         raise NoticeRefused(f"the stream does not have its first record: {REMOVED_OR_DROPPED}")
     if len(found) <= notice.records:
@@ -212,15 +219,11 @@ def _shard(info: JsonObject, member: str) -> ShardId:
     return ShardId(found)
 
 
-def _sequence(info: JsonObject, member: str) -> int:
+def _name(info: JsonObject, member: str) -> str:
     found = info.get(member)
-    if (
-        not isinstance(found, str)
-        or not (found.isascii() and found.isdecimal())
-        or len(found) > SEQUENCE_DIGITS_MAX
-    ):
+    if not isinstance(found, str) or not is_name(found):
         raise NoticeRefused(f"its {member} is {_shown(found)}")
-    return int(found)
+    return found
 
 
 def _count(info: JsonObject, member: str) -> int:

@@ -6,13 +6,14 @@ from itertools import compress, takewhile
 
 from poller.domain.invocations import Condition
 from poller.domain.policies import Backoff
-from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, Monotonic
+from poller.domain.records import Epoch, Monotonic
+from poller.domain.streams.places import begin_of, is_name
 from poller.rules.backoff import ceiling_s
 from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId, first_run
 from poller.rules.streams.batching import Entry
 
 type Chosen = Callable[[int | str], bool]
-"""Whether an id is to be skipped: a record's sequence number, or the text for a call that closes a window."""
+"""Whether an id is to be skipped: where a record begins, or the text for a call that closes a window."""
 
 CLOSING_PREFIX = "window:"
 
@@ -33,8 +34,8 @@ def may_close(closing: str, *, ends: Epoch | None, counted: str) -> bool:
 
 
 def id_of(entry: Entry) -> int:
-    """The id of a record."""
-    return int(entry.record.sequence_number)
+    """The id of a record: where it begins (see `places`)."""
+    return begin_of(entry.record.sequence_number)
 
 
 def ids_of(part: BatchPart) -> tuple[int | str, ...]:
@@ -116,10 +117,9 @@ def _rest(entries: Iterable[Entry], gone: Collection[int]) -> Iterator[Entry]:
         gap = False
 
 
-def _number(sequence: str) -> int:
-    """A sequence number; 0 for none. What is none comes from a damaged row."""
-    good = sequence.isascii() and sequence.isdigit() and len(sequence) <= SEQUENCE_DIGITS_MAX
-    return int(sequence) if good else 0
+def _number(name: str) -> int:
+    """Where a record of this name begins; 0 for none. What is none comes from a damaged row."""
+    return begin_of(name) if is_name(name) else 0
 
 
 def _discard(part: BatchPart, entries: tuple[Entry, ...]) -> Discard:

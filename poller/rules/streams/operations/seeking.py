@@ -12,6 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shard, ShardId
 from poller.domain.rows import Lease
+from poller.domain.streams.places import begin_of
 from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
@@ -67,7 +68,7 @@ class ShardMove:
         and the source may know of an earlier time.
         """
         if self.to.rank is Rank.AFTER:
-            return int(first.sequence_number) <= self.to.sequence
+            return begin_of(first.sequence_number) <= self.to.end
         if self.to.since is None:
             return False
         if first.arrived < self.to.since:

@@ -20,6 +20,7 @@ from poller.rules.streams.operations.interventions import (
     SkipId,
     by_lane,
     skip_id,
+    text_of,
 )
 from poller.rules.streams.tracking import RecordTracker
 from poller.rules.streams.windowed_batches import WindowedBatches
@@ -115,7 +116,7 @@ class OperatorVerbs:
         if work is None:
             return Refused(f"lane {lane} tries no batch now")
         part = work.parts[0]
-        ids = tuple(map(str, on_batch.ids_of(part)))
+        ids = tuple(map(text_of, on_batch.ids_of(part)))
         if records == "batch":
             return Resolved(ids)
         if part.final:
@@ -138,7 +139,7 @@ class OperatorVerbs:
         unknown = [text for text, each in wanted.items() if each not in there and each not in settled]
         if unknown:
             where = "this shard's batches" if named is None else f"lane {named}'s batch"
-            has = f"they have {_named(map(str, sorted(there, key=str)))}" if there else "nothing is tried now"
+            has = f"they have {_named(sorted(map(text_of, there)))}" if there else "nothing is tried now"
             return Refused(f"{_named(unknown)} is not in {where}; {has}")
         return Resolved(tuple(wanted))
 

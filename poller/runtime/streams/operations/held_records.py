@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from poller.domain.records import Record, ShardId
+from poller.domain.streams.places import begin_of, end_of
+from poller.rules.streams.operations.notice_reading import StreamNotice
 
 SHARDS_MAX = 4
 RECORDS_MAX = 1_000
@@ -27,9 +29,11 @@ class HeldRecords:
         while len(self._pages) > SHARDS_MAX:
             self._pages.popitem(last=False)
 
-    def between(self, shard: ShardId, first: int, last: int) -> Sequence[Record] | None:
-        """All records from one sequence number to another; None if the page does not reach so far."""
-        page = self._pages.get(shard)
-        if not page or not int(page[0].sequence_number) <= first or not last <= int(page[-1].sequence_number):
+    def of(self, notice: StreamNotice) -> Sequence[Record] | None:
+        """All records in the range of a notice; None if the page of its shard does not reach so far."""
+        page = self._pages.get(notice.shard)
+        if not page or begin_of(notice.first) < begin_of(page[0].sequence_number):
             return None
-        return [each for each in page if first <= int(each.sequence_number) <= last]
+        if end_of(page[-1].sequence_number) < end_of(notice.last):
+            return None
+        return [each for each in page if notice.has(each.sequence_number)]

@@ -7,6 +7,7 @@ from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing
 from poller.domain.invocations import EncodedEvent, Event, StoredNotice
 from poller.domain.plan import url_scheme
 from poller.domain.records import Cursor, Position, Record
+from poller.domain.streams.places import end_of, name_of, sequence_of
 from poller.operator_ports import NoticeSource
 from poller.ports import RecordStart
 from poller.rules.events import RecordsEvent
@@ -93,14 +94,14 @@ class StreamRedrive:
         records = chosen(found, notice, lanes=plan.stream.lanes)
         made = encoder(plan, notice.shard, self._parts.role_arn)
         event = RecordsEvent(made, records, sum(made.sizes(records)))
-        return event, [each.sequence_number for each in records]
+        return event, [name_of(each.sequence_number) for each in records]
 
     async def _range(self, notice: StreamNotice, stop: Stop) -> Sequence[Record] | None:
         """The records of the notice's range that the stream still has and the filters let through, no more than may be of its batch.
 
         None: a stop came first. Raises NoticeRefused as soon as they cannot be the batch, since a range may be as long as its shard.
         """
-        held = self._held.between(notice.shard, notice.first, notice.last)
+        held = self._held.of(notice)
         if held is not None:
             return await self._passing(held)
         found: Sequence[Record] = []
@@ -116,14 +117,12 @@ class StreamRedrive:
                 except CursorExpired:
                     cursor = await self._cursor(notice, position)
                     continue
-                within = [
-                    each for each in page.records if notice.first <= int(each.sequence_number) <= notice.last
-                ]
+                within = [each for each in page.records if notice.has(each.sequence_number)]
                 found = narrowed([*found, *await self._passing(within)], notice, lanes=lanes)
                 if page.records:
                     self._held.keep(notice.shard, page.records)
                     position, empty = Position.after(page.records[-1].sequence_number), 0
-                    if position.sequence >= notice.last:
+                    if position.end >= end_of(notice.last):
                         break
                 else:
                     empty += 1
@@ -142,7 +141,7 @@ class StreamRedrive:
         if position is not None:
             return await source.cursor(notice.shard, position)
         if isinstance(source, RecordStart):
-            return await source.cursor_at(notice.shard, notice.first_number)
+            return await source.cursor_at(notice.shard, sequence_of(notice.first))
         return await source.cursor(notice.shard, Position.at(notice.since))
 
     async def _passing(self, records: Sequence[Record]) -> Sequence[Record]:

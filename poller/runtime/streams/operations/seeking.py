@@ -14,6 +14,7 @@ from poller.domain.errors import (
 )
 from poller.domain.records import Cursor, Position, Rank, Record, ShardId
 from poller.domain.rows import Lease
+from poller.domain.streams.places import name_of
 from poller.domain.telemetry.labels import TaskKind
 from poller.ports import RecordStart
 from poller.rules.streams.operations.seeking import (
@@ -189,7 +190,7 @@ async def _left_out(parts: StreamContext, move: ShardMove) -> str:
             skips = move.skips(found, asked=asked)
             if skips is None:
                 skips = not await _begins_by(parts, move, found)
-            return f"record {found.sequence_number}" if skips else ""
+            return f"record {name_of(found.sequence_number)}" if skips else ""
 
 
 async def _begins_by(parts: StreamContext, move: ShardMove, record: Record) -> bool:

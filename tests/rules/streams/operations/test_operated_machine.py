@@ -16,6 +16,7 @@ from poller.domain.operations import OperationId, OperationTarget, OperatorPause
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Monotonic
 from poller.domain.rows import Checkpoint
+from poller.domain.streams.places import PART_BITS
 from poller.rules.streams.lanes import DiscardPart, Hold, InvokePart
 from poller.rules.streams.operations.interventions import PendingSkip
 from poller.rules.streams.operations.verbs import Refused, Resolved
@@ -47,6 +48,11 @@ class Skip:
     send: bool
     pending: PendingSkip
     done_in: list[int] = field(default_factory=list)
+
+
+def left_of(skip: Skip) -> set[int | str]:
+    """What is left of a skip: sequence numbers, and calls that close a window."""
+    return {each >> PART_BITS if isinstance(each, int) else each for each in skip.pending.left}
 
 
 class Operated(Model):
@@ -179,7 +185,7 @@ class Operated(Model):
         if isinstance(command, InvokePart):
             assert not self.paused(lane)
             numbers = tuple(int(entry.record.sequence_number) for entry in command.part.entries)
-            left = {each for skip in self.asked for each in skip.pending.left}
+            left = {each for skip in self.asked for each in left_of(skip)}
             assert left.isdisjoint(numbers)
         if isinstance(command, DiscardPart) and command.discard.condition is not Condition.SKIPPED:
             assert not self.paused(lane)
@@ -209,9 +215,9 @@ class Operated(Model):
             assert self.counted in self.closings_asked, "another closing call than was asked for"
         self.marks["skipped with a gap"] += numbers != self.waiting(lane)[: len(numbers)]
         self.marks["skipped while paused"] += self.paused(lane)
-        left = {each for skip in self.asked for each in skip.pending.left}
+        left = {each for skip in self.asked for each in left_of(skip)}
         assert set(numbers) <= left
-        drops = {each for skip in self.asked if not skip.send for each in skip.pending.left}
+        drops = {each for skip in self.asked if not skip.send for each in left_of(skip)}
         assert not numbers or notice is (numbers[0] not in drops)
         assert not numbers or drops.isdisjoint(numbers) or drops.issuperset(numbers)
 
@@ -237,9 +243,9 @@ class Operated(Model):
         self.flow.operator.look()
         for skip in self.asked:
             numbers = {int(each) for each in skip.records if each.isdigit()}
-            assert self.settled.isdisjoint(each for each in skip.pending.left if isinstance(each, int))
+            assert self.settled.isdisjoint(each for each in left_of(skip) if isinstance(each, int))
             due = {each for each in numbers - self.settled if not self.lost(each)}
-            assert due <= skip.pending.left
+            assert due <= left_of(skip)
 
     def finish(self) -> None:
         self.pauses.clear()
