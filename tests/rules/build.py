@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from itertools import count
 
-from poller.domain.records import DynamoRecord, Epoch, JsonObject, KinesisRecord, Message, Monotonic, Record
+from poller.domain.records import (
+    AggregatedPart,
+    DynamoRecord,
+    Epoch,
+    JsonObject,
+    KinesisRecord,
+    Message,
+    Monotonic,
+    Record,
+)
+from poller.domain.streams.places import name_of
 from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.streams.attempts import NewId
 from poller.rules.streams.batching import Entry
@@ -17,15 +27,16 @@ ENCODER = MessageEncoder(
 
 
 def kinesis(
-    number: int,
+    number: int | str,
     *,
     key: str | None = "k",
     arrived: float = BASE,
     data: str = "aGVsbG8=",
     dated: bool = True,
 ) -> KinesisRecord:
-    """A Kinesis record whose sequence number is `number`."""
-    return KinesisRecord(str(number), Epoch(arrived), data, key, dated)
+    """A Kinesis record whose sequence number is `number`, or a part of one at such a place."""
+    kind = KinesisRecord if str(number).isdigit() else AggregatedPart
+    return kind(str(number), Epoch(arrived), data, key, dated)
 
 
 def dynamo(
@@ -56,19 +67,23 @@ def dynamo(
 
 
 class Plain:
-    """Encodes a record as its sequence number."""
+    """Encodes a record as its sequence number, and a part of one as its name."""
 
     def sizes(self, records: Sequence[Record]) -> list[int]:
-        """How many digits each number has."""
-        return [len(record.sequence_number) for record in records]
+        """How long each is."""
+        return [len(each) for each in self.encode_all(records)]
 
     def encode_all(self, records: Sequence[Record]) -> list[bytes]:
-        """The numbers."""
-        return [record.sequence_number.encode() for record in records]
+        """The numbers and names."""
+        return [_shown(record.sequence_number).encode() for record in records]
 
     def views(self, records: Sequence[Record]) -> list[JsonObject]:
         """Objects with the numbers."""
         return [{"number": int(record.sequence_number)} for record in records]
+
+
+def _shown(place: str) -> str:
+    return place if place.isdigit() else f'"{name_of(place)}"'
 
 
 def entry(number: int, *, arrived: float = BASE, bytes_: int = 10, key: str = "k") -> Entry:

@@ -13,8 +13,10 @@ from poller.domain.invocations import Condition, Ended
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy
 from poller.domain.records import SHARD_END, Epoch, KinesisRecord, MappingId, Monotonic, Position, ShardId
 from poller.domain.rows import Checkpoint
+from poller.domain.streams.places import name_of, place_of_part, sequence_of
 from poller.rules.responses import Accepted, Deferred, Partial, Rejected, Response, Verdict
 from poller.rules.streams.attempts import Advance, Retry, Split
+from poller.rules.streams.batching import Entry
 from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import (
@@ -95,15 +97,19 @@ class Model:
         *,
         lanes: int,
         windowed: bool,
+        parts: int = 1,
     ) -> None:
+        """Every other record is an aggregated one of so many `parts`, which are taken apart."""
         self.policy, self.batch, self.windowed = policy, batch, windowed
         self.now = Monotonic(0.0)
         self.retention_s: float | None = None
         self.records: list[KinesisRecord] = []
+        self.places = places_of(len(arrived), parts)
+        self.numbers = {place: number for number, place in enumerate(self.places, 1)}
         moment = BASE
         for number, (key, after_s, _) in enumerate(arrived, 1):
             moment += after_s
-            self.records.append(kinesis(number, key=key, arrived=moment))
+            self.records.append(kinesis(self.places[number - 1], key=key, arrived=moment))
         self.passes = {number: passes for number, (_, _, passes) in enumerate(arrived, 1)}
         self.settled: set[int] = set()
         self.counted = 0
@@ -198,7 +204,12 @@ class Model:
         there = [number for number in self.passes if number > self.removed_through]
         removed = [number for number in there if self.place(number) > self.newest][:count]
         if removed and not self.flow.read_out:
-            self.removed_through = removed[-1]
+            # It removes whole records.
+            self.removed_through = max(
+                number
+                for number, place in enumerate(self.places, 1)
+                if sequence_of(place) == sequence_of(self.places[removed[-1] - 1])
+            )
             self.flow.restart_at(Position.horizon())
 
     @property
@@ -227,14 +238,15 @@ class Model:
         assert not stopping or isinstance(command, DiscardPart | Done)
         match command:
             case InvokePart(part, event):
-                numbers = [int(entry.record.sequence_number) for entry in part.entries]
+                numbers = self.numbers_of(part.entries)
                 assert numbers == self.waiting(lane)[: len(numbers)]
                 assert numbers or part.final
                 assert event.size <= self.batch.payload_bytes_max or len(numbers) <= 1
-                assert json.loads(event.encoded())["Records"] == numbers
+                shown = [str(each) for each in json.loads(event.encoded())["Records"]]
+                assert shown == [self.name(number) for number in numbers]
                 self.commands[lane] = command
             case DiscardPart(discard, notice):
-                numbers = [int(entry.record.sequence_number) for entry in discard.entries]
+                numbers = self.numbers_of(discard.entries)
                 if notice is not None and numbers:
                     assert self.found_again(numbers) == numbers
                 if discard.condition is Condition.SKIPPED:
@@ -262,8 +274,8 @@ class Model:
         """The records that a redrive reads from the stream for a notice of these: it has the first and last one, and how many there are."""
         wanted = StreamNotice(
             shard=SHARD,
-            first=str(numbers[0]),
-            last=str(numbers[-1]),
+            first=self.name(numbers[0]),
+            last=self.name(numbers[-1]),
             records=len(numbers),
             since=self.records[numbers[0] - 1].arrived,
         )
@@ -271,7 +283,7 @@ class Model:
             self.records[each - 1] for each, passes in self.passes.items() if passes and not self.lost(each)
         ]
         found = chosen(there, wanted, lanes=len(self.flow.lanes))
-        return [int(each.sequence_number) for each in found]
+        return [self.numbers[each.sequence_number] for each in found]
 
     def answer(self, lane: int, kind: str, place: int, state: bytes) -> None:
         command = self.commands.get(lane)
@@ -283,7 +295,7 @@ class Model:
         effects = self.flow.answered(lane, verdict, now=self.now, epoch=self.epoch)
         self.saw(lane, effects, (LaneBlocked, LaneFreed, Advance, Retry, Split))
         done = {"accepted": len(entries), "reported": 0 if not entries else place % len(entries)}.get(kind, 0)
-        self.settle(numbers := [int(entry.record.sequence_number) for entry in entries[:done]])
+        self.settle(numbers := self.numbers_of(entries[:done]))
         closed = command.part.final and isinstance(verdict, Accepted)
         self.counted = 0 if closed else max([self.counted, *numbers])
         progress = isinstance(verdict, Accepted) or done > 0
@@ -296,7 +308,7 @@ class Model:
             self.counted = 0 if command.discard.part.final else self.counted
             effects = self.flow.discarded(lane, now=self.now)
             self.saw(lane, effects, (LaneFreed, Advance))
-            numbers = [int(entry.record.sequence_number) for entry in command.discard.entries]
+            numbers = self.numbers_of(command.discard.entries)
             if command.discard.condition is Condition.SKIPPED:
                 self.skipped(numbers)
                 return
@@ -398,7 +410,23 @@ class Model:
         ]
 
     def place(self, number: int) -> Position:
-        return Position.after(str(number))
+        return Position.after(self.places[number - 1]) if number else Position.horizon()
+
+    def name(self, number: int) -> str:
+        return name_of(self.places[number - 1])
+
+    def numbers_of(self, entries: Sequence[Entry]) -> list[int]:
+        return [self.numbers[entry.record.sequence_number] for entry in entries]
+
+
+def places_of(count: int, parts: int) -> list[str]:
+    """The places of so many records, which every other record of the shard brings several of."""
+    found: list[str] = []
+    while len(found) < count:
+        sequence, size = str(len(found) + 1), min(parts, count - len(found))
+        whole = size == 1 or (found and ":" in found[-1])
+        found += [sequence] if whole else [place_of_part(sequence, part, size) for part in range(size)]
+    return found
 
 
 def verdict_of(kind: str, place: int, size: int, state: bytes) -> Verdict:
@@ -420,6 +448,7 @@ def verdict_of(kind: str, place: int, size: int, state: bytes) -> Verdict:
     arrived=arrivals,
     lanes=st.integers(1, 3),
     windowed=st.booleans(),
+    parts=st.integers(1, 4),
     seed=st.integers(0, 100_000),
 )
 def test_each_record_is_settled_once_and_in_order_and_every_batch_ends(
@@ -428,9 +457,11 @@ def test_each_record_is_settled_once_and_in_order_and_every_batch_ends(
     arrived: list[tuple[str | None, int, bool]],
     lanes: int,
     windowed: bool,
+    parts: int,
     seed: int,
 ) -> None:
-    model, rng = Model(policy, batch, arrived, lanes=lanes, windowed=windowed), Random(seed)
+    model = Model(policy, batch, arrived, lanes=lanes, windowed=windowed, parts=parts)
+    rng = Random(seed)
     for _ in range(rng.randint(0, STEPS_MAX)):
         model.act(rng)
         model.check()

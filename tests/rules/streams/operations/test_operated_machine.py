@@ -5,6 +5,7 @@ and attempts stay within their limit unless somebody resets them.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,7 +17,7 @@ from poller.domain.operations import OperationId, OperationTarget, OperatorPause
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Monotonic
 from poller.domain.rows import Checkpoint
-from poller.domain.streams.places import PART_BITS
+from poller.domain.streams.places import begin_of, is_name, text_of_begin
 from poller.rules.streams.lanes import DiscardPart, Hold, InvokePart
 from poller.rules.streams.operations.interventions import PendingSkip
 from poller.rules.streams.operations.verbs import Refused, Resolved
@@ -48,11 +49,6 @@ class Skip:
     send: bool
     pending: PendingSkip
     done_in: list[int] = field(default_factory=list)
-
-
-def left_of(skip: Skip) -> set[int | str]:
-    """What is left of a skip: sequence numbers, and calls that close a window."""
-    return {each >> PART_BITS if isinstance(each, int) else each for each in skip.pending.left}
 
 
 class Operated(Model):
@@ -136,7 +132,7 @@ class Operated(Model):
         if part is None:
             assert isinstance(found, Refused)
         elif isinstance(found, Resolved):
-            numbers = [entry.record.sequence_number for entry in part.entries]
+            numbers = [self.id_of(number) for number in self.numbers_of(part.entries)]
             assert part.final or list(found.records) == (numbers if records == "batch" else numbers[:1])
             if part.final:
                 self.closings_asked.add(self.counted)
@@ -149,7 +145,7 @@ class Operated(Model):
 
     def skip_listed(self, rng: Random) -> None:
         parts = [part for lane in self.flow.lanes if (part := self.flow.view(lane).part) is not None]
-        there = [entry.record.sequence_number for part in parts for entry in part.entries]
+        there = [self.name(number) for part in parts for number in self.numbers_of(part.entries)]
         if there:
             found = self.flow.operator.listed(None, wanted := rng.sample(there, rng.randint(1, len(there))))
             assert found == Resolved(tuple(wanted))
@@ -157,7 +153,20 @@ class Operated(Model):
 
     def begin_skip(self, records: tuple[str, ...], *, send: bool) -> None:
         self.asked.append(Skip(records, send, self.flow.operator.skip(records, send=send)))
-        self.asked_ever.update(int(each) for each in records if each.isdigit())
+        self.asked_ever.update(self.numbers_named(records))
+
+    def left_of(self, skip: Skip) -> set[int | str]:
+        """What is left of a skip: records by their numbers, and calls that close a window."""
+        begins = {begin_of(place): number for place, number in self.numbers.items()}
+        return {begins[each] if isinstance(each, int) else each for each in skip.pending.left}
+
+    def id_of(self, number: int) -> str:
+        """The text that stands for a record in a skip."""
+        return text_of_begin(begin_of(self.places[number - 1]))
+
+    def numbers_named(self, records: Sequence[str]) -> set[int]:
+        begins = {begin_of(each) for each in records if is_name(each)}
+        return {number for place, number in self.numbers.items() if begin_of(place) in begins}
 
     def withdraw(self, skip: Skip) -> None:
         self.flow.operator.withdraw(skip.pending)
@@ -184,8 +193,8 @@ class Operated(Model):
         self.marks["held"] += isinstance(self.chosen, Hold)
         if isinstance(command, InvokePart):
             assert not self.paused(lane)
-            numbers = tuple(int(entry.record.sequence_number) for entry in command.part.entries)
-            left = {each for skip in self.asked for each in left_of(skip)}
+            numbers = self.numbers_of(command.part.entries)
+            left = {each for skip in self.asked for each in self.left_of(skip)}
             assert left.isdisjoint(numbers)
         if isinstance(command, DiscardPart) and command.discard.condition is not Condition.SKIPPED:
             assert not self.paused(lane)
@@ -198,7 +207,7 @@ class Operated(Model):
     def answer(self, lane: int, kind: str, place: int, state: bytes) -> None:
         command = self.commands.get(lane)
         if isinstance(command, InvokePart) and kind == "rejected" and command.part.entries:
-            key = tuple(int(entry.record.sequence_number) for entry in command.part.entries)
+            key = tuple(self.numbers_of(command.part.entries))
             self.tried[key] += 1
             assert self.policy.retries_max is None or self.tried[key] <= self.policy.retries_max + 1
         super().answer(lane, kind, place, state)
@@ -215,9 +224,9 @@ class Operated(Model):
             assert self.counted in self.closings_asked, "another closing call than was asked for"
         self.marks["skipped with a gap"] += numbers != self.waiting(lane)[: len(numbers)]
         self.marks["skipped while paused"] += self.paused(lane)
-        left = {each for skip in self.asked for each in left_of(skip)}
+        left = {each for skip in self.asked for each in self.left_of(skip)}
         assert set(numbers) <= left
-        drops = {each for skip in self.asked if not skip.send for each in left_of(skip)}
+        drops = {each for skip in self.asked if not skip.send for each in self.left_of(skip)}
         assert not numbers or notice is (numbers[0] not in drops)
         assert not numbers or drops.isdisjoint(numbers) or drops.issuperset(numbers)
 
@@ -242,10 +251,10 @@ class Operated(Model):
     def look(self) -> None:
         self.flow.operator.look()
         for skip in self.asked:
-            numbers = {int(each) for each in skip.records if each.isdigit()}
-            assert self.settled.isdisjoint(each for each in left_of(skip) if isinstance(each, int))
+            numbers = self.numbers_named(skip.records)
+            assert self.settled.isdisjoint(each for each in self.left_of(skip) if isinstance(each, int))
             due = {each for each in numbers - self.settled if not self.lost(each)}
-            assert due <= left_of(skip)
+            assert due <= self.left_of(skip)
 
     def finish(self) -> None:
         self.pauses.clear()
@@ -279,6 +288,7 @@ class Operated(Model):
     arrived=arrivals,
     lanes=st.integers(1, 3),
     windowed=st.booleans(),
+    parts=st.integers(1, 4),
     seed=st.integers(0, 100_000),
 )
 def test_operators_break_no_promise(
@@ -287,9 +297,11 @@ def test_operators_break_no_promise(
     arrived: list[tuple[str | None, int, bool]],
     lanes: int,
     windowed: bool,
+    parts: int,
     seed: int,
 ) -> None:
-    model, rng = Operated(policy, batch, arrived, lanes=lanes, windowed=windowed), Random(seed)
+    model = Operated(policy, batch, arrived, lanes=lanes, windowed=windowed, parts=parts)
+    rng = Random(seed)
     for _ in range(rng.randint(0, STEPS_MAX)):
         model.act(rng)
         model.check()
