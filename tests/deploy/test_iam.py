@@ -38,6 +38,7 @@ class Role:
 
 ROLES = (
     Role(("source-kinesis",), "kinesis", ("sources/kinesis/stream.py",)),
+    Role(("source-kinesis-fan-out",), "kinesis", ("sources/kinesis/fan_out.py",)),
     Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
     Role(("source-sqs",), "sqs", ("sources/sqs.py",)),
     Role(("source-sqs-skip",), "sqs", ("sources/sqs_dead_letters.py",)),

@@ -38,6 +38,7 @@ from poller.domain.records import (
     Shard,
     ShardId,
 )
+from poller.domain.streams.places import before_part
 from poller.domain.untrusted import numbers
 from poller.loop_turns import LoopTurns
 from poller.ports import Pacer
@@ -211,8 +212,13 @@ class KinesisStream:
         return to_cursor(await self._at(shard, "AFTER_SEQUENCE_NUMBER", position))
 
     async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
-        """Returns a cursor for the record with this sequence number, or for the first one behind it. Raises PositionTrimmed."""
-        return to_cursor(await self._at(shard, "AT_SEQUENCE_NUMBER", Position.after(sequence_number)))
+        """Returns a cursor for the record with this sequence number, or for the first one behind it. Raises PositionTrimmed.
+
+        The name of a part of an aggregated record is a sequence number here, too.
+        """
+        iterator = await self._at(shard, "AT_SEQUENCE_NUMBER", Position.after(sequence_number))
+        before = before_part(sequence_number)
+        return to_cursor(iterator) if before is None else _inside(Position.after(before), iterator)
 
     async def _at(self, shard: ShardId, kind: str, position: Position) -> str:
         place = {"ShardIteratorType": kind, "StartingSequenceNumber": position.sequence_number}

@@ -58,6 +58,12 @@ def sequence_of(place: str) -> str:
     return place.partition(":")[0]
 
 
+def before_part(name: str) -> str | None:
+    """The name of the part before this one; None for a first part, and for a whole record."""
+    part = begin_of(name) & WHOLE
+    return f"{sequence_of(name)}:{part - 1}" if part else None
+
+
 def text_of_begin(begin: int) -> str:
     """The name of the place that begins here. It has no part where that is the first one, or the record is whole."""
     sequence, part = begin >> PART_BITS, begin & WHOLE

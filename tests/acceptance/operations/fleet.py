@@ -35,6 +35,7 @@ class Fleet:
     account: str = field(default_factory=fresh_account)
     mapping: dict[str, Any] = field(default_factory=dict)
     takes_s: float = 0.0
+    handler: str = "tests.acceptance.operations.journal_function:take"
     store: str = ""
     """The store's URL; empty: a SQLite file."""
     api: dict[str, Any] = field(default_factory=lambda: {"allow_unauthenticated": True})
@@ -162,7 +163,7 @@ class Fleet:
             "functions": {
                 FUNCTION: {
                     "invoker": "python",
-                    "handler": "tests.acceptance.operations.journal_function:take",
+                    "handler": self.handler,
                     "timeout_s": 5,
                 }
             },

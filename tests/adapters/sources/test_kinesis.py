@@ -361,9 +361,12 @@ async def test_an_answer_that_is_too_deep_to_be_read_is_unavailable() -> None:
 @pytest.mark.parametrize(
     ("arn", "words"),
     [
-        (f"{ARN}/consumer/fast:1700000000", "enhanced fan-out consumer, which is not supported"),
-        ("arn:aws:sqs:eu-west-1:111122223333:orders", "is not the ARN of a Kinesis stream; write arn:"),
-        ("orders", "value 'orders': is not the ARN of a Kinesis stream; write arn:"),
+        (f"{ARN}/consumer/fast", "is not the ARN of a Kinesis stream or of its consumer; write arn:"),
+        (
+            "arn:aws:sqs:eu-west-1:111122223333:orders",
+            "is not the ARN of a Kinesis stream or of its consumer; write arn:",
+        ),
+        ("orders", "value 'orders': is not the ARN of a Kinesis stream or of its consumer; write arn:"),
     ],
 )
 @on_a_loop
