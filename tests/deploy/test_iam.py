@@ -37,7 +37,7 @@ class Role:
 
 
 ROLES = (
-    Role(("source-kinesis",), "kinesis", ("sources/kinesis/stream.py",)),
+    Role(("source-kinesis",), "kinesis", ("sources/kinesis/stream.py", "sources/kinesis/plugin.py")),
     Role(("source-kinesis-fan-out",), "kinesis", ("sources/kinesis/fan_out.py",)),
     Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
     Role(("source-sqs",), "sqs", ("sources/sqs.py",)),

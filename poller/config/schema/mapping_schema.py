@@ -15,7 +15,7 @@ from poller.plugins import Registry
 
 _PLACED = "^arn:[^:]+:%s:[^:]+:[^:]+:"
 STREAM_FORMS = {
-    "kinesis": _PLACED % "kinesis" + "stream/[^/]+$",
+    "kinesis": _PLACED % "kinesis" + "stream/[^/]+(/consumer/[^/]+)?$",
     "dynamodb": _PLACED % "dynamodb" + "table/[^/]+/stream/[^/]+$",
 }
 QUEUE_FORM = _PLACED % "sqs" + "[^:/]+$"

@@ -439,7 +439,7 @@ _FIFO = {"FunctionName": "a", "EventSourceArn": f"{QUEUE}.fifo"}
         ({**_STREAMS, "group_aware_failures": True}, False),
         ({"FunctionName": "a", "EventSourceArn": STREAM}, False),
         ({**_STREAMS, "EventSourceArn": TABLE_STREAM, "StartingPosition": "AT_TIMESTAMP"}, False),
-        ({**_STREAMS, "EventSourceArn": f"{STREAM}/consumer/c:1"}, False),
+        ({**_STREAMS, "EventSourceArn": f"{STREAM}/consumer/c:1"}, True),
         ({**_QUEUES, "StartingPosition": "LATEST"}, False),
         ({**_QUEUES, "ParallelizationFactor": 2}, False),
         ({**_QUEUES, "MaximumRetryAttempts": None}, True),
