@@ -73,6 +73,7 @@ SOMETIMES = (
     "wait that is none",
     "group that waits as one",
     "queue at its maximum",
+    "aggregated record",
     "call beside a mapping",
     "call finds all slots in polls",
     "call without room",

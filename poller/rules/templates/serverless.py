@@ -43,7 +43,9 @@ _STREAM_USUAL = {"BatchSize": 10, "StartingPosition": "TRIM_HORIZON"}
 OTHER_SOURCES = frozenset({"kafka", "msk", "activemq", "rabbitmq"})
 PACKAGED = ".serverless/cloudformation-template-update-stack.json"
 """What `serverless package` writes: a template of CloudFormation with everything resolved."""
-UNREAD_MEMBERS = {"consumer": "consumer (enhanced fan-out; the stream is polled, which loses nothing: register a consumer and write its ARN)"}
+UNREAD_MEMBERS = {
+    "consumer": "consumer (enhanced fan-out; the stream is polled, which loses nothing: register a consumer and write its ARN)"
+}
 """Members that are left out, with what that means."""
 _TYPE = "type"
 

@@ -38,6 +38,7 @@ from tests.simulation.checks.queue_checks import QueueChecks
 from tests.simulation.checks.redrive_checks import RedriveChecks
 from tests.simulation.checks.stop_checks import StopChecks
 from tests.simulation.checks.stream_checks import StreamChecks
+from tests.simulation.services.contents import number_of
 from tests.simulation.services.fake_plugins import Issued
 from tests.simulation.services.faults import History, Line, Marks, epoch
 from tests.simulation.services.functions import OWN, Delivery
@@ -479,7 +480,7 @@ class Checker:
 
     def _begin_stream(self, line: Line, plan: MappingPlan, call: Issued, delivery: Delivery) -> None:
         checks = self.streams[plan.mapping]
-        if any(int(each.identifier) < checks.stream.first for each in delivery.records):
+        if any(number_of(each.identifier) < checks.stream.first for each in delivery.records):
             self._marks.saw("records of a stream that is gone")
             return
         shard, records = self._located(checks, delivery)

@@ -9,6 +9,7 @@ from poller.domain.records import ShardId
 from poller.rules.streams.lanes import lane_of
 from poller.rules.streams.operations.on_batch import CLOSING_PREFIX
 from tests.simulation.checks.ledger import Violation, names
+from tests.simulation.services.contents import number_of
 from tests.simulation.services.streams import Held
 
 
@@ -120,7 +121,7 @@ class OperatorChecks:
 
     def _stored_skip(self, operation: Operation) -> None:
         shard, records = ShardId(operation.wanted[0]), operation.notes.get("records", ())
-        numbers = frozenset(int(each) for each in records if each.isdigit())
+        numbers = frozenset(number_of(each) for each in records if not each.startswith(CLOSING_PREFIX))
         ends = frozenset(
             float(each.removeprefix(CLOSING_PREFIX).partition(":")[0])
             for each in records

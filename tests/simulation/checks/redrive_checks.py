@@ -9,6 +9,7 @@ from poller.domain.operations import Operation, OperationId, OperationState
 from poller.domain.records import MappingId
 from poller.rules.operations.claims import claimed_by
 from tests.simulation.checks.ledger import Flight, Violation, done_by, names
+from tests.simulation.services.contents import number_of
 from tests.simulation.services.faults import Marks
 from tests.simulation.services.notices import InWork, Kept, NoticePlace, Reader, in_work
 from tests.simulation.services.queues import FakeQueue
@@ -57,7 +58,7 @@ class RedriveChecks:
 
     def batch_of(self, kept: Kept) -> list[int]:
         """The records of a notice's batch; none for the last call of a window, and for what is no notice."""
-        return [int(each) for each in in_work(kept).identifiers]
+        return [number_of(each) for each in in_work(kept).identifiers]
 
     def begins(self, flight: Flight, reader: Reader, payload: bytes) -> None:
         """A redrive calls the function."""

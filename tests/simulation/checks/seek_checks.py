@@ -102,6 +102,6 @@ def lies_before(held: Held, position: Position) -> bool:
         case Rank.START:
             return position.since is not None and held.arrived < position.since
         case Rank.AFTER:
-            return held.sequence <= position.sequence
+            return held.up_to(position)
         case Rank.END:
             return True

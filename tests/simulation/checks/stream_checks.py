@@ -17,6 +17,7 @@ from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, n
 from tests.simulation.checks.operator_checks import OperatorChecks
 from tests.simulation.checks.seek_checks import SeekChecks, lies_before
 from tests.simulation.checks.window_checks import Shelf, WindowChecks
+from tests.simulation.services.contents import number_of
 from tests.simulation.services.faults import Marks, epoch
 from tests.simulation.services.functions import Delivery, read_delivery
 from tests.simulation.services.streams import FakeStream, Held
@@ -76,7 +77,7 @@ class StreamChecks:
     def located(self, delivery: Delivery) -> tuple[ShardId, list[Held]]:
         """The shard and the records of an event."""
         self._index()
-        places = [self._places[int(each.identifier)] for each in delivery.records]
+        places = [self._places[number_of(each.identifier)] for each in delivery.records]
         shards = {shard for shard, _ in places}
         if len(shards) != 1:
             raise Violation("one shard", f"an event mixes {names(sorted(shards))}")
@@ -123,11 +124,11 @@ class StreamChecks:
         if outcome is None:
             return
         reports = self.plan.retry.report_failures
-        done = [int(each) for each in done_by(outcome, flight.delivery, reports=reports, stream=True)]
+        done = [number_of(each) for each in done_by(outcome, flight.delivery, reports=reports, stream=True)]
         if self.windows is not None and flight.by_right:
             self.windows.ends(flight, shard, outcome, progress=bool(done))
         self.settled.update(done)
-        failed = tuple(int(each.identifier) for each in flight.delivery.records[len(done) :])
+        failed = tuple(number_of(each.identifier) for each in flight.delivery.records[len(done) :])
         if failed:
             self._failed[flight.request_id] = failed
         if tenure is not None and flight.by_right:
@@ -136,14 +137,13 @@ class StreamChecks:
     def abandoned(self, request_id: str, delivery: Delivery) -> None:
         """The engine gave up waiting for a call, which counts as a failure of all its records."""
         if delivery.records:
-            self._failed[request_id] = tuple(int(each.identifier) for each in delivery.records)
+            self._failed[request_id] = tuple(number_of(each.identifier) for each in delivery.records)
 
     def offered(self, notice: Notice) -> None:
         """The engine wants to send a notice: these are the records that it may drop when it cannot."""
-        sequences = [int(each.identifier) for each in read_delivery(notice.payload).records]
-        if sequences:
-            key = str(sequences[0]), str(sequences[-1]), len(sequences)
-            self._offered[key] = frozenset(sequences)
+        named = [each.identifier for each in read_delivery(notice.payload).records]
+        if named:
+            self._offered[named[0], named[-1], len(named)] = frozenset(map(number_of, named))
 
     def notified(self, notice: Notice, now: float, tenure: Tenure) -> None:
         """The destination has a notice of who has the shard: its records are given up, if that was right."""
@@ -157,7 +157,7 @@ class StreamChecks:
         shard, records = self.located(delivery)
         info = document["KinesisBatchInfo" if self.plan.kind is SourceKind.KINESIS else "DDBStreamBatchInfo"]
         told = (info["shardId"], info["startSequenceNumber"], info["endSequenceNumber"], info["batchSize"])
-        true = (shard, str(records[0].sequence), str(records[-1].sequence), len(records))
+        true = (shard, records[0].name, records[-1].name, len(records))
         if told != true or notice.shard != shard:
             raise Violation("notice", f"tells {told} of {true}")
         condition = Condition(context["condition"])
@@ -458,12 +458,12 @@ class StreamChecks:
     def _dropped_by_operator(self, event: Discarded) -> list[Held]:
         """Records that a skip drops. All of them in that range may be: other lanes have some, too."""
         self._index()
-        self.operated.skipped([int(event.first), int(event.last)], noticed=False)
+        self.operated.skipped([number_of(event.first), number_of(event.last)], noticed=False)
         dropped = self.operated.dropped
         return [
             held
             for held in self.stream.shards[event.shard].records
-            if int(event.first) <= held.sequence <= int(event.last) and held.sequence in dropped
+            if number_of(event.first) <= held.sequence <= number_of(event.last) and held.sequence in dropped
         ]
 
     def open_sequences(self) -> set[int]:
@@ -476,13 +476,13 @@ class StreamChecks:
         inside = [
             held
             for held in self.stream.shards[event.shard].records
-            if int(event.first) <= held.sequence <= int(event.last)
+            if number_of(event.first) <= held.sequence <= number_of(event.last)
         ]
         offered = self._offered.get((event.first, event.last, event.records))
         if offered is not None:
             return [held for held in inside if held.sequence in offered]
-        failed = [each for each in self._failed.values() if str(each[0]) == event.first]
-        exact = [each for each in failed if str(each[-1]) == event.last and len(each) == event.records]
+        failed = [each for each in self._failed.values() if each[0] == number_of(event.first)]
+        exact = [each for each in failed if each[-1] == number_of(event.last) and len(each) == event.records]
         if exact:
             return [held for held in inside if held.sequence in exact[-1]]
         wanted = [held for held in inside if event.records == 1 or self._due(held)]
@@ -496,6 +496,6 @@ def _covers(position: Position, held: Held) -> bool:
         case Rank.START:
             return False
         case Rank.AFTER:
-            return held.sequence <= position.sequence
+            return held.up_to(position)
         case Rank.END:
             return True

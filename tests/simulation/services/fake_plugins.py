@@ -234,7 +234,9 @@ class SimStream:
 
     async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
         """A read token for a record, or for the first one behind it; raises PositionTrimmed."""
-        before = Position.after(str(int(sequence_number) - 1))
+        sequence, _, part = sequence_number.partition(":")
+        name = f"{sequence}:{int(part) - 1}" if int(part or 0) else str(int(sequence) - 1)
+        before = Position.after(name)
 
         def effect() -> Cursor:
             return cast("Cursor", self._apply(GetCursor(shard, before)))

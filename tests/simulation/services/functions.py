@@ -12,7 +12,7 @@ import msgspec
 from poller.domain.function_facts import FunctionFacts
 from poller.domain.invocations import FunctionError, Outcome, Succeeded, Throttled, TimedOut, Unreachable
 from poller.domain.untrusted.json_values import json_value
-from tests.simulation.services.contents import Content, Kind, parse
+from tests.simulation.services.contents import Content, Kind, name_of, number_of, parse
 
 OWN = "own"
 """The invoker of functions that have settings of their own."""
@@ -198,7 +198,7 @@ def _next_state(delivery: Delivery, failed: list[str]) -> dict[str, Any]:
     """The window's state: the numbers of all records that were done, in order."""
     numbers = list(delivery.event.get("state", {}).get("numbers", []))
     for each in delivery.records:
-        if failed and each.identifier == min(failed, key=int):
+        if failed and each.identifier == min(failed, key=number_of):
             break
         numbers.append(each.content.number)
     return {"numbers": numbers}
@@ -229,7 +229,8 @@ def _delivered(record: dict[str, Any]) -> Delivered:
     match record["eventSource"]:
         case "aws:kinesis":
             data = base64.b64decode(record["kinesis"]["data"])
-            return Delivered(record["kinesis"]["sequenceNumber"], parse(data))
+            content = parse(data)
+            return Delivered(name_of(record["kinesis"]["sequenceNumber"], content), content)
         case "aws:dynamodb":
             image = record["dynamodb"]["NewImage"]
             return Delivered(record["dynamodb"]["SequenceNumber"], parse(image["body"]["S"]))

@@ -1,6 +1,7 @@
 """Owns the fake on-failure queue that redrives read (pure state), a worker's reader of it, and who redrives what at present."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from poller.domain.invocations import Notice, StoredNotice, with_member, with_pa
 from poller.domain.records import MappingId, Monotonic
 from poller.domain.untrusted.json_values import json_value
 from poller.held_notices import HeldNotices
+from tests.simulation.services.contents import name_of, parse
 from tests.simulation.services.faults import Line, Port, epoch
 
 BUCKET = "large-events"
@@ -271,8 +273,10 @@ def in_work(kept: Kept) -> InWork:
 
 
 def _number(record: dict[str, Any]) -> Any:
-    number = record.get("kinesis", {}).get("sequenceNumber")
-    return record.get("dynamodb", {}).get("SequenceNumber") if number is None else number
+    kinesis = record.get("kinesis")
+    if kinesis is None:
+        return record.get("dynamodb", {}).get("SequenceNumber")
+    return name_of(kinesis["sequenceNumber"], parse(base64.b64decode(kinesis["data"])))
 
 
 @asynccontextmanager

@@ -2,14 +2,17 @@
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 
-from adapters.sources import dynamodb_streams, kinesis
+from adapters.sources import dynamodb_streams
+from adapters.sources.kinesis import stream as kinesis
 from adapters.sources.odd_answers import Read as ReadAnswer
 from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing, ServiceThrottled
 from poller.domain.plan import SourceKind
 from poller.domain.records import (
+    AggregatedPart,
     Cursor,
     DynamoRecord,
     Epoch,
@@ -21,7 +24,8 @@ from poller.domain.records import (
     Shard,
     ShardId,
 )
-from tests.simulation.services.contents import Content
+from poller.domain.streams.places import place_of_part
+from tests.simulation.services.contents import Content, name_of
 from tests.simulation.services.wires import UNREADABLE_S, Writer, answer, written
 from tests.virtual import EPOCH_BASE
 
@@ -63,7 +67,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One record in a shard, with what the world knows of it."""
+    """One record in a shard, or one part of an aggregated record, with what the world knows of it.
+
+    The `sequence` of a part is that of the whole record and its own number, which is less than what lies between two records.
+    """
 
     sequence: int
     key: str
@@ -74,6 +81,29 @@ class Held:
     odd: bytes = b""
     """As the service sends it before `readable_at`, in a form that nobody can read."""
     readable_at: float = 0.0
+    parts: int = 1
+    """How many parts the whole record has."""
+
+    @property
+    def part(self) -> int:
+        """Which part it is."""
+        return self.content.part or 0
+
+    @property
+    def outer(self) -> int:
+        """The sequence number of the whole record."""
+        return self.sequence - self.part
+
+    @property
+    def name(self) -> str:
+        """What functions and people call it."""
+        return name_of(str(self.outer), self.content)
+
+    def up_to(self, position: Position) -> bool:
+        """Whether a position behind a record is behind this one."""
+        if position.sequence != self.outer:
+            return self.outer < position.sequence
+        return not position.partial or self.part <= position.part
 
     def sent(self, now: float) -> bytes:
         """As the service sends it now."""
@@ -168,6 +198,23 @@ class FakeStream:
         state.records.append(held)
         return state.shard_id, held
 
+    def put_aggregated(self, now: float, inside: Sequence[tuple[str, Content]]) -> tuple[ShardId, list[Held]]:
+        """Writes an aggregated record of several user records into the open shard of the first one's key."""
+        shard, first = self.put(now, *inside[0])
+        state = self.shards[shard]
+        state.records.pop()
+        parts = [
+            self._part(first, key, replace(content, part=part), len(inside))
+            for part, (key, content) in enumerate(inside)
+        ]
+        state.records += parts
+        return shard, parts
+
+    def _part(self, whole: Held, key: str, content: Content, parts: int) -> Held:
+        wire = self._writer.record(whole.sequence, key, arrived=Epoch(whole.arrived), content=content)
+        assert content.part is not None
+        return Held(whole.sequence + content.part, key, whole.arrived, content, written(wire), parts=parts)
+
     def _held(self, key: str | None, sequence: int, *, now: float, content: Content) -> Held:
         if self.kind is SourceKind.KINESIS:
             arrived, write = Epoch(round(now, 3)), self._writer.record
@@ -258,7 +305,7 @@ class FakeStream:
             case Rank.AFTER if position.sequence < self.first:
                 raise PositionTrimmed(f"{position.sequence} did not come from this stream")
             case Rank.AFTER:
-                index = sum(1 for each in state.records if each.sequence <= position.sequence)
+                index = sum(1 for each in state.records if each.up_to(position))
                 if index < state.trimmed:
                     raise PositionTrimmed(f"records behind {position.sequence} are gone")
                 return _token(state, now, index)
@@ -279,7 +326,7 @@ class FakeStream:
         if now - float(issued) > CURSOR_LIFE_S:
             raise CursorExpired(f"cursor is {now - float(issued):.0f} s old")
         index = self._retained(state, int(place))
-        taken = _within_page(state.records[index : index + records_max])
+        taken = _whole(state.records, index, _within_page(state.records[index : index + records_max]))
         read = self._read_answer(answer([held.sent(now) for held in taken]), Epoch(now))
         read.check("GetRecords")
         taken = taken[: len(read.records)]
@@ -287,7 +334,9 @@ class FakeStream:
         after = _following(state, now, following, records_max=records_max, taken=len(taken))
         # Kinesis names the children in the last answer.
         ended = after is None and self.kind is SourceKind.KINESIS
-        return Page(read.records, after, self._behind_ms(state, now, following), ended)
+        found: Sequence[Record] = read.records
+        records = [_apart(held, record) for held, record in zip(taken, found, strict=True)]
+        return Page(records, after, self._behind_ms(state, now, following), ended)
 
     def _read_answer(self, body: bytes, now: Epoch) -> ReadAnswer[KinesisRecord] | ReadAnswer[DynamoRecord]:
         """As the source of this kind reads it."""
@@ -322,6 +371,22 @@ def _following(state: ShardState, now: float, index: int, *, records_max: int, t
 def _first_since(state: ShardState, since: float) -> int:
     older = (index for index, held in enumerate(state.records) if held.arrived >= since)
     return max(state.trimmed, next(older, len(state.records)))
+
+
+def _whole(records: list[Held], index: int, taken: list[Held]) -> list[Held]:
+    """What is taken, to the end of its last aggregated record."""
+    end = index + len(taken)
+    while taken and end < len(records) and records[end].outer == records[end - 1].outer:
+        end += 1
+    return records[index:end]
+
+
+def _apart(held: Held, record: Record) -> Record:
+    """The record as a source gives it that takes aggregated records apart."""
+    if held.parts == 1 or not isinstance(record, KinesisRecord):
+        return record
+    place = place_of_part(record.sequence_number, held.part, held.parts)
+    return AggregatedPart(place, record.arrived, record.data, record.key, record.dated)
 
 
 def _within_page(records: list[Held]) -> list[Held]:

@@ -12,11 +12,14 @@ from poller.domain.mapping_api import ApiError
 from poller.domain.operations import Action, Operation, OperationId, OperationState
 from poller.domain.records import SHARD_END, MappingId, ShardId
 from poller.domain.status import LaneStatus
+from poller.domain.streams.places import name_of
 from poller.rules.operations.members import BATCH_COUNT, BATCH_FIRST
+from poller.rules.streams.operations.on_batch import CLOSING_PREFIX
 from poller.runtime.daemon import Daemon
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.simulation.checks.ledger import Violation
 from tests.simulation.checks.stream_checks import StreamChecks
+from tests.simulation.services.contents import number_of
 from tests.simulation.services.fake_plugins import at_once
 from tests.simulation.services.faults import History, Marks, epoch
 from tests.simulation.worlds.scenario import Operate
@@ -159,7 +162,8 @@ class Operators:
         if operation.state is OperationState.FAILED:
             self.marks.saw("operator: refused")
             return
-        ids = [int(each) for each in operation.notes.get("records", ()) if each.isdigit()]
+        noted = operation.notes.get("records", ())
+        ids = [number_of(each) for each in noted if not each.startswith(CLOSING_PREFIX)]
         if lost := checks.open_sequences().intersection(ids):
             raise Violation("skip", f"{lost} are neither skipped nor settled: {text}")
         if found := re.search(r"(\d+) records? skipped, the destination", text):
@@ -224,13 +228,13 @@ class Operators:
         part = _part(place)
         if records != "batch" or self._asked % 2 or part is None or not part.entries:
             return {}
-        return {BATCH_FIRST: part.entries[0].record.sequence_number, BATCH_COUNT: len(part.entries)}
+        return {BATCH_FIRST: name_of(part.entries[0].record.sequence_number), BATCH_COUNT: len(part.entries)}
 
     def _records(self, action: Operate, place: Place) -> str | list[str]:
         part = _part(place)
         if action.records != "list" or part is None or not part.entries:
             return "batch" if action.records == "batch" else "first"
-        there = [each.record.sequence_number for each in part.entries]
+        there = [name_of(each.record.sequence_number) for each in part.entries]
         return self.rng.sample(there, self.rng.randint(1, len(there)))
 
 

@@ -41,6 +41,8 @@ class Put:
     source: str
     key: str
     content: Content
+    inside: tuple[tuple[str, Content], ...] = ()
+    """More user records of an aggregated record, with their keys."""
 
 
 @dataclass(frozen=True, slots=True)

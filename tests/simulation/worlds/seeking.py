@@ -126,6 +126,6 @@ def _document(action: Seek, checks: StreamChecks) -> dict[str, Any]:
         to = max(0.0, epoch() - action.ago_s)
     elif to == "sequence":
         there = checks.stream.shards[chosen[0]].records
-        to = str(there[int(action.pick * len(there))].sequence) if there else "TRIM_HORIZON"
+        to = str(there[int(action.pick * len(there))].outer) if there else "TRIM_HORIZON"
     given: dict[str, Any] = {"action": "seek", "to": to, "skip": action.skip, "dry_run": action.dry_run}
     return {**given, "shards": chosen} if chosen else given

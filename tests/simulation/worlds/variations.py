@@ -18,6 +18,7 @@ from tests.simulation.services.fake_plugins import seeded
 from tests.simulation.services.faults import Denial, Port
 from tests.simulation.services.functions import OWN, OwnSettings, Period
 from tests.simulation.services.wires import Shapes
+from tests.simulation.worlds.aggregating import aggregated
 from tests.simulation.worlds.calling import called_beside
 from tests.simulation.worlds.redriving import redrives
 from tests.simulation.worlds.scenario import (
@@ -76,7 +77,7 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
-    return called_beside(without_calls(seed))
+    return aggregated(called_beside(without_calls(seed)))
 
 
 def without_calls(seed: int) -> Scenario:

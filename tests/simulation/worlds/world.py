@@ -345,7 +345,14 @@ class World:
             self.marks.saw("record at its largest")
         if put.key.rstrip("0123456789") != "key-":
             self.marks.saw("odd key")
-        if isinstance(source, FakeStream):
+        if isinstance(source, FakeStream) and put.inside:
+            shard, parts = source.put_aggregated(now, ((put.key, put.content), *put.inside))
+            self.marks.saw("aggregated record")
+            self.history.tell(
+                "world",
+                lambda: f"put {shard} {parts[0].sequence}: {[(each.key, each.content) for each in parts]}",
+            )
+        elif isinstance(source, FakeStream):
             shard, held = source.put(now, put.key, put.content)
             self.history.tell("world", lambda: f"put {shard} {held.sequence} {put.key} {put.content}")
         else:

@@ -7,7 +7,7 @@ from itertools import compress, takewhile
 from poller.domain.invocations import Condition
 from poller.domain.policies import Backoff
 from poller.domain.records import Epoch, Monotonic
-from poller.domain.streams.places import begin_of, is_name
+from poller.domain.streams.places import begin_of, is_name, name_of
 from poller.rules.backoff import ceiling_s
 from poller.rules.streams.attempts import Advance, BatchPart, BatchState, Discard, NewId, first_run
 from poller.rules.streams.batching import Entry
@@ -41,6 +41,13 @@ def id_of(entry: Entry) -> int:
 def ids_of(part: BatchPart) -> tuple[int | str, ...]:
     """The ids of a part: of its records, or of the call that closes a window."""
     return (closing_id(part.ends, part.counted),) if part.final else tuple(map(id_of, part.entries))
+
+
+def names_of(part: BatchPart) -> tuple[str, ...]:
+    """The ids of a part as texts, as people write them."""
+    if part.final:
+        return (closing_id(part.ends, part.counted),)
+    return tuple(name_of(entry.record.sequence_number) for entry in part.entries)
 
 
 def retried(work: BatchState, *, now: Monotonic) -> BatchState:

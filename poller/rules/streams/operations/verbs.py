@@ -116,7 +116,7 @@ class OperatorVerbs:
         if work is None:
             return Refused(f"lane {lane} tries no batch now")
         part = work.parts[0]
-        ids = tuple(map(text_of, on_batch.ids_of(part)))
+        ids = on_batch.names_of(part)
         if records == "batch":
             return Resolved(ids)
         if part.final:

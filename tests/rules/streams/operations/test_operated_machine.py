@@ -17,7 +17,7 @@ from poller.domain.operations import OperationId, OperationTarget, OperatorPause
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Monotonic
 from poller.domain.rows import Checkpoint
-from poller.domain.streams.places import begin_of, is_name, text_of_begin
+from poller.domain.streams.places import begin_of, is_name
 from poller.rules.streams.lanes import DiscardPart, Hold, InvokePart
 from poller.rules.streams.operations.interventions import PendingSkip
 from poller.rules.streams.operations.verbs import Refused, Resolved
@@ -132,7 +132,7 @@ class Operated(Model):
         if part is None:
             assert isinstance(found, Refused)
         elif isinstance(found, Resolved):
-            numbers = [self.id_of(number) for number in self.numbers_of(part.entries)]
+            numbers = [self.name(number) for number in self.numbers_of(part.entries)]
             assert part.final or list(found.records) == (numbers if records == "batch" else numbers[:1])
             if part.final:
                 self.closings_asked.add(self.counted)
@@ -159,10 +159,6 @@ class Operated(Model):
         """What is left of a skip: records by their numbers, and calls that close a window."""
         begins = {begin_of(place): number for place, number in self.numbers.items()}
         return {begins[each] if isinstance(each, int) else each for each in skip.pending.left}
-
-    def id_of(self, number: int) -> str:
-        """The text that stands for a record in a skip."""
-        return text_of_begin(begin_of(self.places[number - 1]))
 
     def numbers_named(self, records: Sequence[str]) -> set[int]:
         begins = {begin_of(each) for each in records if is_name(each)}
