@@ -259,6 +259,9 @@ def _parse_report(
 def _places(identifiers: Sequence[str]) -> Mapping[str, int]:
     """The place of each identifier. The sequence number of an aggregated record stands for the first of its parts that is there."""
     places = {identifier: place for place, identifier in enumerate(identifiers)}
+    if len(places) < len(identifiers):
+        # In the event of a notice all parts have the number of the whole record.
+        places = {identifier: place for place, identifier in reversed(list(enumerate(identifiers)))}
     for part in [each for each in identifiers if ":" in each]:
         places.setdefault(part.partition(":")[0], places[part])
     return places

@@ -110,3 +110,10 @@ def test_a_number_alone_is_the_first_part_that_is_in_the_batch() -> None:
     verdict = parse(answer, ["7:2", "7:3"], ResponseReading(report_failures=True))
     assert isinstance(verdict, Partial)
     assert verdict.failed == {0}
+
+
+def test_in_the_event_of_a_notice_a_number_stands_for_the_first_record_that_has_it() -> None:
+    answer = Succeeded(b'{"batchItemFailures":[{"itemIdentifier":"7"}]}')
+    verdict = parse(answer, ["6", "7", "7", "7"], ResponseReading(report_failures=True))
+    assert isinstance(verdict, Partial)
+    assert verdict.failed == {1}
