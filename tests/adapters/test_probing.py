@@ -18,8 +18,9 @@ from adapters.demo.processes import free_port
 from adapters.destinations import events, file, function, http, s3, sns, sqs
 from adapters.invokers import http as http_function
 from adapters.invokers import lambda_api
-from adapters.sources import dynamodb_streams, kinesis
+from adapters.sources import dynamodb_streams
 from adapters.sources import sqs as queues
+from adapters.sources.kinesis import plugin as kinesis
 from adapters.stores.dynamodb import store as dynamodb
 from adapters.stores.sqlite import store as sqlite
 from poller.domain.errors import PortError

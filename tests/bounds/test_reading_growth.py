@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from adapters.observers.log_throttle import kind_of
-from adapters.sources import dynamodb_streams, kinesis, sqs_answers
+from adapters.sources import dynamodb_streams, sqs_answers
+from adapters.sources.kinesis import stream as kinesis
 from poller.config.yaml_files import parse_document
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.invocations import Succeeded

@@ -33,7 +33,7 @@ class KinesisSettings(BaseModel):
 
     arn: Annotated[str, AfterValidator(_stream_arn)]
     deaggregate: bool = Field(
-        False,
+        default=False,
         description="Take records apart that the Kinesis Producer Library has aggregated, as AWS does for a consumer. "
         "Records of a consumer are always taken apart.",
     )

@@ -20,7 +20,8 @@ from adapters.aws.permission_checks import tried
 from adapters.aws.request_templates import FastOperation
 from adapters.destinations import sqs as sqs_destinations
 from adapters.invokers import lambda_api
-from adapters.sources import dynamodb_streams, kinesis, sqs
+from adapters.sources import dynamodb_streams, sqs
+from adapters.sources.kinesis import plugin as kinesis
 from adapters.stores.dynamodb import store as dynamodb_store
 from poller.clock import LoopClock
 from poller.domain.errors import (

@@ -197,9 +197,8 @@ def test_the_dry_run_of_a_redrive_lists_notices_as_the_command_does() -> None:
     for each in found:
         notice = StreamNotice(
             shard=ShardId(each[2]),
-            first=int(each[3]),
-            first_number=each[3],
-            last=int(each[4]),
+            first=each[3],
+            last=each[4],
             records=int(each[1]),
             since=SINCE,
         )
