@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from poller.domain.invocations import StoredNotice
 from poller.domain.operations import EndedOperation, Operation, OperationId
-from poller.domain.records import Message
+from poller.domain.records import Cursor, Message, ShardId
 
 
 class OperationStore(Protocol):
@@ -104,4 +104,16 @@ class HoldingNotices(Protocol):
 
     async def held_by_others(self) -> int:
         """About how many notices other readers hold back now."""
+        ...
+
+
+@runtime_checkable
+class RecordStart(Protocol):
+    """A stream that can be read from a certain record on. Raises as StreamSource does."""
+
+    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
+        """A read token for the record with this sequence number, or for the first record behind it.
+
+        Raises PositionTrimmed if the source refuses the number, because it removed the record or never had it.
+        """
         ...

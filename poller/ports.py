@@ -85,18 +85,6 @@ class CreationTime(Protocol):
 
 
 @runtime_checkable
-class RecordStart(Protocol):
-    """A stream that can be read from a certain record on. Raises as StreamSource does."""
-
-    async def cursor_at(self, shard: ShardId, sequence_number: str) -> Cursor:
-        """A read token for the record with this sequence number, or for the first record behind it.
-
-        Raises PositionTrimmed if the source refuses the number, because it removed the record or never had it.
-        """
-        ...
-
-
-@runtime_checkable
 class StreamStatus(Protocol):
     """A stream that reports when no more records will be written to it, although it can still be read."""
 

@@ -146,7 +146,6 @@ class Position:
 
 SHARD_END = Position(Rank.END)
 
-
 type Moment = Annotated[Epoch, msgspec.Meta(ge=0.0, lt=MOMENT_MAX)]
 
 

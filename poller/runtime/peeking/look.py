@@ -11,8 +11,9 @@ from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import SHARD_END, Cursor, Epoch, Position, Record, ShardId
 from poller.domain.rows import Lease
 from poller.domain.streams.places import end_of, is_called
+from poller.operator_ports import RecordStart
 from poller.plugins import Environment
-from poller.ports import RecordStart, StreamSource
+from poller.ports import StreamSource
 from poller.rules.events import DynamoEncoder
 from poller.rules.filtering import Slices
 from poller.rules.peeking.faults import StoredFaults, stored_faults

@@ -8,8 +8,7 @@ from poller.domain.invocations import EncodedEvent, Event, StoredNotice
 from poller.domain.plan import url_scheme
 from poller.domain.records import Cursor, Position, Record
 from poller.domain.streams.places import end_of, name_of, sequence_of
-from poller.operator_ports import NoticeSource
-from poller.ports import RecordStart
+from poller.operator_ports import NoticeSource, RecordStart
 from poller.rules.events import RecordsEvent
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.operations.redriving import NoticeRefused

@@ -16,7 +16,7 @@ from poller.domain.records import Cursor, Position, Rank, Record, ShardId
 from poller.domain.rows import Lease
 from poller.domain.streams.places import name_of
 from poller.domain.telemetry.labels import TaskKind
-from poller.ports import RecordStart
+from poller.operator_ports import RecordStart
 from poller.rules.streams.operations.seeking import (
     Direction,
     SeekRefused,
