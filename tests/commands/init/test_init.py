@@ -82,7 +82,9 @@ def person(*lines: str) -> tuple[Callable[[str], str], list[str]]:
 
 @pytest.mark.parametrize("invoker", INVOKERS)
 @pytest.mark.parametrize(
-    "source", [STREAM, TABLE, QUEUE, f"{QUEUE}.fifo"], ids=["kinesis", "dynamodb", "sqs", "fifo"]
+    "source",
+    [STREAM, f"{STREAM}/consumer/poller:1700000000", TABLE, QUEUE, f"{QUEUE}.fifo"],
+    ids=["kinesis", "fan-out", "dynamodb", "sqs", "fifo"],
 )
 def test_options_alone_write_what_check_accepts(source: str, invoker: str, tmp_path: Path) -> None:
     result = called(*words(answers(source, invoker)))
@@ -162,7 +164,7 @@ def test_without_a_terminal_the_missing_options_are_named(given_: dict[str, str]
     ("wrong", "problem"),
     [
         ({"source": "orders"}, "--source: value 'orders': no source"),
-        ({"source": f"{STREAM}/consumer/c:1"}, "enhanced fan-out"),
+        ({"source": f"{STREAM}/consumer/c"}, "--source: value"),
         ({"source": "arn:aws:dynamodb:eu-west-1:111122223333:table/orders"}, "this is a table"),
         ({"function": "a b"}, "--function: value 'a b'"),
         ({"invoker": "perl"}, "--invoker: value 'perl'"),
