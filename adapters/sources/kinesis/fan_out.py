@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from adapters.aws.calls import calling, understood
 from adapters.sources.kinesis.stream import KinesisApi, KinesisStream
 from adapters.sources.kinesis.subscription import OPERATION, Events, Subscription
+from adapters.sources.listings.shared_listing import SharedListing
 from poller.domain.errors import CursorExpired, PortError, RecordUnreadable
 from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Shard, ShardId
 from poller.loop_turns import LoopTurns
@@ -67,9 +68,17 @@ class FannedOutStream(KinesisStream):
     """A stream with a consumer. As it is, it is read by GetRecords; `pushing` is for the one reader of each shard."""
 
     def __init__(
-        self, api: Any, pacer: Pacer, turns: LoopTurns, *, arn: str, consumer: str, clock: Clock
+        self,
+        api: Any,
+        pacer: Pacer,
+        turns: LoopTurns,
+        *,
+        arn: str,
+        consumer: str,
+        clock: Clock,
+        listing: SharedListing | None = None,
     ) -> None:
-        super().__init__(api, pacer, turns, arn=arn, deaggregate=True)
+        super().__init__(api, pacer, turns, arn=arn, deaggregate=True, listing=listing)
         self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
 
     def pushing(self) -> "PushedStream":
