@@ -33,7 +33,7 @@ from poller.domain.policies import BreakerPolicy, RatePolicy
 from poller.domain.wording.numbers_of import number_of
 from poller.output.progress_line import ProgressLine, ticking
 from poller.plugins import Registry
-from poller.runtime.mappings.components import configured_call_limit
+from poller.runtime.mappings.call_limits import configured_call_limit
 
 PLACES = (
     "positions: a stream's mapping whose function only gets another qualifier, or is written as an ARN, goes on where it stopped; "

@@ -30,7 +30,7 @@ from poller.rules.continued_mapping import Begin, Continue, Unclear, decide
 from poller.rules.functions.aliases.alias_state import service_arns
 from poller.rules.queues.queue_checks import LambdaConsumers, lambda_consumers, queue_warnings
 from poller.runtime.functions.versions.versioned_invoker import longest_s
-from poller.runtime.mappings.components import call_limit, configured_call_limit
+from poller.runtime.mappings.call_limits import call_limit, configured_call_limit
 from poller.runtime.streams.places import connection
 
 LOOK_S_MAX = 60.0

@@ -49,7 +49,10 @@ def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
         source_settings=mapping.source,
         queue=_queue_policy(mapping),
     )
-    return replace(found, discard=replace(found.discard, identity=mapping.destination_identity))
+    stream = replace(found.stream, shared_reads=mapping.shared_reads is not False)
+    return replace(
+        found, discard=replace(found.discard, identity=mapping.destination_identity), stream=stream
+    )
 
 
 def _queue_policy(mapping: FileMapping) -> QueuePolicy:

@@ -4,6 +4,7 @@
 daemon's settings take precedence: an entry below `functions` cannot change the function's name, and `source` cannot name another stream.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -36,6 +37,11 @@ class PluginSpec:
         """Opens the plug-in; raises InvalidConfiguration and the errors of the plug-in."""
         model = registry.plugin(self.kind, self.name).settings
         return opened(registry, self.kind, self.name, self.settings(model), env)
+
+    @property
+    def text(self) -> str:
+        """The plug-in and its settings as a text. Two that have the same text do the same."""
+        return json.dumps([self.kind, self.name, {**self.own, **self.given}], sort_keys=True, default=str)
 
     def _takes(self, model: type[BaseModel], name: str) -> bool:
         return (

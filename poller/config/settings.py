@@ -225,6 +225,7 @@ class FileMembers(EventSourceMapping):
     include_payload: Flag | None = None
     payload_prefix: ObjectPrefixUrl | None = None
     destination_identity: IdentityName | None = None
+    shared_reads: Flag | None = None
     extend_visibility: Flag | None = None
     one_group_per_batch: Flag | None = None
     group_aware_failures: Flag | None = None
@@ -258,18 +259,18 @@ def mapping_errors(mapping: FileMembers) -> list[FieldError]:
 
 
 def _misplaced(mapping: FileMembers) -> list[FieldError]:
-    """Errors for settings of queues in a mapping of another source."""
+    """Errors for settings of another kind of source."""
     arn = Arn.read(mapping.EventSourceArn or "")
-    queue = arn is not None and arn.service == "sqs"
-    fifo = arn is not None and queue and arn.fifo
+    queue, fifo = arn is not None and arn.service == "sqs", arn is not None and arn.fifo
     fits = {
-        "extend_visibility": ("SQS", queue),
-        "one_group_per_batch": ("FIFO", fifo),
-        "group_aware_failures": ("FIFO", fifo),
-        "retry_backoff": ("SQS", queue),
+        "extend_visibility": ("SQS queues", queue),
+        "one_group_per_batch": ("FIFO queues", fifo),
+        "group_aware_failures": ("FIFO queues", fifo),
+        "retry_backoff": ("SQS queues", queue),
+        "shared_reads": ("streams", not queue),
     }
     return [
-        FieldError(name, f"is for {kind} queues only", "remove it")
+        FieldError(name, f"is for {kind} only", "remove it")
         for name, (kind, fitting) in fits.items()
         if getattr(mapping, name, None) is not None and not fitting
     ]

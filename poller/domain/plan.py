@@ -96,6 +96,8 @@ class StreamPolicy:
     start: Start = Start()
     lanes: int = 1
     tumbling_window_s: int = 0
+    shared_reads: bool = True
+    """Whether its reads are shared with other mappings of the stream on the same worker."""
 
 
 @dataclass(frozen=True, slots=True)

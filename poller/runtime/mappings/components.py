@@ -11,15 +11,15 @@ from typing import Any
 
 from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
-from poller.domain.plan import CallLimit, FunctionPlan, MappingPlan, SourceKind, Tuning
+from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import Backoff
 from poller.domain.records import MappingId, WorkerId
 from poller.domain.status import CodeStatus
 from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
-from poller.plugins import Environment, Registry, validated
-from poller.ports import Bounded, CallPacer, Destination, Invoker, Store
+from poller.plugins import Environment, Registry
+from poller.ports import Bounded, CallPacer, Destination, Invoker, PushingSource, Store, StreamSource
 from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.function_code import FunctionCode
@@ -28,6 +28,7 @@ from poller.runtime.functions.versions.alias_states import AliasStates
 from poller.runtime.functions.versions.open_versions import OpenVersions
 from poller.runtime.functions.versions.versioned_invoker import START_S_MAX, longest_s, versioned
 from poller.runtime.invoking import Function
+from poller.runtime.mappings.call_limits import call_limit
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
@@ -35,6 +36,7 @@ from poller.runtime.stop_tally import Calls
 from poller.runtime.stopping import Reason, Stop, unless_stopped
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.places import Places
+from poller.runtime.streams.shared_reads.shared_stream import SharedReads, SharedSource
 from poller.runtime.streams.stream_mapping import StreamMapping
 from poller.runtime.watched_tasks import TaskFault, WatchedTasks, reason_of
 from poller.runtime.workers.function_group import AloneWithFunctions, Sharing
@@ -85,6 +87,7 @@ class ComponentFactory:
         """The workers that share the rates of functions."""
         self._tools = tools
         self._read_pauses = read_pauses
+        self._shared_reads = SharedReads(tools.env.clock)
         self.functions = FunctionPool(tools, scope)
         """The open functions."""
 
@@ -107,10 +110,18 @@ class ComponentFactory:
         if spec.plan.kind is SourceKind.SQS:
             return partial(QueueMapping, QueueContext(**common(parts), source=source))
         destination = await self._destination(spec.plan, stack)
+        shared = None if changed is not None else self._shared(spec, source)
         stream = StreamContext(
-            **common(parts), source=source, destination=destination, places=self._tools.places
+            **common(parts), source=source, shared=shared, destination=destination, places=self._tools.places
         )
         return partial(StreamMapping, stream if changed is None else changed(stream))
+
+    def _shared(self, spec: MappingSpec, source: StreamSource) -> SharedSource | None:
+        """The stream for the readers of the mapping's shards; None if they share their reads with nobody."""
+        if not spec.plan.stream.shared_reads or isinstance(source, PushingSource):
+            return None
+        key = source_of(spec.plan).text
+        return self._shared_reads.view(key, source, idle_s=spec.tuning.idle_poll_s)
 
     async def rehearse(self, spec: MappingSpec) -> list[str]:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
@@ -359,21 +370,6 @@ class FunctionPool:
             if error is not None or not self._scope.ending:
                 self._scope.report_end(TaskKind.FUNCTION, name, end, reason)
         host.gone()
-
-
-def call_limit(plan: FunctionPlan, invoker: CallLimit | None) -> CallLimit:
-    """How many calls of a function can run at once, by its own limit and by its invoker's (None: the invoker has none)."""
-    return (invoker or CallLimit(None, "no limit")).within(plan.max_concurrency)
-
-
-def configured_call_limit(plan: FunctionPlan, registry: Registry) -> CallLimit:
-    """How many calls of a function can run at once, as far as its settings show. Raises InvalidConfiguration."""
-    part = function_of(plan)
-    plugin = registry.plugin(part.kind, part.name)
-    if plugin.call_limit is None:
-        return call_limit(plan, None)
-    settings = validated(plugin, part.settings(plugin.settings), place=f"functions.{plan.name}")
-    return call_limit(plan, plugin.call_limit(settings))
 
 
 async def _entered(stack: AsyncExitStack, port: str, part: PluginSpec, tools: DaemonContext) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from poller.ports import Destination, StreamSource
 from poller.runtime.context import MappingContext
 from poller.runtime.streams.places import Places
+from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 
 @dataclass(slots=True)
@@ -19,6 +20,8 @@ class StreamContext(MappingContext):
     """What a stream mapping works with."""
 
     source: StreamSource
+    shared: SharedSource | None = None
+    """The stream for the readers of shards, if they share reads with other mappings of the daemon; None if they use `source`."""
     destination: Destination | None
     places: Places = field(default_factory=Places)
     retention: Retention = field(default_factory=Retention)

@@ -145,6 +145,8 @@ class Leases:
         lose_all()
         self._row = None  # The row is read again if anything below fails.
         self._row = row = await self._identity.restart(row, self._shards, self._membership.announce_change)
+        if self._parts.shared is not None:
+            self._parts.shared.forget()
         return row
 
     def _decide(

@@ -24,6 +24,7 @@ from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped, wait_until
 from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 UNREADABLE_RETRY_S = 10.0
 """Wait before a record that cannot be read is read again. It is short enough for the alert on failing calls."""
@@ -74,7 +75,7 @@ class ShardReader:
         self._parts = parts
         source = parts.source
         self._pushed = source.pushing() if isinstance(source, PushingSource) else None
-        self._source: StreamSource = self._pushed or source
+        self._source: StreamSource | SharedSource = self._pushed or parts.shared or source
         self._stop = stop
         self._matches = matches
         self._recreated = recreated
@@ -99,8 +100,9 @@ class ShardReader:
             with self._stop.waking(self.room), self._stop.waking(self._again):
                 await self._read_on()
         finally:
-            if self._pushed is not None:
-                self._pushed.leave(self._shard)
+            for each in (self._pushed, self._parts.shared):
+                if each is not None:
+                    each.leave(self._shard)
 
     async def _read_on(self) -> None:
         while not self._stop.requested and not self._flow.done:

@@ -16,7 +16,7 @@ from poller.config.daemon_plan import daemon_plan
 from poller.config.settings import Settings
 from poller.domain.plan import CallLimit, FunctionPlan
 from poller.plugins import InstalledPlugins
-from poller.runtime.mappings.components import configured_call_limit
+from poller.runtime.mappings.call_limits import configured_call_limit
 from tests.contracts.invokers import environment
 
 SYNC, ASYNC = (

@@ -22,7 +22,7 @@ from poller.plugins import Environment, GivenPlugins
 from poller.ports import Bounded
 from poller.runtime.daemon import Daemon
 from poller.runtime.invoking import Function
-from poller.runtime.mappings.components import call_limit
+from poller.runtime.mappings.call_limits import call_limit
 from poller.testing.invoker import invocation
 from tests.runtime.daemons import Site, daemon_plan, until
 from tests.runtime.fakes import Seen

@@ -1,0 +1,1 @@
+"""How several mappings of one stream share what is read of a shard."""

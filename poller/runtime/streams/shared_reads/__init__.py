@@ -1,0 +1,1 @@
+"""The reads that several mappings of one stream share."""

@@ -1,0 +1,278 @@
+"""Owns how mappings of one stream share their reads.
+
+Each shard has windows. Readers at the end of one window share its next read: one of them calls the source, and the others wait for what
+comes. A reader that is a little behind takes the records from the window. One that is far behind reads for itself, in a window of its
+own, until it comes into the window of the others. No reader waits for another one to take its records.
+"""
+
+import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from poller.domain.errors import CursorExpired, PortError, PositionTrimmed, ResourceMissing
+from poller.domain.records import SHARD_END, Cursor, Monotonic, Page, Position, ShardId
+from poller.ports import Clock, StreamSource
+from poller.rules.streams.shared_reads.read_window import ReadWindow
+from poller.runtime.stopping import wait_until
+
+KEPT_BYTES_MAX = 64 * 1024 * 1024
+"""What all windows of a daemon may take together, for readers that are behind."""
+
+SHORT_S = 0.001
+"""A wait that is shorter is over: timers do not measure so exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where reading goes on: behind a position, and the source's own cursor there if it is known."""
+
+    position: Position
+    own: Cursor | None = None
+
+    def cursor(self) -> Cursor:
+        return Cursor(f"{self.position.encode()} {self.own or ''}")
+
+    @classmethod
+    def of(cls, cursor: Cursor) -> "_Place":
+        position, _, own = cursor.partition(" ")
+        return cls(Position.decode(position), Cursor(own) if own else None)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One call of the source that readers share. It ends with a page, an error, or neither if its reader was stopped."""
+
+    began: Monotonic
+    page: Page | None = None
+    end: Position | None = None
+    """The place behind the page."""
+    error: PortError | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _OpenWindow(ReadWindow):
+    """A window, and how it is read on."""
+
+    def __init__(self, place: _Place) -> None:
+        super().__init__(place.position)
+        self.cursor = place.own
+        self.behind_ms: int | None = None
+        self.reading: _Reading | None = None
+        self.quiet_since: Monotonic | None = None
+        """When its last read ended, if that has found nothing and the source had no more; else None."""
+        self.begun = asyncio.Event()
+        """Set when the next read begins."""
+
+    def begin(self, now: Monotonic) -> _Reading:
+        """Begins a read. Only its reader ends it."""
+        self.begun.set()
+        self.begun = asyncio.Event()
+        self.reading = _Reading(now)
+        return self.reading
+
+    def take_page(self, page: Page, now: Monotonic, *, kept: bool) -> None:
+        """Takes what the source has brought at the end of the window."""
+        self.cursor, self.behind_ms = page.cursor, page.behind_ms
+        more = bool(page.records or page.behind_ms) or page.cursor is None
+        self.quiet_since = None if more else now
+        self.take(page.records, kept=kept)
+
+
+class SharedShard:
+    """The windows of one shard, and where its readers are."""
+
+    def __init__(self) -> None:
+        self.places: dict[Hashable, Position] = {}
+        self._windows: list[_OpenWindow] = []
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are."""
+        return len(self._windows)
+
+    def window(self, place: _Place, *, size_max: int) -> _OpenWindow:
+        """The window that covers a place, the furthest one if there are several; a new one if there is none."""
+        self._tidy(size_max)
+        found = [each for each in self._windows if each.covers(place.position)]
+        if found:
+            return max(found, key=lambda each: each.end)
+        made = _OpenWindow(place)
+        self._windows.append(made)
+        return made
+
+    def covers(self, position: Position) -> bool:
+        """Whether a window covers a position."""
+        return any(each.covers(position) for each in self._windows)
+
+    def drop(self, window: _OpenWindow) -> None:
+        """Drops a window. Its readers ask the source for their places."""
+        if window in self._windows:
+            self._windows.remove(window)
+
+    def forget(self) -> None:
+        """Drops all windows."""
+        self._windows.clear()
+
+    def _tidy(self, size_max: int) -> None:
+        """Drops what no reader needs any more, and what is too much."""
+        slowest = min(self.places.values(), default=SHARD_END)
+        for each in self._windows:
+            each.drop_passed(slowest)
+            each.drop_beyond(size_max)
+        places = set(self.places.values())
+        self._windows = [
+            each
+            for each in self._windows
+            if each.reading is not None or any(each.covers(place) for place in places)
+        ]
+
+
+class SharedReads:
+    """The shards that mappings of this daemon read together."""
+
+    def __init__(self, clock: Clock, *, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
+        self._clock = clock
+        self._kept_bytes_max = kept_bytes_max
+        self._shards: dict[tuple[Hashable, ShardId], SharedShard] = {}
+
+    def view(self, key: Hashable, source: StreamSource, *, idle_s: float) -> "SharedSource":
+        """A stream as one mapping reads it. Mappings with the same key read the same stream in the same way.
+
+        `idle_s` is the wait before the next read of a shard that had no records.
+        """
+        return SharedSource(self, key, source, self._clock, idle_s=idle_s)
+
+    def entered(self, key: Hashable, shard: ShardId, reader: Hashable, position: Position) -> SharedShard:
+        """The shard, with where a reader of it is."""
+        found = self._shards.setdefault((key, shard), SharedShard())
+        found.places[reader] = position
+        return found
+
+    def left(self, key: Hashable, shard: ShardId, reader: Hashable) -> None:
+        """A reader does not read a shard any more."""
+        found = self._shards.get((key, shard))
+        if found is not None:
+            found.places.pop(reader, None)
+            if not found.places:
+                del self._shards[key, shard]
+
+    def forget(self, key: Hashable) -> None:
+        """Drops all windows of a stream. Its readers ask the source for their places."""
+        for (each, _), shard in self._shards.items():
+            if each == key:
+                shard.forget()
+
+    @property
+    def shards(self) -> int:
+        """How many shards have readers."""
+        return len(self._shards)
+
+    @property
+    def size_max(self) -> int:
+        """What one window may take."""
+        windows = sum(each.windows for each in self._shards.values())
+        return self._kept_bytes_max // max(1, windows)
+
+
+class SharedSource:
+    """A stream as one mapping reads it. Each shard has one reader of the mapping, which leaves it when it ends."""
+
+    def __init__(
+        self, shared: SharedReads, key: Hashable, source: StreamSource, clock: Clock, *, idle_s: float
+    ) -> None:
+        self._shared = shared
+        self._key = key
+        self._source = source
+        self._clock = clock
+        self._idle_s = idle_s
+
+    def leave(self, shard: ShardId) -> None:
+        """The shard's reader has ended."""
+        self._shared.left(self._key, shard, self)
+
+    def forget(self) -> None:
+        """The stream was recreated: what was read is of no use any more, for no mapping."""
+        self._shared.forget(self._key)
+
+    async def cursor(self, shard: ShardId, position: Position) -> Cursor:
+        """As of the source, which is asked only if nobody has read on from this place."""
+        shared = self._shared.entered(self._key, shard, self, position)
+        if shared.covers(position):
+            return _Place(position).cursor()
+        return _Place(position, await self._source.cursor(shard, position)).cursor()
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        """The next records. Waits before the source is asked again for records that it did not have."""
+        place, asked = _Place.of(cursor), self._clock.monotonic()
+        while True:
+            shared = self._shared.entered(self._key, shard, self, place.position)
+            window = shared.window(place, size_max=self._shared.size_max)
+            found = window.behind(place.position)
+            if found is not None:
+                records, end = found
+                return Page(records, _Place(end).cursor(), _older(window.behind_ms), waited=True)
+            reading = window.reading
+            if reading is not None:
+                await reading.over.wait()
+                page = _page_of(reading, asked)
+                if page is not None:
+                    return page
+                continue
+            quiet_s = self._quiet_s(window)
+            if quiet_s > SHORT_S:
+                await wait_until(window.begun, quiet_s)
+                continue
+            return await self._lead(shared, window, shard, records_max)
+
+    def _quiet_s(self, window: _OpenWindow) -> float:
+        """How long the source is not asked yet, because it had nothing more."""
+        if window.quiet_since is None:
+            return 0.0
+        return window.quiet_since + self._idle_s - self._clock.monotonic()
+
+    async def _lead(self, shared: SharedShard, window: _OpenWindow, shard: ShardId, records_max: int) -> Page:
+        """Reads on at the end of a window, for all readers there."""
+        reading = window.begin(self._clock.monotonic())
+        try:
+            if window.cursor is None:
+                window.cursor = await self._source.cursor(shard, window.end)
+            reading.began = self._clock.monotonic()
+            page = await self._source.read(shard, window.cursor, records_max=records_max)
+        except PortError as error:
+            reading.error = error
+            if isinstance(error, CursorExpired):
+                window.cursor = None
+            elif isinstance(error, (PositionTrimmed, ResourceMissing)):
+                # What was read does not say any more where reading can go on.
+                shared.drop(window)
+            raise
+        else:
+            window.take_page(page, self._clock.monotonic(), kept=len(shared.places) > 1)
+            reading.page, reading.end = page, window.end
+            following = None if page.cursor is None else _Place(window.end).cursor()
+            return Page(page.records, following, page.behind_ms, page.ended, waited=True)
+        finally:
+            window.reading = None
+            reading.over.set()
+
+
+def _page_of(reading: _Reading, asked: Monotonic) -> Page | None:
+    """What a shared read has brought for a reader that waited for it; None if it has to be read again for this reader.
+
+    A read that began before the reader asked does not show that there is nothing more. Raises the error of the read.
+    """
+    if reading.error is not None:
+        raise reading.error
+    page = reading.page
+    if page is None or reading.end is None:
+        return None
+    late = reading.began < asked or page.cursor is None
+    if late and not page.records:
+        return None
+    behind_ms = _older(page.behind_ms) if late else page.behind_ms
+    return Page(page.records, _Place(reading.end).cursor(), behind_ms, waited=True)
+
+
+def _older(behind_ms: int | None) -> int | None:
+    """How far a page is behind that was read a while ago: more may have come since."""
+    return None if behind_ms is None else max(1, behind_ms)
