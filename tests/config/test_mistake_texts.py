@@ -178,6 +178,7 @@ FLAGS: dict[str, Callable[[str], dict[str, Any]]] = {
     },
     "mappings[0].Enabled": lambda text: {"mappings": [mapping(Enabled=text)]},
     "mappings[0].extend_visibility": lambda text: {"mappings": [mapping(extend_visibility=text)]},
+    "mappings[0].shared_reads": lambda text: {"mappings": [of_stream(shared_reads=text)]},
     "mappings[0].include_payload": lambda text: {"mappings": [to(QUEUE) | {"include_payload": text}]},
     "mappings[0].BisectBatchOnFunctionError": lambda text: {
         "mappings": [of_stream(BisectBatchOnFunctionError=text)]

@@ -806,9 +806,11 @@ def test_any_bytes_load_or_are_reported_wrong(file: Path, content: bytes) -> Non
         ("arn:aws:sqs:eu-west-1:111122223333:mails", "one_group_per_batch", False),
         ("arn:aws:sqs:eu-west-1:111122223333:mails", "group_aware_failures", False),
         ("arn:aws:kinesis:eu-west-1:111122223333:stream/s", "extend_visibility", False),
+        ("arn:aws:kinesis:eu-west-1:111122223333:stream/s", "shared_reads", True),
+        ("arn:aws:sqs:eu-west-1:111122223333:mails", "shared_reads", False),
     ],
 )
-def test_settings_of_queues_reach_the_plan_and_are_refused_elsewhere(
+def test_settings_of_one_kind_of_source_reach_the_plan_and_are_refused_elsewhere(
     tmp_path: Path, arn: str, field: str, fits: bool
 ) -> None:
     start = "" if ":sqs:" in arn else "\n    StartingPosition: LATEST"
@@ -816,7 +818,7 @@ def test_settings_of_queues_reach_the_plan_and_are_refused_elsewhere(
     path.write_text(f"mappings:\n  - FunctionName: f\n    EventSourceArn: {arn}\n    {field}: true{start}\n")
     if fits:
         (mapping,) = daemon_plan(load(path, {})).mappings
-        assert getattr(mapping.queue, field) is True
+        assert getattr(mapping.queue if ":sqs:" in arn else mapping.stream, field) is True
     else:
         with pytest.raises(InvalidConfiguration, match=field):
             load(path, {})

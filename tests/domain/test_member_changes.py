@@ -79,6 +79,7 @@ MAPPINGS = st.one_of(
         on_destination_failure=st.sampled_from([None, "drop"]),
         DestinationConfig=st.just({"OnFailure": {"Destination": QUEUE}}),
         include_payload=st.sampled_from([None, True]),
+        shared_reads=st.sampled_from([None, False]),
         source=st.sampled_from([{}, {"enhanced_fan_out": True}]),
     ),
     st.builds(

@@ -27,6 +27,7 @@ FUNCTION_FORM = (
 )
 _GROUPS = {SourceGroup.STREAMS: "streams", SourceGroup.QUEUES: "queues"}
 _QUEUE_ONLY = ("extend_visibility", "retry_backoff")
+_STREAM_ONLY = ("shared_reads",)
 _FIFO_ONLY = ("one_group_per_batch", "group_aware_failures")
 
 
@@ -125,7 +126,7 @@ def _by_source() -> Iterator[Schema]:
         STREAM_FORMS["dynamodb"],
         {"properties": {"StartingPosition": {"enum": ["TRIM_HORIZON", "LATEST"]}}},
     )
-    yield _if(QUEUE_FORM, {"properties": dict.fromkeys([*streams, "StartingPosition"], absent)})
+    yield _if(QUEUE_FORM, {"properties": dict.fromkeys([*streams, *_STREAM_ONLY, "StartingPosition"], absent)})
     yield _if(
         FIFO_FORM,
         {

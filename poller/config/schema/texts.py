@@ -118,6 +118,7 @@ MAPPINGS: dict[str, str] = {
     "include_payload": "Streams: notices to a queue or topic have the event too.",
     "payload_prefix": "s3://BUCKET/PREFIX, with include_payload: where an event goes that is too large for a message.",
     "destination_identity": "Streams: as whom the on-failure destination is called: an entry below identities.",
+    "shared_reads": "Streams: mappings of one stream share its reads on a worker. Default: true.",
     "extend_visibility": "SQS: messages stay hidden while their batch gathers and runs. Default: true; false is AWS's way.",
     "one_group_per_batch": "FIFO: an event holds one message group.",
     "group_aware_failures": "FIFO: a reported message makes the later ones of its group count as failed.",
