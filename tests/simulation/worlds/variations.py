@@ -38,6 +38,7 @@ from tests.simulation.worlds.scenario import (
     base,
 )
 from tests.simulation.worlds.seeking import seeks, seeks_beside
+from tests.simulation.worlds.sharing import shared
 from tests.virtual import EPOCH_BASE
 
 PAYLOAD_BYTES_MIN = 2_000_000
@@ -77,7 +78,7 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
-    return aggregated(called_beside(without_calls(seed)))
+    return shared(aggregated(called_beside(without_calls(seed))))
 
 
 def without_calls(seed: int) -> Scenario:
