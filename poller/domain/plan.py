@@ -218,8 +218,8 @@ class CallLimit:
 class Tuning:
     """Intervals and limits of the daemon, in seconds unless the name says otherwise."""
 
-    idle_poll_s: float = 1.0
-    """The wait before the next read of a shard that had no records."""
+    idle_poll_s: float = 5.0
+    """The longest wait before the next read of a shard that had no records. One that had some lately is read sooner."""
     discovery_s: float = 30.0
     """The interval between listings of a stream's shards. When a shard ends, the shards are listed at once."""
     checkpoint_s: float = 1.0

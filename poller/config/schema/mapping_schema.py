@@ -126,7 +126,9 @@ def _by_source() -> Iterator[Schema]:
         STREAM_FORMS["dynamodb"],
         {"properties": {"StartingPosition": {"enum": ["TRIM_HORIZON", "LATEST"]}}},
     )
-    yield _if(QUEUE_FORM, {"properties": dict.fromkeys([*streams, *_STREAM_ONLY, "StartingPosition"], absent)})
+    yield _if(
+        QUEUE_FORM, {"properties": dict.fromkeys([*streams, *_STREAM_ONLY, "StartingPosition"], absent)}
+    )
     yield _if(
         FIFO_FORM,
         {

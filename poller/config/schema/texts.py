@@ -23,7 +23,7 @@ SETTINGS: dict[str, str] = {
     "mappings": "Which function reads which source: AWS's own names, limits and defaults.",
     "on_destination_failure": "What happens to a batch whose on-failure destination cannot be reached: keep blocks the shard and tries again, drop is what AWS does.",
     "tuning": "Intervals and limits of the daemon.",
-    "tuning.idle_poll_s": "Seconds between reads of a shard that had no records.",
+    "tuning.idle_poll_s": "Longest time between reads of a shard that had no records for long. One that had some lately is read sooner.",
     "tuning.discovery_s": "Seconds between listings of a stream's shards.",
     "tuning.checkpoint_s": "At most one checkpoint per shard in so many seconds.",
     "tuning.grace_s": "Seconds for running invocations at shutdown, before they are cancelled.",

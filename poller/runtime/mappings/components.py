@@ -117,10 +117,11 @@ class ComponentFactory:
         return partial(StreamMapping, stream if changed is None else changed(stream))
 
     def _shared(self, spec: MappingSpec, source: StreamSource) -> SharedSource | None:
-        """The stream for the readers of the mapping's shards; None if they share their reads with nobody."""
-        if not spec.plan.stream.shared_reads or isinstance(source, PushingSource):
+        """The stream for the readers of the mapping's shards; None if its records are pushed."""
+        if isinstance(source, PushingSource):
             return None
-        key = source_of(spec.plan).text
+        alone = "" if spec.plan.stream.shared_reads else spec.plan.mapping
+        key = source_of(spec.plan).text, alone
         return self._shared_reads.view(key, source, idle_s=spec.tuning.idle_poll_s)
 
     async def rehearse(self, spec: MappingSpec) -> list[str]:

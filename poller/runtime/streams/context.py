@@ -21,7 +21,7 @@ class StreamContext(MappingContext):
 
     source: StreamSource
     shared: SharedSource | None = None
-    """The stream for the readers of shards, if they share reads with other mappings of the daemon; None if they use `source`."""
+    """The stream for the readers of shards, who share reads with other mappings of the daemon; None if they use `source`."""
     destination: Destination | None
     places: Places = field(default_factory=Places)
     retention: Retention = field(default_factory=Retention)

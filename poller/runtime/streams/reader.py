@@ -11,6 +11,7 @@ from poller.domain.errors import (
     PositionTrimmed,
     RecordUnreadable,
     ResourceMissing,
+    ServiceThrottled,
     ServiceUnavailable,
 )
 from poller.domain.records import Cursor, Epoch, Page, Position, ShardId
@@ -20,6 +21,7 @@ from poller.ports import PushingSource, StreamSource
 from poller.rules.filtering.pages import Matches, judged
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lineage import has_ended
+from poller.rules.streams.shared_reads.rhythm import Rhythm
 from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped, wait_until
@@ -76,6 +78,7 @@ class ShardReader:
         source = parts.source
         self._pushed = source.pushing() if isinstance(source, PushingSource) else None
         self._source: StreamSource | SharedSource = self._pushed or parts.shared or source
+        self._rhythm = Rhythm(parts.clock.monotonic(), parts.tuning.idle_poll_s)
         self._stop = stop
         self._matches = matches
         self._recreated = recreated
@@ -124,7 +127,7 @@ class ShardReader:
         return True
 
     async def _take(self, page: Page, asked: Epoch) -> bool:
-        """Takes in a page, and waits a little if it is empty. Returns whether it was the last page."""
+        """Takes in a page, and waits until it is time for the next one. Returns whether it was the last page."""
         passing = None
         if self._matches is not None:
             passing = await self._parts.turns.slices(judged(page.records, self._matches))
@@ -135,8 +138,11 @@ class ShardReader:
         if page.cursor is None:
             return await self._is_last(page, fresh=fresh)
         self.state.unended = 0
-        if not (page.records or page.behind_ms or page.waited):
-            await self._stop.sleep(self._parts.tuning.idle_poll_s)
+        now = self._parts.clock.monotonic()
+        self._rhythm.found(now, records=bool(page.records))
+        wait_s = self._rhythm.wait_s(now, more=bool(page.records or page.behind_ms))
+        if wait_s and not page.waited:
+            await self._stop.sleep(wait_s)
         return False
 
     def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
@@ -298,6 +304,8 @@ class ShardReader:
             wait_s = max(wait_s, self._parts.tuning.idle_poll_s)
         elif isinstance(error, RecordUnreadable):
             wait_s = UNREADABLE_RETRY_S
+        elif isinstance(error, ServiceThrottled):
+            self._rhythm.throttled(self._parts.clock.monotonic())
         self.state.failures += 1
         self.state.reason = error.reason
         self._emit_failed(error, wait_s)

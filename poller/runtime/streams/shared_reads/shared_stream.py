@@ -6,13 +6,14 @@ own, until it comes into the window of the others. No reader waits for another o
 """
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from poller.domain.errors import CursorExpired, PortError, PositionTrimmed, ResourceMissing
+from poller.domain.errors import CursorExpired, PortError, PositionTrimmed, ResourceMissing, ServiceThrottled
 from poller.domain.records import SHARD_END, Cursor, Monotonic, Page, Position, ShardId
 from poller.ports import Clock, StreamSource
 from poller.rules.streams.shared_reads.read_window import ReadWindow
+from poller.rules.streams.shared_reads.rhythm import Rhythm
 from poller.runtime.stopping import wait_until
 
 KEPT_BYTES_MAX = 64 * 1024 * 1024
@@ -53,13 +54,14 @@ class _Reading:
 class _OpenWindow(ReadWindow):
     """A window, and how it is read on."""
 
-    def __init__(self, place: _Place) -> None:
+    def __init__(self, place: _Place, rhythm: Rhythm) -> None:
         super().__init__(place.position)
         self.cursor = place.own
         self.behind_ms: int | None = None
         self.reading: _Reading | None = None
-        self.quiet_since: Monotonic | None = None
-        """When its last read ended, if that has found nothing and the source had no more; else None."""
+        self.rhythm = rhythm
+        self.due: Monotonic = rhythm.began
+        """When the source is asked again."""
         self.begun = asyncio.Event()
         """Set when the next read begins."""
 
@@ -73,9 +75,14 @@ class _OpenWindow(ReadWindow):
     def take_page(self, page: Page, now: Monotonic, *, kept: bool) -> None:
         """Takes what the source has brought at the end of the window."""
         self.cursor, self.behind_ms = page.cursor, page.behind_ms
+        self.rhythm.found(now, records=bool(page.records))
         more = bool(page.records or page.behind_ms) or page.cursor is None
-        self.quiet_since = None if more else now
+        self.due = Monotonic(now + self.rhythm.wait_s(now, more=more))
         self.take(page.records, kept=kept)
+
+    def throttled(self, now: Monotonic) -> None:
+        """The source has refused a read because there were too many."""
+        self.rhythm.throttled(now)
 
 
 class SharedShard:
@@ -90,13 +97,13 @@ class SharedShard:
         """How many windows there are."""
         return len(self._windows)
 
-    def window(self, place: _Place, *, size_max: int) -> _OpenWindow:
+    def window(self, place: _Place, rhythm: Callable[[], Rhythm], *, size_max: int) -> _OpenWindow:
         """The window that covers a place, the furthest one if there are several; a new one if there is none."""
         self._tidy(size_max)
         found = [each for each in self._windows if each.covers(place.position)]
         if found:
             return max(found, key=lambda each: each.end)
-        made = _OpenWindow(place)
+        made = _OpenWindow(place, rhythm())
         self._windows.append(made)
         return made
 
@@ -138,7 +145,7 @@ class SharedReads:
     def view(self, key: Hashable, source: StreamSource, *, idle_s: float) -> "SharedSource":
         """A stream as one mapping reads it. Mappings with the same key read the same stream in the same way.
 
-        `idle_s` is the wait before the next read of a shard that had no records.
+        `idle_s` is the longest wait before the next read of a shard that had no records.
         """
         return SharedSource(self, key, source, self._clock, idle_s=idle_s)
 
@@ -206,7 +213,7 @@ class SharedSource:
         place, asked = _Place.of(cursor), self._clock.monotonic()
         while True:
             shared = self._shared.entered(self._key, shard, self, place.position)
-            window = shared.window(place, size_max=self._shared.size_max)
+            window = shared.window(place, self._rhythm, size_max=self._shared.size_max)
             found = window.behind(place.position)
             if found is not None:
                 records, end = found
@@ -218,17 +225,14 @@ class SharedSource:
                 if page is not None:
                     return page
                 continue
-            quiet_s = self._quiet_s(window)
-            if quiet_s > SHORT_S:
-                await wait_until(window.begun, quiet_s)
+            wait_s = window.due - self._clock.monotonic()
+            if wait_s > SHORT_S:
+                await wait_until(window.begun, wait_s)
                 continue
             return await self._lead(shared, window, shard, records_max)
 
-    def _quiet_s(self, window: _OpenWindow) -> float:
-        """How long the source is not asked yet, because it had nothing more."""
-        if window.quiet_since is None:
-            return 0.0
-        return window.quiet_since + self._idle_s - self._clock.monotonic()
+    def _rhythm(self) -> Rhythm:
+        return Rhythm(self._clock.monotonic(), self._idle_s)
 
     async def _lead(self, shared: SharedShard, window: _OpenWindow, shard: ShardId, records_max: int) -> Page:
         """Reads on at the end of a window, for all readers there."""
@@ -245,6 +249,8 @@ class SharedSource:
             elif isinstance(error, (PositionTrimmed, ResourceMissing)):
                 # What was read does not say any more where reading can go on.
                 shared.drop(window)
+            elif isinstance(error, ServiceThrottled):
+                window.throttled(self._clock.monotonic())
             raise
         else:
             window.take_page(page, self._clock.monotonic(), kept=len(shared.places) > 1)

@@ -104,7 +104,8 @@ def test_ten_readers_of_an_idle_shard_ask_as_often_as_one() -> None:
 
     async def main() -> None:
         alone, ten = await asked_by(1), await asked_by(10)
-        assert alone == ten == 60
+        assert alone == ten
+        assert 20 < alone < 60
 
     run(main())
 
@@ -157,7 +158,7 @@ def test_a_slow_reader_holds_nobody_and_reads_for_itself_until_it_has_caught_up(
             )
             before = len(world.stream.reads)
             await asyncio.sleep(60)
-            assert len(world.stream.reads) - before <= 61
+            assert len(world.stream.reads) - before <= 60
 
     run(main())
 
