@@ -23,7 +23,7 @@ from tests.runtime.fakes import SHARD, FakeStream, records
 from tests.virtual import run_virtual, virtual_clock
 
 KEY = "stream"
-IDLE_S = 1.0
+IDLE_S = 5.0
 
 
 @dataclass
@@ -104,24 +104,28 @@ def test_ten_readers_of_an_idle_shard_ask_as_often_as_one() -> None:
 
     async def main() -> None:
         alone, ten = await asked_by(1), await asked_by(10)
-        assert alone == ten
+        assert abs(alone - ten) <= 1
         assert 20 < alone < 60
 
     run(main())
 
 
 def test_ten_readers_of_a_busy_shard_ask_as_often_as_one_and_get_all() -> None:
-    async def main() -> None:
+    async def asked_by(count: int) -> int:
         world = World(FakeStream(page_max=10, behind_ms=0))
-        readers = [world.reader() for _ in range(10)]
+        readers = [world.reader() for _ in range(count)]
         async with world.reading(*readers):
             for number in range(1, 501):
                 world.stream.put(*records(number))
                 await asyncio.sleep(0.1)
             await asyncio.sleep(3)
         assert all(each.taken == list(range(1, 501)) for each in readers)
-        assert len(world.stream.reads) < 510
         assert world.stream.cursors == [Position.horizon()]
+        return len(world.stream.reads)
+
+    async def main() -> None:
+        alone, ten = await asked_by(1), await asked_by(10)
+        assert ten <= alone * 1.05
 
     run(main())
 
@@ -134,7 +138,7 @@ def test_a_backlog_is_read_once_for_readers_that_begin_together() -> None:
         async with world.reading(*readers):
             await asyncio.sleep(5)
         assert all(each.taken == list(range(1, 1001)) for each in readers)
-        assert len(world.stream.reads) < 110
+        assert len(world.stream.reads) < 130
 
     run(main())
 
@@ -273,7 +277,7 @@ def test_a_stream_that_was_recreated_is_read_from_the_source() -> None:
         old, other = world.reader(), world.reader()
         other.cursor = await other.source.cursor(SHARD, other.position)
         await old.once()
-        world.stream.held[SHARD] = records(9)
+        world.stream.held[SHARD] = [*records(9)]
         old.source.forget()
         new = world.reader()
         await new.once()
