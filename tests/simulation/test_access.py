@@ -9,6 +9,7 @@ from poller.domain.policies import Backoff, BatchPolicy
 from poller.domain.records import MappingId, QueueFacts
 from poller.domain.telemetry.mapping_events import InvocationFinished, PortFailed
 from poller.runtime.queues.queue_poller import SLOW_RETRY_S
+from poller.runtime.streams.reader import REFUSED_PAUSE_S
 from tests.simulation.services.contents import Content
 from tests.simulation.services.faults import Denial, FaultPlan, History, Marks, Port, epoch
 from tests.simulation.services.functions import Period, Script
@@ -120,4 +121,4 @@ def test_every_refusal_is_reported_with_the_wait_that_follows() -> None:
     world = denied(STREAM, frozenset({"read"}))
     waits = [each.wait_s for each in world.refused]
     assert len(waits) >= 2 * (DENIED.end - DENIED.start) / (TUNING.port_backoff.cap_s + CALL_S_MAX)
-    assert all(TUNING.idle_poll_s <= wait_s <= TUNING.port_backoff.cap_s for wait_s in waits)
+    assert all(REFUSED_PAUSE_S <= wait_s <= TUNING.port_backoff.cap_s for wait_s in waits)

@@ -30,6 +30,8 @@ from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 UNREADABLE_RETRY_S = 10.0
 """Wait before a record that cannot be read is read again. It is short enough for the alert on failing calls."""
+REFUSED_PAUSE_S = 1.0
+"""Shortest wait after an answer that a moment will not change."""
 
 
 @dataclass(slots=True)
@@ -192,7 +194,7 @@ class ShardReader:
         """
         if self._stop.requested:
             return
-        wait_s = max(self._parts.port_wait_s(self.state.unended), self._parts.tuning.idle_poll_s)
+        wait_s = max(self._parts.port_wait_s(self.state.unended), REFUSED_PAUSE_S)
         if not self.state.unended:
             reason = "an answer without an iterator for an open shard; reading goes on with a new one"
             self._emit_failed(ServiceUnavailable(reason), wait_s)
@@ -301,7 +303,7 @@ class ShardReader:
     async def _wait_out(self, error: PortError) -> None:
         wait_s = self._parts.port_wait_s(self.state.failures)
         if isinstance(error, (AccessDenied, ResourceMissing)):
-            wait_s = max(wait_s, self._parts.tuning.idle_poll_s)
+            wait_s = max(wait_s, REFUSED_PAUSE_S)
         elif isinstance(error, RecordUnreadable):
             wait_s = UNREADABLE_RETRY_S
         elif isinstance(error, ServiceThrottled):

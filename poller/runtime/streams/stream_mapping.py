@@ -33,6 +33,8 @@ from poller.runtime.workers.membership import Membership
 
 REVIEW_FRACTION = 0.5
 """Fraction of the heartbeat time between two reviews of the leases while some of them move."""
+WINDOW_RECHECK_S = 1.0
+"""How often a window whose time is over is checked while its source may still have records for it."""
 TAKES_AT_ONCE = 16
 ABLE_TRIES_MAX = 3
 """Failed reviews in a row after which this worker gets no more leases of the mapping."""
@@ -308,7 +310,7 @@ class StreamMapping:
             encoder=encoder(plan, lease.shard, role_arn),
             new_id=self._parts.new_id,
             rng=self._parts.rng,
-            windowing=windowing(plan, lease.shard, recheck_s=tuning.idle_poll_s),
+            windowing=windowing(plan, lease.shard, recheck_s=WINDOW_RECHECK_S),
             notices=None if self._parts.destination is None else notices(plan, lease.shard),
         )
 

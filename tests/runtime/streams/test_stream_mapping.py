@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 
 import msgspec
 import orjson
@@ -112,11 +112,14 @@ def test_a_clock_that_goes_on_within_a_turn_of_the_loop_delays_nothing() -> None
     assert function.calls == [[1, 2]]
 
 
-def test_an_idle_shard_is_read_once_a_second_and_a_busy_one_at_once() -> None:
+def test_a_busy_shard_is_read_at_once_and_a_quiet_one_less_and_less() -> None:
     stream, function = FakeStream(page_max=2), FakeFunction()
     stream.put(*records(1, 2, 3, 4))
-    run_mapping(lambda: stream_parts(stream, function), for_s=3.5)
-    assert stream.reads == [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]
+    run_mapping(lambda: stream_parts(stream, function), for_s=120)
+    assert stream.reads[:4] == [0.0, 0.0, 0.0, 0.2]
+    waits = [later - sooner for sooner, later in pairwise(stream.reads[2:])]
+    assert all(later >= sooner - 1e-6 for sooner, later in pairwise(waits))
+    assert waits[-1] == pytest.approx(5.0)
 
 
 def test_a_shard_that_says_it_is_behind_is_read_again_at_once() -> None:

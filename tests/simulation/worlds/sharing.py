@@ -17,7 +17,9 @@ FIRST = 100
 def shared(scenario: Scenario) -> Scenario:
     """A scenario in which streams have several mappings. Each of them gets all that is put into the stream."""
     rng = seeded(scenario.seed, "shared reads")
-    streams = [each for each in scenario.setups if each.plan.kind is not SourceKind.SQS and not each.script.own]
+    streams = [
+        each for each in scenario.setups if each.plan.kind is not SourceKind.SQS and not each.script.own
+    ]
     redriven = any(isinstance(each, Redrive) for each in scenario.actions)
     if not streams or redriven or rng.random() > SHARED_CHANCE:
         return scenario
