@@ -44,7 +44,6 @@ class StreamSource(Protocol):
         """The next records. Raises CursorExpired, and PositionTrimmed if the source has removed them.
 
         A page ends before a record that cannot be read. If the first record cannot be read, RecordUnreadable is raised.
-
         Before it decodes a large answer, it waits for a turn (`Environment.turns`). After the turn it must not wait again.
         """
         ...
@@ -72,6 +71,10 @@ class PushingSource(Protocol):
 
     def pushing(self) -> PushedSource:
         """The stream as its records are pushed."""
+        ...
+
+    async def event_arn(self) -> str:
+        """The ARN that events name in place of the mapping's, once it is known; else empty. Makes what pushes. Raises no PortError."""
         ...
 
 

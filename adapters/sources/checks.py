@@ -1,18 +1,21 @@
 """Owns the checks of streams and queues: each permission is tried by a call that takes no record or message from anybody."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from adapters.aws.calls import understood
-from adapters.aws.permission_checks import ALLOW, Trial, asked, tried, untried
+from adapters.aws.permission_checks import ALLOW, Trial, asked, for_the_check_alone, tried, untried
 from poller.domain.errors import CursorExpired, PositionTrimmed, ResourceMissing
 from poller.domain.findings import Finding, LambdaConsumer, Severity
 from poller.domain.records import Cursor, JsonObject, Position, QueueFacts, Shard, ShardId, Undone
+from poller.domain.untrusted.texts import line_of
 from poller.ports import QueueSource, StreamSource
 
 NO_RECEIPT = "poller-check-has-no-such-receipt"
 """A receipt that no message has. SQS checks the permission first, and then refuses the receipt."""
 CONSUMER_PAGES_MAX = 10
 CONSUMERS_PAGE = 100
+STATUS_CHARS_MAX = 40
 
 
 async def probe_stream(
@@ -120,3 +123,30 @@ async def probe_kinesis(stream: StreamSource, *, arn: str) -> list[Finding]:
         text = f"{action} on {arn}: not allowed, so that it is not known how long records are kept"
         return [*found, Finding(action, Severity.WARNING, text, ALLOW)]
     return [*found, retention.finding]
+
+
+async def probe_consumer(client: Any, parameters: Mapping[str, str], *, made: bool) -> list[Finding]:
+    """Describes a consumer of a stream. `made`: the daemon registers it if there is none. Registers and subscribes nothing."""
+    action, on = "kinesis:DescribeStreamConsumer", " of ".join(reversed(list(parameters.values())))
+    call = asked(client, "DescribeStreamConsumer", **parameters)
+    described = await tried(action, call, on=on, granted=(ResourceMissing,) if made else ())
+    subscribed = untried(("kinesis:SubscribeToShard",), "it would end the subscription of a daemon that runs")
+    if not made:
+        found = for_the_check_alone(described, "whether there is such a consumer")
+        return [found, *_not_active(described, on), *subscribed]
+    why = (
+        "it would make a consumer, which costs money" if described.answer is None else "the consumer is there"
+    )
+    registered = untried(("kinesis:RegisterStreamConsumer",), why)
+    return [described.finding, *registered, *_not_active(described, on), *subscribed]
+
+
+def _not_active(described: Trial[Any], on: str) -> list[Finding]:
+    """A warning about a consumer that cannot be subscribed with now."""
+    answer = described.answer
+    found = answer.get("ConsumerDescription") if isinstance(answer, dict) else None
+    status = found.get("ConsumerStatus") if isinstance(found, dict) else None
+    if answer is None or status == "ACTIVE":
+        return []
+    text = f"{on}: ConsumerStatus is {line_of(str(status), chars_max=STATUS_CHARS_MAX)}, so that records are polled until it is ACTIVE"
+    return [Finding("consumer status", Severity.WARNING, text)]

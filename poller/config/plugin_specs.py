@@ -15,12 +15,15 @@ from pydantic import BaseModel
 from poller.domain.plan import LATEST, DaemonPlan, FunctionPlan, MappingPlan, destination_plugin
 from poller.plugins import Environment, Registry, opened
 
+SOURCE_GIVEN = ("arn", "mapping")
+"""The settings that the daemon gives to sources. A mapping's `source` cannot have them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PluginSpec:
     """One plug-in to open: its kind and name, the settings from the file (`own`), and those from the daemon (`given`).
 
-    An invoker gets only those `given` settings that its model has: not every invoker needs the function's name. So does a
+    An invoker gets only those `given` settings that its model has: not every invoker needs the function's name. So does a source or a
     destination, except for its ARN: most destinations get the event with each notice and need no word about it.
     """
 
@@ -45,10 +48,10 @@ class PluginSpec:
 
     def _takes(self, model: type[BaseModel], name: str) -> bool:
         return (
-            self.kind not in ("invokers", "destinations")
-            or (self.kind, name) == ("destinations", "arn")
+            self.kind not in ("invokers", "sources", "destinations")
+            or (self.kind != "invokers" and name == "arn")
             or name in model.model_fields
-            or model.model_config.get("extra") == "allow"
+            or (self.kind != "sources" and model.model_config.get("extra") == "allow")
         )
 
 
@@ -65,9 +68,9 @@ def invoker_spec(
     return PluginSpec("invokers", invoker, own, given)
 
 
-def source_spec(kind: str, arn: str, own: Mapping[str, Any]) -> PluginSpec:
-    """A mapping's source."""
-    return PluginSpec("sources", kind, own, {"arn": arn})
+def source_spec(kind: str, arn: str, own: Mapping[str, Any], *, mapping: str = "") -> PluginSpec:
+    """A mapping's source. `mapping` is the mapping's id; empty where it is not known, as in a check of the file."""
+    return PluginSpec("sources", kind, own, {"arn": arn, "mapping": mapping})
 
 
 def destination_spec(
@@ -106,7 +109,7 @@ def version_of(plan: FunctionPlan, number: str) -> PluginSpec:
 
 def source_of(plan: MappingPlan) -> PluginSpec:
     """The source of a planned mapping."""
-    return source_spec(plan.kind.value, plan.source_arn, plan.source_settings)
+    return source_spec(plan.kind.value, plan.source_arn, plan.source_settings, mapping=plan.mapping)
 
 
 def destination_of(plan: MappingPlan) -> PluginSpec | None:

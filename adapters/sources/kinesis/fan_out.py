@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapters.aws.calls import calling, understood
+from adapters.sources.checks import probe_consumer
+from adapters.sources.kinesis.consumers import OwnConsumer, StreamConsumer
 from adapters.sources.kinesis.stream import KinesisApi, KinesisStream
 from adapters.sources.kinesis.subscription import OPERATION, Events, Subscription
-from poller.domain.errors import CursorExpired, PortError, RecordUnreadable
+from poller.domain.errors import CursorExpired, PortError, RecordUnreadable, ResourceMissing
+from poller.domain.findings import Finding
 from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Shard, ShardId
 from poller.loop_turns import LoopTurns
 from poller.ports import Clock, Pacer
@@ -67,14 +70,25 @@ class FannedOutStream(KinesisStream):
     """A stream with a consumer. As it is, it is read by GetRecords; `pushing` is for the one reader of each shard."""
 
     def __init__(
-        self, api: Any, pacer: Pacer, turns: LoopTurns, *, arn: str, consumer: str, clock: Clock
+        self, api: Any, pacer: Pacer, turns: LoopTurns, *, arn: str, consumer: StreamConsumer, clock: Clock
     ) -> None:
         super().__init__(api, pacer, turns, arn=arn, deaggregate=True)
+        self._consumer = consumer
         self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
 
     def pushing(self) -> "PushedStream":
         """The stream as its records are pushed."""
         return self._pushed
+
+    async def event_arn(self) -> str:
+        """The ARN of a consumer of the mapping's own, once it is known; empty for one that the mapping names."""
+        return await self._consumer.named()
+
+    async def probe(self) -> Sequence[Finding]:
+        """Tries the permissions that a stream needs, and looks whether there is a consumer. Registers none, and subscribes to nothing."""
+        own = isinstance(self._consumer, OwnConsumer)
+        consumer = await probe_consumer(self._api, self._consumer.parameters, made=own)
+        return [*await super().probe(), *consumer]
 
     async def close(self) -> None:
         """Ends all subscriptions."""
@@ -85,7 +99,13 @@ class PushedStream:
     """StreamSource of a stream whose records are pushed to a consumer. Each shard has one reader."""
 
     def __init__(
-        self, stream: KinesisStream, api: FanOutApi, turns: LoopTurns, *, consumer: str, clock: Clock
+        self,
+        stream: KinesisStream,
+        api: FanOutApi,
+        turns: LoopTurns,
+        *,
+        consumer: StreamConsumer,
+        clock: Clock,
     ) -> None:
         self._stream = stream
         self._api = api
@@ -157,7 +177,13 @@ class PushedStream:
         if now - place.known_s > KEPT_S_MAX:
             raise CursorExpired(f"{OPERATION}: nothing was read from this place for {KEPT_S_MAX:g} s")
         try:
-            events = await self._subscribe(shard, place.position)
+            consumer = await self._consumer.active()
+        except PortError as error:
+            # The consumer is asked again at the next read. It says itself when it makes a call.
+            self._refused.setdefault(shard, _Refused(0.0)).reason = error.reason
+            return None
+        try:
+            events = await self._subscribe(shard, place.position, consumer)
         except PortError as error:
             self._refuse(shard, error)
             return None
@@ -166,16 +192,18 @@ class PushedStream:
         self._subscriptions[shard] = found
         return found
 
-    async def _subscribe(self, shard: ShardId, position: Position) -> Events:
+    async def _subscribe(self, shard: ShardId, position: Position, consumer: str) -> Events:
         with calling(OPERATION):
             reply = await self._api.subscribe_to_shard(
-                ConsumerARN=self._consumer, ShardId=shard, StartingPosition=_starting(position)
+                ConsumerARN=consumer, ShardId=shard, StartingPosition=_starting(position)
             )
         with understood(OPERATION):
             events: Events = reply["EventStream"]
             return events
 
     def _refuse(self, shard: ShardId, error: PortError) -> None:
+        if isinstance(error, ResourceMissing):
+            self._consumer.lost()
         refused = self._refused.setdefault(shard, _Refused(0.0))
         wait_s = min(AGAIN_S * 2.0**refused.tries, AGAIN_S_MAX)
         refused.tries = min(refused.tries + 1, 8)

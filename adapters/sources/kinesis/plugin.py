@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from adapters.aws.clients import checked_arn, client
 from adapters.aws.pacing import shared_pacer
+from adapters.sources.kinesis.consumers import GivenConsumer, OwnConsumer, StreamConsumer
 from adapters.sources.kinesis.fan_out import FannedOutStream
-from adapters.sources.kinesis.stream import KinesisApi, KinesisStream
+from adapters.sources.kinesis.stream import KinesisStream
 from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
+from poller.domain.records import MappingId
 from poller.plugins import Environment, Plugin
 
 _CONSUMER = "/consumer/"
@@ -37,20 +39,38 @@ class KinesisSettings(BaseModel):
         description="Take records apart that the Kinesis Producer Library has aggregated, as AWS does for a consumer. "
         "Records of a consumer are always taken apart.",
     )
+    fan_out: bool = Field(
+        default=False,
+        description="Have the records pushed to a consumer of the mapping's own, which is registered if there is none. AWS charges for "
+        "it until `poller consumers remove` removes it.",
+    )
     identity: IdentityName | None = AS_WHOM
+    mapping: str = ""
+    """The mapping's id, by which its own consumer is named."""
+
+    @field_validator("fan_out")
+    @classmethod
+    def _one_consumer(cls, fan_out: bool, info: ValidationInfo) -> bool:
+        if fan_out and _CONSUMER in info.data.get("arn", ""):
+            raise ValueError(
+                "registers a consumer of the mapping's own, but EventSourceArn names a consumer already; "
+                "remove it, or write the stream's ARN"
+            )
+        return fan_out
 
 
 @asynccontextmanager
 async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
-    api: KinesisApi = await client(
-        env.acting_as(settings.identity), "kinesis", Arn.parse(settings.arn).region
-    )
+    api: Any = await client(env.acting_as(settings.identity), "kinesis", Arn.parse(settings.arn).region)
     pacer = await shared_pacer(env)
     stream, _, consumer = settings.arn.partition(_CONSUMER)
-    if not consumer:
+    if not consumer and not settings.fan_out:
         yield KinesisStream(api, pacer, env.turns, arn=stream, deaggregate=settings.deaggregate)
         return
-    fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=settings.arn, clock=env.clock)
+    of: StreamConsumer = GivenConsumer(settings.arn)
+    if settings.fan_out:
+        of = OwnConsumer(api, stream=stream, mapping=MappingId(settings.mapping), clock=env.clock)
+    fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock)
     try:
         yield fanned
     finally:

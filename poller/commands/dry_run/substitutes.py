@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from poller.commands.dry_run.polled_source import polled
 from poller.commands.dry_run.positions import StoredPositions
 from poller.commands.dry_run.queue_source import ReceivedOnly
 from poller.commands.dry_run.recorder import Recorder
@@ -25,7 +26,7 @@ class AnySettings(BaseModel):
 class DryRunPlugins:
     """A Registry: sources are those of `registry`, functions are `recorder`, and the store begins as a copy of `positions`.
 
-    A queue source does not delete. There are no destinations.
+    A queue source does not delete, and a stream is polled. There are no destinations.
     """
 
     def __init__(self, registry: Registry, recorder: Recorder, positions: StoredPositions) -> None:
@@ -46,6 +47,9 @@ class DryRunPlugins:
             case "sources" if name == SourceKind.SQS:
                 found = self._registry.plugin(kind, name)
                 return replace(found, open=partial(self._open_queue, found))
+            case "sources":
+                found = self._registry.plugin(kind, name)
+                return replace(found, open=partial(self._open_stream, found))
             case _:
                 return self._registry.plugin(kind, name)
 
@@ -60,6 +64,13 @@ class DryRunPlugins:
         async with plugin.open(settings, env) as store:
             await self._positions.copy_into(store, store)
             yield store
+
+    @asynccontextmanager
+    async def _open_stream(
+        self, plugin: Plugin[Any, Any], settings: BaseModel, env: Environment
+    ) -> AsyncGenerator[Any]:
+        async with plugin.open(settings, env) as source:
+            yield polled(source)
 
     @asynccontextmanager
     async def _open_queue(

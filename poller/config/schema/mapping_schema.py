@@ -7,6 +7,7 @@ from pydantic import AliasChoices
 
 from poller.config.member_rules import BATCH_FIFO_MAX, FILTERS_MAX, OWN_WORDS
 from poller.config.members import ENTRIES_MAX, MOMENT_S_MAX, TABLE, JsonType, Member, SourceGroup
+from poller.config.plugin_specs import SOURCE_GIVEN
 from poller.config.schema.plain import Schema, plain_schema
 from poller.config.settings import FILE_CONCURRENCY_MIN, FileMapping
 from poller.domain.arns import ACCOUNT, BARE_NAME_CHARS_MAX, PARTITION, QUALIFIER, REGION
@@ -148,8 +149,9 @@ def _source_settings(registry: Registry) -> Iterator[Schema]:
             own = plain_schema(registry.plugin("sources", name).settings)
         except InvalidConfiguration:
             continue
-        own["properties"].pop("arn", None)
-        own["required"] = [each for each in own.get("required", ()) if each != "arn"]
+        for given in SOURCE_GIVEN:
+            own["properties"].pop(given, None)
+        own["required"] = [each for each in own.get("required", ()) if each not in SOURCE_GIVEN]
         yield _if(form, {"properties": {"source": own}})
 
 

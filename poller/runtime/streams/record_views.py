@@ -2,17 +2,25 @@
 
 from poller.domain.plan import MappingPlan, SourceKind
 from poller.domain.records import DynamoRecord, KinesisRecord, Record, ShardId
+from poller.ports import PushingSource
 from poller.rules.events import DynamoEncoder, KinesisEncoder, RecordEncoder
 from poller.rules.filtering import Answer, Filter, is_light
 from poller.rules.filtering.pages import Matches
 from poller.runtime.streams.context import StreamContext
 
 
-def encoder(plan: MappingPlan, shard: ShardId, role_arn: str) -> RecordEncoder:
-    """The encoder for a shard's records."""
+async def event_arn(parts: StreamContext) -> str:
+    """The ARN that events name as that of their source: the mapping's, or that of the consumer that it has of its own."""
+    source = parts.source
+    own = await source.event_arn() if isinstance(source, PushingSource) else ""
+    return own or parts.plan.source_arn
+
+
+def encoder(plan: MappingPlan, shard: ShardId, *, role_arn: str, source_arn: str) -> RecordEncoder:
+    """The encoder for a shard's records. `source_arn` is the ARN that events name."""
     if plan.kind is SourceKind.KINESIS:
-        return KinesisEncoder(shard=shard, source_arn=plan.source_arn, region=plan.region, role_arn=role_arn)
-    return DynamoEncoder(source_arn=plan.source_arn, region=plan.region)
+        return KinesisEncoder(shard=shard, source_arn=source_arn, region=plan.region, role_arn=role_arn)
+    return DynamoEncoder(source_arn=source_arn, region=plan.region)
 
 
 def matcher(parts: StreamContext) -> Matches | None:

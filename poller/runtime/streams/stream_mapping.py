@@ -25,7 +25,7 @@ from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.leases import HeldLease, Leases
 from poller.runtime.streams.operations.long_operable import StreamLongOperable
-from poller.runtime.streams.record_views import encoder, matcher
+from poller.runtime.streams.record_views import encoder, event_arn, matcher
 from poller.runtime.streams.shard import ShardRun
 from poller.runtime.streams.starting_place import NotYet
 from poller.runtime.watched_tasks import WatchedTasks
@@ -50,6 +50,8 @@ class RunningShard:
     meter: Meter
     role_arn: str
     """The role that the events of this run name."""
+    source_arn: str
+    """The ARN of the source that they name."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its task may end."""
 
@@ -71,6 +73,7 @@ class StreamMapping:
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
+        self._event_arn = parts.plan.source_arn
         self.long_operable = StreamLongOperable(parts, self._wanted.set)
         self._pauses: Sequence[OperatorPause] | None = None if parts.operated else ()
         self.opened = False
@@ -181,6 +184,7 @@ class StreamMapping:
     async def _review_leases(self, leases: Leases, membership: Membership, scope: WatchedTasks) -> None:
         """Reviews the leases once, and carries out what was decided."""
         self._check_leases()
+        self._event_arn = await event_arn(self._parts)
         running = {shard: each.lease for shard, each in self._running.items()}
         review = await leases.review(running, lose_all=self._lose_all)
         source = self._parts.source
@@ -189,7 +193,7 @@ class StreamMapping:
         membership.request(review.decision.request)
         self._stop_shards(sorted(review.stolen), Reason.LOST)
         self._stop_shards(sorted(review.decision.give), Reason.REQUESTED)
-        self._stop_shards(self._by_another_role(), Reason.REQUESTED)
+        self._stop_shards(self._by_other_arns(), Reason.REQUESTED)
         held_back = leases.with_descendants(self.long_operable.seekable.held_back)
         self._stop_shards(held_back, Reason.REQUESTED)
         await leases.give_back(held_back - self._running.keys())
@@ -208,12 +212,12 @@ class StreamMapping:
                 if isinstance(trouble, PortError):
                     raise trouble
 
-    def _by_another_role(self) -> list[ShardId]:
-        """Shards that must be restarted, because the size of their records was measured with the ARN of another role."""
+    def _by_other_arns(self) -> list[ShardId]:
+        """Shards that must be restarted, because the size of their records was measured with the ARN of another role or source."""
         if self._parts.plan.kind is not SourceKind.KINESIS:
             return []
-        role_arn = self._parts.role_arn
-        return [shard for shard, each in self._running.items() if each.role_arn != role_arn]
+        named = (self._parts.role_arn, self._event_arn)
+        return [shard for shard, each in self._running.items() if (each.role_arn, each.source_arn) != named]
 
     def _stop_shards(self, shards: Collection[ShardId], reason: Reason) -> None:
         for shard in shards:
@@ -244,14 +248,15 @@ class StreamMapping:
 
     def _register(self, held: HeldLease) -> RunningShard:
         """Adds the lease's shard to the running ones."""
-        lease, role_arn, stop = held.lease, self._parts.role_arn, Stop(held.holds)
-        flow = self._flow(lease, role_arn)
+        lease, role_arn, source_arn = held.lease, self._parts.role_arn, self._event_arn
+        stop = Stop(held.holds)
+        flow = self._flow(lease, role_arn, source_arn)
         run = ShardRun(lease, flow, self._parts, stop, matches=self._matches, recreated=self._recreated)
         # Its last owner may have confirmed a pause that was not read here yet.
         run.operations.apply_pauses(None if self._parts.operated else self._pauses)
         self._parts.read_pauses()
         meter = Meter(self._parts.clock.monotonic())
-        self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn)
+        self._running[lease.shard] = shard = RunningShard(lease, run, stop, meter, role_arn, source_arn)
         return shard
 
     async def _run_shard(self, shard: RunningShard, leases: Leases, membership: Membership) -> None:
@@ -299,7 +304,7 @@ class StreamMapping:
                 due = min(due, leases.next_offer)
         return max(0.0, due - now)
 
-    def _flow(self, lease: Lease, role_arn: str) -> ShardFlow:
+    def _flow(self, lease: Lease, role_arn: str, source_arn: str) -> ShardFlow:
         plan, tuning = self._parts.plan, self._parts.tuning
         return ShardFlow(
             lease.checkpoint,
@@ -307,10 +312,10 @@ class StreamMapping:
             retry=plan.retry,
             lanes=plan.stream.lanes,
             look_ahead_records_max=tuning.look_ahead_records_max,
-            encoder=encoder(plan, lease.shard, role_arn),
+            encoder=encoder(plan, lease.shard, role_arn=role_arn, source_arn=source_arn),
             new_id=self._parts.new_id,
             rng=self._parts.rng,
-            windowing=windowing(plan, lease.shard, recheck_s=WINDOW_RECHECK_S),
+            windowing=windowing(plan, lease.shard, source_arn=source_arn, recheck_s=WINDOW_RECHECK_S),
             notices=None if self._parts.destination is None else notices(plan, lease.shard),
         )
 
@@ -326,15 +331,15 @@ class StreamMapping:
         self._parts.observer.on(LeaseMoved(mapping=self._parts.plan.mapping, shard=shard, held=held))
 
 
-def windowing(plan: MappingPlan, shard: ShardId, *, recheck_s: float) -> Windowing | None:
-    """The settings of a shard's tumbling windows; None if the mapping has none."""
+def windowing(plan: MappingPlan, shard: ShardId, *, source_arn: str, recheck_s: float) -> Windowing | None:
+    """The settings of a shard's tumbling windows, whose events name `source_arn`; None if the mapping has none."""
     if not plan.stream.tumbling_window_s:
         return None
-    return Windowing(plan.stream.tumbling_window_s, shard, plan.source_arn, recheck_s)
+    return Windowing(plan.stream.tumbling_window_s, shard, source_arn, recheck_s)
 
 
 def notices(plan: MappingPlan, shard: ShardId) -> Context:
-    """What the notices of a shard's discarded batches name."""
+    """What the notices of a shard's discarded batches name. The source is named as the mapping does, so that a redrive finds it."""
     kinesis = plan.kind is SourceKind.KINESIS
     return Context(
         mapping=plan.mapping,

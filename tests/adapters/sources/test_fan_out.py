@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
+from adapters.sources.kinesis.consumers import GivenConsumer
 from adapters.sources.kinesis.fan_out import AGAIN_S, KEPT_S_MAX, SUBSCRIBED_S_MAX, WAIT_S, PushedStream
 from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
@@ -159,7 +160,8 @@ def play(
 
     async def run() -> None:
         polled = Polled(list(stored))
-        source = PushedStream(polled, service, LoopTurns(), consumer=CONSUMER, clock=LoopClock())  # type: ignore[arg-type]
+        consumer, clock = GivenConsumer(CONSUMER), LoopClock()
+        source = PushedStream(polled, service, LoopTurns(), consumer=consumer, clock=clock)  # type: ignore[arg-type]
         await scenario(Reading(service, polled, source))
         source.close()
         assert all(each.closed for each in service.opened)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aws_kinesis_agg.aggregator import AggRecord  # type: ignore[import-untyped]  # it has no types
 
+from adapters.sources.kinesis.consumers import GivenConsumer
 from adapters.sources.kinesis.fan_out import AGAIN_S, FannedOutStream
 from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
@@ -105,7 +106,12 @@ async def pushed(laboratory: EmulatorWorld, url: str) -> None:
     api, name, arn = await made(laboratory, url)
     consumer = (await api.register_stream_consumer(StreamARN=arn, ConsumerName="poller"))["Consumer"]
     stream = FannedOutStream(
-        api, NoPacer(), LoopTurns(), arn=arn, consumer=consumer["ConsumerARN"], clock=LoopClock()
+        api,
+        NoPacer(),
+        LoopTurns(),
+        arn=arn,
+        consumer=GivenConsumer(consumer["ConsumerARN"]),
+        clock=LoopClock(),
     )
     source = stream.pushing()
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.sources.dynamodb_streams import DynamoStream
+from adapters.sources.kinesis.consumers import GivenConsumer
 from adapters.sources.kinesis.fan_out import FannedOutStream
 from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
@@ -86,7 +87,7 @@ class PushedWorld(KinesisWorld):
     def __init__(self, api: Any, *, url: str, account: str, name: str, consumer: str) -> None:
         super().__init__(api, url=url, account=account, name=name)
         stream = FannedOutStream(
-            api, NoPacer(), LoopTurns(), arn=self._arn, consumer=consumer, clock=LoopClock()
+            api, NoPacer(), LoopTurns(), arn=self._arn, consumer=GivenConsumer(consumer), clock=LoopClock()
         )
         self.pushed = stream.pushing()
 

@@ -28,7 +28,7 @@ from poller.runtime.operations.long.redriving import Called
 from poller.runtime.stopping import Stop
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.operations.held_records import HeldRecords
-from poller.runtime.streams.record_views import encoder, matcher
+from poller.runtime.streams.record_views import encoder, event_arn, matcher
 
 READ_RECORDS_MAX = 1_000
 EMPTY_READS_MAX = 100
@@ -91,7 +91,8 @@ class StreamRedrive:
         if found is None:
             return None
         records = chosen(found, notice, lanes=plan.stream.lanes)
-        made = encoder(plan, notice.shard, self._parts.role_arn)
+        arn = await event_arn(self._parts)
+        made = encoder(plan, notice.shard, role_arn=self._parts.role_arn, source_arn=arn)
         event = RecordsEvent(made, records, sum(made.sizes(records)))
         return event, [name_of(each.sequence_number) for each in records]
 
