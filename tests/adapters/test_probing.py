@@ -130,6 +130,72 @@ async def test_a_stream_that_gets_no_more_records_is_reported_with_the_remedy() 
     assert "being deleted" in found[-1].text
 
 
+READABLE = {
+    "ListShards": [SHARDS],
+    "GetShardIterator": [ITERATOR],
+    "GetRecords": [PAGE],
+    "DescribeStreamSummary": [SUMMARY],
+}
+CONSUMER = f"{STREAM}/consumer/poller:1700000000"
+OWN = {"arn": STREAM, "fan_out": True, "mapping": "0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11"}
+OWN_NAME = f"poller-{OWN['mapping']}"
+
+
+async def with_consumer(
+    settings: Mapping[str, Any], *described: Answer
+) -> tuple[dict[str, Finding], list[dict[str, Any]]]:
+    """The findings that are about consumers, and what the service was asked for."""
+    async with serving({**READABLE, "DescribeStreamConsumer": described}) as service:
+        found = await probed(kinesis.plugin, service.url, **settings)
+        assert {*service.operations()} == {*READABLE, "DescribeStreamConsumer"}
+        others = {"kinesis:" + each for each in READABLE}
+        return {each.check: each for each in found if each.check not in others}, service.parameters(
+            "DescribeStreamConsumer"
+        )
+
+
+def described(status: str) -> Answer:
+    return ok(ConsumerDescription={"ConsumerARN": CONSUMER, "ConsumerStatus": status})
+
+
+@on_a_loop
+async def test_a_consumer_that_a_mapping_names_is_described_and_not_subscribed_with() -> None:
+    found, asked = await with_consumer({"arn": CONSUMER}, described("ACTIVE"))
+    assert asked == [{"ConsumerARN": CONSUMER}]
+    assert grades(list(found.values())) == {
+        "kinesis:DescribeStreamConsumer": "ok",
+        "kinesis:SubscribeToShard": "untried",
+    }
+    assert "would end the subscription of a daemon that runs" in found["kinesis:SubscribeToShard"].text
+    found, _ = await with_consumer({"arn": CONSUMER}, DENIED)
+    assert found["kinesis:DescribeStreamConsumer"].grade is Severity.WARNING
+    assert "only this check needs it" in found["kinesis:DescribeStreamConsumer"].text
+    found, _ = await with_consumer({"arn": CONSUMER}, MISSING)
+    assert found["kinesis:DescribeStreamConsumer"].grade is Severity.PROBLEM
+    found, _ = await with_consumer({"arn": CONSUMER}, described("DELETING"))
+    assert found["consumer status"].grade is Severity.WARNING
+    assert "ConsumerStatus is DELETING" in found["consumer status"].text
+
+
+@on_a_loop
+async def test_a_consumer_of_a_mapping_s_own_is_looked_for_and_not_registered() -> None:
+    found, asked = await with_consumer(OWN, MISSING)
+    assert asked == [{"StreamARN": STREAM, "ConsumerName": OWN_NAME}]
+    assert grades(list(found.values())) == {
+        "kinesis:DescribeStreamConsumer": "ok",
+        "kinesis:RegisterStreamConsumer": "untried",
+        "kinesis:SubscribeToShard": "untried",
+    }
+    assert "costs money" in found["kinesis:RegisterStreamConsumer"].text
+    found, _ = await with_consumer(OWN, described("ACTIVE"))
+    assert found["kinesis:RegisterStreamConsumer"].text.endswith("the consumer is there")
+    found, _ = await with_consumer(OWN, DENIED)
+    assert found["kinesis:DescribeStreamConsumer"].grade is Severity.PROBLEM
+    assert found["kinesis:DescribeStreamConsumer"].text.startswith(
+        f"kinesis:DescribeStreamConsumer on {OWN_NAME} of {STREAM}: not allowed"
+    )
+
+
 @on_a_loop
 async def test_each_missing_permission_of_a_stream_has_its_iam_name() -> None:
     found, service = await of_script(

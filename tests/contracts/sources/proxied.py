@@ -28,10 +28,13 @@ ANSWERS: Mapping[str, Mapping[type[PortError], tuple[str, int]]] = {
 """Service and port error to what AWS answers: code and HTTP status."""
 
 
-async def answer_with(proxy: str, service: str, error: type[PortError]) -> None:
-    """From now on the proxy answers all calls of `service` itself, in a way that means `error`."""
+async def answer_with(
+    proxy: str, service: str, error: type[PortError], *, operation: str | None = None
+) -> None:
+    """From now on the proxy answers all calls of `service`, or of one operation, itself, in a way that means `error`."""
     code, status = ANSWERS[service][error]
-    await _rules(proxy, [{"service": service, "error": {"code": code, "status": status}}])
+    which = {"service": service} if operation is None else {"service": service, "operation": operation}
+    await _rules(proxy, [{**which, "error": {"code": code, "status": status}}])
 
 
 async def let_through(proxy: str) -> None:
