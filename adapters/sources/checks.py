@@ -134,9 +134,10 @@ async def probe_consumer(client: Any, parameters: Mapping[str, str], *, made: bo
     if not made:
         found = for_the_check_alone(described, "whether there is such a consumer")
         return [found, *_not_active(described, on), *subscribed]
-    why = (
-        "it would make a consumer, which costs money" if described.answer is None else "the consumer is there"
-    )
+    missing = isinstance(described.error, ResourceMissing)
+    why = "it would make a consumer, which costs money" if missing else "the consumer could not be asked for"
+    if described.answer is not None:
+        why = "the consumer is there"
     registered = untried(("kinesis:RegisterStreamConsumer",), why)
     return [described.finding, *registered, *_not_active(described, on), *subscribed]
 

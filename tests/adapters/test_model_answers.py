@@ -22,13 +22,14 @@ from adapters.invokers.lambda_api import LambdaInvoker
 from adapters.invokers.lambda_calls.settings import LambdaSettings
 from adapters.sources.checks import QueueProbe
 from adapters.sources.dynamodb_streams import DynamoStream
+from adapters.sources.kinesis.consumers import OwnConsumer
 from adapters.sources.kinesis.stream import KinesisStream
 from adapters.sources.sqs import SqsQueue
 from poller.clock import LoopClock
 from poller.domain.errors import PortError
 from poller.domain.findings import LambdaConsumer
 from poller.domain.invocations import FunctionError, Succeeded, TimedOut, Unreachable
-from poller.domain.records import Position, QueueFacts, Shard, ShardId, Undone
+from poller.domain.records import MappingId, Position, QueueFacts, Shard, ShardId, Undone
 from poller.loop_turns import LoopTurns
 from poller.plugins import Environment
 from poller.ports import Destination
@@ -150,6 +151,15 @@ async def _kinesis_facts(env: Environment) -> Call:
     return both
 
 
+async def _consumer_found(env: Environment) -> Call:
+    api = await client(env, "kinesis", "eu-west-1")
+
+    async def found() -> str:
+        return await OwnConsumer(api, stream=STREAM, mapping=MappingId("m"), clock=LoopClock()).active()
+
+    return found
+
+
 async def _table_shards(env: Environment) -> Call:
     return (await table(env)).shards
 
@@ -203,6 +213,10 @@ TARGETS: dict[tuple[str, str], tuple[Callable[[Environment], Awaitable[Call]], C
     ("kinesis", "DescribeStreamSummary"): (
         _kinesis_facts,
         lambda found: all(each is None or isinstance(each, float) for each in found),
+    ),
+    ("kinesis", "DescribeStreamConsumer"): (
+        _consumer_found,
+        lambda found: is_text(found) and found.startswith("arn:"),
     ),
     ("dynamodbstreams", "DescribeStream"): (_table_shards, shards),
     ("dynamodbstreams", "GetShardIterator"): (_table_cursor, lambda cursor: cursor != "0;"),

@@ -13,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+from adapters.commands.consumers.declared import app as consumers_app
 from adapters.commands.mappings import app as mappings_app
 from adapters.control.access.credential_entries import read_tokens
 from adapters.control.access.credential_files import parsed
@@ -115,6 +116,9 @@ def commands(text: str) -> Iterator[list[str]]:
             yield words[: min(ends, default=len(words))]
 
 
+PLUGIN_COMMANDS = {"consumers": consumers_app, "mappings": mappings_app}
+
+
 def read_by(command: Any, words: list[str], name: str) -> None:
     """Reads words as the command does when it is called; raises what it raises for those that it does not take."""
     with command.make_context(name, list(words)) as context:
@@ -123,9 +127,9 @@ def read_by(command: Any, words: list[str], name: str) -> None:
             if not rest:
                 # `poller operations` does something without a command below it.
                 assert command.invoke_without_command
-            elif rest[0] == "mappings":
+            elif rest[0] in PLUGIN_COMMANDS:
                 # A plug-in's commands read their own words.
-                read_by(typer.main.get_command(mappings_app), rest[1:], "mappings")
+                read_by(typer.main.get_command(PLUGIN_COMMANDS[rest[0]]), rest[1:], rest[0])
             else:
                 below, found, left = command.resolve_command(context, rest)
                 read_by(found, left, below)

@@ -458,7 +458,7 @@ MISTAKES: dict[str, Mistake] = {
     "a range in a mapping": setting("mappings", 0, "TumblingWindowInSeconds", value=9999),
     "an unknown member": setting("mappings", 0, "StartingPositon", value="x"),
     "a missing member": removed("mappings", 0, "StartingPosition"),
-    "a setting of the source": setting("mappings", 0, "source", value={"fan_out": True}),
+    "a setting of the source": setting("mappings", 0, "source", value={"fan_out": "perhaps"}),
     "an unknown destination": setting(
         "mappings", 0, "DestinationConfig", value={"OnFailure": {"Destination": "kafka://x"}}
     ),

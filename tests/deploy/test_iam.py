@@ -39,6 +39,8 @@ class Role:
 ROLES = (
     Role(("source-kinesis",), "kinesis", ("sources/kinesis/stream.py", "sources/kinesis/plugin.py")),
     Role(("source-kinesis-fan-out",), "kinesis", ("sources/kinesis/fan_out.py",)),
+    Role(("source-kinesis-own-consumer",), "kinesis", ("sources/kinesis/consumers.py",)),
+    Role(("consumers",), "kinesis", ("commands/consumers/registered.py",)),
     Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
     Role(("source-sqs",), "sqs", ("sources/sqs.py",)),
     Role(("source-sqs-skip",), "sqs", ("sources/sqs_dead_letters.py",)),
@@ -136,7 +138,7 @@ def test_every_policy_is_tested() -> None:
 
 
 def test_the_policy_of_the_check_grants_what_only_looks_call() -> None:
-    models = {service: operations(service).values() for service in ("lambda", "sqs", "sns", "s3")}
+    models = {service: operations(service).values() for service in ("lambda", "sqs", "sns", "s3", "kinesis")}
     asked = {
         operation
         for family in ("sources", "destinations")

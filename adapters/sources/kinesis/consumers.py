@@ -13,10 +13,9 @@ from adapters.aws.calls import calling, text_of, understood
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import JsonObject, MappingId
+from poller.domain.streams.consumer_names import consumer_name
 from poller.ports import Clock
 
-PREFIX = "poller-"
-"""The names of consumers that mappings have of their own begin with this."""
 ACTIVE = "ACTIVE"
 LOOK = "kinesis DescribeStreamConsumer"
 REGISTER = "kinesis RegisterStreamConsumer"
@@ -108,7 +107,7 @@ class OwnConsumer:
     def __init__(self, api: ConsumerApi, *, stream: str, mapping: MappingId, clock: Clock) -> None:
         self._api = api
         self._stream = stream
-        self._name = name_for(mapping)
+        self._name = consumer_name(mapping)
         self._clock = clock
         self._arn = ""
         """As it was last known. It stays when the consumer is lost, until there is another one."""
@@ -166,7 +165,9 @@ class OwnConsumer:
 
     async def _look(self) -> None:
         """Returns if the consumer is active. Raises PortError if it is not yet, or cannot be had."""
-        found = await self._described() or await self._registered()
+        found = await self._described()
+        if found is None:
+            found = await self._registered()
         with understood(LOOK):
             status, arn = text_of(found, "ConsumerStatus"), _arn(found)
         if status != "DELETING":
@@ -198,11 +199,6 @@ class OwnConsumer:
             raise ServiceThrottled(f"{error.reason}: {NO_ROOM}") from error
         with understood(REGISTER):
             return _object(reply["Consumer"])
-
-
-def name_for(mapping: MappingId) -> str:
-    """The name of the consumer that a mapping has of its own."""
-    return f"{PREFIX}{mapping}"
 
 
 def _meaning(status: str) -> str:

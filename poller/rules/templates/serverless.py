@@ -44,7 +44,7 @@ OTHER_SOURCES = frozenset({"kafka", "msk", "activemq", "rabbitmq"})
 PACKAGED = ".serverless/cloudformation-template-update-stack.json"
 """What `serverless package` writes: a template of CloudFormation with everything resolved."""
 UNREAD_MEMBERS = {
-    "consumer": "consumer (enhanced fan-out; the stream is polled, which loses nothing: register a consumer and write its ARN)"
+    "consumer": "consumer (enhanced fan-out; the stream is polled, which loses nothing: write source: {fan_out: true}, or a consumer's ARN)"
 }
 """Members that are left out, with what that means."""
 _TYPE = "type"

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from adapters.sources.kinesis.consumers import AGAIN_S, AGAIN_S_MAX, LOOK_S_MAX, OwnConsumer, name_for
+from adapters.sources.kinesis.consumers import AGAIN_S, AGAIN_S_MAX, LOOK_S_MAX, OwnConsumer
 from poller.clock import LoopClock
 from poller.domain.errors import AccessDenied, PortError, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import JsonObject, MappingId
+from poller.domain.streams.consumer_names import consumer_name
 from tests.virtual import run_virtual
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
@@ -91,7 +92,7 @@ def test_a_consumer_that_is_there_is_found_by_one_call_and_not_registered() -> N
 
     play(service, scenario)
     assert service.made == ["describe"]
-    assert name_for(MAPPING) == NAME
+    assert consumer_name(MAPPING) == NAME
 
 
 def test_a_consumer_that_is_missing_is_registered_and_named_before_it_is_active() -> None:

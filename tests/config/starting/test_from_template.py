@@ -391,7 +391,7 @@ def test_events_of_serverless_framework_become_mappings() -> None:
     }
     assert configuration["functions"]["runner"] == {"invoker": "lambda"}
     assert (
-        "functions.orders.events[0].consumer (enhanced fan-out; the stream is polled, which loses nothing: register a consumer and write its ARN): no member of a mapping here"
+        "functions.orders.events[0].consumer (enhanced fan-out; the stream is polled, which loses nothing: write source: {fan_out: true}, or a consumer's ARN): no member of a mapping here"
         in found.left
     )
     assert any(

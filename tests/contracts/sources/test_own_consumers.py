@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from adapters.sources.kinesis.consumers import OwnConsumer, name_for
+from adapters.sources.kinesis.consumers import OwnConsumer
 from adapters.sources.kinesis.fan_out import FannedOutStream, PushedStream
 from poller.clock import LoopClock
 from poller.domain.errors import AccessDenied, PortError, ServiceUnavailable
 from poller.domain.records import MappingId, Position, ShardId
+from poller.domain.streams.consumer_names import consumer_name
 from poller.loop_turns import LoopTurns
 from tests.conftest import REGION
 from tests.contracts.sources.proxied import answer_with, let_through
@@ -75,8 +76,8 @@ async def together(laboratory: EmulatorWorld, url: str) -> None:
         workers = [stream.worker() for _ in range(4)]
         arns = await asyncio.gather(*(each.event_arn() for each in workers))
         assert len(set(arns)) == 1
-        assert arns[0].startswith(f"{stream.arn}/consumer/{name_for(MAPPING)}:")
-        assert await stream.registered() == [name_for(MAPPING)]
+        assert arns[0].startswith(f"{stream.arn}/consumer/{consumer_name(MAPPING)}:")
+        assert await stream.registered() == [consumer_name(MAPPING)]
         again = stream.worker()
         assert await again.event_arn() == arns[0]
 
@@ -102,10 +103,12 @@ async def removed(laboratory: EmulatorWorld, url: str) -> None:
             first = await pushed(source)
             assert len(first) == 1
             source.leave(SHARD)
-            await stream.api.deregister_stream_consumer(StreamARN=stream.arn, ConsumerName=name_for(MAPPING))
+            await stream.api.deregister_stream_consumer(
+                StreamARN=stream.arn, ConsumerName=consumer_name(MAPPING)
+            )
             await pushed(source, text="ResourceNotFoundException")
             assert await pushed(source) == first
-            assert await stream.registered() == [name_for(MAPPING)]
+            assert await stream.registered() == [consumer_name(MAPPING)]
         finally:
             await worker.close()
 
