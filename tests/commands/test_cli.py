@@ -567,7 +567,7 @@ def test_help_works_when_a_plug_in_command_cannot_be_imported() -> None:
 
 def test_the_overview_says_what_our_own_plug_in_commands_do() -> None:
     points = [each for each in entry_points(group=COMMANDS) if each.value.startswith("adapters.")]
-    assert {each.name for each in points} == {"demo", "mappings"}
+    assert {each.name for each in points} == {"consumers", "demo", "mappings"}
     overview = " ".join(call("--help", points=points).stdout.split())
     for point in points:
         loaded = point.load()
@@ -577,7 +577,15 @@ def test_the_overview_says_what_our_own_plug_in_commands_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["run"], ["dry-run"], ["checkpoints", "import"], ["demo"], ["mappings", "create"]]
+    "command",
+    [
+        ["run"],
+        ["dry-run"],
+        ["checkpoints", "import"],
+        ["consumers", "remove"],
+        ["demo"],
+        ["mappings", "create"],
+    ],
 )
 def test_lines_of_a_help_text_are_filled(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WIDE, "COLUMNS", "80")
@@ -607,7 +615,7 @@ def every_command() -> Iterator[tuple[str, ...]]:
         words, command = todo.pop()
         if words:
             yield words
-        if words in {("demo",), ("mappings",)}:
+        if words in {("consumers",), ("demo",), ("mappings",)}:
             # A plug-in is loaded when it is called.
             loaded = next(each for each in entry_points(group=COMMANDS) if each.name == words[0]).load()
             command = typer.main.get_command(loaded) if isinstance(loaded, Typer) else command

@@ -301,6 +301,16 @@ def test_failing_messages_of_a_standard_queue_show_all_that_is_known() -> None:
     ]
 
 
+def test_a_shard_that_is_polled_although_it_could_be_pushed_says_why() -> None:
+    reason = "its records are polled, not pushed: kinesis SubscribeToShard: AccessDeniedException (HTTP 400)"
+    shard = ShardStatus(
+        shard=ShardId("shardId-000000000003"), state="reading", position="AFTER:5", behind_ms=0, reason=reason
+    )
+    picture = replace(PICTURE, mappings=(replace(CALM, shards=(shard,), lanes=()),))
+    screen = " ".join(shown(picture, width=200).split())
+    assert f"shardId-000000000003 reading: {reason}" in screen
+
+
 def test_of_many_failing_messages_some_are_shown_and_the_others_counted() -> None:
     lanes = tuple(
         LaneStatus(lane=f"message-{number}", state="waiting", last_error="E: no", attempts=2)

@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=MARKUP,
-    help="The consumers of Kinesis streams that mappings have of their own (fan_out: true). AWS charges for each.\n\nExample: poller consumers list --config poller.yaml",
+    help="The consumers of Kinesis streams that mappings have of their own. AWS charges for each.\n\nExample: poller consumers list --config poller.yaml",
 )
 
 

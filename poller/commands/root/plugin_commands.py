@@ -13,7 +13,7 @@ from poller.commands.options import MARKUP
 COMMANDS = "poller.commands"
 """Entry point group of plug-in commands: a name, and a function that typer can call or a Typer with commands."""
 OWN_COMMANDS = {
-    "adapters.commands.consumers.declared:app": "The consumers of Kinesis streams that mappings have of their own: lists and removes them.",
+    "adapters.commands.consumers.declared:app": "The consumers of Kinesis streams that mappings have of their own. AWS charges for each.",
     "adapters.commands.mappings:app": "Event source mappings through Lambda's API: a daemon's (the default), or AWS's own with --aws.",
     "adapters.demo.command:demo": "Runs the main job on this machine alone, and accounts for every record.",
 }
