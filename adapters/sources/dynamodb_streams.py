@@ -5,7 +5,7 @@ The service cannot start at a time. Such a position starts at the trim horizon, 
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
@@ -18,11 +18,13 @@ from adapters.aws.clients import checked_arn, client
 from adapters.aws.pacing import shared_pacer
 from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_stream, still_written
+from adapters.sources.listings.shared_listing import shared_by
+from adapters.sources.listings.table_listing import TableListing
 from adapters.sources.odd_answers import Read, are_numbers, member, moment, read_singly, sequence_number, text
 from adapters.sources.service_calls import TURN_BYTES, from_cursor, records_since, to_cursor
 from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
-from poller.domain.errors import CursorExpired, PositionTrimmed, ServiceUnavailable
+from poller.domain.errors import CursorExpired, PositionTrimmed
 from poller.domain.findings import Finding
 from poller.domain.records import (
     EVENT_VERSION,
@@ -32,6 +34,7 @@ from poller.domain.records import (
     DynamoRecord,
     Epoch,
     JsonObject,
+    Monotonic,
     Page,
     Position,
     Rank,
@@ -42,13 +45,7 @@ from poller.loop_turns import LoopTurns
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
 
-PAGE_SHARDS = 100
-PAGES_MAX = 1_000
 READ_RECORDS_MAX = 1_000
-DISABLED = (
-    "the stream is disabled and gets no more records (StreamStatus DISABLED); "
-    "if the table has another stream now, write its ARN (LatestStreamArn of the table)"
-)
 SKIPS_MAX = 20
 """Reads in one call whose records are all before the start time. This bounds a call to about five seconds."""
 _SECOND_MS = 1_000
@@ -105,42 +102,38 @@ class DynamoStream:
     AWS gives creation times in whole seconds, so a start at a time includes all records of that second.
     """
 
-    def __init__(self, api: DynamoStreamsApi, pacer: Pacer, turns: LoopTurns, *, arn: str) -> None:
+    def __init__(
+        self,
+        api: DynamoStreamsApi,
+        pacer: Pacer,
+        turns: LoopTurns,
+        *,
+        arn: str,
+        listing: TableListing | None = None,
+    ) -> None:
         self._api = api
         self._records = FastOperation(api, "GetRecords", named=None)
         self._pacer = pacer
         self._turns = turns
         self._arn = arn
-        self._region = Arn.parse(arn).region
-        self.over = ""
+        self._listing = listing or TableListing(api, pacer, arn=arn)
+
+    @property
+    def over(self) -> str:
+        """Why no more records come, by the last listing."""
+        return self._listing.over
 
     async def shards(self) -> Sequence[Shard]:
         """Lists all shards of the last 24 hours, open and closed."""
-        shards: list[Shard] = []
-        place: dict[str, str] = {}
-        for _ in range(PAGES_MAX):
-            described = await self._describe(place)
-            with understood("dynamodbstreams DescribeStream"):
-                shards += [_shard(each, disabled=bool(self.over)) for each in described["Shards"]]
-            last = described.get("LastEvaluatedShardId")
-            if not last:
-                return shards
-            if last == place.get("ExclusiveStartShardId"):
-                raise ServiceUnavailable("dynamodbstreams DescribeStream: the same page again")
-            place = {"ExclusiveStartShardId": last}
-        raise ServiceUnavailable(
-            f"dynamodbstreams DescribeStream: more than {PAGES_MAX * PAGE_SHARDS} shards"
-        )
+        return await self._listing.listed()
 
-    async def _describe(self, place: Mapping[str, str]) -> JsonObject:
-        # AWS allows ten such calls a second for the whole account.
-        await self._pacer.pace(f"dynamodbstreams DescribeStream {self._region}")
-        with calling("dynamodbstreams DescribeStream"):
-            reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place)
-        with understood("dynamodbstreams DescribeStream"):
-            described: JsonObject = reply["StreamDescription"]
-            self.over = DISABLED if described.get("StreamStatus") == "DISABLED" else ""
-            return described
+    async def shards_since(self, moment: Monotonic) -> Sequence[Shard]:
+        """The same, by a listing that began at `moment` or later, for whichever mapping."""
+        return await self._listing.listed(moment)
+
+    async def children(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
+        """The children of these shards; None if the service does not take the filter for it."""
+        return await self._listing.children(shards)
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """Returns a cursor for the first record after `position`; raises PositionTrimmed if it was removed."""
@@ -276,21 +269,18 @@ def _place(position: Position) -> dict[str, str]:
             raise AssertionError("a shard that has ended has no cursor")
 
 
-def _shard(wire: JsonObject, *, disabled: bool) -> Shard:
-    parent = wire.get("ParentShardId")
-    return Shard(
-        ShardId(text_of(wire, "ShardId")),
-        (ShardId(parent),) if parent else (),
-        closed=disabled or (wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
-    )
-
-
 @asynccontextmanager
 async def _open(settings: DynamoSettings, env: Environment) -> AsyncIterator[DynamoStream]:
-    api: DynamoStreamsApi = await client(
-        env.acting_as(settings.identity), "dynamodbstreams", Arn.parse(settings.arn).region
+    acting = env.acting_as(settings.identity)
+    api: DynamoStreamsApi = await client(acting, "dynamodbstreams", Arn.parse(settings.arn).region)
+    pacer = await shared_pacer(env)
+    listing = await shared_by(
+        acting,
+        "dynamodbstreams",
+        settings.arn,
+        lambda: TableListing(api, pacer, arn=settings.arn, clock=env.clock),
     )
-    yield DynamoStream(api, await shared_pacer(env), env.turns, arn=settings.arn)
+    yield DynamoStream(api, pacer, env.turns, arn=settings.arn, listing=listing)
 
 
 plugin = Plugin("dynamodb", DynamoSettings, _open)

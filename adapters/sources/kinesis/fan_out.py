@@ -14,6 +14,7 @@ from adapters.sources.checks import probe_consumer
 from adapters.sources.kinesis.consumers import OwnConsumer, StreamConsumer
 from adapters.sources.kinesis.stream import KinesisApi, KinesisStream
 from adapters.sources.kinesis.subscription import OPERATION, Events, Subscription
+from adapters.sources.listings.shared_listing import SharedListing
 from poller.domain.errors import CursorExpired, PortError, RecordUnreadable, ResourceMissing
 from poller.domain.findings import Finding
 from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Shard, ShardId
@@ -70,9 +71,17 @@ class FannedOutStream(KinesisStream):
     """A stream with a consumer. As it is, it is read by GetRecords; `pushing` is for the one reader of each shard."""
 
     def __init__(
-        self, api: Any, pacer: Pacer, turns: LoopTurns, *, arn: str, consumer: StreamConsumer, clock: Clock
+        self,
+        api: Any,
+        pacer: Pacer,
+        turns: LoopTurns,
+        *,
+        arn: str,
+        consumer: StreamConsumer,
+        clock: Clock,
+        listing: SharedListing | None = None,
     ) -> None:
-        super().__init__(api, pacer, turns, arn=arn, deaggregate=True)
+        super().__init__(api, pacer, turns, arn=arn, deaggregate=True, listing=listing)
         self._consumer = consumer
         self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
 

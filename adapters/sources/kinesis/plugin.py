@@ -10,7 +10,9 @@ from adapters.aws.clients import checked_arn, client
 from adapters.aws.pacing import shared_pacer
 from adapters.sources.kinesis.consumers import GivenConsumer, OwnConsumer, StreamConsumer
 from adapters.sources.kinesis.fan_out import FannedOutStream
+from adapters.sources.kinesis.listing import stream_listing
 from adapters.sources.kinesis.stream import KinesisStream
+from adapters.sources.listings.shared_listing import shared_by
 from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
 from poller.domain.records import MappingId
@@ -61,16 +63,24 @@ class KinesisSettings(BaseModel):
 
 @asynccontextmanager
 async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[KinesisStream]:
-    api: Any = await client(env.acting_as(settings.identity), "kinesis", Arn.parse(settings.arn).region)
+    acting = env.acting_as(settings.identity)
+    api: Any = await client(acting, "kinesis", Arn.parse(settings.arn).region)
     pacer = await shared_pacer(env)
     stream, _, consumer = settings.arn.partition(_CONSUMER)
+    listing = await shared_by(
+        acting, "kinesis", stream, lambda: stream_listing(api, pacer, arn=stream, clock=env.clock)
+    )
     if not consumer and not settings.fan_out:
-        yield KinesisStream(api, pacer, env.turns, arn=stream, deaggregate=settings.deaggregate)
+        yield KinesisStream(
+            api, pacer, env.turns, arn=stream, deaggregate=settings.deaggregate, listing=listing
+        )
         return
     of: StreamConsumer = GivenConsumer(settings.arn)
     if settings.fan_out:
         of = OwnConsumer(api, stream=stream, mapping=MappingId(settings.mapping), clock=env.clock)
-    fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock)
+    fanned = FannedOutStream(
+        api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock, listing=listing
+    )
     try:
         yield fanned
     finally:

@@ -15,6 +15,8 @@ from adapters.aws.calls import calling, text_of, understood
 from adapters.aws.request_templates import FastOperation
 from adapters.sources.checks import probe_kinesis, still_written
 from adapters.sources.kinesis.aggregates import taken_apart
+from adapters.sources.kinesis.listing import stream_listing
+from adapters.sources.listings.shared_listing import SharedListing
 from adapters.sources.odd_answers import (
     Read,
     are_numbers,
@@ -32,6 +34,7 @@ from poller.domain.records import (
     Epoch,
     JsonObject,
     KinesisRecord,
+    Monotonic,
     Page,
     Position,
     Rank,
@@ -43,10 +46,6 @@ from poller.domain.untrusted import numbers
 from poller.loop_turns import LoopTurns
 from poller.ports import Pacer
 
-PAGE_SHARDS = 1_000
-PAGES_MAX = 100
-LISTINGS_MAX = 3
-"""How often a listing is begun again because its page token expired, which happens after five minutes."""
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
 """Reads that look for the record of a position. Kinesis may return no record although there are more."""
@@ -58,7 +57,6 @@ DELETING = (
 _SECOND_MS = 1_000.0
 _TO_WHOLE = 2.0**52
 """A sum with it has no room for fractions, so adding and subtracting it rounds a smaller number, half to even."""
-_TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
 _ITERATOR_REFUSED = MappingProxyType({"InvalidArgumentException": CursorExpired})
 _SEQUENCE_REFUSED = MappingProxyType({"InvalidArgumentException": PositionTrimmed})
 _MOMENT_REFUSED = MappingProxyType({"InvalidArgumentException": ServiceUnavailable})
@@ -133,7 +131,14 @@ class KinesisStream:
     """
 
     def __init__(
-        self, api: KinesisApi, pacer: Pacer, turns: LoopTurns, *, arn: str, deaggregate: bool = False
+        self,
+        api: KinesisApi,
+        pacer: Pacer,
+        turns: LoopTurns,
+        *,
+        arn: str,
+        deaggregate: bool = False,
+        listing: SharedListing | None = None,
     ) -> None:
         self._api = api
         self._records = FastOperation(api, "GetRecords", named="StreamARN")
@@ -141,32 +146,16 @@ class KinesisStream:
         self._turns = turns
         self._arn = arn
         self._deaggregate = deaggregate
+        self._listing = listing or stream_listing(api, pacer, arn=arn)
         self.over = ""
 
     async def shards(self) -> Sequence[Shard]:
         """Lists all shards within the retention period, open and closed."""
-        for _ in range(LISTINGS_MAX):
-            try:
-                return await self._listing()
-            except CursorExpired:
-                continue
-        raise ServiceUnavailable(f"kinesis ListShards: the page token expired {LISTINGS_MAX} times")
+        return await self._listing.listed()
 
-    async def _listing(self) -> list[Shard]:
-        shards: list[Shard] = []
-        parameters: dict[str, Any] = {"StreamARN": self._arn}
-        for _ in range(PAGES_MAX):
-            with calling("kinesis ListShards", _TOKEN_EXPIRED):
-                reply = await self._api.list_shards(MaxResults=PAGE_SHARDS, **parameters)
-            with understood("kinesis ListShards"):
-                shards += [_shard(each) for each in reply["Shards"]]
-            if not reply.get("NextToken"):
-                return shards
-            if reply["NextToken"] == parameters.get("NextToken"):
-                raise ServiceUnavailable("kinesis ListShards: the same page again")
-            # AWS refuses a request with both a token and a stream's name or ARN.
-            parameters = {"NextToken": reply["NextToken"]}
-        raise ServiceUnavailable(f"kinesis ListShards: more than {PAGES_MAX * PAGE_SHARDS} shards")
+    async def shards_since(self, moment: Monotonic) -> Sequence[Shard]:
+        """The same, by a listing that began at `moment` or later, for whichever mapping."""
+        return await self._listing.listed(moment)
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """Returns a cursor for the first record after `position`.
@@ -332,12 +321,3 @@ def to_the_millisecond(records: list[KinesisRecord]) -> list[KinesisRecord]:
 
 def _rounded(moment: float) -> Epoch:
     return Epoch(round(moment * _SECOND_MS) / _SECOND_MS)
-
-
-def _shard(wire: JsonObject) -> Shard:
-    parents = (wire.get("ParentShardId"), wire.get("AdjacentParentShardId"))
-    return Shard(
-        ShardId(text_of(wire, "ShardId")),
-        tuple(ShardId(parent) for parent in parents if parent),
-        closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
-    )

@@ -123,6 +123,15 @@ def descendants(
     return frozenset(known.difference(shards))
 
 
+def childless(shards: Sequence[Shard], leases: Collection[Lease]) -> tuple[ShardId, ...]:
+    """The listed shards that were read to their end, by their leases, and of which no child is listed."""
+    parents = {parent for shard in shards for parent in shard.parents}
+    ended = {lease.shard for lease in leases if lease.checkpoint.position == SHARD_END}
+    return tuple(
+        shard.shard_id for shard in shards if shard.shard_id in ended and shard.shard_id not in parents
+    )
+
+
 def has_ended(shard: ShardId, shards: Sequence[Shard]) -> bool:
     """Whether a listing shows that a shard gets no more records: it is closed, has children, or is gone."""
     listed = next((each for each in shards if each.shard_id == shard), None)

@@ -13,6 +13,7 @@ from poller.rules.workers import assignment, offers
 from poller.rules.workers.assignment import Decision, WorkerGroup
 from poller.rules.workers.offers import Offers
 from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.discovery.known_shards import KnownShards
 from poller.runtime.streams.recreated_stream import StreamIdentity
 from poller.runtime.streams.starting_place import Place
 from poller.runtime.workers.membership import Membership
@@ -22,7 +23,7 @@ RETENTION_CHECK_S = 300.0
 PRUNED_MAX = 20
 """Leases of ended shards that one discovery removes."""
 PRUNED_AFTER = 10
-"""A lease is removed when it was of no use for the time of so many discoveries.
+"""A lease is removed when it was of no use for the time of so many listings.
 
 A worker with an older listing would add a lease again that is removed sooner."""
 
@@ -52,6 +53,7 @@ class Leases:
         self._membership = membership
         self._place = Place(parts, membership)
         self._identity = StreamIdentity(parts)
+        self._known = KnownShards(parts)
         self._row: MappingRow | None = None
         self._shards: Sequence[Shard] = ()
         self._leased: frozenset[ShardId] = frozenset()
@@ -82,8 +84,9 @@ class Leases:
         return self._place.file_changed
 
     def forget_listing(self) -> None:
-        """Makes the next review list the source. A shard has ended here, so its children may begin."""
+        """Makes the next review ask the source for shards. A shard has ended here, so its children may begin."""
         self._discover_at = None
+        self._known.forget()
 
     def lose(self, shard: ShardId) -> None:
         """Notes that this worker lost a lease that it did not release."""
@@ -105,6 +108,8 @@ class Leases:
         asked = self._parts.clock.monotonic()
         leases = await self._parts.store.leases(row.mapping, memos=False)
         self._stored = leases
+        if due:
+            self._shards = await self._known.with_children(leases)
         self.lineage = lineage = self._trace(row, leases)
         written = not due or await self._seed(row, lineage)
         group = await self._group(leases)
@@ -135,7 +140,7 @@ class Leases:
         await self._identity.recheck()
         if self._row is None or not self._identity.differs_from(self._row):
             return False
-        self._discover_at = None
+        self.forget_listing()
         return True
 
     async def _restart_if_recreated(self, row: MappingRow, lose_all: Callable[[], None]) -> MappingRow:
@@ -223,12 +228,12 @@ class Leases:
         due = now >= self._retention_due
         if due:
             self._parts.retention.seconds = await source.retention_s()
-        shards = await source.shards()
+        shards = await self._known.listed(seeded=row.seeded)
         if due or _names(shards) != self._leased:
             await self._identity.check()
             if self._identity.differs_from(row):
                 # The listing may still be of the deleted stream.
-                shards = await source.shards()
+                shards = await self._known.listed_anew()
         if due:
             self._retention_due = Monotonic(now + RETENTION_CHECK_S)
         return shards
@@ -266,7 +271,7 @@ class Leases:
 
     async def _prune(self, group: WorkerGroup, leases: Sequence[Lease], finished: Sequence[ShardId]) -> None:
         """Removes leases that nothing needs, a few at a time. Only the first worker by name does so."""
-        now, wait_s = self._parts.clock.monotonic(), PRUNED_AFTER * self._parts.tuning.discovery_s
+        now, wait_s = self._parts.clock.monotonic(), PRUNED_AFTER * self._known.listed_every_s
         self._finished = {shard: self._finished.get(shard, now) for shard in finished}
         ripe = {shard for shard, since in self._finished.items() if now - since >= wait_s}
         if group.me != min(group.peers, default=None):

@@ -26,6 +26,7 @@ from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped, wait_until
 from poller.runtime.streams.context import StreamContext
+from poller.runtime.streams.discovery.known_shards import listing_about
 from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 UNREADABLE_RETRY_S = 10.0
@@ -177,7 +178,7 @@ class ShardReader:
         """Lists the source until it answers. Returns whether the listing shows that the shard has ended; False after a stop."""
         while not self._stop.requested:
             try:
-                listed = await unless_stopped(self._stop, self._parts.source.shards())
+                listed = await unless_stopped(self._stop, listing_about(self._parts.source, self._shard))
             except PortError as error:
                 await self._wait_out(error)
                 continue

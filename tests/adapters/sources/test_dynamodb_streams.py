@@ -177,7 +177,7 @@ async def test_shards_come_from_every_page() -> None:
         ]
         starts = [given.get("ExclusiveStartShardId") for given in service.parameters("DescribeStream")]
         assert starts == [None, "b"]
-        assert pacer.keys == ["dynamodbstreams DescribeStream eu-west-1"] * 2
+        assert pacer.keys == ["dynamodbstreams DescribeStream 111122223333 eu-west-1"] * 2
 
 
 @on_a_loop

@@ -1,0 +1,49 @@
+"""Owns the listing of a Kinesis stream's shards by ListShards (aws-behaviour#listing-shards)."""
+
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from adapters.aws.calls import calling, text_of, understood
+from adapters.sources.listings.shared_listing import ShardPage, SharedListing
+from poller.clock import LoopClock
+from poller.domain.errors import CursorExpired
+from poller.domain.records import JsonObject, Shard, ShardId
+from poller.ports import Clock, Pacer
+
+PAGE_SHARDS = 1_000
+OPERATION = "kinesis ListShards"
+_TOKEN_EXPIRED = MappingProxyType({"ExpiredNextTokenException": CursorExpired})
+
+
+class ListShardsApi(Protocol):
+    """As much of the client as is used."""
+
+    async def list_shards(self, **parameters: Any) -> JsonObject:
+        """ListShards."""
+        ...
+
+
+def stream_listing(
+    api: ListShardsApi, pacer: Pacer, *, arn: str, clock: Clock | None = None
+) -> SharedListing:
+    """The shards of one stream, open and closed. Calls are paced for the stream, which has its own limit."""
+
+    async def page(token: str | None) -> ShardPage:
+        # AWS refuses a request with both a token and a stream's name or ARN.
+        place = {"StreamARN": arn} if token is None else {"NextToken": token}
+        await pacer.pace(f"{OPERATION} {arn}")
+        with calling(OPERATION, _TOKEN_EXPIRED):
+            reply = await api.list_shards(MaxResults=PAGE_SHARDS, **place)
+        with understood(OPERATION):
+            return ShardPage([_shard(each) for each in reply["Shards"]], reply.get("NextToken") or None)
+
+    return SharedListing(page, operation=OPERATION, clock=clock or LoopClock())
+
+
+def _shard(wire: JsonObject) -> Shard:
+    parents = (wire.get("ParentShardId"), wire.get("AdjacentParentShardId"))
+    return Shard(
+        ShardId(text_of(wire, "ShardId")),
+        tuple(ShardId(parent) for parent in parents if parent),
+        closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
+    )
