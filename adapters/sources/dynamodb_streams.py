@@ -44,6 +44,7 @@ from poller.domain.records import (
 from poller.loop_turns import LoopTurns
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
+from poller.source_ports.listing import ShardListing
 
 READ_RECORDS_MAX = 1_000
 SKIPS_MAX = 20
@@ -127,9 +128,9 @@ class DynamoStream:
         """Lists all shards of the last 24 hours, open and closed."""
         return await self._listing.listed()
 
-    async def shards_since(self, moment: Monotonic) -> Sequence[Shard]:
+    async def shards_since(self, moment: Monotonic) -> ShardListing:
         """The same, by a listing that began at `moment` or later, for whichever mapping."""
-        return await self._listing.listed(moment)
+        return await self._listing.since(moment)
 
     async def children(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
         """The children of these shards; None if the service does not take the filter for it."""

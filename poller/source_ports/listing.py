@@ -1,16 +1,25 @@
 """Owns the Protocols of streams whose shards can be found with fewer calls than by listing all of them each time."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from poller.domain.records import Monotonic, Shard, ShardId
+
+
+@dataclass(frozen=True, slots=True)
+class ShardListing:
+    """All shards of a stream, and when they were begun to be listed."""
+
+    shards: Sequence[Shard]
+    began: Monotonic
 
 
 @runtime_checkable
 class ListingSince(Protocol):
     """A stream whose listing others may have asked for, too. Raises as StreamSource does."""
 
-    async def shards_since(self, moment: Monotonic) -> Sequence[Shard]:
+    async def shards_since(self, moment: Monotonic) -> ShardListing:
         """As `shards`, from a listing that began at `moment` or later. One that was interrupted since then goes on."""
         ...
 

@@ -45,6 +45,7 @@ from poller.domain.streams.places import before_part
 from poller.domain.untrusted import numbers
 from poller.loop_turns import LoopTurns
 from poller.ports import Pacer
+from poller.source_ports.listing import ShardListing
 
 READ_RECORDS_MAX = 10_000
 PROBES_MAX = 4
@@ -153,9 +154,9 @@ class KinesisStream:
         """Lists all shards within the retention period, open and closed."""
         return await self._listing.listed()
 
-    async def shards_since(self, moment: Monotonic) -> Sequence[Shard]:
+    async def shards_since(self, moment: Monotonic) -> ShardListing:
         """The same, by a listing that began at `moment` or later, for whichever mapping."""
-        return await self._listing.listed(moment)
+        return await self._listing.since(moment)
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """Returns a cursor for the first record after `position`.

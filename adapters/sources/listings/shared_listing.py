@@ -20,6 +20,7 @@ from poller.domain.errors import CursorExpired, PortError, ServiceThrottled, Ser
 from poller.domain.records import Monotonic, Shard
 from poller.plugins import Environment
 from poller.ports import Clock
+from poller.source_ports.listing import ShardListing
 
 SHARDS_MAX = 100_000
 """Shards of one listing. They take about 400 bytes each."""
@@ -88,18 +89,26 @@ class SharedListing:
         """The shards as they were listed last; empty before that."""
         return () if self._last is None else self._last.shards
 
-    async def listed(self, since: Monotonic | None = None) -> Sequence[Shard]:
-        """All shards, from a walk that began after this call or, if that is given, at `since` or later. Raises PortError."""
+    async def listed(self) -> Sequence[Shard]:
+        """All shards, from a walk that begins after this call. Raises PortError."""
+        return (await self._served(None)).shards
+
+    async def since(self, moment: Monotonic) -> ShardListing:
+        """All shards, from a walk that began at `moment` or later. Raises PortError."""
+        walk = await self._served(moment)
+        return ShardListing(walk.shards, walk.began)
+
+    async def _served(self, since: Monotonic | None) -> _Walk:
         begun = self._begun
         async with self._turn:
             if self._last is not None and _serves(self._last, begun, since):
-                return self._last.shards
+                return self._last
             if self._failure is not None and self._failure[0] > begun:
                 error = self._failure[1]
                 raise type(error)(error.reason) from error
             return await self._walked(since)
 
-    async def _walked(self, since: Monotonic | None) -> Sequence[Shard]:
+    async def _walked(self, since: Monotonic | None) -> _Walk:
         walk = self._interrupted
         if walk is None or since is None or walk.began < since:
             self._begun += 1
@@ -117,7 +126,7 @@ class SharedListing:
             raise
         self._interrupted = self._failure = None
         self._last = walk
-        return walk.shards
+        return walk
 
     async def _walk(self, walk: _Walk) -> None:
         expired = 0

@@ -18,8 +18,11 @@ from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.records import JsonObject, Monotonic, Shard, ShardId
 from poller.ports import Clock, Pacer
+from poller.source_ports.listing import ShardListing
 
 PAGE_SHARDS = 100
+TRIALS_MAX = 3
+"""Trials of the filter that fail, for whatever reason, before it counts as not taken. Some services may break down at it."""
 CHILDREN_KEPT = 10_000
 """Shards whose children are remembered until the next listing of all shards."""
 DISABLED = (
@@ -59,14 +62,19 @@ class TableListing:
         self._asking = asyncio.Lock()
         self._takes_filter: bool | None = None
         """Whether the service takes the filter; None before the trial."""
+        self._trials = 0
         self._children: dict[ShardId, Sequence[Shard]] = {}
         """The children that were found since all shards were listed."""
         self._since: Sequence[Shard] = ()
         """The listing that `_children` are later than."""
 
-    async def listed(self, since: Monotonic | None = None) -> Sequence[Shard]:
-        """All shards, as SharedListing has them."""
-        return await self._shared.listed(since)
+    async def listed(self) -> Sequence[Shard]:
+        """All shards, from a listing that begins after this call."""
+        return await self._shared.listed()
+
+    async def since(self, moment: Monotonic) -> ShardListing:
+        """All shards, from a listing that began at `moment` or later."""
+        return await self._shared.since(moment)
 
     async def children(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
         """The children of these shards. None if they can only be found by listing all shards."""
@@ -94,7 +102,7 @@ class TableListing:
         return found
 
     async def _try_filter(self, shards: Collection[ShardId]) -> bool:
-        """Finds out whether the service takes the filter. Returns False, too, if there is no shard to try it with."""
+        """Whether the service takes the filter, by a trial. False, too, if the trial failed or there is no shard for one."""
         known = self._shared.known
         listed = {each.shard_id for each in known}
         # The youngest one, since the service removes the oldest shards.
@@ -104,8 +112,11 @@ class TableListing:
             return False
         try:
             children = await self._children_of(shard)
-        except _FilterRefused:
-            children = None
+        except PortError as error:
+            self._trials += 1
+            if isinstance(error, _FilterRefused) or self._trials == TRIALS_MAX:
+                self._takes_filter = False
+            return False
         # A parent that was listed with a child, and has none now, does not speak for the filter.
         self._takes_filter = bool(children) if parent is not None else children is not None
         return self._takes_filter

@@ -24,7 +24,7 @@ SETTINGS: dict[str, str] = {
     "on_destination_failure": "What happens to a batch whose on-failure destination cannot be reached: keep blocks the shard and tries again, drop is what AWS does.",
     "tuning": "Intervals and limits of the daemon.",
     "tuning.idle_poll_s": "Longest time between reads of a shard that had no records for long. One that had some lately is read sooner.",
-    "tuning.discovery_s": "Seconds between listings of a stream's shards.",
+    "tuning.discovery_s": "Seconds between two looks for new shards of a stream.",
     "tuning.checkpoint_s": "At most one checkpoint per shard in so many seconds.",
     "tuning.grace_s": "Seconds for running invocations at shutdown, before they are cancelled.",
     "tuning.read_records_max": "Records asked for in one read.",

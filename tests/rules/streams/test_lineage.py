@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from poller.domain.records import SHARD_END, Epoch, Position, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
-from poller.rules.streams.lineage import has_ended, trace
+from poller.rules.streams.lineage import childless, has_ended, trace
 
 HORIZON = Position.horizon()
 AT = Position.at(Epoch(1_767_225_600.0))
@@ -141,3 +141,9 @@ def test_a_shard_has_ended_when_it_is_closed_has_children_or_is_gone() -> None:
     assert has_ended(a, [_shard("b")])
     assert not has_ended(a, [_shard("b"), _shard("a", "b")])
     assert not has_ended(a, [_shard("a", "a")])
+
+
+def test_childless_are_listed_shards_that_were_read_to_their_end_and_have_no_listed_child() -> None:
+    shards = [_shard("a"), _shard("b", "a"), _shard("c"), _shard("d"), _shard("e", "gone")]
+    leases = [_lease(name, position=SHARD_END) for name in ("a", "c", "gone", "e")]
+    assert childless(shards, [*leases, _lease("d")]) == ("c", "e")

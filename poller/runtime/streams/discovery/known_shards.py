@@ -34,7 +34,7 @@ class KnownShards:
         self._told = False
         """Whether the source can tell children, by its last answer."""
         self._listed_at: Monotonic | None = None
-        """All shards were listed then or later."""
+        """When the last listing of all shards began."""
         self._not_before: Monotonic | None = None
         """A listing of all shards must not have begun earlier."""
 
@@ -89,12 +89,13 @@ class KnownShards:
         return self._shards
 
     async def _list(self, since: Monotonic) -> Sequence[Shard]:
-        source = self._parts.source
+        source, began = self._parts.source, self._parts.clock.monotonic()
         if isinstance(source, ListingSince):
-            self._shards = await source.shards_since(since)
+            found = await source.shards_since(since)
+            self._shards, began = found.shards, found.began
         else:
             self._shards = await source.shards()
-        self._listed_at = since
+        self._listed_at = began
         return self._shards
 
     async def _tells_children(self) -> bool:

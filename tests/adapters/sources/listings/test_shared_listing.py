@@ -78,6 +78,11 @@ def times(shards: Sequence[Shard]) -> list[float]:
     return [float(each.shard_id.split()[1]) for each in shards]
 
 
+async def ask(listing: SharedListing, since: Monotonic | None) -> Sequence[Shard]:
+    """All shards, from now on or from a moment on."""
+    return await listing.listed() if since is None else (await listing.since(since)).shards
+
+
 ERRORS = st.sampled_from([ServiceThrottled, ServiceUnavailable, CursorExpired, AccessDenied, ResourceMissing])
 CALLS = st.lists(
     st.tuples(
@@ -107,7 +112,7 @@ def test_no_caller_gets_a_page_that_was_asked_for_before_the_moment_that_it_name
         since = None if age is None else Monotonic(now() - age)
         try:
             async with asyncio.timeout(patience):
-                found = await listing.listed(since)
+                found = await ask(listing, since)
         except (PortError, TimeoutError):
             return
         assert len(found) == PAGES, "an answer has all pages"
@@ -153,7 +158,7 @@ def test_an_answer_is_used_again_for_who_takes_one_of_its_age(age_s: float | Non
         listing = service.listing()
         await listing.listed()
         await asyncio.sleep(2.0)
-        await listing.listed(None if age_s is None else Monotonic(now() - age_s))
+        await ask(listing, None if age_s is None else Monotonic(now() - age_s))
 
     run_virtual(main())
     assert service.walks == walks
@@ -167,7 +172,7 @@ def test_who_takes_an_older_answer_joins_the_listing_that_runs() -> None:
         async with asyncio.TaskGroup() as group:
             first = group.create_task(listing.listed())
             await asyncio.sleep(1.5)
-            second = group.create_task(listing.listed(Monotonic(0.0)))
+            second = group.create_task(ask(listing, Monotonic(0.0)))
         assert first.result() == second.result()
 
     run_virtual(main())
@@ -183,8 +188,8 @@ def test_an_interrupted_listing_goes_on_at_its_page(error: type[PortError]) -> N
         listing = service.listing()
         wanted = Monotonic(now())
         with pytest.raises(error):
-            await listing.listed(wanted)
-        assert len(await listing.listed(wanted)) == PAGES
+            await ask(listing, wanted)
+        assert len(await ask(listing, wanted)) == PAGES
 
     run_virtual(main())
     assert service.walks == 1
@@ -211,8 +216,8 @@ def test_a_page_that_fails_every_time_is_not_asked_for_for_ever() -> None:
         listing = service.listing()
         for _ in range(FAILURES_MAX):
             with pytest.raises(ServiceUnavailable):
-                await listing.listed(Monotonic(0.0))
-        assert len(await listing.listed(Monotonic(0.0))) == PAGES
+                await ask(listing, Monotonic(0.0))
+        assert len(await ask(listing, Monotonic(0.0))) == PAGES
 
     run_virtual(main())
     assert service.walks == 2
@@ -263,7 +268,7 @@ def test_a_caller_that_gives_up_leaves_its_pages_to_the_next_one() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2.5):
                 await listing.listed()
-        assert len(await listing.listed(Monotonic(0.0))) == PAGES
+        assert len(await ask(listing, Monotonic(0.0))) == PAGES
 
     run_virtual(main())
     assert [token for _, token in service.calls] == [None, "1", "2", "2", "3"]
