@@ -105,11 +105,10 @@ class Leases:
         if due:
             self._shards = await self._list_shards(row)
             row = await self._restart_if_recreated(row, lose_all)
-        asked = self._parts.clock.monotonic()
-        leases = await self._parts.store.leases(row.mapping, memos=False)
-        self._stored = leases
-        if due:
-            self._shards = await self._known.with_children(leases)
+        asked, leases = await self._list_leases(row)
+        if due and await self._add_children(leases):
+            # That may have taken long.
+            asked, leases = await self._list_leases(row)
         self.lineage = lineage = self._trace(row, leases)
         written = not due or await self._seed(row, lineage)
         group = await self._group(leases)
@@ -215,6 +214,17 @@ class Leases:
         if self._row is None or self._place.file_changed:
             self._row = await self._place.row()
         return self._row
+
+    async def _list_leases(self, row: MappingRow) -> tuple[Monotonic, Sequence[Lease]]:
+        """The leases, and when the store was asked for them."""
+        asked = self._parts.clock.monotonic()
+        self._stored = await self._parts.store.leases(row.mapping, memos=False)
+        return asked, self._stored
+
+    async def _add_children(self, leases: Sequence[Lease]) -> bool:
+        """Adds the children of shards that have ended by these leases. Returns whether the source was asked for any."""
+        before, self._shards = self._shards, await self._known.with_children(leases)
+        return self._shards is not before
 
     async def _list_shards(self, row: MappingRow) -> Sequence[Shard]:
         """Lists the stream's shards, and has `_identity` note when their stream was created.

@@ -10,7 +10,7 @@ from math import inf
 
 from poller.domain.records import Monotonic, Shard, ShardId
 from poller.domain.rows import Lease
-from poller.ports import StreamSource, StreamStatus
+from poller.ports import StreamSource
 from poller.rules.streams.lineage import childless
 from poller.runtime.streams.context import StreamContext
 from poller.source_ports.listing import ListingSince, ShardChildren
@@ -73,9 +73,12 @@ class KnownShards:
         return self._shards
 
     async def with_children(self, leases: Collection[Lease]) -> Sequence[Shard]:
-        """The shards, with the children of those that have ended by these leases. Raises PortError."""
+        """The shards, with the children of those that have ended by these leases. Raises PortError.
+
+        The same object as from `listed` means that the source was not asked.
+        """
         source = self._parts.source
-        if not self._told or not isinstance(source, ShardChildren) or _is_over(source):
+        if not self._told or not isinstance(source, ShardChildren):
             return self._shards
         asked: set[ShardId] = set()
         while ended := [each for each in childless(self._shards, leases) if each not in asked]:
@@ -113,8 +116,3 @@ async def listing_about(source: StreamSource, shard: ShardId) -> Sequence[Shard]
         if found:
             return found
     return await source.shards()
-
-
-def _is_over(source: StreamSource) -> bool:
-    """Whether the stream gets no more records, and so no more shards."""
-    return isinstance(source, StreamStatus) and bool(source.over)

@@ -9,7 +9,7 @@ import pytest
 from adapters.sources.listings.table_listing import TableListing
 from poller.domain.errors import PortError, ServiceThrottled
 from poller.domain.plan import Tuning
-from poller.domain.records import SHARD_END, Monotonic, Position, Shard, ShardId
+from poller.domain.records import SHARD_END, Monotonic, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease
 from poller.rules.streams.lineage import has_ended
 from poller.runtime.streams.discovery import known_shards
@@ -323,21 +323,20 @@ def test_workers_follow_a_stream_from_shard_to_shard_without_listing_it(
     play(lambda: Told(5), script)
 
 
-def test_leases_of_shards_that_others_may_still_have_listed_are_kept() -> None:
+def test_leases_of_shards_that_others_may_still_have_listed_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_shards, "LIST_ALL_S", 2 * DISCOVERY_S)
+
     async def script(place: Scene) -> None:
         assert isinstance(place, Told)
-        stream, parent = place.telling, place.names[0]
+        stream, (parent,) = place.telling, place.names
         place.start("ann")
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * DISCOVERY_S)
         stream.split(parent, "child")
-        await asyncio.sleep(60)
+        await asyncio.sleep(DISCOVERY_S)
         del stream.held[parent]
-        await asyncio.sleep(known_shards.LIST_ALL_S * 10)
-        assert parent in {lease.shard for lease in await place.store.leases(MAPPING)}
-        await asyncio.sleep(known_shards.LIST_ALL_S * 2)
-        assert parent not in {lease.shard for lease in await place.store.leases(MAPPING)}
-        assert Position.horizon() in {
-            lease.checkpoint.position for lease in await place.store.leases(MAPPING)
-        }
+        await asyncio.sleep(19 * DISCOVERY_S)
+        assert {lease.shard for lease in await place.store.leases(MAPPING)} == {parent, "child"}
+        await asyncio.sleep(5 * DISCOVERY_S)
+        assert {lease.shard for lease in await place.store.leases(MAPPING)} == {"child"}
 
-    play(lambda: Told(3), script)
+    play(lambda: Told(1), script)
