@@ -23,7 +23,7 @@ from poller.ports import Clock
 from poller.source_ports.listing import ShardListing
 
 SHARDS_MAX = 100_000
-"""Shards of one listing. They take about 400 bytes each."""
+"""Shards of one listing. They take 400 bytes each at most."""
 PAGES_MAX = 2_000
 """Pages of one listing. A page may have fewer shards than it could."""
 WALKS_MAX = 3

@@ -125,8 +125,13 @@ class Table:
         numbers = {"StartingSequenceNumber": "1"}
         if shard in self.closed:
             numbers["EndingSequenceNumber"] = "2"
-        above = {"ParentShardId": self.parents[shard]} if shard in self.parents else {}
-        return {"ShardId": shard, "SequenceNumberRange": numbers, **above}
+        above = {"ParentShardId": _sent(self.parents[shard])} if shard in self.parents else {}
+        return {"ShardId": _sent(shard), "SequenceNumberRange": numbers, **above}
+
+
+def _sent(text: str) -> str:
+    """The text as another object, as it comes out of each answer."""
+    return text.encode().decode()
 
 
 class SpacingPacer:
