@@ -1,4 +1,4 @@
-"""Owns the run of shared listings on emulators: while a stream is resharded, and on a service that does not know ShardFilter."""
+"""Owns the run of shared listings on emulators: while a stream is resharded, and with the filter of DescribeStream."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +12,7 @@ from adapters.sources.listings.table_listing import TableListing
 from poller.clock import LoopClock
 from poller.domain.records import ShardId
 from poller.rules.streams.lineage import has_ended
+from poller.runtime.streams.discovery.known_shards import listing_about
 from tests.conftest import REGION
 from tests.contracts.sources.test_stream_sources import KinesisWorld
 from tests.contracts.worlds import EmulatorWorld, NoPacer, fresh_name
@@ -62,13 +63,14 @@ def test_mappings_share_a_listing_and_each_has_the_children_of_a_split_that_came
             await world.merge(*children)
             merged = [each for each in await one.shards() if set(each.parents) == set(children)]
             assert len(merged) == 1
-            assert all(has_ended(each, await two.shards()) for each in children)
+            listed = await two.shards_since(LoopClock().monotonic())
+            assert all(has_ended(each, listed.shards) for each in children)
         await api.delete_stream(StreamName=name)
 
     laboratory.run(main())
 
 
-def test_an_emulator_that_passes_over_the_filter_is_asked_with_it_once(
+def test_the_filter_is_tried_once_and_an_open_shard_without_children_is_shown_by_a_listing(
     ministack: Emulator, laboratory: EmulatorWorld
 ) -> None:
     async def main() -> None:
@@ -89,13 +91,15 @@ def test_an_emulator_that_passes_over_the_filter_is_asked_with_it_once(
         shards = [each.shard_id for each in await listing.listed()]
         assert shards
         for wanted in ((), shards, (ShardId("shardId-00000000000000000001-abcdef12"),)):
-            assert await listing.children(wanted) is None
-        assert ["ShardFilter" in each for each in api.asked] == [False, True]
+            assert await listing.children(wanted) == []
+        tried = [each["ShardFilter"]["ShardId"] for each in api.asked if "ShardFilter" in each]
+        assert tried == [*shards, *shards, "shardId-00000000000000000001-abcdef12"]
         async with dynamodb_streams.plugin.open(
             dynamodb_streams.DynamoSettings(arn=arn), laboratory.environment(ministack.url)
         ) as source:
             assert [each.shard_id for each in await source.shards()] == shards
-            assert await source.children(()) is None
+            assert await source.children(()) == []
+            assert not has_ended(shards[0], await listing_about(source, shards[0]))
         await tables.delete_table(TableName=name)
 
     laboratory.run(main())

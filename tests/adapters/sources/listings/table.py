@@ -17,7 +17,7 @@ def failed(code: str) -> ClientError:
     """An error as the client raises it."""
     meta = {"HTTPStatusCode": 400}
     return ClientError(
-        {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": meta},  # type: ignore[arg-type]
+        {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": meta},  # type: ignore[typeddict-item]
         "DescribeStream",
     )
 

@@ -218,6 +218,6 @@ def test_a_page_that_is_not_as_documented_is_unavailable(
         change(page)
         return page
 
-    table._described = odd  # type: ignore[method-assign]
+    table._described = odd  # type: ignore[assignment, method-assign]
     with pytest.raises(ServiceUnavailable, match="not as documented"):
         run_virtual(listing(table).listed())
