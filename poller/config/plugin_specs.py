@@ -41,11 +41,6 @@ class PluginSpec:
         model = registry.plugin(self.kind, self.name).settings
         return opened(registry, self.kind, self.name, self.settings(model), env)
 
-    @property
-    def text(self) -> str:
-        """The plug-in and its settings as a text. Two that have the same text do the same."""
-        return json.dumps([self.kind, self.name, {**self.own, **self.given}], sort_keys=True, default=str)
-
     def _takes(self, model: type[BaseModel], name: str) -> bool:
         return (
             self.kind not in ("invokers", "sources", "destinations")
@@ -110,6 +105,11 @@ def version_of(plan: FunctionPlan, number: str) -> PluginSpec:
 def source_of(plan: MappingPlan) -> PluginSpec:
     """The source of a planned mapping."""
     return source_spec(plan.kind.value, plan.source_arn, plan.source_settings, mapping=plan.mapping)
+
+
+def shared_source_text(plan: MappingPlan) -> str:
+    """The source and its settings as a text. Mappings with the same text read the same records, and may read them together."""
+    return json.dumps([plan.kind.value, plan.source_arn, plan.source_settings], sort_keys=True, default=str)
 
 
 def destination_of(plan: MappingPlan) -> PluginSpec | None:

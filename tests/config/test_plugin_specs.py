@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict
 from poller.clock import LoopClock
 from poller.config.daemon_plan import daemon_plan
 from poller.config.plugin_settings import plugin_errors, plugins_in
-from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of, store_of
+from poller.config.plugin_specs import (
+    PluginSpec,
+    destination_of,
+    function_of,
+    shared_source_text,
+    source_of,
+    store_of,
+)
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.plan import DaemonPlan
@@ -207,3 +214,15 @@ def test_an_invoker_gets_of_the_daemons_settings_those_that_it_knows() -> None:
         "limited": {"function": "limited", "max_concurrency": 3},
         "open": {"function": "open", "max_concurrency": 3, "function_version": "$LATEST"},
     }
+
+
+def test_mappings_that_read_the_same_records_are_known_by_the_text_of_their_source() -> None:
+    plan = daemon_plan(Settings(**document({})))
+    texts = {each.source_arn: set[str]() for each in plan.mappings}
+    for each in plan.mappings:
+        texts[each.source_arn].add(shared_source_text(each))
+    assert all(len(found) == 1 for found in texts.values()), "ids and functions make no difference"
+    assert len({shared_source_text(each) for each in plan.mappings}) == len(texts)
+    first = plan.mappings[0]
+    other = replace(first, source_settings={"deaggregate": True})
+    assert shared_source_text(other) != shared_source_text(first)

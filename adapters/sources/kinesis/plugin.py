@@ -78,9 +78,7 @@ async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[Ki
     of: StreamConsumer = GivenConsumer(settings.arn)
     if settings.fan_out:
         of = OwnConsumer(api, stream=stream, mapping=MappingId(settings.mapping), clock=env.clock)
-    fanned = FannedOutStream(
-        api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock, listing=listing
-    )
+    fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock, listing=listing)
     try:
         yield fanned
     finally:

@@ -22,7 +22,7 @@ from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
 from poller.plugins import Registry
 from poller.ports import Clock
-from poller.runtime.mappings.components import configured_call_limit
+from poller.runtime.mappings.call_limits import configured_call_limit
 
 DISTRIBUTION = "esm-poller"
 FUNCTIONS_TOLD_MAX = 20

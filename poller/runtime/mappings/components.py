@@ -9,7 +9,13 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from poller.config.plugin_specs import PluginSpec, destination_of, function_of, source_of
+from poller.config.plugin_specs import (
+    PluginSpec,
+    destination_of,
+    function_of,
+    shared_source_text,
+    source_of,
+)
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceUnavailable
 from poller.domain.plan import FunctionPlan, MappingPlan, SourceKind, Tuning
 from poller.domain.policies import Backoff
@@ -121,7 +127,7 @@ class ComponentFactory:
         if isinstance(source, PushingSource):
             return None
         alone = "" if spec.plan.stream.shared_reads else spec.plan.mapping
-        key = source_of(spec.plan).text, alone
+        key = shared_source_text(spec.plan), alone
         return self._shared_reads.view(key, source, idle_s=spec.tuning.idle_poll_s)
 
     async def rehearse(self, spec: MappingSpec) -> list[str]:
