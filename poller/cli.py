@@ -247,7 +247,8 @@ def import_checkpoints(
     inside_record: Annotated[
         str,
         typer.Option(
-            "--inside-record", help="A KCL checkpoint inside an aggregated record: refuse, done or again."
+            "--inside-record",
+            help="A KCL checkpoint inside an aggregated record: refuse, part, done or again.",
         ),
     ] = "refuse",
     mapping: OneMapping = None,

@@ -25,6 +25,8 @@ PAGES_MAX = 10_000
 CREATED_MAX = 10**18
 SHOWN_CHARS_MAX = 80
 SUB_SEQUENCE_MAX = 10**18
+PART_MAX = 9_999_999
+"""The highest part that a position can name. A record has fewer."""
 
 type Item = dict[str, Any]
 
@@ -32,7 +34,8 @@ type Item = dict[str, Any]
 class Inside(StrEnum):
     """What to do with a checkpoint inside a record.
 
-    The Producer Library puts several records into one. Functions here get such a record as a whole.
+    The Producer Library puts several records into one. A mapping that takes it apart can go on inside of it; other mappings deliver it as
+    a whole.
     """
 
     REFUSE = "refuse"
@@ -40,6 +43,8 @@ class Inside(StrEnum):
     """The record counts as processed: what follows the checkpoint inside it is not delivered."""
     AGAIN = "again"
     """The record is delivered again as a whole."""
+    PART = "part"
+    """The mapping goes on behind the part at which the checkpoint stands."""
 
 
 class KclTable:
@@ -52,7 +57,7 @@ class KclTable:
 
     async def leases(self, source_arn: str) -> Sequence[Lease]:
         """Returns the leases of one stream; raises InvalidConfiguration that names each row that cannot be used."""
-        stream = source_arn.rpartition("/")[2] if ":stream/" in source_arn else ""
+        stream = source_arn.partition(":stream/")[2].partition("/")[0]
         rows = [item for item in await self._items() if _is_lease(item)]
         return leases_of(rows, stream, self._inside)
 
@@ -131,14 +136,18 @@ def _position_of(row: Item, inside: Inside) -> Position:
         raise ValueError(
             "checkpointSubSequenceNumber is no number; let the application process a record of this shard"
         )
+    if inside is Inside.PART and within <= PART_MAX:
+        # The table does not say whether a record was taken apart: 0 may be its first part or the whole record.
+        return Position.decode(f"AFTER:{checkpoint}:{within}")
     if within == 0 or inside is Inside.DONE:
         return Position.after(checkpoint)
     if inside is Inside.AGAIN:
         before = int(checkpoint) - 1
         return Position.after(f"{before:0{len(checkpoint)}d}")
     raise ValueError(
-        f"the checkpoint is inside record {checkpoint}, which holds several; --inside-record done skips the rest of it, "
-        "--inside-record again delivers all of it again"
+        f"the checkpoint is inside record {checkpoint}, which holds several; --inside-record part goes on there, "
+        "if the mapping takes such records apart (source: {deaggregate: true}, or a consumer); "
+        "--inside-record done skips the rest of the record, --inside-record again delivers all of it again"
     )
 
 

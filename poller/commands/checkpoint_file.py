@@ -11,6 +11,7 @@ import msgspec
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.records import Epoch, MappingId, Position, Rank, Shard, ShardId
 from poller.domain.rows import Checkpoint, Lease, MappingRow
+from poller.domain.streams.places import is_name
 
 LINES_MAX = 1_000_000
 PROBLEMS_MAX = 20
@@ -28,7 +29,7 @@ _HOW = (
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One line: a mapping (with `fixed`, epoch seconds, the moment that LATEST stands for) or one of its shards.
 
-    `position` is TRIM_HORIZON, AT_TIMESTAMP:<moment>, AFTER:<sequence number> or SHARD_END. `memo` is the engine's memo in
+    `position` is TRIM_HORIZON, AT_TIMESTAMP:<moment>, AFTER:<sequence number>, AFTER:<sequence number>:<part> or SHARD_END. `memo` is the engine's memo in
     base64. It is used only if `memo_at` is the line's position: with another position the memo would skip records.
     """
 
@@ -113,8 +114,10 @@ def _add(found: dict[MappingId, Kept], line: Line) -> None:
 def _position(text: str) -> Position:
     """The position that a person or `export` wrote. Raises ValueError, which says what to write."""
     kind, _, rest = text.partition(":")
-    if kind == "AFTER" and not (rest.isascii() and rest.isdecimal()):
-        raise ValueError(f"position {text!r}: the sequence number is not decimal digits")
+    if kind == "AFTER" and not is_name(rest):
+        raise ValueError(
+            f"position {text!r}: the sequence number is not decimal digits, with or without a part such as :2"
+        )
     if kind != "AT_TIMESTAMP":
         return Position.decode(text)
     try:

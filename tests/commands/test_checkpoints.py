@@ -60,6 +60,7 @@ POSITIONS = st.sampled_from(
         Position.at(Epoch(1_700_000_000.5)),
         Position.after("0049"),
         Position.after("50"),
+        Position.after("50:7"),
         SHARD_END,
     ]
 )
@@ -91,6 +92,8 @@ def test_what_was_exported_reads_as_what_it_was(leases: list[Lease]) -> None:
         ('{"mapping": "m", "shard": "a", "position": "SHARD_END", "owner": "x"}', "owner"),
         ('{"mapping": "m", "shard": "a", "position": "AFTER:-5"}', "decimal digits"),
         ('{"mapping": "m", "shard": "a", "position": "AFTER:"}', "decimal digits"),
+        ('{"mapping": "m", "shard": "a", "position": "AFTER:5:"}', "decimal digits"),
+        ('{"mapping": "m", "shard": "a", "position": "AFTER:5:2/3"}', "decimal digits"),
         (
             '{"mapping": "m", "shard": "a", "position": "AT_TIMESTAMP:0"}',
             "epoch seconds nor milli.*TRIM_HORIZON",

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from poller.domain.operations import Action
+from poller.domain.streams.places import is_name
 from poller.domain.untrusted.numbers import MOMENT_MAX, iso_moment
 
 ID_CHARS_MAX = 128
@@ -34,7 +35,6 @@ BATCH_FIRST, BATCH_COUNT = "batch_first", "batch_count"
 """The members that say which batch is meant: the id of its first record, and how many it has. Another one may be at fault by now."""
 STARTS = ("TRIM_HORIZON", "LATEST")
 _ID = re.compile(r"[!-~]+", re.ASCII)
-_SEQUENCE_NUMBER = re.compile(r"[0-9]{1,128}", re.ASCII)
 
 type Parser = Callable[[Any], Any]
 type Actions = Mapping[Action, Mapping[str, ActionMember]]
@@ -109,8 +109,8 @@ def address(value: Any) -> str:
 
 
 def place(value: Any) -> str | float:
-    """A place in a stream: TRIM_HORIZON, LATEST, a time (ISO 8601, or epoch seconds as a number), or a sequence number (digits as a text)."""
-    if isinstance(value, str) and (value in STARTS or _SEQUENCE_NUMBER.fullmatch(value)):
+    """A place in a stream: TRIM_HORIZON, LATEST, a time (ISO 8601, or epoch seconds as a number), or a sequence number (digits as a text), which may have a part."""
+    if isinstance(value, str) and (value in STARTS or is_name(value)):
         return value
     if isinstance(value, str) and iso_moment(value, default=None) is not None:
         return value

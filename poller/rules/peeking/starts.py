@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, Position
+from poller.domain.streams.places import before_part, is_name
 from poller.domain.untrusted import numbers
 from poller.domain.untrusted.texts import line_of
 
@@ -74,6 +75,9 @@ def parse_start(text: str) -> PeekStart:
         return _stored(wanted)
     if _is_sequence(wanted) and len(wanted) > SECONDS_DIGITS_MAX:
         return FromRecord(wanted)
+    if colon and is_name(wanted) and len(kind) > SECONDS_DIGITS_MAX:
+        before = before_part(wanted)
+        return FromRecord(kind) if before is None else FromPosition(Position.after(before))
     moment = numbers.iso_moment(wanted, default=None)
     if moment is None or wanted.isdecimal():
         # A date without dashes is a number, too.

@@ -16,6 +16,7 @@ from poller.domain.operations import Operation, OperationId
 from poller.domain.plan import DiscardPolicy, MappingPlan, OnDestinationFailure, Start, destination_plugin
 from poller.domain.records import Epoch, MappingId
 from poller.domain.rows import REPLAY_PREFIX
+from poller.domain.streams.places import is_name
 from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.rules.filtering import InvalidPattern, compile_pattern
@@ -124,7 +125,7 @@ def _moment(member: str, value: str | float) -> str | float:
     """A time, TRIM_HORIZON or LATEST."""
     if value in (_HORIZON, _LATEST):
         return value
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
+    if isinstance(value, str) and is_name(value):
         text = "a sequence number belongs to one shard, and a replay reads all shards; write a time"
         raise OperationRefused(member, text)
     found = value if isinstance(value, int | float) else iso_moment(value, default=None)

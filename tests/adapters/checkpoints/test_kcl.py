@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.aws import clients
-from adapters.checkpoints.kcl import Inside, leases_of
+from adapters.checkpoints.kcl import Inside, KclTable, leases_of
 from adapters.stores.sqlite import store as sqlite
 from poller.cli import application
 from poller.clock import LoopClock
@@ -98,9 +98,37 @@ def test_a_place_inside_a_record_has_to_be_decided_on() -> None:
     with pytest.raises(InvalidConfiguration, match="--inside-record done"):
         position(SEQUENCE, **inside)
     assert position(SEQUENCE, Inside.DONE, **inside) == Position.after(SEQUENCE)
+    assert position(SEQUENCE, Inside.PART, **inside) == Position.after(f"{SEQUENCE}:3")
     again = position(SEQUENCE, Inside.AGAIN, **inside)
     assert again < Position.after(SEQUENCE)
     assert again.sequence == int(SEQUENCE) - 1
+
+
+def test_the_first_part_of_a_record_is_not_taken_for_the_whole_record_where_parts_count() -> None:
+    assert position(SEQUENCE, Inside.PART) == Position.after(f"{SEQUENCE}:0")
+    assert position("SHARD_END", Inside.PART) == SHARD_END
+
+
+def test_the_table_of_several_streams_is_read_for_a_consumer_of_one_of_them(account: str) -> None:
+    client = TableOf(
+        row(f"{account}:orders:1700000000:shardId-000000000000", SEQUENCE),
+        row(f"{account}:others:1700000000:shardId-000000000000", "TRIM_HORIZON"),
+    )
+    stream = f"arn:aws:kinesis:{REGION}:{account}:stream/orders"
+    for arn in (stream, f"{stream}/consumer/app:1700000000"):
+        (found,) = asyncio.run(KclTable(client, "orders-app", Inside.REFUSE).leases(arn))
+        assert found.checkpoint.position == Position.after(SEQUENCE)
+
+
+class TableOf:
+    """A client that scans a table of these rows."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self._rows = rows
+
+    async def scan(self, **_: Any) -> dict[str, Any]:
+        """All rows in one page."""
+        return {"Items": list(self._rows)}
 
 
 def test_an_application_is_taken_over_where_it_stands(

@@ -77,6 +77,7 @@ def test_a_range_has_a_begin_and_an_end(since: Any, until: Any, found: tuple[Any
     [
         ("LATEST", "LATEST", "from: there is nothing behind LATEST to replay; write TRIM_HORIZON or a time"),
         ("TRIM_HORIZON", "TRIM_HORIZON", "to: there is nothing before TRIM_HORIZON; write LATEST or a time"),
+        ("495:3", "LATEST", "from: a sequence number belongs to one shard, and a replay reads all shards; write a time"),
         ("495", "LATEST", "from: a sequence number belongs to one shard, and a replay reads all shards; write a time"),
         ("TRIM_HORIZON", "495", "to: a sequence number belongs to one shard, and a replay reads all shards; write a time"),
         (NOW, "LATEST", f"from: {shown(NOW)} is not in the past; write TRIM_HORIZON or an earlier time"),

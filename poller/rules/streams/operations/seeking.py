@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from poller.domain.records import SHARD_END, Epoch, Position, Rank, Record, Shard, ShardId
 from poller.domain.rows import Lease
-from poller.domain.streams.places import begin_of
+from poller.domain.streams.places import begin_of, is_name
 from poller.domain.untrusted.numbers import date_of, iso_moment
 from poller.domain.untrusted.texts import line_of
 from poller.domain.wording.numbers_of import number_of
@@ -88,13 +88,13 @@ def _shown(position: Position) -> str:
 def goal(to: str | float, *, now: Epoch) -> Position:
     """The position that `to` names. LATEST is the moment `now`. Raises SeekRefused.
 
-    A sequence number stands for the place behind its record, as in a checkpoint.
+    A sequence number stands for the place behind its record, as in a checkpoint. One with a part stands for the place behind that part.
     """
     if to == HORIZON:
         return Position.horizon()
     if to == LATEST:
         return Position.at(now)
-    if isinstance(to, str) and to.isascii() and to.isdecimal():
+    if isinstance(to, str) and is_name(to):
         return Position.after(to)
     since = to if isinstance(to, int | float) else iso_moment(to, default=None)
     if since is None:

@@ -46,6 +46,7 @@ def _record(sequence: str, arrived: float) -> KinesisRecord:
         ("2026-01-01T00:30:00.25+01:00", Position.at(Epoch(NOW - 1800 + 0.25))),
         ("2026-01-01", Position.at(NOW)),
         ("007", Position.after("007")),
+        ("4959:3", Position.after("4959:3")),
     ],
 )
 def test_a_goal_is_written_as_a_word_a_time_or_a_sequence_number(
@@ -55,7 +56,22 @@ def test_a_goal_is_written_as_a_word_a_time_or_a_sequence_number(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "latest", "yesterday", "-5", "2099-01-01", "1969-12-31", "١٢", "1e9", "x" * 9999]
+    "text",
+    [
+        "",
+        "latest",
+        "yesterday",
+        "-5",
+        "2099-01-01",
+        "1969-12-31",
+        "١٢",
+        "1e9",
+        "x" * 9999,
+        "5:",
+        ":5",
+        "5:-1",
+        "5:3/4",
+    ],
 )
 def test_another_text_is_refused_with_what_there_is(text: str) -> None:
     with pytest.raises(SeekRefused, match="to: ") as refused:
