@@ -143,7 +143,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(
     monkeypatch.setenv("POLLER_TUNING__GRACE_S", "2")
     found = loaded(file, text, {"listen": "127.0.0.1:3"})
     assert (found.listen, found.store, found.region) == ("127.0.0.1:3", "sqlite:///b", "eu-west-1")
-    assert (found.tuning.grace_s, found.tuning.discovery_s, found.tuning.idle_poll_s) == (2.0, 1.0, 1.0)
+    assert (found.tuning.grace_s, found.tuning.discovery_s, found.tuning.idle_poll_s) == (2.0, 1.0, 5.0)
 
 
 def test_the_environment_reaches_nested_settings(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,11 +37,19 @@ class Role:
 
 
 ROLES = (
-    Role(("source-kinesis",), "kinesis", ("sources/kinesis/stream.py", "sources/kinesis/plugin.py")),
+    Role(
+        ("source-kinesis",),
+        "kinesis",
+        tuple(f"sources/kinesis/{part}.py" for part in ("stream", "plugin", "listing")),
+    ),
     Role(("source-kinesis-fan-out",), "kinesis", ("sources/kinesis/fan_out.py",)),
     Role(("source-kinesis-own-consumer",), "kinesis", ("sources/kinesis/consumers.py",)),
     Role(("consumers",), "kinesis", ("commands/consumers/registered.py",)),
-    Role(("source-dynamodb",), "dynamodbstreams", ("sources/dynamodb_streams.py",)),
+    Role(
+        ("source-dynamodb",),
+        "dynamodbstreams",
+        ("sources/dynamodb_streams.py", "sources/listings/table_listing.py"),
+    ),
     Role(("source-sqs",), "sqs", ("sources/sqs.py",)),
     Role(("source-sqs-skip",), "sqs", ("sources/sqs_dead_letters.py",)),
     Role(("destination-sqs",), "sqs", ("destinations/sqs.py",)),

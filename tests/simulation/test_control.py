@@ -43,6 +43,8 @@ DELETED_S_MAX = 120.0
 QUIET_S = 15.0
 SEEDS = 150
 CHUNK = 25
+SEEDS_TRIED = range(1, 9)
+"""A fault shows in one of these worlds at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,13 +324,16 @@ class Overwritten(ControlledWorld):
 
 
 def reason(world: type[ControlledWorld], *, workers: int = 1) -> str:
-    """Why a world fails in which only what poison blocks is freed at last."""
-    scenario, changes = controlled(1)
-    scenario = replace(scenario, workers=workers)
-    last = [change for change in changes if change.at > HEALED_S]
-    with pytest.raises(Failed) as failed:
-        run_world(partial(world, scenario, last), 1)
-    return failed.value.reason
+    """Why the first of a few worlds fails in which only what poison blocks is freed at last."""
+    for seed in SEEDS_TRIED:
+        scenario, changes = controlled(seed)
+        scenario = replace(scenario, workers=workers)
+        last = [change for change in changes if change.at > HEALED_S]
+        try:
+            run_world(partial(world, scenario, last), seed)
+        except Failed as failed:
+            return failed.reason
+    return ""
 
 
 def test_a_mapping_that_stays_though_it_was_deleted_is_found() -> None:

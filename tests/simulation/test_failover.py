@@ -20,15 +20,20 @@ DIES_AT = 30.0
 
 
 def read_again(world: Watched, *, since: float) -> dict[ShardId, float]:
-    """For each shard that who died at `since` had at work: after how many seconds somebody read it again."""
+    """For each shard that who died at `since` had at work: after how many seconds somebody read it again.
+
+    If another worker had taken it by then and died before it read, the seconds count from that death.
+    """
     (dead,) = {name for at, name in world.crashes if at == since}
     mine = [shard for shard, name in world.held_at(since).items() if name == dead]
-    return {
-        shard: min(
-            at - since for at, name, read in world.reads if read == shard and at > since and name != dead
-        )
-        for shard in mine
-    }
+    found = {}
+    for shard in mine:
+        read_at = min(at for at, name, read in world.reads if read == shard and at > since and name != dead)
+        died_at = [
+            at for at, name in world.crashes if since <= at < read_at and world.held_at(at).get(shard) == name
+        ]
+        found[shard] = read_at - max(died_at)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from poller.domain.records import Monotonic
 from poller.ports import Destination, StreamSource
 from poller.runtime.context import MappingContext
 from poller.runtime.streams.places import Places
@@ -13,6 +14,8 @@ class Retention:
     """How long a source keeps records, as it last said; None when it does not say. The stream's owner may change it any time."""
 
     seconds: float | None = None
+    due: Monotonic = Monotonic(0.0)
+    """When the source is to be asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

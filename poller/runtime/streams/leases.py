@@ -59,7 +59,6 @@ class Leases:
         self._leased: frozenset[ShardId] = frozenset()
         """The shards of the last listing. All of them have leases."""
         self._discover_at: Monotonic | None = None
-        self._retention_due = Monotonic(0.0)
         self._finished: dict[ShardId, Monotonic] = {}
         self._lost: frozenset[ShardId] = frozenset()
         self._stored: Sequence[Lease] = ()
@@ -234,10 +233,10 @@ class Leases:
         because they may be those of a recreated stream. This comes after the listing: if the time of creation is still the same,
         the listing was of the same stream.
         """
-        source, now = self._parts.source, self._parts.clock.monotonic()
-        due = now >= self._retention_due
+        retention, now = self._parts.retention, self._parts.clock.monotonic()
+        due = now >= retention.due
         if due:
-            self._parts.retention.seconds = await source.retention_s()
+            retention.seconds = await self._parts.source.retention_s()
         shards = await self._known.listed(seeded=row.seeded)
         if due or _names(shards) != self._leased:
             await self._identity.check()
@@ -245,7 +244,7 @@ class Leases:
                 # The listing may still be of the deleted stream.
                 shards = await self._known.listed_anew()
         if due:
-            self._retention_due = Monotonic(now + RETENTION_CHECK_S)
+            retention.due = Monotonic(now + RETENTION_CHECK_S)
         return shards
 
     async def _seed(self, row: MappingRow, lineage: Lineage) -> bool:
