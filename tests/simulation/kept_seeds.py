@@ -88,6 +88,7 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
     15193: "a redrive went on with the closed function of a mapping that was updated, and with its slots beside the new ones",
     19463: "a seek went on to move shards after it was cancelled, and the check did not know of the move that was under way",
     6747: "as 5705, with a batch of a stream that was skipped in part",
+    53585: "a seek to a moment took up skipped records of a table from the same second again, and the check blamed it",
 }
 """Seeds of whole scenarios to what was wrong."""
 

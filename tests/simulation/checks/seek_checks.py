@@ -96,6 +96,11 @@ class SeekChecks:
         return before and parent not in self._done
 
 
+def may_come_too(held: Held, position: Position) -> bool:
+    """Whether a mapping that begins at this position may deliver a record that lies before: DynamoDB has whole seconds only."""
+    return position.since is not None and held.arrived == int(position.since)
+
+
 def lies_before(held: Held, position: Position) -> bool:
     """Whether a mapping that begins at this position leaves the record out."""
     match position.rank:

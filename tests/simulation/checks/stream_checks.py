@@ -15,7 +15,7 @@ from poller.rules.streams.lineage import descendants
 from poller.rules.streams.recreated_stream import SAME_S, created_of
 from tests.simulation.checks.ledger import Flight, Tenure, Violation, done_by, names
 from tests.simulation.checks.operator_checks import OperatorChecks
-from tests.simulation.checks.seek_checks import SeekChecks, lies_before
+from tests.simulation.checks.seek_checks import SeekChecks, lies_before, may_come_too
 from tests.simulation.checks.window_checks import Shelf, WindowChecks
 from tests.simulation.services.contents import number_of
 from tests.simulation.services.faults import Marks, epoch
@@ -240,7 +240,9 @@ class StreamChecks:
             self.marks.saw("seek: processed again")
         self.settled = (self.settled - again) | out
         self.discarded = (self.discarded - again) | out
-        self.operated.moved(shard, again)
+        self.operated.moved(
+            shard, again | {held.sequence for held in records if may_come_too(held, position)}
+        )
         if self.windows is not None:
             self.windows.moved(shard, [held for held in records if held.sequence in again])
         # Who takes the shard has no failures of before.

@@ -8,7 +8,7 @@ from poller.domain.operations import Action, Operation, OperationId, OperationRe
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, ShardId
 from poller.domain.rows import Checkpoint
 from tests.simulation.checks.ledger import Tenure, Violation
-from tests.simulation.checks.seek_checks import SeekChecks, lies_before
+from tests.simulation.checks.seek_checks import SeekChecks, lies_before, may_come_too
 from tests.simulation.services.contents import Content
 from tests.simulation.services.faults import Marks
 from tests.simulation.services.streams import Held
@@ -110,6 +110,14 @@ def test_another_worker_that_goes_on_with_a_seek_is_seen() -> None:
     )
     checks.stored(operation)
     assert checks.marks["seek: claimed by another"] == 1
+
+
+def test_records_of_the_same_second_may_come_with_those_of_a_later_moment() -> None:
+    assert [may_come_too(each, Position.at(Epoch(3.7))) for each in RECORDS] == [
+        each.arrived == 3.0 for each in RECORDS
+    ]
+    assert not any(may_come_too(each, Position.after("3")) for each in RECORDS)
+    assert not any(may_come_too(each, SHARD_END) for each in RECORDS)
 
 
 @pytest.mark.parametrize(
