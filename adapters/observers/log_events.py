@@ -67,6 +67,7 @@ from poller.domain.telemetry.mapping_events import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    SourceCalled,
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
@@ -155,6 +156,7 @@ def _reload_level(event: ConfigurationReloaded | CodeReloaded) -> int:
 LEVELS: Mapping[type, int | Callable[[Any], int]] = {
     MappingChanged: _changed_level,
     Polled: logging.DEBUG,
+    SourceCalled: logging.DEBUG,
     Filtered: logging.DEBUG,
     InvocationStarted: logging.DEBUG,
     InvocationFinished: _finished_level,
@@ -215,6 +217,7 @@ RELEVANT_BELOW_LEVEL = frozenset({Blocked, ShardStopped, LeaseMoved})
 EVENT_NAMES: Mapping[type, str] = {
     MappingChanged: "mapping_changed",
     Polled: "polled",
+    SourceCalled: "source_called",
     Filtered: "filtered",
     InvocationStarted: "invocation_started",
     InvocationFinished: "invocation_finished",

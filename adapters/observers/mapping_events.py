@@ -28,6 +28,7 @@ from poller.domain.telemetry.mapping_events import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    SourceCalled,
 )
 
 OTHER = "other"
@@ -49,6 +50,10 @@ def _polled(figures: MappingFigures, event: Polled, _now: Epoch) -> None:
     if not event.records and not event.behind_ms and not shard.blocked:
         # An idle shard has nothing to wait for. Without this the age of its last batch would raise an alarm for ever.
         shard.age_s = 0.0
+
+
+def _called(figures: MappingFigures, event: SourceCalled, _now: Epoch) -> None:
+    figures.source_calls[event.call] += 1
 
 
 def _filtered(figures: MappingFigures, event: Filtered, _now: Epoch) -> None:
@@ -175,6 +180,7 @@ def _pollers(figures: MappingFigures, event: Pollers, _now: Epoch) -> None:
 
 APPLY: Mapping[type, Callable[[MappingFigures, Any, Epoch], None]] = {
     Polled: _polled,
+    SourceCalled: _called,
     Filtered: _filtered,
     InvocationStarted: _started,
     InvocationFinished: _finished,

@@ -2,17 +2,28 @@
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from poller.domain.arns import Arn
 from poller.domain.invocations import Condition, Ended
 from poller.domain.records import Epoch, Monotonic, ShardId
 from poller.domain.rows import MappingState
-from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.labels import Loss, SourceCall
 
 RECORDS_BOUNDS = (1, 10, 50, 100, 500, 1000, 5000, 10_000)
 DURATION_BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
 SERVICES = frozenset({"kinesis", "dynamodb", "sqs"})
+SHOWN_FROM_THE_START: Mapping[str, tuple[SourceCall, ...]] = {
+    "kinesis": (SourceCall.GET_RECORDS, SourceCall.GET_SHARD_ITERATOR, SourceCall.LIST_SHARDS),
+    "dynamodb": (SourceCall.GET_RECORDS, SourceCall.GET_SHARD_ITERATOR, SourceCall.DESCRIBE_STREAM),
+    "sqs": (
+        SourceCall.RECEIVE_MESSAGE,
+        SourceCall.DELETE_MESSAGE_BATCH,
+        SourceCall.CHANGE_MESSAGE_VISIBILITY_BATCH,
+    ),
+}
+"""The usual calls of each service. The others have a series from their first call on."""
 AGE_BOUNDS_S = (0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 
 
@@ -141,6 +152,7 @@ class MappingFigures:
     discarded: Counter[Condition] = field(default_factory=Counter)
     losses: Counter[Loss] = field(default_factory=Counter)
     port_failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    source_calls: Counter[SourceCall] = field(default_factory=Counter)
 
     invocations: InvocationFigures = field(default_factory=InvocationFigures)
     stream_counts: StreamCounts = field(default_factory=StreamCounts)
@@ -164,5 +176,7 @@ class MappingFigures:
         for each in fields(counts):
             if getattr(counts, each.name) is None:
                 setattr(counts, each.name, 0)
+        for call in SHOWN_FROM_THE_START.get(self.source, ()):
+            self.source_calls[call] += 0
         if self.stream and self.invocations.age is None:
             self.invocations.age = Histogram(AGE_BOUNDS_S)

@@ -194,6 +194,13 @@ BY_WORD = (
     ),
     ShownByWord("losses", "Times that the source lost records before they were read.", ("loss",), _losses),
     ShownByWord(
+        "source_calls",
+        "Calls of AWS that a mapping made for its source, failed ones too. Mappings may share reads and listings: "
+        "only the one that made the call counts it, so the sum over all mappings is what AWS was asked.",
+        ("call",),
+        lambda f: [((call,), calls) for call, calls in f.source_calls.items()],
+    ),
+    ShownByWord(
         "port_failures",
         "Failed calls to sources and the store, by the class of error.",
         ("port", "error"),

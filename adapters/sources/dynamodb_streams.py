@@ -41,9 +41,11 @@ from poller.domain.records import (
     Shard,
     ShardId,
 )
+from poller.domain.telemetry.labels import SourceCall
 from poller.loop_turns import LoopTurns
 from poller.plugins import Environment, Plugin
 from poller.ports import Pacer
+from poller.source_ports.calls import CallCounter, uncounted
 from poller.source_ports.listing import ShardListing
 
 READ_RECORDS_MAX = 1_000
@@ -118,6 +120,11 @@ class DynamoStream:
         self._turns = turns
         self._arn = arn
         self._listing = listing or TableListing(api, pacer, arn=arn)
+        self._count: CallCounter = uncounted
+
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent."""
+        self._count = count
 
     @property
     def over(self) -> str:
@@ -126,15 +133,15 @@ class DynamoStream:
 
     async def shards(self) -> Sequence[Shard]:
         """Lists all shards of the last 24 hours, open and closed."""
-        return await self._listing.listed()
+        return await self._listing.listed(self._count)
 
     async def shards_since(self, moment: Monotonic) -> ShardListing:
         """The same, by a listing that began at `moment` or later, for whichever mapping."""
-        return await self._listing.since(moment)
+        return await self._listing.since(moment, self._count)
 
     async def children(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
         """The children of these shards; None if the service does not take the filter for it."""
-        return await self._listing.children(shards)
+        return await self._listing.children(shards, self._count)
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """Returns a cursor for the first record after `position`; raises PositionTrimmed if it was removed."""
@@ -153,6 +160,7 @@ class DynamoStream:
         self, shard: ShardId, place: Mapping[str, str], special: Mapping[str, type[PositionTrimmed]]
     ) -> str:
         await self._pacer.pace(f"dynamodbstreams GetShardIterator {self._arn} {shard}")
+        self._count(SourceCall.GET_SHARD_ITERATOR)
         with calling("dynamodbstreams GetShardIterator", special):
             reply = await self._api.get_shard_iterator(StreamArn=self._arn, ShardId=shard, **place)
         with understood("dynamodbstreams GetShardIterator"):
@@ -200,6 +208,7 @@ class DynamoStream:
 
     async def _get_records(self, shard: ShardId, iterator: str, limit: int) -> Read[DynamoRecord]:
         await self._pacer.pace(f"dynamodbstreams GetRecords {self._arn} {shard}")
+        self._count(SourceCall.GET_RECORDS)
         with calling("dynamodbstreams GetRecords", {"ValidationException": CursorExpired}):
             body = await self._records({"ShardIterator": iterator, "Limit": limit})
         if len(body) > TURN_BYTES:

@@ -33,8 +33,10 @@ from poller.config.field_types import AS_WHOM, IdentityName
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.records import JsonObject, Message, Monotonic, QueueFacts, Undone
+from poller.domain.telemetry.labels import SourceCall
 from poller.plugins import Environment, Plugin
 from poller.ports import Clock
+from poller.source_ports.calls import CallCounter, uncounted
 
 BATCH_MAX = 10
 """Messages in one call, AWS's limit."""
@@ -106,7 +108,12 @@ class SqsQueue:
         self._url: str | None = None
         self._asking = asyncio.Lock()
         self._unanswered: list[_Attempt] = []
-        self._attempts, self._count = str(uuid.uuid4()), itertools.count()
+        self._attempts, self._numbers = str(uuid.uuid4()), itertools.count()
+        self._count: CallCounter = uncounted
+
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent."""
+        self._count = count
 
     async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
         """Receives up to `messages_max` (1 to 10) messages; waits up to `wait_s` (0 to 20, whole seconds) for the first."""
@@ -145,11 +152,11 @@ class SqsQueue:
         return repeated or _Attempt(self._new_attempt(), messages_max, now)
 
     def _new_attempt(self) -> str:
-        return f"{self._attempts}-{next(self._count)}"
+        return f"{self._attempts}-{next(self._numbers)}"
 
     async def _receive(self, parameters: Mapping[str, Any]) -> list[Message]:
         sent = self._clock.monotonic()
-        body = await self._call_fast("sqs ReceiveMessage", self._receives, parameters)
+        body = await self._call_fast(SourceCall.RECEIVE_MESSAGE, self._receives, parameters)
         with understood("sqs ReceiveMessage"):
             return read_answer(body, sent, fifo=self._fifo)
 
@@ -162,7 +169,7 @@ class SqsQueue:
 
     async def _delete_ten(self, receipts: Sequence[str]) -> list[Undone]:
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        body = await self._call_fast("sqs DeleteMessageBatch", self._deletes, {"Entries": entries})
+        body = await self._call_fast(SourceCall.DELETE_MESSAGE_BATCH, self._deletes, {"Entries": entries})
         with understood("sqs DeleteMessageBatch"):
             return undone(receipts, decoded(BATCH_ANSWER, body))
 
@@ -186,6 +193,7 @@ class SqsQueue:
         ]
         with self._on_queue("sqs ChangeMessageVisibilityBatch"):
             url = await self._queue_url()
+            self._count(SourceCall.CHANGE_MESSAGE_VISIBILITY_BATCH)
             reply = await self._api.change_message_visibility_batch(QueueUrl=url, Entries=entries)
         with understood("sqs ChangeMessageVisibilityBatch"):
             return undone(receipts, msgspec.convert(reply, type=BatchAnswer))
@@ -194,9 +202,9 @@ class SqsQueue:
         """Returns the queue's own settings. A redrive policy that cannot be read counts as none."""
         with self._on_queue("sqs GetQueueAttributes"):
             # All attributes, since a standard queue refuses a request that names FifoQueue.
-            reply = await self._api.get_queue_attributes(
-                QueueUrl=await self._queue_url(), AttributeNames=["All"]
-            )
+            url = await self._queue_url()
+            self._count(SourceCall.GET_QUEUE_ATTRIBUTES)
+            reply = await self._api.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         with understood("sqs GetQueueAttributes"):
             attributes: JsonObject = reply["Attributes"]
             return QueueFacts(
@@ -210,14 +218,17 @@ class SqsQueue:
     async def send_to_dead_letters(self, message: Message) -> str:
         """Sends a copy of the message to the dead-letter queue of the redrive policy; returns that queue's ARN."""
         arn = checked((await self.describe()).dead_letter_arn)
+        self._count(SourceCall.SEND_MESSAGE)
         await send_copy(self._api, message, queue_url=await self._queue_url(), dead_letters=arn)
         return arn
 
-    async def _call_fast(self, operation: str, fast: FastOperation, parameters: Mapping[str, Any]) -> bytes:
-        """Calls one of the frequent operations; otherwise as `_on_queue`."""
+    async def _call_fast(self, call: SourceCall, fast: FastOperation, parameters: Mapping[str, Any]) -> bytes:
+        """Makes one of the frequent calls; otherwise as `_on_queue`."""
         try:
-            with calling(operation):
-                return await fast({"QueueUrl": self._url or await self._queue_url(), **parameters})
+            with calling(f"sqs {call}"):
+                url = self._url or await self._queue_url()
+                self._count(call)
+                return await fast({"QueueUrl": url, **parameters})
         except ResourceMissing:
             self._url = None
             raise
@@ -225,6 +236,7 @@ class SqsQueue:
     async def _queue_url(self) -> str:
         async with self._asking:
             if self._url is None:
+                self._count(SourceCall.GET_QUEUE_URL)
                 with calling("sqs GetQueueUrl"):
                     reply = await self._api.get_queue_url(
                         QueueName=self._arn.resource, QueueOwnerAWSAccountId=self._arn.account

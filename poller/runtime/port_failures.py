@@ -1,10 +1,12 @@
-"""Owns how a failed call to a source, a store or another port is reported."""
+"""Owns how calls of ports are reported: those that failed, and those of AWS that a source makes."""
 
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.records import MappingId, ShardId
-from poller.domain.telemetry.mapping_events import PortFailed
+from poller.domain.telemetry.labels import SourceCall
+from poller.domain.telemetry.mapping_events import PortFailed, SourceCalled
 from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
+from poller.source_ports.calls import CountedCalls
 
 
 def report_failure(
@@ -32,3 +34,13 @@ def report_failure(
 def failure_reason(error: PortError | InvalidConfiguration) -> str:
     """The reason of a failure as one line for people."""
     return cut("; ".join(error.problems)) if isinstance(error, InvalidConfiguration) else error.reason
+
+
+def report_calls(source: object, mapping: MappingId, observer: Observer) -> None:
+    """From now on emits SourceCalled for each call of AWS that the mapping's source makes, if it can tell them."""
+
+    def called(call: SourceCall) -> None:
+        observer.on(SourceCalled(mapping=mapping, call=call))
+
+    if isinstance(source, CountedCalls):
+        source.count_calls(called)

@@ -46,6 +46,7 @@ from poller.domain.telemetry.labels import (
     Loss,
     RefusedFor,
     Replayed,
+    SourceCall,
     TaskEnd,
     TaskKind,
 )
@@ -73,6 +74,7 @@ from poller.domain.telemetry.mapping_events import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    SourceCalled,
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
@@ -165,6 +167,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     changed(reason="reason {number}"),
     LeaseMoved(mapping=MAPPING, shard=SHARD, held=True),
     ShardStarted(mapping=MAPPING, shard=SHARD, position=Position.after("7")),
+    SourceCalled(mapping=MAPPING, call=SourceCall.GET_RECORDS),
     Polled(mapping=MAPPING, shard=SHARD, records=10, behind_ms=1500),
     Filtered(mapping=MAPPING, shard=SHARD, records=2, evaluated=10),
     InvocationStarted(mapping=MAPPING, function="orders", records=8, request_id="req-{number}", attempt=0),

@@ -14,7 +14,9 @@ from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import JsonObject, MappingId
 from poller.domain.streams.consumer_names import consumer_name
+from poller.domain.telemetry.labels import SourceCall
 from poller.ports import Clock
+from poller.source_ports.calls import CallCounter, uncounted
 
 ACTIVE = "ACTIVE"
 LOOK = "kinesis DescribeStreamConsumer"
@@ -77,6 +79,10 @@ class StreamConsumer(Protocol):
         """Says that the service does not know it any more."""
         ...
 
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent."""
+        ...
+
 
 class GivenConsumer:
     """The consumer that a mapping names. Nothing is known of it but its ARN."""
@@ -100,6 +106,9 @@ class GivenConsumer:
     def lost(self) -> None:
         """Nothing changes: somebody else registers it."""
 
+    def count_calls(self, _count: CallCounter) -> None:
+        """Nothing is called."""
+
 
 class OwnConsumer:
     """A consumer of the mapping's own, found or registered at the first need, and again when it is lost."""
@@ -117,6 +126,11 @@ class OwnConsumer:
         self._again_s = 0.0
         """When (monotonic) another try is due, after one that failed."""
         self._trying = asyncio.Lock()
+        self._count: CallCounter = uncounted
+
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent."""
+        self._count = count
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -177,6 +191,7 @@ class OwnConsumer:
 
     async def _described(self) -> JsonObject | None:
         """The consumer's description; None if there is no such consumer, or no stream."""
+        self._count(SourceCall.DESCRIBE_STREAM_CONSUMER)
         try:
             with calling(LOOK):
                 reply = await self._api.describe_stream_consumer(**self.parameters)
@@ -187,6 +202,7 @@ class OwnConsumer:
 
     async def _registered(self) -> JsonObject:
         """A new consumer, or the one that another worker has registered meanwhile."""
+        self._count(SourceCall.REGISTER_STREAM_CONSUMER)
         try:
             with calling(REGISTER, _REGISTER_REFUSED):
                 reply = await self._api.register_stream_consumer(**self.parameters)

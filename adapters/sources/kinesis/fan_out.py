@@ -18,8 +18,10 @@ from adapters.sources.listings.shared_listing import SharedListing
 from poller.domain.errors import CursorExpired, PortError, RecordUnreadable, ResourceMissing
 from poller.domain.findings import Finding
 from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Shard, ShardId
+from poller.domain.telemetry.labels import SourceCall
 from poller.loop_turns import LoopTurns
 from poller.ports import Clock, Pacer
+from poller.source_ports.calls import CallCounter, uncounted
 
 SUBSCRIBED_S_MAX = 285.0
 """A subscription is renewed then. The service ends it after five minutes."""
@@ -85,6 +87,12 @@ class FannedOutStream(KinesisStream):
         self._consumer = consumer
         self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
 
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent, those for the consumer and the subscriptions too."""
+        super().count_calls(count)
+        self._consumer.count_calls(count)
+        self._pushed.count_calls(count)
+
     def pushing(self) -> "PushedStream":
         """The stream as its records are pushed."""
         return self._pushed
@@ -123,6 +131,11 @@ class PushedStream:
         self._clock = clock
         self._subscriptions: dict[ShardId, Subscription] = {}
         self._refused: dict[ShardId, _Refused] = {}
+        self._count: CallCounter = uncounted
+
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each subscription as it is asked for."""
+        self._count = count
 
     def polled_because(self, shard: ShardId) -> str:
         """Why the shard is read by GetRecords; empty while its records are pushed."""
@@ -202,6 +215,7 @@ class PushedStream:
         return found
 
     async def _subscribe(self, shard: ShardId, position: Position, consumer: str) -> Events:
+        self._count(SourceCall.SUBSCRIBE_TO_SHARD)
         with calling(OPERATION):
             reply = await self._api.subscribe_to_shard(
                 ConsumerARN=consumer, ShardId=shard, StartingPosition=_starting(position)

@@ -8,7 +8,9 @@ from adapters.sources.listings.shared_listing import ShardPage, SharedListing
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired
 from poller.domain.records import JsonObject, Shard, ShardId
+from poller.domain.telemetry.labels import SourceCall
 from poller.ports import Clock, Pacer
+from poller.source_ports.calls import CallCounter
 
 PAGE_SHARDS = 1_000
 OPERATION = "kinesis ListShards"
@@ -28,10 +30,11 @@ def stream_listing(
 ) -> SharedListing:
     """The shards of one stream, open and closed. Calls are paced for the stream, which has its own limit."""
 
-    async def page(token: str | None) -> ShardPage:
+    async def page(token: str | None, count: CallCounter) -> ShardPage:
         # AWS refuses a request with both a token and a stream's name or ARN.
         place = {"StreamARN": arn} if token is None else {"NextToken": token}
         await pacer.pace(f"{OPERATION} {arn}")
+        count(SourceCall.LIST_SHARDS)
         with calling(OPERATION, _TOKEN_EXPIRED):
             reply = await api.list_shards(MaxResults=PAGE_SHARDS, **place)
         with understood(OPERATION):

@@ -42,9 +42,11 @@ from poller.domain.records import (
     ShardId,
 )
 from poller.domain.streams.places import before_part
+from poller.domain.telemetry.labels import SourceCall
 from poller.domain.untrusted import numbers
 from poller.loop_turns import LoopTurns
 from poller.ports import Pacer
+from poller.source_ports.calls import CallCounter, uncounted
 from poller.source_ports.listing import ShardListing
 
 READ_RECORDS_MAX = 10_000
@@ -148,15 +150,20 @@ class KinesisStream:
         self._arn = arn
         self._deaggregate = deaggregate
         self._listing = listing or stream_listing(api, pacer, arn=arn)
+        self._count: CallCounter = uncounted
         self.over = ""
+
+    def count_calls(self, count: CallCounter) -> None:
+        """From now on `count` gets each call as it is sent."""
+        self._count = count
 
     async def shards(self) -> Sequence[Shard]:
         """Lists all shards within the retention period, open and closed."""
-        return await self._listing.listed()
+        return await self._listing.listed(self._count)
 
     async def shards_since(self, moment: Monotonic) -> ShardListing:
         """The same, by a listing that began at `moment` or later, for whichever mapping."""
-        return await self._listing.since(moment)
+        return await self._listing.since(moment, self._count)
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """Returns a cursor for the first record after `position`.
@@ -222,6 +229,7 @@ class KinesisStream:
         special: Mapping[str, type[PortError]] = MappingProxyType({}),
     ) -> str:
         await self._pacer.pace(f"kinesis GetShardIterator {self._arn} {shard}")
+        self._count(SourceCall.GET_SHARD_ITERATOR)
         with calling("kinesis GetShardIterator", special):
             reply = await self._api.get_shard_iterator(StreamARN=self._arn, ShardId=shard, **place)
         with understood("kinesis GetShardIterator"):
@@ -273,6 +281,7 @@ class KinesisStream:
             return None if found is None else Epoch(found)
 
     async def _summary(self) -> JsonObject | None:
+        self._count(SourceCall.DESCRIBE_STREAM_SUMMARY)
         try:
             with calling("kinesis DescribeStreamSummary"):
                 reply = await self._api.describe_stream_summary(StreamARN=self._arn)
@@ -290,6 +299,7 @@ class KinesisStream:
 
     async def _get_records(self, shard: ShardId, iterator: str, records_max: int) -> Read[KinesisRecord]:
         await self._pacer.pace(f"kinesis GetRecords {self._arn} {shard}")
+        self._count(SourceCall.GET_RECORDS)
         limit = min(records_max, READ_RECORDS_MAX)
         with calling("kinesis GetRecords", _ITERATOR_REFUSED):
             parameters = {"StreamARN": self._arn, "ShardIterator": iterator, "Limit": limit}

@@ -6,6 +6,7 @@ begun may already have passed what changed since. Only a caller that says from w
 1. An answer is used for a call if its walk began after the call, or at the call's `since` or later.
 2. A walk that failed between two pages is kept, and goes on at its page for a caller whose `since` is not later than its beginning.
 3. The failure of a walk is that of all who waited for it, so that a service that is down is not asked once for each of them.
+4. The calls of a walk are counted for whoever makes it.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from poller.domain.errors import CursorExpired, PortError, ServiceThrottled, Ser
 from poller.domain.records import Monotonic, Shard
 from poller.plugins import Environment
 from poller.ports import Clock
+from poller.source_ports.calls import CallCounter, uncounted
 from poller.source_ports.listing import ShardListing
 
 SHARDS_MAX = 100_000
@@ -44,8 +46,8 @@ class ShardPage:
     following: str | None
 
 
-type PageCall = Callable[[str | None], Awaitable[ShardPage]]
-"""Asks for the page of a token, None for the first one. Raises CursorExpired if the token is too old."""
+type PageCall = Callable[[str | None, CallCounter], Awaitable[ShardPage]]
+"""Asks for the page of a token, None for the first one, and counts the call. Raises CursorExpired if the token is too old."""
 
 
 @dataclass(slots=True)
@@ -89,16 +91,16 @@ class SharedListing:
         """The shards as they were listed last; empty before that."""
         return () if self._last is None else self._last.shards
 
-    async def listed(self) -> Sequence[Shard]:
+    async def listed(self, count: CallCounter = uncounted) -> Sequence[Shard]:
         """All shards, from a walk that begins after this call. Raises PortError."""
-        return (await self._served(None)).shards
+        return (await self._served(None, count)).shards
 
-    async def since(self, moment: Monotonic) -> ShardListing:
+    async def since(self, moment: Monotonic, count: CallCounter = uncounted) -> ShardListing:
         """All shards, from a walk that began at `moment` or later. Raises PortError."""
-        walk = await self._served(moment)
+        walk = await self._served(moment, count)
         return ShardListing(walk.shards, walk.began)
 
-    async def _served(self, since: Monotonic | None) -> _Walk:
+    async def _served(self, since: Monotonic | None, count: CallCounter) -> _Walk:
         begun = self._begun
         async with self._turn:
             if self._last is not None and _serves(self._last, begun, since):
@@ -106,9 +108,9 @@ class SharedListing:
             if self._failure is not None and self._failure[0] > begun:
                 error = self._failure[1]
                 raise type(error)(error.reason) from error
-            return await self._walked(since)
+            return await self._walked(since, count)
 
-    async def _walked(self, since: Monotonic | None) -> _Walk:
+    async def _walked(self, since: Monotonic | None, count: CallCounter) -> _Walk:
         walk = self._interrupted
         if walk is None or since is None or walk.began < since:
             self._begun += 1
@@ -116,7 +118,7 @@ class SharedListing:
         # It stays the interrupted one if this call is cancelled.
         self._interrupted = walk
         try:
-            await self._walk(walk)
+            await self._walk(walk, count)
         except PortError as error:
             walk.failures += 1
             passing = isinstance(error, (ServiceThrottled, ServiceUnavailable))
@@ -128,11 +130,11 @@ class SharedListing:
         self._last = walk
         return walk
 
-    async def _walk(self, walk: _Walk) -> None:
+    async def _walk(self, walk: _Walk, count: CallCounter) -> None:
         expired = 0
         while walk.token is not None or not walk.pages:
             try:
-                page = await self._asked(walk)
+                page = await self._asked(walk, count)
             except CursorExpired:
                 expired += 1
                 walk.begin_again()
@@ -149,15 +151,15 @@ class SharedListing:
                 text = f"more than {SHARDS_MAX} shards or {PAGES_MAX} pages; a stream of this size cannot be read"
                 raise ServiceUnavailable(f"{self._operation}: {text}")
 
-    async def _asked(self, walk: _Walk) -> ShardPage:
+    async def _asked(self, walk: _Walk, count: CallCounter) -> ShardPage:
         """The next page. What the pages before it gave is worth some waits, so that a throttle there is waited out."""
         for tries in range(THROTTLES_MAX if walk.pages else 0):
             try:
-                return await self._page(walk.token)
+                return await self._page(walk.token, count)
             except ServiceThrottled:
                 wait_s = min(BACK_OFF_S * 2.0**tries, BACK_OFF_MAX_S)
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-        return await self._page(walk.token)
+        return await self._page(walk.token, count)
 
 
 def _serves(walk: _Walk, begun: int, since: Monotonic | None) -> bool:

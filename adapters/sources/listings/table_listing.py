@@ -17,7 +17,9 @@ from poller.clock import LoopClock
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError, ResourceMissing
 from poller.domain.records import JsonObject, Monotonic, Shard, ShardId
+from poller.domain.telemetry.labels import SourceCall
 from poller.ports import Clock, Pacer
+from poller.source_ports.calls import CallCounter, uncounted
 from poller.source_ports.listing import ShardListing
 
 PAGE_SHARDS = 100
@@ -68,40 +70,42 @@ class TableListing:
         self._since: Sequence[Shard] = ()
         """The listing that `_children` are later than."""
 
-    async def listed(self) -> Sequence[Shard]:
+    async def listed(self, count: CallCounter = uncounted) -> Sequence[Shard]:
         """All shards, from a listing that begins after this call."""
-        return await self._shared.listed()
+        return await self._shared.listed(count)
 
-    async def since(self, moment: Monotonic) -> ShardListing:
+    async def since(self, moment: Monotonic, count: CallCounter = uncounted) -> ShardListing:
         """All shards, from a listing that began at `moment` or later."""
-        return await self._shared.since(moment)
+        return await self._shared.since(moment, count)
 
-    async def children(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
+    async def children(
+        self, shards: Collection[ShardId], count: CallCounter = uncounted
+    ) -> Sequence[Shard] | None:
         """The children of these shards. None if they can only be found by listing all shards."""
         async with self._asking:
             if self._since is not self._shared.known:
                 self._since = self._shared.known
                 self._children.clear()
             try:
-                return await self._found(shards)
+                return await self._found(shards, count)
             except (_FilterRefused, ResourceMissing):
                 # The service has no such shard any more, or no such stream. A listing tells which.
                 return None
 
-    async def _found(self, shards: Collection[ShardId]) -> Sequence[Shard] | None:
-        if self._takes_filter is None and not await self._try_filter(shards):
+    async def _found(self, shards: Collection[ShardId], count: CallCounter) -> Sequence[Shard] | None:
+        if self._takes_filter is None and not await self._try_filter(shards, count):
             return None
         if not self._takes_filter or self.over:
             return None
         found: list[Shard] = []
         for shard in shards:
-            children = await self._children_of(shard)
+            children = await self._children_of(shard, count)
             if children is None:
                 return None
             found += children
         return found
 
-    async def _try_filter(self, shards: Collection[ShardId]) -> bool:
+    async def _try_filter(self, shards: Collection[ShardId], count: CallCounter) -> bool:
         """Whether the service takes the filter, by a trial. False, too, if the trial failed or there is no shard for one."""
         known = self._shared.known
         listed = {each.shard_id for each in known}
@@ -111,7 +115,7 @@ class TableListing:
         if shard is None:
             return False
         try:
-            children = await self._children_of(shard)
+            children = await self._children_of(shard, count)
         except PortError as error:
             self._trials += 1
             if isinstance(error, _FilterRefused) or self._trials == TRIALS_MAX:
@@ -121,7 +125,7 @@ class TableListing:
         self._takes_filter = bool(children) if parent is not None else children is not None
         return self._takes_filter
 
-    async def _children_of(self, shard: ShardId) -> Sequence[Shard] | None:
+    async def _children_of(self, shard: ShardId, count: CallCounter) -> Sequence[Shard] | None:
         """The children of a shard; None if the service has passed over the filter."""
         if shard in self._children:
             return self._children[shard]
@@ -129,7 +133,7 @@ class TableListing:
         token: str | None = None
         wanted = {"ShardFilter": {"Type": "CHILD_SHARDS", "ShardId": shard}}
         for _ in range(PAGES_MAX):
-            page = await self._page(token, wanted, _REFUSED)
+            page = await self._page(token, count, wanted, _REFUSED)
             if any(each.parents != (shard,) for each in page.shards):
                 self._takes_filter = False
                 return None
@@ -144,11 +148,13 @@ class TableListing:
     async def _page(
         self,
         token: str | None,
+        count: CallCounter,
         wanted: Mapping[str, Any] = MappingProxyType({}),
         special: Mapping[str, type[PortError]] = MappingProxyType({}),
     ) -> ShardPage:
         place = {} if token is None else {"ExclusiveStartShardId": token}
         await self._pacer.pace(self._pace)
+        count(SourceCall.DESCRIBE_STREAM)
         with calling(OPERATION, special):
             reply = await self._api.describe_stream(StreamArn=self._arn, Limit=PAGE_SHARDS, **place, **wanted)
         with understood(OPERATION):

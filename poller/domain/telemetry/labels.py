@@ -43,6 +43,26 @@ class BreakerState(StrEnum):
     """One batch tries."""
 
 
+class SourceCall(StrEnum):
+    """A call of AWS that a source makes, by AWS's name."""
+
+    GET_RECORDS = "GetRecords"
+    GET_SHARD_ITERATOR = "GetShardIterator"
+    LIST_SHARDS = "ListShards"
+    DESCRIBE_STREAM = "DescribeStream"
+    DESCRIBE_STREAM_SUMMARY = "DescribeStreamSummary"
+    SUBSCRIBE_TO_SHARD = "SubscribeToShard"
+    DESCRIBE_STREAM_CONSUMER = "DescribeStreamConsumer"
+    REGISTER_STREAM_CONSUMER = "RegisterStreamConsumer"
+    RECEIVE_MESSAGE = "ReceiveMessage"
+    DELETE_MESSAGE_BATCH = "DeleteMessageBatch"
+    CHANGE_MESSAGE_VISIBILITY_BATCH = "ChangeMessageVisibilityBatch"
+    GET_QUEUE_ATTRIBUTES = "GetQueueAttributes"
+    GET_QUEUE_URL = "GetQueueUrl"
+    SEND_MESSAGE = "SendMessage"
+    """A copy for the dead-letter queue, when an operator skips a message."""
+
+
 class TaskKind(StrEnum):
     """What a task of the engine is for."""
 

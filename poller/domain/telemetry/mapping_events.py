@@ -4,7 +4,7 @@ from poller.domain.invocations import Condition, Ended
 from poller.domain.records import Epoch, MappingId, Position, ShardId
 from poller.domain.rows import MappingState
 from poller.domain.telemetry.event import TelemetryEvent
-from poller.domain.telemetry.labels import Loss
+from poller.domain.telemetry.labels import Loss, SourceCall
 
 
 class MappingChanged(TelemetryEvent, frozen=True, kw_only=True):
@@ -24,6 +24,13 @@ class Polled(TelemetryEvent, frozen=True, kw_only=True):
     shard: ShardId | None
     records: int
     behind_ms: int | None = None
+
+
+class SourceCalled(TelemetryEvent, frozen=True, kw_only=True):
+    """A call of AWS was sent for the mapping's source, whatever comes of it. What mappings share is called for one of them."""
+
+    mapping: MappingId
+    call: SourceCall
 
 
 class Filtered(TelemetryEvent, frozen=True, kw_only=True):

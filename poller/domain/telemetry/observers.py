@@ -54,6 +54,7 @@ from poller.domain.telemetry.mapping_events import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    SourceCalled,
     VisibilityTooShort,
 )
 from poller.domain.telemetry.operation_events import (
@@ -67,6 +68,7 @@ from poller.domain.telemetry.operation_events import (
 type AnyTelemetryEvent = (
     MappingChanged
     | Polled
+    | SourceCalled
     | Filtered
     | InvocationStarted
     | InvocationFinished

@@ -36,6 +36,7 @@ from poller.runtime.functions.versions.versioned_invoker import START_S_MAX, lon
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.call_limits import call_limit
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
+from poller.runtime.port_failures import report_calls
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
 from poller.runtime.stop_tally import Calls
@@ -112,6 +113,7 @@ class ComponentFactory:
         function = await stack.enter_async_context(self.functions.using(spec.function, lost))
         await stack.enter_async_context(function.used_by(spec.plan.function_arn))
         source = await _entered(stack, "source", source_of(spec.plan), self._tools)
+        report_calls(source, spec.plan.mapping, self._tools.observer)
         parts = self._parts(spec, function)
         if spec.plan.kind is SourceKind.SQS:
             return partial(QueueMapping, QueueContext(**common(parts), source=source))

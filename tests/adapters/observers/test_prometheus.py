@@ -44,6 +44,7 @@ from poller.domain.telemetry.daemon_events import (
     TaskEnded,
     VersionCalled,
 )
+from poller.domain.telemetry.labels import SourceCall
 from poller.domain.telemetry.mapping_events import (
     Blocked,
     Deleted,
@@ -60,6 +61,7 @@ from poller.domain.telemetry.mapping_events import (
     Retrying,
     ShardStarted,
     ShardStopped,
+    SourceCalled,
     VisibilityTooShort,
 )
 from poller.domain.telemetry.observers import AnyTelemetryEvent
@@ -221,6 +223,28 @@ def test_a_queue_has_no_series_of_streams_and_a_stream_none_of_queues() -> None:
     }
     assert names[MAPPING] - names[QUEUE] >= {"poller_dropped_event_count_total", "poller_shards"}
     assert names[QUEUE] - names[MAPPING] >= {"poller_deleted_event_count_total"}
+
+
+def test_calls_of_a_source_are_counted_by_mapping_and_the_usual_ones_are_shown_from_the_start() -> None:
+    page = Scraped()
+    page.on(changed(), changed(QUEUE, source_arn=QUEUE_ARN))
+    read = SourceCalled(mapping=MAPPING, call=SourceCall.GET_RECORDS)
+    page.on(read, read, SourceCalled(mapping=QUEUE, call=SourceCall.GET_QUEUE_URL))
+    counted = {
+        (labels["mapping"], labels["call"]): value
+        for name, pairs in page.series()
+        if name == "poller_source_calls_total" and (labels := dict(pairs))
+        for value in [page.series()[name, pairs]]
+    }
+    assert counted == {
+        (MAPPING, "GetRecords"): 2,
+        (MAPPING, "GetShardIterator"): 0,
+        (MAPPING, "ListShards"): 0,
+        (QUEUE, "ReceiveMessage"): 0,
+        (QUEUE, "DeleteMessageBatch"): 0,
+        (QUEUE, "ChangeMessageVisibilityBatch"): 0,
+        (QUEUE, "GetQueueUrl"): 1,
+    }
 
 
 @pytest.mark.parametrize("ended", list(Ended))

@@ -16,6 +16,7 @@ from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired, PositionTrimmed, RecordUnreadable
 from poller.domain.records import Cursor, JsonObject, KinesisRecord, Page, Position, ShardId
+from poller.domain.telemetry.labels import SourceCall
 from poller.loop_turns import LoopTurns
 from tests.virtual import run_virtual
 
@@ -162,8 +163,11 @@ def play(
         polled = Polled(list(stored))
         consumer, clock = GivenConsumer(CONSUMER), LoopClock()
         source = PushedStream(polled, service, LoopTurns(), consumer=consumer, clock=clock)  # type: ignore[arg-type]
+        counted: list[SourceCall] = []
+        source.count_calls(counted.append)
         await scenario(Reading(service, polled, source))
         source.close()
+        assert counted == [SourceCall.SUBSCRIBE_TO_SHARD] * len(service.asked)
         assert all(each.closed for each in service.opened)
 
     run_virtual(run())

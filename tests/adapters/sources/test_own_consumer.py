@@ -14,12 +14,18 @@ from poller.clock import LoopClock
 from poller.domain.errors import AccessDenied, PortError, ServiceThrottled, ServiceUnavailable
 from poller.domain.records import JsonObject, MappingId
 from poller.domain.streams.consumer_names import consumer_name
+from poller.domain.telemetry.labels import SourceCall
 from tests.virtual import run_virtual
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 MAPPING = MappingId("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11")
 NAME = f"poller-{MAPPING}"
 BY_NAME = {"StreamARN": STREAM, "ConsumerName": NAME}
+
+COUNTED_AS = {
+    "describe": SourceCall.DESCRIBE_STREAM_CONSUMER,
+    "register": SourceCall.REGISTER_STREAM_CONSUMER,
+}
 
 type Step = JsonObject | Exception | float
 
@@ -71,7 +77,11 @@ class Service:
 
 def play(service: Service, scenario: Callable[[OwnConsumer], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        await scenario(OwnConsumer(service, stream=STREAM, mapping=MAPPING, clock=LoopClock()))
+        own = OwnConsumer(service, stream=STREAM, mapping=MAPPING, clock=LoopClock())
+        counted: list[SourceCall] = []
+        own.count_calls(counted.append)
+        await scenario(own)
+        assert counted == [COUNTED_AS[name] for _, name in service.calls]
 
     run_virtual(run())
 

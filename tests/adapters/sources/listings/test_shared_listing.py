@@ -24,6 +24,8 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Monotonic, Shard, ShardId
+from poller.domain.telemetry.labels import SourceCall
+from poller.source_ports.calls import CallCounter
 from tests.virtual import run_virtual, virtual_clock
 
 PAGES = 4
@@ -49,7 +51,8 @@ class Stamps:
         self.stamp += 1
         return self.stamp
 
-    async def page(self, token: str | None) -> ShardPage:
+    async def page(self, token: str | None, count: CallCounter) -> ShardPage:
+        count(SourceCall.LIST_SHARDS)
         stamp, asked = self.next_stamp(), now()
         self.calls.append((asked, token))
         await asyncio.sleep(self.takes_s)
@@ -287,3 +290,22 @@ def test_more_than_the_limit_is_refused_by_its_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shared_listing, "PAGES_MAX", 3)
     with pytest.raises(ServiceUnavailable, match="more than 10 shards or 3 pages"):
         run_virtual(service.listing().listed())
+
+
+def test_a_walk_counts_for_the_caller_that_makes_it_and_not_for_those_that_wait_for_it() -> None:
+    service = Stamps()
+    first: list[SourceCall] = []
+    second: list[SourceCall] = []
+    third: list[SourceCall] = []
+
+    async def main() -> None:
+        listing = service.listing()
+        async with asyncio.TaskGroup() as callers:
+            callers.create_task(listing.listed(first.append))
+            await asyncio.sleep(0.5)
+            callers.create_task(listing.listed(second.append))
+            callers.create_task(listing.listed(third.append))
+
+    run_virtual(main())
+    assert (len(first), len(second), len(third)) == (PAGES, PAGES, 0)
+    assert len(service.calls) == 2 * PAGES
