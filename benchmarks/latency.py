@@ -2,15 +2,16 @@
 
     python -m benchmarks.latency [--seconds 20] [--json FILE]
 
-A queue is polled long, so a message is handed over when it comes. A stream is asked again after a while: once a second by
-default, up to five times at AWS's limit for one shard, and a record waits half of that on average.
+A queue is polled long, so a message is handed over when it comes. A shard is read again after a tenth of the time that it has been
+quiet, between a fifth of a second, which is AWS's limit, and `tuning.idle_poll_s`. A record waits for half of that on average.
 """
 
 import asyncio
 import os
 import statistics
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.command import command
@@ -18,22 +19,26 @@ from benchmarks.function import LATENCIES
 from benchmarks.subjects import Cores, daemon, mapping, stub
 
 SECONDS = 20.0
-SHARDS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A source and the rhythm of its reads."""
+    """A source, and for a stream the mean time between two records of a shard. `shards` are enough for some hundred records."""
 
     name: str
     kind: str
-    idle_poll_s: float = 1.0
+    gap_s: float = 0.0
+    shards: int = 0
+    settle_s: float = 2.0
+    """What was sent before everything was open was late without the daemon's fault, and the quiet before it was short."""
+    tuning: Mapping[str, object] = field(default_factory=dict)
 
 
 CASES = (
     Case("sqs", "sqs"),
-    Case("kinesis, one poll a second", "kinesis", 1.0),
-    Case("kinesis, five polls a second", "kinesis", 0.2),
+    Case("kinesis, a record every 3 s", "kinesis", 3.0, 40),
+    Case("kinesis, a record every 10 s", "kinesis", 10.0, 120, settle_s=15.0),
+    Case("the same, idle_poll_s: 0.2", "kinesis", 10.0, 120, tuning={"idle_poll_s": 0.2}),
 )
 
 
@@ -51,7 +56,7 @@ async def measured(case: Case, seconds: float, cores: Cores) -> Row:
     """Runs one case for so long."""
     with (
         tempfile.TemporaryDirectory() as name,
-        stub(cores, f"live-{case.kind}", "--shards", str(SHARDS)) as url,
+        stub(cores, f"live-{case.kind}", "--shards", str(case.shards), "--gap", str(case.gap_s)) as url,
     ):
         folder = Path(name)
         notes = folder / "latencies"
@@ -59,13 +64,12 @@ async def measured(case: Case, seconds: float, cores: Cores) -> Row:
         os.environ[LATENCIES] = str(notes)
         settings: dict[str, object] = {
             "functions": {"orders": {"invoker": "python", "handler": "benchmarks.function:timed"}},
-            "tuning": {"idle_poll_s": case.idle_poll_s},
+            "tuning": dict(case.tuning),
         }
         async with daemon(cores, folder, url, [mapping(case.kind)], settings=settings) as running:
             if case.kind == "kinesis":
-                await running.reads(SHARDS)
-            # What was sent before everything was open was late without the daemon's fault.
-            await asyncio.sleep(2.0)
+                await running.reads(case.shards)
+            await asyncio.sleep(case.settle_s)
             before = notes.stat().st_size
             await asyncio.sleep(seconds)
             return _row(case, notes.read_text()[before:])

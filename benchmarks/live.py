@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from benchmarks.pages import FIRST_SEQUENCE
 
 STREAM_GAP_S = 3.0
-"""Between two records of a shard, on average: most reads find nothing, and wait for their next turn."""
+"""Between two records of a shard, on average, unless another time is asked for."""
 QUEUE_GAP_S = 0.05
 HORIZON_S = 600.0
 
@@ -35,8 +35,8 @@ def text(sent: float) -> str:
 class LiveShards:
     """What the shards of a stream hold by now."""
 
-    def __init__(self, shards: int) -> None:
-        self._sent = [moments(number, STREAM_GAP_S) for number in range(shards)]
+    def __init__(self, shards: int, gap_s: float) -> None:
+        self._sent = [moments(number, gap_s) for number in range(shards)]
 
     def read(self, shard: int, place: int) -> tuple[list[dict[str, object]], int]:
         """Records from a place on that were sent by now, and the place behind them."""

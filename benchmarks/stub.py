@@ -1,10 +1,10 @@
 """Owns the stub: an HTTP server of canned AWS answers in a process of its own, so that no emulator is the bottleneck.
 
-    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|live-kinesis|live-sqs|none --shards N
+    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|live-kinesis|limited-kinesis|live-sqs|none --shards N
 
 Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
 in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
-subject can take its shards in peace. Any other path but / is a function that answers {}.
+subject can take its shards in peace. `limited-kinesis` refuses reads beyond AWS's limit, and counts on /counts. Any other path but / is a function that answers {}.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.live import LiveQueue, LiveShards
+from benchmarks.live import STREAM_GAP_S, LiveQueue, LiveShards
 from benchmarks.pages import EMPTY, Page, dynamo_pages, kinesis_pages, messages_template
+from benchmarks.shared_reads.limited_stream import LimitedReads, Refusal
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TARGET = re.compile(rb"\r\nx-amz-target: *[\w.]*\.(\w+)", re.IGNORECASE)
@@ -31,10 +32,11 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
     b"Content-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 )
+_REFUSED_HEAD = _HEAD.replace(b"200 OK", b"400 Bad Request")
 _PAD = b"A" * 180
 """A read token of AWS has some 200 characters."""
 
-KINDS = ("kinesis", "dynamodb", "sqs", "fifo", "live-kinesis", "live-sqs", "none")
+KINDS = ("kinesis", "dynamodb", "sqs", "fifo", "live-kinesis", "limited-kinesis", "live-sqs", "none")
 LATER_MAX = 4
 """Answers that one connection waits for; a client has one request on the way."""
 
@@ -134,9 +136,9 @@ class Queues:
 class LiveStream(Streams):
     """A stream whose records come one by one."""
 
-    def __init__(self, shards: int) -> None:
+    def __init__(self, shards: int, gap_s: float) -> None:
         super().__init__([], shards)
-        self._live = LiveShards(shards)
+        self._live = LiveShards(shards, gap_s)
 
     def _records(self, body: bytes) -> Parts:
         found = _ITERATOR.search(body)
@@ -197,7 +199,8 @@ class Connection(asyncio.Protocol):
 
     def _send(self, parts: Parts) -> None:
         assert self._transport is not None
-        self._transport.writelines((_HEAD % sum(map(len, parts)), *parts))
+        head = _REFUSED_HEAD if isinstance(parts, Refusal) else _HEAD
+        self._transport.writelines((head % sum(map(len, parts)), *parts))
 
     def _requests(self) -> Iterator[tuple[bytes, bytes]]:
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
@@ -217,7 +220,7 @@ class Connection(asyncio.Protocol):
         return answer(body) if answer is not None else (b"{}",)
 
 
-def answers(kind: str, *, shards: int, pages: int) -> dict[bytes, Answer]:
+def answers(kind: str, *, shards: int, pages: int, gap_s: float) -> dict[bytes, Answer]:
     """The answers of one kind of source, or none for a function alone."""
     match kind:
         case "kinesis":
@@ -227,7 +230,9 @@ def answers(kind: str, *, shards: int, pages: int) -> dict[bytes, Answer]:
         case "sqs" | "fifo":
             return Queues(fifo=kind == "fifo").answers()
         case "live-kinesis":
-            return LiveStream(shards).answers()
+            return LiveStream(shards, gap_s).answers()
+        case "limited-kinesis":
+            return LimitedReads(LiveStream(shards, gap_s).answers()).answers()
         case "live-sqs":
             return LiveQueues().answers()
         case _:
@@ -251,8 +256,9 @@ def main() -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--pages", type=int, default=64)
+    parser.add_argument("--gap", type=float, default=STREAM_GAP_S)
     given = parser.parse_args()
-    made = answers(given.kind, shards=given.shards, pages=given.pages)
+    made = answers(given.kind, shards=given.shards, pages=given.pages, gap_s=given.gap)
     uvloop.run(serve(made))
 
 

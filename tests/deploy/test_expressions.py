@@ -16,6 +16,7 @@ from poller.domain.records import Epoch, Monotonic
 
 ROOT = Path(__file__).parents[2]
 RULES = tuple(ROOT / "deploy" / "prometheus" / name for name in ("recording.yaml", "alerts.yaml"))
+COSTS = ROOT / "docs" / "operate" / "scaling.md"
 BOARD = ROOT / "deploy" / "grafana" / "poller.json"
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("",)}
 
@@ -85,6 +86,14 @@ def test_no_alert_fires_whenever_there_is_data() -> None:
     assert alerts
     assert all(each.written != each.data for each in alerts)
     assert EMPTY.keys() <= {each.place for each in expressions()}
+
+
+def test_the_dollars_in_the_document_are_the_ones_that_the_rules_are_tested_with() -> None:
+    (written,) = re.findall(r"```promql\n(730 .+?)```", COSTS.read_text(), re.DOTALL)
+    tests = yaml.safe_load((RULES[0].parent / "tests.yaml").read_text())["tests"]
+    tested = [each["expr"] for test in tests for each in test.get("promql_expr_test", ())]
+    assert written in tested
+    assert set(asked(written)) <= exposed()
 
 
 def test_grafanas_variables_are_filled_in() -> None:
