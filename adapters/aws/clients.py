@@ -7,6 +7,7 @@ retries, so the clients do not.
 import json
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
@@ -17,6 +18,7 @@ import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import exceptions as boto
+from botocore.eventstream import ParserError as EventStreamParserError
 from botocore.parsers import ResponseParserError
 from dateutil.parser import ParserError
 
@@ -290,6 +292,9 @@ _BROKEN = (
     boto.ChecksumError,
     BrokenAnswer,
     ResponseParserError,
+    # Of an event stream whose bytes were changed on the way.
+    EventStreamParserError,
+    struct.error,
     # Corrupt bytes reach the caller bare.
     UnicodeDecodeError,
     # So does what nests too deep to be read.

@@ -13,6 +13,8 @@ from poller.domain.errors import RecordUnreadable
 from poller.domain.records import SEQUENCE_DIGITS_MAX, Epoch, JsonObject, Record
 from poller.domain.untrusted import numbers
 
+BEHIND_MS_MAX = 10**12
+"""Thirty years. A larger number is taken for this one."""
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 
@@ -54,7 +56,7 @@ def read_members[R: Record](answer: JsonObject, read: Callable[[JsonObject], R])
         # An answer without Records may have lost some, and its iterator may already be after them.
         raise ValueError("members of other types")
     ended = bool(answer.get("ChildShards")) and following is None
-    found: Read[R] = Read([], following, behind_ms if isinstance(behind_ms, int) else None, ended=ended)
+    found: Read[R] = Read([], following, behind_of(behind_ms), ended=ended)
     for wire in wires:
         try:
             found.records.append(read(wire))
@@ -63,6 +65,14 @@ def read_members[R: Record](answer: JsonObject, read: Callable[[JsonObject], R])
                 found.records, following, found.behind_ms, f"{_record_name(wire)} cannot be read: {error}"
             )
     return found
+
+
+def behind_of(behind_ms: object) -> int | None:
+    """How many milliseconds a reader is behind, by what an answer says; None if that is no number.
+
+    Below 0 stands for 0: by the clock that the service compares with, the reader is ahead of the last record.
+    """
+    return numbers.whole(behind_ms, most=BEHIND_MS_MAX, default=None, clamp=True)
 
 
 def json_object(text: bytes) -> dict[str, Any]:

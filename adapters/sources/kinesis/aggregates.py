@@ -1,11 +1,13 @@
 """Owns how aggregated records of the Kinesis Producer Library are taken apart (aws-behaviour#aggregated-records).
 
-What is not exactly of that form is a record like any other. A user record whose hash key is of another shard stays: its producer may not
+What is not exactly of that form is a record like any other, and so is one whose keys are no partition keys: each user record repeats its
+key, so that long ones would grow without bounds. A user record whose hash key is of another shard stays: its producer may not
 send it again.
 """
 
 import base64
-from collections.abc import Generator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from poller.domain.records import AggregatedPart, KinesisRecord, Position
@@ -24,8 +26,13 @@ from poller.domain.streams.places import place_of_part
 from poller.loop_turns import LoopTurns
 
 HASH_KEY_MAX = 2**128 - 1
-SLICE = 200
-"""User records that are taken apart in one slice of work."""
+KEY_CHARS_MAX = 256
+"""The service takes no longer partition key."""
+SLICE = 400
+"""Fields that are read in one slice of work. A user record has two or three."""
+
+PARTS_SLICE = 200
+"""User records that become records in one slice of work."""
 
 type Slices[T] = Generator[None, None, T]
 
@@ -56,15 +63,23 @@ def _apart(records: Sequence[KinesisRecord]) -> Slices[list[KinesisRecord]]:
     for record in records:
         inside = None
         if record.data.startswith(MAGIC_BASE64):
-            inside = yield from user_records(base64.b64decode(record.data))
+            inside = yield from user_records(_bytes_of(record.data))
         if inside is None:
             found.append(record)
             continue
         for number, each in enumerate(inside):
             found.append(_part(record, each, number, len(inside)))
-            if not len(found) % SLICE:
+            if not len(found) % PARTS_SLICE:
                 yield
     return found
+
+
+def _bytes_of(text: str) -> bytes:
+    """What a text is in base64; nothing if it is not exactly that, which a service other than AWS may send."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def _part(whole: KinesisRecord, user: UserRecord, number: int, parts: int) -> KinesisRecord:
@@ -93,22 +108,29 @@ def _records(message: bytes) -> Slices[list[UserRecord]]:
     keys: list[str] = []
     hash_keys: list[int] = []
     parts: list[bytes] = []
-    for count, (number, value) in enumerate(fields(message), 1):
-        if isinstance(value, bytes):
-            if number == KEYS:
-                keys.append(value.decode())
-            elif number == HASH_KEYS:
-                hash_keys.append(_hash_key(value))
-            elif number == RECORDS:
-                parts.append(value)
-        if not count % SLICE:
+    work = itertools.count(1)
+    for number, value in fields(message):
+        if not next(work) % SLICE:
             yield
+        if not isinstance(value, bytes):
+            continue
+        if number == KEYS:
+            keys.append(_key(value))
+        elif number == HASH_KEYS:
+            hash_keys.append(_hash_key(value))
+        elif number == RECORDS:
+            parts.append(value)
     found: list[UserRecord] = []
     for part in parts:
-        found.append(_record(part, keys, hash_keys))
-        if not len(found) % SLICE:
-            yield
+        found.append((yield from _record(part, keys, hash_keys, work=work)))
     return found
+
+
+def _key(text: bytes) -> str:
+    key = text.decode()
+    if len(key) > KEY_CHARS_MAX:
+        raise ValueError("no partition key")
+    return key
 
 
 def _hash_key(text: bytes) -> int:
@@ -117,11 +139,14 @@ def _hash_key(text: bytes) -> int:
     return int(text)
 
 
-def _record(part: bytes, keys: list[str], hash_keys: list[int]) -> UserRecord:
+def _record(part: bytes, keys: list[str], hash_keys: list[int], *, work: Iterator[int]) -> Slices[UserRecord]:
+    """One user record. `work` counts the fields of all of them, since one alone may have millions."""
     key: int | None = None
     hash_key: int | None = None
     data: bytes | None = None
     for number, value in fields(part):
+        if not next(work) % SLICE:
+            yield
         if isinstance(value, bytes):
             data = value if number == DATA else data
         elif number == KEY_INDEX:

@@ -179,6 +179,7 @@ class PushedStream:
             raise
         if subscription.over:
             self.leave(shard)
+            self._wait_after(shard, subscription)
         if subscription.ended:
             return Page(records, None, subscription.behind_ms, ended=True)
         after = _Place(subscription.at, self._clock.monotonic())
@@ -232,6 +233,13 @@ class PushedStream:
         refused.tries = min(refused.tries + 1, 8)
         refused.again_s = self._clock.monotonic() + wait_s
         refused.reason = error.reason
+
+    def _wait_after(self, shard: ShardId, subscription: Subscription) -> None:
+        """Leaves time before the next one if a subscription was over at once. The service would refuse it; another one may go on so for ever."""
+        again_s = subscription.began_s + AGAIN_S
+        if self._clock.monotonic() < again_s:
+            reason = f"{OPERATION}: the subscription was over within {AGAIN_S:g} s"
+            self._refused[shard] = _Refused(again_s, reason=reason)
 
     async def _poll(self, shard: ShardId, place: _Place, records_max: int) -> Page:
         polled = place.polled or await self._stream.cursor(shard, place.position)

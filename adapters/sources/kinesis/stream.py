@@ -20,6 +20,7 @@ from adapters.sources.listings.shared_listing import SharedListing
 from adapters.sources.odd_answers import (
     Read,
     are_numbers,
+    behind_of,
     is_base64,
     moment,
     read_singly,
@@ -109,7 +110,8 @@ def read_answer(body: bytes, now: Epoch) -> Read[KinesisRecord]:
     ):
         following = answer.next_shard_iterator
         ended = following is None and bool(answer.child_shards)
-        return Read(to_the_millisecond(records), following, answer.millis_behind_latest, ended=ended)
+        behind_ms = behind_of(answer.millis_behind_latest)
+        return Read(to_the_millisecond(records), following, behind_ms, ended=ended)
     return read_singly(body, lambda wire: read_record(wire, now))
 
 

@@ -140,9 +140,14 @@ class Subscription:
         return records
 
     def _finish(self) -> None:
-        """The event's records are read. A start by time stays until a record is read, since the next one may still be too old."""
-        if self._then is not None and self._then > self.at and not self.at.since_ms:
-            self.at = self._then
+        """The event's records are read. A start by time stays until a record is read, since the next one may still be too old.
+
+        So does a place inside of an aggregated record whose rest has not come: an event without records may name the record itself.
+        """
+        then, at = self._then, self.at
+        rest = then is not None and at.partial and then.sequence == at.sequence
+        if then is not None and then > at and not at.since_ms and not rest:
+            self.at = then
         self.ended = self._last
         self.over = self.over or self._last
 

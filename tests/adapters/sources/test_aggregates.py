@@ -1,6 +1,9 @@
 """Aggregated records: those of the Producer Library's own packer are taken apart, and nothing else is."""
 
+import asyncio
 import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.sources.kinesis import aggregates
-from adapters.sources.kinesis.aggregates import UserRecord
-from poller.domain.streams.aggregates import MAGIC
+from adapters.sources.kinesis.aggregates import KEY_CHARS_MAX, SLICE, UserRecord, taken_apart
+from poller.domain.records import Epoch, KinesisRecord, Position
+from poller.domain.streams.aggregates import MAGIC, MAGIC_BASE64, fields
+from poller.loop_turns import LoopTurns
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 HASH_KEYS = st.none() | st.integers(0, 2**128 - 1).map(str)
@@ -118,3 +123,57 @@ def test_an_aggregated_record_that_holds_none_is_handed_over_as_it_is() -> None:
     assert user_records(framed(b"")) is None
     assert user_records(MAGIC) is None
     assert user_records(b"") is None
+
+
+@given(st.text("84mawgoABC+/=é", max_size=40), st.booleans())
+def test_data_that_are_no_base64_are_a_record_like_any_other(text: str, partial: bool) -> None:
+    record = KinesisRecord("7", Epoch(1.0), MAGIC_BASE64 + text, "k", dated=True)
+    behind = Position.after("6:2") if partial else None
+
+    async def apart() -> list[str]:
+        return [each.data for each in await taken_apart([record], LoopTurns(), behind=behind)]
+
+    assert asyncio.run(apart()) == [record.data]
+
+
+def test_a_key_that_is_longer_than_the_service_takes_makes_it_a_record_like_any_other() -> None:
+    longest = "é" * KEY_CHARS_MAX
+    found = user_records(packed([(longest, None, b"x")] * 2))
+    assert found is not None
+    assert [each.key for each in found] == [longest] * 2
+    # The packer refuses longer keys.
+    key = b"k" * (KEY_CHARS_MAX + 1)
+    assert user_records(framed(b"\x0a" + varint(len(key)) + key + b"\x1a\x04\x08\x00\x1a\x00")) is None
+
+
+def varint(number: int) -> bytes:
+    """A number as the messages have it."""
+    if number < 128:
+        return bytes([number])
+    return bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+@pytest.mark.parametrize(("parts", "fields_each"), [(1, 20_000), (100, 200), (10_000, 2)])
+def test_no_slice_of_work_reads_more_fields_than_it_may(
+    parts: int, fields_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+
+    def counted(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+        nonlocal read
+        for each in fields(message):
+            read += 1
+            yield each
+
+    monkeypatch.setattr(aggregates, "fields", counted)
+    part = b"\x08\x00" * (fields_each - 1) + b"\x1a\x01x"
+    work = aggregates.user_records(framed(b"\x0a\x01k" + (b"\x1a" + varint(len(part)) + part) * parts))
+    slices, last = [], 0
+    with suppress(StopIteration):
+        while True:
+            next(work)
+            slices.append(read - last)
+            last = read
+    assert read > parts * fields_each
+    assert max(slices) <= SLICE
+    assert read - last <= SLICE

@@ -1,0 +1,145 @@
+"""Subscriptions of services that are not as AWS's: over at once, again and again, and with odd places and numbers in their events."""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.sources.kinesis.fan_out import AGAIN_S
+from adapters.sources.odd_answers import BEHIND_MS_MAX, behind_of
+from poller.domain.records import JsonObject, Position
+from tests.adapters.sources.test_aggregates import packed
+from tests.adapters.sources.test_fan_out import LAST, SHARD, Connection, Reading, event, play, record
+
+PARTS = 3
+SPAN_S = 300.0
+
+
+@pytest.mark.parametrize("script", [[], [event(5)], [event(then=5)]], ids=["nothing", "a record", "a place"])
+def test_a_subscription_that_is_over_at_once_is_no_reason_for_calls_without_end(script: list[Any]) -> None:
+    async def scenario(reading: Reading) -> None:
+        await reading.begin(Position.after("4"))
+        reads, reasons = 0, set()
+        while asyncio.get_running_loop().time() < SPAN_S:
+            reads += 1
+            await reading.read()
+            reasons.add(reading.source.polled_because(SHARD))
+            if reading.source.polled_because(SHARD):
+                # The reader waits between polls.
+                await asyncio.sleep(1)
+        assert reads < 2 * SPAN_S
+        assert reasons <= {"", "kinesis SubscribeToShard: the subscription was over within 5.5 s"}
+
+    service = play([Connection(list(script), stays=False) for _ in range(1_000)], scenario)
+    moments = [at for at, _ in service.asked]
+    assert len(moments) > SPAN_S / 10
+    assert all(after - before >= AGAIN_S for before, after in itertools.pairwise(moments))
+
+
+def test_records_are_polled_while_a_subscription_that_was_over_at_once_has_to_wait() -> None:
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        assert await reading.read() == []
+        assert await reading.read() == [1, 2]
+        await asyncio.sleep(AGAIN_S)
+        assert await reading.read() == [3]
+        assert reading.source.polled_because(SHARD) == ""
+
+    play([Connection([], stays=False), Connection([event(3)])], scenario, stored=(1, 2))
+
+
+def test_a_shard_that_ends_at_once_has_nothing_to_wait_for() -> None:
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        await reading.read()
+        assert reading.ended
+
+    play([Connection([LAST], stays=False)], scenario)
+
+
+def parts(number: int) -> JsonObject:
+    """A record of the stream that holds some."""
+    data = packed([(f"key{part}", None, b"x") for part in range(PARTS)])
+    return {**record(number), "Data": base64.b64encode(data).decode()}
+
+
+NUMBERS = range(4, 8)
+EVENTS = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 3), st.sampled_from(["", None, "own", "last"])), min_size=1
+)
+
+
+@given(st.integers(0, PARTS - 1), EVENTS, st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_each_part_behind_the_place_comes_once_in_order_whatever_the_events_say(
+    settled: int, plan: Sequence[tuple[bool, int, str | None]], records_max: int
+) -> None:
+    """Each subscription sends what follows on its start: events with some records or none, whose place is that of the last record sent, or odd."""
+    got: list[str] = []
+
+    class Service:
+        """Follows the plan, and then sends all that is left."""
+
+        def __init__(self) -> None:
+            self.plan = list(plan)
+
+        def opened(self, start: JsonObject) -> Connection:
+            number = int(start["SequenceNumber"])
+            sent = number - 1 if start["Type"] == "AT_SEQUENCE_NUMBER" else number
+            script: list[Any] = []
+            place = str(number)
+            while self.plan:
+                cut, count, then = self.plan.pop(0)
+                chosen = [each for each in NUMBERS if each > sent][:count]
+                sent = max(chosen, default=sent)
+                place = str(chosen[-1]) if chosen else place
+                members: JsonObject = {"Records": [parts(each) for each in chosen], "MillisBehindLatest": 0}
+                if then != "own":
+                    members["ContinuationSequenceNumber"] = place if then == "last" else then
+                script += [6.0, {"SubscribeToShardEvent": members}]
+                if cut:
+                    return Connection(script, stays=False)
+            rest = [each for each in NUMBERS if each > sent]
+            script.append({"SubscribeToShardEvent": {"Records": [parts(each) for each in rest]}})
+            return Connection(script)
+
+    async def scenario(reading: Reading) -> None:
+        service = Service()
+
+        async def subscribe_to_shard(**parameters: Any) -> JsonObject:
+            found = service.opened(parameters["StartingPosition"])
+            reading.service.opened.append(found)
+            return {"EventStream": found}
+
+        reading.service.subscribe_to_shard = subscribe_to_shard  # type: ignore[method-assign]
+        await reading.begin(Position.after(f"{NUMBERS[0]}:{settled}/{PARTS}"))
+        while asyncio.get_running_loop().time() < SPAN_S:
+            page = await reading.source.read(SHARD, reading.cursor, records_max=records_max)
+            assert page.cursor is not None
+            reading.cursor = page.cursor
+            got.extend(each.sequence_number for each in page.records)
+
+    play([], scenario)
+    every = [f"{number}:{part}/{PARTS}" for number in NUMBERS for part in range(PARTS)]
+    assert got == every[settled + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [(0, 0), (7, 7), (-5, 0), (-(10**30), 0), (10**30, BEHIND_MS_MAX), (None, None), ([], None), ("x", None)],
+    ids=str,
+)
+def test_a_reader_is_never_less_than_nothing_behind(said: object, known: int | None) -> None:
+    assert behind_of(said) == known
+
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        page = await reading.source.read(SHARD, reading.cursor, records_max=10)
+        assert page.behind_ms == known
+
+    play([Connection([event(5, MillisBehindLatest=said)])], scenario)
