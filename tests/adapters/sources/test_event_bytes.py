@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from aiobotocore.eventstream import AioEventStream
 from aiobotocore.parsers import AioResponseParserFactory
-from botocore.model import StructureShape
 from botocore.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.records import Position
 from poller.loop_turns import LoopTurns
 
-SHAPE = Session().get_service_model("kinesis").operation_model("SubscribeToShard").output_shape
+EVENTS: Any = Session().get_service_model("kinesis").shape_for("SubscribeToShardEventStream")
 EVENTS_MAX = 50
 
 
@@ -70,9 +69,7 @@ async def read(sent: bytes, size: int = 64) -> list[int]:
     # As the clients have it: blobs stay text.
     factory.set_parser_defaults(timestamp_parser=as_sent, blob_parser=as_sent)
     parser: Any = factory.create_parser("json")
-    assert isinstance(SHAPE, StructureShape)
-    shape = SHAPE.members["EventStream"]
-    stream: Any = AioEventStream(Bytes(sent, size), shape, parser._event_stream_parser, "SubscribeToShard")
+    stream: Any = AioEventStream(Bytes(sent, size), EVENTS, parser._event_stream_parser, "SubscribeToShard")
     found = Subscription(stream, Position.horizon(), LoopTurns(), began_s=0.0)
     got: list[int] = []
     try:
