@@ -30,6 +30,7 @@ _OTHER_SOURCES: Mapping[str, str] = {
 """Members of mappings for unsupported event sources, with the names of these sources."""
 _RESOURCE = "this is the whole CloudFormation resource; write only what stands below its Properties"
 _ANSWER = "remove it; it is part of Lambda's answers, and no setting"
+_BELOW_SOURCE = "write it below the mapping's `source:`"
 _MAPPING: Mapping[str, str] = {
     "Type": _RESOURCE,
     "Properties": _RESOURCE,
@@ -48,6 +49,7 @@ _MAPPING: Mapping[str, str] = {
     "LastModified": _ANSWER,
     "LastProcessingResult": _ANSWER,
     "FilterCriteriaError": _ANSWER,
+    **dict.fromkeys(("fan_out", "deaggregate", "identity"), _BELOW_SOURCE),
 }
 _TEMPLATE = "this is a CloudFormation template; write each mapping's Properties as an item below `mappings:`"
 _ONE_RESOURCE = (
@@ -88,6 +90,8 @@ def hint(path: tuple[str | int, ...], value: object) -> str | None:
         return f"CloudFormation's {name} is not resolved here; write the value itself"
     if parent in {"OnFailure", "OnSuccess"}:
         return _DESTINATION.get(name)
+    if parent == "source" and name == "shared_reads":
+        return "write it beside EventSourceArn, not below `source:`"
     if len(path) != _MAPPING_DEPTH:
         return None
     if name in _OTHER_SOURCES:

@@ -173,6 +173,29 @@ def test_a_name_with_one_wrong_letter_is_asked_about(
         assert name in question.split(" or "), line
 
 
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {
+            name
+            for kind in ("kinesis", "dynamodb")
+            for name in REGISTRY.plugin("sources", kind).settings.model_fields
+        }
+        - {"arn", "mapping"}
+    ),
+)
+def test_a_setting_of_a_source_beside_it_is_told_its_place(file: Path, name: str) -> None:
+    document = sound()
+    section(document, ("mappings", 0))[name] = True
+    (line,) = [each for each in told(file, document) if f"mappings[0].{name}: " in each]
+    assert line.endswith("unknown setting; write it below the mapping's `source:`")
+
+
+def test_shared_reads_below_the_source_is_told_its_place() -> None:
+    remedy = hint(("mappings", 0, "source", "shared_reads"), False)
+    assert remedy == "write it beside EventSourceArn, not below `source:`"
+
+
 @pytest.mark.parametrize("store", ["sqlite", "dynamodb"])
 def test_an_option_of_a_store_with_one_wrong_letter_is_asked_about(file: Path, store: str) -> None:
     options = [name for name in REGISTRY.plugin("stores", store).settings.model_fields if name != "url"]

@@ -113,6 +113,7 @@ def test_each_part_behind_the_place_comes_once_in_order_whatever_the_events_say(
 
         async def subscribe_to_shard(**parameters: Any) -> JsonObject:
             found = service.opened(parameters["StartingPosition"])
+            reading.service.asked.append((0.0, parameters["StartingPosition"]))
             reading.service.opened.append(found)
             return {"EventStream": found}
 
