@@ -3,6 +3,10 @@
 Each shard has windows. Readers at the end of one window share its next read: one of them calls the source, and the others wait for what
 comes. A reader that is a little behind takes the records from the window. One that is far behind reads for itself, in a window of its
 own, until it comes into the window of the others. No reader waits for another one to take its records.
+
+Two windows that are read by turns could pass each other for ever: each read goes on from the end of its own window, and is beyond the
+other's end when it is over. So no read begins while another window's read goes on from a place inside of this one. When that is over,
+one of the two windows has what the other's readers need.
 """
 
 import asyncio
@@ -106,6 +110,13 @@ class SharedShard:
         made = _OpenWindow(place, rhythm())
         self._windows.append(made)
         return made
+
+    def meeting(self, window: _OpenWindow) -> _Reading | None:
+        """The read of another window that goes on from a place inside this one."""
+        for each in self._windows:
+            if each is not window and each.reading is not None and window.covers(each.end):
+                return each.reading
+        return None
 
     def covers(self, position: Position) -> bool:
         """Whether a window covers a position."""
@@ -228,6 +239,10 @@ class SharedSource:
             wait_s = window.due - self._clock.monotonic()
             if wait_s > SHORT_S:
                 await wait_until(window.begun, wait_s)
+                continue
+            meeting = shared.meeting(window)
+            if meeting is not None:
+                await meeting.over.wait()
                 continue
             return await self._lead(shared, window, shard, records_max)
 

@@ -130,6 +130,42 @@ def test_ten_readers_of_a_busy_shard_ask_as_often_as_one_and_get_all() -> None:
     run(main())
 
 
+class PacedStream(FakeStream):
+    """A stream whose reads are sent one after the other, five a second, as the pacer of a source does."""
+
+    def __init__(self) -> None:
+        super().__init__(page_max=100, behind_ms=0)
+        self.given = 0
+        """How many records it gave out."""
+        self._turn = asyncio.Lock()
+
+    async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
+        async with self._turn:
+            await asyncio.sleep(0.2)
+            page = await super().read(shard, cursor, records_max=records_max)
+        self.given += len(page.records)
+        return page
+
+
+def test_windows_that_are_read_by_turns_on_a_busy_shard_become_one() -> None:
+    async def main() -> None:
+        stream = PacedStream()
+        world = World(stream)
+        stream.put(*records(*range(1, 11)))
+        readers = [world.reader(position=Position.after(str(place))) for place in (3, 5, 7) * 3]
+        async with world.reading(*readers):
+            for number in range(11, 411):
+                stream.put(*records(number))
+                await asyncio.sleep(0.05)
+                if number == 110:
+                    before = stream.given
+            await asyncio.sleep(3)
+        assert all(each.taken[-1] == 410 for each in readers)
+        assert stream.given - before <= 300 + 20, "each record is read once, and not by each window"
+
+    run(main())
+
+
 def test_a_backlog_is_read_once_for_readers_that_begin_together() -> None:
     async def main() -> None:
         world = World(FakeStream(page_max=10))
