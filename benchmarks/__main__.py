@@ -2,7 +2,8 @@
 
     python -m benchmarks [--rounds 5] [--seconds 5] [--json FILE]
 
-Takes some 15 minutes. Each part can be run alone: benchmarks.throughput, benchmarks.latency, benchmarks.idle.
+Takes some 15 minutes. Each part can be run alone: benchmarks.throughput, benchmarks.latency, benchmarks.idle. What mappings of one
+stream save by sharing its reads is measured apart, by benchmarks.shared_reads.
 """
 
 import argparse
