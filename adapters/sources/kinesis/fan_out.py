@@ -31,8 +31,10 @@ AGAIN_S_MAX = 60.0
 """Longest time between two tries to subscribe."""
 KEPT_S_MAX = 290.0
 """A place that was not read from for so long is looked up again, as an iterator is: its record may be gone."""
-WAIT_S = 5.0
-"""How long a read waits for records."""
+WAIT_S = 7.0
+"""How long a read waits for records. An idle shard has an event every five seconds, so that one comes in nearly each read."""
+ON_THE_WAY_S = 1.0
+"""An event that comes this long after a read has begun was sent after that. One that comes earlier may have been on its way, or held back."""
 
 
 class FanOutApi(KinesisApi, Protocol):
@@ -164,8 +166,9 @@ class PushedStream:
         subscription = await self._subscribed(shard, place)
         if subscription is None:
             return await self._poll(shard, place, records_max)
+        began = self._clock.monotonic()
         try:
-            await subscription.wait(WAIT_S)
+            came = await subscription.wait(WAIT_S)
             records = subscription.read(records_max)
         except RecordUnreadable:
             self.leave(shard)
@@ -184,6 +187,9 @@ class PushedStream:
             return Page(records, None, subscription.behind_ms, ended=True)
         after = _Place(subscription.at, self._clock.monotonic())
         behind_ms = None if subscription.unread else subscription.behind_ms
+        if not subscription.unread and not (came and after.known_s - began >= ON_THE_WAY_S):
+            # The last event says nothing about what was sent since.
+            behind_ms = max(1, behind_ms or 0)
         return Page(records, after.cursor(), behind_ms, waited=True)
 
     async def _subscribed(self, shard: ShardId, place: _Place) -> Subscription | None:
@@ -211,7 +217,7 @@ class PushedStream:
             self._refuse(shard, error)
             return None
         self._refused.pop(shard, None)
-        found = Subscription(events, place.position, self._turns, began_s=now)
+        found = Subscription(events, place.position, self._turns, clock=self._clock, began_s=now)
         self._subscriptions[shard] = found
         return found
 

@@ -6,7 +6,6 @@ last whole event.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from adapters.sources.service_calls import records_since
 from poller.domain.errors import PortError, RecordUnreadable, ServiceUnavailable
 from poller.domain.records import Epoch, JsonObject, KinesisRecord, Position
 from poller.loop_turns import LoopTurns
+from poller.ports import Clock
 
 SILENT_S_MAX = 30.0
 """The service sends events without records too, every few seconds. A longer silence is a dead connection."""
@@ -53,7 +53,9 @@ class _Event:
 class Subscription:
     """One subscription. `at` is the place behind which its next unread record is. `began_s` is by the monotonic clock."""
 
-    def __init__(self, events: Events, at: Position, turns: LoopTurns, *, began_s: float) -> None:
+    def __init__(
+        self, events: Events, at: Position, turns: LoopTurns, *, clock: Clock, began_s: float
+    ) -> None:
         self.at = at
         self.began_s = began_s
         self.over = False
@@ -62,6 +64,7 @@ class Subscription:
         """Whether the shard has ended, and all of its records are read."""
         self.behind_ms: int | None = None
         self._turns = turns
+        self._clock = clock
         self._connection = events
         self._events = aiter(events)
         self._coming: asyncio.Task[_Event | None] | None = None
@@ -76,24 +79,26 @@ class Subscription:
         """How many records have come and are not read."""
         return len(self._unread)
 
-    async def wait(self, wait_s: float) -> None:
-        """Waits up to `wait_s` for an event, unless there are unread records. Raises PortError if the connection is no good.
+    async def wait(self, wait_s: float) -> bool:
+        """Waits up to `wait_s` for an event, unless there are unread records. Returns whether one came.
 
+        Raises PortError if the connection is no good.
         A cancelled wait leaves the subscription as it was.
         """
         if self._unread or self.over or self._trouble:
-            return
+            return False
         if self._coming is None:
             self._coming = asyncio.ensure_future(self._next())
         await asyncio.wait({self._coming}, timeout=wait_s)
         if not self._coming.done():
-            return
+            return False
         coming, self._coming = self._coming, None
         event = coming.result()
         if event is None:
             self.over = True
         else:
             self._take_in(event)
+        return event is not None
 
     async def _next(self) -> "_Event | None":
         """The next event that has members, with aggregated records taken apart; None if no more come."""
@@ -111,7 +116,7 @@ class Subscription:
                 if not isinstance(members, dict):
                     # Events of later versions of the service may say other things.
                     continue
-                found = _read(members, Epoch(time.time()))
+                found = _read(members, self._clock.now())
             records = await taken_apart(found.records, self._turns, behind=self.at)
             return _Event(records, found, None if found.trouble else _behind(members, found.records))
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.sources.kinesis.subscription import Subscription
+from poller.clock import LoopClock
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.records import Position
 from poller.loop_turns import LoopTurns
@@ -70,7 +71,7 @@ async def read(sent: bytes, size: int = 64) -> list[int]:
     factory.set_parser_defaults(timestamp_parser=as_sent, blob_parser=as_sent)
     parser: Any = factory.create_parser("json")
     stream: Any = AioEventStream(Bytes(sent, size), EVENTS, parser._event_stream_parser, "SubscribeToShard")
-    found = Subscription(stream, Position.horizon(), LoopTurns(), began_s=0.0)
+    found = Subscription(stream, Position.horizon(), LoopTurns(), clock=LoopClock(), began_s=0.0)
     got: list[int] = []
     try:
         for _ in range(EVENTS_MAX):

@@ -11,7 +11,14 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from adapters.sources.kinesis.consumers import GivenConsumer
-from adapters.sources.kinesis.fan_out import AGAIN_S, KEPT_S_MAX, SUBSCRIBED_S_MAX, WAIT_S, PushedStream
+from adapters.sources.kinesis.fan_out import (
+    AGAIN_S,
+    KEPT_S_MAX,
+    ON_THE_WAY_S,
+    SUBSCRIBED_S_MAX,
+    WAIT_S,
+    PushedStream,
+)
 from adapters.sources.kinesis.stream import KinesisStream
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired, PositionTrimmed, RecordUnreadable
@@ -135,6 +142,7 @@ class Reading:
     cursor: Cursor = Cursor("")
     ended: bool = False
     got: list[int] = field(default_factory=list)
+    behind_ms: int | None = None
 
     async def begin(self, position: Position = Position.horizon()) -> None:
         self.cursor = await self.source.cursor(SHARD, position)
@@ -144,6 +152,7 @@ class Reading:
         page = await self.source.read(SHARD, self.cursor, records_max=records_max)
         found = [int(each.sequence_number) for each in page.records]
         self.got += found
+        self.behind_ms = page.behind_ms
         if page.cursor is None:
             self.ended = page.ended
         else:
@@ -200,10 +209,43 @@ def test_a_read_waits_for_records_and_answers_without_any_after_a_while() -> Non
         assert await reading.read() == []
         assert loop.time() == pytest.approx(WAIT_S)
         assert await reading.read() == [5]
-        assert loop.time() == pytest.approx(7.0)
+        assert loop.time() == pytest.approx(9.0)
 
-    service = play([Connection([7.0, event(5)])], scenario)
+    service = play([Connection([9.0, event(5)])], scenario)
     assert service.asked == [(0.0, {"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": "4"})]
+
+
+def test_only_an_event_that_was_sent_after_a_read_began_says_that_nothing_more_is_there() -> None:
+    """Each event says that nothing is behind it. It may have been on its way for long when it is read."""
+    sent: list[JsonObject | float | Exception] = [
+        event(1),
+        event(),
+        ON_THE_WAY_S - 0.1,
+        event(),
+        ON_THE_WAY_S + 0.1,
+        event(2),
+        3 * WAIT_S,
+        event(),
+    ]
+
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        told = [(await reading.read(), reading.behind_ms) for _ in range(4)]
+        assert told == [([1], 1), ([], 1), ([], 1), ([2], 0)]
+        assert [(await reading.read(), reading.behind_ms) for _ in range(2)] == [([], 1), ([], 1)]
+
+    play([Connection(sent)], scenario)
+
+
+@pytest.mark.parametrize("script", [[], [WAIT_S + 1.0, event(1)]], ids=["ended", "no event yet"])
+def test_a_subscription_without_an_event_does_not_say_that_nothing_is_there(
+    script: list[JsonObject | float | Exception],
+) -> None:
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        assert (await reading.read(), reading.behind_ms) == ([], 1)
+
+    play([Connection(script, stays=False)], scenario)
 
 
 def test_no_more_than_one_event_is_fetched_before_it_is_asked_for() -> None:

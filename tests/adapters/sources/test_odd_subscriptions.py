@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.sources.kinesis.fan_out import AGAIN_S
+from adapters.sources.kinesis.fan_out import AGAIN_S, ON_THE_WAY_S
 from adapters.sources.odd_answers import BEHIND_MS_MAX, behind_of
 from poller.domain.records import JsonObject, Position
 from tests.adapters.sources.test_aggregates import packed
@@ -143,4 +143,4 @@ def test_a_reader_is_never_less_than_nothing_behind(said: object, known: int | N
         page = await reading.source.read(SHARD, reading.cursor, records_max=10)
         assert page.behind_ms == known
 
-    play([Connection([event(5, MillisBehindLatest=said)])], scenario)
+    play([Connection([2 * ON_THE_WAY_S, event(5, MillisBehindLatest=said)])], scenario)
