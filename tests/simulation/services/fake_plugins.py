@@ -8,7 +8,7 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
@@ -738,6 +738,15 @@ class SimSettings(BaseModel):
     hold_s: float = 0.0
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """What has connections."""
+
+    def close(self) -> None:
+        """Ends them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where redrives find what was given up: the on-failure queue of all mappings, and dead-letter queues by their ARNs."""
@@ -745,6 +754,10 @@ class Places:
     notices: NoticePlace
     witness: RedriveWitness
     dead_letters: Mapping[str, Callable[[Line], SimQueue]]
+
+
+type StreamOpening = Callable[[SimSettings, FakeStream], SimStream]
+"""Opens a stream for a mapping of a worker."""
 
 
 def registry(
@@ -756,6 +769,7 @@ def registry(
     line: Line,
     witness: Witness,
     places: Places,
+    opening: StreamOpening,
 ) -> GivenPlugins:
     """Everything that a daemon opens, over one worker's line; sources by ARN, functions by name."""
 
@@ -764,8 +778,7 @@ def registry(
             return places.dead_letters[settings.arn](line)
         service = sources[settings.arn]
         if isinstance(service, FakeStream):
-            kind = SimStream if service.undated_for is None else SimDatedStream
-            return kind(service, line, witness, source_arn=settings.arn)
+            return opening(settings, service)
         return SimQueue(service, line, witness, source_arn=settings.arn)
 
     def function(settings: SimSettings) -> SimFunction:
@@ -790,7 +803,12 @@ def registry(
 def _plugin(name: str, maker: Callable[[SimSettings], object]) -> Plugin[SimSettings, object]:
     @asynccontextmanager
     async def opening(settings: SimSettings, _: Environment) -> AsyncGenerator[object]:
-        yield maker(settings)
+        made = maker(settings)
+        try:
+            yield made
+        finally:
+            if isinstance(made, Closing):
+                made.close()
 
     return Plugin(name, SimSettings, opening)
 

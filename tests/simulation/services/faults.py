@@ -47,6 +47,10 @@ class FaultPlan:
     empty_page: float = 0.0
     lost_iterator: float = 0.0
     """A page comes without the cursor that follows, as if its shard had ended."""
+    cut: float = 0.0
+    """For each event that is pushed: the connection is cut before it, and again with it on its way."""
+    silent: float = 0.0
+    """For each of them: the connection is dead, and nobody says so."""
     heals_at: float = float("inf")
 
 
@@ -123,6 +127,22 @@ class Line:
         """Whether something with this chance happens now; never once the world is healed."""
         return chance > 0 and epoch() < self._plan.heals_at and self._rng.random() < chance
 
+    def either(self) -> bool:
+        """One of two things, by chance."""
+        return self._rng.random() < 0.5
+
+    def between(self, least: float, most: float) -> float:
+        """A number between two, by chance."""
+        return self._rng.uniform(least, most)
+
+    def out(self, port: Port) -> bool:
+        """Whether the service is down now."""
+        return any(each.holds(epoch()) for each in self._plan.outages.get(port, ()))
+
+    async def travels(self) -> None:
+        """Returns when something that the service has sent has arrived."""
+        await self._late()
+
     @property
     def plan(self) -> FaultPlan:
         """What may go wrong."""
@@ -169,7 +189,7 @@ class Line:
     def _refuse(self, port: Port, what: str) -> None:
         if self.refusal is not None:
             raise self.refusal("refused for a test")
-        if any(each.holds(epoch()) for each in self._plan.outages.get(port, ())):
+        if self.out(port):
             self._saw(port, "outage", what)
             raise ServiceUnavailable("the service is down")
         if self._denies(port, what):

@@ -222,6 +222,8 @@ def read_delivery(payload: bytes) -> Delivery:
     arns = {each["eventSourceARN"] for each in records}
     assert len(arns) <= 1, f"one event from {arns}"
     source_arn = next(iter(arns), event.get("eventSourceARN", ""))
+    # What a consumer was pushed is from its stream.
+    source_arn = source_arn.partition("/consumer/")[0]
     return Delivery(source_arn, tuple(_delivered(each) for each in records), event)
 
 

@@ -66,6 +66,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Starting:
+    """Where a subscription begins: at the first record with this sequence number or a later one, and from this time on."""
+
+    first: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """One record in a shard, or one part of an aggregated record, with what the world knows of it.
 
@@ -184,6 +192,43 @@ class FakeStream:
                 return self._cursor(now, self._shard(shard), position)
             case Read(shard, cursor, records_max):
                 return self._read(now, self._shard(shard), cursor, records_max)
+
+    @property
+    def latest(self) -> int:
+        """A sequence number that no record has yet, or the last one has. Those of later records are larger."""
+        return self._sequence
+
+    def place(self, now: float, shard: ShardId, starting: Starting) -> int:
+        """How many records of a shard are before a subscription's start. As Kinesis does, it goes on at the horizon without a word."""
+        if self.missing:
+            raise ResourceMissing("no such stream")
+        self.trim(now)
+        state = self._shard(shard)
+        before = (each.outer < starting.first or each.arrived < starting.since for each in state.records)
+        return max(
+            state.trimmed,
+            next((at for at, is_before in enumerate(before) if not is_before), len(state.records)),
+        )
+
+    def pushed(
+        self, now: float, shard: ShardId, place: int, records_max: int
+    ) -> tuple[Sequence[Held], int, int, bool]:
+        """What a subscription is sent next, of what was there at `now`: records, the place behind them, the lag in ms, whether the shard ends."""
+        state = self.shards[shard]
+        place = max(place, state.trimmed)
+        taken = _whole(state.records, place, _within_page(state.records[place : place + records_max]))
+        while taken and taken[-1].arrived > now + 0.001:
+            taken = [each for each in taken if each.outer != taken[-1].outer]
+        following = place + len(taken)
+        ended = state.closed_at is not None and state.closed_at <= now and following == len(state.records)
+        return taken, following, self._behind_ms(state, now, following) or 0, ended
+
+    def listed_at(self, now: float, as_of: float) -> tuple[Shard, ...]:
+        """The shards as a listing showed them that was made at `as_of`."""
+        if self.missing:
+            raise ResourceMissing("no such stream")
+        self.trim(now)
+        return self._list(max(as_of, self.created_at))
 
     def put(self, now: float, key: str, content: Content) -> tuple[ShardId, Held]:
         """Writes a record into the open shard of its key."""

@@ -18,6 +18,8 @@ from poller.domain.plan import (
 )
 from poller.domain.policies import Backoff, BatchPolicy, RetryPolicy, ScalingPolicy
 from poller.domain.records import Epoch, MappingId, QueueFacts
+from tests.simulation.finding.listings import Finding
+from tests.simulation.pushing.service import Pushes
 from tests.simulation.services.contents import Content, Kind
 from tests.simulation.services.fake_plugins import seeded
 from tests.simulation.services.faults import FaultPlan, Port
@@ -182,6 +184,15 @@ class CallFunction:
     pick: float
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveConsumer:
+    """Somebody removes one of a stream's consumers; `pick` chooses."""
+
+    at: float
+    source: str
+    pick: float
+
+
 type Action = (
     Put
     | Reshard
@@ -197,6 +208,7 @@ type Action = (
     | CallFunction
     | Seek
     | Redrive
+    | RemoveConsumer
 )
 
 
@@ -214,6 +226,10 @@ class Setup:
     listing_lag_s: float = 0.0
     """For how long a listing does not show yet that shards were closed and opened."""
     shapes: Shapes = PLAIN
+    pushes: Pushes | None = None
+    """How the service pushes the stream's records, if it has consumers."""
+    finding: Finding | None = None
+    """How the shards are found; None: all of them are listed each time."""
 
 
 @dataclass(frozen=True, slots=True)

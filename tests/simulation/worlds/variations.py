@@ -13,6 +13,8 @@ from poller.domain.function_facts import FunctionFacts
 from poller.domain.plan import SourceKind, Start
 from poller.domain.policies import BreakerPolicy, QueuePolicy, RatePolicy, RetryBackoff, ScalingPolicy
 from tests.shapes import ODD_TEXTS
+from tests.simulation.finding.worlds import found
+from tests.simulation.pushing.worlds import pushed
 from tests.simulation.services.contents import Content
 from tests.simulation.services.fake_plugins import seeded
 from tests.simulation.services.faults import Denial, Port
@@ -78,6 +80,11 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
+    return found(pushed(with_shared_reads(seed)))
+
+
+def with_shared_reads(seed: int) -> Scenario:
+    """The scenario of a seed without consumers, and with all shards listed each time."""
     return shared(aggregated(called_beside(without_calls(seed))))
 
 

@@ -1,6 +1,7 @@
 """Owns one simulated world: services, workers that come and go, and what must be true at the end."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from poller.ports import Clock
 from poller.runtime.daemon import Daemon
 from tests.simulation.checks.checker import Checker
 from tests.simulation.checks.ledger import Violation
+from tests.simulation.pushing.service import FakeConsumers
 from tests.simulation.services.fake_plugins import at_once, registry, seeded
 from tests.simulation.services.faults import History, Line, Marks, epoch
 from tests.simulation.services.functions import FakeFunction
@@ -39,6 +41,7 @@ from tests.simulation.worlds.scenario import (
     Put,
     Redrive,
     Remake,
+    RemoveConsumer,
     Reshard,
     Restart,
     Scenario,
@@ -47,6 +50,7 @@ from tests.simulation.worlds.scenario import (
     Update,
 )
 from tests.simulation.worlds.seeking import Seekers
+from tests.simulation.worlds.streaming import consumers_of, opening
 from tests.simulation.worlds.variations import draw
 from tests.virtual import (
     EPOCH_BASE,
@@ -113,6 +117,7 @@ class World:
     store: MemoryStore = field(default_factory=MemoryStore)
     notices: list[Notice] = field(default_factory=list)
     sources: dict[str, FakeStream | FakeQueue] = field(init=False)
+    consumers: dict[str, FakeConsumers] = field(init=False)
     functions: dict[str, FakeFunction] = field(init=False)
     court: Checker = field(init=False)
     operators: Operators = field(init=False)
@@ -128,6 +133,7 @@ class World:
         self.sources = {
             each.plan.source_arn: _service(each, seed, self.marks) for each in self.scenario.setups
         }
+        self.consumers = consumers_of(self.scenario.setups, self.sources, seed)
         self.functions = {
             each.function.name: FakeFunction(each.script, seeded(seed, each.function.name))
             for each in self.scenario.setups
@@ -254,6 +260,13 @@ class World:
             line=line,
             witness=self.court,
             places=self.redrivers.places(),
+            opening=opening(
+                self.scenario.setups,
+                self.consumers,
+                line,
+                self.court,
+                rng=partial(seeded, seed, name, "listings"),
+            ),
         )
         daemon = Daemon(
             self._plan(WorkerId(name)),
@@ -312,6 +325,8 @@ class World:
                 self._reshard(action)
             case Remake():
                 self._remake(action)
+            case RemoveConsumer():
+                self._remove_consumer(action)
             case Join():
                 self.marks.saw("join")
                 self._start(scope)
@@ -386,6 +401,16 @@ class World:
         self.court.remakes(remake.source)
         self.marks.saw("stream made again")
         self.history.tell("world", lambda: f"{remake.source} is made again")
+
+    def _remove_consumer(self, action: RemoveConsumer) -> None:
+        consumers = self.consumers[action.source]
+        names = consumers.names()
+        if not names:
+            return
+        name = names[int(action.pick * len(names))]
+        consumers.remove(epoch(), name)
+        self.marks.saw("push: consumer removed")
+        self.history.tell("world", lambda: f"the consumer {name} is removed")
 
     def _end_task(self, action: EndTask) -> None:
         """Cancels a task of the engine from inside; calls of foreign code have tasks of their own, and are no such tasks."""
@@ -503,6 +528,8 @@ def run_scenario(scenario: Scenario, *, trace: bool = False) -> Report:
 def run_world(make: Callable[[Marks, History], World], seed: int, *, trace: bool = False) -> Report:
     """Runs a world to its end; raises Failed."""
     history, marks = History(kept=trace), Marks()
+    # The real listings draw their waits from it.
+    random.seed(seed)
 
     async def main() -> float:
         await make(marks, history).run()
