@@ -3,7 +3,8 @@
     python -m benchmarks.latency [--seconds 20] [--json FILE]
 
 A queue is polled long, so a message is handed over when it comes. A shard is read again after a tenth of the time that it has been
-quiet, between a fifth of a second, which is AWS's limit, and `tuning.idle_poll_s`. A record waits for half of that on average.
+quiet, between a fifth of a second, which is AWS's limit, and `tuning.idle_poll_s`. A record waits for half of that on average. A consumer is
+pushed its records.
 """
 
 import asyncio
@@ -39,7 +40,10 @@ CASES = (
     Case("kinesis, a record every 3 s", "kinesis", 3.0, 40),
     Case("kinesis, a record every 10 s", "kinesis", 10.0, 120, settle_s=15.0),
     Case("the same, idle_poll_s: 0.2", "kinesis", 10.0, 120, tuning={"idle_poll_s": 0.2}),
+    Case("kinesis, pushed to a consumer", "consumer", 3.0, 40),
 )
+STUBS = {"consumer": "live-kinesis"}
+"""The kinds of the stub that are not named like the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,10 @@ class Row:
 
 async def measured(case: Case, seconds: float, cores: Cores) -> Row:
     """Runs one case for so long."""
+    kind = STUBS.get(case.kind, f"live-{case.kind}")
     with (
         tempfile.TemporaryDirectory() as name,
-        stub(cores, f"live-{case.kind}", "--shards", str(case.shards), "--gap", str(case.gap_s)) as url,
+        stub(cores, kind, "--shards", str(case.shards), "--gap", str(case.gap_s)) as url,
     ):
         folder = Path(name)
         notes = folder / "latencies"
@@ -67,7 +72,7 @@ async def measured(case: Case, seconds: float, cores: Cores) -> Row:
             "tuning": dict(case.tuning),
         }
         async with daemon(cores, folder, url, [mapping(case.kind)], settings=settings) as running:
-            if case.kind == "kinesis":
+            if case.kind != "sqs":
                 await running.reads(case.shards)
             await asyncio.sleep(case.settle_s)
             before = notes.stat().st_size

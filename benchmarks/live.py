@@ -44,6 +44,11 @@ class LiveShards:
         end = bisect_right(sent, time.time())
         return [_record(index, sent[index]) for index in range(place, end)], max(place, end)
 
+    def next_s(self, shard: int, place: int) -> float:
+        """Seconds until the record at a place is sent."""
+        sent = self._sent[shard]
+        return max(0.0, sent[place] - time.time()) if place < len(sent) else HORIZON_S
+
 
 def _record(index: int, sent: float) -> dict[str, object]:
     return {

@@ -14,13 +14,14 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import cast
 
 import uvloop
 
 from benchmarks.live import STREAM_GAP_S, LiveQueue, LiveShards
 from benchmarks.pages import EMPTY, Page, dynamo_pages, kinesis_pages, messages_template
+from benchmarks.pushing import pushed
 from benchmarks.shared_reads.limited_stream import LimitedReads, Refusal
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -41,7 +42,9 @@ LATER_MAX = 4
 """Answers that one connection waits for; a client has one request on the way."""
 
 type Parts = tuple[bytes, ...]
-type Answer = Callable[[bytes], Parts | Awaitable[Parts]]
+type Answered = Parts | Awaitable[Parts] | AsyncIterator[bytes]
+"""An answer, now or later, or the pieces of one that goes on."""
+type Answer = Callable[[bytes], Answered]
 
 
 class Streams:
@@ -140,6 +143,10 @@ class LiveStream(Streams):
         super().__init__([], shards)
         self._live = LiveShards(shards, gap_s)
 
+    def answers(self) -> dict[bytes, Answer]:
+        """By operation."""
+        return super().answers() | {b"SubscribeToShard": lambda body: pushed(self._live, body)}
+
     def _records(self, body: bytes) -> Parts:
         found = _ITERATOR.search(body)
         assert found is not None
@@ -186,6 +193,8 @@ class Connection(asyncio.Protocol):
             parts = self._answer(head, body)
             if isinstance(parts, tuple):
                 self._send(parts)
+            elif isinstance(parts, AsyncIterator):
+                self._later.append(asyncio.ensure_future(self._send_on(parts)))
             else:
                 self._later.append(asyncio.ensure_future(self._send_later(parts)))
 
@@ -196,6 +205,11 @@ class Connection(asyncio.Protocol):
 
     async def _send_later(self, parts: Awaitable[Parts]) -> None:
         self._send(await parts)
+
+    async def _send_on(self, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            assert self._transport is not None
+            self._transport.write(piece)
 
     def _send(self, parts: Parts) -> None:
         assert self._transport is not None
@@ -213,7 +227,7 @@ class Connection(asyncio.Protocol):
             del self._received[:behind]
             yield head, body
 
-    def _answer(self, head: bytes, body: bytes) -> Parts | Awaitable[Parts]:
+    def _answer(self, head: bytes, body: bytes) -> Answered:
         target = _TARGET.search(head)
         name = target[1] if target is not None else head.split(b" ", 2)[1]
         answer = self._answers.get(name)

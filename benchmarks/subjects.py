@@ -23,8 +23,15 @@ END_S_MAX = 20.0
 LOOK_S = 0.05
 TAIL_CHARS = 4_000
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-SOURCES = {"kinesis": STREAM_ARN, "dynamodb": TABLE_ARN, "sqs": QUEUE_ARN, "fifo": f"{QUEUE_ARN}.fifo"}
-STREAMS = ("kinesis", "dynamodb")
+SOURCES = {
+    "kinesis": STREAM_ARN,
+    "consumer": f"{STREAM_ARN}/consumer/orders:1700000000",
+    "dynamodb": TABLE_ARN,
+    "sqs": QUEUE_ARN,
+    "fifo": f"{QUEUE_ARN}.fifo",
+}
+"""What a mapping reads. A consumer is pushed the stream's records."""
+STREAMS = ("kinesis", "consumer", "dynamodb")
 PATTERNS = {
     "kinesis": '{"data": {"kind": ["alarm"]}}',
     "dynamodb": '{"dynamodb": {"NewImage": {"kind": {"S": ["alarm"]}}}}',

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 READS_MAX = 5
 """Reads of one shard in a second."""
@@ -16,7 +16,7 @@ _REFUSED = json.dumps(
 ).encode()
 
 type Parts = tuple[bytes, ...]
-type Answer = Callable[[bytes], Parts | Awaitable[Parts]]
+type Answer = Callable[[bytes], Parts | Awaitable[Parts] | AsyncIterator[bytes]]
 
 
 class Refusal(tuple[bytes, ...]):
