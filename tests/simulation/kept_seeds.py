@@ -92,6 +92,11 @@ KEPT_WHOLE_SEEDS: dict[int, str] = {
 }
 """Seeds of whole scenarios to what was wrong."""
 
+KEPT_STREAM_SEEDS: dict[int, str] = {
+    1193: "a task that waits for what a consumer is pushed was cancelled from inside, and its reader took that for its own end",
+}
+"""Seeds of scenarios with consumers, and with shards that are found with fewer calls, to what was wrong."""
+
 KEPT_CALL_SEEDS: dict[int, str] = {
     74: "claims whose answers were lost counted as workers that the call had ended, and it was given up without being called",
 }

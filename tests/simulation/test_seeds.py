@@ -8,11 +8,12 @@ from tests.simulation.kept_seeds import (
     KEPT_OPERATED_SEEDS,
     KEPT_REDRIVEN_SEEDS,
     KEPT_SEEDS,
+    KEPT_STREAM_SEEDS,
     KEPT_WHOLE_SEEDS,
 )
 from tests.simulation.sweep import CHUNK, SELDOM, SELDOM_SEEDS, SOMETIMES, Swept, sweep
 from tests.simulation.worlds.scenario import base
-from tests.simulation.worlds.variations import operated, redriven, vary, without_calls
+from tests.simulation.worlds.variations import draw, operated, redriven, vary, without_calls
 from tests.simulation.worlds.world import run_scenario
 
 SEEDS = 500
@@ -49,6 +50,10 @@ def test_bugs_that_simulation_found_in_redrives_stay_away() -> None:
 
 def test_bugs_that_simulation_found_in_whole_scenarios_stay_away() -> None:
     assert [seed for seed in KEPT_WHOLE_SEEDS if not run_scenario(without_calls(seed)).virtual_s] == []
+
+
+def test_bugs_that_simulation_found_with_consumers_stay_away() -> None:
+    assert [seed for seed in KEPT_STREAM_SEEDS if not run_scenario(draw(seed)).virtual_s] == []
 
 
 @pytest.mark.timeout(900)

@@ -93,6 +93,9 @@ class Subscription:
         if not self._coming.done():
             return False
         coming, self._coming = self._coming, None
+        if coming.cancelled():
+            # Somebody has cancelled a task that is not theirs. The reader goes on.
+            raise ServiceUnavailable(f"{OPERATION}: the wait for an event was cancelled")
         event = coming.result()
         if event is None:
             self.over = True

@@ -248,6 +248,25 @@ def test_a_subscription_without_an_event_does_not_say_that_nothing_is_there(
     play([Connection(script, stays=False)], scenario)
 
 
+def test_a_wait_for_an_event_that_is_cancelled_from_outside_ends_the_subscription_and_not_its_reader() -> (
+    None
+):
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        before = asyncio.all_tasks()
+
+        def cancel() -> None:
+            waiting = asyncio.all_tasks() - before
+            assert len(waiting) == 1
+            waiting.pop().cancel()
+
+        asyncio.get_running_loop().call_later(1.0, cancel)
+        assert await reading.read() == [1, 2]
+        assert "cancelled" in reading.source.polled_because(SHARD)
+
+    play([Connection([])], scenario, stored=(1, 2))
+
+
 def test_no_more_than_one_event_is_fetched_before_it_is_asked_for() -> None:
     connection = Connection([event(each) for each in range(1, 100)])
 
