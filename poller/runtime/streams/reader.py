@@ -116,10 +116,21 @@ class ShardReader:
             if not self._flow.hungry:
                 await self.room.wait()
                 continue
-            asked = self._parts.clock.now()
-            page = await self._page()
-            if page is not None and await self._take(page, asked):
+            wait_s = await self._read_once()
+            if wait_s is None:
                 return
+            if wait_s:
+                await self._stop.sleep(wait_s)
+
+    async def _read_once(self) -> float | None:
+        """Reads a page and takes it in. Returns how long to wait before the next one, None behind the last one.
+
+        When it returns, only the flow has the page's records. A page that a reader kept while it waits for the next one would be
+        in memory although its records are settled.
+        """
+        asked = self._parts.clock.now()
+        page = await self._page()
+        return 0.0 if page is None else await self._take(page, asked)
 
     def retry(self) -> bool:
         """Reads again at once if reading fails, and begins the back-off again. Returns whether reading fails."""
@@ -129,24 +140,22 @@ class ShardReader:
         self._again.set()
         return True
 
-    async def _take(self, page: Page, asked: Epoch) -> bool:
-        """Takes in a page, and waits until it is time for the next one. Returns whether it was the last page."""
+    async def _take(self, page: Page, asked: Epoch) -> float | None:
+        """Takes in a page. Returns how long to wait before the next one is read; None if it was the last page."""
         passing = None
         if self._matches is not None:
             passing = await self._parts.turns.slices(judged(page.records, self._matches))
         if page.records and self._stop.requested:
             # A stop came while the page was filtered. Its records are not tracked yet, and will be read again.
-            return False
+            return 0.0
         fresh = self._accept(page, asked, passing)
         if page.cursor is None:
-            return await self._is_last(page, fresh=fresh)
+            return None if await self._is_last(page, fresh=fresh) else 0.0
         self.state.unended = 0
         now = self._parts.clock.monotonic()
         self._rhythm.found(now, records=bool(page.records))
         wait_s = self._rhythm.wait_s(now, more=bool(page.records or page.behind_ms))
-        if wait_s and not page.waited:
-            await self._stop.sleep(wait_s)
-        return False
+        return 0.0 if page.waited else wait_s
 
     def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
         """Takes in a page that was asked for at `asked`. Returns whether it had records that were not read before."""
