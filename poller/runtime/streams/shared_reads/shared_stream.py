@@ -89,27 +89,33 @@ class _OpenWindow(ReadWindow):
         self.rhythm.throttled(now)
 
 
-class SharedShard:
-    """The windows of one shard, and where its readers are."""
+@dataclass(slots=True)
+class WindowTally:
+    """How many windows there are, and about how many bytes they take."""
 
-    def __init__(self) -> None:
+    windows: int = 0
+    size: int = 0
+
+
+class SharedShard:
+    """The windows of one shard, and where its readers are. They are counted in `tally`, which all shards have in common."""
+
+    def __init__(self, tally: WindowTally) -> None:
         self.places: dict[Hashable, Position] = {}
         self._windows: list[_OpenWindow] = []
-
-    @property
-    def windows(self) -> int:
-        """How many windows there are."""
-        return len(self._windows)
+        self._tally = tally
+        self._counted = WindowTally()
+        """What of the tally is this shard's."""
 
     def window(self, place: _Place, rhythm: Callable[[], Rhythm], *, size_max: int) -> _OpenWindow:
         """The window that covers a place, the furthest one if there are several; a new one if there is none."""
         self._tidy(size_max)
         found = [each for each in self._windows if each.covers(place.position)]
-        if found:
-            return max(found, key=lambda each: each.end)
-        made = _OpenWindow(place, rhythm())
-        self._windows.append(made)
-        return made
+        if not found:
+            found = [_OpenWindow(place, rhythm())]
+            self._windows += found
+        self.count()
+        return max(found, key=lambda each: each.end)
 
     def meeting(self, window: _OpenWindow) -> _Reading | None:
         """The read of another window that goes on from a place inside this one."""
@@ -126,10 +132,19 @@ class SharedShard:
         """Drops a window. Its readers ask the source for their places."""
         if window in self._windows:
             self._windows.remove(window)
+            self.count()
 
     def forget(self) -> None:
         """Drops all windows."""
         self._windows.clear()
+        self.count()
+
+    def count(self) -> None:
+        """Brings the tally up to date. It is called when windows come, go or have taken a page."""
+        before, now = self._counted, WindowTally(len(self._windows), sum(each.size for each in self._windows))
+        self._tally.windows += now.windows - before.windows
+        self._tally.size += now.size - before.size
+        self._counted = now
 
     def _tidy(self, size_max: int) -> None:
         """Drops what no reader needs any more, and what is too much."""
@@ -152,6 +167,8 @@ class SharedReads:
         self._clock = clock
         self._kept_bytes_max = kept_bytes_max
         self._shards: dict[tuple[Hashable, ShardId], SharedShard] = {}
+        self.tally = WindowTally()
+        """All windows of all shards."""
 
     def view(self, key: Hashable, source: StreamSource, *, idle_s: float) -> "SharedSource":
         """A stream as one mapping reads it. Mappings with the same key read the same stream in the same way.
@@ -162,7 +179,9 @@ class SharedReads:
 
     def entered(self, key: Hashable, shard: ShardId, reader: Hashable, position: Position) -> SharedShard:
         """The shard, with where a reader of it is."""
-        found = self._shards.setdefault((key, shard), SharedShard())
+        found = self._shards.get((key, shard))
+        if found is None:
+            found = self._shards[key, shard] = SharedShard(self.tally)
         found.places[reader] = position
         return found
 
@@ -172,6 +191,7 @@ class SharedReads:
         if found is not None:
             found.places.pop(reader, None)
             if not found.places:
+                found.forget()
                 del self._shards[key, shard]
 
     def forget(self, key: Hashable) -> None:
@@ -188,8 +208,7 @@ class SharedReads:
     @property
     def size_max(self) -> int:
         """What one window may take."""
-        windows = sum(each.windows for each in self._shards.values())
-        return self._kept_bytes_max // max(1, windows)
+        return self._kept_bytes_max // max(1, self.tally.windows)
 
 
 class SharedSource:
@@ -269,6 +288,7 @@ class SharedSource:
             raise
         else:
             window.take_page(page, self._clock.monotonic(), kept=len(shared.places) > 1)
+            shared.count()
             reading.page, reading.end = page, window.end
             following = None if page.cursor is None else _Place(window.end).cursor()
             return Page(page.records, following, page.behind_ms, page.ended, waited=True)

@@ -18,7 +18,7 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Cursor, Page, Position, ShardId
-from poller.runtime.streams.shared_reads.shared_stream import SharedReads, SharedSource
+from poller.runtime.streams.shared_reads.shared_stream import SharedReads, SharedSource, WindowTally
 from tests.runtime.fakes import SHARD, FakeStream, records
 from tests.virtual import run_virtual, virtual_clock
 
@@ -327,7 +327,9 @@ def test_nothing_is_kept_when_nobody_reads() -> None:
         world = World(FakeStream())
         async with world.reading(world.reader(), world.reader()):
             await asyncio.sleep(2)
+            assert world.shared.tally.windows == 1
         assert world.shared.shards == 0
+        assert world.shared.tally == WindowTally()
 
     run(main())
 
@@ -392,5 +394,6 @@ def test_whatever_happens_each_reader_gets_every_record_in_order(seed: int) -> N
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         for each in readers:
             assert each.taken == list(range(1, last + 1))
+        assert world.shared.tally == WindowTally()
 
     run(main())
