@@ -241,11 +241,18 @@ class PushedStream:
         refused.reason = error.reason
 
     def _wait_after(self, shard: ShardId, subscription: Subscription) -> None:
-        """Leaves time before the next one if a subscription was over at once. The service would refuse it; another one may go on so for ever."""
-        again_s = subscription.began_s + AGAIN_S
-        if self._clock.monotonic() < again_s:
+        """Leaves time before the next one if a subscription was over at once, or said nothing. The shard is polled meanwhile.
+
+        The service would refuse a next one at once; another one may go on so for ever. And where nothing is said, only a poll shows
+        that there is nothing more.
+        """
+        now, again_s = self._clock.monotonic(), subscription.began_s + AGAIN_S
+        if now < again_s:
             reason = f"{OPERATION}: the subscription was over within {AGAIN_S:g} s"
             self._refused[shard] = _Refused(again_s, reason=reason)
+        elif not subscription.told:
+            reason = f"{OPERATION}: the subscription was over before any event came"
+            self._refused[shard] = _Refused(now + AGAIN_S, reason=reason)
 
     async def _poll(self, shard: ShardId, place: _Place, records_max: int) -> Page:
         polled = place.polled or await self._stream.cursor(shard, place.position)

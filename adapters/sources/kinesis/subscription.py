@@ -62,6 +62,8 @@ class Subscription:
         """Whether no more events come: the service has ended it, or the shard has ended."""
         self.ended = False
         """Whether the shard has ended, and all of its records are read."""
+        self.told = False
+        """Whether any event has come."""
         self.behind_ms: int | None = None
         self._turns = turns
         self._clock = clock
@@ -125,6 +127,7 @@ class Subscription:
 
     def _take_in(self, event: "_Event") -> None:
         records, found = event.records, event.found
+        self.told = True
         if self.at.since_ms:
             # The service may cut the time of the start to its second.
             records = records_since(records, self.at.since_ms)

@@ -62,7 +62,7 @@ def test_an_alert_is_tested_and_in_the_document(rule: dict[str, Any]) -> None:
     tested = {
         case["alertname"]
         for test in loaded("tests.yaml")["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", ())
         if case["exp_alerts"]
     }
     assert rule["alert"] in tested

@@ -53,6 +53,23 @@ def test_records_are_polled_while_a_subscription_that_was_over_at_once_has_to_wa
     play([Connection([], stays=False), Connection([event(3)])], scenario, stored=(1, 2))
 
 
+def test_where_subscriptions_say_nothing_a_poll_shows_that_there_is_nothing_more() -> None:
+    async def scenario(reading: Reading) -> None:
+        await reading.begin()
+        told = []
+        while asyncio.get_running_loop().time() < SPAN_S:
+            await reading.read()
+            told.append(reading.behind_ms == 0)
+            if reading.source.polled_because(SHARD):
+                await asyncio.sleep(1)
+        longest = max((len(list(group)) for caught_up, group in itertools.groupby(told) if not caught_up))
+        assert longest <= 2, "reads of one subscription"
+        assert any(told)
+
+    silent = [12.0, {"EventOfALaterVersion": {"Records": []}}, 0.5]
+    play([Connection(list(silent), stays=False) for _ in range(100)], scenario)
+
+
 def test_a_shard_that_ends_at_once_has_nothing_to_wait_for() -> None:
     async def scenario(reading: Reading) -> None:
         await reading.begin()
