@@ -66,7 +66,7 @@ def test_where_subscriptions_say_nothing_a_poll_shows_that_there_is_nothing_more
         assert longest <= 2, "reads of one subscription"
         assert any(told)
 
-    silent = [12.0, {"EventOfALaterVersion": {"Records": []}}, 0.5]
+    silent: list[JsonObject | float | Exception] = [12.0, {"EventOfALaterVersion": {"Records": []}}, 0.5]
     play([Connection(list(silent), stays=False) for _ in range(100)], scenario)
 
 
