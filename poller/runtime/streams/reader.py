@@ -14,7 +14,7 @@ from poller.domain.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.domain.records import Cursor, Epoch, Page, Position, ShardId
+from poller.domain.records import Cursor, Epoch, Monotonic, Page, Position, ShardId
 from poller.domain.telemetry.labels import Loss
 from poller.domain.telemetry.mapping_events import Filtered, Polled, RecordsLost
 from poller.ports import PushingSource, StreamSource
@@ -27,6 +27,7 @@ from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped, wait_until
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.discovery.known_shards import listing_about
+from poller.runtime.streams.recreated_stream import RECHECK_S
 from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 UNREADABLE_RETRY_S = 10.0
@@ -50,6 +51,10 @@ class ReadState:
     started: bool = False
     losses: int = 0
     loss_reported_at: Position | None = None
+    missing: bool = False
+    """Whether the source did not know the stream or the shard. It may be another stream when it is there again."""
+    back_at: Monotonic | None = None
+    """When it was there again."""
 
 
 class ShardReader:
@@ -226,15 +231,30 @@ class ShardReader:
             if not await self._recreated_meanwhile():
                 self._lose(Loss.TRIMMED)
         except ResourceMissing as error:
+            self.state.missing, self.state.back_at = True, None
             if not await self._recreated_meanwhile():
                 await self._missing(error)
         except PortError as error:
             await self._wait_out(error)
         else:
-            if page is not None:
-                self.state.failures, self.state.reason, self.state.started = 0, "", True
+            if page is None or (self.state.missing and await self._another_stream()):
+                return None
+            self.state.failures, self.state.reason, self.state.started = 0, "", True
             return page
         return None
+
+    async def _another_stream(self) -> bool:
+        """Whether a stream that was missing is another one, some of which go on with cursors of the one before. True after a stop, too.
+
+        An answer of while it was missing counts for RECHECK_S. So it is asked for until it has been back for that long.
+        """
+        if await self._recreated_meanwhile():
+            return True
+        now = self._parts.clock.monotonic()
+        if self.state.back_at is None:
+            self.state.back_at = now
+        self.state.missing = now - self.state.back_at < RECHECK_S
+        return False
 
     async def _recreated_meanwhile(self) -> bool:
         """Whether the source refuses a position because the stream was recreated, or a stop came while that was checked.

@@ -169,6 +169,31 @@ def test_a_stream_that_is_made_again_is_noticed_within_some_minutes_though_its_c
     play(lambda: Remade(1), script)
 
 
+@pytest.mark.parametrize("names", [("ann",), ("ann", "bob")])
+@pytest.mark.parametrize("gone_s", [3.0, 30.0])
+def test_a_stream_that_was_missing_is_asked_whether_it_is_another_one_though_its_cursors_go_on(
+    names: tuple[str, ...], gone_s: float
+) -> None:
+    async def script(place: Scene) -> None:
+        assert isinstance(place, Remade)
+        stream = place.made
+        stream.put(*records(100))
+        for name in names:
+            place.start(name)
+        await asyncio.sleep(10)
+        generation = stream.generation
+        stream.gone = True
+        await asyncio.sleep(gone_s)
+        stream.remake()
+        stream.generation = generation
+        stream.put(*records(1, 2))
+        await asyncio.sleep(40)
+        assert place.delivered() == [100, 1, 2]
+        assert place.losses() == [(Loss.STREAM_REMADE, "AFTER:100")]
+
+    play(lambda: Remade(1), script)
+
+
 CHILD, GRANDCHILD = ShardId("shardId-000000000007"), ShardId("shardId-000000000009")
 
 
