@@ -21,6 +21,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from botocore import exceptions as boto
 from yarl import URL
 
+from poller.memory.answers import make_room
+
 AIOHTTP = "3.14."
 """The release whose connections are known here; with any other one the library sends."""
 FAILURE = 300
@@ -226,6 +228,7 @@ class RawEndpoint:
         if payload.is_eof():
             body = payload.read_nowait()
         else:
+            await make_room(int(head.headers.get("Content-Length", 0)))
             body = await (payload.read() if bytes_max is None else _bounded(payload, bytes_max))
         if "Set-Cookie" in head.headers:
             self._jar.update_cookies_from_headers(head.headers.getall("Set-Cookie"), self._request.url)

@@ -119,6 +119,11 @@ class InFlightTracker:
     def __len__(self) -> int:
         return len(self.visibility)
 
+    @property
+    def held_bytes(self) -> int:
+        """About how many bytes the messages take in memory."""
+        return self.visibility.held_bytes
+
     def received(
         self, messages: Sequence[Message], *, asked: int, timeout_s: float, now: Monotonic, epoch: Epoch
     ) -> Reception:

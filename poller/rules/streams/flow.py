@@ -61,6 +61,7 @@ from poller.rules.streams.lanes import (
     LaneView,
     Rest,
     WaitUntil,
+    look_far,
     spread,
 )
 from poller.rules.streams.operations.on_batch import leads, without
@@ -68,9 +69,6 @@ from poller.rules.streams.operations.verbs import OperatorVerbs
 from poller.rules.streams.resuming import EarlierRun
 from poller.rules.streams.tracking import PageIntake, RecordTracker
 from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
-
-LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes of events that the waiting records of one shard may take while a lane is blocked."""
 
 
 class ShardFlow:
@@ -145,8 +143,12 @@ class ShardFlow:
         wanted = not all(lane.buffer.full for lane in self._lanes)
         if len(self._lanes) == 1:
             return wanted
-        held = sum(lane.buffer.encoded_bytes for lane in self._lanes)
-        return wanted and self._tracker.span < self._look_ahead_records_max and held < LOOK_AHEAD_BYTES_MAX
+        return wanted and self._tracker.span < self._look_ahead_records_max and not look_far(self._lanes)
+
+    @property
+    def held_bytes(self) -> int:
+        """About how many bytes the records take that are not settled."""
+        return sum([lane.held_bytes for lane in self._lanes])
 
     @property
     def done(self) -> bool:
@@ -274,10 +276,8 @@ class ShardFlow:
     def undelivered(self, lane: int, reason: str, *, wait_s: float, epoch: Epoch) -> Sequence[LaneEffect]:
         """Says that the destination did not take the notice. The next try is in `wait_s` seconds; the lane is blocked until then."""
         work, discard = self._lanes[lane].discarding()
-        error, next_try = (
-            f"the on-failure destination did not take the batch: {reason}",
-            Epoch(epoch + wait_s),
-        )
+        error = f"the on-failure destination did not take the batch: {reason}"
+        next_try = Epoch(epoch + wait_s)
         new = self._blocked.block(lane, first_of(work.parts[0]), epoch, error=error, next_try=next_try)
         if new and discard.condition is Condition.SKIPPED:
             self._interventions.undelivered(lane)

@@ -19,6 +19,7 @@ from poller.rules.queues.receive_batch import QueueItem
 from poller.rules.queues.visibility import VisibilityPolicy
 from poller.rules.responses import Verdict
 from poller.runtime.port_failures import report_failure
+from poller.runtime.queues.bounded.queue_memory import QueueMemory
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.open_receives import Polls
@@ -51,6 +52,7 @@ class InFlight:
     stop: Stop
     capacity: QueueCapacity
     tracker: InFlightTracker
+    memory: QueueMemory
     source: SourceHealth = field(default_factory=SourceHealth)
     controls: QueueControls = field(default_factory=QueueControls)
     polls: Polls = field(init=False)
@@ -97,6 +99,7 @@ class InFlight:
         reception = self.tracker.received(
             messages, asked=asked, timeout_s=parts.limit_s, now=self.now, epoch=parts.clock.now()
         )
+        self.memory.hold(self.tracker.held_bytes)
         parts.observer.on(Polled(mapping=mapping, shard=None, records=len(messages)))
         for reason in reception.unreadable:
             self.report_failed(RecordUnreadable(reason))
@@ -232,6 +235,7 @@ class InFlight:
         if self._settlements == self.tracker.settlements:
             return
         self._settlements = self.tracker.settlements
+        self.memory.hold(self.tracker.held_bytes)
         if self._watched:
             self._watched = False
             moved, self._moved = self._moved, asyncio.Event()

@@ -13,6 +13,7 @@ from poller.rules.queues import scaling
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
+from poller.runtime.queues.bounded.queue_memory import QueueMemory
 from poller.runtime.queues.capacity import QueueCapacity, WorkerShare, permits_of
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.deleter import Deleter
@@ -145,6 +146,7 @@ class QueueMapping:
                 parts.function.slots, self._bounds.ceiling, worker_share=share, permits=permits_of(parts)
             ),
             tracker=tracker_of(parts, facts, self._operations.controls.asked),
+            memory=QueueMemory(parts.memory),
             controls=self._operations.controls,
         )
         self._scope, self._operations.facts = scope, facts
@@ -164,6 +166,8 @@ class QueueMapping:
             # The mapping was cancelled or failed. Messages that were processed but not deleted would run again.
             await self._last_deletes(deleter)
             raise
+        finally:
+            scope.memory.close()
 
     async def _poll(self, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
         """Runs pollers and adapts their number; returns when the last poller has ended."""

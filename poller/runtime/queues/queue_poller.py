@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -20,6 +21,7 @@ from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
 from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, items_of
 from poller.rules.queues.scaling import IDLE_S
+from poller.runtime.queues.bounded.queue_memory import ReceiveRoom
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
@@ -290,16 +292,22 @@ class QueuePoller:
 
     async def _fetch(self, ask: Receive, *, long: bool) -> Fetched | None:
         """The items of one receive; None if it failed, or if a stop came before it."""
-        messages = await self._receive(ask)
-        if messages is None:
+        scope = self._scope
+        opener = scope.open_batch.opened_by(self._number)
+        room = await unless_stopped(scope.stop, scope.memory.room(ask.messages_max, opener=opener))
+        if room is None:
             return None
-        # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin` there
-        # is no await: the places in the groups follow the order of the receives.
-        filtered = await self._intake.filtered(messages)
-        items = self._take(messages, filtered, ask.messages_max, long=long)
-        return Fetched(items, drained=len(messages) < ask.messages_max)
+        with room:
+            messages = await self._receive(Receive(room.messages_max, ask.wait_s), room)
+            if messages is None:
+                return None
+            # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin`
+            # there is no await: the places in the groups follow the order of the receives.
+            filtered = await self._intake.filtered(messages)
+            items = self._take(messages, filtered, room.messages_max, long=long)
+            return Fetched(items, drained=len(messages) < room.messages_max)
 
-    async def _receive(self, ask: Receive) -> Sequence[Message] | None:
+    async def _receive(self, ask: Receive, room: ReceiveRoom) -> Sequence[Message] | None:
         """The messages of one receive call; None if it failed, or if a stop or pause came before it. Neither interrupts a call."""
         scope = self._scope
         if scope.stop.requested or scope.paused:
@@ -307,7 +315,9 @@ class QueuePoller:
         self.receiving_since = scope.now
         poll = scope.polls.begin(ask.wait_s)
         try:
-            messages = await scope.parts.source.receive(messages_max=ask.messages_max, wait_s=ask.wait_s)
+            messages = await room.receive(
+                partial(scope.parts.source.receive, messages_max=ask.messages_max, wait_s=ask.wait_s)
+            )
         except PortError as error:
             self._failed(error)
             return None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Message, Undone
 from poller.rules.queues.in_flight import PendingDelete
+from poller.runtime.queues.bounded.queue_memory import QueueMemory
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.deleter import DELETES_MAX, LINGER_S, TRIES_MAX, WORKERS_MAX, Deleter
 from poller.runtime.queues.in_flight import InFlight, tracker_of
@@ -48,7 +49,8 @@ async def deleting(
     service.send(*range(count))
     given_parts = parts(service, function_of(Handler()), plan(service))
     capacity = QueueCapacity(given_parts.function.slots, 10)
-    scope = InFlight(given_parts, Stop(), capacity, tracker_of(given_parts, service.queue.facts))
+    tracker = tracker_of(given_parts, service.queue.facts)
+    scope = InFlight(given_parts, Stop(), capacity, tracker, QueueMemory(given_parts.memory))
     messages: list[Message] = []
     while len(messages) < count:
         messages += scope.received(await service.receive(messages_max=10, wait_s=0), asked=10)

@@ -1,0 +1,222 @@
+"""Owns how the bytes that the daemon may hold are shared among those who read.
+
+Each shard and each queue mapping has an account. It counts what the account *holds*, records and messages that are not settled, and
+what is *reserved* for calls that are under way. Before a call its reader wants room, and says how little would do and how much it
+can use. Without room it waits.
+
+Who waits is served in turn: first answers that are known to be coming, since something at the service waits for them; then those
+whose accounts use nothing; then the others, which have records to run. What is free is divided by the number of those who wait.
+
+Held records leave only when they are settled, and a blocked shard may keep its records for hours. So others must not depend on
+it. A part of the whole is kept free for accounts that use nothing, a small unit for each. And who has waited long is granted the least
+that it wants even if all is used. Then more is used than there is, until something is settled.
+
+Nobody waits for room while a reservation is kept for the same call: `exchange` gives back the estimate and wants the real size.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+
+from poller.domain.records import Monotonic
+
+UNIT_BYTES = 64 * 1024
+"""What is kept free for each account."""
+UNITS_PART = 4
+"""No more than this part, a quarter, is kept free for units."""
+IDLE_PATIENCE_S = 1.0
+"""After this wait an account that uses nothing is granted the least that it wants, whatever is used."""
+HOLDING_PATIENCE_S = 10.0
+"""The same for a shard that holds something. Its records may be those of a blocked lane, and other lanes need new ones."""
+PAGE_BYTES = 2_500_000
+"""More than a shard gives in a second. Nobody needs to reserve more at once while others may need room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """After how many seconds a want is granted its least whatever is used: of an account that uses nothing, and of another one."""
+
+    idle_s: float = IDLE_PATIENCE_S
+    holding_s: float = HOLDING_PATIENCE_S
+
+
+UNTIL_IDLE = Patience(holding_s=inf)
+"""Whoever uses something waits until some of that is settled."""
+FOR_EVER = Patience(inf, inf)
+"""For what can be asked for again, in smaller pieces."""
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """The bytes of one shard or queue mapping. Only the budget changes them."""
+
+    held: int = 0
+    reserved: int = 0
+    pressed: Monotonic | None = None
+    """When it was last granted room that there was not."""
+
+    @property
+    def used(self) -> int:
+        """What it holds, and what is reserved for it."""
+        return self.held + self.reserved
+
+
+@dataclass(slots=True, eq=False)
+class Want:
+    """Room for one call. `granted` is None while it waits, and 0 when it is over."""
+
+    account: Account
+    least: int
+    most: int
+    since: Monotonic
+    answer: bool
+    patience: Patience
+    granted: int | None = None
+
+
+class ByteBudget:
+    """All accounts of a daemon. `total` is in bytes."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        """What is held and reserved. It may be more than `total` for a while."""
+        self._accounts: set[Account] = set()
+        self._answers: deque[Want] = deque()
+        self._calls: dict[Want, None] = {}
+        self._granted: list[Want] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return len(self._answers) + len(self._calls)
+
+    @property
+    def free(self) -> int:
+        """What anybody may be granted now; 0 or less when there is no room."""
+        return self.total - self._kept - self.used
+
+    @property
+    def page_bytes(self) -> int:
+        """How much one account should reserve for a call at most: its part of the whole, or more while much is free."""
+        part = (self.total - self._kept) // max(1, len(self._accounts))
+        return max(part, min(PAGE_BYTES, self.free // 4))
+
+    def open(self) -> Account:
+        """A new account."""
+        account = Account()
+        self._accounts.add(account)
+        return account
+
+    def close(self, account: Account) -> None:
+        """Gives back what an account holds. Its calls give back their own room."""
+        self.hold(account, 0)
+        self._accounts.discard(account)
+        self._serve()
+
+    def resize(self, total: int) -> None:
+        """Changes the whole. What is held stays."""
+        self.total = total
+        self._serve()
+
+    def hold(self, account: Account, held: int) -> None:
+        """Says what an account holds now."""
+        change = held - account.held
+        account.held = held
+        self.used += change
+        if change < 0 and (self._calls or self._answers):
+            self._serve()
+
+    def want(
+        self,
+        account: Account,
+        *,
+        least: int,
+        most: int,
+        now: Monotonic,
+        answer: bool = False,
+        patience: Patience = UNTIL_IDLE,
+    ) -> Want:
+        """Wants room for a call; it is granted at once if there is some and nobody waits. `answer`: the answer is coming already."""
+        least = min(least, self.total - self.total // UNITS_PART)
+        wanted = Want(account, least, max(least, most), now, answer, patience)
+        if answer:
+            self._answers.append(wanted)
+        else:
+            self._calls[wanted] = None
+        self._serve()
+        return wanted
+
+    def exchange(self, want: Want, size: int, *, now: Monotonic, patience: Patience = UNTIL_IDLE) -> Want:
+        """Gives back a call's room, and wants as much as its answer really needs."""
+        self.give_back(want, serve=False)
+        return self.want(want.account, least=size, most=size, now=now, answer=True, patience=patience)
+
+    def pressing_at(self, want: Want) -> Monotonic:
+        """When a want that still waits is granted its least whatever is used."""
+        account = want.account
+        patience_s = want.patience.holding_s if account.used else want.patience.idle_s
+        since = want.since if account.pressed is None else max(want.since, account.pressed)
+        return Monotonic(since + patience_s)
+
+    def press(self, want: Want, *, now: Monotonic) -> bool:
+        """Grants a want its least if it has waited for long. Returns whether it is granted now."""
+        if want.granted is None and now >= self.pressing_at(want):
+            want.account.pressed = now
+            self._leave(want)
+            self._grant(want, want.least)
+        return want.granted is not None
+
+    def give_back(self, want: Want, *, serve: bool = True) -> None:
+        """Ends a call, or a wait for room."""
+        if want.granted is None:
+            self._leave(want)
+        elif want.granted:
+            want.account.reserved -= want.granted
+            self.used -= want.granted
+        want.granted = 0
+        if serve:
+            self._serve()
+
+    def newly_granted(self) -> list[Want]:
+        """Those that were granted room since the last call."""
+        if not self._granted:
+            return []
+        granted, self._granted = self._granted, []
+        return granted
+
+    @property
+    def _kept(self) -> int:
+        return min(len(self._accounts) * UNIT_BYTES, self.total // UNITS_PART)
+
+    def _serve(self) -> None:
+        """Grants room to those who wait, in turn, as far as there is some."""
+        while (want := self._next()) is not None:
+            free = self.free
+            if free >= want.least:
+                part = free // self.waiting
+                granted = max(want.least, min(want.most, part))
+            elif not want.answer and not want.account.used and want.least <= self.total - self.used:
+                granted = want.least
+            else:
+                return
+            self._leave(want)
+            self._grant(want, granted)
+
+    def _next(self) -> Want | None:
+        if self._answers:
+            return self._answers[0]
+        idle = next((each for each in self._calls if not each.account.used), None)
+        return idle or next(iter(self._calls), None)
+
+    def _leave(self, want: Want) -> None:
+        if want.answer:
+            self._answers.remove(want)
+        else:
+            del self._calls[want]
+
+    def _grant(self, want: Want, size: int) -> None:
+        want.granted = size
+        want.account.reserved += size
+        self.used += size
+        self._granted.append(want)
