@@ -93,8 +93,7 @@ class ComponentFactory:
     ) -> None:
         self.sharing = tools.sharing
         """The workers that share the rates of functions."""
-        self._tools = tools
-        self._read_pauses = read_pauses
+        self._tools, self._read_pauses = tools, read_pauses
         self._memory = MemoryPool(tools.observer)
         self._shared_reads = SharedReads(tools.env.clock, memory=self._memory.account())
         self.functions = FunctionPool(tools, scope)
