@@ -36,7 +36,7 @@ SPARE_MAX = 200
 _SPARE = "_spare_connections"
 """The attribute of a pool that has its spare connections."""
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
-_EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
+EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises; a TimeoutError is an OSError."""
 
 
@@ -187,7 +187,7 @@ class RawEndpoint:
             return None
         try:
             return await self._exchange(message, bytes_max)
-        except _EXPECTED as error:
+        except EXPECTED as error:
             raise raised(error, str(self._request.url)) from error
 
     async def _exchange(self, message: bytes, bytes_max: int | None) -> Answer | None:

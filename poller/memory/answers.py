@@ -43,6 +43,11 @@ def answering(room: AnswerRoom) -> Iterator[None]:
         _CALL.reset(token)
 
 
+def room_is_asked_for() -> bool:
+    """Whether a source's call is under way whose answers need room."""
+    return _CALL.get() is not None
+
+
 async def make_room(answer_bytes: int) -> None:
     """Waits until there is room for an answer of this length, if a source's call is under way. Raises AnswerTooLarge."""
     room = _CALL.get()

@@ -5,7 +5,8 @@ what is *reserved* for calls that are under way. Before a call its reader wants 
 can use. Without room it waits.
 
 Who waits is served in turn: first answers that are known to be coming, since something at the service waits for them; then those
-whose accounts use nothing; then the others, which have records to run. What is free is divided by the number of those who wait.
+whose accounts use nothing; then the others, which have records to run. Accounts take turns, so that one with many calls leaves
+room for one with few. What is free is divided by the number of those who wait.
 
 Held records leave only when they are settled, and a blocked shard may keep its records for hours. So others must not depend on
 it. A part of the whole is kept free for accounts that use nothing, a small unit for each. And who has waited long is granted the least
@@ -14,8 +15,7 @@ that it wants even if all is used. Then more is used than there is, until someth
 Nobody waits for room while a reservation is kept for the same call: `exchange` gives back the estimate and wants the real size.
 """
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from poller.domain.records import Monotonic
@@ -54,6 +54,8 @@ class Account:
     reserved: int = 0
     pressed: Monotonic | None = None
     """When it was last granted room that there was not."""
+    calls: dict["Want", None] = field(default_factory=dict)
+    """Those that wait for room before a call, the first one first."""
 
     @property
     def used(self) -> int:
@@ -82,14 +84,18 @@ class ByteBudget:
         self.used = 0
         """What is held and reserved. It may be more than `total` for a while."""
         self._accounts: set[Account] = set()
-        self._answers: deque[Want] = deque()
-        self._calls: dict[Want, None] = {}
+        self._answers: dict[Want, None] = {}
+        self._idle: dict[Account, None] = {}
+        """Accounts that have calls waiting and use nothing, in the order of their turns."""
+        self._busy: dict[Account, None] = {}
+        """The same of those that use something."""
+        self._calls = 0
         self._granted: list[Want] = []
 
     @property
     def waiting(self) -> int:
         """How many wait for room."""
-        return len(self._answers) + len(self._calls)
+        return len(self._answers) + self._calls
 
     @property
     def free(self) -> int:
@@ -122,9 +128,8 @@ class ByteBudget:
     def hold(self, account: Account, held: int) -> None:
         """Says what an account holds now."""
         change = held - account.held
-        account.held = held
-        self.used += change
-        if change < 0 and (self._calls or self._answers):
+        self._use(account, held=change)
+        if change < 0 and self.waiting:
             self._serve()
 
     def want(
@@ -141,9 +146,11 @@ class ByteBudget:
         least = min(least, self.total - self.total // UNITS_PART)
         wanted = Want(account, least, max(least, most), now, answer, patience)
         if answer:
-            self._answers.append(wanted)
+            self._answers[wanted] = None
         else:
-            self._calls[wanted] = None
+            account.calls[wanted] = None
+            self._calls += 1
+            self._queue(account)
         self._serve()
         return wanted
 
@@ -172,8 +179,7 @@ class ByteBudget:
         if want.granted is None:
             self._leave(want)
         elif want.granted:
-            want.account.reserved -= want.granted
-            self.used -= want.granted
+            self._use(want.account, reserved=-want.granted)
         want.granted = 0
         if serve:
             self._serve()
@@ -204,19 +210,44 @@ class ByteBudget:
             self._grant(want, granted)
 
     def _next(self) -> Want | None:
+        """Whose turn it is: the first call of the first account, if no answer waits."""
         if self._answers:
-            return self._answers[0]
-        idle = next((each for each in self._calls if not each.account.used), None)
-        return idle or next(iter(self._calls), None)
+            return next(iter(self._answers))
+        account = next(iter(self._idle or self._busy), None)
+        return None if account is None else next(iter(account.calls))
 
     def _leave(self, want: Want) -> None:
+        """A want does not wait any more. The turn of its account is over."""
         if want.answer:
-            self._answers.remove(want)
-        else:
-            del self._calls[want]
+            del self._answers[want]
+            return
+        account = want.account
+        del account.calls[want]
+        self._calls -= 1
+        self._unqueue(account)
+        self._queue(account)
 
     def _grant(self, want: Want, size: int) -> None:
         want.granted = size
-        want.account.reserved += size
-        self.used += size
+        self._use(want.account, reserved=size)
         self._granted.append(want)
+
+    def _use(self, account: Account, *, held: int = 0, reserved: int = 0) -> None:
+        """Changes what an account uses. Its calls wait among those of other accounts then, if that begins or ends."""
+        before = account.used
+        account.held += held
+        account.reserved += reserved
+        self.used += held + reserved
+        if bool(before) != bool(account.used):
+            self._unqueue(account)
+            self._queue(account)
+
+    def _queue(self, account: Account) -> None:
+        """Puts an account last in its queue if it has calls that wait; it stays where it is if it is there."""
+        if account.calls:
+            queue = self._busy if account.used else self._idle
+            queue[account] = None
+
+    def _unqueue(self, account: Account) -> None:
+        self._idle.pop(account, None)
+        self._busy.pop(account, None)

@@ -14,8 +14,9 @@ FALLS_TO = 0.8
 class SizesSeen:
     """What the calls of one reader, or of the pollers of one queue, have brought. All sizes are in bytes."""
 
-    def __init__(self) -> None:
-        self.one = SIZE_UNKNOWN
+    def __init__(self, one: int = SIZE_UNKNOWN) -> None:
+        """`one` is assumed at first. It falls slowly, so that a large one lets calls begin slowly while nothing is known."""
+        self.one = one
         """How much one record or message takes."""
         self.call = UNIT_BYTES
         """How much the next call is likely to bring."""

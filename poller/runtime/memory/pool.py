@@ -11,6 +11,8 @@ from poller.rules.memory.byte_budget import UNTIL_IDLE, Account, ByteBudget, Pat
 from poller.runtime.memory.limits import bytes_of
 from poller.runtime.stopping import wait_until
 
+AGAIN_S = 5.0
+"""Who waits for room looks again after this time: its account may use nothing any more, and has another patience then."""
 SHOWN_S = 1.0
 """What is held is reported once in this time, while it changes."""
 WITHOUT_LIMIT = 1 << 60
@@ -58,8 +60,8 @@ class MemoryPool:
                 if now >= until:
                     return False
                 self.changed()
-                wait_s = min(until, self.budget.pressing_at(want)) - now
-                await wait_until(event, None if wait_s == inf else wait_s)
+                wait_s = min(until, self.budget.pressing_at(want), now + AGAIN_S) - now
+                await wait_until(event, wait_s)
                 now = self.now
             return True
         except BaseException:

@@ -12,6 +12,9 @@ from poller.runtime.memory.pool import CallRoom, MemoryPool
 
 ANSWER_S_MAX = 10.0
 """So long an answer waits for room. Then the receive has failed, and the queue shows its messages again after their timeout."""
+FIRST_BYTES = 1024 * 1024
+"""The largest message. It is expected at first, so that many pollers do not receive at once what has no room: an answer that is
+abandoned counts as a receive of its messages."""
 OPENER_S_MAX = 1.0
 """So long a poller with a batch waits for room. Then the batch runs as it is: that gives room, and a wait would not."""
 
@@ -50,7 +53,7 @@ class QueueMemory:
 
     def __init__(self, pool: MemoryPool) -> None:
         self._account = pool.account()
-        self._seen = SizesSeen()
+        self._seen = SizesSeen(int(FIRST_BYTES * MESSAGE_FACTOR))
 
     async def room(self, messages_max: int, *, opener: bool) -> ReceiveRoom | None:
         """Waits for room for a receive. `opener`: the poller has a batch, which has to run soon. None if there is no room then."""
