@@ -72,7 +72,7 @@ class Secrets:
     token: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A request as far as the library's HTTP session looks at it."""
 
