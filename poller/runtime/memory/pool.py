@@ -50,7 +50,7 @@ class MemoryPool:
     async def granted(self, want: Want, *, within_s: float = inf) -> bool:
         """Waits until a want is granted. Returns False, and gives it up, if it is not within this time."""
         if want.granted is not None:
-            self.budget.newly_granted()
+            self.changed()
             return True
         now = self.now
         until = now + within_s
@@ -131,6 +131,15 @@ class MemoryAccount:
         if not await pool.granted(want, within_s=within_s):
             return None
         return CallRoom(pool, want)
+
+    def room_now(self, *, least: int, most: int) -> "CallRoom | None":
+        """Room for a call without a wait; None if there is none, or if others wait for it."""
+        pool = self._pool
+        want = pool.budget.want(self._account, least=least, most=most, now=pool.now)
+        if want.granted is None:
+            pool.budget.give_back(want)
+        pool.changed()
+        return CallRoom(pool, want) if want.granted else None
 
 
 class CallRoom:

@@ -21,7 +21,7 @@ from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
 from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, items_of
 from poller.rules.queues.scaling import IDLE_S
-from poller.runtime.queues.bounded.queue_memory import ReceiveRoom
+from poller.runtime.queues.bounded.queue_memory import PollerRoom, ReceiveRoom
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
@@ -145,6 +145,7 @@ class QueuePoller:
         plan = scope.parts.plan
         self._windowed = plan.batch.window_s > 0 and not plan.fifo
         self._left = False
+        self._room = PollerRoom(scope.memory)
         self._last_poll: PollBeside | None = None
         """The poll that was under way when a stop closed the poller's batch."""
 
@@ -159,6 +160,7 @@ class QueuePoller:
             self.progress.rest()
             reservation = await self._reserve()
             if reservation is None:
+                self._room.close()
                 continue
             self._pause_s = 0.0
             receive = self._scope.gate.begin()
@@ -166,6 +168,7 @@ class QueuePoller:
                 await self._turn(reservation)
             finally:
                 reservation.free()
+                self._room.close()
                 self._scope.gate.end(receive)
             if self._pause_s:
                 await self._scope.sleep(self._pause_s)
@@ -189,7 +192,7 @@ class QueuePoller:
     async def _reserve(self) -> Reservation | None:
         """Reserves capacity for one invocation. Returns None if a stop came first, or if the poller may no longer receive."""
         scope = self._scope
-        if self._deleter.roomy and scope.gate.open and not scope.paused:
+        if self._deleter.roomy and scope.gate.open and not scope.paused and not self._room.lacking:
             ready = await scope.capacity.reserve_now()
             if ready is not None:
                 return ready
@@ -202,10 +205,11 @@ class QueuePoller:
         return reservation
 
     async def _reserve_in_line(self) -> Reservation | None:
-        """Waits until the poller may receive, and then for capacity."""
+        """Waits until the poller may receive, then for room if some was lacking, and then for capacity."""
         await self._scope.controls.resumed()
         await self._deleter.room()
         await self._scope.gate.passed()
+        await self._room.wait()
         return await self._scope.capacity.reserve()
 
     async def _turn(self, reservation: Reservation) -> None:
@@ -291,21 +295,20 @@ class QueuePoller:
         return poll.fetched
 
     async def _fetch(self, ask: Receive, *, long: bool) -> Fetched | None:
-        """The items of one receive; None if it failed, or if a stop came before it."""
-        scope = self._scope
-        opener = scope.open_batch.opened_by(self._number)
-        room = await unless_stopped(scope.stop, scope.memory.room(ask.messages_max, opener=opener))
+        """The items of one receive; None if it failed, or if a stop came before it, or without room in memory."""
+        room = self._room.take(ask.messages_max)
         if room is None:
             return None
         with room:
-            messages = await self._receive(Receive(room.messages_max, ask.wait_s), room)
+            asked = min(ask.messages_max, room.messages_max)
+            messages = await self._receive(Receive(asked, ask.wait_s), room)
             if messages is None:
                 return None
             # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin`
             # there is no await: the places in the groups follow the order of the receives.
             filtered = await self._intake.filtered(messages)
-            items = self._take(messages, filtered, room.messages_max, long=long)
-            return Fetched(items, drained=len(messages) < room.messages_max)
+            items = self._take(messages, filtered, asked, long=long)
+            return Fetched(items, drained=len(messages) < asked)
 
     async def _receive(self, ask: Receive, room: ReceiveRoom) -> Sequence[Message] | None:
         """The messages of one receive call; None if it failed, or if a stop or pause came before it. Neither interrupts a call."""
@@ -315,9 +318,8 @@ class QueuePoller:
         self.receiving_since = scope.now
         poll = scope.polls.begin(ask.wait_s)
         try:
-            messages = await room.receive(
-                partial(scope.parts.source.receive, messages_max=ask.messages_max, wait_s=ask.wait_s)
-            )
+            receive = partial(scope.parts.source.receive, wait_s=ask.wait_s)
+            messages = await room.receive(lambda most: receive(messages_max=most), ask.messages_max)
         except PortError as error:
             self._failed(error)
             return None

@@ -1,12 +1,12 @@
 """Owns how the pollers of one queue mapping keep within the daemon's memory: what it holds, and how much a receive asks for."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Message
 from poller.memory.answers import AnswerTooLarge, answering
 from poller.rules.memory.sizes import SizesSeen
+from poller.rules.queues.polling import MESSAGES_MAX
 from poller.rules.queues.visibility import MESSAGE_FACTOR, size_of
 from poller.runtime.memory.pool import CallRoom, MemoryPool
 
@@ -15,36 +15,40 @@ ANSWER_S_MAX = 10.0
 FIRST_BYTES = 1024 * 1024
 """The largest message. It is expected at first, so that many pollers do not receive at once what has no room: an answer that is
 abandoned counts as a receive of its messages."""
-OPENER_S_MAX = 1.0
-"""So long a poller with a batch waits for room. Then the batch runs as it is: that gives room, and a wait would not."""
 
 
 class ReceiveRoom:
     """The room of one receive, and for how many messages it is. Use it as a context manager."""
 
-    def __init__(self, seen: SizesSeen, room: CallRoom, messages_max: int) -> None:
+    def __init__(self, seen: SizesSeen, room: CallRoom) -> None:
         self._seen = seen
         self._room = room
-        self.messages_max = seen.count(room.granted, messages_max)
+        self.messages_max = seen.count(room.granted, MESSAGES_MAX)
+
+    def close(self) -> None:
+        """Gives the room back."""
+        self._room.close()
 
     def __enter__(self) -> "ReceiveRoom":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.close()
+        self.close()
 
-    async def receive(self, call: Callable[[], Awaitable[Sequence[Message]]]) -> Sequence[Message]:
-        """Makes the call. Raises ServiceUnavailable when its answer has found no room."""
+    async def receive(
+        self, call: Callable[[int], Awaitable[Sequence[Message]]], asked: int
+    ) -> Sequence[Message]:
+        """Makes the call, for no more messages than `messages_max`. Raises ServiceUnavailable when its answer has found no room."""
         room = self._room
         room.factor, room.answer_s = MESSAGE_FACTOR, ANSWER_S_MAX
         try:
             with answering(room):
-                messages = await call()
+                messages = await call(asked)
         except AnswerTooLarge as error:
-            self._seen.too_large(error.needed, asked=self.messages_max)
+            self._seen.too_large(error.needed, asked=asked)
             raise ServiceUnavailable(error.reason) from error
         size = room.answer or sum(map(size_of, messages))
-        self._seen.brought(len(messages), size, asked=self.messages_max)
+        self._seen.brought(len(messages), size, asked=asked)
         return messages
 
 
@@ -55,13 +59,16 @@ class QueueMemory:
         self._account = pool.account()
         self._seen = SizesSeen(int(FIRST_BYTES * MESSAGE_FACTOR))
 
-    async def room(self, messages_max: int, *, opener: bool) -> ReceiveRoom | None:
-        """Waits for room for a receive. `opener`: the poller has a batch, which has to run soon. None if there is no room then."""
-        one = self._seen.one
-        within_s = OPENER_S_MAX if opener else inf
-        most = min(one * messages_max, max(one, self._account.page_bytes))
-        room = await self._account.room(least=one, most=most, within_s=within_s)
-        return None if room is None else ReceiveRoom(self._seen, room, messages_max)
+    async def room(self) -> ReceiveRoom:
+        """Waits for room for a receive."""
+        room = await self._account.room(least=self._seen.one, most=self._most(MESSAGES_MAX))
+        assert room is not None, "a wait without a limit"
+        return ReceiveRoom(self._seen, room)
+
+    def room_now(self, messages_max: int) -> ReceiveRoom | None:
+        """Room for a receive if there is some; None otherwise."""
+        room = self._account.room_now(least=self._seen.one, most=self._most(messages_max))
+        return None if room is None else ReceiveRoom(self._seen, room)
 
     def hold(self, size: int) -> None:
         """Says how many bytes the messages in flight take."""
@@ -70,3 +77,42 @@ class QueueMemory:
     def close(self) -> None:
         """The mapping has ended."""
         self._account.close()
+
+    def _most(self, messages_max: int) -> int:
+        """What a receive of so many messages should reserve."""
+        one = self._seen.one
+        return min(one * messages_max, max(one, self._account.page_bytes))
+
+
+class PollerRoom:
+    """The room of one poller's next receive.
+
+    A poller that receives has capacity for an invocation, for which batches that are tried again may wait. Their messages are held
+    until then. So a poller never waits for room with its capacity: without room it gives it back, and waits before it asks for it.
+    """
+
+    def __init__(self, memory: QueueMemory) -> None:
+        self.lacking = False
+        """Whether the poller has to wait for room before its next receive."""
+        self._memory = memory
+        self._kept: ReceiveRoom | None = None
+
+    async def wait(self) -> None:
+        """Waits for room if some was lacking, and keeps it for the next receive."""
+        if self.lacking:
+            self.close()
+            self._kept = await self._memory.room()
+            self.lacking = False
+
+    def take(self, messages_max: int) -> ReceiveRoom | None:
+        """The room of a receive; None if there is none."""
+        kept, self._kept = self._kept, None
+        found = kept or self._memory.room_now(messages_max)
+        self.lacking = found is None
+        return found
+
+    def close(self) -> None:
+        """Gives back what is kept."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
