@@ -25,6 +25,7 @@ from poller.domain.telemetry.daemon_events import (
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
+    FleetSized,
     FunctionCalled,
     FunctionOpened,
     LoopBlocked,
@@ -135,6 +136,8 @@ class DaemonFigures:
     api_changes: Counter[tuple[ApiOperation, str]] = field(default_factory=Counter)
     loop_blocked: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS_S))
     loop_blocked_s_max: float = 0.0
+    wanted_workers: int | None = None
+    """None until it is known."""
     left_behind: Counter[str] = field(default_factory=Counter)
     """Calls of each function that did not end when they were cancelled."""
     tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
@@ -205,6 +208,8 @@ class Figures:
                 self.code[event.function].refused = False
             case CallLeftBehind():
                 self.daemon.left_behind[event.function] += 1
+            case FleetSized():
+                self.daemon.wanted_workers = event.wanted
             case LoopBlocked():
                 self.daemon.loop_blocked.observe(event.blocked_s)
                 self.daemon.loop_blocked_s_max = max(self.daemon.loop_blocked_s_max, event.blocked_s)

@@ -16,6 +16,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FleetSized,
     FunctionCalled,
     FunctionChanged,
     FunctionOpened,
@@ -111,6 +112,7 @@ type AnyTelemetryEvent = (
     | ObserverFailed
     | StrangerRefused
     | LoopBlocked
+    | FleetSized
     | ApiChange
     | PayloadsShown
     | DaemonStarting

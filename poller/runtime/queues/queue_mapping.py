@@ -11,6 +11,7 @@ from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import Pollers
 from poller.rules.queues import scaling
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
+from poller.rules.workers.sizing.samples import QueueLoad
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity, WorkerShare, permits_of
@@ -26,6 +27,7 @@ from poller.runtime.queues.retry_delayer import RetryDelayer
 from poller.runtime.queues.visibility_extender import VisibilityExtender
 from poller.runtime.stopping import Stop, interrupted_by
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.loads import use_of
 from poller.runtime.workers.membership import Maximum, Membership
 
 FACTS_S = 300.0
@@ -85,6 +87,22 @@ class QueueMapping:
     def shards(self, *, troubled: bool = False) -> tuple[ShardStatus, ...]:
         """None: a queue has no shards."""
         return ()
+
+    def load(self) -> QueueLoad | None:
+        """The load of this worker's pollers; None while the mapping is paused, or not open."""
+        scope, state = self._scope, self._scaling
+        if scope is None or state is None or scope.paused:
+            return None
+        return QueueLoad(
+            use=use_of(self._parts.function),
+            pollers=len(self._pollers),
+            working=sum(poller.status() is not None for poller in self._pollers.values()),
+            ceiling=self._bounds.ceiling,
+            hungry=state.hungry,
+            maximum=self._maximum,
+            at_maximum=not self._within_share(1),
+            held_back=scope.gate.everything_refused or not scope.gate.open,
+        )
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """What fails, by message group or message, then paused groups and the working pollers."""

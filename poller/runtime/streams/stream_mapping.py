@@ -19,6 +19,7 @@ from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.workers.load import Meter, measured
+from poller.rules.workers.sizing.samples import StreamLoad
 from poller.runtime.operations.operable import ResolvedRecords, WaitsFor
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
@@ -29,6 +30,7 @@ from poller.runtime.streams.record_views import encoder, event_arn, matcher
 from poller.runtime.streams.shard import ShardRun
 from poller.runtime.streams.starting_place import NotYet
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.loads import use_of
 from poller.runtime.workers.membership import Membership
 
 REVIEW_FRACTION = 0.5
@@ -155,6 +157,16 @@ class StreamMapping:
             for shard, parents in lineage.waiting.items()
         )
         return running + elsewhere + waiting
+
+    def load(self) -> StreamLoad:
+        """The load of the shards that this worker reads."""
+        runs = (each.run for each in self._running.values())
+        plan = self._parts.plan
+        return StreamLoad(
+            use=use_of(self._parts.function),
+            lags_s=tuple(run.lag_s for run in runs if not run.ended and not run.stands),
+            gather_s=plan.batch.window_s + plan.stream.tumbling_window_s,
+        )
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """Nothing: the lanes of a stream are in the status of its shards."""

@@ -32,6 +32,7 @@ from adapters.control.live import updates_api
 from adapters.control.live.readers import Readers
 from adapters.control.openapi.document import document
 from adapters.control.server import CLOSE_S, listening, open_server, plugin, setting_errors
+from adapters.control.sizing import scaling_api
 from adapters.control.settings import ServerSettings
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
@@ -55,7 +56,7 @@ from tests.adapters.control.serving import (
     validate,
 )
 
-PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json")
+PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json", "/v1/scaling")
 
 
 def test_a_live_daemon_is_healthy() -> None:
@@ -204,6 +205,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *alias_api.routes(allowed, None, Audit(None)),
         *v1_aliases.routes(allowed, None, Audit(None)),
         *updates_api.routes(allowed, Readers(), None, page="a version"),
+        *scaling_api.routes(allowed, View()),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
@@ -224,7 +226,7 @@ def test_the_document_says_whether_changes_need_a_credential() -> None:
 
 def test_the_document_says_whether_reads_need_a_credential() -> None:
     lambda_paths = {path: "signature" for path in document()["paths"] if path.startswith("/20")}
-    v1_paths = dict.fromkeys(("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json"), "token")
+    v1_paths = dict.fromkeys(("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json", "/v1/scaling"), "token")
     for path, scheme in (lambda_paths | v1_paths).items():
         if "get" not in document()["paths"][path]:
             continue

@@ -147,6 +147,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         CallLeftBehind,
         ObserverFailed,
         LoopBlocked,
+        FleetSized,
         StrangerRefused,
     }
     logged_only = {FunctionChanged, PlaceFound, VisibilityTooShort}
