@@ -56,7 +56,15 @@ from tests.adapters.control.serving import (
     validate,
 )
 
-PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json", "/v1/scaling")
+PATHS = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/mappings",
+    f"/v1/mappings/{MAPPING}",
+    "/v1/openapi.json",
+    "/v1/scaling",
+)
 
 
 def test_a_live_daemon_is_healthy() -> None:
@@ -226,7 +234,9 @@ def test_the_document_says_whether_changes_need_a_credential() -> None:
 
 def test_the_document_says_whether_reads_need_a_credential() -> None:
     lambda_paths = {path: "signature" for path in document()["paths"] if path.startswith("/20")}
-    v1_paths = dict.fromkeys(("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json", "/v1/scaling"), "token")
+    v1_paths = dict.fromkeys(
+        ("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json", "/v1/scaling"), "token"
+    )
     for path, scheme in (lambda_paths | v1_paths).items():
         if "get" not in document()["paths"][path]:
             continue

@@ -23,7 +23,7 @@ type Loads = Mapping[WorkerId, WorkerLoad | None]
 def newest(sizes: Iterable[FleetSize | None]) -> FleetSize | None:
     """The recommendation that counts among those that workers know. Of two made at once it is the larger one."""
     found = [each for each in sizes if each is not None]
-    return max(found, key=lambda size: (size.change, size.workers), default=None)
+    return max(found, key=lambda size: (size.change, size.workers, size.too_few), default=None)
 
 
 def workers_max(loads: Loads) -> int | None:
