@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from adapters.observers.metrics import Figures
+from adapters.observers.prometheus import PrometheusObserver
 from deploy.checks.rendering import (
     CHART,
     OVERLAYS,
@@ -25,10 +27,12 @@ from deploy.checks.rendering import (
 from deploy.tools import prometheus_rule
 from poller.commands.run.command import WAIT_FOR_RESTART
 from poller.config.loader import load
+from poller.domain.telemetry.daemon_events import FleetSized
+from poller.testing.telemetry_events import SetClock
 
 VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
-CUSTOM = {"PodMonitor", "PrometheusRule"}
-"""Kinds of the Prometheus operator, whose schemas Kubernetes does not have."""
+CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
+"""Kinds of the Prometheus operator and of KEDA, whose schemas Kubernetes does not have."""
 RENDERINGS = [*VALUES, OVERLAYS / "replicas", OVERLAYS / "single"]
 
 
@@ -118,7 +122,8 @@ def test_the_configuration_is_one_that_the_daemon_takes(rendered: list[Manifest]
         settings = load(file)
         assert settings.listen.endswith(f":{container(rendered)['ports'][0]['containerPort']}")
         assert pod(rendered)["terminationGracePeriodSeconds"] >= settings.tuning.grace_s + 15
-        one_replica = workload(rendered)["spec"]["replicas"] == 1
+        # With an autoscaler the number is not the chart's.
+        one_replica = workload(rendered)["spec"].get("replicas", 2) == 1
         assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else "dynamodb://")
 
 
@@ -216,6 +221,68 @@ def test_one_replica_has_no_disruption_budget() -> None:
     assert workload(helm("--set", "store.type=sqlite", "--set", "replicas=5"))["spec"]["replicas"] == 1
 
 
+def test_an_autoscaler_owns_the_number_of_replicas() -> None:
+    for name in ("keda.yaml", "hpa.yaml"):
+        rendered = helm("--values", VALUES[0].parent / name)
+        assert "replicas" not in workload(rendered)["spec"], "an upgrade would set it back"
+        scaler = of_kind(rendered, "ScaledObject" if name == "keda.yaml" else "HorizontalPodAutoscaler")
+        target = scaler["spec"]["scaleTargetRef"]
+        found = workload(rendered)
+        assert (target["kind"], target["name"]) == (found["kind"], found["metadata"]["name"])
+        assert "PodDisruptionBudget" in {each["kind"] for each in rendered}
+    assert workload(helm())["spec"]["replicas"] == 2
+
+
+def test_keda_reads_the_service_with_the_token_that_may_look() -> None:
+    rendered = helm("--values", VALUES[0].parent / "keda.yaml")
+    scaled, service = of_kind(rendered, "ScaledObject")["spec"], of_kind(rendered, "Service")
+    trigger, queue, cron = scaled["triggers"]
+    (port,) = service["spec"]["ports"]
+    place = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port['port']}"
+    assert trigger["metadata"]["url"] == f"http://{place}/v1/scaling"
+    assert all(isinstance(value, str) for each in scaled["triggers"] for value in each["metadata"].values())
+    by_name = {
+        each["metadata"]["name"]: each["spec"] for each in rendered if each["kind"] == "TriggerAuthentication"
+    }
+    assert by_name[trigger["authenticationRef"]["name"]] == {
+        "secretTargetRef": [{"parameter": "token", "name": "poller-api", "key": "view-token"}]
+    }
+    assert by_name[queue["authenticationRef"]["name"]] == {"podIdentity": {"provider": "aws"}}
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"], cron["type"]) == (0, 6, "cron")
+    assert "fallback" not in scaled, (
+        "it would start pods that nobody wants, since without pods nobody answers"
+    )
+    (rule,) = of_kind(rendered, "NetworkPolicy")["spec"]["ingress"]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "autoscaling"}}} in rule[
+        "from"
+    ]
+
+
+def test_keda_needs_no_token_where_everybody_may_look() -> None:
+    rendered = helm("--set", "autoscaling.keda.enabled=true,config.api.reads=open")
+    (trigger,) = of_kind(rendered, "ScaledObject")["spec"]["triggers"]
+    assert "authMode" not in trigger["metadata"]
+    assert "authenticationRef" not in trigger
+    assert "TriggerAuthentication" not in {each["kind"] for each in rendered}
+
+
+def test_the_hpa_reads_a_metric_that_the_daemon_has() -> None:
+    (metric,) = of_kind(helm("--values", VALUES[0].parent / "hpa.yaml"), "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    figures = Figures(SetClock())
+    observer = PrometheusObserver(figures, SetClock())
+    observer.on(FleetSized(wanted=3, workers=2, reason="a shard is behind"))
+    page, _ = observer.exposition()
+    assert f"\n{metric['external']['metric']['name']} 3.0\n" in page.decode()
+
+
+def test_pods_that_an_autoscaler_ends_have_time_to_drain() -> None:
+    for name in ("keda.yaml", "hpa.yaml"):
+        found = pod(helm("--values", VALUES[0].parent / name))
+        assert found["terminationGracePeriodSeconds"] >= 30 + 15
+
+
 def token_of(rendered: list[Manifest]) -> list[Manifest]:
     """Where the variable POLLER_TOKEN comes from."""
     return [
@@ -260,6 +327,12 @@ REFUSALS = {
     "api.viewTokenKey=view-token": "name the Secret that has them: api.existingSecret",
     "api.tokensKey=tokens.yaml": "name the Secret that has them: api.existingSecret",
     "aws.credentialsSecret=a,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "keys would win over the role",
+    "autoscaling.keda.enabled=true": "autoscaling.keda: KEDA must read /v1/scaling; name a token",
+    "autoscaling.keda.enabled=true,autoscaling.hpa.enabled=true": "enable keda or hpa, and not both",
+    "autoscaling.hpa.enabled=true,store.type=sqlite": "autoscaling: store.type is sqlite, which has one replica",
+    "autoscaling.hpa.enabled=true,autoscaling.minReplicas=11": "it is greater than autoscaling.maxReplicas",
+    "autoscaling.hpa.enabled=true,autoscaling.minReplicas=0": "without a replica nobody recommends one",
+    "autoscaling.keda.queues[0].url=orders": "at '/autoscaling/keda/queues/0'",
     "serviceAccount.create=false,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "annotate it yourself",
 }
 

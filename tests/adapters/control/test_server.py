@@ -169,7 +169,8 @@ def test_the_answers_are_what_the_document_says() -> None:
     async def use(run: Running) -> list[Any]:
         return [(await run.get(path))[1] for path in (*PATHS, "/nothing")]
 
-    health, ready, _, everything, one, described, missing = serving(use)
+    health, ready, _, everything, one, described, scaling, missing = serving(use)
+    validate(scaling, "FleetScaling")
     for body, schema in (
         (health, "Probe"),
         (ready, "Probe"),

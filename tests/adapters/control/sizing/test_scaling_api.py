@@ -1,0 +1,89 @@
+"""The route that autoscalers read, as KEDA's metrics-api scaler reads it by its documentation."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters.control.settings import ApiSettings, Reads
+from adapters.control.sizing.scaling_api import NOT_KNOWN
+from tests.adapters.control.serving import SCALING, Running, Setting, View, serving, validate
+
+TEMPLATE = Path(__file__).parents[4] / "deploy" / "helm" / "poller" / "templates" / "scaledobject.yaml"
+
+
+class ScalerError(Exception):
+    """KEDA would get no number: it leaves the number of replicas as it is."""
+
+
+def chart_says(name: str) -> str:
+    """A parameter of the trigger in the chart."""
+    (value,) = re.findall(rf"^ +{name}: (.+)$", TEMPLATE.read_text(), re.MULTILINE)
+    found: str = yaml.safe_load(value)
+    return found
+
+
+async def scaler(run: Running, location: str, token: str = "") -> Decimal:
+    """What the scaler finds at `location`, a GJSON path of names and indices, in an answer with status 200."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    status, body, _ = await run.exact("GET", "/v1/scaling", headers=headers)
+    if status != 200:
+        raise ScalerError(f"the API returned {status}")
+    found = json.loads(body)
+    for step in location.split("."):
+        found = found[int(step)] if isinstance(found, list) else found.get(step)
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        raise ScalerError("valueLocation must point to a value of type number or a string with a quantity")
+    return Decimal(str(found))
+
+
+def test_the_scaler_of_the_chart_finds_the_recommendation() -> None:
+    location = chart_says("valueLocation")
+    found = serving(lambda run: scaler(run, location))
+    assert found == SCALING.wanted_workers
+    # The HPA divides by the target, so that the number itself is the number of replicas.
+    assert found / Decimal(chart_says("targetValue")) == 3
+
+
+def test_one_wanted_worker_does_not_keep_itself() -> None:
+    """With scale to zero, what is not above the activation value lets the last replica go."""
+    assert Decimal(chart_says("activationTargetValue")) == 1
+
+
+def test_without_a_recommendation_the_scaler_gets_an_error_and_no_number() -> None:
+    setting = Setting(view=View(scaling=None))
+    with pytest.RaisesGroup(ScalerError, flatten_subgroups=True):
+        serving(lambda run: scaler(run, "wanted_workers"), setting)
+    status, body, _ = serving(lambda run: run.get("/v1/scaling"), setting)
+    assert (status, body["message"]) == (503, NOT_KNOWN)
+
+
+def test_the_scaler_needs_the_token_of_one_who_may_look(tmp_path: Path) -> None:
+    (tokens := tmp_path / "tokens.yaml").write_text("keda: {token: see-1, role: view}\n")
+    tokens.chmod(0o600)
+    setting = Setting(api=ApiSettings(tokens_file=tokens, reads=Reads.TOKEN))
+    assert serving(lambda run: scaler(run, "wanted_workers", "see-1"), setting) == 3
+    with pytest.RaisesGroup(ScalerError, flatten_subgroups=True):
+        serving(lambda run: scaler(run, "wanted_workers"), setting)
+
+
+def test_the_answer_is_what_the_document_says() -> None:
+    status, body, _ = serving(lambda run: run.get("/v1/scaling"))
+    assert status == 200
+    validate(body, "FleetScaling")
+    assert [each["pressure"] for each in body["pressures"]] == ["steady", "busy"]
+
+
+def test_a_server_whose_view_knows_no_recommendation_says_so() -> None:
+    class Plain:
+        """A view that shows what runs, and nothing else."""
+
+        def __init__(self) -> None:
+            view = View()
+            self.status, self.fleet, self.refresh = view.status, view.fleet, view.refresh
+
+    setting = Setting(view=Plain())  # type: ignore[arg-type] - it is what the server needs, and no View
+    assert serving(lambda run: run.get("/v1/scaling"), setting)[0] == 501
