@@ -1,6 +1,7 @@
 """Chart and overlays: valid for Kubernetes, at the restricted level, and in agreement with each other and the daemon."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,7 @@ def test_the_monitoring_component_fits_an_overlay(tmp_path: Path) -> None:
     text = f"resources: [{relative}/overlays/replicas]\ncomponents: [{relative}/monitoring]\n"
     (tmp_path / "kustomization.yaml").write_text(text)
     kinds = {each["kind"] for each in kustomize(tmp_path)}
-    assert kinds >= CUSTOM | {"Deployment"}
+    assert kinds >= {"PodMonitor", "PrometheusRule", "Deployment"}
 
 
 def checksum(*options: str) -> str | None:
@@ -256,6 +257,27 @@ def test_keda_reads_the_service_with_the_token_that_may_look() -> None:
     assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "autoscaling"}}} in rule[
         "from"
     ]
+
+
+def examples() -> list[Manifest]:
+    """What the page about autoscalers has in YAML."""
+    page = (ROOT / "docs" / "operate" / "autoscaling.md").read_text()
+    return [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+
+
+def test_the_examples_of_the_page_about_autoscalers_are_what_the_chart_makes(tmp_path: Path) -> None:
+    values = [each for each in examples() if "config" in each]
+    made: list[Manifest] = []
+    for number, each in enumerate(values):
+        (file := tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(each))
+        made += helm("--values", file)
+    (written,) = (each for each in examples() if each.get("kind") == "ScaledObject")
+    assert written["spec"] in [each["spec"] for each in made if each["kind"] == "ScaledObject"]
+    (adapter,) = (each["rules"]["external"][0] for each in examples() if "rules" in each)
+    (scaler,) = (each for each in made if each["kind"] == "HorizontalPodAutoscaler")
+    (metric,) = scaler["spec"]["metrics"]
+    assert adapter["name"]["as"] == metric["external"]["metric"]["name"]
+    assert adapter["seriesQuery"].startswith(adapter["name"]["as"] + "{")
 
 
 def test_keda_needs_no_token_where_everybody_may_look() -> None:

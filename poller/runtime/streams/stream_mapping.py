@@ -165,7 +165,7 @@ class StreamMapping:
         return StreamLoad(
             use=use_of(self._parts.function),
             lags_s=tuple(run.lag_s for run in runs if not run.ended and not run.stands),
-            gather_s=plan.batch.window_s + plan.stream.tumbling_window_s,
+            gather_s=plan.batch.window_s + plan.stream.tumbling_window_s + self._parts.tuning.idle_poll_s,
         )
 
     def lanes(self) -> tuple[LaneStatus, ...]:

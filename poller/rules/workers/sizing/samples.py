@@ -36,7 +36,7 @@ class FunctionUse:
 class StreamLoad:
     """A stream on this worker: how many seconds each of its shards that get on is behind (None: not known yet).
 
-    `gather_s` is how long records may wait for their batch.
+    `gather_s` is how long records may wait for their batch, and a quiet shard for its next read.
     """
 
     use: FunctionUse
