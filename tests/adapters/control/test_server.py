@@ -32,8 +32,8 @@ from adapters.control.live import updates_api
 from adapters.control.live.readers import Readers
 from adapters.control.openapi.document import document
 from adapters.control.server import CLOSE_S, listening, open_server, plugin, setting_errors
-from adapters.control.sizing import scaling_api
 from adapters.control.settings import ServerSettings
+from adapters.control.sizing import scaling_api
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.clock import LoopClock

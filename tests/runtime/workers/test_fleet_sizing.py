@@ -11,9 +11,9 @@ from poller.rules.workers.sizing.meter import DOWN_AFTER_S, UP_AFTER_S
 from poller.rules.workers.sizing.samples import LATE_S
 from poller.runtime.workers.fleet_sizing import LOOK_S, SETTLE_S
 from poller.runtime.workers.status_digests import REWRITE_S
-from tests.runtime.daemons import until
+from tests.runtime.daemons import daemon_plan, until
 from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, records
-from tests.runtime.workers.test_fleet import ANN, BOB, CID, SHARDS, Fleet, own, play
+from tests.runtime.workers.test_fleet import ANN, BOB, CID, SHARDS, STREAM, DigestDoor, Fleet, own, play
 
 MINUTE_S = 60.0
 SLACK_S = 45.0
@@ -94,15 +94,19 @@ def test_workers_that_fall_behind_ask_for_more_and_whichever_is_asked_says_so() 
 def test_a_worker_that_has_just_come_takes_the_recommendation_over() -> None:
     fleet = Fleet(ANN, BOB)
     slow(fleet, 20.0)
-    late = Fleet(CID)
-    late.store = fleet.store
-    door = type(fleet.doors[ANN])(fleet.store)
-    plan = late.daemons[CID]._plan  # noqa: SLF001 - the plan of a worker with another name
-    fleet.daemons[CID] = fleet.site.daemon(plan, store=door)
 
     async def script(fleet: Fleet) -> None:
         await asyncio.sleep(SETTLE_S + UP_AFTER_S + LATE_S + SLACK_S)
-        assert wanted(await answers(fleet, CID)) == wanted(await answers(fleet, ANN))
+        assert wanted(await answers(fleet)) == [4, 4]
+        cid = fleet.site.daemon(daemon_plan(STREAM, worker=CID), store=DigestDoor(fleet.store))
+        async with asyncio.TaskGroup() as scope:
+            scope.create_task(cid.run(), name=CID)
+            await asyncio.sleep(10.0)
+            found = await cid.fleet_size()
+            assert found is not None
+            assert (found.wanted_workers, found.workers) == (4, 3)
+            assert wanted(await answers(fleet)) == [4, 4]
+            cid.stop()
 
     play(fleet, script)
 

@@ -4,12 +4,14 @@ import json
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 
-from adapters.control.settings import ApiSettings, Reads
+from adapters.control.settings import ApiSettings
 from adapters.control.sizing.scaling_api import NOT_KNOWN
+from poller.domain.access import Reads
 from tests.adapters.control.serving import SCALING, Running, Setting, View, serving, validate
 
 TEMPLATE = Path(__file__).parents[4] / "deploy" / "helm" / "poller" / "templates" / "scaledobject.yaml"
@@ -77,13 +79,14 @@ def test_the_answer_is_what_the_document_says() -> None:
     assert [each["pressure"] for each in body["pressures"]] == ["steady", "busy"]
 
 
+class PlainView:
+    """A view that shows what runs, and nothing else."""
+
+    def __init__(self) -> None:
+        view = View()
+        self.status, self.fleet, self.refresh = view.status, view.fleet, view.refresh
+
+
 def test_a_server_whose_view_knows_no_recommendation_says_so() -> None:
-    class Plain:
-        """A view that shows what runs, and nothing else."""
-
-        def __init__(self) -> None:
-            view = View()
-            self.status, self.fleet, self.refresh = view.status, view.fleet, view.refresh
-
-    setting = Setting(view=Plain())  # type: ignore[arg-type] - it is what the server needs, and no View
+    setting = Setting(view=cast("View", PlainView()))
     assert serving(lambda run: run.get("/v1/scaling"), setting)[0] == 501

@@ -1,5 +1,6 @@
 """A closed loop on model time: the load goes up and down, the recommendation follows, and does not flap."""
 
+import itertools
 import math
 
 import pytest
@@ -21,8 +22,8 @@ def ups_and_downs(loop: Loop) -> list[int]:
 
 def turns(numbers: list[int]) -> int:
     """How often a direction changed."""
-    steps = [after > before for before, after in zip(numbers, numbers[1:], strict=False)]
-    return sum(one != other for one, other in zip(steps, steps[1:], strict=False))
+    steps = [after > before for before, after in itertools.pairwise(numbers)]
+    return sum(one != other for one, other in itertools.pairwise(steps))
 
 
 @pytest.mark.parametrize("seed", range(2))

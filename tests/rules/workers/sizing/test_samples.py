@@ -114,7 +114,10 @@ def test_a_sample_says_which_queue_has_no_room() -> None:
 
 def test_a_function_of_several_mappings_is_counted_once() -> None:
     use = room(10)
-    shared = {ONE: queue(pollers=6, working=2, use=use), TWO: stream(FINE, FINE, use=use)}
+    shared: dict[MappingId, MappingLoad] = {
+        ONE: queue(pollers=6, working=2, use=use),
+        TWO: stream(FINE, FINE, use=use),
+    }
     assert sample_of(shared).use == 0.6
 
 
