@@ -114,7 +114,11 @@ class QueueMapping:
 
     async def run(self) -> None:
         """Polls until a stop is requested and all received messages are settled, left to their visibility timeout, or given back."""
-        maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
+
+        def used() -> int:
+            return self._scope.capacity.used if self._scope is not None else 0
+
+        maximum = None if self._maximum is None else Maximum(self._maximum, used)
         joined = self._parts.workers_or_alone.join(
             self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum
         )
@@ -242,10 +246,6 @@ class QueueMapping:
             return False
         at_work = len(self._pollers) - self._replaceable()
         return at_work + self._scope.capacity.extra + more <= self._membership.allowed()
-
-    def _used(self) -> int:
-        """The number of invocations that may run here now."""
-        return self._scope.capacity.used if self._scope is not None else 0
 
     def _scale(self, scope: InFlight) -> None:
         assert self._scaling is not None

@@ -72,6 +72,8 @@ class StreamMapping:
         self._wanted = asyncio.Event()
         self._running: dict[ShardId, RunningShard] = {}
         self.waits_for: WaitsFor = partial(_waits_for, self._running)
+        self.load = partial(_load, parts, self._running)
+        """Returns the load of the shards that this worker reads."""
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
@@ -157,16 +159,6 @@ class StreamMapping:
             for shard, parents in lineage.waiting.items()
         )
         return running + elsewhere + waiting
-
-    def load(self) -> StreamLoad:
-        """The load of the shards that this worker reads."""
-        runs = (each.run for each in self._running.values())
-        plan = self._parts.plan
-        return StreamLoad(
-            use=use_of(self._parts.function),
-            lags_s=tuple(run.lag_s for run in runs if not run.ended and not run.stands),
-            gather_s=plan.batch.window_s + plan.stream.tumbling_window_s + self._parts.tuning.idle_poll_s,
-        )
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """Nothing: the lanes of a stream are in the status of its shards."""
@@ -365,3 +357,12 @@ def notices(plan: MappingPlan, shard: ShardId) -> Context:
 def _waits_for(running: Mapping[ShardId, RunningShard], unit: str, operation: Operation) -> str:
     shard = running.get(ShardId(unit))
     return "" if shard is None else shard.run.operations.waits_for(operation)
+
+
+def _load(parts: StreamContext, running: Mapping[ShardId, RunningShard]) -> StreamLoad:
+    runs = (each.run for each in running.values())
+    return StreamLoad(
+        use=use_of(parts.function),
+        lags_s=tuple(run.lag_s for run in runs if not run.ended and not run.stands),
+        gather_s=parts.plan.batch.window_s + parts.plan.stream.tumbling_window_s + parts.tuning.idle_poll_s,
+    )
