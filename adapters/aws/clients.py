@@ -36,6 +36,7 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.untrusted import numbers
+from poller.domain.untrusted.texts import line_of
 from poller.plugins import Environment
 
 CONNECT_S_MAX = 5.0
@@ -356,8 +357,8 @@ def code_of(error: boto.ClientError) -> str:
 
 
 def bare(code: str) -> str:
-    """A code without the prefix that SQS adds for old clients, cut."""
-    return code.removeprefix(_QUERY_PREFIX)[:CODE_CHARS_MAX]
+    """A code without the prefix that SQS adds for old clients, as one line that can be shown: cut, and without credentials."""
+    return line_of(code.removeprefix(_QUERY_PREFIX), chars_max=CODE_CHARS_MAX)
 
 
 def status_of(error: boto.ClientError) -> int:

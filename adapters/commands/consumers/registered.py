@@ -94,9 +94,14 @@ def _fitting(pattern: re.Pattern[str], text: str) -> str:
 
 def _members(wire: JsonObject) -> dict[str, Any]:
     moment = numbers.moment(wire.get("ConsumerCreationTimestamp"), default=None)
+    name = _fitting(_NAME, text_of(wire, "ConsumerName"))
+    arn = _fitting(_ARN, text_of(wire, "ConsumerARN"))
+    if arn.rpartition("/consumer/")[2].partition(":")[0] != name:
+        # A consumer is removed by its ARN, so that another one's must not stand beside the name.
+        raise ValueError("the ARN is not that of the name")
     return {
-        "name": _fitting(_NAME, text_of(wire, "ConsumerName")),
-        "arn": _fitting(_ARN, text_of(wire, "ConsumerARN")),
+        "name": name,
+        "arn": arn,
         "status": line_of(text_of(wire, "ConsumerStatus"), chars_max=STATUS_CHARS_MAX),
         "since": moment,
     }

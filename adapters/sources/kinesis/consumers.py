@@ -15,6 +15,7 @@ from poller.domain.errors import PortError, ResourceMissing, ServiceThrottled, S
 from poller.domain.records import JsonObject, MappingId
 from poller.domain.streams.consumer_names import consumer_name
 from poller.domain.telemetry.labels import SourceCall
+from poller.domain.untrusted.texts import line_of
 from poller.ports import Clock
 from poller.source_ports.calls import CallCounter, uncounted
 
@@ -28,6 +29,7 @@ AGAIN_S_MAX = 60.0
 """Shortest and longest time between two tries. The service takes five registrations a second of a whole account."""
 DOUBLINGS_MAX = 8
 ARN_CHARS_MAX = 2_048
+STATUS_CHARS_MAX = 40
 NO_ROOM = (
     "the stream has as many consumers as it may have, or five are being registered; "
     "`poller consumers list` shows those of no mapping"
@@ -224,7 +226,7 @@ def _meaning(status: str) -> str:
         case "DELETING":
             return "it is being removed (DELETING), and is registered again then"
         case _:
-            return f"its status is {status}"
+            return f"its status is {line_of(status, chars_max=STATUS_CHARS_MAX)}"
 
 
 def _arn(found: JsonObject) -> str:

@@ -229,6 +229,8 @@ class PushedStream:
             )
         with understood(OPERATION):
             events: Events = reply["EventStream"]
+            # What has no events is found here, and not by the shard's reader.
+            aiter(events)
             return events
 
     def _refuse(self, shard: ShardId, error: PortError) -> None:

@@ -3,11 +3,12 @@
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from adapters.aws.calls import calling, text_of, understood
+from adapters.aws.calls import calling, understood
+from adapters.sources.listings.listed_names import page_token, parent_names, shard_name
 from adapters.sources.listings.shared_listing import ShardPage, SharedListing
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired
-from poller.domain.records import JsonObject, Shard, ShardId
+from poller.domain.records import JsonObject, Shard
 from poller.domain.telemetry.labels import SourceCall
 from poller.ports import Clock, Pacer
 from poller.source_ports.calls import CallCounter
@@ -38,15 +39,14 @@ def stream_listing(
         with calling(OPERATION, _TOKEN_EXPIRED):
             reply = await api.list_shards(MaxResults=PAGE_SHARDS, **place)
         with understood(OPERATION):
-            return ShardPage([_shard(each) for each in reply["Shards"]], reply.get("NextToken") or None)
+            return ShardPage([_shard(each) for each in reply["Shards"]], page_token(reply, "NextToken"))
 
     return SharedListing(page, operation=OPERATION, clock=clock or LoopClock())
 
 
 def _shard(wire: JsonObject) -> Shard:
-    parents = (wire.get("ParentShardId"), wire.get("AdjacentParentShardId"))
     return Shard(
-        ShardId(text_of(wire, "ShardId")),
-        tuple(ShardId(parent) for parent in parents if parent),
+        shard_name(wire, "ShardId"),
+        parent_names(wire, "ParentShardId", "AdjacentParentShardId"),
         closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
     )

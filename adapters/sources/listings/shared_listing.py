@@ -58,16 +58,28 @@ class _Walk:
     pages: int = 0
     shards: list[Shard] = field(default_factory=list)
     failures: int = 0
+    tokens: set[str] = field(default_factory=set)
+    """Those of the pages so far."""
 
     def begin_again(self) -> None:
         self.token, self.pages, self.failures = None, 0, 0
         self.shards.clear()
+        self.tokens.clear()
 
     def take(self, page: ShardPage) -> None:
         self.shards += page.shards
         self.token = page.following
         self.pages += 1
         self.failures = 0
+        if page.following is not None:
+            self.tokens.add(page.following)
+
+    def end(self) -> None:
+        """All pages are there. A shard that more than one of them had counts once, as the last one showed it."""
+        each_once = {each.shard_id: each for each in self.shards}
+        if len(each_once) < len(self.shards):
+            self.shards = list(each_once.values())
+        self.tokens.clear()
 
 
 class SharedListing:
@@ -142,7 +154,7 @@ class SharedListing:
                     text = f"{self._operation}: the page token expired {WALKS_MAX} times"
                     raise ServiceUnavailable(text) from None
                 continue
-            if page.following is not None and page.following == walk.token:
+            if page.following in walk.tokens:
                 walk.begin_again()
                 raise ServiceUnavailable(f"{self._operation}: the same page again")
             walk.take(page)
@@ -150,6 +162,7 @@ class SharedListing:
                 walk.begin_again()
                 text = f"more than {SHARDS_MAX} shards or {PAGES_MAX} pages; a stream of this size cannot be read"
                 raise ServiceUnavailable(f"{self._operation}: {text}")
+        walk.end()
 
     async def _asked(self, walk: _Walk, count: CallCounter) -> ShardPage:
         """The next page. What the pages before it gave is worth some waits, so that a throttle there is waited out."""

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from adapters.aws.calls import calling, text_of, understood
+from adapters.aws.calls import calling, understood
+from adapters.sources.listings.listed_names import page_token, parent_names, shard_name
 from adapters.sources.listings.shared_listing import PAGES_MAX, ShardPage, SharedListing
 from poller.clock import LoopClock
 from poller.domain.arns import Arn
@@ -132,15 +133,20 @@ class TableListing:
         children: list[Shard] = []
         token: str | None = None
         wanted = {"ShardFilter": {"Type": "CHILD_SHARDS", "ShardId": shard}}
-        for _ in range(PAGES_MAX):
+        tokens: set[str] = set()
+        while True:
             page = await self._page(token, count, wanted, _REFUSED)
             if any(each.parents != (shard,) for each in page.shards):
                 self._takes_filter = False
                 return None
             children += page.shards
-            if page.following is None or page.following == token:
-                break
             token = page.following
+            if token is None:
+                break
+            if token in tokens or len(tokens) == PAGES_MAX:
+                # The pages have no end, so that it is not known which children there are.
+                return None
+            tokens.add(token)
         if children and len(self._children) < CHILDREN_KEPT:
             self._children[shard] = children
         return children
@@ -161,13 +167,12 @@ class TableListing:
             described: JsonObject = reply["StreamDescription"]
             self.over = DISABLED if described.get("StreamStatus") == "DISABLED" else ""
             shards = [_shard(each, disabled=bool(self.over)) for each in described["Shards"]]
-            return ShardPage(shards, described.get("LastEvaluatedShardId") or None)
+            return ShardPage(shards, page_token(described, "LastEvaluatedShardId"))
 
 
 def _shard(wire: JsonObject, *, disabled: bool) -> Shard:
-    parent = wire.get("ParentShardId")
     return Shard(
-        ShardId(text_of(wire, "ShardId")),
-        (ShardId(parent),) if parent else (),
+        shard_name(wire, "ShardId"),
+        parent_names(wire, "ParentShardId"),
         closed=disabled or (wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
     )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from adapters.commands.consumers.command import ConsumersAsked, remove_consumers
 from adapters.commands.consumers.declared import app
+from adapters.commands.consumers.registered import _members
 from poller.commands.operations.command import NOT_DONE, Manner, Surroundings
 from poller.commands.shared import FAILED, LoadablePlugins
 from poller.config.loader import load
@@ -159,3 +160,16 @@ def test_a_stream_that_cannot_be_asked_is_told_and_the_others_are_shown(account:
     assert shown.exit_code == FAILED
     assert f"{account.arn('nobody')}: kinesis ListStreamConsumers: ResourceNotFoundException" in shown.stderr
     assert f"poller-{KEPT}" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "arn",
+    ["consumer/analytics:1", "consumer/poller-a-b:1", "consumer/poller-", "stream/poller-a", "poller-a:1"],
+)
+def test_a_consumer_whose_arn_is_anothers_is_not_shown_to_be_removed(arn: str) -> None:
+    wire = {"ConsumerName": "poller-a", "ConsumerStatus": "ACTIVE", "ConsumerCreationTimestamp": 1.0}
+    stream = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
+    assert _members({**wire, "ConsumerARN": f"{stream}/consumer/poller-a:1"})["name"] == "poller-a"
+    assert _members({**wire, "ConsumerARN": f"{stream}/consumer/poller-a"})["name"] == "poller-a"
+    with pytest.raises(ValueError, match="not that of the name"):
+        _members({**wire, "ConsumerARN": f"{stream}/{arn}"})

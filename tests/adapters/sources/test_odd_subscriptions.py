@@ -10,11 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.sources.kinesis.fan_out import AGAIN_S, ON_THE_WAY_S
+from adapters.sources.kinesis.consumers import GivenConsumer
+from adapters.sources.kinesis.fan_out import AGAIN_S, ON_THE_WAY_S, PushedStream
 from adapters.sources.odd_answers import BEHIND_MS_MAX, behind_of
+from poller.clock import LoopClock
 from poller.domain.records import JsonObject, Position
+from poller.loop_turns import LoopTurns
 from tests.adapters.sources.test_aggregates import packed
-from tests.adapters.sources.test_fan_out import LAST, SHARD, Connection, Reading, event, play, record
+from tests.adapters.sources.test_fan_out import (
+    CONSUMER,
+    LAST,
+    SHARD,
+    Connection,
+    Polled,
+    Reading,
+    Service,
+    event,
+    play,
+    record,
+)
+from tests.virtual import run_virtual
 
 PARTS = 3
 SPAN_S = 300.0
@@ -161,3 +176,24 @@ def test_a_reader_is_never_less_than_nothing_behind(said: object, known: int | N
         assert page.behind_ms == known
 
     play([Connection([2 * ON_THE_WAY_S, event(5, MillisBehindLatest=said)])], scenario)
+
+
+@pytest.mark.parametrize(
+    "reply", [{}, *({"EventStream": odd} for odd in (None, 0, "", [], {}, True))], ids=str
+)
+def test_an_answer_without_events_is_as_a_refused_subscription(reply: JsonObject) -> None:
+    class Odd(Service):
+        async def subscribe_to_shard(self, **parameters: Any) -> JsonObject:
+            await super().subscribe_to_shard(**parameters)
+            return reply
+
+    async def run() -> None:
+        polled, service = Polled([1, 2]), Odd()
+        consumer, clock = GivenConsumer(CONSUMER), LoopClock()
+        source = PushedStream(polled, service, LoopTurns(), consumer=consumer, clock=clock)  # type: ignore[arg-type]
+        reading = Reading(service, polled, source)
+        await reading.begin()
+        assert await reading.read() == [1, 2]
+        assert "not as documented" in source.polled_because(SHARD)
+
+    run_virtual(run())

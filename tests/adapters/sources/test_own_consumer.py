@@ -225,3 +225,20 @@ def test_a_try_that_is_cancelled_is_as_if_it_had_not_been() -> None:
         assert await own.active() == arn()
 
     play(service, scenario)
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["\x1b[31mACTIVE", "A\nB", "\0", "\u202eEVITCA", "X" * 10_000, "AKIAIOSFODNN7EXAMPLE", "active"],
+    ids=ascii,
+)
+def test_a_status_that_is_none_is_told_as_one_short_line_without_credentials(status: str) -> None:
+    service = Service([consumer(status)])
+
+    async def scenario(own: OwnConsumer) -> None:
+        told = await why(own)
+        assert told.isprintable()
+        assert len(told) < 200
+        assert "AKIAIOSFODNN7EXAMPLE" not in told
+
+    play(service, scenario)
