@@ -153,7 +153,7 @@ def test_children_on_pages_without_an_end_are_not_known_and_not_remembered(ring:
             token = int(parameters.pop("ExclusiveStartShardId", None) or 0)
             return described(**parameters) | {"LastEvaluatedShardId": str(token % ring + 1)}
 
-        table._described = rings  # type: ignore[method-assign]
+        table._described = rings  # type: ignore[assignment, method-assign]
         asked = len(table.asked)
         async with asyncio.timeout(60):
             assert await listing.children((parent,)) is None
@@ -180,7 +180,7 @@ def test_children_on_too_many_pages_are_not_known(monkeypatch: pytest.MonkeyPatc
             token = int(parameters.pop("ExclusiveStartShardId", None) or 0)
             return described(**parameters) | {"LastEvaluatedShardId": str(token + 1)}
 
-        table._described = endless  # type: ignore[method-assign]
+        table._described = endless  # type: ignore[assignment, method-assign]
         asked = len(table.asked)
         assert await listing.children((ShardId(named(1)),)) is None
         assert len(table.asked) == asked + 5
