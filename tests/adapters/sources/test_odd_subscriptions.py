@@ -178,9 +178,10 @@ def test_a_reader_is_never_less_than_nothing_behind(said: object, known: int | N
     play([Connection([2 * ON_THE_WAY_S, event(5, MillisBehindLatest=said)])], scenario)
 
 
-@pytest.mark.parametrize(
-    "reply", [{}, *({"EventStream": odd} for odd in (None, 0, "", [], {}, True))], ids=str
-)
+NO_EVENTS: tuple[object, ...] = (None, 0, "", [], {}, True)
+
+
+@pytest.mark.parametrize("reply", [{}, *({"EventStream": odd} for odd in NO_EVENTS)], ids=str)
 def test_an_answer_without_events_is_as_a_refused_subscription(reply: JsonObject) -> None:
     class Odd(Service):
         async def subscribe_to_shard(self, **parameters: Any) -> JsonObject:
