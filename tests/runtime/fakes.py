@@ -68,6 +68,8 @@ class FakeStream:
     """How many of the next reads leave the cursor out although the shard is open."""
     listed_late: int = 0
     """Listings that do not show yet what has ended."""
+    unlisted: set[ShardId] = field(default_factory=set)
+    """Shards that listings do not have, as old ones do not have new shards."""
     listings: list[float] = field(default_factory=list)
     over: str = ""
     undated: set[str] = field(default_factory=set)
@@ -83,7 +85,11 @@ class FakeStream:
         self.listings.append(virtual_clock().monotonic())
         ended = () if self.listed_late else self.ended
         self.listed_late = max(0, self.listed_late - 1)
-        return [Shard(shard, self.parents.get(shard, ()), shard in ended) for shard in self.held]
+        return [
+            Shard(shard, self.parents.get(shard, ()), shard in ended)
+            for shard in self.held
+            if shard not in self.unlisted
+        ]
 
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         if shard not in self.held:

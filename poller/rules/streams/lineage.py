@@ -132,12 +132,15 @@ def childless(shards: Sequence[Shard], leases: Collection[Lease]) -> tuple[Shard
     )
 
 
-def has_ended(shard: ShardId, shards: Sequence[Shard]) -> bool:
-    """Whether a listing shows that a shard gets no more records: it is closed, has children, or is gone."""
-    listed = next((each for each in shards if each.shard_id == shard), None)
-    if listed is None or listed.closed:
+def has_ended(shard: ShardId, shards: Sequence[Shard]) -> bool | None:
+    """Whether a listing shows that a shard gets no more records: it is closed, or has children.
+
+    None if the shard is not listed. It may be gone, or the listing is older than the shard: services answer with an old one now and then.
+    """
+    if any(shard in each.parents for each in shards if each.shard_id != shard):
         return True
-    return any(shard in each.parents for each in shards if each.shard_id != shard)
+    listed = next((each for each in shards if each.shard_id == shard), None)
+    return None if listed is None else listed.closed
 
 
 def _finished(known: Mapping[ShardId, Lease], listed: Collection[ShardId]) -> tuple[ShardId, ...]:

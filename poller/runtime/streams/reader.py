@@ -14,7 +14,7 @@ from poller.domain.errors import (
     ServiceThrottled,
     ServiceUnavailable,
 )
-from poller.domain.records import Cursor, Epoch, Monotonic, Page, Position, ShardId
+from poller.domain.records import Cursor, Epoch, Monotonic, Page, Position, Shard, ShardId
 from poller.domain.telemetry.labels import Loss
 from poller.domain.telemetry.mapping_events import Filtered, Polled, RecordsLost
 from poller.ports import PushingSource, StreamSource
@@ -32,6 +32,8 @@ from poller.runtime.streams.shared_reads.shared_stream import SharedSource
 
 UNREADABLE_RETRY_S = 10.0
 """Wait before a record that cannot be read is read again. It is short enough for the alert on failing calls."""
+GONE_S = 60.0
+"""A shard that is in no listing for so long, and that is not known or whose answers have no cursor, is gone."""
 REFUSED_PAUSE_S = 1.0
 """Shortest wait after an answer that a moment will not change."""
 
@@ -47,6 +49,8 @@ class ReadState:
     """Answers in a row that had no cursor although the shard is open."""
     closed: bool = False
     """Whether a listing has shown that the shard gets no more records."""
+    unlisted_since: Monotonic | None = None
+    """Since when no listing has the shard; None if it is listed, or if nobody asked."""
     reason: str = ""
     started: bool = False
     losses: int = 0
@@ -55,6 +59,16 @@ class ReadState:
     """Whether the source did not know the stream or the shard. It may be another stream when it is there again."""
     back_at: Monotonic | None = None
     """When it was there again."""
+
+    def ended(self, shard: ShardId, listed: Sequence[Shard], now: Monotonic) -> bool:
+        """Whether the shard has ended by this listing, or by several that do not have it."""
+        ended = has_ended(shard, listed)
+        if ended is not None:
+            self.unlisted_since = None
+            return ended
+        if self.unlisted_since is None:
+            self.unlisted_since = now
+        return now >= self.unlisted_since + GONE_S
 
 
 class ShardReader:
@@ -156,7 +170,7 @@ class ShardReader:
         fresh = self._accept(page, asked, passing)
         if page.cursor is None:
             return None if await self._is_last(page, fresh=fresh) else 0.0
-        self.state.unended = 0
+        self.state.unended, self.state.unlisted_since = 0, None
         now = self._parts.clock.monotonic()
         self._rhythm.found(now, records=bool(page.records))
         wait_s = self._rhythm.wait_s(now, more=bool(page.records or page.behind_ms))
@@ -198,7 +212,7 @@ class ShardReader:
                 continue
             if listed is not None:
                 self.state.failures, self.state.reason = 0, ""
-                self.state.closed = has_ended(self._shard, listed)
+                self.state.closed = self.state.ended(self._shard, listed, self._parts.clock.monotonic())
                 return self.state.closed
         return False
 
@@ -314,7 +328,7 @@ class ShardReader:
         return self._parts.clock.now() - settled_through > retention_s + SETTLED_THROUGH_STEP_S
 
     async def _missing(self, error: ResourceMissing) -> None:
-        """Handles that the source does not know the shard. If the stream exists without the shard, the shard is gone for good."""
+        """Handles that the source does not know the shard. If the stream exists without the shard for long, it is gone for good."""
         try:
             listed = await unless_stopped(self._stop, self._parts.source.shards())
         except PortError:
@@ -325,9 +339,14 @@ class ShardReader:
         if any(shard.shard_id == self._shard for shard in listed):
             # The shard exists, so the source does not know the cursor.
             self.state.cursor = None
+            self.state.unlisted_since = None
             await self._wait_out(error)
             return
-        self._lose(Loss.SHARD_GONE)
+        if not self.state.ended(self._shard, listed, self._parts.clock.monotonic()):
+            await self._wait_out(error)
+            return
+        if not self.state.unended:
+            self._lose(Loss.SHARD_GONE)
         self._end()
 
     async def _wait_out(self, error: PortError) -> None:

@@ -134,13 +134,14 @@ def test_a_long_line_of_shards_is_traced_fast() -> None:
     assert [lease.shard for lease in lineage.runnable] == ["0"]
 
 
-def test_a_shard_has_ended_when_it_is_closed_has_children_or_is_gone() -> None:
+def test_a_shard_has_ended_when_it_is_closed_or_has_children_and_who_is_not_listed_may_have() -> None:
     a = ShardId("a")
     assert has_ended(a, [Shard(a, closed=True)])
     assert has_ended(a, [_shard("a"), _shard("b", "a")])
-    assert has_ended(a, [_shard("b")])
-    assert not has_ended(a, [_shard("b"), _shard("a", "b")])
-    assert not has_ended(a, [_shard("a", "a")])
+    assert has_ended(a, [_shard("b", "a")])
+    assert has_ended(a, [_shard("b")]) is None
+    assert has_ended(a, [_shard("b"), _shard("a", "b")]) is False
+    assert has_ended(a, [_shard("a", "a")]) is False
 
 
 def test_childless_are_listed_shards_that_were_read_to_their_end_and_have_no_listed_child() -> None:

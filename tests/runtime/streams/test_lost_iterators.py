@@ -9,6 +9,7 @@ from poller.domain.errors import AccessDenied, PositionTrimmed, ServiceUnavailab
 from poller.domain.records import SHARD_END, Cursor, Position, ShardId
 from poller.domain.telemetry.mapping_events import PortFailed, RecordsLost, ShardStopped
 from poller.runtime.stopping import Stop
+from poller.runtime.streams.reader import GONE_S
 from poller.runtime.streams.stream_mapping import StreamMapping
 from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, Seen, records, stream_parts
 from tests.runtime.streams.test_stream_mapping import position_of, run_mapping, stored
@@ -101,6 +102,40 @@ def test_while_the_source_cannot_be_listed_no_end_is_believed_and_the_trouble_is
     run_mapping(lambda: stream_parts(stream, function, store=store, seen=seen), for_s=60, during=trouble)
     assert stored(store) == SHARD_END
     assert seen.of(ShardStopped)[-1].ended
+
+
+@pytest.mark.parametrize("lost", [2, 6])
+def test_an_old_listing_without_the_shard_is_no_sign_that_it_has_ended(lost: int) -> None:
+    stream, function, store, seen = FakeStream(), FakeFunction(), MemoryStore(), Seen()
+    stream.put(*records(1))
+
+    async def trouble(_: StreamMapping, __: Stop) -> None:
+        await asyncio.sleep(5)
+        stream.unlisted, stream.cursors_lost = {SHARD}, lost
+        await asyncio.sleep(GONE_S - 1)
+        stream.unlisted = set()
+        assert await position_of(store) == Position.after("1")
+        stream.put(*records(2))
+
+    run_mapping(lambda: stream_parts(stream, function, store=store, seen=seen), for_s=100, during=trouble)
+    assert function.calls == [[1], [2]]
+    assert stored(store) == Position.after("2")
+    assert seen.of(RecordsLost) == []
+
+
+def test_a_shard_that_no_listing_has_for_long_has_ended() -> None:
+    stream, function, store, seen = FakeStream(cursors_lost=10_000), FakeFunction(), MemoryStore(), Seen()
+    stream.put(*records(1))
+
+    async def trouble(_: StreamMapping, __: Stop) -> None:
+        await asyncio.sleep(5)
+        stream.unlisted = {SHARD}
+        await asyncio.sleep(GONE_S - 1)
+        assert await position_of(store) == Position.after("1")
+
+    run_mapping(lambda: stream_parts(stream, function, store=store, seen=seen), for_s=60, during=trouble)
+    assert stored(store) == SHARD_END
+    assert seen.of(RecordsLost) == []
 
 
 def test_a_stop_while_an_end_is_in_doubt_writes_no_end() -> None:
