@@ -96,6 +96,8 @@ KEPT_STREAM_SEEDS: dict[int, str] = {
     1193: "a task that waits for what a consumer is pushed was cancelled from inside, and its reader took that for its own end",
     198: "subscriptions ended again and again before any event came, so nothing said that a window was complete",
     1201: "as 198, in several shards",
+    71074: "answers came without an iterator while an old listing did not have the shard yet, which was taken for its end",
+    6547: "a function was opened anew beside a call that ran, since the task was cancelled that kept it open for calls, and then its mapping's",
 }
 """Seeds of scenarios with consumers, and with shards that are found with fewer calls, to what was wrong."""
 

@@ -6,7 +6,7 @@ plans at once: when its plan changes, the calls that run finish first, and later
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 from poller.domain.functions.calls import NoRoom, ThrottleReason
@@ -43,7 +43,13 @@ class HeldFunctions:
         if held is None or held.named != named or held.left:
             held = self._hold(named)
         with held.used():
-            yield await held.opened()
+            function = await held.opened()
+            # The task that keeps it open may end while this call goes on. What is open anew would have slots beside those of this one.
+            # A stop leaves it to that task again: it ends with the daemon's grace time.
+            with ExitStack() as use:
+                use.enter_context(self._pool.kept_open(function))
+                with self._stop.listening(use.close):
+                    yield function
 
     def keep(self, functions: Mapping[str, FunctionPlan]) -> None:
         """Closes the functions whose plans are not in `functions` any more, when the calls that run have ended."""

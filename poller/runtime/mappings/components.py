@@ -25,7 +25,7 @@ from poller.domain.telemetry.daemon_events import FunctionOpened
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry
-from poller.ports import Bounded, CallPacer, Destination, Invoker, PushingSource, Store, StreamSource
+from poller.ports import Bounded, CallPacer, Invoker, PushingSource, Store, StreamSource
 from poller.runtime.context import MappingContext, common
 from poller.runtime.flow_control.flow_control import FlowControl
 from poller.runtime.function_code import FunctionCode
@@ -92,8 +92,7 @@ class ComponentFactory:
     ) -> None:
         self.sharing = tools.sharing
         """The workers that share the rates of functions."""
-        self._tools = tools
-        self._read_pauses = read_pauses
+        self._tools, self._read_pauses = tools, read_pauses
         self._shared_reads = SharedReads(tools.env.clock)
         self.functions = FunctionPool(tools, scope)
         """The open functions."""
@@ -117,7 +116,8 @@ class ComponentFactory:
         parts = self._parts(spec, function)
         if spec.plan.kind is SourceKind.SQS:
             return partial(QueueMapping, QueueContext(**common(parts), source=source))
-        destination = await self._destination(spec.plan, stack)
+        part = destination_of(spec.plan)
+        destination = None if part is None else await _entered(stack, "destination", part, self._tools)
         shared = None if changed is not None else self._shared(spec, source)
         stream = StreamContext(
             **common(parts), source=source, shared=shared, destination=destination, places=self._tools.places
@@ -135,10 +135,9 @@ class ComponentFactory:
     async def rehearse(self, spec: MappingSpec) -> list[str]:
         """The problems of a spec's configuration. Opens its parts and closes them again without using them."""
         problems: list[str] = []
-        parts = [function_of(spec.function), source_of(spec.plan)]
-        destination = destination_of(spec.plan)
-        parts += [destination] if destination is not None else []
-        for part in parts:
+        for part in (function_of(spec.function), source_of(spec.plan), destination_of(spec.plan)):
+            if part is None:
+                continue
             try:
                 async with asyncio.timeout(OPEN_S_MAX), part.opened(self._tools.registry, self._tools.env):
                     pass
@@ -181,13 +180,6 @@ class ComponentFactory:
             read_pauses=partial(self._read_pauses, spec.plan.mapping),
         )
 
-    async def _destination(self, plan: MappingPlan, stack: AsyncExitStack) -> Destination | None:
-        part = destination_of(plan)
-        if part is None:
-            return None
-        destination: Destination = await _entered(stack, "destination", part, self._tools)
-        return destination
-
 
 class SharedFunction:
     """One open function in a task of its own, because it must be closed in the task that opened it."""
@@ -200,13 +192,24 @@ class SharedFunction:
         self.closed = asyncio.Event()
         self.trouble: Exception | None = None
         self._tools = tools
-        self._function: Function | None = None
+        self.function: Function | None = None
         self._code: FunctionCode | None = None
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
         """Opens the function, waits until no mapping uses it any more, and closes it."""
         self.trouble = await contained(self._open())
+
+    @contextmanager
+    def used(self, lost: Callable[[], None]) -> Iterator[None]:
+        """The function stays open inside the block. It is closed when the last one has left it."""
+        self.users.append(lost)
+        try:
+            yield
+        finally:
+            self.users.remove(lost)
+            if not self.users:
+                self.left.request(Reason.REQUESTED)
 
     def gone(self) -> None:
         """The function was closed, or could not be opened."""
@@ -218,20 +221,20 @@ class SharedFunction:
     async def opened(self) -> Function:
         """Waits until the function is open and returns it; raises the error of its opening."""
         await self._settled.wait()
-        if self._function is None:
+        if self.function is None:
             assert self.trouble is not None, "a function that is neither open nor in trouble"
             raise self.trouble
-        return self._function
+        return self.function
 
     def calls(self) -> Calls:
         """How many calls are under way."""
-        found = {} if self._function is None else self._function.calls
+        found = {} if self.function is None else self.function.calls
         return Counter({(mapping, self.plan.name): calls for mapping, calls in found.items()})
 
     @property
     def flow(self) -> FlowControl | None:
         """The function's rate and breaker; None if it has neither, or is not open."""
-        return None if self._function is None else self._function.flow
+        return None if self.function is None else self.function.flow
 
     @property
     def code(self) -> CodeStatus | None:
@@ -240,7 +243,7 @@ class SharedFunction:
 
     def notes(self) -> list[str]:
         """Notes for people about the function, one line each."""
-        notes = [] if self._function is None else self._function.notes()
+        notes = [] if self.function is None else self.function.notes()
         return notes if self._code is None else [*notes, *self._code.notes()]
 
     async def _open(self) -> None:
@@ -253,7 +256,7 @@ class SharedFunction:
             flow = await flow_control(self.plan, self._tools, stack)
             self._code = code = FunctionCode(self.plan.name, invoker, self._tools.observer)
             async with WatchedTasks(self._tools.observer) as scope, self._versions(invoker, scope) as whole:
-                self._function = function = self._limited(whole, flow)
+                self.function = function = self._limited(whole, flow)
                 self._settled.set()
                 kept = [scope.kept(TaskKind.FUNCTION_FACTS, function.follow, of=self.plan.name)]
                 if code.status is not None:
@@ -289,14 +292,9 @@ class SharedFunction:
     def _limited(self, invoker: Invoker, flow: FlowControl | None) -> Function:
         """The function with one slot for each call that its invoker can run, so that no records are taken that could not run."""
         limit = call_limit(self.plan, invoker.call_limit if isinstance(invoker, Bounded) else None)
-        observer = self._tools.observer
+        observer, name, kind = self._tools.observer, self.plan.name, self.plan.invoker
         observer.on(
-            FunctionOpened(
-                function=self.plan.name,
-                invoker=self.plan.invoker,
-                calls_at_once=limit.calls,
-                reason=limit.reason,
-            )
+            FunctionOpened(function=name, invoker=kind, calls_at_once=limit.calls, reason=limit.reason)
         )
         plan = replace(self.plan, max_concurrency=limit.calls, timeout_s=longest_s(self.plan))
         return made_function(plan, invoker, observer, flow=flow, tracer=self._tools.env.tracer)
@@ -333,17 +331,21 @@ class FunctionPool:
     async def using(self, plan: FunctionPlan, lost: Callable[[], None]) -> AsyncIterator[Function]:
         """Opens the function if it is not open. If it is open with another plan, waits until the last mapping has left it."""
         host = await self._host(plan)
-        host.users.append(lost)
-        try:
+        with host.used(lost):
             yield await host.opened()
-        finally:
-            host.users.remove(lost)
-            if not host.users:
-                host.left.request(Reason.REQUESTED)
         if host.left.requested:
             await host.closed.wait()
         if host.trouble is not None:
             raise host.trouble
+
+    @contextmanager
+    def kept_open(self, function: Function) -> Iterator[None]:
+        """An open function stays open inside the block, whoever else leaves it. Raises TaskFault if it is not open any more."""
+        host = self._hosts.get(function.plan.name)
+        if host is None or host.function is not function or host.left.requested:
+            raise TaskFault(f"{TaskKind.FUNCTION} {function.plan.name}", TaskEnd.RETURNED, "")
+        with host.used(lambda: None):
+            yield
 
     def calls(self) -> Calls:
         """How many calls are under way."""

@@ -316,3 +316,25 @@ def test_a_task_that_ends_by_itself_is_reported_and_the_next_call_opens_the_func
         assert [each.task for each in place.seen.of(TaskEnded)] == [TaskKind.FUNCTION_CALLS]
 
     play(lambda: place.daemon(plan()), script)
+
+
+def test_a_call_keeps_its_function_open_when_the_task_that_held_it_has_ended() -> None:
+    function = Slow()
+    place = site(alone=function)
+
+    async def script(daemon: Daemon) -> None:
+        await ready(daemon)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(call(daemon, takes_s=10))
+            await asyncio.sleep(1)
+            (task,) = [each for each in asyncio.all_tasks() if TaskKind.FUNCTION_CALLS in each.get_name()]
+            task.cancel()
+            await asyncio.sleep(1)
+            with pytest.raises(NoRoom):
+                await call(daemon)
+            await asyncio.sleep(8)
+            assert isinstance(first.result().outcome, Succeeded)
+            await call(daemon)
+
+    play(lambda: place.daemon(plan(replace(ALONE, max_concurrency=1))), script)
+    assert (len(function.began), function.in_flight_max) == (2, 1)
