@@ -135,7 +135,7 @@ def childless(shards: Sequence[Shard], leases: Collection[Lease]) -> tuple[Shard
 def has_ended(shard: ShardId, shards: Sequence[Shard]) -> bool | None:
     """Whether a listing shows that a shard gets no more records: it is closed, or has children.
 
-    None if the shard is not listed. It may be gone, or the listing is older than the shard: services answer with an old one now and then.
+    None if the shard is not listed. It may be gone, or too new for the listing: services sometimes answer with an old one.
     """
     if any(shard in each.parents for each in shards if each.shard_id != shard):
         return True

@@ -44,8 +44,8 @@ class HeldFunctions:
             held = self._hold(named)
         with held.used():
             function = await held.opened()
-            # The task that keeps it open may end while this call goes on. What is open anew would have slots beside those of this one.
-            # A stop leaves it to that task again: it ends with the daemon's grace time.
+            # The task that keeps it open may end while this call runs. If the function were opened again then, there would be two
+            # sets of slots. After a stop only that task keeps it open, which ends with the daemon's grace time.
             with ExitStack() as use:
                 use.enter_context(self._pool.kept_open(function))
                 with self._stop.listening(use.close):
