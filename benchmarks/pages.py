@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from dataclasses import dataclass
+from itertools import accumulate
 
 PAYLOAD_BYTES = 1_024
 PAGE_RECORDS = 1_000
@@ -24,12 +25,22 @@ _NUMBER = b"%(n)012d"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page's members behind its head, and the last byte of it; `records` in number."""
+    """A page's members behind its head, and the last byte of it; `records` in number, and where each of them ends."""
 
     tail: bytes
     records: int
+    ends: tuple[int, ...] = ()
+
+    def cut(self, first: int, count: int) -> "Page":
+        """Some of its records."""
+        if not first and count >= self.records:
+            return self
+        last = min(first + count, self.records)
+        start = self.ends[first - 1] + 1 if first else len(_OPEN)
+        return Page(b"%b%b]}" % (_OPEN, self.tail[start : self.ends[last - 1]]), last - first)
 
 
+_OPEN = b'"Records":['
 EMPTY = Page(b'"Records":[]}', 0)
 
 
@@ -97,8 +108,9 @@ def dynamo_pages(count: int, page_records: int = PAGE_RECORDS) -> list[Page]:
 
 
 def _page(records: "object") -> Page:
-    listed = list(records)  # type: ignore[call-overload]  # any iterable of JSON objects
-    return Page(b'"Records":' + json.dumps(listed, separators=(",", ":")).encode() + b"}", len(listed))
+    listed = [json.dumps(each, separators=(",", ":")).encode() for each in records]  # type: ignore[attr-defined]  # any iterable of JSON objects
+    ends = tuple(accumulate((len(each) + 1 for each in listed), initial=len(_OPEN) - 1))[1:]
+    return Page(b"%b%b]}" % (_OPEN, b",".join(listed)), len(listed), ends)
 
 
 def messages_template(*, fifo: bool) -> bytes:

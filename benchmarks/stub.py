@@ -1,6 +1,6 @@
 """Owns the stub: an HTTP server of canned AWS answers in a process of its own, so that no emulator is the bottleneck.
 
-    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|live-kinesis|limited-kinesis|live-sqs|none --shards N
+    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|large-sqs|live-kinesis|limited-kinesis|live-sqs|none --shards N
 
 Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
 in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
@@ -20,13 +20,23 @@ from typing import cast
 import uvloop
 
 from benchmarks.live import STREAM_GAP_S, LiveQueue, LiveShards
-from benchmarks.pages import EMPTY, Page, dynamo_pages, kinesis_pages, messages_template
+from benchmarks.pages import (
+    EMPTY,
+    MESSAGES,
+    PAGE_RECORDS,
+    Page,
+    dynamo_pages,
+    kinesis_pages,
+    messages_template,
+)
 from benchmarks.pushing import pushed
 from benchmarks.shared_reads.limited_stream import LimitedReads, Refusal
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TARGET = re.compile(rb"\r\nx-amz-target: *[\w.]*\.(\w+)", re.IGNORECASE)
 _ITERATOR = re.compile(rb'"ShardIterator": ?"(\d+):(\d+)')
+_LIMIT = re.compile(rb'"Limit": ?(\d+)')
+_ASKED = re.compile(rb'"MaxNumberOfMessages": ?(\d+)')
 _SHARD = re.compile(rb'"ShardId": ?"shardId-0*(\d+)')
 _RECEIPT = re.compile(rb'"Id": ?"(\w+)"')
 _HEAD = (
@@ -37,7 +47,18 @@ _REFUSED_HEAD = _HEAD.replace(b"200 OK", b"400 Bad Request")
 _PAD = b"A" * 180
 """A read token of AWS has some 200 characters."""
 
-KINDS = ("kinesis", "dynamodb", "sqs", "fifo", "live-kinesis", "limited-kinesis", "live-sqs", "none")
+KINDS = (
+    "kinesis",
+    "dynamodb",
+    "sqs",
+    "fifo",
+    "large-sqs",
+    "live-kinesis",
+    "limited-kinesis",
+    "live-sqs",
+    "none",
+)
+LARGE_BYTES = 1024 * 1024
 LATER_MAX = 4
 """Answers that one connection waits for; a client has one request on the way."""
 
@@ -98,9 +119,12 @@ class Streams:
         found = _ITERATOR.search(body)
         assert found is not None
         shard, number = int(found[1]), int(found[2])
-        page = self._pages[number] if number < len(self._pages) and not self._closed else EMPTY
+        limit = _LIMIT.search(body)
+        most = int(limit[1]) if limit is not None else PAGE_RECORDS
+        at, first = divmod(number, PAGE_RECORDS)
+        page = self._pages[at].cut(first, most) if at < len(self._pages) and not self._closed else EMPTY
         behind_ms = 0 if page is EMPTY else 1_000
-        following = number + 1 if page.records else number
+        following = number + page.records
         head = b'{"NextShardIterator":"%d:%d:%b","MillisBehindLatest":%d,' % (
             shard,
             following,
@@ -134,6 +158,30 @@ class Queues:
     def _done(self, body: bytes) -> Parts:
         entries = b",".join(b'{"Id":"%b"}' % each for each in _RECEIPT.findall(body))
         return (b'{"Successful":[%b]}' % entries,)
+
+
+class LargeQueues(Queues):
+    """A queue of messages of 1 MiB that is never empty."""
+
+    def __init__(self) -> None:
+        super().__init__(fifo=False)
+        self._body = b"x" * LARGE_BYTES
+
+    def answers(self) -> dict[bytes, Answer]:
+        """By operation."""
+        return super().answers() | {b"ReceiveMessage": self._receive}
+
+    def _receive(self, body: bytes) -> Parts:
+        asked = _ASKED.search(body)
+        parts: list[bytes] = []
+        for _ in range(int(asked[1]) if asked is not None else MESSAGES):
+            number = next(self._numbers)
+            head = b'{"MessageId":"%d","ReceiptHandle":"%d","MD5OfBody":"","Attributes":{},"Body":"' % (
+                number,
+                number,
+            )
+            parts += [b"," if parts else b"", head, self._body, b'"}']
+        return (b'{"Messages":[', *parts, b"]}")
 
 
 class LiveStream(Streams):
@@ -243,6 +291,8 @@ def answers(kind: str, *, shards: int, pages: int, gap_s: float) -> dict[bytes, 
             return Streams(dynamo_pages(pages), shards).answers()
         case "sqs" | "fifo":
             return Queues(fifo=kind == "fifo").answers()
+        case "large-sqs":
+            return LargeQueues().answers()
         case "live-kinesis":
             return LiveStream(shards, gap_s).answers()
         case "limited-kinesis":

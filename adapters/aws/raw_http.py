@@ -21,8 +21,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from botocore import exceptions as boto
 from yarl import URL
 
+from poller.domain.untrusted import numbers
+from poller.memory.answers import make_room
+
 AIOHTTP = "3.14."
 """The release whose connections are known here; with any other one the library sends."""
+LENGTH_MAX = 64 * 1024 * 1024
+"""An answer that says it is longer is taken for one of this length. AWS's have ten megabytes of records at most."""
 FAILURE = 300
 """From this status on the library takes an answer for an error."""
 TAKEN_AT_ONCE_BYTES = 16 * 1024
@@ -34,7 +39,7 @@ SPARE_MAX = 200
 _SPARE = "_spare_connections"
 """The attribute of a pool that has its spare connections."""
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
-_EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
+EXPECTED = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises; a TimeoutError is an OSError."""
 
 
@@ -185,7 +190,7 @@ class RawEndpoint:
             return None
         try:
             return await self._exchange(message, bytes_max)
-        except _EXPECTED as error:
+        except EXPECTED as error:
             raise raised(error, str(self._request.url)) from error
 
     async def _exchange(self, message: bytes, bytes_max: int | None) -> Answer | None:
@@ -226,12 +231,18 @@ class RawEndpoint:
         if payload.is_eof():
             body = payload.read_nowait()
         else:
+            await make_room(answer_length(head.headers))
             body = await (payload.read() if bytes_max is None else _bounded(payload, bytes_max))
         if "Set-Cookie" in head.headers:
             self._jar.update_cookies_from_headers(head.headers.getall("Set-Cookie"), self._request.url)
         if head.code in _REDIRECTIONS:
             return None
         return Answer(head.code, head.raw_headers, body, bytes_max is None or len(body) <= bytes_max)
+
+
+def answer_length(headers: Mapping[str, str]) -> int:
+    """The length of an answer's body as its header says; 0 where it says nothing that can be read."""
+    return numbers.whole(headers.get("Content-Length"), most=LENGTH_MAX, default=0, clamp=True)
 
 
 async def _bounded(payload: aiohttp.StreamReader, bytes_max: int) -> bytes:

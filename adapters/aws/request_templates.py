@@ -26,6 +26,7 @@ from aiobotocore.parsers import AioResponseParserFactory
 from botocore import xform_name
 from botocore.exceptions import NoCredentialsError
 
+from adapters.aws.gated_answers import send_gated
 from adapters.aws.raw_http import FAILURE, Answer, RawEndpoint
 
 RECIPES_MAX = 10_000
@@ -71,7 +72,7 @@ class Secrets:
     token: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A request as far as the library's HTTP session looks at it."""
 
@@ -283,7 +284,8 @@ class FastOperation:
             answer = await signing.line.post(signing.message(body))
             if answer is not None:
                 return answer
-        response = await self._http.send(signing.request(body))
+        request = signing.request(body)
+        response = await send_gated(self._http, request) or await self._http.send(request)
         return Answer(response.status_code, response.raw.raw_headers, await response.content)
 
     @property
@@ -342,14 +344,18 @@ class FastOperation:
         }
         self._signer = (request_signer, chosen)
 
-    async def _learn(self, *, request: Any, **_: object) -> None:
-        """Keeps how the library sends this request, if it can be signed here to the same effect; then adds its trace header."""
+    async def _learn(self, *, request: Any, **_: object) -> Any | None:
+        """Keeps how the library sends this request, if it can be signed here to the same effect; then adds its trace header.
+
+        Returns the answer if it has to wait for room in memory, and None where the library is to send.
+        """
         task = asyncio.current_task()
         name, trace = (self._learning.get(task) if task is not None else None) or (None, None)
         if name is not None and name not in self._recipes and len(self._recipes) < RECIPES_MAX:
             await self._keep(name, request)
         if trace is not None:
             request.headers[TRACE] = trace
+        return await send_gated(self._http, request)
 
     async def _keep(self, name: str, request: Any) -> None:
         recipe = RequestTemplate.of(request)

@@ -28,6 +28,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionCalled,
     FunctionOpened,
     LoopBlocked,
+    MemoryUsed,
     ObserverFailed,
     QueuedCallEnded,
     StoreFailed,
@@ -135,6 +136,8 @@ class DaemonFigures:
     api_changes: Counter[tuple[ApiOperation, str]] = field(default_factory=Counter)
     loop_blocked: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS_S))
     loop_blocked_s_max: float = 0.0
+    memory: MemoryUsed | None = None
+    """What was reported last."""
     left_behind: Counter[str] = field(default_factory=Counter)
     """Calls of each function that did not end when they were cancelled."""
     tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
@@ -208,6 +211,8 @@ class Figures:
             case LoopBlocked():
                 self.daemon.loop_blocked.observe(event.blocked_s)
                 self.daemon.loop_blocked_s_max = max(self.daemon.loop_blocked_s_max, event.blocked_s)
+            case MemoryUsed():
+                self.daemon.memory = event
             case ObserverFailed():
                 self.daemon.observer_failures[event.observer] += 1
             case StrangerRefused():

@@ -253,6 +253,7 @@ def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
         "The longest time that the event loop stood still since the start.",
         value=figures.loop_blocked_s_max,
     )
+    yield from _memory(figures)
     left = CounterMetricFamily(
         "poller_calls_left_behind",
         "Calls of functions that did not end when they were cancelled.",
@@ -276,6 +277,23 @@ def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
     for observer, count in figures.observer_failures.items():
         observers.add_metric((label(observer),), count)
     yield observers
+
+
+def _memory(figures: DaemonFigures) -> Iterator[Metric]:
+    held = GaugeMetricFamily(
+        "poller_memory_held_bytes",
+        "Bytes of records and messages that are held, or reserved for calls of sources.",
+        labels=(),
+    )
+    limit = GaugeMetricFamily("poller_memory_limit_bytes", "How many bytes may be held.", labels=())
+    waiting = GaugeMetricFamily(
+        "poller_memory_waiting_calls", "Calls of sources that wait for room in memory.", labels=()
+    )
+    if (found := figures.memory) is not None:
+        held.add_metric((), found.used)
+        limit.add_metric((), found.limit)
+        waiting.add_metric((), found.waiting)
+    yield from (held, limit, waiting)
 
 
 class PrometheusObserver:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -22,9 +22,6 @@ from pydantic_settings import (
 
 from poller.config.aws_validation import violations
 from poller.config.field_types import (
-    COUNT_MAX,
-    SECONDS_MAX,
-    WAITS_MAX,
     Address,
     Count,
     FilePath,
@@ -48,6 +45,7 @@ from poller.config.mapping import EventSourceMapping, Flag, FunctionIdentity, fu
 from poller.config.sections.asynchronous import DeadLetterArn, EventInvokeConfig, Qualifier
 from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
+from poller.config.sections.numbers import out_of_range
 from poller.config.sections.section import Section
 from poller.config.sections.tracing import Tracing
 from poller.config.sections.versions import VersionedEntry
@@ -98,7 +96,7 @@ def _with_defaults(value: object) -> object:
 
 
 def _checked_tuning(tuning: Tuning) -> Tuning:
-    found = list(_out_of_range(tuning, ""))
+    found = list(out_of_range(tuning, ""))
     if not found and tuning.heartbeat_s * BEATS_PER_LEASE > tuning.lease_s:
         most = f"write {tuning.lease_s / BEATS_PER_LEASE:g} or less, or a longer lease_s"
         found.append(FieldError("heartbeat_s", "more than a third of lease_s", most, reads=("lease_s",)))
@@ -108,22 +106,6 @@ def _checked_tuning(tuning: Tuning) -> Tuning:
 
 
 type CheckedTuning = Annotated[Tuning, BeforeValidator(_with_defaults), AfterValidator(_checked_tuning)]
-
-
-def _out_of_range(value: object, prefix: str) -> Iterator[FieldError]:
-    """An error for every number that is not above zero and at most its bound, and for a list without numbers."""
-    for field in fields(value) if is_dataclass(value) else ():
-        each, name = getattr(value, field.name), f"{prefix}{field.name}"
-        if isinstance(each, tuple):
-            if not 0 < len(each) <= WAITS_MAX or not all(0 < wait <= SECONDS_MAX for wait in each):
-                remedy = f"write 1 to {WAITS_MAX} numbers, each more than 0 and at most {SECONDS_MAX}"
-                yield FieldError(name, "out of range", remedy)
-            continue
-        most = COUNT_MAX if isinstance(each, int) else SECONDS_MAX
-        if is_dataclass(each):
-            yield from _out_of_range(each, f"{name}.")
-        elif isinstance(each, int | float) and not 0 < each <= most:
-            yield FieldError(name, "out of range", f"write more than 0, at most {most}")
 
 
 class Api(Section):

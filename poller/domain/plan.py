@@ -228,6 +228,8 @@ class Tuning:
     """How long running invocations may take at shutdown before they are cancelled."""
     read_records_max: int = 10_000
     """The number of records that one read asks for."""
+    memory_mb: int | None = None
+    """How many megabytes of records and messages the daemon may hold; None: half of the process' memory limit, 512 without one."""
     look_ahead_records_max: int = 10_000
     """With several lanes, how many records of a shard are held beyond the first unsettled one."""
     port_backoff: Backoff = Backoff(base_s=0.5, cap_s=30.0)

@@ -12,6 +12,7 @@ from poller.loop_turns import LoopTurns
 from poller.ports import Clock, Store
 from poller.rules.backoff import wait_s
 from poller.runtime.invoking import Function
+from poller.runtime.memory.pool import MemoryPool
 from poller.runtime.workers.membership import Alone, Workers
 
 _UUID_VERSION = 4 << 76 | 2 << 62
@@ -40,6 +41,8 @@ class MappingContext:
     """The workers that share the mapping's work; None if there are no others."""
     operated: bool = False
     """Whether operators' pauses are followed. If so, nothing is called before `apply_pauses` has told the mapping which are in force."""
+    memory: MemoryPool = field(default_factory=MemoryPool)
+    """The bytes that the daemon may hold."""
     read_pauses: Callable[[], None] = _nothing
     """Asks for a new read of the pauses. The next `apply_pauses` has those of a read that begins after this call."""
 

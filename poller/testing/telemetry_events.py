@@ -29,6 +29,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
+    MemoryUsed,
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
@@ -271,6 +272,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     ),
     ObserverFailed(observer="Observer", reason="ValueError"),
     StrangerRefused(listener=Listener.RUNTIME_API, reason=RefusedFor.PEER, function="orders", uid=65534),
+    MemoryUsed(used=5, limit=512, waiting=1),
     LoopBlocked(blocked_s=5.0, place="handler (shop/orders.py:{number})"),
     ApiChange(
         operation=ApiOperation.UPDATE,

@@ -317,6 +317,10 @@ def test_long_values_are_cut(file: Path) -> None:
             "tuning.read_records_max: value 0: out of range; write more than 0, at most 1000000",
         ),
         (
+            {"memory_mb": 63},
+            "tuning.memory_mb: value 63: out of range; write 64 or more, at most 1000000",
+        ),
+        (
             {"port_backoff": {"base_s": -1}},
             "tuning.port_backoff.base_s: value -1: out of range; write more than 0, at most 86400",
         ),

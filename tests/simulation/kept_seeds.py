@@ -98,8 +98,10 @@ KEPT_STREAM_SEEDS: dict[int, str] = {
     1201: "as 198, in several shards",
     71074: "answers came without an iterator while an old listing did not have the shard yet, which was taken for its end",
     6547: "a function was opened anew beside a call that ran, since the task was cancelled that kept it open for calls, and then its mapping's",
+    6698: "a shard held more than its part of the memory, and had to read on before it could settle any of that after a restart",
+    46515: "a poller waited for room in memory with the only slot, for which the batch waited that had the room",
 }
-"""Seeds of scenarios with consumers, and with shards that are found with fewer calls, to what was wrong."""
+"""Seeds of scenarios with all variations (consumers, shards found with fewer calls, little memory), to what was wrong."""
 
 KEPT_CALL_SEEDS: dict[int, str] = {
     74: "claims whose answers were lost counted as workers that the call had ended, and it was given up without being called",

@@ -11,6 +11,7 @@ from poller.config.schema.function_schema import by_default, definitions, functi
 from poller.config.schema.mapping_schema import at, default_text, mapping_schema
 from poller.config.schema.plain import Schema, plain_schema
 from poller.config.schema.texts import EXAMPLES, FUNCTIONS, IDENTITIES, MAPPINGS, SETTINGS
+from poller.config.sections.numbers import LEAST
 from poller.config.settings import LogLevel, Settings
 from poller.domain.arns import ACCOUNT, BARE_NAME_CHARS_MAX, PARTITION, REGION
 from poller.domain.policies import Backoff
@@ -92,7 +93,8 @@ def _tuning(schema: Schema) -> None:
             each["items"] |= {"exclusiveMinimum": 0, "maximum": SECONDS_MAX}
         else:
             most = COUNT_MAX if "integer" in each["type"] else SECONDS_MAX
-            each |= {"exclusiveMinimum": 0, "maximum": most}
+            least = {"minimum": LEAST[name]} if name in LEAST else {"exclusiveMinimum": 0}
+            each |= {**least, "maximum": most}
 
 
 def _describe(schema: Schema, texts: dict[str, str], place: str) -> None:

@@ -28,6 +28,7 @@ SETTINGS: dict[str, str] = {
     "tuning.checkpoint_s": "At most one checkpoint per shard in so many seconds.",
     "tuning.grace_s": "Seconds for running invocations at shutdown, before they are cancelled.",
     "tuning.read_records_max": "Records asked for in one read.",
+    "tuning.memory_mb": "Megabytes of records and messages held at once. Default: half of the process' memory limit, 512 without one.",
     "tuning.look_ahead_records_max": "Records held per shard beyond the first unsettled one, with several lanes.",
     "tuning.port_backoff": "Waits after failed calls to sources, destinations and the store: random, doubled with each failure.",
     "tuning.port_backoff.base_s": "Seconds: the longest first wait.",

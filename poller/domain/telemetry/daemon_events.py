@@ -24,6 +24,14 @@ class Capacity(TelemetryEvent, frozen=True, kw_only=True):
     limit: int | None
 
 
+class MemoryUsed(TelemetryEvent, frozen=True, kw_only=True):
+    """Bytes that are held in memory for records and messages, or reserved for calls of sources; of `limit`. `waiting` calls have no room."""
+
+    used: int
+    limit: int
+    waiting: int
+
+
 class FunctionChanged(TelemetryEvent, frozen=True, kw_only=True):
     """The settings of a function at its service changed. The engine now waits up to `limit_s` for a call.
 

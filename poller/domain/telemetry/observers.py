@@ -20,6 +20,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
+    MemoryUsed,
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
@@ -111,6 +112,7 @@ type AnyTelemetryEvent = (
     | ObserverFailed
     | StrangerRefused
     | LoopBlocked
+    | MemoryUsed
     | ApiChange
     | PayloadsShown
     | DaemonStarting

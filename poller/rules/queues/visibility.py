@@ -22,6 +22,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from sys import getsizeof
 
 import msgspec
 
@@ -42,6 +43,10 @@ RENEWAL_S = 1.0
 """The shortest wait before a failed extension is repeated, if enough time is left."""
 RENEWAL_S_MIN = 0.2
 """The shortest wait before an extension is repeated when little time is left."""
+MESSAGE_FACTOR = 3
+"""The body of a message is in memory up to so many times: as it came, in its record, and in the event of a call."""
+MESSAGE_BYTES = 2_000
+"""What a message takes beside its body, roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,19 @@ class InFlightMessage(msgspec.Struct, eq=False):
     """Whether an extension call is under way."""
     kept: bool = False
     """Whether it is extended in any case, because an operator paused its group."""
+    size: int = 0
+    """About how many bytes the message takes in memory."""
+
+
+def size_of(message: Message) -> int:
+    """About how many bytes a message takes in memory, with the copies of it that a call of the function needs."""
+    size = getsizeof(message.body)
+    if message.message_attributes:
+        for name, value in message.message_attributes.items():
+            size += getsizeof(name)
+            if isinstance(value, dict):
+                size += sum(map(getsizeof, value.values()))
+    return MESSAGE_BYTES + MESSAGE_FACTOR * size
 
 
 class Renewal(msgspec.Struct, eq=False):
@@ -120,6 +138,8 @@ class VisibilityTracker:
     """The deadlines, receipts and planned extensions of one queue mapping's messages."""
 
     policy: VisibilityPolicy
+    held_bytes: int = 0
+    """About how many bytes the messages take in memory."""
     _held: dict[str, InFlightMessage] = field(default_factory=dict)
     _renewals: list[tuple[Monotonic, int, Renewal]] = field(default_factory=list)
     _entries: int = 0
@@ -149,6 +169,8 @@ class VisibilityTracker:
                 continue
             if known is None:
                 self._held[held.message_id] = held
+                held.size = size_of(message)
+                self.held_bytes += held.size
                 fresh.append(message)
             else:
                 repeated += 1
@@ -297,8 +319,10 @@ class VisibilityTracker:
         """These messages are deleted, or are left to their visibility timeout."""
         for message_id in message_ids:
             held = self._held.pop(message_id, None)
-            if held is not None and held.renewal is not None:
-                self._drop_plan(held)
+            if held is not None:
+                self.held_bytes -= held.size
+                if held.renewal is not None:
+                    self._drop_plan(held)
 
     def _drop_plan(self, held: InFlightMessage) -> None:
         """Takes the message out of its planned extension.

@@ -46,6 +46,14 @@ class Buffer:
         return self._encoded_bytes
 
     @property
+    def next_bytes(self) -> int:
+        """About how many of them the next batch will have."""
+        count, policy = len(self._entries), self._policy
+        if count <= policy.records_max:
+            return min(self._encoded_bytes, policy.payload_bytes_max)
+        return min(self._encoded_bytes * policy.records_max // count, policy.payload_bytes_max)
+
+    @property
     def full(self) -> bool:
         """Whether a batch can close before its window is over."""
         if len(self._entries) >= self._policy.records_max:

@@ -52,6 +52,7 @@ from poller.rules.streams.lanes import (
     Done,
     Gaps,
     Hold,
+    Holding,
     InvokePart,
     LaneBlocked,
     LaneCommand,
@@ -61,16 +62,14 @@ from poller.rules.streams.lanes import (
     LaneView,
     Rest,
     WaitUntil,
+    look_far,
     spread,
 )
 from poller.rules.streams.operations.on_batch import leads, without
 from poller.rules.streams.operations.verbs import OperatorVerbs
 from poller.rules.streams.resuming import EarlierRun
 from poller.rules.streams.tracking import PageIntake, RecordTracker
-from poller.rules.streams.windowed_batches import WindowedBatches, Windowing
-
-LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes of events that the waiting records of one shard may take while a lane is blocked."""
+from poller.rules.streams.windowed_batches import WindowedBatches, Windowing, rest_until
 
 
 class ShardFlow:
@@ -145,8 +144,13 @@ class ShardFlow:
         wanted = not all(lane.buffer.full for lane in self._lanes)
         if len(self._lanes) == 1:
             return wanted
-        held = sum(lane.buffer.encoded_bytes for lane in self._lanes)
-        return wanted and self._tracker.span < self._look_ahead_records_max and held < LOOK_AHEAD_BYTES_MAX
+        return wanted and self._tracker.span < self._look_ahead_records_max and not look_far(self._lanes)
+
+    @property
+    def holding(self) -> Holding:
+        """What the records take in memory that are not settled."""
+        size = sum([lane.held_bytes for lane in self._lanes])
+        return Holding(size, not self._earlier.restored or all(lane.batch is None for lane in self._lanes))
 
     @property
     def done(self) -> bool:
@@ -246,7 +250,7 @@ class ShardFlow:
                     assert_never(never)
         if stopping or self.finished(lane):
             return Done(), effects
-        return Rest(self._rest_until(lane, now, epoch)), effects
+        return Rest(rest_until(self._lanes[lane].buffer.deadline, self._windowed, now, epoch)), effects
 
     def answered(self, lane: int, verdict: Verdict, *, now: Monotonic, epoch: Epoch) -> Sequence[LaneEffect]:
         """Takes the verdict on the call with the part that `next` returned."""
@@ -274,10 +278,8 @@ class ShardFlow:
     def undelivered(self, lane: int, reason: str, *, wait_s: float, epoch: Epoch) -> Sequence[LaneEffect]:
         """Says that the destination did not take the notice. The next try is in `wait_s` seconds; the lane is blocked until then."""
         work, discard = self._lanes[lane].discarding()
-        error, next_try = (
-            f"the on-failure destination did not take the batch: {reason}",
-            Epoch(epoch + wait_s),
-        )
+        error = f"the on-failure destination did not take the batch: {reason}"
+        next_try = Epoch(epoch + wait_s)
         new = self._blocked.block(lane, first_of(work.parts[0]), epoch, error=error, next_try=next_try)
         if new and discard.condition is Condition.SKIPPED:
             self._interventions.undelivered(lane)
@@ -389,12 +391,3 @@ class ShardFlow:
             notice_id=self._new_id(),
             window=None if self._windowed is None else self._windowed.facts(discard.part),
         )
-
-    def _rest_until(self, lane: int, now: Monotonic, epoch: Epoch) -> Monotonic | None:
-        """When the lane's batching window is over or the open tumbling window may close, whichever is sooner."""
-        ends = self._lanes[lane].buffer.deadline
-        closes_in_s = None if self._windowed is None else self._windowed.closes_in_s(epoch)
-        if closes_in_s is None:
-            return ends
-        closes = Monotonic(now + closes_in_s)
-        return closes if ends is None else min(ends, closes)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import replace
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -17,6 +18,13 @@ from poller.rules.streams.attempts import BatchPart, BatchState, Discard, Effect
 from poller.rules.streams.batching import Buffer, Entry
 from poller.rules.streams.blocked_since import BlockedReason
 from poller.rules.streams.checkpoint_memo import PartMemo
+
+LOOK_AHEAD_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of events that the waiting records of one shard may take while a lane is blocked."""
+ENTRY_BYTES = 300
+"""What an entry takes beside its record's data, roughly."""
+EVENT_COPIES = 2
+"""A batch that is called is in memory so many times more: record by record, and as one event."""
 
 
 def lane_of(key: str, lanes: int) -> int:
@@ -114,12 +122,23 @@ class LaneView:
     blocked: BlockedReason | None
 
 
+class Holding(NamedTuple):
+    """What the records of a shard take in memory that are not settled, about, in bytes.
+
+    `starving`: none of them can be settled before more records are read, as those of a batch that an earlier run began.
+    """
+
+    size: int
+    starving: bool
+
+
 class LaneState:
     """One lane: the entries that wait, the batch that was taken from them, and the step of it that is being carried out."""
 
     def __init__(self, policy: BatchPolicy) -> None:
         self.buffer = Buffer(policy)
         self._batch: BatchState | None = None
+        self._batch_bytes = 0
         self._step: Invoke | Discard | None = None
         self._offered: DiscardPart | None = None
 
@@ -129,6 +148,16 @@ class LaneState:
         return self._batch
 
     @property
+    def held_bytes(self) -> int:
+        """About how many bytes the lane's entries take in memory, with the event that a call has of its batch.
+
+        Between two batches the next one's event counts already: whoever takes a batch asks nobody for room.
+        """
+        buffer = self.buffer
+        batch = max(self._batch_bytes, EVENT_COPIES * buffer.next_bytes)
+        return buffer.encoded_bytes + ENTRY_BYTES * len(buffer) + batch
+
+    @property
     def empty(self) -> bool:
         """Whether no entry waits and no batch is unsettled."""
         return self._batch is None and not self.buffer
@@ -136,6 +165,7 @@ class LaneState:
     def hold(self, batch: BatchState | None) -> None:
         """Makes this the lane's batch."""
         self._batch, self._step, self._offered = batch, None, None
+        self._batch_bytes = 0 if batch is None else _held_bytes(batch)
 
     def adjust(self, batch: BatchState) -> None:
         """Changes when the batch is tried. A notice that was not delivered yet stays the same."""
@@ -194,6 +224,19 @@ def spread(entries: Iterable[Entry], lanes: Sequence[LaneState]) -> None:
         return
     for entry in entries:
         lanes[lane_of_record(entry.record, len(lanes))].buffer.add(entry)
+
+
+def look_far(lanes: Sequence[LaneState]) -> bool:
+    """Whether as many bytes wait in a shard's lanes as may wait while one is blocked."""
+    return sum(lane.buffer.encoded_bytes for lane in lanes) >= LOOK_AHEAD_BYTES_MAX
+
+
+def _held_bytes(batch: BatchState) -> int:
+    """About how many bytes a batch takes in memory: its records, and again as an event of its first part."""
+    size = EVENT_COPIES * sum([each.size for each in batch.parts[0].entries])
+    for part in batch.parts:
+        size += sum([each.size for each in part.entries]) + ENTRY_BYTES * len(part.entries)
+    return size
 
 
 def _same(one: Discard, other: Discard) -> bool:

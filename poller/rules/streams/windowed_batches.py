@@ -138,3 +138,14 @@ class WindowedBatches:
         return EncodedEvent(
             build_windowed(encoded, self.facts(part), shard=windowing.shard, source_arn=windowing.source_arn)
         )
+
+
+def rest_until(
+    gathered: Monotonic | None, windowed: WindowedBatches | None, now: Monotonic, epoch: Epoch
+) -> Monotonic | None:
+    """When a lane's batch is gathered or the open tumbling window may close, whichever is sooner; None if neither has a time."""
+    closes_in_s = None if windowed is None else windowed.closes_in_s(epoch)
+    if closes_in_s is None:
+        return gathered
+    closes = Monotonic(now + closes_in_s)
+    return closes if gathered is None else min(gathered, closes)

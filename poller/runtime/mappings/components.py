@@ -36,6 +36,7 @@ from poller.runtime.functions.versions.versioned_invoker import START_S_MAX, lon
 from poller.runtime.invoking import Function
 from poller.runtime.mappings.call_limits import call_limit
 from poller.runtime.mappings.supervisor import PartFailed, Runner, contained
+from poller.runtime.memory.pool import MemoryPool
 from poller.runtime.port_failures import report_calls
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.queue_mapping import QueueMapping
@@ -93,7 +94,8 @@ class ComponentFactory:
         self.sharing = tools.sharing
         """The workers that share the rates of functions."""
         self._tools, self._read_pauses = tools, read_pauses
-        self._shared_reads = SharedReads(tools.env.clock)
+        self._memory = MemoryPool(tools.observer)
+        self._shared_reads = SharedReads(tools.env.clock, memory=self._memory.account())
         self.functions = FunctionPool(tools, scope)
         """The open functions."""
 
@@ -109,6 +111,7 @@ class ComponentFactory:
 
         `lost` is called if the function's task ends although nothing closed it. `changed` may replace parts of a stream mapping.
         """
+        self._memory.follow(spec.tuning.memory_mb)
         function = await stack.enter_async_context(self.functions.using(spec.function, lost))
         await stack.enter_async_context(function.used_by(spec.plan.function_arn))
         source = await _entered(stack, "source", source_of(spec.plan), self._tools)
@@ -149,8 +152,8 @@ class ComponentFactory:
         return problems
 
     def notes(self) -> list[str]:
-        """Notes for people about the functions, one line each."""
-        return self.functions.notes()
+        """Notes for people about the functions and the memory, one line each."""
+        return [*self.functions.notes(), *self._memory.notes()]
 
     def code(self) -> dict[str, CodeStatus]:
         """The code of the open functions that are reloaded, by their names."""
@@ -176,6 +179,7 @@ class ComponentFactory:
             tuning=spec.tuning,
             turns=self._tools.env.turns,
             workers=self._tools.workers,
+            memory=self._memory,
             operated=True,
             read_pauses=partial(self._read_pauses, spec.plan.mapping),
         )

@@ -19,6 +19,7 @@ from poller.rules.queues.receive_batch import QueueItem
 from poller.rules.queues.visibility import VisibilityPolicy
 from poller.rules.responses import Verdict
 from poller.runtime.port_failures import report_failure
+from poller.runtime.queues.bounded.queue_memory import QueueMemory
 from poller.runtime.queues.capacity import QueueCapacity
 from poller.runtime.queues.context import QueueContext
 from poller.runtime.queues.open_receives import Polls
@@ -68,7 +69,7 @@ class InFlight:
     """The tracker's settlements that waiting batches know about."""
 
     def __post_init__(self) -> None:
-        self.polls = Polls(self.parts.clock)
+        self.polls = Polls(self.parts.clock, QueueMemory(self.parts.memory))
         self.open_batch = OpenBatch(self.parts.plan.batch)
         self.gate = RefusalGate(self.parts.clock)
         self.controls.changed = self.look_again
@@ -97,6 +98,7 @@ class InFlight:
         reception = self.tracker.received(
             messages, asked=asked, timeout_s=parts.limit_s, now=self.now, epoch=parts.clock.now()
         )
+        self.polls.memory.hold(self.tracker.visibility.held_bytes)
         parts.observer.on(Polled(mapping=mapping, shard=None, records=len(messages)))
         for reason in reception.unreadable:
             self.report_failed(RecordUnreadable(reason))
@@ -232,6 +234,7 @@ class InFlight:
         if self._settlements == self.tracker.settlements:
             return
         self._settlements = self.tracker.settlements
+        self.polls.memory.hold(self.tracker.visibility.held_bytes)
         if self._watched:
             self._watched = False
             moved, self._moved = self._moved, asyncio.Event()

@@ -9,6 +9,7 @@ import asyncio
 
 from poller.domain.records import Monotonic
 from poller.ports import Clock
+from poller.runtime.queues.bounded.queue_memory import QueueMemory
 from poller.runtime.stopping import wait_until
 
 ANSWER_S_MAX = 2.0
@@ -16,9 +17,10 @@ ANSWER_S_MAX = 2.0
 
 
 class Polls:
-    """The running receives, and until when each of them may be answered."""
+    """The running receives, until when each of them may be answered, and the memory for what they bring."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, memory: QueueMemory) -> None:
+        self.memory = memory
         self._clock = clock
         self._until: dict[int, Monotonic] = {}
         self._serial = 0

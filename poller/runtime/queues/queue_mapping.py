@@ -164,6 +164,8 @@ class QueueMapping:
             # The mapping was cancelled or failed. Messages that were processed but not deleted would run again.
             await self._last_deletes(deleter)
             raise
+        finally:
+            scope.polls.memory.close()
 
     async def _poll(self, scope: InFlight, deleter: Deleter, intake: MessageIntake) -> None:
         """Runs pollers and adapts their number; returns when the last poller has ended."""

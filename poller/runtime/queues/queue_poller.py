@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -20,6 +21,7 @@ from poller.rules.queues.message_encoder import MessageEncoder
 from poller.rules.queues.polling import MESSAGES_MAX, Share, pause_s, poll_wait_s, repeated_pause_s
 from poller.rules.queues.receive_batch import CloseBatch, Pause, QueueItem, Receive, items_of
 from poller.rules.queues.scaling import IDLE_S
+from poller.runtime.queues.bounded.queue_memory import PollerRoom, ReceiveRoom
 from poller.runtime.queues.capacity import Reservation
 from poller.runtime.queues.deleter import Deleter
 from poller.runtime.queues.in_flight import InFlight
@@ -115,6 +117,15 @@ class PollBeside:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(slots=True)
+class Lately:
+    """What a poller's last receives brought: since when nothing new, and how many in a row were empty or brought the same again."""
+
+    idle_since: Monotonic
+    empty: int = 0
+    repeated: int = 0
+
+
 class QueuePoller:
     """One poller. It ends between two batches when `wanted` is false. `tasks` runs polls that a stop does not wait for."""
 
@@ -136,13 +147,12 @@ class QueuePoller:
         self._intake = intake
         self._wanted = wanted
         self._tasks = tasks
-        self._idle_since = scope.now
-        self._empty = 0
-        self._repeated = 0
+        self._lately = Lately(scope.now)
         self._pause_s = 0.0
         plan = scope.parts.plan
         self._windowed = plan.batch.window_s > 0 and not plan.fifo
         self._left = False
+        self._room = PollerRoom(scope.polls.memory)
         self._last_poll: PollBeside | None = None
         """The poll that was under way when a stop closed the poller's batch."""
 
@@ -152,11 +162,19 @@ class QueuePoller:
 
     async def run(self) -> None:
         """Polls until the scope stops or the poller is no longer wanted."""
+        try:
+            await self._poll()
+        finally:
+            self._room.close()
+        self._left = True
+
+    async def _poll(self) -> None:
         stop = self._scope.stop
         while not stop.requested and self._wanted():
             self.progress.rest()
             reservation = await self._reserve()
             if reservation is None:
+                self._room.close()
                 continue
             self._pause_s = 0.0
             receive = self._scope.gate.begin()
@@ -164,10 +182,10 @@ class QueuePoller:
                 await self._turn(reservation)
             finally:
                 reservation.free()
+                self._room.close()
                 self._scope.gate.end(receive)
             if self._pause_s:
                 await self._scope.sleep(self._pause_s)
-        self._left = True
 
     def status(self) -> LaneStatus | None:
         """What the poller is doing; None while it has nothing to do."""
@@ -187,7 +205,7 @@ class QueuePoller:
     async def _reserve(self) -> Reservation | None:
         """Reserves capacity for one invocation. Returns None if a stop came first, or if the poller may no longer receive."""
         scope = self._scope
-        if self._deleter.roomy and scope.gate.open and not scope.paused:
+        if self._deleter.roomy and scope.gate.open and not scope.paused and not self._room.lacking:
             ready = await scope.capacity.reserve_now()
             if ready is not None:
                 return ready
@@ -200,11 +218,12 @@ class QueuePoller:
         return reservation
 
     async def _reserve_in_line(self) -> Reservation | None:
-        """Waits until the poller may receive, and then for capacity."""
+        """Waits until the poller may receive, then for room if some was lacking, and then for capacity."""
         await self._scope.controls.resumed()
         await self._deleter.room()
         await self._scope.gate.passed()
-        return await self._scope.capacity.reserve()
+        async with self._room.waited_for():
+            return await self._scope.capacity.reserve()
 
     async def _turn(self, reservation: Reservation) -> None:
         await self._run(
@@ -289,17 +308,22 @@ class QueuePoller:
         return poll.fetched
 
     async def _fetch(self, ask: Receive, *, long: bool) -> Fetched | None:
-        """The items of one receive; None if it failed, or if a stop came before it."""
-        messages = await self._receive(ask)
-        if messages is None:
+        """The items of one receive; None if it failed, or if a stop came before it, or without room in memory."""
+        room = self._room.take(ask.messages_max)
+        if room is None:
             return None
-        # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin` there
-        # is no await: the places in the groups follow the order of the receives.
-        filtered = await self._intake.filtered(messages)
-        items = self._take(messages, filtered, ask.messages_max, long=long)
-        return Fetched(items, drained=len(messages) < ask.messages_max)
+        with room:
+            asked = min(ask.messages_max, room.messages_max)
+            messages = await self._receive(Receive(asked, ask.wait_s), room)
+            if messages is None:
+                return None
+            # Filters may take turns with other work, so they run before the messages are taken. Between taking them and `begin`
+            # there is no await: the places in the groups follow the order of the receives.
+            filtered = await self._intake.filtered(messages)
+            items = self._take(messages, filtered, asked, long=long)
+            return Fetched(items, drained=len(messages) < asked)
 
-    async def _receive(self, ask: Receive) -> Sequence[Message] | None:
+    async def _receive(self, ask: Receive, room: ReceiveRoom) -> Sequence[Message] | None:
         """The messages of one receive call; None if it failed, or if a stop or pause came before it. Neither interrupts a call."""
         scope = self._scope
         if scope.stop.requested or scope.paused:
@@ -307,7 +331,8 @@ class QueuePoller:
         self.receiving_since = scope.now
         poll = scope.polls.begin(ask.wait_s)
         try:
-            messages = await scope.parts.source.receive(messages_max=ask.messages_max, wait_s=ask.wait_s)
+            receive = partial(scope.parts.source.receive, wait_s=ask.wait_s)
+            messages = await room.receive(lambda most: receive(messages_max=most), ask.messages_max)
         except PortError as error:
             self._failed(error)
             return None
@@ -330,23 +355,23 @@ class QueuePoller:
     ) -> list[QueueItem]:
         fresh = self._scope.received(messages, asked=asked)
         if fresh:
-            self._idle_since, self._empty, self._repeated = self._scope.now, 0, 0
+            self._lately = Lately(self._scope.now)
             if not self._scope.tracker.visibility.policy.visibility_s:
                 self._pause_s = LAPSED_PAUSE_S
         elif messages:
-            self._repeated += 1
-            self._pause_s = repeated_pause_s(self._repeated)
+            self._lately.repeated += 1
+            self._pause_s = repeated_pause_s(self._lately.repeated)
         else:
             self._rest(long=long)
         return self._intake.taken(fresh, filtered)
 
     def _rest(self, *, long: bool) -> None:
-        now = self._scope.now
-        if now - self._idle_since >= IDLE_S:
-            self._idle_since = now
+        now, lately = self._scope.now, self._lately
+        if now - lately.idle_since >= IDLE_S:
+            lately.idle_since = now
             self._scope.tracker.tally.count_idle()
-        self._empty = 0 if long else self._empty + 1
-        self._pause_s = 0.0 if long else pause_s(self._empty)
+        lately.empty = 0 if long else lately.empty + 1
+        self._pause_s = 0.0 if long else pause_s(lately.empty)
 
     def _failed(self, error: PortError) -> None:
         scope = self._scope

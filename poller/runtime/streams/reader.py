@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from poller.domain.errors import (
     AccessDenied,
@@ -25,6 +26,7 @@ from poller.rules.streams.shared_reads.rhythm import Rhythm
 from poller.rules.streams.tracking import SETTLED_THROUGH_STEP_S
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Stop, unless_stopped, wait_until
+from poller.runtime.streams.bounded.shard_memory import ShardMemory
 from poller.runtime.streams.context import StreamContext
 from poller.runtime.streams.discovery.known_shards import listing_about
 from poller.runtime.streams.recreated_stream import RECHECK_S
@@ -43,6 +45,8 @@ class ReadState:
     """How reading goes. The status of the shard shows it."""
 
     cursor: Cursor | None = None
+    records: int = 0
+    """How many were read so far. The load is measured by it."""
     behind_ms: int | None = None
     failures: int = 0
     unended: int = 0
@@ -90,10 +94,12 @@ class ShardReader:
         touch: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
-        self.records = 0
-        """How many records were read so far. The load is measured by it."""
         self.state = ReadState()
         self.room = asyncio.Event()
+        plan = parts.plan
+        self.memory = ShardMemory(
+            parts.memory, flow, batch_records=plan.batch.records_max * plan.stream.lanes
+        )
         self._shard = shard
         self._flow = flow
         self._parts = parts
@@ -178,8 +184,9 @@ class ShardReader:
 
     def _accept(self, page: Page, asked: Epoch, passing: Sequence[bool] | None) -> bool:
         """Takes in a page that was asked for at `asked`. Returns whether it had records that were not read before."""
-        intake = self._flow.accept(page.records, caught_up=_caught_up(page), asked=asked, passing=passing)
-        self.records += len(page.records)
+        accept = partial(self._flow.accept, page.records, asked=asked, passing=passing)
+        intake = self.memory.accept(partial(accept, caught_up=_caught_up(page)))
+        self.state.records += len(page.records)
         self.state.cursor = page.cursor
         self.state.behind_ms = page.behind_ms
         self._emit_polled(page, intake.filtered, intake.filtered + intake.taken)
@@ -284,7 +291,10 @@ class ShardReader:
         shard, reading = self._shard, self.state
         if reading.cursor is None:
             reading.cursor = await self._source.cursor(shard, self._flow.read_to)
-        return await self._source.read(shard, reading.cursor, records_max=self._parts.tuning.read_records_max)
+        read = partial(self._source.read, shard, reading.cursor)
+        return await self.memory.read(
+            lambda most: read(records_max=most), self._parts.tuning.read_records_max
+        )
 
     def _lose(self, loss: Loss) -> None:
         """Reports that records are gone that were never read, and goes on at the first record that the source still has."""

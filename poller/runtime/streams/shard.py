@@ -93,6 +93,7 @@ class ShardRun:
         else:
             await self._release()
         finally:
+            self._reader.memory.close()
             self._stop.detach(self._end_operations)
             self._end_operations()
             self._parts.observer.on(
@@ -114,7 +115,7 @@ class ShardRun:
     @property
     def records(self) -> int:
         """How many records were read so far. The load is measured by it."""
-        return self._reader.records
+        return self._reader.state.records
 
     @property
     def troubled(self) -> bool:
@@ -175,6 +176,7 @@ class ShardRun:
         return WatchedTasks(self._parts.observer, self._parts.plan.mapping)
 
     def _settled(self) -> None:
+        self._reader.memory.count()
         self._reader.room.set()
         self._touch()
 

@@ -59,9 +59,16 @@ class Scripted:
     connections: int = 0
     heads: list[str] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    writer: asyncio.StreamWriter | None = None
+
+    @property
+    def sending(self) -> int:
+        """Bytes that the latest client has not taken yet, beside what the kernel has."""
+        return self.writer.transport.get_write_buffer_size() if self.writer is not None else 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writer = writer
         try:
             while await self._once(reader, writer):
                 pass

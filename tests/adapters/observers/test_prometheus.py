@@ -34,6 +34,7 @@ from poller.domain.telemetry.daemon_events import (
     FunctionChanged,
     FunctionOpened,
     LoopBlocked,
+    MemoryUsed,
     ObserverFailed,
     PayloadsShown,
     QueuedCallEnded,
@@ -148,6 +149,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         ObserverFailed,
         LoopBlocked,
         StrangerRefused,
+        MemoryUsed,
     }
     logged_only = {FunctionChanged, PlaceFound, VisibilityTooShort}
     logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}

@@ -199,6 +199,7 @@ def full() -> dict[str, Any]:
             "checkpoint_s": 1,
             "grace_s": 30,
             "read_records_max": 100,
+            "memory_mb": 128,
             "look_ahead_records_max": 100,
             "port_backoff": {"base_s": 0.5, "cap_s": 30},
             "async_retry_s": [60, 120],

@@ -48,7 +48,8 @@ async def deleting(
     service.send(*range(count))
     given_parts = parts(service, function_of(Handler()), plan(service))
     capacity = QueueCapacity(given_parts.function.slots, 10)
-    scope = InFlight(given_parts, Stop(), capacity, tracker_of(given_parts, service.queue.facts))
+    tracker = tracker_of(given_parts, service.queue.facts)
+    scope = InFlight(given_parts, Stop(), capacity, tracker)
     messages: list[Message] = []
     while len(messages) < count:
         messages += scope.received(await service.receive(messages_max=10, wait_s=0), asked=10)

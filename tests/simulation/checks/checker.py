@@ -157,8 +157,9 @@ class Checker:
 
     def arrives(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """A worker has the messages that it was handed."""
-        fill = self._queue(source_arn).fill
-        fill.arrives(line.name, [each.message_id for each in messages], epoch())
+        queue = self._queue(source_arn)
+        queue.arrives(line.name, messages, epoch())
+        queue.fill.arrives(line.name, [each.message_id for each in messages], epoch())
 
     def begin_anew(self, line: Line) -> None:
         """A worker's mappings are about to begin anew: what they have and did not run comes again."""
@@ -171,6 +172,10 @@ class Checker:
         if not line.crashed and all(worker != line.name for worker, _ in self._ended):
             with self._judging():
                 raise Violation("poll", f"{line.name} gives up a poll of {source_arn}")
+
+    def waits_for_room(self, messages: Sequence[Message], source_arn: str) -> None:
+        """Messages were handed out, and wait until the worker has room in memory."""
+        self._queue(source_arn).waits_for_room(messages, epoch())
 
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """Messages were handed out and never arrived."""

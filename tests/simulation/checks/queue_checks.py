@@ -22,6 +22,8 @@ CALL_S_MAX = 2.0
 """Longer than any call is on its way."""
 DELETE_S_MAX = 2.0
 """A delete waits for others to share its call, and then takes the call's time."""
+ROOM_S = 0.5
+"""A wait for room in memory that is shorter keeps nobody from a try."""
 SEEN_S_MAX = 60.0
 """So long a worker may wait for a try and not see that the time of what waits with it ran out."""
 
@@ -50,6 +52,8 @@ class Handed:
     """When it came to the worker again whose time for it had run out."""
     shown: bool = False
     """Whether the worker gave it back."""
+    held_up: float | None = None
+    """Since when it waits until the worker has room in memory; its time may run out meanwhile. None if it came soon."""
 
 
 @dataclass(slots=True)
@@ -171,7 +175,8 @@ class QueueChecks:
             handed = self._handed[letter.message_id]
             if handed.worker != line.name:
                 continue
-            excused = handed.seen or handed.excused or handed.overtaken or self._blocked(line, letter, now)
+            excused = handed.seen or handed.excused or handed.overtaken or handed.held_up is not None
+            excused = excused or self._blocked(line, letter, now)
             if not (excused or self.capacity.may_be_without_part(line, now)):
                 self.stops.gives_back_untried(line, letter.message_id, now)
             # Behind a change, the worker's next run may receive what the run before gave back at its end.
@@ -223,6 +228,18 @@ class QueueChecks:
         for handed in self._handed.values():
             if handed.worker == worker:
                 handed.excused, handed.seen = True, False
+
+    def waits_for_room(self, messages: Sequence[Message], now: float) -> None:
+        """These were handed out, and wait until the worker has room in memory."""
+        for message in messages:
+            self._handed[message.message_id].held_up = now
+
+    def arrives(self, worker: str, messages: Sequence[Message], now: float) -> None:
+        """A worker has these now."""
+        for message in messages:
+            handed = self._handed[message.message_id]
+            if handed.worker == worker and handed.held_up is not None and now - handed.held_up < ROOM_S:
+                handed.held_up = None
 
     def excuse(self, messages: Sequence[Message]) -> None:
         """These were handed out, but the worker never got them."""
@@ -370,7 +387,7 @@ class QueueChecks:
             raise Violation("receive", f"{message_id} was given back at a stop and caught again")
 
     def _not_wasted(self, message: Message, before: Handed) -> None:
-        if before.invoked or before.excused:
+        if before.invoked or before.excused or before.held_up is not None:
             return
         if not self.plan.queue.extend_visibility:
             # What waits behind another event of its batch may run out of time, as on AWS.

@@ -60,6 +60,9 @@ class DeadLetterWitness:
     def abandons(self, line: Line, source_arn: str) -> None:
         """A receive is given up, which a redrive may do at any time."""
 
+    def waits_for_room(self, messages: Sequence[Message], source_arn: str) -> None:
+        """Messages wait until the worker has room."""
+
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
         """Messages were handed out and never arrived."""
 

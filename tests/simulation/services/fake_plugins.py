@@ -41,6 +41,7 @@ from poller.domain.records import (
     WorkerId,
 )
 from poller.domain.rows import Checkpoint, DigestRow, Lease, MappingRow, WorkerRow
+from poller.memory.answers import AnswerTooLarge
 from poller.plugins import Environment, GivenPlugins, Plugin
 from tests.runtime.pacers import FakePacer
 from tests.simulation.services.faults import Line, Port, epoch
@@ -107,6 +108,10 @@ class QueueWitness(Protocol):
 
     def abandons(self, line: Line, source_arn: str) -> None:
         """A receive is given up that is under way."""
+        ...
+
+    def waits_for_room(self, messages: Sequence[Message], source_arn: str) -> None:
+        """Messages were handed out, and wait until the worker has room in memory."""
         ...
 
     def reply_lost(self, line: Line, source_arn: str, messages: Sequence[Message]) -> None:
@@ -259,7 +264,9 @@ class SimStream:
             self._line.marks.saw("lost iterator")
             return replace(page, cursor=None)
 
-        return await self._call(f"read {shard}", effect)
+        page = await self._call(f"read {shard}", effect)
+        await self._line.make_room()
+        return page
 
     async def retention_s(self) -> float | None:
         """How long the fake keeps records."""
@@ -323,6 +330,7 @@ class SimQueue:
         poll = Poll(messages_max, epoch() + wait_s, self._line.source_faults, self._attempt(messages_max))
         try:
             await self._served(poll)
+            await self._make_room(poll)
         except PortError:
             if poll.attempt_id is not None:
                 self._unanswered.append((poll.messages_max, poll.attempt_id))
@@ -334,6 +342,15 @@ class SimQueue:
             raise
         self._witness.arrives(self._line, self._arn, poll.handed)
         return [msgspec.structs.replace(each, received=sent) for each in poll.handed]
+
+    async def _make_room(self, poll: "Poll") -> None:
+        """Asks for room, as a source does before it reads an answer. Without room the answer is lost."""
+        self._witness.waits_for_room(poll.handed, self._arn)
+        try:
+            await self._line.make_room()
+        except AnswerTooLarge:
+            self._witness.reply_lost(self._line, self._arn, poll.handed)
+            raise
 
     async def _served(self, poll: "Poll") -> None:
         while True:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from poller.domain.errors import AccessDenied, PortError, ServiceThrottled, ServiceUnavailable
+from poller.memory.answers import AnswerTooLarge, make_room
 from tests.simulation.services.functions import Period
 from tests.virtual import EPOCH_BASE
 
@@ -51,6 +52,8 @@ class FaultPlan:
     """For each event that is pushed: the connection is cut before it, and again with it on its way."""
     silent: float = 0.0
     """For each of them: the connection is dead, and nobody says so."""
+    answer_bytes: tuple[int, ...] = ()
+    """What answers of sources claim to take in memory, one of these; nothing if it is empty."""
     heals_at: float = float("inf")
 
 
@@ -142,6 +145,15 @@ class Line:
     async def travels(self) -> None:
         """Returns when something that the service has sent has arrived."""
         await self._late()
+
+    async def make_room(self) -> None:
+        """Asks for room for an answer, as a source does before it reads it."""
+        if self._plan.answer_bytes and epoch() < self._plan.heals_at:
+            try:
+                await make_room(self._rng.choice(self._plan.answer_bytes))
+            except AnswerTooLarge:
+                self.marks.saw("answer too large")
+                raise
 
     @property
     def plan(self) -> FaultPlan:

@@ -68,6 +68,8 @@ SHORT_GRACE_S = 8.0
 SHORT_GRACE_CHANCE = 0.25
 ROLE = "arn:aws:iam::111122223333:role/function"
 DAY_S = 86_400.0
+CRAMPED_CHANCE = 0.4
+ANSWER_BYTES = (1_000, 20_000, 100_000, 300_000, 600_000, 2_000_000)
 KINESIS_BYTES_MAX = 10 * 1024 * 1024
 MESSAGE_BYTES_MAX = 1024 * 1024
 ITEM_BYTES_MAX = 400 * 1024
@@ -80,12 +82,22 @@ QUEUE_OPERATIONS = (ANYTHING, frozenset({"receive"}), frozenset({"delete"}), fro
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed with all that may vary in it; the same seed gives the same one."""
-    return found(pushed(with_shared_reads(seed)))
+    return cramped(found(pushed(with_shared_reads(seed))))
 
 
 def with_shared_reads(seed: int) -> Scenario:
     """The scenario of a seed without consumers, and with all shards listed each time."""
     return shared(aggregated(called_beside(without_calls(seed))))
+
+
+def cramped(scenario: Scenario) -> Scenario:
+    """A scenario in which readers wait for room in memory: there is little, and answers claim to be large."""
+    rng = seeded(scenario.seed, "memory")
+    tuning = replace(scenario.tuning, memory_mb=1 if rng.random() < CRAMPED_CHANCE else 64)
+    if tuning.memory_mb == 1:
+        sizes = tuple(rng.choices(ANSWER_BYTES, k=rng.choice((1, 3, 6))))
+        scenario = replace(scenario, faults=replace(scenario.faults, answer_bytes=sizes))
+    return replace(scenario, tuning=tuning)
 
 
 def without_calls(seed: int) -> Scenario:

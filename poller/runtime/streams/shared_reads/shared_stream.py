@@ -18,10 +18,14 @@ from poller.domain.records import SHARD_END, Cursor, Monotonic, Page, Position, 
 from poller.ports import Clock, StreamSource
 from poller.rules.streams.shared_reads.read_window import ReadWindow
 from poller.rules.streams.shared_reads.rhythm import Rhythm
+from poller.runtime.memory.pool import MemoryAccount
 from poller.runtime.stopping import wait_until
 
 KEPT_BYTES_MAX = 64 * 1024 * 1024
 """What all windows of a daemon may take together, for readers that are behind."""
+
+KEPT_PART = 8
+"""The windows may take no more than this part, an eighth, of what the daemon may hold."""
 
 SHORT_S = 0.001
 """A wait that is shorter is over: timers do not measure so exactly."""
@@ -95,6 +99,15 @@ class WindowTally:
 
     windows: int = 0
     size: int = 0
+    memory: MemoryAccount | None = None
+    """Where the bytes are counted for the daemon as a whole."""
+
+    def change(self, windows: int, size: int) -> None:
+        """Counts windows and bytes that came, or went."""
+        self.windows += windows
+        self.size += size
+        if size and self.memory is not None:
+            self.memory.hold(self.size)
 
 
 class SharedShard:
@@ -142,8 +155,7 @@ class SharedShard:
     def count(self) -> None:
         """Brings the tally up to date. It is called when windows come, go or have taken a page."""
         before, now = self._counted, WindowTally(len(self._windows), sum(each.size for each in self._windows))
-        self._tally.windows += now.windows - before.windows
-        self._tally.size += now.size - before.size
+        self._tally.change(now.windows - before.windows, now.size - before.size)
         self._counted = now
 
     def _tidy(self, size_max: int) -> None:
@@ -163,11 +175,14 @@ class SharedShard:
 class SharedReads:
     """The shards that mappings of this daemon read together."""
 
-    def __init__(self, clock: Clock, *, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
+    def __init__(
+        self, clock: Clock, *, kept_bytes_max: int = KEPT_BYTES_MAX, memory: MemoryAccount | None = None
+    ) -> None:
         self._clock = clock
+        self._memory = memory
         self._kept_bytes_max = kept_bytes_max
         self._shards: dict[tuple[Hashable, ShardId], SharedShard] = {}
-        self.tally = WindowTally()
+        self.tally = WindowTally(memory=memory)
         """All windows of all shards."""
 
     def view(self, key: Hashable, source: StreamSource, *, idle_s: float) -> "SharedSource":
@@ -208,7 +223,10 @@ class SharedReads:
     @property
     def size_max(self) -> int:
         """What one window may take."""
-        return self._kept_bytes_max // max(1, self.tally.windows)
+        most = self._kept_bytes_max
+        if self._memory is not None:
+            most = min(most, self._memory.total // KEPT_PART)
+        return most // max(1, self.tally.windows)
 
 
 class SharedSource:

@@ -1,0 +1,1 @@
+"""How the memory of the daemon is shared among its readers. What may live here: pure rules about bytes, for streams and queues alike."""

@@ -1,0 +1,167 @@
+"""Calls wait for room in memory, for so long as they may, and give everything back."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from poller.memory.answers import AnswerTooLarge, answering, make_room
+from poller.rules.memory.byte_budget import IDLE_PATIENCE_S, UNIT_BYTES
+from poller.runtime.memory.limits import MEMORY_MB, MEMORY_MB_MIN, bytes_of, fitting_mb
+from poller.runtime.memory.pool import CallRoom, MemoryAccount, MemoryPool
+from tests.virtual import run_virtual
+
+MB = 1024 * 1024
+
+
+def now() -> float:
+    """The time of the loop."""
+    return asyncio.get_running_loop().time()
+
+
+def limited() -> MemoryPool:
+    """A pool of 64 MB."""
+    pool = MemoryPool()
+    pool.follow(64)
+    return pool
+
+
+async def roomy(account: MemoryAccount, size: int) -> CallRoom:
+    """Room that a call has waited for."""
+    room = await account.room(least=size, most=size)
+    assert room is not None
+    return room
+
+
+def test_what_is_counted_after_the_end_is_not_held() -> None:
+    async def main() -> None:
+        pool = limited()
+        account = pool.account()
+        account.hold(MB)
+        account.close()
+        account.hold(2 * MB)
+        assert pool.budget.used == 0
+
+    run_virtual(main())
+
+
+def test_a_call_waits_until_there_is_room() -> None:
+    async def main() -> None:
+        pool = limited()
+        full, idle = pool.account(), pool.account()
+        full.hold(64 * MB)
+        asyncio.get_running_loop().call_later(0.5, full.hold, 10 * MB)
+        room = await roomy(idle, MB)
+        assert now() == pytest.approx(0.5)
+        assert room.granted == MB
+        room.close()
+        idle.close()
+        full.close()
+        assert pool.budget.used == 0
+
+    run_virtual(main())
+
+
+def test_who_holds_nothing_waits_a_second_at_most() -> None:
+    async def main() -> None:
+        pool = limited()
+        pool.account().hold(64 * MB)
+        room = await roomy(pool.account(), UNIT_BYTES)
+        assert now() == pytest.approx(IDLE_PATIENCE_S)
+        assert pool.budget.used == 64 * MB + UNIT_BYTES
+        assert "of 64 MB" in pool.notes()[0]
+        room.close()
+        assert pool.notes() == []
+
+    run_virtual(main())
+
+
+def test_a_cancelled_wait_gives_everything_back() -> None:
+    async def main() -> None:
+        pool = limited()
+        pool.account().hold(64 * MB)
+        waiting = asyncio.ensure_future(pool.account().room(least=MB, most=MB))
+        await asyncio.sleep(0.1)
+        assert pool.budget.waiting == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert (pool.budget.waiting, pool.budget.used) == (0, 64 * MB)
+
+    run_virtual(main())
+
+
+def test_an_answer_within_its_estimate_waits_for_nothing() -> None:
+    async def main() -> None:
+        pool = limited()
+        full = pool.account()
+        room = await roomy(pool.account(), MB)
+        full.hold(63 * MB)
+        with answering(room):
+            await make_room(MB)
+        assert now() == 0.0
+
+    run_virtual(main())
+
+
+def test_an_answer_beyond_its_estimate_waits_without_keeping_the_estimate() -> None:
+    async def main() -> None:
+        pool = limited()
+        full = pool.account()
+        room = await roomy(pool.account(), MB)
+        full.hold(62 * MB)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.25, lambda: used.append(pool.budget.used))
+        loop.call_later(0.5, full.hold, 0)
+        used: list[int] = []
+        with answering(room):
+            await make_room(10 * MB)
+        assert now() == pytest.approx(0.5)
+        assert used == [62 * MB]
+        assert pool.budget.used == 10 * MB
+        room.close()
+        assert pool.budget.used == 0
+
+    run_virtual(main())
+
+
+def test_an_answer_that_finds_no_room_in_its_time_is_given_up() -> None:
+    async def main() -> None:
+        pool = limited()
+        full, reader = pool.account(), pool.account()
+        reader.hold(1)
+        room = await roomy(reader, MB)
+        room.answer_s = 1.0
+        full.hold(62 * MB)
+        with answering(room), pytest.raises(AnswerTooLarge):
+            await make_room(10 * MB)
+        assert now() == pytest.approx(1.0)
+        assert (pool.budget.used, pool.budget.waiting) == (62 * MB + 1, 0)
+        room.close()
+        assert pool.budget.used == 62 * MB + 1
+
+    run_virtual(main())
+
+
+def test_answers_ask_for_nothing_outside_of_a_call() -> None:
+    async def main() -> None:
+        pool = limited()
+        room = await roomy(pool.account(), MB)
+        with answering(room):
+            pass
+        await make_room(10 * MB)
+        assert pool.budget.used == MB
+
+    run_virtual(main())
+
+
+def test_half_of_the_first_limit_that_is_one_is_taken(tmp_path: Path) -> None:
+    second, first = tmp_path / "memory.limit_in_bytes", tmp_path / "memory.max"
+    assert fitting_mb((first, second)) == MEMORY_MB
+    second.write_text(f"{2**63 - 4096}\n")
+    assert fitting_mb((first, second)) == MEMORY_MB, "no limit, as cgroup v1 writes it"
+    first.write_text("max\n")
+    second.write_text(f"{512 * MB}\n")
+    assert fitting_mb((first, second)) == 256
+    first.write_text(f"{100 * MB}\n")
+    assert fitting_mb((first, second)) == MEMORY_MB_MIN
+    assert bytes_of(128) == 128 * MB
