@@ -44,7 +44,8 @@ def peek(
 
     POSITION is fault (the batch that blocks the shard), position (where the mapping goes on), TRIM_HORIZON, LATEST, a time
     (2026-01-31T08:00:00Z, or seconds since 1970), a sequence number, or AFTER: and a sequence number. SEQUENCE:PART is one user record
-    of an aggregated record. Without POSITION the batch at fault is shown if the shard is blocked, else what comes next. SHARD can be left out if there is one shard, or one that is blocked.
+    of an aggregated record. Without POSITION the batch at fault is shown if the shard is blocked, else what comes next. SHARD can
+    be left out if there is one shard, or one that is blocked.
 
     Any daemon that has the mapping can be asked, also if another one has the shard.
 
