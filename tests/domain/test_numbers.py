@@ -304,7 +304,6 @@ READ_OTHERWISE = {
     "adapters/tracing/tracer.py:_span_context": "hexadecimal digits of a context that was read",
     "poller/domain/functions/shift_strategies.py:strategy": "four digits at most, by its pattern",
     "poller/runtime/functions/versions/alias_service.py:AliasService.versions": "version numbers, which are digits",
-    "poller/runtime/memory/limits.py:fitting_mb": "a file of the system; ValueError is caught",
     "poller/output/terminal.py:_given": "digits that were looked at, five at most",
     "poller/runtime/functions/queued_call_run.py:QueuedCallRun._invocation": "the clock, as it was when the call was stored",
     "adapters/stores/dynamodb/call_items.py:due_item": "a number already",

@@ -1,13 +1,18 @@
 """Owns how many bytes the daemon may hold if no setting says so: half of what the process may have."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from poller.domain.untrusted import numbers
 
 MEGABYTE = 1024 * 1024
 MEMORY_MB = 512
 """Where the process has no limit."""
 MEMORY_MB_MIN = 64
-LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""The memory limit of a container: cgroup v2, then v1."""
+GROUPS = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+"""The control groups of this process, one in a line: `0::/path` (v2), and `4:memory:/path` (v1)."""
+OWN_CHARS_MAX = 64 * 1024
 LIMIT_MB_MAX = 1024 * 1024
 """A limit beyond this is none: cgroup v1 writes a huge number."""
 PART = 2
@@ -16,16 +21,41 @@ PART = 2
 
 def bytes_of(memory_mb: int | None) -> int:
     """The bytes of a setting; None: half of the process' memory limit, or 512 MB without one."""
-    return (memory_mb or fitting_mb(LIMITS)) * MEGABYTE
+    return (memory_mb or fitting_mb()) * MEGABYTE
 
 
-def fitting_mb(files: tuple[Path, ...]) -> int:
-    """Half of the first limit that one of these files has, in MB."""
-    for each in files:
-        try:
-            limit_mb = int(each.read_text()) // MEGABYTE
-        except (OSError, ValueError):
+def fitting_mb(groups: Path = GROUPS, own: Path = OWN) -> int:
+    """Half of the smallest limit of the process' control groups and those around them, in MB."""
+    limits = [limit for each in _files(groups, own) if (limit := _limit_mb(each)) is not None]
+    return max(MEMORY_MB_MIN, min(limits) // PART) if limits else MEMORY_MB
+
+
+def _files(groups: Path, own: Path) -> Iterator[Path]:
+    """The files that may have a limit. In a container the group of the process is often the root that it sees."""
+    yield groups / "memory.max"
+    yield groups / "memory" / "memory.limit_in_bytes"
+    for line in (_read(own) or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "memory" not in controllers.split(","):
             continue
-        if limit_mb <= LIMIT_MB_MAX:
-            return max(MEMORY_MB_MIN, limit_mb // PART)
-    return MEMORY_MB
+        group = PurePosixPath(path.lstrip("/"))
+        for each in () if ".." in group.parts else (group, *group.parents):
+            yield (
+                groups / "memory" / each / "memory.limit_in_bytes"
+                if controllers
+                else groups / each / "memory.max"
+            )
+
+
+def _limit_mb(file: Path) -> int | None:
+    size: int | None = numbers.whole(_read(file), most=LIMIT_MB_MAX * MEGABYTE, default=None)
+    return None if size is None else size // MEGABYTE
+
+
+def _read(file: Path) -> str | None:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as text:
+            return text.read(OWN_CHARS_MAX)
+    except (OSError, ValueError):
+        return None

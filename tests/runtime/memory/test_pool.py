@@ -7,7 +7,7 @@ import pytest
 
 from poller.memory.answers import AnswerTooLarge, answering, make_room
 from poller.rules.memory.byte_budget import IDLE_PATIENCE_S, UNIT_BYTES
-from poller.runtime.memory.limits import MEMORY_MB, MEMORY_MB_MIN, bytes_of, fitting_mb
+from poller.runtime.memory.limits import MEMORY_MB, MEMORY_MB_MIN, fitting_mb
 from poller.runtime.memory.pool import CallRoom, MemoryAccount, MemoryPool
 from tests.virtual import run_virtual
 
@@ -154,14 +154,38 @@ def test_answers_ask_for_nothing_outside_of_a_call() -> None:
     run_virtual(main())
 
 
-def test_half_of_the_first_limit_that_is_one_is_taken(tmp_path: Path) -> None:
-    second, first = tmp_path / "memory.limit_in_bytes", tmp_path / "memory.max"
-    assert fitting_mb((first, second)) == MEMORY_MB
-    second.write_text(f"{2**63 - 4096}\n")
-    assert fitting_mb((first, second)) == MEMORY_MB, "no limit, as cgroup v1 writes it"
-    first.write_text("max\n")
-    second.write_text(f"{512 * MB}\n")
-    assert fitting_mb((first, second)) == 256
-    first.write_text(f"{100 * MB}\n")
-    assert fitting_mb((first, second)) == MEMORY_MB_MIN
-    assert bytes_of(128) == 128 * MB
+OWN_V2 = "0::/system.slice/poller.service\n"
+OWN_V1 = "5:cpu,cpuacct:/a\n4:memory:/system.slice/poller.service\n"
+SERVICE = "system.slice/poller.service"
+HUGE = str(2**63 - 4096)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        (None, {}, MEMORY_MB),
+        ("0::/\n", {"memory.max": "536870912\n"}, 256),
+        ("0::/\n", {"memory.max": "max\n"}, MEMORY_MB),
+        ("0::/\n", {"memory.max": "1048576"}, MEMORY_MB_MIN),
+        ("0::/\n", {"memory.max": ""}, MEMORY_MB),
+        (None, {"memory/memory.limit_in_bytes": "1073741824"}, 512),
+        (None, {"memory/memory.limit_in_bytes": HUGE}, MEMORY_MB),
+        (OWN_V2, {f"{SERVICE}/memory.max": "1073741824"}, 512),
+        (OWN_V2, {f"{SERVICE}/memory.max": "max", "system.slice/memory.max": "2147483648"}, 1024),
+        (OWN_V2, {f"{SERVICE}/memory.max": "4294967296", "system.slice/memory.max": "2147483648"}, 1024),
+        (OWN_V1, {f"memory/{SERVICE}/memory.limit_in_bytes": "1073741824", "a/memory.max": "1"}, 512),
+        ("0::/../../else\n", {"memory.max": "1073741824"}, 512),
+        ("\x00\xff:::\n\n::", {"memory.max": "1073741824"}, 512),
+        ("0::/a\n" * 10, {"a/memory.max": "-1"}, MEMORY_MB),
+    ],
+)
+def test_without_a_setting_it_is_half_of_the_smallest_limit_of_the_control_groups(
+    tmp_path: Path, own: str | None, files: dict[str, str], expected: int
+) -> None:
+    for name, text in files.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if own is not None:
+        (tmp_path / "own").write_bytes(own.encode("latin-1"))
+    assert fitting_mb(tmp_path / "groups", tmp_path / "own") == expected
