@@ -61,7 +61,7 @@ def test_a_stream_that_does_not_say_its_lag_is_read_to_its_tip() -> None:
         over = await stage.over(await stage.replay(function="audit"))
         assert over.state is DONE
         assert flat(stage.audit.calls) == [1, 2, 3]
-        assert 14 < now() - began < 25
+        assert 13 < now() - began < 25
 
     perform(stage, play)
 
