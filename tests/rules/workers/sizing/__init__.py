@@ -1,0 +1,1 @@
+"""Tests of the rules for how many workers there should be."""
