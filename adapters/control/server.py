@@ -26,6 +26,7 @@ from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
 from adapters.control.responses import application
 from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
+from adapters.control.sizing import scaling_api
 from poller.config.field_types import Address
 from poller.config_errors.error_messages import FieldError
 from poller.domain.errors import InvalidConfiguration
@@ -100,6 +101,7 @@ class ControlServer:
         producer = UpdateProducer(readers, view, operations, history, calls)
         table = [
             *v1_api.read_routes(self._guard, view, expositions),
+            *scaling_api.routes(self._guard, view),
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
             *operations_api.routes(self._guard, operations, audit),

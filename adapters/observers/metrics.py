@@ -25,6 +25,7 @@ from poller.domain.telemetry.daemon_events import (
     Capacity,
     CodeReloaded,
     ConfigurationReloaded,
+    FleetSized,
     FunctionCalled,
     FunctionOpened,
     LoopBlocked,
@@ -138,6 +139,8 @@ class DaemonFigures:
     loop_blocked_s_max: float = 0.0
     memory: MemoryUsed | None = None
     """What was reported last."""
+    wanted_workers: int | None = None
+    """None until it is known."""
     left_behind: Counter[str] = field(default_factory=Counter)
     """Calls of each function that did not end when they were cancelled."""
     tasks_ended: Counter[tuple[TaskKind, TaskEnd]] = field(default_factory=Counter)
@@ -208,6 +211,8 @@ class Figures:
                 self.code[event.function].refused = False
             case CallLeftBehind():
                 self.daemon.left_behind[event.function] += 1
+            case FleetSized():
+                self.daemon.wanted_workers = event.wanted
             case LoopBlocked():
                 self.daemon.loop_blocked.observe(event.blocked_s)
                 self.daemon.loop_blocked_s_max = max(self.daemon.loop_blocked_s_max, event.blocked_s)

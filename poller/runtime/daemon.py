@@ -11,6 +11,7 @@ from poller.config.plugin_specs import store_of
 from poller.domain.errors import InvalidConfiguration, PortError, ServiceThrottled, ServiceUnavailable
 from poller.domain.plan import DaemonPlan
 from poller.domain.records import MappingId, Monotonic
+from poller.domain.sizing.fleet_size import FleetScaling
 from poller.domain.status import DaemonStatus, idle_note
 from poller.domain.telemetry.daemon_events import StoreFailed
 from poller.domain.telemetry.labels import TaskKind
@@ -116,11 +117,11 @@ class Daemon:
                     TaskKind.OPERATIONS, parts.follower.run, over=lambda: self._stop.requested
                 )
                 functions = partial(function_statuses, parts.running.components)
-                digests = parts.fleet.writer(parts.running.summaries, functions)
+                digests = parts.fleet.writer(parts.running.summaries, functions, parts.sizing.own)
                 calling = nullcontext() if parts.calls is None else parts.calls.running(scope, self._stop)
                 shifting = parts.aliases.running(scope, self._stop)
                 counting = self._tally.counting(parts.running.components.calls)
-                with counting, writing(digests, scope), calling, shifting:
+                with counting, writing(digests, scope), parts.sizing.running(scope), calling, shifting:
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()
@@ -224,6 +225,10 @@ class Daemon:
         if self._open_parts is not None:
             await self._open_parts.fleet.refresh(None)
 
+    async def fleet_size(self) -> FleetScaling | None:
+        """How many workers there should be; None while that is not known."""
+        return None if self._open_parts is None else await self._open_parts.sizing.look()
+
     async def _open_store(self, stack: AsyncExitStack) -> Store | None:
         """Opens the store; None if a stop came first. Repeats the try while the store throttles or does not answer."""
         tries = 0
@@ -284,18 +289,10 @@ class Daemon:
         definitions.beside = (aliases.states.take, *(() if calls is None else (calls.configs.take,)))
         if calls is not None:
             follower.beside, operations = calls.operations, replace(operations, functions=calls.known)
+        sizing = fleet.sizing(running.loads, leaves=lambda: self._stop.requested)
+        shared = store, heartbeat, places
         self._open_parts = OpenParts(
-            definitions,
-            desired,
-            running,
-            store,
-            heartbeat,
-            places,
-            follower,
-            operations,
-            fleet,
-            calls,
-            aliases,
+            definitions, desired, running, *shared, follower, operations, fleet, calls, aliases, sizing
         )
         return self._open_parts
 

@@ -20,6 +20,7 @@ from poller.runtime.operations.follower import Follower
 from poller.runtime.operations.operation_service import OperationContext
 from poller.runtime.peeking.service import Peeking
 from poller.runtime.streams.places import Places
+from poller.runtime.workers.fleet_sizing import FleetSizing
 from poller.runtime.workers.heartbeat import Heartbeat
 
 
@@ -39,6 +40,7 @@ class OpenParts:
     calls: OpenCallQueues | None
     """The asynchronous calls; None if the store keeps none."""
     aliases: OpenAliases
+    sizing: FleetSizing
 
     def service_context(
         self,

@@ -25,6 +25,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FleetSized,
     FunctionCalled,
     FunctionChanged,
     FunctionOpened,
@@ -273,6 +274,7 @@ ONE_OF_EACH: tuple[AnyTelemetryEvent, ...] = (
     ObserverFailed(observer="Observer", reason="ValueError"),
     StrangerRefused(listener=Listener.RUNTIME_API, reason=RefusedFor.PEER, function="orders", uid=65534),
     MemoryUsed(used=5, limit=512, waiting=1),
+    FleetSized(wanted=4, workers=3, reason="worker {number}: a shard is behind"),
     LoopBlocked(blocked_s=5.0, place="handler (shop/orders.py:{number})"),
     ApiChange(
         operation=ApiOperation.UPDATE,

@@ -20,6 +20,7 @@ from adapters.control.openapi import (
     record_paths,
 )
 from adapters.control.openapi.parts import ERROR, REF, Json, json_answer, problem, ref
+from poller.domain.sizing.fleet_size import FleetScaling
 from poller.domain.status import DaemonStatus
 
 _TOKEN: Json = {
@@ -89,6 +90,11 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
         "200": json_answer("What runs on all workers", "DaemonStatus"),
         "404": problem("No worker has this name"),
     }
+    scaling = {
+        "200": json_answer("The recommendation", "FleetScaling"),
+        "501": problem("This server recommends nothing"),
+        "503": problem("Nothing is known yet; keep the workers that there are"),
+    }
     described = {"200": json_answer("The document", "Document")}
     reads = {
         "/v1/mappings": {"parameters": [_WORKER], **_get("listMappings", "Everything that runs", everything)},
@@ -96,6 +102,7 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
             "parameters": [_MAPPING_ID, _WORKER],
             **_get("getMapping", "One mapping", mapping),
         },
+        "/v1/scaling": _get("getScaling", "How many workers there should be", scaling),
         "/v1/openapi.json": _get("getDocument", "This document", described),
     }
     if not open_reads:
@@ -130,7 +137,7 @@ def _paths(*, everybody: bool, open_reads: bool) -> Json:
 
 
 def _get(name: str, summary: str, responses: Json) -> Json:
-    return {"get": {"operationId": name, "summary": summary, "responses": responses | _common_errors()}}
+    return {"get": {"operationId": name, "summary": summary, "responses": _common_errors() | responses}}
 
 
 def _unauthorized() -> Json:
@@ -197,6 +204,8 @@ def _schemas() -> Json:
     root = adapter.json_schema(ref_template=REF + "{model}", mode="serialization")
     found: Json = root.pop("$defs")
     found["DaemonStatus"] = root
+    sizing = TypeAdapter(FleetScaling).json_schema(ref_template=REF + "{model}", mode="serialization")
+    found |= sizing.pop("$defs") | {"FleetScaling": sizing}
     lines = {"type": "array", "items": {"type": "string"}}
     found["Probe"] = _object(
         alive={"type": "boolean"}, ready={"type": "boolean"}, problems=lines, notes=lines

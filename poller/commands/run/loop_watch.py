@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from poller.domain.records import MappingId
+from poller.domain.sizing.fleet_size import FleetScaling, ShowsFleetSize
 from poller.domain.status import DaemonStatus, StatusView
 from poller.domain.telemetry.daemon_events import LoopBlocked
 from poller.domain.telemetry.observers import Observer
@@ -154,6 +155,10 @@ class WatchedStatus:
     async def refresh(self) -> None:
         """Makes mappings show what all workers have written."""
         await self._view.refresh()
+
+    async def fleet_size(self) -> FleetScaling | None:
+        """How many workers there should be; None while that is not known."""
+        return await self._view.fleet_size() if isinstance(self._view, ShowsFleetSize) else None
 
     def _noted(self, status: DaemonStatus) -> DaemonStatus:
         notes = self._notes()

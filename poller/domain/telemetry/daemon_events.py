@@ -203,6 +203,14 @@ class StrangerRefused(TelemetryEvent, frozen=True, kw_only=True):
     uid: int | None = None
 
 
+class FleetSized(TelemetryEvent, frozen=True, kw_only=True):
+    """This worker knows that there should be `wanted` workers in place of `workers`, or that this has changed. `reason` is one line."""
+
+    wanted: int
+    workers: int
+    reason: str
+
+
 class LoopBlocked(TelemetryEvent, frozen=True, kw_only=True):
     """The event loop stood still, because code ran on it without `await`. `place` is where that code was, or empty."""
 

@@ -92,6 +92,8 @@ class TaskKind(StrEnum):
     RECONCILER = "reconciler"
     STATUS_DIGEST = "status_digest"
     """Writes what other workers show of this one."""
+    FLEET_SIZING = "fleet_sizing"
+    """Measures the load, and recommends how many workers there should be."""
     FLEET = "fleet"
     """Reads leases for the view of all workers."""
     CONTROL = "control"

@@ -16,6 +16,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FleetSized,
     FunctionCalled,
     FunctionChanged,
     FunctionOpened,
@@ -113,6 +114,7 @@ type AnyTelemetryEvent = (
     | StrangerRefused
     | LoopBlocked
     | MemoryUsed
+    | FleetSized
     | ApiChange
     | PayloadsShown
     | DaemonStarting

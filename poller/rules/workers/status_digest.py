@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from poller.domain.records import Epoch, MappingId, ShardId
+from poller.domain.sizing.fleet_size import COUNT_MAX, FleetSize, WorkerLoad
 from poller.domain.status import (
     BreakerStatus,
     FaultyRecord,
@@ -76,6 +77,7 @@ class StatusDigest(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked_left_out: int = 0
     breakers: tuple[BreakerDigest, ...] = ()
     breakers_left_out: int = 0
+    load: WorkerLoad | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ class _Entry:
     rank: tuple[int, float]
 
 
-def digest_of(statuses: Iterable[MappingStatus], functions: Iterable[FunctionStatus] = ()) -> StatusDigest:
+def digest_of(
+    statuses: Iterable[MappingStatus],
+    functions: Iterable[FunctionStatus] = (),
+    load: WorkerLoad | None = None,
+) -> StatusDigest:
     """The digest of a worker's own status, with ENTRIES_MAX shards and lanes at most. `encode` cuts it and applies the size limit.
 
     It is made once a second to find out whether something has changed, so it does no work on texts.
@@ -98,6 +104,7 @@ def digest_of(statuses: Iterable[MappingStatus], functions: Iterable[FunctionSta
         tuple(_summary(status) for status in statuses),
         breakers=tuple(breakers[:BREAKERS_MAX]),
         breakers_left_out=max(0, len(breakers) - BREAKERS_MAX),
+        load=load,
     )
     entries = _by_importance(whole)
     named = [each for each in entries if each.item is not None]
@@ -156,7 +163,29 @@ def decode(content: bytes) -> StatusDigest | None:
         max(0, found.blocked_left_out),
         tuple(_cut_breaker(each) for each in found.breakers[:BREAKERS_MAX]),
         max(0, found.breakers_left_out),
+        None if found.load is None else _cut_load(found.load),
     )
+
+
+def _cut_load(load: WorkerLoad) -> WorkerLoad:
+    """The load with counts that can be computed with, and a reason of one line."""
+    size = load.size
+    return replace(
+        load,
+        workers=_count(load.workers),
+        shards=_count(load.shards),
+        calls=_count(load.calls),
+        reason=line_of(load.reason, chars_max=TEXT_CHARS_MAX),
+        size=None
+        if size is None
+        else FleetSize(
+            change=_count(size.change), workers=max(1, _count(size.workers)), too_few=_count(size.too_few)
+        ),
+    )
+
+
+def _count(number: int) -> int:
+    return min(max(0, number), COUNT_MAX)
 
 
 def in_trouble(shard: ShardStatus) -> bool:

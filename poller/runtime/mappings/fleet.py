@@ -1,12 +1,13 @@
 """Owns what this worker reads of the others for the view of all workers: their digests, and the leases of streams.
 
-It reads only when somebody asks for the view, and not again within a second or two, so that it costs nothing while nobody looks.
-A store that does not answer makes the view older, and the ages say so.
+It reads when somebody asks for the view, and not again within a second or two. Beside that it reads the digests in half a minute,
+for how many workers there should be. A store that does not answer makes the view older, and the ages say so.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from poller.domain.arns import Arn
 from poller.domain.errors import PortError
@@ -14,6 +15,7 @@ from poller.domain.operations import OperatorPause
 from poller.domain.plan import Tuning
 from poller.domain.records import MappingId, Monotonic, WorkerId
 from poller.domain.rows import DigestStore, Lease, MappingState
+from poller.domain.sizing.fleet_size import WorkerLoad
 from poller.domain.status import DaemonStatus, FunctionStatus, MappingStatus, UnknownWorker
 from poller.domain.telemetry.labels import TaskKind
 from poller.ports import LeaseStore
@@ -21,9 +23,11 @@ from poller.rules.workers import fleet_view, status_digest
 from poller.rules.workers.fleet_breakers import functions_of_all
 from poller.rules.workers.fleet_view import Fleet, KnownLeases
 from poller.rules.workers.pauses import with_pauses
+from poller.rules.workers.sizing.samples import MappingLoad
 from poller.rules.workers.status_digest import StatusDigest
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.fleet_sizing import FleetSizing, HeardLoads
 from poller.runtime.workers.heartbeat import Heartbeat
 from poller.runtime.workers.status_digests import DigestWriter
 
@@ -69,10 +73,42 @@ class FleetReader:
         self._turn = asyncio.Lock()
         self._not_before = Monotonic(0.0)
 
+    def sizing(
+        self, loads: Callable[[], Mapping[MappingId, MappingLoad]], *, leaves: Callable[[], bool]
+    ) -> FleetSizing:
+        """What recommends how many workers there should be, from the loads of this worker's mappings and the digests.
+
+        `leaves` says whether this worker was asked to stop.
+        """
+        return FleetSizing(
+            self._worker,
+            loads=loads,
+            refresh=partial(self.refresh, None),
+            heard=self._heard_loads,
+            leaves=leaves,
+            clock=self._clock,
+            observer=self._observer,
+        )
+
+    def _heard_loads(self) -> HeardLoads:
+        """The loads of the others that are alive and do not leave."""
+        others = self._heartbeat.others()
+        staying = [each for each, report in others.alive.items() if not report.leaving]
+        digests = {each: self._digests[each].digest for each in staying if each in self._digests}
+        loads = {each: digest.load if (digest := digests.get(each)) else None for each in staying}
+        reads = self._digest_store is not None and not self._alone
+        return HeardLoads(
+            loads=loads, fresh=self._new(others.listed) and (not reads or self._new(self._digests_at))
+        )
+
+    def _new(self, read_at: Monotonic | None) -> bool:
+        return read_at is not None and self._clock.monotonic() - read_at <= self._fresh_s
+
     def writer(
         self,
         statuses: Callable[[], Sequence[MappingStatus]],
         functions: Callable[[], Sequence[FunctionStatus]],
+        load: Callable[[], WorkerLoad],
     ) -> DigestWriter | None:
         """What writes this worker's own digest of these statuses; None if the store takes none."""
         if self._digest_store is None:
@@ -82,6 +118,7 @@ class FleetReader:
             self._worker,
             statuses=statuses,
             functions=functions,
+            load=load,
             heartbeat=self._heartbeat,
             clock=self._clock,
             observer=self._observer,

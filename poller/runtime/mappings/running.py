@@ -15,6 +15,7 @@ from poller.domain.telemetry.mapping_events import MappingChanged
 from poller.domain.untrusted.credentials import hide_path
 from poller.rules.backoff import wait_s
 from poller.rules.reconciling import Drain, Forget, RunningMapping, StartMapping, reconcile, shown
+from poller.rules.workers.sizing.samples import MappingLoad
 from poller.runtime.functions.held_functions import HeldFunctions
 from poller.runtime.mappings.components import ComponentFactory, DaemonContext, MappingSpec
 from poller.runtime.mappings.desired import DesiredMapping
@@ -109,6 +110,11 @@ class RunningMappings:
         """
         given = self._entries.values() if entries is None else entries
         return tuple(self._status(entry, whole=False) for entry in given)
+
+    def loads(self) -> dict[MappingId, MappingLoad]:
+        """The loads of the mappings that run here, as far as they count."""
+        found = ((mapping, supervisor.load) for mapping, (_, supervisor) in self._supervisors.items())
+        return {mapping: load for mapping, load in found if load is not None}
 
     def problems(self) -> tuple[list[str], list[str]]:
         """The reasons why the daemon is not ready, and further notes for people.

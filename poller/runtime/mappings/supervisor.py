@@ -13,10 +13,12 @@ from poller.domain.telemetry.daemon_events import TaskEnded
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.domain.telemetry.observers import Observer
 from poller.rules.responses import cut
+from poller.rules.workers.sizing.samples import MappingLoad
 from poller.runtime.operations.operable import Operable
 from poller.runtime.port_failures import failure_reason, report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, unless_stopped
 from poller.runtime.watched_tasks import TaskFault, reason_of
+from poller.runtime.workers.loads import MeasuresLoad
 
 AGAIN_S = 1.0
 """The shortest wait before a mapping that failed is started again."""
@@ -163,6 +165,12 @@ class Supervisor:
         """The running mapping, as operations see it; None while it does not run."""
         runner: object = self._runner
         return runner if isinstance(runner, Operable) else None
+
+    @property
+    def load(self) -> MappingLoad | None:
+        """The load of the running mapping; None if nothing of it counts."""
+        runner: object = self._runner
+        return runner.load() if isinstance(runner, MeasuresLoad) else None
 
     @property
     def pollers(self) -> int | None:

@@ -11,6 +11,7 @@ from poller.domain.telemetry.labels import TaskKind
 from poller.domain.telemetry.mapping_events import Pollers
 from poller.rules.queues import scaling
 from poller.rules.queues.scaling import PROVISIONED_CONCURRENCY, TICK_S, Scaling
+from poller.rules.workers.sizing.samples import QueueLoad
 from poller.runtime.operations.operable import ResolvedRecords, SettledRecords
 from poller.runtime.port_failures import report_failure
 from poller.runtime.queues.capacity import QueueCapacity, WorkerShare, permits_of
@@ -26,6 +27,7 @@ from poller.runtime.queues.retry_delayer import RetryDelayer
 from poller.runtime.queues.visibility_extender import VisibilityExtender
 from poller.runtime.stopping import Stop, interrupted_by
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.loads import use_of
 from poller.runtime.workers.membership import Maximum, Membership
 
 FACTS_S = 300.0
@@ -86,6 +88,22 @@ class QueueMapping:
         """None: a queue has no shards."""
         return ()
 
+    def load(self) -> QueueLoad | None:
+        """The load of this worker's pollers; None while the mapping is paused, or not open."""
+        scope, state = self._scope, self._scaling
+        if scope is None or state is None or scope.paused:
+            return None
+        return QueueLoad(
+            use=use_of(self._parts.function),
+            pollers=len(self._pollers),
+            working=sum(poller.status() is not None for poller in self._pollers.values()),
+            ceiling=self._bounds.ceiling,
+            hungry=state.hungry,
+            maximum=self._maximum,
+            at_maximum=not self._within_share(1),
+            held_back=scope.gate.everything_refused or not scope.gate.open,
+        )
+
     def lanes(self) -> tuple[LaneStatus, ...]:
         """What fails, by message group or message, then paused groups and the working pollers."""
         return () if self._scope is None else self._status.lanes(self._scope, self._operations.facts)
@@ -96,7 +114,11 @@ class QueueMapping:
 
     async def run(self) -> None:
         """Polls until a stop is requested and all received messages are settled, left to their visibility timeout, or given back."""
-        maximum = None if self._maximum is None else Maximum(self._maximum, self._used)
+
+        def used() -> int:
+            return self._scope.capacity.used if self._scope is not None else 0
+
+        maximum = None if self._maximum is None else Maximum(self._maximum, used)
         joined = self._parts.workers_or_alone.join(
             self._parts.plan.mapping, wake=_nothing, rates=dict, maximum=maximum
         )
@@ -226,10 +248,6 @@ class QueueMapping:
             return False
         at_work = len(self._pollers) - self._replaceable()
         return at_work + self._scope.capacity.extra + more <= self._membership.allowed()
-
-    def _used(self) -> int:
-        """The number of invocations that may run here now."""
-        return self._scope.capacity.used if self._scope is not None else 0
 
     def _scale(self, scope: InFlight) -> None:
         assert self._scaling is not None

@@ -125,6 +125,23 @@ class ShardRun:
         blocked = any(self._flow.view(lane).blocked is not None for lane in self._flow.lanes)
         return self._state(unknown=False, paused=False, blocked=blocked) != "reading"
 
+    @property
+    def stands(self) -> bool:
+        """Whether a lane is blocked or an operator holds something back, so that its lag says nothing about the workers."""
+        blocked = any(self._flow.view(lane).blocked is not None for lane in self._flow.lanes)
+        return blocked or self._flow.operator.interventions.busy
+
+    @property
+    def lag_s(self) -> float | None:
+        """How many seconds what is settled is behind the source. None while that is not known, or while the shard is not read."""
+        state, settled = self._reader.state, self._flow.settled_through
+        if self._stop.requested or state.reason or not state.started:
+            return None
+        if state.behind_ms is None and settled is None:
+            return None
+        age_s = 0.0 if settled is None else self._parts.clock.now() - settled
+        return max(0.0, age_s, (state.behind_ms or 0) / 1000)
+
     def status(self) -> ShardStatus:
         """What the shard is doing."""
         lanes = tuple(lane.status() for lane in self._lanes)

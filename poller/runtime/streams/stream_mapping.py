@@ -19,6 +19,7 @@ from poller.rules.streams.failure_document import Context
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.windowed_batches import Windowing
 from poller.rules.workers.load import Meter, measured
+from poller.rules.workers.sizing.samples import StreamLoad
 from poller.runtime.operations.operable import ResolvedRecords, WaitsFor
 from poller.runtime.port_failures import report_failure
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
@@ -29,6 +30,7 @@ from poller.runtime.streams.record_views import encoder, event_arn, matcher
 from poller.runtime.streams.shard import ShardRun
 from poller.runtime.streams.starting_place import NotYet
 from poller.runtime.watched_tasks import WatchedTasks
+from poller.runtime.workers.loads import use_of
 from poller.runtime.workers.membership import Membership
 
 REVIEW_FRACTION = 0.5
@@ -70,6 +72,8 @@ class StreamMapping:
         self._wanted = asyncio.Event()
         self._running: dict[ShardId, RunningShard] = {}
         self.waits_for: WaitsFor = partial(_waits_for, self._running)
+        self.load = partial(_load, parts, self._running)
+        """Returns the load of the shards that this worker reads."""
         self._leases: Leases | None = None
         self._stable = True
         self._matches = matcher(parts)
@@ -353,3 +357,12 @@ def notices(plan: MappingPlan, shard: ShardId) -> Context:
 def _waits_for(running: Mapping[ShardId, RunningShard], unit: str, operation: Operation) -> str:
     shard = running.get(ShardId(unit))
     return "" if shard is None else shard.run.operations.waits_for(operation)
+
+
+def _load(parts: StreamContext, running: Mapping[ShardId, RunningShard]) -> StreamLoad:
+    runs = (each.run for each in running.values())
+    return StreamLoad(
+        use=use_of(parts.function),
+        lags_s=tuple(run.lag_s for run in runs if not run.ended and not run.stands),
+        gather_s=parts.plan.batch.window_s + parts.plan.stream.tumbling_window_s + parts.tuning.idle_poll_s,
+    )

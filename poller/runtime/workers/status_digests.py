@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.domain.records import Monotonic, WorkerId
 from poller.domain.rows import DigestStore
+from poller.domain.sizing.fleet_size import WorkerLoad
 from poller.domain.status import FunctionStatus, MappingStatus
 from poller.domain.telemetry.daemon_events import StoreFailed
 from poller.domain.telemetry.labels import TaskKind
@@ -49,7 +50,8 @@ def writing(writer: "DigestWriter | None", scope: WatchedTasks) -> Iterator[None
 class DigestWriter:
     """Writes the digest of one worker.
 
-    `statuses` returns its mappings with those of its shards that a digest names. `functions` returns those with a breaker.
+    `statuses` returns its mappings with those of its shards that a digest names. `functions` returns those with a breaker, and
+    `load` what it tells of its load.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DigestWriter:
         *,
         statuses: Callable[[], Sequence[MappingStatus]],
         functions: Callable[[], Sequence[FunctionStatus]],
+        load: Callable[[], WorkerLoad],
         heartbeat: Heartbeat,
         clock: Clock,
         observer: Observer,
@@ -67,6 +70,7 @@ class DigestWriter:
         self._worker = worker
         self._statuses = statuses
         self._functions = functions
+        self._load = load
         self._heartbeat = heartbeat
         self._clock = clock
         self._observer = observer
@@ -90,7 +94,7 @@ class DigestWriter:
         now = self._clock.monotonic()
         if now < self._due or not self._heartbeat.others().alive:
             return
-        digest = digest_of(self._statuses(), self._functions())
+        digest = digest_of(self._statuses(), self._functions(), self._load())
         try:
             async with asyncio.timeout(CALL_S_MAX):
                 if digest != self._written or now >= self._rewrite:

@@ -22,6 +22,7 @@ from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
+from poller.domain.sizing.fleet_size import FleetScaling, Pressure, WorkerPressure
 from poller.domain.status import (
     DaemonStatus,
     ErrorDocument,
@@ -70,6 +71,17 @@ STREAM = MappingStatus(
 QUEUED = MappingStatus(
     mapping=QUEUE, function="orders", source_arn=QUEUE_ARN, state=MappingState.BROKEN, reason="bug", pollers=2
 )
+SCALING = FleetScaling(
+    wanted_workers=3,
+    workers=2,
+    workers_max=8,
+    complete=True,
+    reason="w: a shard is behind",
+    pressures=(
+        WorkerPressure(worker="v", pressure=Pressure.STEADY, shards=4),
+        WorkerPressure(worker="w", pressure=Pressure.BUSY, shards=4, reason="a shard is behind"),
+    ),
+)
 STATUS = DaemonStatus(worker="w", mappings=(STREAM, QUEUED), ready=True, alive=True)
 
 type LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -91,6 +103,7 @@ class View:
 
     now: DaemonStatus = STATUS
     refreshed: int = 0
+    scaling: FleetScaling | None = SCALING
 
     def status(self) -> DaemonStatus:
         return self.now
@@ -104,6 +117,9 @@ class View:
 
     async def refresh(self) -> None:
         self.refreshed += 1
+
+    async def fleet_size(self) -> FleetScaling | None:
+        return self.scaling
 
 
 @dataclass

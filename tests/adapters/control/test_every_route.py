@@ -34,6 +34,7 @@ TABLE: Mapping[tuple[str, str], str] = {
     ("get", "/v1/mappings/{id}"): VIEW,
     ("get", "/v1/mappings/{id}/records"): VIEW,
     ("get", "/v1/openapi.json"): VIEW,
+    ("get", "/v1/scaling"): VIEW,
     ("get", "/v1/history"): VIEW,
     ("get", "/v1/updates"): VIEW,
     ("get", "/v1/operations"): VIEW,

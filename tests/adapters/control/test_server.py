@@ -33,6 +33,7 @@ from adapters.control.live.readers import Readers
 from adapters.control.openapi.document import document
 from adapters.control.server import CLOSE_S, listening, open_server, plugin, setting_errors
 from adapters.control.settings import ServerSettings
+from adapters.control.sizing import scaling_api
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.clock import LoopClock
@@ -55,7 +56,15 @@ from tests.adapters.control.serving import (
     validate,
 )
 
-PATHS = ("/healthz", "/readyz", "/metrics", "/v1/mappings", f"/v1/mappings/{MAPPING}", "/v1/openapi.json")
+PATHS = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/mappings",
+    f"/v1/mappings/{MAPPING}",
+    "/v1/openapi.json",
+    "/v1/scaling",
+)
 
 
 def test_a_live_daemon_is_healthy() -> None:
@@ -160,7 +169,8 @@ def test_the_answers_are_what_the_document_says() -> None:
     async def use(run: Running) -> list[Any]:
         return [(await run.get(path))[1] for path in (*PATHS, "/nothing")]
 
-    health, ready, _, everything, one, described, missing = serving(use)
+    health, ready, _, everything, one, described, scaling, missing = serving(use)
+    validate(scaling, "FleetScaling")
     for body, schema in (
         (health, "Probe"),
         (ready, "Probe"),
@@ -204,6 +214,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
         *alias_api.routes(allowed, None, Audit(None)),
         *v1_aliases.routes(allowed, None, Audit(None)),
         *updates_api.routes(allowed, Readers(), None, page="a version"),
+        *scaling_api.routes(allowed, View()),
     ]
     assert described == {(route.method, named(route.path.rstrip("/"))) for route in table}
 
@@ -224,7 +235,9 @@ def test_the_document_says_whether_changes_need_a_credential() -> None:
 
 def test_the_document_says_whether_reads_need_a_credential() -> None:
     lambda_paths = {path: "signature" for path in document()["paths"] if path.startswith("/20")}
-    v1_paths = dict.fromkeys(("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json"), "token")
+    v1_paths = dict.fromkeys(
+        ("/v1/mappings", "/v1/mappings/{id}", "/v1/openapi.json", "/v1/scaling"), "token"
+    )
     for path, scheme in (lambda_paths | v1_paths).items():
         if "get" not in document()["paths"][path]:
             continue

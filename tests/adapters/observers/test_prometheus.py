@@ -30,6 +30,7 @@ from poller.domain.telemetry.daemon_events import (
     ConfigurationUnread,
     DaemonEnded,
     DaemonStarting,
+    FleetSized,
     FunctionCalled,
     FunctionChanged,
     FunctionOpened,
@@ -148,6 +149,7 @@ def test_every_event_has_its_way_into_the_figures() -> None:
         CallLeftBehind,
         ObserverFailed,
         LoopBlocked,
+        FleetSized,
         StrangerRefused,
         MemoryUsed,
     }
@@ -155,6 +157,18 @@ def test_every_event_has_its_way_into_the_figures() -> None:
     logged_only |= {OperationAccepted, DaemonStarting, DaemonEnded, StopCutShort, ConfigurationUnread}
     logged_only |= {PayloadsShown, ReplayTroubled, ShiftChanged}
     assert APPLY.keys() | apart | logged_only == KINDS
+
+
+def test_the_wanted_workers_are_absent_until_they_are_known() -> None:
+    page = Scraped()
+    name = ("poller_wanted_workers", ())
+    assert name not in page.series()
+    page = Scraped()
+    page.on(
+        FleetSized(wanted=4, workers=2, reason="a shard is behind"),
+        FleetSized(wanted=3, workers=4, reason="the workers have little to do"),
+    )
+    assert page.series()[name] == 3
 
 
 def test_the_events_of_these_tests_are_of_every_kind() -> None:

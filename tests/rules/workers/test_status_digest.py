@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from poller.domain.records import Epoch, MappingId, ShardId
 from poller.domain.rows import MappingState
+from poller.domain.sizing.fleet_size import COUNT_MAX, FleetSize, WorkerLoad
 from poller.domain.status import (
     ErrorDocument,
     FaultyRecord,
@@ -250,3 +251,39 @@ def test_what_is_paused_is_named_with_who_paused_it() -> None:
     group = lane(lane="g", blocked_since=None, last_error="", paused=pause)
     (found,) = through_a_store(replace(given, lanes=(group,), paused=pause)).mappings
     assert found.status == replace(given, lanes=(group,), paused=pause, shards=given.shards[:2])
+
+
+def test_what_a_worker_tells_of_its_load_comes_through_a_store() -> None:
+    load = WorkerLoad(
+        pressure="busy",
+        workers=3,
+        shards=4,
+        calls=5,
+        unbounded=True,
+        reason="a shard of mapping one is behind",
+        size=FleetSize(change=7, workers=4, too_few=3),
+    )
+    found = decode(encode(digest_of([mapping()], load=load)))
+    assert found is not None
+    assert found.load == load
+    without = decode(encode(digest_of([mapping()])))
+    assert without is not None
+    assert without.load is None
+
+
+@pytest.mark.parametrize("count", [-1, 0, 2**40, -(2**62)])
+def test_what_another_worker_tells_of_its_load_is_cut(count: int) -> None:
+    """Counts are computed with, and the reason is shown to people."""
+    size = FleetSize(change=count, workers=count, too_few=count)
+    reason = "red\x1b[31m\nforged " * 40
+    load = WorkerLoad(pressure="?", workers=count, shards=count, calls=count, reason=reason, size=size)
+    found = decode(encode(digest_of([mapping()], load=load)))
+    assert found is not None
+    kept = found.load
+    assert kept is not None
+    assert kept.size is not None
+    counts = (kept.workers, kept.shards, kept.calls, kept.size.change, kept.size.too_few)
+    assert set(counts) == {min(max(0, count), COUNT_MAX)}
+    assert kept.size.workers == min(max(1, count), COUNT_MAX)
+    assert len(kept.reason) <= TEXT_CHARS_MAX
+    assert kept.reason.isprintable()

@@ -11,6 +11,7 @@ from adapters.stores.memory import MemoryStore
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.domain.operations import OperationId, OperationTarget, OperatorPause
+from poller.domain.plan import Tuning
 from poller.domain.policies import BatchPolicy, RetryPolicy
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.rows import DigestRow, Lease, MappingState
@@ -24,8 +25,9 @@ from poller.domain.status import (
 from poller.domain.telemetry.daemon_events import StoreFailed, TaskEnded
 from poller.domain.telemetry.labels import TaskEnd, TaskKind
 from poller.runtime.daemon import Daemon
+from poller.runtime.workers.fleet_sizing import LOOK_S
 from poller.runtime.workers.status_digests import PRUNE_S, REWRITE_S
-from tests.runtime.daemons import Site, daemon_plan, until
+from tests.runtime.daemons import STEADY, Site, daemon_plan, until
 from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping, records
 from tests.virtual import run_virtual
 
@@ -78,7 +80,7 @@ class DigestDoor(Door):
 class Fleet:
     """Three daemons on one stream of six shards, the last of which has a record that fails."""
 
-    def __init__(self, *names: str, digests: bool = True) -> None:
+    def __init__(self, *names: str, digests: bool = True, tuning: Tuning = STEADY) -> None:
         stream = FakeStream(held={shard: [] for shard in SHARDS})
         for number, shard in enumerate(SHARDS):
             stream.put(*records(*range(number * 20 + 1, number * 20 + 6)), shard=shard)
@@ -87,7 +89,7 @@ class Fleet:
         self.site = Site(sources={STREAM_ARN: stream}, functions={"reader": FakeFunction(self._answer)})
         self.doors = {name: (DigestDoor if digests else Door)(self.store) for name in names}
         self.daemons = {
-            name: self.site.daemon(daemon_plan(STREAM, worker=name), store=door)
+            name: self.site.daemon(daemon_plan(STREAM, worker=name, tuning=tuning), store=door)
             for name, door in self.doors.items()
         }
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -334,7 +336,7 @@ def test_a_store_that_takes_no_digests_shows_owners_and_positions() -> None:
     play(fleet, script)
 
 
-def test_it_costs_nothing_while_nobody_looks_and_little_while_many_do() -> None:
+def test_it_costs_little_while_nobody_looks_and_while_many_do() -> None:
     fleet = Fleet(ANN, BOB)
 
     async def script(fleet: Fleet) -> None:
@@ -345,7 +347,8 @@ def test_it_costs_nothing_while_nobody_looks_and_little_while_many_do() -> None:
         fleet.store.calls.clear()
         await asyncio.sleep(10 * REWRITE_S)
         assert fleet.store.calls["put_digest"] <= 2 * 11
-        assert fleet.store.calls["digests"] <= 2 * (1 + 10 * REWRITE_S // PRUNE_S)
+        pruned, looked = 10 * REWRITE_S // PRUNE_S, 10 * REWRITE_S // LOOK_S
+        assert fleet.store.calls["digests"] <= 2 * (1 + pruned + looked)
         fleet.store.calls.clear()
         for _ in range(100):
             await asyncio.gather(*(fleet.daemons[ANN].fleet() for _ in range(5)))

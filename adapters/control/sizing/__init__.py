@@ -1,0 +1,1 @@
+"""The route of `/v1` that says how many workers there should be."""

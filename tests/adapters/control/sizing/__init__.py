@@ -1,0 +1,1 @@
+"""Tests of the route that says how many workers there should be."""
