@@ -1,11 +1,14 @@
 """Chart and overlays: valid for Kubernetes, at the restricted level, and in agreement with each other and the daemon."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from adapters.observers.metrics import Figures
+from adapters.observers.prometheus import PrometheusObserver
 from deploy.checks.rendering import (
     CHART,
     OVERLAYS,
@@ -25,10 +28,12 @@ from deploy.checks.rendering import (
 from deploy.tools import prometheus_rule
 from poller.commands.run.command import WAIT_FOR_RESTART
 from poller.config.loader import load
+from poller.domain.telemetry.daemon_events import FleetSized
+from poller.testing.telemetry_events import SetClock
 
 VERSIONS = ("1.31.0", "1.34.0", "1.37.0")
-CUSTOM = {"PodMonitor", "PrometheusRule"}
-"""Kinds of the Prometheus operator, whose schemas Kubernetes does not have."""
+CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
+"""Kinds of the Prometheus operator and of KEDA, whose schemas Kubernetes does not have."""
 RENDERINGS = [*VALUES, OVERLAYS / "replicas", OVERLAYS / "single"]
 
 
@@ -118,7 +123,8 @@ def test_the_configuration_is_one_that_the_daemon_takes(rendered: list[Manifest]
         settings = load(file)
         assert settings.listen.endswith(f":{container(rendered)['ports'][0]['containerPort']}")
         assert pod(rendered)["terminationGracePeriodSeconds"] >= settings.tuning.grace_s + 15
-        one_replica = workload(rendered)["spec"]["replicas"] == 1
+        # With an autoscaler the number is not the chart's.
+        one_replica = workload(rendered)["spec"].get("replicas", 2) == 1
         assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else "dynamodb://")
 
 
@@ -172,7 +178,7 @@ def test_the_monitoring_component_fits_an_overlay(tmp_path: Path) -> None:
     text = f"resources: [{relative}/overlays/replicas]\ncomponents: [{relative}/monitoring]\n"
     (tmp_path / "kustomization.yaml").write_text(text)
     kinds = {each["kind"] for each in kustomize(tmp_path)}
-    assert kinds >= CUSTOM | {"Deployment"}
+    assert kinds >= {"PodMonitor", "PrometheusRule", "Deployment"}
 
 
 def checksum(*options: str) -> str | None:
@@ -214,6 +220,101 @@ def test_one_replica_has_no_disruption_budget() -> None:
     kinds = {each["kind"] for each in helm("--set", "replicas=1")}
     assert "PodDisruptionBudget" not in kinds
     assert workload(helm("--set", "store.type=sqlite", "--set", "replicas=5"))["spec"]["replicas"] == 1
+
+
+def test_an_autoscaler_owns_the_number_of_replicas() -> None:
+    for name in ("keda.yaml", "hpa.yaml"):
+        rendered = helm("--values", VALUES[0].parent / name)
+        assert "replicas" not in workload(rendered)["spec"], "an upgrade would set it back"
+        scaler = of_kind(rendered, "ScaledObject" if name == "keda.yaml" else "HorizontalPodAutoscaler")
+        target = scaler["spec"]["scaleTargetRef"]
+        found = workload(rendered)
+        assert (target["kind"], target["name"]) == (found["kind"], found["metadata"]["name"])
+        assert "PodDisruptionBudget" in {each["kind"] for each in rendered}
+    assert workload(helm())["spec"]["replicas"] == 2
+
+
+def test_keda_reads_the_service_with_the_token_that_may_look() -> None:
+    rendered = helm("--values", VALUES[0].parent / "keda.yaml")
+    scaled, service = of_kind(rendered, "ScaledObject")["spec"], of_kind(rendered, "Service")
+    trigger, queue, cron = scaled["triggers"]
+    (port,) = service["spec"]["ports"]
+    place = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port['port']}"
+    assert trigger["metadata"]["url"] == f"http://{place}/v1/scaling"
+    assert all(isinstance(value, str) for each in scaled["triggers"] for value in each["metadata"].values())
+    by_name = {
+        each["metadata"]["name"]: each["spec"] for each in rendered if each["kind"] == "TriggerAuthentication"
+    }
+    assert by_name[trigger["authenticationRef"]["name"]] == {
+        "secretTargetRef": [{"parameter": "token", "name": "poller-api", "key": "view-token"}]
+    }
+    assert by_name[queue["authenticationRef"]["name"]] == {"podIdentity": {"provider": "aws"}}
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"], cron["type"]) == (0, 6, "cron")
+    assert "fallback" not in scaled, (
+        "it would start pods that nobody wants, since without pods nobody answers"
+    )
+    (rule,) = of_kind(rendered, "NetworkPolicy")["spec"]["ingress"]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "autoscaling"}}} in rule[
+        "from"
+    ]
+
+
+def examples() -> list[Manifest]:
+    """What the page about autoscalers has in YAML."""
+    page = (ROOT / "docs" / "operate" / "autoscaling.md").read_text()
+    return [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+
+
+def test_the_examples_of_the_page_about_autoscalers_are_what_the_chart_makes(tmp_path: Path) -> None:
+    values = [each for each in examples() if "config" in each]
+    made: list[Manifest] = []
+    for number, each in enumerate(values):
+        (file := tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(each))
+        made += helm("--values", file)
+    (written,) = (each for each in examples() if each.get("kind") == "ScaledObject")
+    assert written["spec"] in [each["spec"] for each in made if each["kind"] == "ScaledObject"]
+    (adapter,) = (each["rules"]["external"][0] for each in examples() if "rules" in each)
+    (scaler,) = (each for each in made if each["kind"] == "HorizontalPodAutoscaler")
+    (metric,) = scaler["spec"]["metrics"]
+    assert adapter["name"]["as"] == metric["external"]["metric"]["name"]
+    assert adapter["seriesQuery"].startswith(adapter["name"]["as"] + "{")
+
+
+def test_a_stream_goes_down_to_nothing_only_with_what_starts_it_again() -> None:
+    """KEDA does not know the position of a mapping, but a cron does not need it."""
+    options = (
+        "autoscaling.keda.enabled=true,config.api.reads=open,autoscaling.minReplicas=0",
+        "autoscaling.keda.triggers[0].type=cron,autoscaling.keda.triggers[0].metadata.start=0 7 * * *",
+        "config.mappings[0].FunctionName=f",
+        "config.mappings[0].EventSourceArn=arn:aws:dynamodb:eu-west-1:111122223333:table/t/stream/s",
+    )
+    rendered = helm("--set", ",".join(options))
+    assert of_kind(rendered, "ScaledObject")["spec"]["minReplicaCount"] == 0
+
+
+def test_keda_needs_no_token_where_everybody_may_look() -> None:
+    rendered = helm("--set", "autoscaling.keda.enabled=true,config.api.reads=open")
+    (trigger,) = of_kind(rendered, "ScaledObject")["spec"]["triggers"]
+    assert "authMode" not in trigger["metadata"]
+    assert "authenticationRef" not in trigger
+    assert "TriggerAuthentication" not in {each["kind"] for each in rendered}
+
+
+def test_the_hpa_reads_a_metric_that_the_daemon_has() -> None:
+    (metric,) = of_kind(helm("--values", VALUES[0].parent / "hpa.yaml"), "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    figures = Figures(SetClock())
+    observer = PrometheusObserver(figures, SetClock())
+    observer.on(FleetSized(wanted=3, workers=2, reason="a shard is behind"))
+    page, _ = observer.exposition()
+    assert f"\n{metric['external']['metric']['name']} 3.0\n" in page.decode()
+
+
+def test_pods_that_an_autoscaler_ends_have_time_to_drain() -> None:
+    for name in ("keda.yaml", "hpa.yaml"):
+        found = pod(helm("--values", VALUES[0].parent / name))
+        assert found["terminationGracePeriodSeconds"] >= 30 + 15
 
 
 def token_of(rendered: list[Manifest]) -> list[Manifest]:
@@ -260,6 +361,18 @@ REFUSALS = {
     "api.viewTokenKey=view-token": "name the Secret that has them: api.existingSecret",
     "api.tokensKey=tokens.yaml": "name the Secret that has them: api.existingSecret",
     "aws.credentialsSecret=a,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "keys would win over the role",
+    "autoscaling.keda.enabled=true": "autoscaling.keda: KEDA must read /v1/scaling; name a token",
+    "autoscaling.keda.enabled=true,autoscaling.hpa.enabled=true": "enable keda or hpa, and not both",
+    "autoscaling.hpa.enabled=true,store.type=sqlite": "autoscaling: store.type is sqlite, which has one replica",
+    "autoscaling.hpa.enabled=true,autoscaling.minReplicas=11": "it is greater than autoscaling.maxReplicas",
+    "autoscaling.hpa.enabled=true,autoscaling.minReplicas=0": "without a replica nobody recommends one",
+    (
+        "autoscaling.keda.enabled=true,config.api.reads=open,autoscaling.minReplicas=0,"
+        "autoscaling.keda.queues[0].url=https://sqs.example/1/q,autoscaling.keda.queues[0].region=eu-west-1,"
+        "config.mappings[0].FunctionName=f,"
+        "config.mappings[0].EventSourceArn=arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
+    ): "nobody notices records of arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+    "autoscaling.keda.queues[0].url=orders": "at '/autoscaling/keda/queues/0'",
     "serviceAccount.create=false,serviceAccount.roleArn=arn:aws:iam::111122223333:role/b": "annotate it yourself",
 }
 

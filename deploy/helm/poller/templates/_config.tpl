@@ -70,6 +70,31 @@ dynamodb://{{ .Values.store.dynamodb.table }}{{ if $query }}?{{ join "&" $query 
 {{- if and (not $v.api.existingSecret) (or $v.api.accessKeysKey $v.api.tokensKey $v.api.viewTokenKey) }}
 {{- fail "api.accessKeysKey, api.tokensKey, api.viewTokenKey: name the Secret that has them: api.existingSecret" }}
 {{- end }}
+{{- $a := $v.autoscaling }}
+{{- if and $a.keda.enabled $a.hpa.enabled }}
+{{- fail "autoscaling: KEDA makes an autoscaler of its own; enable keda or hpa, and not both" }}
+{{- end }}
+{{- if eq (include "poller.autoscaled" .) "true" }}
+{{- if eq $v.store.type "sqlite" }}
+{{- fail "autoscaling: store.type is sqlite, which has one replica; take store.type dynamodb" }}
+{{- end }}
+{{- if gt (int $a.minReplicas) (int $a.maxReplicas) }}
+{{- fail "autoscaling.minReplicas: it is greater than autoscaling.maxReplicas" }}
+{{- end }}
+{{- if and (eq (int $a.minReplicas) 0) (not (and $a.keda.enabled (or $a.keda.queues $a.keda.triggers))) }}
+{{- fail "autoscaling.minReplicas: without a replica nobody recommends one; set it to 1, or enable keda and name what starts the first one: autoscaling.keda.queues or autoscaling.keda.triggers" }}
+{{- end }}
+{{- end }}
+{{- if and (eq (int $a.minReplicas) 0) (eq (include "poller.autoscaled" .) "true") (not $a.keda.triggers) }}
+{{- range $v.config.mappings }}
+{{- if regexMatch "^arn:[^:]+:(kinesis|dynamodb):" (toString .EventSourceArn) }}
+{{- fail (printf "autoscaling.minReplicas: without a replica nobody notices records of %s; set it to 1, or name what starts the first one: autoscaling.keda.triggers" .EventSourceArn) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $a.keda.enabled (not $v.api.viewTokenKey) (not $v.existingConfigMap) (ne (dig "api" "reads" "" $v.config) "open") }}
+{{- fail "autoscaling.keda: KEDA must read /v1/scaling; name a token (api.existingSecret, api.viewTokenKey), or set config.api.reads: open" }}
+{{- end }}
 {{- if and $v.aws.credentialsSecret $v.serviceAccount.roleArn }}
 {{- fail "aws.credentialsSecret: serviceAccount.roleArn is set too, and the keys would win over the role; remove one of the two" }}
 {{- end }}

@@ -46,6 +46,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "poller.autoscaled" -}}
+{{- or .Values.autoscaling.keda.enabled .Values.autoscaling.hpa.enabled -}}
+{{- end -}}
+
 {{- define "poller.replicas" -}}
-{{- if eq .Values.store.type "sqlite" -}}1{{- else -}}{{ .Values.replicas }}{{- end -}}
+{{- if eq .Values.store.type "sqlite" -}}1
+{{- else if eq (include "poller.autoscaled" .) "true" -}}{{ .Values.autoscaling.maxReplicas }}
+{{- else -}}{{ .Values.replicas }}{{- end -}}
+{{- end -}}
+
+{{- define "poller.scalingBehavior" -}}
+# The recommendation has its own waiting times. These are for pods that start, and for those that are moved.
+scaleUp:
+  stabilizationWindowSeconds: 0
+  policies: [{type: Percent, value: 100, periodSeconds: 60}]
+scaleDown:
+  stabilizationWindowSeconds: 300
+  policies: [{type: Percent, value: 25, periodSeconds: 60}, {type: Pods, value: 1, periodSeconds: 60}]
 {{- end -}}
