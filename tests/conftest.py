@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import emulators
 from tests.emulators import Emulator
+from tests.postgres import Postgres, postgres
 
 REGION = "eu-west-1"
 # How fast a machine is says nothing about what is tested.
@@ -53,6 +54,13 @@ def microburst(ministack: Emulator, tmp_path_factory: pytest.TempPathFactory) ->
     """A proxy with faults in front of this process's ministack."""
     with emulators.microburst(ministack.url, tmp_path_factory.mktemp("microburst")) as emulator:
         yield emulator
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL server for this process of the test run. Each store has a schema of its own in it."""
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture

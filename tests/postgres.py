@@ -174,7 +174,12 @@ def _started(command: list[str], log: Any) -> "subprocess.Popen[bytes]":
     programs, libraries = _programs()
     return subprocess.Popen(
         [str(programs / command[0]), *command[1:]],
-        env={"LD_LIBRARY_PATH": f"{libraries}:{programs.parent / 'lib'}", "PATH": str(programs), "TZ": "UTC", "LC_ALL": "C"},
+        env={
+            "LD_LIBRARY_PATH": f"{libraries}:{programs.parent / 'lib'}",
+            "PATH": str(programs),
+            "TZ": "UTC",
+            "LC_ALL": "C",
+        },
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=log,

@@ -27,7 +27,7 @@ PER_SECOND_MIN = 0.001
 PER_SECOND_MAX = 1_000_000
 SERVICES = ("dynamodb", "dynamodbstreams", "events", "kinesis", "lambda", "s3", "sns", "sqs", "sts")
 """The services of `endpoint_urls`, by their names in AWS's clients."""
-STORES = ("dynamodb", "memory", "sqlite")
+STORES = ("dynamodb", "memory", "postgresql", "sqlite")
 _PORT_MAX = 65_535
 HOST_CHARS_MAX = 255
 PREFIX_CHARS_MAX = 512

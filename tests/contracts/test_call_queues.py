@@ -1,4 +1,4 @@
-"""What every queue of asynchronous calls does: in memory, in a file with two connections, and in a table of an emulator."""
+"""What every queue of asynchronous calls does: in memory, in a file, in a table of an emulator, and in a database."""
 
 import asyncio
 import random
@@ -21,6 +21,8 @@ from adapters.stores.dynamodb.store import DynamoStore
 from adapters.stores.dynamodb.table import ready
 from adapters.stores.memory import MemoryStore
 from adapters.stores.memory_calls import MemoryCallQueue
+from adapters.stores.postgresql.plugin import open_postgresql
+from adapters.stores.postgresql.settings import PostgresSettings
 from adapters.stores.sqlite import store as sqlite
 from adapters.stores.stored_calls import CONTENT_BYTES_MAX, NAME_BYTES_MAX, UNDELIVERED_MAX
 from poller.call_queue_ports import CallQueue, HasCallQueue
@@ -41,6 +43,7 @@ from poller.domain.records import Epoch, WorkerId
 from poller.plugins import Environment
 from tests.contracts.worlds import EmulatorWorld
 from tests.emulators import Emulator
+from tests.postgres import Postgres
 
 type Doors = tuple[CallQueue, CallQueue]
 type Opening = Callable[[], AbstractAsyncContextManager[Doors]]
@@ -88,6 +91,22 @@ def in_table(world: EmulatorWorld, url: str, name: str) -> Opening:
     return opened
 
 
+def in_database(url: str) -> Opening:
+    """A schema that two stores use, each with connections of its own."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Doors]:
+        async with AsyncExitStack() as stack:
+            given, queues = PostgresSettings.model_validate({"url": url}), []
+            for _ in range(2):
+                store = await stack.enter_async_context(open_postgresql(given, Environment(LoopClock())))
+                assert isinstance(store, HasCallQueue)
+                queues.append(store.call_queue)
+            yield queues[0], queues[1]
+
+    return opened
+
+
 @dataclass(frozen=True, slots=True)
 class Queues:
     """A queue of one store, and the loop of this module."""
@@ -105,7 +124,7 @@ class Queues:
         self.world.run(whole())
 
 
-@pytest.fixture(params=["memory", "sqlite", "dynamodb"])
+@pytest.fixture(params=["memory", "sqlite", "dynamodb", "postgresql"])
 def queues(request: pytest.FixtureRequest, laboratory: EmulatorWorld, tmp_path: Path) -> Queues:
     """An empty queue of each store."""
     match request.param:
@@ -113,6 +132,9 @@ def queues(request: pytest.FixtureRequest, laboratory: EmulatorWorld, tmp_path: 
             return Queues(laboratory, in_memory)
         case "sqlite":
             return Queues(laboratory, in_file(tmp_path / "state.db"))
+        case "postgresql":
+            server: Postgres = request.getfixturevalue("postgres_server")
+            return Queues(laboratory, in_database(server.url()))
         case _:
             emulator: Emulator = request.getfixturevalue("ministack")
             return Queues(laboratory, in_table(laboratory, emulator.url, f"calls-{next(TABLES)}"))
@@ -653,8 +675,8 @@ class Histories:
                 return lambda queue: queue.backlogs()
 
 
-def test_random_histories_are_the_same_in_a_file_and_in_a_table_as_in_memory(
-    laboratory: EmulatorWorld, tmp_path: Path, ministack: Emulator
+def test_random_histories_are_the_same_in_a_file_in_a_table_and_in_a_database_as_in_memory(
+    laboratory: EmulatorWorld, tmp_path: Path, ministack: Emulator, postgres_server: Postgres
 ) -> None:
     files, table = count(), f"calls-{next(TABLES)}"
 
@@ -663,8 +685,10 @@ def test_random_histories_are_the_same_in_a_file_and_in_a_table_as_in_memory(
         await ready(client, table, create=True)
         # Contents of 40 bytes and more are in parts.
         small = DynamoDbCallQueue(Table(client, table, call_timeout_s=10), room=30, inline=32)
-        async with in_file(tmp_path / f"{next(files)}.db")() as (in_sqlite, _):
-            histories = Histories([MemoryCallQueue(), in_sqlite, small], uuid.uuid4().hex)
+        async with AsyncExitStack() as stack:
+            in_sqlite, _ = await stack.enter_async_context(in_file(tmp_path / f"{next(files)}.db")())
+            in_postgres, _ = await stack.enter_async_context(in_database(postgres_server.url())())
+            histories = Histories([MemoryCallQueue(), in_sqlite, small, in_postgres], uuid.uuid4().hex)
             for verb in verbs:
                 await histories.step(verb)
             await histories.step(("calls", 3))

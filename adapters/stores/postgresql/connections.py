@@ -18,7 +18,7 @@ from typing import Any, override
 
 import psycopg
 from psycopg import waiting
-from psycopg.abc import PQGen, RV
+from psycopg.abc import RV, PQGen
 
 from adapters.stores.postgresql.credentials import Passwords
 from adapters.stores.postgresql.errors import READ_ONLY, mapped, unconnected
@@ -43,7 +43,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
         except asyncio.CancelledError:
-            self.pgconn.finish()
+            await self.close()
             raise
 
 
@@ -76,7 +76,7 @@ class Connections:
     async def close(self) -> None:
         """Closes the connections. Statements that come later are refused."""
         self._closed = True
-        self._drop_idle()
+        await self._drop_idle()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Connection]:
@@ -89,13 +89,13 @@ class Connections:
         except TimeoutError:
             raise ServiceThrottled(f"{self.place}: all connections of this process are busy") from None
         try:
-            connection = self._reusable() or await self._connected()
+            connection = await self._reusable() or await self._connected()
             try:
                 yield connection
             except BaseException:
-                connection.pgconn.finish()
+                await connection.close()
                 raise
-            self._keep(connection)
+            await self._keep(connection)
         finally:
             self._room.release()
 
@@ -113,26 +113,26 @@ class Connections:
         except psycopg.Error as error:
             if error.sqlstate == READ_ONLY or error.sqlstate is None:
                 # The others lead to the same server.
-                self._drop_idle()
+                await self._drop_idle()
             raise mapped(error, self.place) from error
 
-    def _keep(self, connection: Connection) -> None:
+    async def _keep(self, connection: Connection) -> None:
         if self._closed:
-            connection.pgconn.finish()
+            await connection.close()
         else:
             self._idle.append(connection)
 
-    def _reusable(self) -> Connection | None:
+    async def _reusable(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not _ended(connection):
                 return connection
-            connection.pgconn.finish()
+            await connection.close()
         return None
 
-    def _drop_idle(self) -> None:
+    async def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop().pgconn.finish()
+            await self._idle.pop().close()
 
     async def _connected(self) -> Connection:
         """Connects to the first server that can be written; raises port errors."""
@@ -185,7 +185,6 @@ def _file(path: str) -> str:
 
 
 def _default_sslmode(settings: PostgresSettings) -> str | None:
-    import os
 
     if not settings.iam and os.environ.get("PGSSLMODE"):
         return None

@@ -16,7 +16,9 @@ _PORT_MAX = 65_535
 HOSTS_MAX = 16
 """Servers that one URL may name. Each is asked in turn for the one that can be written."""
 SCHEMA = "poller"
-_FORM = "write postgresql://USER@HOST/DATABASE, or postgresql://USER@HOST:PORT,HOST:PORT/DATABASE for several servers"
+_FORM = (
+    "write postgresql://HOST:PORT/DATABASE, with USER@ before the host and a comma between several servers"
+)
 _NO_PASSWORD = "a URL is shown and logged, so it must not hold a password; name a file in password_file, or set PGPASSWORD"
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,63}")
 
@@ -122,7 +124,7 @@ class PostgresSettings(BaseModel):
         if self.iam and self.password_file is not None:
             raise ValueError("iam and password_file both give the password; keep one")
         if self.iam and not self.place.user:
-            raise ValueError("iam needs a user in the URL; write postgresql://USER@HOST/DATABASE?iam=true")
+            raise ValueError("iam needs a user in the URL; write USER@ before the host")
         if self.iam and self.sslmode in ("disable", "allow", "prefer"):
             raise ValueError("iam sends its token over TLS alone; write sslmode=require or verify-full")
         if (self.sslcert is None) != (self.sslkey is None):
