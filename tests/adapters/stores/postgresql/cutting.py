@@ -69,6 +69,7 @@ async def _statements(state: Cutting, reader: asyncio.StreamReader, writer: asyn
             await until.wait()
             writer.write(chunk)
             await writer.drain()
+            await state.answered.wait()
             continue
         if not chunk:
             raise EOFError

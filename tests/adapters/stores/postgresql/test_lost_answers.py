@@ -30,82 +30,90 @@ async def twice[T](proxy: Cutting, call: Callable[[], Awaitable[T]]) -> T:
 
 def test_writes_whose_answers_were_lost_may_be_sent_again(postgres_server: Postgres) -> None:
     async def scenario() -> None:
-        async with cutting(postgres_server.port) as proxy:
-            async with at(postgres_server.url(port=proxy.port)) as store:
-                row = MappingRow(ORDERS, NOW, document={"a": 1})
-                assert await twice(proxy, lambda: store.create(row)) == row
-                await twice(proxy, lambda: store.update(replace(row, seeded=True)))
-                assert await store.mappings() == [replace(row, seeded=True, revision=1)]
-                await twice(proxy, lambda: store.seed(ORDERS, [lease(ONE), lease(TWO)]))
-                free, other = await store.leases(ORDERS)
-                held = await twice(proxy, lambda: store.take(ORDERS, free, owner=ANN))
-                assert (held.owner, held.epoch) == (ANN, 1)
-                await twice(proxy, lambda: store.save(ORDERS, held, Checkpoint(LADDER[3], MEMO)))
-                await twice(proxy, lambda: store.release(ORDERS, held))
-                moved = await twice(proxy, lambda: store.move(ORDERS, held, LADDER[1]))
-                assert (moved.owner, moved.epoch, moved.checkpoint) == (None, 2, Checkpoint(LADDER[1]))
-                await twice(proxy, lambda: store.drop(ORDERS, other))
-                await twice(proxy, lambda: store.beat(ANN, 7, facts={"x": 1}))
-                await twice(proxy, lambda: store.retire(ANN))
-                await twice(proxy, lambda: store.put_digest(ANN, b"digest"))
-                await twice(proxy, lambda: store.forget(ORDERS))
-                assert (await store.mappings(), await store.leases(ORDERS)) == ([], [])
+        async with (
+            cutting(postgres_server.port) as proxy,
+            at(postgres_server.url(port=proxy.port)) as store,
+        ):
+            row = MappingRow(ORDERS, NOW, document={"a": 1})
+            assert await twice(proxy, lambda: store.create(row)) == row
+            await twice(proxy, lambda: store.update(replace(row, seeded=True)))
+            assert await store.mappings() == [replace(row, seeded=True, revision=1)]
+            await twice(proxy, lambda: store.seed(ORDERS, [lease(ONE), lease(TWO)]))
+            free, other = await store.leases(ORDERS)
+            held = await twice(proxy, lambda: store.take(ORDERS, free, owner=ANN))
+            assert (held.owner, held.epoch) == (ANN, 1)
+            await twice(proxy, lambda: store.save(ORDERS, held, Checkpoint(LADDER[3], MEMO)))
+            await twice(proxy, lambda: store.release(ORDERS, held))
+            moved = await twice(proxy, lambda: store.move(ORDERS, held, LADDER[1]))
+            assert (moved.owner, moved.epoch, moved.checkpoint) == (None, 2, Checkpoint(LADDER[1]))
+            await twice(proxy, lambda: store.drop(ORDERS, other))
+            await twice(proxy, lambda: store.beat(ANN, 7, facts={"x": 1}))
+            await twice(proxy, lambda: store.retire(ANN))
+            await twice(proxy, lambda: store.put_digest(ANN, b"digest"))
+            await twice(proxy, lambda: store.forget(ORDERS))
+            assert (await store.mappings(), await store.leases(ORDERS)) == ([], [])
 
     asyncio.run(scenario())
 
 
 def test_writes_of_calls_whose_answers_were_lost_may_be_sent_again(postgres_server: Postgres) -> None:
     async def scenario() -> None:
-        async with cutting(postgres_server.port) as proxy:
-            async with at(postgres_server.url(port=proxy.port)) as store:
-                queue = store.call_queue
-                call = QueuedCall(
-                    call=CallId("one"), function="f", arn="arn", payload=b"{}", accepted=NOW, due=NOW
-                )
-                await twice(proxy, lambda: queue.put(call))
-                claimed: Any = await twice(
-                    proxy,
-                    lambda: queue.claim("f", now=NOW, owner=ANN, gone=(), held=(), calls_max=5),
-                )
-                (mine,) = claimed
-                assert mine.owner == ANN
-                later = await twice(proxy, lambda: queue.replace(replace(mine, attempts=1)))
-                assert later.revision == mine.revision + 1
-                await twice(proxy, lambda: queue.remove(later))
-                assert await queue.backlogs() == []
+        async with (
+            cutting(postgres_server.port) as proxy,
+            at(postgres_server.url(port=proxy.port)) as store,
+        ):
+            queue = store.call_queue
+            call = QueuedCall(
+                call=CallId("one"), function="f", arn="arn", payload=b"{}", accepted=NOW, due=NOW
+            )
+            await twice(proxy, lambda: queue.put(call))
+            claimed: Any = await twice(
+                proxy,
+                lambda: queue.claim("f", now=NOW, owner=ANN, gone=(), held=(), calls_max=5),
+            )
+            (mine,) = claimed
+            assert mine.owner == ANN
+            later = await twice(proxy, lambda: queue.replace(replace(mine, attempts=1)))
+            assert later.revision == mine.revision + 1
+            await twice(proxy, lambda: queue.remove(later))
+            assert await queue.backlogs() == []
 
     asyncio.run(scenario())
 
 
 def test_a_checkpoint_that_comes_late_replaces_no_later_one(postgres_server: Postgres) -> None:
     async def scenario() -> None:
-        async with cutting(postgres_server.port) as proxy:
-            async with at(postgres_server.url(port=proxy.port, call_timeout_s="0.5")) as store:
-                (free,) = await seeded(store, ONE)
-                held = await store.take(ORDERS, free, owner=ANN)
-                arrives = proxy.hold = asyncio.Event()
-                with pytest.raises(ServiceUnavailable, match="no answer within"):
-                    await store.save(ORDERS, held, Checkpoint(LADDER[3], b"early"))
-                await store.save(ORDERS, held, Checkpoint(LADDER[3], b"later"))
-                await proxy.deliver(arrives)
-                assert (await only(store)).checkpoint == Checkpoint(LADDER[3], b"later")
+        async with (
+            cutting(postgres_server.port) as proxy,
+            at(postgres_server.url(port=proxy.port, call_timeout_s="0.5")) as store,
+        ):
+            (free,) = await seeded(store, ONE)
+            held = await store.take(ORDERS, free, owner=ANN)
+            arrives = proxy.hold = asyncio.Event()
+            with pytest.raises(ServiceUnavailable, match="no answer within"):
+                await store.save(ORDERS, held, Checkpoint(LADDER[3], b"early"))
+            await store.save(ORDERS, held, Checkpoint(LADDER[3], b"later"))
+            await proxy.deliver(arrives)
+            assert (await only(store)).checkpoint == Checkpoint(LADDER[3], b"later")
 
     asyncio.run(scenario())
 
 
 def test_a_checkpoint_that_comes_after_another_took_the_shard_is_refused(postgres_server: Postgres) -> None:
     async def scenario() -> None:
-        async with cutting(postgres_server.port) as proxy:
-            async with at(postgres_server.url(port=proxy.port, call_timeout_s="0.5")) as store:
-                (free,) = await seeded(store, ONE)
-                held = await store.take(ORDERS, free, owner=ANN)
-                arrives = proxy.hold = asyncio.Event()
-                with pytest.raises(ServiceUnavailable):
-                    await store.save(ORDERS, held, Checkpoint(LADDER[4], b"late"))
-                taken = await store.take(ORDERS, held, owner=BOB)
-                await proxy.deliver(arrives)
-                assert await only(store) == taken
-                with pytest.raises(LeaseLost):
-                    await store.save(ORDERS, held, Checkpoint(LADDER[4], b"late"))
+        async with (
+            cutting(postgres_server.port) as proxy,
+            at(postgres_server.url(port=proxy.port, call_timeout_s="0.5")) as store,
+        ):
+            (free,) = await seeded(store, ONE)
+            held = await store.take(ORDERS, free, owner=ANN)
+            arrives = proxy.hold = asyncio.Event()
+            with pytest.raises(ServiceUnavailable):
+                await store.save(ORDERS, held, Checkpoint(LADDER[4], b"late"))
+            taken = await store.take(ORDERS, held, owner=BOB)
+            await proxy.deliver(arrives)
+            assert await only(store) == taken
+            with pytest.raises(LeaseLost):
+                await store.save(ORDERS, held, Checkpoint(LADDER[4], b"late"))
 
     asyncio.run(scenario())
