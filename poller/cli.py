@@ -32,6 +32,7 @@ from poller.commands.root.completion import PROGRAM, asked
 from poller.commands.root.declared import completion, version
 from poller.commands.root.plugin_commands import COMMANDS, add_plugin_commands, group_of
 from poller.commands.run import early_signals
+from poller.commands.store.declared import store_app
 
 if TYPE_CHECKING:
     from poller.config.settings import Settings
@@ -309,6 +310,7 @@ def application(points: Iterable[EntryPoint], *, completing: bool = False) -> ty
     app.add_typer(breaker_app, name="breaker")
     app.add_typer(alias_app, name="alias")
     app.add_typer(calls_app, name="calls")
+    app.add_typer(store_app, name="store")
     add_plugin_commands(app, plugin_commands)
     return app
 

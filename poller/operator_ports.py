@@ -117,3 +117,12 @@ class RecordStart(Protocol):
         Raises PositionTrimmed if the source refuses the number, because it removed the record or never had it.
         """
         ...
+
+
+@runtime_checkable
+class StoreVersion(Protocol):
+    """A read-only view of a store whose tables have versions. Raises as MappingStore does."""
+
+    async def versions(self) -> tuple[int, int]:
+        """The version that is there, 0 if there are no tables, and the one that this poller needs."""
+        ...

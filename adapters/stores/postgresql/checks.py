@@ -15,15 +15,15 @@ from poller.domain.rows import Lease, MappingRow
 from poller.plugins import Environment
 
 _RIGHTS = """
-    SELECT name, string_agg(lacking, ', ') FROM unnest(%s::text[]) AS tables (name),
-        LATERAL unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS rights (lacking)
+    SELECT name, string_agg(lacking, ', ' ORDER BY place) FROM unnest(%s::text[]) AS tables (name),
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS rights (lacking, place)
     WHERE NOT has_table_privilege(%s || '.' || name, lacking) GROUP BY name ORDER BY name
 """
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
 class DatabaseProbe:
-    """A Probe, MappingList and LeaseList of a database. With `create` the daemon would make missing tables."""
+    """A Probe, MappingList, LeaseList and StoreVersion of a database. With `create` the daemon would make missing tables."""
 
     def __init__(self, database: Connections, schema_name: str, *, create: bool) -> None:
         self._database = database
@@ -50,6 +50,10 @@ class DatabaseProbe:
         if not await schema.version_of(self._database, self._schema):
             return []
         return await PostgresStore(self._database, self._schema).leases(mapping)
+
+    async def versions(self) -> tuple[int, int]:
+        """Returns the version of the tables, 0 without tables, and the one that is needed. Raises port errors."""
+        return await schema.version_of(self._database, self._schema), len(schema.VERSIONS)
 
     async def _server(self) -> list[Finding]:
         number, encoding, commit, fsync, read_only = await schema.facts(self._database)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from adapters.stores.postgresql.connections import Connections
-from poller.domain.errors import InvalidConfiguration
+from poller.domain.errors import InvalidConfiguration, PortError
 
 VERSIONS = (
     """
@@ -74,14 +74,18 @@ async def prepare(connections: Connections, schema: str) -> tuple[int, int]:
     ((exists,),) = await connections.run("SELECT to_regnamespace(%s) IS NOT NULL", (schema,))
     # A role that may make tables in a schema need not be allowed to make schemas.
     making = [] if exists else [(f"CREATE SCHEMA IF NOT EXISTS {schema}", ())]
-    await connections.run_all(
-        [
-            ("SELECT pg_advisory_xact_lock(%s)", (_LOCK,)),
-            *making,
-            (f"CREATE TABLE IF NOT EXISTS {schema}.schema_version (version int PRIMARY KEY)", ()),
-            *_steps(schema, before),
-        ]
-    )
+    statements: list[tuple[str, Sequence[Any]]] = [
+        ("SELECT pg_advisory_xact_lock(%s)", (_LOCK,)),
+        *making,
+        (f"CREATE TABLE IF NOT EXISTS {schema}.schema_version (version int PRIMARY KEY)", ()),
+        *_steps(schema, before),
+    ]
+    try:
+        await connections.run_all(statements)
+    except PortError:
+        # Another process has done the same meanwhile, or the answer to the commit was lost.
+        if await version_of(connections, schema) < len(VERSIONS):
+            raise
     return before, len(VERSIONS)
 
 
