@@ -59,7 +59,7 @@ class Postgres:
 
     def url(self, *, user: str = "postgres", port: int | None = None, **options: str) -> str:
         """The URL of a store in a schema of its own, whose tables are made when it is opened."""
-        given = {"schema": f"s{next(SCHEMAS)}", "create": "true", "sslmode": "disable", **options}
+        given = {"table_schema": f"s{next(SCHEMAS)}", "create": "true", "sslmode": "disable", **options}
         query = "&".join(f"{name}={value}" for name, value in given.items())
         return f"postgresql://{user}@{HOST}:{port or self.port}/postgres?{query}"
 

@@ -39,6 +39,7 @@ def test_what_is_installed_is_the_wheel(user: dict[str, str], empty: Path) -> No
     assert {name: each["installed"] for name, each in found["extras"].items()} == {
         "demo": False,
         "otel": False,
+        "postgresql": False,
         "testing": False,
     }
     assert str(ROOT) not in done.stdout

@@ -245,7 +245,7 @@ def directory_of(url: str) -> Path:
 
 def store_name(url: str) -> str:
     """The name of the store plug-in for a URL: the URL's scheme. Raises ValueError."""
-    examples = "sqlite:///var/lib/poller/state.db, memory:// or dynamodb://TABLE"
+    examples = "sqlite:///var/lib/poller/state.db, memory://, dynamodb://TABLE or postgresql://HOST/DATABASE"
     name, separator, rest = url.partition(":")
     place = rest.removeprefix("//").partition("?")[0]
     if not separator or (name not in STORES and name not in _installed_stores()):

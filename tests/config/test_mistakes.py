@@ -39,7 +39,12 @@ INVOKERS: dict[str, dict[str, Any]] = {
     "process": {"command": ["cat"]},
     "lambda": {},
 }
-STORES = {"sqlite": "sqlite:state.db", "dynamodb": "dynamodb://poller", "memory": "memory://"}
+STORES = {
+    "sqlite": "sqlite:state.db",
+    "dynamodb": "dynamodb://poller",
+    "postgresql": "postgresql://h/poller",
+    "memory": "memory://",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +201,7 @@ def test_shared_reads_below_the_source_is_told_its_place() -> None:
     assert remedy == "write it beside EventSourceArn, not below `source:`"
 
 
-@pytest.mark.parametrize("store", ["sqlite", "dynamodb"])
+@pytest.mark.parametrize("store", ["sqlite", "dynamodb", "postgresql"])
 def test_an_option_of_a_store_with_one_wrong_letter_is_asked_about(file: Path, store: str) -> None:
     options = [name for name in REGISTRY.plugin("stores", store).settings.model_fields if name != "url"]
     for name in options:

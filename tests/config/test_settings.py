@@ -251,8 +251,8 @@ def test_everything_that_is_wrong_is_reported_at_once(file: Path) -> None:
         [
             "regin: unknown setting; did you mean region?",
             "listen: value 8080: not HOST:PORT; write 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080",
-            "store: value 'postgres://db': not the URL of a store; write sqlite:///var/lib/poller/state.db, memory:// "
-            "or dynamodb://TABLE (known schemes: dynamodb, memory, sqlite)",
+            "store: value 'postgres://db': not the URL of a store; write sqlite:///var/lib/poller/state.db, memory://, "
+            "dynamodb://TABLE or postgresql://HOST/DATABASE (known schemes: dynamodb, memory, postgresql, sqlite)",
             "default_invoker: value 'Python!': has characters that are not allowed; "
             "write text like ^[a-z][a-z0-9_-]{0,63}$",
             "api.tokens: unknown setting; did you mean tokens_file?",

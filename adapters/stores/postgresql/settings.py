@@ -105,7 +105,7 @@ class PostgresSettings(BaseModel):
 
     url: Annotated[str, AfterValidator(_names_a_database)]
     create: bool = False
-    table_schema: SchemaName = Field(default=SCHEMA, alias="schema")
+    table_schema: SchemaName = SCHEMA
     sslmode: SslMode | None = None
     sslrootcert: FilePath | None = None
     sslcert: FilePath | None = None

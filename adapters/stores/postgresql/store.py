@@ -25,6 +25,7 @@ from poller.plugins import Environment
 
 _NAMES = ("mapping", "fixed", "seeded", "document", "revision")
 _COLUMNS = ", ".join(_NAMES)
+_MAPPING = f"SELECT {_COLUMNS} FROM {{schema}}.mappings"
 _CREATE = f"""
     INSERT INTO {{schema}}.mappings ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (mapping) DO UPDATE SET mapping = excluded.mapping
@@ -71,14 +72,12 @@ class PostgresStore:
         """Replaces the row of the same revision; raises ResourceMissing if there is no row, RowChanged if its revision differs."""
         new = (float(row.fixed), row.seeded, json.dumps(dict(row.document)))
         if not await self._run(_UPDATE, (*new, storable(row.mapping), row.revision)):
-            conflicts.updated_before(await self._stored(row.mapping), row)
+            found = await self._run(f"{_MAPPING} WHERE mapping = %s", (row.mapping,))
+            conflicts.updated_before(undamaged(_mapping(found[0])) if found else None, row)
 
     async def mappings(self) -> Sequence[MappingRow]:
         """Returns all rows, sorted by id."""
-        return [
-            _mapping(row)
-            for row in await self._run(f"SELECT {_COLUMNS} FROM {{schema}}.mappings ORDER BY mapping")
-        ]
+        return [_mapping(row) for row in await self._run(f"{_MAPPING} ORDER BY mapping")]
 
     async def forget(self, mapping: MappingId) -> None:
         """Removes the mapping and all its leases and checkpoints; no error when there is none."""
@@ -170,10 +169,6 @@ class PostgresStore:
         """Refuses new checkpoints and takes, and returns when those that wait are written."""
         await self._saves.close()
         await self._takes.close()
-
-    async def _stored(self, mapping: MappingId) -> MappingRow | None:
-        found = await self._run(f"SELECT {_COLUMNS} FROM {{schema}}.mappings WHERE mapping = %s", (mapping,))
-        return undamaged(_mapping(found[0])) if found else None
 
     async def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return await self._database.run(statement.format(schema=self._schema), parameters)

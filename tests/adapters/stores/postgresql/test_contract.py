@@ -59,7 +59,7 @@ def test_the_store_opens_by_its_name_and_url(postgres_server: Postgres) -> None:
         ({"url": "postgresql://u@h/d?iam=true&sslmode=prefer"}, "sslmode=require or verify-full"),
         ({"url": "postgresql://u@h/d?sslcert=c"}, "write both"),
         ({"url": "postgresql://u@h/d?sslmode=on"}, "sslmode"),
-        ({"url": "postgresql://u@h/d?schema=Poller-1"}, "schema"),
+        ({"url": "postgresql://u@h/d?table_schema=Poller-1"}, "table_schema"),
         ({"url": "postgresql://u@h/d?passwd=1"}, "passwd"),
     ],
 )
