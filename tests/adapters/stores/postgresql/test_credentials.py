@@ -116,7 +116,7 @@ def test_a_server_is_known_by_its_certificate(guarded: tuple[Postgres, Path], tm
     server, certificate = guarded
     file = tmp_path / "password"
     file.write_text(SECRET)
-    given = {"user": "poller", "password_file": str(file), "sslmode": "verify-full"}
+    given: dict[str, Any] = {"user": "poller", "password_file": str(file), "sslmode": "verify-full"}
     opened(server.url(**given, sslrootcert=str(certificate)))
     (other := tmp_path / "other").mkdir()
     said = refusal(server.url(**given, sslrootcert=str(certificate_in(other))))
