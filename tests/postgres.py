@@ -41,6 +41,8 @@ SETTINGS: Mapping[str, str] = {
 }
 """A crash of the process loses nothing without fsync; only one of the machine does."""
 SCHEMAS = count()
+STANDBY = "standby"
+"""The name by which a primary knows its standby."""
 
 
 @dataclass(slots=True)
@@ -122,18 +124,24 @@ def postgres(**settings: str) -> Iterator[Postgres]:
 @contextmanager
 def made(**settings: str) -> Iterator[Postgres]:
     """A server that does not run yet."""
-    with home() as folder:
-        server = Postgres(free_port(), folder)
-        server.settings = {**SETTINGS, "port": str(server.port), **settings}
-        command = ["initdb", "-D", str(server.data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        with (folder / "log").open("ab") as log:
-            failed = _started([*command, "--locale=C", "--no-sync"], log).wait()
-        if failed:
-            raise NotReady(f"initdb failed: {server.log()}")
-        try:
-            yield server
-        finally:
-            server.stop()
+    with home() as folder, made_in(folder, **settings) as server:
+        yield server
+
+
+@contextmanager
+def made_in(folder: Path, **settings: str) -> Iterator[Postgres]:
+    """A server in a folder that its user may write, which does not run yet."""
+    server = Postgres(free_port(), folder)
+    server.settings = {**SETTINGS, "port": str(server.port), **settings}
+    command = ["initdb", "-D", str(server.data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    with (folder / "log").open("ab") as log:
+        failed = _started([*command, "--locale=C", "--no-sync"], log).wait()
+    if failed:
+        raise NotReady(f"initdb failed: {server.log()}")
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -149,6 +157,21 @@ def copied(primary: Postgres, **settings: str) -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+@contextmanager
+def replicated() -> Iterator[tuple[Postgres, Postgres]]:
+    """A running primary, and a running standby without which it acknowledges nothing."""
+    with made(wal_level="replica") as primary:
+        primary.start()
+        primary.stop()
+        upstream = f"host={HOST} port={primary.port} user=postgres application_name={STANDBY}"
+        with copied(primary, primary_conninfo=upstream, wal_retrieve_retry_interval="100ms") as standby:
+            (standby.data / "standby.signal").touch()
+            primary.settings |= {"synchronous_standby_names": STANDBY, "synchronous_commit": "remote_apply"}
+            primary.start()
+            standby.start()
+            yield primary, standby
 
 
 @contextmanager

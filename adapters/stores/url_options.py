@@ -1,7 +1,7 @@
 """Owns the options in a store's URL: `scheme://place?option=value` means the same as a key `option` beside `url`."""
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 
 def spread(values: Any) -> Any:
@@ -11,9 +11,11 @@ def spread(values: Any) -> Any:
     """
     if not isinstance(values, dict) or not isinstance(values.get("url"), str):
         return values
-    parts = urlsplit(values["url"])
-    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    given = dict(values) | {"url": urlunsplit(parts._replace(query=""))}
+    # The library's urlsplit refuses several hosts of which one is an IPv6 address.
+    rest, hashed, fragment = values["url"].partition("#")
+    place, _, query = rest.partition("?")
+    options = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    given = dict(values) | {"url": place + hashed + fragment}
     for name, value in options:
         if name in given:
             raise ValueError(f"option {name!r} is given twice; keep one")

@@ -91,8 +91,9 @@ def _judged(number: int, encoding: str, commit: str, *, fsync: str, read_only: s
         text = "fsync is off, so that the server's machine may lose everything when it fails"
         yield Finding(check, Severity.WARNING, text, "switch it on in postgresql.conf")
     if read_only == "on":
-        text = "the role's transactions are read-only by default"
-        yield Finding(check, Severity.PROBLEM, text, "ALTER ROLE … SET default_transaction_read_only = off")
+        text = "it takes no writes of this role: it is a standby, or default_transaction_read_only is on"
+        remedy = "name the primary, or ALTER ROLE … SET default_transaction_read_only = off"
+        yield Finding(check, Severity.PROBLEM, text, remedy)
     if not wrong and read_only == "off":
         yield Finding(check, Severity.OK)
 
@@ -106,5 +107,5 @@ def _lacks(schema_name: str, table: str, rights: str) -> Finding:
 @asynccontextmanager
 async def opened_probe(settings: PostgresSettings, env: Environment) -> AsyncGenerator[DatabaseProbe]:
     """Yields the probe. It connects when it is first asked."""
-    async with connections(settings, Passwords(settings, env)) as database:
+    async with connections(settings, Passwords(settings, env), view=True) as database:
         yield DatabaseProbe(database, settings.table_schema, create=settings.create)

@@ -12,8 +12,11 @@ import asyncio
 import math
 import os
 import select
+import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import product
+from pathlib import Path
 from typing import Any, override
 
 import psycopg
@@ -22,7 +25,7 @@ from psycopg.abc import RV, PQGen
 
 from adapters.stores.postgresql.credentials import Passwords
 from adapters.stores.postgresql.errors import READ_ONLY, mapped, unconnected
-from adapters.stores.postgresql.settings import PostgresSettings, Server
+from adapters.stores.postgresql.settings import SYSTEM, PostgresSettings, Server
 from poller.domain.errors import PortError, ServiceThrottled, ServiceUnavailable
 from poller.start_folder import from_start_folder
 
@@ -30,6 +33,8 @@ KEEP_ALIVE = {"keepalives": 1, "keepalives_idle": 60, "keepalives_interval": 15,
 """A silent connection is probed after a minute, and given up when the other side has not answered for another one."""
 WAIT_S = 0.1
 """How often a waiting connection is looked at without a sign from its socket, as the library does by itself."""
+AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+"""Where Linux distributions keep the authorities that they trust, if Python does not know."""
 LIBRARY_CONNECT_S_MIN = 2
 """libpq takes no shorter time limit for a connection."""
 
@@ -48,10 +53,14 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
 
 class Connections:
-    """Connections that statements share, at most `connections_max` of them."""
+    """Connections that statements share, at most `connections_max` of them.
 
-    def __init__(self, settings: PostgresSettings, passwords: Passwords) -> None:
+    Those of a view are for statements that only read: if no server takes writes, they go to one that does not.
+    """
+
+    def __init__(self, settings: PostgresSettings, passwords: Passwords, *, view: bool = False) -> None:
         self._settings = settings
+        self._sessions = ("read-write", "any") if view else ("read-write",)
         self._passwords = passwords
         self.place = str(settings.place)
         self._room = asyncio.Semaphore(settings.connections_max)
@@ -135,19 +144,20 @@ class Connections:
             await self._idle.pop().close()
 
     async def _connected(self) -> Connection:
-        """Connects to the first server that can be written; raises port errors."""
+        """Connects to the first server that can be written, or for a view to the first one; raises port errors."""
         trouble: PortError | None = None
-        for server in self._settings.place.servers:
+        for session, server in product(self._sessions, self._settings.place.servers):
             try:
-                return await self._connect(server)
+                return await self._connect(server, session)
             except PortError as error:
                 trouble = error
         assert trouble is not None, "a URL names one server at least"
         raise trouble
 
-    async def _connect(self, server: Server) -> Connection:
+    async def _connect(self, server: Server, session: str) -> Connection:
         password = await self._passwords.password(server)
         given: dict[str, Any] = _given(self._settings, server) | KEEP_ALIVE
+        given["target_session_attrs"] = session
         if password is not None:
             given["password"] = password
         try:
@@ -171,7 +181,6 @@ def _given(settings: PostgresSettings, server: Server) -> dict[str, Any]:
         "sslmode": settings.sslmode or _default_sslmode(settings),
         "client_encoding": "utf8",
         "application_name": "poller",
-        "target_session_attrs": "read-write",
         "connect_timeout": max(LIBRARY_CONNECT_S_MIN, math.ceil(settings.call_timeout_s)),
     }
     files = {name: getattr(settings, name) for name in ("sslrootcert", "sslcert", "sslkey")}
@@ -180,12 +189,19 @@ def _given(settings: PostgresSettings, server: Server) -> dict[str, Any]:
 
 
 def _file(path: str) -> str:
-    # libpq's word for the certificates of the system.
-    return path if path == "system" else str(from_start_folder(path))
+    return authorities_of_the_system() if path == SYSTEM else str(from_start_folder(path))
+
+
+def authorities_of_the_system() -> str:
+    """Returns the file with the authorities that this machine trusts.
+
+    The library's own OpenSSL looks for them in a folder that only its build machine has.
+    """
+    known = ssl.get_default_verify_paths().cafile
+    return next((each for each in (known, *AUTHORITIES) if each and Path(each).is_file()), SYSTEM)
 
 
 def _default_sslmode(settings: PostgresSettings) -> str | None:
-
     if not settings.iam and os.environ.get("PGSSLMODE"):
         return None
     return "prefer" if all(each.local for each in settings.place.servers) and not settings.iam else "require"
@@ -201,9 +217,11 @@ def _ended(connection: Connection) -> bool:
 
 
 @asynccontextmanager
-async def connections(settings: PostgresSettings, passwords: Passwords) -> AsyncGenerator[Connections]:
+async def connections(
+    settings: PostgresSettings, passwords: Passwords, *, view: bool = False
+) -> AsyncGenerator[Connections]:
     """Yields connections, none of which is made yet."""
-    made = Connections(settings, passwords)
+    made = Connections(settings, passwords, view=view)
     try:
         yield made
     finally:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +16,8 @@ _PORT_MAX = 65_535
 HOSTS_MAX = 16
 """Servers that one URL may name. Each is asked in turn for the one that can be written."""
 SCHEMA = "poller"
+SYSTEM = "system"
+"""Stands in `sslrootcert` for the authorities that the machine trusts, as in libpq."""
 _FORM = (
     "write postgresql://HOST:PORT/DATABASE, with USER@ before the host and a comma between several servers"
 )
@@ -56,15 +58,13 @@ class Place:
     @classmethod
     def parse(cls, url: str) -> "Place":
         """Parses the URL without its options; raises ValueError."""
-        try:
-            parts = urlsplit(url)
-        except ValueError as error:
-            raise ValueError(f"is no URL ({error}); {_FORM}") from None
-        credentials, _, hosts = parts.netloc.rpartition("@")
+        scheme, _, rest = url.partition("://")
+        where, _, path = rest.partition("/")
+        credentials, _, hosts = where.rpartition("@")
         if ":" in credentials:
             raise ValueError(_NO_PASSWORD)
-        database, user = unquote(parts.path.removeprefix("/")), unquote(credentials)
-        if parts.scheme != "postgresql" or parts.fragment or not hosts or not _NAME.fullmatch(database):
+        database, user = unquote(path), unquote(credentials)
+        if scheme != "postgresql" or not hosts or "#" in url or not _NAME.fullmatch(database):
             raise ValueError(_FORM)
         if user and not _NAME.fullmatch(user):
             raise ValueError(f"its user is no name; {_FORM}")
@@ -127,6 +127,8 @@ class PostgresSettings(BaseModel):
             raise ValueError("iam needs a user in the URL; write USER@ before the host")
         if self.iam and self.sslmode in ("disable", "allow", "prefer"):
             raise ValueError("iam sends its token over TLS alone; write sslmode=require or verify-full")
+        if self.sslrootcert == SYSTEM and self.sslmode != "verify-full":
+            raise ValueError("sslrootcert=system trusts many servers; write sslmode=verify-full with it")
         if (self.sslcert is None) != (self.sslkey is None):
             raise ValueError("sslcert and sslkey belong together; write both")
         return self

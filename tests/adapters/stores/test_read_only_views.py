@@ -9,6 +9,9 @@ import pytest
 from adapters.aws import clients
 from adapters.stores import memory
 from adapters.stores.dynamodb import store as dynamodb
+from adapters.stores.postgresql.plugin import look_postgresql, open_postgresql
+from adapters.stores.postgresql.schema import TABLES as TABLES_OF_A_DATABASE
+from adapters.stores.postgresql.settings import PostgresSettings
 from adapters.stores.sqlite import store as sqlite
 from poller.clock import LoopClock
 from poller.domain.records import SHARD_END, Epoch, MappingId, Position, ShardId, WorkerId
@@ -16,8 +19,10 @@ from poller.domain.rows import Checkpoint, Lease, MappingRow
 from poller.plugins import Environment
 from poller.ports import LeaseList, MappingList, Store
 from tests.adapters.stores.dynamo import TABLES, environment
+from tests.adapters.stores.postgresql.openings import as_role, schema_of
 from tests.conftest import REGION
 from tests.emulators import Emulator
+from tests.postgres import Postgres
 
 MAPPING = MappingId("0f4b8a5e-8b0c-4a56-9c0e-0d7d6b0c2b11")
 ME = WorkerId("me")
@@ -97,6 +102,32 @@ def test_the_view_of_a_table(ministack: Emulator) -> None:
                     assert (await client.scan(TableName=table))["Items"] == before
         finally:
             await env.shared.close()
+
+    asyncio.run(main())
+
+
+def test_the_view_of_a_database_needs_no_right_to_write(postgres_server: Postgres) -> None:
+    url = postgres_server.url()
+    schema = schema_of(url)
+    settings = PostgresSettings(url=url)
+    dump = [f"SELECT {table}::text FROM {schema}.{table} ORDER BY 1" for table in TABLES_OF_A_DATABASE]
+
+    async def main() -> None:
+        async with look_postgresql(settings, Environment(LoopClock())) as view:
+            assert await seen(view) == ([], [])
+            assert postgres_server.run("SELECT to_regnamespace(%s)", schema) == [(None,)]
+        async with open_postgresql(settings, Environment(LoopClock())) as store:
+            expected = await filled(store)
+        # It may read alone, and the server refuses whatever else it tries.
+        postgres_server.run("CREATE ROLE viewer LOGIN")
+        postgres_server.run("ALTER ROLE viewer SET default_transaction_read_only = on")
+        postgres_server.run(f"GRANT USAGE ON SCHEMA {schema} TO viewer")
+        postgres_server.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO viewer")
+        before = [postgres_server.run(each) for each in dump]
+        reading = PostgresSettings(url=as_role(url, "viewer"))
+        async with look_postgresql(reading, Environment(LoopClock())) as view:
+            assert await seen(view) == ([ROW], expected)
+        assert [postgres_server.run(each) for each in dump] == before
 
     asyncio.run(main())
 

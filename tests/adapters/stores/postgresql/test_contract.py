@@ -61,6 +61,8 @@ def test_the_store_opens_by_its_name_and_url(postgres_server: Postgres) -> None:
         ({"url": "postgresql://u@h/d?sslmode=on"}, "sslmode"),
         ({"url": "postgresql://u@h/d?table_schema=Poller-1"}, "table_schema"),
         ({"url": "postgresql://u@h/d?passwd=1"}, "passwd"),
+        ({"url": "postgresql://u@h/d#x"}, "write postgresql://HOST:PORT/DATABASE"),
+        ({"url": "postgresql://u@h/d?sslrootcert=system"}, "write sslmode=verify-full with it"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_remedy(given: dict[str, str], remedy: str) -> None:
@@ -76,6 +78,7 @@ def test_wrong_settings_are_refused_with_a_remedy(given: dict[str, str], remedy:
         ("postgresql://me%40x@db:6432/p%20q", Place((Server("db", 6432),), "me@x", "p q")),
         ("postgresql://a,b:1/d", Place((Server("a", 5432), Server("b", 1)), "", "d")),
         ("postgresql://[::1]:7,[fe80::2]/d", Place((Server("::1", 7), Server("fe80::2", 5432)), "", "d")),
+        ("postgresql://a,[fe80::2]:7/d", Place((Server("a", 5432), Server("fe80::2", 7)), "", "d")),
         ("postgresql://%2Fvar%2Frun/d", Place((Server("/var/run", 5432),), "", "d")),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_a_server_is_known_by_its_certificate(guarded: tuple[Postgres, Path], tm
     (other := tmp_path / "other").mkdir()
     said = refusal(server.url(**given, sslrootcert=str(certificate_in(other))))
     assert "certificate verify failed" in said.reason
+
+
+def test_the_authorities_of_the_system_are_those_that_python_trusts(
+    guarded: tuple[Postgres, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, certificate = guarded
+    file = tmp_path / "password"
+    file.write_text(SECRET)
+    url = server.url(user="poller", password_file=str(file), sslmode="verify-full", sslrootcert="system")
+    assert "certificate verify failed" in refusal(url).reason
+    known = ssl.get_default_verify_paths()._replace(cafile=str(certificate))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: known)
+    opened(url)
 
 
 def test_a_server_without_tls_gets_no_password_unless_tls_is_switched_off(

@@ -7,10 +7,9 @@ import pytest
 
 from adapters.stores.postgresql import schema
 from poller.commands.store import command
-from poller.domain.errors import AccessDenied, InvalidConfiguration
+from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.testing.stores.store_steps import ANN
-from tests.adapters.stores.postgresql.openings import at
-from tests.adapters.stores.postgresql.test_server_trouble import as_role, role, schema_of
+from tests.adapters.stores.postgresql.openings import as_role, at, role, schema_of
 from tests.postgres import Postgres
 
 COMMANDS = {"init": command.init, "migrate": command.migrate, "check": command.check}
@@ -159,6 +158,19 @@ def test_a_role_whose_commits_may_be_lost_is_refused(
     with pytest.raises(InvalidConfiguration, match=remedy):
         asyncio.run(_opened(hasty))
     assert poller_store("check", hasty) == 2
+
+
+def test_a_server_that_takes_no_writes_is_looked_at_and_named(
+    postgres_server: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres_server.url()
+    asyncio.run(_opened(url))
+    reading = as_role(url, role(postgres_server, "reading", "default_transaction_read_only = on"))
+    postgres_server.run(f"GRANT USAGE ON SCHEMA {schema_of(url)} TO reading")
+    assert poller_store("check", reading) == 2
+    assert "it takes no writes of this role" in capsys.readouterr().err
+    with pytest.raises(ServiceUnavailable, match="read-only"):
+        asyncio.run(_opened(reading))
 
 
 async def _opened(url: str) -> None:

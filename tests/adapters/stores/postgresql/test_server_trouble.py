@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -11,7 +11,6 @@ import pytest
 
 from poller.domain.errors import (
     AccessDenied,
-    LeaseLost,
     PortError,
     ResourceMissing,
     ServiceThrottled,
@@ -20,46 +19,19 @@ from poller.domain.errors import (
 from poller.domain.records import Position, ShardId
 from poller.domain.rows import Checkpoint, Lease
 from poller.testing.stores.store_steps import ANN, LADDER, ONE, ORDERS, only, seeded, taken
-from tests.adapters.stores.postgresql.openings import at
-from tests.postgres import Postgres, copied, made, postgres
+from tests.adapters.stores.postgresql.openings import (
+    REPEAT_S,
+    REPEATS_MAX,
+    as_role,
+    at,
+    role,
+    schema_of,
+    until_it_succeeds,
+)
+from tests.postgres import Postgres, postgres, replicated
 
-REPEATS_MAX = 600
-REPEAT_S = 0.05
 KILLED_AT = 5
 """How many checkpoints each shard has saved when the server is killed."""
-
-
-async def until_it_succeeds[T](call: Callable[[], Awaitable[T]]) -> tuple[T, list[PortError]]:
-    """Repeats a call as the engine does; returns its result and the errors before it."""
-    errors: list[PortError] = []
-    for _ in range(REPEATS_MAX):
-        try:
-            return await call(), errors
-        except LeaseLost:
-            raise
-        except PortError as error:
-            errors.append(error)
-            await asyncio.sleep(REPEAT_S)
-    raise AssertionError(f"no success in {REPEATS_MAX} attempts: {errors[-1]}")
-
-
-def role(server: Postgres, name: str, *settings: str) -> str:
-    """Makes a role with settings of its own that may use the tables of every schema; returns its name."""
-    server.run(f"CREATE ROLE {name} LOGIN")
-    server.run(f"GRANT pg_read_all_data, pg_write_all_data TO {name}")
-    for setting in settings:
-        server.run(f"ALTER ROLE {name} SET {setting}")
-    return name
-
-
-def schema_of(url: str) -> str:
-    """The schema that a URL of the tests names."""
-    return url.partition("schema=")[2].partition("&")[0]
-
-
-def as_role(url: str, name: str) -> str:
-    """The URL of the same store for another role, which makes no tables."""
-    return url.replace("postgres@", f"{name}@").replace("create=true", "create=false")
 
 
 @contextmanager
@@ -131,16 +103,7 @@ def test_saves_go_on_at_a_promoted_standby_and_lose_nothing() -> None:
         assert standby.run(f"SELECT memo FROM {schema}.leases") == [(b"after",)]
         assert primary.run(f"SELECT memo FROM {schema}.leases") == [(b"before",)]
 
-    with ExitStack() as stack:
-        primary = stack.enter_context(made(wal_level="replica", hot_standby="on"))
-        primary.start()
-        primary.stop()
-        upstream = f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby"
-        standby = stack.enter_context(copied(primary, primary_conninfo=upstream))
-        (standby.data / "standby.signal").touch()
-        primary.settings |= {"synchronous_standby_names": "standby", "synchronous_commit": "remote_apply"}
-        primary.start()
-        standby.start()
+    with replicated() as (primary, standby):
         asyncio.run(scenario(primary, standby))
 
 

@@ -10,8 +10,7 @@ from poller.domain.functions.queued_calls import CallId
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.rows import Checkpoint, MappingRow
 from poller.testing.stores.store_steps import ANN, LADDER, ONE, ORDERS, TWO, lease, seeded
-from tests.adapters.stores.postgresql.openings import at
-from tests.adapters.stores.postgresql.test_server_trouble import schema_of
+from tests.adapters.stores.postgresql.openings import at, schema_of
 from tests.postgres import Postgres
 
 NOT_STORABLE = ["a\0b", "a\ud800b"]
