@@ -13,7 +13,7 @@ PROJECT_URL ?= $(POLLER_PROJECT_URL)
 # Tests start hundreds of processes. Without bytecode each of them compiles the same 800 modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check static unit acceptance soak soak-calls format-page pictures wheel lock clean
+.PHONY: help setup demo browser pooler test check static unit acceptance soak soak-calls format-page pictures wheel lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,13 @@ browser:  ## Debian's Chromium for the tests of the page, where there is none an
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "no Chromium: the tests of the page fail without one. Install it, or name one in POLLER_TEST_CHROMIUM" >&2
 
-test: setup browser  ## all tests, those on emulators and real processes among them
+pooler:  ## Debian's PgBouncer for the tests of the PostgreSQL store, where there is none and this user may install it
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || test -n "$$POLLER_TEST_PGBOUNCER" || { \
+	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends pgbouncer >/dev/null; } || \
+	  echo "no PgBouncer: the tests behind a pooler fail without one. Install it, or name one in POLLER_TEST_PGBOUNCER" >&2
+
+test: setup browser pooler  ## all tests, those on emulators and real processes among them
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 	$(BIN)/pytest -q -n $(ACCEPTANCE_JOBS) --dist worksteal -m acceptance
 
@@ -55,7 +61,7 @@ static: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-unit: setup browser
+unit: setup browser pooler
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not acceptance"
 
 acceptance: setup browser  ## real emulators and real processes, in real time
