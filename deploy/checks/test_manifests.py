@@ -9,6 +9,7 @@ import yaml
 
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
+from adapters.stores.postgresql.settings import PostgresSettings
 from deploy.checks.rendering import (
     CHART,
     OVERLAYS,
@@ -126,6 +127,9 @@ def test_the_configuration_is_one_that_the_daemon_takes(rendered: list[Manifest]
         # With an autoscaler the number is not the chart's.
         one_replica = workload(rendered)["spec"].get("replicas", 2) == 1
         assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else "dynamodb://")
+        one_replica = workload(rendered)["spec"]["replicas"] == 1
+        shared = ("dynamodb://", "postgresql://")
+        assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else shared)
 
 
 def test_a_pod_monitor_scrapes_a_port_that_is_there() -> None:
@@ -315,6 +319,54 @@ def test_pods_that_an_autoscaler_ends_have_time_to_drain() -> None:
     for name in ("keda.yaml", "hpa.yaml"):
         found = pod(helm("--values", VALUES[0].parent / name))
         assert found["terminationGracePeriodSeconds"] >= 30 + 15
+def postgresql(**values: str) -> PostgresSettings:
+    """The store of the chart with these values of `store.postgresql`."""
+    given = {"hosts[0]": "db.example.com"} | values
+    words = [word for name, value in given.items() for word in ("--set", f"store.postgresql.{name}={value}")]
+    config = of_kind(helm("--set", "store.type=postgresql", *words), "ConfigMap")["data"]["poller.yaml"]
+    return PostgresSettings.model_validate({"url": yaml.safe_load(config)["store"]})
+
+
+def test_the_values_of_a_postgresql_store_are_its_settings() -> None:
+    plain = postgresql()
+    assert str(plain.place) == "database poller at db.example.com:5432"
+    assert (plain.sslmode, plain.sslrootcert, plain.password_file) == ("verify-full", "system", None)
+    assert (plain.place.user, plain.table_schema, plain.create, plain.connections_max) == (
+        "poller",
+        "poller",
+        False,
+        8,
+    )
+    full = postgresql(
+        existingSecret="db",
+        passwordKey="password",
+        caKey="ca.crt",
+        schema="a",
+        create="true",
+        connections="4",
+    )
+    assert (full.sslrootcert, full.password_file) == (
+        "/etc/poller-store/ca.crt",
+        "/etc/poller-store/password",
+    )
+    assert (full.table_schema, full.create, full.connections_max) == ("a", True, 4)
+    tokens = postgresql(iam="true", region="eu-west-1")
+    assert (tokens.iam, tokens.region, tokens.password_file) == (True, "eu-west-1", None)
+
+
+def test_pods_with_a_postgresql_store_have_its_secret_and_reach_its_ports() -> None:
+    rendered = helm("--values", VALUES[0].parent / "postgresql.yaml")
+    (mount,) = (each for each in container(rendered)["volumeMounts"] if each["name"] == "store")
+    assert mount == {"name": "store", "mountPath": "/etc/poller-store", "readOnly": True}
+    (volume,) = (each for each in pod(rendered)["volumes"] if each["name"] == "store")
+    assert volume["secret"] == {"secretName": "poller-database", "defaultMode": 0o440}
+    rules = of_kind(rendered, "NetworkPolicy")["spec"]["egress"]
+    (rule,) = (each for each in rules if {"port": 5432, "protocol": "TCP"} in each["ports"])
+    assert rule == {
+        "ports": [{"port": 5432, "protocol": "TCP"}, {"port": 6432, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.0/16"}}],
+    }
+    assert "store" not in {each["name"] for each in pod(helm())["volumes"]}
 
 
 def token_of(rendered: list[Manifest]) -> list[Manifest]:
@@ -345,7 +397,15 @@ def test_a_role_is_an_annotation_of_the_service_account() -> None:
 REFUSALS = {
     "replicaz=3": "additional properties 'replicaz' not allowed",
     "replicas=many": "at '/replicas': got string, want integer",
-    "store.type=postgres": "at '/store/type': value must be one of 'dynamodb', 'sqlite'",
+    "store.type=postgres": "at '/store/type': value must be one of 'dynamodb', 'postgresql', 'sqlite'",
+    "store.type=postgresql": "store.postgresql.hosts: name a server at least",
+    "store.postgresql.hosts[0]=http://db": "at '/store/postgresql/hosts/0'",
+    "store.postgresql.user=me@home": "at '/store/postgresql/user'",
+    "store.postgresql.passwordKey=password": "name the Secret that has them: store.postgresql.existingSecret",
+    "store.postgresql.existingSecret=db": "say which of its keys is which: store.postgresql.passwordKey",
+    "store.postgresql.iam=true,store.postgresql.existingSecret=db,store.postgresql.passwordKey=p": "keep one",
+    "store.postgresql.iam=true,store.postgresql.sslmode=prefer": "its token goes over TLS alone",
+    "store.postgresql.sslmode=verify-ca": "verify-ca needs store.postgresql.caKey",
     "port=80": "at '/port': minimum: got 80, want 1,024",
     "store.dynamodb.table=arn:aws:dynamodb:::table/x": "at '/store/dynamodb/table'",
     "config.tuning.grace_s=0": "at '/config/tuning/grace_s'",

@@ -74,6 +74,8 @@ ROLES = (
 )
 CHECK = "check-live"
 """For the looks at what the daemon only writes to, and at other consumers."""
+SIGNED = {"store-postgresql": ("stores/postgresql/credentials.py", "_SERVICE")}
+"""Actions without a call: a token is signed for a service, whose name a constant of the module has."""
 NO_ADAPTERS = {"keys", "trust-identity", "trust-irsa", "trust-pod-identity"}
 """Keys are used by the services themselves; the others say who may take the role."""
 
@@ -142,7 +144,24 @@ def test_a_policy_names_its_resources(role: Role) -> None:
 
 def test_every_policy_is_tested() -> None:
     tested = {policy for role in ROLES for policy in role.policies}
-    assert {path.stem for path in IAM.glob("*.json")} == tested | NO_ADAPTERS | {CHECK}
+    assert {path.stem for path in IAM.glob("*.json")} == tested | NO_ADAPTERS | SIGNED.keys() | {CHECK}
+
+
+@pytest.mark.parametrize(("policy", "signed"), SIGNED.items())
+def test_a_policy_grants_exactly_what_a_token_is_signed_for(policy: str, signed: tuple[str, str]) -> None:
+    module, name = signed
+    (service,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "adapters" / module).read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    )
+    (granted,) = statements(policy)
+    assert granted["Action"] == f"{service}:connect"
+    assert granted["Resource"].startswith(f"arn:aws:{service}:eu-west-1:111122223333:dbuser:")
+    assert granted["Resource"].endswith("/poller")
+    page = (ROOT / "docs" / "operate" / "iam.md").read_text()
+    line = next(line for line in page.splitlines() if f"deploy/iam/{policy}.json" in line)
+    assert f"`{granted['Action']}`" in line
 
 
 def test_the_policy_of_the_check_grants_what_only_looks_call() -> None:

@@ -24,9 +24,30 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The ports of the servers of a PostgreSQL store, each once. */ -}}
+{{- define "poller.storePorts" -}}
+{{- $ports := list -}}
+{{- range .Values.store.postgresql.hosts }}{{ $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432") }}{{ end -}}
+{{- range uniq $ports }}
+- {port: {{ . }}, protocol: TCP}
+{{- end }}
+{{- end -}}
+
 {{- define "poller.store" -}}
 {{- if eq .Values.store.type "sqlite" -}}
 sqlite:///var/lib/poller/state.db
+{{- else if eq .Values.store.type "postgresql" -}}
+{{- $p := .Values.store.postgresql -}}
+{{- $query := list (printf "sslmode=%s" $p.sslmode) -}}
+{{- if $p.caKey }}{{ $query = append $query (printf "sslrootcert=/etc/poller-store/%s" $p.caKey) }}
+{{- else if eq $p.sslmode "verify-full" }}{{ $query = append $query "sslrootcert=system" }}{{ end -}}
+{{- with $p.passwordKey }}{{ $query = append $query (printf "password_file=/etc/poller-store/%s" .) }}{{ end -}}
+{{- if $p.iam }}{{ $query = append $query "iam=true" }}{{ end -}}
+{{- with $p.region }}{{ $query = append $query (printf "region=%s" .) }}{{ end -}}
+{{- if ne $p.schema "poller" }}{{ $query = append $query (printf "table_schema=%s" $p.schema) }}{{ end -}}
+{{- if $p.create }}{{ $query = append $query "create=true" }}{{ end -}}
+{{- if ne (int $p.connections) 8 }}{{ $query = append $query (printf "connections_max=%d" (int $p.connections)) }}{{ end -}}
+postgresql://{{ $p.user }}@{{ join "," $p.hosts }}/{{ $p.database }}?{{ join "&" $query }}
 {{- else -}}
 {{- $query := list -}}
 {{- if .Values.store.dynamodb.create }}{{ $query = append $query "create=true" }}{{ end -}}
@@ -50,10 +71,29 @@ dynamodb://{{ .Values.store.dynamodb.table }}{{ if $query }}?{{ join "&" $query 
 {{- fail "config.listen: the chart writes it; set bindAddress and port instead" }}
 {{- end }}
 {{- if hasKey $v.config "store" }}
-{{- fail "config.store: the chart writes it; set store.type and store.dynamodb.table or store.sqlite.size instead" }}
+{{- fail "config.store: the chart writes it; set store.type and store.dynamodb.table, store.postgresql.hosts or store.sqlite.size instead" }}
 {{- end }}
 {{- if hasKey $v.config "worker" }}
 {{- fail "config.worker: all replicas would have one name; leave it out, and each pod's own name is used" }}
+{{- end }}
+{{- $p := $v.store.postgresql }}
+{{- if and (eq $v.store.type "postgresql") (not $p.hosts) }}
+{{- fail "store.postgresql.hosts: name a server at least, such as [db.example.com]" }}
+{{- end }}
+{{- if and (or $p.passwordKey $p.caKey) (not $p.existingSecret) }}
+{{- fail "store.postgresql.passwordKey, store.postgresql.caKey: name the Secret that has them: store.postgresql.existingSecret" }}
+{{- end }}
+{{- if and $p.existingSecret (not $p.passwordKey) (not $p.caKey) }}
+{{- fail "store.postgresql.existingSecret: say which of its keys is which: store.postgresql.passwordKey, store.postgresql.caKey or both" }}
+{{- end }}
+{{- if and $p.iam $p.passwordKey }}
+{{- fail "store.postgresql.iam: store.postgresql.passwordKey is set too; keep one" }}
+{{- end }}
+{{- if and $p.iam (has $p.sslmode (list "disable" "allow" "prefer")) }}
+{{- fail "store.postgresql.iam: its token goes over TLS alone; set store.postgresql.sslmode to verify-full" }}
+{{- end }}
+{{- if and (eq $p.sslmode "verify-ca") (not $p.caKey) }}
+{{- fail "store.postgresql.sslmode: verify-ca needs store.postgresql.caKey, or set verify-full" }}
 {{- end }}
 {{- if and $v.existingConfigMap (or $v.config.mappings $v.config.functions) }}
 {{- fail "existingConfigMap: config.functions and config.mappings are set too and would have no effect; remove one of the two" }}

@@ -71,6 +71,9 @@ spec:
         {{- if .Values.api.existingSecret }}
         - {name: api, mountPath: /etc/poller-api, readOnly: true}
         {{- end }}
+        {{- if include "poller.storeSecret" . }}
+        - {name: store, mountPath: /etc/poller-store, readOnly: true}
+        {{- end }}
         {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
     # A directory and no subPath: only so do changes of the ConfigMap reach a running pod.
@@ -80,6 +83,10 @@ spec:
       emptyDir: {sizeLimit: {{ .Values.tmpSize }}}
     {{- with .Values.api.existingSecret }}
     - name: api
+      secret: {secretName: {{ . }}, defaultMode: 0440}
+    {{- end }}
+    {{- with include "poller.storeSecret" . }}
+    - name: store
       secret: {secretName: {{ . }}, defaultMode: 0440}
     {{- end }}
     {{- with .Values.extraVolumes }}{{ toYaml . | nindent 4 }}{{ end }}
@@ -123,4 +130,9 @@ spec:
 {{- with .Values.env }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- /* The Secret with the password and authorities of a PostgreSQL store; empty without one. */ -}}
+{{- define "poller.storeSecret" -}}
+{{- if eq .Values.store.type "postgresql" }}{{ .Values.store.postgresql.existingSecret }}{{ end -}}
 {{- end -}}
