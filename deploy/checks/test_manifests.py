@@ -319,6 +319,8 @@ def test_pods_that_an_autoscaler_ends_have_time_to_drain() -> None:
     for name in ("keda.yaml", "hpa.yaml"):
         found = pod(helm("--values", VALUES[0].parent / name))
         assert found["terminationGracePeriodSeconds"] >= 30 + 15
+
+
 def postgresql(**values: str) -> PostgresSettings:
     """The store of the chart with these values of `store.postgresql`."""
     given = {"hosts[0]": "db.example.com"} | values
