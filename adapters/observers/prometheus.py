@@ -254,12 +254,13 @@ def _functions_and_observers(figures: DaemonFigures) -> Iterator[Metric]:
         value=figures.loop_blocked_s_max,
     )
     yield from _memory(figures)
+    wanted = GaugeMetricFamily(
+        "poller_wanted_workers",
+        "How many workers there should be on the store; every worker says the same. Absent until it is known.",
+    )
     if figures.wanted_workers is not None:
-        yield GaugeMetricFamily(
-            "poller_wanted_workers",
-            "How many workers there should be on the store; every worker says the same. Absent until it is known.",
-            value=figures.wanted_workers,
-        )
+        wanted.add_metric((), figures.wanted_workers)
+    yield wanted
     left = CounterMetricFamily(
         "poller_calls_left_behind",
         "Calls of functions that did not end when they were cancelled.",

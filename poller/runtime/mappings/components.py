@@ -155,14 +155,6 @@ class ComponentFactory:
         """Notes for people about the functions and the memory, one line each."""
         return [*self.functions.notes(), *self._memory.notes()]
 
-    def code(self) -> dict[str, CodeStatus]:
-        """The code of the open functions that are reloaded, by their names."""
-        return self.functions.code()
-
-    def flow_controls(self) -> list[FlowControl]:
-        """The rates and breakers of the open functions."""
-        return self.functions.flow_controls()
-
     def calls(self) -> Calls:
         """The running calls of functions."""
         return self.functions.calls()

@@ -31,15 +31,15 @@ def function_context(
     """The context of a daemon with these parts."""
 
     def flow(name: str) -> FlowControl | None:
-        return next((each for each in components.flow_controls() if each.name == name), None)
+        return next((each for each in components.functions.flow_controls() if each.name == name), None)
 
     return FunctionContext(plans=plans, flow=flow, announce=components.sharing.announce_closed)
 
 
 def function_statuses(components: ComponentFactory) -> tuple[FunctionStatus, ...]:
     """The functions that have a rate, a breaker or reloaded code, by name."""
-    code = components.code()
-    flows = {each.name: each for each in components.flow_controls()}
+    code = components.functions.code()
+    flows = {each.name: each for each in components.functions.flow_controls()}
     return tuple(
         replace(flows[name].status() if name in flows else FunctionStatus(function=name), code=code.get(name))
         for name in sorted(flows.keys() | code.keys())
