@@ -232,7 +232,7 @@ def _end(operation: OperationView, target: Target, manner: Manner, words: Target
     if manner.as_json:
         print(as_json(operation).decode())
     elif lines := plan(operation):
-        print_lines(lines)
+        print_lines([in_options(each) for each in lines])
     else:
         print_lines([line_of(_said(operation, words), chars_max=TEXT_CHARS_MAX)])
     if operation.state in {OperationState.FAILED, OperationState.CANCELLED}:
