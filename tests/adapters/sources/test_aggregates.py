@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.sources.kinesis import aggregates
 from adapters.sources.kinesis.aggregates import KEY_CHARS_MAX, SLICE, UserRecord, taken_apart
 from poller.domain.records import Epoch, KinesisRecord, Position
-from poller.domain.streams.aggregates import MAGIC, MAGIC_BASE64, fields
+from poller.domain.streams.aggregates import HASH_KEY_INDEX, KEY_INDEX, MAGIC, MAGIC_BASE64, fields
 from poller.loop_turns import LoopTurns
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
@@ -116,6 +116,29 @@ def test_fields_of_later_versions_are_passed_over() -> None:
     tags = b"\x22\x04\x0a\x02ab"
     record = b"\x08\x00" + b"\x1a\x02hi" + tags + b"\x28\x07"
     message = b"\x0a\x01k" + b"\x1a" + bytes([len(record)]) + record + b"\x39" + b"8" * 8 + b"\x45" + b"4" * 4
+    assert user_records(framed(message)) == [UserRecord("k", b"hi")]
+
+
+@given(
+    st.integers(1, 15),
+    st.sampled_from([(0, b"\x07"), (1, b"8" * 8), (5, b"4" * 4)]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_field_of_another_kind_than_the_form_has_is_passed_over_whatever_its_number(
+    number: int, wire: tuple[int, bytes], inside: bool, first: bool
+) -> None:
+    """As Protocol Buffers do: what has the number of a known field and another kind is a field that nobody knows."""
+    kind, value = wire
+    odd = bytes([number << 3 | kind]) + value
+    if inside and kind == 0 and number in (KEY_INDEX, HASH_KEY_INDEX):
+        odd = bytes([number << 3 | 2, 1]) + b"x"
+    record = b"\x08\x00\x1a\x02hi"
+    if inside:
+        record = odd + record if first else record + odd
+    message = b"\x0a\x01k\x1a" + bytes([len(record)]) + record
+    if not inside:
+        message = odd + message if first else message + odd
     assert user_records(framed(message)) == [UserRecord("k", b"hi")]
 
 
