@@ -78,7 +78,7 @@ spec:
         {{- end }}
         {{- with include "poller.storeMounts" . }}{{ . | nindent 8 }}{{ end }}
         {{- range $name, $_ := .Values.sidecarFunctions }}
-        - {name: function-{{ $name }}, mountPath: {{ include "poller.socket" $name | dir }}}
+        - {name: function-{{ $name }}, mountPath: {{ include "poller.socket" $name | dir }}, readOnly: true}
         {{- end }}
         {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
     {{- with .Values.extraContainers }}{{ toYaml . | nindent 4 }}{{ end }}
@@ -127,10 +127,11 @@ spec:
 {{- define "poller.sidecar" -}}
 {{- $own := list (dict "name" "SOCKET" "value" (include "poller.socket" .name)) -}}
 {{- $safe := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- range $key, $value := .function.securityContext }}{{ $_ := set $safe $key $value }}{{ end -}}
 - name: function-{{ .name }}
   image: {{ .function.image | quote }}
   restartPolicy: Always
-  securityContext: {{- merge (deepCopy (default dict .function.securityContext)) $safe | toYaml | nindent 4 }}
+  securityContext: {{- toYaml $safe | nindent 4 }}
   env: {{- concat $own (default list .function.env) | toYaml | nindent 4 }}
   {{- with omit .function "image" "path" "securityContext" "env" "volumeMounts" }}{{ toYaml . | nindent 2 }}{{ end }}
   volumeMounts:
