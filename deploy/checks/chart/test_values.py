@@ -62,12 +62,13 @@ def open_objects(schema: Any, place: str = "") -> list[str]:
     """The tables of the schema that name fields and take others, too."""
     found = []
     if isinstance(schema, dict):
-        if "properties" in schema and schema.get("additionalProperties") is not False:
+        if "properties" in schema and "additionalProperties" not in schema:
             found.append(place)
         for name, each in schema.get("properties", {}).items():
             found += open_objects(each, f"{place}.{name}".lstrip("."))
         found += open_objects(schema.get("items"), f"{place}[]")
-        found += open_objects(schema.get("additionalProperties"), f"{place}.*")
+        for each in schema.get("patternProperties", {}).values():
+            found += open_objects(each, f"{place}.*")
     return found
 
 
@@ -100,13 +101,13 @@ REFUSALS = {
     "topologySpread.maxSkew=0": "at '/topologySpread/maxSkew'",
     "topologySpread.key=zone": "additional properties 'key' not allowed",
     "priorityClassName=Very High": "at '/priorityClassName'",
-    "podLabels.helm\\.sh/chart=x": "at '/podLabels'",
+    "podLabels.helm\\.sh/chart=x": "at '/podLabels/helm.sh~1chart'",
     "extraVolumes[0].name=config,extraVolumes[0].emptyDir.medium=": "at '/extraVolumes/0/name'",
     "extraVolumes[0].name=data": "at '/extraVolumes/0': minProperties: got 1, want 2",
     "extraContainers[0].name=poller,extraContainers[0].image=a": "at '/extraContainers/0/name'",
     "extraContainers[0].name=a": "at '/extraContainers/0': missing property 'image'",
     "sidecarFunctions.a.path=/": "at '/sidecarFunctions/a': missing property 'image'",
-    "sidecarFunctions.Upper.image=a": "'Upper' does not match pattern",
+    "sidecarFunctions.Upper.image=a": "at '/sidecarFunctions': additional properties 'Upper' not allowed",
     "sidecarFunctions.a.image=a,sidecarFunctions.a.restartPolicy=Never": "additional properties 'restartPolicy' not allowed",
     "sidecarFunctions.a.image=a,sidecarFunctions.a.path=x": "at '/sidecarFunctions/a/path'",
     "sidecarFunctions.a.image=a,sidecarFunctions.a.env[0].name=SOCKET": "at '/sidecarFunctions/a/env/0/name'",
