@@ -33,7 +33,9 @@ class Value:
 
 def values(text: str) -> list[Value]:
     """The values of a file, in its order; those of a group after it."""
-    return list(_below(yaml.compose(text), (), text.splitlines()))
+    found = yaml.compose(text)
+    assert isinstance(found, yaml.MappingNode), "values are a table"
+    return list(_below(found, (), text.splitlines()))
 
 
 def _below(node: yaml.MappingNode, path: tuple[str, ...], lines: list[str]) -> Iterator[Value]:

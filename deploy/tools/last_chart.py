@@ -28,7 +28,7 @@ def rendered(chart: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
         yaml.safe_dump(values, file)
         file.flush()
         helm = ROOT / ".venv-deploy" / "bin" / "helm"
-        command = [helm, "template", "poller", chart, "--namespace", "poller", "--skip-tests"]
+        command = [str(helm), "template", "poller", str(chart), "--namespace", "poller", "--skip-tests"]
         done = subprocess.run(
             [*command, "--values", file.name], capture_output=True, text=True, check=True, timeout=60
         )

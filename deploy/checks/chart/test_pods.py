@@ -27,8 +27,12 @@ def beside() -> list[Manifest]:
 
 def named(found: list[Manifest], kind: str, name: str) -> Manifest:
     """One container, mount or volume of the pods."""
-    places = {"init": pod(found).get("initContainers", ()), "mount": container(found)["volumeMounts"]}
-    (one,) = (each for each in places.get(kind, pod(found).get(kind, ())) if each["name"] == name)
+    places: dict[str, list[Manifest]] = {
+        "init": pod(found)["initContainers"] if kind == "init" else [],
+        "mount": container(found)["volumeMounts"],
+        "volumes": pod(found)["volumes"],
+    }
+    (one,) = (each for each in places[kind] if each["name"] == name)
     result: Manifest = one
     return result
 

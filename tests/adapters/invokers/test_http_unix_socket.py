@@ -128,9 +128,10 @@ def test_a_live_check_connects_to_the_socket(tmp_path: Path) -> None:
     path = tmp_path / "f.sock"
 
     async def run() -> list[Severity]:
+        seen: list[Any] = []
         async with environment() as env, open_http(settings(path), env) as invoker:
             before = await invoker.probe()
-            async with serving(path, seen := []):
+            async with serving(path, seen):
                 after = await invoker.probe()
                 assert not seen, "a check calls nothing"
                 # The server has accepted the connection of the check by then, and ends it.
