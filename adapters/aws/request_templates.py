@@ -347,11 +347,14 @@ class FastOperation:
     async def _learn(self, *, request: Any, **_: object) -> Any | None:
         """Keeps how the library sends this request, if it can be signed here to the same effect; then adds its trace header.
 
-        Returns the answer if it has to wait for room in memory, and None where the library is to send.
+        Returns the answer if it has to wait for room in memory, and None where the library is to send. A client may have several of
+        these, and each of them is told of all its requests: one that is another's is sent by that other.
         """
         task = asyncio.current_task()
-        name, trace = (self._learning.get(task) if task is not None else None) or (None, None)
-        if name is not None and name not in self._recipes and len(self._recipes) < RECIPES_MAX:
+        if task is None or task not in self._learning:
+            return None
+        name, trace = self._learning[task]
+        if name not in self._recipes and len(self._recipes) < RECIPES_MAX:
             await self._keep(name, request)
         if trace is not None:
             request.headers[TRACE] = trace
