@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from adapters.invokers.cloud_events.requests import Mode
+from adapters.invokers.http_unix import usable_socket
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
 from poller.config.field_types import web_url
 from poller.config_errors.error_messages import FieldError, refused
@@ -105,7 +106,29 @@ ONE_RECORD = "write BatchSize: 1, or cloud_events: batched at functions.{name}"
 NO_STATE = "remove it, or cloud_events at functions.{name}"
 
 
-class HttpSettings(BaseModel):
+class TlsSettings(BaseModel):
+    """How TLS is spoken with a function behind a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ca_file: str | None = Field(
+        default=None, description="A PEM file with the authorities to trust instead of the system's."
+    )
+    client_cert_file: str | None = Field(
+        default=None,
+        description="A PEM file with the certificate that the daemon shows, and those between it and its authority. "
+        "Read again when it changes.",
+        examples=["/etc/poller/client/tls.crt"],
+    )
+    client_key_file: str | None = Field(
+        default=None,
+        description="A PEM file with the key of client_cert_file, without a pass phrase. Default: it is in the same file.",
+        examples=["/etc/poller/client/tls.key"],
+    )
+    verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
+
+
+class HttpSettings(TlsSettings):
     """Settings of one function behind a URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,6 +137,12 @@ class HttpSettings(BaseModel):
     url: Annotated[str, AfterValidator(_usable_url)] = Field(
         description="Where events are posted to. Without user and password: put them into headers.",
         examples=["http://invoices.default.svc/2015-03-31/functions/function/invocations"],
+    )
+    unix_socket: Annotated[str, AfterValidator(usable_socket)] | None = Field(
+        default=None,
+        description="The absolute path of a Unix socket, 107 bytes at most, that takes the place of the URL's host and port. "
+        "Not with https.",
+        examples=["/run/functions/invoices.sock"],
     )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,
@@ -149,21 +178,6 @@ class HttpSettings(BaseModel):
         default=OnNoAnswer.FUNCTION_ERROR,
         description="unreachable: a call without an answer is repeated without using up a retry, without a limit.",
     )
-    ca_file: str | None = Field(
-        default=None, description="A PEM file with the authorities to trust instead of the system's."
-    )
-    client_cert_file: str | None = Field(
-        default=None,
-        description="A PEM file with the certificate that the daemon shows, and those between it and its authority. "
-        "Read again when it changes.",
-        examples=["/etc/poller/client/tls.crt"],
-    )
-    client_key_file: str | None = Field(
-        default=None,
-        description="A PEM file with the key of client_cert_file, without a pass phrase. Default: it is in the same file.",
-        examples=["/etc/poller/client/tls.key"],
-    )
-    verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
 
     @field_validator("headers")
     @classmethod
@@ -173,6 +187,13 @@ class HttpSettings(BaseModel):
         if wrong:
             raise refused(wrong)
         return headers
+
+    @model_validator(mode="after")
+    def _plain_socket(self) -> Self:
+        if self.unix_socket and self.url and self.url.lower().startswith("https:"):
+            wrong, remedy = "a socket of this machine has no TLS", "write http:// in url, or remove it"
+            raise refused([FieldError("unix_socket", wrong, remedy, reads=("url",))])
+        return self
 
     @model_validator(mode="after")
     def _certificate(self) -> Self:
