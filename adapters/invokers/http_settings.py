@@ -106,7 +106,29 @@ ONE_RECORD = "write BatchSize: 1, or cloud_events: batched at functions.{name}"
 NO_STATE = "remove it, or cloud_events at functions.{name}"
 
 
-class HttpSettings(BaseModel):
+class TlsSettings(BaseModel):
+    """How TLS is spoken with a function behind a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ca_file: str | None = Field(
+        default=None, description="A PEM file with the authorities to trust instead of the system's."
+    )
+    client_cert_file: str | None = Field(
+        default=None,
+        description="A PEM file with the certificate that the daemon shows, and those between it and its authority. "
+        "Read again when it changes.",
+        examples=["/etc/poller/client/tls.crt"],
+    )
+    client_key_file: str | None = Field(
+        default=None,
+        description="A PEM file with the key of client_cert_file, without a pass phrase. Default: it is in the same file.",
+        examples=["/etc/poller/client/tls.key"],
+    )
+    verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
+
+
+class HttpSettings(TlsSettings):
     """Settings of one function behind a URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -156,21 +178,6 @@ class HttpSettings(BaseModel):
         default=OnNoAnswer.FUNCTION_ERROR,
         description="unreachable: a call without an answer is repeated without using up a retry, without a limit.",
     )
-    ca_file: str | None = Field(
-        default=None, description="A PEM file with the authorities to trust instead of the system's."
-    )
-    client_cert_file: str | None = Field(
-        default=None,
-        description="A PEM file with the certificate that the daemon shows, and those between it and its authority. "
-        "Read again when it changes.",
-        examples=["/etc/poller/client/tls.crt"],
-    )
-    client_key_file: str | None = Field(
-        default=None,
-        description="A PEM file with the key of client_cert_file, without a pass phrase. Default: it is in the same file.",
-        examples=["/etc/poller/client/tls.key"],
-    )
-    verify_tls: bool = Field(default=True, description="Whether the server's certificate is checked.")
 
     @field_validator("headers")
     @classmethod
